@@ -1,0 +1,67 @@
+# make help lists the targets.
+
+GO ?= go
+
+# How many inputs each fuzz target is given, in `make fuzz` and in `make test`. A time
+# would do too, but before Go 1.27 a busy machine then fails now and then with
+# "context deadline exceeded" and no input that fails: https://go.dev/issue/75804.
+FUZZTIME ?= 2000000x
+TESTFUZZTIME ?= 50000x
+
+# Released tools come from the module proxy, apart from go.mod: nobody who uses this
+# module should have to take them on.
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# The race detector needs a C compiler. Without one the tests still run.
+RACE := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
+
+# The version is that of the checkout, where there is one that git will read.
+VCS := $(shell git status --porcelain >/dev/null 2>&1 && echo true || echo false)
+
+# What the machine says about AWS is not for tests and demos: the SDKs heed it.
+unexport $(filter AWS_%,$(.VARIABLES))
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test check parts fuzz-briefly fuzz clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/regsweep
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(VCS) -o bin/regsweep .
+
+demo: ## make a registry and collect it before your eyes
+	@$(GO) run ./demo
+
+# The tests come last, so that what they say is what one sees.
+test: check parts fuzz-briefly ## check everything, and run all tests
+	$(GO) run ./demo >/dev/null
+	$(GO) test $(RACE) -count=1 -timeout 15m ./...
+
+check:
+	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .) || exit 1; \
+	if [ -n "$$unformatted" ]; then printf 'not formatted by gofmt:\n%s\n' "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+# The tests of internal/parts build the servers that all other tests use. They go
+# first, with a patience that a test of regsweep should not have.
+parts:
+	$(GO) test $(RACE) -timeout 40m ./internal/parts/...
+
+fuzz-briefly: FUZZTIME = $(TESTFUZZTIME)
+fuzz-briefly: fuzz
+
+# go test fuzzes one target of one package at a time. A package's targets are listed
+# before the package; -race only because those are the binaries that test needs.
+fuzz: ## fuzz each target with FUZZTIME inputs (2000000x), or for as long (10m)
+	@list=$$($(GO) test $(RACE) -list '^Fuzz' ./...) || { printf '%s\n' "$$list"; exit 1; }; \
+	targets=$$(printf '%s\n' "$$list" | awk '/^Fuzz/ { t[++n] = $$1 } $$1 == "ok" { for (i = 1; i <= n; i++) print $$2, t[i] } !/^Fuzz/ { n = 0 }'); \
+	if [ -z "$$targets" ]; then echo 'no fuzz target found'; exit 1; fi; \
+	printf '%s\n' "$$targets" | while read -r package target; do \
+		echo "$(GO) test -run '^$$' -fuzz '^$$target$$' -fuzztime $(FUZZTIME) $$package"; \
+		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null || exit 1; \
+	done
+
+clean: ## remove what was built here
+	rm -rf bin

@@ -1,0 +1,97 @@
+// Package cli is the command line: commands and flags, progress, confirmation, and
+// the report as text and as JSON. It is the only package that prints.
+package cli
+
+import (
+	"regsweep/storage"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+func newApp(r *runner) *urfave.App {
+	app := &urfave.App{
+		Name:                  "regsweep",
+		Usage:                 "give back the disk space that a container registry no longer needs",
+		Version:               version(),
+		HideHelpCommand:       true, // its own is below
+		Writer:                r.env.Out,
+		ErrWriter:             r.env.Err,
+		CustomAppHelpTemplate: appHelp,
+		ExitErrHandler:        func(*urfave.Context, error) {}, // Run is the one place that does
+		OnUsageError:          usageError,
+		Action:                urfave.ShowAppHelp,
+		Commands: []*urfave.Command{
+			gcCommand(r), checkCommand(r), completionCommand(r), completeCommand(r), helpCommand(),
+		},
+	}
+	for _, command := range app.Commands {
+		command.HideHelpCommand = true // it would be shared by all runs
+	}
+	return app
+}
+
+func helpCommand() *urfave.Command {
+	return &urfave.Command{
+		Name:               "help",
+		Usage:              "explain a command",
+		ArgsUsage:          "[COMMAND]",
+		CustomHelpTemplate: commandHelp,
+		Action: func(c *urfave.Context) error {
+			name := c.Args().First()
+			if name == "" {
+				return urfave.ShowAppHelp(c)
+			}
+			command, err := findCommand(c.App, name)
+			if err != nil {
+				return err
+			}
+			if command == nil || c.NArg() > 1 {
+				return storage.Usagef("help explains one command: see regsweep --help")
+			}
+			urfave.HelpPrinter(c.App.Writer, command.CustomHelpTemplate, command)
+			return nil
+		},
+	}
+}
+
+const targetHelp = `TARGET:
+   a registry's config.yml; a directory that holds docker/registry/v2; or
+   s3://bucket/prefix?endpoint=…&region=…
+   Left out, it is $REGISTRY_CONFIGURATION_PATH, /etc/distribution/config.yml or
+   /etc/docker/registry/config.yml, the first that there is.
+`
+
+const exitHelp = `EXIT CODES:
+   0 done · 1 failed · 2 wrong usage or config · 3 refused by the safety check
+   4 done, with problems that kept something · 5 locked by another run
+   130 interrupted, or not confirmed
+`
+
+const appHelp = `{{.Name}} - {{.Usage}}
+
+USAGE:
+   {{.Name}} COMMAND [flags] TARGET
+
+COMMANDS:{{range .VisibleCommands}}
+   {{join .Names ", "}}{{"\t"}}{{.Usage}}{{end}}
+
+` + targetHelp + `
+` + exitHelp + `
+EXAMPLES:
+   regsweep check config.yml       may something be removed now? why not?
+   regsweep gc -d config.yml       what would go, and what stays, and why
+   regsweep gc config.yml          remove it, after a question
+   regsweep help gc                all flags of gc
+   regsweep --version
+`
+
+const commandHelp = `{{.HelpName}} - {{.Usage}}
+
+USAGE:
+   {{.HelpName}}{{if .VisibleFlags}} [flags]{{end}}{{if .ArgsUsage}} {{.ArgsUsage}}{{end}}{{if .Aliases}}
+   also: regsweep {{join .Aliases ", "}}{{end}}
+{{if .VisibleFlags}}
+FLAGS:{{range .VisibleFlags}}
+   {{.}}{{end}}
+{{end}}{{if .Description}}
+{{.Description}}{{end}}`

@@ -1,0 +1,104 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+
+	"regsweep/guard"
+	"regsweep/storage"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+func checkCommand(r *runner) *urfave.Command {
+	return &urfave.Command{
+		Name:               "check",
+		Usage:              "say whether something could be removed now, and why",
+		ArgsUsage:          "TARGET",
+		Flags:              append([]urfave.Flag{jsonFlag()}, guardFlags()...),
+		CustomHelpTemplate: commandHelp,
+		OnUsageError:       usageError,
+		Action:             r.check,
+		Description: targetHelp + `
+   It changes nothing, neither in the registry nor in its storage. Exit code 0 says
+   that something could be removed now, and 3 that it could not.
+
+EXAMPLES:
+   regsweep check config.yml
+   regsweep check --registry https://registry.example.com --username ops \
+                  --password-stdin /var/lib/registry < password
+   regsweep check --json config.yml | jq -r .guard.verdict
+`,
+	}
+}
+
+// checkReport is what check tells a script.
+type checkReport struct {
+	Report   int              `json:"report"`
+	Command  string           `json:"command"`
+	Storage  storage.Identity `json:"storage"`
+	Guard    *guard.Verdict   `json:"guard,omitempty"`
+	ExitCode int              `json:"exit_code"`
+	Error    string           `json:"error,omitempty"`
+}
+
+func newCheckReport() *checkReport { return &checkReport{Report: 1, Command: "check"} }
+
+func (r *checkReport) conclude(err error) { r.ExitCode, r.Error = exitCode(err), message(err) }
+
+func (r *runner) check(c *urfave.Context) error {
+	report := newCheckReport()
+	progress := newProgress(r.env, false)
+	err := because(c.Context, r.gather(c, report, progress))
+	if report.Guard != nil && !report.Guard.MayRemove() {
+		// A refusal is what was asked for: it is told on standard output.
+		err = told{&guard.RefusedError{Verdict: *report.Guard}}
+	}
+	if c.Bool(jsonName) {
+		return r.writeJSON(report, err)
+	}
+	if report.Guard == nil {
+		return err
+	}
+	printed := r.print(func(w *bytes.Buffer, width int) { writeVerdict(w, *report.Guard, width) })
+	if err == nil {
+		err = printed
+	}
+	return err
+}
+
+// gather asks whether something could be removed, with all that is to be known of the
+// storage short of an inventory.
+func (r *runner) gather(c *urfave.Context, report *checkReport, progress *progress) error {
+	config, store, err := r.target(c)
+	if err != nil {
+		return err
+	}
+	report.Storage = store.Identity()
+	options, err := r.guardOptions(c, config, store)
+	if err != nil {
+		return err
+	}
+	survey, err := r.survey(c.Context, store, progress)
+	if err != nil {
+		return err
+	}
+	options.Samples = samples(survey)
+	if last := survey.LastUpload; last != nil {
+		options.LastUpload = &guard.Upload{Repository: last.Repository, ID: last.ID, Touched: last.Touched}
+	}
+	phase := progress.begin("asking the registry", "", 0)
+	verdict, err := guard.Prove(c.Context, options)
+	phase.end("")
+	if err != nil {
+		return err
+	}
+	report.Guard = &verdict
+	return nil
+}
+
+func (r *runner) survey(ctx context.Context, store storage.Store, progress *progress) (storage.Survey, error) {
+	phase := progress.begin("looking for tags and uploads", "", 0)
+	defer phase.end("")
+	return storage.TakeSurvey(ctx, store, guard.MaxSamples, false)
+}

@@ -1,0 +1,88 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+// completeCommand is what the completion scripts ask: its arguments are the words of
+// the command line after the program's name, the last of them being typed. It prints
+// what that could become, one a line, each with a tab and what it means, and nothing
+// where a file name is wanted.
+func completeCommand(r *runner) *urfave.Command {
+	return &urfave.Command{
+		Name:            completeName,
+		Hidden:          true,
+		SkipFlagParsing: true,
+		Action: func(c *urfave.Context) error {
+			for _, candidate := range complete(c.App, c.Args().Slice()) {
+				fmt.Fprintf(r.env.Out, "%s\t%s\n", candidate.word, candidate.meaning)
+			}
+			return nil
+		},
+	}
+}
+
+const completeName = "__complete"
+
+type candidate struct{ word, meaning string }
+
+func complete(app *urfave.App, words []string) []candidate {
+	var candidates []candidate
+	offer := func(word, meaning string) {
+		if strings.HasPrefix(word, words[len(words)-1]) {
+			candidates = append(candidates, candidate{word, meaning})
+		}
+	}
+	switch {
+	case len(words) == 0:
+	case len(words) == 1:
+		for _, command := range app.Commands {
+			if command.Hidden {
+				continue
+			}
+			for _, name := range command.Names() {
+				offer(name, command.Usage)
+			}
+		}
+		offer("--help", "show help")
+		offer("--version", "print the version")
+	case words[0] == "help" && len(words) == 2:
+		for _, command := range app.Commands {
+			if !command.Hidden {
+				offer(command.Name, command.Usage)
+			}
+		}
+	case words[0] == "completion" && len(words) == 2:
+		for _, shell := range shells {
+			offer(shell, "")
+		}
+	default:
+		completeFlag(app.Command(words[0]), words[1:], offer)
+	}
+	return candidates
+}
+
+func completeFlag(command *urfave.Command, words []string, offer func(word, meaning string)) {
+	last := words[len(words)-1]
+	if command == nil || !strings.HasPrefix(last, "-") {
+		return
+	}
+	known := flagsOf(command)
+	if before := words[:len(words)-1]; len(before) > 0 && known.has(before[len(before)-1]) {
+		flag := before[len(before)-1]
+		if known[strings.TrimLeft(flag, "-")] {
+			return // the value of the flag before it
+		}
+	}
+	for _, flag := range command.Flags {
+		meaning := ""
+		if documented, ok := flag.(urfave.DocGenerationFlag); ok {
+			meaning = strings.ReplaceAll(documented.GetUsage(), "`", "")
+		}
+		offer(dashed(flag.Names()[0]), meaning)
+	}
+	offer("--help", "show help")
+}

@@ -1,0 +1,182 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"regsweep/internal/parts"
+	"regsweep/storage"
+)
+
+// terminal is an Env in which somebody sits before the screen and has not typed yet.
+type terminal struct {
+	Env
+	out, screen *shown
+	keys        io.Writer
+}
+
+func newTerminal(t *testing.T) *terminal {
+	reader, writer := io.Pipe()
+	t.Cleanup(func() {
+		if err := writer.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	x := &terminal{out: new(shown), screen: new(shown), keys: writer}
+	x.Env = Env{
+		In: reader, Out: x.out, Err: x.screen, Ask: x.screen, Now: time.Now, Getenv: func(string) string { return "" },
+		InTerminal: true, OutTerminal: true, ErrTerminal: true, Width: func(io.Writer) int { return 100 },
+		Host: "here", User: "me", ProbeInterval: time.Minute,
+	}
+	return x
+}
+
+// run starts a run of gc that has something to remove, and waits until it asks.
+func (x *terminal) run(ctx context.Context, t *testing.T, flags ...string) (tree *parts.Tree, code chan int) {
+	t.Helper()
+	tree = parts.NewTree(t, t.TempDir())
+	tree.Tag("team/app", "v1", tree.Manifest("team/app", parts.Image(parts.OCI, parts.Layer(1, 0))))
+	tree.Blob([]byte("what a crash left"))
+	code = make(chan int, 1)
+	go func() {
+		code <- Run(ctx, append([]string{"regsweep", "gc", "--registry-stopped", tree.Root()}, flags...), x.Env)
+	}()
+	asked := ""
+	for deadline := time.Now().Add(10 * time.Second); !strings.HasSuffix(asked, "Remove this now? [y/N] "); asked += x.screen.take() {
+		if time.Now().After(deadline) {
+			t.Fatalf("it does not ask: %q", asked)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if !strings.Contains(asked, "Garbage") || !strings.Contains(asked, "17 B") {
+		t.Errorf("it asks without a summary: %q", asked)
+	}
+	return tree, code
+}
+
+func (x *terminal) types(t *testing.T, keys string) {
+	t.Helper()
+	if _, err := io.WriteString(x.keys, keys); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAfterTheAnswerOnlyTheOutcomeIsTold(t *testing.T) {
+	x := newTerminal(t)
+	_, code := x.run(t.Context(), t)
+	x.types(t, "y\n")
+	if got := <-code; got != exitDone {
+		t.Errorf("it exits with %d: %q", got, x.screen.take())
+	}
+	if got, want := x.out.take(), "\nRemoved 1 blob; 17 B freed, as the storage confirmed.\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestTheAnswerNoIsNotToldTwice(t *testing.T) {
+	x := newTerminal(t)
+	_, code := x.run(t.Context(), t)
+	x.types(t, "n\n")
+	if got := <-code; got != exitInterrupted {
+		t.Errorf("it exits with %d", got)
+	}
+	if got := x.out.take(); got != "" {
+		t.Errorf("on standard output: %q", got)
+	}
+	if got, want := x.screen.take(), "regsweep: not confirmed: nothing was removed\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestAReportThatGoesToAFileIsWhole(t *testing.T) {
+	x := newTerminal(t)
+	x.OutTerminal = false
+	_, code := x.run(t.Context(), t)
+	x.types(t, "yes\n")
+	if got := <-code; got != exitDone {
+		t.Errorf("it exits with %d", got)
+	}
+	if got := x.out.take(); !strings.Contains(got, "Garbage") || !strings.Contains(got, "Removed 1 blob") {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestASignalAnswersTheQuestion(t *testing.T) {
+	x := newTerminal(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	tree, code := x.run(ctx, t)
+	cancel(ErrInterrupted)
+	select {
+	case got := <-code:
+		if got != exitInterrupted {
+			t.Errorf("it exits with %d", got)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it still waits for the answer")
+	}
+	if got := x.screen.take(); !strings.HasSuffix(got, "\nregsweep: interrupted: nothing was removed\n") {
+		t.Errorf("%q", got)
+	}
+	if tree.Exists(".regsweep/lock") {
+		t.Error("it leaves its lock")
+	}
+}
+
+func TestWithoutAPlaceToAskItDoesNotGuess(t *testing.T) {
+	x := newTerminal(t)
+	x.Ask = nil
+	tree := parts.NewTree(t, t.TempDir())
+	tree.Tag("team/app", "v1", tree.Manifest("team/app", parts.Image(parts.OCI, parts.Layer(1, 0))))
+	garbage := tree.Blob([]byte("what a crash left"))
+	if got := Run(t.Context(), []string{"regsweep", "gc", "--registry-stopped", tree.Root()}, x.Env); got != exitUsage {
+		t.Errorf("it exits with %d", got)
+	}
+	if got := x.screen.take(); !strings.Contains(got, "say --yes") {
+		t.Errorf("%q", got)
+	}
+	if !tree.Exists(parts.BlobPath(garbage)) {
+		t.Error("it removes")
+	}
+}
+
+// An answer is read to its end, and what follows is left for the next question.
+func TestALineIsReadAndNothingBeyondIt(t *testing.T) {
+	in := strings.NewReader("secret\r\ny\nlast")
+	for _, want := range []string{"secret", "y", "last", ""} {
+		if got, err := readLine(in); err != nil || got != want {
+			t.Errorf("%q, %v, want %q", got, err, want)
+		}
+	}
+	if _, err := readLine(brokenReader{}); !errors.Is(err, errBroken) {
+		t.Errorf("%v", err)
+	}
+}
+
+type brokenReader struct{}
+
+var errBroken = errors.New("broken")
+
+func (brokenReader) Read([]byte) (int, error) { return 0, errBroken }
+
+// The cause of a cancelling says more than the cancelling.
+func TestAnErrorGivesTheReasonAndNotTheCancelling(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	other := storage.Usagef("something else")
+	if err := because(ctx, other); err != other {
+		t.Errorf("%v", err)
+	}
+	cancel(ErrInterrupted)
+	if err := because(ctx, context.Canceled); err != ErrInterrupted {
+		t.Errorf("%v", err)
+	}
+	if err := because(ctx, other); err != other {
+		t.Errorf("%v", err)
+	}
+	if err := because(ctx, nil); err != nil {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,0 +1,71 @@
+package cli
+
+import (
+	"fmt"
+
+	"regsweep/guard"
+	"regsweep/storage"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+// toggle is a flag without a value.
+func toggle(name, usage string, aliases ...string) urfave.Flag {
+	return &urfave.BoolFlag{Name: name, Usage: usage, Aliases: aliases, DisableDefaultText: true}
+}
+
+// jsonFlag is every command's that reports something.
+func jsonFlag() urfave.Flag {
+	return toggle(jsonName, "print one JSON document on standard output")
+}
+
+const jsonName = "json"
+
+// guardFlags say how the registry is proved to be read-only or stopped.
+func guardFlags() []urfave.Flag {
+	return []urfave.Flag{
+		&urfave.StringSliceFlag{Name: "registry", Usage: "`URL` of the registry, once for each replica (default: http.addr)"},
+		&urfave.StringFlag{Name: "username", Usage: "`NAME` for a registry that asks for one"},
+		toggle("password-stdin", "read the password from standard input"),
+		&urfave.StringFlag{Name: "registry-cacert", Usage: "trust the certificates in this PEM `FILE`"},
+		toggle("registry-insecure", "do not verify the registry's certificate"),
+		toggle("registry-stopped", "take your word that no registry runs on this storage"),
+	}
+}
+
+// guardOptions reads those flags. The password is read at once: what follows on
+// standard input may be an answer to a question.
+func (r *runner) guardOptions(c *urfave.Context, config storage.Config, store storage.Reader) (guard.Options, error) {
+	options := guard.Options{
+		Config: config, Store: store, Endpoints: c.StringSlice("registry"), Username: c.String("username"),
+		Stopped: c.Bool("registry-stopped"), Unsafe: c.Bool("unsafe-online"), Now: r.env.Now,
+	}
+	tls, err := guard.TLSConfig(c.String("registry-cacert"), c.Bool("registry-insecure"))
+	if err != nil {
+		return options, err
+	}
+	options.TLS = tls
+	if !c.Bool("password-stdin") {
+		return options, nil
+	}
+	if options.Username == "" {
+		return options, storage.Usagef("--password-stdin: it needs --username")
+	}
+	options.Password, err = r.password(c.Context)
+	if err != nil {
+		return options, fmt.Errorf("read the password: %w", err)
+	}
+	if options.Password == "" {
+		return options, storage.Usagef("--password-stdin: there is no password on standard input")
+	}
+	return options, nil
+}
+
+// samples are what a registry is asked for, to know that it serves this storage.
+func samples(survey storage.Survey) []guard.Sample {
+	out := make([]guard.Sample, len(survey.Tagged))
+	for i, tagged := range survey.Tagged {
+		out[i] = guard.Sample{Repository: tagged.Repository, Digest: string(tagged.Digest)}
+	}
+	return out
+}

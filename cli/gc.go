@@ -1,0 +1,163 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"time"
+
+	"regsweep/guard"
+	"regsweep/storage"
+	"regsweep/sweep"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+// gcRun is one run of gc, and what it has come to so far.
+type gcRun struct {
+	*runner
+	options  gcOptions
+	store    storage.Store
+	guard    guard.Options
+	planFile *planFile
+	progress *progress
+	report   *report
+	asked    bool // the summary was shown, and what it says confirmed
+}
+
+func (r *runner) gc(c *urfave.Context) error {
+	g := &gcRun{runner: r, options: readGCOptions(c)}
+	g.report = newReport(g.options.dryRun)
+	g.progress = newProgress(r.env, g.options.quiet)
+	quiet := context.AfterFunc(c.Context, g.interrupted)
+	err := g.run(c)
+	quiet()
+	return g.conclude(because(c.Context, err))
+}
+
+// run is the run: prove, list, mark, plan, and remove.
+//
+// The proof comes before the listing. A push after a repository was listed could
+// make a blob alive again that the listing has as unreferenced, so it must be known
+// from the start that nobody can push.
+func (g *gcRun) run(c *urfave.Context) error {
+	if err := g.prepare(c); err != nil {
+		return err
+	}
+	defer g.planFile.discard()
+	if g.options.dryRun {
+		_, err := g.plan(c.Context)
+		return err
+	}
+	// Where nobody has pushed there is nothing to prove, nor to prove it by.
+	if empty, err := storage.IsEmpty(c.Context, g.store); err != nil {
+		return err
+	} else if empty {
+		_, err := g.plan(c.Context)
+		return err
+	}
+	if err := g.sample(c.Context); err != nil {
+		return err
+	}
+	if err := g.prove(c.Context); err != nil {
+		return err
+	}
+	return g.locked(c.Context, func(ctx context.Context) error {
+		plan, err := g.plan(ctx)
+		if err != nil || plan.Idle() {
+			return err
+		}
+		if plan.Len() > 0 {
+			if err := g.confirm(ctx); err != nil {
+				return err
+			}
+		}
+		return g.sweep(ctx, plan)
+	})
+}
+
+// prepare finds out what is to be collected, and whether the flags make sense.
+func (g *gcRun) prepare(c *urfave.Context) error {
+	if err := g.options.check(); err != nil {
+		return err
+	}
+	config, store, err := g.target(c)
+	if err != nil {
+		return err
+	}
+	g.store = store
+	g.report.Storage = store.Identity()
+	if g.guard, err = g.guardOptions(c, config, store); err != nil {
+		return err
+	}
+	if g.options.planGiven {
+		g.planFile, err = newPlanFile(g.options.plan)
+	}
+	return err
+}
+
+// sample picks what the registry is asked for, to know that it serves this storage.
+func (g *gcRun) sample(ctx context.Context) error {
+	phase := g.progress.begin("looking for tagged manifests", "", 0)
+	survey, err := storage.TakeSurvey(ctx, g.store, guard.MaxSamples, true)
+	phase.end("")
+	g.guard.Samples = samples(survey)
+	return err
+}
+
+// prove asks whether something may be removed now, and notes the verdict.
+func (g *gcRun) prove(ctx context.Context) error {
+	phase := g.progress.begin("asking the registry", "", 0)
+	verdict, err := guard.Prove(ctx, g.guard)
+	phase.end("")
+	if err != nil {
+		return err
+	}
+	g.report.Guard = &verdict
+	if !verdict.MayRemove() {
+		return &guard.RefusedError{Verdict: verdict}
+	}
+	return nil
+}
+
+// locked does the work while no other run can.
+func (g *gcRun) locked(ctx context.Context, work func(context.Context) error) error {
+	locked, lock, err := guard.Lock(ctx, g.store, guard.LockOptions{
+		Host: g.env.Host, PID: os.Getpid(), User: g.env.User, Command: "regsweep gc",
+		Now: g.env.Now, Random: rand.Reader,
+		OnWait: func(holder guard.Holder, wait time.Duration) {
+			g.progress.note(fmt.Sprintf("there is a lock of %s on %s, since %s: watching for up to %s whether its holder lives",
+				holder.User, holder.Host, holder.Started.UTC().Format(time.RFC3339), wait))
+		},
+	})
+	if err != nil {
+		return err
+	}
+	err = because(locked, work(locked))
+	if released := lock.Release(context.WithoutCancel(ctx)); err == nil {
+		err = released
+	}
+	return err
+}
+
+// sweep proves once more, now knowing the uploads, and removes what the plan lists
+// while the proof is repeated.
+func (g *gcRun) sweep(ctx context.Context, plan *sweep.Plan) error {
+	defer stopwatch(g.env.Now, &g.report.Seconds.Sweep)()
+	if err := g.prove(ctx); err != nil {
+		return err
+	}
+	watched, stop := guard.Watch(ctx, g.guard, g.env.ProbeInterval, nil)
+	phase := g.progress.begin("removing", "", plan.Len())
+	phase.expectBytes(plan.Garbage[sweep.Blob].Bytes + plan.Garbage[sweep.Upload].Bytes)
+	result, err := plan.Execute(watched, g.store, sweep.ExecuteOptions{
+		OnRemoved: func(_ sweep.Kind, tally sweep.Tally) { phase.addBytes(tally.Count, tally.Bytes) },
+	})
+	phase.endWith("removed", err)
+	g.report.executed(result)
+	if lost := stop(); err == nil {
+		err = lost
+	}
+	return err
+}

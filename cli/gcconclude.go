@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"regsweep/guard"
+)
+
+// interrupted tells an impatient user that the signal was heard.
+func (g *gcRun) interrupted() {
+	g.progress.hint("interrupted: stopping at a safe boundary; once more ends it at once")
+}
+
+// conclude prints the report, and chooses what the run ends with.
+func (g *gcRun) conclude(err error) error {
+	if g.store != nil {
+		g.report.Requests = g.store.Requests()
+	}
+	switch {
+	case err == nil && g.report.keepers() > 0:
+		err = told{errProblems}
+	case errors.Is(err, ErrInterrupted) && g.report.result == nil:
+		err = fmt.Errorf("%w: nothing was removed", ErrInterrupted)
+	case errors.Is(err, ErrInterrupted):
+		err = fmt.Errorf("%w: run it again to remove the rest", ErrInterrupted)
+	}
+	if g.options.json {
+		return g.writeJSON(g.report, err)
+	}
+	g.report.conclude(err)
+	if verdict := refusal(err); verdict != nil {
+		g.complain(func(w *bytes.Buffer, width int) { writeVerdict(w, *verdict, width) })
+	}
+	if g.options.quiet {
+		for _, problem := range failures(g.report.Problems) {
+			g.say(describe(problem))
+		}
+		return err
+	}
+	if g.report.plan == nil || g.asked && g.env.OutTerminal && errors.Is(err, errDeclined) {
+		return err
+	}
+	printed := g.print(func(w *bytes.Buffer, width int) {
+		if !g.asked || !g.env.OutTerminal {
+			writeSummary(w, g.report, width)
+		}
+		writeOutcome(w, g.report)
+	})
+	if err == nil {
+		err = printed
+	}
+	return err
+}
+
+// refusal is the verdict that err refuses with, or nil.
+func refusal(err error) *guard.Verdict {
+	var refused *guard.RefusedError
+	var lost *guard.LostError
+	switch {
+	case errors.As(err, &refused):
+		return &refused.Verdict
+	case errors.As(err, &lost) && len(lost.Verdict.Evidence) > 0:
+		return &lost.Verdict
+	}
+	return nil
+}

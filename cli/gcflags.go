@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"time"
+
+	"regsweep/storage"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+const (
+	// uploadAge is when the registry itself purges uploads (uploadpurging.age).
+	uploadAge = 168 * time.Hour
+	// unsafeAge is the least --min-age without a proof that nobody writes.
+	unsafeAge = 24 * time.Hour
+)
+
+func gcCommand(r *runner) *urfave.Command {
+	flags := []urfave.Flag{
+		toggle("dry-run", "say what would go, and remove nothing", "d"),
+		toggle("delete-untagged", "untagged manifests go too, unless a tag needs them", "m"),
+		toggle("quiet", "print problems and errors alone", "q"),
+		toggle("yes", "do not ask before removing", "y"),
+		jsonFlag(),
+		&urfave.StringFlag{Name: planName, Usage: "write the plan to `FILE`, a line of JSON for each removal"},
+		toggle("prune-empty", "remove repositories in which nothing is left"),
+		&urfave.GenericFlag{Name: "min-age", Value: &age{}, Usage: "keep blobs and links younger than `AGE`, such as 36h or 7d"},
+		&urfave.GenericFlag{Name: "upload-age", Value: &age{uploadAge}, Usage: "keep unfinished uploads younger than `AGE`"},
+		toggle("strict", "remove nothing if there is any problem"),
+		toggle("allow-empty", "remove all from a registry that has no tag at all"),
+		toggle("unsafe-online", "skip that proof; --min-age is then at least 24h"),
+	}
+	return &urfave.Command{
+		Name:               "gc",
+		Aliases:            []string{"garbage-collect"},
+		Usage:              "remove what no tag reaches",
+		ArgsUsage:          "TARGET",
+		Flags:              append(flags, guardFlags()...),
+		CustomHelpTemplate: commandHelp,
+		OnUsageError:       usageError,
+		Action:             r.gc,
+		Description: targetHelp + `
+   Nothing is removed before the registry is shown to be read-only or stopped, and
+   on a terminal not before you have seen what would go and said yes.
+
+EXAMPLES:
+   regsweep gc -d config.yml                 what would go, and why so little
+   regsweep gc -dm config.yml                the same with untagged manifests
+   regsweep gc config.yml --plan plan.jsonl  remove, and keep a list of it
+   regsweep gc --registry http://10.0.0.5:5000 --registry http://10.0.0.6:5000 \
+               's3://bucket/prefix?region=eu-west-1'
+   regsweep gc --json --yes config.yml       for a script
+`,
+	}
+}
+
+type gcOptions struct {
+	dryRun, deleteUntagged, quiet, yes, json bool
+	pruneEmpty, allowEmpty, strict, unsafe   bool
+	minAge, uploadAge                        time.Duration
+	plan                                     string
+	planGiven                                bool
+}
+
+func readGCOptions(c *urfave.Context) gcOptions {
+	o := gcOptions{
+		dryRun: c.Bool("dry-run"), deleteUntagged: c.Bool("delete-untagged"), quiet: c.Bool("quiet"),
+		yes: c.Bool("yes"), json: c.Bool(jsonName), pruneEmpty: c.Bool("prune-empty"), allowEmpty: c.Bool("allow-empty"),
+		strict: c.Bool("strict"), unsafe: c.Bool("unsafe-online"), plan: c.String(planName), planGiven: c.IsSet(planName),
+		minAge: c.Generic("min-age").(*age).Duration, uploadAge: c.Generic("upload-age").(*age).Duration,
+	}
+	if o.unsafe && !c.IsSet("min-age") {
+		o.minAge = unsafeAge
+	}
+	return o
+}
+
+// check refuses what contradicts itself.
+func (o gcOptions) check() error {
+	if o.unsafe && o.minAge < unsafeAge {
+		return storage.Usagef("--unsafe-online: --min-age must be at least 24h, since what is being pushed has no tag yet")
+	}
+	return nil
+}

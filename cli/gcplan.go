@@ -1,0 +1,85 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"regsweep/guard"
+	"regsweep/mark"
+	"regsweep/storage"
+	"regsweep/sweep"
+)
+
+// plan lists, marks and decides. It removes nothing from the storage and writes
+// nothing to it.
+func (g *gcRun) plan(ctx context.Context) (*sweep.Plan, error) {
+	now := g.env.Now()
+	inventory, err := g.list(ctx, now)
+	if err != nil {
+		return nil, err
+	}
+	g.guard.LastUpload = lastUpload(inventory)
+	live, err := g.mark(ctx, inventory)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := g.decide(ctx, now, inventory, live)
+	if err != nil {
+		return nil, err
+	}
+	g.report.planned(plan)
+	if n := len(failures(plan.Problems)); g.options.strict && n > 0 {
+		return nil, fmt.Errorf("--strict: there is %s: nothing was removed", plural(n, "problem"))
+	}
+	return plan, g.planFile.save(plan)
+}
+
+func (g *gcRun) list(ctx context.Context, now time.Time) (*storage.Inventory, error) {
+	defer stopwatch(g.env.Now, &g.report.Seconds.Inventory)()
+	phase := g.progress.begin("listing", "name", 0)
+	options := storage.InventoryOptions{OnBlobs: phase.add, OnLinks: phase.add}
+	if g.options.minAge > 0 {
+		options.Since = now.Add(-g.options.minAge)
+	}
+	inventory, err := storage.TakeInventory(ctx, g.store, options)
+	phase.endWith("listed", err)
+	return inventory, err
+}
+
+func (g *gcRun) mark(ctx context.Context, inventory *storage.Inventory) (*mark.Live, error) {
+	defer stopwatch(g.env.Now, &g.report.Seconds.Mark)()
+	phase := g.progress.begin("marking", "manifest", 0)
+	live, err := mark.Run(ctx, inventory, g.store, mark.Options{
+		DeleteUntagged: g.options.deleteUntagged, OnManifests: phase.expect, OnRead: phase.add,
+	})
+	phase.endWith("marked", err)
+	return live, err
+}
+
+func (g *gcRun) decide(ctx context.Context, now time.Time, inventory *storage.Inventory, live *mark.Live) (*sweep.Plan, error) {
+	defer stopwatch(g.env.Now, &g.report.Seconds.Plan)()
+	phase := g.progress.begin("planning", "", 0)
+	plan, err := sweep.NewPlan(ctx, inventory, live, g.store, sweep.Options{
+		Now: now, MinAge: g.options.minAge, UploadAge: g.options.uploadAge, DeleteUntagged: g.options.deleteUntagged,
+		PruneEmpty: g.options.pruneEmpty, AllowEmpty: g.options.allowEmpty,
+	})
+	phase.end("")
+	return plan, err
+}
+
+func lastUpload(inventory *storage.Inventory) *guard.Upload {
+	var last *guard.Upload
+	note := func(repository string, uploads []storage.Upload) {
+		for _, u := range uploads {
+			if last == nil || u.Touched.After(last.Touched) {
+				last = &guard.Upload{Repository: repository, ID: u.ID, Touched: u.Touched}
+			}
+		}
+	}
+	note("", inventory.Uploads)
+	for _, r := range inventory.Repositories {
+		note(r.Name, r.Uploads)
+	}
+	return last
+}

@@ -1,0 +1,187 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unicode/utf8"
+)
+
+// shown is what a progress has written, which other goroutines of it may do.
+type shown struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (s *shown) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buffer.Write(p)
+}
+
+func (s *shown) take() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.buffer.Reset()
+	return s.buffer.String()
+}
+
+func testProgress(terminal int, quiet bool) (*progress, *shown) {
+	out := new(shown)
+	return newProgress(Env{
+		Err: out, Now: time.Now, ErrTerminal: terminal > 0, Width: func(io.Writer) int { return terminal },
+	}, quiet), out
+}
+
+func TestWithoutATerminalThereIsALineEvery30Seconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, out := testProgress(0, false)
+		phase := p.begin("listing", "name", 0)
+		time.Sleep(29 * time.Second)
+		phase.add(12_000)
+		if got := out.take(); got != "" {
+			t.Errorf("after 29 s: %q", got)
+		}
+		time.Sleep(2 * time.Second)
+		if got, want := out.take(), "listing 12,000 names in 30s (400/s) …\n"; got != want {
+			t.Errorf("after 31 s: %q, want %q", got, want)
+		}
+		phase.add(3_000)
+		time.Sleep(30 * time.Second)
+		if got, want := out.take(), "listing 15,000 names in 1m0s (250/s) …\n"; got != want {
+			t.Errorf("after 61 s: %q, want %q", got, want)
+		}
+		phase.endWith("listed", nil)
+		if got, want := out.take(), "listed 15,000 names in 1m1s (245/s)\n"; got != want {
+			t.Errorf("at the end: %q, want %q", got, want)
+		}
+		time.Sleep(time.Hour)
+		if got := out.take(); got != "" {
+			t.Errorf("after the end: %q", got)
+		}
+	})
+}
+
+func TestAPhaseThatFailsSaysHowFarItCame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, out := testProgress(0, false)
+		phase := p.begin("removing", "", 50_000)
+		phase.expectBytes(5 << 20)
+		phase.addBytes(20_000, 2<<20)
+		time.Sleep(10 * time.Second)
+		phase.endWith("removed", errors.New("interrupted"))
+		if got, want := out.take(), "removing stopped after 20,000 of 50,000, 2.0 MiB of 5.0 MiB in 10s (2,000/s)\n"; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	})
+}
+
+func TestQuietShowsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, terminal := range []int{0, 80} {
+			p, out := testProgress(terminal, true)
+			phase := p.begin("listing", "name", 0)
+			phase.add(1)
+			time.Sleep(time.Minute)
+			phase.endWith("listed", nil)
+			if got := out.take(); got != "" {
+				t.Errorf("%q", got)
+			}
+		}
+	})
+}
+
+// A bar takes one line, and is gone when another line is printed and at the end.
+func TestABarLeavesNothingBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, out := testProgress(100, false)
+		phase := p.begin("marking", "manifest", 0)
+		phase.expect(1000)
+		time.Sleep(100 * time.Millisecond)
+		if got := out.take(); got != "" {
+			t.Errorf("at once: %q", got)
+		}
+		phase.add(250)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		p.note("a message")
+		phase.add(750)
+		time.Sleep(250 * time.Millisecond)
+		phase.endWith("marked", nil)
+		got := out.take()
+		if screen, want := screen(got), "regsweep: a message\nmarked 1,000 manifests in 2.4s (425/s)\n"; screen != want {
+			t.Errorf("on the screen is left %q, want %q\n%q", screen, want, got)
+		}
+		if want := "marking 250 of 1,000 manifests, 125/s, 6s left  25% [=========>"; !strings.Contains(got, want) {
+			t.Errorf("%q is not in %q", want, got)
+		}
+		if strings.Contains(strings.ReplaceAll(got, "\r\x1b[K", ""), "\r") {
+			t.Errorf("a line is written over without being cleared: %q", got)
+		}
+	})
+}
+
+// screen is what a terminal shows in the end of what was written to it.
+func screen(written string) string {
+	lines := strings.Split(written, "\n")
+	for i, line := range lines {
+		if at := strings.LastIndex(line, "\r\x1b[K"); at >= 0 {
+			lines[i] = line[at+len("\r\x1b[K"):]
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// A line that is longer than the terminal could not be taken away again.
+func TestABarFitsEveryTerminal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := testProgress(80, false)
+		for _, total := range []int{0, 1, 7, 1_234_567_890} {
+			for _, unit := range []string{"", "manifest"} {
+				phase := p.begin("removing", unit, total)
+				phase.expectBytes(int64(total) * 1000)
+				for _, n := range []int{0, total / 2, total - total/2, 5} {
+					phase.addBytes(n, int64(n)*1000)
+					time.Sleep(time.Second)
+					for columns := range 200 {
+						line := drawing(phase, columns, columns)
+						if width := utf8.RuneCountInString(line); width > max(0, columns-margin) {
+							t.Fatalf("in %d columns: %d in %q", columns, width, line)
+						}
+						if columns >= 40 && line == "" {
+							t.Fatalf("in %d columns there is nothing", columns)
+						}
+						if strings.ContainsAny(line, "\r\n\x1b") {
+							t.Fatalf("%q", line)
+						}
+					}
+				}
+				phase.end("")
+			}
+		}
+	})
+}
+
+// The hooks of a run are called from many goroutines at once.
+func TestCountingIsForAnyGoroutine(t *testing.T) {
+	p, out := testProgress(80, false)
+	phase := p.begin("listing", "name", 0)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 100_000 {
+				phase.add(1)
+			}
+		})
+	}
+	all.Wait()
+	phase.endWith("listed", nil)
+	if got := out.take(); !strings.Contains(got, "listed 800,000 names in ") {
+		t.Errorf("%q", got)
+	}
+}

@@ -1,0 +1,157 @@
+package cli
+
+import (
+	"time"
+
+	"regsweep/guard"
+	"regsweep/storage"
+	"regsweep/sweep"
+)
+
+// report is what a run of gc tells, as JSON or as text. Its fields and their order are
+// stable from the first release on: new ones may be added.
+type report struct {
+	Report   int               `json:"report"`
+	Command  string            `json:"command"`
+	DryRun   bool              `json:"dry_run"`
+	Storage  storage.Identity  `json:"storage"`
+	Mark     sweep.Totals      `json:"mark"`
+	Garbage  tallies           `json:"garbage"`
+	Removed  tallies           `json:"removed"`
+	Kept     []sweep.Kept      `json:"kept"`
+	Problems []storage.Problem `json:"problems"`
+	Requests storage.Requests  `json:"requests"`
+	Seconds  seconds           `json:"seconds"`
+
+	// HiddenBytes are those that a versioned bucket only hid, and did not free.
+	HiddenBytes int64          `json:"hidden_bytes"`
+	Failed      []failure      `json:"failed"`
+	Guard       *guard.Verdict `json:"guard,omitempty"`
+	ExitCode    int            `json:"exit_code"`
+	Error       string         `json:"error,omitempty"`
+
+	plan   *sweep.Plan   // nil until there is one
+	result *sweep.Result // nil until something may have been removed
+}
+
+// tallies counts by kind. Links have no bytes worth a number.
+type tallies struct {
+	Blobs           sweep.Tally `json:"blobs"`
+	Revisions       counted     `json:"revisions"`
+	LayerLinks      counted     `json:"layer_links"`
+	TagIndexEntries counted     `json:"tag_index_entries"`
+	Uploads         sweep.Tally `json:"uploads"`
+	Repositories    counted     `json:"repositories"`
+}
+
+type counted struct {
+	Count int `json:"count"`
+}
+
+type seconds struct {
+	Inventory float64 `json:"inventory"`
+	Mark      float64 `json:"mark"`
+	Plan      float64 `json:"plan"`
+	Sweep     float64 `json:"sweep"`
+}
+
+type failure struct {
+	sweep.Removal
+	Error string `json:"error"`
+}
+
+func newReport(dryRun bool) *report {
+	return &report{
+		Report: 1, Command: "gc", DryRun: dryRun,
+		Kept: []sweep.Kept{}, Problems: []storage.Problem{}, Failed: []failure{},
+	}
+}
+
+func tally(of map[sweep.Kind]sweep.Tally) tallies {
+	return tallies{
+		Blobs:           of[sweep.Blob],
+		Revisions:       counted{of[sweep.Revision].Count},
+		LayerLinks:      counted{of[sweep.LayerLink].Count},
+		TagIndexEntries: counted{of[sweep.TagIndexEntry].Count},
+		Uploads:         of[sweep.Upload],
+		Repositories:    counted{of[sweep.Repository].Count},
+	}
+}
+
+// stopwatch adds the time until stop is called to *seconds.
+func stopwatch(now func() time.Time, seconds *float64) (stop func()) {
+	start := now()
+	return func() { *seconds += now().Sub(start).Seconds() }
+}
+
+func (r *report) planned(plan *sweep.Plan) {
+	r.plan = plan
+	r.Mark, r.Garbage = plan.Live, tally(plan.Garbage)
+	r.Kept = append(r.Kept, plan.Kept...)
+	r.Problems = append(r.Problems, plan.Problems...)
+}
+
+func (r *report) executed(result sweep.Result) {
+	r.result = &result
+	r.Removed, r.HiddenBytes = tally(result.Removed), result.Hidden
+	for _, failed := range result.Failed {
+		r.Failed = append(r.Failed, failure{failed.Removal, failed.Err.Error()})
+	}
+}
+
+func (r *report) conclude(err error) {
+	r.ExitCode, r.Error = exitCode(err), message(err)
+}
+
+// message is what a report tells of an error: nothing where there is none, or where
+// the exit code says it all.
+func message(err error) string {
+	if err == nil || exitCode(err) == exitProblems {
+		return ""
+	}
+	return err.Error()
+}
+
+// keepers counts the problems that kept something that might have gone.
+func (r *report) keepers() int {
+	n := 0
+	for _, p := range r.Problems {
+		if p.Effect.Keeps() {
+			n++
+		}
+	}
+	return n
+}
+
+// failures are the problems that are more than a note.
+func failures(problems []storage.Problem) []storage.Problem {
+	var out []storage.Problem
+	for _, p := range problems {
+		if p.Effect != storage.Note {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// usageReport answers a command line that names no command that reports.
+type usageReport struct {
+	Report   int    `json:"report"`
+	Command  string `json:"command"`
+	ExitCode int    `json:"exit_code"`
+	Error    string `json:"error"`
+}
+
+func (r *usageReport) conclude(err error) { r.ExitCode, r.Error = exitCode(err), message(err) }
+
+// emptyReport is the document of a command line that got no further.
+func emptyReport(args []string) document {
+	command := args[1]
+	switch command {
+	case "gc", "garbage-collect":
+		return newReport(false)
+	case "check":
+		return newCheckReport()
+	}
+	return &usageReport{Report: 1, Command: command}
+}

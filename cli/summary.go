@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+
+	"regsweep/sweep"
+)
+
+// shownRepositories is how many repositories the summary names for one reason; the
+// JSON report has them all.
+const shownRepositories = 5
+
+// kinds are what goes, as the summary names it. Links have no bytes worth a number.
+var kinds = []struct {
+	kind  sweep.Kind
+	noun  string
+	bytes bool
+}{
+	{sweep.Blob, "blob", true},
+	{sweep.Revision, "manifest revision", false},
+	{sweep.LayerLink, "layer link", false},
+	{sweep.TagIndexEntry, "tag index entry", false},
+	{sweep.Upload, "unfinished upload", true},
+	{sweep.Repository, "empty repository", false},
+}
+
+// writeSummary prints what the plan comes to: what is alive, what goes, what stays
+// although no tag reaches it, and what is wrong.
+func writeSummary(w *bytes.Buffer, r *report, width int) {
+	fmt.Fprintf(w, "%s %s\n\n", r.Storage.Driver, printable(r.Storage.Root))
+	t := &table{right: []bool{false, true, true}, wraps: []bool{false, false, false, true}}
+	t.row("", "COUNT", "SIZE", "")
+	t.row("Alive", "", "", "")
+	t.row("  repositories", count(r.Mark.Repositories), "", "")
+	t.row("  tags", count(r.Mark.Tags), "", "")
+	t.row("  manifests", count(r.Mark.Manifests), "", "")
+	t.row("  blobs", count(r.Mark.Blobs), size(r.Mark.Bytes), "")
+	addGarbage(t, r.plan)
+	addKept(t, r.Kept)
+	t.write(w, width)
+	writeProblems(w, r.Problems)
+}
+
+func addGarbage(t *table, plan *sweep.Plan) {
+	t.row("")
+	if plan.Len() == 0 {
+		t.row("Garbage", "0", size(0), "")
+		return
+	}
+	t.row("Garbage", "", "", "")
+	for _, k := range kinds {
+		tally := plan.Garbage[k.kind]
+		bytes := ""
+		if k.bytes {
+			bytes = size(tally.Bytes)
+		}
+		if tally.Count > 0 {
+			t.row("  "+noun(0, k.noun), count(tally.Count), bytes, "")
+		}
+	}
+}
+
+// reasons explain why something stays that no tag reaches.
+var reasons = []struct {
+	reason      sweep.Reason
+	name, about string
+}{
+	{sweep.KeptUntagged, "blobs of untagged manifests", "go with -m (--delete-untagged)"},
+	{sweep.KeptDamage, "blobs of damaged repositories", "see the problems below"},
+	{sweep.KeptAge, "young blobs", "younger than --min-age, or named by such a link"},
+	{sweep.KeptUpload, "uploads under way", "younger than --upload-age"},
+	{sweep.KeptStray, "files outside the layout", "never removed"},
+}
+
+// addKept answers "why is so little eligible?".
+func addKept(t *table, kept []sweep.Kept) {
+	t.row("")
+	if len(kept) == 0 {
+		t.row("Kept without a tag", "0", size(0), "all else is reached from a tag")
+		return
+	}
+	t.row("Kept without a tag", "", "", "")
+	for _, reason := range reasons {
+		var rows []sweep.Kept
+		total := sweep.Kept{}
+		for _, row := range kept {
+			if row.Reason == reason.reason {
+				rows = append(rows, row)
+				total.Blobs, total.Bytes, total.Links = total.Blobs+row.Blobs, total.Bytes+row.Bytes, total.Links+row.Links
+			}
+		}
+		if len(rows) == 0 {
+			continue
+		}
+		t.row("  "+reason.name, count(total.Blobs), size(total.Bytes), withLinks(total, reason.about))
+		addRepositories(t, rows)
+	}
+}
+
+// addRepositories names those that keep the most.
+func addRepositories(t *table, rows []sweep.Kept) {
+	rows = slices.DeleteFunc(rows, func(row sweep.Kept) bool { return row.Repository == "" })
+	slices.SortStableFunc(rows, func(a, b sweep.Kept) int {
+		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(b.Links, a.Links), cmp.Compare(a.Repository, b.Repository))
+	})
+	for i, row := range rows {
+		if i == shownRepositories {
+			t.row("    and "+plural(len(rows)-i, "more repository"), "", "", "")
+			return
+		}
+		t.row("    "+printable(row.Repository), count(row.Blobs), size(row.Bytes), withLinks(row, ""))
+	}
+}
+
+func withLinks(row sweep.Kept, about string) string {
+	switch {
+	case row.Links == 0:
+		return about
+	case about == "":
+		return "and " + plural(row.Links, "link")
+	}
+	return "and " + plural(row.Links, "link") + "; " + about
+}

@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+
+	"regsweep/guard"
+)
+
+// tableWidth is the least width of a terminal in which the evidence is a table.
+const tableWidth = 120
+
+// verdicts are the first words that a tired reader needs.
+var verdicts = map[guard.State]string{
+	guard.Proven:  "PROVEN: something may be removed now",
+	guard.Refused: "REFUSED: nothing may be removed now",
+	guard.Skipped: "SKIPPED: nothing is known of who writes",
+}
+
+var marks = map[guard.Result]string{guard.OK: "ok", guard.Against: "NO", guard.Unknown: "??", guard.Note: "--"}
+
+// legends explain the marks, in the order of their weight.
+var legends = []struct {
+	result guard.Result
+	means  string
+}{
+	{guard.OK, "for removing"}, {guard.Against, "against it"}, {guard.Unknown, "not known, so against it"}, {guard.Note, "without weight"},
+}
+
+func legend(evidence []guard.Evidence) string {
+	var parts []string
+	for _, l := range legends {
+		if slices.ContainsFunc(evidence, func(e guard.Evidence) bool { return e.Result == l.result }) {
+			parts = append(parts, marks[l.result]+" = "+l.means)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// writeVerdict prints the verdict, then what was seen, then what to do. Where there is
+// no terminal (width 0), each thing has its line, however long.
+func writeVerdict(w *bytes.Buffer, v guard.Verdict, width int) {
+	for _, line := range wrap(verdicts[v.State]+" ("+printable(v.Reason)+").", width) {
+		fmt.Fprintln(w, line)
+	}
+	fmt.Fprintln(w)
+	if t := evidenceTable(v.Evidence); width == 0 || width >= tableWidth && t.total(t.fit(width)) <= width {
+		t.write(w, width)
+	} else {
+		stackEvidence(w, v.Evidence, width)
+	}
+	fmt.Fprintf(w, "\n  %s\n", legend(v.Evidence))
+	writeRemedies(w, v.Remedy, width)
+}
+
+func evidenceTable(evidence []guard.Evidence) *table {
+	t := &table{indent: "  ", wraps: []bool{false, true, true, true, true}}
+	t.row("", "WHO", "ASKED", "SEEN", "MEANS")
+	who := ""
+	for _, e := range evidence {
+		subject := printable(e.Subject)
+		if subject == who {
+			subject = ""
+		} else {
+			who = subject
+		}
+		t.row(marks[e.Result], subject, printable(e.Check), printable(e.Seen), printable(e.Meaning))
+	}
+	return t
+}
+
+// stackEvidence is for a narrow terminal: what it means first, and below it why.
+func stackEvidence(w *bytes.Buffer, evidence []guard.Evidence, width int) {
+	who := ""
+	indented := func(indent, text string) {
+		for _, line := range wrap(text, width-len(indent)) {
+			fmt.Fprintln(w, indent+line)
+		}
+	}
+	for _, e := range evidence {
+		if e.Subject != who {
+			who = e.Subject
+			indented("  ", printable(who))
+		}
+		for i, line := range wrap(printable(e.Meaning), width-8) {
+			mark := "  "
+			if i == 0 {
+				mark = marks[e.Result]
+			}
+			fmt.Fprintf(w, "    %s  %s\n", mark, line)
+		}
+		indented("        ", "asked: "+printable(e.Check))
+		indented("        ", "seen: "+printable(e.Seen))
+	}
+}
+
+// writeRemedies prints the ways out. Lines of configuration stand at the left margin,
+// as they are to be pasted.
+func writeRemedies(w *bytes.Buffer, remedies []string, width int) {
+	if len(remedies) == 0 {
+		return
+	}
+	title := "To go on, do one of these:"
+	if len(remedies) == 1 {
+		title = "To go on:"
+	}
+	fmt.Fprintf(w, "\n%s\n", title)
+	for i, remedy := range remedies {
+		lines := strings.Split(remedy, "\n")
+		for j, line := range wrap(printable(lines[0]), width-5) {
+			number := "   "
+			if j == 0 {
+				number = fmt.Sprintf("%2d.", i+1)
+			}
+			fmt.Fprintf(w, "%s %s\n", number, line)
+		}
+		if len(lines) == 1 {
+			continue
+		}
+		fmt.Fprintln(w)
+		for _, line := range lines[1:] {
+			fmt.Fprintln(w, printable(line))
+		}
+		fmt.Fprintln(w)
+	}
+}

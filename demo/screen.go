@@ -1,0 +1,130 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+)
+
+// screen is where the story is told. A failure to write stays in err.
+type screen struct {
+	file    *os.File
+	colours bool
+	steps   int
+	err     error
+}
+
+func newScreen(file *os.File) *screen {
+	_, plain := os.LookupEnv("NO_COLOR")
+	return &screen{
+		file:    file,
+		colours: !plain && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(file.Fd())),
+	}
+}
+
+const (
+	bold  = "1"
+	green = "32"
+	cyan  = "36"
+)
+
+func (s *screen) line(colour, indent, text string) {
+	s.write(indent + s.coloured(colour, strings.TrimRight(text, " ")))
+}
+
+func (s *screen) coloured(colour, text string) string {
+	if !s.colours || colour == "" || text == "" {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
+
+func (s *screen) write(line string) {
+	if _, err := fmt.Fprintln(s.file, strings.TrimRight(line, " ")); err != nil && s.err == nil {
+		s.err = err
+	}
+}
+
+// step begins a part of the story.
+func (s *screen) step(title string) {
+	s.steps++
+	s.line("", "", "")
+	s.line(bold, "", fmt.Sprintf("%d. %s", s.steps, title))
+}
+
+func (s *screen) say(format string, args ...any) { s.line("", "   ", fmt.Sprintf(format, args...)) }
+
+func (s *screen) figure(format string, args ...any) {
+	s.line(cyan, "     ", fmt.Sprintf(format, args...))
+}
+
+// check says what has been checked, and not merely hoped.
+func (s *screen) check(format string, args ...any) {
+	s.line(green, "   ", "✓ "+fmt.Sprintf(format, args...))
+}
+
+func (s *screen) done(format string, args ...any) { s.line(green, "", fmt.Sprintf(format, args...)) }
+
+func (s *screen) command(name string, args ...string) {
+	s.line(bold, "", "$ "+strings.Join(append([]string{name}, args...), " "))
+}
+
+// width is how wide a page is.
+const width = 100
+
+// output shows what a program printed, from the left margin. A line that is too wide
+// for the page goes on below.
+func (s *screen) output(printed []byte) {
+	for line := range strings.Lines(string(printed)) {
+		line = strings.TrimRight(line, " \n")
+		for !fits(line) {
+			var head string
+			head, line = breakLine(line)
+			s.write(head)
+		}
+		s.write(line)
+	}
+}
+
+func fits(line string) bool { return utf8.RuneCountInString(line) <= width }
+
+// breakLine breaks a line at its last space that fits, or at the width where it has
+// none, and indents the rest.
+func breakLine(line string) (head, rest string) {
+	const indent = "    "
+	text := []rune(line)
+	cut := width
+	for cut > len(indent) && text[cut] != ' ' {
+		cut--
+	}
+	if cut == len(indent) {
+		cut = width
+	}
+	return string(text[:cut]), indent + strings.TrimLeft(string(text[cut:]), " ")
+}
+
+// size writes bytes with a binary unit, as regsweep does.
+func size(bytes int64) string {
+	if bytes < 1024 {
+		return fmt.Sprintf("%d B", bytes)
+	}
+	value, unit := float64(bytes), -1
+	for value >= 1023.95 && unit < 5 {
+		value /= 1024
+		unit++
+	}
+	return fmt.Sprintf("%.1f %ciB", value, "KMGTPE"[unit])
+}
+
+// number writes a number with commas.
+func number(n int64) string {
+	digits := strconv.FormatInt(n, 10)
+	for at := len(digits) - 3; at > 0; at -= 3 {
+		digits = digits[:at] + "," + digits[at:]
+	}
+	return digits
+}

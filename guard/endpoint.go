@@ -1,0 +1,143 @@
+package guard
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+
+	"regsweep/storage"
+)
+
+// endpoint is one registry as somebody names it.
+type endpoint struct {
+	url     url.URL // scheme, host and prefix, without a trailing slash
+	named   bool    // by the user, rather than by config.yml
+	network string  // "tcp" or "unix"
+	// certificate is the PEM file that config.yml says it shows, or "".
+	certificate string
+	// serverName is whom its certificate is made out to.
+	serverName string
+	addresses  []string // to dial: replicas behind one name are asked one by one
+}
+
+// parseEndpoint reads a --registry URL. Its errors are usage errors and do not repeat
+// a password.
+func parseEndpoint(text string) (endpoint, error) {
+	const example = "write it as http://host:port or https://host"
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Opaque != "" || u.Scheme == "" && u.Host == "":
+		// "localhost:5000" parses as a scheme with an opaque part.
+		return endpoint{}, storage.Usagef("--registry takes a URL: %s", example)
+	case u.Scheme != "http" && u.Scheme != "https":
+		return endpoint{}, storage.Usagef("--registry %s://…: %s", u.Scheme, example)
+	case u.User != nil:
+		return endpoint{}, storage.Usagef("--registry %s://…@%s: a password does not belong on the command line: use --username and --password-stdin", u.Scheme, u.Host)
+	case u.Hostname() == "":
+		return endpoint{}, storage.Usagef("--registry %s names no host: %s", text, example)
+	case u.RawQuery != "" || u.Fragment != "":
+		return endpoint{}, storage.Usagef("--registry %s://%s: a registry's address has no ? and no #: %s", u.Scheme, u.Host, example)
+	}
+	path := strings.TrimRight(u.Path, "/")
+	path = strings.TrimRight(strings.TrimSuffix(path, "/v2"), "/")
+	return endpoint{
+		url:        url.URL{Scheme: u.Scheme, Host: u.Host, Path: path},
+		named:      true,
+		network:    "tcp",
+		serverName: u.Hostname(),
+	}, nil
+}
+
+// resolve finds the addresses of a named endpoint.
+func (e *endpoint) resolve(ctx context.Context, o Options) error {
+	if e.addresses != nil {
+		return nil
+	}
+	port := e.url.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[e.url.Scheme]
+	}
+	hosts := []string{e.url.Hostname()}
+	if net.ParseIP(hosts[0]) == nil {
+		ctx, cancel := context.WithTimeout(ctx, o.timeout())
+		defer cancel()
+		var err error
+		if hosts, err = o.lookup(ctx, hosts[0]); err != nil {
+			return err
+		}
+	}
+	for _, host := range hosts {
+		e.addresses = append(e.addresses, net.JoinHostPort(host, port))
+	}
+	return nil
+}
+
+// ownEndpoint is where config.yml lets the registry listen, as seen from this
+// machine: an address that stands for all interfaces is asked at the loopback ones.
+func ownEndpoint(h storage.HTTP) (endpoint, error) {
+	scheme := "http"
+	if h.TLS {
+		scheme = "https"
+	}
+	e := endpoint{
+		url:         url.URL{Scheme: scheme, Path: strings.TrimRight(h.Prefix, "/")},
+		network:     "tcp",
+		certificate: h.Certificate,
+	}
+	if public, err := url.Parse(h.Host); err == nil {
+		e.serverName = public.Hostname()
+	}
+	switch h.Net {
+	case "", "tcp":
+	case "unix":
+		if h.Addr == "" {
+			return endpoint{}, fmt.Errorf("http.addr names no socket")
+		}
+		e.network, e.addresses, e.url.Host = "unix", []string{h.Addr}, "localhost"
+		return e, nil
+	default:
+		return endpoint{}, fmt.Errorf("http.net is %q, which no registry listens on", h.Net)
+	}
+	if h.Addr == "" {
+		return endpoint{}, fmt.Errorf("http.addr is not set: a registry would listen on a port of no fixed number")
+	}
+	host, port, err := net.SplitHostPort(h.Addr)
+	if err != nil || port == "" || port == "0" {
+		return endpoint{}, fmt.Errorf("http.addr %q names no port that can be asked", h.Addr)
+	}
+	switch ip := net.ParseIP(host); {
+	case host == "" || ip != nil && ip.Equal(net.IPv6zero):
+		e.addresses = []string{net.JoinHostPort("127.0.0.1", port), net.JoinHostPort("::1", port)}
+		host = "127.0.0.1"
+	case ip != nil && ip.Equal(net.IPv4zero):
+		host = "127.0.0.1"
+		e.addresses = []string{net.JoinHostPort(host, port)}
+	}
+	e.url.Host = net.JoinHostPort(host, port)
+	if e.serverName == "" {
+		e.serverName = host
+	}
+	return e, nil
+}
+
+// subject is how evidence names one address of the endpoint.
+func (e *endpoint) subject(address string) string {
+	name := e.url.String()
+	switch {
+	case e.network == "unix":
+		return "unix socket " + address
+	case len(e.addresses) < 2 && !e.named:
+		return e.url.Scheme + "://" + address + e.url.Path
+	case len(e.addresses) < 2:
+		return name
+	case e.named:
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			host = address
+		}
+		return name + " at " + host
+	}
+	return e.url.Scheme + "://" + address + e.url.Path
+}

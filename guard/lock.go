@@ -1,0 +1,356 @@
+package guard
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	"regsweep/storage"
+)
+
+// LockPath is the lock object, below the layout's root. Distribution looks at blobs
+// and repositories there, and at nothing else.
+const LockPath = ".regsweep/lock"
+
+// ErrLockLost is the cause for which Lock's context is cancelled: the lock was changed
+// or removed by somebody else, or could not be refreshed in time.
+var ErrLockLost = errors.New("the lock is lost")
+
+// LockStore is what a lock needs of a storage.
+type LockStore interface {
+	storage.Locker
+	Remove(ctx context.Context, refs []storage.Ref) []storage.Outcome
+}
+
+// Holder is who holds the lock, as the lock object has it in JSON.
+type Holder struct {
+	Token     string    `json:"token"` // random, tells runs apart
+	Host      string    `json:"host"`
+	PID       int       `json:"pid"`
+	User      string    `json:"user"`
+	Command   string    `json:"command"`
+	Started   time.Time `json:"started"`
+	Refreshed time.Time `json:"refreshed"`
+	// Refreshes makes each refresh differ from the last, whatever the clock does:
+	// a storage may know a version by a hash of the content.
+	Refreshes int `json:"refreshes"`
+}
+
+// LockOptions says who wants the lock. Host, PID, User and Command are for humans.
+type LockOptions struct {
+	Host    string
+	PID     int
+	User    string
+	Command string
+
+	// Now stamps the lock, for humans: no decision compares two machines' clocks.
+	Now func() time.Time
+	// Random is where the token comes from, such as crypto/rand.Reader.
+	Random io.Reader
+	// Refresh is the time between refreshes; 0 means 5 s.
+	Refresh time.Duration
+	// Stale is how long a lock must be seen not to change before it is taken over;
+	// 0 means 60 s. All runs on one storage must agree on it.
+	Stale time.Duration
+	// OnWait, if it is not nil, is told once that there is a lock, and that it
+	// takes up to the time given to see whether its holder lives.
+	OnWait func(Holder, time.Duration)
+}
+
+func (o LockOptions) refresh() time.Duration {
+	if o.Refresh <= 0 {
+		return 5 * time.Second
+	}
+	return o.Refresh
+}
+
+func (o LockOptions) stale() time.Duration {
+	if o.Stale <= 0 {
+		return 60 * time.Second
+	}
+	return o.Stale
+}
+
+// HeldError means that another run holds the lock, and lives.
+type HeldError struct{ Holder Holder }
+
+func (e *HeldError) Error() string {
+	h := e.Holder
+	if h.Token == "" {
+		return "another run holds the lock " + storage.Root + "/" + LockPath
+	}
+	return fmt.Sprintf("another run holds the lock: %s by %s on %s (process %d), since %s",
+		h.Command, h.User, h.Host, h.PID, h.Started.UTC().Format(time.RFC3339))
+}
+
+// Held is a lock that is held. Its goroutine refreshes the lock until Release.
+type Held struct {
+	store   LockStore
+	options LockOptions
+	holder  Holder
+	version string             // of the refreshing goroutine until done is closed
+	stop    context.CancelFunc // ends refreshing after the write that is under way
+	abort   context.CancelFunc // ends that write too
+	done    chan struct{}
+	cancel  context.CancelCauseFunc
+}
+
+// Lock takes the lock, or returns a *HeldError. The context that it returns, derived
+// from ctx, is cancelled with ErrLockLost as its cause once the lock is lost; whoever
+// removes must do so under that context.
+//
+// A lock whose holder was killed stays behind. Whether it did is not read from times
+// in it, since two machines' clocks may differ by more than any period worth waiting
+// for: the taker watches the lock itself, by its own clock alone. If it changes, its
+// holder lives, which shows within one refresh. If it has not changed for Stale, the
+// taker replaces that very version. A holder for its part counts the lock as lost
+// when it was unable to refresh it for two thirds of Stale, counted from before its
+// last success, so that it has stopped well before anybody takes over. What remains
+// is a holder that is suspended whole, longer than that, between looking at its
+// context and sending one removal: the removal of something that was garbage when
+// nobody else ran, and that a second run could only have found to be garbage too.
+func Lock(ctx context.Context, store LockStore, o LockOptions) (context.Context, *Held, error) {
+	token := make([]byte, 16)
+	if _, err := io.ReadFull(o.Random, token); err != nil {
+		return nil, nil, fmt.Errorf("lock: make a token: %w", err)
+	}
+	h := &Held{store: store, options: o, done: make(chan struct{}), holder: Holder{
+		Token: hex.EncodeToString(token),
+		Host:  o.Host, PID: o.PID, User: o.User, Command: o.Command,
+		Started: o.Now().UTC(),
+	}}
+	took, err := h.take(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	locked, cancel := context.WithCancelCause(ctx)
+	h.cancel = cancel
+	// Refreshing goes on when ctx is done: a sweep that stops still has to end.
+	writing, abort := context.WithCancel(context.WithoutCancel(ctx))
+	refreshing, stop := context.WithCancel(writing)
+	h.stop, h.abort = stop, abort
+	go func() {
+		defer close(h.done)
+		if err := h.keep(refreshing, writing, took); err != nil {
+			cancel(err)
+		}
+	}()
+	return locked, h, nil
+}
+
+// content is the lock object as it is to be written now.
+func (h *Held) content() ([]byte, error) {
+	h.holder.Refreshed = h.options.Now().UTC()
+	h.holder.Refreshes++
+	content, err := json.Marshal(h.holder)
+	if err != nil {
+		return nil, fmt.Errorf("write lock: %w", err)
+	}
+	return append(content, '\n'), nil
+}
+
+// take makes the lock, or takes over one that is stale. It returns when it began to
+// write what now is the lock.
+func (h *Held) take(ctx context.Context) (time.Time, error) {
+	waited := false
+	for tries := 1; ; tries++ {
+		content, err := h.content()
+		if err != nil {
+			return time.Time{}, err
+		}
+		begun := time.Now()
+		h.version, err = h.store.Create(ctx, LockPath, content)
+		if err == nil {
+			return begun, nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return time.Time{}, fmt.Errorf("make the lock %s/%s: %w", storage.Root, LockPath, err)
+		}
+		other, version, err := h.read(ctx)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && tries < 10:
+			continue // released in between
+		case err != nil:
+			return time.Time{}, err
+		case other.Token == h.holder.Token:
+			// The storage made it, and lost its answer.
+			h.version = version
+			return begun, nil
+		}
+		if !waited && h.options.OnWait != nil {
+			h.options.OnWait(other, h.options.stale())
+		}
+		waited = true
+		gone, err := h.outlast(ctx, other, version)
+		switch {
+		case err != nil:
+			return time.Time{}, err
+		case gone:
+			continue
+		}
+		begun, err = h.takeOver(ctx, version)
+		if errors.Is(err, storage.ErrLost) {
+			// Another taker was faster, or the holder came back to life.
+			if now, _, err := h.read(ctx); err == nil {
+				other = now
+			}
+			return time.Time{}, &HeldError{Holder: other}
+		}
+		return begun, err
+	}
+}
+
+// outlast watches the lock until it has not changed for Stale. It returns a *HeldError
+// once it changes, and gone once it is released.
+func (h *Held) outlast(ctx context.Context, other Holder, version string) (gone bool, err error) {
+	since := time.Now()
+	for {
+		left := h.options.stale() - time.Since(since)
+		if left <= 0 {
+			return false, nil
+		}
+		if err := sleep(ctx, min(left, h.options.refresh()/2)); err != nil {
+			return false, fmt.Errorf("wait for the lock of %s: %w", other.Host, err)
+		}
+		now, nowVersion, err := h.read(ctx)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return true, nil
+		case err != nil:
+			return false, err
+		case nowVersion != version:
+			return false, &HeldError{Holder: now}
+		}
+	}
+}
+
+// takeOver replaces the version of a lock that was seen to be stale.
+func (h *Held) takeOver(ctx context.Context, version string) (time.Time, error) {
+	h.holder.Started = h.options.Now().UTC()
+	content, err := h.content()
+	if err != nil {
+		return time.Time{}, err
+	}
+	begun := time.Now()
+	h.version, err = h.replace(ctx, content, version)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("take over the stale lock: %w", err)
+	}
+	return begun, nil
+}
+
+// replace writes the lock if it still has the version. A storage that wrote, lost its
+// answer and was asked again finds a version that it has just made itself: the token
+// tells.
+func (h *Held) replace(ctx context.Context, content []byte, version string) (string, error) {
+	written, err := h.store.Replace(ctx, LockPath, content, version)
+	if !errors.Is(err, storage.ErrLost) && !errors.Is(err, fs.ErrNotExist) {
+		return written, err
+	}
+	now, nowVersion, readErr := h.read(ctx)
+	switch {
+	case errors.Is(readErr, fs.ErrNotExist):
+		return "", fmt.Errorf("it was removed: %w", storage.ErrLost)
+	case readErr != nil:
+		return "", readErr
+	case now.Token != h.holder.Token:
+		return "", fmt.Errorf("it now belongs to %s on %s (process %d): %w", now.User, now.Host, now.PID, storage.ErrLost)
+	case nowVersion == version:
+		return "", fmt.Errorf("the storage does not write it: %w", err)
+	}
+	return nowVersion, nil
+}
+
+// read returns the holder that the lock names; the zero holder where what is there
+// is no lock of ours.
+func (h *Held) read(ctx context.Context) (Holder, string, error) {
+	content, version, err := h.store.Version(ctx, LockPath)
+	if err != nil {
+		return Holder{}, "", fmt.Errorf("read the lock: %w", err)
+	}
+	var other Holder
+	if err := json.Unmarshal(content, &other); err != nil {
+		other = Holder{}
+	}
+	return other, version, nil
+}
+
+// keep refreshes the lock until ctx is done, and lets a write that is under way then
+// end, since the storage might yet perform it after the lock was removed. last is when
+// the last write that succeeded began. It returns an ErrLockLost where the lock is lost.
+func (h *Held) keep(ctx, writing context.Context, last time.Time) error {
+	limit := h.options.stale() * 2 / 3
+	pause := h.options.refresh()
+	for {
+		if err := sleep(ctx, min(pause, time.Until(last.Add(limit)))); err != nil {
+			return nil
+		}
+		content, err := h.content()
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrLockLost, err)
+		}
+		begun := time.Now()
+		attempt, cancel := context.WithDeadline(writing, last.Add(limit))
+		version, err := h.replace(attempt, content, h.version)
+		cancel()
+		switch {
+		case err == nil:
+			h.version, last, pause = version, begun, h.options.refresh()
+			continue
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, storage.ErrLost):
+			return fmt.Errorf("%w: %w", ErrLockLost, err)
+		case time.Since(last) >= limit:
+			return fmt.Errorf("%w: it could not be refreshed for %s: %w", ErrLockLost, limit, err)
+		}
+		pause = h.options.refresh() / 5
+	}
+}
+
+// Release stops refreshing, waits for the goroutine, and removes the lock if it is
+// still ours. It is called once, with a context that is not done: that of Lock may
+// be. The error is ErrLockLost (wrapped) where somebody else's lock is there, or none.
+func (h *Held) Release(ctx context.Context) error {
+	h.stop()
+	hurry := context.AfterFunc(ctx, h.abort)
+	<-h.done
+	hurry()
+	h.abort()
+	h.cancel(context.Canceled)
+	now, _, err := h.read(ctx)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("release: %w: it was removed", ErrLockLost)
+	case err != nil:
+		return fmt.Errorf("release: %w", err)
+	case now.Token != h.holder.Token:
+		return fmt.Errorf("release: %w: it now belongs to %s on %s (process %d)", ErrLockLost, now.User, now.Host, now.PID)
+	}
+	// It was refreshed moments ago, so that nobody can have watched it for Stale.
+	outcomes := h.store.Remove(ctx, []storage.Ref{{Path: LockPath}})
+	if len(outcomes) != 1 {
+		return fmt.Errorf("release the lock: the storage answers for %d objects, not for one", len(outcomes))
+	}
+	if err := outcomes[0].Err; err != nil {
+		return fmt.Errorf("release the lock: %w", err)
+	}
+	return nil
+}
+
+// sleep waits for d, or returns the cause of ctx.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(max(d, 0))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}

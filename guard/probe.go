@@ -1,0 +1,450 @@
+package guard
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"syscall"
+
+	"regsweep/storage"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// state is what the probes of one address come to.
+type state int
+
+const (
+	unclear  state = iota // no answer, or none that is understood
+	readOnly              // a registry of this storage that takes no pushes
+	writable              // a registry that takes pushes
+	foreign               // a registry of another storage
+	stopped               // nothing listens
+	noRoute               // an address of a family that this machine does not speak
+)
+
+// finding is what is known of one address.
+type finding struct {
+	state    state
+	subject  string
+	loopback bool // the address is this machine's own
+	// ours is set once the address was seen to serve this storage.
+	ours     bool
+	evidence []Evidence
+	remedies []remedy
+}
+
+func (f *finding) add(result Result, check, seen, meaning string) {
+	f.evidence = append(f.evidence, Evidence{f.subject, check, seen, meaning, result})
+}
+
+// probe asks one address: whether a registry is there, whether it serves this
+// storage, and whether it takes pushes. It changes nothing there.
+func probe(ctx context.Context, o Options, e *endpoint, address string) finding {
+	p := newProber(o, e, address)
+	f := finding{subject: e.subject(address), loopback: e.network == "unix" || isLoopback(address)}
+	repository := "regsweep/probe" // no registry creates a repository by being asked
+	if samples := o.samples(); len(samples) > 0 {
+		repository = samples[0].Repository
+	}
+	if !p.isRegistry(ctx, &f, repository) {
+		return f
+	}
+	p.servesStorage(ctx, &f)
+	if f.state == foreign {
+		return f // what strangers take is their own affair
+	}
+	p.takesPushes(ctx, &f, repository)
+	return f
+}
+
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	ip := net.ParseIP(host)
+	return err == nil && ip != nil && ip.IsLoopback()
+}
+
+// isRegistry asks for /v2/, and says what it means where no registry answers.
+func (p *prober) isRegistry(ctx context.Context, f *finding, repository string) bool {
+	const check = "GET /v2/"
+	r, err := p.ask(ctx, http.MethodGet, repository, "/v2/", nil, "")
+	if err != nil {
+		p.unreachable(f, err)
+		return false
+	}
+	seen := status(r)
+	switch {
+	case r.denied != nil || r.status == http.StatusForbidden:
+		f.refusedEntry(check, r, "", repository)
+	case r.status >= 300 && r.status < 400:
+		location := redirect(p.endpoint.url, r.header.Get("Location"))
+		f.add(Unknown, check, seen+" to "+location, "sends elsewhere, and only the registry's own word counts")
+		f.remedies = append(f.remedies, remedy{nameThis, location})
+	case r.status == http.StatusOK && r.fromRegistry():
+		f.add(OK, check, seen, "a registry answers")
+		return true
+	case r.status >= 500:
+		f.add(Unknown, check, seen, "something answers that has no working registry behind it")
+		f.remedies = append(f.remedies, remedy{nameAll, ""}, remedy{sayStopped, ""})
+	case r.status == http.StatusBadRequest && strings.Contains(r.body, "HTTPS server"):
+		f.add(Unknown, check, seen, "speaks TLS: https:// is wanted")
+		f.remedies = append(f.remedies, remedy{nameThis, "https://" + p.endpoint.url.Host + p.endpoint.url.Path})
+	default:
+		f.add(Unknown, check, seen, "something answers, but it is not a registry (no header "+apiVersion+")")
+		f.remedies = append(f.remedies, remedy{nameAll, ""})
+	}
+	return false
+}
+
+// unreachable says what a failed connection means.
+func (p *prober) unreachable(f *finding, err error) {
+	const check = "connect"
+	var (
+		netErr    net.Error
+		record    tls.RecordHeaderError
+		unknownCA x509.UnknownAuthorityError
+		wrongName x509.HostnameError
+		invalid   x509.CertificateInvalidError
+		failed    *tls.CertificateVerificationError
+	)
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED),
+		p.endpoint.network == "unix" && errors.Is(err, fs.ErrNotExist):
+		f.state = stopped
+		f.add(OK, check, "connection refused", "nothing listens there: stopped")
+	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EAFNOSUPPORT):
+		f.state = noRoute
+		f.add(Unknown, check, cause(err), "this machine has no way to such an address")
+		f.remedies = append(f.remedies, remedy{sayStopped, ""})
+	case errors.As(err, &unknownCA), errors.As(err, &wrongName), errors.As(err, &invalid), errors.As(err, &failed):
+		f.add(Unknown, check, cause(err), "its certificate is not trusted, so it may be anybody")
+		f.remedies = append(f.remedies, remedy{trustIt, ""})
+	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+		f.add(Unknown, check, cause(err), "does not speak TLS: http:// is wanted")
+		f.remedies = append(f.remedies, remedy{nameThis, "http://" + p.endpoint.url.Host + p.endpoint.url.Path})
+	case strings.Contains(err.Error(), "certificate required"):
+		f.add(Unknown, check, cause(err), "wants a client certificate, so it can't be asked")
+		f.remedies = append(f.remedies, remedy{sayStopped, ""})
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
+		f.add(Unknown, check, "no answer in "+p.options.timeout().String(), "a registry that is slow, or hidden by a firewall, may still take pushes")
+		f.remedies = append(f.remedies, remedy{nameAll, ""}, remedy{sayStopped, ""})
+	default:
+		f.add(Unknown, check, cause(err), "no answer, and no sign that it is stopped")
+		f.remedies = append(f.remedies, remedy{nameAll, ""}, remedy{sayStopped, ""})
+	}
+}
+
+// servesStorage asks for manifests that the storage holds.
+func (p *prober) servesStorage(ctx context.Context, f *finding) {
+	const check = "HEAD manifests that this storage holds"
+	samples := p.options.samples()
+	if len(samples) == 0 {
+		f.add(Unknown, check, "no manifest to ask for", "whether it serves this storage can't be told")
+		f.remedies = append(f.remedies, remedy{sayStopped, ""})
+		return
+	}
+	// The manifest may be of any of these; without the right one, the answer is 404.
+	accept := http.Header{"Accept": {
+		"application/vnd.oci.image.index.v1+json", "application/vnd.oci.image.manifest.v1+json",
+		"application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.docker.distribution.manifest.v2+json",
+		"application/vnd.docker.distribution.manifest.v1+prettyjws", "application/vnd.docker.distribution.manifest.v1+json",
+		"*/*"}}
+	found, odd := 0, Evidence{}
+	for _, sample := range samples {
+		name := sample.Repository + "@" + sample.Digest
+		path := "/v2/" + sample.Repository + "/manifests/" + sample.Digest
+		r, err := p.ask(ctx, http.MethodHead, sample.Repository, path, accept, "")
+		switch {
+		case err != nil:
+			odd = Evidence{f.subject, check, name + ": " + cause(err), "no answer", Unknown}
+		case r.denied != nil || r.status == http.StatusForbidden:
+			f.refusedEntry(check, r, name+": ", sample.Repository)
+			return
+		case r.status == http.StatusOK && r.header.Get("Docker-Content-Digest") == sample.Digest:
+			found++
+		case r.status == http.StatusNotFound && p.damaged(ctx, sample):
+			odd = Evidence{f.subject, check, name + ": " + status(r), "damaged in the storage, which says nothing of the registry", Unknown}
+		case r.status == http.StatusNotFound:
+			f.state = foreign
+			f.add(Against, check, name+": "+status(r), "serves another storage: its word does not count here")
+			f.remedies = append(f.remedies, remedy{nameAll, ""})
+			return
+		default:
+			odd = Evidence{f.subject, check, name + ": " + status(r), "can't serve a manifest that this storage holds", Unknown}
+		}
+	}
+	// A damaged manifest is no 404: the others speak for the endpoint then.
+	if found == 0 {
+		f.evidence = append(f.evidence, odd)
+		f.remedies = append(f.remedies, remedy{nameAll, ""}, remedy{sayStopped, ""})
+		return
+	}
+	f.ours = true
+	f.add(OK, check, fmt.Sprintf("%d of %d found", found, len(samples)), "serves this storage")
+}
+
+// damaged reports whether the storage lacks what a registry needs to serve a sample: a
+// tag may point at what is no longer there. Where that can't be read, it is not
+// damage that explains the registry's answer.
+func (p *prober) damaged(ctx context.Context, sample Sample) bool {
+	if p.options.Store == nil {
+		return false
+	}
+	d := digest.Digest(sample.Digest)
+	for _, path := range []string{storage.RevisionPath(sample.Repository, d), storage.BlobPath(d)} {
+		if _, err := p.options.Store.Stat(ctx, path); errors.Is(err, fs.ErrNotExist) {
+			return true
+		}
+	}
+	return false
+}
+
+// takesPushes asks twice over, by what a registry says that it allows and by what it
+// does, some rounds each, and takes the worst of the answers.
+func (p *prober) takesPushes(ctx context.Context, f *finding, repository string) {
+	var options, puts tally
+	for range p.options.rounds() {
+		options.count(p.askAllowed(ctx, repository))
+		puts.count(p.askInvalidPut(ctx, repository))
+		if options.worst.state != readOnly || puts.worst.state != readOnly {
+			break // it will get no better
+		}
+	}
+	worst := readOnly
+	for _, asked := range []struct {
+		check string
+		tally tally
+	}{
+		{"OPTIONS /v2/" + repository + "/blobs/uploads/", options},
+		{"PUT an invalid manifest to " + repository, puts},
+	} {
+		a := asked.tally.worst
+		f.evidence = append(f.evidence, Evidence{f.subject, asked.check, asked.tally.seen(), asked.tally.meaning(), a.result()})
+		if a.remedy != nil {
+			f.remedies = append(f.remedies, *a.remedy)
+		}
+		switch {
+		case a.state == writable:
+			worst = writable
+		case a.state == unclear && worst != writable:
+			worst = unclear
+		}
+	}
+	switch {
+	case worst == writable:
+		f.state = writable
+	case worst == readOnly && f.ours:
+		f.state = readOnly
+	}
+}
+
+// answer is one reply to a push probe.
+type answer struct {
+	state   state // readOnly, writable or unclear
+	seen    string
+	meaning string
+	remedy  *remedy
+}
+
+func (a answer) result() Result {
+	switch a.state {
+	case readOnly:
+		return OK
+	case writable:
+		return Against
+	}
+	return Unknown
+}
+
+// tally counts the answers to one probe over all rounds.
+type tally struct {
+	worst  answer
+	states []state
+	texts  []string // distinct
+	counts []int
+}
+
+func (t *tally) count(a answer) {
+	weight := map[state]int{readOnly: 1, unclear: 2, writable: 3}
+	if len(t.states) == 0 || weight[a.state] > weight[t.worst.state] {
+		t.worst = a
+	}
+	t.states = append(t.states, a.state)
+	at := slices.Index(t.texts, a.seen)
+	if at < 0 {
+		at = len(t.texts)
+		t.texts, t.counts = append(t.texts, a.seen), append(t.counts, 0)
+	}
+	t.counts[at]++
+}
+
+func (t *tally) seen() string {
+	if len(t.texts) == 1 {
+		return t.texts[0]
+	}
+	parts := make([]string, len(t.texts))
+	for i, text := range t.texts {
+		parts[i] = fmt.Sprintf("%d of %d times %s", t.counts[i], len(t.states), text)
+	}
+	return strings.Join(parts, "; ")
+}
+
+func (t *tally) meaning() string {
+	if t.worst.state != readOnly && slices.Contains(t.states, readOnly) {
+		return "several registries answer here, and not all are read-only: " + t.worst.meaning
+	}
+	return t.worst.meaning
+}
+
+// askAllowed asks what may be done with uploads: Distribution leaves POST out of the
+// answer in read-only mode (blobUploadDispatcher in registry/handlers).
+func (p *prober) askAllowed(ctx context.Context, repository string) answer {
+	r, err := p.ask(ctx, http.MethodOptions, repository, "/v2/"+repository+"/blobs/uploads/", nil, "")
+	if a, settled := p.common(r, err, repository); settled {
+		return a
+	}
+	allow := strings.Join(r.header.Values("Allow"), ", ")
+	seen := "Allow: " + allow
+	methods := strings.FieldsFunc(strings.ToUpper(allow), func(c rune) bool { return c == ',' || c == ' ' })
+	for _, method := range []string{"POST", "PUT", "PATCH", "DELETE"} {
+		if slices.Contains(methods, method) {
+			return answer{state: writable, seen: seen, meaning: "takes uploads: writable"}
+		}
+	}
+	switch {
+	case allow == "":
+		return answer{seen: status(r) + " without Allow", meaning: "does not say what it takes", remedy: &remedy{nameAll, ""}}
+	case !r.fromRegistry():
+		return notItself(seen)
+	case !slices.Contains(methods, "GET"):
+		return answer{seen: seen, meaning: "does not say what it takes", remedy: &remedy{nameAll, ""}}
+	}
+	return answer{state: readOnly, seen: seen, meaning: "takes no uploads: read-only"}
+}
+
+// impossible is the digest of nothing that anybody has found: even a registry that
+// took the invalid manifest would have to refuse it under this name.
+const impossible = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+
+// askInvalidPut pushes what no registry takes, to see what it is refused for: in
+// read-only mode for the method, before anybody looks at the content
+// (manifestDispatcher in registry/handlers).
+func (p *prober) askInvalidPut(ctx context.Context, repository string) answer {
+	header := http.Header{"Content-Type": {"application/vnd.docker.distribution.manifest.v2+json"}}
+	r, err := p.ask(ctx, http.MethodPut, repository, "/v2/"+repository+"/manifests/"+impossible, header, "no manifest, a question by regsweep")
+	if a, settled := p.common(r, err, repository); settled {
+		return a
+	}
+	seen := status(r)
+	code := errorCode(r.body)
+	if code != "" {
+		seen += " " + code
+	}
+	switch {
+	case r.status == http.StatusMethodNotAllowed && code == "UNSUPPORTED":
+		return answer{seen: seen, meaning: "refuses pushes, but not for being read-only", remedy: &remedy{sayStopped, ""}}
+	case r.status == http.StatusMethodNotAllowed && !r.fromRegistry():
+		return notItself(seen)
+	case r.status == http.StatusMethodNotAllowed:
+		return answer{state: readOnly, seen: seen, meaning: "takes no manifests: read-only"}
+	case r.status == http.StatusBadRequest && code != "", r.status == http.StatusRequestEntityTooLarge,
+		r.status == http.StatusUnsupportedMediaType, r.status == http.StatusUnprocessableEntity,
+		r.status >= 200 && r.status < 300:
+		return answer{state: writable, seen: seen, meaning: "looks at what is pushed: writable"}
+	}
+	return answer{seen: seen, meaning: "an answer that read-only registries do not give", remedy: &remedy{nameAll, ""}}
+}
+
+func notItself(seen string) answer {
+	return answer{seen: seen + " without " + apiVersion, remedy: &remedy{nameAll, ""},
+		meaning: "not the registry's own answer but that of something in front of it"}
+}
+
+// common settles the replies that mean the same for every push probe.
+func (p *prober) common(r reply, err error, repository string) (a answer, settled bool) {
+	switch {
+	case err != nil:
+		return answer{seen: cause(err), meaning: "no answer", remedy: &remedy{nameAll, ""}}, true
+	case r.denied != nil || r.status == http.StatusForbidden:
+		meaning, way := entry(r, repository)
+		return answer{seen: status(r), meaning: meaning, remedy: &way}, true
+	case r.status >= 300 && r.status < 400:
+		location := redirect(p.endpoint.url, r.header.Get("Location"))
+		return answer{seen: status(r) + " to " + location, remedy: &remedy{nameAll, ""},
+			meaning: "sends elsewhere, and only the registry's own word counts"}, true
+	}
+	return answer{}, false
+}
+
+// refusedEntry records that the endpoint did not let us in.
+func (f *finding) refusedEntry(check string, r reply, what, repository string) {
+	meaning, way := entry(r, repository)
+	f.add(Unknown, check, what+status(r), meaning)
+	f.remedies = append(f.remedies, way)
+}
+
+func entry(r reply, repository string) (meaning string, way remedy) {
+	switch {
+	case errors.Is(r.denied, errNoCredentials):
+		return "asks for a username and password", remedy{logIn, repository}
+	case r.denied == nil, errors.Is(r.denied, errNotAccepted):
+		return "does not let this user push to " + repository, remedy{logIn, repository}
+	}
+	return cause(r.denied), remedy{logIn, repository}
+}
+
+func status(r reply) string {
+	return strings.TrimSpace(fmt.Sprintf("%d %s", r.status, http.StatusText(r.status)))
+}
+
+// cause is the last of a chain of errors, on one line and of a length that fits a
+// table.
+func cause(err error) string {
+	var operation *net.OpError
+	if errors.As(err, &operation) {
+		err = operation.Err
+	}
+	text := strings.Join(strings.Fields(err.Error()), " ")
+	if runes := []rune(text); len(runes) > 200 {
+		text = string(runes[:200]) + "…"
+	}
+	return text
+}
+
+// errorCode is the first code in an error body of the distribution-spec, or "".
+func errorCode(body string) string {
+	var parsed struct {
+		Errors []struct {
+			Code string `json:"code"`
+		} `json:"errors"`
+	}
+	if err := json.Unmarshal([]byte(body), &parsed); err != nil || len(parsed.Errors) == 0 {
+		return ""
+	}
+	code := parsed.Errors[0].Code
+	for _, c := range code {
+		if (c < 'A' || c > 'Z') && c != '_' {
+			return ""
+		}
+	}
+	return code
+}
+
+// redirect is the endpoint that a Location leads to, without what may be a secret.
+func redirect(from url.URL, location string) string {
+	to, err := from.Parse(location)
+	if err != nil || location == "" {
+		return "nowhere"
+	}
+	path := strings.TrimRight(strings.TrimSuffix(strings.TrimRight(to.Path, "/"), "/v2"), "/")
+	return (&url.URL{Scheme: to.Scheme, Host: to.Host, Path: path}).String()
+}

@@ -1,0 +1,128 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+const (
+	userAgent  = "regsweep-guard"
+	apiVersion = "Docker-Distribution-Api-Version"
+	// maxAnswer is in bytes, of answers that are looked at for an error code only.
+	maxAnswer = 64 << 10
+)
+
+// prober asks one address of an endpoint. It is for one goroutine.
+type prober struct {
+	options  Options
+	endpoint *endpoint
+	client   *http.Client // dials the address whatever the URL says
+	tokens   *http.Client // for token servers, which live elsewhere
+	// authorization is the header that let us in, by repository.
+	authorization map[string]string
+}
+
+func newProber(o Options, e *endpoint, address string) *prober {
+	// Redirects are evidence, not something to follow: where one leads, another
+	// server answers for this one.
+	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &prober{
+		options:  o,
+		endpoint: e,
+		client: &http.Client{CheckRedirect: stay, Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return o.dial(ctx, e.network, address)
+			},
+			TLSClientConfig: e.clientTLS(o.TLS),
+			// A new connection each time: behind one address may be several
+			// replicas, which take connections in turn.
+			DisableKeepAlives:   true,
+			TLSHandshakeTimeout: o.timeout(),
+		}},
+		tokens: &http.Client{CheckRedirect: stay, Transport: &http.Transport{
+			DialContext:         o.dial,
+			TLSClientConfig:     o.TLS.Clone(), // nil stays nil
+			DisableKeepAlives:   true,
+			TLSHandshakeTimeout: o.timeout(),
+		}},
+		authorization: map[string]string{},
+	}
+}
+
+// reply is an answer, its body cut at maxAnswer.
+type reply struct {
+	status int
+	header http.Header
+	body   string
+	// denied is why a 401 could not be answered, nil for all other replies.
+	denied error
+}
+
+// fromRegistry reports whether a registry itself wrote the reply, rather than
+// something in front of it: Distribution sets this header on every answer.
+func (r reply) fromRegistry() bool { return strings.HasPrefix(r.header.Get(apiVersion), "registry/2") }
+
+// ask sends a request for path, which begins with /v2/ and concerns a repository.
+// A 401 is answered once; the reply is then that to the second request.
+func (p *prober) ask(ctx context.Context, method, repository, path string, header http.Header, body string) (reply, error) {
+	r, err := p.send(ctx, method, path, header, body, p.authorization[repository])
+	if err != nil || r.status != http.StatusUnauthorized {
+		return r, err
+	}
+	authorization, err := p.authorize(ctx, repository, r.header.Values("WWW-Authenticate"))
+	if err != nil {
+		r.denied = err
+		return r, nil
+	}
+	p.authorization[repository] = authorization
+	r, err = p.send(ctx, method, path, header, body, authorization)
+	if err == nil && r.status == http.StatusUnauthorized {
+		r.denied = errNotAccepted
+		if p.options.Username == "" {
+			r.denied = errNoCredentials
+		}
+	}
+	return r, err
+}
+
+func (p *prober) send(ctx context.Context, method, path string, header http.Header, body, authorization string) (reply, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.options.timeout())
+	defer cancel()
+	u := p.endpoint.url
+	u.Path += path
+	request, err := http.NewRequestWithContext(ctx, method, u.String(), strings.NewReader(body))
+	if err != nil {
+		return reply{}, err
+	}
+	for key, values := range header {
+		request.Header[key] = values
+	}
+	request.Header.Set("User-Agent", userAgent)
+	if authorization != "" {
+		request.Header.Set("Authorization", authorization)
+	}
+	response, err := p.client.Do(request)
+	if err != nil {
+		return reply{}, bare(err)
+	}
+	content, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err = errors.Join(err, response.Body.Close()); err != nil {
+		return reply{}, bare(err)
+	}
+	return reply{status: response.StatusCode, header: response.Header, body: string(content)}, nil
+}
+
+// bare drops the method and URL that net/http puts before an error: they stand in
+// the evidence already.
+func bare(err error) error {
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		return wrapped.Err
+	}
+	return err
+}

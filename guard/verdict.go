@@ -1,0 +1,72 @@
+package guard
+
+// State is what a verdict comes to.
+type State string
+
+const (
+	Proven  State = "proven"  // nobody can write: remove
+	Refused State = "refused" // somebody can, or it is not known
+	Skipped State = "skipped" // the user wants to go on without proof
+)
+
+// By is the ground of a verdict.
+type By string
+
+const (
+	// Grounds of Proven.
+	ByReadOnly By = "read_only" // every endpoint answers, and is read-only
+	ByStopped  By = "stopped"   // every endpoint that the user named is stopped, or read-only
+	ByConfig   By = "config"    // config.yml says read-only, and nothing listens at its address
+	ByOperator By = "operator"  // --registry-stopped
+
+	// Grounds of Refused, the weightiest first.
+	ByWritable     By = "writable"      // a registry takes pushes to this storage
+	ByOtherStorage By = "other_storage" // a named endpoint serves another storage
+	ByProxy        By = "proxy"         // a pull-through cache writes whenever somebody pulls
+	ByRecentUpload By = "recent_upload" // somebody pushed just now
+	ByUnknown      By = "unknown"       // nothing known, no answer, an answer not understood
+
+	// The ground of Skipped.
+	ByUnsafe By = "unsafe_online"
+)
+
+// Verdict is what Prove found. It marshals to JSON for scripts, and its words stay
+// the same from release to release where they are of a type of this package.
+type Verdict struct {
+	State State `json:"verdict"`
+	By    By    `json:"by"`
+	// Reason is the verdict in one sentence, without a full stop.
+	Reason string `json:"reason"`
+	// Evidence is in the order in which a reader follows it; never nil.
+	Evidence []Evidence `json:"evidence"`
+	// Remedy has one item for each way out of a refusal, which may be of several
+	// lines: the configuration or the flag, as it is to be written. Never nil.
+	Remedy []string `json:"remedy"`
+}
+
+// MayRemove reports whether the verdict lets a sweep begin, or go on.
+func (v Verdict) MayRemove() bool { return v.State == Proven || v.State == Skipped }
+
+// Result is what one piece of evidence says about removing.
+type Result string
+
+const (
+	OK      Result = "ok"      // for it
+	Against Result = "against" // against it
+	Unknown Result = "unknown" // says nothing, where an answer was needed: against it
+	Note    Result = "note"    // good to know, and without weight
+)
+
+// Evidence is one thing that was looked at. Each is readable on its own.
+type Evidence struct {
+	Subject string `json:"subject"` // whom: an endpoint, config.yml, the uploads, the user
+	Check   string `json:"check"`   // what was asked
+	Seen    string `json:"seen"`    // the answer as it came
+	Meaning string `json:"meaning"` // what it says about removing
+	Result  Result `json:"result"`
+}
+
+// RefusedError is a verdict of Refused for callers that want an error.
+type RefusedError struct{ Verdict Verdict }
+
+func (e *RefusedError) Error() string { return "refused: " + e.Verdict.Reason }

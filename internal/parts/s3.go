@@ -1,0 +1,294 @@
+package parts
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/distribution/distribution/v3/configuration"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+)
+
+// S3 is an S3 server in a process of its own, with nothing in it.
+type S3 struct {
+	Endpoint  string // http://127.0.0.1:port
+	AccessKey string
+	SecretKey string
+	Region    string
+	KeyID     string // a key for SSE-KMS, or "" where the server knows none
+
+	client  *s3.Client
+	process *process
+	scratch *scratch
+}
+
+// StartMinIO starts MinIO. It keeps the MD5 as ETag, versions, and unfinished
+// multipart uploads as S3 does.
+func StartMinIO(ctx context.Context) (*S3, error) {
+	path, err := minioBinary(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("start minio: %w", err)
+	}
+	s, err := newS3()
+	if err != nil {
+		return nil, fmt.Errorf("start minio: %w", err)
+	}
+	key := make([]byte, 32)
+	if _, err := rand.Read(key); err != nil {
+		return nil, joinCleanup(fmt.Errorf("start minio: %w", err), s.scratch)
+	}
+	s.KeyID = "parts"
+	env := []string{
+		"MINIO_ROOT_USER=" + s.AccessKey,
+		"MINIO_ROOT_PASSWORD=" + s.SecretKey,
+		"MINIO_KMS_SECRET_KEY=" + s.KeyID + ":" + base64.StdEncoding.EncodeToString(key),
+		"MINIO_BROWSER=off",
+		"MINIO_UPDATE=off",
+	}
+	return s.start(ctx, env, func(host string) (string, []string) {
+		return path, []string{"server", "--quiet", "--certs-dir", filepath.Join(s.scratch.path, "certs"),
+			"--address", host, filepath.Join(s.scratch.path, "data")}
+	})
+}
+
+// StartVersityGW starts the Versity gateway, an S3 server of another make that
+// serves a directory.
+func StartVersityGW(ctx context.Context) (*S3, error) {
+	path, err := versityBinary(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("start versitygw: %w", err)
+	}
+	s, err := newS3()
+	if err != nil {
+		return nil, fmt.Errorf("start versitygw: %w", err)
+	}
+	env := []string{"ROOT_ACCESS_KEY=" + s.AccessKey, "ROOT_SECRET_KEY=" + s.SecretKey}
+	return s.start(ctx, env, func(host string) (string, []string) {
+		return path, []string{"--port", host, "--region", s.Region, "--quiet", "posix", filepath.Join(s.scratch.path, "data")}
+	})
+}
+
+// SharedMinIO is one MinIO for all tests of a process, each of which takes a bucket
+// of its own. It ends with the process.
+func SharedMinIO(t testing.TB) *S3 {
+	t.Helper()
+	s, err := sharedMinIO()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// SharedVersityGW is the same for the Versity gateway.
+func SharedVersityGW(t testing.TB) *S3 {
+	t.Helper()
+	s, err := sharedVersityGW()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+var (
+	sharedMinIO     = sync.OnceValues(func() (*S3, error) { return StartMinIO(context.Background()) })
+	sharedVersityGW = sync.OnceValues(func() (*S3, error) { return StartVersityGW(context.Background()) })
+)
+
+func newS3() (*S3, error) {
+	scratch, err := newScratch("regsweep-s3-")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(filepath.Join(scratch.path, "data"), 0o755); err != nil {
+		return nil, joinCleanup(err, scratch)
+	}
+	return &S3{AccessKey: rand.Text(), SecretKey: rand.Text(), Region: "us-east-1", scratch: scratch}, nil
+}
+
+func (s *S3) start(ctx context.Context, env []string, command func(host string) (string, []string)) (*S3, error) {
+	process, _, err := onFreePort(func(host string) (*process, error) {
+		s.Endpoint = "http://" + host
+		s.client = s3.New(s3.Options{
+			BaseEndpoint: aws.String(s.Endpoint),
+			Region:       s.Region,
+			UsePathStyle: true,
+			Credentials:  credentials.NewStaticCredentialsProvider(s.AccessKey, s.SecretKey, ""),
+		})
+		path, args := command(host)
+		return startProcess(ctx, env, func(ctx context.Context) error {
+			// The client would wait and retry where a plain dial says no at once.
+			connection, err := net.Dial("tcp", host)
+			if err != nil {
+				return err
+			}
+			if err := connection.Close(); err != nil {
+				return err
+			}
+			_, err = s.client.ListBuckets(ctx, &s3.ListBucketsInput{})
+			return err
+		}, path, args...)
+	})
+	if err != nil {
+		return nil, joinCleanup(err, s.scratch)
+	}
+	s.process = process
+	return s, nil
+}
+
+// Stop kills the server and removes all that it held.
+func (s *S3) Stop() error {
+	s.process.stop()
+	return s.scratch.remove()
+}
+
+// Client is a client of the server, for what has no method here.
+func (s *S3) Client() *s3.Client { return s.client }
+
+// NewBucket creates a bucket.
+func (s *S3) NewBucket(ctx context.Context, name string) error {
+	if _, err := s.client.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: &name}); err != nil {
+		return fmt.Errorf("create bucket %s: %w", name, err)
+	}
+	return nil
+}
+
+// NewBucketT creates a bucket with a name of its own for a test.
+func (s *S3) NewBucketT(t testing.TB) string {
+	t.Helper()
+	name := "bucket-" + strings.ToLower(rand.Text())
+	if err := s.NewBucket(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// Parameters are what Distribution's s3 driver takes to store in a bucket.
+func (s *S3) Parameters(bucket, rootDirectory string) configuration.Parameters {
+	return configuration.Parameters{
+		"accesskey":      s.AccessKey,
+		"secretkey":      s.SecretKey,
+		"region":         s.Region,
+		"regionendpoint": s.Endpoint,
+		"forcepathstyle": true,
+		"secure":         false,
+		"bucket":         bucket,
+		"rootdirectory":  rootDirectory,
+	}
+}
+
+// Storage is the storage section of a registry in a bucket. The registry hands out
+// the blobs itself, so that a pull tells what the registry can read.
+func (s *S3) Storage(bucket, rootDirectory string) configuration.Storage {
+	return configuration.Storage{
+		"s3":       s.Parameters(bucket, rootDirectory),
+		"redirect": {"disable": true},
+	}
+}
+
+// ConfigYAML is a config.yml for a registry in a bucket, with deletion enabled.
+func (s *S3) ConfigYAML(bucket, rootDirectory string, readOnly bool) string {
+	return configYAML(s.Storage(bucket, rootDirectory), defaultAddr, readOnly)
+}
+
+// transfers is how many objects are under way at once.
+const transfers = 16
+
+// UploadTree copies a registry on a filesystem into a bucket, file by file, so that
+// one story can be told on both. rootDirectory is the driver's; directories with
+// no file in them have nothing to become there.
+func UploadTree(ctx context.Context, s *S3, bucket, rootDirectory, root string) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(transfers)
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		relative, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		group.Go(func() error { return s.upload(ctx, bucket, key(rootDirectory, filepath.ToSlash(relative)), path) })
+		return ctx.Err()
+	})
+	// The group's error comes first: it is what cut the walk short.
+	if err := errors.Join(group.Wait(), err); err != nil {
+		return fmt.Errorf("upload %s to bucket %s: %w", root, bucket, err)
+	}
+	return nil
+}
+
+func (s *S3) upload(ctx context.Context, bucket, key, path string) (err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	_, err = s.client.PutObject(ctx, &s3.PutObjectInput{Bucket: &bucket, Key: &key, Body: file})
+	return err
+}
+
+// key is where Distribution's s3 driver puts a path below its rootdirectory.
+func key(rootDirectory, path string) string {
+	return strings.TrimLeft(strings.TrimRight(rootDirectory, "/")+"/"+path, "/")
+}
+
+// Snapshot is every object below a rootdirectory of a bucket, by path below it, with
+// the digest of its content: equal to the Snapshot of an equal filesystem.
+func (s *S3) Snapshot(ctx context.Context, bucket, rootDirectory string) (map[string]string, error) {
+	prefix := key(rootDirectory, "")
+	files := map[string]string{}
+	var mu sync.Mutex
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(transfers)
+	pages := s3.NewListObjectsV2Paginator(s.client, &s3.ListObjectsV2Input{Bucket: &bucket, Prefix: &prefix})
+	var err error
+	for err == nil && pages.HasMorePages() {
+		var page *s3.ListObjectsV2Output
+		if page, err = pages.NextPage(groupCtx); err != nil {
+			break
+		}
+		for _, object := range page.Contents {
+			group.Go(func() error {
+				d, err := s.hash(groupCtx, bucket, *object.Key)
+				mu.Lock()
+				defer mu.Unlock()
+				files[strings.TrimPrefix(*object.Key, prefix)] = d.String()
+				return err
+			})
+		}
+	}
+	if err := errors.Join(group.Wait(), err); err != nil {
+		return nil, fmt.Errorf("snapshot of bucket %s: %w", bucket, err)
+	}
+	return files, nil
+}
+
+func (s *S3) hash(ctx context.Context, bucket, key string) (d digest.Digest, err error) {
+	object, err := s.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &bucket, Key: &key})
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, object.Body.Close()) }()
+	digester := digest.Canonical.Digester()
+	if _, err := io.Copy(digester.Hash(), object.Body); err != nil {
+		return "", err
+	}
+	return digester.Digest(), nil
+}
+
+// joinCleanup gives up what a failed start has made.
+func joinCleanup(err error, s *scratch) error { return errors.Join(err, s.remove()) }

@@ -1,0 +1,449 @@
+package mark
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+
+	"regsweep/storage"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Options are the zero value for an ordinary run.
+type Options struct {
+	// DeleteUntagged makes a revision live only if something else keeps it alive.
+	DeleteUntagged bool
+	// Concurrency is how many manifests are read at once; 32 if it is 0.
+	Concurrency int
+	// OnManifests, if set, is told how many manifests there are to read. OnRead, if
+	// set, is told how many more have been, from several goroutines at once.
+	OnManifests, OnRead func(n int)
+}
+
+// Cause is why something is alive: the first in this order that holds.
+type Cause uint8
+
+// The causes. Each but Dead is also a stage of the mark.
+const (
+	Dead     Cause = iota // nothing keeps it
+	Tagged                // a tag reaches it, or a referrer of what a tag reaches
+	Recent                // a link that names it is younger than the minimum age
+	Untagged              // only an untagged revision reaches it
+	Damage                // a damaged repository could reach it
+	Absent                // a link of which only an empty directory is left
+)
+
+// Live is what is alive in an Inventory. It is not changed once made.
+type Live struct {
+	// Repositories are in the order of the inventory's.
+	Repositories []*Repository
+	// Problems were met in manifests; those of the inventory come first.
+	Problems []storage.Problem
+	// Manifests is the number of intact manifests that are alive.
+	Manifests int
+
+	blobs []Cause // by ID of a stored blob
+}
+
+// Blob says why a stored blob is alive, in whatever repository.
+func (l *Live) Blob(id storage.ID) Cause { return l.blobs[id] }
+
+// Repository is what is alive in one repository. A digest that is alive in one need
+// not be in another.
+type Repository struct {
+	// Kept is set where damage keeps all links of the repository.
+	Kept bool
+	// Revisions and Layers say why the repository's links stay, in their order.
+	Revisions, Layers []Cause
+	// Only has, for the causes Recent, Untagged and Damage, the digests that are
+	// alive in this repository for nothing better.
+	Only [Damage + 1][]storage.ID
+
+	// unlinked are the digests in tag indexes that are alive though the
+	// repository has no revision link for them.
+	unlinked map[storage.ID]bool
+}
+
+// Unlinked reports whether a digest that a tag's index names is alive though the
+// repository has no revision link for it.
+func (r *Repository) Unlinked(id storage.ID) bool { return r.unlinked[id] }
+
+// Run marks all repositories.
+//
+// Without DeleteUntagged every revision is a root; with it, tags are, and referrers of
+// what they reach. A storage that fails is an error and nothing is known then. A
+// manifest that is damaged keeps, in every repository where it is alive, all that
+// the repository's links name: a manifest can only lead to what is linked there.
+func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, options Options) (*Live, error) {
+	m := &manifests{inv: inv, reader: reader, limit: cmp.Or(options.Concurrency, 32), onRead: options.OnRead}
+	if options.OnManifests != nil {
+		options.OnManifests(len(m.named()))
+	}
+	if err := m.load(ctx); err != nil {
+		return nil, fmt.Errorf("mark: %w", err)
+	}
+	live := &Live{
+		Repositories: make([]*Repository, len(inv.Repositories)),
+		Problems:     slices.Clone(inv.Problems),
+		blobs:        make([]Cause, inv.Blobs()),
+	}
+	problems := make([][]storage.Problem, len(inv.Repositories))
+	intactAlive := map[storage.ID]struct{}{}
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i, r := range inv.Repositories {
+		g.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			t := &tracer{
+				inv: inv, nodes: m.nodes, r: r, reader: reader, limit: m.limit,
+				alive: map[vertex]struct{}{}, plain: map[storage.ID]bool{}, named: map[storage.ID]bool{},
+				reported: map[storage.ID]bool{},
+			}
+			var err error
+			if live.Repositories[i], err = t.run(ctx, options.DeleteUntagged); err != nil {
+				return fmt.Errorf("%s: %w", r.Name, err)
+			}
+			problems[i] = t.problems
+			mu.Lock()
+			defer mu.Unlock()
+			for _, stage := range t.stages {
+				for _, id := range stage.added {
+					if inv.Stored(id) && (live.blobs[id] == Dead || stage.cause < live.blobs[id]) {
+						live.blobs[id] = stage.cause
+					}
+				}
+				for _, id := range stage.manifests {
+					if m.nodes[id].state == intact {
+						intactAlive[id] = struct{}{}
+					}
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, fmt.Errorf("mark: %w", err)
+	}
+	for _, p := range problems {
+		// Links are read concurrently, and a dry run must read like the real one.
+		slices.SortFunc(p, storage.CompareProblems)
+		live.Problems = append(live.Problems, p...)
+	}
+	live.Manifests = len(intactAlive)
+	return live, nil
+}
+
+// tracer marks one repository.
+type tracer struct {
+	inv    *storage.Inventory
+	nodes  map[storage.ID]*node
+	r      *storage.Repository
+	reader storage.Reader
+	limit  int
+
+	alive     map[vertex]struct{}
+	plain     map[storage.ID]bool // alive as plain content, and a manifest elsewhere
+	named     map[storage.ID]bool // manifests by other links than a revision's
+	referrers map[storage.ID][]storage.ID
+	stages    []stage
+	problems  []storage.Problem
+	reported  map[storage.ID]bool // damaged manifests, which several stages may meet
+	kept      bool
+}
+
+// stage is what one kind of root has added to those before it.
+type stage struct {
+	cause     Cause
+	added     []storage.ID
+	manifests []storage.ID // met as manifests: of added, or added as plain content before
+}
+
+func (t *tracer) run(ctx context.Context, deleteUntagged bool) (*Repository, error) {
+	t.problems = slices.Clone(t.r.Problems)
+	t.kept = t.r.Kept()
+	t.findReferrers()
+
+	var tagged, recent, untagged []storage.ID
+	for _, tag := range t.r.Tags {
+		tagged = append(tagged, tagRoots(tag)...)
+	}
+	tagged = append(tagged, t.r.Doubted...)
+	for _, id := range tagged {
+		t.named[id] = true
+	}
+	tagged = append(tagged, t.r.Pinned...)
+	for id := range t.r.Recent {
+		recent = append(recent, id)
+	}
+	for _, link := range t.r.Revisions {
+		untagged = append(untagged, link.ID())
+	}
+
+	t.stage(Tagged, tagged)
+	t.judge(tagged)
+	t.stage(Recent, recent)
+	t.judge(recent)
+	dangling := t.judgeUntagged()
+	if !deleteUntagged {
+		t.stage(Untagged, slices.DeleteFunc(untagged, func(id storage.ID) bool { return dangling[id] }))
+		t.judge(nil)
+	}
+	absent, err := t.checkDying(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if t.kept {
+		t.stage(Damage, t.everything())
+	}
+	return t.result(absent, dangling, deleteUntagged), nil
+}
+
+// checkDying reads the layer links that are about to go and were known by their
+// directories alone. One that is damaged raises the doubt that keeps a repository;
+// one that is not there is none.
+func (t *tracer) checkDying(ctx context.Context) (absent map[storage.ID]bool, err error) {
+	absent = map[storage.ID]bool{}
+	if t.kept {
+		return absent, nil
+	}
+	var mu sync.Mutex // guards absent, kept and problems
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(t.limit)
+	for _, link := range t.r.Layers {
+		id := link.ID()
+		if t.isAlive(id) || link.Settled() {
+			continue
+		}
+		g.Go(func() error {
+			path := storage.LayerPath(t.r.Name, t.inv.Digest(id))
+			exists, damage, err := storage.CheckLink(ctx, t.reader, path)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if !exists {
+				absent[id] = true
+			} else if damage != "" {
+				t.kept = true
+				t.reportPath(storage.DamagedLink, path, damage, storage.KeepsRepository)
+			}
+			return nil
+		})
+	}
+	err = g.Wait()
+	return absent, err
+}
+
+// stage reaches what it can from roots. A digest that is met both ways counts once.
+func (t *tracer) stage(cause Cause, roots []storage.ID) {
+	seen := make([]vertex, len(roots))
+	for i, id := range roots {
+		seen[i] = t.see(plain(id))
+	}
+	next := stage{cause: cause}
+	for _, v := range Reach(t.alive, seen, t.edges) {
+		id := v.id()
+		if v.isManifest() {
+			next.manifests = append(next.manifests, id)
+			if !t.plain[id] {
+				next.added = append(next.added, id)
+			}
+			continue
+		}
+		if t.nodes[id] != nil {
+			if _, alive := t.alive[v|asManifest]; alive {
+				continue
+			}
+			t.plain[id] = true
+		}
+		next.added = append(next.added, id)
+	}
+	t.stages = append(t.stages, next)
+}
+
+// edges are what a digest keeps alive in this repository. A blob that is no
+// manifest keeps what its link is an alias for, and nothing else. Signature links are
+// followed whatever the manifest says of its type: only schema 1 has them.
+func (t *tracer) edges(v vertex) []vertex {
+	id := v.id()
+	var edges []vertex
+	if v.isManifest() {
+		n := t.nodes[id]
+		for _, to := range n.edges {
+			if n.perhaps[to.id()] && t.nodes[to.id()] != nil && t.nodes[to.id()].isKnown() {
+				to |= asManifest
+			}
+			edges = append(edges, t.see(to))
+		}
+	}
+	for _, signature := range t.r.Signatures[id] {
+		edges = append(edges, t.see(plain(signature)))
+	}
+	if to, ok := t.r.Aliases[id]; ok {
+		edges = append(edges, t.see(plain(to)))
+	}
+	for _, referrer := range t.referrers[id] {
+		edges = append(edges, t.see(plain(referrer)))
+	}
+	return edges
+}
+
+// findReferrers turns subjects round. Following these edges along with the others
+// is the fixpoint that the referrers of referrers need.
+func (t *tracer) findReferrers() {
+	for _, link := range t.r.Revisions {
+		if n := t.nodes[link.ID()]; n != nil && n.hasSubject {
+			if t.referrers == nil {
+				t.referrers = map[storage.ID][]storage.ID{}
+			}
+			t.referrers[n.subject] = append(t.referrers[n.subject], link.ID())
+		}
+	}
+}
+
+// judge looks for damage in what the last stage has added. Roots must be there;
+// what an index names need not, if it was never pushed here.
+func (t *tracer) judge(roots []storage.ID) {
+	last := t.stages[len(t.stages)-1]
+	isRoot := map[storage.ID]bool{}
+	for _, id := range roots {
+		isRoot[id] = true
+	}
+	for _, id := range last.manifests {
+		n := t.nodes[id]
+		switch {
+		case n.state == damaged:
+			t.keep(storage.ManifestDamaged, id, n.detail)
+		case n.state == missing && (t.r.HasRevision(id) || isRoot[id] && last.cause == Tagged):
+			t.keep(storage.ManifestMissing, id, n.detail)
+		case n.state == intact && n.kind == Unknown:
+			t.report(storage.ManifestUnknown, id, n.detail, storage.Note)
+		case n.state == intact && n.kind == Index:
+			t.noteSparse(id, n)
+		}
+	}
+}
+
+// noteSparse reports entries of an index that were never pushed to this repository.
+func (t *tracer) noteSparse(id storage.ID, n *node) {
+	absent := 0
+	for _, v := range n.edges {
+		entry := v.id()
+		stored := t.inv.Stored(entry)
+		if entryNode := t.nodes[entry]; entryNode != nil && entryNode.state == missing {
+			stored = false // of its blob only the directory is there
+		}
+		if !stored && !t.r.HasRevision(entry) && !t.r.HasLayer(entry) {
+			absent++
+		}
+	}
+	if absent > 0 {
+		t.report(storage.SparseIndex, id, fmt.Sprintf("%d of its %d entries were never pushed here", absent, len(n.edges)), storage.Note)
+	}
+}
+
+// judgeUntagged looks at the revisions that are not alive so far. One whose manifest
+// is gone dangles, and can't keep anything. One that is damaged may have been the
+// referrer of something alive, which only its content could tell: in doubt the
+// repository is kept.
+func (t *tracer) judgeUntagged() (dangling map[storage.ID]bool) {
+	dangling = map[storage.ID]bool{}
+	for _, link := range t.r.Revisions {
+		id := link.ID()
+		n := t.nodes[id]
+		if t.isAlive(id) || n == nil {
+			continue
+		}
+		switch n.state {
+		case damaged:
+			t.keep(storage.ManifestDamaged, id, n.detail)
+		case missing:
+			dangling[id] = true
+			t.reportPath(storage.DanglingRevision, storage.RevisionPath(t.r.Name, t.inv.Digest(id)),
+				"an untagged revision whose manifest is gone: its link goes with --delete-untagged", storage.KeepsNothing)
+		}
+	}
+	return dangling
+}
+
+func (t *tracer) keep(kind storage.ProblemKind, id storage.ID, detail string) {
+	t.kept = true
+	if !t.reported[id] {
+		t.reported[id] = true
+		t.report(kind, id, detail, storage.KeepsRepository)
+	}
+}
+
+func (t *tracer) report(kind storage.ProblemKind, id storage.ID, detail string, effect storage.Effect) {
+	t.reportPath(kind, storage.BlobPath(t.inv.Digest(id)), detail, effect)
+}
+
+func (t *tracer) reportPath(kind storage.ProblemKind, path, detail string, effect storage.Effect) {
+	t.problems = append(t.problems, storage.Problem{
+		Kind: kind, Repository: t.r.Name, Path: path, Detail: detail, Effect: effect,
+	})
+}
+
+// everything is what the repository's links name.
+func (t *tracer) everything() []storage.ID {
+	var ids []storage.ID
+	for _, link := range slices.Concat(t.r.Revisions, t.r.Layers) {
+		ids = append(ids, link.ID())
+	}
+	for _, signatures := range t.r.Signatures {
+		ids = append(ids, signatures...)
+	}
+	for _, tag := range t.r.Tags {
+		for _, link := range tag.Index {
+			ids = append(ids, link.ID())
+		}
+	}
+	return ids
+}
+
+// result says of each link why it stays.
+func (t *tracer) result(absent, dangling map[storage.ID]bool, deleteUntagged bool) *Repository {
+	causes := make(map[storage.ID]Cause, len(t.alive))
+	out := &Repository{Kept: t.kept}
+	for _, stage := range t.stages {
+		for _, id := range stage.added {
+			causes[id] = stage.cause
+		}
+		if stage.cause != Tagged {
+			out.Only[stage.cause] = stage.added
+		}
+	}
+	out.Layers = make([]Cause, len(t.r.Layers))
+	for i, link := range t.r.Layers {
+		out.Layers[i] = causes[link.ID()]
+		if absent[link.ID()] {
+			out.Layers[i] = Absent
+		}
+	}
+	out.Revisions = make([]Cause, len(t.r.Revisions))
+	for i, link := range t.r.Revisions {
+		out.Revisions[i] = causes[link.ID()]
+		if dangling[link.ID()] && !deleteUntagged {
+			out.Revisions[i] = cmp.Or(out.Revisions[i], Untagged) // it stays, and keeps nothing
+		}
+	}
+	for _, tag := range t.r.Tags {
+		for _, link := range tag.Index {
+			if t.isAlive(link.ID()) && !t.r.HasRevision(link.ID()) {
+				if out.unlinked == nil {
+					out.unlinked = map[storage.ID]bool{}
+				}
+				out.unlinked[link.ID()] = true
+			}
+		}
+	}
+	return out
+}

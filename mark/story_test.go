@@ -1,0 +1,982 @@
+package mark
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"regsweep/storage"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// memory is a storage that holds what a story tells and nothing else.
+type memory struct {
+	storage.Store // the rest of the interface, which marking has no business with
+	files         map[string]string
+	young         map[string]bool
+	fails         map[string]error // what reading a path answers
+
+	mu   sync.Mutex
+	read map[string]int
+}
+
+func (m *memory) Identity() storage.Identity { return storage.Identity{} }
+
+func (m *memory) object(path string) storage.Object {
+	age := 48 * time.Hour
+	if m.young[path] {
+		age = 0
+	}
+	return storage.Object{Path: path, Size: int64(len(m.files[path])), ModTime: storyTime.Add(-age)}
+}
+
+func (m *memory) Scan(_ context.Context, dir string, visit func([]storage.Object) error) error {
+	for path := range m.files {
+		if strings.HasPrefix(path, dir+"/") {
+			if err := visit([]storage.Object{m.object(path)}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (m *memory) Read(_ context.Context, path string, limit int64) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.read[path]++
+	content, found := m.files[path]
+	switch {
+	case m.fails[path] != nil:
+		return nil, m.fails[path]
+	case !found:
+		return nil, fmt.Errorf("%s: %w", path, fs.ErrNotExist)
+	case int64(len(content)) > limit:
+		return nil, fmt.Errorf("%s: %w", path, storage.ErrTooLarge)
+	}
+	return []byte(content), nil
+}
+
+func (m *memory) Stat(_ context.Context, path string) (storage.Object, error) {
+	if _, found := m.files[path]; !found {
+		return storage.Object{}, fmt.Errorf("%s: %w", path, fs.ErrNotExist)
+	}
+	return m.object(path), nil
+}
+
+var storyTime = time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC)
+
+// world is a story in the making. Small letters are blobs, capitals manifests.
+type world struct {
+	*memory
+	content map[string]string
+	reaches map[string][]string
+}
+
+// tell makes a storage out of lines of these forms:
+//
+//	I = image c a b    an image of config c and layers a and b; a! is a under sha512
+//	X = index I J      an index; J may be unheard of, or a blob
+//	K = cache a I      an index that takes all its entries for blobs
+//	L = bare I a       an index that does not say what its entries are
+//	S = signs I p      an image with the payload p whose subject is I
+//	V = schema1 a b    schema 1
+//	U = future a I     a type that nobody knows, which names a and I
+//	B = broken a       JSON that is no manifest, which names a
+//	app: I             push I to app with all that it reaches; a for a blob
+//	app: revision I    its link alone; likewise: layer a, alias a, signature V s
+//	app: tag v1 I      point a tag at I; likewise: entry v1 I, for its index alone
+//	app: write P text  write any file of the repository
+//	unlink app I       remove a revision link, or a layer link
+//	lose a             remove a blob; likewise: spoil a, for one that has rotted
+//	young app I        a link was written a moment ago
+func tell(t *testing.T, story string) *world {
+	t.Helper()
+	w := &world{
+		memory:  &memory{files: map[string]string{}, young: map[string]bool{}, fails: map[string]error{}, read: map[string]int{}},
+		content: map[string]string{}, reaches: map[string][]string{},
+	}
+	for line := range strings.Lines(story) {
+		line, _, _ = strings.Cut(line, "#")
+		words := strings.Fields(line)
+		switch {
+		case len(words) == 0:
+		case len(words) > 1 && words[1] == "=":
+			w.define(words[0], words[2], words[3:])
+		case strings.HasSuffix(words[0], ":"):
+			w.in(strings.TrimSuffix(words[0], ":"), words[1:])
+		case words[0] == "lose":
+			delete(w.files, storage.BlobPath(w.digest(words[1])))
+		case words[0] == "spoil":
+			w.files[storage.BlobPath(w.digest(words[1]))] += " "
+		case words[0] == "unlink":
+			delete(w.files, w.linkPath(words[1], words[2]))
+		case words[0] == "young":
+			w.young[w.linkPath(words[1], words[2])] = true
+		default:
+			t.Fatalf("nobody understands %q", line)
+		}
+	}
+	return w
+}
+
+func (w *world) text(letter string) string {
+	if content, defined := w.content[letter]; defined {
+		return content
+	}
+	return letter
+}
+
+func (w *world) digest(letter string) digest.Digest {
+	if letter, long := strings.CutSuffix(letter, "!"); long {
+		return digest.SHA512.FromString(w.text(letter))
+	}
+	return digest.FromString(w.text(letter))
+}
+
+func isManifest(letter string) bool { return letter >= "A" && letter <= "Z~" }
+
+func (w *world) linkPath(repository, letter string) string {
+	if isManifest(letter) {
+		return storage.RevisionPath(repository, w.digest(letter))
+	}
+	return storage.LayerPath(repository, w.digest(letter))
+}
+
+func (w *world) define(letter, kind string, parts []string) {
+	descriptor := func(letter string) map[string]any {
+		d := map[string]any{"digest": w.digest(letter), "mediaType": "application/octet-stream", "size": len(w.text(letter))}
+		if isManifest(letter) {
+			d["mediaType"] = ociImage
+		}
+		if kind == "future" {
+			return map[string]any{"ref": w.digest(letter)}
+		}
+		return d
+	}
+	list := []any{}
+	for _, part := range parts {
+		list = append(list, descriptor(part))
+	}
+	m := map[string]any{"schemaVersion": 2}
+	switch kind {
+	case "image":
+		m["mediaType"], m["config"], m["layers"] = ociImage, list[0], list[1:]
+	case "index":
+		m["mediaType"], m["manifests"] = ociIndex, list
+	case "cache":
+		for _, entry := range list {
+			entry.(map[string]any)["mediaType"] = "application/vnd.oci.image.layer.v1.tar+gzip"
+		}
+		m["mediaType"], m["manifests"] = ociIndex, list
+	case "bare":
+		for _, entry := range list {
+			delete(entry.(map[string]any), "mediaType")
+		}
+		m["mediaType"], m["manifests"] = ociIndex, list
+	case "signs":
+		m["mediaType"], m["subject"], m["config"], m["layers"] = ociImage, list[0], list[1], list[2:]
+		parts = parts[1:]
+	case "schema1":
+		sums := []any{}
+		for _, part := range parts {
+			sums = append(sums, map[string]any{"blobSum": w.digest(part)})
+		}
+		m["schemaVersion"], m["fsLayers"] = 1, sums
+	case "future":
+		m["mediaType"], m["things"] = "application/vnd.example.future+json", list
+	case "broken":
+		m["mediaType"], m["layers"], m["things"] = ociImage, "none", list
+	}
+	content, err := json.Marshal(m)
+	if err != nil {
+		panic(err) // maps and strings always encode
+	}
+	w.content[letter], w.reaches[letter] = string(content), parts
+}
+
+func (w *world) in(repository string, words []string) {
+	link := func(path string, to digest.Digest) { w.files[path] = string(to) }
+	switch words[0] {
+	case "revision":
+		link(storage.RevisionPath(repository, w.digest(words[1])), w.digest(words[1]))
+	case "layer":
+		link(storage.LayerPath(repository, w.digest(words[1])), w.digest(words[1]))
+	case "alias":
+		link(storage.LayerPath(repository, w.digest(words[1]+"!")), w.digest(words[1]))
+	case "signature":
+		w.put(words[2])
+		link(storage.SignaturePath(repository, w.digest(words[1]), w.digest(words[2])), w.digest(words[2]))
+	case "entry":
+		link(storage.TagIndexPath(repository, words[1], w.digest(words[2])), w.digest(words[2]))
+	case "tag":
+		link(storage.TagIndexPath(repository, words[1], w.digest(words[2])), w.digest(words[2]))
+		link(storage.TagPath(repository, words[1]), w.digest(words[2]))
+	case "write":
+		text := strings.Join(words[2:], " ")
+		if len(words) == 3 && len(words[2]) == 1 {
+			text = string(w.digest(words[2]))
+		}
+		w.files[storage.RepositoryPath(repository)+"/"+words[1]] = text
+	default:
+		for _, letter := range words {
+			w.push(repository, letter)
+		}
+	}
+}
+
+func (w *world) put(letter string) {
+	w.files[storage.BlobPath(w.digest(strings.TrimSuffix(letter, "!")))] = w.text(strings.TrimSuffix(letter, "!"))
+}
+
+func (w *world) push(repository, letter string) {
+	if _, defined := w.content[letter]; isManifest(letter) && !defined {
+		return // an index may name what nobody has
+	}
+	w.put(letter)
+	path := w.linkPath(repository, letter)
+	w.files[path] = string(w.digest(strings.TrimSuffix(letter, "!")))
+	for _, part := range w.reaches[letter] {
+		w.push(repository, part)
+	}
+}
+
+// letter turns a digest of the story back.
+func (w *world) letter(d digest.Digest) string {
+	for c := 'A'; c <= 'z'; c++ {
+		for _, letter := range []string{string(c), string(c) + "!"} {
+			if w.digest(letter) == d {
+				return letter
+			}
+		}
+	}
+	return "?"
+}
+
+// mark runs over the story.
+func (w *world) mark(t *testing.T, deleteUntagged bool) (*storage.Inventory, *Live) {
+	t.Helper()
+	inv, err := storage.TakeInventory(t.Context(), w.memory, storage.InventoryOptions{Since: storyTime.Add(-time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	live, err := Run(t.Context(), inv, w.memory, Options{DeleteUntagged: deleteUntagged})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inv, live
+}
+
+// goes says what the mark leaves to be removed: links by repository, then blobs.
+func (w *world) goes(inv *storage.Inventory, live *Live) string {
+	var parts []string
+	say := func(who string, letters []string) {
+		if slices.Sort(letters); len(letters) > 0 {
+			parts = append(parts, who+": "+strings.Join(letters, " "))
+		}
+	}
+	for i, r := range inv.Repositories {
+		var dead []string
+		for at, link := range r.Revisions {
+			if live.Repositories[i].Revisions[at] == Dead {
+				dead = append(dead, w.letter(inv.Digest(link.ID())))
+			}
+		}
+		for at, link := range r.Layers {
+			if live.Repositories[i].Layers[at] == Dead {
+				dead = append(dead, w.letter(inv.Digest(link.ID())))
+			}
+		}
+		say(r.Name, dead)
+	}
+	var dead []string
+	for id := range storage.ID(inv.Blobs()) {
+		if live.Blob(id) == Dead {
+			dead = append(dead, w.letter(inv.Digest(id)))
+		}
+	}
+	say("blobs", dead)
+	return strings.Join(parts, "; ")
+}
+
+// met says what problems were met, and where they keep something.
+func met(live *Live) string {
+	var parts []string
+	for _, p := range live.Problems {
+		if p.Kind == storage.Stray {
+			continue
+		}
+		part := string(p.Kind)
+		if p.Effect.Keeps() {
+			part += " " + string(p.Effect)
+		}
+		parts = append(parts, p.Repository+" "+part)
+	}
+	slices.Sort(parts)
+	return strings.Join(slices.Compact(parts), "; ")
+}
+
+const nothing = ""
+
+// A whole repository's mark, with and without DeleteUntagged. The name of each story
+// says what it proves; all of them are promise 1, and those with damage promise 2.
+func TestStories(t *testing.T) {
+	for _, test := range []struct {
+		name, story    string
+		goes, goesWith string // with: with DeleteUntagged
+		met            string
+	}{
+		{
+			name: "what a tag reaches stays, and what nothing reaches goes",
+			story: `
+				I = image c a b
+				app: I x          # x was pushed and no manifest followed
+				app: tag v1 I`,
+			goes: "app: x; blobs: x", goesWith: "app: x; blobs: x",
+		},
+		{
+			name: "an untagged image is garbage if it is asked for",
+			story: `
+				I = image c a b
+				J = image d a e
+				app: I J
+				app: tag v1 I`,
+			goes: nothing, goesWith: "app: J d e; blobs: J d e",
+		},
+		{
+			name: "a tag that was moved leaves its former target untagged",
+			story: `
+				I = image c a
+				J = image d a
+				app: I J
+				app: tag v1 I
+				app: tag v1 J`,
+			goes: nothing, goesWith: "app: I c; blobs: I c",
+		},
+		{
+			name: "a repository without tags",
+			story: `
+				I = image c a
+				app: I
+				lib: I
+				lib: tag v1 I`,
+			goes: nothing, goesWith: "app: I a c",
+		},
+		{
+			// v1 → Y → X → I
+			name: "indexes of indexes are followed to the end",
+			story: `
+				I = image c a
+				J = image d b
+				X = index I
+				Y = index X J
+				app: Y x
+				app: tag v1 Y`,
+			goes: "app: x; blobs: x", goesWith: "app: x; blobs: x",
+		},
+		{
+			name: "an entry of an index is kept without a revision link of its own",
+			story: `
+				I = image c a
+				X = index I
+				app: X
+				app: tag v1 X
+				unlink app I`,
+		},
+		{
+			name: "a BuildKit cache reaches blobs",
+			story: `
+				K = cache a b
+				app: K x
+				app: tag cache K`,
+			goes: "app: x; blobs: x", goesWith: "app: x; blobs: x",
+		},
+		{
+			name: "a sparse index is no reason to keep anything",
+			story: `
+				I = image c a
+				X = index I N     # N was never pushed
+				J = image d b
+				app: X J x
+				app: tag v1 X`,
+			goes: "app: x; blobs: x", goesWith: "app: J b d x; blobs: J b d x",
+			met: "app sparse_index",
+		},
+		{
+			// v1 → I ← S ← T ← U
+			name: "signatures of signatures stay with the image",
+			story: `
+				I = image c a
+				S = signs I p
+				T = signs S q
+				U = signs T r
+				J = image d b
+				Z = signs J z
+				app: I S T U J Z
+				app: tag v1 I`,
+			goes: nothing, goesWith: "app: J Z b d z; blobs: J Z b d z",
+		},
+		{
+			// v1 → X → I ← S
+			name: "the signature of an index's entry stays with the index",
+			story: `
+				I = image c a
+				X = index I
+				S = signs I p
+				app: X S
+				app: tag v1 X`,
+		},
+		{
+			// v1 → I ← X → J ← S
+			name: "what an attached index reaches stays, and what is attached to that",
+			story: `
+				I = image c a
+				S = signs I p
+				X = index S       # a list of signatures
+				T = signs X q
+				app: I X T
+				app: tag v1 I`,
+			goes: nothing, goesWith: "app: T X q; blobs: T X q", // X is attached to nothing
+		},
+		{
+			name: "a signature does not keep its image",
+			story: `
+				I = image c a
+				S = signs I p
+				app: I S
+				app: tag sig S`,
+			goes: nothing, goesWith: "app: I a c; blobs: I a c",
+		},
+		{
+			name: "a signature of what was never here is untagged like any other",
+			story: `
+				S = signs N p
+				app: S
+				app: layer x`,
+			goes: "app: x", goesWith: "app: S p x; blobs: S p",
+		},
+		{
+			name: "a signature in another repository is none in this one",
+			story: `
+				I = image c a
+				S = signs I p
+				app: I
+				app: tag v1 I
+				lib: S`,
+			goes: nothing, goesWith: "lib: S p; blobs: S p",
+		},
+		{
+			name: "a layer under sha512 is stored under sha256",
+			story: `
+				I = image c a!
+				app: I x!
+				app: tag v1 I`,
+			goes: "app: x!; blobs: x", goesWith: "app: x!; blobs: x",
+		},
+		{
+			name: "tagged in one repository, untagged in the other",
+			story: `
+				I = image c a
+				J = image d a
+				app: I J
+				app: tag other J
+				lib: I
+				lib: tag v1 I`,
+			goes: nothing, goesWith: "app: I c",
+		},
+		{
+			name: "an untagged revision here does not cost the other its links",
+			story: `
+				I = image c a
+				app: I
+				lib: I
+				app: tag v1 I`,
+			goes: nothing, goesWith: "lib: I a c",
+		},
+		{
+			name: "a mounted layer is alive where a manifest needs it",
+			story: `
+				I = image c a
+				app: I
+				app: tag v1 I
+				lib: layer a`,
+			goes: "lib: a", goesWith: "lib: a",
+		},
+		{
+			name: "a tag keeps its image though the revision link is lost",
+			story: `
+				I = image c a
+				app: I x
+				app: tag v1 I
+				unlink app I`,
+			goes: "app: x; blobs: x", goesWith: "app: x; blobs: x",
+		},
+		{
+			name: "a tag without its current link keeps all that it ever pointed at",
+			story: `
+				I = image c a
+				J = image d b
+				K = image e f
+				app: I J K
+				app: entry v1 I
+				app: entry v1 J`,
+			goes: nothing, goesWith: "app: K e f; blobs: K e f",
+			met: "app tag_without_current keeps_named",
+		},
+		{
+			name: "schema 1 keeps its layers and its signatures",
+			story: `
+				V = schema1 a b
+				W = schema1 d
+				app: V W x
+				app: signature V s
+				app: signature W t
+				app: tag v1 V`,
+			goes: "app: x; blobs: x", goesWith: "app: W d x; blobs: W d t x",
+		},
+		{
+			name: "signatures are kept whatever the manifest turns out to be",
+			story: `
+				I = image c a
+				app: I
+				app: signature I s
+				app: tag v1 I`,
+		},
+		{
+			name: "of a type that nobody knows, all that it names",
+			story: `
+				I = image c a
+				U = future b I
+				app: U x
+				app: tag v1 U`,
+			goes: "app: x; blobs: x", goesWith: "app: x; blobs: x",
+			met: "app manifest_unknown_type",
+		},
+
+		{
+			name: "what is a manifest to another repository is plain content to one that holds it for that",
+			story: `
+				I = image c a
+				U = future x
+				app: U c
+				app: layer I      # say, in an archive
+				app: tag v1 U
+				lib: I
+				lib: tag v1 I`,
+			goes: "app: I c", goesWith: "app: I c",
+			met: "app manifest_unknown_type",
+		},
+		{
+			// v1 → U → I: nobody knows what U means by it
+			name: "what a manifest of an unknown type names is a manifest if it reads like one",
+			story: `
+				I = image c a
+				U = future I d    # d reads like nothing
+				app: U x
+				app: tag v1 U
+				unlink app I`,
+			goes: "app: x; blobs: x", goesWith: "app: x; blobs: x",
+			met: "app manifest_unknown_type",
+		},
+		{
+			name: "nor does what has rotted there cost this one anything",
+			story: `
+				U = future x
+				app: U z
+				app: tag v1 U
+				lib: q
+				lib: write _manifests/revisions/sha256/` + digest.FromString("x").Encoded() + `/link x`,
+			goes: "app: z; blobs: z", goesWith: "app: z; blobs: z",
+			met: "app manifest_unknown_type; lib manifest_damaged keeps_repository",
+		},
+		{
+			name: "an entry of no type is a manifest if it reads like one",
+			story: `
+				I = image c a
+				B = broken a
+				L = bare I B d    # d and B read like nothing
+				app: L x
+				app: tag v1 L
+				unlink app I
+				unlink app B`,
+			goes: "app: x; blobs: x", goesWith: "app: x; blobs: x",
+		},
+		{
+			// v1 → K → I as some blob, and Y → I as a manifest
+			name: "a digest that is met both ways is a manifest, and counts once",
+			story: `
+				I = image c a
+				K = cache I a
+				Y = index I
+				app: K Y x
+				app: tag v1 K
+				unlink app I`,
+			goes: "app: x; blobs: x", goesWith: "app: Y c x; blobs: Y c x",
+		},
+
+		// --- links written a moment ago
+		{
+			name: "a young link is a root",
+			story: `
+				I = image c a
+				J = image d b
+				app: I J x y
+				app: tag v1 I
+				young app J
+				young app x`,
+			goes: "app: y; blobs: y", goesWith: "app: y; blobs: y",
+		},
+		{
+			name: "young in one repository is not young in the other",
+			story: `
+				app: x
+				lib: x
+				young app x`,
+			goes: "lib: x", goesWith: "lib: x",
+		},
+
+		// --- damage
+		{
+			name: "a live manifest that has rotted keeps its repository, and no other",
+			story: `
+				I = image c a
+				J = image d b
+				app: I J x
+				app: tag v1 I
+				lib: y
+				spoil I`,
+			goes: "lib: y; blobs: y", goesWith: "lib: y; blobs: y",
+			met: "app manifest_damaged keeps_repository",
+		},
+		{
+			name: "a kept repository keeps what its tags once pointed at",
+			story: `
+				I = image c a
+				J = image d b
+				app: I J
+				app: tag v1 J
+				app: tag v1 I
+				unlink app J      # all that is left of it is v1's index
+				lib: y
+				spoil I`,
+			goes: "lib: y; blobs: y", goesWith: "lib: y; blobs: y",
+			met: "app manifest_damaged keeps_repository",
+		},
+		{
+			name: "a live manifest that is gone keeps its repository",
+			story: `
+				I = image c a
+				app: I x
+				app: tag v1 I
+				lose I`,
+			goes: nothing, goesWith: nothing,
+			met: "app manifest_missing keeps_repository",
+		},
+		{
+			name: "a live manifest that makes no sense keeps its repository",
+			story: `
+				B = broken a
+				app: B x
+				app: tag v1 B`,
+			goes: nothing, goesWith: nothing,
+			met: "app manifest_damaged keeps_repository",
+		},
+		{
+			name: "the entry of a live index is a live manifest",
+			story: `
+				I = image c a
+				J = image d b
+				X = index I J
+				app: X x
+				app: tag v1 X
+				lose I`,
+			goes: nothing, goesWith: nothing,
+			met: "app manifest_missing keeps_repository",
+		},
+		{
+			name: "a rotten entry counts though it has no revision link",
+			story: `
+				I = image c a
+				X = index I
+				app: X x
+				app: tag v1 X
+				unlink app I
+				spoil I`,
+			goes: nothing, goesWith: nothing,
+			met: "app manifest_damaged keeps_repository",
+		},
+		{
+			name: "a rotten manifest costs a repository that shares it nothing more",
+			story: `
+				I = image c a
+				app: I x
+				lib: I y
+				app: tag v1 I
+				lib: tag v1 I
+				old: z
+				spoil I`,
+			goes: "old: z; blobs: z", goesWith: "old: z; blobs: z",
+			met: "app manifest_damaged keeps_repository; lib manifest_damaged keeps_repository",
+		},
+		{
+			name: "an untagged manifest that has rotted might be a signature: its repository is kept",
+			story: `
+				I = image c a
+				S = signs I p
+				app: I S x
+				app: tag v1 I
+				spoil S`,
+			goes: nothing, goesWith: nothing,
+			met: "app manifest_damaged keeps_repository",
+		},
+		{
+			name: "an untagged revision whose manifest is gone dangles, and keeps nothing",
+			story: `
+				I = image c a
+				J = image d b
+				app: I J
+				app: tag v1 I
+				lose J`,
+			goes: "app: b d; blobs: b d", goesWith: "app: J b d; blobs: b d",
+			met: "app dangling_revision",
+		},
+		{
+			name: "a dangling revision that an untagged index names is a live manifest until the index goes",
+			story: `
+				I = image c a
+				X = index I
+				app: X x
+				lose I`,
+			goes: nothing, goesWith: "app: I X a c x; blobs: X a c x",
+			met: "app dangling_revision; app manifest_missing keeps_repository",
+		},
+		{
+			name: "a damaged tag keeps its repository, and what it once pointed at",
+			story: `
+				I = image c a
+				app: I x
+				app: tag v1 I
+				app: write _manifests/tags/v1/current/link garbage
+				unlink app I`,
+			goes: nothing, goesWith: nothing,
+			met: "app damaged_link keeps_repository",
+		},
+		{
+			name: "a revision link that names another manifest keeps both, and the repository",
+			story: `
+				I = image c a
+				J = image d b
+				app: I x
+				lib: J y
+				app: write _manifests/revisions/sha256/` + digest.FromString("?").Encoded() + `/link J`,
+			goes: "lib: y; blobs: y", goesWith: "lib: J b d y; blobs: y",
+			met: "app damaged_link keeps_repository; app dangling_revision",
+		},
+		{
+			name: "a damaged layer link matters when it would go",
+			story: `
+				I = image c a
+				app: I x y
+				app: tag v1 I
+				app: write _layers/sha256/` + digest.FromString("y").Encoded() + `/link garbage`,
+			goes: nothing, goesWith: nothing,
+			met: "app damaged_link keeps_repository",
+		},
+		{
+			name: "a damaged layer link whose blob is alive costs nothing",
+			story: `
+				I = image c a
+				app: I x
+				app: tag v1 I
+				app: write _layers/sha256/` + digest.FromString("a").Encoded() + `/link garbage`,
+			goes: "app: x; blobs: x", goesWith: "app: x; blobs: x",
+		},
+		{
+			name: "a repository that nobody could serve is kept",
+			story: `
+				I = image c a
+				Foo: I x
+				app: y`,
+			goes: "app: y; blobs: y", goesWith: "app: y; blobs: y",
+			met: "Foo bad_repository_name keeps_repository",
+		},
+		{
+			name: "so is one in a directory with a name of the layout's kind",
+			story: `
+				I = image c a
+				app/_old: I x
+				app/_old: tag v1 I
+				app: y`,
+			goes: "app: y; blobs: y", goesWith: "app: y; blobs: y",
+			met: "app/_old bad_repository_name keeps_repository",
+		},
+
+		// --- links whose path is not understood
+		{
+			name: "a layer link of another algorithm keeps what it names",
+			story: `
+				app: x y
+				app: write _layers/blake3/00ff/link x`,
+			goes: "app: y; blobs: y", goesWith: "app: y; blobs: y",
+			met: "app unknown_link_algorithm",
+		},
+		{
+			name: "a revision link of another algorithm could lead anywhere: the repository is kept",
+			story: `
+				I = image c a
+				J = image d b
+				app: I x
+				lib: J y
+				app: write _manifests/revisions/blake3/00ff/link J`,
+			goes: "lib: y; blobs: y", goesWith: "lib: J b d y; blobs: y",
+			met: "app unknown_link_algorithm keeps_repository",
+		},
+		{
+			name: "all the more where it names nothing",
+			story: `
+				I = image c a
+				app: I x
+				app: write _manifests/revisions/blake3/00ff/link blake3:00ff`,
+			goes: nothing, goesWith: nothing,
+			met: "app unknown_link_algorithm keeps_repository",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := tell(t, test.story)
+			for _, deleteUntagged := range []bool{false, true} {
+				want := test.goes
+				if deleteUntagged {
+					want = test.goesWith
+				}
+				inv, live := w.mark(t, deleteUntagged)
+				if got := w.goes(inv, live); got != want {
+					t.Errorf("untagged go: %t: what goes is %q, want %q", deleteUntagged, got, want)
+				}
+				// Problems are judged without it: with it, a dead manifest has none.
+				if got := met(live); !deleteUntagged && got != test.met {
+					t.Errorf("met: %q, want %q", got, test.met)
+				}
+			}
+		})
+	}
+}
+
+// A storage that fails while manifests are read tells nothing (promise 1).
+func TestAFailingStorageEndsTheMark(t *testing.T) {
+	const story = `
+		I = image c a
+		app: I x
+		app: tag v1 I`
+	failure := errors.New("the disk is on fire")
+	w := tell(t, story)
+	w.fails[storage.BlobPath(w.digest("I"))] = failure
+	inv, err := storage.TakeInventory(t.Context(), w.memory, storage.InventoryOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if live, err := Run(t.Context(), inv, w.memory, Options{}); !errors.Is(err, failure) || live != nil {
+		t.Errorf("a manifest can't be read: %v, %v", live, err)
+	}
+
+	w = tell(t, story)
+	w.fails[storage.LayerPath("app", w.digest("x"))] = failure // a link that would go is read
+	if inv, err = storage.TakeInventory(t.Context(), w.memory, storage.InventoryOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if live, err := Run(t.Context(), inv, w.memory, Options{}); !errors.Is(err, failure) || live != nil {
+		t.Errorf("a link can't be read: %v, %v", live, err)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Run(ctx, inv, w.memory, Options{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// However many repositories and indexes name a manifest, it is read once, and the
+// reading is told as it goes.
+func TestManifestsAreReadOnce(t *testing.T) {
+	w := tell(t, `
+		I = image c a
+		X = index I
+		Y = index X I
+		app: Y
+		app: tag v1 Y
+		app: tag v2 I
+		lib: Y
+		lib: tag v1 X
+		unlink app X`)
+	inv, err := storage.TakeInventory(t.Context(), w.memory, storage.InventoryOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	expected, read := 0, 0
+	live, err := Run(t.Context(), inv, w.memory, Options{
+		OnManifests: func(n int) { expected = n },
+		OnRead: func(n int) {
+			mu.Lock()
+			defer mu.Unlock()
+			read += n
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, letter := range []string{"I", "X", "Y"} {
+		if n := w.read[storage.BlobPath(w.digest(letter))]; n != 1 {
+			t.Errorf("%s is read %d times", letter, n)
+		}
+	}
+	if n := w.read[storage.BlobPath(w.digest("a"))]; n != 0 {
+		t.Errorf("a layer is read %d times", n)
+	}
+	if live.Manifests != 3 || expected != 3 || read != 3 {
+		t.Errorf("%d manifests are alive, %d were expected, %d were read; want 3", live.Manifests, expected, read)
+	}
+}
+
+// What is alive for several reasons is so for the best of them: a blob that a tag
+// reaches in one repository is not counted as kept by anything else.
+func TestCauses(t *testing.T) {
+	w := tell(t, `
+		I = image c a
+		J = image d a
+		K = image e b
+		B = broken x
+		app: I J y
+		app: tag v1 I
+		app: K
+		young app K
+		lib: J z
+		bad: B a q
+		bad: tag v1 B`)
+	inv, live := w.mark(t, false)
+	got := map[string]Cause{}
+	for id := range storage.ID(inv.Blobs()) {
+		got[w.letter(inv.Digest(id))] = live.Blob(id)
+	}
+	for letters, want := range map[string]Cause{
+		"I c a": Tagged, "K e b": Recent, "J d": Untagged, "q": Damage, "y z": Dead, "B": Tagged,
+	} {
+		for letter := range strings.FieldsSeq(letters) {
+			if got[letter] != want {
+				t.Errorf("%s is alive for cause %d, want %d", letter, got[letter], want)
+			}
+		}
+	}
+	for i, r := range inv.Repositories {
+		if kept := live.Repositories[i].Kept; kept != (r.Name == "bad") {
+			t.Errorf("%s is kept: %t", r.Name, kept)
+		}
+	}
+}

@@ -1,0 +1,331 @@
+package storage
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/distribution/distribution/v3/configuration"
+	"github.com/sirupsen/logrus"
+)
+
+// DefaultRootDirectory is where a filesystem registry stores when its
+// configuration does not say. Source: registry/storage/driver/filesystem.
+const DefaultRootDirectory = "/var/lib/registry"
+
+// readOnlyVariable is the environment variable that people try first, and that
+// Distribution never understands: it is ignored where config.yml has a readonly
+// block, and makes the registry panic where it has none. Source: overwriteMap in
+// configuration/parser.go, NewApp in registry/handlers/app.go.
+const readOnlyVariable = "REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED"
+
+// Config says which storage a target names and, where the target is a registry's
+// config.yml, what that says of the registry. It can be printed and marshalled:
+// it shows no secret.
+type Config struct {
+	// Target is what the user named, as an absolute path or an s3:// URL.
+	Target string `json:"target"`
+	// Driver is the storage driver's name: "filesystem", "s3", …
+	Driver string `json:"driver"`
+	// Parameters are the driver's, with the meaning that Distribution gives them.
+	Parameters Parameters `json:"parameters"`
+	// Registry is nil for a directory and an s3:// URL, which say nothing of it.
+	Registry *Registry `json:"registry,omitempty"`
+	// Warnings are full sentences on settings that do not do what they seem to.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Registry is what a config.yml says of the registry that runs with it. The
+// registry that runs may have read another file: this is no proof of anything.
+type Registry struct {
+	HTTP     HTTP     `json:"http"`
+	ReadOnly ReadOnly `json:"readonly"`
+	// ProxyRemote is the registry that this one is a pull-through cache of, or "".
+	ProxyRemote string `json:"proxy_remote,omitempty"`
+	// DescriptorCache is "redis", "inmemory" or "". A running registry keeps
+	// answering from it for what has been removed.
+	DescriptorCache string `json:"descriptor_cache,omitempty"`
+}
+
+// HTTP is where the registry listens.
+type HTTP struct {
+	Net    string `json:"net,omitempty"`    // "", "tcp" or "unix"
+	Addr   string `json:"addr,omitempty"`   // host:port, :port, or a socket's path
+	Host   string `json:"host,omitempty"`   // the URL that clients use, if set
+	Prefix string `json:"prefix,omitempty"` // before /v2/
+	TLS    bool   `json:"tls"`              // whether it speaks TLS
+	// Certificate is the PEM file that it shows, or "" (Let's Encrypt).
+	Certificate string `json:"certificate,omitempty"`
+}
+
+// ReadOnly is storage.maintenance.readonly.enabled as a registry would take it.
+type ReadOnly struct {
+	Set     bool `json:"set"`
+	Enabled bool `json:"enabled"`
+	// Problem is why a setting that is there does not count, or "".
+	Problem string `json:"problem,omitempty"`
+}
+
+// Parameters are a storage driver's parameters. Printed or marshalled, they show
+// only values that are known to be no secret.
+type Parameters map[string]any
+
+// shown are the parameters whose values may be printed. All others may hold a
+// key, a password, or the path of a file that does: drivers come from anywhere.
+var shown = map[string]bool{
+	"accelerate": true, "bucket": true, "chunksize": true, "container": true,
+	"encrypt": true, "forcepathstyle": true, "loglevel": true, "maxthreads": true,
+	"multipartcopychunksize": true, "multipartcopymaxconcurrency": true,
+	"multipartcopythresholdsize": true, "objectacl": true, "region": true,
+	"regionendpoint": true, "rootdirectory": true, "secure": true,
+	"skipverify": true, "storageclass": true, "usedualstack": true,
+	"usefipsendpoint": true, "v4auth": true,
+}
+
+const hidden = "(not shown)"
+
+func (p Parameters) public() map[string]any {
+	public := make(map[string]any, len(p))
+	for key, value := range p {
+		switch {
+		case value == nil || value == "":
+			public[key] = value
+		case !shown[key]:
+			public[key] = hidden
+		default:
+			public[key] = withoutUserinfo(fmt.Sprint(value))
+		}
+	}
+	return public
+}
+
+func (p Parameters) String() string {
+	public := p.public()
+	words := make([]string, 0, len(public))
+	for _, key := range slices.Sorted(maps.Keys(public)) {
+		words = append(words, fmt.Sprintf("%s=%v", key, public[key]))
+	}
+	return strings.Join(words, " ")
+}
+
+func (p Parameters) GoString() string { return "storage.Parameters{" + p.String() + "}" }
+
+func (p Parameters) MarshalJSON() ([]byte, error) { return json.Marshal(p.public()) }
+
+// withoutUserinfo drops the user and password of a URL, and its query, which may
+// be signed. What is no URL stays as it is.
+func withoutUserinfo(s string) string {
+	if !strings.Contains(s, "@") && !strings.Contains(s, "?") {
+		return s
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return hidden
+	}
+	u.User, u.RawQuery = nil, ""
+	return u.String()
+}
+
+// readConfig reads a registry's config.yml as the registry itself would, with the
+// REGISTRY_… variables of the process's environment. Its errors are usage errors.
+func readConfig(path string) (Config, error) {
+	content, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return Config{}, usagef("%s can't be read: permission denied; run as the user that the registry runs as", path)
+	case err != nil:
+		return Config{}, usagef("%s can't be read: %w", path, err)
+	}
+	parsed, ignored, err := parseConfig(content)
+	if err != nil {
+		return Config{}, usagef("%s does not read as a registry's config.yml: %w", path, err)
+	}
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("find the current directory: %w", err)
+	}
+	c := Config{
+		Target:     absolute,
+		Driver:     parsed.Storage.Type(),
+		Parameters: Parameters(maps.Clone(parsed.Storage.Parameters())),
+		Registry:   registryFacts(parsed, ignored),
+	}
+	if c.Parameters == nil {
+		c.Parameters = Parameters{}
+	}
+	if c.Driver == "filesystem" {
+		if err := c.settleRoot(); err != nil {
+			return Config{}, err
+		}
+	}
+	switch c.Registry.DescriptorCache {
+	case "redis":
+		c.Warnings = append(c.Warnings, "the registry keeps descriptors in redis, and answers from there for what a collection has removed: flush that database before the registry takes pushes again")
+	case "inmemory":
+		c.Warnings = append(c.Warnings, "the registry keeps descriptors in its memory, and answers from there for what a collection has removed: restart it before it takes pushes again")
+	}
+	for _, line := range ignored {
+		if !harmless.MatchString(line) {
+			c.Warnings = append(c.Warnings, "as a registry would: "+strings.ToLower(line[:1])+line[1:])
+		}
+	}
+	return c, nil
+}
+
+// settleRoot makes a filesystem's root directory explicit and absolute.
+func (c *Config) settleRoot() error {
+	root, set := c.Parameters["rootdirectory"]
+	if !set {
+		root = DefaultRootDirectory
+	}
+	if root == nil || fmt.Sprint(root) == "" {
+		return usagef("%s: storage.filesystem.rootdirectory is empty; set it to the directory that holds docker/registry/v2", c.Target)
+	}
+	path := fmt.Sprint(root)
+	if !filepath.IsAbs(path) {
+		absolute, err := filepath.Abs(path)
+		if err != nil {
+			return fmt.Errorf("find the current directory: %w", err)
+		}
+		c.Warnings = append(c.Warnings, fmt.Sprintf("rootdirectory %q is relative: taken as %s, from the directory that this program was started in", path, absolute))
+		path = absolute
+	}
+	c.Parameters["rootdirectory"] = filepath.Clean(path)
+	return nil
+}
+
+// parsing serializes parseConfig, which borrows the one logger that Distribution's
+// parser writes to.
+var parsing sync.Mutex
+
+// parseConfig parses with Distribution's own parser and turns its panics into
+// errors. What the parser logs (variables that it ignores) is returned instead.
+func parseConfig(content []byte) (parsed *configuration.Configuration, ignored []string, err error) {
+	parsing.Lock()
+	defer parsing.Unlock()
+	logged := new(warnings)
+	logger := logrus.StandardLogger()
+	before := logger.Out
+	logger.SetOutput(io.Discard)
+	hooks := logger.ReplaceHooks(logrus.LevelHooks{})
+	logger.AddHook(logged)
+	defer func() {
+		logger.ReplaceHooks(hooks)
+		logger.SetOutput(before)
+		if met := recover(); met != nil {
+			parsed, err = nil, oneLine(fmt.Sprint(met))
+		}
+	}()
+	parsed, err = configuration.Parse(bytes.NewReader(content))
+	if err != nil {
+		return nil, nil, oneLine(err.Error())
+	}
+	logged.mu.Lock()
+	defer logged.mu.Unlock()
+	return parsed, logged.lines, nil
+}
+
+// warnings is a logrus hook that keeps what the parser says, and not what others
+// may log meanwhile.
+type warnings struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (*warnings) Levels() []logrus.Level { return logrus.AllLevels }
+
+func (w *warnings) Fire(entry *logrus.Entry) error {
+	if strings.HasPrefix(entry.Message, "Ignoring ") {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.lines = append(w.lines, entry.Message)
+	}
+	return nil
+}
+
+// harmless matches what the parser says of variables that are no settings: the
+// path of config.yml, and those that Kubernetes makes for a service "registry".
+var harmless = regexp.MustCompile(`unrecognized environment variable REGISTRY_(CONFIGURATION_PATH|PORT|SERVICE)(_|$)`)
+
+var quoted = regexp.MustCompile("`[^`]*`")
+
+// oneLine makes the parser's error fit to print: on one line, and without the
+// values that yaml quotes, since one of them may be a password in a wrong place.
+func oneLine(message string) error {
+	message = quoted.ReplaceAllString(message, "(a value)")
+	message = strings.Join(strings.Fields(message), " ")
+	if message == `unsupported version: ""` {
+		message = "it has no line `version: 0.1`"
+	}
+	return errors.New(message)
+}
+
+func registryFacts(parsed *configuration.Configuration, ignored []string) *Registry {
+	r := &Registry{
+		HTTP: HTTP{
+			Net:    parsed.HTTP.Net,
+			Addr:   parsed.HTTP.Addr,
+			Host:   withoutUserinfo(parsed.HTTP.Host),
+			Prefix: parsed.HTTP.Prefix,
+			// As ListenAndServe in registry/registry.go decides it.
+			TLS:         parsed.HTTP.TLS.Certificate != "" || parsed.HTTP.TLS.LetsEncrypt.CacheFile != "",
+			Certificate: parsed.HTTP.TLS.Certificate,
+		},
+		ProxyRemote: withoutUserinfo(parsed.Proxy.RemoteURL),
+	}
+	maintenance := parsed.Storage["maintenance"]
+	r.ReadOnly = readOnly(maintenance)
+	for _, line := range ignored {
+		if strings.Contains(line, readOnlyVariable) {
+			r.ReadOnly.Problem = readOnlyVariable + " is set, and a registry ignores it: use REGISTRY_STORAGE_MAINTENANCE_READONLY='{enabled: true}'"
+		}
+	}
+	cache := parsed.Storage["cache"]
+	kind, found := cache["blobdescriptor"]
+	if !found {
+		kind = cache["layerinfo"]
+	}
+	if kind == "redis" || kind == "inmemory" {
+		r.DescriptorCache = fmt.Sprint(kind)
+	}
+	return r
+}
+
+// readOnly judges the setting as NewApp in registry/handlers/app.go does. Where
+// the registry would panic, the setting counts as absent: a registry that runs
+// can't have read it.
+func readOnly(maintenance configuration.Parameters) ReadOnly {
+	value, found := maintenance["readonly"]
+	if !found {
+		return ReadOnly{}
+	}
+	const panics = " is set in a way that makes a registry panic when it starts: "
+	block, ok := value.(map[any]any)
+	if !ok {
+		problem := "storage.maintenance.readonly" + panics + "it must be a block with `enabled: true`"
+		if _, byVariable := value.(map[string]any); byVariable {
+			problem = readOnlyVariable + panics + "use REGISTRY_STORAGE_MAINTENANCE_READONLY='{enabled: true}'"
+		}
+		return ReadOnly{Problem: problem}
+	}
+	value, found = block["enabled"]
+	if !found {
+		return ReadOnly{Problem: "storage.maintenance.readonly has no `enabled`, so it does nothing"}
+	}
+	enabled, ok := value.(bool)
+	if !ok {
+		return ReadOnly{Problem: "storage.maintenance.readonly.enabled" + panics + "it must be true or false, without quotes"}
+	}
+	return ReadOnly{Set: true, Enabled: enabled}
+}

@@ -1,0 +1,951 @@
+package storage
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"regsweep/internal/parts"
+
+	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
+	fsdriver "github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
+	"github.com/distribution/distribution/v3/registry/storage/driver/inmemory"
+	s3driver "github.com/distribution/distribution/v3/registry/storage/driver/s3-aws"
+)
+
+// subject is a store that must keep the contract of store.go, with what its
+// storage is able to do.
+type subject struct {
+	// open gives an empty storage, a store of it, and a way past the store to
+	// put an object there, which may be called concurrently.
+	open func(t *testing.T) (Store, func(path, content string))
+	// openBare is open for a registry that nobody has pushed to, where not even
+	// the layout's root is there; nil where open does that.
+	openBare func(t *testing.T) (Store, func(path, content string))
+
+	directories bool // has directories, and reports the layout's
+	removesDirs bool // removes emptied ones
+	named       bool // may set Object.Named
+	anyName     bool // takes names that Distribution never writes
+	multipart   bool // knows unfinished multipart uploads
+	slow        bool // takes a request and more for each object
+}
+
+// TestContract runs one suite against every way to reach a storage.
+func TestContract(t *testing.T) {
+	for name, s := range subjects() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testStore(t, s)
+		})
+	}
+}
+
+func subjects() map[string]subject {
+	return map[string]subject{
+		"filesystem": {
+			directories: true, removesDirs: true, named: true, anyName: true,
+			open: func(t *testing.T) (Store, func(path, content string)) {
+				tree := newTree(t)
+				tree.Mkdir("")
+				return mustOpen(t)(openFilesystem(tree.Root())), tree.Write
+			},
+			openBare: func(t *testing.T) (Store, func(path, content string)) {
+				tree := newTree(t)
+				return mustOpen(t)(openFilesystem(tree.Root())), tree.Write
+			},
+		},
+		"s3 on MinIO": {
+			anyName: true, multipart: true,
+			open: func(t *testing.T) (Store, func(path, content string)) {
+				server := parts.SharedMinIO(t)
+				return openBucket(t, server, server.NewBucketT(t))
+			},
+		},
+		"s3 on versitygw": {
+			anyName: true, multipart: true,
+			open: func(t *testing.T) (Store, func(path, content string)) {
+				server := parts.SharedVersityGW(t)
+				return openBucket(t, server, server.NewBucketT(t))
+			},
+		},
+		"Distribution's filesystem driver": {
+			directories: true,
+			open: func(t *testing.T) (Store, func(path, content string)) {
+				tree := newTree(t)
+				return overFilesystem(tree.Root()), tree.Write
+			},
+		},
+		"Distribution's s3-aws driver": {
+			slow: true,
+			open: func(t *testing.T) (Store, func(path, content string)) {
+				server := parts.SharedMinIO(t)
+				bucket := server.NewBucketT(t)
+				_, plant := openBucket(t, server, bucket)
+				return overS3(t, server.Parameters(bucket, "/a/registry")), plant
+			},
+		},
+		"Distribution's inmemory driver": {
+			directories: true,
+			open: func(t *testing.T) (Store, func(path, content string)) {
+				d := inmemory.New()
+				return OverDriver(d, ""), func(path, content string) { putThrough(t, d, path, content) }
+			},
+		},
+	}
+}
+
+func testStore(t *testing.T, s subject) {
+	t.Run("scan reports every object once", func(t *testing.T) { testScan(t, s) })
+	t.Run("scan reports thousands", func(t *testing.T) { testScanMany(t, s) })
+	t.Run("scan takes names that nobody should have given", func(t *testing.T) { testScanOddNames(t, s) })
+	t.Run("scan of nothing is empty", func(t *testing.T) { testScanNothing(t, s) })
+	t.Run("scan stays below its directory", func(t *testing.T) { testScanSiblings(t, s) })
+	t.Run("scan ends with visit's error", func(t *testing.T) { testScanVisitError(t, s) })
+	t.Run("scan ends with its context", func(t *testing.T) { testScanCancelled(t, s) })
+	t.Run("read and stat", func(t *testing.T) { testRead(t, s) })
+	t.Run("remove", func(t *testing.T) { testRemove(t, s) })
+	t.Run("remove takes a full batch", func(t *testing.T) { testRemoveBatch(t, s) })
+	t.Run("remove takes nothing beside", func(t *testing.T) { testRemoveNeighbours(t, s) })
+	t.Run("remove ends with its context", func(t *testing.T) { testRemoveCancelled(t, s) })
+	t.Run("emptied directories go", func(t *testing.T) { testEmptied(t, s) })
+	t.Run("prune spares files and nested repositories", func(t *testing.T) { testPrune(t, s) })
+	t.Run("create, version and replace", func(t *testing.T) { testLock(t, s) })
+	t.Run("a registry that nobody has pushed to", func(t *testing.T) { testBegins(t, s) })
+	t.Run("one of many wins a lock", func(t *testing.T) { testLockRace(t, s) })
+	t.Run("requests are counted", func(t *testing.T) { testRequests(t, s) })
+}
+
+// --- scan
+
+// story is a registry's objects: two repositories, one of them nested in the other,
+// with all that the layout has, and what has no business there.
+func story() map[string]string {
+	layer, config, manifest := hexOf("layer"), hexOf("config"), hexOf("manifest")
+	long := strings.Repeat(hexOf("sha512"), 2)
+	link := func(alg, hex string) string { return alg + ":" + hex }
+	return map[string]string{
+		blobPath("sha256", layer):    "layer",
+		blobPath("sha256", config):   "config",
+		blobPath("sha256", manifest): "manifest",
+		blobPath("sha512", long):     "long",
+		"blobs/stray":                "stray",
+		"blobs/sha256/zz/stray":      "stray",
+		"blobs/md5/aa/aaaa/data":     "other algorithm",
+
+		"repositories/app/_layers/sha256/" + layer + "/link":                                                  link("sha256", layer),
+		"repositories/app/_layers/sha512/" + long + "/link":                                                   link("sha256", layer),
+		"repositories/app/_manifests/revisions/sha256/" + manifest + "/link":                                  link("sha256", manifest),
+		"repositories/app/_manifests/revisions/sha256/" + manifest + "/signatures/sha256/" + config + "/link": link("sha256", config),
+		"repositories/app/_manifests/tags/v1.0/current/link":                                                  link("sha256", manifest),
+		"repositories/app/_manifests/tags/v1.0/index/sha256/" + manifest + "/link":                            link("sha256", manifest),
+		"repositories/app/_uploads/6fd5a5a8-93d9-4d48-a9a4-5d3e5d4f0001/startedat":                            "2024-01-02T03:04:05Z",
+		"repositories/app/_uploads/6fd5a5a8-93d9-4d48-a9a4-5d3e5d4f0001/data":                                 "half a layer",
+		"repositories/app/_uploads/6fd5a5a8-93d9-4d48-a9a4-5d3e5d4f0001/hashstates/sha256/12":                 "state",
+		"repositories/app/nested/deep/_layers/sha256/" + config + "/link":                                     link("sha256", config),
+		"repositories/app/nested/deep/_manifests/tags/latest/current/link":                                    link("sha256", manifest),
+		"repositories/app-dev/_layers/sha256/" + config + "/link":                                             link("sha256", config),
+		"repositories/app.dev/_layers/sha256/" + config + "/link":                                             link("sha256", config),
+		"repositories/app/_manifests/tags/v1.0/current/link.aaaaaaaa-0000-4000-8000-000000000000.tmp":         "",
+		"repositories/Foo/_manifests/tags/v1.0/current/link":                                                  link("sha256", manifest),
+		"repositories/app/_other/file":                                                                        "stray",
+		"repositories/stray":                                                                                  "stray",
+		"repositories/app/_layers/md5/aaaa/link":                                                              "other algorithm",
+		"repositories/app/_layers/sha256/stray":                                                               "stray",
+		"repositories/app/_manifests/revisions/sha256/" + manifest + "/signatures/stray":                      "stray",
+		"repositories/app/_uploads/stray":                                                                     "stray",
+	}
+}
+
+func testScan(t *testing.T, s subject) {
+	store, plant := s.open(t)
+	want := story()
+	plantAll(plant, want)
+	// Anything else that the bucket or directory holds is none of the layout's.
+	if err := errors.Join(createErr(store.Create(t.Context(), ".regsweep/lock", []byte("x")))); err != nil {
+		t.Fatal(err)
+	}
+	before := time.Now().Add(time.Minute)
+	for _, dir := range []string{BlobsDir, RepositoriesDir} {
+		objects := scan(t, store, dir)
+		for path, object := range objects {
+			content, planted := want[path]
+			switch {
+			case object.Dir:
+				if !s.directories || parsePath(path).kind != kindRepository {
+					t.Errorf("%s is reported as a directory", path)
+				}
+				continue
+			case !planted:
+				t.Errorf("%s is reported and was never put there", path)
+				continue
+			case object.Named:
+				if !s.named || object.Size != -1 {
+					t.Errorf("%s is reported as %+v", path, object)
+				}
+			case object.Size != int64(len(content)) && (object.Size != -1 || !s.named):
+				t.Errorf("%s is reported with %d bytes, and has %d", path, object.Size, len(content))
+			case object.Size >= 0 && (object.ModTime.IsZero() || object.ModTime.After(before) || before.Sub(object.ModTime) > time.Hour):
+				t.Errorf("%s is reported as written at %v", path, object.ModTime)
+			}
+			if object.Content != nil && string(object.Content) != content {
+				t.Errorf("%s is reported to say %q, and says %q", path, object.Content, content)
+			}
+			if strings.Contains(object.ETag, `"`) {
+				t.Errorf("%s is reported with the quotes of its ETag %s", path, object.ETag)
+			}
+			if object.Multipart != "" {
+				t.Errorf("%s is reported as an upload", path)
+			}
+		}
+		for path := range want {
+			if _, found := objects[path]; !found && strings.HasPrefix(path, dir+"/") {
+				t.Errorf("%s is not reported", path)
+			}
+		}
+	}
+	if s.directories {
+		objects := scan(t, store, RepositoriesDir)
+		for _, dir := range []string{
+			"repositories/app/_layers", "repositories/app/_manifests", "repositories/app/_uploads",
+			"repositories/app/nested/deep/_layers", "repositories/app-dev/_layers", "repositories/Foo/_manifests",
+		} {
+			if !objects[dir].Dir {
+				t.Errorf("%s is not reported as a directory", dir)
+			}
+		}
+	}
+}
+
+// testScanMany needs several pages, several ranges of them, and a repository that
+// alone takes more than one page.
+func testScanMany(t *testing.T, s subject) {
+	blobs, small, big := 3300, 150, 1300
+	if s.slow {
+		blobs, small, big = 200, 20, 1100
+	}
+	store, plant := s.open(t)
+	want := map[string]string{}
+	for i := range blobs {
+		want[blobPath("sha256", hexOf("blob", i))] = "x"
+	}
+	for i := range small {
+		want[blobPath("sha512", hexOf("a", i)+hexOf("b", i))] = "x"
+		want[fmt.Sprintf("blobs/aaa/stray-%d", i)] = "x"
+		want[fmt.Sprintf("repositories/a%d/_layers/sha256/%s/link", i, hexOf("small", i))] = "x"
+		want[fmt.Sprintf("repositories/z%d/_layers/sha256/%s/link", i, hexOf("small", i))] = "x"
+		want[fmt.Sprintf("repositories/big/_uploads/%d/data", i)] = "x"
+		want[fmt.Sprintf("repositories/_%d", i)] = "x"
+	}
+	for i := range big { // flat, so that one directory takes several pages
+		want[fmt.Sprintf("repositories/big/_uploads/many/%d", i)] = "x"
+		if i%4 == 0 && !s.slow {
+			want[fmt.Sprintf("repositories/big/_layers/sha256/%s/link", hexOf("big", i))] = "x"
+		}
+	}
+	// Exactly where the S3 listing may be cut into ranges.
+	for _, edge := range []string{"blobs/sha256/7", "blobs/sha256/8-", "blobs/sha256/9-", "repositories/b", "repositories/m", "repositories/n-"} {
+		want[edge] = "x"
+	}
+	plantAll(plant, want)
+	got := map[string]bool{}
+	for _, dir := range []string{BlobsDir, RepositoriesDir} {
+		for path, object := range scan(t, store, dir) {
+			got[path] = !object.Dir
+		}
+	}
+	maps.DeleteFunc(got, func(_ string, isObject bool) bool { return !isObject })
+	samePaths(t, got, want)
+}
+
+func testScanOddNames(t *testing.T, s subject) {
+	if !s.anyName {
+		t.Skip("the driver refuses to write them")
+	}
+	store, plant := s.open(t)
+	want := map[string]string{}
+	for _, name := range []string{"a b", "a+b", "a%20b", "ä", "日本", "a&b<c>", `a"b'c`, "a\\b", "a:b", "a=b?c#d", "~", "a*", " ", "a\u2028b"} {
+		want["blobs/"+name+"/data"] = "odd"
+		want["repositories/"+name+"/_layers/sha256/"+hexOf(name)+"/link"] = "odd"
+	}
+	plantAll(plant, want)
+	var refs []Ref
+	for _, dir := range []string{BlobsDir, RepositoriesDir} {
+		for path, object := range scan(t, store, dir) {
+			if object.Dir {
+				continue
+			}
+			refs = append(refs, Ref{Path: path})
+			if content, err := store.Read(t.Context(), path, 10); err != nil || string(content) != "odd" {
+				t.Errorf("read %q: %q, %v", path, content, err)
+			}
+		}
+	}
+	samePaths(t, pathsOf(refs), want)
+	for i, outcome := range store.Remove(t.Context(), refs) {
+		if outcome.Err != nil {
+			t.Errorf("remove %q: %v", refs[i].Path, outcome.Err)
+		}
+	}
+	wantGone(t, store, refs)
+}
+
+func testScanNothing(t *testing.T, s subject) {
+	store, plant := s.open(t)
+	for _, dir := range []string{BlobsDir, RepositoriesDir} {
+		if objects := scan(t, store, dir); len(objects) > 0 {
+			t.Errorf("scan %s of an empty storage: %v", dir, objects)
+		}
+	}
+	plant("repositories/app/_other/file", "x")
+	if objects := scan(t, store, BlobsDir); len(objects) > 0 {
+		t.Errorf("scan of no blobs: %v", objects)
+	}
+}
+
+func testScanSiblings(t *testing.T, s subject) {
+	store, plant := s.open(t)
+	plant("blobs2/sha256/aa/file", "beside")
+	plant("blobs/file", "inside")
+	plant("blobs-old/file", "beside")
+	objects := scan(t, store, BlobsDir)
+	samePaths(t, keysOf(objects), map[string]string{"blobs/file": ""})
+}
+
+func testScanVisitError(t *testing.T, s subject) {
+	store, plant := s.open(t)
+	plantAll(plant, story())
+	stop := errors.New("enough")
+	var inside atomic.Int32
+	err := store.Scan(t.Context(), RepositoriesDir, func([]Object) error {
+		inside.Add(1)
+		defer inside.Add(-1)
+		time.Sleep(20 * time.Millisecond)
+		return stop
+	})
+	if !errors.Is(err, stop) {
+		t.Errorf("scan: %v", err)
+	}
+	if n := inside.Load(); n != 0 {
+		t.Errorf("scan has returned with %d calls of visit under way", n)
+	}
+}
+
+func testScanCancelled(t *testing.T, s subject) {
+	store, plant := s.open(t)
+	plantAll(plant, story())
+	for _, when := range []string{"before", "during"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		if when == "before" {
+			cancel()
+		}
+		err := store.Scan(ctx, RepositoriesDir, func([]Object) error {
+			cancel()
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("scan, cancelled %s: %v", when, err)
+		}
+		cancel()
+	}
+}
+
+// --- read
+
+func testRead(t *testing.T, s subject) {
+	store, plant := s.open(t)
+	ctx := t.Context()
+	const path = "repositories/app/_manifests/tags/v1/current/link"
+	content := strings.Repeat("x", 71)
+	plant(path, content)
+	plant("repositories/app/empty", "")
+	for _, limit := range []int64{71, 72, 1 << 20} {
+		if got, err := store.Read(ctx, path, limit); err != nil || string(got) != content {
+			t.Errorf("read with limit %d: %q, %v", limit, got, err)
+		}
+	}
+	if got, err := store.Read(ctx, "repositories/app/empty", 0); err != nil || len(got) != 0 {
+		t.Errorf("read an empty object: %q, %v", got, err)
+	}
+	for _, limit := range []int64{0, 1, 70} {
+		if got, err := store.Read(ctx, path, limit); !errors.Is(err, ErrTooLarge) || got != nil {
+			t.Errorf("read with limit %d: %q, %v", limit, got, err)
+		} else if !strings.Contains(err.Error(), path) {
+			t.Errorf("the error does not name the object: %v", err)
+		}
+	}
+	object, err := store.Stat(ctx, path)
+	if err != nil || object.Path != path || object.Size != 71 || time.Since(object.ModTime).Abs() > time.Hour {
+		t.Errorf("stat: %+v, %v", object, err)
+	}
+	for _, absent := range []string{
+		"repositories/app/_manifests/tags/v2/current/link",
+		"repositories/app/_manifests/tags/v1/current/lin", // the beginning of another's name
+		"blobs/none",
+	} {
+		if got, err := store.Read(ctx, absent, 10); !errors.Is(err, fs.ErrNotExist) || got != nil {
+			t.Errorf("read %s: %q, %v", absent, got, err)
+		} else if !strings.Contains(err.Error(), absent) {
+			t.Errorf("the error does not name the object: %v", err)
+		}
+		if _, err := store.Stat(ctx, absent); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("stat %s: %v", absent, err)
+		}
+	}
+	// A directory is no object, whether the storage has such a thing or not.
+	const dir = "repositories/app/_manifests"
+	if got, err := store.Read(ctx, dir, 10); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrNotRegular) {
+		t.Errorf("read a directory: %q, %v", got, err)
+	}
+	if object, err := store.Stat(ctx, dir); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, ErrNotRegular) {
+		t.Errorf("stat a directory: %+v, %v", object, err)
+	}
+	cancelled, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := store.Read(cancelled, path, 100); !errors.Is(err, context.Canceled) {
+		t.Errorf("read, cancelled: %v", err)
+	}
+	if _, err := store.Stat(cancelled, path); !errors.Is(err, context.Canceled) {
+		t.Errorf("stat, cancelled: %v", err)
+	}
+}
+
+// --- remove
+
+func testRemove(t *testing.T, s subject) {
+	store, plant := s.open(t)
+	want := story()
+	plantAll(plant, want)
+	ctx := t.Context()
+	blob, link := blobPath("sha256", hexOf("layer")), "repositories/app/_manifests/tags/v1.0/current/link"
+	refs := []Ref{
+		{Path: blob},
+		{Path: "repositories/app/_layers/sha256/" + hexOf("absent") + "/link"},
+		{Path: link},
+		{Path: blobPath("sha256", hexOf("absent"))},
+	}
+	wrong := -1
+	if !s.multipart { // a storage that has none can't have removed one
+		wrong = 1
+		refs = slices.Insert(refs, wrong, Ref{Path: blobPath("sha256", hexOf("config")), Multipart: "upload"})
+	}
+	outcomes := store.Remove(ctx, refs)
+	if len(outcomes) != len(refs) {
+		t.Fatalf("%d outcomes for %d objects", len(outcomes), len(refs))
+	}
+	for i, outcome := range outcomes {
+		if i == wrong {
+			if outcome.Err == nil {
+				t.Errorf("a multipart upload was aborted where there are none")
+			}
+			continue
+		}
+		if outcome.Err != nil || outcome.Marker {
+			t.Errorf("remove %v: %+v", refs[i], outcome)
+		}
+	}
+	for _, outcome := range store.Remove(ctx, []Ref{{Path: blob}}) {
+		if outcome.Err != nil {
+			t.Errorf("remove again: %v", outcome.Err)
+		}
+	}
+	if outcomes := store.Remove(ctx, nil); len(outcomes) != 0 {
+		t.Errorf("remove nothing: %v", outcomes)
+	}
+	delete(want, blob)
+	delete(want, link)
+	left := map[string]bool{}
+	for _, dir := range []string{BlobsDir, RepositoriesDir} {
+		for path, object := range scan(t, store, dir) {
+			left[path] = !object.Dir
+		}
+	}
+	maps.DeleteFunc(left, func(_ string, isObject bool) bool { return !isObject })
+	samePaths(t, left, want)
+}
+
+func testRemoveBatch(t *testing.T, s subject) {
+	store, plant := s.open(t)
+	want := map[string]string{}
+	for i := range RemoveBatch {
+		want[blobPath("sha256", hexOf("blob", i))] = "x"
+	}
+	kept := blobPath("sha256", hexOf("kept"))
+	want[kept] = "x"
+	plantAll(plant, want)
+	delete(want, kept)
+	var refs []Ref
+	for path := range want {
+		refs = append(refs, Ref{Path: path})
+	}
+	for i, outcome := range store.Remove(t.Context(), refs) {
+		if outcome.Err != nil {
+			t.Fatalf("remove %v: %v", refs[i], outcome.Err)
+		}
+	}
+	samePaths(t, keysOf(scan(t, store, BlobsDir)), map[string]string{kept: ""})
+}
+
+// testRemoveNeighbours: a storage that takes a path for a prefix would remove more
+// than it was asked to.
+func testRemoveNeighbours(t *testing.T, s subject) {
+	store, plant := s.open(t)
+	want := map[string]string{
+		"repositories/app/_layers/file":         "x",
+		"repositories/app/_layers/file2":        "x",
+		"repositories/app/_layers/file.tmp":     "x",
+		"repositories/app/_layers2/sha256/link": "x",
+	}
+	plantAll(plant, want)
+	refs := []Ref{{Path: "repositories/app/_layers/file"}, {Path: "repositories/app/_layers/fil"}, {Path: "repositories/app/_layers2/sha256/lin"}}
+	for i, outcome := range store.Remove(t.Context(), refs) {
+		if outcome.Err != nil {
+			t.Errorf("remove %v: %v", refs[i], outcome.Err)
+		}
+	}
+	delete(want, "repositories/app/_layers/file")
+	// A directory's path is no object's: to remove it removes nothing.
+	for _, dir := range []string{"repositories/app/_layers", "repositories/app", "repositories"} {
+		for _, outcome := range store.Remove(t.Context(), []Ref{{Path: dir}}) {
+			if s.directories && outcome.Err == nil {
+				t.Errorf("remove %s: a directory counts as removed", dir)
+			}
+		}
+	}
+	objects := scan(t, store, RepositoriesDir)
+	maps.DeleteFunc(objects, func(_ string, o Object) bool { return o.Dir })
+	samePaths(t, keysOf(objects), want)
+}
+
+func testRemoveCancelled(t *testing.T, s subject) {
+	store, plant := s.open(t)
+	paths := story()
+	plantAll(plant, paths)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var refs []Ref
+	for path := range paths {
+		refs = append(refs, Ref{Path: path})
+	}
+	for i, outcome := range store.Remove(ctx, refs) {
+		if !errors.Is(outcome.Err, context.Canceled) {
+			t.Errorf("remove %v, cancelled: %v", refs[i], outcome.Err)
+		}
+		if _, err := store.Stat(t.Context(), refs[i].Path); err != nil {
+			t.Errorf("stat %v: %v", refs[i], err)
+		}
+	}
+	if _, err := store.Prune(ctx, "repositories/app"); !errors.Is(err, context.Canceled) {
+		t.Errorf("prune, cancelled: %v", err)
+	}
+}
+
+// testEmptied: where directories are not removed, their being there must not be
+// taken for an object.
+func testEmptied(t *testing.T, s subject) {
+	store, plant := s.open(t)
+	hex := hexOf("only")
+	paths := map[string]string{
+		blobPath("sha256", hex):                                               "x",
+		"repositories/app/_layers/sha256/" + hex + "/link":                    "x",
+		"repositories/app/_manifests/revisions/sha256/" + hex + "/link":       "x",
+		"repositories/app/_manifests/tags/v1/index/sha256/" + hex + "/link":   "x",
+		"repositories/app/_uploads/6fd5a5a8-93d9-4d48-a9a4-5d3e5d4f0001/data": "x",
+	}
+	plantAll(plant, paths)
+	var refs []Ref
+	for path := range paths {
+		refs = append(refs, Ref{Path: path})
+	}
+	for i, outcome := range store.Remove(t.Context(), refs) {
+		if outcome.Err != nil {
+			t.Errorf("remove %v: %v", refs[i], outcome.Err)
+		}
+	}
+	for _, dir := range []string{BlobsDir, RepositoriesDir} {
+		for path, object := range scan(t, store, dir) {
+			if !object.Dir {
+				t.Errorf("%s is reported after its removal: %+v", path, object)
+			}
+		}
+	}
+	if !s.removesDirs {
+		return
+	}
+	root := filepath.Join(store.Identity().Root, filepath.FromSlash(Root))
+	for _, gone := range []string{
+		"blobs/sha256/" + hex[:2], "repositories/app/_layers/sha256", "repositories/app/_manifests/revisions/sha256",
+		"repositories/app/_manifests/tags/v1/index/sha256", "repositories/app/_uploads/6fd5a5a8-93d9-4d48-a9a4-5d3e5d4f0001",
+	} {
+		if exists(t, filepath.Join(root, gone)) {
+			t.Errorf("%s is empty and still there", gone)
+		}
+	}
+	for _, kept := range []string{
+		"blobs/sha256", "repositories/app/_layers", "repositories/app/_manifests/revisions",
+		"repositories/app/_manifests/tags/v1/index", "repositories/app/_uploads",
+	} {
+		if !exists(t, filepath.Join(root, kept)) {
+			t.Errorf("%s is gone", kept)
+		}
+	}
+}
+
+func testPrune(t *testing.T, s subject) {
+	store, plant := s.open(t)
+	want := map[string]string{
+		"repositories/a/_layers/file":                    "kept",
+		"repositories/a/b/_manifests/tags/v1/index/file": "kept, in a repository nested in a",
+		"blobs/sha256/aa/file":                           "kept",
+	}
+	gone := map[string]string{
+		"repositories/empty/one/_layers/sha256/" + hexOf("x") + "/link": "goes",
+		"repositories/empty/one/_uploads/u/data":                        "goes",
+		"repositories/a/_uploads/u/data":                                "goes",
+	}
+	plantAll(plant, want)
+	plantAll(plant, gone)
+	for path := range gone {
+		if outcome := store.Remove(t.Context(), []Ref{{Path: path}})[0]; outcome.Err != nil {
+			t.Fatal(outcome.Err)
+		}
+	}
+	for _, dir := range []string{
+		"repositories/empty/one/_layers", "repositories/empty/one/_uploads", "repositories/empty/one",
+		"repositories/a/_uploads", "repositories/a/_layers", "repositories/a", "repositories/none", "blobs/sha256/aa",
+	} {
+		if _, err := store.Prune(t.Context(), dir); err != nil {
+			t.Errorf("prune %s: %v", dir, err)
+		}
+	}
+	got := map[string]bool{}
+	for _, dir := range []string{BlobsDir, RepositoriesDir} {
+		for path, object := range scan(t, store, dir) {
+			got[path] = !object.Dir
+		}
+	}
+	if s.removesDirs && got["repositories/a/_uploads"] {
+		t.Error("repositories/a/_uploads is there after it was pruned")
+	}
+	maps.DeleteFunc(got, func(_ string, isObject bool) bool { return !isObject })
+	samePaths(t, got, want)
+	if !s.removesDirs {
+		return
+	}
+	root := filepath.Join(store.Identity().Root, filepath.FromSlash(Root))
+	for path, there := range map[string]bool{
+		"repositories/empty": false, "repositories/a/_uploads": false, "repositories/a": true, "repositories": true, "blobs": true,
+	} {
+		if exists(t, filepath.Join(root, path)) != there {
+			t.Errorf("%s: there is %t, want %t", path, !there, there)
+		}
+	}
+}
+
+// --- lock
+
+func testLock(t *testing.T, s subject) {
+	store, _ := s.open(t)
+	ctx := t.Context()
+	const path = ".regsweep/lock"
+	if _, _, err := store.Version(ctx, path); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("version of nothing: %v", err)
+	}
+	if _, err := store.Replace(ctx, path, []byte("mine"), "v"); !errors.Is(err, ErrLost) {
+		t.Fatalf("replace nothing: %v", err)
+	}
+	first, err := store.Create(ctx, path, []byte("one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Create(ctx, path, []byte("other")); !errors.Is(err, fs.ErrExist) {
+		t.Fatalf("create again: %v", err)
+	}
+	content, version, err := store.Version(ctx, path)
+	if err != nil || string(content) != "one" || version != first {
+		t.Fatalf("version: %q, %q (want %q), %v", content, version, first, err)
+	}
+	second, err := store.Replace(ctx, path, []byte("two"), first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Replace(ctx, path, []byte("three"), first); !errors.Is(err, ErrLost) {
+		t.Fatalf("replace a version that is gone: %v", err)
+	}
+	content, version, err = store.Version(ctx, path)
+	if err != nil || string(content) != "two" || version != second {
+		t.Fatalf("version: %q, %q (want %q), %v", content, version, second, err)
+	}
+	if outcome := store.Remove(ctx, []Ref{{Path: path}})[0]; outcome.Err != nil {
+		t.Fatal(outcome.Err)
+	}
+	if _, err := store.Replace(ctx, path, []byte("three"), second); !errors.Is(err, ErrLost) {
+		t.Fatalf("replace what was removed: %v", err)
+	}
+	if _, err := store.Create(ctx, path, []byte("again")); err != nil {
+		t.Fatalf("create what was removed: %v", err)
+	}
+}
+
+// testBegins: the lock is the first thing that is ever written to some registries,
+// and has to go again.
+func testBegins(t *testing.T, s subject) {
+	open := s.open
+	if s.openBare != nil {
+		open = s.openBare
+	}
+	store, plant := open(t)
+	ctx := t.Context()
+	const lock, blob = ".regsweep/lock", "blobs/file"
+	if _, err := store.Read(ctx, blob, 10); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("read: %v", err)
+	}
+	if outcome := store.Remove(ctx, []Ref{{Path: blob}})[0]; outcome.Err != nil {
+		t.Errorf("remove: %v", outcome.Err)
+	}
+	if _, err := store.Prune(ctx, "repositories/app"); err != nil {
+		t.Errorf("prune: %v", err)
+	}
+	if _, err := store.Replace(ctx, lock, []byte("x"), "v"); !errors.Is(err, ErrLost) {
+		t.Errorf("replace: %v", err)
+	}
+	if _, err := store.Create(ctx, lock, []byte("lock")); err != nil {
+		t.Fatal(err)
+	}
+	if outcome := store.Remove(ctx, []Ref{{Path: lock}})[0]; outcome.Err != nil {
+		t.Errorf("remove the lock: %v", outcome.Err)
+	}
+	if _, _, err := store.Version(ctx, lock); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the lock counts as removed, and its version gives %v", err)
+	}
+	plant(blob, "x")
+	samePaths(t, keysOf(scan(t, store, BlobsDir)), map[string]string{blob: ""})
+	if content, err := store.Read(ctx, blob, 10); err != nil || string(content) != "x" {
+		t.Errorf("read: %q, %v", content, err)
+	}
+}
+
+func testLockRace(t *testing.T, s subject) {
+	store, _ := s.open(t)
+	ctx := t.Context()
+	const path, racers = ".regsweep/lock", 8
+	race := func(what string, refused error, write func(content []byte) (string, error)) string {
+		var mu sync.Mutex
+		var winners []string
+		var version string
+		var g errgroup.Group
+		for i := range racers {
+			g.Go(func() error {
+				content := fmt.Sprintf("%s by %d", what, i)
+				v, err := write([]byte(content))
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil {
+					winners, version = append(winners, content), v
+				} else if !errors.Is(err, refused) {
+					return err
+				}
+				return nil
+			})
+		}
+		if err := g.Wait(); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		content, current, err := store.Version(ctx, path)
+		if err != nil || len(winners) != 1 || string(content) != winners[0] || current != version {
+			t.Fatalf("%s: won by %q, %q stays at version %q (want %q), %v", what, winners, content, current, version, err)
+		}
+		return version
+	}
+	version := race("create", fs.ErrExist, func(content []byte) (string, error) { return store.Create(ctx, path, content) })
+	for round := range 3 {
+		version = race(fmt.Sprintf("replace %d", round), ErrLost, func(content []byte) (string, error) { return store.Replace(ctx, path, content, version) })
+	}
+}
+
+func testRequests(t *testing.T, s subject) {
+	store, plant := s.open(t)
+	plantAll(plant, story())
+	before := store.Requests()
+	scan(t, store, BlobsDir)
+	after := store.Requests()
+	if after.List <= before.List || after.Put != before.Put || after.Delete != before.Delete {
+		t.Errorf("a scan: %+v, then %+v", before, after)
+	}
+	blob := blobPath("sha256", hexOf("layer"))
+	if _, err := store.Read(t.Context(), blob, 100); err != nil {
+		t.Fatal(err)
+	}
+	if got := store.Requests(); got.Get != after.Get+1 {
+		t.Errorf("a read: %+v, then %+v", after, got)
+	}
+	if _, err := store.Stat(t.Context(), blob); err != nil {
+		t.Fatal(err)
+	}
+	if got := store.Requests(); got.Head != after.Head+1 {
+		t.Errorf("a stat: %+v, then %+v", after, got)
+	}
+	store.Remove(t.Context(), []Ref{{Path: blob}})
+	if got := store.Requests(); got.Delete != after.Delete+1 {
+		t.Errorf("a removal: %+v, then %+v", after, got)
+	}
+	if _, err := store.Create(t.Context(), ".regsweep/lock", []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if got := store.Requests(); got.Put != after.Put+1 {
+		t.Errorf("a write: %+v, then %+v", after, got)
+	}
+}
+
+// --- what the suite is made of
+
+// scan collects a scan and fails the test where an object comes twice.
+func scan(t *testing.T, store Store, dir string) map[string]Object {
+	t.Helper()
+	objects := map[string]Object{}
+	var mu sync.Mutex
+	err := store.Scan(t.Context(), dir, func(page []Object) error {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, object := range page {
+			key := object.Path
+			if object.Multipart != "" {
+				key += " " + object.Multipart
+			}
+			if _, again := objects[key]; again {
+				return fmt.Errorf("%s is reported twice", key)
+			}
+			objects[key] = object
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("scan %s: %v", dir, err)
+	}
+	return objects
+}
+
+func samePaths(t *testing.T, got map[string]bool, want map[string]string) {
+	t.Helper()
+	for _, path := range slices.Sorted(maps.Keys(want)) {
+		if !got[path] {
+			t.Errorf("%q is missing", path)
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(got)) {
+		if _, wanted := want[path]; !wanted {
+			t.Errorf("%q is too many", path)
+		}
+	}
+}
+
+func wantGone(t *testing.T, store Store, refs []Ref) {
+	t.Helper()
+	for _, ref := range refs {
+		if _, err := store.Stat(t.Context(), ref.Path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("stat %q, which was removed: %v", ref.Path, err)
+		}
+	}
+}
+
+func keysOf(objects map[string]Object) map[string]bool {
+	paths := map[string]bool{}
+	for path := range objects {
+		paths[path] = true
+	}
+	return paths
+}
+
+func pathsOf(refs []Ref) map[string]bool {
+	paths := map[string]bool{}
+	for _, ref := range refs {
+		paths[ref.Path] = true
+	}
+	return paths
+}
+
+// plantAll plants concurrently, since each object is a request to some storages.
+func plantAll(plant func(path, content string), objects map[string]string) {
+	var g errgroup.Group
+	g.SetLimit(16)
+	for path, content := range objects {
+		g.Go(func() error { plant(path, content); return nil })
+	}
+	_ = g.Wait() // plant fails the test itself
+}
+
+func createErr(_ string, err error) error { return err }
+
+func hexOf(of ...any) string {
+	sum := sha256.Sum256([]byte(fmt.Sprint(of...)))
+	return hex.EncodeToString(sum[:])
+}
+
+func blobPath(alg, hex string) string { return "blobs/" + alg + "/" + hex[:2] + "/" + hex + "/data" }
+
+func newTree(t *testing.T) *parts.Tree { return parts.NewTree(t, t.TempDir()) }
+
+func mustOpen(t *testing.T) func(Store, error) Store {
+	return func(store Store, err error) Store {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return store
+	}
+}
+
+func overFilesystem(root string) Store {
+	return OverDriver(fsdriver.New(fsdriver.DriverParameters{RootDirectory: root, MaxThreads: 64}), root)
+}
+
+func overS3(t *testing.T, parameters map[string]any) Store {
+	t.Helper()
+	d, err := s3driver.FromParameters(t.Context(), parameters)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return OverDriver(d, fmt.Sprint(parameters["bucket"]))
+}
+
+func putThrough(t *testing.T, d storagedriver.StorageDriver, path, content string) {
+	t.Helper()
+	if err := d.PutContent(t.Context(), driverPath(path), []byte(content)); err != nil {
+		t.Error(err)
+	}
+}
+
+// openBucket opens a registry in a bucket, at a root directory, and a way past the
+// store to put objects there.
+func openBucket(t *testing.T, server *parts.S3, bucket string) (Store, func(path, content string)) {
+	t.Helper()
+	const root = "/a/registry"
+	store := mustOpen(t)(openS3(t.Context(), server.Parameters(bucket, root)))
+	return store, func(path, content string) {
+		putObject(t, server, bucket, "a/registry/"+Root+"/"+path, content)
+	}
+}
+
+func exists(t *testing.T, path string) bool {
+	t.Helper()
+	_, err := os.Lstat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return err == nil
+}

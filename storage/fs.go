@@ -1,0 +1,468 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// filesystem is a registry's tree in a directory.
+//
+// Symbolic links below the layout's root are never followed: reads and removals
+// go through an os.Root and refuse them, and the scan stops at one where it
+// would have to look behind it, since what lies there could be all that keeps
+// an image alive.
+type filesystem struct {
+	identity Identity
+	dir      string // <rootdirectory>/docker/registry/v2, symbolic links resolved
+	opening  sync.Mutex
+	opened   atomic.Pointer[tree]
+
+	list, get, head, put, del atomic.Int64
+}
+
+// openFilesystem opens the tree of a registry whose rootdirectory is root. The
+// directory must exist; the layout below it need not, as in a registry that was
+// never pushed to.
+func openFilesystem(root string) (Store, error) {
+	absolute, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("open storage %s: %w", root, err)
+	}
+	resolved, err := filepath.EvalSymlinks(absolute)
+	if err != nil {
+		return nil, fmt.Errorf("open storage: %w", err)
+	}
+	if info, err := os.Stat(resolved); err != nil {
+		return nil, fmt.Errorf("open storage: %w", err)
+	} else if !info.IsDir() {
+		return nil, fmt.Errorf("open storage: %s is not a directory", absolute)
+	}
+	f := &filesystem{identity: Identity{Driver: "filesystem", Root: resolved}}
+	f.dir, err = filepath.EvalSymlinks(filepath.Join(resolved, Root))
+	if errors.Is(err, fs.ErrNotExist) {
+		f.dir = filepath.Join(resolved, Root)
+		return f, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open storage: %w", err)
+	}
+	if _, err := f.tree(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// tree is the layout's root, opened.
+type tree struct {
+	root *os.Root
+	base *os.File // the same, for readBeneath
+}
+
+// tree returns nil where there is no layout yet. It may come later: a lock is the
+// first thing that is written to some registries.
+func (f *filesystem) tree() (*tree, error) {
+	if t := f.opened.Load(); t != nil {
+		return t, nil
+	}
+	f.opening.Lock()
+	defer f.opening.Unlock()
+	if t := f.opened.Load(); t != nil {
+		return t, nil
+	}
+	root, err := os.OpenRoot(f.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open storage: %w", err)
+	}
+	base, err := os.Open(f.dir)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open storage: %w", err), root.Close())
+	}
+	t := &tree{root, base}
+	f.opened.Store(t)
+	return t, nil
+}
+
+// dirEntry is a name in a directory and the type bits of what it names.
+type dirEntry struct {
+	name string
+	mode fs.FileMode
+}
+
+// modeUnknown stands for a type that the kernel did not tell.
+const modeUnknown = fs.FileMode(1)
+
+func (e dirEntry) isDir() bool     { return e.mode == fs.ModeDir }
+func (e dirEntry) isSymlink() bool { return e.mode == fs.ModeSymlink }
+
+// fileInfo is what reading a file tells of it.
+type fileInfo struct {
+	size    int64
+	modTime time.Time
+}
+
+func (f *filesystem) Identity() Identity { return f.identity }
+
+func (f *filesystem) Requests() Requests {
+	return Requests{
+		List: f.list.Load(), Get: f.get.Load(), Head: f.head.Load(),
+		Put: f.put.Load(), Delete: f.del.Load(),
+	}
+}
+
+// Scan reads directories and nothing else, but for the links that its contract
+// wants read: see walk.
+func (f *filesystem) Scan(ctx context.Context, dir string, visit func([]Object) error) error {
+	if t, err := f.tree(); t == nil {
+		return errors.Join(err, ctx.Err())
+	}
+	info, err := os.Lstat(filepath.Join(f.dir, dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return ctx.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("list %s: %w", dir, err)
+	}
+	if info.Mode()&fs.ModeSymlink != 0 {
+		return symlinkError(dir)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	// More goroutines than processors: on a network or a spinning disk most of
+	// them wait.
+	g.SetLimit(8 * runtime.GOMAXPROCS(0))
+	w := &walk{fs: f, group: g, visit: visit}
+	g.Go(func() error {
+		if dir == BlobsDir {
+			return w.blobs(ctx, dir, 0)
+		}
+		return w.names(ctx, dir)
+	})
+	return g.Wait()
+}
+
+// Read returns the content of one file.
+func (f *filesystem) Read(ctx context.Context, name string, limit int64) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	content, _, err := f.read(name, limit)
+	if err != nil {
+		return nil, readError(name, err)
+	}
+	return content, nil
+}
+
+func (f *filesystem) read(name string, limit int64) ([]byte, fileInfo, error) {
+	t, err := f.tree()
+	if err != nil {
+		return nil, fileInfo{}, err
+	}
+	if t == nil {
+		return nil, fileInfo{}, notExist("read", name)
+	}
+	f.get.Add(1)
+	if content, info, supported, err := readBeneath(int(t.base.Fd()), name, limit); supported {
+		return content, info, err
+	}
+	// O_NONBLOCK: opening a pipe would wait for its writer for ever.
+	file, err := t.root.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fileInfo{}, err
+	}
+	content, info, err := readRegular(file, limit)
+	if closeErr := file.Close(); err == nil {
+		err = closeErr
+	}
+	return content, info, err
+}
+
+// readRegular reads a file that must be a regular one of at most limit bytes.
+func readRegular(file *os.File, limit int64) ([]byte, fileInfo, error) {
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+		return nil, fileInfo{}, err
+	case !info.Mode().IsRegular():
+		return nil, fileInfo{}, ErrNotRegular
+	case info.Size() > limit:
+		return nil, fileInfo{}, ErrTooLarge
+	}
+	content := make([]byte, info.Size())
+	n, err := io.ReadFull(file, content)
+	if err == io.ErrUnexpectedEOF || err == io.EOF {
+		err = nil // it has shrunk meanwhile: what is there is its content
+	}
+	return content[:n], fileInfo{info.Size(), info.ModTime()}, err
+}
+
+// readError names the path, and tells a symbolic link apart from a failure of the
+// disk: the first is one damaged file, the second a reason to stop.
+func readError(name string, err error) error {
+	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EISDIR) ||
+		errors.Is(err, syscall.ENXIO) || errors.Is(err, syscall.EXDEV) || strings.Contains(err.Error(), "path escapes from parent") {
+		err = ErrNotRegular
+	}
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		err = pathErr.Err
+	}
+	return &fs.PathError{Op: "read", Path: name, Err: err}
+}
+
+// Stat returns a regular file's size and time.
+func (f *filesystem) Stat(ctx context.Context, name string) (Object, error) {
+	if err := ctx.Err(); err != nil {
+		return Object{}, err
+	}
+	f.head.Add(1)
+	info, err := os.Lstat(filepath.Join(f.dir, filepath.FromSlash(name)))
+	if errors.Is(err, syscall.ENOTDIR) {
+		return Object{}, notExist("stat", name)
+	}
+	if err != nil {
+		return Object{}, fmt.Errorf("stat %s: %w", name, errors.Unwrap(err))
+	}
+	if !info.Mode().IsRegular() {
+		return Object{}, fmt.Errorf("stat %s: %w", name, ErrNotRegular)
+	}
+	return Object{Path: name, Size: info.Size(), ModTime: info.ModTime()}, nil
+}
+
+// Remove unlinks files one after the other. Sweep runs several batches at once.
+func (f *filesystem) Remove(ctx context.Context, refs []Ref) []Outcome {
+	outcomes := make([]Outcome, len(refs))
+	for i, ref := range refs {
+		outcomes[i].Err = f.removeFile(ctx, ref)
+	}
+	return outcomes
+}
+
+func (f *filesystem) removeFile(ctx context.Context, ref Ref) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if ref.Multipart != "" { // the path may be that of a file, which nobody asked for
+		return fmt.Errorf("abort the upload of %s: a filesystem has none", ref.Path)
+	}
+	t, err := f.tree()
+	if t == nil {
+		return err
+	}
+	info, err := t.root.Lstat(ref.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		t.removeEmptied(path.Dir(ref.Path))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	// os.Root.Remove would take an empty directory as well, and a plan names files.
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("remove %s: %w", ref.Path, ErrNotRegular)
+	}
+	f.del.Add(1)
+	if err := t.root.Remove(ref.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	t.removeEmptied(path.Dir(ref.Path))
+	return nil
+}
+
+// removeEmptied removes directories that hold nothing, upwards from dir, as far as
+// the part of the layout that encloses them. The kernel refuses to remove a
+// directory that is not empty, so a file that appears meanwhile is safe, and a
+// refusal is where to stop and no failure: an empty directory costs nobody
+// anything, and the next run tries again.
+func (t *tree) removeEmptied(dir string) {
+	for ; !isCeiling(dir); dir = path.Dir(dir) {
+		if err := t.root.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+	}
+}
+
+// isCeiling reports whether an emptied directory stays because a registry expects
+// it, or because it is not known to be part of the layout.
+func isCeiling(dir string) bool {
+	top, rest, _ := strings.Cut(dir, "/")
+	if top == BlobsDir {
+		return strings.Count(rest, "/") < 1 // blobs, blobs/<alg>
+	}
+	if top != RepositoriesDir {
+		return true
+	}
+	_, part, below, ok := splitRepository(rest)
+	if !ok || below == "" {
+		return true
+	}
+	if part == manifestsDir {
+		base := path.Base(dir)
+		return below == "revisions" || below == "tags" || base == "index" || base == "current"
+	}
+	return false
+}
+
+// Prune removes dir and what is below it, if that is directories alone.
+func (f *filesystem) Prune(ctx context.Context, dir string) (gone bool, err error) {
+	t, err := f.tree()
+	if t == nil {
+		return err == nil, err
+	}
+	if err := f.pruneTree(ctx, t, dir); err != nil {
+		return false, fmt.Errorf("prune %s: %w", dir, err)
+	}
+	if _, err := t.root.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	if parsePath(dir).kind != kindRepository {
+		t.removeEmptied(path.Dir(dir))
+		return true, nil
+	}
+	for dir = path.Dir(dir); dir != "." && dir != RepositoriesDir; dir = path.Dir(dir) {
+		err := t.root.Remove(dir)
+		if isNotEmpty(err) {
+			return true, nil
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return true, fmt.Errorf("prune: %w", err)
+		}
+	}
+	return true, nil
+}
+
+// pruneTree removes empty directories from the bottom up.
+func (f *filesystem) pruneTree(ctx context.Context, t *tree, dir string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	info, err := t.root.Lstat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !info.IsDir() {
+		return nil
+	}
+	entries, err := fs.ReadDir(t.root.FS(), dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if !entry.IsDir() {
+			return nil
+		}
+		if err := f.pruneTree(ctx, t, dir+"/"+entry.Name()); err != nil {
+			return err
+		}
+	}
+	f.del.Add(1)
+	if err := t.root.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !isNotEmpty(err) {
+		return err
+	}
+	return nil
+}
+
+func isNotEmpty(err error) bool {
+	return errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EEXIST)
+}
+
+// Create writes a file that must not exist, with O_EXCL.
+func (f *filesystem) Create(ctx context.Context, name string, content []byte) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(filepath.Join(f.dir, filepath.FromSlash(path.Dir(name))), 0o777); err != nil {
+		return "", fmt.Errorf("create %s: %w", name, err)
+	}
+	f.put.Add(1)
+	file, err := os.OpenFile(f.path(name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return "", fmt.Errorf("create %s: %w", name, err)
+	}
+	_, err = file.Write(content)
+	if closeErr := file.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return "", fmt.Errorf("create %s: %w", name, err)
+	}
+	return string(content), nil
+}
+
+// Version returns the content, which is its own version: lock files name their
+// holder and the time, so no two are alike.
+func (f *filesystem) Version(ctx context.Context, name string) ([]byte, string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, "", err
+	}
+	f.get.Add(1)
+	content, err := os.ReadFile(f.path(name))
+	if err != nil {
+		return nil, "", fmt.Errorf("read %s: %w", name, errors.Unwrap(err))
+	}
+	return content, string(content), nil
+}
+
+// Replace overwrites under an exclusive lock of the kernel's on a file beside, which
+// makes comparing and renaming one step among processes of one host, and among
+// hosts where the filesystem supports such locks.
+func (f *filesystem) Replace(ctx context.Context, name string, content []byte, version string) (_ string, err error) {
+	guard, err := os.OpenFile(f.path(name)+".guard", os.O_RDWR|os.O_CREATE, 0o666)
+	if errors.Is(err, fs.ErrNotExist) { // nor is there its directory
+		return "", fmt.Errorf("replace %s: %w", name, ErrLost)
+	}
+	if err != nil {
+		return "", fmt.Errorf("replace %s: %w", name, err)
+	}
+	defer func() {
+		if closeErr := guard.Close(); err == nil && closeErr != nil {
+			err = closeErr
+		}
+	}()
+	if err := syscall.Flock(int(guard.Fd()), syscall.LOCK_EX); err != nil {
+		return "", fmt.Errorf("replace %s: %w", name, err)
+	}
+	_, now, err := f.Version(ctx, name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	if err != nil || now != version {
+		return "", fmt.Errorf("replace %s: %w", name, ErrLost)
+	}
+	f.put.Add(1)
+	temporary := f.path(name) + ".new"
+	if err := os.WriteFile(temporary, content, 0o666); err != nil {
+		return "", fmt.Errorf("replace %s: %w", name, err)
+	}
+	if err := os.Rename(temporary, f.path(name)); err != nil {
+		return "", fmt.Errorf("replace %s: %w", name, err)
+	}
+	return string(content), nil
+}
+
+func (f *filesystem) path(name string) string {
+	return f.dir + "/" + name
+}
+
+func symlinkError(name string) error {
+	return fmt.Errorf("list %s: it is a symbolic link, and what lies behind it could keep images alive: "+
+		"mount the directory there instead (mount --bind)", name)
+}

@@ -1,0 +1,168 @@
+package storage
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// direntBuffers are for getdents: large enough for most directories of a registry
+// at once, small enough for many goroutines.
+var direntBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// readDirectory returns the entries of a directory, in no order. It spares the stat,
+// the sorting and the allocations of os.ReadDir, which a scan would pay for every
+// revision and tag.
+func readDirectory(path string) (entries []dirEntry, err error) {
+	var fd int
+	for {
+		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	buffer := direntBuffers.Get().(*[32 << 10]byte)
+	defer direntBuffers.Put(buffer)
+	for {
+		var n int
+		n, err = unix.Getdents(fd, buffer[:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			break
+		}
+		if entries, err = appendEntries(entries, buffer[:n]); err != nil {
+			break
+		}
+	}
+	if closeErr := unix.Close(fd); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return nil, err
+	}
+	for i, entry := range entries {
+		if entry.mode != modeUnknown {
+			continue
+		}
+		// Some filesystems do not tell the type.
+		info, err := os.Lstat(filepath.Join(path, entry.name))
+		if errors.Is(err, fs.ErrNotExist) {
+			entries[i].mode = 0 // gone meanwhile: its name is all there is to report
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		entries[i].mode = info.Mode().Type()
+	}
+	return entries, nil
+}
+
+var errDirent = errors.New("the kernel's directory entry is malformed")
+
+// appendEntries reads struct linux_dirent64: ino and offset of 8 bytes each, the
+// record's length of 2, the type of 1, and the name, ended by a zero.
+func appendEntries(entries []dirEntry, buffer []byte) ([]dirEntry, error) {
+	const header = 19
+	for len(buffer) > 0 {
+		if len(buffer) < header {
+			return nil, errDirent
+		}
+		length := int(binary.NativeEndian.Uint16(buffer[16:]))
+		if length < header || length > len(buffer) {
+			return nil, errDirent
+		}
+		record := buffer[:length]
+		buffer = buffer[length:]
+		name, _, _ := bytes.Cut(record[header:], []byte{0})
+		if string(name) == "." || string(name) == ".." {
+			continue
+		}
+		entries = append(entries, dirEntry{string(name), direntMode(record[18])})
+	}
+	return entries, nil
+}
+
+func direntMode(kind byte) fs.FileMode {
+	switch kind {
+	case unix.DT_REG:
+		return 0
+	case unix.DT_DIR:
+		return fs.ModeDir
+	case unix.DT_LNK:
+		return fs.ModeSymlink
+	case unix.DT_UNKNOWN:
+		return modeUnknown
+	}
+	return fs.ModeIrregular
+}
+
+// readBeneath reads a regular file of at most limit bytes below the open directory,
+// following no symbolic link anywhere on the way, in four system calls. supported is
+// false on kernels before 5.6, and in sandboxes, that don't have openat2.
+func readBeneath(dir int, name string, limit int64) (content []byte, info fileInfo, supported bool, err error) {
+	var fd int
+	for tries := 0; ; tries++ {
+		fd, err = unix.Openat2(dir, name, &unix.OpenHow{
+			// O_NONBLOCK: opening a pipe would wait for its writer for ever.
+			Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK,
+			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+		})
+		if err == unix.EINTR || err == unix.EAGAIN && tries < 100 {
+			continue
+		}
+		break
+	}
+	if err == unix.ENOSYS || err == unix.EPERM {
+		return nil, info, false, nil
+	}
+	if err != nil {
+		return nil, info, true, err
+	}
+	content, info, err = readDescriptor(fd, limit)
+	if closeErr := unix.Close(fd); err == nil {
+		err = closeErr
+	}
+	return content, info, true, err
+}
+
+func readDescriptor(fd int, limit int64) ([]byte, fileInfo, error) {
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		return nil, fileInfo{}, err
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, fileInfo{}, ErrNotRegular
+	}
+	if stat.Size > limit {
+		return nil, fileInfo{}, ErrTooLarge
+	}
+	content := make([]byte, stat.Size)
+	for read := 0; read < len(content); {
+		n, err := unix.Read(fd, content[read:])
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, fileInfo{}, err
+		}
+		if n == 0 { // it has shrunk meanwhile: what is there is its content
+			content = content[:read]
+			break
+		}
+		read += n
+	}
+	return content, fileInfo{stat.Size, time.Unix(stat.Mtim.Unix())}, nil
+}

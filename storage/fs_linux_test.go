@@ -1,0 +1,67 @@
+package storage
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// unprivileged runs f with the rights of nobody where it would have those of root, who
+// may do everything. It changes the whole process for as long, so the test must not be
+// parallel.
+func unprivileged(t *testing.T, root string, f func()) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		f()
+		return
+	}
+	const nobody = 65534
+	for _, dir := range []string{root, filepath.Dir(root)} { // made for their owner alone
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Setresuid(-1, nobody, -1); err != nil {
+		t.Skipf("root may list every directory, and this one can't give that up: %v", err)
+	}
+	defer func() {
+		if err := syscall.Setresuid(-1, 0, -1); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	f()
+}
+
+// A directory that can't be listed ends the scan, named: a hole in the listing would
+// cost what lies in it its life (promise 1).
+func TestScanStopsAtWhatItCannotList(t *testing.T) {
+	for _, dir := range []string{
+		"blobs", "blobs/sha256", "repositories", "repositories/app", "repositories/app/_layers/sha256", "repositories/app/_manifests/revisions",
+		"repositories/app/_manifests/tags/v1", "repositories/app/_manifests/tags/v1/current", "repositories/app/_uploads/upload",
+		// Nor can a link be passed over that can't be read.
+		"repositories/app/_manifests/tags/v1/current/link", "repositories/app/_uploads/upload/startedat",
+	} {
+		t.Run(dir, func(t *testing.T) {
+			tree, store, _ := fsStory(t)
+			if err := os.Chmod(tree.Path(dir), 0); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := os.Chmod(tree.Path(dir), 0o755); err != nil {
+					t.Error(err)
+				}
+			}()
+			var err error
+			unprivileged(t, tree.Root(), func() {
+				_, err = TakeInventory(t.Context(), store, InventoryOptions{})
+			})
+			if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), dir+":") {
+				t.Errorf("the inventory goes on: %v", err)
+			}
+		})
+	}
+}

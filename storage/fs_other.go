@@ -1,0 +1,28 @@
+//go:build !linux
+
+package storage
+
+import "os"
+
+func readDirectory(path string) ([]dirEntry, error) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	list, err := dir.ReadDir(-1)
+	if closeErr := dir.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]dirEntry, len(list))
+	for i, entry := range list {
+		entries[i] = dirEntry{entry.Name(), entry.Type()}
+	}
+	return entries, nil
+}
+
+func readBeneath(int, string, int64) (content []byte, info fileInfo, supported bool, err error) {
+	return nil, fileInfo{}, false, nil
+}

@@ -1,0 +1,302 @@
+package storage
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"regsweep/internal/parts"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// fsStory is a small registry on a disk, and the store of it.
+func fsStory(t *testing.T) (tree *parts.Tree, store Store, image digest.Digest) {
+	t.Helper()
+	tree = newTree(t)
+	m := parts.Image(parts.OCI, parts.Layer(1, 10))
+	image = tree.Manifest("app", m)
+	tree.Tag("app", "v1", image)
+	signature := tree.Blob([]byte("signature"))
+	tree.Write(parts.SignaturePath("app", image, signature), signature.String())
+	tree.Upload("app", "upload", storyStart, []byte("half a layer"))
+	return tree, mustOpen(t)(openFilesystem(tree.Root())), image
+}
+
+// inventoryOf takes the inventory and fails the test if that fails.
+func inventoryOf(t *testing.T, store Store) *Inventory {
+	t.Helper()
+	inv, err := TakeInventory(t.Context(), store, InventoryOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inv
+}
+
+// moveAway replaces a directory by a symbolic link to where it has gone.
+func moveAway(t *testing.T, path string) {
+	t.Helper()
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	if err := os.Rename(path, elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(elsewhere, path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What lies behind a symbolic link could be all that keeps an image alive. Wherever the
+// scan would have to look behind one it stops, and says where (promise 1).
+func TestScanStopsAtSymbolicLinks(t *testing.T) {
+	_, _, image := fsStory(t)
+	revision := "repositories/app/_manifests/revisions/sha256/" + image.Encoded()
+	for _, dir := range []string{
+		"blobs",
+		"repositories",
+		"repositories/app",
+		"repositories/app/_layers",
+		"repositories/app/_layers/sha256",
+		"repositories/app/_layers/sha256/" + parts.Layer(1, 10).Digest().Encoded(),
+		"repositories/app/_manifests",
+		"repositories/app/_manifests/revisions",
+		"repositories/app/_manifests/revisions/sha256",
+		revision,
+		revision + "/signatures",
+		revision + "/signatures/sha256",
+		"repositories/app/_manifests/tags",
+		"repositories/app/_manifests/tags/v1",
+		"repositories/app/_manifests/tags/v1/current",
+		"repositories/app/_manifests/tags/v1/index",
+		"repositories/app/_manifests/tags/v1/index/sha256",
+		"repositories/app/_manifests/tags/v1/index/sha256/" + image.Encoded(),
+	} {
+		t.Run(dir, func(t *testing.T) {
+			tree, store, _ := fsStory(t)
+			moveAway(t, tree.Path(dir))
+			_, err := TakeInventory(t.Context(), store, InventoryOptions{})
+			if err == nil || !strings.Contains(err.Error(), dir+":") || !strings.Contains(err.Error(), "symbolic link") {
+				t.Errorf("the inventory goes on: %v", err)
+			}
+		})
+	}
+}
+
+// A link among the blobs can only hide some of them, which are then no candidates; and
+// what is read there is not to be trusted.
+func TestSymbolicLinksAmongBlobs(t *testing.T) {
+	for _, at := range []string{"blobs/sha256", "blobs/sha256/%", "blobs/sha256/%/@", "blobs/sha256/%/@/data"} {
+		t.Run(at, func(t *testing.T) {
+			tree, store, image := fsStory(t)
+			at := strings.NewReplacer("%", image.Encoded()[:2], "@", image.Encoded()).Replace(at)
+			moveAway(t, tree.Path(at))
+			inv := inventoryOf(t, store)
+			if strings.HasSuffix(at, "/data") != inv.Stored(inv.ID(image)) {
+				t.Errorf("%s is stored: %t", image, inv.Stored(inv.ID(image)))
+			}
+			if content, err := store.Read(t.Context(), BlobPath(image), 1<<20); !errors.Is(err, ErrNotRegular) {
+				t.Errorf("read: %q, %v", content, err)
+			}
+			if outcome := store.Remove(t.Context(), []Ref{{Path: BlobPath(image)}})[0]; outcome.Err == nil {
+				t.Error("what lies behind a link is removed")
+			}
+			if !tree.Exists(BlobPath(image)) {
+				t.Error("the blob is gone")
+			}
+		})
+	}
+}
+
+// A link file that is a symbolic link, a pipe or a directory is damaged, and nothing
+// waits for a writer that never comes (promise 2).
+func TestLinksThatAreNoFiles(t *testing.T) {
+	makers := map[string]func(t *testing.T, path string){
+		"symbolic link": func(t *testing.T, path string) { moveAway(t, path) },
+		"pipe": func(t *testing.T, path string) {
+			if err := errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"directory": func(t *testing.T, path string) {
+			if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o755)); err != nil {
+				t.Fatal(err)
+			}
+		},
+	}
+	for name, spoil := range makers {
+		t.Run(name, func(t *testing.T) {
+			for _, damaged := range []string{"revision", "current"} {
+				tree, store, image := fsStory(t)
+				path := map[string]string{"revision": RevisionPath("app", image), "current": TagPath("app", "v1")}[damaged]
+				spoil(t, tree.Path(path))
+				inv := inventoryOf(t, store)
+				r := inv.Repositories[0]
+				if !r.Kept() || len(r.Problems) != 1 || r.Problems[0].Kind != DamagedLink || r.Problems[0].Path != path {
+					t.Errorf("%s: problems: %+v", damaged, r.Problems)
+				}
+			}
+
+			tree, store, image := fsStory(t)
+			layer := LayerPath("app", parts.Layer(1, 10).Digest())
+			spoil(t, tree.Path(layer))
+			if exists, damage, err := CheckLink(t.Context(), store, layer); !exists || damage == "" || err != nil {
+				t.Errorf("a layer link: there: %t, %q, %v", exists, damage, err)
+			}
+			spoil(t, tree.Path(BlobPath(image)))
+			if _, err := store.Read(t.Context(), BlobPath(image), 1<<20); !errors.Is(err, ErrNotRegular) {
+				t.Errorf("a manifest: %v", err)
+			}
+			if _, err := store.Stat(t.Context(), BlobPath(image)); !errors.Is(err, ErrNotRegular) {
+				t.Errorf("stat: %v", err)
+			}
+			if name == "directory" {
+				return // which is none of the upload's files
+			}
+			spoil(t, tree.Path(UploadPath("app", "upload")+"/startedat"))
+			upload := inventoryOf(t, store).Repositories[0].Uploads[0]
+			if upload.Started.IsZero() || upload.Started != upload.Touched {
+				t.Errorf("an upload begun %v was touched %v", upload.Started, upload.Touched)
+			}
+		})
+	}
+}
+
+// Directories that a removal has emptied go; those that a registry expects stay, and
+// so does all that still holds something.
+func TestEmptiedDirectories(t *testing.T) {
+	tree, store, image := fsStory(t)
+	layer := parts.Layer(1, 10).Digest()
+	tree.LayerLink("app/nested", layer)
+	tree.Write("repositories/app/_layers/sha256/stray", "kept")
+	signature := digest.FromString("signature")
+	for _, step := range []struct {
+		remove      string
+		gone, stays []string
+	}{
+		{LayerPath("app", layer), []string{"repositories/app/_layers/sha256/" + layer.Encoded()}, []string{"repositories/app/_layers/sha256/stray"}},
+		{LayerPath("app/nested", layer), []string{"repositories/app/nested/_layers/sha256"}, []string{"repositories/app/nested/_layers"}},
+		{TagIndexPath("app", "v1", image), []string{"repositories/app/_manifests/tags/v1/index/sha256"}, []string{"repositories/app/_manifests/tags/v1/index", TagPath("app", "v1")}},
+		{
+			SignaturePath("app", image, signature),
+			[]string{"repositories/app/_manifests/revisions/sha256/" + image.Encoded() + "/signatures"}, []string{RevisionPath("app", image)},
+		},
+		{RevisionPath("app", image), []string{"repositories/app/_manifests/revisions/sha256"}, []string{"repositories/app/_manifests/revisions"}},
+		{UploadPath("app", "upload") + "/hashstates/sha256/12", []string{UploadPath("app", "upload") + "/hashstates"}, []string{UploadPath("app", "upload") + "/data"}},
+		{UploadPath("app", "upload") + "/data", nil, []string{UploadPath("app", "upload") + "/startedat"}},
+		{UploadPath("app", "upload") + "/startedat", []string{UploadPath("app", "upload")}, []string{"repositories/app/_uploads"}},
+		{BlobPath(image), []string{"blobs/sha256/" + image.Encoded()[:2]}, []string{"blobs/sha256"}},
+	} {
+		if outcome := store.Remove(t.Context(), []Ref{{Path: step.remove}})[0]; outcome.Err != nil || outcome.Marker {
+			t.Fatalf("remove %s: %+v", step.remove, outcome)
+		}
+		for _, path := range step.gone {
+			if tree.Exists(path) {
+				t.Errorf("%s went, and %s is there", step.remove, path)
+			}
+		}
+		for _, path := range step.stays {
+			if !tree.Exists(path) {
+				t.Errorf("%s went, and %s with it", step.remove, path)
+			}
+		}
+	}
+	// Once more: absent is success.
+	if outcome := store.Remove(t.Context(), []Ref{{Path: BlobPath(image)}})[0]; outcome.Err != nil {
+		t.Error(outcome.Err)
+	}
+}
+
+// A directory in a file's place is not what anybody asked to remove.
+func TestRemoveTakesNoDirectory(t *testing.T) {
+	tree, store, image := fsStory(t)
+	tree.Remove(BlobPath(image))
+	tree.Mkdir(BlobPath(image))
+	if outcome := store.Remove(t.Context(), []Ref{{Path: BlobPath(image)}})[0]; !errors.Is(outcome.Err, ErrNotRegular) {
+		t.Errorf("remove: %v", outcome.Err)
+	}
+	if !tree.Exists(BlobPath(image)) {
+		t.Error("the directory is gone")
+	}
+}
+
+// Pruning a repository takes its own directories and no nested repository's.
+func TestPruneSparesNestedRepositories(t *testing.T) {
+	tree := newTree(t)
+	for _, dir := range []string{"team/app/_layers/sha256", "team/app/_manifests/tags/v1/index/sha256", "team/app/_uploads", "team/app/deep/_layers", "other/_layers"} {
+		tree.Mkdir("repositories/" + dir)
+	}
+	tree.LayerLink("team/app/deep", digest.FromString("kept"))
+	store := mustOpen(t)(openFilesystem(tree.Root()))
+	prune := func(repository string) {
+		t.Helper()
+		for _, dir := range LayoutPaths(repository) {
+			if _, err := store.Prune(t.Context(), dir); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	there := func(want string) {
+		t.Helper()
+		var found []string
+		for _, dir := range []string{"team/app/_layers", "team/app/_manifests", "team/app/_uploads", "team/app/deep/_layers", "team/app", "team", "other", ""} {
+			if tree.Exists("repositories/" + dir) {
+				found = append(found, dir)
+			}
+		}
+		if got := strings.Join(found, " "); got != want {
+			t.Errorf("there is %q, want %q", got, want)
+		}
+	}
+	prune("team/app")
+	there("team/app/deep/_layers team/app team other ")
+	prune("team/app/deep") // holds a link, whatever the plan says
+	there("team/app/deep/_layers team/app team other ")
+	tree.Remove("repositories/team/app/deep/_layers/sha256")
+	prune("team/app/deep")
+	there("other ")
+	prune("other")
+	there("")
+}
+
+// The layout need not be there yet, nor its root directory be a real one.
+func TestOpenFilesystem(t *testing.T) {
+	empty := t.TempDir()
+	store := mustOpen(t)(openFilesystem(empty))
+	if inv := inventoryOf(t, store); inv.Blobs() != 0 || len(inv.Repositories) != 0 {
+		t.Errorf("there is something: %+v", inv)
+	}
+	if _, err := store.Read(t.Context(), "blobs/x", 1); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("read: %v", err)
+	}
+	if _, err := store.Stat(t.Context(), "blobs/x"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("stat: %v", err)
+	}
+	if outcome := store.Remove(t.Context(), []Ref{{Path: "blobs/x"}})[0]; outcome.Err != nil {
+		t.Errorf("remove: %v", outcome.Err)
+	}
+	if _, err := store.Prune(t.Context(), "repositories/app/_layers"); err != nil {
+		t.Errorf("prune: %v", err)
+	}
+
+	tree, direct, _ := fsStory(t)
+	alias := filepath.Join(t.TempDir(), "alias")
+	if err := os.Symlink(tree.Root(), alias); err != nil {
+		t.Fatal(err)
+	}
+	through := mustOpen(t)(openFilesystem(alias))
+	if through.Identity() != direct.Identity() {
+		t.Errorf("through a link it is %+v, and else %+v", through.Identity(), direct.Identity())
+	}
+	if inv := inventoryOf(t, through); len(inv.Repositories) != 1 {
+		t.Errorf("through a link there are %d repositories", len(inv.Repositories))
+	}
+
+	for name, root := range map[string]string{"what is not there": filepath.Join(empty, "none"), "a file": tree.Path(BlobPath(digest.FromString("signature")))} {
+		if _, err := openFilesystem(root); err == nil {
+			t.Errorf("%s is opened", name)
+		}
+	}
+}

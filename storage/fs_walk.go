@@ -1,0 +1,347 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// walk is one scan of a tree.
+//
+// A blob, a layer link and a tag index entry are known by the name of their
+// directory, which is not opened: that halves the directory reads of a scan. A
+// revision's directory is opened, because deleting a manifest through the
+// registry's API leaves it behind empty; it is then known by its name alone.
+type walk struct {
+	fs    *filesystem
+	group *errgroup.Group
+	visit func([]Object) error
+}
+
+// spawn runs f in a goroutine of its own if one is free, else at once. Never
+// waiting for a free one, a bounded group can recurse without a deadlock.
+func (w *walk) spawn(f func() error) error {
+	if w.group.TryGo(f) {
+		return nil
+	}
+	return f()
+}
+
+// readDir returns the entries of a directory, in no order. A directory that has gone
+// meanwhile is empty; any other failure would be a hole in the listing.
+func (w *walk) readDir(ctx context.Context, dir string) ([]dirEntry, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	w.fs.list.Add(1)
+	entries, err := readDirectory(w.fs.path(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		err = pathErr.Err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", dir, err)
+	}
+	return entries, nil
+}
+
+// blobs lists blobs/<alg>/<first 2>/<hex>; depth is 0 for blobs itself.
+func (w *walk) blobs(ctx context.Context, dir string, depth int) error {
+	entries, err := w.readDir(ctx, dir)
+	if err != nil {
+		return err
+	}
+	page := make([]Object, 0, len(entries))
+	for _, entry := range entries {
+		child := dir + "/" + entry.name
+		data := child + "/" + dataFile
+		switch {
+		case !entry.isDir():
+			// A link here can at worst hide a blob, which is then no candidate.
+			page = append(page, w.file(child))
+		case depth == 2 && parsePath(data).kind == kindBlob:
+			page = append(page, Object{Path: data, Size: -1, Named: true})
+		case depth < 2:
+			err = w.spawn(func() error { return w.blobs(ctx, child, depth+1) })
+		default:
+			err = w.everything(ctx, child)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return w.emit(page)
+}
+
+// names descends through the components of repository names.
+func (w *walk) names(ctx context.Context, dir string) error {
+	entries, err := w.readDir(ctx, dir)
+	if err != nil {
+		return err
+	}
+	var page []Object
+	for _, entry := range entries {
+		child := dir + "/" + entry.name
+		if entry.isSymlink() {
+			return symlinkError(child)
+		}
+		if !entry.isDir() {
+			page = append(page, w.file(child))
+			continue
+		}
+		if parsePath(child).kind == kindRepository {
+			page = append(page, Object{Path: child, Dir: true})
+		}
+		err := w.spawn(func() error {
+			switch {
+			case parsePath(child).kind != kindRepository:
+				return w.names(ctx, child)
+			case entry.name == layersDir:
+				return w.links(ctx, child)
+			case entry.name == manifestsDir:
+				return w.manifests(ctx, child)
+			default:
+				return w.everything(ctx, child)
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return w.emit(page)
+}
+
+// links lists a directory of <alg>/<hex>/link by the names alone.
+func (w *walk) links(ctx context.Context, dir string) error {
+	return w.digests(ctx, dir, func(hexDir string) ([]Object, error) {
+		return []Object{{Path: hexDir + "/" + linkFile, Size: -1, Named: true}}, nil
+	})
+}
+
+// digests lists a directory of <alg>/<hex> and calls leaf for each <hex>.
+func (w *walk) digests(ctx context.Context, dir string, leaf func(hexDir string) ([]Object, error)) error {
+	algorithms, err := w.readDir(ctx, dir)
+	if err != nil {
+		return err
+	}
+	var page []Object
+	for _, algorithm := range algorithms {
+		algorithmDir := dir + "/" + algorithm.name
+		if algorithm.isSymlink() {
+			return symlinkError(algorithmDir)
+		}
+		if !algorithm.isDir() {
+			page = append(page, w.file(algorithmDir))
+			continue
+		}
+		entries, err := w.readDir(ctx, algorithmDir)
+		if err != nil {
+			return err
+		}
+		page = append(make([]Object, 0, len(page)+len(entries)), page...)
+		for _, entry := range entries {
+			child := algorithmDir + "/" + entry.name
+			switch {
+			case entry.isSymlink():
+				return symlinkError(child)
+			case !entry.isDir():
+				page = append(page, w.file(child))
+			case !(name{algorithm.name, entry.name}).valid():
+				err = w.everything(ctx, child)
+			default:
+				var objects []Object
+				objects, err = leaf(child)
+				page = append(page, objects...)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return w.emit(page)
+}
+
+// manifests lists _manifests: its revisions and its tags.
+func (w *walk) manifests(ctx context.Context, dir string) error {
+	entries, err := w.readDir(ctx, dir)
+	if err != nil {
+		return err
+	}
+	var page []Object
+	for _, entry := range entries {
+		child := dir + "/" + entry.name
+		switch {
+		case entry.isSymlink():
+			return symlinkError(child)
+		case !entry.isDir():
+			page = append(page, w.file(child))
+		case entry.name == "revisions":
+			err = w.digests(ctx, child, func(hexDir string) ([]Object, error) { return w.revision(ctx, hexDir) })
+		case entry.name == "tags":
+			err = w.spawn(func() error { return w.tags(ctx, child) })
+		default:
+			err = w.everything(ctx, child)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return w.emit(page)
+}
+
+// revision looks into one revision's directory.
+func (w *walk) revision(ctx context.Context, dir string) ([]Object, error) {
+	entries, err := w.readDir(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	page := []Object{{Path: dir + "/" + linkFile, Size: -1, Named: true}}
+	for _, entry := range entries {
+		child := dir + "/" + entry.name
+		switch {
+		case entry.name == linkFile: // of whatever type: reading it will tell
+			page[0] = w.link(child)
+		case entry.name == "signatures" && entry.isDir():
+			err = w.links(ctx, child)
+		case entry.name == "signatures" && entry.isSymlink():
+			err = symlinkError(child)
+		case entry.isDir():
+			err = w.everything(ctx, child)
+		default:
+			page = append(page, w.file(child))
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return page, nil
+}
+
+// tags lists _manifests/tags.
+func (w *walk) tags(ctx context.Context, dir string) error {
+	entries, err := w.readDir(ctx, dir)
+	if err != nil {
+		return err
+	}
+	page := make([]Object, 0, len(entries))
+	for _, entry := range entries {
+		child := dir + "/" + entry.name
+		switch {
+		case entry.isSymlink():
+			return symlinkError(child)
+		case !entry.isDir():
+			page = append(page, w.file(child))
+		default:
+			var objects []Object
+			objects, err = w.tag(ctx, child)
+			page = append(page, objects...)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return w.emit(page)
+}
+
+// tag lists one tag: current/link and index.
+func (w *walk) tag(ctx context.Context, dir string) ([]Object, error) {
+	entries, err := w.readDir(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	var page []Object
+	for _, entry := range entries {
+		child := dir + "/" + entry.name
+		switch {
+		case entry.isSymlink():
+			return nil, symlinkError(child)
+		case !entry.isDir():
+			page = append(page, w.file(child))
+		case entry.name == "current":
+			inside, err := w.readDir(ctx, child)
+			if err != nil {
+				return nil, err
+			}
+			for _, e := range inside {
+				switch {
+				case e.name == linkFile:
+					page = append(page, w.link(child+"/"+linkFile))
+				case e.isDir():
+					err = w.everything(ctx, child+"/"+e.name)
+				default:
+					page = append(page, w.file(child+"/"+e.name))
+				}
+				if err != nil {
+					return nil, err
+				}
+			}
+		case entry.name == "index":
+			err = w.links(ctx, child)
+		default:
+			err = w.everything(ctx, child)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return page, nil
+}
+
+// everything lists all files below dir, which is not part of the layout or, as
+// uploads are, small and rare.
+func (w *walk) everything(ctx context.Context, dir string) error {
+	entries, err := w.readDir(ctx, dir)
+	if err != nil {
+		return err
+	}
+	var page []Object
+	for _, entry := range entries {
+		child := dir + "/" + entry.name
+		if entry.isDir() {
+			if err := w.everything(ctx, child); err != nil {
+				return err
+			}
+			continue
+		}
+		object := w.file(child)
+		if entry.name == startedAt {
+			object.Content = w.link(child).Content
+		}
+		page = append(page, object)
+	}
+	return w.emit(page)
+}
+
+// file describes a file by a stat; what has gone meanwhile keeps its name.
+func (w *walk) file(name string) Object {
+	w.fs.head.Add(1)
+	info, err := os.Lstat(w.fs.path(name))
+	if err != nil {
+		return Object{Path: name, Size: -1}
+	}
+	return Object{Path: name, Size: info.Size(), ModTime: info.ModTime()}
+}
+
+// link reads a link. Where that fails the content stays unknown, and whoever needs
+// it reads it again through Read, which says why.
+func (w *walk) link(name string) Object {
+	content, info, err := w.fs.read(name, linkLimit)
+	if err != nil {
+		return Object{Path: name, Size: -1}
+	}
+	return Object{Path: name, Size: info.size, ModTime: info.modTime, Content: content}
+}
+
+func (w *walk) emit(page []Object) error {
+	if len(page) == 0 {
+		return nil
+	}
+	return w.visit(page)
+}

@@ -1,0 +1,632 @@
+package storage
+
+import (
+	"cmp"
+	"context"
+	"crypto/md5"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+)
+
+// maxNamedStrays bounds how many strays are named; all are counted.
+const maxNamedStrays = 1000
+
+// inventoryBuilder collects pages that come from several goroutines.
+type inventoryBuilder struct {
+	store   Store
+	options InventoryOptions
+	inv     *Inventory
+
+	mu           sync.Mutex // guards all below, and inv
+	recentBlobs  [][32]byte
+	strays       []Problem
+	repositories map[string]*repositoryBuilder
+}
+
+// repositoryBuilder is a repository in the making.
+type repositoryBuilder struct {
+	mu      sync.Mutex
+	r       *Repository
+	tags    map[string]*tagBuilder
+	uploads map[string]*uploadBuilder
+	pending []pendingLink
+}
+
+type tagBuilder struct {
+	Tag
+	current *Object // nil: there is no current link
+	damaged bool
+}
+
+type uploadBuilder struct {
+	Upload
+	startedat *Object
+}
+
+// pendingLink is a link of which more has to be learnt than the scan told.
+type pendingLink struct {
+	object      Object
+	entry       entry
+	needContent bool
+	needTime    bool
+}
+
+func (b *inventoryBuilder) visitBlobs(page []Object) error {
+	blobs := make([]blob, 0, len(page))
+	var recent [][32]byte
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, object := range page {
+		e := parsePath(object.Path)
+		switch {
+		case object.Dir:
+		case object.Multipart != "" && e.kind == kindBlob:
+			b.inv.Uploads = append(b.inv.Uploads, looseUpload(object))
+		case object.Multipart != "":
+			b.addStray("", object)
+		case e.kind == kindBlob && e.digest.alg == "sha256":
+			next := blob{sha256: decodeSHA256(e.digest.hex), size: object.Size}
+			blobs = append(blobs, next)
+			if b.isRecent(object) {
+				recent = append(recent, next.sha256)
+			}
+		default:
+			b.addStray("", object)
+		}
+	}
+	b.inv.blobs = append(b.inv.blobs, blobs...)
+	b.recentBlobs = append(b.recentBlobs, recent...)
+	if b.options.OnBlobs != nil {
+		b.options.OnBlobs(len(blobs))
+	}
+	return nil
+}
+
+// looseUpload is a multipart upload outside of any repository's uploads.
+func looseUpload(object Object) Upload {
+	return Upload{
+		ID: object.Multipart, Started: object.ModTime, Touched: object.ModTime,
+		Objects: []Ref{{Path: object.Path, Multipart: object.Multipart}},
+	}
+}
+
+func (b *inventoryBuilder) isRecent(object Object) bool {
+	return !b.options.Since.IsZero() && object.ModTime.After(b.options.Since)
+}
+
+// addStray counts an object that nobody will remove. The caller holds b.mu.
+func (b *inventoryBuilder) addStray(repository string, object Object) {
+	b.inv.Strays.Count++
+	b.inv.Strays.Bytes += max(object.Size, 0)
+	if len(b.strays) < maxNamedStrays {
+		b.strays = append(b.strays, Problem{
+			Kind: Stray, Repository: repository, Path: strings.Clone(object.Path), Effect: Note,
+			Detail: "not part of a registry's layout: kept",
+		})
+	}
+}
+
+// sealBlobs ends the listing of blobs: from here on, digests have ids.
+func (b *inventoryBuilder) sealBlobs() {
+	b.inv.seal()
+	if b.options.Since.IsZero() {
+		return
+	}
+	b.inv.recent = make([]bool, len(b.inv.blobs))
+	for _, sum := range b.recentBlobs {
+		if i, found := b.inv.find(sum); found {
+			b.inv.recent[i] = true
+		}
+	}
+}
+
+func (b *inventoryBuilder) visitRepositories(page []Object) error {
+	links := 0
+	var rb *repositoryBuilder
+	defer func() {
+		if rb != nil {
+			rb.mu.Unlock()
+		}
+	}()
+	for _, object := range page {
+		e := parsePath(object.Path)
+		repository := e.repository
+		if repository == "" {
+			b.mu.Lock()
+			if !object.Dir {
+				b.addStray("", object)
+			}
+			b.mu.Unlock()
+			continue
+		}
+		// Pages run through one repository after the other.
+		if rb == nil || rb.r.Name != repository {
+			if rb != nil {
+				rb.mu.Unlock()
+			}
+			rb = b.repository(repository)
+			rb.mu.Lock()
+		}
+		b.add(rb, object, e)
+		links++
+	}
+	if b.options.OnLinks != nil {
+		b.options.OnLinks(links)
+	}
+	return nil
+}
+
+func (b *inventoryBuilder) repository(name string) *repositoryBuilder {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	rb := b.repositories[name]
+	if rb == nil {
+		rb = &repositoryBuilder{
+			r:    &Repository{Name: strings.Clone(name)},
+			tags: map[string]*tagBuilder{}, uploads: map[string]*uploadBuilder{},
+		}
+		b.repositories[rb.r.Name] = rb
+	}
+	return rb
+}
+
+// add puts one object where it belongs. The caller holds rb.mu.
+func (b *inventoryBuilder) add(rb *repositoryBuilder, object Object, e entry) {
+	if object.Multipart != "" && e.kind != kindUpload {
+		b.strayIn(rb, object)
+		return
+	}
+	needTime := !b.options.Since.IsZero() && object.ModTime.IsZero()
+	switch e.kind {
+	case kindRepository:
+		if !object.Dir { // a file or a "folder/" key of that name
+			b.strayIn(rb, object)
+		}
+	case kindLayer:
+		// What a sha256 link says beyond its path can't matter while it is alive:
+		// its content could only name another blob, which no client would accept
+		// for the digest it asked for. Before such a link goes it is read.
+		if e.digest.alg == "sha256" {
+			rb.r.Layers = append(rb.r.Layers, newLink(b.inv.id(e.digest), settles(object, e.digest)))
+			if needTime {
+				rb.wait(object, false, true)
+			} else {
+				b.noteRecent(rb, e, object)
+			}
+			return
+		}
+		b.addRead(rb, object, e, needTime)
+	case kindRevision:
+		b.addRead(rb, object, e, needTime)
+	case kindTag:
+		b.tag(rb, e.tag).current = object.kept()
+	case kindTagIndex:
+		t := b.tag(rb, e.tag)
+		t.Index = append(t.Index, newLink(b.inv.id(e.digest), settles(object, e.digest)))
+	case kindSignature:
+		if rb.r.Signatures == nil {
+			rb.r.Signatures = map[ID][]ID{}
+		}
+		of := b.inv.id(e.revision)
+		rb.r.Signatures[of] = append(rb.r.Signatures[of], b.inv.id(e.digest))
+	case kindUpload:
+		rb.addUpload(object, e)
+	case kindStray:
+		b.strayIn(rb, object)
+		if strings.HasSuffix(object.Path, "/"+linkFile) && !strings.Contains(object.Path, "/"+uploadsDir+"/") {
+			rb.wait(object, true, false)
+		}
+	}
+}
+
+func (b *inventoryBuilder) strayIn(rb *repositoryBuilder, object Object) {
+	if object.Dir {
+		return
+	}
+	rb.r.Strays++
+	b.mu.Lock()
+	b.addStray(rb.r.Name, object)
+	b.mu.Unlock()
+}
+
+// kept is a copy of an object that does not keep the page it came in.
+func (o Object) kept() *Object {
+	o.Path, o.ETag = strings.Clone(o.Path), strings.Clone(o.ETag)
+	return &o
+}
+
+// wait puts a link off until more is known of it.
+func (rb *repositoryBuilder) wait(object Object, needContent, needTime bool) {
+	kept := object.kept()
+	rb.pending = append(rb.pending, pendingLink{
+		object: *kept, entry: parsePath(kept.Path), needContent: needContent, needTime: needTime,
+	})
+}
+
+// addRead adds a link whose content counts.
+func (b *inventoryBuilder) addRead(rb *repositoryBuilder, object Object, e entry, needTime bool) {
+	isSettled := object.Content != nil || settles(object, e.digest)
+	if needTime || !isSettled {
+		rb.wait(object, !isSettled, needTime)
+		return
+	}
+	b.addKnown(rb, object, e, isSettled)
+}
+
+// addKnown adds a link of which all is known: its content, or that it says what its
+// path says; and its time, if that matters.
+func (b *inventoryBuilder) addKnown(rb *repositoryBuilder, object Object, e entry, isSettled bool) {
+	b.noteRecent(rb, e, object)
+	own := b.inv.id(e.digest)
+	if object.Content != nil {
+		target, ok, detail := readLink(object.Content)
+		if !ok {
+			rb.damaged(object.Path, detail)
+		}
+		if target != "" {
+			id := b.inv.ID(target)
+			switch {
+			case id == own:
+			case e.kind == kindRevision:
+				rb.r.Doubted = append(rb.r.Doubted, id)
+				rb.damaged(object.Path, fmt.Sprintf("names %s, another manifest than its path does", target))
+			default:
+				if rb.r.Aliases == nil {
+					rb.r.Aliases = map[ID]ID{}
+				}
+				rb.r.Aliases[own] = id
+			}
+		}
+	}
+	switch e.kind {
+	case kindLayer:
+		rb.r.Layers = append(rb.r.Layers, newLink(own, isSettled))
+	case kindRevision:
+		rb.r.Revisions = append(rb.r.Revisions, newLink(own, isSettled))
+	}
+}
+
+func (rb *repositoryBuilder) damaged(path, detail string) {
+	rb.r.Problems = append(rb.r.Problems, Problem{
+		Kind: DamagedLink, Repository: rb.r.Name, Path: strings.Clone(path), Effect: KeepsRepository, Detail: detail,
+	})
+}
+
+func (b *inventoryBuilder) noteRecent(rb *repositoryBuilder, e entry, object Object) {
+	if !b.isRecent(object) {
+		return
+	}
+	if rb.r.Recent == nil {
+		rb.r.Recent = map[ID]bool{}
+	}
+	rb.r.Recent[b.inv.id(e.digest)] = true
+}
+
+func (b *inventoryBuilder) tag(rb *repositoryBuilder, tag string) *tagBuilder {
+	t := rb.tags[tag]
+	if t == nil {
+		t = &tagBuilder{Tag: Tag{Name: strings.Clone(tag)}}
+		rb.tags[t.Name] = t
+	}
+	return t
+}
+
+func (rb *repositoryBuilder) addUpload(object Object, e entry) {
+	u := rb.uploads[e.upload]
+	if u == nil {
+		u = &uploadBuilder{Upload: Upload{ID: strings.Clone(e.upload)}}
+		rb.uploads[u.ID] = u
+	}
+	u.Objects = append(u.Objects, Ref{Path: strings.Clone(object.Path), Multipart: object.Multipart})
+	u.Bytes += max(object.Size, 0)
+	if object.ModTime.After(u.Touched) {
+		u.Touched = object.ModTime
+	}
+	if object.Multipart == "" && strings.HasSuffix(object.Path, "/"+e.upload+"/"+startedAt) {
+		u.startedat = object.kept()
+	}
+}
+
+// settles reports whether a listed ETag proves that a link says what its path says.
+// S3's ETag is the content's MD5 for an object that was put in one piece, in plain
+// or under SSE-S3; where it is anything else it can't equal this by accident.
+func settles(object Object, own name) bool {
+	if object.ETag == "" {
+		return false
+	}
+	content := own.digest()
+	if object.Size != int64(len(content)) {
+		return false
+	}
+	sum := md5.Sum([]byte(content))
+	return object.ETag == hex.EncodeToString(sum[:])
+}
+
+// readLink reads a link's content. target is the digest it names, if it can be made
+// out at all; ok is false where a registry would not accept it, detail saying why.
+func readLink(content []byte) (target digest.Digest, ok bool, detail string) {
+	text := string(content)
+	if n, valid := splitDigest(text); valid {
+		return n.digest(), true, ""
+	}
+	if n, valid := splitDigest(strings.TrimSpace(text)); valid {
+		return n.digest(), false, "has white space around its digest, which a registry does not accept"
+	}
+	if len(content) == 0 {
+		return "", false, "is empty"
+	}
+	return "", false, fmt.Sprintf("names no digest (%d bytes, beginning %.40q)", len(content), text)
+}
+
+// readLinks learns what the scan did not tell.
+func (b *inventoryBuilder) readLinks(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(b.options.Concurrency)
+	for _, rb := range b.repositories {
+		for _, p := range rb.pending {
+			g.Go(func() error { return b.readPending(ctx, rb, p) })
+		}
+		rb.pending = nil
+		for _, t := range rb.tags {
+			if t.current != nil && !b.targetKnown(t) {
+				g.Go(func() error { return b.readTag(ctx, rb, t) })
+			}
+		}
+		for _, u := range rb.uploads {
+			if u.startedat != nil && u.startedat.Content == nil {
+				g.Go(func() error {
+					content, err := b.store.Read(ctx, u.startedat.Path, linkLimit)
+					if err = ignoreDamage(err); err == nil {
+						u.startedat.Content = content
+					}
+					return err
+				})
+			}
+		}
+	}
+	return g.Wait()
+}
+
+// targetKnown settles a tag's target from its ETag and the digests that its index
+// proposes, if that is possible.
+func (b *inventoryBuilder) targetKnown(t *tagBuilder) bool {
+	if t.current.Content != nil {
+		return true
+	}
+	for _, link := range t.Index {
+		own, _ := splitDigest(string(b.inv.Digest(link.ID())))
+		if settles(*t.current, own) {
+			t.current.Content = []byte(own.digest())
+			return true
+		}
+	}
+	return false
+}
+
+func (b *inventoryBuilder) readTag(ctx context.Context, rb *repositoryBuilder, t *tagBuilder) error {
+	content, err := b.store.Read(ctx, t.current.Path, linkLimit)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), isDamage(err):
+		t.damaged = true
+		rb.mu.Lock()
+		rb.damaged(t.current.Path, err.Error())
+		rb.mu.Unlock()
+	case err != nil:
+		return err
+	default:
+		t.current.Content = content
+	}
+	return nil
+}
+
+func (b *inventoryBuilder) readPending(ctx context.Context, rb *repositoryBuilder, p pendingLink) error {
+	if p.needContent {
+		content, err := b.store.Read(ctx, p.object.Path, linkLimit)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && p.object.Named: // only the directory was there
+			rb.mu.Lock()
+			rb.r.Emptied = append(rb.r.Emptied, strings.TrimSuffix(p.object.Path, "/"+linkFile))
+			rb.mu.Unlock()
+			return nil
+		case errors.Is(err, fs.ErrNotExist), isDamage(err):
+			// Nobody deletes from a read-only registry, so a link that was listed and
+			// is not found is a storage's doing, and may well be there.
+			rb.mu.Lock()
+			rb.damaged(p.object.Path, err.Error())
+			rb.mu.Unlock()
+		case err != nil:
+			return err
+		}
+		p.object.Content = content
+	}
+	if p.needTime {
+		object, err := b.store.Stat(ctx, p.object.Path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err = ignoreDamage(err); err != nil {
+			return err
+		}
+		p.object.ModTime = object.ModTime
+	}
+	rb.mu.Lock()
+	defer rb.mu.Unlock()
+	switch {
+	case p.entry.kind == kindStray:
+		b.pin(rb, p.object)
+	case p.needContent || p.entry.kind == kindRevision:
+		b.addKnown(rb, p.object, p.entry, !p.needContent || p.object.Content != nil)
+	default:
+		b.noteRecent(rb, p.entry, p.object)
+	}
+	return nil
+}
+
+// pin keeps what a link names whose own path is not understood. One below _manifests
+// may be what leads a registry to come to a manifest, of whatever digest: then the
+// repository is kept.
+func (b *inventoryBuilder) pin(rb *repositoryBuilder, object Object) {
+	target, _, _ := readLink(object.Content)
+	_, isManifest := strings.CutPrefix(object.Path, RepositoryPath(rb.r.Name)+"/"+manifestsDir+"/")
+	problem := Problem{
+		Kind: UnknownLinkAlgorithm, Repository: rb.r.Name, Path: strings.Clone(object.Path), Effect: Note,
+		Detail: fmt.Sprintf("a link whose path is not understood: %s, which it names, is kept", target),
+	}
+	switch {
+	case isManifest:
+		problem.Effect = KeepsRepository
+		problem.Detail = "a link to a manifest whose path is not understood: all that the repository holds is kept"
+		if target != "" {
+			rb.r.Doubted = append(rb.r.Doubted, b.inv.ID(target))
+		}
+	case target != "":
+		rb.r.Pinned = append(rb.r.Pinned, b.inv.ID(target))
+	default:
+		return
+	}
+	rb.r.Problems = append(rb.r.Problems, problem)
+}
+
+// isDamage tells an object that is not what it should be from a storage that fails.
+func isDamage(err error) bool {
+	return errors.Is(err, ErrTooLarge) || errors.Is(err, ErrNotRegular)
+}
+
+func ignoreDamage(err error) error {
+	if isDamage(err) || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// seal makes the repositories out of what was collected.
+func (b *inventoryBuilder) seal() {
+	inv := b.inv
+	for _, rb := range b.repositories {
+		b.sealRepository(rb)
+		inv.Repositories = append(inv.Repositories, rb.r)
+	}
+	slices.SortFunc(inv.Repositories, func(a, b *Repository) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(inv.Uploads, func(a, b Upload) int { return cmp.Compare(a.ID, b.ID) })
+	slices.SortFunc(b.strays, CompareProblems)
+	inv.Problems = append(inv.Problems, b.strays...)
+}
+
+func (b *inventoryBuilder) sealRepository(rb *repositoryBuilder) {
+	r := rb.r
+	r.Layers = sealLinks(r.Layers)
+	r.Revisions = sealLinks(r.Revisions)
+	for of, ids := range r.Signatures {
+		slices.Sort(ids)
+		r.Signatures[of] = slices.Compact(ids)
+	}
+	for _, name := range slices.Sorted(maps.Keys(rb.tags)) {
+		b.sealTag(rb, rb.tags[name])
+	}
+	for _, id := range slices.Sorted(maps.Keys(rb.uploads)) {
+		r.Uploads = append(r.Uploads, rb.sealUpload(rb.uploads[id]))
+	}
+	slices.Sort(r.Emptied)
+	slices.Sort(r.Pinned)
+	slices.Sort(r.Doubted)
+	if !validRepository(r.Name) {
+		r.Problems = append(r.Problems, Problem{
+			Kind: BadRepositoryName, Repository: r.Name, Path: RepositoryPath(r.Name), Effect: KeepsRepository,
+			Detail: "no registry serves a repository of this name: all that it holds is kept",
+		})
+	}
+	slices.SortFunc(r.Problems, CompareProblems)
+}
+
+// CompareProblems puts problems in an order that does not depend on when they were met.
+func CompareProblems(a, b Problem) int {
+	return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Detail, b.Detail))
+}
+
+// sealLinks sorts by ID; of a link that was listed twice one remains.
+func sealLinks(links []Link) []Link {
+	slices.SortFunc(links, compareLinks)
+	return slices.CompactFunc(links, func(a, b Link) bool { return a.ID() == b.ID() })
+}
+
+func (b *inventoryBuilder) sealTag(rb *repositoryBuilder, t *tagBuilder) {
+	t.Index = sealLinks(t.Index)
+	path := TagPath(rb.r.Name, t.Name)
+	switch {
+	case t.current == nil:
+		if len(t.Index) == 0 {
+			return
+		}
+		rb.r.Problems = append(rb.r.Problems, Problem{
+			Kind: TagWithoutCurrent, Repository: rb.r.Name, Path: path, Effect: KeepsNamed,
+			Detail: "the tag has an index but no current link: all that its index names is kept",
+		})
+	case !t.damaged:
+		target, ok, detail := readLink(t.current.Content)
+		if !ok {
+			rb.damaged(path, detail)
+		}
+		if target != "" {
+			t.Target, t.HasTarget = b.inv.ID(target), true
+		}
+	}
+	rb.r.Tags = append(rb.r.Tags, t.Tag)
+}
+
+// sealUpload dates an upload by its startedat, as the registry's own purging does
+// (registry/storage/purgeuploads.go), or else by its last write.
+func (rb *repositoryBuilder) sealUpload(u *uploadBuilder) Upload {
+	// What dates the upload goes last: the rest must not look younger after a run that
+	// was interrupted.
+	date := RepositoryPath(rb.r.Name) + "/" + uploadsDir + "/" + u.ID + "/" + startedAt
+	isDate := func(r Ref) int {
+		if r.Path == date && r.Multipart == "" {
+			return 1
+		}
+		return 0
+	}
+	slices.SortFunc(u.Objects, func(a, b Ref) int {
+		return cmp.Or(cmp.Compare(isDate(a), isDate(b)), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Multipart, b.Multipart))
+	})
+	if u.startedat != nil {
+		if started, err := time.Parse(time.RFC3339, string(u.startedat.Content)); err == nil {
+			u.Started = started
+			return u.Upload
+		}
+	}
+	u.Started = u.Touched
+	rb.r.Problems = append(rb.r.Problems, Problem{
+		Kind: UndatedUpload, Repository: rb.r.Name, Effect: Note,
+		Path:   RepositoryPath(rb.r.Name) + "/" + uploadsDir + "/" + u.ID,
+		Detail: "the upload does not say when it began: its last write counts",
+	})
+	return u.Upload
+}
+
+// CheckLink reads a link that was known by its directory alone. Damage says what is
+// wrong with it, or is "". The error is the storage's.
+func CheckLink(ctx context.Context, reader Reader, path string) (exists bool, damage string, err error) {
+	content, err := reader.Read(ctx, path, linkLimit)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, "", nil
+	case isDamage(err):
+		return true, err.Error(), nil
+	case err != nil:
+		return false, "", err
+	}
+	if _, ok, detail := readLink(content); !ok {
+		return true, detail, nil
+	}
+	return true, "", nil
+}

@@ -1,0 +1,248 @@
+package storage
+
+import (
+	"strings"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+)
+
+// The names of the layout. Source: registry/storage/paths.go of Distribution.
+const (
+	layersDir    = "_layers"
+	manifestsDir = "_manifests"
+	uploadsDir   = "_uploads"
+	linkFile     = "link"
+	dataFile     = "data"
+	startedAt    = "startedat"
+)
+
+// kind says what the layout makes of a path.
+type kind int
+
+const (
+	kindStray      kind = iota // nothing that the layout knows
+	kindBlob                   // blobs/<alg>/<2 hex>/<hex>/data
+	kindLayer                  // _layers/<alg>/<hex>/link
+	kindRevision               // _manifests/revisions/<alg>/<hex>/link
+	kindSignature              // _manifests/revisions/<alg>/<hex>/signatures/<alg>/<hex>/link
+	kindTag                    // _manifests/tags/<tag>/current/link
+	kindTagIndex               // _manifests/tags/<tag>/index/<alg>/<hex>/link
+	kindUpload                 // _uploads/<uuid>/…
+	kindRepository             // the directory _layers, _manifests or _uploads itself
+)
+
+// entry is a path taken apart. Its strings are parts of the path.
+type entry struct {
+	kind       kind
+	repository string // "" for blobs and for strays outside a repository
+	tag        string
+	upload     string
+	digest     name // what the path names: the blob, the link's own digest
+	revision   name // for a signature, the manifest that it signs
+}
+
+// name is a digest as the layout spells it in a path.
+type name struct{ alg, hex string }
+
+func (n name) digest() digest.Digest { return digest.Digest(n.alg + ":" + n.hex) }
+
+// parsePath takes a path apart. It accepts exactly what Distribution could have
+// written; all else is a stray, which nobody removes. Digests have a known
+// algorithm, the right length and lower-case digits.
+func parsePath(path string) entry {
+	top, rest, _ := strings.Cut(path, "/")
+	switch top {
+	case BlobsDir:
+		return parseBlobPath(rest)
+	case RepositoriesDir:
+		return parseRepositoryPath(rest)
+	}
+	return entry{}
+}
+
+func parseBlobPath(rest string) entry {
+	alg, rest, _ := strings.Cut(rest, "/")
+	first, rest, _ := strings.Cut(rest, "/")
+	hex, file, _ := strings.Cut(rest, "/")
+	n := name{alg, hex}
+	if file != dataFile || len(first) != 2 || !n.valid() || !strings.HasPrefix(hex, first) {
+		return entry{}
+	}
+	return entry{kind: kindBlob, digest: n}
+}
+
+func parseRepositoryPath(rest string) entry {
+	repository, part, below, ok := splitRepository(rest)
+	if !ok {
+		return entry{}
+	}
+	e := entry{repository: repository}
+	switch {
+	case below == "":
+		e.kind = kindRepository
+	case part == layersDir:
+		if n, ok := parseLink(below); ok {
+			e.kind, e.digest = kindLayer, n
+		}
+	case part == uploadsDir:
+		if upload, file, _ := strings.Cut(below, "/"); upload != "" && file != "" {
+			e.kind, e.upload = kindUpload, upload
+		}
+	case part == manifestsDir:
+		parseManifestsPath(&e, below)
+	}
+	return e
+}
+
+func parseManifestsPath(e *entry, below string) {
+	dir, below, _ := strings.Cut(below, "/")
+	switch dir {
+	case "revisions":
+		if n, ok := parseLink(below); ok {
+			e.kind, e.digest = kindRevision, n
+			return
+		}
+		alg, rest, _ := strings.Cut(below, "/")
+		hex, rest, _ := strings.Cut(rest, "/")
+		of := name{alg, hex}
+		if rest, found := strings.CutPrefix(rest, "signatures/"); found && of.valid() {
+			if n, ok := parseLink(rest); ok {
+				e.kind, e.digest, e.revision = kindSignature, n, of
+			}
+		}
+	case "tags":
+		tag, rest, _ := strings.Cut(below, "/")
+		if tag == "" {
+			return
+		}
+		if rest == "current/link" {
+			e.kind, e.tag = kindTag, tag
+		} else if rest, found := strings.CutPrefix(rest, "index/"); found {
+			if n, ok := parseLink(rest); ok {
+				e.kind, e.tag, e.digest = kindTagIndex, tag, n
+			}
+		}
+	}
+}
+
+// splitRepository finds the first component that is the layout's own, since a
+// repository's name may itself have slashes. No component of it begins with an
+// underscore, but somebody may have moved a repository to such a name: then it is
+// one that no registry serves, and not nothing.
+func splitRepository(rest string) (repository, part, below string, ok bool) {
+	at := 0
+	for at < len(rest) {
+		component, _, more := strings.Cut(rest[at:], "/")
+		if component == layersDir || component == manifestsDir || component == uploadsDir {
+			if at < 2 { // no name, or an empty one, which flat keys may have
+				return "", "", "", false
+			}
+			below := ""
+			if more {
+				below = rest[at+len(component)+1:]
+			}
+			return rest[:at-1], component, below, true
+		}
+		at += len(component) + 1
+	}
+	return "", "", "", false
+}
+
+// parseLink reads "<alg>/<hex>/link".
+func parseLink(s string) (name, bool) {
+	alg, rest, _ := strings.Cut(s, "/")
+	hex, file, _ := strings.Cut(rest, "/")
+	n := name{alg, hex}
+	return n, file == linkFile && n.valid()
+}
+
+// valid reports whether a registry could have written the name: an algorithm
+// that go-digest knows, and as many lower-case hex digits as it has.
+func (n name) valid() bool {
+	switch n.alg {
+	case "sha256":
+		return len(n.hex) == 64 && isHex(n.hex)
+	case "sha384":
+		return len(n.hex) == 96 && isHex(n.hex)
+	case "sha512":
+		return len(n.hex) == 128 && isHex(n.hex)
+	}
+	return false
+}
+
+func isHex(s string) bool {
+	bad := byte(0)
+	for i := range len(s) {
+		bad |= hexDigits[s[i]]
+	}
+	return bad < 16
+}
+
+// splitDigest takes "<alg>:<hex>" apart; ok is false where it is not a digest
+// that a registry could have written.
+func splitDigest(d string) (n name, ok bool) {
+	alg, hex, _ := strings.Cut(d, ":")
+	n = name{alg, hex}
+	return n, n.valid()
+}
+
+// validRepository reports whether a registry could serve a repository of this name.
+func validRepository(repository string) bool {
+	_, err := reference.WithName(repository)
+	return err == nil
+}
+
+// BlobPath is where the content with this digest is stored.
+func BlobPath(d digest.Digest) string {
+	alg, hex, _ := strings.Cut(string(d), ":")
+	if len(hex) < 2 {
+		return BlobsDir + "/" + alg + "/" + hex + "/" + dataFile
+	}
+	return BlobsDir + "/" + alg + "/" + hex[:2] + "/" + hex + "/" + dataFile
+}
+
+// RepositoryPath is the directory of a repository.
+func RepositoryPath(repository string) string { return RepositoriesDir + "/" + repository }
+
+// LayerPath is the link that lets a repository serve a blob.
+func LayerPath(repository string, d digest.Digest) string {
+	return RepositoryPath(repository) + "/" + layersDir + "/" + linkPath(d)
+}
+
+// RevisionPath is the link that lets a repository serve a manifest.
+func RevisionPath(repository string, d digest.Digest) string {
+	return RepositoryPath(repository) + "/" + manifestsDir + "/revisions/" + linkPath(d)
+}
+
+// SignaturePath is a schema 1 signature's link below the revision that it signs.
+func SignaturePath(repository string, revision, d digest.Digest) string {
+	return strings.TrimSuffix(RevisionPath(repository, revision), linkFile) + "signatures/" + linkPath(d)
+}
+
+// TagPath is the link that says what a tag points at.
+func TagPath(repository, tag string) string {
+	return RepositoryPath(repository) + "/" + manifestsDir + "/tags/" + tag + "/current/" + linkFile
+}
+
+// TagIndexPath is the link that remembers that a tag once pointed at a manifest.
+func TagIndexPath(repository, tag string, d digest.Digest) string {
+	return RepositoryPath(repository) + "/" + manifestsDir + "/tags/" + tag + "/index/" + linkPath(d)
+}
+
+func linkPath(d digest.Digest) string {
+	alg, hex, _ := strings.Cut(string(d), ":")
+	return alg + "/" + hex + "/" + linkFile
+}
+
+// UploadPath is the directory of an upload.
+func UploadPath(repository, upload string) string {
+	return RepositoryPath(repository) + "/" + uploadsDir + "/" + upload
+}
+
+// LayoutPaths are the directories of a repository that are its own, and not those of
+// repositories whose names continue its.
+func LayoutPaths(repository string) []string {
+	at := RepositoryPath(repository) + "/"
+	return []string{at + manifestsDir, at + layersDir, at + uploadsDir}
+}

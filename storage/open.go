@@ -1,0 +1,50 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/distribution/distribution/v3/registry/storage/driver/factory"
+)
+
+// Open opens the storage that c names. "filesystem" and "s3" have backends of their
+// own; any other driver is asked of Distribution's factory, in which only a program
+// that links the driver has registered it. A driver that is not there is a
+// *UsageError.
+func Open(ctx context.Context, c Config) (Store, error) {
+	switch c.Driver {
+	case "filesystem":
+		root, err := c.root()
+		if err != nil {
+			return nil, err
+		}
+		return openFilesystem(root)
+	case "s3", "s3aws":
+		return openS3(ctx, c.Parameters)
+	}
+	driver, err := factory.Create(ctx, c.Driver, c.Parameters)
+	if unknown := (factory.InvalidStorageDriverError{}); errors.As(err, &unknown) {
+		return nil, usagef("%s: storage driver %q is not in this program, which has filesystem and s3: build it with Distribution's %s driver imported", c.Target, c.Driver, c.Driver)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open storage driver %s: %w", c.Driver, err)
+	}
+	root := ""
+	if value, found := c.Parameters["rootdirectory"]; found && value != nil {
+		root = fmt.Sprint(value)
+	}
+	return OverDriver(driver, root), nil
+}
+
+// root is a filesystem's root directory.
+func (c Config) root() (string, error) {
+	value, found := c.Parameters["rootdirectory"]
+	if !found {
+		return DefaultRootDirectory, nil
+	}
+	if value == nil || fmt.Sprint(value) == "" {
+		return "", usagef("%s: storage.filesystem.rootdirectory is empty", c.Target)
+	}
+	return fmt.Sprint(value), nil
+}

@@ -1,0 +1,191 @@
+package storage
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/xml"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+
+	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
+)
+
+// retries says how often an operation is tried again that failed for a reason
+// that passes.
+type retries struct {
+	tries int // at most, the first included
+	// The wait before the second try is between half of base and base, and each
+	// following one twice that, up to max. Half of it is random, so that many
+	// goroutines that were told to slow down do not return together.
+	base, max time.Duration
+	random    func() float64 // in [0, 1)
+}
+
+// defaultRetries gives a storage between 22 and 45 seconds to come back, over
+// eight tries: as long as a MinIO takes to restart, and S3 to split a partition.
+var defaultRetries = retries{tries: 8, base: 400 * time.Millisecond, max: 20 * time.Second, random: rand.Float64}
+
+// do calls op until it succeeds, fails for good, or has had its tries, and
+// returns its last error. It returns ctx's error as soon as ctx is done.
+func (r retries) do(ctx context.Context, op func() error) error {
+	for try := 1; ; try++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		err := op()
+		if err == nil {
+			return nil
+		}
+		if ctxErr := ctx.Err(); ctxErr != nil {
+			return ctxErr
+		}
+		if try >= r.tries || !transient(err) {
+			return err
+		}
+		if err := r.wait(ctx, try); err != nil {
+			return err
+		}
+	}
+}
+
+// wait sleeps after the given failed try.
+func (r retries) wait(ctx context.Context, try int) error {
+	timer := time.NewTimer(r.delay(try))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// delay is how long to wait after the given failed try, counted from 1.
+func (r retries) delay(try int) time.Duration {
+	whole := r.base
+	for i := 1; i < try && whole < r.max; i++ {
+		whole *= 2
+	}
+	whole = min(whole, r.max)
+	return whole/2 + time.Duration(r.random()*float64(whole/2))
+}
+
+// transient reports whether the same request may well succeed a little later.
+// What it does not know is final: a denied access or a wrong name only costs the
+// user a minute when it is tried again.
+func transient(err error) bool {
+	// Distribution's drivers wrap what happened without an Unwrap.
+	var wrapped storagedriver.Error
+	for errors.As(err, &wrapped) && wrapped.Detail != nil {
+		err = wrapped.Detail
+	}
+	var last final
+	if errors.As(err, &last) || errors.Is(err, context.Canceled) || neverConnects(err) {
+		return false
+	}
+	// The SDK says so of a request that was signed with a clock that is off; it
+	// has learnt the difference by then.
+	var said interface{ RetryableError() bool }
+	if errors.As(err, &said) {
+		return said.RetryableError()
+	}
+	if code := errorCode(err); code != "" {
+		if transientCode(code) {
+			return true
+		}
+	}
+	if status := errorStatus(err); status != 0 && status != http.StatusOK {
+		return transientStatus(status)
+	}
+	return transientConnection(err)
+}
+
+// neverConnects is for connections that fail the same way every time.
+func neverConnects(err error) bool {
+	var (
+		dns         *net.DNSError
+		certificate *tls.CertificateVerificationError
+		unknown     x509.UnknownAuthorityError
+		host        x509.HostnameError
+		noTLS       tls.RecordHeaderError
+	)
+	if errors.As(err, &dns) {
+		return dns.IsNotFound
+	}
+	return errors.As(err, &certificate) || errors.As(err, &unknown) ||
+		errors.As(err, &host) || errors.As(err, &noTLS)
+}
+
+// transientCode reports whether an S3 error code, of a request or of one key in
+// a bulk removal, names a reason that passes.
+// Source: the list of error codes in the S3 API reference.
+func transientCode(code string) bool {
+	switch code {
+	case "InternalError", "ServiceUnavailable", "SlowDown", "SlowDownRead", "SlowDownWrite",
+		"RequestTimeout", "RequestTimeoutException", "RequestLimitExceeded",
+		"Throttling", "ThrottlingException", "BandwidthLimitExceeded",
+		"TooManyRequests", "OperationAborted", "IncompleteBody":
+		return true
+	}
+	return false
+}
+
+func transientStatus(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return true
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
+		return false
+	}
+	return status >= 500
+}
+
+// transientConnection is for errors without an answer from the storage, or with
+// half of one.
+func transientConnection(err error) bool {
+	var timeout net.Error
+	var network *net.OpError
+	var cut *xml.SyntaxError
+	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
+		errors.Is(err, net.ErrClosed) ||
+		errors.As(err, &timeout) && timeout.Timeout() ||
+		errors.As(err, &network) || errors.As(err, &cut)
+}
+
+// final marks an error that is not to be tried again, whatever it looks like.
+type final struct{ error }
+
+func (f final) Unwrap() error { return f.error }
+
+// errorCode is the S3 error code in err, or "".
+func errorCode(err error) string {
+	var v2 interface{ ErrorCode() string }
+	if errors.As(err, &v2) {
+		return v2.ErrorCode()
+	}
+	var v1 interface{ Code() string } // what Distribution's S3 driver returns
+	if errors.As(err, &v1) {
+		return v1.Code()
+	}
+	return ""
+}
+
+// errorStatus is the HTTP status in err, or 0.
+func errorStatus(err error) int {
+	var v2 interface{ HTTPStatusCode() int }
+	if errors.As(err, &v2) {
+		return v2.HTTPStatusCode()
+	}
+	var v1 interface{ StatusCode() int }
+	if errors.As(err, &v1) {
+		return v1.StatusCode()
+	}
+	return 0
+}

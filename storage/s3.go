@@ -1,0 +1,209 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+)
+
+// s3Store is a registry's bucket. S3 has no directories: it reports none, and
+// Prune has nothing to do.
+type s3Store struct {
+	parameters s3Parameters
+	client     *s3.Client
+	requests   s3Requests
+	retries    retries
+	prefix     string // of every key of the layout; ends with a slash
+
+	// contentMD5 is set once the server was found to take DeleteObjects only with
+	// a Content-MD5.
+	contentMD5 atomic.Bool
+}
+
+// openS3 opens the bucket that the parameters of a registry's s3 section name. It
+// sends the bucket no request yet.
+func openS3(ctx context.Context, params map[string]any) (Store, error) {
+	p, err := parseS3Parameters(params)
+	if err != nil {
+		return nil, err
+	}
+	s := &s3Store{parameters: p, retries: defaultRetries, prefix: Root + "/"}
+	if p.root != "" {
+		s.prefix = p.root + "/" + s.prefix
+	}
+	if s.client, err = newS3Client(ctx, p, &s.requests); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *s3Store) Identity() Identity { return s.parameters.identity() }
+
+func (s *s3Store) Requests() Requests { return s.requests.counted() }
+
+// Prune does nothing: what is empty is not there.
+func (s *s3Store) Prune(ctx context.Context, dir string) (gone bool, err error) {
+	return true, ctx.Err()
+}
+
+// Read gets one object with one request.
+func (s *s3Store) Read(ctx context.Context, path string, limit int64) ([]byte, error) {
+	got, err := s.get(ctx, path, limit)
+	return got.content, err
+}
+
+// s3Content is an object as it was read.
+type s3Content struct {
+	content []byte
+	etag    string
+	writer  string // see s3WriterKey
+}
+
+// get reads a whole object. The body is read within the retried operation, and
+// one that is shorter than announced has failed.
+func (s *s3Store) get(ctx context.Context, path string, limit int64) (got s3Content, err error) {
+	err = s.do(ctx, "read", "s3:GetObject", path, func() error {
+		out, err := s.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.parameters.bucket, Key: s.key(path)})
+		if err != nil {
+			return err
+		}
+		got.etag, got.writer = cleanETag(out.ETag), out.Metadata[s3WriterKey]
+		got.content, err = readBody(out.Body, out.ContentLength, limit)
+		return err
+	})
+	if err != nil {
+		return s3Content{}, err
+	}
+	return got, nil
+}
+
+// readBody reads and closes an answer's body.
+func readBody(body io.ReadCloser, length *int64, limit int64) (content []byte, err error) {
+	defer func() {
+		if closeErr := body.Close(); err == nil && closeErr != nil {
+			err = closeErr
+		}
+	}()
+	if length != nil && *length > limit {
+		return nil, ErrTooLarge
+	}
+	content, err = io.ReadAll(io.LimitReader(body, limit+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case int64(len(content)) > limit:
+		return nil, ErrTooLarge
+	case length != nil && *length >= 0 && int64(len(content)) != *length:
+		return nil, fmt.Errorf("%d bytes of %d arrived: %w", len(content), *length, io.ErrUnexpectedEOF)
+	}
+	return content, nil
+}
+
+// Stat asks for one object with one request.
+func (s *s3Store) Stat(ctx context.Context, path string) (object Object, err error) {
+	err = s.do(ctx, "stat", "s3:GetObject", path, func() error {
+		out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.parameters.bucket, Key: s.key(path)})
+		if err != nil {
+			return err
+		}
+		object = Object{Path: path, Size: sizeOf(out.ContentLength), ModTime: aws.ToTime(out.LastModified), ETag: cleanETag(out.ETag)}
+		return nil
+	})
+	return object, err
+}
+
+func (s *s3Store) key(path string) *string { return aws.String(s.prefix + path) }
+
+func sizeOf(length *int64) int64 {
+	if length == nil {
+		return -1
+	}
+	return *length
+}
+
+func cleanETag(etag *string) string { return strings.Trim(aws.ToString(etag), `"`) }
+
+// do runs one operation on a path, with retries, and describes what became of it.
+func (s *s3Store) do(ctx context.Context, op, permission, path string, try func() error) error {
+	err := s.retry(ctx, try)
+	if err == nil {
+		return nil
+	}
+	return s.describe(ctx, op, permission, path, err)
+}
+
+// retry is retries.do, but where nothing has ever listened: there an address was
+// mistyped, more likely than a server restarts.
+func (s *s3Store) retry(ctx context.Context, try func() error) error {
+	return s.retries.do(ctx, func() error {
+		err := try()
+		if err != nil && !s.requests.answered.Load() && errors.Is(err, syscall.ECONNREFUSED) {
+			return final{err}
+		}
+		return err
+	})
+}
+
+// describe turns the SDK's error into one line that says what was being done, to
+// what, and which permission a denied request wanted.
+func (s *s3Store) describe(ctx context.Context, op, permission, path string, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return err
+	}
+	if isNoSuchKey(err) {
+		return notExist(op, path)
+	}
+	return &s3Error{op: op, at: "s3://" + s.parameters.bucket + "/" + s.prefix + path, permission: permission, err: err}
+}
+
+// s3Error is a failed request, told shortly; the SDK's own error is inside.
+type s3Error struct {
+	op, at, permission string
+	err                error
+}
+
+func (e *s3Error) Unwrap() error { return e.err }
+
+func (e *s3Error) Error() string {
+	var api interface {
+		ErrorCode() string
+		ErrorMessage() string
+	}
+	var sent *url.Error
+	reason := e.err.Error()
+	status := errorStatus(e.err)
+	if errors.As(e.err, &sent) {
+		reason = sent.Err.Error()
+	} else if errors.As(e.err, &api) {
+		reason = api.ErrorCode()
+		if message := api.ErrorMessage(); message != "" && message != reason {
+			reason += ": " + strings.TrimSuffix(message, ".")
+		}
+		if status != 0 {
+			reason += fmt.Sprintf(" (status %d)", status)
+		}
+	}
+	if status == http.StatusForbidden || errorCode(e.err) == "AccessDenied" {
+		reason += "; it takes the permission " + e.permission
+	}
+	return e.op + " " + e.at + ": " + reason
+}
+
+// isNoSuchKey reports whether the server said that an object is not there. A missing
+// bucket is another matter, since nothing can be said about its objects, and so is a
+// 404 of somebody who speaks no S3. A HEAD alone has no body to tell these apart;
+// the scan has found the bucket by then.
+func isNoSuchKey(err error) bool {
+	var head *types.NotFound
+	return errorCode(err) == "NoSuchKey" || errors.As(err, &head)
+}

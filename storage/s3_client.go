@@ -1,0 +1,129 @@
+package storage
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/middleware"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/logging"
+)
+
+// s3Silence is how long a server may send nothing before the request counts as
+// failed. Removing a thousand objects takes slow servers tens of seconds.
+const s3Silence = 90 * time.Second
+
+// s3Connections is how many idle connections are kept. It is above what any
+// part of this program asks at once, so that none is dialled twice.
+const s3Connections = 256
+
+// newS3Client builds the SDK's client. Every try is one request: retries.do does
+// the retrying, since it must cover the reading of a body too.
+func newS3Client(ctx context.Context, p s3Parameters, count *s3Requests) (*s3.Client, error) {
+	// A buildable client, and not one of our own, since the SDK adds the
+	// certificates of AWS_CA_BUNDLE to it. Proxies come from the environment.
+	transport := awshttp.NewBuildableClient().
+		WithReadTimeout(s3Silence).
+		WithTransportOptions(func(t *http.Transport) {
+			t.MaxIdleConns = s3Connections
+			t.MaxIdleConnsPerHost = s3Connections
+			// One HTTP/2 connection would carry all requests, and slower.
+			t.ForceAttemptHTTP2 = false
+			t.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
+			if p.skipVerify {
+				t.TLSClientConfig.InsecureSkipVerify = true
+			}
+		})
+	options := []func(*config.LoadOptions) error{
+		config.WithRegion(p.region),
+		config.WithHTTPClient(transport),
+		config.WithLogger(logging.Nop{}), // what goes wrong is returned, and not printed
+	}
+	if p.accessKey != "" {
+		options = append(options, config.WithCredentialsProvider(
+			credentials.NewStaticCredentialsProvider(p.accessKey, p.secretKey, "")))
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, options...)
+	if err != nil {
+		return nil, fmt.Errorf("s3: read the AWS configuration: %w", err)
+	}
+	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
+		return nil, fmt.Errorf("s3: no credentials: set accesskey and secretkey, or give some to the AWS SDK's default chain: %w", err)
+	}
+	count.client = cfg.HTTPClient
+	return s3.NewFromConfig(cfg, func(o *s3.Options) {
+		o.HTTPClient = count
+		o.Retryer = aws.NopRetryer{}
+		o.RetryMaxAttempts = 0
+		o.UsePathStyle = p.pathStyle
+		o.UseAccelerate = p.accelerate
+		o.EndpointOptions.DisableHTTPS = p.plain
+		if p.dualStack {
+			o.EndpointOptions.UseDualStackEndpoint = aws.DualStackEndpointStateEnabled
+		}
+		if p.fips {
+			o.EndpointOptions.UseFIPSEndpoint = aws.FIPSEndpointStateEnabled
+		}
+		// The registry does not know AWS_ENDPOINT_URL, and must be collected
+		// where it stores.
+		o.BaseEndpoint = nil
+		if p.endpoint != "" {
+			o.BaseEndpoint = aws.String(p.endpoint)
+			o.EndpointOptions.UseDualStackEndpoint = aws.DualStackEndpointStateDisabled
+			o.EndpointOptions.UseFIPSEndpoint = aws.FIPSEndpointStateDisabled
+		}
+		// Other servers reject the newer checksums; what is read is verified by
+		// its digest anyway.
+		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
+		o.DisableLogOutputChecksumValidationSkipped = true
+		if p.userAgent != "" {
+			o.APIOptions = append(o.APIOptions, middleware.AddUserAgentKey(p.userAgent))
+		}
+	}), nil
+}
+
+// s3Requests counts the HTTP requests that leave for the bucket, each retry too.
+type s3Requests struct {
+	client                    s3.HTTPClient
+	list, get, head, put, del atomic.Int64
+	answered                  atomic.Bool // the server has answered at least once
+}
+
+func (c *s3Requests) Do(r *http.Request) (*http.Response, error) {
+	switch r.Method {
+	case http.MethodGet:
+		query := r.URL.Query()
+		if query.Has("list-type") || query.Has("uploads") {
+			c.list.Add(1)
+		} else {
+			c.get.Add(1)
+		}
+	case http.MethodHead:
+		c.head.Add(1)
+	case http.MethodPut:
+		c.put.Add(1)
+	case http.MethodPost, http.MethodDelete: // DeleteObjects is a POST
+		c.del.Add(1)
+	}
+	response, err := c.client.Do(r)
+	if response != nil {
+		c.answered.Store(true)
+	}
+	return response, err
+}
+
+func (c *s3Requests) counted() Requests {
+	return Requests{
+		List: c.list.Load(), Get: c.get.Load(), Head: c.head.Load(),
+		Put: c.put.Load(), Delete: c.del.Load(),
+	}
+}

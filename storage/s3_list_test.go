@@ -1,0 +1,168 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// bucketOfKeys is a fake S3 server that can only list: keys by the hundred thousand,
+// which a real one would take minutes to be given. It counts what it is asked.
+type bucketOfKeys struct {
+	keys     []string // sorted
+	wait     time.Duration
+	requests atomic.Int64
+	underWay atomic.Int64
+	mu       sync.Mutex
+	busy     []int64 // how many were under way at each request
+}
+
+func (b *bucketOfKeys) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	if query.Has("uploads") {
+		fmt.Fprint(w, `<ListMultipartUploadsResult><Bucket>b</Bucket><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>`)
+		return
+	}
+	b.requests.Add(1)
+	under := b.underWay.Add(1)
+	defer b.underWay.Add(-1)
+	b.mu.Lock()
+	b.busy = append(b.busy, under)
+	b.mu.Unlock()
+	time.Sleep(b.wait)
+	prefix, after := query.Get("prefix"), query.Get("start-after")
+	if token := query.Get("continuation-token"); token != "" {
+		after = token
+	}
+	at := sort.SearchStrings(b.keys, prefix)
+	if after >= prefix {
+		at = max(at, sort.Search(len(b.keys), func(i int) bool { return b.keys[i] > after }))
+	}
+	var page strings.Builder
+	n, last := 0, ""
+	for ; at < len(b.keys) && n < s3PageLength && strings.HasPrefix(b.keys[at], prefix); at++ {
+		last = b.keys[at]
+		n++
+		page.WriteString(`<Contents><Key>` + url.QueryEscape(last) + `</Key><LastModified>2026-01-02T03:04:05.678Z</LastModified>` +
+			`<ETag>&quot;0cc175b9c0f1b6a831c399e269772661&quot;</ETag><Size>71</Size><StorageClass>STANDARD</StorageClass></Contents>`)
+	}
+	truncated := at < len(b.keys) && strings.HasPrefix(b.keys[at], prefix)
+	fmt.Fprintf(w, `<?xml version="1.0" encoding="UTF-8"?>`+"\n"+`<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>b</Name><Prefix>%s</Prefix>`+
+		`<KeyCount>%d</KeyCount><MaxKeys>1000</MaxKeys><EncodingType>url</EncodingType><IsTruncated>%t</IsTruncated>`, url.QueryEscape(prefix), n, truncated)
+	if truncated {
+		fmt.Fprintf(w, `<NextContinuationToken>%s</NextContinuationToken>`, last)
+	}
+	fmt.Fprint(w, page.String()+`</ListBucketResult>`)
+}
+
+func (b *bucketOfKeys) open(t testing.TB) *s3Store {
+	server := httptest.NewServer(b)
+	t.Cleanup(server.Close)
+	store, err := openS3(context.Background(), map[string]any{
+		"bucket": "b", "region": "us-east-1", "regionendpoint": server.URL, "forcepathstyle": true,
+		"accesskey": "a", "secretkey": "b",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return store.(*s3Store)
+}
+
+// seededHex is a digest that is as good as random.
+func seededHex(n int) string {
+	x := uint64(n)*0x9E3779B97F4A7C15 + 0x1234567
+	var out [4]uint64
+	for i := range out {
+		x ^= x >> 30
+		x *= 0xBF58476D1CE4E5B9
+		x ^= x >> 27
+		x *= 0x94D049BB133111EB
+		x ^= x >> 31
+		out[i] = x
+		x += 0x9E3779B97F4A7C15
+	}
+	return fmt.Sprintf("%016x%016x%016x%016x", out[0], out[1], out[2], out[3])
+}
+
+// shapes are registries' keys below repositories, of about n keys each.
+func shapes(n int) map[string][]string {
+	link := func(repository, kind string, i int) string {
+		return Root + "/repositories/" + repository + "/" + kind + "/sha256/" + seededHex(i) + "/link"
+	}
+	huge, many, some, tags := []string{}, []string{}, []string{}, []string{}
+	for i := range n {
+		switch {
+		case i%8 < 6:
+			huge = append(huge, link("big", "_layers", i))
+		case i%8 == 6:
+			huge = append(huge, link("big", "_manifests/revisions", i))
+		default:
+			huge = append(huge, Root+"/repositories/big/_manifests/tags/v"+strconv.Itoa(i)+"/current/link")
+		}
+		many = append(many, link(fmt.Sprintf("team%02d/app%05d", (i/60)%17, i/60), "_layers", i))
+		some = append(some, link(fmt.Sprintf("library/%s", []string{"alpine", "debian", "golang", "node", "python", "redis", "ubuntu"}[i%7]), "_layers", i))
+		tags = append(tags, fmt.Sprintf("%s/repositories/ci/_manifests/tags/2026-%02d-%02d-build-%d/current/link", Root, i%12+1, i%28+1, i))
+	}
+	return map[string][]string{"one huge repository": huge, "many small repositories": many, "seven large repositories": some, "one repository of tags": tags}
+}
+
+// A listing of any shape brings every key once, at the cost of a few requests more
+// than its pages, and with many under way.
+func TestListingDividesItself(t *testing.T) {
+	const n = 60_000
+	all := shapes(n)
+	blobs := []string{}
+	for i := range n {
+		hex := seededHex(i)
+		blobs = append(blobs, Root+"/blobs/sha256/"+hex[:2]+"/"+hex+"/data")
+	}
+	all["blobs"] = blobs
+	for name, keys := range all {
+		t.Run(name, func(t *testing.T) {
+			dir := RepositoriesDir
+			if name == "blobs" {
+				dir = BlobsDir
+			}
+			slices.Sort(keys)
+			keys = slices.Compact(keys)
+			bucket := &bucketOfKeys{keys: keys, wait: 5 * time.Millisecond}
+			store := bucket.open(t)
+			var mu sync.Mutex
+			got := make([]string, 0, len(keys))
+			err := store.Scan(t.Context(), dir, func(page []Object) error {
+				mu.Lock()
+				defer mu.Unlock()
+				for _, object := range page {
+					got = append(got, store.prefix+object.Path)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, keys) {
+				t.Errorf("%d keys listed, of %d", len(got), len(keys))
+			}
+			pages := (len(keys) + s3PageLength - 1) / s3PageLength
+			requests, busiest := int(bucket.requests.Load()), slices.Max(bucket.busy)
+			t.Logf("%d requests for %d pages, %d under way at most", requests, pages, busiest)
+			if most := pages + max(10, pages/20); requests > most {
+				t.Errorf("%d requests, want at most %d", requests, most)
+			}
+			if busiest < 3 {
+				t.Errorf("%d requests under way at most: the listing did not divide itself", busiest)
+			}
+		})
+	}
+}

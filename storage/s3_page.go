@@ -1,0 +1,120 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+)
+
+// s3PageLength is as many keys as S3 gives in one answer.
+const s3PageLength = 1000
+
+// errNotListing is a page that no S3 server would send: with a mistyped endpoint a
+// web server's friendly page would else read as an empty bucket.
+var errNotListing = errors.New("the answer is no bucket listing: is this the address of an S3 server?")
+
+// errUnordered is a listing that has gone backwards or in a circle. Ranges of keys
+// can't be told apart then, nor the end of the listing from its middle.
+var errUnordered = errors.New("the server does not list keys in order")
+
+// s3Page is one answer of a listing.
+type s3Page struct {
+	objects []Object
+	last    string // the last key, whole; "" where there was none
+	token   string // asks for the next page; "" after the last
+}
+
+// page asks for the keys below dir/ that come after a key, or for those that a
+// token continues with. The keys of an answer rise, each above after, as S3
+// promises: a server that repeats a page would be listened to for ever, and one
+// that skips backwards would have keys reported twice.
+func (s *s3Store) page(ctx context.Context, dir, after, token string) (page s3Page, err error) {
+	input := &s3.ListObjectsV2Input{
+		Bucket:       &s.parameters.bucket,
+		Prefix:       s.key(dir + "/"),
+		MaxKeys:      aws.Int32(s3PageLength),
+		EncodingType: types.EncodingTypeUrl, // a key may hold what XML may not
+	}
+	switch {
+	case token != "":
+		input.ContinuationToken = &token
+	case after != "":
+		input.StartAfter = &after
+	}
+	err = s.do(ctx, "list", "s3:ListBucket", dir+"/", func() error {
+		var l s3Listing
+		out, err := s.client.ListObjectsV2(ctx, input, withDecoder(&l))
+		if err == nil && !l.decoded {
+			l, err = convertListing(out)
+		}
+		if err != nil {
+			return err
+		}
+		page, err = s.readPage(l, *input.Prefix, after)
+		if err == nil && page.token != "" && page.token == token {
+			return fmt.Errorf("%w: it repeats a continuation token", errUnordered)
+		}
+		return err
+	})
+	return page, err
+}
+
+// convertListing is the way of an answer that the SDK had to decode.
+func convertListing(out *s3.ListObjectsV2Output) (s3Listing, error) {
+	l := s3Listing{named: out.Name != nil, token: aws.ToString(out.NextContinuationToken), objects: make([]Object, len(out.Contents))}
+	if out.IsTruncated != nil {
+		l.truncation = fmt.Sprint(*out.IsTruncated)
+	}
+	for i := range out.Contents {
+		o := &out.Contents[i]
+		key, err := decodeKey(o.Key, out.EncodingType)
+		if err != nil {
+			return s3Listing{}, err
+		}
+		l.objects[i] = Object{Path: key, Size: sizeOf(o.Size), ModTime: aws.ToTime(o.LastModified), ETag: cleanETag(o.ETag)}
+	}
+	return l, nil
+}
+
+// readPage checks an answer and takes the prefix off its keys.
+func (s *s3Store) readPage(l s3Listing, prefix, after string) (s3Page, error) {
+	if !l.named && l.truncation == "" {
+		return s3Page{}, errNotListing
+	}
+	page := s3Page{objects: l.objects, last: after}
+	for i := range l.objects {
+		key := l.objects[i].Path
+		if len(key) < len(prefix) || key[:len(prefix)] != prefix {
+			return s3Page{}, fmt.Errorf("the server answers with %q, which lies elsewhere", key)
+		}
+		if key <= page.last {
+			return s3Page{}, fmt.Errorf("%w: %q comes after %q", errUnordered, key, page.last)
+		}
+		page.last = key
+		l.objects[i].Path = key[len(s.prefix):]
+	}
+	if l.truncation == "true" {
+		if page.token = l.token; page.token == "" {
+			return s3Page{}, errors.New("the server cuts its listing and does not say how to go on")
+		}
+	}
+	return page, nil
+}
+
+// decodeKey undoes EncodingType url, which a server need not have heeded. A space
+// is a plus sign in it.
+func decodeKey(key *string, encoding types.EncodingType) (string, error) {
+	if encoding != types.EncodingTypeUrl {
+		return aws.ToString(key), nil
+	}
+	decoded, err := url.QueryUnescape(aws.ToString(key))
+	if err != nil {
+		return "", fmt.Errorf("decode the key %q: %w", aws.ToString(key), err)
+	}
+	return decoded, nil
+}

@@ -1,0 +1,210 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+	"golang.org/x/sync/errgroup"
+)
+
+// s3SingleRemovals bounds the requests under way for what DeleteObjects can't
+// remove.
+const s3SingleRemovals = 16
+
+// errUnanswered is for a key that a bulk removal's answer does not mention. It may
+// be there yet, so it counts as not removed.
+var errUnanswered = errors.New("the server's answer does not mention the object")
+
+// Remove asks for all objects in one DeleteObjects request. Multipart uploads, and
+// keys that XML can't express, take a request each.
+func (s *s3Store) Remove(ctx context.Context, refs []Ref) []Outcome {
+	outcomes := make([]Outcome, len(refs))
+	bulk := make([]int, 0, len(refs))
+	var g errgroup.Group // of functions that put their error in their outcome
+	g.SetLimit(s3SingleRemovals)
+	for i, ref := range refs {
+		switch {
+		case ref.Multipart != "":
+			g.Go(func() error { outcomes[i] = s.abort(ctx, ref); return nil })
+		case !expressible(s.prefix + ref.Path):
+			g.Go(func() error { outcomes[i] = s.removeOne(ctx, ref); return nil })
+		default:
+			bulk = append(bulk, i)
+		}
+	}
+	for len(bulk) > 0 {
+		n := min(len(bulk), RemoveBatch)
+		s.removeBulk(ctx, refs, bulk[:n], outcomes)
+		bulk = bulk[n:]
+	}
+	_ = g.Wait() // no function of the group returns an error
+	return outcomes
+}
+
+// removeBulk removes the objects at the given places of refs. A key counts as
+// removed only where the answer lists it as deleted, or as never having been
+// there; keys that failed for a passing reason are asked for again.
+func (s *s3Store) removeBulk(ctx context.Context, refs []Ref, places []int, outcomes []Outcome) {
+	open := make(map[string][]int, len(places)) // by key; a key may come twice
+	for _, i := range places {
+		key := *s.key(refs[i].Path)
+		open[key] = append(open[key], i)
+	}
+	settle := func(key string, o Outcome) {
+		if o.Err != nil {
+			o.Err = s.describe(ctx, "remove", "s3:DeleteObject", key[len(s.prefix):], o.Err)
+		}
+		for _, i := range open[key] {
+			outcomes[i] = o
+		}
+	}
+	err := s.retry(ctx, func() error {
+		answers, err := s.deleteObjects(ctx, open)
+		if err != nil {
+			return err
+		}
+		var passing error
+		for key := range open {
+			answer, ok := answers[key]
+			if !ok {
+				answer.Err = errUnanswered
+			}
+			settle(key, answer)
+			if answer.Err != nil && transient(answer.Err) {
+				passing = oneKeyFailed{answer.Err}
+			} else {
+				delete(open, key)
+			}
+		}
+		return passing
+	})
+	var one oneKeyFailed
+	if err == nil || errors.As(err, &one) {
+		return // each key has its own outcome
+	}
+	for key := range open {
+		settle(key, Outcome{Err: err})
+	}
+}
+
+// oneKeyFailed is a passing error of a key within a successful bulk removal.
+type oneKeyFailed struct{ error }
+
+func (e oneKeyFailed) Unwrap() error { return e.error }
+
+// deleteObjects sends one DeleteObjects request and returns what it says of each
+// key. Quiet mode would leave the removed ones out, and with them the proof.
+func (s *s3Store) deleteObjects(ctx context.Context, keys map[string][]int) (map[string]Outcome, error) {
+	objects := make([]types.ObjectIdentifier, 0, len(keys))
+	for key := range keys {
+		objects = append(objects, types.ObjectIdentifier{Key: &key})
+	}
+	out, err := s.sendDelete(ctx, objects)
+	if err != nil {
+		return nil, err
+	}
+	answers := make(map[string]Outcome, len(keys))
+	for i := range out.Deleted {
+		gone := &out.Deleted[i]
+		answers[aws.ToString(gone.Key)] = Outcome{Marker: aws.ToBool(gone.DeleteMarker)}
+	}
+	for i := range out.Errors {
+		failed := &out.Errors[i]
+		err := &smithy.GenericAPIError{Code: aws.ToString(failed.Code), Message: aws.ToString(failed.Message)}
+		if isNoSuchKey(err) {
+			answers[aws.ToString(failed.Key)] = Outcome{}
+		} else {
+			answers[aws.ToString(failed.Key)] = Outcome{Err: err}
+		}
+	}
+	return answers, nil
+}
+
+// sendDelete sends the SDK's request, with its CRC32. A server that finds that
+// request malformed, having removed nothing, gets it in the older form with a
+// Content-MD5, and from then on that form first.
+func (s *s3Store) sendDelete(ctx context.Context, objects []types.ObjectIdentifier) (*s3.DeleteObjectsOutput, error) {
+	input := &s3.DeleteObjectsInput{
+		Bucket: &s.parameters.bucket,
+		Delete: &types.Delete{Objects: objects, Quiet: aws.Bool(false)},
+	}
+	if s.contentMD5.Load() {
+		return s.client.DeleteObjects(ctx, input, withContentMD5)
+	}
+	out, err := s.client.DeleteObjects(ctx, input)
+	if status := errorStatus(err); status != http.StatusBadRequest && status != http.StatusNotImplemented || transient(err) {
+		return out, err
+	}
+	older, olderErr := s.client.DeleteObjects(ctx, input, withContentMD5)
+	if olderErr != nil {
+		return nil, err
+	}
+	s.contentMD5.Store(true)
+	return older, nil
+}
+
+// withContentMD5 replaces the SDK's checksum of a request's body by a Content-MD5.
+func withContentMD5(o *s3.Options) {
+	o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
+		// What computes the checksum is set up by this one, and idle without.
+		if _, err := stack.Initialize.Remove("AWSChecksum:SetupInputContext"); err != nil {
+			return fmt.Errorf("prepare a request with Content-MD5: %w", err)
+		}
+		return smithyhttp.AddContentChecksumMiddleware(stack)
+	})
+}
+
+// removeOne removes an object with a request of its own.
+func (s *s3Store) removeOne(ctx context.Context, ref Ref) (o Outcome) {
+	o.Err = s.do(ctx, "remove", "s3:DeleteObject", ref.Path, func() error {
+		out, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.parameters.bucket, Key: s.key(ref.Path)})
+		if err == nil {
+			o.Marker = aws.ToBool(out.DeleteMarker)
+		}
+		return err
+	})
+	if errors.Is(o.Err, fs.ErrNotExist) {
+		o.Err = nil
+	}
+	return o
+}
+
+// abort gives up an unfinished multipart upload, and the storage of its parts.
+func (s *s3Store) abort(ctx context.Context, ref Ref) (o Outcome) {
+	o.Err = s.do(ctx, "abort the upload of", "s3:AbortMultipartUpload", ref.Path, func() error {
+		_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{
+			Bucket: &s.parameters.bucket, Key: s.key(ref.Path), UploadId: &ref.Multipart,
+		})
+		if errorCode(err) == "NoSuchUpload" {
+			return nil
+		}
+		return err
+	})
+	return o
+}
+
+// expressible reports whether a key can stand in the XML of DeleteObjects and come
+// back unchanged. XML 1.0 has no control characters, and its parsers make
+// newlines of carriage returns.
+func expressible(key string) bool {
+	if !utf8.ValidString(key) {
+		return false
+	}
+	for _, r := range key {
+		if unicode.IsControl(r) || r == 0xFFFE || r == 0xFFFF {
+			return false
+		}
+	}
+	return true
+}

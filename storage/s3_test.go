@@ -1,0 +1,471 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	s3driver "github.com/distribution/distribution/v3/registry/storage/driver/s3-aws"
+
+	"regsweep/internal/parts"
+)
+
+// init frees the tests from what the machine says about AWS, which both SDKs heed.
+func init() {
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "AWS_") {
+			if err := os.Unsetenv(name); err != nil {
+				panic(err)
+			}
+		}
+	}
+}
+
+// eachServer runs a test against the two makes of S3 server.
+func eachServer(t *testing.T, test func(t *testing.T, server *parts.S3)) {
+	t.Run("MinIO", func(t *testing.T) { t.Parallel(); test(t, parts.SharedMinIO(t)) })
+	t.Run("versitygw", func(t *testing.T) { t.Parallel(); test(t, parts.SharedVersityGW(t)) })
+}
+
+// TestS3KeysAreTheRegistrys writes through Distribution's driver and reads natively,
+// and the other way round, for every way to spell a root directory.
+func TestS3KeysAreTheRegistrys(t *testing.T) {
+	t.Parallel()
+	server := parts.SharedMinIO(t)
+	for _, root := range []string{"", "/", "/a", "a/", "/a/b/", "//a"} {
+		t.Run(strings.ReplaceAll(root, "/", "|"), func(t *testing.T) {
+			parameters := server.Parameters(server.NewBucketT(t), root)
+			d, err := s3driver.FromParameters(t.Context(), parameters)
+			if err != nil {
+				t.Fatal(err)
+			}
+			store := mustOpen(t)(openS3(t.Context(), parameters))
+			want := story()
+			plantAll(func(path, content string) { putThrough(t, d, path, content) }, want)
+			got := keysOf(scan(t, store, BlobsDir))
+			maps.Copy(got, keysOf(scan(t, store, RepositoriesDir)))
+			samePaths(t, got, want)
+			for path, content := range want {
+				if read, err := store.Read(t.Context(), path, 1000); err != nil || string(read) != content {
+					t.Errorf("read %s: %q, %v", path, read, err)
+				}
+			}
+			if _, err := store.Create(t.Context(), ".regsweep/lock", []byte("lock")); err != nil {
+				t.Fatal(err)
+			}
+			if lock, err := d.GetContent(t.Context(), driverPath(".regsweep/lock")); err != nil || string(lock) != "lock" {
+				t.Errorf("the driver reads %q, %v", lock, err)
+			}
+		})
+	}
+}
+
+// TestS3RootIsNoPrefixOfAnother: "/a" and "/ab" are two registries.
+func TestS3RootIsNoPrefixOfAnother(t *testing.T) {
+	t.Parallel()
+	server := parts.SharedMinIO(t)
+	bucket := server.NewBucketT(t)
+	for _, root := range []string{"a", "ab", "a/b"} {
+		putObject(t, server, bucket, root+"/"+Root+"/blobs/in-"+root[len(root)-1:], "x")
+		putObject(t, server, bucket, root+"/"+Root+"-old/blobs/beside", "x")
+	}
+	store := mustOpen(t)(openS3(t.Context(), server.Parameters(bucket, "/a")))
+	samePaths(t, keysOf(scan(t, store, BlobsDir)), map[string]string{"blobs/in-a": ""})
+}
+
+// TestS3ReportsFolderKeys: some tools put an empty object where they want a folder.
+func TestS3ReportsFolderKeys(t *testing.T) {
+	t.Parallel()
+	server := parts.SharedMinIO(t)
+	bucket := server.NewBucketT(t)
+	store, plant := openBucket(t, server, bucket)
+	want := map[string]string{
+		"blobs/":                       "",
+		"blobs/sha256/":                "",
+		blobPath("sha256", hexOf("b")): "b",
+		"repositories/":                "",
+		"repositories/app/_layers/":    "",
+	}
+	plantAll(plant, want)
+	got := keysOf(scan(t, store, BlobsDir))
+	maps.Copy(got, keysOf(scan(t, store, RepositoriesDir)))
+	samePaths(t, got, want)
+}
+
+// TestS3UnfinishedUploads: they cost money, and no listing of objects shows them.
+func TestS3UnfinishedUploads(t *testing.T) {
+	t.Parallel()
+	eachServer(t, func(t *testing.T, server *parts.S3) {
+		bucket := server.NewBucketT(t)
+		store, _ := openBucket(t, server, bucket)
+		begin := func(key string) string {
+			out, err := server.Client().CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: &bucket, Key: &key})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return *out.UploadId
+		}
+		prefix := "a/registry/" + Root + "/"
+		upload := "repositories/app/_uploads/6fd5a5a8-93d9-4d48-a9a4-5d3e5d4f0001/data"
+		blob := blobPath("sha256", hexOf("copy"))
+		want := map[string]Ref{}
+		for _, path := range []string{upload, upload, blob} {
+			id := begin(prefix + path)
+			want[path+" "+id] = Ref{Path: path, Multipart: id}
+		}
+		elsewhere := []string{begin("another/registry/" + prefix + upload), begin(prefix + "repositories-old/data")}
+
+		var refs []Ref
+		for _, dir := range []string{BlobsDir, RepositoriesDir} {
+			for key, object := range scan(t, store, dir) {
+				if want[key] != (Ref{Path: object.Path, Multipart: object.Multipart}) || !strings.HasPrefix(object.Path, dir+"/") {
+					t.Errorf("scan %s: %+v", dir, object)
+				}
+				if time.Since(object.ModTime).Abs() > time.Hour || object.Size != -1 {
+					t.Errorf("scan %s: %+v", dir, object)
+				}
+				refs = append(refs, want[key])
+			}
+		}
+		if len(refs) != len(want) {
+			t.Fatalf("%d uploads are reported of %d", len(refs), len(want))
+		}
+		for range 2 { // an upload that is no more counts as aborted
+			for i, outcome := range store.Remove(t.Context(), refs) {
+				if outcome.Err != nil {
+					t.Errorf("abort %v: %v", refs[i], outcome.Err)
+				}
+			}
+		}
+		for _, dir := range []string{BlobsDir, RepositoriesDir} {
+			if left := scan(t, store, dir); len(left) > 0 {
+				t.Errorf("left: %v", left)
+			}
+		}
+		out, err := server.Client().ListMultipartUploads(t.Context(), &s3.ListMultipartUploadsInput{Bucket: &bucket})
+		if err != nil || len(out.Uploads) != len(elsewhere) {
+			t.Errorf("elsewhere: %v, %v", out, err)
+		}
+	})
+}
+
+// TestS3VersionedBucketKeepsTheBytes: a removal there frees nothing, and says so.
+func TestS3VersionedBucketKeepsTheBytes(t *testing.T) {
+	t.Parallel()
+	server := parts.SharedMinIO(t)
+	bucket := server.NewBucketT(t)
+	store, plant := openBucket(t, server, bucket)
+	_, err := server.Client().PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{
+		Bucket: &bucket, VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, odd := blobPath("sha256", hexOf("plain")), "blobs/odd\x7f/data"
+	plant(plain, "x")
+	plant(odd, "x")
+	for i, outcome := range store.Remove(t.Context(), []Ref{{Path: plain}, {Path: odd}}) {
+		if outcome.Err != nil || !outcome.Marker {
+			t.Errorf("removal %d: %+v", i, outcome)
+		}
+	}
+	if left := scan(t, store, BlobsDir); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// TestS3RemovesKeysThatXMLCannotHold: DeleteObjects names its keys in XML.
+func TestS3RemovesKeysThatXMLCannotHold(t *testing.T) {
+	t.Parallel()
+	server := parts.SharedMinIO(t)
+	store, plant := openBucket(t, server, server.NewBucketT(t))
+	want := map[string]string{}
+	for _, odd := range []string{"\x01", "\x1f", "\t", "\n", "\r", "\x7f", "\u0085", "\uffff", "a\r\nb"} {
+		want["blobs/"+odd+"x/data"] = "odd"
+	}
+	kept := blobPath("sha256", hexOf("kept"))
+	want[kept] = "kept"
+	plantAll(plant, want)
+	var refs []Ref
+	objects := scan(t, store, BlobsDir)
+	samePaths(t, keysOf(objects), want)
+	for path := range objects {
+		if path != kept {
+			refs = append(refs, Ref{Path: path})
+		}
+	}
+	for range 2 {
+		for i, outcome := range store.Remove(t.Context(), refs) {
+			if outcome.Err != nil {
+				t.Errorf("remove %q: %v", refs[i].Path, outcome.Err)
+			}
+		}
+	}
+	samePaths(t, keysOf(scan(t, store, BlobsDir)), map[string]string{kept: ""})
+}
+
+// TestS3EncryptsWhatItWrites as the registry is told to.
+func TestS3EncryptsWhatItWrites(t *testing.T) {
+	t.Parallel()
+	server := parts.SharedMinIO(t)
+	for name, encryption := range map[string]struct {
+		keyID string
+		want  types.ServerSideEncryption
+	}{
+		"SSE-S3":  {"", types.ServerSideEncryptionAes256},
+		"SSE-KMS": {server.KeyID, types.ServerSideEncryptionAwsKms},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bucket := server.NewBucketT(t)
+			parameters := server.Parameters(bucket, "")
+			parameters["encrypt"], parameters["keyid"] = "true", encryption.keyID
+			store := mustOpen(t)(openS3(t.Context(), parameters))
+			version, err := store.Create(t.Context(), ".regsweep/lock", []byte("one"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			version, err = store.Replace(t.Context(), ".regsweep/lock", []byte("two"), version)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err = store.Replace(t.Context(), ".regsweep/lock", []byte("three"), version+"x"); !errors.Is(err, ErrLost) {
+				t.Errorf("replace another version: %v", err)
+			}
+			head, err := server.Client().HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: &bucket, Key: aws.String(Root + "/.regsweep/lock")})
+			if err != nil || head.ServerSideEncryption != encryption.want {
+				t.Errorf("encrypted by %v, %v", head.ServerSideEncryption, err)
+			}
+		})
+	}
+}
+
+// TestS3SmallRegistryCostsFewRequests: no request a key, and no page read twice.
+func TestS3SmallRegistryCostsFewRequests(t *testing.T) {
+	t.Parallel()
+	server := parts.SharedMinIO(t)
+	store, plant := openBucket(t, server, server.NewBucketT(t))
+	for i := range 50 {
+		plant(blobPath("sha256", hexOf(i)), "x")
+	}
+	scan(t, store, BlobsDir)
+	// One page of keys; the uploads with a prefix, and without.
+	if got, want := store.Requests(), (Requests{List: 3}); got != want {
+		t.Errorf("a scan took %+v, want %+v", got, want)
+	}
+}
+
+// TestS3ErrorsAreOneLineWithoutSecrets for what users get wrong.
+func TestS3ErrorsAreOneLineWithoutSecrets(t *testing.T) {
+	t.Parallel()
+	server := parts.SharedMinIO(t)
+	bucket := server.NewBucketT(t)
+	free := httptest.NewServer(http.NotFoundHandler())
+	free.Close() // an address where nothing listens
+	for name, test := range map[string]struct {
+		change map[string]any
+		want   string
+	}{
+		"bucket that is not there": {map[string]any{"bucket": bucket + "-not"}, "NoSuchBucket"},
+		"wrong secret":             {map[string]any{"secretkey": "very-secret-indeed"}, "SignatureDoesNotMatch"},
+		"wrong key":                {map[string]any{"accesskey": "very-secret-indeed"}, "InvalidAccessKeyId"},
+		"nobody listens":           {map[string]any{"regionendpoint": free.URL}, "connection refused"},
+		"https to an http server":  {map[string]any{"regionendpoint": strings.Replace(server.Endpoint, "http:", "https:", 1)}, "HTTP response to HTTPS client"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			parameters := server.Parameters(bucket, "")
+			maps.Copy(parameters, test.change)
+			store := mustOpen(t)(openS3(t.Context(), parameters))
+			began := time.Now()
+			err := store.Scan(t.Context(), BlobsDir, func([]Object) error { return nil })
+			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("scan: %v", err)
+			}
+			// Stat alone can't tell a missing bucket from a missing object.
+			_, readErr := store.Read(t.Context(), "blobs/x", 10)
+			if readErr == nil || errors.Is(readErr, fs.ErrNotExist) {
+				t.Errorf("read: %v", readErr)
+			}
+			_, createErr := store.Create(t.Context(), "blobs/x", nil)
+			if createErr == nil || errors.Is(createErr, fs.ErrExist) {
+				t.Errorf("create: %v", createErr)
+			}
+			outcome := store.Remove(t.Context(), []Ref{{Path: "blobs/x"}})[0]
+			if outcome.Err == nil {
+				t.Error("remove: no error")
+			}
+			for _, err := range []error{err, readErr, createErr, outcome.Err} {
+				for _, secret := range []string{server.SecretKey, "very-secret-indeed"} {
+					if err != nil && strings.Contains(err.Error(), secret) {
+						t.Errorf("the error tells a secret: %v", err)
+					}
+				}
+			}
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("it took %v to say so: %v", took, err)
+			}
+		})
+	}
+}
+
+// TestS3SkipVerify: only with it is a certificate of nobody's trusted.
+func TestS3SkipVerify(t *testing.T) {
+	t.Parallel()
+	fake := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, `<ListBucketResult><Name>b</Name><IsTruncated>false</IsTruncated></ListBucketResult>`)
+	}))
+	fake.Config.ErrorLog = log.New(io.Discard, "", 0)
+	fake.StartTLS()
+	t.Cleanup(fake.Close)
+	for _, skip := range []any{true, "true", false, nil} {
+		parameters := map[string]any{
+			"accesskey": "a", "secretkey": "s", "bucket": "b", "forcepathstyle": true,
+			"regionendpoint": strings.TrimPrefix(fake.URL, "https://"), "skipverify": skip,
+		}
+		store := mustOpen(t)(openS3(t.Context(), parameters))
+		err := store.Scan(t.Context(), BlobsDir, func([]Object) error { return nil })
+		if trusted := skip == true || skip == "true"; trusted != (err == nil) {
+			t.Errorf("skipverify %v: %v", skip, err)
+		}
+	}
+}
+
+func TestS3Parameters(t *testing.T) {
+	base := func(more map[string]any) map[string]any {
+		parameters := map[string]any{"bucket": "b", "region": "eu-central-1", "accesskey": "AK", "secretkey": "SK"}
+		maps.Copy(parameters, more)
+		return parameters
+	}
+	for name, test := range map[string]struct {
+		give map[string]any
+		want func(p s3Parameters) bool
+		root string // of the identity, where it matters
+	}{
+		"plain":                {nil, func(p s3Parameters) bool { return p.endpoint == "" && !p.pathStyle && !p.plain && p.accessKey == "AK" }, "s3://b?region=eu-central-1"},
+		"root directory":       {map[string]any{"rootdirectory": "/a/b/"}, func(p s3Parameters) bool { return p.root == "a/b" }, "s3://b/a/b?region=eu-central-1"},
+		"root of slashes":      {map[string]any{"rootdirectory": "//"}, func(p s3Parameters) bool { return p.root == "" }, "s3://b?region=eu-central-1"},
+		"strings for booleans": {map[string]any{"forcepathstyle": "true", "encrypt": "1", "secure": "f"}, func(p s3Parameters) bool { return p.pathStyle && p.encrypt && p.plain }, ""},
+		"booleans":             {map[string]any{"forcepathstyle": true, "skipverify": true, "accelerate": true, "usedualstack": true, "usefipsendpoint": true}, func(p s3Parameters) bool { return p.pathStyle && p.skipVerify && p.accelerate && p.dualStack && p.fips }, ""},
+		"endpoint without scheme": {map[string]any{"regionendpoint": "Minio:9000"}, func(p s3Parameters) bool { return p.endpoint == "https://Minio:9000" },
+			"s3://b?endpoint=https%3A%2F%2Fminio%3A9000"},
+		"insecure endpoint without scheme": {map[string]any{"regionendpoint": "minio:9000", "secure": false}, func(p s3Parameters) bool { return p.endpoint == "http://minio:9000" && !p.plain },
+			"s3://b?endpoint=http%3A%2F%2Fminio%3A9000"},
+		"default port and slash":      {map[string]any{"regionendpoint": "HTTP://minio:80/"}, func(s3Parameters) bool { return true }, "s3://b?endpoint=http%3A%2F%2Fminio"},
+		"IPv6":                        {map[string]any{"regionendpoint": "http://[::1]:80"}, func(s3Parameters) bool { return true }, "s3://b?endpoint=http%3A%2F%2F%5B%3A%3A1%5D"},
+		"Amazon's own endpoint":       {map[string]any{"regionendpoint": "https://s3.eu-central-1.amazonaws.com"}, func(p s3Parameters) bool { return p.endpoint != "" }, "s3://b?region=eu-central-1"},
+		"endpoint without region":     {map[string]any{"regionendpoint": "http://minio", "region": nil}, func(p s3Parameters) bool { return p.region == "us-east-1" }, "s3://b?endpoint=http%3A%2F%2Fminio"},
+		"endpoint with what it can't": {map[string]any{"regionendpoint": "http://minio", "accelerate": true, "usedualstack": true, "usefipsendpoint": true}, func(p s3Parameters) bool { return !p.accelerate && !p.dualStack && !p.fips }, ""},
+		"a number for a bucket":       {map[string]any{"bucket": 123}, func(p s3Parameters) bool { return p.bucket == "123" }, "s3://123?region=eu-central-1"},
+		"a key without its secret":    {map[string]any{"secretkey": nil}, func(p s3Parameters) bool { return p.accessKey == "" && p.secretKey == "" }, ""},
+		"v4auth off elsewhere":        {map[string]any{"regionendpoint": "http://minio", "v4auth": "false"}, func(p s3Parameters) bool { return true }, ""},
+		"what does not matter here":   {map[string]any{"chunksize": "x", "loglevel": false, "storageclass": 7, "sessiontoken": "t"}, func(p s3Parameters) bool { return true }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, err := parseS3Parameters(base(test.give))
+			if err != nil || !test.want(p) {
+				t.Errorf("%+v, %v", p, err)
+			}
+			if got := p.identity(); test.root != "" && got != (Identity{Driver: "s3", Root: test.root}) {
+				t.Errorf("identity %+v, want %s", got, test.root)
+			}
+			if got := fmt.Sprint(p.identity()); strings.Contains(got, "AK") || strings.Contains(got, "SK") {
+				t.Errorf("the identity tells a secret: %s", got)
+			}
+		})
+	}
+	for name, test := range map[string]struct {
+		give map[string]any
+		want string
+	}{
+		"no bucket":         {map[string]any{"bucket": ""}, "no bucket"},
+		"no region":         {map[string]any{"region": nil}, "no region"},
+		"bool":              {map[string]any{"secure": "maybe"}, "secure is not a boolean"},
+		"bool of a number":  {map[string]any{"encrypt": 1}, "encrypt is not a boolean"},
+		"v2 on Amazon":      {map[string]any{"v4auth": false}, "version 4"},
+		"endpoint nonsense": {map[string]any{"regionendpoint": "ftp://x:secret@y"}, "regionendpoint"},
+		"endpoint broken":   {map[string]any{"regionendpoint": "http://x:secret@y:port%%"}, "regionendpoint"},
+		"endpoint password": {map[string]any{"regionendpoint": "http://x:secret@y"}, "user name"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := openS3(t.Context(), base(test.give))
+			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "secret@") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%v, want %q", err, test.want)
+			}
+		})
+	}
+}
+
+// TestS3CredentialsFromTheEnvironment, as the registry itself takes them where its
+// configuration has none.
+func TestS3CredentialsFromTheEnvironment(t *testing.T) {
+	server := parts.SharedMinIO(t)
+	bucket := server.NewBucketT(t)
+	t.Setenv("AWS_ACCESS_KEY_ID", server.AccessKey)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", server.SecretKey)
+	t.Setenv("AWS_ENDPOINT_URL", "http://no-such-host.invalid") // which Distribution does not heed
+	amazon := mustOpen(t)(openS3(t.Context(), map[string]any{"bucket": "b", "region": "eu-central-1"})).(*s3Store)
+	if endpoint := amazon.client.Options().BaseEndpoint; endpoint != nil {
+		t.Errorf("the registry would be collected at %s", *endpoint)
+	}
+	parameters := server.Parameters(bucket, "")
+	delete(parameters, "accesskey")
+	delete(parameters, "secretkey")
+	store := mustOpen(t)(openS3(t.Context(), parameters))
+	scan(t, store, BlobsDir)
+
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	t.Setenv("AWS_CONFIG_FILE", t.TempDir()+"/none")
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", t.TempDir()+"/none")
+	if _, err := openS3(t.Context(), parameters); err == nil || !strings.Contains(err.Error(), "no credentials") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("open without credentials: %v", err)
+	}
+}
+
+// TestS3ScanStopsWhenCancelled while the server takes its time.
+func TestS3ScanStopsWhenCancelled(t *testing.T) {
+	t.Parallel()
+	var once sync.Once
+	asked := make(chan struct{})
+	release := make(chan struct{})
+	fake := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		once.Do(func() { close(asked) })
+		<-release
+	}))
+	t.Cleanup(fake.Close)
+	t.Cleanup(func() { close(release) })
+	store := openFake(t, fake)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-asked; cancel() }()
+	began := time.Now()
+	if err := store.Scan(ctx, BlobsDir, func([]Object) error { return nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("scan: %v", err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+func putObject(t *testing.T, server *parts.S3, bucket, key, content string) {
+	t.Helper()
+	_, err := server.Client().PutObject(t.Context(), &s3.PutObjectInput{Bucket: &bucket, Key: &key, Body: strings.NewReader(content)})
+	if err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,167 @@
+// Package storage is what is stored: which storage a target names, the layout
+// of a Distribution registry in it, the inventory of what is there, verified
+// reads, and removal.
+//
+// Everything above this package speaks of paths below the layout's root,
+// <rootdirectory>/docker/registry/v2: slash-separated, without a leading slash,
+// such as "blobs/sha256/ab/ab12…/data". It is the only package that knows
+// Distribution's drivers and the AWS SDK.
+package storage
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+)
+
+// Root is where the layout lies below a registry's root directory.
+const Root = "docker/registry/v2"
+
+// The two trees of the layout, as Scan takes them.
+const (
+	BlobsDir        = "blobs"
+	RepositoriesDir = "repositories"
+)
+
+// ErrTooLarge is returned by Reader.Read for an object above its limit.
+var ErrTooLarge = errors.New("larger than the limit")
+
+// ErrNotRegular is returned by Reader.Read and Reader.Stat for what is no regular
+// file: a symbolic link, a directory, a pipe.
+var ErrNotRegular = errors.New("not a regular file")
+
+// ErrLost is returned by Locker.Replace when somebody else has written, or
+// removed, the object meanwhile.
+var ErrLost = errors.New("changed by somebody else")
+
+// Identity says which storage this is. It carries no secret, and is the same for
+// every way of opening the same storage.
+type Identity struct {
+	Driver string `json:"driver"` // "filesystem", "s3", or a Distribution driver's name
+	Root   string `json:"root"`   // an absolute path, or "s3://bucket/prefix?endpoint=…"
+}
+
+// Object is one stored object, as a scan or a stat names it.
+type Object struct {
+	Path string
+	// Size is in bytes, or -1 where it was not learnt.
+	Size int64
+	// ModTime is when the object was last written; zero where it was not learnt.
+	ModTime time.Time
+	// ETag is the storage's entity tag without its quotes, or "". Whether it is
+	// the MD5 of the content is for the reader to find out.
+	ETag string
+	// Content is the whole content of a link that says something which its path
+	// does not (a revision's, a tag's, an upload's startedat), where the scan had
+	// it at hand; nil where it has to be read.
+	Content []byte
+	// Named is set where only the directory of the object was seen: a blob's
+	// data and a link are the names of their directories, and looking inside
+	// each would double a scan's cost. Stat tells whether the object is there.
+	Named bool
+	// Dir marks an existing directory of the layout, its path without a trailing
+	// slash. Storages without directories never report one.
+	Dir bool
+	// Multipart is the upload id of an S3 multipart upload that was begun for
+	// this path and neither completed nor aborted; ModTime is when it began.
+	Multipart string
+}
+
+// Ref names one thing that Remove can remove: an object or, with Multipart set, an
+// unfinished multipart upload.
+type Ref struct {
+	Path      string
+	Multipart string
+}
+
+// Outcome is what became of one Ref.
+type Outcome struct {
+	// Err is nil once the storage has confirmed that the object is gone.
+	Err error
+	// Marker is set where the storage only hid the object behind a delete
+	// marker (a versioned bucket), so that its bytes are still paid for.
+	Marker bool
+}
+
+// Scanner lists what is stored.
+type Scanner interface {
+	// Scan reports every object below dir (BlobsDir or RepositoriesDir) once, in
+	// pages of any length and in no order. It calls visit from several goroutines
+	// at once and lets it keep the page. A dir that does not exist is empty.
+	// Scan returns the first error, of the storage or of visit, after all calls
+	// of visit have returned. A directory that can't be listed is an error that
+	// names it: a listing with a hole is never passed off as a whole one.
+	Scan(ctx context.Context, dir string, visit func(page []Object) error) error
+}
+
+// Reader reads objects. Its methods may be called concurrently.
+type Reader interface {
+	// Read returns the whole content. The error is fs.ErrNotExist (wrapped) where
+	// there is no such object, and ErrTooLarge (wrapped) above limit bytes.
+	// Transient failures have been retried already: any other error means that
+	// the storage can't be trusted to answer now.
+	Read(ctx context.Context, path string, limit int64) ([]byte, error)
+	// Stat returns size and time, or fs.ErrNotExist (wrapped).
+	Stat(ctx context.Context, path string) (Object, error)
+}
+
+// Remover removes objects. Its methods may be called concurrently.
+type Remover interface {
+	// Remove removes at most RemoveBatch objects and returns an outcome for
+	// each, in order. An object that is absent counts as removed. Directories
+	// that the removal has emptied go too, up to the enclosing _layers,
+	// revisions, index, _uploads or blobs/<algorithm>. Once ctx is done, what
+	// has not been removed gets ctx's error as its outcome.
+	Remove(ctx context.Context, refs []Ref) []Outcome
+	// Prune removes dir and the directories below it, provided that they hold
+	// nothing but directories, then parents that this has emptied: of a
+	// repository's _manifests, _layers or _uploads up to repositories, of any
+	// other as far as Remove goes. It never removes a file, and a directory that
+	// is not empty is no error. Where there are no directories it does nothing.
+	//
+	// gone is false where something is left of dir, which is then not empty, or a
+	// directory that this storage can't remove.
+	Prune(ctx context.Context, dir string) (gone bool, err error)
+}
+
+// RemoveBatch is the largest number of objects in one call of Remover.Remove: as
+// many as S3 takes in one DeleteObjects request.
+const RemoveBatch = 1000
+
+// Locker writes small objects conditionally, which is all that a lock needs.
+type Locker interface {
+	// Create writes a new object and returns its version. The error is
+	// fs.ErrExist (wrapped) where there is one already.
+	Create(ctx context.Context, path string, content []byte) (version string, err error)
+	// Version returns an object's content and version, or fs.ErrNotExist (wrapped).
+	Version(ctx context.Context, path string) (content []byte, version string, err error)
+	// Replace overwrites the object if it still has the version given. The error
+	// is ErrLost (wrapped) where it does not.
+	Replace(ctx context.Context, path string, content []byte, version string) (newVersion string, err error)
+}
+
+// Requests counts the calls that the storage was asked, by kind. On a filesystem a
+// list is a directory read, a get a file read, a head a stat.
+type Requests struct {
+	List   int64 `json:"list"`
+	Get    int64 `json:"get"`
+	Head   int64 `json:"head"`
+	Put    int64 `json:"put"`
+	Delete int64 `json:"delete"`
+}
+
+// Store is a registry's storage, opened. Its methods may be called concurrently.
+type Store interface {
+	Scanner
+	Reader
+	Remover
+	Locker
+	Identity() Identity
+	Requests() Requests
+}
+
+// notExist gives err the path and makes it match fs.ErrNotExist.
+func notExist(op, path string) error {
+	return &fs.PathError{Op: op, Path: path, Err: fs.ErrNotExist}
+}

@@ -1,0 +1,149 @@
+package storage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	// The algorithms that a digest may have.
+	_ "crypto/sha256"
+	_ "crypto/sha512"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Survey is what a proof has to know of a storage before anything is listed in
+// earnest.
+type Survey struct {
+	// Tagged are intact manifests that tags point at, by which a registry can be asked
+	// whether it serves this storage; one of a repository, unless the survey was
+	// cut short.
+	Tagged []TaggedManifest
+	// LastUpload is the unfinished upload that was written to last; nil if there is
+	// none. A survey that was cut short does not look for it.
+	LastUpload *LastUpload
+}
+
+// TaggedManifest is the target of a tag.
+type TaggedManifest struct {
+	Repository string
+	Digest     digest.Digest
+}
+
+// LastUpload is an upload and when it was last written to.
+type LastUpload struct {
+	Repository, ID string
+	Touched        time.Time
+}
+
+// errEnough ends a scan that has found what it was for.
+var errEnough = errors.New("enough")
+
+// TakeSurvey looks for up to n targets of tags. If quick is set it stops there, and
+// has usually seen a page or two (a large repository's layers come before its tags in a
+// bucket); otherwise it lists all repositories, and knows the
+// last upload as well.
+func TakeSurvey(ctx context.Context, store Store, n int, quick bool) (Survey, error) {
+	var mu sync.Mutex
+	var survey Survey
+	seen := map[string]bool{}
+	err := store.Scan(ctx, RepositoriesDir, func(page []Object) error {
+		for _, object := range page {
+			e := parsePath(object.Path)
+			switch {
+			case e.kind == kindUpload:
+				mu.Lock()
+				survey.touch(e, object.ModTime)
+				mu.Unlock()
+			case e.kind == kindTag && validRepository(e.repository):
+				mu.Lock()
+				wanted := len(survey.Tagged) < n && (quick || !seen[e.repository])
+				mu.Unlock()
+				if !wanted {
+					continue
+				}
+				target, err := intactTarget(ctx, store, object, e.repository)
+				if err != nil {
+					return err
+				}
+				if target == "" {
+					continue
+				}
+				mu.Lock()
+				if quick || !seen[e.repository] {
+					repository := strings.Clone(e.repository)
+					seen[repository] = true
+					survey.Tagged = append(survey.Tagged, TaggedManifest{repository, target})
+				}
+				enough := quick && len(survey.Tagged) >= n
+				mu.Unlock()
+				if enough {
+					return errEnough
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return Survey{}, err
+	}
+	survey.Tagged = survey.Tagged[:min(n, len(survey.Tagged))]
+	if quick {
+		survey.LastUpload = nil
+	}
+	return survey, nil
+}
+
+// surveyLimit is the largest manifest that a survey reads, in bytes. Registries refuse
+// to take one above 4 MiB (registry/handlers/manifests.go of Distribution).
+const surveyLimit = 4 << 20
+
+// intactTarget is what a tag points at, or "" where a registry could not serve that:
+// what is damaged in the storage says nothing of the registry that is asked for it.
+func intactTarget(ctx context.Context, store Store, tag Object, repository string) (digest.Digest, error) {
+	content := tag.Content
+	if content == nil {
+		var err error
+		if content, err = store.Read(ctx, tag.Path, linkLimit); err != nil {
+			return "", ignoreDamage(err)
+		}
+	}
+	target, ok, _ := readLink(content)
+	if !ok {
+		return "", nil
+	}
+	// A registry follows symbolic links, and may well serve what lies behind one.
+	link, err := store.Read(ctx, RevisionPath(repository, target), linkLimit)
+	if !errors.Is(err, ErrNotRegular) && (err != nil || string(link) != string(target)) {
+		return "", ignoreDamage(err)
+	}
+	manifest, err := store.Read(ctx, BlobPath(target), surveyLimit)
+	if !errors.Is(err, ErrNotRegular) && (err != nil || target.Algorithm().FromBytes(manifest) != target || !json.Valid(manifest)) {
+		return "", ignoreDamage(err)
+	}
+	return target, nil
+}
+
+func (s *Survey) touch(e entry, touched time.Time) {
+	if s.LastUpload == nil || touched.After(s.LastUpload.Touched) {
+		s.LastUpload = &LastUpload{Repository: strings.Clone(e.repository), ID: strings.Clone(e.upload), Touched: touched}
+	}
+}
+
+// IsEmpty reports whether there is nothing at all in the layout, not even a directory
+// of a repository: a registry that nobody has pushed to.
+func IsEmpty(ctx context.Context, store Scanner) (bool, error) {
+	for _, dir := range []string{BlobsDir, RepositoriesDir} {
+		err := store.Scan(ctx, dir, func([]Object) error { return errEnough })
+		if errors.Is(err, errEnough) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}

@@ -1,0 +1,245 @@
+package sweep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"regsweep/storage"
+)
+
+// Result is what was removed: nothing that the storage has not confirmed.
+type Result struct {
+	// Removed counts by kind. Bytes are those that the storage has given back.
+	Removed map[Kind]Tally
+	// Hidden counts the bytes of what a versioned bucket only hid behind delete
+	// markers, which still are paid for.
+	Hidden int64
+	// Failed are the removals that the storage refused, up to a hundred.
+	Failed []Failure
+}
+
+// Failure is a removal that did not happen, or not wholly.
+type Failure struct {
+	Removal
+	Err error
+}
+
+// ExecuteOptions are how a plan is carried out.
+type ExecuteOptions struct {
+	// Concurrency is the number of batches that are removed at once; 4 if it is 0.
+	Concurrency int
+	// OnRemoved, if set, is told what was confirmed. It is called serially.
+	OnRemoved func(kind Kind, tally Tally)
+}
+
+// ErrExecuted is returned by Execute for a plan that was executed already.
+var ErrExecuted = errors.New("the plan was executed already")
+
+// grace is how long a batch that was sent may take to be answered once the run is
+// being stopped. Without it an interruption could not tell what it had removed.
+const grace = 30 * time.Second
+
+// maxFailures bounds how many failures are kept for the report.
+const maxFailures = 100
+
+// Execute removes what the plan lists, kind by kind: all of one kind has been
+// confirmed before the next begins. It stops, with an error and a Result of what was
+// removed until then, when ctx is done (the error is then ctx's cause) or when the
+// storage refuses a removal; then the kinds that follow are not touched, since what
+// a link leads to must not go before it. Running again goes on from there.
+func (p *Plan) Execute(ctx context.Context, remover storage.Remover, options ExecuteOptions) (Result, error) {
+	result := Result{Removed: map[Kind]Tally{}}
+	for _, kind := range Kinds {
+		result.Removed[kind] = Tally{}
+	}
+	if p.executed {
+		return result, ErrExecuted
+	}
+	p.executed = true
+	if options.Concurrency == 0 {
+		options.Concurrency = 4
+	}
+	for _, kind := range Kinds {
+		var err error
+		if kind == Repository {
+			err = p.prune(ctx, remover, options, &result)
+		} else {
+			err = p.removeKind(ctx, kind, remover, options, &result)
+		}
+		if err != nil {
+			return result, fmt.Errorf("remove %s: %w", kind, err)
+		}
+	}
+	return result, p.tidy(ctx, remover)
+}
+
+// batch is a run of removals of one kind, from first up to but without end, small
+// enough for one call of Remove.
+type batch struct {
+	first, end int
+	refs       []storage.Ref
+	counts     []int // refs of each removal
+}
+
+// nextBatch takes as many removals from first on as fit.
+func (p *Plan) nextBatch(kind Kind, first int) batch {
+	b := batch{first: first, end: first}
+	for b.end < p.len(kind) {
+		refs := p.refs(kind, b.end)
+		if len(b.refs) > 0 && len(b.refs)+len(refs) > storage.RemoveBatch {
+			break
+		}
+		b.refs = append(b.refs, refs...)
+		b.counts = append(b.counts, len(refs))
+		b.end++
+	}
+	return b
+}
+
+// removeKind keeps a bounded number of batches under way and takes their outcomes in
+// as they come.
+func (p *Plan) removeKind(ctx context.Context, kind Kind, remover storage.Remover, options ExecuteOptions, result *Result) error {
+	type answer struct {
+		batch
+		outcomes []storage.Outcome
+	}
+	answers := make(chan answer)
+	underWay, next, failures := 0, 0, 0
+	var failed error
+	for {
+		for failed == nil && ctx.Err() == nil && underWay < options.Concurrency && next < p.len(kind) {
+			b := p.nextBatch(kind, next)
+			next = b.end
+			underWay++
+			go func() { answers <- answer{b, removeBatch(ctx, remover, b.refs)} }()
+		}
+		if underWay == 0 {
+			break
+		}
+		a := <-answers
+		underWay--
+		n, err := p.confirm(kind, a.batch, a.outcomes, options, result)
+		failures += n
+		if failed == nil {
+			failed = err
+		}
+	}
+	if ctx.Err() != nil && (failed != nil || next < p.len(kind)) {
+		return context.Cause(ctx)
+	}
+	if failures > 1 {
+		return fmt.Errorf("%w (and %d more)", failed, failures-1)
+	}
+	return failed
+}
+
+// removeBatch sees a batch that was begun through to its answer, within the grace.
+func removeBatch(ctx context.Context, remover storage.Remover, refs []storage.Ref) []storage.Outcome {
+	sent, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	defer stop()
+	var outcomes []storage.Outcome
+	for len(refs) > 0 {
+		n := min(len(refs), storage.RemoveBatch)
+		outcomes = append(outcomes, remover.Remove(sent, refs[:n])...)
+		refs = refs[n:]
+	}
+	return outcomes
+}
+
+// confirm counts what has gone, and what has not with the first reason. A removal has
+// gone when all its objects have.
+func (p *Plan) confirm(kind Kind, b batch, outcomes []storage.Outcome, options ExecuteOptions, result *Result) (failures int, first error) {
+	var done Tally
+	for i := b.first; i < b.end; i++ {
+		n := b.counts[i-b.first]
+		marker := false
+		var failure error
+		for _, outcome := range outcomes[:n] {
+			marker = marker || outcome.Marker
+			if outcome.Err != nil {
+				failure = outcome.Err
+			}
+		}
+		outcomes = outcomes[n:]
+		removal := p.removal(kind, i)
+		switch {
+		case failure != nil:
+			failures++
+			if first == nil {
+				first = fmt.Errorf("%s: %w", removal.Path, failure)
+			}
+			result.fail(removal, failure)
+		case marker:
+			done.Add(1, 0)
+			result.Hidden += removal.Bytes
+		default:
+			done.Add(1, removal.Bytes)
+		}
+	}
+	tally := result.Removed[kind]
+	tally.Add(done.Count, done.Bytes)
+	result.Removed[kind] = tally
+	if options.OnRemoved != nil {
+		options.OnRemoved(kind, done)
+	}
+	return failures, first
+}
+
+// fail notes a removal that did not happen.
+func (r *Result) fail(removal Removal, err error) {
+	if len(r.Failed) < maxFailures {
+		r.Failed = append(r.Failed, Failure{removal, err})
+	}
+}
+
+// errNotEmpty is for a repository of which nothing is left but what a scan does not
+// look at, such as a temporary file beside a link. It is no reason to stop.
+var errNotEmpty = errors.New("it still holds files that are not part of the layout")
+
+// prune removes the directories of repositories in which nothing is left.
+func (p *Plan) prune(ctx context.Context, remover storage.Remover, options ExecuteOptions, result *Result) error {
+	for i := range p.repositories {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		removal := p.removal(Repository, i)
+		gone := true
+		for _, dir := range storage.LayoutPaths(removal.Repository) {
+			goes, err := remover.Prune(ctx, dir)
+			if err != nil {
+				result.fail(removal, err)
+				return err
+			}
+			gone = gone && goes
+		}
+		if !gone {
+			result.fail(removal, errNotEmpty)
+			continue
+		}
+		tally := result.Removed[Repository]
+		tally.Add(1, 0)
+		result.Removed[Repository] = tally
+		if options.OnRemoved != nil {
+			options.OnRemoved(Repository, Tally{Count: 1})
+		}
+	}
+	return nil
+}
+
+// tidy removes the empty directories in which a candidate was looked for. They are
+// what an interrupted run, or a deletion through the registry's API, leaves.
+func (p *Plan) tidy(ctx context.Context, remover storage.Remover) error {
+	for _, dir := range p.empty {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if _, err := remover.Prune(ctx, dir); err != nil {
+			return fmt.Errorf("remove empty directories: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,167 @@
+package sweep
+
+import (
+	"context"
+
+	"regsweep/mark"
+	"regsweep/storage"
+)
+
+// Reason is why something that is not reached from a tag stays nevertheless.
+type Reason string
+
+// The reasons, which answer "why is so little eligible?".
+const (
+	KeptUntagged Reason = "untagged" // goes with --delete-untagged
+	KeptAge      Reason = "age"      // younger than --min-age, or named by a link that is
+	KeptDamage   Reason = "damage"   // a damaged repository could reach it
+	KeptUpload   Reason = "upload"   // of an upload younger than --upload-age
+	KeptStray    Reason = "stray"    // not part of the layout
+)
+
+// Kept counts what stays for one reason in one repository. What several
+// repositories keep for the same reason counts for the first of them by name, so
+// that rows can be added up.
+type Kept struct {
+	Reason     Reason `json:"reason"`
+	Repository string `json:"repository"`
+	// Blobs is the number of blobs, of uploads, or of stray objects.
+	Blobs int   `json:"blobs"`
+	Bytes int64 `json:"bytes"`
+	// Links is the number of revision and layer links.
+	Links int `json:"links"`
+}
+
+// keptReasons are the causes that the summary explains.
+var keptReasons = []struct {
+	cause  mark.Cause
+	reason Reason
+}{{mark.Untagged, KeptUntagged}, {mark.Recent, KeptAge}, {mark.Damage, KeptDamage}}
+
+// count fills in all that a plan tells beside its removals.
+func (p *planner) count(ctx context.Context) error {
+	for _, kind := range Kinds {
+		tally := Tally{Count: p.len(kind)}
+		switch kind {
+		case Upload:
+			for i := range p.uploads {
+				u, _ := p.upload(i)
+				tally.Bytes += u.Bytes
+			}
+		case Blob:
+			for _, blob := range p.blobs {
+				tally.Bytes += blob.bytes
+			}
+		}
+		p.Garbage[kind] = tally
+	}
+	sizes, err := p.liveSizes(ctx)
+	if err != nil {
+		return err
+	}
+	p.Live.Repositories, p.Live.Manifests = len(p.inv.Repositories), p.live.Manifests
+	for _, r := range p.inv.Repositories {
+		p.Live.Tags += len(r.Tags)
+	}
+	for id := range storage.ID(p.inv.Blobs()) {
+		if p.live.Blob(id) != mark.Dead {
+			p.Live.Blobs++
+			p.Live.Bytes += sizes(id)
+		}
+	}
+	for _, blob := range p.young {
+		p.Live.Blobs++
+		p.Live.Bytes += blob.bytes
+	}
+	p.countKept(sizes)
+	return nil
+}
+
+// liveSizes makes sure that the size of every live blob is known: from the listing,
+// from the manifests that name it or, for the few that no intact manifest names, by
+// looking.
+func (p *planner) liveSizes(ctx context.Context) (func(storage.ID) int64, error) {
+	var unknown []storage.ID
+	var paths []string
+	for id := range storage.ID(p.inv.Blobs()) {
+		if size, _ := p.inv.Size(id); size < 0 && p.live.Blob(id) != mark.Dead {
+			unknown = append(unknown, id)
+			paths = append(paths, storage.BlobPath(p.inv.Digest(id)))
+		}
+	}
+	found, err := p.stat(ctx, paths)
+	if err != nil {
+		return nil, err
+	}
+	looked := map[storage.ID]int64{}
+	for i, object := range found {
+		if object != nil {
+			looked[unknown[i]] = object.Size
+		}
+	}
+	return func(id storage.ID) int64 {
+		if size, _ := p.inv.Size(id); size >= 0 {
+			return size
+		}
+		return looked[id]
+	}, nil
+}
+
+func (p *planner) countKept(sizes func(storage.ID) int64) {
+	for _, k := range keptReasons {
+		counted := map[storage.ID]bool{}
+		for i, live := range p.live.Repositories {
+			row := Kept{Reason: k.reason, Repository: p.inv.Repositories[i].Name}
+			for _, id := range live.Only[k.cause] {
+				if p.inv.Stored(id) && p.live.Blob(id) == k.cause && !counted[id] {
+					counted[id] = true
+					row.Blobs++
+					row.Bytes += sizes(id)
+				}
+			}
+			for _, causes := range [][]mark.Cause{live.Revisions, live.Layers} {
+				for _, cause := range causes {
+					if cause == k.cause {
+						row.Links++
+					}
+				}
+			}
+			p.keep(row)
+		}
+	}
+	young := Kept{Reason: KeptAge, Blobs: len(p.young)}
+	for _, blob := range p.young {
+		young.Bytes += blob.bytes
+	}
+	p.keep(young)
+	p.countKeptUploads()
+	p.keep(Kept{Reason: KeptStray, Blobs: p.inv.Strays.Count, Bytes: p.inv.Strays.Bytes})
+}
+
+func (p *planner) countKeptUploads() {
+	goes := map[upload]bool{}
+	for _, u := range p.uploads {
+		goes[u] = true
+	}
+	count := func(repository int, name string, uploads []storage.Upload) {
+		row := Kept{Reason: KeptUpload, Repository: name}
+		for at, u := range uploads {
+			if !goes[upload{repository, at}] {
+				row.Blobs++
+				row.Bytes += u.Bytes
+			}
+		}
+		p.keep(row)
+	}
+	count(-1, "", p.inv.Uploads)
+	for i, r := range p.inv.Repositories {
+		count(i, r.Name, r.Uploads)
+	}
+}
+
+// keep adds a row that says something.
+func (p *planner) keep(row Kept) {
+	if row.Blobs > 0 || row.Links > 0 {
+		p.Kept = append(p.Kept, row)
+	}
+}

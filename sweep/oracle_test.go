@@ -1,0 +1,541 @@
+package sweep_test
+
+import (
+	"encoding/json"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The oracle says what has to go, straight from the rules of docs/DESIGN.md. It is
+// written for being read: recursive functions over maps of strings, no thought of
+// speed, and no code shared with what it judges.
+
+// rules are the options of a run.
+type rules struct {
+	deleteUntagged, pruneEmpty bool
+	minAge, uploadAge          time.Duration
+	refuseEmpty                bool // a registry without tags
+}
+
+// repo is one repository, as its files say.
+type repo struct {
+	name       string
+	revisions  map[string]file
+	layers     map[string]file
+	signatures map[string][]string // by the revision that they sign
+	current    map[string]file     // by tag
+	index      map[string][]string // by tag
+	uploads    map[string][]string // files by upload
+	strays     int
+	pinned     []string        // what links name whose path is not understood
+	doubted    bool            // one of them lies below _manifests, and may lead to manifests
+	suspects   []string        // what those name, and what revision links name beside their path
+	emptyLinks map[string]bool // digests of layer links of which only the directory is there
+}
+
+type oracle struct {
+	*disk
+	rules
+	repos    map[string]*repo
+	readings map[string]reading
+}
+
+func newOracle(d *disk, r rules) *oracle {
+	o := &oracle{disk: d, rules: r, repos: map[string]*repo{}, readings: map[string]reading{}}
+	for path := range d.files {
+		o.sort(path)
+	}
+	for path := range d.dirs {
+		o.sortEmpty(path)
+	}
+	return o
+}
+
+var (
+	wholeDigest  = regexp.MustCompile(`^(sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128})$`)
+	anyDigest    = regexp.MustCompile(`sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}`)
+	digestPath   = `((?:sha256/[0-9a-f]{64})|(?:sha384/[0-9a-f]{96})|(?:sha512/[0-9a-f]{128}))`
+	layerPath    = regexp.MustCompile(`^_layers/` + digestPath + `/link$`)
+	revisionPath = regexp.MustCompile(`^_manifests/revisions/` + digestPath + `/link$`)
+	signPath     = regexp.MustCompile(`^_manifests/revisions/` + digestPath + `/signatures/` + digestPath + `/link$`)
+	currentPath  = regexp.MustCompile(`^_manifests/tags/([^/]+)/current/link$`)
+	indexPath    = regexp.MustCompile(`^_manifests/tags/([^/]+)/index/` + digestPath + `/link$`)
+	uploadPath   = regexp.MustCompile(`^_uploads/([^/]+)/.+$`)
+	repoPath     = regexp.MustCompile(`^repositories/([^/].*?/)((?:_layers|_manifests|_uploads)(?:/.*)?)$`)
+	blobPath     = regexp.MustCompile(`^blobs/sha256/([0-9a-f]{2})/([0-9a-f]{64})/data$`)
+	goodName     = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
+)
+
+func digestsIn(text string) []string { return anyDigest.FindAllString(text, -1) }
+
+func coloned(path string) string { return strings.Replace(path, "/", ":", 1) }
+
+// judge returns the paths of the removals, by kind, and of all files that they take.
+func judge(d *disk, r rules) (removals map[string][]string, gone map[string]bool) {
+	o := newOracle(d, r)
+	removals = map[string][]string{}
+	gone = map[string]bool{}
+	remove := func(kind, path string, files ...string) {
+		removals[kind] = append(removals[kind], path)
+		for _, file := range files {
+			gone[file] = true
+		}
+	}
+	aliveAnywhere := map[string]bool{}
+	for _, r := range o.repos {
+		alive, dangling := o.alive(r)
+		for digest := range alive {
+			aliveAnywhere[digest] = true
+		}
+		goes := func(revision string) bool {
+			return !alive[revision] && (o.deleteUntagged || !dangling[revision])
+		}
+		left := len(r.current) + len(r.index) + r.strays
+		for tag, entries := range r.index {
+			for _, entry := range entries {
+				path := indexFile(r.name, tag, entry)
+				_, hasRevision := r.revisions[entry]
+				if hasRevision && goes(entry) || !hasRevision && !alive[entry] {
+					remove("tag_index_entry", path, path)
+				}
+			}
+		}
+		for revision := range r.revisions {
+			if !goes(revision) {
+				left++
+				continue
+			}
+			path := revisionFile(r.name, revision)
+			remove("revision", path, path)
+			for _, signature := range r.signatures[revision] {
+				gone[signatureFile(r.name, revision, signature)] = true
+			}
+		}
+		for signed := range r.signatures {
+			if _, found := r.revisions[signed]; !found {
+				left++ // a signature of nothing is not part of the layout, and stays
+			}
+		}
+		for layer := range r.layers {
+			if alive[layer] {
+				left++
+				continue
+			}
+			path := layerFile(r.name, layer)
+			remove("layer_link", path, path)
+		}
+		for digest := range r.emptyLinks {
+			if alive[digest] {
+				left++
+			}
+		}
+		for upload, files := range r.uploads {
+			if o.uploadAgeOf(r, upload) < o.uploadAge || !goodName.MatchString(r.name) {
+				left++
+				continue
+			}
+			remove("upload", "repositories/"+r.name+"/_uploads/"+upload, files...)
+		}
+		if o.pruneEmpty && left == 0 && goodName.MatchString(r.name) {
+			remove("repository", "repositories/"+r.name)
+		}
+	}
+	for path, f := range d.files {
+		if digest, ok := storedBlob(path); ok && !aliveAnywhere[digest] && (o.minAge == 0 || f.age >= o.minAge) {
+			remove("blob", path, path)
+		}
+	}
+	return removals, gone
+}
+
+func storedBlob(path string) (digest string, ok bool) {
+	m := blobPath.FindStringSubmatch(path)
+	if m == nil || !strings.HasPrefix(m[2], m[1]) {
+		return "", false
+	}
+	return "sha256:" + m[2], true
+}
+
+// repoOf finds the repository that a path lies in, and the path within it.
+func (o *oracle) repoOf(path string) (r *repo, below string) {
+	m := repoPath.FindStringSubmatch(path)
+	if m == nil {
+		return nil, ""
+	}
+	name := strings.TrimSuffix(m[1], "/")
+	if o.repos[name] == nil {
+		o.repos[name] = &repo{
+			name: name, revisions: map[string]file{}, layers: map[string]file{}, signatures: map[string][]string{},
+			current: map[string]file{}, index: map[string][]string{}, uploads: map[string][]string{}, emptyLinks: map[string]bool{},
+		}
+	}
+	return o.repos[name], m[2]
+}
+
+// sort puts a file where it belongs.
+func (o *oracle) sort(path string) {
+	r, below := o.repoOf(path)
+	if r == nil {
+		return
+	}
+	f := o.files[path]
+	if m := layerPath.FindStringSubmatch(below); m != nil {
+		r.layers[coloned(m[1])] = f
+	} else if m := revisionPath.FindStringSubmatch(below); m != nil {
+		r.revisions[coloned(m[1])] = f
+		if other, _ := target(f); other != "" && other != coloned(m[1]) {
+			r.pinned = append(r.pinned, other)
+			r.suspects = append(r.suspects, other)
+		}
+	} else if m := signPath.FindStringSubmatch(below); m != nil {
+		r.signatures[coloned(m[1])] = append(r.signatures[coloned(m[1])], coloned(m[2]))
+	} else if m := currentPath.FindStringSubmatch(below); m != nil {
+		r.current[m[1]] = f
+	} else if m := indexPath.FindStringSubmatch(below); m != nil {
+		r.index[m[1]] = append(r.index[m[1]], coloned(m[2]))
+	} else if m := uploadPath.FindStringSubmatch(below); m != nil {
+		r.uploads[m[1]] = append(r.uploads[m[1]], path)
+	} else {
+		r.strays++
+		if strings.HasSuffix(below, "/link") {
+			r.doubted = r.doubted || strings.HasPrefix(below, "_manifests/")
+			if digest, _ := target(f); digest != "" {
+				r.pinned = append(r.pinned, digest)
+				if strings.HasPrefix(below, "_manifests/") {
+					r.suspects = append(r.suspects, digest)
+				}
+			}
+		}
+	}
+}
+
+// sortEmpty notes an empty directory: a repository may consist of one, and a layer
+// link may have left one.
+func (o *oracle) sortEmpty(path string) {
+	r, below := o.repoOf(path)
+	if r == nil {
+		return
+	}
+	if m := layerPath.FindStringSubmatch(below + "/link"); m != nil && strings.HasPrefix(m[1], "sha256") {
+		r.emptyLinks[coloned(m[1])] = true
+	}
+}
+
+func (o *oracle) uploadAgeOf(r *repo, upload string) time.Duration {
+	dir := "repositories/" + r.name + "/_uploads/" + upload + "/"
+	if started, err := time.Parse(time.RFC3339, o.files[dir+"startedat"].content); err == nil {
+		return now.Sub(started)
+	}
+	youngest := 1000 * old
+	for _, path := range r.uploads[upload] {
+		youngest = min(youngest, o.files[path].age)
+	}
+	return youngest
+}
+
+// --- what links say
+
+// target is the digest that a link names, and whether a registry would accept it.
+func target(f file) (digest string, good bool) {
+	trimmed := strings.TrimSpace(f.content)
+	if !wholeDigest.MatchString(trimmed) {
+		return "", false
+	}
+	return trimmed, trimmed == f.content
+}
+
+// tagRoots is what the tags keep.
+func (r *repo) tagRoots() []string {
+	var roots []string
+	for tag := range r.current {
+		if digest, _ := target(r.current[tag]); digest != "" {
+			roots = append(roots, digest)
+		} else {
+			roots = append(roots, r.index[tag]...)
+		}
+	}
+	for tag, entries := range r.index {
+		if _, found := r.current[tag]; !found {
+			roots = append(roots, entries...)
+		}
+	}
+	return roots
+}
+
+// alias is what a link keeps besides what its path says. The content of a sha256
+// layer link can't matter: no client takes other content for a digest.
+func (r *repo) aliases(digest string) []string {
+	var others []string
+	if f, found := r.layers[digest]; found && !strings.HasPrefix(digest, "sha256:") {
+		if to, _ := target(f); to != "" {
+			others = append(others, to)
+		}
+	}
+	return others
+}
+
+// linkDamage reports whether a link that is always read is not as it should be.
+func (r *repo) linkDamage() bool {
+	for digest, f := range r.revisions {
+		if to, good := target(f); !good || to != digest {
+			return true
+		}
+	}
+	for digest, f := range r.layers {
+		if _, good := target(f); !good && !strings.HasPrefix(digest, "sha256:") {
+			return true
+		}
+	}
+	for _, f := range r.current {
+		if _, good := target(f); !good {
+			return true
+		}
+	}
+	return r.doubted
+}
+
+// --- what manifests say
+
+type reading struct {
+	state   string // "intact", "missing" or "damaged"
+	refs    []string
+	entries []string // refs that say that they are manifests
+	subject string
+	unknown bool // of a type that nobody knows
+}
+
+// read reads a digest as a manifest.
+func (o *oracle) read(digest string) reading {
+	if _, found := o.readings[digest]; !found {
+		o.readings[digest] = o.readAnew(digest)
+	}
+	return o.readings[digest]
+}
+
+func (o *oracle) readAnew(digest string) reading {
+	path := blobFile(digest)
+	f, found := o.files[path]
+	if !found {
+		return reading{state: "missing"}
+	}
+	if f.content == "" || sha256Of(f.content) != digest && sha512Of(f.content) != digest {
+		return reading{state: "damaged"}
+	}
+	var content any
+	if err := json.Unmarshal([]byte(f.content), &content); err != nil {
+		return reading{state: "damaged"}
+	}
+	m, isObject := content.(map[string]any)
+	if !isObject {
+		return reading{state: "damaged"}
+	}
+	mediaType, isText := m["mediaType"].(string)
+	if !isText && m["mediaType"] != nil {
+		return reading{state: "damaged"}
+	}
+	known := slices.Contains([]string{
+		ociImage, ociIndex, dockerImage, dockerList,
+		"application/vnd.docker.distribution.manifest.v1+json", "application/vnd.docker.distribution.manifest.v1+prettyjws",
+	}, mediaType)
+	if mediaType == "" {
+		known = m["schemaVersion"] == 1.0 || m["manifests"] != nil || m["config"] != nil || m["layers"] != nil
+	}
+	if !known {
+		result := reading{state: "intact", refs: digestsIn(f.content), unknown: true}
+		if subject, ok := m["subject"].(map[string]any); ok {
+			result.subject, _ = subject["digest"].(string)
+		}
+		return result
+	}
+	result := reading{state: "intact"}
+	good := true
+	add := func(entry any, field string) {
+		fields, _ := entry.(map[string]any)
+		digest, _ := fields[field].(string)
+		if !wholeDigest.MatchString(digest) {
+			good = false
+			return
+		}
+		result.refs = append(result.refs, digest)
+		switch fields["mediaType"] {
+		case ociImage, ociIndex, dockerImage, dockerList, "application/vnd.docker.distribution.manifest.v1+prettyjws":
+			result.entries = append(result.entries, digest)
+		}
+	}
+	if m["config"] != nil {
+		add(m["config"], "digest")
+	}
+	for list, field := range map[string]string{"layers": "digest", "manifests": "digest", "fsLayers": "blobSum"} {
+		entries, isList := m[list].([]any)
+		if !isList && m[list] != nil {
+			good = false
+		}
+		for _, entry := range entries {
+			add(entry, field)
+		}
+	}
+	if m["subject"] != nil {
+		subject, _ := m["subject"].(map[string]any)
+		result.subject, _ = subject["digest"].(string)
+		good = good && wholeDigest.MatchString(result.subject)
+	}
+	if !good {
+		return reading{state: "damaged"}
+	}
+	return result
+}
+
+// isEntry reports whether one manifest leads to another: it says so or, where nobody
+// knows what it says, the other reads like one.
+func (o *oracle) isEntry(of reading, digest string) bool {
+	other := o.read(digest)
+	return slices.Contains(of.entries, digest) || of.unknown && other.state == "intact" && !other.unknown
+}
+
+// --- what is alive
+
+// alive is what lives in a repository, and which of its revisions dangle.
+func (o *oracle) alive(r *repo) (alive, dangling map[string]bool) {
+	alive, dangling = map[string]bool{}, map[string]bool{}
+	kept := r.linkDamage() || !goodName.MatchString(r.name)
+
+	// A digest is a manifest to a repository whose links say so, or if a manifest does.
+	manifest := map[string]bool{}
+	var reach func(digest string, isManifest bool)
+	reach = func(digest string, isManifest bool) {
+		_, hasRevision := r.revisions[digest]
+		isManifest = isManifest || hasRevision || slices.Contains(r.tagRoots(), digest) || slices.Contains(r.suspects, digest)
+		if isManifest && !manifest[digest] {
+			manifest[digest] = true
+			for _, to := range o.read(digest).refs {
+				reach(to, o.isEntry(o.read(digest), to))
+			}
+		}
+		if alive[digest] {
+			return
+		}
+		alive[digest] = true
+		for _, to := range slices.Concat(r.aliases(digest), r.signatures[digest]) {
+			reach(to, false)
+		}
+		for revision := range r.revisions {
+			if o.read(revision).subject == digest {
+				reach(revision, true)
+			}
+		}
+	}
+
+	roots := append(r.tagRoots(), r.pinned...)
+	for _, root := range roots {
+		reach(root, false)
+	}
+	for digest := range manifest {
+		_, hasRevision := r.revisions[digest]
+		switch {
+		case o.read(digest).state == "damaged":
+			kept = true
+		case o.read(digest).state == "missing" && (hasRevision || slices.Contains(roots, digest)):
+			kept = true
+		}
+	}
+	if o.minAge > 0 {
+		for _, links := range []map[string]file{r.revisions, r.layers} {
+			for digest, f := range links {
+				if f.age < o.minAge {
+					reach(digest, false)
+				}
+			}
+		}
+	}
+	untagged := []string{}
+	for revision := range r.revisions {
+		if !alive[revision] && o.read(revision).state == "missing" {
+			dangling[revision] = true
+		} else {
+			untagged = append(untagged, revision)
+			// One that can't be read might be attached to something alive.
+			kept = kept || o.read(revision).state == "damaged"
+		}
+	}
+	if !o.deleteUntagged {
+		for _, revision := range untagged {
+			reach(revision, false)
+		}
+	}
+	for digest := range manifest {
+		_, hasRevision := r.revisions[digest]
+		if o.read(digest).state == "damaged" || o.read(digest).state == "missing" && hasRevision {
+			kept = true
+		}
+	}
+	// A link that would go says nothing of what it was for if it is damaged.
+	for layer, f := range r.layers {
+		if _, good := target(f); !good && !alive[layer] {
+			kept = true
+		}
+	}
+	if kept {
+		for digest := range r.revisions {
+			reach(digest, false)
+		}
+		for digest := range r.layers {
+			reach(digest, false)
+		}
+		for digest := range r.emptyLinks {
+			reach(digest, false)
+		}
+		for _, digests := range r.signatures {
+			for _, digest := range digests {
+				reach(digest, false)
+			}
+		}
+		for _, entries := range r.index {
+			for _, digest := range entries {
+				reach(digest, false)
+			}
+		}
+	}
+	return alive, dangling
+}
+
+// whole are the files that each tag needs and has: after whatever interruption they
+// must all be there.
+func whole(d *disk) []string {
+	o := newOracle(d, rules{})
+	var needed []string
+	need := func(path string) {
+		if _, found := d.files[path]; found {
+			needed = append(needed, path)
+		}
+	}
+	for _, r := range o.repos {
+		seen := map[string]bool{}
+		var pull func(digest string, isManifest bool)
+		pull = func(digest string, isManifest bool) {
+			if seen[digest] {
+				return
+			}
+			seen[digest] = true
+			need(blobFile(digest))
+			need(layerFile(r.name, digest))
+			need(revisionFile(r.name, digest))
+			if _, hasRevision := r.revisions[digest]; isManifest || hasRevision {
+				for _, to := range o.read(digest).refs {
+					pull(to, o.isEntry(o.read(digest), to))
+				}
+			}
+			for _, to := range slices.Concat(r.aliases(digest), r.signatures[digest]) {
+				pull(to, false)
+			}
+		}
+		for tag, f := range r.current {
+			need(tagFile(r.name, tag))
+			if digest, _ := target(f); digest != "" {
+				pull(digest, true)
+			}
+		}
+	}
+	return needed
+}

@@ -1,0 +1,477 @@
+package sweep
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"regsweep/mark"
+	"regsweep/storage"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Options are the zero value for a storage that nobody writes to.
+type Options struct {
+	// Now is the time of the run, against which ages are reckoned.
+	Now time.Time
+	// MinAge keeps blobs that were written less than this before Now. Links of
+	// that age are the mark's to keep (storage.InventoryOptions.Since).
+	MinAge time.Duration
+	// UploadAge keeps uploads that were begun less than this before Now.
+	UploadAge time.Duration
+	// DeleteUntagged must be what the mark was run with. It is recorded.
+	DeleteUntagged bool
+	// PruneEmpty removes repositories in which nothing is left.
+	PruneEmpty bool
+	// AllowEmpty accepts a registry in which no tag is to be found.
+	AllowEmpty bool
+	// Concurrency is how many candidates are looked at at once; 32 if it is 0.
+	Concurrency int
+}
+
+// ErrNothingTagged is returned by NewPlan where there are blobs but no tag, or no
+// repository: then everything would go, and most likely the root is wrong.
+var ErrNothingTagged = errors.New("there are blobs, but no tag in any repository: most likely this is not the root of the registry; " +
+	"if all of it is really garbage, say so with --allow-empty")
+
+// Plan is what goes, in order. It can be executed once.
+type Plan struct {
+	// Garbage counts what goes, by kind.
+	Garbage map[Kind]Tally
+	// Live counts what stays.
+	Live Totals
+	// Kept says what might have gone, and why it does not.
+	Kept []Kept
+	// Problems are all that were met.
+	Problems []storage.Problem
+	// Options are what the plan was made with.
+	Options Options
+
+	inv  *storage.Inventory
+	live *mark.Live
+
+	tagEntries   []tagEntry
+	revisions    []link
+	layers       []link
+	uploads      []upload
+	repositories []int
+	blobs        []sizedBlob
+	empty        []string // directories in which a candidate was not to be found
+
+	executed bool
+}
+
+// Totals count what a mark has found alive. A blob counts once however many
+// repositories share it.
+type Totals struct {
+	Repositories int   `json:"repositories"`
+	Tags         int   `json:"tags"`
+	Manifests    int   `json:"manifests"`
+	Blobs        int   `json:"blobs"`
+	Bytes        int64 `json:"bytes"`
+}
+
+// The plan in memory: ids, not paths, since there may be millions.
+type (
+	link     struct{ repository, at int }
+	tagEntry struct {
+		repository, tag int
+		id              storage.ID
+	}
+	upload    struct{ repository, at int } // repository is -1 for one of no repository
+	sizedBlob struct {
+		id    storage.ID
+		bytes int64
+	}
+)
+
+// planner makes a plan. Its steps are independent of each other but for their order.
+type planner struct {
+	*Plan
+	reader storage.Reader
+	cutoff time.Time // blobs written after it stay
+	young  []sizedBlob
+}
+
+// NewPlan decides what goes. It looks at each candidate that the inventory knows by
+// the name of its directory alone, and at nothing else.
+func NewPlan(ctx context.Context, inv *storage.Inventory, live *mark.Live, reader storage.Reader, options Options) (*Plan, error) {
+	options.Concurrency = cmp.Or(options.Concurrency, 32)
+	p := &planner{
+		Plan: &Plan{
+			Garbage: map[Kind]Tally{}, Problems: live.Problems, Options: options, inv: inv, live: live,
+		},
+		reader: reader,
+		cutoff: options.Now.Add(-options.MinAge),
+	}
+	if err := p.refuseNothingTagged(); err != nil {
+		return nil, err
+	}
+	p.planRevisionsAndLayers()
+	if err := p.planTagIndexes(ctx); err != nil {
+		return nil, fmt.Errorf("plan: %w", err)
+	}
+	p.order()
+	p.planUploads()
+	p.planRepositories()
+	if err := p.planBlobs(ctx); err != nil {
+		return nil, fmt.Errorf("plan: %w", err)
+	}
+	if err := p.count(ctx); err != nil {
+		return nil, fmt.Errorf("plan: %w", err)
+	}
+	return p.Plan, nil
+}
+
+func (p *planner) refuseNothingTagged() error {
+	if p.Options.AllowEmpty || p.inv.Blobs() == 0 {
+		return nil
+	}
+	for _, r := range p.inv.Repositories {
+		if len(r.Tags) > 0 {
+			return nil
+		}
+	}
+	return ErrNothingTagged
+}
+
+func (p *planner) planRevisionsAndLayers() {
+	for i, live := range p.live.Repositories {
+		r := p.inv.Repositories[i]
+		if !live.Kept {
+			p.empty = append(p.empty, r.Emptied...)
+		}
+		for at, cause := range live.Revisions {
+			if cause == mark.Dead {
+				p.revisions = append(p.revisions, link{i, at})
+			}
+		}
+		for at, cause := range live.Layers {
+			switch cause {
+			case mark.Dead:
+				p.layers = append(p.layers, link{i, at})
+			case mark.Absent:
+				p.empty = append(p.empty, dirOf(storage.LayerPath(r.Name, p.inv.Digest(r.Layers[at].ID()))))
+			}
+		}
+	}
+}
+
+// order puts links in an order that does not depend on when a digest was first met,
+// as the ids of digests that are not stored do: a plan reads the same every time.
+func (p *planner) order() {
+	links := func(of func(*storage.Repository) []storage.Link) func(a, b link) int {
+		id := func(l link) storage.ID { return of(p.inv.Repositories[l.repository])[l.at].ID() }
+		return func(a, b link) int {
+			return cmp.Or(cmp.Compare(a.repository, b.repository), p.compareDigests(id(a), id(b)))
+		}
+	}
+	slices.SortFunc(p.revisions, links(func(r *storage.Repository) []storage.Link { return r.Revisions }))
+	slices.SortFunc(p.layers, links(func(r *storage.Repository) []storage.Link { return r.Layers }))
+	slices.SortFunc(p.tagEntries, func(a, b tagEntry) int {
+		return cmp.Or(cmp.Compare(a.repository, b.repository), cmp.Compare(a.tag, b.tag), p.compareDigests(a.id, b.id))
+	})
+}
+
+// compareDigests has stored blobs first, whose ids are in the order of their digests.
+func (p *planner) compareDigests(a, b storage.ID) int {
+	if p.inv.Stored(a) || p.inv.Stored(b) {
+		return cmp.Compare(a, b)
+	}
+	return cmp.Compare(p.inv.Digest(a), p.inv.Digest(b))
+}
+
+func dirOf(path string) string { return path[:strings.LastIndexByte(path, '/')] }
+
+// planTagIndexes takes the entries whose revision goes or is gone. An entry for what
+// is alive without a revision link stays: it is what is left to repair the tag with.
+func (p *planner) planTagIndexes(ctx context.Context) error {
+	var entries []tagEntry
+	var named []string
+	for i, live := range p.live.Repositories {
+		r := p.inv.Repositories[i]
+		for t, tag := range r.Tags {
+			for _, link := range tag.Index {
+				at, found := slices.BinarySearchFunc(r.Revisions, link.ID(), func(l storage.Link, id storage.ID) int {
+					return cmp.Compare(l.ID(), id)
+				})
+				stays := live.Unlinked(link.ID())
+				if found {
+					stays = live.Revisions[at] != mark.Dead
+				}
+				if stays {
+					continue
+				}
+				path := ""
+				if !link.Settled() {
+					path = storage.TagIndexPath(r.Name, tag.Name, p.inv.Digest(link.ID()))
+				}
+				entries = append(entries, tagEntry{i, t, link.ID()})
+				named = append(named, path)
+			}
+		}
+	}
+	found, err := p.stat(ctx, named)
+	if err != nil {
+		return err
+	}
+	for i, entry := range entries {
+		if named[i] != "" && found[i] == nil {
+			p.empty = append(p.empty, dirOf(named[i]))
+			continue
+		}
+		p.tagEntries = append(p.tagEntries, entry)
+	}
+	return nil
+}
+
+// stat looks at the paths, concurrently, and returns nil for what is not there, or
+// is not a regular file and so nothing that a registry wrote. An empty path is
+// skipped.
+func (p *planner) stat(ctx context.Context, paths []string) ([]*storage.Object, error) {
+	found := make([]*storage.Object, len(paths))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(p.Options.Concurrency)
+	for i, path := range paths {
+		if path == "" {
+			continue
+		}
+		g.Go(func() error {
+			object, err := p.reader.Stat(ctx, path)
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrNotRegular) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			found[i] = &object
+			return nil
+		})
+	}
+	err := g.Wait()
+	return found, err
+}
+
+func (p *planner) planUploads() {
+	before := p.Options.Now.Add(-p.Options.UploadAge)
+	old := func(u storage.Upload) bool { return !u.Started.IsZero() && !u.Started.After(before) }
+	for at, u := range p.inv.Uploads {
+		if old(u) {
+			p.uploads = append(p.uploads, upload{-1, at})
+		}
+	}
+	for i, r := range p.inv.Repositories {
+		if r.Misnamed() {
+			continue
+		}
+		for at, u := range r.Uploads {
+			if old(u) {
+				p.uploads = append(p.uploads, upload{i, at})
+			}
+		}
+	}
+}
+
+// planRepositories takes the repositories of which nothing is left, if asked.
+func (p *planner) planRepositories() {
+	if !p.Options.PruneEmpty {
+		return
+	}
+	going := make([]int, len(p.inv.Repositories))
+	for _, gone := range p.revisions {
+		going[gone.repository]++
+	}
+	for _, gone := range p.layers {
+		going[gone.repository]++
+	}
+	for _, gone := range p.uploads {
+		if gone.repository >= 0 {
+			going[gone.repository]++
+		}
+	}
+	for i, r := range p.inv.Repositories {
+		absent := 0
+		for _, cause := range p.live.Repositories[i].Layers {
+			if cause == mark.Absent {
+				absent++
+			}
+		}
+		holds := len(r.Tags) + len(r.Revisions) + len(r.Layers) + len(r.Uploads) + r.Strays
+		for signed := range r.Signatures {
+			if !r.HasRevision(signed) { // nothing of the plan takes them
+				holds++
+			}
+		}
+		if going[i]+absent == holds && !r.Misnamed() {
+			p.repositories = append(p.repositories, i)
+		}
+	}
+}
+
+func (p *planner) planBlobs(ctx context.Context) error {
+	var dead []storage.ID
+	var named []string
+	for id := range storage.ID(p.inv.Blobs()) {
+		if p.live.Blob(id) != mark.Dead {
+			continue
+		}
+		path := ""
+		if _, exact := p.inv.Size(id); !exact {
+			path = storage.BlobPath(p.inv.Digest(id))
+		}
+		dead = append(dead, id)
+		named = append(named, path)
+	}
+	found, err := p.stat(ctx, named)
+	if err != nil {
+		return err
+	}
+	for i, id := range dead {
+		blob := sizedBlob{id: id}
+		young := p.Options.MinAge > 0 && p.inv.Recent(id)
+		if named[i] == "" {
+			blob.bytes, _ = p.inv.Size(id)
+		} else {
+			if found[i] == nil {
+				p.empty = append(p.empty, dirOf(named[i]))
+				continue
+			}
+			blob.bytes = found[i].Size
+			young = p.Options.MinAge > 0 && found[i].ModTime.After(p.cutoff)
+		}
+		if young {
+			p.young = append(p.young, blob)
+			continue
+		}
+		p.blobs = append(p.blobs, blob)
+	}
+	return nil
+}
+
+// All yields the removals in their order.
+func (p *Plan) All() iter.Seq[Removal] {
+	return func(yield func(Removal) bool) {
+		for _, kind := range Kinds {
+			for i := range p.len(kind) {
+				if !yield(p.removal(kind, i)) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Idle reports whether executing the plan would do nothing at all: there is nothing to
+// remove, nor an empty directory to clear up.
+func (p *Plan) Idle() bool { return p.Len() == 0 && len(p.empty) == 0 }
+
+// Len is the number of removals.
+func (p *Plan) Len() int {
+	n := 0
+	for _, kind := range Kinds {
+		n += p.len(kind)
+	}
+	return n
+}
+
+func (p *Plan) len(kind Kind) int {
+	switch kind {
+	case TagIndexEntry:
+		return len(p.tagEntries)
+	case Revision:
+		return len(p.revisions)
+	case LayerLink:
+		return len(p.layers)
+	case Upload:
+		return len(p.uploads)
+	case Repository:
+		return len(p.repositories)
+	default:
+		return len(p.blobs)
+	}
+}
+
+// removal writes out the i-th removal of a kind.
+func (p *Plan) removal(kind Kind, i int) Removal {
+	removal := Removal{Kind: kind}
+	switch kind {
+	case TagIndexEntry:
+		entry := p.tagEntries[i]
+		r := p.inv.Repositories[entry.repository]
+		removal.Repository, removal.Tag, removal.Digest = r.Name, r.Tags[entry.tag].Name, p.inv.Digest(entry.id)
+		removal.Path = storage.TagIndexPath(r.Name, removal.Tag, removal.Digest)
+		removal.Reason = "its revision is gone"
+		if r.HasRevision(entry.id) {
+			removal.Reason = "its revision goes"
+		}
+	case Revision:
+		r := p.inv.Repositories[p.revisions[i].repository]
+		removal.Repository, removal.Digest = r.Name, p.inv.Digest(r.Revisions[p.revisions[i].at].ID())
+		removal.Path = storage.RevisionPath(r.Name, removal.Digest)
+		removal.Reason = "untagged"
+	case LayerLink:
+		r := p.inv.Repositories[p.layers[i].repository]
+		id := r.Layers[p.layers[i].at].ID()
+		removal.Repository, removal.Digest = r.Name, p.inv.Digest(id)
+		removal.Path = storage.LayerPath(r.Name, removal.Digest)
+		removal.Reason = "no live manifest of the repository reaches it"
+		if _, alias := r.Aliases[id]; !alias && !p.inv.Stored(id) {
+			removal.Reason = "no live manifest of the repository reaches it, and its blob is missing"
+		}
+	case Upload:
+		u, repository := p.upload(i)
+		removal.Repository, removal.Upload, removal.Bytes = repository, u.ID, u.Bytes
+		removal.Path = u.Objects[0].Path
+		if repository != "" {
+			removal.Path = storage.UploadPath(repository, u.ID)
+		}
+		removal.Reason = "begun " + u.Started.UTC().Format(time.RFC3339)
+	case Repository:
+		r := p.inv.Repositories[p.repositories[i]]
+		removal.Repository, removal.Path = r.Name, storage.RepositoryPath(r.Name)
+		removal.Reason = "nothing is left in it"
+	case Blob:
+		removal.Digest, removal.Bytes = p.inv.Digest(p.blobs[i].id), p.blobs[i].bytes
+		removal.Path = storage.BlobPath(removal.Digest)
+		removal.Reason = "no live manifest of any repository reaches it"
+	}
+	removal.Path = "/" + storage.Root + "/" + removal.Path
+	return removal
+}
+
+func (p *Plan) upload(i int) (u storage.Upload, repository string) {
+	at := p.uploads[i]
+	if at.repository < 0 {
+		return p.inv.Uploads[at.at], ""
+	}
+	r := p.inv.Repositories[at.repository]
+	return r.Uploads[at.at], r.Name
+}
+
+// refs are the objects that the i-th removal of a kind consists of.
+func (p *Plan) refs(kind Kind, i int) []storage.Ref {
+	switch kind {
+	case Upload:
+		u, _ := p.upload(i)
+		return u.Objects
+	case Repository:
+		return nil
+	}
+	removal := p.removal(kind, i)
+	refs := []storage.Ref{{Path: strings.TrimPrefix(removal.Path, "/"+storage.Root+"/")}}
+	if kind == Revision {
+		// The link goes last: while it is there, a next run finds its signatures.
+		r := p.inv.Repositories[p.revisions[i].repository]
+		for _, signature := range r.Signatures[r.Revisions[p.revisions[i].at].ID()] {
+			refs = append([]storage.Ref{{Path: storage.SignaturePath(r.Name, removal.Digest, p.inv.Digest(signature))}}, refs...)
+		}
+	}
+	return refs
+}

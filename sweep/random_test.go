@@ -1,0 +1,266 @@
+package sweep_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"regsweep/mark"
+	"regsweep/storage"
+	"regsweep/sweep"
+)
+
+var seedsFlag = flag.Int("seeds", 0, "how many random registries to try (default $REGSWEEP_SEEDS, else 60)")
+
+func seeds(t *testing.T) int {
+	if *seedsFlag > 0 {
+		return *seedsFlag
+	}
+	if text := os.Getenv("REGSWEEP_SEEDS"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatalf("REGSWEEP_SEEDS: %v", err)
+		}
+		return n
+	}
+	return 60
+}
+
+// Registries of all sorts, healthy and damaged, are collected under all options, and
+// each time exactly that goes which the oracle says (promises 1, 2 and 5); a second
+// run finds nothing, and a run that is interrupted and run again ends where an
+// uninterrupted one does, with every tag whole in between (promise 3).
+func TestRandomRegistries(t *testing.T) {
+	first := uint64(1)
+	if text := os.Getenv("REGSWEEP_SEED"); text != "" {
+		n, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			t.Fatalf("REGSWEEP_SEED: %v", err)
+		}
+		first = n
+	}
+	for seed := first; seed < first+uint64(seeds(t)); seed++ {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			t.Parallel()
+			testRegistry(t, seed)
+			if t.Failed() {
+				t.Logf("again: REGSWEEP_SEED=%d REGSWEEP_SEEDS=1 go test ./sweep -run TestRandomRegistries", seed)
+			}
+		})
+	}
+}
+
+func testRegistry(t *testing.T, seed uint64) {
+	young := seed%4 == 0
+	d := generate(seed, seed%3 == 0, young)
+	random := rand.New(rand.NewPCG(seed, 2))
+	options := []rules{}
+	for _, deleteUntagged := range []bool{false, true} {
+		for _, pruneEmpty := range []bool{false, true} {
+			r := rules{deleteUntagged: deleteUntagged, pruneEmpty: pruneEmpty, uploadAge: 7 * 24 * time.Hour}
+			if young {
+				r.minAge = 24 * time.Hour
+			}
+			options = append(options, r)
+		}
+	}
+	root := d.put(t)
+	for _, r := range options {
+		plan := planFor(t, root, r)
+		want, _ := judge(d, r)
+		for _, kind := range sweep.Kinds {
+			sameNames(t, fmt.Sprintf("%+v: %s", r, kind), paths(plan)[string(kind)], want[string(kind)])
+		}
+		checkSizes(t, d, plan)
+	}
+	sameNames(t, "planning removes nothing", look(t, root).names(), d.names())
+	if t.Failed() {
+		return
+	}
+
+	r := options[random.IntN(len(options))]
+	_, gone := judge(d, r)
+	left := newDisk()
+	for path := range d.files {
+		if !gone[path] {
+			left.files[path] = file{}
+		}
+	}
+	plan := planFor(t, root, r)
+	result, err := plan.Execute(t.Context(), open(t, root), sweep.ExecuteOptions{})
+	if err != nil {
+		t.Fatalf("%+v: %v", r, err)
+	}
+	if !maps.Equal(result.Removed, plan.Garbage) {
+		t.Errorf("%+v: a dry run says %v, and what was removed is %v", r, plan.Garbage, result.Removed)
+	}
+	after := look(t, root)
+	sameNames(t, fmt.Sprintf("%+v: what is left", r), after.names(), left.names())
+	if again := planFor(t, root, r); again.Len() > 0 {
+		t.Errorf("%+v: a second run removes %v", r, paths(again))
+	}
+
+	objects := len(gone)
+	for range 3 {
+		testInterruption(t, d, r, random.IntN(objects+1), random.IntN(2) == 0, after)
+	}
+}
+
+// testInterruption stops a run after so many objects, and runs again.
+func testInterruption(t *testing.T, d *disk, r rules, objects int, killed bool, want *disk) {
+	root := d.put(t)
+	store := open(t, root)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	remover := &faulty{Remover: store, layout: filepath.Join(root, storage.Root), left: objects, killed: killed, at: func() { cancel(errStopped) }}
+	_, err := planFor(t, root, r).Execute(ctx, remover, sweep.ExecuteOptions{Concurrency: 1})
+	if remover.met && !errors.Is(err, errStopped) {
+		t.Errorf("%+v: interrupted after %d objects: %v", r, objects, err)
+	}
+	between := look(t, root)
+	for _, path := range whole(d) {
+		if _, found := between.files[path]; !found {
+			t.Errorf("%+v: interrupted after %d objects, a tag has lost %s", r, objects, path)
+		}
+	}
+	if _, err := planFor(t, root, r).Execute(t.Context(), store, sweep.ExecuteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	after := look(t, root)
+	what := fmt.Sprintf("%+v: interrupted after %d objects and run again", r, objects)
+	sameNames(t, what, after.names(), want.names())
+	// Of an upload, which no scan takes for one without its files, a directory may stay.
+	ofUpload := func(dir string, _ bool) bool { return strings.Contains(dir, "/_uploads") }
+	maps.DeleteFunc(after.dirs, ofUpload)
+	dirs := maps.Clone(want.dirs)
+	maps.DeleteFunc(dirs, ofUpload)
+	sameNames(t, what+", directories", slices.Sorted(maps.Keys(after.dirs)), slices.Sorted(maps.Keys(dirs)))
+}
+
+var errStopped = errors.New("stopped on purpose")
+
+// faulty removes so many objects and then none any more, as a storage that is lost,
+// or a process that is killed.
+type faulty struct {
+	storage.Remover
+	layout string // where the files are
+	killed bool   // between the last file and its directory; the context ends at the same time
+	at     func()
+
+	mu   sync.Mutex
+	left int
+	met  bool
+}
+
+func (f *faulty) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcome {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := min(f.left, len(refs))
+	outcomes := f.Remover.Remove(ctx, refs[:n])
+	f.left -= n
+	if n < len(refs) && f.killed && !f.met {
+		if err := os.Remove(filepath.Join(f.layout, refs[n].Path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			panic(err)
+		}
+	}
+	for range refs[n:] {
+		f.stop()
+		outcomes = append(outcomes, storage.Outcome{Err: errStopped})
+	}
+	return outcomes
+}
+
+func (f *faulty) Prune(ctx context.Context, dir string) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.left == 0 {
+		f.stop()
+		return false, errStopped
+	}
+	return f.Remover.Prune(ctx, dir)
+}
+
+func (f *faulty) stop() {
+	f.met = true
+	if f.killed {
+		f.at()
+	}
+}
+
+// planFor takes the whole way from the files to the plan.
+func planFor(t testing.TB, root string, r rules) *sweep.Plan {
+	t.Helper()
+	plan, err := tryPlan(t.Context(), open(t, root), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
+func tryPlan(ctx context.Context, store storage.Store, r rules) (*sweep.Plan, error) {
+	inventory := storage.InventoryOptions{}
+	if r.minAge > 0 {
+		inventory.Since = now.Add(-r.minAge)
+	}
+	inv, err := storage.TakeInventory(ctx, store, inventory)
+	if err != nil {
+		return nil, err
+	}
+	live, err := mark.Run(ctx, inv, store, mark.Options{DeleteUntagged: r.deleteUntagged})
+	if err != nil {
+		return nil, err
+	}
+	return sweep.NewPlan(ctx, inv, live, store, sweep.Options{
+		Now: now, MinAge: r.minAge, UploadAge: r.uploadAge, DeleteUntagged: r.deleteUntagged,
+		PruneEmpty: r.pruneEmpty, AllowEmpty: !r.refuseEmpty,
+	})
+}
+
+// paths are the paths of a plan's removals below the layout's root, by kind.
+func paths(plan *sweep.Plan) map[string][]string {
+	removals := map[string][]string{}
+	for removal := range plan.All() {
+		path := strings.TrimPrefix(removal.Path, "/"+storage.Root+"/")
+		removals[string(removal.Kind)] = append(removals[string(removal.Kind)], path)
+	}
+	return removals
+}
+
+// checkSizes proves that the bytes of a plan are those of the files.
+func checkSizes(t *testing.T, d *disk, plan *sweep.Plan) {
+	t.Helper()
+	total := map[sweep.Kind]sweep.Tally{}
+	for _, kind := range sweep.Kinds {
+		total[kind] = sweep.Tally{}
+	}
+	for removal := range plan.All() {
+		var want int64
+		path := strings.TrimPrefix(removal.Path, "/"+storage.Root+"/")
+		for name, f := range d.files {
+			if removal.Kind == sweep.Blob && name == path || removal.Kind == sweep.Upload && strings.HasPrefix(name, path+"/") {
+				want += int64(len(f.content))
+			}
+		}
+		if removal.Bytes != want {
+			t.Errorf("%s gives back %d bytes, and has %d", path, removal.Bytes, want)
+		}
+		tally := total[removal.Kind]
+		tally.Add(1, want)
+		total[removal.Kind] = tally
+	}
+	if !maps.Equal(total, plan.Garbage) {
+		t.Errorf("the plan counts %v, and lists %v", plan.Garbage, total)
+	}
+}
