@@ -22,10 +22,10 @@ VCS := $(shell git status --porcelain >/dev/null 2>&1 && echo true || echo false
 unexport $(filter AWS_%,$(.VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check parts fuzz-briefly fuzz clean
+.PHONY: help build demo test check parts fuzz-briefly fuzz bench-scale clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/regsweep
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(VCS) -o bin/regsweep .
@@ -62,6 +62,10 @@ fuzz: ## fuzz each target with FUZZTIME inputs (2000000x), or for as long (10m)
 		echo "$(GO) test -run '^$$' -fuzz '^$$target$$' -fuzztime $(FUZZTIME) $$package"; \
 		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null || exit 1; \
 	done
+
+# It wants some 8 minutes of two idle cores.
+bench-scale: ## measure memory and time on up to 10 million blobs, simulated
+	$(GO) run ./bench/simulate -limit 1024
 
 clean: ## remove what was built here
 	rm -rf bin
