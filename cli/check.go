@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"slices"
 
 	"regsweep/guard"
 	"regsweep/storage"
@@ -15,7 +16,7 @@ func checkCommand(r *runner) *urfave.Command {
 		Name:               "check",
 		Usage:              "say whether something could be removed now, and why",
 		ArgsUsage:          "TARGET",
-		Flags:              append([]urfave.Flag{jsonFlag()}, guardFlags()...),
+		Flags:              slices.Concat([]urfave.Flag{jsonFlag()}, limitFlags(), guardFlags()),
 		CustomHelpTemplate: commandHelp,
 		OnUsageError:       usageError,
 		Action:             r.check,

@@ -141,6 +141,11 @@ func (g *gcRun) locked(ctx context.Context, work func(context.Context) error) er
 	return err
 }
 
+// sweepBatches is how many batches of removals are under way at once. One of S3's is a
+// thousand keys, each of which counts there like a request: four take the 3,500 a second
+// that a prefix sustains.
+const sweepBatches = 4
+
 // sweep proves once more, now knowing the uploads, and removes what the plan lists
 // while the proof is repeated.
 func (g *gcRun) sweep(ctx context.Context, plan *sweep.Plan) error {
@@ -152,7 +157,8 @@ func (g *gcRun) sweep(ctx context.Context, plan *sweep.Plan) error {
 	phase := g.progress.begin("removing", "", plan.Len())
 	phase.expectBytes(plan.Garbage[sweep.Blob].Bytes + plan.Garbage[sweep.Upload].Bytes)
 	result, err := plan.Execute(watched, g.store, sweep.ExecuteOptions{
-		OnRemoved: func(_ sweep.Kind, tally sweep.Tally) { phase.addBytes(tally.Count, tally.Bytes) },
+		Concurrency: min(sweepBatches, g.store.Concurrency()),
+		OnRemoved:   func(_ sweep.Kind, tally sweep.Tally) { phase.addBytes(tally.Count, tally.Bytes) },
 	})
 	phase.endWith("removed", err)
 	g.report.executed(result)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"time"
 
 	"regsweep/storage"
@@ -35,7 +36,7 @@ func gcCommand(r *runner) *urfave.Command {
 		Aliases:            []string{"garbage-collect"},
 		Usage:              "remove what no tag reaches",
 		ArgsUsage:          "TARGET",
-		Flags:              append(flags, guardFlags()...),
+		Flags:              slices.Concat(flags, limitFlags(), guardFlags()),
 		CustomHelpTemplate: commandHelp,
 		OnUsageError:       usageError,
 		Action:             r.gc,

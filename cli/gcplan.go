@@ -38,7 +38,7 @@ func (g *gcRun) plan(ctx context.Context) (*sweep.Plan, error) {
 func (g *gcRun) list(ctx context.Context, now time.Time) (*storage.Inventory, error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Inventory)()
 	phase := g.progress.begin("listing", "name", 0)
-	options := storage.InventoryOptions{OnBlobs: phase.add, OnLinks: phase.add}
+	options := storage.InventoryOptions{Concurrency: g.store.Concurrency(), OnBlobs: phase.add, OnLinks: phase.add}
 	if g.options.minAge > 0 {
 		options.Since = now.Add(-g.options.minAge)
 	}
@@ -51,7 +51,7 @@ func (g *gcRun) mark(ctx context.Context, inventory *storage.Inventory) (*mark.L
 	defer stopwatch(g.env.Now, &g.report.Seconds.Mark)()
 	phase := g.progress.begin("marking", "manifest", 0)
 	live, err := mark.Run(ctx, inventory, g.store, mark.Options{
-		DeleteUntagged: g.options.deleteUntagged, OnManifests: phase.expect, OnRead: phase.add,
+		Concurrency: g.store.Concurrency(), DeleteUntagged: g.options.deleteUntagged, OnManifests: phase.expect, OnRead: phase.add,
 	})
 	phase.endWith("marked", err)
 	return live, err
@@ -62,7 +62,7 @@ func (g *gcRun) decide(ctx context.Context, now time.Time, inventory *storage.In
 	phase := g.progress.begin("planning", "", 0)
 	plan, err := sweep.NewPlan(ctx, inventory, live, g.store, sweep.Options{
 		Now: now, MinAge: g.options.minAge, UploadAge: g.options.uploadAge, DeleteUntagged: g.options.deleteUntagged,
-		PruneEmpty: g.options.pruneEmpty, AllowEmpty: g.options.allowEmpty,
+		PruneEmpty: g.options.pruneEmpty, AllowEmpty: g.options.allowEmpty, Concurrency: g.store.Concurrency(),
 	})
 	phase.end("")
 	return plan, err

@@ -22,6 +22,7 @@ func (r *runner) target(c *urfave.Context) (storage.Config, storage.Store, error
 	for _, warning := range config.Warnings {
 		r.say("warning: " + warning)
 	}
+	config.Limits = readLimits(c)
 	store, err := storage.Open(c.Context, config)
 	return config, store, err
 }

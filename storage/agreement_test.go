@@ -29,7 +29,7 @@ func TestBackendsAgree(t *testing.T) {
 	if len(reference) < 100 {
 		t.Fatalf("only %d objects to compare", len(reference))
 	}
-	native := looked(t, mustOpen(t)(openFilesystem(tree.Root())))
+	native := looked(t, mustOpen(t)(openFilesystem(tree.Root(), Limits{})))
 	agree(t, "filesystem, native", native, reference)
 
 	for name, server := range map[string]*parts.S3{"MinIO": parts.SharedMinIO(t), "versitygw": parts.SharedVersityGW(t)} {
@@ -39,7 +39,7 @@ func TestBackendsAgree(t *testing.T) {
 			t.Fatal(err)
 		}
 		parameters := server.Parameters(bucket, root)
-		inBucket := looked(t, mustOpen(t)(openS3(t.Context(), parameters)))
+		inBucket := looked(t, mustOpen(t)(openS3(t.Context(), parameters, Limits{})))
 		agree(t, name+", native", inBucket, withoutDirs(reference))
 		through := looked(t, overS3(t, parameters))
 		agree(t, name+", s3-aws driver", through, inBucket)

@@ -44,6 +44,8 @@ type Config struct {
 	Registry *Registry `json:"registry,omitempty"`
 	// Warnings are full sentences on settings that do not do what they seem to.
 	Warnings []string `json:"warnings,omitempty"`
+	// Limits are not the target's to say, but the user's: ParseTarget leaves them zero.
+	Limits Limits `json:"-"`
 }
 
 // Registry is what a config.yml says of the registry that runs with it. The

@@ -62,11 +62,11 @@ func subjects() map[string]subject {
 			open: func(t *testing.T) (Store, func(path, content string)) {
 				tree := newTree(t)
 				tree.Mkdir("")
-				return mustOpen(t)(openFilesystem(tree.Root())), tree.Write
+				return mustOpen(t)(openFilesystem(tree.Root(), Limits{})), tree.Write
 			},
 			openBare: func(t *testing.T) (Store, func(path, content string)) {
 				tree := newTree(t)
-				return mustOpen(t)(openFilesystem(tree.Root())), tree.Write
+				return mustOpen(t)(openFilesystem(tree.Root(), Limits{})), tree.Write
 			},
 		},
 		"s3 on MinIO": {
@@ -935,7 +935,7 @@ func putThrough(t *testing.T, d storagedriver.StorageDriver, path, content strin
 func openBucket(t *testing.T, server *parts.S3, bucket string) (Store, func(path, content string)) {
 	t.Helper()
 	const root = "/a/registry"
-	store := mustOpen(t)(openS3(t.Context(), server.Parameters(bucket, root)))
+	store := mustOpen(t)(openS3(t.Context(), server.Parameters(bucket, root), Limits{}))
 	return store, func(path, content string) {
 		putObject(t, server, bucket, "a/registry/"+Root+"/"+path, content)
 	}

@@ -25,14 +25,12 @@ type overDriver struct {
 	driver      storagedriver.StorageDriver
 	identity    Identity
 	directories bool
-	retries     retries
+	limits      Limits
+	retries     retries    // every call passes through its pace
 	writing     sync.Mutex // see Create
 
 	list, get, head, put, del atomic.Int64
 }
-
-// driverWorkers bounds the calls of the driver under way in one scan or removal.
-const driverWorkers = 32
 
 // OverDriver gives the registry's storage behind any of Distribution's drivers.
 // root is what its Identity says; what the driver itself calls its root directory
@@ -49,7 +47,12 @@ const driverWorkers = 32
 //   - Create and Replace are exact among the users of one Store only.
 //   - Unfinished multipart uploads are not seen.
 func OverDriver(d storagedriver.StorageDriver, root string) Store {
-	o := &overDriver{driver: d, identity: Identity{Driver: d.Name(), Root: root}, retries: defaultRetries}
+	return newOverDriver(d, root, Limits{})
+}
+
+func newOverDriver(d storagedriver.StorageDriver, root string, limits Limits) *overDriver {
+	o := &overDriver{driver: d, identity: Identity{Driver: d.Name(), Root: root}, limits: limits, retries: defaultRetries}
+	o.retries.pace = newPace(limits.concurrency(driverConcurrency), limits.MaxRequests)
 	switch d.Name() {
 	case "filesystem", "inmemory":
 		o.directories = true
@@ -60,6 +63,8 @@ func OverDriver(d storagedriver.StorageDriver, root string) Store {
 }
 
 func (o *overDriver) Identity() Identity { return o.identity }
+
+func (o *overDriver) Concurrency() int { return o.limits.concurrency(driverConcurrency) }
 
 func (o *overDriver) Requests() Requests {
 	return Requests{
@@ -74,7 +79,7 @@ func (o *overDriver) Scan(ctx context.Context, dir string, visit func([]Object) 
 	// Every directory waits in a goroutine of its own, which is cheap, for one of
 	// a few places, so that a tree of any shape is walked in parallel and none
 	// waits for a place while it holds one.
-	w := &driverWalk{o: o, group: g, places: make(chan struct{}, driverWorkers), visit: visit}
+	w := &driverWalk{o: o, group: g, places: make(chan struct{}, o.Concurrency()), visit: visit}
 	g.Go(func() error { return w.directory(ctx, dir, false) })
 	return g.Wait()
 }
@@ -225,7 +230,7 @@ func (o *overDriver) Read(ctx context.Context, path string, limit int64) (conten
 func (o *overDriver) Remove(ctx context.Context, refs []Ref) []Outcome {
 	outcomes := make([]Outcome, len(refs))
 	var g errgroup.Group // of functions that put their error in their outcome
-	g.SetLimit(driverWorkers)
+	g.SetLimit(o.Concurrency())
 	for i, ref := range refs {
 		g.Go(func() error {
 			outcomes[i].Err = o.remove(ctx, ref)

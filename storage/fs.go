@@ -27,6 +27,7 @@ import (
 // an image alive.
 type filesystem struct {
 	identity Identity
+	limits   Limits
 	dir      string // <rootdirectory>/docker/registry/v2, symbolic links resolved
 	opening  sync.Mutex
 	opened   atomic.Pointer[tree]
@@ -37,7 +38,7 @@ type filesystem struct {
 // openFilesystem opens the tree of a registry whose rootdirectory is root. The
 // directory must exist; the layout below it need not, as in a registry that was
 // never pushed to.
-func openFilesystem(root string) (Store, error) {
+func openFilesystem(root string, limits Limits) (Store, error) {
 	absolute, err := filepath.Abs(root)
 	if err != nil {
 		return nil, fmt.Errorf("open storage %s: %w", root, err)
@@ -51,7 +52,7 @@ func openFilesystem(root string) (Store, error) {
 	} else if !info.IsDir() {
 		return nil, fmt.Errorf("open storage: %s is not a directory", absolute)
 	}
-	f := &filesystem{identity: Identity{Driver: "filesystem", Root: resolved}}
+	f := &filesystem{identity: Identity{Driver: "filesystem", Root: resolved}, limits: limits}
 	f.dir, err = filepath.EvalSymlinks(filepath.Join(resolved, Root))
 	if errors.Is(err, fs.ErrNotExist) {
 		f.dir = filepath.Join(resolved, Root)
@@ -118,6 +119,8 @@ type fileInfo struct {
 }
 
 func (f *filesystem) Identity() Identity { return f.identity }
+
+func (f *filesystem) Concurrency() int { return f.limits.concurrency(filesystemConcurrency) }
 
 func (f *filesystem) Requests() Requests {
 	return Requests{

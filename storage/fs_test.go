@@ -24,7 +24,7 @@ func fsStory(t *testing.T) (tree *parts.Tree, store Store, image digest.Digest) 
 	signature := tree.Blob([]byte("signature"))
 	tree.Write(parts.SignaturePath("app", image, signature), signature.String())
 	tree.Upload("app", "upload", storyStart, []byte("half a layer"))
-	return tree, mustOpen(t)(openFilesystem(tree.Root())), image
+	return tree, mustOpen(t)(openFilesystem(tree.Root(), Limits{})), image
 }
 
 // inventoryOf takes the inventory and fails the test if that fails.
@@ -229,7 +229,7 @@ func TestPruneSparesNestedRepositories(t *testing.T) {
 		tree.Mkdir("repositories/" + dir)
 	}
 	tree.LayerLink("team/app/deep", digest.FromString("kept"))
-	store := mustOpen(t)(openFilesystem(tree.Root()))
+	store := mustOpen(t)(openFilesystem(tree.Root(), Limits{}))
 	prune := func(repository string) {
 		t.Helper()
 		for _, dir := range LayoutPaths(repository) {
@@ -264,7 +264,7 @@ func TestPruneSparesNestedRepositories(t *testing.T) {
 // The layout need not be there yet, nor its root directory be a real one.
 func TestOpenFilesystem(t *testing.T) {
 	empty := t.TempDir()
-	store := mustOpen(t)(openFilesystem(empty))
+	store := mustOpen(t)(openFilesystem(empty, Limits{}))
 	if inv := inventoryOf(t, store); inv.Blobs() != 0 || len(inv.Repositories) != 0 {
 		t.Errorf("there is something: %+v", inv)
 	}
@@ -286,7 +286,7 @@ func TestOpenFilesystem(t *testing.T) {
 	if err := os.Symlink(tree.Root(), alias); err != nil {
 		t.Fatal(err)
 	}
-	through := mustOpen(t)(openFilesystem(alias))
+	through := mustOpen(t)(openFilesystem(alias, Limits{}))
 	if through.Identity() != direct.Identity() {
 		t.Errorf("through a link it is %+v, and else %+v", through.Identity(), direct.Identity())
 	}
@@ -295,7 +295,7 @@ func TestOpenFilesystem(t *testing.T) {
 	}
 
 	for name, root := range map[string]string{"what is not there": filepath.Join(empty, "none"), "a file": tree.Path(BlobPath(digest.FromString("signature")))} {
-		if _, err := openFilesystem(root); err == nil {
+		if _, err := openFilesystem(root, Limits{}); err == nil {
 			t.Errorf("%s is opened", name)
 		}
 	}

@@ -387,7 +387,7 @@ func TestInventoryOddities(t *testing.T) {
 			tree.Blob([]byte("any"))
 			tree.Mkdir("repositories/app/_layers")
 			test.make(tree)
-			inv := inventoryOf(t, mustOpen(t)(openFilesystem(tree.Root())))
+			inv := inventoryOf(t, mustOpen(t)(openFilesystem(tree.Root(), Limits{})))
 			var app *Repository
 			for _, r := range inv.Repositories {
 				if r.Name == "app" {
@@ -429,7 +429,7 @@ func TestInventoryOfRecentThings(t *testing.T) {
 		tree.Write(LayerPath(repository, long), string(aged))
 	}
 	tree.Age("repositories/aged", 48*time.Hour)
-	store := mustOpen(t)(openFilesystem(tree.Root()))
+	store := mustOpen(t)(openFilesystem(tree.Root(), Limits{}))
 	since := InventoryOptions{Since: time.Now().Add(-24 * time.Hour)}
 	inv, err := TakeInventory(t.Context(), store, since)
 	if err != nil {

@@ -19,9 +19,9 @@ func Open(ctx context.Context, c Config) (Store, error) {
 		if err != nil {
 			return nil, err
 		}
-		return openFilesystem(root)
+		return openFilesystem(root, c.Limits)
 	case "s3", "s3aws":
-		return openS3(ctx, c.Parameters)
+		return openS3(ctx, c.Parameters, c.Limits)
 	}
 	driver, err := factory.Create(ctx, c.Driver, c.Parameters)
 	if unknown := (factory.InvalidStorageDriverError{}); errors.As(err, &unknown) {
@@ -34,7 +34,7 @@ func Open(ctx context.Context, c Config) (Store, error) {
 	if value, found := c.Parameters["rootdirectory"]; found && value != nil {
 		root = fmt.Sprint(value)
 	}
-	return OverDriver(driver, root), nil
+	return newOverDriver(driver, root, c.Limits), nil
 }
 
 // root is a filesystem's root directory.

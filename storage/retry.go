@@ -17,41 +17,73 @@ import (
 )
 
 // retries says how often an operation is tried again that failed for a reason
-// that passes.
+// that passes, and passes every try through the pace of the storage.
+//
+// An operation that the server refuses as too much is not counted out while the server
+// takes others: it fails once nothing at all was taken for as long as patience, or when
+// it was refused for the twentieth time while the server took most of what it was asked.
+// Then it is not refused for being one too many.
 type retries struct {
-	tries int // at most, the first included
+	pace  *pace // nil: nothing is held back
+	tries int   // at most, the first included, of what is no refusal
 	// The wait before the second try is between half of base and base, and each
 	// following one twice that, up to max. Half of it is random, so that many
 	// goroutines that were told to slow down do not return together.
 	base, max time.Duration
 	random    func() float64 // in [0, 1)
+	patience  time.Duration  // with a server that refuses everything
 }
+
+// refusedTries is how often an operation may be refused by a server that takes most.
+const refusedTries = 20
 
 // defaultRetries gives a storage between 22 and 45 seconds to come back, over
 // eight tries: as long as a MinIO takes to restart, and S3 to split a partition.
-var defaultRetries = retries{tries: 8, base: 400 * time.Millisecond, max: 20 * time.Second, random: rand.Float64}
+var defaultRetries = retries{tries: 8, base: 400 * time.Millisecond, max: 20 * time.Second, random: rand.Float64, patience: time.Minute}
 
 // do calls op until it succeeds, fails for good, or has had its tries, and
 // returns its last error. It returns ctx's error as soon as ctx is done.
 func (r retries) do(ctx context.Context, op func() error) error {
+	var before paceTotals
+	if r.pace != nil {
+		before = r.pace.totals()
+	}
 	for try := 1; ; try++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		err := op()
+		err := r.send(ctx, op)
 		if err == nil {
 			return nil
 		}
 		if ctxErr := ctx.Err(); ctxErr != nil {
 			return ctxErr
 		}
-		if try >= r.tries || !transient(err) {
+		if !transient(err) || r.exhausted(try, before, err) {
 			return err
 		}
 		if err := r.wait(ctx, try); err != nil {
 			return err
 		}
 	}
+}
+
+func (r retries) send(ctx context.Context, op func() error) error {
+	if r.pace == nil {
+		return op()
+	}
+	return r.pace.do(ctx, op)
+}
+
+// exhausted reports whether an operation that has failed so often has had its tries.
+// before is what the pace knew when it began.
+func (r retries) exhausted(try int, before paceTotals, err error) bool {
+	if r.pace == nil || !busy(err) {
+		return try >= r.tries
+	}
+	now := r.pace.totals()
+	silent := now.at.Sub(latest(now.accepted, before.at))
+	return silent >= r.patience || try >= refusedTries && now.taken-before.taken > now.refused-before.refused
 }
 
 // wait sleeps after the given failed try.

@@ -21,9 +21,10 @@ import (
 type s3Store struct {
 	parameters s3Parameters
 	client     *s3.Client
+	limits     Limits
 	requests   s3Requests
-	retries    retries
-	prefix     string // of every key of the layout; ends with a slash
+	retries    retries // every request passes through its pace
+	prefix     string  // of every key of the layout; ends with a slash
 
 	// contentMD5 is set once the server was found to take DeleteObjects only with
 	// a Content-MD5.
@@ -32,16 +33,17 @@ type s3Store struct {
 
 // openS3 opens the bucket that the parameters of a registry's s3 section name. It
 // sends the bucket no request yet.
-func openS3(ctx context.Context, params map[string]any) (Store, error) {
+func openS3(ctx context.Context, params map[string]any, limits Limits) (Store, error) {
 	p, err := parseS3Parameters(params)
 	if err != nil {
 		return nil, err
 	}
-	s := &s3Store{parameters: p, retries: defaultRetries, prefix: Root + "/"}
+	s := &s3Store{parameters: p, limits: limits, retries: defaultRetries, prefix: Root + "/"}
+	s.retries.pace = newPace(limits.concurrency(s3Concurrency), limits.MaxRequests)
 	if p.root != "" {
 		s.prefix = p.root + "/" + s.prefix
 	}
-	if s.client, err = newS3Client(ctx, p, &s.requests); err != nil {
+	if s.client, err = newS3Client(ctx, p, limits.concurrency(s3Concurrency), &s.requests); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -50,6 +52,8 @@ func openS3(ctx context.Context, params map[string]any) (Store, error) {
 func (s *s3Store) Identity() Identity { return s.parameters.identity() }
 
 func (s *s3Store) Requests() Requests { return s.requests.counted() }
+
+func (s *s3Store) Concurrency() int { return s.limits.concurrency(s3Concurrency) }
 
 // Prune does nothing: what is empty is not there.
 func (s *s3Store) Prune(ctx context.Context, dir string) (gone bool, err error) {

@@ -21,20 +21,17 @@ import (
 // failed. Removing a thousand objects takes slow servers tens of seconds.
 const s3Silence = 90 * time.Second
 
-// s3Connections is how many idle connections are kept. It is above what any
-// part of this program asks at once, so that none is dialled twice.
-const s3Connections = 256
-
 // newS3Client builds the SDK's client. Every try is one request: retries.do does
-// the retrying, since it must cover the reading of a body too.
-func newS3Client(ctx context.Context, p s3Parameters, count *s3Requests) (*s3.Client, error) {
+// the retrying, since it must cover the reading of a body too. A connection is kept for
+// each request that may be under way, and a few for the lock's.
+func newS3Client(ctx context.Context, p s3Parameters, concurrency int, count *s3Requests) (*s3.Client, error) {
 	// A buildable client, and not one of our own, since the SDK adds the
 	// certificates of AWS_CA_BUNDLE to it. Proxies come from the environment.
 	transport := awshttp.NewBuildableClient().
 		WithReadTimeout(s3Silence).
 		WithTransportOptions(func(t *http.Transport) {
-			t.MaxIdleConns = s3Connections
-			t.MaxIdleConnsPerHost = s3Connections
+			t.MaxIdleConns = concurrency + 8
+			t.MaxIdleConnsPerHost = concurrency + 8
 			// One HTTP/2 connection would carry all requests, and slower.
 			t.ForceAttemptHTTP2 = false
 			t.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}

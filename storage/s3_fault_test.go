@@ -33,8 +33,8 @@ func openFake(t *testing.T, fake *httptest.Server) *s3Store {
 	store := mustOpen(t)(openS3(t.Context(), map[string]any{
 		"accesskey": "key", "secretkey": "secret", "bucket": "bucket",
 		"regionendpoint": fake.URL, "forcepathstyle": true,
-	})).(*s3Store)
-	store.retries.base = time.Millisecond
+	}, Limits{})).(*s3Store)
+	store.retries.base, store.retries.pace.firstWait = time.Millisecond, time.Millisecond
 	return store
 }
 
@@ -108,13 +108,16 @@ func TestS3PassingFaultsAreRetried(t *testing.T) {
 // absent object.
 func TestS3PassingFaultsEnd(t *testing.T) {
 	t.Parallel()
-	store, asked := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) { s3Fault(w, 503, "SlowDown") })
-	_, err := store.Read(t.Context(), "blobs/x", 100)
-	if err == nil || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "SlowDown") || !strings.Contains(err.Error(), "blobs/x") {
-		t.Errorf("read: %v", err)
-	}
-	if asked.Load() != int32(defaultRetries.tries) {
-		t.Errorf("%d tries", asked.Load())
+	for status, code := range map[int]string{500: "InternalError", 503: "SlowDown"} {
+		store, asked := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) { s3Fault(w, status, code) })
+		store.retries.patience = 200 * time.Millisecond
+		_, err := store.Read(t.Context(), "blobs/x", 100)
+		if err == nil || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), code) || !strings.Contains(err.Error(), "blobs/x") {
+			t.Errorf("read: %v", err)
+		}
+		if n := asked.Load(); status == 500 && n != int32(defaultRetries.tries) || n < 5 || n > 20 {
+			t.Errorf("%s: %d tries", code, n)
+		}
 	}
 }
 
@@ -546,7 +549,7 @@ func TestS3LockSurvivesALostAnswer(t *testing.T) {
 		})
 		parameters := server.Parameters(server.NewBucketT(t), "")
 		parameters["regionendpoint"] = proxy.URL
-		store := mustOpen(t)(openS3(t.Context(), parameters)).(*s3Store)
+		store := mustOpen(t)(openS3(t.Context(), parameters, Limits{})).(*s3Store)
 		store.retries.base = time.Millisecond
 		const path = ".regsweep/lock"
 
@@ -583,7 +586,7 @@ func TestS3LockIsTheServersToGive(t *testing.T) {
 		}, func(*http.Response) error { return nil })
 		parameters := server.Parameters(bucket, "")
 		parameters["regionendpoint"] = proxy.URL
-		store := mustOpen(t)(openS3(t.Context(), parameters))
+		store := mustOpen(t)(openS3(t.Context(), parameters, Limits{}))
 		const path = ".regsweep/lock"
 		stays := func(want string) {
 			t.Helper()

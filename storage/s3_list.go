@@ -9,18 +9,15 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// s3Listers bounds the listing requests under way in one scan.
-const s3Listers = 48
-
 // Scan lists the keys below dir, flat, and beside them the multipart uploads that
 // nobody has completed. A listing of more than a few pages divides itself into ranges
 // of keys, which are listed concurrently; see s3Division.
 func (s *s3Store) Scan(ctx context.Context, dir string, visit func([]Object) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.scanUploads(ctx, dir, visit) })
-	l := &s3Division{store: s, dir: dir, stem: s.prefix + dir + "/", visit: visit, group: g,
-		active: map[*s3Range]bool{}, spans: map[string]*s3Span{}}
-	l.start(ctx, &s3Range{})
+	newDivision(s.prefix, dir, s.Concurrency(), g, visit, func(ctx context.Context, after, token string) (s3Page, error) {
+		return s.page(ctx, dir, after, token)
+	}).start(ctx, &s3Range{})
 	return g.Wait()
 }
 
@@ -28,7 +25,7 @@ func (s *s3Store) Scan(ctx context.Context, dir string, visit func([]Object) err
 //
 // Every page tells how densely keys lie where it was read (see s3Span), and with that
 // where a number of pages ahead may end. After each page ranges are cut there, the
-// widest first, as long as there is room under s3Listers and it pays: a cut may cost
+// widest first, as long as there is room under listers and it pays: a cut may cost
 // part of a request, for a last page that is not full or a range that turns out to be
 // empty, and all together may cost a few percent of the pages that are expected. What
 // they really have cost is known as the pages come.
@@ -37,11 +34,12 @@ func (s *s3Store) Scan(ctx context.Context, dir string, visit func([]Object) err
 // beyond the cut is dropped, since the range that begins there brings it too. So a
 // wrong guess costs time and never a key.
 type s3Division struct {
-	store *s3Store
-	dir   string
-	stem  string // of all keys
-	visit func([]Object) error
-	group *errgroup.Group
+	prefix  string // of all keys; a page's paths go without
+	stem    string // prefix and the directory that is listed
+	listers int    // bounds the requests under way
+	group   *errgroup.Group
+	visit   func([]Object) error
+	page    func(ctx context.Context, after, token string) (s3Page, error)
 
 	mu     sync.Mutex
 	active map[*s3Range]bool
@@ -73,6 +71,15 @@ const (
 // they please, so that on average half a page is lost at each end.
 const chunk = 10
 
+func newDivision(prefix, dir string, listers int, group *errgroup.Group, visit func([]Object) error,
+	page func(ctx context.Context, after, token string) (s3Page, error),
+) *s3Division {
+	return &s3Division{
+		prefix: prefix, stem: prefix + dir + "/", listers: listers, group: group, visit: visit, page: page,
+		active: map[*s3Range]bool{}, spans: map[string]*s3Span{},
+	}
+}
+
 func (l *s3Division) start(ctx context.Context, r *s3Range) {
 	l.mu.Lock()
 	l.active[r] = true
@@ -83,7 +90,7 @@ func (l *s3Division) start(ctx context.Context, r *s3Range) {
 // list lists one range page by page.
 func (l *s3Division) list(ctx context.Context, r *s3Range) error {
 	for {
-		page, err := l.store.page(ctx, l.dir, r.after, r.token)
+		page, err := l.page(ctx, r.after, r.token)
 		if err != nil {
 			return err
 		}
@@ -106,7 +113,7 @@ func (l *s3Division) take(r *s3Range, page s3Page) (objects []Object, more bool)
 	defer l.mu.Unlock()
 	objects, more = page.objects, page.token != ""
 	if r.upTo != "" && page.last >= r.upTo {
-		upTo := r.upTo[len(l.store.prefix):]
+		upTo := r.upTo[len(l.prefix):]
 		objects = objects[:sort.Search(len(objects), func(i int) bool { return objects[i].Path > upTo })]
 		more = false
 	}
@@ -118,7 +125,7 @@ func (l *s3Division) take(r *s3Range, page s3Page) (objects []Object, more bool)
 	}
 	r.after, r.token, r.fresh, r.span, r.ahead = page.last, page.token, false, nil, 0
 	if len(page.objects) > 0 {
-		l.measure(r, l.store.prefix+page.objects[0].Path, float64(len(page.objects)))
+		l.measure(r, l.prefix+page.objects[0].Path, float64(len(page.objects)))
 	}
 	return objects, true
 }
@@ -163,7 +170,7 @@ func (r *s3Range) goesOn() bool { return r.upTo == "" || !r.span.holds(r.upTo) }
 func (l *s3Division) divide() (cut []*s3Range) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.active) < s3Listers {
+	for len(l.active) < l.listers {
 		spent, allowed := l.spent()
 		r := l.widest()
 		if r == nil {
@@ -212,9 +219,9 @@ func (l *s3Division) widest() *s3Range {
 // listers that are free, where what lies ahead can be told, and a chunk where it can't.
 func (l *s3Division) pagesFor(r *s3Range) float64 {
 	if r.span.even {
-		return max(2, math.Ceil(r.ahead/s3PageLength/float64(s3Listers-len(l.active)+1)))
+		return max(2, math.Ceil(r.ahead/s3PageLength/float64(l.listers-len(l.active)+1)))
 	}
-	return max(chunk, math.Ceil(l.listed/s3PageLength/s3Listers))
+	return max(chunk, math.Ceil(l.listed/s3PageLength/float64(l.listers)))
 }
 
 // cut lets a range keep a number of pages, and returns the rest of it.

@@ -25,6 +25,7 @@ const s3WriterKey = "regsweep-write"
 // the gap on those as far as it can be narrowed, and costs the others two
 // requests a run.
 func (s *s3Store) Create(ctx context.Context, path string, content []byte) (string, error) {
+	ctx = urgent(ctx)
 	switch _, err := s.Stat(ctx, path); {
 	case err == nil:
 		return "", fmt.Errorf("create %s: %w", path, fs.ErrExist)
@@ -37,7 +38,7 @@ func (s *s3Store) Create(ctx context.Context, path string, content []byte) (stri
 
 // Version reads an object; its version is its entity tag.
 func (s *s3Store) Version(ctx context.Context, path string) (content []byte, version string, err error) {
-	got, err := s.get(ctx, path, s3LockLimit)
+	got, err := s.get(urgent(ctx), path, s3LockLimit)
 	return got.content, got.etag, err
 }
 
@@ -45,6 +46,7 @@ func (s *s3Store) Version(ctx context.Context, path string) (content []byte, ver
 // entity tag is a hash of the content, so that two writes of the same content
 // have the same version.
 func (s *s3Store) Replace(ctx context.Context, path string, content []byte, version string) (string, error) {
+	ctx = urgent(ctx)
 	switch object, err := s.Stat(ctx, path); {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", fmt.Errorf("replace %s: %w", path, ErrLost)

@@ -159,6 +159,9 @@ type Store interface {
 	Locker
 	Identity() Identity
 	Requests() Requests
+	// Concurrency is how many calls are worth having under way at once. More of them
+	// wait for each other, so that a caller need not know what the storage stands.
+	Concurrency() int
 }
 
 // notExist gives err the path and makes it match fs.ErrNotExist.

@@ -1,0 +1,314 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+// pace decides when a request may go to a storage. All requests of a store pass
+// through one pace, so that what the server says to one of them slows down all, and
+// what is under way together stays within Limits. It may be used concurrently, and
+// holds no goroutine of its own.
+//
+// Nothing but Limits holds a request back until the server refuses one (503 SlowDown,
+// 429, or many 5xx). Then all wait for a moment, or as long as Retry-After says, and
+// go on at four fifths of what the server took in the second before. From there the
+// rate rises by exp(t²/200), t in seconds: it is back at what was refused after 7 s,
+// probes slowly there, and is 90 times that after 30 s without a refusal. So a server
+// with a fixed limit is kept near it and refuses about one request in a hundred, and
+// one that had a bad minute is soon asked at full speed again.
+type pace struct {
+	slots    chan struct{} // full when as many requests are under way as may be
+	interval time.Duration // between two requests, by Limits.MaxRequests; 0 if there is no bound
+	random   func() float64
+	// The wait after a refusal; it doubles while nothing is taken.
+	firstWait, lastWait time.Duration
+
+	mu   sync.Mutex
+	next time.Time // when the next request may go
+	cuts int       // counts the cuts: a turn that was given before one is void
+
+	slowed   bool      // the rate is bounded by what the server has refused
+	base     float64   // requests a second, at resume
+	cut      time.Time // of the last cut: what was sent earlier tells nothing of the new rate
+	resume   time.Time // nothing goes before
+	streak   int       // cuts in a row without an answer in between that was no refusal
+	accepted time.Time // the last such answer, or a later time until which the server asked to be left alone
+
+	taken, refused int // so far
+
+	recent [paceBuckets]paceBucket
+}
+
+// paceBucket counts the answers of a tenth of a second.
+type paceBucket struct {
+	tenth            int64 // since the epoch
+	accepted, faults int
+}
+
+const (
+	paceBuckets = 10
+	paceTenth   = time.Second / paceBuckets
+
+	paceCut    = 0.8  // of the rate that the server took
+	paceGrowth = 200  // s²
+	paceLeast  = 1.0  // requests a second, however little was taken
+	paceFree   = 1e5  // requests a second at which there is no bound any more
+	paceFaults = 0.05 // the share of 5xx from which they mean overload
+
+	// A server may ask to be left alone for so long, and no longer.
+	paceLongestWait = 5 * time.Minute
+)
+
+// newPace lets so many requests be under way at once and, if maxRequests is not 0, so
+// many begin in a second.
+func newPace(concurrency, maxRequests int) *pace {
+	p := &pace{
+		slots: make(chan struct{}, concurrency), random: rand.Float64,
+		firstWait: 100 * time.Millisecond, lastWait: 20 * time.Second,
+	}
+	if maxRequests > 0 {
+		p.interval = time.Second / time.Duration(maxRequests)
+	}
+	return p
+}
+
+// do sends one request when its turn has come, and learns from the answer. request
+// sends and reads it wholly, and must not call do again. The error is request's, or
+// ctx's while it waited.
+func (p *pace) do(ctx context.Context, request func() error) error {
+	if isUrgent(ctx) {
+		p.mu.Lock()
+		p.turn(time.Now())
+		p.mu.Unlock()
+	} else {
+		select {
+		case p.slots <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		defer func() { <-p.slots }()
+		if err := p.wait(ctx); err != nil {
+			return err
+		}
+	}
+	sent := time.Now()
+	err := request()
+	if ctx.Err() == nil {
+		p.learn(sent, time.Now(), err)
+	}
+	return err
+}
+
+// wait returns when the next request may go.
+func (p *pace) wait(ctx context.Context) error {
+	for {
+		now := time.Now()
+		p.mu.Lock()
+		at, given := p.turn(now), p.cuts
+		p.mu.Unlock()
+		if !at.After(now) {
+			return nil
+		}
+		timer := time.NewTimer(at.Sub(now))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		case <-timer.C:
+		}
+		p.mu.Lock()
+		valid := p.cuts == given
+		p.mu.Unlock()
+		if valid {
+			return nil
+		}
+	}
+}
+
+// turn gives away the next time at which a request may go. The caller holds p.mu.
+func (p *pace) turn(now time.Time) time.Time {
+	interval := p.interval
+	if p.slowed {
+		rate := p.rate(now)
+		if rate > paceFree {
+			p.slowed = false
+		} else {
+			interval = max(interval, time.Duration(float64(time.Second)/rate))
+		}
+	}
+	at := now
+	if interval > 0 || p.resume.After(now) {
+		if p.next.After(at) {
+			at = p.next
+		}
+		if p.resume.After(at) {
+			at = p.resume
+		}
+	}
+	p.next = at.Add(interval)
+	return at
+}
+
+// rate is how many requests may begin in a second. The caller holds p.mu, and p is
+// slowed.
+func (p *pace) rate(now time.Time) float64 {
+	t := max(0, now.Sub(p.resume).Seconds())
+	return p.base * math.Exp(t*t/paceGrowth)
+}
+
+// learn takes in what became of a request.
+func (p *pace) learn(sent, now time.Time, err error) {
+	refused, fault, after := judge(err, now)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	bucket := p.bucket(now)
+	switch {
+	case refused:
+		p.refused++
+	case fault:
+		bucket.faults++
+		accepted, faults := p.lastSecond(now)
+		refused = float64(faults) > paceFaults*float64(accepted+faults)
+	case err == nil || errorStatus(err) != 0:
+		bucket.accepted++
+		p.taken++
+		p.accepted = latest(p.accepted, now)
+		if sent.After(p.cut) {
+			p.streak = 0
+		}
+	}
+	if after > 0 {
+		p.rest(now.Add(min(after, paceLongestWait)))
+		p.accepted = latest(p.accepted, p.resume)
+	}
+	if refused && sent.After(p.cut) {
+		p.slow(now)
+	}
+}
+
+// slow cuts the rate below what the server took in the last second. The caller holds
+// p.mu.
+func (p *pace) slow(now time.Time) {
+	accepted, _ := p.lastSecond(now)
+	taken := float64(accepted)
+	if p.slowed {
+		taken = min(taken, p.rate(now))
+	}
+	wait := min(p.firstWait<<min(p.streak, 16), p.lastWait)
+	p.streak++
+	p.slowed, p.base, p.cut = true, max(paceLeast, paceCut*taken), now
+	p.rest(now.Add(wait/2 + time.Duration(p.random()*float64(wait/2))))
+}
+
+// rest lets nothing go before a time. The caller holds p.mu.
+func (p *pace) rest(until time.Time) {
+	p.resume = latest(p.resume, until)
+	p.next = p.resume
+	p.cuts++
+}
+
+// paceTotals is what a server took and refused up to a time.
+type paceTotals struct {
+	at             time.Time
+	accepted       time.Time // see pace
+	taken, refused int
+}
+
+func (p *pace) totals() paceTotals {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return paceTotals{time.Now(), p.accepted, p.taken, p.refused}
+}
+
+// bucket is where the answers of now are counted. The caller holds p.mu.
+func (p *pace) bucket(now time.Time) *paceBucket {
+	tenth := now.UnixNano() / int64(paceTenth)
+	bucket := &p.recent[tenth%paceBuckets]
+	if bucket.tenth != tenth {
+		*bucket = paceBucket{tenth: tenth}
+	}
+	return bucket
+}
+
+// lastSecond adds up the answers of about a second. The caller holds p.mu.
+func (p *pace) lastSecond(now time.Time) (accepted, faults int) {
+	tenth := now.UnixNano() / int64(paceTenth)
+	for _, bucket := range p.recent {
+		if bucket.tenth > tenth-paceBuckets {
+			accepted += bucket.accepted
+			faults += bucket.faults
+		}
+	}
+	return accepted, faults
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// judge tells an answer that asks to slow down from one that may or may not: a 5xx now
+// and then is an accident, and many are overload. after is what Retry-After says, or 0.
+func judge(err error, now time.Time) (refused, fault bool, after time.Duration) {
+	if err == nil {
+		return false, false, 0
+	}
+	status := errorStatus(err)
+	switch {
+	case busy(err):
+		refused = true
+	case errorCode(err) == "InternalError", transientStatus(status) && status >= 500:
+		fault = true
+	}
+	if refused || fault {
+		after = retryAfter(err, now)
+	}
+	return refused, fault, after
+}
+
+// busy reports whether the server refused a request, or one key of a bulk removal,
+// because there are too many.
+func busy(err error) bool {
+	switch errorCode(err) {
+	case "SlowDown", "SlowDownRead", "SlowDownWrite", "ServiceUnavailable", "Throttling", "ThrottlingException",
+		"RequestLimitExceeded", "BandwidthLimitExceeded", "TooManyRequests":
+		return true
+	}
+	status := errorStatus(err)
+	return status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable
+}
+
+// retryAfter reads the header of that name, seconds or a date, or returns 0.
+func retryAfter(err error, now time.Time) time.Duration {
+	var answered *smithyhttp.ResponseError
+	if !errors.As(err, &answered) || answered.Response == nil || answered.Response.Response == nil {
+		return 0
+	}
+	value := answered.Response.Header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if date, err := http.ParseTime(value); err == nil {
+		return max(0, date.Sub(now))
+	}
+	return 0
+}
+
+// urgentKey marks the context of requests that must not wait behind others: a lock that
+// is not refreshed in time is lost, and a lost lock ends the run.
+type urgentKey struct{}
+
+func urgent(ctx context.Context) context.Context { return context.WithValue(ctx, urgentKey{}, true) }
+
+func isUrgent(ctx context.Context) bool { return ctx.Value(urgentKey{}) != nil }

@@ -1,0 +1,139 @@
+package storage
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"regsweep/internal/parts"
+)
+
+// throttled stands before a real server and refuses what is more than so many requests a
+// second.
+type throttled struct {
+	*throttle
+	to http.Handler
+}
+
+func (s *throttled) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := s.serve(); err != nil {
+		s3Fault(w, 503, "SlowDown")
+		return
+	}
+	s.to.ServeHTTP(w, r)
+}
+
+// TestS3ThrottledRunLosesNothing: a real server that takes a hundred requests a second,
+// listed, read and cleared.
+func TestS3ThrottledRunLosesNothing(t *testing.T) {
+	t.Parallel()
+	server := parts.SharedMinIO(t)
+	bucket := server.NewBucketT(t)
+	plant := func(path string) { putObject(t, server, bucket, Root+"/"+path, path) }
+	const blobs = 400
+	want := map[string]string{}
+	var group errgroup.Group
+	group.SetLimit(8)
+	for i := range blobs {
+		path := blobPath("sha256", hexOf(i))
+		want[path] = ""
+		group.Go(func() error { plant(path); return nil })
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	target, err := url.Parse(server.Endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gate := &throttled{
+		throttle: &throttle{rate: 100, full: 20},
+		to: &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = target.Scheme, target.Host, r.In.Host
+		}},
+	}
+	proxy := httptest.NewServer(gate)
+	t.Cleanup(proxy.Close)
+	parameters := server.Parameters(bucket, "")
+	parameters["regionendpoint"] = proxy.URL
+	store := mustOpen(t)(openS3(t.Context(), parameters, Limits{}))
+
+	listed := scan(t, store, BlobsDir)
+	samePaths(t, keysOf(listed), want)
+	var mu sync.Mutex
+	read := map[string]bool{}
+	group.SetLimit(store.Concurrency())
+	for path := range listed {
+		group.Go(func() error {
+			content, err := store.Read(t.Context(), path, 1000)
+			if err == nil && string(content) != path {
+				err = fmt.Errorf("%s holds %q", path, content)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			read[path] = true
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil || len(read) != blobs {
+		t.Fatalf("%d read: %v", len(read), err)
+	}
+	taken, refused := gate.counts()
+	t.Logf("%d requests were taken, %d refused, %d under way at most", taken, refused, gate.most)
+	if refused == 0 || refused > store.Concurrency()+taken/20 {
+		t.Errorf("%d requests were refused of %d", refused, taken+refused)
+	}
+	if requests := store.Requests(); requests.Get+requests.List != int64(taken+refused) {
+		t.Errorf("%+v is counted, not %d", requests, taken+refused)
+	}
+	var refs []Ref
+	for path := range listed {
+		refs = append(refs, Ref{Path: path})
+	}
+	for _, outcome := range store.Remove(t.Context(), refs) {
+		if outcome.Err != nil {
+			t.Fatal(outcome.Err)
+		}
+	}
+	if left := scan(t, store, BlobsDir); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// TestS3ThrottledKeysSlowDownTheRest: a bulk removal that is taken may refuse single
+// keys as too many, and that counts like a refusal of the whole.
+func TestS3ThrottledKeysSlowDownTheRest(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var times []time.Time
+	store, _ := fakeServer(t, func(n int, w http.ResponseWriter, r *http.Request) {
+		keys, _ := readDelete(t, r)
+		mu.Lock()
+		times = append(times, time.Now())
+		mu.Unlock()
+		var answer strings.Builder
+		for _, key := range keys {
+			if n == 1 {
+				fmt.Fprintf(&answer, `<Error><Key>%s</Key><Code>SlowDown</Code><Message>m</Message></Error>`, key)
+			} else {
+				fmt.Fprintf(&answer, `<Deleted><Key>%s</Key></Deleted>`, key)
+			}
+		}
+		fmt.Fprintf(w, `<DeleteResult>%s</DeleteResult>`, answer.String())
+	})
+	store.retries.pace.firstWait = time.Second
+	if outcome := store.Remove(t.Context(), []Ref{{Path: "blobs/a"}, {Path: "blobs/b"}})[0]; outcome.Err != nil {
+		t.Fatal(outcome.Err)
+	}
+	if waited := times[1].Sub(times[0]); waited < 400*time.Millisecond {
+		t.Errorf("the next request came %v after a key was refused", waited)
+	}
+}
