@@ -2,10 +2,6 @@ package storage
 
 import (
 	"bytes"
-	"encoding/binary"
-	"math/bits"
-	"slices"
-	"sort"
 	"sync"
 	"sync/atomic"
 
@@ -20,38 +16,28 @@ type ID uint32
 // maxID leaves the highest bit of an ID to Link.
 const maxID = 1<<31 - 1
 
-// blob is one stored blob: 40 bytes, of which a registry may have millions.
-type blob struct {
-	sha256 [32]byte
-	// size is in bytes as the storage gave it; or -1, not known; or -2-n where a
-	// manifest alone says that it is n.
-	size int64
-}
-
 // digests interns digests as ids. The table of stored blobs is complete before the
 // first ID is given out and never changes again; what is added later goes into a
 // map behind a lock.
 type digests struct {
-	blobs []blob
+	blobs blobTable
 
 	mu    sync.RWMutex
 	ids   map[digest.Digest]ID
 	extra []digest.Digest
 }
 
-// seal sorts the blobs, drops those listed twice, and starts giving out ids.
+// seal ends the adding of blobs, and starts giving out ids.
 func (d *digests) seal() {
-	compare := func(a, b blob) int { return bytes.Compare(a.sha256[:], b.sha256[:]) }
-	slices.SortFunc(d.blobs, compare)
-	d.blobs = slices.CompactFunc(d.blobs, func(a, b blob) bool { return a.sha256 == b.sha256 })
+	d.blobs.seal()
 	d.ids = map[digest.Digest]ID{}
 }
 
 // Blobs is the number of stored blobs.
-func (d *digests) Blobs() int { return len(d.blobs) }
+func (d *digests) Blobs() int { return d.blobs.len() }
 
 // Stored reports whether the id is that of a blob which the scan found.
-func (d *digests) Stored(id ID) bool { return int(id) < len(d.blobs) }
+func (d *digests) Stored(id ID) bool { return int(id) < d.blobs.len() }
 
 // Size is a stored blob's size in bytes as the scan learnt it or, failing that, as a
 // manifest has it, which exact tells apart; or -1 where nobody knows.
@@ -59,7 +45,7 @@ func (d *digests) Size(id ID) (bytes int64, exact bool) {
 	if !d.Stored(id) {
 		return -1, false
 	}
-	if size := atomic.LoadInt64(&d.blobs[id].size); size >= -1 {
+	if size := atomic.LoadInt64(&d.blobs.at(int(id)).size); size >= -1 {
 		return size, size >= 0
 	} else {
 		return -2 - size, false
@@ -72,10 +58,11 @@ func (d *digests) Declare(id ID, bytes int64) {
 	if bytes < 0 || !d.Stored(id) {
 		return
 	}
+	size := &d.blobs.at(int(id)).size
 	for {
 		// Where manifests disagree the largest counts, whoever came first.
-		known := atomic.LoadInt64(&d.blobs[id].size)
-		if known >= 0 || known <= -2-bytes || atomic.CompareAndSwapInt64(&d.blobs[id].size, known, -2-bytes) {
+		known := atomic.LoadInt64(size)
+		if known >= 0 || known <= -2-bytes || atomic.CompareAndSwapInt64(size, known, -2-bytes) {
 			return
 		}
 	}
@@ -84,11 +71,11 @@ func (d *digests) Declare(id ID, bytes int64) {
 // Digest is what the id stands for.
 func (d *digests) Digest(id ID) digest.Digest {
 	if d.Stored(id) {
-		return digest.NewDigestFromBytes(digest.SHA256, d.blobs[id].sha256[:])
+		return digest.NewDigestFromBytes(digest.SHA256, d.blobs.at(int(id)).sha256[:])
 	}
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return d.extra[int(id)-len(d.blobs)]
+	return d.extra[int(id)-d.blobs.len()]
 }
 
 // ID returns the id of a digest, giving it one if it is new. It may be called
@@ -104,7 +91,7 @@ func (d *digests) ID(of digest.Digest) ID {
 // id takes a name that is valid.
 func (d *digests) id(n name) ID {
 	if n.alg == "sha256" {
-		if i, found := d.find(decodeSHA256(n.hex)); found {
+		if i, found := d.blobs.find(decodeSHA256(n.hex)); found {
 			return ID(i)
 		}
 	}
@@ -132,31 +119,6 @@ var hexDigits = func() (table [256]byte) {
 
 const notHex = 0xff
 
-// find looks a blob up. Digests are spread evenly, so where in the table one lies can be
-// told from its first bytes, within a few hundred entries even among millions; the
-// search goes on from there in growing steps, and is a binary one in the end.
-func (d *digests) find(sum [32]byte) (int, bool) {
-	blobs := d.blobs
-	guess, _ := bits.Mul64(binary.BigEndian.Uint64(sum[:]), uint64(len(blobs)))
-	low, high := 0, len(blobs)
-	at := int(guess)
-	for step := 8; low < high && at >= low && at < high; step *= 4 {
-		switch c := bytes.Compare(blobs[at].sha256[:], sum[:]); {
-		case c == 0:
-			return at, true
-		case c < 0:
-			low, at = at+1, at+step
-		default:
-			high, at = at, at-step
-		}
-	}
-	// By index: a copy of a blob would read its size, which Declare may be writing.
-	i := low + sort.Search(high-low, func(i int) bool {
-		return bytes.Compare(blobs[low+i].sha256[:], sum[:]) >= 0
-	})
-	return i, i < high && blobs[i].sha256 == sum
-}
-
 func (d *digests) intern(of digest.Digest) ID {
 	d.mu.RLock()
 	id, found := d.ids[of]
@@ -169,7 +131,7 @@ func (d *digests) intern(of digest.Digest) ID {
 	if id, found := d.ids[of]; found {
 		return id
 	}
-	next := len(d.blobs) + len(d.extra)
+	next := d.blobs.len() + len(d.extra)
 	if next > maxID {
 		panic("more than 2^31 digests")
 	}

@@ -16,7 +16,7 @@ import (
 func tableOf(sums ...[32]byte) *digests {
 	d := &digests{}
 	for _, sum := range sums {
-		d.blobs = append(d.blobs, blob{sha256: sum, size: -1})
+		d.blobs.add(blob{sha256: sum, size: -1})
 	}
 	d.seal()
 	return d
@@ -95,10 +95,9 @@ func TestDigestsThatAreNotStored(t *testing.T) {
 
 // What the storage says of a size counts for more than what a manifest says.
 func TestSizes(t *testing.T) {
-	d := &digests{blobs: []blob{
-		{sha256: sha256.Sum256([]byte("listed")), size: 6},
-		{sha256: sha256.Sum256([]byte("named")), size: -1},
-	}}
+	d := &digests{}
+	d.blobs.add(blob{sha256: sha256.Sum256([]byte("listed")), size: 6})
+	d.blobs.add(blob{sha256: sha256.Sum256([]byte("named")), size: -1})
 	d.seal()
 	listed, named := d.ID(digest.FromString("listed")), d.ID(digest.FromString("named"))
 	want := func(id ID, bytes int64, exact bool) {

@@ -84,7 +84,9 @@ func (b *inventoryBuilder) visitBlobs(page []Object) error {
 			b.addStray("", object)
 		}
 	}
-	b.inv.blobs = append(b.inv.blobs, blobs...)
+	for _, next := range blobs {
+		b.inv.blobs.add(next)
+	}
 	b.recentBlobs = append(b.recentBlobs, recent...)
 	if b.options.OnBlobs != nil {
 		b.options.OnBlobs(len(blobs))
@@ -122,9 +124,9 @@ func (b *inventoryBuilder) sealBlobs() {
 	if b.options.Since.IsZero() {
 		return
 	}
-	b.inv.recent = make([]bool, len(b.inv.blobs))
+	b.inv.recent = make([]bool, b.inv.Blobs())
 	for _, sum := range b.recentBlobs {
-		if i, found := b.inv.find(sum); found {
+		if i, found := b.inv.blobs.find(sum); found {
 			b.inv.recent[i] = true
 		}
 	}

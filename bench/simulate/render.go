@@ -56,12 +56,10 @@ type object struct {
 // step.
 type cursor struct {
 	s      *space
-	at     int // below blobs or below repositories
 	object object
 
-	// Of blobs: what of the bucket is not listed yet.
+	// Of blobs:
 	bucket int
-	words  []uint64
 	merged []blobEntry
 	// Of repositories:
 	repository int

@@ -1,0 +1,106 @@
+package storage
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/bits"
+	"slices"
+	"sort"
+)
+
+// blob is one stored blob: 40 bytes, of which a registry may have millions.
+type blob struct {
+	sha256 [32]byte
+	// size is in bytes as the storage gave it; or -1, not known; or -2-n where a
+	// manifest alone says that it is n.
+	size int64
+}
+
+// blobTable has the stored blobs in the order of their digests, and finds a digest's
+// place among them. It is filled, sealed, and then never changes but for sizes; only
+// then, and concurrently, may it be asked.
+//
+// The blobs lie on shelves by their first byte. A slice that grows to millions is copied
+// over and over, and beside its copy while that is made; a shelf is a small part of it.
+type blobTable struct {
+	shelves [256][]blob
+	// first is the place of each shelf's first blob, and then the number of all.
+	first [257]uint32
+	// lead has, for each value of a digest's leading bits, the place of the first blob
+	// that has them, or more; and then the number of all. Some three blobs share a value,
+	// so that a digest is found in two looks at memory, among millions too.
+	lead []uint32
+	// unlead is how far a digest's first eight bytes are shifted for its leading bits.
+	unlead uint
+}
+
+func (t *blobTable) add(b blob) {
+	shelf := &t.shelves[b.sha256[0]]
+	*shelf = append(*shelf, b)
+}
+
+// seal sorts the blobs and drops those that were added twice, of which any remains.
+func (t *blobTable) seal() {
+	compare := func(a, b blob) int { return bytes.Compare(a.sha256[:], b.sha256[:]) }
+	n := uint32(0)
+	for i, shelf := range t.shelves {
+		if !slices.IsSortedFunc(shelf, compare) { // an even listing needs no sorting
+			slices.SortFunc(shelf, compare)
+		}
+		shelf = slices.CompactFunc(shelf, func(a, b blob) bool { return a.sha256 == b.sha256 })
+		t.shelves[i] = slices.Clone(shelf) // without the room to grow
+		t.first[i] = n
+		n += uint32(len(shelf))
+	}
+	t.first[len(t.shelves)] = n
+
+	leadBits := uint(max(8, bits.Len32(n)-2)) // at least those that make a shelf
+	t.unlead = 64 - leadBits
+	t.lead = make([]uint32, 1<<leadBits+1)
+	at, lead := uint32(0), uint64(0)
+	for _, shelf := range t.shelves {
+		for i := range shelf {
+			for ; lead <= shelf[i].leading()>>t.unlead; lead++ {
+				t.lead[lead] = at
+			}
+			at++
+		}
+	}
+	for ; lead < uint64(len(t.lead)); lead++ {
+		t.lead[lead] = at
+	}
+}
+
+// leading are a digest's first eight bytes.
+func (b *blob) leading() uint64 { return binary.BigEndian.Uint64(b.sha256[:]) }
+
+func (t *blobTable) len() int { return int(t.first[len(t.shelves)]) }
+
+// at is the blob at a place.
+func (t *blobTable) at(place int) *blob {
+	shelf := sort.Search(len(t.shelves), func(i int) bool { return int(t.first[i+1]) > place })
+	return &t.shelves[shelf][place-int(t.first[shelf])]
+}
+
+// find is a digest's place. Nobody need choose digests that lie evenly: where many
+// share their leading bits the search among them is a binary one.
+func (t *blobTable) find(sum [32]byte) (place int, found bool) {
+	leading := binary.BigEndian.Uint64(sum[:])
+	lead := leading >> t.unlead
+	shelf, first := t.shelves[sum[0]], t.first[sum[0]]
+	low, high := int(t.lead[lead]-first), int(t.lead[lead+1]-first)
+	for high-low > 8 {
+		// By index: a copy of a blob would read its size, which may be being written.
+		if middle := (low + high) / 2; bytes.Compare(shelf[middle].sha256[:], sum[:]) <= 0 {
+			low = middle
+		} else {
+			high = middle
+		}
+	}
+	for ; low < high; low++ {
+		if shelf[low].leading() == leading && shelf[low].sha256 == sum {
+			return int(first) + low, true
+		}
+	}
+	return 0, false
+}
