@@ -98,6 +98,30 @@ func (d *digests) id(n name) ID {
 	return d.intern(n.digest())
 }
 
+// identify gives entries, at most pageBatch, the ids of the digests in their paths.
+func (d *digests) identify(entries []entry) {
+	var sums [pageBatch][32]byte
+	var places, of [pageBatch]int
+	n := 0
+	for i := range entries {
+		if entries[i].digest.alg == "sha256" {
+			sums[n], of[n] = decodeSHA256(entries[i].digest.hex), i
+			n++
+		} else if entries[i].digest.alg != "" {
+			entries[i].id = d.intern(entries[i].digest.digest())
+		}
+	}
+	d.blobs.findEach(sums[:n], places[:n])
+	for i, place := range places[:n] {
+		e := &entries[of[i]]
+		if place >= 0 {
+			e.id = ID(place)
+		} else {
+			e.id = d.intern(e.digest.digest())
+		}
+	}
+}
+
 // decodeSHA256 decodes 64 lower-case digits.
 func decodeSHA256(hex string) (sum [32]byte) {
 	for i := range sum {

@@ -3,8 +3,10 @@ package storage
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -56,6 +58,7 @@ func TestDigestsAreFound(t *testing.T) {
 				if d.Blobs() != n {
 					t.Fatalf("%d blobs", d.Blobs())
 				}
+				foundTogether(t, d, sums)
 				for _, sum := range sums {
 					of := digest.NewDigestFromBytes(digest.SHA256, sum[:])
 					if id := d.ID(of); !d.Stored(id) || d.Digest(id) != of {
@@ -69,6 +72,39 @@ func TestDigestsAreFound(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// foundTogether looks digests up many at once, every third changed to one that is not
+// stored or written in another algorithm.
+func foundTogether(t *testing.T, d *digests, sums [][32]byte) {
+	t.Helper()
+	for batch := range slices.Chunk(sums, pageBatch) {
+		entries, want := make([]entry, len(batch)), make([]digest.Digest, len(batch))
+		for i, sum := range batch {
+			entries[i].digest = name{"sha256", hex.EncodeToString(sum[:])}
+			switch i % 6 {
+			case 2:
+				sum[0] ^= 0x55
+				sum[31] ^= 1
+				entries[i].digest.hex = hex.EncodeToString(sum[:])
+			case 4:
+				entries[i].digest = name{"sha512", entries[i].digest.hex + entries[i].digest.hex}
+			case 5:
+				entries[i] = entry{id: 77} // a path without a digest keeps what it has
+			}
+			want[i] = entries[i].digest.digest()
+		}
+		d.identify(entries)
+		for i, e := range entries {
+			if e.digest.alg == "" {
+				if e.id != 77 {
+					t.Fatalf("no digest is given the id %d", e.id)
+				}
+			} else if d.Digest(e.id) != want[i] || d.ID(want[i]) != e.id {
+				t.Fatalf("%s is found as %d, which is %s", want[i], e.id, d.Digest(e.id))
+			}
 		}
 	}
 }

@@ -132,16 +132,27 @@ func (b *inventoryBuilder) sealBlobs() {
 	}
 }
 
+// pageBatch is how many objects of a page are looked up together.
+const pageBatch = 64
+
 func (b *inventoryBuilder) visitRepositories(page []Object) error {
 	links := 0
+	var entries [pageBatch]entry
 	var rb *repositoryBuilder
 	defer func() {
 		if rb != nil {
 			rb.mu.Unlock()
 		}
 	}()
-	for _, object := range page {
-		e := parsePath(object.Path)
+	for i, object := range page {
+		if i%pageBatch == 0 {
+			batch := page[i:min(i+pageBatch, len(page))]
+			for j := range batch {
+				entries[j] = parsePath(batch[j].Path)
+			}
+			b.inv.identify(entries[:len(batch)])
+		}
+		e := entries[i%pageBatch]
 		repository := e.repository
 		if repository == "" {
 			b.mu.Lock()
@@ -199,9 +210,9 @@ func (b *inventoryBuilder) add(rb *repositoryBuilder, object Object, e entry) {
 		// its content could only name another blob, which no client would accept
 		// for the digest it asked for. Before such a link goes it is read.
 		if e.digest.alg == "sha256" {
-			rb.r.Layers = append(rb.r.Layers, newLink(b.inv.id(e.digest), settles(object, e.digest)))
+			rb.r.Layers = append(rb.r.Layers, newLink(e.id, settles(object, e.digest)))
 			if needTime {
-				rb.wait(object, false, true)
+				rb.wait(object, e, false, true)
 			} else {
 				b.noteRecent(rb, e, object)
 			}
@@ -214,19 +225,19 @@ func (b *inventoryBuilder) add(rb *repositoryBuilder, object Object, e entry) {
 		b.tag(rb, e.tag).current = object.kept()
 	case kindTagIndex:
 		t := b.tag(rb, e.tag)
-		t.Index = append(t.Index, newLink(b.inv.id(e.digest), settles(object, e.digest)))
+		t.Index = append(t.Index, newLink(e.id, settles(object, e.digest)))
 	case kindSignature:
 		if rb.r.Signatures == nil {
 			rb.r.Signatures = map[ID][]ID{}
 		}
 		of := b.inv.id(e.revision)
-		rb.r.Signatures[of] = append(rb.r.Signatures[of], b.inv.id(e.digest))
+		rb.r.Signatures[of] = append(rb.r.Signatures[of], e.id)
 	case kindUpload:
 		rb.addUpload(object, e)
 	case kindStray:
 		b.strayIn(rb, object)
 		if strings.HasSuffix(object.Path, "/"+linkFile) && !strings.Contains(object.Path, "/"+uploadsDir+"/") {
-			rb.wait(object, true, false)
+			rb.wait(object, e, true, false)
 		}
 	}
 }
@@ -248,10 +259,12 @@ func (o Object) kept() *Object {
 }
 
 // wait puts a link off until more is known of it.
-func (rb *repositoryBuilder) wait(object Object, needContent, needTime bool) {
+func (rb *repositoryBuilder) wait(object Object, e entry, needContent, needTime bool) {
 	kept := object.kept()
+	entry := parsePath(kept.Path)
+	entry.id = e.id
 	rb.pending = append(rb.pending, pendingLink{
-		object: *kept, entry: parsePath(kept.Path), needContent: needContent, needTime: needTime,
+		object: *kept, entry: entry, needContent: needContent, needTime: needTime,
 	})
 }
 
@@ -259,7 +272,7 @@ func (rb *repositoryBuilder) wait(object Object, needContent, needTime bool) {
 func (b *inventoryBuilder) addRead(rb *repositoryBuilder, object Object, e entry, needTime bool) {
 	isSettled := object.Content != nil || settles(object, e.digest)
 	if needTime || !isSettled {
-		rb.wait(object, !isSettled, needTime)
+		rb.wait(object, e, !isSettled, needTime)
 		return
 	}
 	b.addKnown(rb, object, e, isSettled)
@@ -269,7 +282,7 @@ func (b *inventoryBuilder) addRead(rb *repositoryBuilder, object Object, e entry
 // path says; and its time, if that matters.
 func (b *inventoryBuilder) addKnown(rb *repositoryBuilder, object Object, e entry, isSettled bool) {
 	b.noteRecent(rb, e, object)
-	own := b.inv.id(e.digest)
+	own := e.id
 	if object.Content != nil {
 		target, ok, detail := readLink(object.Content)
 		if !ok {
@@ -311,7 +324,7 @@ func (b *inventoryBuilder) noteRecent(rb *repositoryBuilder, e entry, object Obj
 	if rb.r.Recent == nil {
 		rb.r.Recent = map[ID]bool{}
 	}
-	rb.r.Recent[b.inv.id(e.digest)] = true
+	rb.r.Recent[e.id] = true
 }
 
 func (b *inventoryBuilder) tag(rb *repositoryBuilder, tag string) *tagBuilder {

@@ -40,6 +40,7 @@ type entry struct {
 	upload     string
 	digest     name // what the path names: the blob, the link's own digest
 	revision   name // for a signature, the manifest that it signs
+	id         ID   // of digest, once digests.identify has set it
 }
 
 // name is a digest as the layout spells it in a path.
