@@ -22,7 +22,7 @@ VCS := $(shell git status --porcelain >/dev/null 2>&1 && echo true || echo false
 unexport $(filter AWS_%,$(.VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check parts fuzz-briefly fuzz bench-scale clean
+.PHONY: help build demo bench bench-scale test check parts fuzz-briefly fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ build: ## build bin/regsweep
 
 demo: ## make a registry and collect it before your eyes
 	@$(GO) run ./demo
+
+# BENCHFLAGS=-help lists the flags; -quick is a couple of minutes and keeps no results.
+bench: ## compare with registry garbage-collect, 45 minutes: see BENCHFLAGS
+	@$(GO) run ./bench $(BENCHFLAGS)
 
 # The tests come last, so that what they say is what one sees.
 test: check parts fuzz-briefly ## check everything, and run all tests

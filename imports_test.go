@@ -92,7 +92,7 @@ var ofDistribution = []string{
 }
 
 // workshop are the packages that may use internal/parts, besides tests.
-var workshop = []string{"regsweep/demo", "regsweep/internal/"}
+var workshop = []string{"regsweep/bench", "regsweep/demo", "regsweep/internal/"}
 
 type goPackage struct {
 	Dir        string

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"regsweep/bench/generate"
+	"regsweep/internal/parts"
+)
+
+// tree writes a registry to a directory of its own and returns its config.yml.
+func (b *bench) tree(ctx context.Context, name string, registry *generate.Registry) (root, config string, err error) {
+	root, config = filepath.Join(b.dir, name), filepath.Join(b.dir, name+".yml")
+	b.say("\nwriting a registry of %+v", registry.Size())
+	if err := registry.WriteTree(ctx, root); err != nil {
+		return "", "", err
+	}
+	syscall.Sync() // so that writing it does not go on while it is read
+	return root, config, os.WriteFile(config, []byte(parts.FilesystemConfig(root, true)), 0o644)
+}
+
+// filesystem compares dry runs on many repositories, with a warm cache of the kernel
+// and a cold one.
+func (b *bench) filesystem(ctx context.Context) (Section, error) {
+	registry := generate.New(b.seed, generate.Many(b.repositories))
+	root, config, err := b.tree(ctx, "many", registry)
+	if err != nil {
+		return Section{}, err
+	}
+	section := Section{
+		Title: "Filesystem, many repositories, dry run",
+		Size:  registry.Size(),
+	}
+	cold := b.cold
+	if cold {
+		if err := dropCaches(); err != nil {
+			cold = false
+			section.Notes = append(section.Notes, "Without a cold cache, which only root can have: "+err.Error()+".")
+		}
+	}
+	for _, state := range []string{"warm", "cold"} {
+		for _, deleteUntagged := range []bool{false, true} {
+			if state == "cold" && !cold {
+				continue
+			}
+			c := comparison{
+				key:        "fs " + state + suffix(deleteUntagged),
+				title:      fmt.Sprintf("Filesystem, %s cache%s", state, withM(deleteUntagged)),
+				contenders: b.onTree(task{config: config, deleteUntagged: deleteUntagged, registry: registry}, root),
+			}
+			if state == "cold" {
+				c.before = func(_ context.Context, contender contender) error { return cool(contender) }
+			} else if err := b.warm(ctx, c.contenders); err != nil {
+				return section, err
+			}
+			result, err := b.compare(ctx, c)
+			if err != nil {
+				return section, err
+			}
+			result.Garbage = registry.Garbage(deleteUntagged)
+			section.Cases = append(section.Cases, result)
+		}
+	}
+	return section, os.RemoveAll(root)
+}
+
+// repository compares dry runs on one large repository.
+func (b *bench) repository(ctx context.Context) (Section, error) {
+	registry := generate.NewRepository(b.seed, b.tags, b.untagged)
+	root, config, err := b.tree(ctx, "one", registry)
+	if err != nil {
+		return Section{}, err
+	}
+	section := Section{Title: "Filesystem, one repository, dry run", Size: registry.Size()}
+	for _, deleteUntagged := range []bool{false, true} {
+		c := comparison{
+			key:        "repo" + suffix(deleteUntagged),
+			title:      "One repository" + withM(deleteUntagged),
+			contenders: b.onTree(task{config: config, deleteUntagged: deleteUntagged, registry: registry}, root),
+		}
+		if err := b.warm(ctx, c.contenders); err != nil {
+			return section, err
+		}
+		result, err := b.compare(ctx, c)
+		if err != nil {
+			return section, err
+		}
+		result.Garbage = registry.Garbage(deleteUntagged)
+		section.Cases = append(section.Cases, result)
+	}
+	return section, os.RemoveAll(root)
+}
+
+// removal compares real removals, each from a registry written anew. Removed is what
+// is no longer there afterwards.
+func (b *bench) removal(ctx context.Context) (Section, error) {
+	registry := generate.New(b.seed, generate.Neglected(b.repositories))
+	root, config, err := b.tree(ctx, "neglected", registry)
+	if err != nil {
+		return Section{}, err
+	}
+	section := Section{
+		Title: "Filesystem, removal",
+		Size:  registry.Size(),
+		Notes: []string{"regsweep also removes the layer links and tag index entries that lead to what goes."},
+	}
+	t := task{config: config, remove: true, registry: registry}
+	want := registry.Garbage(false)
+	result, err := b.compare(ctx, comparison{
+		key:        "removal",
+		title:      fmt.Sprintf("Filesystem, removal of %s blobs", number(want.Blobs)),
+		contenders: append([]contender{b.regsweep(t)}, b.releases(t)...),
+		before: func(ctx context.Context, _ contender) error {
+			if err := os.RemoveAll(root); err != nil {
+				return err
+			}
+			if err := registry.WriteTree(ctx, root); err != nil {
+				return err
+			}
+			syscall.Sync()
+			return nil
+		},
+		after: func(context.Context, contender) error {
+			left, err := storedBlobs(root)
+			if err == nil && left != section.Size.Blobs-want.Blobs {
+				err = fmt.Errorf("%d of %d blobs are left after the removal of %d", left, section.Size.Blobs, want.Blobs)
+			}
+			return err
+		},
+	})
+	if err != nil {
+		return section, err
+	}
+	result.Garbage = want
+	section.Cases = []Case{result}
+	return section, os.RemoveAll(root)
+}
+
+// onTree are all who take part on a filesystem.
+func (b *bench) onTree(t task, root string) []contender {
+	return append([]contender{b.regsweep(t), b.floor(t.registry, "floor DIRECTORY", nil, root)}, b.releases(t)...)
+}
+
+// warm makes the first two contenders bring into the kernel's cache what they read.
+func (b *bench) warm(ctx context.Context, contenders []contender) error {
+	for _, c := range contenders[:2] {
+		if _, _, err := b.execute(ctx, c); err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+	}
+	return nil
+}
+
+// cool drops the kernel's caches, but for the program itself: its size is not what is
+// measured.
+func cool(c contender) error {
+	if err := dropCaches(); err != nil {
+		return err
+	}
+	program, err := os.Open(c.argv[0])
+	if err != nil {
+		return err
+	}
+	defer program.Close()
+	_, err = io.Copy(io.Discard, program)
+	return err
+}
+
+// dropCaches makes the kernel forget files and directories.
+func dropCaches() error {
+	syscall.Sync()
+	return os.WriteFile("/proc/sys/vm/drop_caches", []byte("3\n"), 0)
+}
+
+// storedBlobs counts the blobs with content.
+func storedBlobs(root string) (int, error) {
+	blobs, err := filepath.Glob(filepath.Join(root, "docker/registry/v2/blobs/sha256/*/*/data"))
+	return len(blobs), err
+}
+
+func suffix(deleteUntagged bool) string {
+	if deleteUntagged {
+		return " -m"
+	}
+	return ""
+}
+
+func withM(deleteUntagged bool) string {
+	if deleteUntagged {
+		return ", with -m"
+	}
+	return ""
+}

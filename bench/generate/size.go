@@ -1,0 +1,29 @@
+package generate
+
+import "github.com/opencontainers/go-digest"
+
+// Size counts what a registry is made of.
+type Size struct {
+	Repositories int `json:"repositories"`
+	Tags         int `json:"tags"`
+	Blobs        int `json:"blobs"`     // manifests among them
+	Manifests    int `json:"manifests"` // distinct ones that a revision links
+	Files        int `json:"files"`     // blobs and links: the objects of a bucket
+}
+
+// Size counts.
+func (r *Registry) Size() Size {
+	size := Size{Repositories: len(r.repositories), Blobs: len(r.blobs)}
+	manifests := map[digest.Digest]bool{}
+	for _, repo := range r.repositories {
+		size.Tags += len(repo.tags)
+		for _, m := range repo.revisions.items {
+			manifests[m.digest] = true
+		}
+	}
+	size.Manifests = len(manifests)
+	for range r.Files() {
+		size.Files++
+	}
+	return size
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"strconv"
+
+	"regsweep/bench/generate"
+)
+
+// What the tables call the programs.
+const (
+	nameRegsweep = "regsweep"
+	nameSecond   = "regsweep, second run"
+	nameFloor    = "least work"
+	nameRelease2 = "registry 2.8"
+	nameRelease3 = "registry v3.1.2"
+)
+
+// contender is one program in one comparison.
+type contender struct {
+	name string
+	line string // the command as one types it
+	argv []string
+	env  []string
+	// read takes what it found from what it printed. It is an error where that is not
+	// what is there; the releases of the registry may find what they want.
+	read func(output []byte) (Found, error)
+	// warm makes an unmeasured run first, whose result does not count.
+	warm bool
+	// skip says why it is not run at all.
+	skip string
+}
+
+// Found is what a program says that it has found.
+type Found struct {
+	Blobs     int `json:"blobs"`     // that can go, or for the least work those that are there
+	Manifests int `json:"manifests"` // the same: revisions that can go, or manifests read
+	// Requests are what regsweep itself counted.
+	Requests *Requests `json:"requests,omitempty"`
+}
+
+// task is what contenders are asked to do.
+type task struct {
+	config         string // the path of config.yml
+	remove         bool   // else a dry run
+	deleteUntagged bool
+	registry       *generate.Registry
+	cache          string // a directory for the cache of manifests; "" is to have none
+}
+
+// hasCache tells whether regsweep knows --cache.
+func hasCache(ctx context.Context, regsweep string) (bool, error) {
+	help, err := exec.CommandContext(ctx, regsweep, "gc", "--help").Output()
+	if err != nil {
+		return false, fmt.Errorf("regsweep gc --help: %w", err)
+	}
+	return bytes.Contains(help, []byte("--no-cache")), nil
+}
+
+// regsweep is regsweep, on what the task says. Its figures must be the generator's.
+func (b *bench) regsweep(t task) contender {
+	c := contender{name: nameRegsweep, argv: []string{b.programs.regsweep, "gc", "--json"}, line: "regsweep gc"}
+	flag := func(short string, args ...string) {
+		c.argv = append(c.argv, args...)
+		c.line += short
+	}
+	if t.remove {
+		flag(" --yes --registry-stopped", "--yes", "--registry-stopped")
+	} else {
+		flag(" -d", "-d")
+	}
+	if t.deleteUntagged {
+		flag(" -m", "-m")
+	}
+	if b.programs.cache {
+		if t.cache == "" {
+			flag(" --no-cache", "--no-cache")
+		} else {
+			flag(" --cache DIR", "--cache", t.cache)
+		}
+	}
+	flag(" config.yml", t.config)
+	want := t.registry.Garbage(t.deleteUntagged)
+	c.read = func(output []byte) (Found, error) { return readReport(output, want, t.remove) }
+	return c
+}
+
+// readReport reads the JSON of regsweep and compares it with the truth.
+func readReport(output []byte, want generate.Garbage, removed bool) (Found, error) {
+	type count struct {
+		Count int   `json:"count"`
+		Bytes int64 `json:"bytes"`
+	}
+	type tallies struct {
+		Blobs           count `json:"blobs"`
+		Revisions       count `json:"revisions"`
+		LayerLinks      count `json:"layer_links"`
+		TagIndexEntries count `json:"tag_index_entries"`
+	}
+	var report struct {
+		Garbage  tallies           `json:"garbage"`
+		Removed  tallies           `json:"removed"`
+		Problems []json.RawMessage `json:"problems"`
+		Requests Requests          `json:"requests"`
+	}
+	if err := json.Unmarshal(output, &report); err != nil {
+		return Found{}, fmt.Errorf("regsweep's report: %w", err)
+	}
+	if len(report.Problems) > 0 {
+		return Found{}, fmt.Errorf("regsweep reports problems of a sound registry: %s", report.Problems[0])
+	}
+	garbage := func(t tallies) generate.Garbage {
+		return generate.Garbage{
+			Blobs: t.Blobs.Count, Bytes: t.Blobs.Bytes, Revisions: t.Revisions.Count,
+			LayerLinks: t.LayerLinks.Count, TagIndexEntries: t.TagIndexEntries.Count,
+		}
+	}
+	if got := garbage(report.Garbage); got != want {
+		return Found{}, fmt.Errorf("regsweep finds %+v where there is %+v", got, want)
+	}
+	if got := garbage(report.Removed); removed && got != want {
+		return Found{}, fmt.Errorf("regsweep removed %+v of %+v", got, want)
+	}
+	return Found{Blobs: report.Garbage.Blobs.Count, Manifests: report.Garbage.Revisions.Count, Requests: &report.Requests}, nil
+}
+
+// release is the collector of a release of the registry.
+func (b *bench) release(name, path string, t task) contender {
+	c := contender{name: name, line: "registry garbage-collect", read: readSummary}
+	c.argv = []string{path, "garbage-collect"}
+	if !t.remove {
+		c.argv = append(c.argv, "--dry-run")
+		c.line += " --dry-run"
+	}
+	if t.deleteUntagged {
+		c.argv = append(c.argv, "-m")
+		c.line += " -m"
+	}
+	c.argv = append(c.argv, t.config)
+	c.line += " config.yml"
+	c.env = []string{"OTEL_TRACES_EXPORTER=none"} // it would wait for a collector of traces
+	if path == "" {
+		c.skip = "not available on this machine"
+	}
+	return c
+}
+
+// releases are the collectors of both releases.
+func (b *bench) releases(t task) []contender {
+	return []contender{
+		b.release(nameRelease2, b.programs.release2, t),
+		b.release(nameRelease3, b.programs.release3, t),
+	}
+}
+
+var summary = regexp.MustCompile(`(?m)^\d+ blobs marked, (\d+) blobs and (\d+) manifests eligible for deletion$`)
+
+// readSummary reads what garbage-collect prints.
+func readSummary(output []byte) (Found, error) {
+	match := summary.FindSubmatch(output)
+	if match == nil {
+		return Found{}, errors.New("garbage-collect printed no summary")
+	}
+	blobs, err := strconv.Atoi(string(match[1]))
+	if err != nil {
+		return Found{}, err
+	}
+	manifests, err := strconv.Atoi(string(match[2]))
+	return Found{Blobs: blobs, Manifests: manifests}, err
+}
+
+// floor is the least work.
+func (b *bench) floor(registry *generate.Registry, line string, env []string, args ...string) contender {
+	return contender{
+		name: nameFloor, line: line, argv: append([]string{b.programs.floor}, args...), env: env,
+		read: func(output []byte) (Found, error) { return readFloor(output, registry.Size()) },
+	}
+}
+
+// readFloor sees to it that the least work was not less than that.
+func readFloor(output []byte, want generate.Size) (Found, error) {
+	var got struct{ Blobs, Tags, Manifests int }
+	if err := json.Unmarshal(output, &got); err != nil {
+		return Found{}, fmt.Errorf("the least work: %w", err)
+	}
+	if got.Blobs != want.Blobs || got.Tags != want.Tags || got.Manifests != want.Manifests {
+		return Found{}, fmt.Errorf("the least work saw %+v of %+v", got, want)
+	}
+	return Found{Blobs: got.Blobs, Manifests: got.Manifests}, nil
+}

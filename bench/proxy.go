@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Requests counts requests by kind.
+type Requests struct {
+	List   int64 `json:"list"`
+	Get    int64 `json:"get"`
+	Links  int64 `json:"links,omitempty"` // those of Get that read a link
+	Head   int64 `json:"head"`
+	Put    int64 `json:"put"`
+	Delete int64 `json:"delete"`
+	AtOnce int64 `json:"at_once,omitempty"` // the most that were under way together
+}
+
+// Total is their sum.
+func (r Requests) Total() int64 { return r.List + r.Get + r.Head + r.Put + r.Delete }
+
+// proxy stands between a client and an S3 server addressed by path. It holds back
+// the beginning of each answer for a while, as a network does, and counts.
+type proxy struct {
+	url    string
+	server *http.Server
+
+	mu       sync.Mutex
+	delay    time.Duration
+	requests Requests
+	underWay int64
+}
+
+// newProxy starts a proxy on a loopback port of its own.
+func newProxy(endpoint string) (*proxy, error) {
+	to, err := url.Parse(endpoint)
+	if err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("proxy: %w", err)
+	}
+	p := &proxy{url: "http://" + listener.Addr().String()}
+	forward := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(to)
+			r.Out.Host = r.In.Host // it is signed
+		},
+		// Its own limits must be nobody's limits.
+		Transport:      &http.Transport{MaxIdleConns: 0, MaxIdleConnsPerHost: 4096, DisableCompression: true},
+		ModifyResponse: func(response *http.Response) error { return p.wait(response.Request.Context()) },
+	}
+	p.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.began(r)
+		defer p.ended()
+		forward.ServeHTTP(w, r)
+	})}
+	go func() {
+		if err := p.server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			panic(err) // it can't listen any more: no figure would be worth anything
+		}
+	}()
+	return p, nil
+}
+
+// close cuts all connections.
+func (p *proxy) close() error { return p.server.Close() }
+
+// setDelay sets what is added to each answer from now on.
+func (p *proxy) setDelay(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay = d
+}
+
+// reset counts from zero again. There must be no request under way.
+func (p *proxy) reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.requests = Requests{}
+}
+
+func (p *proxy) counted() Requests {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.requests
+}
+
+func (p *proxy) wait(ctx context.Context) error {
+	p.mu.Lock()
+	delay := p.delay
+	p.mu.Unlock()
+	if delay == 0 {
+		return nil
+	}
+	select {
+	case <-time.After(delay):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *proxy) began(r *http.Request) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.underWay++
+	p.requests.AtOnce = max(p.requests.AtOnce, p.underWay)
+	_, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	switch {
+	case r.Method == http.MethodGet && key == "":
+		p.requests.List++
+	case r.Method == http.MethodGet:
+		p.requests.Get++
+		if strings.HasSuffix(key, "/link") {
+			p.requests.Links++
+		}
+	case r.Method == http.MethodHead:
+		p.requests.Head++
+	case r.Method == http.MethodDelete, r.Method == http.MethodPost && r.URL.Query().Has("delete"):
+		p.requests.Delete++
+	default:
+		p.requests.Put++
+	}
+}
+
+func (p *proxy) ended() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.underWay--
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTheProxyCountsByKindAndKeepsWhatIsSigned(t *testing.T) {
+	var host string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host = r.Host
+		if _, err := io.WriteString(w, r.Method+" "+r.URL.RequestURI()); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer server.Close()
+	p := startProxy(t, server.URL)
+	for _, request := range []string{
+		"GET /bucket?list-type=2", "GET /bucket/?uploads",
+		"GET /bucket/blobs/data", "GET /bucket/a%2Fb/current/link", "HEAD /bucket/x", "PUT /bucket/x",
+		"POST /bucket?delete", "DELETE /bucket/x",
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		if got := send(t, method, p.url+path); method != http.MethodHead && got != request {
+			t.Errorf("%s arrived as %s", request, got)
+		}
+		if "http://"+host != p.url {
+			t.Errorf("%s arrived at %s, and was signed for %s", request, host, p.url)
+		}
+	}
+	want := Requests{List: 2, Get: 2, Links: 1, Head: 1, Put: 1, Delete: 2, AtOnce: 1}
+	if got := p.counted(); got != want {
+		t.Errorf("counted %+v, want %+v", got, want)
+	}
+	if p.reset(); p.counted() != (Requests{}) {
+		t.Errorf("after a reset: %+v", p.counted())
+	}
+}
+
+func TestTheProxyDelaysEachAnswerAndNotOneAfterTheOther(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	p := startProxy(t, server.URL)
+	const delay, together = 200 * time.Millisecond, 8
+	p.setDelay(delay)
+	start := time.Now()
+	done := make(chan time.Duration)
+	for range together {
+		go func() {
+			send(t, http.MethodGet, p.url+"/bucket/x")
+			done <- time.Since(start)
+		}()
+	}
+	for range together {
+		if took := <-done; took < delay || took > together*delay/2 {
+			t.Errorf("an answer with a delay of %s took %s", delay, took)
+		}
+	}
+	if got := p.counted().AtOnce; got != together {
+		t.Errorf("%d requests were under way at once, counted %d", together, got)
+	}
+}
+
+func startProxy(t *testing.T, endpoint string) *proxy {
+	t.Helper()
+	p, err := newProxy(endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+func send(t *testing.T, method, url string) string {
+	request, err := http.NewRequest(method, url, nil)
+	if err != nil {
+		t.Error(err)
+		return ""
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Error(err)
+		return ""
+	}
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	if err := response.Body.Close(); err != nil {
+		t.Error(err)
+	}
+	return string(body)
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"regsweep/internal/parts"
+)
+
+// bench is one run of the whole.
+type bench struct {
+	options
+	programs programs
+	dir      string // empty at first, and removed at the end
+	out      io.Writer
+}
+
+// programs are the paths of what is compared.
+type programs struct {
+	regsweep, floor, meter string
+	release3, release2     string // release2 is "" where this machine can't have it
+	cache                  bool   // whether this regsweep has a cache of manifests
+}
+
+func run(ctx context.Context, options options, out io.Writer) (err error) {
+	dir, err := os.MkdirTemp(options.dir, "regsweep-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	b := &bench{options: options, dir: dir, out: out}
+	if err := b.build(ctx); err != nil {
+		return err
+	}
+	results, err := readResults(options.top)
+	if err != nil {
+		return err
+	}
+	for _, section := range []struct {
+		name    string
+		measure func(context.Context) (Section, error)
+	}{{"fs", b.filesystem}, {"repo", b.repository}, {"removal", b.removal}, {"s3", b.bucket}} {
+		if !options.wants(section.name) {
+			continue
+		}
+		start := time.Now()
+		measured, err := section.measure(ctx)
+		if err != nil {
+			return fmt.Errorf("%s: %w", section.name, err)
+		}
+		measured.Date = start.UTC().Format(time.DateOnly)
+		measured.Machine = describeMachine(dir)
+		measured.Flags = options.line
+		results.Sections[section.name] = measured
+		b.say("%s took %s altogether", section.name, time.Since(start).Round(time.Second))
+		// Each is saved at once: what comes later may be interrupted.
+		if err := results.write(options.top); err != nil {
+			return err
+		}
+	}
+	if options.top == "" {
+		_, err = io.WriteString(out, "\n"+results.sections())
+	}
+	return err
+}
+
+func (b *bench) say(format string, args ...any) {
+	fmt.Fprintf(b.out, format+"\n", args...)
+}
+
+// build gets all programs before anything is measured.
+func (b *bench) build(ctx context.Context) (err error) {
+	b.say("building the programs; the first time this takes minutes")
+	for _, program := range []struct {
+		path *string
+		name string
+		pkg  string
+	}{
+		{&b.programs.regsweep, "regsweep", "regsweep"},
+		{&b.programs.floor, "floor", "regsweep/bench/floor"},
+		{&b.programs.meter, "meter", "regsweep/bench/meter"},
+	} {
+		*program.path = filepath.Join(b.dir, program.name)
+		if err := goBuild(ctx, *program.path, program.pkg); err != nil {
+			return err
+		}
+	}
+	if b.programs.cache, err = hasCache(ctx, b.programs.regsweep); err != nil {
+		return err
+	}
+	if b.programs.release3, err = parts.RegistryBinary(ctx, parts.Release3); err != nil {
+		return err
+	}
+	b.programs.release2, err = parts.RegistryBinary(ctx, parts.Release2)
+	if errors.Is(err, parts.ErrUnavailable) {
+		b.say("registry 2.8 is left out: %s", err)
+		return nil
+	}
+	return err
+}
+
+// goBuild builds a program of this module as make build does.
+func goBuild(ctx context.Context, path, pkg string) error {
+	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-o", path, pkg)
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", pkg, err, output)
+	}
+	return nil
+}
