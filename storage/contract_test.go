@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -199,6 +200,7 @@ func testScan(t *testing.T, s subject) {
 				}
 			case object.Size != int64(len(content)) && (object.Size != -1 || !s.named):
 				t.Errorf("%s is reported with %d bytes, and has %d", path, object.Size, len(content))
+			case s.named && object.Content != nil && object.ModTime.IsZero(): // read without a stat
 			case object.Size >= 0 && (object.ModTime.IsZero() || object.ModTime.After(before) || before.Sub(object.ModTime) > time.Hour):
 				t.Errorf("%s is reported as written at %v", path, object.ModTime)
 			}
@@ -213,7 +215,7 @@ func testScan(t *testing.T, s subject) {
 			}
 		}
 		for path := range want {
-			if _, found := objects[path]; !found && strings.HasPrefix(path, dir+"/") {
+			if _, found := objects[path]; !found && strings.HasPrefix(path, dir+"/") && !(s.named && besideLink(want, path)) {
 				t.Errorf("%s is not reported", path)
 			}
 		}
@@ -229,6 +231,14 @@ func testScan(t *testing.T, s subject) {
 			}
 		}
 	}
+}
+
+// besideLink reports whether a path shares its directory with a link. A backend that
+// knows links by their directories does not see it.
+func besideLink[T any](all map[string]T, p string) bool {
+	link := path.Join(path.Dir(p), linkFile)
+	_, found := all[link]
+	return found && p != link && parsePath(link).kind != kindStray
 }
 
 // testScanMany needs several pages, several ranges of them, and a repository that

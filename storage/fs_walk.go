@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -29,6 +30,28 @@ func (w *walk) spawn(f func() error) error {
 		return nil
 	}
 	return f()
+}
+
+// parallel cuts names into parts that are walked concurrently.
+func (w *walk) parallel(names []string, part func(names []string) error) error {
+	const length = 64 // a fraction of a millisecond's work
+	for len(names) > length {
+		next := names[:length]
+		if err := w.spawn(func() error { return part(next) }); err != nil {
+			return err
+		}
+		names = names[length:]
+	}
+	return part(names)
+}
+
+// glanceInto opens dir for glances, of which it counts what they ask of the filesystem.
+func (w *walk) glanceInto(dir string) *glance { return newGlance(w.fs.path(dir)) }
+
+func (w *walk) endGlance(g *glance) {
+	w.fs.head.Add(g.stats)
+	w.fs.get.Add(g.reads)
+	g.close()
 }
 
 // readDir returns the entries of a directory, in no order. A directory that has gone
@@ -120,13 +143,39 @@ func (w *walk) names(ctx context.Context, dir string) error {
 
 // links lists a directory of <alg>/<hex>/link by the names alone.
 func (w *walk) links(ctx context.Context, dir string) error {
-	return w.digests(ctx, dir, func(hexDir string) ([]Object, error) {
-		return []Object{{Path: hexDir + "/" + linkFile, Size: -1, Named: true}}, nil
+	return w.digests(ctx, dir, func(algorithmDir string, hex []string) error {
+		page := make([]Object, len(hex))
+		for i, path := range joined(algorithmDir, hex, linkFile) {
+			page[i] = Object{Path: path, Size: -1, Named: true}
+		}
+		return w.emit(page)
 	})
 }
 
-// digests lists a directory of <alg>/<hex> and calls leaf for each <hex>.
-func (w *walk) digests(ctx context.Context, dir string, leaf func(hexDir string) ([]Object, error)) error {
+// joined returns dir/name/file for each name, all parts of one string.
+func joined(dir string, names []string, file string) []string {
+	var all strings.Builder
+	length := 0
+	for _, name := range names {
+		length += len(dir) + len(name) + len(file) + 2
+	}
+	all.Grow(length)
+	paths := make([]string, len(names))
+	for i, name := range names {
+		at := all.Len()
+		all.WriteString(dir)
+		all.WriteByte('/')
+		all.WriteString(name)
+		all.WriteByte('/')
+		all.WriteString(file)
+		paths[i] = all.String()[at:]
+	}
+	return paths
+}
+
+// digests lists a directory of <alg>/<hex> and calls leaf with the <hex> of each
+// algorithm.
+func (w *walk) digests(ctx context.Context, dir string, leaf func(algorithmDir string, hex []string) error) error {
 	algorithms, err := w.readDir(ctx, dir)
 	if err != nil {
 		return err
@@ -145,7 +194,7 @@ func (w *walk) digests(ctx context.Context, dir string, leaf func(hexDir string)
 		if err != nil {
 			return err
 		}
-		page = append(make([]Object, 0, len(page)+len(entries)), page...)
+		hex := make([]string, 0, len(entries))
 		for _, entry := range entries {
 			child := algorithmDir + "/" + entry.name
 			switch {
@@ -153,16 +202,16 @@ func (w *walk) digests(ctx context.Context, dir string, leaf func(hexDir string)
 				return symlinkError(child)
 			case !entry.isDir():
 				page = append(page, w.file(child))
-			case !(name{algorithm.name, entry.name}).valid():
-				err = w.everything(ctx, child)
+			case (name{algorithm.name, entry.name}).valid():
+				hex = append(hex, entry.name)
 			default:
-				var objects []Object
-				objects, err = leaf(child)
-				page = append(page, objects...)
+				if err := w.everything(ctx, child); err != nil {
+					return err
+				}
 			}
-			if err != nil {
-				return err
-			}
+		}
+		if err := leaf(algorithmDir, hex); err != nil {
+			return err
 		}
 	}
 	return w.emit(page)
@@ -183,7 +232,9 @@ func (w *walk) manifests(ctx context.Context, dir string) error {
 		case !entry.isDir():
 			page = append(page, w.file(child))
 		case entry.name == "revisions":
-			err = w.digests(ctx, child, func(hexDir string) ([]Object, error) { return w.revision(ctx, hexDir) })
+			err = w.digests(ctx, child, func(algorithmDir string, hex []string) error {
+				return w.parallel(hex, func(part []string) error { return w.revisions(ctx, algorithmDir, part) })
+			})
 		case entry.name == "tags":
 			err = w.spawn(func() error { return w.tags(ctx, child) })
 		default:
@@ -192,6 +243,29 @@ func (w *walk) manifests(ctx context.Context, dir string) error {
 		if err != nil {
 			return err
 		}
+	}
+	return w.emit(page)
+}
+
+// revisions looks into the directories of revisions, which are those named in dir. The
+// layout has two names there, and nearly always one of them.
+func (w *walk) revisions(ctx context.Context, dir string, hex []string) error {
+	g := w.glanceInto(dir)
+	defer w.endGlance(g)
+	page := make([]Object, 0, len(hex))
+	for _, path := range joined(dir, hex, linkFile) {
+		below := path[len(dir)+1:]
+		if g.isAbsent(strings.TrimSuffix(below, linkFile) + signaturesDir) {
+			if content := g.link(below); content != nil {
+				page = append(page, Object{Path: path, Size: int64(len(content)), Content: content})
+				continue
+			}
+		}
+		objects, err := w.revision(ctx, strings.TrimSuffix(path, "/"+linkFile))
+		if err != nil {
+			return err
+		}
+		page = append(page, objects...)
 	}
 	return w.emit(page)
 }
@@ -208,9 +282,9 @@ func (w *walk) revision(ctx context.Context, dir string) ([]Object, error) {
 		switch {
 		case entry.name == linkFile: // of whatever type: reading it will tell
 			page[0] = w.link(child)
-		case entry.name == "signatures" && entry.isDir():
+		case entry.name == signaturesDir && entry.isDir():
 			err = w.links(ctx, child)
-		case entry.name == "signatures" && entry.isSymlink():
+		case entry.name == signaturesDir && entry.isSymlink():
 			err = symlinkError(child)
 		case entry.isDir():
 			err = w.everything(ctx, child)
@@ -230,7 +304,8 @@ func (w *walk) tags(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	page := make([]Object, 0, len(entries))
+	var page []Object
+	names := make([]string, 0, len(entries))
 	for _, entry := range entries {
 		child := dir + "/" + entry.name
 		switch {
@@ -239,13 +314,35 @@ func (w *walk) tags(ctx context.Context, dir string) error {
 		case !entry.isDir():
 			page = append(page, w.file(child))
 		default:
-			var objects []Object
-			objects, err = w.tag(ctx, child)
-			page = append(page, objects...)
+			names = append(names, entry.name)
 		}
+	}
+	if err := w.emit(page); err != nil {
+		return err
+	}
+	return w.parallel(names, func(part []string) error { return w.someTags(ctx, dir, part, len(names)) })
+}
+
+// someTags lists the tags that are named in dir.
+func (w *walk) someTags(ctx context.Context, dir string, names []string, directories int) error {
+	g := w.glanceInto(dir)
+	defer w.endGlance(g)
+	counted := g.countsDirectories(directories)
+	page := make([]Object, 0, 2*len(names))
+	for _, name := range names {
+		if counted {
+			if current, entry, ok := g.tag(name); ok {
+				at := dir + "/" + name
+				page = append(page, Object{Path: at + "/current/" + linkFile, Size: int64(len(current)), Content: current},
+					Object{Path: at + "/index/sha256/" + entry + "/" + linkFile, Size: -1, Named: true})
+				continue
+			}
+		}
+		objects, err := w.tag(ctx, dir+"/"+name)
 		if err != nil {
 			return err
 		}
+		page = append(page, objects...)
 	}
 	return w.emit(page)
 }

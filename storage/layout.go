@@ -9,12 +9,13 @@ import (
 
 // The names of the layout. Source: registry/storage/paths.go of Distribution.
 const (
-	layersDir    = "_layers"
-	manifestsDir = "_manifests"
-	uploadsDir   = "_uploads"
-	linkFile     = "link"
-	dataFile     = "data"
-	startedAt    = "startedat"
+	layersDir     = "_layers"
+	manifestsDir  = "_manifests"
+	uploadsDir    = "_uploads"
+	signaturesDir = "signatures"
+	linkFile      = "link"
+	dataFile      = "data"
+	startedAt     = "startedat"
 )
 
 // kind says what the layout makes of a path.
@@ -107,7 +108,7 @@ func parseManifestsPath(e *entry, below string) {
 		alg, rest, _ := strings.Cut(below, "/")
 		hex, rest, _ := strings.Cut(rest, "/")
 		of := name{alg, hex}
-		if rest, found := strings.CutPrefix(rest, "signatures/"); found && of.valid() {
+		if rest, found := strings.CutPrefix(rest, signaturesDir+"/"); found && of.valid() {
 			if n, ok := parseLink(rest); ok {
 				e.kind, e.digest, e.revision = kindSignature, n, of
 			}
@@ -218,7 +219,7 @@ func RevisionPath(repository string, d digest.Digest) string {
 
 // SignaturePath is a schema 1 signature's link below the revision that it signs.
 func SignaturePath(repository string, revision, d digest.Digest) string {
-	return strings.TrimSuffix(RevisionPath(repository, revision), linkFile) + "signatures/" + linkPath(d)
+	return strings.TrimSuffix(RevisionPath(repository, revision), linkFile) + signaturesDir + "/" + linkPath(d)
 }
 
 // TagPath is the link that says what a tag points at.

@@ -1,0 +1,70 @@
+package storage
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Where a filesystem does not count directories in link counts, or another is mounted,
+// a glance says so.
+func TestLinkCountsAreCheckedBeforeTheyCount(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a/x", "b"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := newGlance(dir)
+	defer g.close()
+	if !g.countsDirectories(2) {
+		t.Skip("the temporary directory lies on a filesystem that does not count directories")
+	}
+	for _, listed := range []int{0, 1, 3} {
+		if g.countsDirectories(listed) {
+			t.Errorf("two directories are taken for %d", listed)
+		}
+	}
+	if a, b, missing := g.directories("a"), g.directories("b"), g.directories("missing"); a != 1 || b != 0 || missing != -1 {
+		t.Errorf("there are %d, %d and %d directories in a, b and missing", a, b, missing)
+	}
+	if g.device++; g.directories("a") != -1 {
+		t.Error("a directory of another filesystem is believed")
+	}
+}
+
+// Anything but a good link in a regular file is left to the careful way.
+func TestAGlanceReadsOnlyGoodLinks(t *testing.T) {
+	dir := t.TempDir()
+	good := "sha256:" + hexOf("good")
+	for name, content := range map[string]string{
+		"link": good, "longer": good + "\n", "shorter": good[:70], "malformed": good[:70] + "A",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("link", filepath.Join(dir, "symbolic")); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(filepath.Join(dir, "pipe"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	g := newGlance(dir)
+	defer g.close()
+	if got := g.link("link"); string(got) != good {
+		t.Errorf("the link says %q", got)
+	}
+	for _, name := range []string{"longer", "shorter", "malformed", "symbolic", "pipe", ".", "missing"} {
+		if got := g.link(name); got != nil {
+			t.Errorf("%s says %q", name, got)
+		}
+	}
+	missing := newGlance(filepath.Join(dir, "missing"))
+	defer missing.close()
+	if missing.isAbsent("link") || missing.directories("a") != -1 || missing.countsDirectories(2) || missing.link("link") != nil {
+		t.Error("something is told of a directory that is not there")
+	}
+}

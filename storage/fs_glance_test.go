@@ -1,0 +1,109 @@
+package storage
+
+import (
+	"maps"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"regsweep/internal/parts"
+)
+
+// A glance takes for ordinary only what a listing would report alike (promise 2). Each
+// case is a tag or a revision that is out of the ordinary in one way, among others that
+// are not, seen natively and through Distribution's driver.
+func TestAGlanceMissesNothing(t *testing.T) {
+	other := hexOf("other")
+	const tag = "repositories/app/_manifests/tags/v1/"
+	for name, change := range map[string]func(t *testing.T, tree *parts.Tree, current string){
+		"nothing": func(*testing.T, *parts.Tree, string) {},
+		"an index under another algorithm": func(_ *testing.T, tree *parts.Tree, current string) {
+			tree.Write(tag+"index/md5/aa/link", "sha256:"+other)
+		},
+		"another directory in the tag": func(_ *testing.T, tree *parts.Tree, current string) {
+			tree.Write(tag+"old/link", "sha256:"+other)
+		},
+		"an index with more than the target": func(_ *testing.T, tree *parts.Tree, current string) {
+			tree.Write(tag+"index/sha256/"+other+"/link", "sha256:"+other)
+		},
+		"an index with another than the target": func(_ *testing.T, tree *parts.Tree, current string) {
+			tree.Write(tag+"current/link", "sha256:"+other)
+		},
+		"a target in upper case": func(_ *testing.T, tree *parts.Tree, current string) {
+			tree.Write(tag+"current/link", "sha256:"+strings.ToUpper(current))
+		},
+		"a target of many digits": func(_ *testing.T, tree *parts.Tree, current string) {
+			tree.Write(tag+"current/link", "sha256:"+current+"0")
+		},
+		"a link of a sha512 digest": func(_ *testing.T, tree *parts.Tree, current string) {
+			tree.Write(tag+"current/link", "sha512:"+current+current)
+		},
+		"a target cut short": func(_ *testing.T, tree *parts.Tree, current string) {
+			tree.Write(tag+"current/link", "sha256:"+current[:20])
+		},
+		"a tag without a current link": func(t *testing.T, tree *parts.Tree, current string) {
+			if err := os.Remove(tree.Path(tag + "current/link")); err != nil {
+				t.Error(err)
+			}
+		},
+		"a revision with a signature": func(_ *testing.T, tree *parts.Tree, current string) {
+			tree.Write("repositories/app/_manifests/revisions/sha256/"+current+"/signatures/sha256/"+other+"/link", "sha256:"+other)
+		},
+		"a revision that was deleted through the API": func(t *testing.T, tree *parts.Tree, current string) {
+			if err := os.Remove(tree.Path("repositories/app/_manifests/revisions/sha256/" + current + "/link")); err != nil {
+				t.Error(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tree := newTree(t)
+			var current string
+			for _, tag := range []string{"v0", "v1", "v2"} {
+				image := tree.Manifest("app", parts.Image(parts.OCI, parts.Layer(uint64(tag[1]), 10)))
+				tree.Tag("app", tag, image)
+				current = image.Encoded()
+			}
+			change(t, tree, current)
+			got := inventoryOf(t, mustOpen(t)(openFilesystem(tree.Root(), Limits{})))
+			want := inventoryOf(t, overFilesystem(tree.Root()))
+			if got, want := told(got), told(want); !reflect.DeepEqual(got, want) {
+				t.Errorf("the inventory has\n%s\nand through the driver\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+		})
+	}
+}
+
+// told is what an inventory says of its one repository, without what only one backend
+// can know.
+func told(inv *Inventory) []string {
+	r := inv.Repositories[0]
+	var all []string
+	say := func(what string, ids ...ID) {
+		for _, id := range ids {
+			what += " " + string(inv.Digest(id))
+		}
+		all = append(all, what)
+	}
+	for _, tag := range r.Tags {
+		if tag.HasTarget {
+			say("tag "+tag.Name+" at", tag.Target)
+		}
+		for _, link := range tag.Index {
+			say("tag "+tag.Name+" once at", link.ID())
+		}
+	}
+	for _, link := range r.Revisions {
+		say("revision", link.ID())
+	}
+	for _, of := range slices.Sorted(maps.Keys(r.Signatures)) {
+		say("signatures", append([]ID{of}, r.Signatures[of]...)...)
+	}
+	for _, p := range r.Problems {
+		all = append(all, string(p.Kind)+" "+p.Path)
+	}
+	slices.Sort(all)
+	return all
+}
