@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -114,18 +115,18 @@ func requestsAreCounted(t *testing.T, results Results) {
 	t.Helper()
 	section, c, _ := results.find("s3 0ms")
 	p, _ := c.program(nameRegsweep)
-	counted := p.requests()
-	if counted == nil || counted.Get != int64(section.Size.Manifests) || counted.List == 0 || counted.AtOnce == 0 {
+	counted, _ := p.requests()
+	if counted.Get != int64(section.Size.Manifests) || counted.List == 0 || counted.AtOnce == 0 {
 		t.Fatalf("%d manifests took %+v", section.Size.Manifests, counted)
 	}
 	own := *p.Found.Requests
 	own.Links, own.AtOnce = counted.Links, counted.AtOnce // it does not tell
-	if own != *counted {
-		t.Errorf("regsweep counted %+v, the proxy %+v", own, *counted)
+	if own != counted {
+		t.Errorf("regsweep counted %+v, the proxy %+v", own, counted)
 	}
 	_, removal, _ := results.find("s3 removal")
 	p, _ = removal.program(nameRegsweep)
-	if p.requests().Delete == 0 {
+	if counted, _ := p.requests(); counted.Delete == 0 {
 		t.Error("keys were removed without a request")
 	}
 }
@@ -153,15 +154,26 @@ func everythingIsWritten(t *testing.T, top string) {
 func TestAWrongFigureEndsTheComparison(t *testing.T) {
 	registry := tinyRegistry()
 	want := registry.Garbage(false)
-	report := func(blobs int, problems string) []byte {
-		return []byte(strings.NewReplacer("BLOBS", number(blobs), "PROBLEMS", problems).Replace(
-			`{"garbage": {"blobs": {"count": BLOBS, "bytes": 0}}, "problems": [PROBLEMS]}`))
+	report := func(planned, removed int, problems string) []byte {
+		tally := func(blobs int) string { return fmt.Sprintf(`{"blobs": {"count": %d, "bytes": %d}}`, blobs, want.Bytes) }
+		return fmt.Appendf(nil, `{"garbage": %s, "removed": %s, "problems": [%s]}`, tally(planned), tally(removed), problems)
 	}
-	if _, err := readReport(report(want.Blobs+1, ""), want, false); err == nil {
-		t.Error("a blob too many is all right")
-	}
-	if _, err := readReport(report(want.Blobs, `{"kind": "stray"}`), want, false); err == nil {
-		t.Error("a problem is all right")
+	n := want.Blobs
+	for _, c := range []struct {
+		what              string
+		planned, gone     int
+		problems          string
+		removal, mayStand bool
+	}{
+		{"the truth", n, 0, "", false, true},
+		{"a blob too many", n + 1, 0, "", false, false},
+		{"a problem", n, 0, `{"kind": "stray"}`, false, false},
+		{"all removed", n, n, "", true, true},
+		{"one left", n, n - 1, "", true, false},
+	} {
+		if _, err := readReport(report(c.planned, c.gone, c.problems), want, c.removal); (err == nil) != c.mayStand {
+			t.Errorf("%s: %v", c.what, err)
+		}
 	}
 	if _, err := readSummary([]byte("no summary\n")); err == nil {
 		t.Error("a collector without a summary is all right")
@@ -172,6 +184,20 @@ func TestAWrongFigureEndsTheComparison(t *testing.T) {
 	}
 	if _, err := readFloor([]byte(`{"blobs": 1, "tags": 1, "manifests": 1}`), registry.Size()); err == nil {
 		t.Error("less than the least work is all right")
+	}
+}
+
+func TestARemovalIsCheckedOnDisk(t *testing.T) {
+	registry, root := tinyRegistry(), t.TempDir()
+	if err := registry.WriteTree(t.Context(), root); err != nil {
+		t.Fatal(err)
+	}
+	n := registry.Size().Blobs
+	if err := wantBlobs(root, n); err != nil {
+		t.Error(err)
+	}
+	if err := wantBlobs(root, n-1); err == nil {
+		t.Error("a blob that should be gone may stay")
 	}
 }
 

@@ -36,7 +36,8 @@ const (
 	chartRight  = 690 // where the scale ends; figures follow
 	barHeight   = 17
 	barStep     = 22
-	groupHeader = 40
+	titleHeight = 26
+	groupGap    = 14
 	chartTop    = 16
 	ink         = "#7b7b7b"
 )
@@ -62,7 +63,9 @@ func (r Results) chart() string {
 			continue
 		}
 		fmt.Fprintf(&body, `<text x="0" y="%d" class="title">%s</text>`+"\n", y+14, html.EscapeString(group.title(section, c)))
-		y += groupHeader - 14
+		y += titleHeight
+		var bars strings.Builder // over the scale's lines
+		first := y
 		for _, p := range c.Programs {
 			colour, shown := barColours[p.Name]
 			if !shown || len(p.Runs) == 0 {
@@ -73,22 +76,26 @@ func (r Results) chart() string {
 				label += ", " + factor(times)
 			}
 			width := max(2, at(p.seconds())-chartLeft)
-			fmt.Fprintf(&body, `<text x="%d" y="%d" class="name">%s</text>`, chartLeft-10, y+13, p.Name)
-			fmt.Fprintf(&body, `<rect x="%d" y="%d" width="%.1f" height="%d" rx="2" fill="%s"/>`, chartLeft, y, width, barHeight, colour)
-			fmt.Fprintf(&body, `<text x="%.1f" y="%d">%s</text>`+"\n", chartLeft+width+8, y+13, label)
+			fmt.Fprintf(&bars, `<text x="%d" y="%d" class="name">%s</text>`, chartLeft-10, y+13, p.Name)
+			fmt.Fprintf(&bars, `<rect x="%d" y="%d" width="%.1f" height="%d" rx="2" fill="%s"/>`, chartLeft, y, width, barHeight, colour)
+			fmt.Fprintf(&bars, `<text x="%.1f" y="%d">%s</text>`+"\n", chartLeft+width+8, y+13, label)
 			y += barStep
 		}
-		y += 14
+		for power := int(low); power <= int(high); power++ {
+			x := at(math.Pow10(power))
+			fmt.Fprintf(&body, `<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="%s" stroke-opacity="0.3"/>`+"\n", x, first-3, x, y, ink)
+		}
+		body.WriteString(bars.String())
+		y += groupGap
 	}
 	var out strings.Builder
-	height := y + 24
+	height := y + 44
 	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" width="%d" height="%d" role="img" aria-label="Seconds that regsweep and registry garbage-collect take, on a logarithmic scale">`+"\n", chartWidth, height, chartWidth, height)
 	fmt.Fprintf(&out, "<style>text{font:13px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:%s}.title{font-weight:600;font-size:14px}.name,.tick{text-anchor:end}.tick{text-anchor:middle;font-size:12px}</style>\n", ink)
 	for power := int(low); power <= int(high); power++ {
-		x := at(math.Pow10(power))
-		fmt.Fprintf(&out, `<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="%s" stroke-opacity="0.25"/>`, x, chartTop+24, x, y-8, ink)
-		fmt.Fprintf(&out, `<text x="%.1f" y="%d" class="tick">%s s</text>`+"\n", x, y+10, strings.TrimRight(strings.TrimRight(fmt.Sprintf("%.3f", math.Pow10(power)), "0"), "."))
+		fmt.Fprintf(&out, `<text x="%.1f" y="%d" class="tick">%g s</text>`+"\n", at(math.Pow10(power)), y+2, math.Pow10(power))
 	}
+	fmt.Fprintf(&out, `<text x="%d" y="%d" class="tick">median time, each step ten times the one before; × is how many times as long as regsweep</text>`+"\n", (chartLeft+chartRight)/2, y+26)
 	out.WriteString(body.String() + "</svg>\n")
 	return out.String()
 }

@@ -133,15 +133,15 @@ func (c Case) requests(b *strings.Builder) {
 	}
 	told := false
 	for _, p := range c.Programs {
-		requests := p.requests()
-		if requests == nil {
+		requests, counted := p.requests()
+		if !counted {
 			continue
 		}
 		if !told {
 			b.WriteString(header)
 			told = true
 		}
-		row(p.Name, *requests)
+		row(p.Name, requests)
 	}
 	if p, found := c.program(nameRegsweep); found && !told && p.Found.Requests != nil {
 		own := p.Found.Requests

@@ -56,7 +56,13 @@ func newProxy(endpoint string) (*proxy, error) {
 			r.Out.Host = r.In.Host // it is signed
 		},
 		// Its own limits must be nobody's limits.
-		Transport:      &http.Transport{MaxIdleConns: 0, MaxIdleConnsPerHost: 4096, DisableCompression: true},
+		Transport: &http.Transport{MaxIdleConns: 0, MaxIdleConnsPerHost: 4096, DisableCompression: true},
+		// A client may give a request up. Anything else it will see as a fault of the server.
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if r.Context().Err() == nil {
+				http.Error(w, err.Error(), http.StatusBadGateway)
+			}
+		},
 		ModifyResponse: func(response *http.Response) error { return p.wait(response.Request.Context()) },
 	}
 	p.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -170,15 +170,14 @@ func (p Program) peak() int64 {
 	return peak
 }
 
-// requests are those of the run with the most.
-func (p Program) requests() *Requests {
-	var most *Requests
+// requests are those of the run with the most; there are none on a filesystem.
+func (p Program) requests() (most Requests, counted bool) {
 	for _, run := range p.Runs {
-		if run.Requests != nil && (most == nil || run.Requests.Total() > most.Total()) {
-			most = run.Requests
+		if run.Requests != nil && (!counted || run.Requests.Total() > most.Total()) {
+			most, counted = *run.Requests, true
 		}
 	}
-	return most
+	return most, counted
 }
 
 // median is that of a number of each run; of an even number of runs, the mean of the
