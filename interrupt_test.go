@@ -49,7 +49,15 @@ func (o *output) String() string {
 
 func start(t *testing.T, args ...string) *running {
 	t.Helper()
+	return startIn(t, nil, args...)
+}
+
+// startIn is start with more in the environment, which has a cache directory that
+// nobody else uses.
+func startIn(t *testing.T, env []string, args ...string) *running {
+	t.Helper()
 	r := &running{Cmd: exec.Command("regsweep", args...)}
+	r.Env = append(append(r.Environ(), "XDG_CACHE_HOME="+t.TempDir()), env...)
 	r.Stdout, r.Stderr = &r.stdout, &r.stderr
 	if err := r.Start(); err != nil {
 		t.Fatal(err)

@@ -29,6 +29,10 @@ type Env struct {
 	// is called the terminal is as it was, whether read has returned or not.
 	ReadSecret func() (read func() (string, error), restore func(), err error)
 
+	// CacheDir is where the user's programs keep what they can do without; "" where
+	// there is no such place.
+	CacheDir string
+
 	Host, User string
 	// ProbeInterval is how often the proof is repeated while a sweep runs.
 	ProbeInterval time.Duration
@@ -44,8 +48,13 @@ func Process() Env {
 	if known, err := user.Current(); err == nil {
 		name = known.Username
 	}
+	cacheDir, err := os.UserCacheDir()
+	if err != nil {
+		cacheDir = "" // a user without a home
+	}
 	env := Env{
-		Host: host, User: name,
+		CacheDir: cacheDir,
+		Host:     host, User: name,
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Now: time.Now, Getenv: os.Getenv,
 		InTerminal:    term.IsTerminal(int(os.Stdin.Fd())),
 		OutTerminal:   term.IsTerminal(int(os.Stdout.Fd())),

@@ -19,6 +19,7 @@ type gcRun struct {
 	*runner
 	options  gcOptions
 	store    storage.Store
+	cache    *storage.Cache // nil where there is none
 	guard    guard.Options
 	planFile *planFile
 	progress *progress
@@ -46,6 +47,7 @@ func (g *gcRun) run(c *urfave.Context) error {
 		return err
 	}
 	defer g.planFile.discard()
+	defer g.closeCache(c.Context)
 	if g.options.dryRun {
 		_, err := g.plan(c.Context)
 		return err
@@ -92,9 +94,15 @@ func (g *gcRun) prepare(c *urfave.Context) error {
 		return err
 	}
 	if g.options.planGiven {
-		g.planFile, err = newPlanFile(g.options.plan)
+		if g.planFile, err = newPlanFile(g.options.plan); err != nil {
+			return err
+		}
 	}
-	return err
+	if err := g.openCache(); err != nil {
+		g.planFile.discard()
+		return err
+	}
+	return nil
 }
 
 // sample picks what the registry is asked for, to know that it serves this storage.

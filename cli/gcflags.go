@@ -36,7 +36,7 @@ func gcCommand(r *runner) *urfave.Command {
 		Aliases:            []string{"garbage-collect"},
 		Usage:              "remove what no tag reaches",
 		ArgsUsage:          "TARGET",
-		Flags:              slices.Concat(flags, limitFlags(), guardFlags()),
+		Flags:              slices.Concat(flags, limitFlags(), cacheFlags(), guardFlags()),
 		CustomHelpTemplate: commandHelp,
 		OnUsageError:       usageError,
 		Action:             r.gc,
@@ -61,6 +61,7 @@ type gcOptions struct {
 	minAge, uploadAge                        time.Duration
 	plan                                     string
 	planGiven                                bool
+	cache                                    cacheOptions
 }
 
 func readGCOptions(c *urfave.Context) gcOptions {
@@ -68,6 +69,7 @@ func readGCOptions(c *urfave.Context) gcOptions {
 		dryRun: c.Bool("dry-run"), deleteUntagged: c.Bool("delete-untagged"), quiet: c.Bool("quiet"),
 		yes: c.Bool("yes"), json: c.Bool(jsonName), pruneEmpty: c.Bool("prune-empty"), allowEmpty: c.Bool("allow-empty"),
 		strict: c.Bool("strict"), unsafe: c.Bool("unsafe-online"), plan: c.String(planName), planGiven: c.IsSet(planName),
+		cache:  readCacheOptions(c),
 		minAge: c.Generic("min-age").(*age).Duration, uploadAge: c.Generic("upload-age").(*age).Duration,
 	}
 	if o.unsafe && !c.IsSet("min-age") {
@@ -81,5 +83,5 @@ func (o gcOptions) check() error {
 	if o.unsafe && o.minAge < unsafeAge {
 		return storage.Usagef("--unsafe-online: --min-age must be at least 24h, since what is being pushed has no tag yet")
 	}
-	return nil
+	return o.cache.check()
 }

@@ -21,6 +21,7 @@ func (g *gcRun) plan(ctx context.Context) (*sweep.Plan, error) {
 	}
 	g.guard.LastUpload = lastUpload(inventory)
 	live, err := g.mark(ctx, inventory)
+	g.closeCache(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +43,7 @@ func (g *gcRun) list(ctx context.Context, now time.Time) (*storage.Inventory, er
 	if g.options.minAge > 0 {
 		options.Since = now.Add(-g.options.minAge)
 	}
-	inventory, err := storage.TakeInventory(ctx, g.store, options)
+	inventory, err := storage.TakeInventory(ctx, g.cached(), options)
 	phase.endWith("listed", err)
 	return inventory, err
 }
@@ -50,7 +51,7 @@ func (g *gcRun) list(ctx context.Context, now time.Time) (*storage.Inventory, er
 func (g *gcRun) mark(ctx context.Context, inventory *storage.Inventory) (*mark.Live, error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Mark)()
 	phase := g.progress.begin("marking", "manifest", 0)
-	live, err := mark.Run(ctx, inventory, g.store, mark.Options{
+	live, err := mark.Run(ctx, inventory, g.cached(), mark.Options{
 		Concurrency: g.store.Concurrency(), DeleteUntagged: g.options.deleteUntagged, OnManifests: phase.expect, OnRead: phase.add,
 	})
 	phase.endWith("marked", err)

@@ -24,11 +24,14 @@ type report struct {
 	Seconds  seconds           `json:"seconds"`
 
 	// HiddenBytes are those that a versioned bucket only hid, and did not free.
-	HiddenBytes int64          `json:"hidden_bytes"`
-	Failed      []failure      `json:"failed"`
-	Guard       *guard.Verdict `json:"guard,omitempty"`
-	ExitCode    int            `json:"exit_code"`
-	Error       string         `json:"error,omitempty"`
+	HiddenBytes int64             `json:"hidden_bytes"`
+	Cache       *storage.CacheUse `json:"cache,omitempty"`
+	Failed      []failure         `json:"failed"`
+	Guard       *guard.Verdict    `json:"guard,omitempty"`
+	ExitCode    int               `json:"exit_code"`
+	Error       string            `json:"error,omitempty"`
+
+	cacheProblems []storage.Problem // until they are among the others
 
 	plan   *sweep.Plan   // nil until there is one
 	result *sweep.Result // nil until something may have been removed
@@ -88,7 +91,7 @@ func (r *report) planned(plan *sweep.Plan) {
 	r.plan = plan
 	r.Mark, r.Garbage = plan.Live, tally(plan.Garbage)
 	r.Kept = append(r.Kept, plan.Kept...)
-	r.Problems = append(r.Problems, plan.Problems...)
+	r.Problems = append(append(r.Problems, plan.Problems...), r.cacheProblems...)
 }
 
 func (r *report) executed(result sweep.Result) {

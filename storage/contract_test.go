@@ -84,6 +84,19 @@ func subjects() map[string]subject {
 				return openBucket(t, server, server.NewBucketT(t))
 			},
 		},
+		"s3 behind a cache": {
+			anyName: true, multipart: true,
+			open: func(t *testing.T) (Store, func(path, content string)) {
+				server := parts.SharedMinIO(t)
+				store, plant := openBucket(t, server, server.NewBucketT(t))
+				cache, err := OpenCache(store, t.TempDir(), time.Now())
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { cache.Close(context.WithoutCancel(t.Context())) })
+				return cache, plant
+			},
+		},
 		"Distribution's filesystem driver": {
 			directories: true,
 			open: func(t *testing.T) (Store, func(path, content string)) {

@@ -24,6 +24,8 @@ const (
 	BadRepositoryName    ProblemKind = "bad_repository_name"    // a directory that no registry could serve
 	UnknownLinkAlgorithm ProblemKind = "unknown_link_algorithm" // a link under a digest that is not understood
 	Stray                ProblemKind = "stray"                  // an object that is not part of the layout
+	CacheDamaged         ProblemKind = "cache_damaged"          // something in the cache that was not written there
+	CacheUnusable        ProblemKind = "cache_unusable"         // a cache that can't be written
 	UndatedUpload        ProblemKind = "undated_upload"         // an upload whose startedat is missing or malformed
 )
 

@@ -66,6 +66,12 @@ func (s *s3Store) Read(ctx context.Context, path string, limit int64) ([]byte, e
 	return got.content, err
 }
 
+// readTagged implements taggedReader.
+func (s *s3Store) readTagged(ctx context.Context, path string, limit int64) ([]byte, string, error) {
+	got, err := s.get(ctx, path, limit)
+	return got.content, got.etag, err
+}
+
 // s3Content is an object as it was read.
 type s3Content struct {
 	content []byte

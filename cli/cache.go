@@ -1,0 +1,109 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"regsweep/storage"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+const (
+	cacheName   = "cache"
+	noCacheName = "no-cache"
+)
+
+// cacheFlags say where the manifests of a bucket are remembered.
+func cacheFlags() []urfave.Flag {
+	return []urfave.Flag{
+		&urfave.StringFlag{Name: cacheName, Usage: "remember a bucket's manifests in `DIR` (default: regsweep in your cache directory)"},
+		toggle(noCacheName, "read every manifest from the storage"),
+	}
+}
+
+type cacheOptions struct {
+	dir   string // "" for the default
+	given bool
+	off   bool
+}
+
+func readCacheOptions(c *urfave.Context) cacheOptions {
+	return cacheOptions{dir: c.String(cacheName), given: c.IsSet(cacheName), off: c.Bool(noCacheName)}
+}
+
+func (o cacheOptions) check() error {
+	switch {
+	case o.given && o.off:
+		return storage.Usagef("--cache and --no-cache contradict each other")
+	case o.given && o.dir == "":
+		return storage.Usagef("--cache: the name of the directory is empty")
+	}
+	return nil
+}
+
+// openCache opens the cache, if the storage can have one. What goes wrong with a
+// directory that nobody asked for is told, and the run goes on without.
+func (g *gcRun) openCache() error {
+	o := g.options.cache
+	switch {
+	case o.off:
+		return nil
+	case !storage.CanCache(g.store):
+		if o.given {
+			g.say("warning: --cache: there is nothing to remember of a " + g.store.Identity().Driver + " storage, only of a bucket")
+		}
+		return nil
+	case !o.given && g.env.CacheDir == "":
+		return nil // a user without a home
+	case !o.given:
+		o.dir = filepath.Join(g.env.CacheDir, "regsweep")
+	}
+	cache, err := storage.OpenCache(g.store, o.dir, g.env.Now())
+	if err == nil {
+		g.cache = cache
+		return nil
+	}
+	if unwrapped := errors.Unwrap(err); unwrapped != nil {
+		err = unwrapped // the operation and a name that was made up say nothing
+	}
+	if o.given {
+		return storage.Usagef("--cache: %s can't be written: %w", o.dir, err)
+	}
+	g.cacheProblem(storage.Problem{
+		Kind: storage.CacheUnusable, Path: o.dir, Effect: storage.Note,
+		Detail: fmt.Sprintf("the cache can't be written (%v): all manifests are read; --no-cache, or --cache with another directory", err),
+	})
+	return nil
+}
+
+// cached is the storage behind its cache, if it has one.
+func (g *gcRun) cached() storage.Store {
+	if g.cache == nil {
+		return g.store
+	}
+	return g.cache
+}
+
+// closeCache saves what the run has learnt, and reports what was wrong.
+func (g *gcRun) closeCache(ctx context.Context) {
+	if g.cache == nil {
+		return
+	}
+	g.cache.Close(ctx)
+	use := g.cache.Use()
+	g.report.Cache = &use
+	for _, p := range g.cache.Problems() {
+		g.cacheProblem(p)
+	}
+	g.cache = nil
+}
+
+// cacheProblem tells at once what is wrong with the cache, since it is this machine's
+// and not the registry's, and reports it too.
+func (g *gcRun) cacheProblem(p storage.Problem) {
+	g.progress.note("warning: " + describe(p))
+	g.report.cacheProblems = append(g.report.cacheProblems, p)
+}
