@@ -12,6 +12,8 @@ import (
 )
 
 func main() {
+	boundGarbage()
+
 	// Without this a reader of our output that goes away would end a sweep.
 	signal.Ignore(syscall.SIGPIPE)
 

@@ -42,10 +42,12 @@ type repositoryBuilder struct {
 	pending []pendingLink
 }
 
+// tagBuilder is a tag in the making. There may be millions, so that of its current link
+// only what it says is kept, once that is known.
 type tagBuilder struct {
 	Tag
-	current *Object // nil: there is no current link
-	damaged bool
+	hasCurrent bool
+	current    *Object // the current link, if it is not known yet what it says
 }
 
 type uploadBuilder struct {
@@ -222,10 +224,13 @@ func (b *inventoryBuilder) add(rb *repositoryBuilder, object Object, e entry) {
 	case kindRevision:
 		b.addRead(rb, object, e, needTime)
 	case kindTag:
-		b.tag(rb, e.tag).current = object.kept()
+		b.addCurrent(rb, b.tag(rb, e.tag), object)
 	case kindTagIndex:
 		t := b.tag(rb, e.tag)
 		t.Index = append(t.Index, newLink(e.id, settles(object, e.digest)))
+		if t.current != nil && settles(*t.current, e.digest) {
+			t.Target, t.HasTarget, t.current = e.id, true, nil
+		}
 	case kindSignature:
 		if rb.r.Signatures == nil {
 			rb.r.Signatures = map[ID][]ID{}
@@ -336,6 +341,36 @@ func (b *inventoryBuilder) tag(rb *repositoryBuilder, tag string) *tagBuilder {
 	return t
 }
 
+// addCurrent adds a tag's current link. What it says is settled by its ETag, if an entry
+// of the tag's index proposes it: one that was listed before, or that comes later.
+func (b *inventoryBuilder) addCurrent(rb *repositoryBuilder, t *tagBuilder, object Object) {
+	t.hasCurrent = true
+	if object.Content != nil {
+		b.setTarget(rb, t, object.Content)
+		return
+	}
+	for _, link := range t.Index {
+		own, _ := splitDigest(string(b.inv.Digest(link.ID())))
+		if settles(object, own) {
+			t.Target, t.HasTarget = link.ID(), true
+			return
+		}
+	}
+	t.current = object.kept()
+}
+
+// setTarget notes what a tag's current link says. The caller holds rb.mu.
+func (b *inventoryBuilder) setTarget(rb *repositoryBuilder, t *tagBuilder, content []byte) {
+	target, ok, detail := readLink(content)
+	if !ok {
+		rb.damaged(TagPath(rb.r.Name, t.Name), detail)
+	}
+	if target != "" {
+		t.Target, t.HasTarget = b.inv.ID(target), true
+	}
+	t.current = nil
+}
+
 func (rb *repositoryBuilder) addUpload(object Object, e entry) {
 	u := rb.uploads[e.upload]
 	if u == nil {
@@ -359,12 +394,15 @@ func settles(object Object, own name) bool {
 	if object.ETag == "" {
 		return false
 	}
-	content := own.digest()
-	if object.Size != int64(len(content)) {
+	if object.Size != int64(len(own.alg)+1+len(own.hex)) || len(object.ETag) != 2*md5.Size {
 		return false
 	}
-	sum := md5.Sum([]byte(content))
-	return object.ETag == hex.EncodeToString(sum[:])
+	var buffer [len("sha512:") + 128]byte
+	content := append(append(append(buffer[:0], own.alg...), ':'), own.hex...)
+	sum := md5.Sum(content)
+	var etag [2 * md5.Size]byte
+	hex.Encode(etag[:], sum[:])
+	return object.ETag == string(etag[:])
 }
 
 // readLink reads a link's content. target is the digest it names, if it can be made
@@ -393,7 +431,7 @@ func (b *inventoryBuilder) readLinks(ctx context.Context) error {
 		}
 		rb.pending = nil
 		for _, t := range rb.tags {
-			if t.current != nil && !b.targetKnown(t) {
+			if t.current != nil {
 				g.Go(func() error { return b.readTag(ctx, rb, t) })
 			}
 		}
@@ -412,34 +450,18 @@ func (b *inventoryBuilder) readLinks(ctx context.Context) error {
 	return g.Wait()
 }
 
-// targetKnown settles a tag's target from its ETag and the digests that its index
-// proposes, if that is possible.
-func (b *inventoryBuilder) targetKnown(t *tagBuilder) bool {
-	if t.current.Content != nil {
-		return true
-	}
-	for _, link := range t.Index {
-		own, _ := splitDigest(string(b.inv.Digest(link.ID())))
-		if settles(*t.current, own) {
-			t.current.Content = []byte(own.digest())
-			return true
-		}
-	}
-	return false
-}
-
 func (b *inventoryBuilder) readTag(ctx context.Context, rb *repositoryBuilder, t *tagBuilder) error {
 	content, err := b.store.Read(ctx, t.current.Path, linkLimit)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), isDamage(err):
-		t.damaged = true
-		rb.mu.Lock()
-		rb.damaged(t.current.Path, err.Error())
-		rb.mu.Unlock()
-	case err != nil:
+	isLost := errors.Is(err, fs.ErrNotExist) || isDamage(err)
+	if err != nil && !isLost {
 		return err
-	default:
-		t.current.Content = content
+	}
+	rb.mu.Lock()
+	defer rb.mu.Unlock()
+	if isLost {
+		rb.damaged(t.current.Path, err.Error())
+	} else {
+		b.setTarget(rb, t, content)
 	}
 	return nil
 }
@@ -527,8 +549,9 @@ func ignoreDamage(err error) error {
 // seal makes the repositories out of what was collected.
 func (b *inventoryBuilder) seal() {
 	inv := b.inv
-	for _, rb := range b.repositories {
+	for name, rb := range b.repositories {
 		b.sealRepository(rb)
+		delete(b.repositories, name) // what it was made from is not needed any more
 		inv.Repositories = append(inv.Repositories, rb.r)
 	}
 	slices.SortFunc(inv.Repositories, func(a, b *Repository) int { return cmp.Compare(a.Name, b.Name) })
@@ -545,6 +568,7 @@ func (b *inventoryBuilder) sealRepository(rb *repositoryBuilder) {
 		slices.Sort(ids)
 		r.Signatures[of] = slices.Compact(ids)
 	}
+	r.Tags = make([]Tag, 0, len(rb.tags))
 	for _, name := range slices.Sorted(maps.Keys(rb.tags)) {
 		b.sealTag(rb, rb.tags[name])
 	}
@@ -571,29 +595,25 @@ func CompareProblems(a, b Problem) int {
 // sealLinks sorts by ID; of a link that was listed twice one remains.
 func sealLinks(links []Link) []Link {
 	slices.SortFunc(links, compareLinks)
-	return slices.CompactFunc(links, func(a, b Link) bool { return a.ID() == b.ID() })
+	links = slices.CompactFunc(links, func(a, b Link) bool { return a.ID() == b.ID() })
+	if cap(links)-len(links) > 16 {
+		links = slices.Clone(links) // without the room to grow
+	}
+	return links
 }
 
 func (b *inventoryBuilder) sealTag(rb *repositoryBuilder, t *tagBuilder) {
 	t.Index = sealLinks(t.Index)
 	path := TagPath(rb.r.Name, t.Name)
 	switch {
-	case t.current == nil:
-		if len(t.Index) == 0 {
-			return
-		}
+	case t.hasCurrent: // what is wrong with it has been said
+	case len(t.Index) == 0:
+		return
+	default:
 		rb.r.Problems = append(rb.r.Problems, Problem{
 			Kind: TagWithoutCurrent, Repository: rb.r.Name, Path: path, Effect: KeepsNamed,
 			Detail: "the tag has an index but no current link: all that its index names is kept",
 		})
-	case !t.damaged:
-		target, ok, detail := readLink(t.current.Content)
-		if !ok {
-			rb.damaged(path, detail)
-		}
-		if target != "" {
-			t.Target, t.HasTarget = b.inv.ID(target), true
-		}
 	}
 	rb.r.Tags = append(rb.r.Tags, t.Tag)
 }

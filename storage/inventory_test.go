@@ -78,11 +78,18 @@ func TestETagsSpareReads(t *testing.T) {
 	f.put(TagPath("app", "v1"), string(a), "")
 	f.put(TagIndexPath("app", "v1", a), string(a), "")
 	f.put(TagIndexPath("app", "v1", b), string(b), "")
+	// Pages come in any order, so that a tag's index may come before what it points at.
+	f.put(TagIndexPath("app", "v2", a), string(a), "")
+	f.put(TagIndexPath("app", "v2", b), string(b), "")
+	f.put(TagPath("app", "v2"), string(b), "")
 	inv, err := TakeInventory(t.Context(), f, InventoryOptions{Concurrency: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := inv.Repositories[0]
+	if len(r.Tags) != 2 || !r.Tags[1].HasTarget || inv.Digest(r.Tags[1].Target) != b {
+		t.Errorf("%+v", r.Tags)
+	}
 	if len(f.reads) > 0 || !r.Tags[0].HasTarget || inv.Digest(r.Tags[0].Target) != a || !r.Revisions[0].Settled() || r.Kept() {
 		t.Errorf("after reading %q: %+v", f.reads, r)
 	}

@@ -29,6 +29,8 @@ type s3Store struct {
 	// contentMD5 is set once the server was found to take DeleteObjects only with
 	// a Content-MD5.
 	contentMD5 atomic.Bool
+	// listingLength is the length in bytes of the last page of a listing.
+	listingLength atomic.Int64
 }
 
 // openS3 opens the bucket that the parameters of a registry's s3 section name. It

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -17,10 +18,13 @@ import (
 // withDecoder makes one ListObjectsV2 request put its answer into l, if it is an
 // ordinary one, and leave the SDK's output empty. Every other answer, errors among
 // them, is the SDK's to read.
-func withDecoder(l *s3Listing) func(*s3.Options) {
+//
+// length is that of the last answer: S3 does not say how long the next one is, which
+// most often is as long.
+func withDecoder(l *s3Listing, length *atomic.Int64) func(*s3.Options) {
 	return func(o *s3.Options) {
 		o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
-			decoder := &listingMiddleware{into: l}
+			decoder := &listingMiddleware{into: l, length: length}
 			sdk, err := stack.Deserialize.Swap("OperationDeserializer", decoder)
 			if err != nil {
 				return fmt.Errorf("prepare a listing: %w", err)
@@ -34,6 +38,8 @@ func withDecoder(l *s3Listing) func(*s3.Options) {
 type listingMiddleware struct {
 	sdk  middleware.DeserializeMiddleware
 	into *s3Listing
+
+	length *atomic.Int64 // of the last answer, in bytes
 }
 
 func (m *listingMiddleware) ID() string { return m.sdk.ID() }
@@ -53,9 +59,11 @@ func (m *listingMiddleware) HandleDeserialize(ctx context.Context, in middleware
 		return bySDK()
 	}
 	var body strings.Builder
-	if response.ContentLength > 0 {
-		body.Grow(int(min(response.ContentLength, 4<<20)))
+	length := response.ContentLength
+	if length < 0 {
+		length = m.length.Load()
 	}
+	body.Grow(int(min(max(length, 0), 4<<20)))
 	_, err = io.Copy(&body, response.Body)
 	if closeErr := response.Body.Close(); err == nil {
 		err = closeErr
@@ -63,6 +71,7 @@ func (m *listingMiddleware) HandleDeserialize(ctx context.Context, in middleware
 	if err != nil {
 		return out, metadata, fmt.Errorf("read the listing: %w", err)
 	}
+	m.length.Store(int64(body.Len()))
 	if *m.into, ok = decodeListing(body.String()); ok {
 		out.Result = &s3.ListObjectsV2Output{}
 		return out, metadata, nil
@@ -173,7 +182,11 @@ type listingDecoder struct {
 	failed bool
 }
 
-func (d *listingDecoder) space() { d.rest = strings.TrimLeft(d.rest, " \t\r\n") }
+func (d *listingDecoder) space() {
+	if d.rest == "" || d.rest[0] != '<' {
+		d.rest = strings.TrimLeft(d.rest, " \t\r\n")
+	}
+}
 
 // declaration skips <?xml …?> if it is of the usual form.
 func (d *listingDecoder) declaration() {

@@ -48,7 +48,7 @@ func (s *s3Store) page(ctx context.Context, dir, after, token string) (page s3Pa
 	}
 	err = s.do(ctx, "list", "s3:ListBucket", dir+"/", func() error {
 		var l s3Listing
-		out, err := s.client.ListObjectsV2(ctx, input, withDecoder(&l))
+		out, err := s.client.ListObjectsV2(ctx, input, withDecoder(&l, &s.listingLength))
 		if err == nil && !l.decoded {
 			l, err = convertListing(out)
 		}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"os"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+)
+
+// How much garbage may lie about before it is collected: an eighth of what is in use,
+// and some in any case.
+const (
+	garbageShare = 8
+	garbageFloor = 32 << 20
+)
+
+// boundGarbage makes the heap grow with what is in use, and hardly beyond.
+//
+// By default Go lets a heap become twice as large as what is in use, since collecting
+// costs time in proportion to that. Of ours it does not: an inventory of millions is a
+// few arrays without pointers, which the collector need not look into. So it may
+// collect far more often for the same price, and the peak is an eighth above what is in
+// use and not all of it again. Where little is in use it collects less often than usual.
+//
+// After every collection the target of the next is set anew. Who has set GOGC or
+// GOMEMLIMIT knows better.
+func boundGarbage() {
+	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	percent := 0
+	afterEachCollection(func() {
+		if next := garbagePercent(inUse()); next != percent {
+			percent = next
+			debug.SetGCPercent(next)
+		}
+	})
+}
+
+// garbagePercent is the share of garbage to allow, in percent of so many bytes in use. Go
+// takes them for 4 MiB at least.
+func garbagePercent(inUse uint64) int {
+	return int(100 * max(garbageFloor, inUse/garbageShare) / max(inUse, 4<<20))
+}
+
+// inUse is how many bytes the last collection found in use.
+func inUse() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(sample)
+	if sample[0].Value.Kind() != metrics.KindUint64 {
+		return 0
+	}
+	return sample[0].Value.Uint64()
+}
+
+// afterEachCollection calls f after each collection of garbage, from one goroutine at a
+// time: an object that nothing refers to is cleaned up by the next one.
+func afterEachCollection(f func()) {
+	f()
+	runtime.AddCleanup(new([64]byte), afterEachCollection, f)
+}

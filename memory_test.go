@@ -1,0 +1,46 @@
+package main
+
+import (
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"testing"
+	"time"
+)
+
+// With much in use the heap stays close to it: the collector is told anew as that grows.
+func TestGarbageIsBounded(t *testing.T) {
+	t.Setenv("GOGC", "")
+	t.Setenv("GOMEMLIMIT", "")
+	before := debug.SetGCPercent(100)
+	defer debug.SetGCPercent(before)
+	boundGarbage()
+	const inUse = 512 << 20
+	table := make([]byte, inUse)
+	goal := func() uint64 {
+		sample := []metrics.Sample{{Name: "/gc/heap/goal:bytes"}}
+		metrics.Read(sample)
+		return sample[0].Value.Uint64()
+	}
+	for try := 0; ; try++ {
+		runtime.GC()
+		time.Sleep(10 * time.Millisecond) // the cleanup comes after the collection
+		if now := goal(); now > inUse && now < inUse+inUse/garbageShare+garbageFloor {
+			break
+		}
+		if try == 100 {
+			t.Fatalf("with %d bytes in use the heap may become %d", inUse, goal())
+		}
+	}
+	runtime.KeepAlive(table)
+}
+
+func TestGarbagePercent(t *testing.T) {
+	const mib = 1 << 20
+	for inUse, want := range map[uint64]uint64{0: 32, 1: 32, 4: 32, 32: 32, 100: 32, 256: 32, 800: 100, 8000: 1000} {
+		allowed := max(inUse, 4) * uint64(garbagePercent(inUse*mib)) / 100
+		if allowed > want || allowed < want-want/10 {
+			t.Errorf("with %d MiB in use %d MiB of garbage are allowed, want %d", inUse, allowed, want)
+		}
+	}
+}
