@@ -119,6 +119,10 @@ func requestsAreCounted(t *testing.T, results Results) {
 	if counted.Get != int64(section.Size.Manifests) || counted.List == 0 || counted.AtOnce == 0 {
 		t.Fatalf("%d manifests took %+v", section.Size.Manifests, counted)
 	}
+	second, _ := c.program(nameSecond)
+	if cached, _ := second.requests(); cached.List == 0 || cached.Total() != cached.List {
+		t.Errorf("a second run, with the cache, takes %+v", cached)
+	}
 	own := *p.Found.Requests
 	own.Links, own.AtOnce = counted.Links, counted.AtOnce // it does not tell
 	if own != counted {

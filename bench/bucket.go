@@ -35,9 +35,6 @@ func (b *bench) bucket(ctx context.Context) (section Section, err error) {
 		Size:  registry.Size(),
 		Notes: []string{"All go through a proxy that counts requests and adds the latency to each answer; MinIO runs on the same machine."},
 	}
-	if !b.programs.cache {
-		section.Notes = append(section.Notes, "This regsweep has no cache of manifests, so there is no second run.")
-	}
 	config, err := b.upload(ctx, minio, through.url, "deep", registry)
 	if err != nil {
 		return section, err
@@ -72,13 +69,10 @@ func (b *bench) bucket(ctx context.Context) (section Section, err error) {
 // after the other, are left out where they would take the better part of an hour.
 func (b *bench) onBucket(minio *parts.S3, endpoint, bucket string, latency time.Duration, t task) []contender {
 	first := b.regsweep(t)
-	contenders := []contender{first}
-	if b.programs.cache {
-		t.cache = filepath.Join(b.dir, "cache")
-		second := b.regsweep(t)
-		second.name, second.warm = nameSecond, true
-		contenders = append(contenders, second)
-	}
+	t.cache = filepath.Join(b.dir, "cache")
+	second := b.regsweep(t)
+	second.name, second.warm = nameSecond, true
+	contenders := []contender{first, second}
 	keys := []string{"AWS_ACCESS_KEY_ID=" + minio.AccessKey, "AWS_SECRET_ACCESS_KEY=" + minio.SecretKey}
 	contenders = append(contenders, b.floor(t.registry, "floor s3 ENDPOINT BUCKET", keys, "s3", endpoint, bucket))
 	for _, release := range b.releases(t) {

@@ -1,12 +1,9 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os/exec"
 	"regexp"
 	"strconv"
 
@@ -54,15 +51,6 @@ type task struct {
 	cache          string // a directory for the cache of manifests; "" is to have none
 }
 
-// hasCache tells whether regsweep knows --cache.
-func hasCache(ctx context.Context, regsweep string) (bool, error) {
-	help, err := exec.CommandContext(ctx, regsweep, "gc", "--help").Output()
-	if err != nil {
-		return false, fmt.Errorf("regsweep gc --help: %w", err)
-	}
-	return bytes.Contains(help, []byte("--no-cache")), nil
-}
-
 // regsweep is regsweep, on what the task says. Its figures must be the generator's.
 func (b *bench) regsweep(t task) contender {
 	c := contender{name: nameRegsweep, argv: []string{b.programs.regsweep, "gc", "--json"}, line: "regsweep gc"}
@@ -78,12 +66,10 @@ func (b *bench) regsweep(t task) contender {
 	if t.deleteUntagged {
 		flag(" -m", "-m")
 	}
-	if b.programs.cache {
-		if t.cache == "" {
-			flag(" --no-cache", "--no-cache")
-		} else {
-			flag(" --cache DIR", "--cache", t.cache)
-		}
+	if t.cache == "" {
+		flag(" --no-cache", "--no-cache")
+	} else {
+		flag(" --cache DIR", "--cache", t.cache)
 	}
 	flag(" config.yml", t.config)
 	want := t.registry.Garbage(t.deleteUntagged)

@@ -25,7 +25,6 @@ type bench struct {
 type programs struct {
 	regsweep, floor, meter string
 	release3, release2     string // release2 is "" where this machine can't have it
-	cache                  bool   // whether this regsweep has a cache of manifests
 }
 
 func run(ctx context.Context, options options, out io.Writer) (err error) {
@@ -90,9 +89,6 @@ func (b *bench) build(ctx context.Context) (err error) {
 		if err := goBuild(ctx, *program.path, program.pkg); err != nil {
 			return err
 		}
-	}
-	if b.programs.cache, err = hasCache(ctx, b.programs.regsweep); err != nil {
-		return err
 	}
 	if b.programs.release3, err = parts.RegistryBinary(ctx, parts.Release3); err != nil {
 		return err
