@@ -43,7 +43,8 @@ func (t *blobTable) add(b blob) {
 func (t *blobTable) seal() {
 	compare := func(a, b blob) int { return bytes.Compare(a.sha256[:], b.sha256[:]) }
 	n := uint32(0)
-	for i, shelf := range t.shelves {
+	for i := range t.shelves { // and not over a copy of it, which would keep all that is replaced
+		shelf := t.shelves[i]
 		if !slices.IsSortedFunc(shelf, compare) { // an even listing needs no sorting
 			slices.SortFunc(shelf, compare)
 		}
@@ -58,7 +59,7 @@ func (t *blobTable) seal() {
 	t.unlead = 64 - leadBits
 	t.lead = make([]uint32, 1<<leadBits+1)
 	at, lead := uint32(0), uint64(0)
-	for _, shelf := range t.shelves {
+	for _, shelf := range &t.shelves {
 		for i := range shelf {
 			for ; lead <= shelf[i].leading()>>t.unlead; lead++ {
 				t.lead[lead] = at

@@ -49,8 +49,8 @@ func (p *planner) count(ctx context.Context) error {
 				tally.Bytes += u.Bytes
 			}
 		case Blob:
-			for _, blob := range p.blobs {
-				tally.Bytes += blob.bytes
+			for i := range p.blobs {
+				tally.Bytes += p.blobBytes(i)
 			}
 		}
 		p.Garbage[kind] = tally
@@ -108,8 +108,8 @@ func (p *planner) liveSizes(ctx context.Context) (func(storage.ID) int64, error)
 }
 
 func (p *planner) countKept(sizes func(storage.ID) int64) {
+	counted := make([]bool, p.inv.Blobs()) // each has one cause
 	for _, k := range keptReasons {
-		counted := map[storage.ID]bool{}
 		for i, live := range p.live.Repositories {
 			row := Kept{Reason: k.reason, Repository: p.inv.Repositories[i].Name}
 			for _, id := range live.Only[k.cause] {

@@ -58,11 +58,12 @@ type Plan struct {
 	live *mark.Live
 
 	tagEntries   []tagEntry
-	revisions    []link
-	layers       []link
+	revisions    links
+	layers       links
 	uploads      []upload
 	repositories []int
-	blobs        []sizedBlob
+	blobs        []storage.ID
+	looked       []int64  // their sizes in bytes, where the storage had to be asked for them; or nil
 	empty        []string // directories in which a candidate was not to be found
 
 	executed bool
@@ -80,7 +81,6 @@ type Totals struct {
 
 // The plan in memory: ids, not paths, since there may be millions.
 type (
-	link     struct{ repository, at int }
 	tagEntry struct {
 		repository, tag int
 		id              storage.ID
@@ -148,33 +148,27 @@ func (p *planner) planRevisionsAndLayers() {
 		if !live.Kept {
 			p.empty = append(p.empty, r.Emptied...)
 		}
-		for at, cause := range live.Revisions {
-			if cause == mark.Dead {
-				p.revisions = append(p.revisions, link{i, at})
-			}
-		}
 		for at, cause := range live.Layers {
-			switch cause {
-			case mark.Dead:
-				p.layers = append(p.layers, link{i, at})
-			case mark.Absent:
+			if cause == mark.Absent {
 				p.empty = append(p.empty, dirOf(storage.LayerPath(r.Name, p.inv.Digest(r.Layers[at].ID()))))
 			}
 		}
 	}
+	p.revisions = deadLinks(p.live, func(r *mark.Repository) []mark.Cause { return r.Revisions })
+	p.layers = deadLinks(p.live, func(r *mark.Repository) []mark.Cause { return r.Layers })
 }
 
 // order puts links in an order that does not depend on when a digest was first met,
 // as the ids of digests that are not stored do: a plan reads the same every time.
 func (p *planner) order() {
-	links := func(of func(*storage.Repository) []storage.Link) func(a, b link) int {
-		id := func(l link) storage.ID { return of(p.inv.Repositories[l.repository])[l.at].ID() }
-		return func(a, b link) int {
-			return cmp.Or(cmp.Compare(a.repository, b.repository), p.compareDigests(id(a), id(b)))
-		}
-	}
-	slices.SortFunc(p.revisions, links(func(r *storage.Repository) []storage.Link { return r.Revisions }))
-	slices.SortFunc(p.layers, links(func(r *storage.Repository) []storage.Link { return r.Layers }))
+	p.revisions.order(func(r int, a, b uint32) int {
+		links := p.inv.Repositories[r].Revisions
+		return p.compareDigests(links[a].ID(), links[b].ID())
+	})
+	p.layers.order(func(r int, a, b uint32) int {
+		links := p.inv.Repositories[r].Layers
+		return p.compareDigests(links[a].ID(), links[b].ID())
+	})
 	slices.SortFunc(p.tagEntries, func(a, b tagEntry) int {
 		return cmp.Or(cmp.Compare(a.repository, b.repository), cmp.Compare(a.tag, b.tag), p.compareDigests(a.id, b.id))
 	})
@@ -285,11 +279,8 @@ func (p *planner) planRepositories() {
 		return
 	}
 	going := make([]int, len(p.inv.Repositories))
-	for _, gone := range p.revisions {
-		going[gone.repository]++
-	}
-	for _, gone := range p.layers {
-		going[gone.repository]++
+	for i := range going {
+		going[i] = len(p.revisions.ofRepository(i)) + len(p.layers.ofRepository(i))
 	}
 	for _, gone := range p.uploads {
 		if gone.repository >= 0 {
@@ -315,19 +306,45 @@ func (p *planner) planRepositories() {
 	}
 }
 
+// lookedAt is how many blobs are looked at together: of these there may be paths, of
+// millions not.
+const lookedAt = 1 << 12
+
 func (p *planner) planBlobs(ctx context.Context) error {
-	var dead []storage.ID
-	var named []string
+	count, listed := 0, true
 	for id := range storage.ID(p.inv.Blobs()) {
-		if p.live.Blob(id) != mark.Dead {
-			continue
+		if p.live.Blob(id) == mark.Dead {
+			count++
+			_, exact := p.inv.Size(id)
+			listed = listed && exact
 		}
-		path := ""
+	}
+	p.blobs = make([]storage.ID, 0, count)
+	if !listed {
+		p.looked = make([]int64, 0, count)
+	}
+	dead := make([]storage.ID, 0, lookedAt)
+	for id := range storage.ID(p.inv.Blobs()) {
+		if p.live.Blob(id) == mark.Dead {
+			dead = append(dead, id)
+		}
+		if len(dead) == lookedAt {
+			if err := p.lookAt(ctx, dead); err != nil {
+				return err
+			}
+			dead = dead[:0]
+		}
+	}
+	return p.lookAt(ctx, dead)
+}
+
+// lookAt plans the removal of dead blobs, if they are there and not young.
+func (p *planner) lookAt(ctx context.Context, dead []storage.ID) error {
+	named := make([]string, len(dead))
+	for i, id := range dead {
 		if _, exact := p.inv.Size(id); !exact {
-			path = storage.BlobPath(p.inv.Digest(id))
+			named[i] = storage.BlobPath(p.inv.Digest(id))
 		}
-		dead = append(dead, id)
-		named = append(named, path)
 	}
 	found, err := p.stat(ctx, named)
 	if err != nil {
@@ -350,9 +367,21 @@ func (p *planner) planBlobs(ctx context.Context) error {
 			p.young = append(p.young, blob)
 			continue
 		}
-		p.blobs = append(p.blobs, blob)
+		p.blobs = append(p.blobs, id)
+		if p.looked != nil {
+			p.looked = append(p.looked, blob.bytes)
+		}
 	}
 	return nil
+}
+
+// blobBytes is the size of the i-th blob that goes.
+func (p *Plan) blobBytes(i int) int64 {
+	if p.looked != nil {
+		return p.looked[i]
+	}
+	bytes, _ := p.inv.Size(p.blobs[i])
+	return bytes
 }
 
 // All yields the removals in their order.
@@ -386,9 +415,9 @@ func (p *Plan) len(kind Kind) int {
 	case TagIndexEntry:
 		return len(p.tagEntries)
 	case Revision:
-		return len(p.revisions)
+		return p.revisions.len()
 	case LayerLink:
-		return len(p.layers)
+		return p.layers.len()
 	case Upload:
 		return len(p.uploads)
 	case Repository:
@@ -412,13 +441,15 @@ func (p *Plan) removal(kind Kind, i int) Removal {
 			removal.Reason = "its revision goes"
 		}
 	case Revision:
-		r := p.inv.Repositories[p.revisions[i].repository]
-		removal.Repository, removal.Digest = r.Name, p.inv.Digest(r.Revisions[p.revisions[i].at].ID())
+		link := p.revisions.get(i)
+		r := p.inv.Repositories[link.repository]
+		removal.Repository, removal.Digest = r.Name, p.inv.Digest(r.Revisions[link.at].ID())
 		removal.Path = storage.RevisionPath(r.Name, removal.Digest)
 		removal.Reason = "untagged"
 	case LayerLink:
-		r := p.inv.Repositories[p.layers[i].repository]
-		id := r.Layers[p.layers[i].at].ID()
+		link := p.layers.get(i)
+		r := p.inv.Repositories[link.repository]
+		id := r.Layers[link.at].ID()
 		removal.Repository, removal.Digest = r.Name, p.inv.Digest(id)
 		removal.Path = storage.LayerPath(r.Name, removal.Digest)
 		removal.Reason = "no live manifest of the repository reaches it"
@@ -438,7 +469,7 @@ func (p *Plan) removal(kind Kind, i int) Removal {
 		removal.Repository, removal.Path = r.Name, storage.RepositoryPath(r.Name)
 		removal.Reason = "nothing is left in it"
 	case Blob:
-		removal.Digest, removal.Bytes = p.inv.Digest(p.blobs[i].id), p.blobs[i].bytes
+		removal.Digest, removal.Bytes = p.inv.Digest(p.blobs[i]), p.blobBytes(i)
 		removal.Path = storage.BlobPath(removal.Digest)
 		removal.Reason = "no live manifest of any repository reaches it"
 	}
@@ -468,8 +499,9 @@ func (p *Plan) refs(kind Kind, i int) []storage.Ref {
 	refs := []storage.Ref{{Path: strings.TrimPrefix(removal.Path, "/"+storage.Root+"/")}}
 	if kind == Revision {
 		// The link goes last: while it is there, a next run finds its signatures.
-		r := p.inv.Repositories[p.revisions[i].repository]
-		for _, signature := range r.Signatures[r.Revisions[p.revisions[i].at].ID()] {
+		link := p.revisions.get(i)
+		r := p.inv.Repositories[link.repository]
+		for _, signature := range r.Signatures[r.Revisions[link.at].ID()] {
 			refs = append([]storage.Ref{{Path: storage.SignaturePath(r.Name, removal.Digest, p.inv.Digest(signature))}}, refs...)
 		}
 	}
