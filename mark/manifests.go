@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"regsweep/storage"
 
@@ -141,13 +142,22 @@ type found struct {
 func (m *manifests) readAll(ctx context.Context, ids []storage.ID) ([]found, error) {
 	all := make([]found, len(ids))
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(m.limit)
-	for i, id := range ids {
-		g.Go(func() (err error) {
-			if all[i], err = m.read(ctx, id); err == nil && m.onRead != nil {
-				m.onRead(1)
+	var next atomic.Int64
+	for range min(m.limit, len(ids)) {
+		g.Go(func() error {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(ids) {
+					return nil
+				}
+				var err error
+				if all[i], err = m.read(ctx, ids[i]); err != nil {
+					return err
+				}
+				if m.onRead != nil {
+					m.onRead(1)
+				}
 			}
-			return err
 		})
 	}
 	return all, g.Wait()

@@ -9,12 +9,10 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -112,12 +110,6 @@ const modeUnknown = fs.FileMode(1)
 func (e dirEntry) isDir() bool     { return e.mode == fs.ModeDir }
 func (e dirEntry) isSymlink() bool { return e.mode == fs.ModeSymlink }
 
-// fileInfo is what reading a file tells of it.
-type fileInfo struct {
-	size    int64
-	modTime time.Time
-}
-
 func (f *filesystem) Identity() Identity { return f.identity }
 
 func (f *filesystem) Concurrency() int { return f.limits.concurrency(filesystemConcurrency) }
@@ -146,9 +138,7 @@ func (f *filesystem) Scan(ctx context.Context, dir string, visit func([]Object) 
 		return symlinkError(dir)
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	// More goroutines than processors: on a network or a spinning disk most of
-	// them wait.
-	g.SetLimit(8 * runtime.GOMAXPROCS(0))
+	g.SetLimit(f.Concurrency())
 	w := &walk{fs: f, group: g, visit: visit}
 	g.Go(func() error {
 		if dir == BlobsDir {
@@ -164,54 +154,54 @@ func (f *filesystem) Read(ctx context.Context, name string, limit int64) ([]byte
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	content, _, err := f.read(name, limit)
+	content, err := f.read(name, limit)
 	if err != nil {
 		return nil, readError(name, err)
 	}
 	return content, nil
 }
 
-func (f *filesystem) read(name string, limit int64) ([]byte, fileInfo, error) {
+func (f *filesystem) read(name string, limit int64) ([]byte, error) {
 	t, err := f.tree()
 	if err != nil {
-		return nil, fileInfo{}, err
+		return nil, err
 	}
 	if t == nil {
-		return nil, fileInfo{}, notExist("read", name)
+		return nil, notExist("read", name)
 	}
 	f.get.Add(1)
-	if content, info, supported, err := readBeneath(int(t.base.Fd()), name, limit); supported {
-		return content, info, err
+	if content, supported, err := readBeneath(int(t.base.Fd()), name, limit); supported {
+		return content, err
 	}
 	// O_NONBLOCK: opening a pipe would wait for its writer for ever.
 	file, err := t.root.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fileInfo{}, err
+		return nil, err
 	}
-	content, info, err := readRegular(file, limit)
+	content, err := readRegular(file, limit)
 	if closeErr := file.Close(); err == nil {
 		err = closeErr
 	}
-	return content, info, err
+	return content, err
 }
 
 // readRegular reads a file that must be a regular one of at most limit bytes.
-func readRegular(file *os.File, limit int64) ([]byte, fileInfo, error) {
+func readRegular(file *os.File, limit int64) ([]byte, error) {
 	info, err := file.Stat()
 	switch {
 	case err != nil:
-		return nil, fileInfo{}, err
+		return nil, err
 	case !info.Mode().IsRegular():
-		return nil, fileInfo{}, ErrNotRegular
+		return nil, ErrNotRegular
 	case info.Size() > limit:
-		return nil, fileInfo{}, ErrTooLarge
+		return nil, ErrTooLarge
 	}
 	content := make([]byte, info.Size())
 	n, err := io.ReadFull(file, content)
 	if err == io.ErrUnexpectedEOF || err == io.EOF {
 		err = nil // it has shrunk meanwhile: what is there is its content
 	}
-	return content[:n], fileInfo{info.Size(), info.ModTime()}, err
+	return content[:n], err
 }
 
 // readError names the path, and tells a symbolic link apart from a failure of the

@@ -98,11 +98,3 @@ func (g *glance) link(name string) []byte {
 	}
 	return buffer[:n:n]
 }
-
-func retryInterrupted(call func() (int, error)) (int, error) {
-	for {
-		if n, err := call(); err != unix.EINTR {
-			return n, err
-		}
-	}
-}

@@ -23,6 +23,6 @@ func readDirectory(path string) ([]dirEntry, error) {
 	return entries, nil
 }
 
-func readBeneath(int, string, int64) (content []byte, info fileInfo, supported bool, err error) {
-	return nil, fileInfo{}, false, nil
+func readBeneath(int, string, int64) (content []byte, supported bool, err error) {
+	return nil, false, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -15,8 +16,9 @@ import (
 //
 // A blob, a layer link and a tag index entry are known by the name of their
 // directory, which is not opened: that halves the directory reads of a scan. A
-// revision's directory is opened, because deleting a manifest through the
-// registry's API leaves it behind empty; it is then known by its name alone.
+// revision's and a tag's own link is read, since what it says counts and since deleting
+// a manifest through the registry's API leaves the revision's directory behind empty;
+// what else could lie in these directories is seen at a glance.
 type walk struct {
 	fs    *filesystem
 	group *errgroup.Group
@@ -81,16 +83,16 @@ func (w *walk) blobs(ctx context.Context, dir string, depth int) error {
 	if err != nil {
 		return err
 	}
-	page := make([]Object, 0, len(entries))
+	var page []Object
+	leaves := make([]string, 0, len(entries))
 	for _, entry := range entries {
 		child := dir + "/" + entry.name
-		data := child + "/" + dataFile
 		switch {
 		case !entry.isDir():
 			// A link here can at worst hide a blob, which is then no candidate.
 			page = append(page, w.file(child))
-		case depth == 2 && parsePath(data).kind == kindBlob:
-			page = append(page, Object{Path: data, Size: -1, Named: true})
+		case depth == 2 && parsePath(child+"/"+dataFile).kind == kindBlob:
+			leaves = append(leaves, entry.name)
 		case depth < 2:
 			err = w.spawn(func() error { return w.blobs(ctx, child, depth+1) })
 		default:
@@ -100,7 +102,7 @@ func (w *walk) blobs(ctx context.Context, dir string, depth int) error {
 			return err
 		}
 	}
-	return w.emit(page)
+	return w.emit(named(page, dir, leaves, dataFile))
 }
 
 // names descends through the components of repository names.
@@ -144,12 +146,18 @@ func (w *walk) names(ctx context.Context, dir string) error {
 // links lists a directory of <alg>/<hex>/link by the names alone.
 func (w *walk) links(ctx context.Context, dir string) error {
 	return w.digests(ctx, dir, func(algorithmDir string, hex []string) error {
-		page := make([]Object, len(hex))
-		for i, path := range joined(algorithmDir, hex, linkFile) {
-			page[i] = Object{Path: path, Size: -1, Named: true}
-		}
-		return w.emit(page)
+		return w.emit(named(nil, algorithmDir, hex, linkFile))
 	})
+}
+
+// named adds dir/name/file for each name to a page: files that are known by the names of
+// their directories.
+func named(page []Object, dir string, names []string, file string) []Object {
+	page = slices.Grow(page, len(names))
+	for _, path := range joined(dir, names, file) {
+		page = append(page, Object{Path: path, Size: -1, Named: true})
+	}
+	return page
 }
 
 // joined returns dir/name/file for each name, all parts of one string.
@@ -429,11 +437,11 @@ func (w *walk) file(name string) Object {
 // link reads a link. Where that fails the content stays unknown, and whoever needs
 // it reads it again through Read, which says why.
 func (w *walk) link(name string) Object {
-	content, info, err := w.fs.read(name, linkLimit)
+	content, err := w.fs.read(name, linkLimit)
 	if err != nil {
 		return Object{Path: name, Size: -1}
 	}
-	return Object{Path: name, Size: info.size, ModTime: info.modTime, Content: content}
+	return Object{Path: name, Size: int64(len(content)), Content: content}
 }
 
 func (w *walk) emit(page []Object) error {
