@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -184,10 +185,9 @@ func (c *cacheFile) index(size int64) error {
 
 // find returns the entry for a digest, or nil.
 func (c *cacheFile) find(sum [32]byte) *cacheEntry {
-	i, found := slices.BinarySearchFunc(c.entries, [16]byte(sum[:16]), func(e cacheEntry, key [16]byte) int {
-		return bytes.Compare(e.key[:], key[:])
-	})
-	if !found {
+	// By index: a copy of an entry would read its state, which somebody may be writing.
+	i := sort.Search(len(c.entries), func(i int) bool { return bytes.Compare(c.entries[i].key[:], sum[:16]) >= 0 })
+	if i == len(c.entries) || !bytes.Equal(c.entries[i].key[:], sum[:16]) {
 		return nil
 	}
 	return &c.entries[i]
