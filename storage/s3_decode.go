@@ -116,6 +116,7 @@ func decodeListing(body string) (l s3Listing, ok bool) {
 			d.text(name)
 		case "IsTruncated":
 			l.truncation = d.text(name)
+			d.failed = d.failed || l.truncation != "true" && l.truncation != "false"
 		case "NextContinuationToken":
 			l.token = d.text(name)
 		case "EncodingType":
@@ -128,13 +129,8 @@ func decodeListing(body string) (l s3Listing, ok bool) {
 			d.failed = true
 		}
 	}
-	switch l.truncation {
-	case "true", "false":
-	default:
-		d.failed = true
-	}
 	d.space()
-	if d.failed || d.rest != "" || (l.encoding != "" && l.encoding != "url") {
+	if d.failed || d.rest != "" || l.truncation == "" || (l.encoding != "" && l.encoding != "url") {
 		return s3Listing{}, false
 	}
 	if l.encoding == "url" && !l.unescape() {

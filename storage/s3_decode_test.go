@@ -92,6 +92,8 @@ func FuzzDecodeListing(f *testing.F) {
 	f.Add(`<ListBucketResult><KeyCount></KeyCount><MaxKeys>x</MaxKeys><IsTruncated>false</IsTruncated></ListBucketResult>`)
 	f.Add(`<ListBucketResult><Prefix>a]]>b</Prefix><IsTruncated>false</IsTruncated></ListBucketResult>`)
 	f.Add(`<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a</Key><Size>0</Size><Owner><ID a">1</ID></Owner></Contents></ListBucketResult>`)
+	f.Add(`<ListBucketResult><IsTruncated>maybe</IsTruncated><IsTruncated>true</IsTruncated></ListBucketResult>`)
+	f.Add("\n" + listingPage(0))
 	f.Fuzz(func(t *testing.T, body string) {
 		got, ok := decodeListing(body)
 		if !ok {
