@@ -265,12 +265,11 @@ func (m *Manifest) attach(subject descriptor) error {
 // also of an algorithm that is not known.
 func isDigest(s string) bool {
 	if hex, ok := strings.CutPrefix(s, "sha256:"); ok && len(hex) == 64 {
+		bad := byte(0) // gathered: which range a digit is in can't be predicted
 		for i := range len(hex) {
-			if c := hex[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-				return false
-			}
+			bad |= notHexDigit[hex[i]]
 		}
-		return true
+		return bad == 0
 	}
 	switch err := digest.Digest(s).Validate(); err {
 	case nil:
@@ -280,6 +279,16 @@ func isDigest(s string) bool {
 	}
 	return false
 }
+
+// notHexDigit is 0 for lower-case hex digits alone.
+var notHexDigit = func() (table [256]byte) {
+	for c := range table {
+		if !strings.ContainsRune("0123456789abcdef", rune(c)) {
+			table[c] = 1
+		}
+	}
+	return table
+}()
 
 var digestInText = regexp.MustCompile(`sha256:[a-f0-9]{64}|sha384:[a-f0-9]{96}|sha512:[a-f0-9]{128}`)
 
