@@ -106,7 +106,7 @@ func (b *bench) removal(ctx context.Context) (Section, error) {
 	section := Section{
 		Title: "Filesystem, removal",
 		Size:  registry.Size(),
-		Notes: []string{"regsweep also removes the layer links and tag index entries that lead to what goes."},
+		Notes: []string{"regsweep also removes the tag index entries that lead to what goes, which neither peer does."},
 	}
 	t := task{config: config, remove: true, registry: registry}
 	want := registry.Garbage(false)
