@@ -26,6 +26,8 @@ type s3Store struct {
 	retries    retries // every request passes through its pace
 	prefix     string  // of every key of the layout; ends with a slash
 
+	blobs atomic.Int64 // that the last scan of them has listed
+
 	// contentMD5 is set once the server was found to take DeleteObjects only with
 	// a Content-MD5.
 	contentMD5 atomic.Bool

@@ -3,7 +3,9 @@ package storage
 import (
 	"context"
 	"math"
+	"slices"
 	"sort"
+	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -15,20 +17,29 @@ import (
 func (s *s3Store) Scan(ctx context.Context, dir string, visit func([]Object) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.scanUploads(ctx, dir, visit) })
-	newDivision(s.prefix, dir, s.Concurrency(), g, visit, func(ctx context.Context, after, token string) (s3Page, error) {
-		return s.page(ctx, dir, after, token)
-	}).start(ctx, &s3Range{})
-	return g.Wait()
+	l := newDivision(s.prefix, dir, s.Concurrency(), g, visit)
+	l.page = func(ctx context.Context, after, token string) (s3Page, error) { return s.page(ctx, dir, after, token) }
+	if dir == RepositoriesDir {
+		l.names = s.names
+		l.expected = float64(s.blobs.Load())
+	}
+	l.start(ctx, &s3Range{})
+	err := g.Wait()
+	if err == nil && dir == BlobsDir {
+		s.blobs.Store(int64(l.listed))
+	}
+	return err
 }
 
 // s3Division is one listing that divides itself as it goes.
 //
-// Every page tells how densely keys lie where it was read (see s3Span), and with that
-// where a number of pages ahead may end. After each page ranges are cut there, the
-// widest first, as long as there is room under listers and it pays: a cut may cost
-// part of a request, for a last page that is not full or a range that turns out to be
-// empty, and all together may cost a few percent of the pages that are expected. What
-// they really have cost is known as the pages come.
+// Every page tells how densely keys lie where it was read, on the ruler of its place
+// (see ruler), and with that what may lie ahead. Ranges are cut there, as long as there
+// are listers and it pays: a cut may cost part of a request, for a last page that is not
+// full or a range that turns out to be empty, and all together may cost a few percent of
+// the pages that are expected. What they really have cost is known as the pages come.
+// Where repositories' names are the ruler they have to be listed first, a thousand with
+// one request, which is paid from the same account.
 //
 // A range is only ever cut short ahead of where its reader is: what a page brings from
 // beyond the cut is dropped, since the range that begins there brings it too. So a
@@ -40,12 +51,30 @@ type s3Division struct {
 	group   *errgroup.Group
 	visit   func([]Object) error
 	page    func(ctx context.Context, after, token string) (s3Page, error)
+	// names lists the directories right below a prefix that come after a key; more is
+	// set where there are more. It is nil where names are known to be digests.
+	names func(ctx context.Context, prefix, after string) (names []string, more bool, err error)
+	// expected is the least number of keys that may be expected; 0 if nothing is known.
+	expected float64
 
+	trace  func(string)
 	mu     sync.Mutex
 	active map[*s3Range]bool
-	spans  map[string]*s3Span // by prefix and alphabet
-	pages  float64            // so far
-	listed float64            // keys so far
+	spans  map[string]*s3Span  // by prefix and alphabet
+	known  map[string]*s3Names // by prefix
+	scouts int                 // listings of names under way
+	// ungrouped is set when the server was found not to list names: then they are
+	// guessed at like those of tags.
+	ungrouped bool
+	requests  float64 // so far
+	listed    float64 // keys so far
+}
+
+func newDivision(prefix, dir string, listers int, group *errgroup.Group, visit func([]Object) error) *s3Division {
+	return &s3Division{
+		prefix: prefix, stem: prefix + dir + "/", listers: listers, group: group, visit: visit,
+		active: map[*s3Range]bool{}, spans: map[string]*s3Span{}, known: map[string]*s3Names{},
+	}
 }
 
 // s3Range is the keys above after, up to and including upTo. What may change is
@@ -55,30 +84,30 @@ type s3Range struct {
 	token string // continues a listing that has come to after; "" starts one
 	upTo  string // "" is the end of the listing
 
-	span  *s3Span // where after lies; nil if nothing is known
-	ahead float64 // keys that may be left in the span
-	fresh bool    // no page of its own yet
-	cost  float64 // requests that it may take beyond its keys
+	pages  int        // so far
+	first  string     // of the last page that was read; "" if none was
+	keys   float64    // of that page
+	span   *s3Span    // in which the range goes on; nil if it is not known
+	levels []*s3Names // that after lies in, the innermost first
+	ahead  float64    // keys that may be left, as far as that can be told
+	guess  float64    // and where it can't
+	blind  bool       // it was cut blindly since its last page
+	cost   float64    // requests that it may take beyond its keys
 }
 
-// What cuts may cost together: a share of the pages expected, and a few in any case.
+// What all this may cost together, in requests: a share of the pages expected, and so
+// much in any case, which is that share of 200 pages.
 const (
-	costShare = 0.04
-	costFree  = 6
+	costShare = 0.042
+	costFree  = 5
+	// Where there are enough ranges already, something is left for the end, when
+	// some turn out to be longer than others.
+	costReserved, enough = 0.033, 40
 )
 
-// chunk is the least number of pages that a range of names is cut to. Names lie as
-// they please, so that on average half a page is lost at each end.
-const chunk = 10
-
-func newDivision(prefix, dir string, listers int, group *errgroup.Group, visit func([]Object) error,
-	page func(ctx context.Context, after, token string) (s3Page, error),
-) *s3Division {
-	return &s3Division{
-		prefix: prefix, stem: prefix + dir + "/", listers: listers, group: group, visit: visit, page: page,
-		active: map[*s3Range]bool{}, spans: map[string]*s3Span{},
-	}
-}
+// firstRanges is how many ranges tell how the keys lie before more are cut: 7 pages of
+// digests give their density to 1.2%.
+const firstRanges = 7
 
 func (l *s3Division) start(ctx context.Context, r *s3Range) {
 	l.mu.Lock()
@@ -95,9 +124,7 @@ func (l *s3Division) list(ctx context.Context, r *s3Range) error {
 			return err
 		}
 		objects, more := l.take(r, page)
-		for _, next := range l.divide() {
-			l.group.Go(func() error { return l.list(ctx, next) })
-		}
+		l.divide(ctx)
 		if err := visitPage(objects, l.visit); err != nil {
 			return err
 		}
@@ -117,45 +144,115 @@ func (l *s3Division) take(r *s3Range, page s3Page) (objects []Object, more bool)
 		objects = objects[:sort.Search(len(objects), func(i int) bool { return objects[i].Path > upTo })]
 		more = false
 	}
-	l.pages++
+	r.pages++
+	r.blind = false
+	l.requests++
 	l.listed += float64(len(objects))
 	if !more {
 		delete(l.active, r)
 		return objects, false
 	}
-	r.after, r.token, r.fresh, r.span, r.ahead = page.last, page.token, false, nil, 0
+	r.after, r.token, r.first, r.keys = page.last, page.token, "", float64(len(page.objects))
 	if len(page.objects) > 0 {
-		l.measure(r, l.prefix+page.objects[0].Path, float64(len(page.objects)))
+		r.first = l.prefix + page.objects[0].Path
 	}
+	l.measure(r)
 	return objects, true
 }
 
-// measure notes how densely the keys of a range's last page lie.
-func (l *s3Division) measure(r *s3Range, first string, keys float64) {
-	found := spanOf(l.stem, first, r.after)
+// measure notes how densely the keys of a range's last page lie, and finds what tells of
+// those ahead.
+func (l *s3Division) measure(r *s3Range) {
+	r.span = nil
+	if r.first == "" {
+		return
+	}
+	l.place(r)
+	for _, n := range r.levels {
+		n.note(r.keys, n.rank(r.after)-n.rank(r.first))
+	}
+	found := spanOf(l.stem, r.first, r.after, l.ungrouped)
 	if found == nil {
 		return
 	}
-	name := found.prefix + "\x00" + found.alphabet
-	span := l.spans[name]
+	id := found.prefix + "\x00" + found.alphabet
+	span := l.spans[id]
 	if span == nil {
 		span = found
-		l.spans[name] = span
+		l.spans[id] = span
 	}
-	from, to := span.position(first), span.position(r.after)
-	if to <= from {
-		return
+	if width := span.position(r.after) - span.position(r.first); width > 0 {
+		span.note(r.keys, width)
+		r.span = span
 	}
-	if !span.even {
-		span.keys, span.width = 0, 0 // what holds for some names does not for the next
-	}
-	span.keys += keys
-	span.width += to - from
-	r.span = span
-	r.ahead = span.density() * (r.end() - to)
 }
 
-// end is where the range ends within its span, from 0 to 1.
+// place finds the levels of names that a range has come to.
+func (l *s3Division) place(r *s3Range) {
+	r.levels = r.levels[:0]
+	for at := len(r.after); at >= len(l.stem); at = 1 + strings.LastIndexByte(r.after[:at-1], '/') {
+		if n := l.known[r.after[:at]]; n != nil {
+			r.levels = append(r.levels, n)
+		}
+	}
+}
+
+// estimate tells what lies ahead of every range: in its span and, level by level, in the
+// names that follow, each of which has as much as those that were come to.
+func (l *s3Division) estimate() (ahead float64) {
+	for r := range l.active {
+		r.ahead = r.inSpan()
+	}
+	for {
+		// The innermost levels first, whose estimates the others rest on.
+		var next *s3Names
+		for r := range l.active {
+			for _, n := range r.levels {
+				if !n.counted && (next == nil || len(n.prefix) > len(next.prefix)) {
+					next = n
+				}
+			}
+		}
+		if next == nil {
+			break
+		}
+		next.counted, next.deeper = true, 0
+		for r := range l.active {
+			if r.isIn(next) {
+				next.deeper += r.ahead
+			}
+		}
+		for r := range l.active {
+			if r.isIn(next) {
+				r.ahead += next.each() * next.left(r)
+			}
+		}
+	}
+	for r := range l.active {
+		for _, n := range r.levels {
+			n.counted = false
+		}
+		if r.ahead == 0 || r.unknownBehind() {
+			r.guess = float64(r.pages) * s3PageLength // what has gone on for so long may well go on
+		} else {
+			r.guess = 0
+		}
+		ahead += r.ahead + r.guess
+	}
+	return ahead
+}
+
+// inSpan is how many keys a range may have left in its span.
+func (r *s3Range) inSpan() float64 {
+	if r.span == nil {
+		return 0
+	}
+	return max(0, r.span.density()*(r.end()-r.span.position(r.after)))
+}
+
+func (r *s3Range) isIn(n *s3Names) bool { return slices.Contains(r.levels, n) }
+
+// end is where the range ends in its span, from 0 to 1.
 func (r *s3Range) end() float64 {
 	if r.goesOn() {
 		return 1
@@ -166,100 +263,239 @@ func (r *s3Range) end() float64 {
 // goesOn reports whether the range goes on behind its span.
 func (r *s3Range) goesOn() bool { return r.upTo == "" || !r.span.holds(r.upTo) }
 
-// divide cuts ranges as long as it pays, and returns the new ones.
-func (l *s3Division) divide() (cut []*s3Range) {
+// divide lists names and cuts ranges as long as it pays, and starts what comes of it.
+func (l *s3Division) divide(ctx context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for len(l.active) < l.listers {
-		spent, allowed := l.spent()
-		r := l.widest()
-		if r == nil {
-			break
-		}
-		next := r.cut(l.pagesFor(r))
-		if next == nil {
-			r.ahead = 0 // it can't be cut: look at it again after its next page
+	for len(l.active)+l.scouts < l.listers {
+		ahead := l.estimate()
+		spent, allowed := l.spent(ahead)
+		if spent+1 <= allowed && l.scout(ctx, ahead) {
 			continue
 		}
-		if spent+next.cost > allowed {
-			r.upTo = next.upTo
-			break
+		if l.scouts > 0 && len(l.active) < firstRanges {
+			return // what it brings is worth waiting for
 		}
+		next := l.cut(ahead, allowed-spent)
+		if next == nil {
+			return
+		}
+		l.place(next)
 		l.active[next] = true
-		cut = append(cut, next)
+		l.group.Go(func() error { return l.list(ctx, next) })
 	}
-	return cut
 }
 
-// spent is what all cuts have cost and may yet cost, in requests, and what they may.
-func (l *s3Division) spent() (spent, allowed float64) {
-	keys := l.listed
-	spent = l.pages - l.listed/s3PageLength
+// spent is what has been and may yet be spent beyond a request for each page, and what
+// may.
+func (l *s3Division) spent(ahead float64) (spent, allowed float64) {
+	spent = l.requests + float64(l.scouts) - l.listed/s3PageLength
 	for r := range l.active {
 		spent += r.cost
-		if r.span != nil && r.span.even {
-			keys += r.ahead // of names, one can't tell
-		}
 	}
-	return spent, max(costFree, costShare*keys/s3PageLength)
+	share := costShare
+	if len(l.active) >= enough {
+		share = costReserved
+	}
+	return spent, max(costFree, share*max(l.listed+0.7*ahead, l.expected)/s3PageLength)
 }
 
-// widest is the range that has most ahead of it, and at least two pages.
-func (l *s3Division) widest() *s3Range {
+// cut cuts the range that has most ahead of it, if it has two pages and that can be paid
+// for.
+func (l *s3Division) cut(ahead, left float64) *s3Range {
 	var widest *s3Range
 	for r := range l.active {
-		if r.span != nil && r.ahead >= 2*s3PageLength && (widest == nil || r.ahead > widest.ahead) {
+		if r.unknownBehind() && left >= 1 {
+			widest = r
+			break
+		}
+		if r.ahead >= 2*s3PageLength && (widest == nil || r.ahead > widest.ahead) {
 			widest = r
 		}
 	}
-	return widest
+	if widest == nil {
+		return l.cutBlindly(left)
+	}
+	bound, cost := widest.bound(l.share(widest, ahead, left))
+	if bound <= widest.after || widest.upTo != "" && bound >= widest.upTo || cost > left {
+		return nil
+	}
+	next := &s3Range{after: bound, upTo: widest.upTo, cost: cost}
+	if widest.span != nil && widest.span.holds(bound) && widest.span.even {
+		next.span = widest.span
+	}
+	widest.upTo = bound
+	return next
 }
 
-// pagesFor is the number of pages that a range should keep: its share among the
-// listers that are free, where what lies ahead can be told, and a chunk where it can't.
-func (l *s3Division) pagesFor(r *s3Range) float64 {
-	if r.span.even {
-		return max(2, math.Ceil(r.ahead/s3PageLength/float64(l.listers-len(l.active)+1)))
-	}
-	return max(chunk, math.Ceil(l.listed/s3PageLength/float64(l.listers)))
-}
-
-// cut lets a range keep a number of pages, and returns the rest of it.
-func (r *s3Range) cut(pages float64) *s3Range {
-	keys := pages * s3PageLength
-	cost := 0.5
-	if r.span.even {
-		// A little less than whole pages: a page too many costs a request, one that
-		// is not quite full next to nothing. How much less depends on how evenly
-		// digests lie and on how well their density is known.
-		doubt := math.Sqrt(keys + keys*keys/r.span.keys)
-		keys -= 1.6 * doubt
-		cost = min(0.5, 0.1+1.6*doubt/s3PageLength)
-	}
-	at := r.span.position(r.after) + keys/r.span.density()
-	bound := r.span.key(at)
-	next := &s3Range{upTo: r.upTo, span: r.span, fresh: true, cost: cost}
-	if at >= r.end() || r.upTo != "" && bound >= r.upTo {
-		// What is expected in the span is not worth a cut, but what lies behind it is.
-		if !r.goesOn() {
-			return nil
+// cutBlindly cuts, in the middle of what its bounds leave, the range that has gone on for
+// longest without anybody knowing where it ends.
+func (l *s3Division) cutBlindly(left float64) *s3Range {
+	var longest *s3Range
+	for r := range l.active {
+		if r.first != "" && !r.blind && r.guess >= 3*s3PageLength && (longest == nil || r.guess > longest.guess) {
+			longest = r
 		}
-		// No character that names are made of comes after a tilde. Should there be
-		// one, it lies behind.
-		bound, next.span = r.span.prefix+"~", nil
-		next.cost = 0.8
-	} else if next.span != nil && !next.span.even {
-		next.span = nil // what comes will tell
 	}
+	if longest == nil || left < 1 || len(l.active) >= enough {
+		return nil
+	}
+	r := longest
+	r.blind = true // until its next page
+	dir := r.after[:len(l.stem)]
+	if at := strings.LastIndex(r.after, "/tags/"); at >= 0 {
+		dir = r.after[:at+len("/tags/")]
+	}
+	bound := between(dir, r.after, r.upTo)
 	if bound <= r.after || r.upTo != "" && bound >= r.upTo {
 		return nil
 	}
-	next.after, r.upTo = bound, bound
-	if next.span != nil {
-		next.ahead = next.span.density() * (next.end() - at)
-	}
-	r.ahead = r.span.density() * (r.end() - r.span.position(r.after))
+	next := &s3Range{after: bound, upTo: r.upTo, cost: 1}
+	r.upTo = bound
 	return next
+}
+
+// share is the number of pages that a range should keep, so that what lies ahead
+// everywhere is shared by as many ranges as there may be, and each is worth its cost.
+func (l *s3Division) share(r *s3Range, ahead, left float64) float64 {
+	most := max(costMost, left*s3PageLength/ahead)
+	pages := 2.0
+	for ; ; pages++ {
+		cost := nameCost
+		if r.span != nil && pages*s3PageLength < r.inSpan() {
+			cost = r.span.cost(pages)
+		}
+		ranges := min(float64(l.listers-l.scouts), float64(len(l.active))+max(0, left)/cost)
+		if cost <= most*pages && pages*s3PageLength*ranges >= ahead {
+			break
+		}
+	}
+	if r.span != nil && r.span.even && r.span.keys < firstRanges*s3PageLength {
+		pages = max(pages, math.Ceil(r.span.density()/s3PageLength/firstRanges))
+	}
+	return pages
+}
+
+// costMost is what a cut may cost for each page of the range that it ends.
+const costMost = 0.06
+
+// unknownBehind reports whether a range leads from a long span to what nobody has seen:
+// there may be more than here.
+func (r *s3Range) unknownBehind() bool {
+	if r.span == nil || r.span.doubled || r.span.passed || !r.goesOn() {
+		return false
+	}
+	if r.span.even {
+		return r.inSpan() >= 8*s3PageLength
+	}
+	return r.inSpan() < 2*s3PageLength && r.pages >= 3
+}
+
+// nameCost is that of an end in the middle of a page.
+const nameCost = 0.5
+
+// bound is the key at which a range has a number of pages, and the cost of a cut there.
+func (r *s3Range) bound(pages float64) (key string, cost float64) {
+	keys := pages * s3PageLength
+	if r.span != nil {
+		in := r.inSpan()
+		if r.unknownBehind() {
+			// What lies behind is not known, and there may be more than here.
+			r.span.passed = true
+			return r.span.behind(), 1
+		}
+		if keys < in {
+			return r.span.key(r.span.position(r.after) + r.span.width(pages)), r.span.cost(pages)
+		}
+		keys -= in
+	}
+	for _, n := range r.levels {
+		left := n.left(r)
+		if left == 0 {
+			continue
+		}
+		skip := 0.0
+		if each := n.each(); n.ranks < firstRanges {
+			skip = math.Floor(left / firstRanges) // too few to know how much is in one
+		} else if keys < each*left {
+			skip = math.Floor(keys / each)
+		} else {
+			keys -= each * left
+			continue
+		}
+		return n.names[int(n.rank(r.after)+min(skip, left-1))], nameCost
+	}
+	return "", 0
+}
+
+// scout lists names where a range has come to without knowing any, and more of them where
+// there is too little ahead.
+func (l *s3Division) scout(ctx context.Context, ahead float64) bool {
+	if l.names == nil {
+		return false
+	}
+	for r := range l.active {
+		dir := dirOfNames(l.stem, r.first, r.after)
+		if dir == "" {
+			continue
+		}
+		// The outermost level first.
+		for at := len(l.stem); at < len(dir) && r.pages < scoutPages; at += 1 + strings.IndexByte(dir[at:], '/') {
+			if l.known[dir[:at]] == nil {
+				dir = dir[:at]
+			}
+		}
+		n := l.known[dir]
+		if n == nil {
+			if dir != l.stem && r.pages < scoutPages {
+				continue
+			}
+			n = &s3Names{prefix: strings.Clone(dir)}
+			l.known[n.prefix] = n
+		} else if n.asked || n.whole || ahead > 4*s3PageLength*float64(l.listers) && r.after < n.last() {
+			continue
+		}
+		n.asked = true
+		l.scouts++
+		l.group.Go(func() error { return l.learn(ctx, n) })
+		return true
+	}
+	return false
+}
+
+// scoutPages is how many pages a range reads in one directory before the names there are
+// listed: it may end with the next.
+const scoutPages = 2
+
+// learn lists a thousand names.
+func (l *s3Division) learn(ctx context.Context, n *s3Names) error {
+	names, more, err := l.names(ctx, n.prefix, n.last())
+	if err != nil && (ctx.Err() != nil || transient(err)) {
+		return err
+	}
+	// A server that does not list names lists keys: without names there is no more
+	// than a slower listing.
+	l.mu.Lock()
+	l.scouts--
+	l.requests++
+	isNew := len(n.names) == 0
+	n.names = append(n.names, names...)
+	n.whole, n.asked = !more, false
+	if isNew && len(names) == 0 {
+		l.ungrouped = true
+	}
+	for r := range l.active {
+		l.place(r)
+		if isNew && r.isIn(n) && r.first != "" {
+			n.note(r.keys, max(0, n.rank(r.after)-n.rank(r.first)))
+		}
+	}
+	if isNew {
+		n.ranks++
+	}
+	l.mu.Unlock()
+	l.divide(ctx)
+	return nil
 }
 
 func visitPage(page []Object, visit func([]Object) error) error {

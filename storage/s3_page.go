@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -62,6 +63,35 @@ func (s *s3Store) page(ctx context.Context, dir, after, token string) (page s3Pa
 		return err
 	})
 	return page, err
+}
+
+// names lists the directories right below a prefix, a thousand at most, from above a
+// key on. It is only ever a hint: a server that does not group keys has no names.
+func (s *s3Store) names(ctx context.Context, prefix, after string) (names []string, more bool, err error) {
+	input := &s3.ListObjectsV2Input{
+		Bucket: &s.parameters.bucket, Prefix: &prefix, Delimiter: aws.String("/"),
+		MaxKeys: aws.Int32(s3PageLength), EncodingType: types.EncodingTypeUrl,
+	}
+	if after != "" {
+		input.StartAfter = &after
+	}
+	var out *s3.ListObjectsV2Output
+	err = s.do(ctx, "list", "s3:ListBucket", strings.TrimPrefix(prefix, s.prefix), func() (err error) {
+		out, err = s.client.ListObjectsV2(ctx, input)
+		return err
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	for i := range out.CommonPrefixes {
+		name, err := decodeKey(out.CommonPrefixes[i].Prefix, out.EncodingType)
+		if err != nil || len(name) <= len(prefix) || !strings.HasPrefix(name, prefix) || name <= after {
+			return nil, false, nil
+		}
+		after = name
+		names = append(names, name)
+	}
+	return names, aws.ToBool(out.IsTruncated) && len(names) > 0, nil
 }
 
 // convertListing is the way of an answer that the SDK had to decode.

@@ -18,12 +18,56 @@ type s3Span struct {
 	doubled bool
 
 	// keys lie in the stretches that were read, which are so wide together.
-	keys, width float64
+	keys, wide float64
+	passed     bool // a range begins behind the span
+}
+
+// behind is above all keys of the span: no character that names are made of comes after
+// a tilde. Should there be one, it lies behind.
+func (s *s3Span) behind() string { return s.prefix + "~" }
+
+func (s *s3Span) note(keys, width float64) {
+	if !s.even {
+		s.keys, s.wide = 0, 0 // what holds for some names does not for the next
+	}
+	s.keys += keys
+	s.wide += width
 }
 
 // density is the number of keys in the whole span, if they lie everywhere as they do
 // where they were read.
-func (s *s3Span) density() float64 { return s.keys / s.width }
+func (s *s3Span) density() float64 {
+	if s.wide == 0 {
+		return 0
+	}
+	return s.keys / s.wide
+}
+
+// width leaves out a little of whole pages where keys lie evenly: a page too many costs
+// a request, one that is not quite full next to nothing.
+func (s *s3Span) width(pages float64) float64 {
+	keys := pages * s3PageLength
+	if s.even {
+		keys -= evenMargin * s.doubt(pages)
+	}
+	return keys / s.density()
+}
+
+// doubt is by how many keys a number of pages may be mistaken: by how unevenly digests
+// lie, and by how well their density is known.
+func (s *s3Span) doubt(pages float64) float64 {
+	keys := pages * s3PageLength
+	return math.Sqrt(keys + keys*keys/s.keys)
+}
+
+const evenMargin = 1.4
+
+func (s *s3Span) cost(pages float64) float64 {
+	if !s.even {
+		return 0.9 // nothing may be there
+	}
+	return min(0.5, 0.08+evenMargin*s.doubt(pages)/s3PageLength)
+}
 
 const (
 	hexAlphabet    = "0123456789abcdef"
@@ -36,9 +80,10 @@ const (
 const spanDigits = 10
 
 // spanOf finds the span that two keys of one page lie in: the digests of one directory
-// or, where the page runs through several, names that differ from some character on.
-func spanOf(stem, first, last string) *s3Span {
-	if first >= last {
+// or names that differ from some character on.
+// Names of repositories are known better (see s3Names), unless ungrouped is set.
+func spanOf(stem, first, last string, ungrouped bool) *s3Span {
+	if first == "" || first >= last {
 		return nil
 	}
 	if prefix, doubled := digestDir(stem, last); prefix != "" && strings.HasPrefix(first, prefix) {
@@ -49,6 +94,9 @@ func spanOf(stem, first, last string) *s3Span {
 		same++
 	}
 	if same < len(stem) || same >= len(first) {
+		return nil
+	}
+	if !ungrouped && !strings.Contains(last[len(stem):same], "/_manifests/tags/") {
 		return nil
 	}
 	for same > len(stem) && isDigit(last[same-1]) && isDigit(last[same]) && isDigit(first[same]) {
@@ -121,4 +169,29 @@ func (s *s3Span) key(position float64) string {
 		return s.prefix + string(digits[:2]) + "/" + string(digits)
 	}
 	return s.prefix + string(digits)
+}
+
+// between is a key in the middle between two, as far as the alphabet of the first
+// allows; the second may lie behind the directory, or be "".
+func between(dir, from, to string) string {
+	same := len(dir)
+	if strings.HasPrefix(to, dir) {
+		for same < len(from) && same < len(to) && from[same] == to[same] {
+			same++
+		}
+	}
+	if same >= len(from) {
+		return ""
+	}
+	s := &s3Span{prefix: from[:same], alphabet: nameAlphabet}
+	for _, narrow := range []string{digitAlphabet, letterAlphabet} {
+		if strings.IndexByte(narrow, from[same]) >= 0 {
+			s.alphabet = narrow
+		}
+	}
+	end := 1.0
+	if strings.HasPrefix(to, s.prefix) && len(to) > same && strings.IndexByte(s.alphabet, to[same]) >= 0 {
+		end = s.position(to)
+	}
+	return s.key((s.position(from) + end) / 2)
 }
