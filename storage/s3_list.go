@@ -290,14 +290,20 @@ func (l *s3Division) divide(ctx context.Context) {
 // may.
 func (l *s3Division) spent(ahead float64) (spent, allowed float64) {
 	spent = l.requests + float64(l.scouts) - l.listed/s3PageLength
+	sure := 0.0
 	for r := range l.active {
 		spent += r.cost
+		if r.span != nil && r.span.even {
+			sure += r.inSpan()
+		}
 	}
+	// What is expected of names may be wrong by much.
+	ahead = sure + min(0.7*(ahead-sure), 4*l.listed)
 	share := costShare
 	if len(l.active) >= enough {
 		share = costReserved
 	}
-	return spent, max(costFree, share*max(l.listed+0.7*ahead, l.expected)/s3PageLength)
+	return spent, max(costFree, share*max(l.listed+ahead, l.expected)/s3PageLength)
 }
 
 // cut cuts the range that has most ahead of it, if it has two pages and that can be paid

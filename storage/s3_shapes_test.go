@@ -272,7 +272,7 @@ func TestListingKeepsManyUnderWay(t *testing.T) {
 				s := simulate(t, shape.dir, keys, latency)
 				t.Logf("%-40s %s %v", shape.name, name, s)
 				// Where it is small, half a page at each end is much.
-				if most := max(24, s.pages*11/200); s.requests-s.pages > most {
+				if most := max(30, s.pages*11/200); s.requests-s.pages > most {
 					t.Errorf("%s, %d keys: %d requests for %d pages", shape.name, n, s.requests, s.pages)
 				}
 				if n >= 1_000_000 && s.mean < shape.least {
