@@ -37,17 +37,9 @@ type inventoryBuilder struct {
 type repositoryBuilder struct {
 	mu      sync.Mutex
 	r       *Repository
-	tags    map[string]*tagBuilder
+	tags    tagsBuilder
 	uploads map[string]*uploadBuilder
 	pending []pendingLink
-}
-
-// tagBuilder is a tag in the making. There may be millions, so that of its current link
-// only what it says is kept, once that is known.
-type tagBuilder struct {
-	Tag
-	hasCurrent bool
-	current    *Object // the current link, if it is not known yet what it says
 }
 
 type uploadBuilder struct {
@@ -187,8 +179,8 @@ func (b *inventoryBuilder) repository(name string) *repositoryBuilder {
 	rb := b.repositories[name]
 	if rb == nil {
 		rb = &repositoryBuilder{
-			r:    &Repository{Name: strings.Clone(name)},
-			tags: map[string]*tagBuilder{}, uploads: map[string]*uploadBuilder{},
+			r:       &Repository{Name: strings.Clone(name)},
+			uploads: map[string]*uploadBuilder{},
 		}
 		b.repositories[rb.r.Name] = rb
 	}
@@ -224,13 +216,9 @@ func (b *inventoryBuilder) add(rb *repositoryBuilder, object Object, e entry) {
 	case kindRevision:
 		b.addRead(rb, object, e, needTime)
 	case kindTag:
-		b.addCurrent(rb, b.tag(rb, e.tag), object)
+		b.addCurrent(rb, rb.tags.named(e.tag), object)
 	case kindTagIndex:
-		t := b.tag(rb, e.tag)
-		t.Index = append(t.Index, newLink(e.id, settles(object, e.digest)))
-		if t.current != nil && settles(*t.current, e.digest) {
-			t.Target, t.HasTarget, t.current = e.id, true, nil
-		}
+		rb.tags.named(e.tag).addIndex(e, object)
 	case kindSignature:
 		if rb.r.Signatures == nil {
 			rb.r.Signatures = map[ID][]ID{}
@@ -332,45 +320,6 @@ func (b *inventoryBuilder) noteRecent(rb *repositoryBuilder, e entry, object Obj
 	rb.r.Recent[e.id] = true
 }
 
-func (b *inventoryBuilder) tag(rb *repositoryBuilder, tag string) *tagBuilder {
-	t := rb.tags[tag]
-	if t == nil {
-		t = &tagBuilder{Tag: Tag{Name: strings.Clone(tag)}}
-		rb.tags[t.Name] = t
-	}
-	return t
-}
-
-// addCurrent adds a tag's current link. What it says is settled by its ETag, if an entry
-// of the tag's index proposes it: one that was listed before, or that comes later.
-func (b *inventoryBuilder) addCurrent(rb *repositoryBuilder, t *tagBuilder, object Object) {
-	t.hasCurrent = true
-	if object.Content != nil {
-		b.setTarget(rb, t, object.Content)
-		return
-	}
-	for _, link := range t.Index {
-		own, _ := splitDigest(string(b.inv.Digest(link.ID())))
-		if settles(object, own) {
-			t.Target, t.HasTarget = link.ID(), true
-			return
-		}
-	}
-	t.current = object.kept()
-}
-
-// setTarget notes what a tag's current link says. The caller holds rb.mu.
-func (b *inventoryBuilder) setTarget(rb *repositoryBuilder, t *tagBuilder, content []byte) {
-	target, ok, detail := readLink(content)
-	if !ok {
-		rb.damaged(TagPath(rb.r.Name, t.Name), detail)
-	}
-	if target != "" {
-		t.Target, t.HasTarget = b.inv.ID(target), true
-	}
-	t.current = nil
-}
-
 func (rb *repositoryBuilder) addUpload(object Object, e entry) {
 	u := rb.uploads[e.upload]
 	if u == nil {
@@ -430,8 +379,8 @@ func (b *inventoryBuilder) readLinks(ctx context.Context) error {
 			g.Go(func() error { return b.readPending(ctx, rb, p) })
 		}
 		rb.pending = nil
-		for _, t := range rb.tags {
-			if t.current != nil {
+		for i := range rb.tags.all {
+			if t := &rb.tags.all[i]; t.current != nil {
 				g.Go(func() error { return b.readTag(ctx, rb, t) })
 			}
 		}
@@ -448,22 +397,6 @@ func (b *inventoryBuilder) readLinks(ctx context.Context) error {
 		}
 	}
 	return g.Wait()
-}
-
-func (b *inventoryBuilder) readTag(ctx context.Context, rb *repositoryBuilder, t *tagBuilder) error {
-	content, err := b.store.Read(ctx, t.current.Path, linkLimit)
-	isLost := errors.Is(err, fs.ErrNotExist) || isDamage(err)
-	if err != nil && !isLost {
-		return err
-	}
-	rb.mu.Lock()
-	defer rb.mu.Unlock()
-	if isLost {
-		rb.damaged(t.current.Path, err.Error())
-	} else {
-		b.setTarget(rb, t, content)
-	}
-	return nil
 }
 
 func (b *inventoryBuilder) readPending(ctx context.Context, rb *repositoryBuilder, p pendingLink) error {
@@ -568,10 +501,7 @@ func (b *inventoryBuilder) sealRepository(rb *repositoryBuilder) {
 		slices.Sort(ids)
 		r.Signatures[of] = slices.Compact(ids)
 	}
-	r.Tags = make([]Tag, 0, len(rb.tags))
-	for _, name := range slices.Sorted(maps.Keys(rb.tags)) {
-		b.sealTag(rb, rb.tags[name])
-	}
+	rb.sealTags()
 	for _, id := range slices.Sorted(maps.Keys(rb.uploads)) {
 		r.Uploads = append(r.Uploads, rb.sealUpload(rb.uploads[id]))
 	}
@@ -600,22 +530,6 @@ func sealLinks(links []Link) []Link {
 		links = slices.Clone(links) // without the room to grow
 	}
 	return links
-}
-
-func (b *inventoryBuilder) sealTag(rb *repositoryBuilder, t *tagBuilder) {
-	t.Index = sealLinks(t.Index)
-	path := TagPath(rb.r.Name, t.Name)
-	switch {
-	case t.hasCurrent: // what is wrong with it has been said
-	case len(t.Index) == 0:
-		return
-	default:
-		rb.r.Problems = append(rb.r.Problems, Problem{
-			Kind: TagWithoutCurrent, Repository: rb.r.Name, Path: path, Effect: KeepsNamed,
-			Detail: "the tag has an index but no current link: all that its index names is kept",
-		})
-	}
-	rb.r.Tags = append(rb.r.Tags, t.Tag)
 }
 
 // sealUpload dates an upload by its startedat, as the registry's own purging does

@@ -78,6 +78,8 @@ func TestETagsSpareReads(t *testing.T) {
 	f.put(TagPath("app", "v1"), string(a), "")
 	f.put(TagIndexPath("app", "v1", a), string(a), "")
 	f.put(TagIndexPath("app", "v1", b), string(b), "")
+	f.put(TagPath("app", "v3"), string(a), "")
+	f.put(TagIndexPath("app", "v3", a), string(a), "")
 	// Pages come in any order, so that a tag's index may come before what it points at.
 	f.put(TagIndexPath("app", "v2", a), string(a), "")
 	f.put(TagIndexPath("app", "v2", b), string(b), "")
@@ -87,7 +89,7 @@ func TestETagsSpareReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := inv.Repositories[0]
-	if len(r.Tags) != 2 || !r.Tags[1].HasTarget || inv.Digest(r.Tags[1].Target) != b {
+	if len(r.Tags) != 3 || r.Tags[0].Name != "v1" || r.Tags[2].Name != "v3" || !r.Tags[1].HasTarget || inv.Digest(r.Tags[1].Target) != b {
 		t.Errorf("%+v", r.Tags)
 	}
 	if len(f.reads) > 0 || !r.Tags[0].HasTarget || inv.Digest(r.Tags[0].Target) != a || !r.Revisions[0].Settled() || r.Kept() {

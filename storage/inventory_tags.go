@@ -1,0 +1,138 @@
+package storage
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io/fs"
+	"slices"
+	"strings"
+)
+
+// tagsBuilder is a repository's tags in the making. There may be millions, so that they
+// lie in one slice and are small: of a current link only what it says is kept, once that
+// is known.
+type tagsBuilder struct {
+	all []tagBuilder
+	at  map[string]int32 // place in all, by name
+}
+
+type tagBuilder struct {
+	name       string
+	target     ID
+	hasTarget  bool
+	hasCurrent bool
+	hasFirst   bool
+	// first is the index's first entry; most have no more.
+	first Link
+	more  []Link
+	// current is the current link, if it is not known yet what it says.
+	current *Object
+}
+
+// named returns a tag, which is valid until the next is asked for.
+func (t *tagsBuilder) named(name string) *tagBuilder {
+	i, known := t.at[name]
+	if !known {
+		if t.at == nil {
+			t.at = map[string]int32{}
+		}
+		i = int32(len(t.all))
+		name = strings.Clone(name)
+		t.all = append(t.all, tagBuilder{name: name})
+		t.at[name] = i
+	}
+	return &t.all[i]
+}
+
+// addIndex adds an entry of a tag's index. It settles what the current link says, if its
+// ETag says so.
+func (t *tagBuilder) addIndex(e entry, object Object) {
+	link := newLink(e.id, settles(object, e.digest))
+	if t.hasFirst {
+		t.more = append(t.more, link)
+	} else {
+		t.first, t.hasFirst = link, true
+	}
+	if t.current != nil && settles(*t.current, e.digest) {
+		t.target, t.hasTarget, t.current = e.id, true, nil
+	}
+}
+
+// appendIndex appends the entries of the index, as they came.
+func (t *tagBuilder) appendIndex(to []Link) []Link {
+	if t.hasFirst {
+		to = append(to, t.first)
+	}
+	return append(to, t.more...)
+}
+
+// addCurrent adds a tag's current link. What it says is settled by its ETag, if an entry
+// of the tag's index proposes it: one that was listed before, or that comes later.
+func (b *inventoryBuilder) addCurrent(rb *repositoryBuilder, t *tagBuilder, object Object) {
+	t.hasCurrent = true
+	if object.Content != nil {
+		b.setTarget(rb, t, object.Content)
+		return
+	}
+	for _, link := range t.appendIndex(nil) {
+		own, _ := splitDigest(string(b.inv.Digest(link.ID())))
+		if settles(object, own) {
+			t.target, t.hasTarget = link.ID(), true
+			return
+		}
+	}
+	t.current = object.kept()
+}
+
+// setTarget notes what a tag's current link says. The caller holds rb.mu.
+func (b *inventoryBuilder) setTarget(rb *repositoryBuilder, t *tagBuilder, content []byte) {
+	target, ok, detail := readLink(content)
+	if !ok {
+		rb.damaged(TagPath(rb.r.Name, t.name), detail)
+	}
+	if target != "" {
+		t.target, t.hasTarget = b.inv.ID(target), true
+	}
+	t.current = nil
+}
+
+func (b *inventoryBuilder) readTag(ctx context.Context, rb *repositoryBuilder, t *tagBuilder) error {
+	content, err := b.store.Read(ctx, t.current.Path, linkLimit)
+	isLost := errors.Is(err, fs.ErrNotExist) || isDamage(err)
+	if err != nil && !isLost {
+		return err
+	}
+	rb.mu.Lock()
+	defer rb.mu.Unlock()
+	if isLost {
+		rb.damaged(t.current.Path, err.Error())
+	} else {
+		b.setTarget(rb, t, content)
+	}
+	return nil
+}
+
+// sealTags makes the repository's tags of what was collected. All their indexes lie in
+// one slice.
+func (rb *repositoryBuilder) sealTags() {
+	tags, entries := rb.tags.all, 0
+	slices.SortFunc(tags, func(a, b tagBuilder) int { return cmp.Compare(a.name, b.name) })
+	for i := range tags {
+		entries += 1 + len(tags[i].more)
+	}
+	rb.r.Tags = make([]Tag, 0, len(tags))
+	indexes := make([]Link, 0, entries)
+	for i := range tags {
+		t, from := &tags[i], len(indexes)
+		indexes = t.appendIndex(indexes)
+		index := sealLinks(indexes[from:len(indexes):len(indexes)])
+		if !t.hasCurrent {
+			rb.r.Problems = append(rb.r.Problems, Problem{
+				Kind: TagWithoutCurrent, Repository: rb.r.Name, Path: TagPath(rb.r.Name, t.name), Effect: KeepsNamed,
+				Detail: "the tag has an index but no current link: all that its index names is kept",
+			})
+		}
+		rb.r.Tags = append(rb.r.Tags, Tag{Name: t.name, Target: t.target, HasTarget: t.hasTarget, Index: index})
+	}
+}
