@@ -19,7 +19,8 @@ type gcRun struct {
 	*runner
 	options  gcOptions
 	store    storage.Store
-	cache    *storage.Cache // nil where there is none
+	remover  storage.Remover // the store, or what removes all versions in it
+	cache    *storage.Cache  // nil where there is none
 	guard    guard.Options
 	planFile *planFile
 	progress *progress
@@ -164,7 +165,7 @@ func (g *gcRun) sweep(ctx context.Context, plan *sweep.Plan) error {
 	watched, stop := guard.Watch(ctx, g.guard, g.env.ProbeInterval, nil)
 	phase := g.progress.begin("removing", "", plan.Len())
 	phase.expectBytes(plan.Garbage[sweep.Blob].Bytes + plan.Garbage[sweep.Upload].Bytes)
-	result, err := plan.Execute(watched, g.store, sweep.ExecuteOptions{
+	result, err := plan.Execute(watched, g.remover, sweep.ExecuteOptions{
 		Concurrency: min(sweepBatches, g.store.Concurrency()),
 		OnRemoved:   func(_ sweep.Kind, tally sweep.Tally) { phase.addBytes(tally.Count, tally.Bytes) },
 	})

@@ -27,6 +27,7 @@ func gcCommand(r *runner) *urfave.Command {
 		toggle("prune-empty", "remove repositories in which nothing is left"),
 		&urfave.GenericFlag{Name: "min-age", Value: &age{}, Usage: "keep blobs and links younger than `AGE`, such as 36h or 7d"},
 		&urfave.GenericFlag{Name: "upload-age", Value: &age{uploadAge}, Usage: "keep unfinished uploads younger than `AGE`"},
+		toggle("purge-versions", "on a bucket that keeps versions, remove all versions of what goes"),
 		toggle("strict", "remove nothing if there is any problem"),
 		toggle("allow-empty", "remove all from a registry that has no tag at all"),
 		toggle("unsafe-online", "skip that proof; --min-age is then at least 24h"),
@@ -58,6 +59,7 @@ EXAMPLES:
 type gcOptions struct {
 	dryRun, deleteUntagged, quiet, yes, json bool
 	pruneEmpty, allowEmpty, strict, unsafe   bool
+	purgeVersions                            bool
 	minAge, uploadAge                        time.Duration
 	plan                                     string
 	planGiven                                bool
@@ -68,7 +70,8 @@ func readGCOptions(c *urfave.Context) gcOptions {
 	o := gcOptions{
 		dryRun: c.Bool("dry-run"), deleteUntagged: c.Bool("delete-untagged"), quiet: c.Bool("quiet"),
 		yes: c.Bool("yes"), json: c.Bool(jsonName), pruneEmpty: c.Bool("prune-empty"), allowEmpty: c.Bool("allow-empty"),
-		strict: c.Bool("strict"), unsafe: c.Bool("unsafe-online"), plan: c.String(planName), planGiven: c.IsSet(planName),
+		purgeVersions: c.Bool("purge-versions"),
+		strict:        c.Bool("strict"), unsafe: c.Bool("unsafe-online"), plan: c.String(planName), planGiven: c.IsSet(planName),
 		cache:  readCacheOptions(c),
 		minAge: c.Generic("min-age").(*age).Duration, uploadAge: c.Generic("upload-age").(*age).Duration,
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"regsweep/storage"
 	"regsweep/sweep"
 )
 
@@ -14,7 +15,7 @@ const shownFailures = 20
 // writeOutcome says what was done, or would be.
 func writeOutcome(w *bytes.Buffer, r *report) {
 	fmt.Fprintln(w)
-	eligible := size(r.plan.Garbage[sweep.Blob].Bytes + r.plan.Garbage[sweep.Upload].Bytes)
+	eligible := size(r.eligible())
 	switch {
 	case r.plan.Len() == 0:
 		fmt.Fprintln(w, "There is nothing to remove.")
@@ -27,6 +28,7 @@ func writeOutcome(w *bytes.Buffer, r *report) {
 	default:
 		writeRemoved(w, r)
 	}
+	writeVersions(w, r)
 	if n := r.keepers(); r.ExitCode == exitProblems {
 		fmt.Fprintf(w, "%s kept something that might have gone: exit code %d.\n", plural(n, "problem"), exitProblems)
 	}
@@ -46,10 +48,10 @@ func writeRemoved(w *bytes.Buffer, r *report) {
 	if r.Error != "" {
 		verb = "Stopped before the end. Removed "
 	}
-	freed := r.result.Removed[sweep.Blob].Bytes + r.result.Removed[sweep.Upload].Bytes
+	freed := r.result.Removed[sweep.Blob].Bytes + r.result.Removed[sweep.Upload].Bytes + r.result.Versions.Bytes
 	fmt.Fprintf(w, "%s%s; %s freed, as the storage confirmed.\n", verb, strings.Join(parts, ", "), size(freed))
 	if r.HiddenBytes > 0 {
-		fmt.Fprintf(w, "The bucket keeps versions: %s are only hidden behind delete markers, and still paid for.\n", size(r.HiddenBytes))
+		fmt.Fprintf(w, "The bucket keeps versions: %s are only hidden behind delete markers, and still paid for; --purge-versions would have removed them.\n", size(r.HiddenBytes))
 	}
 	for i, failed := range r.Failed {
 		if i == shownFailures {
@@ -57,5 +59,40 @@ func writeRemoved(w *bytes.Buffer, r *report) {
 			break
 		}
 		fmt.Fprintf(w, "  not removed: %s\n", printable(failed.Path+": "+failed.Error))
+	}
+}
+
+// eligible is how many bytes the plan would free.
+func (r *report) eligible() int64 {
+	bytes := r.plan.Garbage[sweep.Blob].Bytes + r.plan.Garbage[sweep.Upload].Bytes
+	switch {
+	case r.Versions.hides() && r.Versions.Bucket != storage.VersionsUnknown:
+		return 0
+	case r.Versions != nil:
+		return bytes + r.Versions.Garbage.Bytes
+	}
+	return bytes
+}
+
+// writeVersions says where a removal does not free what it removes, or frees more.
+func writeVersions(w *bytes.Buffer, r *report) {
+	if r.Versions == nil {
+		return
+	}
+	objects, bytes := 0, r.plan.Garbage[sweep.Blob].Bytes
+	for _, kind := range sweep.Kinds {
+		if kind != sweep.Repository {
+			objects += r.plan.Garbage[kind].Count
+		}
+	}
+	switch {
+	case r.Versions.Purge && r.result != nil:
+		fmt.Fprintf(w, "With that went %s of %s.\n", plural(r.Versions.Removed.Count, "noncurrent version"), size(r.Versions.Removed.Bytes))
+	case r.Versions.Purge:
+		fmt.Fprintf(w, "That includes %s of %s.\n", plural(r.Versions.Garbage.Count, "noncurrent version"), size(r.Versions.Garbage.Bytes))
+	case r.Versions.Bucket == storage.VersionsUnknown:
+		fmt.Fprintln(w, "Whether the bucket keeps versions is not known: it takes the permission s3:GetBucketVersioning to ask.")
+	case r.Versions.hides() && r.result == nil:
+		fmt.Fprintf(w, "The bucket keeps versions: a removal would leave %s of %s as noncurrent versions, still paid for; --purge-versions removes them.\n", plural(objects, "object"), size(bytes))
 	}
 }

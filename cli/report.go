@@ -26,10 +26,12 @@ type report struct {
 	// HiddenBytes are those that a versioned bucket only hid, and did not free.
 	HiddenBytes int64             `json:"hidden_bytes"`
 	Cache       *storage.CacheUse `json:"cache,omitempty"`
-	Failed      []failure         `json:"failed"`
-	Guard       *guard.Verdict    `json:"guard,omitempty"`
-	ExitCode    int               `json:"exit_code"`
-	Error       string            `json:"error,omitempty"`
+	// Versions is left out where the storage has none.
+	Versions *versionsReport `json:"versions,omitempty"`
+	Failed   []failure       `json:"failed"`
+	Guard    *guard.Verdict  `json:"guard,omitempty"`
+	ExitCode int             `json:"exit_code"`
+	Error    string          `json:"error,omitempty"`
 
 	cacheProblems []storage.Problem // until they are among the others
 
@@ -97,6 +99,9 @@ func (r *report) planned(plan *sweep.Plan) {
 func (r *report) executed(result sweep.Result) {
 	r.result = &result
 	r.Removed, r.HiddenBytes = tally(result.Removed), result.Hidden
+	if r.Versions != nil {
+		r.Versions.Removed = result.Versions
+	}
 	for _, failed := range result.Failed {
 		r.Failed = append(r.Failed, failure{failed.Removal, failed.Err.Error()})
 	}

@@ -99,7 +99,7 @@ func (c *s3Requests) Do(r *http.Request) (*http.Response, error) {
 	switch r.Method {
 	case http.MethodGet:
 		query := r.URL.Query()
-		if query.Has("list-type") || query.Has("uploads") {
+		if query.Has("list-type") || query.Has("uploads") || query.Has("versions") || query.Has("versioning") {
 			c.list.Add(1)
 		} else {
 			c.get.Add(1)

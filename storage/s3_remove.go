@@ -52,20 +52,35 @@ func (s *s3Store) Remove(ctx context.Context, refs []Ref) []Outcome {
 	return outcomes
 }
 
-// removeBulk removes the objects at the given places of refs. A key counts as
-// removed only where the answer lists it as deleted, or as never having been
-// there; keys that failed for a passing reason are asked for again.
+// removeBulk removes the objects at the given places of refs with one request.
 func (s *s3Store) removeBulk(ctx context.Context, refs []Ref, places []int, outcomes []Outcome) {
-	open := make(map[string][]int, len(places)) // by key; a key may come twice
-	for _, i := range places {
-		key := *s.key(refs[i].Path)
-		open[key] = append(open[key], i)
+	objects := make([]objectVersion, len(places))
+	for n, i := range places {
+		objects[n].key = *s.key(refs[i].Path)
 	}
-	settle := func(key string, o Outcome) {
+	for n, o := range s.removeVersions(ctx, objects) {
+		outcomes[places[n]] = o
+	}
+}
+
+// objectVersion names one version of an object, or with no version the object, of which
+// a bucket that keeps versions then keeps them all.
+type objectVersion struct{ key, version string }
+
+// removeVersions sends one bulk removal. What is named counts as removed only where the
+// answer lists it as deleted, or as never having been there; what failed for a passing
+// reason is asked for again.
+func (s *s3Store) removeVersions(ctx context.Context, objects []objectVersion) []Outcome {
+	outcomes := make([]Outcome, len(objects))
+	open := make(map[objectVersion][]int, len(objects)) // one may be named twice
+	for i, object := range objects {
+		open[object] = append(open[object], i)
+	}
+	settle := func(object objectVersion, o Outcome) {
 		if o.Err != nil {
-			o.Err = s.describe(ctx, "remove", "s3:DeleteObject", key[len(s.prefix):], o.Err)
+			o.Err = s.describe(ctx, "remove", object.permission(), object.key[len(s.prefix):], o.Err)
 		}
-		for _, i := range open[key] {
+		for _, i := range open[object] {
 			outcomes[i] = o
 		}
 	}
@@ -75,27 +90,38 @@ func (s *s3Store) removeBulk(ctx context.Context, refs []Ref, places []int, outc
 			return err
 		}
 		var passing error
-		for key := range open {
-			answer, ok := answers[key]
+		for object := range open {
+			answer, ok := answers[object]
+			if !ok && object.version == "null" { // which some servers leave out
+				answer, ok = answers[objectVersion{key: object.key}]
+			}
 			if !ok {
 				answer.Err = errUnanswered
 			}
-			settle(key, answer)
+			settle(object, answer)
 			if answer.Err != nil && transient(answer.Err) {
 				passing = oneKeyFailed{answer.Err}
 			} else {
-				delete(open, key)
+				delete(open, object)
 			}
 		}
 		return passing
 	})
 	var one oneKeyFailed
 	if err == nil || errors.As(err, &one) {
-		return // each key has its own outcome
+		return outcomes // each has its own
 	}
-	for key := range open {
-		settle(key, Outcome{Err: err})
+	for object := range open {
+		settle(object, Outcome{Err: err})
 	}
+	return outcomes
+}
+
+func (v objectVersion) permission() string {
+	if v.version != "" {
+		return "s3:DeleteObjectVersion"
+	}
+	return "s3:DeleteObject"
 }
 
 // oneKeyFailed is a passing error of a key within a successful bulk removal.
@@ -105,27 +131,40 @@ func (e oneKeyFailed) Unwrap() error { return e.error }
 
 // deleteObjects sends one DeleteObjects request and returns what it says of each
 // key. Quiet mode would leave the removed ones out, and with them the proof.
-func (s *s3Store) deleteObjects(ctx context.Context, keys map[string][]int) (map[string]Outcome, error) {
-	objects := make([]types.ObjectIdentifier, 0, len(keys))
-	for key := range keys {
-		objects = append(objects, types.ObjectIdentifier{Key: &key})
+func (s *s3Store) deleteObjects(ctx context.Context, named map[objectVersion][]int) (map[objectVersion]Outcome, error) {
+	objects := make([]types.ObjectIdentifier, 0, len(named))
+	for object := range named {
+		identifier := types.ObjectIdentifier{Key: &object.key}
+		if object.version != "" {
+			identifier.VersionId = &object.version
+		}
+		objects = append(objects, identifier)
 	}
 	out, err := s.sendDelete(ctx, objects)
 	if err != nil {
 		return nil, err
 	}
-	answers := make(map[string]Outcome, len(keys))
+	answers := make(map[objectVersion]Outcome, len(named))
 	for i := range out.Deleted {
 		gone := &out.Deleted[i]
-		answers[aws.ToString(gone.Key)] = Outcome{Marker: aws.ToBool(gone.DeleteMarker)}
+		object := objectVersion{aws.ToString(gone.Key), aws.ToString(gone.VersionId)}
+		if _, asked := named[object]; !asked { // of an object, some name the version that they hid
+			object.version = ""
+		}
+		// A marker that was itself removed hides nothing.
+		answers[object] = Outcome{Marker: aws.ToBool(gone.DeleteMarker) && object.version == ""}
 	}
 	for i := range out.Errors {
 		failed := &out.Errors[i]
+		object := objectVersion{aws.ToString(failed.Key), aws.ToString(failed.VersionId)}
+		if _, asked := named[object]; !asked {
+			object.version = ""
+		}
 		err := &smithy.GenericAPIError{Code: aws.ToString(failed.Code), Message: aws.ToString(failed.Message)}
-		if isNoSuchKey(err) {
-			answers[aws.ToString(failed.Key)] = Outcome{}
+		if isNoSuchKey(err) || err.Code == "NoSuchVersion" {
+			answers[object] = Outcome{}
 		} else {
-			answers[aws.ToString(failed.Key)] = Outcome{Err: err}
+			answers[object] = Outcome{Err: err}
 		}
 	}
 	return answers, nil

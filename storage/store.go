@@ -82,6 +82,10 @@ type Outcome struct {
 	// Marker is set where the storage only hid the object behind a delete
 	// marker (a versioned bucket), so that its bytes are still paid for.
 	Marker bool
+	// Versions and VersionBytes are what Versions.Remove has removed beside the
+	// object itself.
+	Versions     int
+	VersionBytes int64
 }
 
 // Scanner lists what is stored.

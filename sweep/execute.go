@@ -16,6 +16,8 @@ type Result struct {
 	// Hidden counts the bytes of what a versioned bucket only hid behind delete
 	// markers, which still are paid for.
 	Hidden int64
+	// Versions counts the noncurrent versions that went with what was removed.
+	Versions Tally
 	// Failed are the removals that the storage refused, up to a hundred.
 	Failed []Failure
 }
@@ -157,8 +159,10 @@ func (p *Plan) confirm(kind Kind, b batch, outcomes []storage.Outcome, options E
 	for i := b.first; i < b.end; i++ {
 		n := b.counts[i-b.first]
 		marker := false
+		var versions Tally
 		var failure error
 		for _, outcome := range outcomes[:n] {
+			versions.Add(outcome.Versions, outcome.VersionBytes)
 			marker = marker || outcome.Marker
 			if outcome.Err != nil {
 				failure = outcome.Err
@@ -166,6 +170,7 @@ func (p *Plan) confirm(kind Kind, b batch, outcomes []storage.Outcome, options E
 		}
 		outcomes = outcomes[n:]
 		removal := p.removal(kind, i)
+		result.Versions.Add(versions.Count, versions.Bytes)
 		switch {
 		case failure != nil:
 			failures++

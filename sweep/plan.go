@@ -397,6 +397,21 @@ func (p *Plan) All() iter.Seq[Removal] {
 	}
 }
 
+// Refs yields the objects that the removals consist of.
+func (p *Plan) Refs() iter.Seq[storage.Ref] {
+	return func(yield func(storage.Ref) bool) {
+		for _, kind := range Kinds {
+			for i := range p.len(kind) {
+				for _, ref := range p.refs(kind, i) {
+					if !yield(ref) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
 // Idle reports whether executing the plan would do nothing at all: there is nothing to
 // remove, nor an empty directory to clear up.
 func (p *Plan) Idle() bool { return p.Len() == 0 && len(p.empty) == 0 }

@@ -1,0 +1,232 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"sync"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"golang.org/x/sync/errgroup"
+)
+
+// Versioning says whether a storage keeps what is removed.
+type Versioning string
+
+const (
+	VersionsOff       Versioning = "off"
+	VersionsKept      Versioning = "enabled"
+	VersionsSuspended Versioning = "suspended" // earlier versions are still there
+	VersionsUnknown   Versioning = "unknown"   // we may not ask
+)
+
+// Versioner is a store that may keep versions: S3.
+type Versioner interface {
+	// Versioning asks whether it does. Where that is denied, or the server does not
+	// know the question, the answer is VersionsUnknown and no error.
+	Versioning(ctx context.Context) (Versioning, error)
+	// Versions finds all versions of the objects named. It lists the versions of all
+	// blobs, or of the repositories concerned, rather than ask for each object, and
+	// keeps some 200 bytes for each version of what is named.
+	Versions(ctx context.Context, refs iter.Seq[Ref]) (*Versions, error)
+}
+
+// Versions are all versions of objects that are to be removed for good. It removes an
+// object by removing each of them, delete markers too, so that nothing is left of it
+// and no new marker is made.
+type Versions struct {
+	// Count and Bytes are those of the versions that are not the current one; delete
+	// markers, which have no bytes, are not counted.
+	Count int
+	Bytes int64
+
+	store *s3Store
+	of    map[string][]version // by path
+}
+
+// version is one version of an object, or a delete marker.
+type version struct {
+	id      string
+	bytes   int64
+	counted bool // noncurrent, and no marker
+}
+
+// Versioning implements Versioner.
+func (s *s3Store) Versioning(ctx context.Context) (Versioning, error) {
+	var out *s3.GetBucketVersioningOutput
+	err := s.retry(ctx, func() (err error) {
+		out, err = s.client.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{Bucket: &s.parameters.bucket})
+		return err
+	})
+	switch {
+	case err != nil && (ctx.Err() != nil || transient(err)):
+		return "", s.describe(ctx, "ask for the versioning of", "s3:GetBucketVersioning", "", err)
+	case err != nil:
+		return VersionsUnknown, nil
+	case out.Status == types.BucketVersioningStatusEnabled:
+		return VersionsKept, nil
+	case out.Status == types.BucketVersioningStatusSuspended:
+		return VersionsSuspended, nil
+	}
+	return VersionsOff, nil
+}
+
+// Listings of versions are divided by the first two digits of blobs where so many go,
+// and by repositories where no more than so many lose something.
+const versionedBlobs, versionedRepositories = 10_000, 1_000
+
+// Versions implements Versioner.
+func (s *s3Store) Versions(ctx context.Context, refs iter.Seq[Ref]) (*Versions, error) {
+	v := &Versions{store: s, of: map[string][]version{}}
+	repositories, blobs := map[string]bool{}, 0
+	for ref := range refs {
+		if ref.Multipart != "" {
+			continue
+		}
+		v.of[ref.Path] = nil
+		if strings.HasPrefix(ref.Path, BlobsDir+"/") {
+			blobs++
+		} else if name, _, found := strings.Cut(ref.Path, "/_"); found {
+			repositories[name+"/_"] = true
+		}
+	}
+	var prefixes []string
+	switch {
+	case blobs > versionedBlobs:
+		for i := range 256 {
+			prefixes = append(prefixes, fmt.Sprintf("%s/sha256/%02x/", BlobsDir, i))
+		}
+	case blobs > 0:
+		prefixes = append(prefixes, BlobsDir+"/")
+	}
+	if len(repositories) > versionedRepositories {
+		prefixes = append(prefixes, RepositoriesDir+"/")
+	} else {
+		for prefix := range repositories {
+			prefixes = append(prefixes, prefix)
+		}
+	}
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(s.Concurrency())
+	for _, prefix := range prefixes {
+		g.Go(func() error {
+			return s.listVersions(ctx, prefix, func(path string, next version) {
+				mu.Lock()
+				defer mu.Unlock()
+				if have, wanted := v.of[path]; wanted {
+					v.of[path] = append(have, next)
+					if next.counted {
+						v.Count++
+						v.Bytes += next.bytes
+					}
+				}
+			})
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// listVersions reports each version and delete marker below a prefix.
+func (s *s3Store) listVersions(ctx context.Context, prefix string, found func(path string, v version)) error {
+	input := &s3.ListObjectVersionsInput{
+		Bucket: &s.parameters.bucket, Prefix: s.key(prefix), MaxKeys: aws.Int32(s3PageLength), EncodingType: types.EncodingTypeUrl,
+	}
+	for {
+		var out *s3.ListObjectVersionsOutput
+		err := s.do(ctx, "list the versions of", "s3:ListBucketVersions", prefix, func() (err error) {
+			out, err = s.client.ListObjectVersions(ctx, input)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		report := func(key, id *string, size int64, counted bool) error {
+			decoded, err := decodeKey(key, out.EncodingType)
+			if err != nil || !strings.HasPrefix(decoded, *input.Prefix) {
+				return errors.Join(err, fmt.Errorf("list the versions of %s: the server answers with %q", prefix, decoded))
+			}
+			found(decoded[len(s.prefix):], version{id: aws.ToString(id), bytes: size, counted: counted})
+			return nil
+		}
+		for i := range out.Versions {
+			o := &out.Versions[i]
+			if err := report(o.Key, o.VersionId, max(0, sizeOf(o.Size)), !aws.ToBool(o.IsLatest)); err != nil {
+				return err
+			}
+		}
+		for i := range out.DeleteMarkers {
+			if err := report(out.DeleteMarkers[i].Key, out.DeleteMarkers[i].VersionId, 0, false); err != nil {
+				return err
+			}
+		}
+		if !aws.ToBool(out.IsTruncated) {
+			return nil
+		}
+		key, err := decodeKey(out.NextKeyMarker, out.EncodingType)
+		id := aws.ToString(out.NextVersionIdMarker)
+		if err != nil || key == "" || key < aws.ToString(input.KeyMarker) ||
+			key == aws.ToString(input.KeyMarker) && id == aws.ToString(input.VersionIdMarker) {
+			return errors.Join(err, fmt.Errorf("list the versions of %s: the server cuts its listing and does not say how to go on", prefix))
+		}
+		input.KeyMarker, input.VersionIdMarker = &key, nil
+		if id != "" {
+			input.VersionIdMarker = &id
+		}
+	}
+}
+
+// Remove implements Remover. An object of which no version was listed is removed as it
+// is. It counts as removed when all its versions are.
+func (v *Versions) Remove(ctx context.Context, refs []Ref) []Outcome {
+	outcomes := make([]Outcome, len(refs))
+	var plain []int
+	var which []int // the place in refs of each version
+	var all []objectVersion
+	for i, ref := range refs {
+		versions := v.of[ref.Path]
+		if ref.Multipart != "" || len(versions) == 0 || !expressible(v.store.prefix+ref.Path) {
+			plain = append(plain, i)
+			continue
+		}
+		for _, each := range versions {
+			which = append(which, i)
+			all = append(all, objectVersion{*v.store.key(ref.Path), each.id})
+			if each.counted {
+				outcomes[i].Versions++
+				outcomes[i].VersionBytes += each.bytes
+			}
+		}
+	}
+	if len(plain) > 0 {
+		left := make([]Ref, len(plain))
+		for n, i := range plain {
+			left[n] = refs[i]
+		}
+		for n, o := range v.store.Remove(ctx, left) {
+			outcomes[plain[n]] = o
+		}
+	}
+	for len(all) > 0 {
+		n := min(len(all), RemoveBatch)
+		for at, o := range v.store.removeVersions(ctx, all[:n]) {
+			if o.Err != nil || o.Marker { // a server that heeds no version only hides
+				outcomes[which[at]] = o
+			}
+		}
+		all, which = all[n:], which[n:]
+	}
+	return outcomes
+}
+
+// Prune implements Remover.
+func (v *Versions) Prune(ctx context.Context, dir string) (bool, error) {
+	return v.store.Prune(ctx, dir)
+}
