@@ -105,7 +105,7 @@ func TestAFlagIsCompletedAndAFileIsLeftToTheShell(t *testing.T) {
 		"gc --pl":             "--plan",
 		"gc config.yml --pr":  "--prune-empty",
 		"gc -d --registry-i":  "--registry-insecure",
-		"gc -":                "--dry-run --delete-untagged --quiet --yes --json --plan --prune-empty --min-age --upload-age --purge-versions --strict --allow-empty --unsafe-online --concurrency --max-requests --registry --username --password-stdin --registry-cacert --registry-insecure --registry-stopped --help",
+		"gc -":                "--dry-run --delete-untagged --quiet --yes --json --plan --prune-empty --min-age --upload-age --purge-versions --strict --allow-empty --unsafe-online --concurrency --max-requests --cache --no-cache --registry --username --password-stdin --registry-cacert --registry-insecure --registry-stopped --help",
 		"gc --plan ":          "",
 		"gc --plan -":         "",
 		"gc conf":             "",

@@ -26,6 +26,7 @@ import (
 type filesystem struct {
 	identity Identity
 	limits   Limits
+	pace     *pace  // nil if requests are not bounded
 	dir      string // <rootdirectory>/docker/registry/v2, symbolic links resolved
 	opening  sync.Mutex
 	opened   atomic.Pointer[tree]
@@ -51,6 +52,9 @@ func openFilesystem(root string, limits Limits) (Store, error) {
 		return nil, fmt.Errorf("open storage: %s is not a directory", absolute)
 	}
 	f := &filesystem{identity: Identity{Driver: "filesystem", Root: resolved}, limits: limits}
+	if limits.MaxRequests > 0 {
+		f.pace = newPace(f.Concurrency(), limits.MaxRequests)
+	}
 	f.dir, err = filepath.EvalSymlinks(filepath.Join(resolved, Root))
 	if errors.Is(err, fs.ErrNotExist) {
 		f.dir = filepath.Join(resolved, Root)
@@ -121,6 +125,15 @@ func (f *filesystem) Requests() Requests {
 	}
 }
 
+// turn waits until one more request may begin, where Limits say how many may. What is
+// under way is bounded by those who ask.
+func (f *filesystem) turn(ctx context.Context) error {
+	if err := ctx.Err(); err != nil || f.pace == nil {
+		return err
+	}
+	return f.pace.wait(ctx)
+}
+
 // Scan reads directories and nothing else, but for the links that its contract
 // wants read: see walk.
 func (f *filesystem) Scan(ctx context.Context, dir string, visit func([]Object) error) error {
@@ -151,7 +164,7 @@ func (f *filesystem) Scan(ctx context.Context, dir string, visit func([]Object) 
 
 // Read returns the content of one file.
 func (f *filesystem) Read(ctx context.Context, name string, limit int64) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
+	if err := f.turn(ctx); err != nil {
 		return nil, err
 	}
 	content, err := f.read(name, limit)
@@ -220,7 +233,7 @@ func readError(name string, err error) error {
 
 // Stat returns a regular file's size and time.
 func (f *filesystem) Stat(ctx context.Context, name string) (Object, error) {
-	if err := ctx.Err(); err != nil {
+	if err := f.turn(ctx); err != nil {
 		return Object{}, err
 	}
 	f.head.Add(1)
@@ -247,7 +260,7 @@ func (f *filesystem) Remove(ctx context.Context, refs []Ref) []Outcome {
 }
 
 func (f *filesystem) removeFile(ctx context.Context, ref Ref) error {
-	if err := ctx.Err(); err != nil {
+	if err := f.turn(ctx); err != nil {
 		return err
 	}
 	if ref.Multipart != "" { // the path may be that of a file, which nobody asked for

@@ -59,7 +59,7 @@ func (w *walk) endGlance(g *glance) {
 // readDir returns the entries of a directory, in no order. A directory that has gone
 // meanwhile is empty; any other failure would be a hole in the listing.
 func (w *walk) readDir(ctx context.Context, dir string) ([]dirEntry, error) {
-	if err := ctx.Err(); err != nil {
+	if err := w.fs.turn(ctx); err != nil {
 		return nil, err
 	}
 	w.fs.list.Add(1)
@@ -262,6 +262,9 @@ func (w *walk) revisions(ctx context.Context, dir string, hex []string) error {
 	defer w.endGlance(g)
 	page := make([]Object, 0, len(hex))
 	for _, path := range joined(dir, hex, linkFile) {
+		if err := w.fs.turn(ctx); err != nil {
+			return err
+		}
 		below := path[len(dir)+1:]
 		if g.isAbsent(strings.TrimSuffix(below, linkFile) + signaturesDir) {
 			if content := g.link(below); content != nil {
@@ -338,6 +341,9 @@ func (w *walk) someTags(ctx context.Context, dir string, names []string, directo
 	counted := g.countsDirectories(directories)
 	page := make([]Object, 0, 2*len(names))
 	for _, name := range names {
+		if err := w.fs.turn(ctx); err != nil {
+			return err
+		}
 		if counted {
 			if current, entry, ok := g.tag(name); ok {
 				at := dir + "/" + name

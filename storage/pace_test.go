@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -11,6 +12,9 @@ import (
 	"time"
 
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+	"github.com/opencontainers/go-digest"
+
+	"regsweep/internal/parts"
 )
 
 // throttle is a server that takes so many requests a second and refuses what is more,
@@ -147,6 +151,25 @@ func TestPaceBoundsRequests(t *testing.T) {
 			t.Errorf("%d requests under way", server.most)
 		}
 	})
+}
+
+// TestPaceBoundsAFilesystem too: a scan of a hundred repositories, of which each takes
+// several directory reads.
+func TestPaceBoundsAFilesystem(t *testing.T) {
+	t.Parallel()
+	tree := parts.NewTree(t, t.TempDir())
+	for i := range 100 {
+		tree.LayerLink(fmt.Sprintf("app%d", i), digest.FromString("layer"))
+	}
+	store := mustOpen(t)(openFilesystem(tree.Root(), Limits{MaxRequests: 500}))
+	began := time.Now()
+	if objects := scan(t, store, RepositoriesDir); len(objects) < 100 {
+		t.Errorf("%d objects", len(objects))
+	}
+	least := time.Duration(store.Requests().List-1) * time.Second / 500
+	if took := time.Since(began); took < least || least < 300*time.Millisecond {
+		t.Errorf("%+v in %v, want at least %v", store.Requests(), took, least)
+	}
 }
 
 // TestPaceHeedsRetryAfter of any one request, for all.
