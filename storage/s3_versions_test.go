@@ -144,8 +144,8 @@ func TestS3VersionsThatAServerOnlyHides(t *testing.T) {
 	store, _ := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Has("versions") {
 			fmt.Fprint(w, `<ListVersionsResult><Name>bucket</Name><IsTruncated>false</IsTruncated>`)
-			for _, name := range []string{"ignored", "denied", "gone"} {
-				fmt.Fprintf(w, `<Version><Key>%s</Key><VersionId>v1</VersionId><IsLatest>false</IsLatest><Size>3</Size></Version>`, Root+"/blobs/"+name)
+			for name, version := range map[string]string{"ignored": "null", "denied": "v1", "gone": "v1"} {
+				fmt.Fprintf(w, `<Version><Key>%s</Key><VersionId>%s</VersionId><IsLatest>false</IsLatest><Size>3</Size></Version>`, Root+"/blobs/"+name, version)
 			}
 			fmt.Fprint(w, `</ListVersionsResult>`)
 			return
@@ -160,7 +160,7 @@ func TestS3VersionsThatAServerOnlyHides(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := versions.Remove(t.Context(), refs)
-	if got[0].Err == nil && !got[0].Marker || got[0].Versions != 0 {
+	if got[0].Err != nil || !got[0].Marker || got[0].Versions != 0 {
 		t.Errorf("ignored: %+v", got[0])
 	}
 	if got[1].Err == nil || got[1].Versions != 0 || !strings.Contains(got[1].Err.Error(), "s3:DeleteObjectVersion") {
