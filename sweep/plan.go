@@ -280,7 +280,7 @@ func (p *planner) planRepositories() {
 	}
 	going := make([]int, len(p.inv.Repositories))
 	for i := range going {
-		going[i] = len(p.revisions.ofRepository(i)) + len(p.layers.ofRepository(i))
+		going[i] = len(p.revisions.of[i]) + len(p.layers.of[i])
 	}
 	for _, gone := range p.uploads {
 		if gone.repository >= 0 {
