@@ -69,6 +69,8 @@ fuzz: ## fuzz each target with FUZZTIME inputs (2000000x), or for as long (10m)
 
 # It wants some 8 minutes of two idle cores.
 bench-scale: ## measure memory and time on up to 10 million blobs, simulated
+	$(GO) test -run '^$$' -bench 'ListingPath|DecodeListing' ./storage
+	$(GO) test -run '^$$' -bench References ./mark
 	$(GO) run ./bench/simulate -limit 1024
 
 clean: ## remove what was built here
