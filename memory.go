@@ -7,11 +7,11 @@ import (
 	"runtime/metrics"
 )
 
-// How much garbage may lie about before it is collected: an eighth of what is in use,
-// and some in any case.
+// How much garbage may lie about before it is collected: an eighth of what is in use. A
+// third of it, up to garbageMiddle, and garbageFloor are allowed in any case.
 const (
-	garbageShare = 8
-	garbageFloor = 32 << 20
+	garbageFloor  = 32 << 20
+	garbageMiddle = 96 << 20
 )
 
 // boundGarbage makes the heap grow with what is in use, and hardly beyond.
@@ -40,7 +40,7 @@ func boundGarbage() {
 // garbagePercent is the share of garbage to allow, in percent of so many bytes in use. Go
 // takes them for 4 MiB at least.
 func garbagePercent(inUse uint64) int {
-	return int(100 * max(garbageFloor, inUse/garbageShare) / max(inUse, 4<<20))
+	return int(100 * max(garbageFloor, min(inUse/3, garbageMiddle), inUse/8) / max(inUse, 4<<20))
 }
 
 // inUse is how many bytes the last collection found in use.

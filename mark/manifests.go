@@ -219,8 +219,13 @@ func (m *manifests) read(ctx context.Context, id storage.ID) (found, error) {
 		n.hasSubject, n.subject = true, m.inv.ID(parsed.Subject)
 	}
 	f := found{node: n}
+	named := make([]digest.Digest, len(parsed.References))
 	for i, reference := range parsed.References {
-		to := m.inv.ID(reference.Digest)
+		named[i] = reference.Digest
+	}
+	ids := m.inv.IDs(named)
+	for i, reference := range parsed.References {
+		to := ids[i]
 		n.edges[i] = plain(to)
 		m.inv.Declare(to, reference.Size)
 		switch {

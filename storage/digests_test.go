@@ -117,8 +117,12 @@ func TestDigestsThatAreNotStored(t *testing.T) {
 		"md5:d41d8cd98f00b204e9800998ecf8427e", digest.Digest("sha256:" + strings.Repeat("A", 64)), "",
 	}
 	ids := map[ID]bool{}
-	for _, of := range named {
+	together := d.IDs(named)
+	for i, of := range named {
 		id := d.ID(of)
+		if together[i] != id {
+			t.Errorf("%q has the id %d, and %d among others", of, id, together[i])
+		}
 		if ids[id] || d.Stored(id) || d.Digest(id) != of || d.ID(of) != id {
 			t.Errorf("%q has the id %d, of %q", of, id, d.Digest(id))
 		}
