@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/bits"
+	"runtime"
 	"slices"
 	"sort"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // blob is one stored blob: 40 bytes, of which a registry may have millions.
@@ -42,16 +45,24 @@ func (t *blobTable) add(b blob) {
 // seal sorts the blobs and drops those that were added twice, of which any remains.
 func (t *blobTable) seal() {
 	compare := func(a, b blob) int { return bytes.Compare(a.sha256[:], b.sha256[:]) }
-	n := uint32(0)
+	var g errgroup.Group // of functions that can't fail
+	g.SetLimit(runtime.GOMAXPROCS(0))
 	for i := range t.shelves { // and not over a copy of it, which would keep all that is replaced
-		shelf := t.shelves[i]
-		if !slices.IsSortedFunc(shelf, compare) { // an even listing needs no sorting
-			slices.SortFunc(shelf, compare)
-		}
-		shelf = slices.CompactFunc(shelf, func(a, b blob) bool { return a.sha256 == b.sha256 })
-		t.shelves[i] = slices.Clone(shelf) // without the room to grow
+		g.Go(func() error {
+			shelf := t.shelves[i]
+			if !slices.IsSortedFunc(shelf, compare) { // an even listing needs no sorting
+				slices.SortFunc(shelf, compare)
+			}
+			shelf = slices.CompactFunc(shelf, func(a, b blob) bool { return a.sha256 == b.sha256 })
+			t.shelves[i] = slices.Clone(shelf) // without the room to grow
+			return nil
+		})
+	}
+	_ = g.Wait()
+	n := uint32(0)
+	for i := range t.shelves {
 		t.first[i] = n
-		n += uint32(len(shelf))
+		n += uint32(len(t.shelves[i]))
 	}
 	t.first[len(t.shelves)] = n
 

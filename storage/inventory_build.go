@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -482,11 +483,14 @@ func ignoreDamage(err error) error {
 // seal makes the repositories out of what was collected.
 func (b *inventoryBuilder) seal() {
 	inv := b.inv
+	var g errgroup.Group // of functions that can't fail
+	g.SetLimit(runtime.GOMAXPROCS(0))
 	for name, rb := range b.repositories {
-		b.sealRepository(rb)
-		delete(b.repositories, name) // what it was made from is not needed any more
 		inv.Repositories = append(inv.Repositories, rb.r)
+		delete(b.repositories, name) // what it was made from is not needed any more
+		g.Go(func() error { b.sealRepository(rb); return nil })
 	}
+	_ = g.Wait()
 	slices.SortFunc(inv.Repositories, func(a, b *Repository) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(inv.Uploads, func(a, b Upload) int { return cmp.Compare(a.ID, b.ID) })
 	slices.SortFunc(b.strays, CompareProblems)

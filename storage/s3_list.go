@@ -57,7 +57,6 @@ type s3Division struct {
 	// expected is the least number of keys that may be expected; 0 if nothing is known.
 	expected float64
 
-	trace  func(string)
 	mu     sync.Mutex
 	active map[*s3Range]bool
 	spans  map[string]*s3Span  // by prefix and alphabet
