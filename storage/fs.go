@@ -278,8 +278,10 @@ func (f *filesystem) removeFile(ctx context.Context, ref Ref) error {
 	if err != nil {
 		return err
 	}
-	// os.Root.Remove would take an empty directory as well, and a plan names files.
-	if !info.Mode().IsRegular() {
+	// os.Root.Remove would take an empty directory as well, and a plan names files. Of an
+	// upload that nobody will finish a pipe or a symbolic link may go too: the link, and
+	// not what it leads to.
+	if !info.Mode().IsRegular() && (info.IsDir() || parsePath(ref.Path).kind != kindUpload) {
 		return fmt.Errorf("remove %s: %w", ref.Path, ErrNotRegular)
 	}
 	f.del.Add(1)

@@ -65,3 +65,44 @@ func TestScanStopsAtWhatItCannotList(t *testing.T) {
 		})
 	}
 }
+
+// An upload that nobody will finish goes with whatever is in it, and nothing that lies
+// elsewhere goes with it (promise 1).
+func TestOldUploadsGoWithWhatIsNoFile(t *testing.T) {
+	tree, store, image := fsStory(t)
+	upload := UploadPath("app", "upload")
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	if err := os.WriteFile(elsewhere, []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(elsewhere, tree.Path(upload+"/symbolic")); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(tree.Path(upload+"/pipe"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	uploads := inventoryOf(t, store).Repositories[0].Uploads
+	if len(uploads) != 1 || len(uploads[0].Objects) != 5 {
+		t.Fatalf("the uploads are %+v", uploads)
+	}
+	for i, outcome := range store.Remove(t.Context(), uploads[0].Objects) {
+		if outcome.Err != nil {
+			t.Errorf("%s: %v", uploads[0].Objects[i].Path, outcome.Err)
+		}
+	}
+	if tree.Exists(upload) {
+		t.Error("something is left of the upload")
+	}
+	if _, err := os.Stat(elsewhere); err != nil {
+		t.Errorf("what a symbolic link led to has gone: %v", err)
+	}
+	// Elsewhere what is no file is not what the plan has seen.
+	for _, path := range []string{BlobPath(image), LayerPath("app", image)} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(tree.Path(path)), 0o755), os.RemoveAll(tree.Path(path)), syscall.Mkfifo(tree.Path(path), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+		if outcome := store.Remove(t.Context(), []Ref{{Path: path}})[0]; !errors.Is(outcome.Err, ErrNotRegular) {
+			t.Errorf("%s: %v", path, outcome.Err)
+		}
+	}
+}
