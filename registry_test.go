@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -489,6 +490,11 @@ type gcReport struct {
 		Path       string `json:"path"`
 		Detail     string `json:"detail"`
 	} `json:"problems"`
+	LeftOut []struct {
+		Kind   string `json:"kind"`
+		Reason string `json:"reason"`
+		Count  int    `json:"count"`
+	} `json:"left_out"` // of apply
 	ExitCode int    `json:"exit_code"`
 	Error    string `json:"error"`
 }
@@ -581,7 +587,15 @@ func (s *site) config(yaml string) string {
 func (s *site) gcOn(target string, flags ...string) gcRun {
 	s.Helper()
 	planFile := filepath.Join(s.TempDir(), "plan")
-	code, stdout, stderr := regsweep(s, append([]string{"gc", target, "--json", "--plan", planFile}, flags...)...)
+	run := s.reported(append([]string{"gc", target, "--json", "--plan", planFile}, flags...)...)
+	run.plan = s.readPlan(planFile)
+	return run
+}
+
+// reported runs a command that reports as gc does, with --json among its arguments.
+func (s *site) reported(args ...string) gcRun {
+	s.Helper()
+	code, stdout, stderr := regsweep(s, args...)
 	run := gcRun{code: code, stderr: stderr}
 	decoder := json.NewDecoder(strings.NewReader(stdout))
 	if err := decoder.Decode(&run.report); err != nil {
@@ -590,7 +604,6 @@ func (s *site) gcOn(target string, flags ...string) gcRun {
 	if err := decoder.Decode(new(any)); err != io.EOF {
 		s.Errorf("after the report comes more: %v\n%s", err, stdout)
 	}
-	run.plan = s.readPlan(planFile)
 	return run
 }
 
@@ -609,8 +622,11 @@ func regsweep(s *site, args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), errs.String()
 }
 
-// readPlan reads a plan file but for its header, which has the time in it, and sees
-// that the removals are in their order.
+// planSum is the checksum in a plan's last line.
+var planSum = regexp.MustCompile(`,"sha256":"[0-9a-f]{64}"}\n$`)
+
+// readPlan reads a plan file but for its header, which has the time in it, and the
+// checksum of it all, and sees that the removals are in their order.
 func (s *site) readPlan(path string) []string {
 	s.Helper()
 	content, err := os.ReadFile(path)
@@ -618,7 +634,10 @@ func (s *site) readPlan(path string) []string {
 		return nil
 	}
 	s.must(err)
-	lines := strings.Split(strings.TrimSuffix(string(content), "\n"), "\n")[1:]
+	if !planSum.Match(content) {
+		s.Errorf("the plan ends without a checksum")
+	}
+	lines := strings.Split(planSum.ReplaceAllString(string(content), "}"), "\n")[1:]
 	at := 0
 	for _, line := range lines[:len(lines)-1] {
 		next := slices.Index(kinds, decode[removal](s, line).Kind)

@@ -21,7 +21,7 @@ func newApp(r *runner) *urfave.App {
 		OnUsageError:          usageError,
 		Action:                urfave.ShowAppHelp,
 		Commands: []*urfave.Command{
-			gcCommand(r), checkCommand(r), completionCommand(r), completeCommand(r), helpCommand(),
+			gcCommand(r), applyCommand(r), checkCommand(r), completionCommand(r), completeCommand(r), helpCommand(),
 		},
 	}
 	for _, command := range app.Commands {
@@ -81,6 +81,8 @@ EXAMPLES:
    regsweep check config.yml       may something be removed now? why not?
    regsweep gc -d config.yml       what would go, and what stays, and why
    regsweep gc config.yml          remove it, after a question
+   regsweep apply plan.jsonl config.yml
+                                   remove what is in a plan that gc wrote before
    regsweep help gc                all flags of gc
    regsweep --version
 `

@@ -99,14 +99,15 @@ func TestAWrongCommandLineSaysWhatWasMeant(t *testing.T) {
 func TestAFlagIsCompletedAndAFileIsLeftToTheShell(t *testing.T) {
 	app := newApp(&runner{env: Env{Out: new(bytes.Buffer), Err: new(bytes.Buffer)}})
 	for line, want := range map[string]string{
-		"":                    "gc garbage-collect check completion help --help --version",
+		"":                    "gc garbage-collect apply check completion help --help --version",
 		"g":                   "gc garbage-collect",
 		"__":                  "",
 		"gc --pl":             "--plan",
 		"gc config.yml --pr":  "--prune-empty",
 		"gc -d --registry-i":  "--registry-insecure",
-		"gc -":                "--dry-run --delete-untagged --quiet --yes --json --plan --prune-empty --min-age --upload-age --purge-versions --strict --allow-empty --unsafe-online --concurrency --max-requests --cache --no-cache --registry --username --password-stdin --registry-cacert --registry-insecure --registry-stopped --help",
+		"gc -":                "--dry-run --delete-untagged --plan --prune-empty --min-age --upload-age --allow-empty --quiet --yes --json --purge-versions --strict --unsafe-online --concurrency --max-requests --cache --no-cache --registry --username --password-stdin --registry-cacert --registry-insecure --registry-stopped --help",
 		"gc --plan ":          "",
+		"apply plan --pa":     "--partial --password-stdin",
 		"gc --plan -":         "",
 		"gc conf":             "",
 		"check --j":           "--json",

@@ -71,7 +71,7 @@ func (r *runner) check(c *urfave.Context) error {
 // gather asks whether something could be removed, with all that is to be known of the
 // storage short of an inventory.
 func (r *runner) gather(c *urfave.Context, report *checkReport, progress *progress) error {
-	config, store, err := r.target(c)
+	config, store, err := r.target(c, c.Args().Slice())
 	if err != nil {
 		return err
 	}

@@ -14,10 +14,12 @@ import (
 	urfave "github.com/urfave/cli/v2"
 )
 
-// gcRun is one run of gc, and what it has come to so far.
+// gcRun is one run of gc or apply, and what it has come to so far. They differ in what
+// the plan may have in it: everything, or what a file has.
 type gcRun struct {
 	*runner
 	options  gcOptions
+	review   *review // nil for gc
 	store    storage.Store
 	remover  storage.Remover // the store, or what removes all versions in it
 	cache    *storage.Cache  // nil where there is none
@@ -29,11 +31,16 @@ type gcRun struct {
 }
 
 func (r *runner) gc(c *urfave.Context) error {
-	g := &gcRun{runner: r, options: readGCOptions(c)}
-	g.report = newReport(g.options.dryRun)
+	return r.collect(c, &gcRun{options: readGCOptions(c), report: newReport("gc")}, c.Args().Slice())
+}
+
+// collect carries a run of gc or apply through to its report.
+func (r *runner) collect(c *urfave.Context, g *gcRun, target []string) error {
+	g.runner = r
+	g.report.DryRun = g.options.dryRun
 	g.progress = newProgress(r.env, g.options.quiet)
 	quiet := context.AfterFunc(c.Context, g.interrupted)
-	err := g.run(c)
+	err := g.run(c, target)
 	quiet()
 	return g.conclude(because(c.Context, err))
 }
@@ -43,11 +50,11 @@ func (r *runner) gc(c *urfave.Context) error {
 // The proof comes before the listing. A push after a repository was listed could
 // make a blob alive again that the listing has as unreferenced, so it must be known
 // from the start that nobody can push.
-func (g *gcRun) run(c *urfave.Context) error {
-	if err := g.prepare(c); err != nil {
+func (g *gcRun) run(c *urfave.Context, target []string) error {
+	defer g.discardFiles()
+	if err := g.prepare(c, target); err != nil {
 		return err
 	}
-	defer g.planFile.discard()
 	defer g.closeCache(c.Context)
 	if g.options.dryRun {
 		_, err := g.plan(c.Context)
@@ -80,30 +87,38 @@ func (g *gcRun) run(c *urfave.Context) error {
 	})
 }
 
+// discardFiles takes away what was begun and not saved.
+func (g *gcRun) discardFiles() {
+	g.planFile.discard()
+	g.review.discard()
+}
+
 // prepare finds out what is to be collected, and whether the flags make sense.
-func (g *gcRun) prepare(c *urfave.Context) error {
+func (g *gcRun) prepare(c *urfave.Context, target []string) error {
+	if err := g.openReview(); err != nil {
+		return err
+	}
 	if err := g.options.check(); err != nil {
 		return err
 	}
-	config, store, err := g.target(c)
+	config, store, err := g.target(c, target)
 	if err != nil {
 		return err
 	}
 	g.store = store
 	g.report.Storage = store.Identity()
+	if err := g.review.isOf(store); err != nil {
+		return err
+	}
 	if g.guard, err = g.guardOptions(c, config, store); err != nil {
 		return err
 	}
 	if g.options.planGiven {
-		if g.planFile, err = newPlanFile(g.options.plan); err != nil {
+		if g.planFile, err = newPlanFile("--plan", g.options.plan); err != nil {
 			return err
 		}
 	}
-	if err := g.openCache(); err != nil {
-		g.planFile.discard()
-		return err
-	}
-	return nil
+	return g.openCache()
 }
 
 // sample picks what the registry is asked for, to know that it serves this storage.
@@ -133,7 +148,7 @@ func (g *gcRun) prove(ctx context.Context) error {
 // locked does the work while no other run can.
 func (g *gcRun) locked(ctx context.Context, work func(context.Context) error) error {
 	locked, lock, err := guard.Lock(ctx, g.store, guard.LockOptions{
-		Host: g.env.Host, PID: os.Getpid(), User: g.env.User, Command: "regsweep gc",
+		Host: g.env.Host, PID: os.Getpid(), User: g.env.User, Command: "regsweep " + g.report.Command,
 		Now: g.env.Now, Random: rand.Reader,
 		OnWait: func(holder guard.Holder, wait time.Duration) {
 			g.progress.note(fmt.Sprintf("there is a lock of %s on %s, since %s: watching for up to %s whether its holder lives",

@@ -18,26 +18,20 @@ const (
 
 func gcCommand(r *runner) *urfave.Command {
 	flags := []urfave.Flag{
-		toggle("dry-run", "say what would go, and remove nothing", "d"),
+		dryRunFlag(),
 		toggle("delete-untagged", "untagged manifests go too, unless a tag needs them", "m"),
-		toggle("quiet", "print problems and errors alone", "q"),
-		toggle("yes", "do not ask before removing", "y"),
-		jsonFlag(),
 		&urfave.StringFlag{Name: planName, Usage: "write the plan to `FILE`, a line of JSON for each removal"},
 		toggle("prune-empty", "remove repositories in which nothing is left"),
 		&urfave.GenericFlag{Name: "min-age", Value: &age{}, Usage: "keep blobs and links younger than `AGE`, such as 36h or 7d"},
 		&urfave.GenericFlag{Name: "upload-age", Value: &age{uploadAge}, Usage: "keep unfinished uploads younger than `AGE`"},
-		toggle("purge-versions", "on a bucket that keeps versions, remove all versions of what goes"),
-		toggle("strict", "remove nothing if there is any problem"),
 		toggle("allow-empty", "remove all from a registry that has no tag at all"),
-		toggle("unsafe-online", "skip that proof; --min-age is then at least 24h"),
 	}
 	return &urfave.Command{
 		Name:               "gc",
 		Aliases:            []string{"garbage-collect"},
 		Usage:              "remove what no tag reaches",
 		ArgsUsage:          "TARGET",
-		Flags:              slices.Concat(flags, limitFlags(), cacheFlags(), guardFlags()),
+		Flags:              slices.Concat(flags, removalFlags()),
 		CustomHelpTemplate: commandHelp,
 		OnUsageError:       usageError,
 		Action:             r.gc,
@@ -56,6 +50,23 @@ EXAMPLES:
 	}
 }
 
+// dryRunFlag comes first in a command's help.
+func dryRunFlag() urfave.Flag {
+	return toggle("dry-run", "say what would go, and remove nothing", "d")
+}
+
+// removalFlags are what gc and apply have in common, beside it.
+func removalFlags() []urfave.Flag {
+	return slices.Concat([]urfave.Flag{
+		toggle("quiet", "print problems and errors alone", "q"),
+		toggle("yes", "do not ask before removing", "y"),
+		jsonFlag(),
+		toggle("purge-versions", "on a bucket that keeps versions, remove all versions of what goes"),
+		toggle("strict", "remove nothing if there is any problem"),
+		toggle("unsafe-online", "skip the proof that nobody writes; the minimum age is then at least 24h"),
+	}, limitFlags(), cacheFlags(), guardFlags())
+}
+
 type gcOptions struct {
 	dryRun, deleteUntagged, quiet, yes, json bool
 	pruneEmpty, allowEmpty, strict, unsafe   bool
@@ -67,18 +78,22 @@ type gcOptions struct {
 }
 
 func readGCOptions(c *urfave.Context) gcOptions {
-	o := gcOptions{
-		dryRun: c.Bool("dry-run"), deleteUntagged: c.Bool("delete-untagged"), quiet: c.Bool("quiet"),
-		yes: c.Bool("yes"), json: c.Bool(jsonName), pruneEmpty: c.Bool("prune-empty"), allowEmpty: c.Bool("allow-empty"),
-		purgeVersions: c.Bool("purge-versions"),
-		strict:        c.Bool("strict"), unsafe: c.Bool("unsafe-online"), plan: c.String(planName), planGiven: c.IsSet(planName),
-		cache:  readCacheOptions(c),
-		minAge: c.Generic("min-age").(*age).Duration, uploadAge: c.Generic("upload-age").(*age).Duration,
-	}
+	o := readRemovalOptions(c)
+	o.deleteUntagged, o.pruneEmpty, o.allowEmpty = c.Bool("delete-untagged"), c.Bool("prune-empty"), c.Bool("allow-empty")
+	o.plan, o.planGiven = c.String(planName), c.IsSet(planName)
+	o.minAge, o.uploadAge = c.Generic("min-age").(*age).Duration, c.Generic("upload-age").(*age).Duration
 	if o.unsafe && !c.IsSet("min-age") {
 		o.minAge = unsafeAge
 	}
 	return o
+}
+
+// readRemovalOptions reads what gc and apply have in common.
+func readRemovalOptions(c *urfave.Context) gcOptions {
+	return gcOptions{
+		dryRun: c.Bool("dry-run"), quiet: c.Bool("quiet"), yes: c.Bool("yes"), json: c.Bool(jsonName),
+		purgeVersions: c.Bool("purge-versions"), strict: c.Bool("strict"), unsafe: c.Bool("unsafe-online"), cache: readCacheOptions(c),
+	}
 }
 
 // check refuses what contradicts itself.

@@ -20,23 +20,30 @@ func (g *gcRun) plan(ctx context.Context) (*sweep.Plan, error) {
 		return nil, err
 	}
 	g.guard.LastUpload = lastUpload(inventory)
-	live, err := g.mark(ctx, inventory)
+	only, err := g.review.selection(ctx, inventory, g.store)
+	if err != nil {
+		return nil, err
+	}
+	live, err := g.mark(ctx, inventory, only)
 	g.closeCache(ctx)
 	if err != nil {
 		return nil, err
 	}
-	plan, err := g.decide(ctx, now, inventory, live)
+	plan, err := g.decide(ctx, now, inventory, live, only)
 	if err != nil {
 		return nil, err
 	}
 	g.report.planned(plan)
+	if err := g.review.compare(plan, g.report); err != nil {
+		return nil, err
+	}
 	if err := g.lookForVersions(ctx, plan); err != nil {
 		return nil, err
 	}
 	if n := len(failures(plan.Problems)); g.options.strict && n > 0 {
 		return nil, fmt.Errorf("--strict: there is %s: nothing was removed", plural(n, "problem"))
 	}
-	return plan, g.planFile.save(plan)
+	return plan, g.planFile.save(writesPlan(plan))
 }
 
 func (g *gcRun) list(ctx context.Context, now time.Time) (*storage.Inventory, error) {
@@ -51,22 +58,23 @@ func (g *gcRun) list(ctx context.Context, now time.Time) (*storage.Inventory, er
 	return inventory, err
 }
 
-func (g *gcRun) mark(ctx context.Context, inventory *storage.Inventory) (*mark.Live, error) {
+func (g *gcRun) mark(ctx context.Context, inventory *storage.Inventory, only *sweep.Selection) (*mark.Live, error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Mark)()
 	phase := g.progress.begin("marking", "manifest", 0)
 	live, err := mark.Run(ctx, inventory, g.cached(), mark.Options{
-		Concurrency: g.store.Concurrency(), DeleteUntagged: g.options.deleteUntagged, OnManifests: phase.expect, OnRead: phase.add,
+		Concurrency: g.store.Concurrency(), DeleteUntagged: g.options.deleteUntagged, MayGo: only.MayGo,
+		OnManifests: phase.expect, OnRead: phase.add,
 	})
 	phase.endWith("marked", err)
 	return live, err
 }
 
-func (g *gcRun) decide(ctx context.Context, now time.Time, inventory *storage.Inventory, live *mark.Live) (*sweep.Plan, error) {
+func (g *gcRun) decide(ctx context.Context, now time.Time, inventory *storage.Inventory, live *mark.Live, only *sweep.Selection) (*sweep.Plan, error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Plan)()
 	phase := g.progress.begin("planning", "", 0)
 	plan, err := sweep.NewPlan(ctx, inventory, live, g.store, sweep.Options{
 		Now: now, MinAge: g.options.minAge, UploadAge: g.options.uploadAge, DeleteUntagged: g.options.deleteUntagged,
-		PruneEmpty: g.options.pruneEmpty, AllowEmpty: g.options.allowEmpty, Concurrency: g.store.Concurrency(),
+		PruneEmpty: g.options.pruneEmpty, AllowEmpty: g.options.allowEmpty, Concurrency: g.store.Concurrency(), Only: only,
 	})
 	phase.end("")
 	return plan, err

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,7 +14,7 @@ import (
 
 const planName = "plan"
 
-// planFile is where a plan is saved, whole or not at all: it is written under another
+// planFile is where a plan, or what became of one, is saved, whole or not at all: it is written under another
 // name beside the file, which it replaces once it is on the disk. A nil *planFile is
 // one that nobody asked for.
 type planFile struct {
@@ -22,34 +23,34 @@ type planFile struct {
 }
 
 // newPlanFile begins the file before there is a plan: an hour of listing must not end
-// with a directory that does not exist.
-func newPlanFile(path string) (*planFile, error) {
+// with a directory that does not exist. name is what the user knows it by.
+func newPlanFile(name, path string) (*planFile, error) {
 	info, err := os.Stat(path)
 	switch {
 	case path == "":
-		return nil, storage.Usagef("--plan: the name of the file is empty")
+		return nil, storage.Usagef("%s: the name of the file is empty", name)
 	case err == nil && !info.Mode().IsRegular():
-		return nil, storage.Usagef("--plan: %s is no regular file", path)
+		return nil, storage.Usagef("%s: %s is no regular file", name, path)
 	case err == nil:
 		// What a link leads to is replaced, and not the link.
 		if path, err = filepath.EvalSymlinks(path); err != nil {
-			return nil, storage.Usagef("--plan: %w", err)
+			return nil, storage.Usagef("%s: %w", name, err)
 		}
 	case !errors.Is(err, fs.ErrNotExist):
-		return nil, storage.Usagef("--plan: %w", err)
+		return nil, storage.Usagef("%s: %w", name, err)
 	}
 	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
 	if err != nil {
-		return nil, storage.Usagef("--plan: %s can't be written: %w", path, errors.Unwrap(err))
+		return nil, storage.Usagef("%s: %s can't be written: %w", name, path, errors.Unwrap(err))
 	}
 	return &planFile{path, file}, nil
 }
 
-func (f *planFile) save(plan *sweep.Plan) error {
+func (f *planFile) save(write func(io.Writer) error) error {
 	if f == nil {
 		return nil
 	}
-	_, err := plan.WriteTo(f.file)
+	err := write(f.file)
 	if err == nil {
 		err = f.file.Sync()
 	}
@@ -62,6 +63,13 @@ func (f *planFile) save(plan *sweep.Plan) error {
 	err = f.file.Close()
 	f.file = nil
 	return err
+}
+
+func writesPlan(plan *sweep.Plan) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := plan.WriteTo(w)
+		return err
+	}
 }
 
 // discard takes a file away that was not saved. What is left of it does no harm.

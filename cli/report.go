@@ -8,7 +8,7 @@ import (
 	"regsweep/sweep"
 )
 
-// report is what a run of gc tells, as JSON or as text. Its fields and their order are
+// report is what a run of gc or apply tells, as JSON or as text. Its fields and their order are
 // stable from the first release on: new ones may be added.
 type report struct {
 	Report   int               `json:"report"`
@@ -25,6 +25,7 @@ type report struct {
 
 	// HiddenBytes are those that a versioned bucket only hid, and did not free.
 	HiddenBytes int64             `json:"hidden_bytes"`
+	LeftOut     []*leftOut        `json:"left_out,omitzero"` // apply's alone
 	Cache       *storage.CacheUse `json:"cache,omitempty"`
 	// Versions is left out where the storage has none.
 	Versions *versionsReport `json:"versions,omitempty"`
@@ -65,9 +66,9 @@ type failure struct {
 	Error string `json:"error"`
 }
 
-func newReport(dryRun bool) *report {
+func newReport(command string) *report {
 	return &report{
-		Report: 1, Command: "gc", DryRun: dryRun,
+		Report: 1, Command: command,
 		Kept: []sweep.Kept{}, Problems: []storage.Problem{}, Failed: []failure{},
 	}
 }
@@ -157,7 +158,9 @@ func emptyReport(args []string) document {
 	command := args[1]
 	switch command {
 	case "gc", "garbage-collect":
-		return newReport(false)
+		return newReport("gc")
+	case "apply":
+		return newApplyReport()
 	case "check":
 		return newCheckReport()
 	}

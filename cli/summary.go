@@ -39,8 +39,9 @@ func writeSummary(w *bytes.Buffer, r *report, width int) {
 	t.row("  manifests", count(r.Mark.Manifests), "", "")
 	t.row("  blobs", count(r.Mark.Blobs), size(r.Mark.Bytes), "")
 	addGarbage(t, r.plan)
-	addKept(t, r.Kept)
+	addKept(t, r.Kept, r.Command)
 	t.write(w, width)
+	writeLeftOut(w, r.LeftOut)
 	writeProblems(w, r.Problems)
 }
 
@@ -72,11 +73,13 @@ var reasons = []struct {
 	{sweep.KeptDamage, "blobs of damaged repositories", "see the problems below"},
 	{sweep.KeptAge, "young blobs", "younger than --min-age, or named by such a link"},
 	{sweep.KeptUpload, "uploads under way", "younger than --upload-age"},
+	{sweep.KeptUnlisted, "other garbage", "not in the plan"},
+	{sweep.KeptLinked, "blobs that are still linked", "not all links to them are in the plan"},
 	{sweep.KeptStray, "files outside the layout", "never removed"},
 }
 
 // addKept answers "why is so little eligible?".
-func addKept(t *table, kept []sweep.Kept) {
+func addKept(t *table, kept []sweep.Kept, command string) {
 	t.row("")
 	if len(kept) == 0 {
 		t.row("Kept without a tag", "0", size(0), "all else is reached from a tag")
@@ -95,7 +98,11 @@ func addKept(t *table, kept []sweep.Kept) {
 		if len(rows) == 0 {
 			continue
 		}
-		t.row("  "+reason.name, count(total.Blobs), size(total.Bytes), withLinks(total, reason.about))
+		about := reason.about
+		if reason.reason == sweep.KeptUntagged && command == "apply" {
+			about = "their manifests are not in the plan"
+		}
+		t.row("  "+reason.name, count(total.Blobs), size(total.Bytes), withLinks(total, about))
 		addRepositories(t, rows)
 	}
 }

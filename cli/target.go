@@ -6,16 +6,20 @@ import (
 	urfave "github.com/urfave/cli/v2"
 )
 
-// target opens what the command's only argument names.
-func (r *runner) target(c *urfave.Context) (storage.Config, storage.Store, error) {
+// target opens what the only one of the arguments names.
+func (r *runner) target(c *urfave.Context, args []string) (storage.Config, storage.Store, error) {
+	name := ""
+	if len(args) > 0 {
+		name = args[0]
+	}
 	switch {
-	case c.NArg() > 1:
-		return storage.Config{}, nil, storage.Usagef("one target at a time, not %d: %q", c.NArg(), c.Args().Slice())
-	case c.NArg() == 1 && c.Args().First() == "":
+	case len(args) > 1:
+		return storage.Config{}, nil, storage.Usagef("one target at a time, not %d: %q", len(args), args)
+	case len(args) == 1 && name == "":
 		// An unset variable in a script must not mean the default registry.
 		return storage.Config{}, nil, storage.Usagef("the target is empty: leave it out for the default config.yml, or name one")
 	}
-	config, err := storage.ParseTarget(c.Args().First(), r.env.Getenv)
+	config, err := storage.ParseTarget(name, r.env.Getenv)
 	if err != nil {
 		return config, nil, err
 	}

@@ -17,6 +17,10 @@ import (
 type Options struct {
 	// DeleteUntagged makes a revision live only if something else keeps it alive.
 	DeleteUntagged bool
+	// MayGo, if set, bounds DeleteUntagged to the revisions of which it says so, by their
+	// place in the inventory: all others are live as without it. It is called from several
+	// goroutines at once.
+	MayGo func(repository, revision int) bool
 	// Concurrency is how many manifests are read at once; 32 if it is 0.
 	Concurrency int
 	// OnManifests, if set, is told how many manifests there are to read. OnRead, if
@@ -107,7 +111,10 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 				reported: map[storage.ID]bool{},
 			}
 			var err error
-			if live.Repositories[i], err = t.run(ctx, options.DeleteUntagged); err != nil {
+			mayGo := func(revision int) bool {
+				return options.DeleteUntagged && (options.MayGo == nil || options.MayGo(i, revision))
+			}
+			if live.Repositories[i], err = t.run(ctx, mayGo); err != nil {
 				return fmt.Errorf("%s: %w", r.Name, err)
 			}
 			problems[i] = t.problems
@@ -165,7 +172,7 @@ type stage struct {
 	manifests []storage.ID // met as manifests: of added, or added as plain content before
 }
 
-func (t *tracer) run(ctx context.Context, deleteUntagged bool) (*Repository, error) {
+func (t *tracer) run(ctx context.Context, mayGo func(revision int) bool) (*Repository, error) {
 	t.problems = slices.Clone(t.r.Problems)
 	t.kept = t.r.Kept()
 	t.findReferrers()
@@ -182,8 +189,10 @@ func (t *tracer) run(ctx context.Context, deleteUntagged bool) (*Repository, err
 	for id := range t.r.Recent {
 		recent = append(recent, id)
 	}
-	for _, link := range t.r.Revisions {
-		untagged = append(untagged, link.ID())
+	for at, link := range t.r.Revisions {
+		if !mayGo(at) {
+			untagged = append(untagged, link.ID())
+		}
 	}
 
 	t.stage(Tagged, tagged)
@@ -191,7 +200,7 @@ func (t *tracer) run(ctx context.Context, deleteUntagged bool) (*Repository, err
 	t.stage(Recent, recent)
 	t.judge(recent)
 	dangling := t.judgeUntagged()
-	if !deleteUntagged {
+	if len(untagged) > 0 {
 		t.stage(Untagged, slices.DeleteFunc(untagged, func(id storage.ID) bool { return dangling[id] }))
 		t.judge(nil)
 	}
@@ -202,7 +211,7 @@ func (t *tracer) run(ctx context.Context, deleteUntagged bool) (*Repository, err
 	if t.kept {
 		t.stage(Damage, t.everything())
 	}
-	return t.result(absent, dangling, deleteUntagged), nil
+	return t.result(absent, dangling, mayGo), nil
 }
 
 // checkDying reads the layer links that are about to go and were known by their
@@ -410,7 +419,7 @@ func (t *tracer) everything() []storage.ID {
 }
 
 // result says of each link why it stays.
-func (t *tracer) result(absent, dangling map[storage.ID]bool, deleteUntagged bool) *Repository {
+func (t *tracer) result(absent, dangling map[storage.ID]bool, mayGo func(revision int) bool) *Repository {
 	causes := make(map[storage.ID]Cause, len(t.alive))
 	out := &Repository{Kept: t.kept}
 	for _, stage := range t.stages {
@@ -431,7 +440,7 @@ func (t *tracer) result(absent, dangling map[storage.ID]bool, deleteUntagged boo
 	out.Revisions = make([]Cause, len(t.r.Revisions))
 	for i, link := range t.r.Revisions {
 		out.Revisions[i] = causes[link.ID()]
-		if dangling[link.ID()] && !deleteUntagged {
+		if dangling[link.ID()] && !mayGo(i) {
 			out.Revisions[i] = cmp.Or(out.Revisions[i], Untagged) // it stays, and keeps nothing
 		}
 	}

@@ -110,6 +110,20 @@ func (d *digests) IDs(of []digest.Digest) []ID {
 	return ids
 }
 
+// Find returns the id of a digest that has one, and gives none. It may be called
+// concurrently.
+func (d *digests) Find(of digest.Digest) (id ID, found bool) {
+	if n, ok := splitDigest(string(of)); ok && n.alg == "sha256" {
+		if i, found := d.blobs.find(decodeSHA256(n.hex)); found {
+			return ID(i), true
+		}
+	}
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	id, found = d.ids[of]
+	return id, found
+}
+
 // id takes a name that is valid.
 func (d *digests) id(n name) ID {
 	if n.alg == "sha256" {

@@ -104,8 +104,13 @@ func (r *Repository) HasRevision(id ID) bool { return has(r.Revisions, id) }
 func (r *Repository) HasLayer(id ID) bool { return has(r.Layers, id) }
 
 func has(links []Link, id ID) bool {
-	_, found := slices.BinarySearchFunc(links, id, func(l Link, id ID) int { return cmp.Compare(l.ID(), id) })
+	_, found := FindLink(links, id)
 	return found
+}
+
+// FindLink finds a digest's place among links.
+func FindLink(links []Link, id ID) (at int, found bool) {
+	return slices.BinarySearchFunc(links, id, func(l Link, id ID) int { return cmp.Compare(l.ID(), id) })
 }
 
 // Kept reports whether a problem met so far keeps all that the repository holds.

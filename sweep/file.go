@@ -2,15 +2,18 @@ package sweep
 
 import (
 	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"hash"
 	"io"
 	"time"
 
 	"regsweep/storage"
 )
 
-// FileFormat is the version of the plan file that WriteTo writes.
+// FileFormat is the version of the plan file that WriteTo writes and OpenFile reads.
 const FileFormat = 1
 
 // fileHeader is the first line of a plan file.
@@ -29,49 +32,86 @@ type fileOptions struct {
 	UploadAge      string `json:"upload_age"`
 }
 
-// fileEnd is the last line, by which a file that was cut off is noticed.
+// fileEnd is the last line, by which a file that was cut off or changed is noticed.
 type fileEnd struct {
 	Removals int   `json:"removals"`
 	Bytes    int64 `json:"bytes"`
+	// SHA256 is of all bytes before this line, in hex.
+	SHA256 string `json:"sha256"`
 }
 
 // WriteTo writes the plan as JSON lines: a header, a line for each removal in order,
-// and a count. It implements io.WriterTo.
+// and a count with a checksum. It implements io.WriterTo.
 func (p *Plan) WriteTo(w io.Writer) (int64, error) {
-	counted := &countingWriter{w: w}
-	buffered := bufio.NewWriter(counted)
-	encoder := json.NewEncoder(buffered)
-	encoder.SetEscapeHTML(false)
-	write := func(line any) error {
-		if err := encoder.Encode(line); err != nil {
-			return fmt.Errorf("write plan: %w", err)
-		}
-		return nil
-	}
-	err := write(fileHeader{
+	file := newFileWriter(w)
+	file.encode(fileHeader{
 		Plan: FileFormat, Storage: p.inv.Identity, Time: p.Options.Now.UTC(),
 		Options: fileOptions{
 			DeleteUntagged: p.Options.DeleteUntagged, PruneEmpty: p.Options.PruneEmpty, AllowEmpty: p.Options.AllowEmpty,
 			MinAge: p.Options.MinAge.String(), UploadAge: p.Options.UploadAge.String(),
 		},
 	})
-	end := fileEnd{}
-	if err == nil {
-		for removal := range p.All() {
-			end.Removals++
-			end.Bytes += removal.Bytes
-			if err = write(removal); err != nil {
-				break
-			}
+	for removal := range p.All() {
+		if file.encode(removal); file.err != nil {
+			break
 		}
+		file.end.Removals++
+		file.end.Bytes += removal.Bytes
 	}
-	if err == nil {
-		err = write(end)
+	return file.close()
+}
+
+// fileWriter writes a plan file and knows its last line. Its first error stays.
+type fileWriter struct {
+	counted  countingWriter
+	buffered *bufio.Writer
+	sum      hash.Hash
+	end      fileEnd // what the lines so far come to
+	err      error
+}
+
+func newFileWriter(w io.Writer) *fileWriter {
+	f := &fileWriter{counted: countingWriter{w: w}, sum: sha256.New()}
+	f.buffered = bufio.NewWriter(&f.counted)
+	return f
+}
+
+// line writes a line as it is, without its end.
+func (f *fileWriter) line(line []byte) {
+	f.put(io.MultiWriter(f.buffered, f.sum), func(w io.Writer) error {
+		if _, err := w.Write(line); err != nil {
+			return err
+		}
+		_, err := io.WriteString(w, "\n")
+		return err
+	})
+}
+
+func (f *fileWriter) encode(line any) {
+	f.put(io.MultiWriter(f.buffered, f.sum), func(w io.Writer) error { return encodeLine(w, line) })
+}
+
+// close writes the last line, and returns how many bytes were written.
+func (f *fileWriter) close() (int64, error) {
+	f.end.SHA256 = hex.EncodeToString(f.sum.Sum(nil))
+	f.put(f.buffered, func(w io.Writer) error { return encodeLine(w, f.end) })
+	f.put(f.buffered, func(io.Writer) error { return f.buffered.Flush() })
+	return f.counted.n, f.err
+}
+
+func (f *fileWriter) put(w io.Writer, write func(io.Writer) error) {
+	if f.err != nil {
+		return
 	}
-	if flushErr := buffered.Flush(); err == nil && flushErr != nil {
-		err = fmt.Errorf("write plan: %w", flushErr)
+	if err := write(w); err != nil {
+		f.err = fmt.Errorf("write plan: %w", err)
 	}
-	return counted.n, err
+}
+
+func encodeLine(w io.Writer, line any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(line)
 }
 
 type countingWriter struct {

@@ -17,6 +17,8 @@ const (
 	KeptDamage   Reason = "damage"   // a damaged repository could reach it
 	KeptUpload   Reason = "upload"   // of an upload younger than --upload-age
 	KeptStray    Reason = "stray"    // not part of the layout
+	KeptUnlisted Reason = "unlisted" // garbage that Options.Only does not name
+	KeptLinked   Reason = "linked"   // a link leads to it that Options.Only does not name
 )
 
 // Kept counts what stays for one reason in one repository. What several
@@ -69,9 +71,9 @@ func (p *planner) count(ctx context.Context) error {
 			p.Live.Bytes += sizes(id)
 		}
 	}
-	for _, blob := range p.young {
-		p.Live.Blobs++
-		p.Live.Bytes += blob.bytes
+	for _, staying := range p.staying {
+		p.Live.Blobs += staying.Count
+		p.Live.Bytes += staying.Bytes
 	}
 	p.countKept(sizes)
 	return nil
@@ -129,11 +131,12 @@ func (p *planner) countKept(sizes func(storage.ID) int64) {
 			p.keep(row)
 		}
 	}
-	young := Kept{Reason: KeptAge, Blobs: len(p.young)}
-	for _, blob := range p.young {
-		young.Bytes += blob.bytes
+	for _, reason := range []Reason{KeptAge, KeptUnlisted, KeptLinked} {
+		p.keep(Kept{Reason: reason, Blobs: p.staying[reason].Count, Bytes: p.staying[reason].Bytes})
 	}
-	p.keep(young)
+	for i, links := range p.unlisted {
+		p.keep(Kept{Reason: KeptUnlisted, Repository: p.inv.Repositories[i].Name, Links: links})
+	}
 	p.countKeptUploads()
 	p.keep(Kept{Reason: KeptStray, Blobs: p.inv.Strays.Count, Bytes: p.inv.Strays.Bytes})
 }
@@ -144,14 +147,19 @@ func (p *planner) countKeptUploads() {
 		goes[u] = true
 	}
 	count := func(repository int, name string, uploads []storage.Upload) {
-		row := Kept{Reason: KeptUpload, Repository: name}
-		for at, u := range uploads {
-			if !goes[upload{repository, at}] {
-				row.Blobs++
-				row.Bytes += u.Bytes
+		for _, unlisted := range []bool{false, true} {
+			row := Kept{Reason: KeptUpload, Repository: name}
+			if unlisted {
+				row.Reason = KeptUnlisted
 			}
+			for at, u := range uploads {
+				if place := (upload{repository, at}); !goes[place] && p.isOld(place) == unlisted {
+					row.Blobs++
+					row.Bytes += u.Bytes
+				}
+			}
+			p.keep(row)
 		}
-		p.keep(row)
 	}
 	count(-1, "", p.inv.Uploads)
 	for i, r := range p.inv.Repositories {

@@ -17,21 +17,21 @@ type links struct {
 // link is one of them: its repository's place in the inventory, and its own in that.
 type link struct{ repository, at int }
 
-// deadLinks are the links that nothing keeps. of gives the causes of a repository's, in
-// the order of the links.
-func deadLinks(live *mark.Live, of func(*mark.Repository) []mark.Cause) links {
+// deadLinks are the links that nothing keeps and that may go. of gives the causes of a
+// repository's, in the order of the links.
+func deadLinks(live *mark.Live, of func(*mark.Repository) []mark.Cause, mayGo func(repository, at int) bool) links {
 	l := links{of: make([][]uint32, len(live.Repositories)), upTo: make([]int, len(live.Repositories))}
 	n := 0
 	for i, r := range live.Repositories {
 		dead := 0
-		for _, cause := range of(r) {
-			if cause == mark.Dead {
+		for at, cause := range of(r) {
+			if cause == mark.Dead && mayGo(i, at) {
 				dead++
 			}
 		}
 		l.of[i] = make([]uint32, 0, dead)
 		for at, cause := range of(r) {
-			if cause == mark.Dead {
+			if cause == mark.Dead && mayGo(i, at) {
 				l.of[i] = append(l.of[i], uint32(at))
 			}
 		}

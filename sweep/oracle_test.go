@@ -16,8 +16,11 @@ import (
 type rules struct {
 	deleteUntagged, pruneEmpty bool
 	minAge, uploadAge          time.Duration
-	refuseEmpty                bool // a registry without tags
+	refuseEmpty                bool            // a registry without tags
+	only                       map[string]bool // the paths of the removals that were selected, nil for all
 }
+
+func (r rules) selects(path string) bool { return r.only == nil || r.only[path] }
 
 // repo is one repository, as its files say.
 type repo struct {
@@ -84,21 +87,26 @@ func judge(d *disk, r rules) (removals map[string][]string, gone map[string]bool
 		}
 	}
 	aliveAnywhere := map[string]bool{}
+	linked := map[string]bool{} // by a link that would go if it were selected
 	for _, r := range o.repos {
 		alive, dangling := o.alive(r)
 		for digest := range alive {
 			aliveAnywhere[digest] = true
 		}
 		goes := func(revision string) bool {
-			return !alive[revision] && (o.deleteUntagged || !dangling[revision])
+			return !alive[revision] && (o.mayGo(r, revision) || !dangling[revision])
 		}
 		left := len(r.current) + len(r.index) + r.strays
 		for tag, entries := range r.index {
 			for _, entry := range entries {
 				path := indexFile(r.name, tag, entry)
 				_, hasRevision := r.revisions[entry]
-				if hasRevision && goes(entry) || !hasRevision && !alive[entry] {
+				switch {
+				case hasRevision && !goes(entry) || !hasRevision && alive[entry]:
+				case o.selects(path):
 					remove("tag_index_entry", path, path)
+				default:
+					linked[entry] = true
 				}
 			}
 		}
@@ -124,6 +132,13 @@ func judge(d *disk, r rules) (removals map[string][]string, gone map[string]bool
 				continue
 			}
 			path := layerFile(r.name, layer)
+			if !o.selects(path) {
+				left++
+				for _, digest := range append(r.aliases(layer), layer) {
+					linked[digest] = true
+				}
+				continue
+			}
 			remove("layer_link", path, path)
 		}
 		for digest := range r.emptyLinks {
@@ -132,18 +147,19 @@ func judge(d *disk, r rules) (removals map[string][]string, gone map[string]bool
 			}
 		}
 		for upload, files := range r.uploads {
-			if o.uploadAgeOf(r, upload) < o.uploadAge || !goodName.MatchString(r.name) {
+			path := "repositories/" + r.name + "/_uploads/" + upload
+			if o.uploadAgeOf(r, upload) < o.uploadAge || !goodName.MatchString(r.name) || !o.selects(path) {
 				left++
 				continue
 			}
-			remove("upload", "repositories/"+r.name+"/_uploads/"+upload, files...)
+			remove("upload", path, files...)
 		}
-		if o.pruneEmpty && left == 0 && goodName.MatchString(r.name) {
+		if o.pruneEmpty && left == 0 && goodName.MatchString(r.name) && o.selects("repositories/"+r.name) {
 			remove("repository", "repositories/"+r.name)
 		}
 	}
 	for path, f := range d.files {
-		if digest, ok := storedBlob(path); ok && !aliveAnywhere[digest] && (o.minAge == 0 || f.age >= o.minAge) {
+		if digest, ok := storedBlob(path); ok && !aliveAnywhere[digest] && !linked[digest] && o.selects(path) && (o.minAge == 0 || f.age >= o.minAge) {
 			remove("blob", path, path)
 		}
 	}
@@ -459,8 +475,8 @@ func (o *oracle) alive(r *repo) (alive, dangling map[string]bool) {
 			kept = kept || o.read(revision).state == "damaged"
 		}
 	}
-	if !o.deleteUntagged {
-		for _, revision := range untagged {
+	for _, revision := range untagged {
+		if !o.mayGo(r, revision) {
 			reach(revision, false)
 		}
 	}
@@ -498,6 +514,17 @@ func (o *oracle) alive(r *repo) (alive, dangling map[string]bool) {
 		}
 	}
 	return alive, dangling
+}
+
+// mayGo reports whether a revision goes if nothing else keeps it: it is selected, and
+// all that leads to it.
+func (o *oracle) mayGo(r *repo, revision string) bool {
+	for tag, entries := range r.index {
+		if slices.Contains(entries, revision) && !o.selects(indexFile(r.name, tag, revision)) {
+			return false
+		}
+	}
+	return o.deleteUntagged && o.selects(revisionFile(r.name, revision))
 }
 
 // whole are the files that each tag needs and has: after whatever interruption they

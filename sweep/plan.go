@@ -34,12 +34,17 @@ type Options struct {
 	AllowEmpty bool
 	// Concurrency is how many candidates are looked at at once; 32 if it is 0.
 	Concurrency int
+	// Only, if set, is all that may go of what would go otherwise. The mark must have
+	// been run with its MayGo.
+	Only *Selection
 }
 
 // ErrNothingTagged is returned by NewPlan where there are blobs but no tag, or no
 // repository: then everything would go, and most likely the root is wrong.
 var ErrNothingTagged = errors.New("there are blobs, but no tag in any repository: most likely this is not the root of the registry; " +
 	"if all of it is really garbage, say so with --allow-empty")
+
+var errOtherMark = errors.New("the mark was not run for this selection")
 
 // Plan is what goes, in order. It can be executed once.
 type Plan struct {
@@ -65,6 +70,8 @@ type Plan struct {
 	blobs        []storage.ID
 	looked       []int64  // their sizes in bytes, where the storage had to be asked for them; or nil
 	empty        []string // directories in which a candidate was not to be found
+	young        bits     // blobs that stay for their age; filled where Options.Only is set
+	linked       bits     // stored blobs that a link leads to which goes but for Options.Only
 
 	executed bool
 }
@@ -85,11 +92,7 @@ type (
 		repository, tag int
 		id              storage.ID
 	}
-	upload    struct{ repository, at int } // repository is -1 for one of no repository
-	sizedBlob struct {
-		id    storage.ID
-		bytes int64
-	}
+	upload struct{ repository, at int } // repository is -1 for one of no repository
 )
 
 // planner makes a plan. Its steps are independent of each other but for their order.
@@ -97,7 +100,9 @@ type planner struct {
 	*Plan
 	reader storage.Reader
 	cutoff time.Time // blobs written after it stay
-	young  []sizedBlob
+
+	staying  map[Reason]Tally // dead blobs that stay nevertheless
+	unlisted []int            // by repository: links that go but for Options.Only
 }
 
 // NewPlan decides what goes. It looks at each candidate that the inventory knows by
@@ -108,13 +113,17 @@ func NewPlan(ctx context.Context, inv *storage.Inventory, live *mark.Live, reade
 		Plan: &Plan{
 			Garbage: map[Kind]Tally{}, Problems: live.Problems, Options: options, inv: inv, live: live,
 		},
-		reader: reader,
-		cutoff: options.Now.Add(-options.MinAge),
+		reader:   reader,
+		cutoff:   options.Now.Add(-options.MinAge),
+		staying:  map[Reason]Tally{},
+		unlisted: make([]int, len(inv.Repositories)),
 	}
 	if err := p.refuseNothingTagged(); err != nil {
 		return nil, err
 	}
-	p.planRevisionsAndLayers()
+	if err := p.planRevisionsAndLayers(); err != nil {
+		return nil, err
+	}
 	if err := p.planTagIndexes(ctx); err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
@@ -142,20 +151,42 @@ func (p *planner) refuseNothingTagged() error {
 	return ErrNothingTagged
 }
 
-func (p *planner) planRevisionsAndLayers() {
+func (p *planner) planRevisionsAndLayers() error {
 	for i, live := range p.live.Repositories {
 		r := p.inv.Repositories[i]
 		if !live.Kept {
 			p.empty = append(p.empty, r.Emptied...)
 		}
 		for at, cause := range live.Layers {
-			if cause == mark.Absent {
-				p.empty = append(p.empty, dirOf(storage.LayerPath(r.Name, p.inv.Digest(r.Layers[at].ID()))))
+			switch id := r.Layers[at].ID(); {
+			case cause == mark.Absent:
+				p.empty = append(p.empty, dirOf(storage.LayerPath(r.Name, p.inv.Digest(id))))
+			case cause == mark.Dead && !p.Options.Only.has(LayerLink, place{repository: i, at: at}):
+				p.unlisted[i]++
+				p.leadsTo(id)
+				if to, isAlias := r.Aliases[id]; isAlias {
+					p.leadsTo(to)
+				}
+			}
+		}
+		for at, cause := range live.Revisions {
+			if cause == mark.Dead && p.Options.Only != nil && !p.Options.Only.MayGo(i, at) {
+				return errOtherMark
 			}
 		}
 	}
-	p.revisions = deadLinks(p.live, func(r *mark.Repository) []mark.Cause { return r.Revisions })
-	p.layers = deadLinks(p.live, func(r *mark.Repository) []mark.Cause { return r.Layers })
+	p.revisions = deadLinks(p.live, func(r *mark.Repository) []mark.Cause { return r.Revisions }, func(int, int) bool { return true })
+	p.layers = deadLinks(p.live, func(r *mark.Repository) []mark.Cause { return r.Layers }, func(r, at int) bool {
+		return p.Options.Only.has(LayerLink, place{repository: r, at: at})
+	})
+	return nil
+}
+
+// leadsTo notes that a link stays which leads to a digest: its blob stays too.
+func (p *Plan) leadsTo(id storage.ID) {
+	if p.inv.Stored(id) {
+		p.linked.add(int(id))
+	}
 }
 
 // order puts links in an order that does not depend on when a digest was first met,
@@ -169,13 +200,15 @@ func (p *planner) order() {
 		links := p.inv.Repositories[r].Layers
 		return p.compareDigests(links[a].ID(), links[b].ID())
 	})
-	slices.SortFunc(p.tagEntries, func(a, b tagEntry) int {
-		return cmp.Or(cmp.Compare(a.repository, b.repository), cmp.Compare(a.tag, b.tag), p.compareDigests(a.id, b.id))
-	})
+	slices.SortFunc(p.tagEntries, p.compareEntries)
+}
+
+func (p *Plan) compareEntries(a, b tagEntry) int {
+	return cmp.Or(cmp.Compare(a.repository, b.repository), cmp.Compare(a.tag, b.tag), p.compareDigests(a.id, b.id))
 }
 
 // compareDigests has stored blobs first, whose ids are in the order of their digests.
-func (p *planner) compareDigests(a, b storage.ID) int {
+func (p *Plan) compareDigests(a, b storage.ID) int {
 	if p.inv.Stored(a) || p.inv.Stored(b) {
 		return cmp.Compare(a, b)
 	}
@@ -188,14 +221,13 @@ func dirOf(path string) string { return path[:strings.LastIndexByte(path, '/')] 
 // is alive without a revision link stays: it is what is left to repair the tag with.
 func (p *planner) planTagIndexes(ctx context.Context) error {
 	var entries []tagEntry
+	var places []place // of the entries, in the inventory
 	var named []string
 	for i, live := range p.live.Repositories {
 		r := p.inv.Repositories[i]
 		for t, tag := range r.Tags {
-			for _, link := range tag.Index {
-				at, found := slices.BinarySearchFunc(r.Revisions, link.ID(), func(l storage.Link, id storage.ID) int {
-					return cmp.Compare(l.ID(), id)
-				})
+			for e, link := range tag.Index {
+				at, found := storage.FindLink(r.Revisions, link.ID())
 				stays := live.Unlinked(link.ID())
 				if found {
 					stays = live.Revisions[at] != mark.Dead
@@ -208,6 +240,7 @@ func (p *planner) planTagIndexes(ctx context.Context) error {
 					path = storage.TagIndexPath(r.Name, tag.Name, p.inv.Digest(link.ID()))
 				}
 				entries = append(entries, tagEntry{i, t, link.ID()})
+				places = append(places, place{i, t, e})
 				named = append(named, path)
 			}
 		}
@@ -219,6 +252,10 @@ func (p *planner) planTagIndexes(ctx context.Context) error {
 	for i, entry := range entries {
 		if named[i] != "" && found[i] == nil {
 			p.empty = append(p.empty, dirOf(named[i]))
+			continue
+		}
+		if !p.Options.Only.has(TagIndexEntry, places[i]) {
+			p.leadsTo(entry.id)
 			continue
 		}
 		p.tagEntries = append(p.tagEntries, entry)
@@ -254,23 +291,26 @@ func (p *planner) stat(ctx context.Context, paths []string) ([]*storage.Object, 
 }
 
 func (p *planner) planUploads() {
-	before := p.Options.Now.Add(-p.Options.UploadAge)
-	old := func(u storage.Upload) bool { return !u.Started.IsZero() && !u.Started.After(before) }
-	for at, u := range p.inv.Uploads {
-		if old(u) {
-			p.uploads = append(p.uploads, upload{-1, at})
-		}
-	}
-	for i, r := range p.inv.Repositories {
-		if r.Misnamed() {
-			continue
-		}
-		for at, u := range r.Uploads {
-			if old(u) {
-				p.uploads = append(p.uploads, upload{i, at})
+	take := func(repository int, uploads []storage.Upload) {
+		for at := range uploads {
+			if u := (upload{repository, at}); p.isOld(u) && p.Options.Only.has(Upload, place{repository: repository, at: at}) {
+				p.uploads = append(p.uploads, u)
 			}
 		}
 	}
+	take(-1, p.inv.Uploads)
+	for i, r := range p.inv.Repositories {
+		take(i, r.Uploads)
+	}
+}
+
+// isOld reports whether an upload is past its age, in a repository that could be served.
+func (p *Plan) isOld(at upload) bool {
+	if at.repository >= 0 && p.inv.Repositories[at.repository].Misnamed() {
+		return false
+	}
+	u, _ := p.uploadAt(at)
+	return !u.Started.IsZero() && !u.Started.After(p.Options.Now.Add(-p.Options.UploadAge))
 }
 
 // planRepositories takes the repositories of which nothing is left, if asked.
@@ -300,7 +340,7 @@ func (p *planner) planRepositories() {
 				holds++
 			}
 		}
-		if going[i]+absent == holds && !r.Misnamed() {
+		if going[i]+absent == holds && !r.Misnamed() && p.Options.Only.has(Repository, place{repository: i}) {
 			p.repositories = append(p.repositories, i)
 		}
 	}
@@ -351,28 +391,44 @@ func (p *planner) lookAt(ctx context.Context, dead []storage.ID) error {
 		return err
 	}
 	for i, id := range dead {
-		blob := sizedBlob{id: id}
 		young := p.Options.MinAge > 0 && p.inv.Recent(id)
-		if named[i] == "" {
-			blob.bytes, _ = p.inv.Size(id)
-		} else {
+		bytes, _ := p.inv.Size(id)
+		if named[i] != "" {
 			if found[i] == nil {
 				p.empty = append(p.empty, dirOf(named[i]))
 				continue
 			}
-			blob.bytes = found[i].Size
+			bytes = found[i].Size
 			young = p.Options.MinAge > 0 && found[i].ModTime.After(p.cutoff)
 		}
-		if young {
-			p.young = append(p.young, blob)
+		if reason := p.keepsBlob(id, young); reason != "" {
+			tally := p.staying[reason]
+			tally.Add(1, bytes)
+			p.staying[reason] = tally
 			continue
 		}
 		p.blobs = append(p.blobs, id)
 		if p.looked != nil {
-			p.looked = append(p.looked, blob.bytes)
+			p.looked = append(p.looked, bytes)
 		}
 	}
 	return nil
+}
+
+// keepsBlob says why a dead blob stays, "" if it does not.
+func (p *planner) keepsBlob(id storage.ID, young bool) Reason {
+	switch {
+	case young:
+		if p.Options.Only != nil {
+			p.young.add(int(id))
+		}
+		return KeptAge
+	case !p.Options.Only.has(Blob, place{repository: -1, at: int(id)}):
+		return KeptUnlisted
+	case p.linked.has(int(id)):
+		return KeptLinked
+	}
+	return ""
 }
 
 // blobBytes is the size of the i-th blob that goes.
@@ -458,7 +514,8 @@ func (p *Plan) removal(kind Kind, i int) Removal {
 	case Revision:
 		link := p.revisions.get(i)
 		r := p.inv.Repositories[link.repository]
-		removal.Repository, removal.Digest = r.Name, p.inv.Digest(r.Revisions[link.at].ID())
+		id := r.Revisions[link.at].ID()
+		removal.Repository, removal.Digest, removal.Signatures = r.Name, p.inv.Digest(id), len(r.Signatures[id])
 		removal.Path = storage.RevisionPath(r.Name, removal.Digest)
 		removal.Reason = "untagged"
 	case LayerLink:
@@ -492,8 +549,9 @@ func (p *Plan) removal(kind Kind, i int) Removal {
 	return removal
 }
 
-func (p *Plan) upload(i int) (u storage.Upload, repository string) {
-	at := p.uploads[i]
+func (p *Plan) upload(i int) (u storage.Upload, repository string) { return p.uploadAt(p.uploads[i]) }
+
+func (p *Plan) uploadAt(at upload) (u storage.Upload, repository string) {
 	if at.repository < 0 {
 		return p.inv.Uploads[at.at], ""
 	}

@@ -44,6 +44,9 @@ func TestPlanFile(t *testing.T) {
 	for removal := range plan.All() {
 		total += removal.Bytes
 		want := map[string]any{"kind": removal.Kind, "bytes": removal.Bytes, "path": removal.Path, "reason": removal.Reason}
+		if removal.Kind == sweep.Revision { // each of these has one
+			want["signatures"] = 1
+		}
 		for key, value := range map[string]string{
 			"repository": removal.Repository, "tag": removal.Tag, "upload": removal.Upload, "digest": string(removal.Digest),
 		} {
@@ -59,7 +62,10 @@ func TestPlanFile(t *testing.T) {
 	if at != len(removals) || at != plan.Len() {
 		t.Errorf("%d removals are written, of %d", len(removals), at)
 	}
-	wantJSON(t, lines[len(lines)-1], map[string]any{"removals": plan.Len(), "bytes": total})
+	before := strings.Join(lines[:len(lines)-1], "\n") + "\n"
+	wantJSON(t, lines[len(lines)-1], map[string]any{
+		"removals": plan.Len(), "bytes": total, "sha256": strings.TrimPrefix(sha256Of(before), "sha256:"),
+	})
 }
 
 // wantJSON compares a line as JSON, so that the order of fields does not matter.
@@ -97,7 +103,7 @@ func TestRemovals(t *testing.T) {
 		indexFile("app", "latest", replaced): {
 			Kind: sweep.TagIndexEntry, Repository: "app", Tag: "latest", Digest: digest.Digest(replaced), Reason: "its revision goes",
 		},
-		revisionFile("app", replaced): {Kind: sweep.Revision, Repository: "app", Digest: digest.Digest(replaced), Reason: "untagged"},
+		revisionFile("app", replaced): {Kind: sweep.Revision, Repository: "app", Digest: digest.Digest(replaced), Reason: "untagged", Signatures: 1},
 		layerFile("app", gone): {
 			Kind: sweep.LayerLink, Repository: "app", Digest: digest.Digest(gone), Reason: "no live manifest of the repository reaches it, and its blob is missing",
 		},

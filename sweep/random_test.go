@@ -116,6 +116,12 @@ func testRegistry(t *testing.T, seed uint64) {
 	for range 3 {
 		testInterruption(t, d, r, random.IntN(objects+1), random.IntN(2) == 0, after)
 	}
+	for _, percent := range []int{100, 90, 50, 10} {
+		testSelection(t, d, r, func(sweep.Removal) bool { return random.IntN(100) < percent }, after)
+	}
+	for _, kind := range sweep.Kinds {
+		testSelection(t, d, r, func(removal sweep.Removal) bool { return removal.Kind != kind }, after)
+	}
 }
 
 // testInterruption stops a run after so many objects, and runs again.
@@ -210,6 +216,11 @@ func planFor(t testing.TB, root string, r rules) *sweep.Plan {
 }
 
 func tryPlan(ctx context.Context, store storage.Store, r rules) (*sweep.Plan, error) {
+	return planOf(ctx, store, r, nil)
+}
+
+// planOf plans what is in a file and still garbage, or all garbage where there is none.
+func planOf(ctx context.Context, store storage.Store, r rules, file *sweep.File) (*sweep.Plan, error) {
 	inventory := storage.InventoryOptions{}
 	if r.minAge > 0 {
 		inventory.Since = now.Add(-r.minAge)
@@ -218,13 +229,19 @@ func tryPlan(ctx context.Context, store storage.Store, r rules) (*sweep.Plan, er
 	if err != nil {
 		return nil, err
 	}
-	live, err := mark.Run(ctx, inv, store, mark.Options{DeleteUntagged: r.deleteUntagged})
+	var only *sweep.Selection
+	if file != nil {
+		if only, err = sweep.Select(ctx, file, inv, store); err != nil {
+			return nil, err
+		}
+	}
+	live, err := mark.Run(ctx, inv, store, mark.Options{DeleteUntagged: r.deleteUntagged, MayGo: only.MayGo})
 	if err != nil {
 		return nil, err
 	}
 	return sweep.NewPlan(ctx, inv, live, store, sweep.Options{
 		Now: now, MinAge: r.minAge, UploadAge: r.uploadAge, DeleteUntagged: r.deleteUntagged,
-		PruneEmpty: r.pruneEmpty, AllowEmpty: !r.refuseEmpty,
+		PruneEmpty: r.pruneEmpty, AllowEmpty: !r.refuseEmpty, Only: only,
 	})
 }
 

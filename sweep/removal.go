@@ -37,6 +37,9 @@ type Removal struct {
 	// drivers have it.
 	Path   string `json:"path"`
 	Reason string `json:"reason"`
+	// Signatures is how many signature links (of schema 1) go with a revision. They
+	// have no lines of their own: nothing but the revision leads to them.
+	Signatures int `json:"signatures,omitempty"`
 }
 
 // Tally counts things and their bytes.

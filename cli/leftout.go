@@ -1,0 +1,90 @@
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"regsweep/sweep"
+)
+
+// maxLeftOut is how many lines of one kind, left out for one reason, the report has; all
+// of them are counted.
+const maxLeftOut = 1000
+
+// shownLeftOut is how many of them the text names.
+const shownLeftOut = 3
+
+// leftOut is what does not go although the plan has it, of one kind and for one reason.
+type leftOut struct {
+	Kind     sweep.Kind      `json:"kind"`
+	Reason   sweep.Reason    `json:"reason"`
+	Count    int             `json:"count"`
+	Examples []sweep.Removal `json:"examples"`
+}
+
+func newApplyReport() *report {
+	r := newReport("apply")
+	r.LeftOut = []*leftOut{}
+	return r
+}
+
+// leaveOut notes a removal of the reviewed plan that does not go.
+func (r *report) leaveOut(removal sweep.Removal, reason sweep.Reason) {
+	at := slices.IndexFunc(r.LeftOut, func(row *leftOut) bool { return row.Kind == removal.Kind && row.Reason == reason })
+	if at < 0 {
+		at = len(r.LeftOut)
+		r.LeftOut = append(r.LeftOut, &leftOut{Kind: removal.Kind, Reason: reason})
+	}
+	row := r.LeftOut[at]
+	row.Count++
+	if len(row.Examples) < maxLeftOut {
+		row.Examples = append(row.Examples, removal)
+	}
+}
+
+// leftOutReasons say why lines of a plan stay.
+var leftOutReasons = map[sweep.Reason]string{
+	sweep.LeftTagged:   "reached from a tag again",
+	sweep.KeptUntagged: "reached from an untagged manifest that the plan does not take",
+	sweep.KeptAge:      "younger than the plan's --min-age, or named by a link that is",
+	sweep.KeptDamage:   "kept by damage in a repository",
+	sweep.KeptUpload:   "younger than the plan's --upload-age",
+	sweep.KeptLinked:   "still linked, by a link that the plan does not take",
+	sweep.LeftGone:     "gone already",
+	sweep.LeftNotEmpty: "not empty",
+}
+
+// writeLeftOut prints what of the reviewed plan does not go, and why.
+func writeLeftOut(w *bytes.Buffer, rows []*leftOut) {
+	if len(rows) == 0 {
+		return
+	}
+	fmt.Fprint(w, "\nLeft out of the plan\n")
+	for _, row := range rows {
+		noun := string(row.Kind)
+		for _, k := range kinds {
+			if k.kind == row.Kind {
+				noun = k.noun
+			}
+		}
+		fmt.Fprintf(w, "  %s: %s\n", plural(row.Count, noun), leftOutReasons[row.Reason])
+		for _, example := range row.Examples[:min(len(row.Examples), shownLeftOut)] {
+			fmt.Fprintf(w, "    %s\n", printable(nameOf(example)))
+		}
+		if more := row.Count - shownLeftOut; more > 0 {
+			fmt.Fprintf(w, "    and %s more: see --%s\n", count(more), leftOutName)
+		}
+	}
+}
+
+// nameOf is what a removal is known by.
+func nameOf(r sweep.Removal) string {
+	where := r.Repository
+	if r.Tag != "" {
+		where += ":" + r.Tag
+	}
+	return strings.TrimSpace(where + " " + cmp.Or(string(r.Digest), r.Upload))
+}

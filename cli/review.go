@@ -1,0 +1,183 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"regsweep/storage"
+	"regsweep/sweep"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+// review is a plan that was written before, and of which a run may remove what is still
+// garbage. A nil *review bounds nothing.
+type review struct {
+	path         string
+	partial      bool
+	leftOutPath  string
+	leftOutGiven bool
+
+	file    *os.File // nil until opened
+	plan    *sweep.File
+	leftOut *planFile // nil where nobody asked for it
+}
+
+func newReview(c *urfave.Context) *review {
+	return &review{
+		path: c.Args().First(), partial: c.Bool(partialName),
+		leftOutPath: c.String(leftOutName), leftOutGiven: c.IsSet(leftOutName),
+	}
+}
+
+// openReview reads the plan from end to end, before an hour of listing, and takes over
+// what it was made with.
+func (g *gcRun) openReview() error {
+	v := g.review
+	if v == nil {
+		return nil
+	}
+	if v.path == "" {
+		return storage.Usagef("apply: name the plan first, as in regsweep apply plan.jsonl config.yml")
+	}
+	err := v.open()
+	var broken *sweep.FileError
+	if errors.As(err, &broken) && broken.Changed && v.partial {
+		if err = v.remake(); err == nil && !g.options.quiet {
+			g.say(fmt.Sprintf("%s: its last line was made anew, for %s", v.path, plural(v.plan.Removals, "removal")))
+		}
+	}
+	if errors.As(err, &broken) {
+		hint := ""
+		if broken.Changed {
+			hint = " (if that is meant: --partial)"
+		}
+		return storage.Usagef("%s: %w%s", v.path, broken, hint)
+	}
+	if err != nil {
+		return err
+	}
+	o := v.plan.Options
+	g.options.deleteUntagged, g.options.pruneEmpty, g.options.allowEmpty = o.DeleteUntagged, o.PruneEmpty, o.AllowEmpty
+	g.options.minAge, g.options.uploadAge = o.MinAge, o.UploadAge
+	if g.options.unsafe && o.MinAge < unsafeAge {
+		return storage.Usagef("--unsafe-online: %s was made with less than --min-age 24h: make it with gc -d --unsafe-online", v.path)
+	}
+	if !v.leftOutGiven {
+		return nil
+	}
+	if v.isAt(v.leftOutPath) {
+		return storage.Usagef("--%s: %s is the plan itself", leftOutName, v.leftOutPath)
+	}
+	v.leftOut, err = newPlanFile("--"+leftOutName, v.leftOutPath)
+	return err
+}
+
+// isAt reports whether a path leads to the plan.
+func (v *review) isAt(path string) bool {
+	there, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	plan, err := v.file.Stat()
+	return err == nil && os.SameFile(there, plan)
+}
+
+// open reads the file, which is kept open: it is read again, and is to be the same.
+func (v *review) open() error {
+	info, err := os.Stat(v.path)
+	if err == nil && !info.Mode().IsRegular() {
+		return storage.Usagef("%s is no regular file", v.path)
+	}
+	if err == nil {
+		v.file, err = os.Open(v.path)
+	}
+	if err != nil {
+		return storage.Usagef("the plan %s can't be read: %w", v.path, errors.Unwrap(err))
+	}
+	v.plan, err = sweep.OpenFile(v.file)
+	return err
+}
+
+// remake replaces the file by one whose last line fits the others, and opens that.
+func (v *review) remake() error {
+	remade, err := newPlanFile("--"+partialName, v.path)
+	if err != nil {
+		return err
+	}
+	defer remade.discard()
+	info, err := v.file.Stat()
+	if err != nil {
+		return fmt.Errorf("--%s: %w", partialName, err)
+	}
+	if err := remade.file.Chmod(info.Mode().Perm()); err != nil {
+		return fmt.Errorf("--%s: %w", partialName, err)
+	}
+	if err := remade.save(func(w io.Writer) error { return sweep.Remake(w, v.file) }); err != nil {
+		return err
+	}
+	if err := v.file.Close(); err != nil {
+		return err
+	}
+	return v.open()
+}
+
+// discard closes what is open. Of what was read nothing can be lost.
+func (v *review) discard() {
+	if v == nil {
+		return
+	}
+	v.leftOut.discard()
+	if v.file != nil && v.file.Close() != nil {
+		return
+	}
+}
+
+// isOf refuses a plan of another storage.
+func (v *review) isOf(store storage.Store) error {
+	if v == nil {
+		return nil
+	}
+	if is, made := store.Identity(), v.plan.Storage; made != is {
+		return storage.Usagef("%s is a plan of another storage, %s %s: this is %s %s", v.path, made.Driver, printable(made.Root), is.Driver, printable(is.Root))
+	}
+	return nil
+}
+
+// selection is what the plan names of an inventory: everything, where there is none.
+func (v *review) selection(ctx context.Context, inventory *storage.Inventory, store storage.Store) (*sweep.Selection, error) {
+	if v == nil {
+		return nil, nil
+	}
+	return sweep.Select(ctx, v.plan, inventory, store)
+}
+
+// compare reports what of the reviewed plan is not in the plan of now, and why.
+func (v *review) compare(plan *sweep.Plan, report *report) error {
+	switch {
+	case v == nil:
+		return nil
+	case v.leftOut == nil:
+		return plan.LeftOut(v.plan, report.leaveOut)
+	}
+	return v.leftOut.save(func(w io.Writer) error {
+		buffered := bufio.NewWriter(w)
+		encoder, failed := json.NewEncoder(buffered), error(nil)
+		encoder.SetEscapeHTML(false)
+		err := plan.LeftOut(v.plan, func(removal sweep.Removal, reason sweep.Reason) {
+			report.leaveOut(removal, reason)
+			if failed == nil {
+				failed = encoder.Encode(struct {
+					sweep.Removal
+					LeftOut sweep.Reason `json:"left_out"`
+				}{removal, reason})
+			}
+		})
+		return errors.Join(err, failed, buffered.Flush())
+	})
+}

@@ -1,0 +1,96 @@
+package sweep
+
+import (
+	"slices"
+
+	"regsweep/mark"
+	"regsweep/storage"
+)
+
+// Reasons for which a line of a plan file stays, beside those of Kept.
+const (
+	LeftTagged   Reason = "tagged"    // a tag reaches it, or what is attached to it does
+	LeftGone     Reason = "gone"      // it is not there any more
+	LeftNotEmpty Reason = "not_empty" // of a repository: something stays in it
+)
+
+// LeftOut visits the removals in the file that the plan, which was made for what the file
+// selects, does not have, in the order of the file and as they stand there.
+func (p *Plan) LeftOut(file *File, visit func(removal Removal, reason Reason)) error {
+	return file.each(func(removal Removal) {
+		if reason := p.whyNot(removal); reason != "" {
+			visit(removal, reason)
+		}
+	})
+}
+
+// causes say why something stays that the mark has found alive. What is selected is
+// untagged only because an untagged manifest that is not selected reaches it.
+var causes = map[mark.Cause]Reason{
+	mark.Tagged: LeftTagged, mark.Recent: KeptAge, mark.Untagged: KeptUntagged, mark.Damage: KeptDamage, mark.Absent: LeftGone,
+}
+
+// whyNot says why a selected removal is not in the plan, "" if it is.
+func (p *Plan) whyNot(removal Removal) Reason {
+	at, found := p.Options.Only.find(removal)
+	if !found {
+		return LeftGone
+	}
+	switch removal.Kind {
+	case TagIndexEntry:
+		return p.whyNotEntry(at)
+	case Revision:
+		cause := p.live.Repositories[at.repository].Revisions[at.at]
+		if cause == mark.Untagged && p.Options.Only.pins(at.repository, at.at) {
+			return KeptLinked
+		}
+		return causes[cause]
+	case LayerLink:
+		return causes[p.live.Repositories[at.repository].Layers[at.at]]
+	case Upload:
+		if p.isOld(upload{at.repository, at.at}) {
+			return ""
+		}
+		return KeptUpload
+	case Repository:
+		if _, goes := slices.BinarySearch(p.repositories, at.repository); goes {
+			return ""
+		}
+		return LeftNotEmpty
+	default:
+		return p.whyNotBlob(storage.ID(at.at))
+	}
+}
+
+func (p *Plan) whyNotEntry(at place) Reason {
+	r, live := p.inv.Repositories[at.repository], p.live.Repositories[at.repository]
+	id := r.Tags[at.tag].Index[at.at].ID()
+	if _, goes := slices.BinarySearchFunc(p.tagEntries, tagEntry{at.repository, at.tag, id}, p.compareEntries); goes {
+		return ""
+	}
+	if revision, found := storage.FindLink(r.Revisions, id); found && live.Revisions[revision] != mark.Dead {
+		return causes[live.Revisions[revision]]
+	}
+	switch {
+	case !live.Unlinked(id):
+		return LeftGone // of the entry only a directory is left
+	case live.Kept:
+		return KeptDamage
+	}
+	return LeftTagged
+}
+
+func (p *Plan) whyNotBlob(id storage.ID) Reason {
+	if cause := p.live.Blob(id); cause != mark.Dead {
+		return causes[cause]
+	}
+	switch _, goes := slices.BinarySearch(p.blobs, id); {
+	case goes:
+		return ""
+	case p.young.has(int(id)):
+		return KeptAge
+	case p.linked.has(int(id)):
+		return KeptLinked
+	}
+	return LeftGone // of the blob only a directory is left
+}

@@ -1,0 +1,258 @@
+package sweep
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"regsweep/storage"
+)
+
+// File is a plan that was written, read line by line as often as needed: it may have
+// millions of lines. What it says is a wish. Paths, sizes and reasons in it are not
+// trusted, or even looked at.
+type File struct {
+	// Storage is the one that the plan was made of.
+	Storage storage.Identity
+	// Options are what it was made with; Now is when.
+	Options Options
+	// Removals is the number of its lines.
+	Removals int
+
+	from io.ReadSeeker
+	sum  string // of all lines but the last
+}
+
+// FileError says what is wrong with a plan file, in one line.
+type FileError struct {
+	// Line is the number of the line, from 1 on; 0 for the file as a whole.
+	Line int
+	// Changed is set where all lines are good and the last does not fit them: Remake
+	// makes it fit.
+	Changed bool
+	problem string
+}
+
+func (e *FileError) Error() string {
+	if e.Line == 0 {
+		return e.problem
+	}
+	return fmt.Sprintf("line %d: %s", e.Line, e.problem)
+}
+
+// OpenFile reads a plan file from end to end, so that whatever is wrong with it is
+// known at once: then the error is a *FileError.
+func OpenFile(from io.ReadSeeker) (*File, error) {
+	scan, err := scanFile(from, func([]byte, Removal) error { return nil })
+	if err != nil {
+		return nil, err
+	}
+	if err := scan.checkEnd(); err != nil {
+		return nil, err
+	}
+	return &File{Storage: scan.header.Storage, Options: scan.options, Removals: scan.seen.Removals, from: from, sum: scan.seen.SHA256}, nil
+}
+
+// Remake copies a plan from which lines were taken, and makes its last line anew.
+// The lines stay as they are.
+func Remake(w io.Writer, from io.ReadSeeker) error {
+	file := newFileWriter(w)
+	scan, err := scanFile(from, func(line []byte, _ Removal) error {
+		file.line(line)
+		return file.err
+	})
+	if err != nil {
+		return err
+	}
+	file.end = scan.seen
+	_, err = file.close()
+	return err
+}
+
+// each visits the file's removals once more. It fails where the file has changed since
+// it was opened; what was visited until then counts for nothing.
+func (f *File) each(visit func(Removal)) error {
+	scan, err := scanFile(f.from, func(_ []byte, removal Removal) error {
+		if removal.Kind != "" {
+			visit(removal)
+		}
+		return nil
+	})
+	var broken *FileError
+	if errors.As(err, &broken) || err == nil && scan.seen.SHA256 != f.sum {
+		return errors.New("the plan file was changed while it was read")
+	}
+	return err
+}
+
+// fileScan is what a whole file comes to.
+type fileScan struct {
+	header  fileHeader
+	options Options
+	seen    fileEnd  // what the lines before the last come to
+	said    *fileEnd // what the last says; nil where there is none
+}
+
+func (s *fileScan) checkEnd() error {
+	changed := func(format string, args ...any) error {
+		return &FileError{Changed: true, problem: fmt.Sprintf(format, args...)}
+	}
+	switch {
+	case s.said == nil:
+		return changed("it is cut off: the last line, with a count, is missing")
+	case s.said.Removals != s.seen.Removals:
+		return changed("its last line counts %d removals, and it has %d", s.said.Removals, s.seen.Removals)
+	case s.said.SHA256 != s.seen.SHA256 || s.said.Bytes != s.seen.Bytes:
+		return changed("it was edited: the checksum in its last line is that of other lines")
+	}
+	return nil
+}
+
+// fileLine is any line of a plan file: bytes is a removal's, or the last line's.
+type fileLine struct {
+	Removal
+	Plan     *int   `json:"plan"`
+	Removals *int   `json:"removals"`
+	SHA256   string `json:"sha256"`
+}
+
+// maxLine bounds a line, in bytes. The longest path of a storage has 4 KiB, and JSON may
+// write a byte of it as six.
+const maxLine = 1 << 16
+
+// scanFile reads a plan file from its beginning and visits its header, with the zero
+// Removal, and its removals. Every line has to be one that a plan may have; whether the
+// last fits the others is for the caller to judge.
+func scanFile(from io.ReadSeeker, visit func(line []byte, removal Removal) error) (*fileScan, error) {
+	if _, err := from.Seek(0, io.SeekStart); err != nil {
+		return nil, fmt.Errorf("read plan: %w", err)
+	}
+	scan, sum := &fileScan{}, sha256.New()
+	lines := bufio.NewScanner(from)
+	lines.Buffer(make([]byte, 0, 1<<16), maxLine)
+	lines.Split(wholeLines)
+	n := 0
+	for lines.Scan() {
+		n++
+		whole := lines.Bytes()
+		line, ended := bytes.CutSuffix(whole, []byte("\n"))
+		removal, problem := scan.line(n, line)
+		switch {
+		case problem != "" && !ended:
+			return nil, &FileError{Line: n, problem: "the file is cut off in it"}
+		case problem != "":
+			return nil, &FileError{Line: n, problem: problem}
+		}
+		if scan.said != nil {
+			continue
+		}
+		sum.Write(whole)
+		if err := visit(line, removal); err != nil {
+			return nil, err
+		}
+	}
+	switch err := lines.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		return nil, &FileError{Line: n + 1, problem: "it is too long for a line of a plan"}
+	case err != nil:
+		return nil, fmt.Errorf("read plan: %w", err)
+	case n == 0:
+		return nil, &FileError{problem: "it is empty, and no plan"}
+	}
+	scan.seen.SHA256 = hex.EncodeToString(sum.Sum(nil))
+	return scan, nil
+}
+
+// wholeLines splits after line ends, which belong to the checksum.
+func wholeLines(data []byte, atEOF bool) (advance int, token []byte, err error) {
+	if end := bytes.IndexByte(data, '\n'); end >= 0 {
+		return end + 1, data[:end+1], nil
+	}
+	if atEOF && len(data) > 0 {
+		return len(data), data, nil
+	}
+	return 0, nil, nil
+}
+
+// line takes the n-th line in, or says what is wrong with it.
+func (s *fileScan) line(n int, line []byte) (removal Removal, problem string) {
+	if n == 1 {
+		return Removal{}, s.readHeader(line)
+	}
+	var l fileLine
+	if err := json.Unmarshal(line, &l); err != nil {
+		return Removal{}, "it is not one JSON object with what a removal has (of jq, ask for a line each: jq -c)"
+	}
+	switch {
+	case s.said != nil:
+		return Removal{}, "it stands behind the count that ends a plan"
+	case l.Plan != nil:
+		return Removal{}, "it is a second header: this is more than one plan"
+	case l.Removals != nil:
+		s.said = &fileEnd{Removals: *l.Removals, Bytes: l.Bytes, SHA256: l.SHA256}
+		return Removal{}, ""
+	}
+	s.seen.Removals++
+	s.seen.Bytes += l.Bytes
+	return l.Removal, l.Removal.problem()
+}
+
+// readHeader reads the first line, or says what is wrong with it. The version comes
+// first: nothing is known of the others' headers.
+func (s *fileScan) readHeader(line []byte) (problem string) {
+	var version struct {
+		Plan *int `json:"plan"`
+	}
+	switch err := json.Unmarshal(line, &version); {
+	case err != nil || version.Plan == nil || *version.Plan < 1:
+		return "it is not the header of a plan, which has to stay when lines are taken out"
+	case *version.Plan > FileFormat:
+		return fmt.Sprintf("the plan is of format %d, and this regsweep knows no format above %d: take the one that wrote it, or a newer one", *version.Plan, FileFormat)
+	}
+	if err := json.Unmarshal(line, &s.header); err != nil {
+		return "the header is damaged"
+	}
+	o := s.header.Options
+	s.options = Options{Now: s.header.Time, DeleteUntagged: o.DeleteUntagged, PruneEmpty: o.PruneEmpty, AllowEmpty: o.AllowEmpty}
+	for _, age := range []struct {
+		name, text string
+		to         *time.Duration
+	}{{"min_age", o.MinAge, &s.options.MinAge}, {"upload_age", o.UploadAge, &s.options.UploadAge}} {
+		var err error
+		if *age.to, err = time.ParseDuration(age.text); err != nil || *age.to < 0 {
+			return fmt.Sprintf("%s in the header is no age", age.name)
+		}
+	}
+	return ""
+}
+
+// problem says what a removal that was read lacks to be found by.
+func (r Removal) problem() string {
+	if !slices.Contains(Kinds, r.Kind) {
+		return "its kind is not one of a removal"
+	}
+	for _, field := range []struct {
+		name, value string
+		needed      bool
+	}{
+		{"repository", r.Repository, r.Kind != Upload && r.Kind != Blob},
+		{"tag", r.Tag, r.Kind == TagIndexEntry},
+		{"digest", string(r.Digest), r.Kind != Upload && r.Kind != Repository},
+		{"upload", r.Upload, r.Kind == Upload},
+	} {
+		if field.needed && field.value == "" {
+			return fmt.Sprintf("it has no %s, which a line of kind %s needs", field.name, r.Kind)
+		}
+	}
+	if r.Digest != "" && r.Digest.Validate() != nil {
+		return "its digest is no digest"
+	}
+	return ""
+}

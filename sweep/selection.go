@@ -1,0 +1,215 @@
+package sweep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"regsweep/storage"
+)
+
+// Selection is what of an inventory a plan file names: a bit for each link, upload and
+// blob, however many lines the file has. A nil *Selection names everything. It is not
+// changed once made.
+//
+// It decides nothing: what it names goes only if a mark and a plan of now, made with
+// it, say so too. That makes any selection safe:
+//
+//   - a revision that it does not name is alive for the mark, with all that it reaches
+//     (MayGo), so what was struck from a plan stays whole;
+//   - so is one that an entry in a tag's index leads to, if that is not named;
+//   - a blob stays if a link to it does.
+type Selection struct {
+	inv          *storage.Inventory
+	repositories []*selected // by place in the inventory; nil where nothing is named
+	uploads      bits        // those of no repository
+	blobs        bits
+}
+
+// selected is what is named of one repository, by place.
+type selected struct {
+	itself            bool
+	revisions, layers bits
+	uploads           bits
+	entries           []bits // by tag
+	pinned            bits   // revisions that are named, and an index entry to them is not
+}
+
+// bits are a set of small numbers.
+type bits []uint64
+
+func (b *bits) add(i int) {
+	for len(*b) <= i/64 {
+		*b = append(*b, 0)
+	}
+	(*b)[i/64] |= 1 << (i % 64)
+}
+
+func (b bits) has(i int) bool { return i/64 < len(b) && b[i/64]&(1<<(i%64)) != 0 }
+
+// Select finds what a plan file names in an inventory. What is not there it skips.
+func Select(ctx context.Context, file *File, inv *storage.Inventory, reader storage.Reader) (*Selection, error) {
+	s := &Selection{inv: inv, repositories: make([]*selected, len(inv.Repositories))}
+	err := file.each(func(removal Removal) {
+		if at, found := s.find(removal); found {
+			s.add(removal.Kind, at)
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("select: %w", err)
+	}
+	for r, of := range s.repositories {
+		if of == nil || len(of.revisions) == 0 {
+			continue
+		}
+		if err := s.pin(ctx, r, of, reader); err != nil {
+			return nil, fmt.Errorf("select: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// place is where something is in an inventory: at is its place among its kind in the
+// repository, which is -1 for what is in none.
+type place struct{ repository, tag, at int }
+
+// find looks for what a line names, by names and digests alone.
+func (s *Selection) find(removal Removal) (at place, found bool) {
+	at.repository = -1
+	var r *storage.Repository
+	if removal.Repository != "" && removal.Kind != Blob {
+		at.repository, found = slices.BinarySearchFunc(s.inv.Repositories, removal.Repository, func(r *storage.Repository, name string) int {
+			return strings.Compare(r.Name, name)
+		})
+		if !found {
+			return at, false
+		}
+		r = s.inv.Repositories[at.repository]
+	}
+	switch removal.Kind {
+	case Repository:
+		return at, true
+	case Upload:
+		uploads := s.inv.Uploads
+		if r != nil {
+			uploads = r.Uploads
+		}
+		at.at, found = slices.BinarySearchFunc(uploads, removal.Upload, func(u storage.Upload, id string) int { return strings.Compare(u.ID, id) })
+		return at, found
+	}
+	id, found := s.inv.Find(removal.Digest)
+	if !found {
+		return at, false
+	}
+	switch removal.Kind {
+	case TagIndexEntry:
+		at.tag, found = slices.BinarySearchFunc(r.Tags, removal.Tag, func(t storage.Tag, name string) int { return strings.Compare(t.Name, name) })
+		if found {
+			at.at, found = storage.FindLink(r.Tags[at.tag].Index, id)
+		}
+	case Revision:
+		at.at, found = storage.FindLink(r.Revisions, id)
+	case LayerLink:
+		at.at, found = storage.FindLink(r.Layers, id)
+	case Blob:
+		at.at, found = int(id), s.inv.Stored(id)
+	}
+	return at, found
+}
+
+func (s *Selection) add(kind Kind, at place) {
+	if at.repository < 0 {
+		if kind == Blob {
+			s.blobs.add(at.at)
+		} else {
+			s.uploads.add(at.at)
+		}
+		return
+	}
+	of := s.repositories[at.repository]
+	if of == nil {
+		of = &selected{}
+		s.repositories[at.repository] = of
+	}
+	switch kind {
+	case TagIndexEntry:
+		if of.entries == nil {
+			of.entries = make([]bits, len(s.inv.Repositories[at.repository].Tags))
+		}
+		of.entries[at.tag].add(at.at)
+	case Revision:
+		of.revisions.add(at.at)
+	case LayerLink:
+		of.layers.add(at.at)
+	case Upload:
+		of.uploads.add(at.at)
+	case Repository:
+		of.itself = true
+	}
+}
+
+// pin finds the revisions that are named although an entry in a tag's index, which would
+// lead to nothing, is not. Of an entry that is known by its directory alone the link may
+// be gone already.
+func (s *Selection) pin(ctx context.Context, repository int, of *selected, reader storage.Reader) error {
+	r := s.inv.Repositories[repository]
+	for t, tag := range r.Tags {
+		for i, link := range tag.Index {
+			at, found := storage.FindLink(r.Revisions, link.ID())
+			if !found || !of.revisions.has(at) || of.pinned.has(at) || t < len(of.entries) && of.entries[t].has(i) {
+				continue
+			}
+			if !link.Settled() {
+				_, err := reader.Stat(ctx, storage.TagIndexPath(r.Name, tag.Name, s.inv.Digest(link.ID())))
+				if errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrNotRegular) {
+					continue
+				}
+				if err != nil {
+					return err
+				}
+			}
+			of.pinned.add(at)
+		}
+	}
+	return nil
+}
+
+// MayGo reports whether a revision may go, for mark.Options: whether it is named, and
+// so are all entries in tag indexes that lead to it.
+func (s *Selection) MayGo(repository, revision int) bool {
+	return s.has(Revision, place{repository: repository, at: revision}) && !s.pins(repository, revision)
+}
+
+// pins reports whether a revision stays for an index entry that is not named.
+func (s *Selection) pins(repository, revision int) bool {
+	return s != nil && s.repositories[repository] != nil && s.repositories[repository].pinned.has(revision)
+}
+
+// has reports whether something is named.
+func (s *Selection) has(kind Kind, at place) bool {
+	switch {
+	case s == nil:
+		return true
+	case at.repository < 0 && kind == Blob:
+		return s.blobs.has(at.at)
+	case at.repository < 0:
+		return s.uploads.has(at.at)
+	}
+	of := s.repositories[at.repository]
+	switch {
+	case of == nil:
+		return false
+	case kind == TagIndexEntry:
+		return at.tag < len(of.entries) && of.entries[at.tag].has(at.at)
+	case kind == Revision:
+		return of.revisions.has(at.at)
+	case kind == LayerLink:
+		return of.layers.has(at.at)
+	case kind == Upload:
+		return of.uploads.has(at.at)
+	}
+	return of.itself
+}
