@@ -25,6 +25,21 @@ func TestAGlanceMissesNothing(t *testing.T) {
 		"another directory in the tag": func(_ *testing.T, tree *parts.Tree, current string) {
 			tree.Write(tag+"old/link", "sha256:"+other)
 		},
+		"a link in the tag": func(_ *testing.T, tree *parts.Tree, current string) {
+			tree.Write(tag+"link", "blake3:00ff")
+		},
+		"another directory beside the current link": func(_ *testing.T, tree *parts.Tree, current string) {
+			tree.Write(tag+"current/old/link", "sha256:"+other)
+		},
+		"a link in the index": func(_ *testing.T, tree *parts.Tree, current string) {
+			tree.Write(tag+"index/link", "sha256:"+other)
+		},
+		"a link among an index's digests": func(_ *testing.T, tree *parts.Tree, current string) {
+			tree.Write(tag+"index/sha256/link", "sha256:"+other)
+		},
+		"another directory in a revision": func(_ *testing.T, tree *parts.Tree, current string) {
+			tree.Write("repositories/app/_manifests/revisions/sha256/"+current+"/old/link", "sha256:"+other)
+		},
 		"an index with more than the target": func(_ *testing.T, tree *parts.Tree, current string) {
 			tree.Write(tag+"index/sha256/"+other+"/link", "sha256:"+other)
 		},

@@ -145,7 +145,7 @@ func (w *walk) names(ctx context.Context, dir string) error {
 
 // links lists a directory of <alg>/<hex>/link by the names alone.
 func (w *walk) links(ctx context.Context, dir string) error {
-	return w.digests(ctx, dir, func(algorithmDir string, hex []string) error {
+	return w.digests(ctx, dir, func(algorithmDir string, hex []string, _ int) error {
 		return w.emit(named(nil, algorithmDir, hex, linkFile))
 	})
 }
@@ -182,8 +182,8 @@ func joined(dir string, names []string, file string) []string {
 }
 
 // digests lists a directory of <alg>/<hex> and calls leaf with the <hex> of each
-// algorithm.
-func (w *walk) digests(ctx context.Context, dir string, leaf func(algorithmDir string, hex []string) error) error {
+// algorithm and the number of all directories beside them.
+func (w *walk) digests(ctx context.Context, dir string, leaf func(algorithmDir string, hex []string, directories int) error) error {
 	algorithms, err := w.readDir(ctx, dir)
 	if err != nil {
 		return err
@@ -203,6 +203,7 @@ func (w *walk) digests(ctx context.Context, dir string, leaf func(algorithmDir s
 			return err
 		}
 		hex := make([]string, 0, len(entries))
+		directories := 0
 		for _, entry := range entries {
 			child := algorithmDir + "/" + entry.name
 			switch {
@@ -210,6 +211,7 @@ func (w *walk) digests(ctx context.Context, dir string, leaf func(algorithmDir s
 				return symlinkError(child)
 			case !entry.isDir():
 				page = append(page, w.file(child))
+				continue
 			case (name{algorithm.name, entry.name}).valid():
 				hex = append(hex, entry.name)
 			default:
@@ -217,8 +219,9 @@ func (w *walk) digests(ctx context.Context, dir string, leaf func(algorithmDir s
 					return err
 				}
 			}
+			directories++
 		}
-		if err := leaf(algorithmDir, hex); err != nil {
+		if err := leaf(algorithmDir, hex, directories); err != nil {
 			return err
 		}
 	}
@@ -240,8 +243,8 @@ func (w *walk) manifests(ctx context.Context, dir string) error {
 		case !entry.isDir():
 			page = append(page, w.file(child))
 		case entry.name == "revisions":
-			err = w.digests(ctx, child, func(algorithmDir string, hex []string) error {
-				return w.parallel(hex, func(part []string) error { return w.revisions(ctx, algorithmDir, part) })
+			err = w.digests(ctx, child, func(algorithmDir string, hex []string, directories int) error {
+				return w.parallel(hex, func(part []string) error { return w.revisions(ctx, algorithmDir, part, directories) })
 			})
 		case entry.name == "tags":
 			err = w.spawn(func() error { return w.tags(ctx, child) })
@@ -255,19 +258,17 @@ func (w *walk) manifests(ctx context.Context, dir string) error {
 	return w.emit(page)
 }
 
-// revisions looks into the directories of revisions, which are those named in dir. The
-// layout has two names there, and nearly always one of them.
-func (w *walk) revisions(ctx context.Context, dir string, hex []string) error {
+// revisions looks into the directories of revisions, which are those named in dir, of
+// all that a listing has found there. Nearly all have a link and nothing else.
+func (w *walk) revisions(ctx context.Context, dir string, hex []string, directories int) error {
 	g := w.glanceInto(dir)
 	defer w.endGlance(g)
+	counted := g.countsDirectories(directories)
 	page := make([]Object, 0, len(hex))
 	for _, path := range joined(dir, hex, linkFile) {
-		if err := w.fs.turn(ctx); err != nil {
-			return err
-		}
 		below := path[len(dir)+1:]
-		if g.isAbsent(strings.TrimSuffix(below, linkFile) + signaturesDir) {
-			if content := g.link(below); content != nil {
+		if counted {
+			if content := g.revision(strings.TrimSuffix(below, "/"+linkFile), below); content != nil {
 				page = append(page, Object{Path: path, Size: int64(len(content)), Content: content})
 				continue
 			}
