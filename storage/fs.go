@@ -270,26 +270,45 @@ func (f *filesystem) removeFile(ctx context.Context, ref Ref) error {
 	if t == nil {
 		return err
 	}
-	info, err := t.root.Lstat(ref.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		t.removeEmptied(path.Dir(ref.Path))
+	err = t.removeFile(ref.Path, func(mode fs.FileMode) error {
+		// A plan names files. Of an upload that nobody will finish a pipe or a symbolic
+		// link may go too: the link, and not what it leads to.
+		if !mode.IsRegular() && (mode.IsDir() || parsePath(ref.Path).kind != kindUpload) {
+			return ErrNotRegular
+		}
 		return nil
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return &fs.PathError{Op: "remove", Path: ref.Path, Err: err}
 	}
-	if err != nil {
-		return err
-	}
-	// os.Root.Remove would take an empty directory as well, and a plan names files. Of an
-	// upload that nobody will finish a pipe or a symbolic link may go too: the link, and
-	// not what it leads to.
-	if !info.Mode().IsRegular() && (info.IsDir() || parsePath(ref.Path).kind != kindUpload) {
-		return fmt.Errorf("remove %s: %w", ref.Path, ErrNotRegular)
-	}
-	f.del.Add(1)
-	if err := t.root.Remove(ref.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if err == nil {
+		f.del.Add(1)
 	}
 	t.removeEmptied(path.Dir(ref.Path))
 	return nil
+}
+
+// removeFile removes a file whose type may. It follows no symbolic link.
+func (t *tree) removeFile(name string, may func(fs.FileMode) error) error {
+	if supported, err := removeBeneath(int(t.base.Fd()), name, may); supported {
+		return err
+	}
+	info, err := t.root.Lstat(name)
+	if err != nil {
+		return err
+	}
+	if err := may(info.Mode()); err != nil {
+		return err
+	}
+	return t.root.Remove(name)
+}
+
+// removeDir removes an empty directory.
+func (t *tree) removeDir(name string) error {
+	if supported, err := removeDirBeneath(int(t.base.Fd()), name); supported {
+		return err
+	}
+	return t.root.Remove(name)
 }
 
 // removeEmptied removes directories that hold nothing, upwards from dir, as far as
@@ -299,7 +318,7 @@ func (f *filesystem) removeFile(ctx context.Context, ref Ref) error {
 // anything, and the next run tries again.
 func (t *tree) removeEmptied(dir string) {
 	for ; !isCeiling(dir); dir = path.Dir(dir) {
-		if err := t.root.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := t.removeDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return
 		}
 	}

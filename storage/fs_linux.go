@@ -108,29 +108,70 @@ func direntMode(kind byte) fs.FileMode {
 // following no symbolic link anywhere on the way, mostly in three system calls.
 // supported is false on kernels before 5.6, and in sandboxes, that don't have openat2.
 func readBeneath(dir int, name string, limit int64) (content []byte, supported bool, err error) {
-	var fd int
-	for tries := 0; ; tries++ {
-		fd, err = unix.Openat2(dir, name, &unix.OpenHow{
-			// O_NONBLOCK: opening a pipe would wait for its writer for ever.
-			Flags:   unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK,
-			Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
-		})
-		if err == unix.EINTR || err == unix.EAGAIN && tries < 100 {
-			continue
-		}
-		break
-	}
-	if err == unix.ENOSYS || err == unix.EPERM {
-		return nil, false, nil
-	}
-	if err != nil {
-		return nil, true, err
+	// O_NONBLOCK: opening a pipe would wait for its writer for ever.
+	fd, supported, err := openBeneath(dir, name, unix.O_RDONLY|unix.O_NONBLOCK)
+	if !supported || err != nil {
+		return nil, supported, err
 	}
 	content, err = readDescriptor(fd, limit)
 	if closeErr := unix.Close(fd); err == nil {
 		err = closeErr
 	}
 	return content, true, err
+}
+
+func openBeneath(dir int, name string, flags uint64) (fd int, supported bool, err error) {
+	for tries := 0; ; tries++ {
+		fd, err = unix.Openat2(dir, name, &unix.OpenHow{
+			Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+		})
+		if err == unix.EINTR || err == unix.EAGAIN && tries < 100 {
+			continue
+		}
+		return fd, err != unix.ENOSYS && err != unix.EPERM, err
+	}
+}
+
+// removeBeneath removes what is no directory, if its type may, in four system calls: an
+// os.Root takes one for each part of the path, and again for each step.
+func removeBeneath(dir int, name string, may func(fs.FileMode) error) (supported bool, err error) {
+	return inParent(dir, name, func(parent int, name string) error {
+		var stat unix.Stat_t
+		if err := unix.Fstatat(parent, name, &stat, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return err
+		}
+		mode := fs.ModeIrregular
+		switch stat.Mode & unix.S_IFMT {
+		case unix.S_IFREG:
+			mode = 0
+		case unix.S_IFDIR:
+			mode = fs.ModeDir
+		}
+		if err := may(mode); err != nil {
+			return err
+		}
+		return unix.Unlinkat(parent, name, 0)
+	})
+}
+
+// removeDirBeneath removes an empty directory.
+func removeDirBeneath(dir int, name string) (supported bool, err error) {
+	return inParent(dir, name, func(parent int, name string) error {
+		return unix.Unlinkat(parent, name, unix.AT_REMOVEDIR)
+	})
+}
+
+// inParent calls f with the open directory that holds a name.
+func inParent(dir int, name string, f func(parent int, name string) error) (supported bool, err error) {
+	parent, supported, err := openBeneath(dir, filepath.Dir(name), unix.O_PATH|unix.O_DIRECTORY)
+	if !supported || err != nil {
+		return supported, err
+	}
+	err = f(parent, filepath.Base(name))
+	if closeErr := unix.Close(parent); err == nil {
+		err = closeErr
+	}
+	return true, err
 }
 
 // readBuffers are larger than nearly all manifests.

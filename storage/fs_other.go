@@ -2,7 +2,10 @@
 
 package storage
 
-import "os"
+import (
+	"io/fs"
+	"os"
+)
 
 func readDirectory(path string) ([]dirEntry, error) {
 	dir, err := os.Open(path)
@@ -26,3 +29,9 @@ func readDirectory(path string) ([]dirEntry, error) {
 func readBeneath(int, string, int64) (content []byte, supported bool, err error) {
 	return nil, false, nil
 }
+
+func removeBeneath(int, string, func(fs.FileMode) error) (supported bool, err error) {
+	return false, nil
+}
+
+func removeDirBeneath(int, string) (supported bool, err error) { return false, nil }
