@@ -202,6 +202,7 @@ func TestReasonsForLeavingOut(t *testing.T) {
 func TestLinesWrittenByHand(t *testing.T) {
 	d := worn(1)
 	d.tag("other", "v1", d.image("other", "alive"))
+	d.layer("other", sha256Of("a blob that is gone, and its link is not"))
 	root := d.put(t)
 	current := imageOf("current")
 	var written strings.Builder
@@ -209,6 +210,7 @@ func TestLinesWrittenByHand(t *testing.T) {
 	dead := sha256Of("unreferenced0")
 	for _, line := range []map[string]any{
 		{"kind": "blob", "digest": current},
+		{"kind": "blob", "digest": sha256Of("a blob that is gone, and its link is not")},
 		{"kind": "blob", "digest": dead, "repository": "app", "path": "/docker/registry/v2/" + blobFile(current), "bytes": -5},
 		{"kind": "layer_link", "digest": dead, "repository": "left0", "path": "/etc/passwd", "tag": "latest"},
 		{"kind": "layer_link", "digest": dead, "repository": "app"},
@@ -239,6 +241,9 @@ func TestLinesWrittenByHand(t *testing.T) {
 		got = append(got, below(removal))
 	}
 	sameNames(t, "goes", got, []string{layerFile("left0", dead), blobFile(dead)})
+	if err := plan.LeftOut(file, func(sweep.Removal, sweep.Reason) { got = append(got, "left out") }); err != nil || len(got) != file.Removals {
+		t.Errorf("%d of %d lines are accounted for: %v", len(got), file.Removals, err)
+	}
 }
 
 // A selection that the mark does not know of is a mistake, which removes nothing.
@@ -260,5 +265,45 @@ func TestSelectionWithoutItsMark(t *testing.T) {
 	}
 	if plan, err := sweep.NewPlan(t.Context(), inv, live, store, sweep.Options{Now: now, Only: only}); err == nil {
 		t.Errorf("it plans %v", paths(plan))
+	}
+}
+
+// What stays for want of a line keeps what it leads to, also where that has lost its
+// revision, and is told in the rows of what is kept. Of what is named only a directory may
+// be left: that keeps nothing.
+func TestWhatIsNotNamedStays(t *testing.T) {
+	d := newDisk()
+	d.tag("app", "latest", d.image("app", "current"))
+	lost := d.blob("a manifest whose revision link is gone")
+	d.write(indexFile("app", "latest", lost), lost)
+	d.layer("app", sha256Of("a blob that is gone"))
+	d.upload("app", "one", old, "half a layer")
+	d.upload("app", "two", time.Hour, "half")
+	removed := d.image("app", "its index entry was removed")
+	d.dirs[strings.TrimSuffix(indexFile("app", "latest", removed), "/link")] = true
+	root := d.put(t)
+	r := rules{deleteUntagged: true, uploadAge: 24 * time.Hour}
+	all := planFor(t, root, r)
+	file, taken := selectLines(t, all, func(removal sweep.Removal) bool {
+		return removal.Kind != sweep.TagIndexEntry && removal.Kind != sweep.Upload
+	})
+	if len(taken) != all.Len()-2 {
+		t.Fatalf("%d of %d lines are taken", len(taken), all.Len())
+	}
+	plan, err := planOf(t.Context(), open(t, root), r, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := paths(plan)
+	sameNames(t, "revisions that go", gone["revision"], []string{revisionFile("app", removed)})
+	sameNames(t, "blobs that go", gone["blob"], []string{
+		blobFile(removed), blobFile(sha256Of("config of its index entry was removed")), blobFile(sha256Of("layer of its index entry was removed")),
+	})
+	rows := map[sweep.Reason]int{}
+	for _, row := range plan.Kept {
+		rows[row.Reason] += row.Blobs
+	}
+	if want := map[sweep.Reason]int{sweep.KeptLinked: 1, sweep.KeptUnlisted: 1, sweep.KeptUpload: 1}; !maps.Equal(rows, want) {
+		t.Errorf("kept: %v, want %v", rows, want)
 	}
 }
