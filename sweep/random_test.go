@@ -22,7 +22,7 @@ import (
 	"regsweep/sweep"
 )
 
-var seedsFlag = flag.Int("seeds", 0, "how many random registries to try (default $REGSWEEP_SEEDS, else 60)")
+var seedsFlag = flag.Int("seeds", 0, "how many random registries to try (default $REGSWEEP_SEEDS, else 200)")
 
 func seeds(t *testing.T) int {
 	if *seedsFlag > 0 {
@@ -35,7 +35,7 @@ func seeds(t *testing.T) int {
 		}
 		return n
 	}
-	return 60
+	return 200
 }
 
 // Registries of all sorts, healthy and damaged, are collected under all options, and
