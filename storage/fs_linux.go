@@ -18,7 +18,7 @@ var direntBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 // readDirectory returns the entries of a directory, in no order. It spares the stat,
 // the sorting and the allocations of os.ReadDir, which a scan would pay for every
-// revision and tag.
+// directory.
 func readDirectory(path string) (entries []dirEntry, err error) {
 	fd, err := retryInterrupted(func() (int, error) {
 		return unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -120,6 +120,7 @@ func readBeneath(dir int, name string, limit int64) (content []byte, supported b
 	return content, true, err
 }
 
+// openBeneath opens what lies below the open directory, following no symbolic link.
 func openBeneath(dir int, name string, flags uint64) (fd int, supported bool, err error) {
 	for tries := 0; ; tries++ {
 		fd, err = unix.Openat2(dir, name, &unix.OpenHow{

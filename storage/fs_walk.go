@@ -266,6 +266,9 @@ func (w *walk) revisions(ctx context.Context, dir string, hex []string, director
 	counted := g.countsDirectories(directories)
 	page := make([]Object, 0, len(hex))
 	for _, path := range joined(dir, hex, linkFile) {
+		if err := w.fs.turn(ctx); err != nil {
+			return err
+		}
 		below := path[len(dir)+1:]
 		if counted {
 			if content := g.revision(strings.TrimSuffix(below, "/"+linkFile), below); content != nil {

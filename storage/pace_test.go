@@ -172,6 +172,32 @@ func TestPaceBoundsAFilesystem(t *testing.T) {
 	}
 }
 
+// TestPaceBoundsGlances: a tag and a revision each count, though neither is listed.
+func TestPaceBoundsGlances(t *testing.T) {
+	t.Parallel()
+	for name, plant := range map[string]func(tree *parts.Tree, i int){
+		"revisions": func(tree *parts.Tree, i int) {
+			d := digest.FromString(fmt.Sprint(i))
+			tree.Write(RevisionPath("app", d), d.String())
+		},
+		"tags": func(tree *parts.Tree, i int) { tree.Tag("app", fmt.Sprint("v", i), digest.FromString("image")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tree := newTree(t)
+			for i := range 200 {
+				plant(tree, i)
+			}
+			store := mustOpen(t)(openFilesystem(tree.Root(), Limits{MaxRequests: 500}))
+			began := time.Now()
+			scan(t, store, RepositoriesDir)
+			if took := time.Since(began); took < 199*time.Second/500 {
+				t.Errorf("200 in %v at 500 a second", took)
+			}
+		})
+	}
+}
+
 // TestPaceHeedsRetryAfter of any one request, for all.
 func TestPaceHeedsRetryAfter(t *testing.T) {
 	t.Parallel()
