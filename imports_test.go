@@ -15,18 +15,19 @@ import (
 
 // belowCLI are the packages that are a library of their own: they print nothing and
 // know no flags.
-var belowCLI = []string{"regsweep/audit", "regsweep/sweep", "regsweep/guard", "regsweep/mark", "regsweep/storage"}
+var belowCLI = []string{"regsweep/audit", "regsweep/quarantine", "regsweep/sweep", "regsweep/guard", "regsweep/mark", "regsweep/storage"}
 
 // ours is what each package of the program may import of the others: imports point
-// one way, cli → {audit, sweep, guard} → mark → storage.
+// one way, cli → {audit, quarantine → sweep, guard} → mark → storage.
 var ours = map[string][]string{
-	"regsweep":         {"regsweep/cli"},
-	"regsweep/cli":     belowCLI,
-	"regsweep/audit":   {"regsweep/mark", "regsweep/storage"},
-	"regsweep/sweep":   {"regsweep/mark", "regsweep/storage"},
-	"regsweep/guard":   {"regsweep/mark", "regsweep/storage"},
-	"regsweep/mark":    {"regsweep/storage"},
-	"regsweep/storage": {},
+	"regsweep":            {"regsweep/cli"},
+	"regsweep/cli":        belowCLI,
+	"regsweep/audit":      {"regsweep/mark", "regsweep/storage"},
+	"regsweep/quarantine": {"regsweep/sweep", "regsweep/mark", "regsweep/storage"},
+	"regsweep/sweep":      {"regsweep/mark", "regsweep/storage"},
+	"regsweep/guard":      {"regsweep/mark", "regsweep/storage"},
+	"regsweep/mark":       {"regsweep/storage"},
+	"regsweep/storage":    {},
 }
 
 // theirs is who alone may import what others wrote, so that a change of theirs meets

@@ -478,7 +478,7 @@ func testRemove(t *testing.T, s subject) {
 			}
 			continue
 		}
-		if outcome.Err != nil || outcome.Marker {
+		if outcome.Err != nil || outcome.Hidden {
 			t.Errorf("remove %v: %+v", refs[i], outcome)
 		}
 	}

@@ -270,14 +270,7 @@ func (f *filesystem) removeFile(ctx context.Context, ref Ref) error {
 	if t == nil {
 		return err
 	}
-	err = t.removeFile(ref.Path, func(mode fs.FileMode) error {
-		// A plan names files. Of an upload that nobody will finish a pipe or a symbolic
-		// link may go too: the link, and not what it leads to.
-		if !mode.IsRegular() && (mode.IsDir() || parsePath(ref.Path).kind != kindUpload) {
-			return ErrNotRegular
-		}
-		return nil
-	})
+	err = t.removeFile(ref.Path, func(mode fs.FileMode) error { return mayGo(ref.Path, mode) })
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return &fs.PathError{Op: "remove", Path: ref.Path, Err: err}
 	}
@@ -287,6 +280,18 @@ func (f *filesystem) removeFile(ctx context.Context, ref Ref) error {
 	t.removeEmptied(path.Dir(ref.Path))
 	return nil
 }
+
+// mayGo says which files go. A plan names regular ones. Of an upload that nobody will
+// finish, and of a quarantine, a pipe or a symbolic link may go too: the link, and not
+// what it leads to.
+func mayGo(name string, mode fs.FileMode) error {
+	if !mode.IsRegular() && (mode.IsDir() || !isBelow(name, OwnDir) && parsePath(name).kind != kindUpload) {
+		return ErrNotRegular
+	}
+	return nil
+}
+
+func isBelow(name, dir string) bool { return strings.HasPrefix(name, dir+"/") }
 
 // removeFile removes a file whose type may. It follows no symbolic link.
 func (t *tree) removeFile(name string, may func(fs.FileMode) error) error {
@@ -325,8 +330,12 @@ func (t *tree) removeEmptied(dir string) {
 }
 
 // isCeiling reports whether an emptied directory stays because a registry expects
-// it, or because it is not known to be part of the layout.
+// it, or because it is not known to be part of the layout. Of regsweep's own only those
+// below a quarantine's run are removed.
 func isCeiling(dir string) bool {
+	if isBelow(dir, OwnDir) {
+		return strings.Count(dir, "/") < 3
+	}
 	top, rest, _ := strings.Cut(dir, "/")
 	if top == BlobsDir {
 		return strings.Count(rest, "/") < 1 // blobs, blobs/<alg>

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"io/fs"
@@ -137,18 +138,11 @@ func openBeneath(dir int, name string, flags uint64) (fd int, supported bool, er
 // os.Root takes one for each part of the path, and again for each step.
 func removeBeneath(dir int, name string, may func(fs.FileMode) error) (supported bool, err error) {
 	return inParent(dir, name, func(parent int, name string) error {
-		var stat unix.Stat_t
-		if err := unix.Fstatat(parent, name, &stat, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return err
+		mode, err := modeOf(parent, name)
+		if err == nil {
+			err = may(mode)
 		}
-		mode := fs.ModeIrregular
-		switch stat.Mode & unix.S_IFMT {
-		case unix.S_IFREG:
-			mode = 0
-		case unix.S_IFDIR:
-			mode = fs.ModeDir
-		}
-		if err := may(mode); err != nil {
+		if err != nil {
 			return err
 		}
 		return unix.Unlinkat(parent, name, 0)
@@ -160,6 +154,98 @@ func removeDirBeneath(dir int, name string) (supported bool, err error) {
 	return inParent(dir, name, func(parent int, name string) error {
 		return unix.Unlinkat(parent, name, unix.AT_REMOVEDIR)
 	})
+}
+
+// renameBeneath gives what is no directory a path where there is nothing, if its type
+// may.
+func renameBeneath(dir int, from, to string, may func(fs.FileMode) error) (supported bool, err error) {
+	return inParent(dir, from, func(source int, old string) error {
+		mode, err := modeOf(source, old)
+		if err == nil {
+			err = may(mode)
+		}
+		if err != nil {
+			return err
+		}
+		_, err = inParent(dir, to, func(target int, name string) error {
+			return renameAt(source, old, target, name)
+		})
+		return err
+	})
+}
+
+// renameAt renames and replaces nothing. Where the filesystem can't do that in one step
+// (NFS), a second name is made, which can't replace anything either; and where it has no
+// second names, what is there is looked for before, which is one step short of certain.
+func renameAt(source int, old string, target int, name string) error {
+	err := unix.Renameat2(source, old, target, name, unix.RENAME_NOREPLACE)
+	if err != unix.EINVAL && err != unix.ENOSYS {
+		return err
+	}
+	switch err := unix.Linkat(source, old, target, name, 0); err {
+	case nil:
+		return unix.Unlinkat(source, old, 0)
+	case unix.EPERM, unix.EOPNOTSUPP, unix.ENOSYS:
+	default:
+		return err
+	}
+	if _, err := modeOf(target, name); err != unix.ENOENT {
+		return cmp.Or(err, error(unix.EEXIST))
+	}
+	return unix.Renameat(source, old, target, name)
+}
+
+// makeDirBeneath makes a directory with the owner and the permissions of the one that
+// it is made in.
+func makeDirBeneath(dir int, name string) (supported bool, err error) {
+	return inParent(dir, name, func(parent int, name string) error {
+		if err := unix.Mkdirat(parent, name, 0o777); err != nil {
+			return err
+		}
+		var of, made unix.Stat_t
+		if err := unix.Fstatat(parent, ".", &of, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return err
+		}
+		if err := unix.Fstatat(parent, name, &made, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return err
+		}
+		if of.Uid != made.Uid || of.Gid != made.Gid {
+			// Who may not give things away keeps them.
+			if err := unix.Fchownat(parent, name, int(of.Uid), int(of.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil && err != unix.EPERM {
+				return err
+			}
+		}
+		if permissions := of.Mode & 0o2777; made.Mode&0o2777 != permissions {
+			return unix.Fchmodat(parent, name, permissions, 0)
+		}
+		return nil
+	})
+}
+
+// openFileBeneath opens a file for reading.
+func openFileBeneath(dir int, name string) (file *os.File, supported bool, err error) {
+	fd, supported, err := openBeneath(dir, name, unix.O_RDONLY|unix.O_NONBLOCK)
+	if !supported || err != nil {
+		return nil, supported, err
+	}
+	return os.NewFile(uintptr(fd), name), true, nil
+}
+
+func syncFilesystem(of *os.File) error { return unix.Syncfs(int(of.Fd())) }
+
+// modeOf is the type of what a name in an open directory names.
+func modeOf(dir int, name string) (fs.FileMode, error) {
+	var stat unix.Stat_t
+	if err := unix.Fstatat(dir, name, &stat, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return 0, err
+	}
+	switch stat.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return 0, nil
+	case unix.S_IFDIR:
+		return fs.ModeDir, nil
+	}
+	return fs.ModeIrregular, nil
 }
 
 // inParent calls f with the open directory that holds a name.

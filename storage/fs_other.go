@@ -5,6 +5,8 @@ package storage
 import (
 	"io/fs"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 func readDirectory(path string) ([]dirEntry, error) {
@@ -35,3 +37,18 @@ func removeBeneath(int, string, func(fs.FileMode) error) (supported bool, err er
 }
 
 func removeDirBeneath(int, string) (supported bool, err error) { return false, nil }
+
+func renameBeneath(int, string, string, func(fs.FileMode) error) (supported bool, err error) {
+	return false, nil
+}
+
+func makeDirBeneath(int, string) (supported bool, err error) { return false, nil }
+
+func openFileBeneath(int, string) (file *os.File, supported bool, err error) { return nil, false, nil }
+
+// syncFilesystem has the kernel write all that it has not yet written, of whatever
+// filesystem: no call for one of them is common to all systems.
+func syncFilesystem(*os.File) error {
+	unix.Sync()
+	return nil
+}

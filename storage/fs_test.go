@@ -189,7 +189,7 @@ func TestEmptiedDirectories(t *testing.T) {
 		{UploadPath("app", "upload") + "/startedat", []string{UploadPath("app", "upload")}, []string{"repositories/app/_uploads"}},
 		{BlobPath(image), []string{"blobs/sha256/" + image.Encoded()[:2]}, []string{"blobs/sha256"}},
 	} {
-		if outcome := store.Remove(t.Context(), []Ref{{Path: step.remove}})[0]; outcome.Err != nil || outcome.Marker {
+		if outcome := store.Remove(t.Context(), []Ref{{Path: step.remove}})[0]; outcome.Err != nil || outcome.Hidden {
 			t.Fatalf("remove %s: %+v", step.remove, outcome)
 		}
 		for _, path := range step.gone {

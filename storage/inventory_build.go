@@ -512,7 +512,7 @@ func (b *inventoryBuilder) sealRepository(rb *repositoryBuilder) {
 	slices.Sort(r.Emptied)
 	slices.Sort(r.Pinned)
 	slices.Sort(r.Doubted)
-	if !validRepository(r.Name) {
+	if !ValidRepository(r.Name) {
 		r.Problems = append(r.Problems, Problem{
 			Kind: BadRepositoryName, Repository: r.Name, Path: RepositoryPath(r.Name), Effect: KeepsRepository,
 			Detail: "no registry serves a repository of this name: all that it holds is kept",

@@ -189,8 +189,8 @@ func splitDigest(d string) (n name, ok bool) {
 	return n, n.valid()
 }
 
-// validRepository reports whether a registry could serve a repository of this name.
-func validRepository(repository string) bool {
+// ValidRepository reports whether a registry could serve a repository of this name.
+func ValidRepository(repository string) bool {
 	_, err := reference.WithName(repository)
 	return err == nil
 }

@@ -26,6 +26,9 @@ type s3Store struct {
 	retries    retries // every request passes through its pace
 	prefix     string  // of every key of the layout; ends with a slash
 
+	// largestCopy is the size in bytes above which an object is copied in parts.
+	largestCopy int64
+
 	blobs atomic.Int64 // that the last scan of them has listed
 
 	// contentMD5 is set once the server was found to take DeleteObjects only with
@@ -42,7 +45,7 @@ func openS3(ctx context.Context, params map[string]any, limits Limits) (Store, e
 	if err != nil {
 		return nil, err
 	}
-	s := &s3Store{parameters: p, limits: limits, retries: defaultRetries, prefix: Root + "/"}
+	s := &s3Store{parameters: p, limits: limits, retries: defaultRetries, prefix: Root + "/", largestCopy: s3LargestCopy}
 	s.retries.pace = newPace(limits.concurrency(s3Concurrency), limits.MaxRequests)
 	if p.root != "" {
 		s.prefix = p.root + "/" + s.prefix

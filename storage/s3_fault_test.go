@@ -415,7 +415,7 @@ func TestS3RemovalBelievesOnlyTheAnswer(t *testing.T) {
 	}
 	for i, outcome := range store.Remove(t.Context(), refs) {
 		text, fails := want[names[i]]
-		if fails != (outcome.Err != nil) || fails && !strings.Contains(outcome.Err.Error(), text) || outcome.Marker != (names[i] == "hidden") {
+		if fails != (outcome.Err != nil) || fails && !strings.Contains(outcome.Err.Error(), text) || outcome.Hidden != (names[i] == "hidden") {
 			t.Errorf("%s: %+v, want %q", names[i], outcome, text)
 		}
 		if outcome.Err != nil && !strings.Contains(outcome.Err.Error(), "blobs/"+names[i]) {

@@ -78,7 +78,7 @@ func (s *s3Store) write(ctx context.Context, op, path string, content []byte, co
 				Metadata: map[string]string{s3WriterKey: writer},
 				ACL:      types.ObjectCannedACL(s.parameters.acl),
 			}
-			s.encrypt(input)
+			input.ServerSideEncryption, input.SSEKMSKeyId = s.encryption()
 			condition(input)
 			_, err := s.client.PutObject(ctx, input)
 			if isRefusal(err) {
@@ -118,14 +118,13 @@ func isRefusal(err error) bool {
 	return false
 }
 
-// encrypt asks for the encryption that the registry would ask for.
-func (s *s3Store) encrypt(input *s3.PutObjectInput) {
+// encryption is what the registry would ask for.
+func (s *s3Store) encryption() (types.ServerSideEncryption, *string) {
 	switch {
 	case !s.parameters.encrypt:
+		return "", nil
 	case s.parameters.keyID == "":
-		input.ServerSideEncryption = types.ServerSideEncryptionAes256
-	default:
-		input.ServerSideEncryption = types.ServerSideEncryptionAwsKms
-		input.SSEKMSKeyId = &s.parameters.keyID
+		return types.ServerSideEncryptionAes256, nil
 	}
+	return types.ServerSideEncryptionAwsKms, &s.parameters.keyID
 }

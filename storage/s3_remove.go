@@ -152,7 +152,7 @@ func (s *s3Store) deleteObjects(ctx context.Context, named map[objectVersion][]i
 			object.version = ""
 		}
 		// A marker that was itself removed hides nothing.
-		answers[object] = Outcome{Marker: aws.ToBool(gone.DeleteMarker) && object.version == ""}
+		answers[object] = Outcome{Hidden: aws.ToBool(gone.DeleteMarker) && object.version == ""}
 	}
 	for i := range out.Errors {
 		failed := &out.Errors[i]
@@ -209,7 +209,7 @@ func (s *s3Store) removeOne(ctx context.Context, ref Ref) (o Outcome) {
 	o.Err = s.do(ctx, "remove", "s3:DeleteObject", ref.Path, func() error {
 		out, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.parameters.bucket, Key: s.key(ref.Path)})
 		if err == nil {
-			o.Marker = aws.ToBool(out.DeleteMarker)
+			o.Hidden = aws.ToBool(out.DeleteMarker)
 		}
 		return err
 	})

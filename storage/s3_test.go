@@ -179,7 +179,7 @@ func TestS3VersionedBucketKeepsTheBytes(t *testing.T) {
 	plant(plain, "x")
 	plant(odd, "x")
 	for i, outcome := range store.Remove(t.Context(), []Ref{{Path: plain}, {Path: odd}}) {
-		if outcome.Err != nil || !outcome.Marker {
+		if outcome.Err != nil || !outcome.Hidden {
 			t.Errorf("removal %d: %+v", i, outcome)
 		}
 	}

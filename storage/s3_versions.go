@@ -217,7 +217,7 @@ func (v *Versions) Remove(ctx context.Context, refs []Ref) []Outcome {
 	for len(all) > 0 {
 		n := min(len(all), RemoveBatch)
 		for at, o := range v.store.removeVersions(ctx, all[:n]) {
-			if o.Err != nil || o.Marker { // a server that heeds no version only hides
+			if o.Err != nil || o.Hidden { // a server that heeds no version only hides
 				outcomes[which[at]] = o
 			}
 		}

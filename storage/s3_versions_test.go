@@ -62,7 +62,7 @@ func TestS3PurgesVersions(t *testing.T) {
 	plant(kept, "two")
 	hidden := blobPath("sha256", hexOf("hidden"))
 	plant(hidden, "12345")
-	if o := store.Remove(t.Context(), []Ref{{Path: hidden}})[0]; o.Err != nil || !o.Marker {
+	if o := store.Remove(t.Context(), []Ref{{Path: hidden}})[0]; o.Err != nil || !o.Hidden {
 		t.Fatalf("%+v", o)
 	}
 	absent := blobPath("sha256", hexOf("absent"))
@@ -83,7 +83,7 @@ func TestS3PurgesVersions(t *testing.T) {
 	for len(refs) > 0 {
 		n := min(len(refs), RemoveBatch)
 		for i, o := range versions.Remove(t.Context(), refs[:n]) {
-			if o.Err != nil || o.Marker && refs[i].Path != absent {
+			if o.Err != nil || o.Hidden && refs[i].Path != absent {
 				t.Fatalf("%s: %+v", refs[i].Path, o)
 			}
 			count += o.Versions
@@ -160,7 +160,7 @@ func TestS3VersionsThatAServerOnlyHides(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := versions.Remove(t.Context(), refs)
-	if got[0].Err != nil || !got[0].Marker || got[0].Versions != 0 {
+	if got[0].Err != nil || !got[0].Hidden || got[0].Versions != 0 {
 		t.Errorf("ignored: %+v", got[0])
 	}
 	if got[1].Err == nil || got[1].Versions != 0 || !strings.Contains(got[1].Err.Error(), "s3:DeleteObjectVersion") {

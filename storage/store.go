@@ -11,6 +11,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"time"
 )
@@ -73,15 +74,18 @@ type Object struct {
 type Ref struct {
 	Path      string
 	Multipart string
+	// Content is all that the object is known to contain, of a link that was read or whose
+	// ETag has proved it; "" where that is not known. Remove does not look at it.
+	Content string
 }
 
 // Outcome is what became of one Ref.
 type Outcome struct {
 	// Err is nil once the storage has confirmed that the object is gone.
 	Err error
-	// Marker is set where the storage only hid the object behind a delete
-	// marker (a versioned bucket), so that its bytes are still paid for.
-	Marker bool
+	// Hidden is set where the object is only out of sight and its bytes are still paid
+	// for: behind a delete marker in a bucket that keeps versions, or in a quarantine.
+	Hidden bool
 	// Versions and VersionBytes are what Versions.Remove has removed beside the
 	// object itself.
 	Versions     int
@@ -145,6 +149,57 @@ type Locker interface {
 	Replace(ctx context.Context, path string, content []byte, version string) (newVersion string, err error)
 }
 
+// OwnDir is regsweep's own directory, below the layout's root. Distribution looks at
+// blobs and repositories there, and at nothing else.
+const OwnDir = ".regsweep"
+
+// Move takes one object from a path to another.
+type Move struct {
+	From, To string
+	// Content is what Ref.Content is. A storage where a move costs as much as a copy
+	// need not keep an object of which it is known: it may remove it, for whoever
+	// wants it back to write it anew.
+	Content string
+}
+
+// Mover takes objects out of a registry's sight and puts them back. Its methods may be
+// called concurrently.
+type Mover interface {
+	// Move moves at most RemoveBatch objects and returns an outcome for each, in order:
+	// nil once the object is at To, whole, and no longer at From. It writes over
+	// nothing: the error is fs.ErrExist (wrapped) where both paths have an object, but
+	// for a copy that an interrupted move has left at To, with which it goes on. An
+	// object that is at To alone has been moved; the error is fs.ErrNotExist (wrapped)
+	// where there is none at either. Directories are emptied and removed as by Remove,
+	// and made as they are needed, with the owner and the permissions of those that
+	// they are made in.
+	Move(ctx context.Context, moves []Move) []Outcome
+	// Put writes a new object, whole or not at all. The error is fs.ErrExist (wrapped)
+	// where there is one.
+	Put(ctx context.Context, path string, content io.ReadSeeker) error
+	// MakeDir makes a directory, and those that it lies in, if the storage has
+	// directories.
+	MakeDir(ctx context.Context, dir string) error
+	// Sync returns once everything that was moved, put or removed outlives a loss of
+	// power.
+	Sync(ctx context.Context) error
+}
+
+// Browser looks at what is no part of the layout, such as OwnDir. Its methods may be
+// called concurrently.
+type Browser interface {
+	// Names are the directories right below dir, sorted; none where it does not exist.
+	Names(ctx context.Context, dir string) ([]string, error)
+	// Below reports every object below dir, in pages and in no order, and with Dir set
+	// each directory that holds nothing. It calls visit serially. A dir that does not
+	// exist is empty; symbolic links are reported and not followed.
+	Below(ctx context.Context, dir string, visit func(page []Object) error) error
+	// Stream writes the content of an object of any size to w. The error is
+	// fs.ErrNotExist (wrapped) where there is no such object, and ErrNotRegular where
+	// it is no regular file. After an error w has got a part of it, or all.
+	Stream(ctx context.Context, path string, w io.Writer) error
+}
+
 // Requests counts the calls that the storage was asked, by kind. On a filesystem a
 // list is a directory read, a get a file read, a head a stat.
 type Requests struct {
@@ -161,6 +216,8 @@ type Store interface {
 	Reader
 	Remover
 	Locker
+	Mover
+	Browser
 	Identity() Identity
 	Requests() Requests
 	// Concurrency is how many calls are worth having under way at once. More of them

@@ -58,7 +58,7 @@ func TakeSurvey(ctx context.Context, store Store, n int, quick bool) (Survey, er
 				mu.Lock()
 				survey.touch(e, object.ModTime)
 				mu.Unlock()
-			case e.kind == kindTag && validRepository(e.repository):
+			case e.kind == kindTag && ValidRepository(e.repository):
 				mu.Lock()
 				wanted := len(survey.Tagged) < n && (quick || !seen[e.repository])
 				mu.Unlock()

@@ -13,8 +13,8 @@ import (
 type Result struct {
 	// Removed counts by kind. Bytes are those that the storage has given back.
 	Removed map[Kind]Tally
-	// Hidden counts the bytes of what a versioned bucket only hid behind delete
-	// markers, which still are paid for.
+	// Hidden counts the bytes of what is only out of sight (storage.Outcome), and still
+	// paid for.
 	Hidden int64
 	// Versions counts the noncurrent versions that went with what was removed.
 	Versions Tally
@@ -158,12 +158,12 @@ func (p *Plan) confirm(kind Kind, b batch, outcomes []storage.Outcome, options E
 	var done Tally
 	for i := b.first; i < b.end; i++ {
 		n := b.counts[i-b.first]
-		marker := false
+		hidden := false
 		var versions Tally
 		var failure error
 		for _, outcome := range outcomes[:n] {
 			versions.Add(outcome.Versions, outcome.VersionBytes)
-			marker = marker || outcome.Marker
+			hidden = hidden || outcome.Hidden
 			if outcome.Err != nil {
 				failure = outcome.Err
 			}
@@ -178,7 +178,7 @@ func (p *Plan) confirm(kind Kind, b batch, outcomes []storage.Outcome, options E
 				first = fmt.Errorf("%s: %w", removal.Path, failure)
 			}
 			result.fail(removal, failure)
-		case marker:
+		case hidden:
 			done.Add(1, 0)
 			result.Hidden += removal.Bytes
 		default:

@@ -62,7 +62,7 @@ func (r *recorder) Remove(ctx context.Context, refs []storage.Ref) []storage.Out
 		if outcomes[i].Err == nil && r.Remover != nil {
 			outcomes[i] = r.Remover.Remove(ctx, []storage.Ref{ref})[0]
 		}
-		outcomes[i].Marker = r.marker != nil && r.marker(ref.Path)
+		outcomes[i].Hidden = r.marker != nil && r.marker(ref.Path)
 	}
 	r.mu.Lock()
 	r.ended = append(r.ended, kindOf(paths[0]))

@@ -19,6 +19,8 @@ const (
 	KeptStray    Reason = "stray"    // not part of the layout
 	KeptUnlisted Reason = "unlisted" // garbage that Options.Only does not name
 	KeptLinked   Reason = "linked"   // a link leads to it that Options.Only does not name
+	// KeptMultipart is of an upload with an S3 multipart upload, which can't be moved.
+	KeptMultipart Reason = "multipart"
 )
 
 // Kept counts what stays for one reason in one repository. What several
@@ -142,18 +144,11 @@ func (p *planner) countKept(sizes func(storage.ID) int64) {
 }
 
 func (p *planner) countKeptUploads() {
-	goes := map[upload]bool{}
-	for _, u := range p.uploads {
-		goes[u] = true
-	}
 	count := func(repository int, name string, uploads []storage.Upload) {
-		for _, unlisted := range []bool{false, true} {
-			row := Kept{Reason: KeptUpload, Repository: name}
-			if unlisted {
-				row.Reason = KeptUnlisted
-			}
+		for _, reason := range []Reason{KeptUpload, KeptMultipart, KeptUnlisted} {
+			row := Kept{Reason: reason, Repository: name}
 			for at, u := range uploads {
-				if place := (upload{repository, at}); !goes[place] && p.isOld(place) == unlisted {
+				if p.keepsUpload(upload{repository, at}) == reason {
 					row.Blobs++
 					row.Bytes += u.Bytes
 				}

@@ -17,10 +17,11 @@ const (
 // LeftOut visits the removals in the file that the plan, which was made for what the file
 // selects, does not have, in the order of the file and as they stand there.
 func (p *Plan) LeftOut(file *File, visit func(removal Removal, reason Reason)) error {
-	return file.each(func(removal Removal) {
+	return file.Each(func(removal Removal) error {
 		if reason := p.whyNot(removal); reason != "" {
 			visit(removal, reason)
 		}
+		return nil
 	})
 }
 
@@ -48,10 +49,7 @@ func (p *Plan) whyNot(removal Removal) Reason {
 	case LayerLink:
 		return causes[p.live.Repositories[at.repository].Layers[at.at]]
 	case Upload:
-		if p.isOld(upload{at.repository, at.at}) {
-			return ""
-		}
-		return KeptUpload
+		return p.keepsUpload(upload{at.repository, at.at})
 	case Repository:
 		if _, goes := slices.BinarySearch(p.repositories, at.repository); goes {
 			return ""

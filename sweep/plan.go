@@ -30,6 +30,9 @@ type Options struct {
 	DeleteUntagged bool
 	// PruneEmpty removes repositories in which nothing is left.
 	PruneEmpty bool
+	// Quarantine is for a plan whose removals are moved and can be undone: what can't be
+	// moved stays.
+	Quarantine bool
 	// AllowEmpty accepts a registry in which no tag is to be found.
 	AllowEmpty bool
 	// Concurrency is how many candidates are looked at at once; 32 if it is 0.
@@ -293,7 +296,7 @@ func (p *planner) stat(ctx context.Context, paths []string) ([]*storage.Object, 
 func (p *planner) planUploads() {
 	take := func(repository int, uploads []storage.Upload) {
 		for at := range uploads {
-			if u := (upload{repository, at}); p.isOld(u) && p.Options.Only.has(Upload, place{repository: repository, at: at}) {
+			if u := (upload{repository, at}); p.keepsUpload(u) == "" {
 				p.uploads = append(p.uploads, u)
 			}
 		}
@@ -302,6 +305,20 @@ func (p *planner) planUploads() {
 	for i, r := range p.inv.Repositories {
 		take(i, r.Uploads)
 	}
+}
+
+// keepsUpload says why an upload stays, "" if it does not.
+func (p *Plan) keepsUpload(at upload) Reason {
+	u, _ := p.uploadAt(at)
+	switch {
+	case !p.isOld(at):
+		return KeptUpload
+	case p.Options.Quarantine && slices.ContainsFunc(u.Objects, func(ref storage.Ref) bool { return ref.Multipart != "" }):
+		return KeptMultipart
+	case !p.Options.Only.has(Upload, place{repository: at.repository, at: at.at}):
+		return KeptUnlisted
+	}
+	return ""
 }
 
 // isOld reports whether an upload is past its age, in a repository that could be served.
@@ -516,6 +533,9 @@ func (p *Plan) removal(kind Kind, i int) Removal {
 		r := p.inv.Repositories[link.repository]
 		id := r.Revisions[link.at].ID()
 		removal.Repository, removal.Digest, removal.Signatures = r.Name, p.inv.Digest(id), len(r.Signatures[id])
+		for _, signature := range r.Signatures[id] {
+			removal.SignatureDigests = append(removal.SignatureDigests, p.inv.Digest(signature))
+		}
 		removal.Path = storage.RevisionPath(r.Name, removal.Digest)
 		removal.Reason = "untagged"
 	case LayerLink:
@@ -525,7 +545,9 @@ func (p *Plan) removal(kind Kind, i int) Removal {
 		removal.Repository, removal.Digest = r.Name, p.inv.Digest(id)
 		removal.Path = storage.LayerPath(r.Name, removal.Digest)
 		removal.Reason = "no live manifest of the repository reaches it"
-		if _, alias := r.Aliases[id]; !alias && !p.inv.Stored(id) {
+		if to, alias := r.Aliases[id]; alias {
+			removal.Target = p.inv.Digest(to)
+		} else if !p.inv.Stored(id) {
 			removal.Reason = "no live manifest of the repository reaches it, and its blob is missing"
 		}
 	case Upload:
@@ -567,16 +589,39 @@ func (p *Plan) refs(kind Kind, i int) []storage.Ref {
 		return u.Objects
 	case Repository:
 		return nil
+	case Blob:
+		return []storage.Ref{{Path: storage.BlobPath(p.inv.Digest(p.blobs[i]))}}
 	}
-	removal := p.removal(kind, i)
-	refs := []storage.Ref{{Path: strings.TrimPrefix(removal.Path, "/"+storage.Root+"/")}}
-	if kind == Revision {
-		// The link goes last: while it is there, a next run finds its signatures.
-		link := p.revisions.get(i)
-		r := p.inv.Repositories[link.repository]
-		for _, signature := range r.Signatures[r.Revisions[link.at].ID()] {
-			refs = append([]storage.Ref{{Path: storage.SignaturePath(r.Name, removal.Digest, p.inv.Digest(signature))}}, refs...)
-		}
+	links := p.removal(kind, i).Links()
+	refs := make([]storage.Ref, len(links))
+	for n, link := range links {
+		refs[n].Path = link.Path
+	}
+	if last := len(links) - 1; p.isKnown(kind, i) {
+		refs[last].Content = string(links[last].Target)
 	}
 	return refs
+}
+
+// isKnown reports whether the i-th link of a kind is known to say what its removal has
+// as its target, and leads to a blob. The mark has read the links of layers and
+// revisions that go, unless they were settled.
+func (p *Plan) isKnown(kind Kind, i int) bool {
+	switch kind {
+	case TagIndexEntry:
+		entry := p.tagEntries[i]
+		index := p.inv.Repositories[entry.repository].Tags[entry.tag].Index
+		at, found := storage.FindLink(index, entry.id)
+		return found && index[at].Settled() && p.inv.Stored(entry.id)
+	case Revision:
+		link := p.revisions.get(i)
+		return p.inv.Stored(p.inv.Repositories[link.repository].Revisions[link.at].ID())
+	}
+	link := p.layers.get(i)
+	r := p.inv.Repositories[link.repository]
+	id := r.Layers[link.at].ID()
+	if to, isAlias := r.Aliases[id]; isAlias {
+		id = to
+	}
+	return p.inv.Stored(id)
 }

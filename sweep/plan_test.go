@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -119,7 +120,7 @@ func TestRemovals(t *testing.T) {
 		},
 	} {
 		want.Path = "/docker/registry/v2/" + path
-		if all[path] != want {
+		if !reflect.DeepEqual(all[path], want) {
 			t.Errorf("%+v\nwant %+v", all[path], want)
 		}
 	}

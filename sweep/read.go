@@ -76,15 +76,20 @@ func Remake(w io.Writer, from io.ReadSeeker) error {
 	return err
 }
 
-// each visits the file's removals once more. It fails where the file has changed since
-// it was opened; what was visited until then counts for nothing.
-func (f *File) each(visit func(Removal)) error {
+// Each visits the file's removals in their order, until visit returns an error. It fails
+// where the file has changed since it was opened; what was visited until then counts
+// for nothing.
+func (f *File) Each(visit func(Removal) error) error {
+	var stopped error
 	scan, err := scanFile(f.from, func(_ []byte, removal Removal) error {
 		if removal.Kind != "" {
-			visit(removal)
+			stopped = visit(removal)
 		}
-		return nil
+		return stopped
 	})
+	if stopped != nil {
+		return stopped
+	}
 	var broken *FileError
 	if errors.As(err, &broken) || err == nil && scan.seen.SHA256 != f.sum {
 		return errors.New("the plan file was changed while it was read")

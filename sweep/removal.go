@@ -3,6 +3,11 @@
 package sweep
 
 import (
+	"cmp"
+	"strings"
+
+	"regsweep/storage"
+
 	"github.com/opencontainers/go-digest"
 )
 
@@ -37,9 +42,56 @@ type Removal struct {
 	// drivers have it.
 	Path   string `json:"path"`
 	Reason string `json:"reason"`
-	// Signatures is how many signature links (of schema 1) go with a revision. They
-	// have no lines of their own: nothing but the revision leads to them.
-	Signatures int `json:"signatures,omitempty"`
+	// Target is what a layer link says, where that is another digest than its own.
+	Target digest.Digest `json:"target,omitempty"`
+	// Signatures is how many signature links (of schema 1) go with a revision, and
+	// SignatureDigests is where they lead. They have no lines of their own: nothing but
+	// the revision leads to them.
+	Signatures       int             `json:"signatures,omitempty"`
+	SignatureDigests []digest.Digest `json:"signature_digests,omitempty"`
+}
+
+// Link is one link file that a removal consists of.
+type Link struct {
+	// Path is below the layout's root.
+	Path string
+	// Target is the digest that the link says.
+	Target digest.Digest
+}
+
+// Links are the links that a removal of a link consists of, in the order in which they
+// go; none for other kinds. The link itself goes last: while it is there, a next run
+// finds its signatures.
+func (r Removal) Links() []Link {
+	switch r.Kind {
+	case TagIndexEntry:
+		return []Link{{storage.TagIndexPath(r.Repository, r.Tag, r.Digest), r.Digest}}
+	case LayerLink:
+		return []Link{{storage.LayerPath(r.Repository, r.Digest), cmp.Or(r.Target, r.Digest)}}
+	case Revision:
+		links := make([]Link, 0, len(r.SignatureDigests)+1)
+		for _, signature := range r.SignatureDigests {
+			links = append(links, Link{storage.SignaturePath(r.Repository, r.Digest, signature), signature})
+		}
+		return append(links, Link{storage.RevisionPath(r.Repository, r.Digest), r.Digest})
+	}
+	return nil
+}
+
+// IsNamed reports whether the removal names what a registry could hold, so that its paths
+// lie where those of the layout do. A line of a file may say anything.
+func (r Removal) IsNamed() bool {
+	for _, d := range append([]digest.Digest{r.Digest, r.Target}, r.SignatureDigests...) {
+		if d != "" && d.Validate() != nil {
+			return false
+		}
+	}
+	for _, component := range []string{r.Tag, r.Upload} {
+		if component == "." || component == ".." || strings.ContainsAny(component, "/\x00") {
+			return false
+		}
+	}
+	return r.problem() == "" && (r.Repository == "" || storage.ValidRepository(r.Repository))
 }
 
 // Tally counts things and their bytes.

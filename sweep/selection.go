@@ -53,10 +53,11 @@ func (b bits) has(i int) bool { return i/64 < len(b) && b[i/64]&(1<<(i%64)) != 0
 // Select finds what a plan file names in an inventory. What is not there it skips.
 func Select(ctx context.Context, file *File, inv *storage.Inventory, reader storage.Reader) (*Selection, error) {
 	s := &Selection{inv: inv, repositories: make([]*selected, len(inv.Repositories))}
-	err := file.each(func(removal Removal) {
+	err := file.Each(func(removal Removal) error {
 		if at, found := s.find(removal); found {
 			s.add(removal.Kind, at)
 		}
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("select: %w", err)

@@ -1,0 +1,190 @@
+// Package quarantine keeps what a sweep takes away, and puts it back.
+//
+// A run's directory, .regsweep/quarantine/<run> below the layout's root, holds the plan
+// that the run has carried out, plan.jsonl, and each object that was moved, under its
+// own path below that directory. The plan comes first and goes last, so that there is
+// nothing without an account of it. Links need not be there as objects: what they said
+// is in the plan.
+//
+// No registry looks into the directory, and no inventory either. Whoever changes a
+// quarantine holds the lock of the storage; nothing here takes it.
+package quarantine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"time"
+
+	"regsweep/storage"
+	"regsweep/sweep"
+)
+
+// Dir is where the runs' directories lie, below the layout's root.
+const Dir = storage.OwnDir + "/quarantine"
+
+// planName is the name of a run's plan in its directory.
+const planName = "plan.jsonl"
+
+// Store is what a quarantine needs of a storage.
+type Store interface {
+	storage.Reader
+	storage.Remover
+	storage.Mover
+	storage.Browser
+	Identity() storage.Identity
+	Concurrency() int
+}
+
+// Run is what a run has taken away and what is left of it in its quarantine.
+type Run struct {
+	// Name is the name of the run's directory.
+	Name string
+	// Taken is when the run was made. It is zero where Damage is set.
+	Taken time.Time
+	// Plan counts what the run was to take, by kind.
+	Plan map[sweep.Kind]sweep.Tally
+	// Objects counts the objects in the quarantine with their bytes, the plan not
+	// among them: what a purge would free.
+	Objects sweep.Tally
+	// Damage says why the plan can't be read; "" if it can. Of such a run nothing can be
+	// restored but by hand: its objects lie under their own paths in its directory.
+	Damage string
+}
+
+// Runs lists all quarantines, the oldest first.
+func Runs(ctx context.Context, store Store) ([]Run, error) {
+	names, err := store.Names(ctx, Dir)
+	if err != nil {
+		return nil, fmt.Errorf("list the quarantine: %w", err)
+	}
+	runs := make([]Run, 0, len(names)) // whose names begin with the time
+	for _, name := range names {
+		run, err := look(ctx, store, name)
+		if err != nil {
+			return nil, fmt.Errorf("list the quarantine %s: %w", name, err)
+		}
+		runs = append(runs, run)
+	}
+	return runs, nil
+}
+
+// look takes stock of one run.
+func look(ctx context.Context, store Store, name string) (Run, error) {
+	run := Run{Name: name, Plan: map[sweep.Kind]sweep.Tally{}}
+	record, err := open(ctx, store, name)
+	var damaged *damagedError
+	switch {
+	case errors.As(err, &damaged):
+		run.Damage = damaged.Error()
+	case err != nil:
+		return run, err
+	default:
+		run.Taken = record.plan.Options.Now
+		err := record.plan.Each(func(removal sweep.Removal) error {
+			tally := run.Plan[removal.Kind]
+			tally.Add(1, removal.Bytes)
+			run.Plan[removal.Kind] = tally
+			return nil
+		})
+		if err := errors.Join(err, record.close()); err != nil {
+			return run, err
+		}
+	}
+	return run, below(ctx, store, name, func(object storage.Object) error {
+		if !object.Dir && object.Multipart == "" {
+			run.Objects.Add(1, max(0, object.Size))
+		}
+		return nil
+	})
+}
+
+// below visits what lies in a run's directory, without its plan.
+func below(ctx context.Context, store Store, run string, visit func(storage.Object) error) error {
+	return store.Below(ctx, dirOf(run), func(page []storage.Object) error {
+		for _, object := range page {
+			if object.Path == planOf(run) {
+				continue
+			}
+			if err := visit(object); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func dirOf(run string) string { return Dir + "/" + run }
+
+func planOf(run string) string { return dirOf(run) + "/" + planName }
+
+// NoRunError is returned for a run that there is not.
+type NoRunError struct{ Run string }
+
+func (e *NoRunError) Error() string { return "there is no quarantine " + e.Run }
+
+// damagedError is a run whose plan can't be made out.
+type damagedError struct{ problem string }
+
+func (e *damagedError) Error() string { return e.problem }
+
+// record is a run's plan, copied to where it can be read several times.
+type record struct {
+	plan *sweep.File
+	file *os.File
+}
+
+// open reads a run's plan. The error is a *NoRunError where there is nothing of the run,
+// and a *damagedError where its plan is missing or damaged.
+func open(ctx context.Context, store Store, run string) (*record, error) {
+	if run == "" || run != path.Base(run) || run == "." || run == ".." {
+		return nil, &NoRunError{run}
+	}
+	file, err := spool()
+	if err != nil {
+		return nil, err
+	}
+	r := &record{file: file}
+	err = store.Stream(ctx, planOf(run), file)
+	if errors.Is(err, fs.ErrNotExist) {
+		found := false
+		if err = below(ctx, store, run, func(storage.Object) error { found = true; return nil }); err == nil {
+			err = &NoRunError{run}
+		}
+		if found {
+			err = &damagedError{"its plan is missing"}
+		}
+	}
+	if err == nil {
+		r.plan, err = sweep.OpenFile(file)
+		var broken *sweep.FileError
+		switch {
+		case errors.As(err, &broken):
+			err = &damagedError{"its plan is damaged: " + broken.Error()}
+		case err == nil && r.plan.Storage != store.Identity():
+			// A bucket that was copied, or a directory that was moved, is still its own.
+			r.plan.Storage = store.Identity()
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	return r, nil
+}
+
+func (r *record) close() error { return r.file.Close() }
+
+// spool makes a file that nobody else sees and that goes when it is closed.
+func spool() (*os.File, error) {
+	file, err := os.CreateTemp("", "regsweep-*.jsonl")
+	if err != nil {
+		return nil, fmt.Errorf("make a temporary file: %w", err)
+	}
+	if err := os.Remove(file.Name()); err != nil {
+		return nil, errors.Join(fmt.Errorf("make a temporary file: %w", err), file.Close())
+	}
+	return file, nil
+}

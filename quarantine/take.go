@@ -1,0 +1,99 @@
+package quarantine
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	"regsweep/storage"
+)
+
+// Taker is a storage.Remover that moves what a plan removes into a quarantine.
+//
+// Whatever interrupts it: what was taken so far is in the quarantine, whose plan says
+// what it was, and what was not taken is where it was.
+type Taker struct {
+	// Run is the name of the quarantine.
+	Run   string
+	store Store
+}
+
+// Begin makes a quarantine for a plan, which is on the disk when Begin returns. now and
+// random name it.
+func Begin(ctx context.Context, store Store, plan io.WriterTo, now time.Time, random io.Reader) (_ *Taker, err error) {
+	distinct := make([]byte, 4)
+	if _, err := io.ReadFull(random, distinct); err != nil {
+		return nil, fmt.Errorf("quarantine: make a name: %w", err)
+	}
+	t := &Taker{Run: now.UTC().Format("20060102T150405Z-") + hex.EncodeToString(distinct), store: store}
+	file, err := spool()
+	if err != nil {
+		return nil, fmt.Errorf("quarantine: %w", err)
+	}
+	defer func() {
+		if closeErr := file.Close(); err == nil && closeErr != nil {
+			err = fmt.Errorf("quarantine: %w", closeErr)
+		}
+	}()
+	if _, err := plan.WriteTo(file); err != nil {
+		return nil, fmt.Errorf("quarantine: %w", err)
+	}
+	if err := store.Put(ctx, planOf(t.Run), file); err != nil {
+		return nil, fmt.Errorf("quarantine: %w", err)
+	}
+	// A rename that outlives a loss of power must find the plan that explains it.
+	if err := store.Sync(ctx); err != nil {
+		return nil, fmt.Errorf("quarantine: %w", err)
+	}
+	return t, nil
+}
+
+// End returns once all that was taken is safe from a loss of power.
+func (t *Taker) End(ctx context.Context) error {
+	if err := t.store.Sync(ctx); err != nil {
+		return fmt.Errorf("quarantine: %w", err)
+	}
+	return nil
+}
+
+// Remove implements storage.Remover. What it has moved is still paid for.
+func (t *Taker) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcome {
+	moves := make([]storage.Move, len(refs))
+	for i, ref := range refs {
+		moves[i] = storage.Move{From: ref.Path, To: dirOf(t.Run) + "/" + ref.Path, Content: ref.Content}
+	}
+	outcomes := t.store.Move(ctx, moves)
+	for i := range outcomes {
+		switch err := outcomes[i].Err; {
+		case err == nil:
+			outcomes[i].Hidden = true
+		case errors.Is(err, fs.ErrNotExist):
+			outcomes[i].Err = nil
+		}
+	}
+	return outcomes
+}
+
+// Prune implements storage.Remover. Empty directories are made in the quarantine before
+// they go, so that a tree can be restored as it was.
+func (t *Taker) Prune(ctx context.Context, dir string) (gone bool, err error) {
+	err = t.store.Below(ctx, dir, func(page []storage.Object) error {
+		for _, object := range page {
+			if !object.Dir {
+				continue
+			}
+			if err := t.store.MakeDir(ctx, dirOf(t.Run)+"/"+object.Path); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("quarantine: %w", err)
+	}
+	return t.store.Prune(ctx, dir)
+}

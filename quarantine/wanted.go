@@ -1,0 +1,177 @@
+package quarantine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"regsweep/mark"
+	"regsweep/storage"
+	"regsweep/sweep"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// wanted is what of a plan is to be restored.
+type wanted struct {
+	everything bool
+	// repositories are those whose links are wanted; nil for all.
+	repositories map[string]bool
+	// digests are those of blobs, and of links if linked is set: with --repository all
+	// of its links are wanted.
+	digests map[digest.Digest]bool
+	linked  bool
+}
+
+func (w *wanted) has(removal sweep.Removal) bool {
+	switch {
+	case w.everything:
+		return true
+	case removal.Kind == sweep.Blob:
+		return w.digests[removal.Digest]
+	case w.repositories != nil && !w.repositories[removal.Repository]:
+		return false
+	case !w.linked:
+		return true
+	}
+	return len(removal.Links()) > 0 && w.digests[removal.Digest]
+}
+
+// hasDirectory reports whether an empty directory is wanted: with all of the repository
+// that it lies in, not for the sake of one digest.
+func (w *wanted) hasDirectory(path string) bool {
+	if w.everything || w.linked {
+		return w.everything
+	}
+	for name := range w.repositories {
+		for _, dir := range storage.LayoutPaths(name) {
+			if path == dir || strings.HasPrefix(path, dir+"/") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// want finds what the options ask for.
+func (r *restorer) want(ctx context.Context) error {
+	o := r.options
+	r.wanted = wanted{everything: o.Repository == "" && o.Digest == "", linked: o.Digest != "", digests: map[digest.Digest]bool{}}
+	if r.wanted.everything {
+		return nil
+	}
+	if o.Repository != "" {
+		r.wanted.repositories = map[string]bool{o.Repository: true}
+	}
+	if o.Digest != "" {
+		if err := r.reach(ctx, o.Digest); err != nil {
+			return err
+		}
+	}
+	found := false
+	holders := map[string]bool{}
+	err := r.plan.Each(func(removal sweep.Removal) error {
+		if o.Digest != "" {
+			if removal.Digest == o.Digest {
+				found = found || o.Repository == "" || removal.Repository == o.Repository
+				if removal.Repository != "" {
+					holders[removal.Repository] = true
+				}
+			}
+			return nil
+		}
+		if removal.Repository == o.Repository {
+			found = true
+			r.wanted.digests[removal.Digest] = true
+			for _, link := range removal.Links() {
+				r.wanted.digests[link.Target] = true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if o.Digest != "" && o.Repository == "" && len(holders) > 0 {
+		r.wanted.repositories = holders
+	}
+	if !found {
+		return &NothingError{Repository: o.Repository, Digest: o.Digest}
+	}
+	return nil
+}
+
+// reach adds a digest and all that its content refers to, as far as it is an intact
+// manifest: an image is wanted with its layers, an index with its images.
+func (r *restorer) reach(ctx context.Context, root digest.Digest) error {
+	var failed error
+	alive := map[digest.Digest]struct{}{}
+	mark.Reach(alive, []digest.Digest{root}, func(d digest.Digest) []digest.Digest {
+		if failed != nil {
+			return nil
+		}
+		var manifest mark.Manifest
+		if manifest, failed = r.manifest(ctx, d); failed != nil {
+			return nil
+		}
+		to := make([]digest.Digest, len(manifest.References))
+		for i, reference := range manifest.References {
+			to[i] = reference.Digest
+		}
+		return to
+	})
+	for d := range alive {
+		r.wanted.digests[d] = true
+	}
+	return failed
+}
+
+// manifestLimit is the largest content that is read as a manifest, in bytes. Registries
+// refuse to take one above 4 MiB (registry/handlers/manifests.go of Distribution).
+const manifestLimit = 4 << 20
+
+// manifest reads what a digest refers to, from the quarantine or from the registry;
+// nothing, where it is no intact manifest.
+func (r *restorer) manifest(ctx context.Context, d digest.Digest) (mark.Manifest, error) {
+	if d.Validate() != nil {
+		return mark.Manifest{}, nil
+	}
+	for _, path := range []string{r.kept(storage.BlobPath(d)), storage.BlobPath(d)} {
+		if path == "" {
+			continue
+		}
+		content, err := r.store.Read(ctx, path, manifestLimit)
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, storage.ErrTooLarge), errors.Is(err, storage.ErrNotRegular):
+			continue
+		case err != nil:
+			return mark.Manifest{}, err
+		case d.Algorithm().FromBytes(content) != d:
+			continue
+		}
+		manifest, err := mark.References(content)
+		if err != nil {
+			return mark.Manifest{}, nil // a layer
+		}
+		return manifest, nil
+	}
+	return mark.Manifest{}, nil
+}
+
+// NothingError is returned where a plan has nothing of what was asked for.
+type NothingError struct {
+	Repository string
+	Digest     digest.Digest
+}
+
+func (e *NothingError) Error() string {
+	switch {
+	case e.Digest == "":
+		return fmt.Sprintf("there is nothing of the repository %s in it", e.Repository)
+	case e.Repository == "":
+		return fmt.Sprintf("there is nothing of %s in it", e.Digest)
+	}
+	return fmt.Sprintf("there is nothing of %s in the repository %s in it", e.Digest, e.Repository)
+}

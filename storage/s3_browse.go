@@ -1,0 +1,104 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+)
+
+// Names lists the common prefixes of the keys below dir.
+func (s *s3Store) Names(ctx context.Context, dir string) ([]string, error) {
+	var names []string
+	prefix, after := *s.key(dir + "/"), ""
+	for {
+		some, more, err := s.names(ctx, prefix, after)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range some {
+			after = name
+			names = append(names, strings.TrimSuffix(name[len(prefix):], "/"))
+		}
+		if !more {
+			return names, nil
+		}
+	}
+}
+
+// Below lists the keys below dir, page by page, and the multipart uploads.
+func (s *s3Store) Below(ctx context.Context, dir string, visit func([]Object) error) error {
+	if err := s.scanUploads(ctx, dir, visit); err != nil {
+		return err
+	}
+	after, token := "", ""
+	for {
+		page, err := s.page(ctx, dir, after, token)
+		if err != nil {
+			return err
+		}
+		if err := visitPage(page.objects, visit); err != nil {
+			return err
+		}
+		if page.token == "" {
+			return nil
+		}
+		after, token = page.last, page.token
+	}
+}
+
+// Stream gets an object. What a connection that breaks has brought is written, and the
+// next try asks for the rest, of the same object.
+func (s *s3Store) Stream(ctx context.Context, path string, w io.Writer) error {
+	written, etag := int64(0), (*string)(nil)
+	return s.do(ctx, "read", "s3:GetObject", path, func() (err error) {
+		input := &s3.GetObjectInput{Bucket: &s.parameters.bucket, Key: s.key(path), IfMatch: etag}
+		if written > 0 {
+			input.Range = aws.String(fmt.Sprintf("bytes=%d-", written))
+		}
+		out, err := s.client.GetObject(ctx, input)
+		if err != nil {
+			return err
+		}
+		defer func() {
+			if closeErr := out.Body.Close(); err == nil && closeErr != nil {
+				err = closeErr
+			}
+		}()
+		if written > 0 && !strings.HasPrefix(aws.ToString(out.ContentRange), fmt.Sprintf("bytes %d-", written)) {
+			return final{fmt.Errorf("the server does not go on at byte %d", written)}
+		}
+		etag = out.ETag
+		body := &failingWriter{w: w}
+		n, err := io.Copy(body, out.Body)
+		written += n
+		switch {
+		case body.err != nil:
+			return final{body.err}
+		case out.ContentLength != nil && n == *out.ContentLength:
+			return nil // all that there is, however the connection ended
+		case err != nil:
+			return err
+		case out.ContentLength != nil:
+			return fmt.Errorf("%d bytes of %d arrived: %w", n, *out.ContentLength, io.ErrUnexpectedEOF)
+		}
+		return nil
+	})
+}
+
+// failingWriter remembers the writer's own error, which no other try would mend.
+type failingWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (f *failingWriter) Write(p []byte) (int, error) {
+	n, err := f.w.Write(p)
+	if err != nil {
+		f.err = err
+	}
+	return n, err
+}

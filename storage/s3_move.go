@@ -1,0 +1,234 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"golang.org/x/sync/errgroup"
+)
+
+// Move copies within the server and then removes, since S3 renames nothing: all copies
+// are confirmed before one request removes what was copied. Objects whose content is
+// known, which is to say links, are removed at once.
+func (s *s3Store) Move(ctx context.Context, moves []Move) []Outcome {
+	outcomes := make([]Outcome, len(moves))
+	var g errgroup.Group // of functions that put their error in their outcome
+	g.SetLimit(s.Concurrency())
+	for i, m := range moves {
+		if m.Content == "" {
+			g.Go(func() error {
+				outcomes[i].Err = s.copy(ctx, m)
+				return nil
+			})
+		}
+	}
+	_ = g.Wait() // no function of the group returns an error
+	var places []int
+	var copied []Ref
+	for i, m := range moves {
+		if outcomes[i].Err == nil {
+			places, copied = append(places, i), append(copied, Ref{Path: m.From})
+		}
+	}
+	for n, o := range s.Remove(ctx, copied) {
+		outcomes[places[n]] = o
+	}
+	return outcomes
+}
+
+// copy makes sure that an object's copy is at To. It writes over nothing that is not
+// such a copy itself.
+func (s *s3Store) copy(ctx context.Context, m Move) error {
+	from, err := s.head(ctx, m.From)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !missing {
+		return err
+	}
+	to, err := s.head(ctx, m.To)
+	switch {
+	case err == nil && missing: // it was moved before
+		return nil
+	case missing && errors.Is(err, fs.ErrNotExist):
+		return notExist("move", m.From)
+	case err == nil && isCopy(from, to):
+		return nil
+	case err == nil:
+		return &fs.PathError{Op: "move", Path: m.From, Err: fs.ErrExist}
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	size := sizeOf(from.ContentLength)
+	if size > s.largestCopy {
+		err = s.copyInParts(ctx, m, from)
+	} else {
+		err = s.copyWhole(ctx, m, from)
+	}
+	if err != nil {
+		return err
+	}
+	// The original is removed next: what the server says of the copy has to agree.
+	to, err = s.head(ctx, m.To)
+	switch {
+	case err != nil:
+		return err
+	case sizeOf(to.ContentLength) != size:
+		return fmt.Errorf("move %s: its copy has %d bytes of %d", m.From, sizeOf(to.ContentLength), size)
+	}
+	return nil
+}
+
+// isCopy reports whether two objects are seen to be the same.
+func isCopy(a, b *s3.HeadObjectOutput) bool {
+	return sizeOf(a.ContentLength) == sizeOf(b.ContentLength) && cleanETag(a.ETag) != "" && cleanETag(a.ETag) == cleanETag(b.ETag)
+}
+
+func (s *s3Store) head(ctx context.Context, path string) (out *s3.HeadObjectOutput, err error) {
+	err = s.do(ctx, "stat", "s3:GetObject", path, func() (err error) {
+		out, err = s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.parameters.bucket, Key: s.key(path)})
+		return err
+	})
+	return out, err
+}
+
+// copyWhole copies with one request, with the object's metadata and storage class. The
+// ETag sees to it that what is copied is what was looked at.
+func (s *s3Store) copyWhole(ctx context.Context, m Move, from *s3.HeadObjectOutput) error {
+	return s.do(ctx, "copy", "s3:PutObject", m.To, func() error {
+		input := &s3.CopyObjectInput{
+			Bucket: &s.parameters.bucket, Key: s.key(m.To), CopySource: s.copySource(m.From), CopySourceIfMatch: from.ETag,
+			StorageClass: from.StorageClass, ACL: types.ObjectCannedACL(s.parameters.acl),
+		}
+		input.ServerSideEncryption, input.SSEKMSKeyId = s.encryption()
+		_, err := s.client.CopyObject(ctx, input)
+		return err
+	})
+}
+
+// copySource names an object as the header of a copy has it: bucket and key, escaped.
+func (s *s3Store) copySource(path string) *string {
+	segments := strings.Split(s.parameters.bucket+"/"+s.prefix+path, "/")
+	for i, segment := range segments {
+		segments[i] = url.PathEscape(segment)
+	}
+	return aws.String(strings.Join(segments, "/"))
+}
+
+// S3 copies at most 5 GiB with one request, and in at most 10,000 parts.
+// Source: "Copying objects" and "Multipart upload limits" in the S3 User Guide.
+const (
+	s3LargestCopy = 5 << 30
+	s3PartLength  = 1 << 30
+)
+
+// copyInParts copies what is too large for one request. A copy that fails is given up
+// whole, so that no parts are left to be paid for.
+func (s *s3Store) copyInParts(ctx context.Context, m Move, from *s3.HeadObjectOutput) error {
+	var upload *s3.CreateMultipartUploadOutput
+	err := s.do(ctx, "copy", "s3:PutObject", m.To, func() (err error) {
+		input := &s3.CreateMultipartUploadInput{
+			Bucket: &s.parameters.bucket, Key: s.key(m.To), StorageClass: from.StorageClass,
+			ContentType: from.ContentType, Metadata: from.Metadata, ACL: types.ObjectCannedACL(s.parameters.acl),
+		}
+		input.ServerSideEncryption, input.SSEKMSKeyId = s.encryption()
+		upload, err = s.client.CreateMultipartUpload(ctx, input)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err = s.copyParts(ctx, m, from, upload.UploadId); err != nil {
+		aborted := s.abort(context.WithoutCancel(ctx), Ref{Path: m.To, Multipart: aws.ToString(upload.UploadId)})
+		return errors.Join(err, aborted.Err)
+	}
+	return nil
+}
+
+func (s *s3Store) copyParts(ctx context.Context, m Move, from *s3.HeadObjectOutput, upload *string) error {
+	size, length := sizeOf(from.ContentLength), min(s.largestCopy, s3PartLength)
+	parts := make([]types.CompletedPart, (size+length-1)/length)
+	g, copying := errgroup.WithContext(ctx)
+	g.SetLimit(s3SingleRemovals)
+	for i := range parts {
+		first := int64(i) * length
+		last := min(first+length, size) - 1
+		g.Go(func() error {
+			return s.do(copying, "copy", "s3:PutObject", m.To, func() error {
+				out, err := s.client.UploadPartCopy(copying, &s3.UploadPartCopyInput{
+					Bucket: &s.parameters.bucket, Key: s.key(m.To), UploadId: upload, PartNumber: aws.Int32(int32(i + 1)),
+					CopySource: s.copySource(m.From), CopySourceIfMatch: from.ETag,
+					CopySourceRange: aws.String(fmt.Sprintf("bytes=%d-%d", first, last)),
+				})
+				if err == nil {
+					parts[i] = types.CompletedPart{ETag: out.CopyPartResult.ETag, PartNumber: aws.Int32(int32(i + 1))}
+				}
+				return err
+			})
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return s.do(ctx, "copy", "s3:PutObject", m.To, func() error {
+		_, err := s.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
+			Bucket: &s.parameters.bucket, Key: s.key(m.To), UploadId: upload, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
+		})
+		return err
+	})
+}
+
+// Put writes on the condition that there is nothing, and looks before, since some
+// servers don't heed the condition.
+func (s *s3Store) Put(ctx context.Context, path string, content io.ReadSeeker) error {
+	switch _, err := s.Stat(ctx, path); {
+	case err == nil:
+		return &fs.PathError{Op: "write", Path: path, Err: fs.ErrExist}
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	conditional, tries := true, 0
+	put := func() error {
+		if _, err := content.Seek(0, io.SeekStart); err != nil {
+			return final{err}
+		}
+		tries++
+		input := &s3.PutObjectInput{
+			Bucket: &s.parameters.bucket, Key: s.key(path), Body: content, ACL: types.ObjectCannedACL(s.parameters.acl),
+		}
+		if conditional {
+			input.IfNoneMatch = aws.String("*")
+		}
+		input.ServerSideEncryption, input.SSEKMSKeyId = s.encryption()
+		_, err := s.client.PutObject(ctx, input)
+		if isRefusal(err) {
+			return final{errRefused}
+		}
+		return err
+	}
+	err := s.do(ctx, "write", "s3:PutObject", path, put)
+	if errorStatus(err) == http.StatusNotImplemented { // a server that knows no conditions
+		conditional = false
+		err = s.do(ctx, "write", "s3:PutObject", path, put)
+	}
+	switch {
+	case errors.Is(err, errRefused) && tries > 1:
+		return nil // for its own first try, of which the answer was lost: nothing was there before
+	case errors.Is(err, errRefused):
+		return &fs.PathError{Op: "write", Path: path, Err: fs.ErrExist}
+	}
+	return err
+}
+
+// MakeDir does nothing: there are no directories.
+func (s *s3Store) MakeDir(ctx context.Context, dir string) error { return ctx.Err() }
+
+// Sync does nothing: what S3 has confirmed is safe.
+func (s *s3Store) Sync(ctx context.Context) error { return ctx.Err() }
