@@ -19,6 +19,7 @@ import (
 
 	"regsweep/guard"
 	"regsweep/internal/parts"
+	"regsweep/quarantine"
 	"regsweep/storage"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -43,6 +44,7 @@ func TestMain(m *testing.M) {
 //	tree DIR upload REPO ID AGE
 //	blobs DIR N               there are N blobs
 //	snapshot DIR; unchanged DIR
+//	newest DIR                $RUN is the newest run in its quarantine
 //	lock DIR                  another run holds the lock, and lives
 //	exits CODE COMMAND...     run it, and look at the exit code
 //	json FILE KEY VALUE       FILE is one JSON document and has it, as in .garbage.blobs.count 2
@@ -74,6 +76,7 @@ func TestScripts(t *testing.T) {
 			"blobs":     command((*script).blobs),
 			"snapshot":  command((*script).snapshot),
 			"unchanged": command((*script).unchanged),
+			"newest":    command((*script).newest),
 			"lock":      command((*script).lock),
 			"exits":     command((*script).exits),
 			"json":      command((*script).json),
@@ -274,6 +277,20 @@ func (s *script) unchanged(ts *testscript.TestScript, args []string) error {
 	now, err := parts.Snapshot(ts.MkAbs(args[0]))
 	if err == nil && !maps.Equal(before, now) {
 		err = fmt.Errorf("%d files have become %d, or others", len(before), len(now))
+	}
+	return err
+}
+
+func (s *script) newest(ts *testscript.TestScript, args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: newest DIR")
+	}
+	runs, err := os.ReadDir(filepath.Join(ts.MkAbs(args[0]), layoutRoot, quarantine.Dir))
+	if err == nil && len(runs) == 0 {
+		err = errors.New("there is none")
+	}
+	if err == nil {
+		ts.Setenv("RUN", runs[len(runs)-1].Name())
 	}
 	return err
 }

@@ -21,11 +21,14 @@ func newApp(r *runner) *urfave.App {
 		OnUsageError:          usageError,
 		Action:                urfave.ShowAppHelp,
 		Commands: []*urfave.Command{
-			gcCommand(r), applyCommand(r), checkCommand(r), completionCommand(r), completeCommand(r), helpCommand(),
+			gcCommand(r), applyCommand(r), quarantineCommand(r), checkCommand(r), completionCommand(r), completeCommand(r), helpCommand(),
 		},
 	}
 	for _, command := range app.Commands {
 		command.HideHelpCommand = true // it would be shared by all runs
+		for _, sub := range command.Subcommands {
+			sub.HideHelpCommand = true
+		}
 	}
 	return app
 }
@@ -45,7 +48,12 @@ func helpCommand() *urfave.Command {
 			if err != nil {
 				return err
 			}
-			if command == nil || c.NArg() > 1 {
+			if below := c.Args().Get(1); command != nil && len(command.Subcommands) > 0 && below != "" {
+				if command, err = findSubcommand(command, below); err != nil {
+					return err
+				}
+				command.HelpName = "regsweep " + name + " " + command.Name
+			} else if command == nil || c.NArg() > 1 {
 				return storage.Usagef("help explains one command: see regsweep --help")
 			}
 			urfave.HelpPrinter(c.App.Writer, command.CustomHelpTemplate, command)
@@ -83,6 +91,8 @@ EXAMPLES:
    regsweep gc config.yml          remove it, after a question
    regsweep apply plan.jsonl config.yml
                                    remove what is in a plan that gc wrote before
+   regsweep gc --quarantine config.yml
+                                   move it away instead, so that it can be undone
    regsweep help gc                all flags of gc
    regsweep --version
 `

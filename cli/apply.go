@@ -17,7 +17,7 @@ func applyCommand(r *runner) *urfave.Command {
 		Usage:     "remove what is in a plan that gc wrote, and still garbage",
 		ArgsUsage: "PLAN TARGET",
 		Flags: slices.Concat([]urfave.Flag{
-			dryRunFlag(),
+			dryRunFlag("say what would go, and remove nothing"),
 			toggle(partialName, "accept a plan from which lines were taken, and make its last line anew"),
 			&urfave.StringFlag{Name: leftOutName, Usage: "write what is left out of the plan to `FILE`, a line of JSON for each, with the reason"},
 		}, removalFlags()),

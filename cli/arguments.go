@@ -25,7 +25,18 @@ func arrange(app *urfave.App, args []string) ([]string, error) {
 	if err != nil || command == nil || command.SkipFlagParsing {
 		return args, err
 	}
-	rest := args[2:]
+	words := 2 // that name the command
+	if len(command.Subcommands) > 0 {
+		if len(args) == 2 || isHelp(args[2]) {
+			return []string{args[0], "help", command.Name}, nil
+		}
+		if command, err = findSubcommand(command, args[2]); err != nil {
+			return nil, err
+		}
+		words = 3
+	}
+	name := strings.Join(args[1:words], " ")
+	rest := args[words:]
 	known := flagsOf(command)
 	flags, operands := []string{}, []string{}
 	for i := 0; i < len(rest); i++ {
@@ -39,31 +50,31 @@ func arrange(app *urfave.App, args []string) ([]string, error) {
 			continue
 		}
 		if isHelp(arg) {
-			return []string{args[0], "help", command.Name}, nil
+			return slices.Concat([]string{args[0], "help"}, args[1:words]), nil
 		}
-		name, value, joined := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-		takesValue, found := known[name]
+		flag, value, joined := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		takesValue, found := known[flag]
 		switch {
 		case !found:
-			letters, err := shortFlags(command, known, arg)
+			letters, err := shortFlags(name, known, arg)
 			if err != nil {
 				return nil, err
 			}
 			flags = append(flags, letters...)
 		case joined:
-			flags = append(flags, dashed(name)+"="+value)
+			flags = append(flags, dashed(flag)+"="+value)
 		case !takesValue:
-			flags = append(flags, dashed(name))
+			flags = append(flags, dashed(flag))
 		case i+1 == len(rest):
-			return nil, storage.Usagef("%s needs a value: see regsweep %s --help", dashed(name), command.Name)
+			return nil, storage.Usagef("%s needs a value: see regsweep %s --help", dashed(flag), name)
 		case known.has(rest[i+1]):
-			return nil, storage.Usagef("%s needs a value, and %s is a flag: if it is meant, write %s=%s", dashed(name), rest[i+1], dashed(name), rest[i+1])
+			return nil, storage.Usagef("%s needs a value, and %s is a flag: if it is meant, write %s=%s", dashed(flag), rest[i+1], dashed(flag), rest[i+1])
 		default:
 			i++
-			flags = append(flags, dashed(name)+"="+rest[i])
+			flags = append(flags, dashed(flag)+"="+rest[i])
 		}
 	}
-	out := slices.Concat(args[:2], flags)
+	out := slices.Concat(args[:words], flags)
 	if len(operands) > 0 {
 		out = slices.Concat(out, []string{"--"}, operands)
 	}
@@ -89,9 +100,22 @@ func findCommand(app *urfave.App, name string) (*urfave.Command, error) {
 	return nil, storage.Usagef("unknown command %q%s: see regsweep --help", name, didYouMean(closest(name, commandNames(app))))
 }
 
-func commandNames(app *urfave.App) []string {
+// findSubcommand finds what follows a command that has others below it.
+func findSubcommand(command *urfave.Command, name string) (*urfave.Command, error) {
+	for _, sub := range command.Subcommands {
+		if sub.HasName(name) {
+			return sub, nil
+		}
+	}
+	return nil, storage.Usagef("%s: there is no %q%s: see regsweep %s --help",
+		command.Name, name, didYouMean(closest(name, namesOf(command.Subcommands))), command.Name)
+}
+
+func commandNames(app *urfave.App) []string { return namesOf(app.Commands) }
+
+func namesOf(commands []*urfave.Command) []string {
 	var names []string
-	for _, command := range app.Commands {
+	for _, command := range commands {
 		if !command.Hidden {
 			names = append(names, command.Names()...)
 		}
@@ -124,7 +148,7 @@ func (k knownFlags) has(arg string) bool {
 }
 
 // shortFlags splits "-dm" into "-d", "-m" where that is what it must mean.
-func shortFlags(command *urfave.Command, known knownFlags, arg string) ([]string, error) {
+func shortFlags(command string, known knownFlags, arg string) ([]string, error) {
 	letters := []string{}
 	for _, letter := range arg[1:] {
 		takesValue, found := known[string(letter)]
@@ -136,7 +160,7 @@ func shortFlags(command *urfave.Command, known knownFlags, arg string) ([]string
 	return letters, nil
 }
 
-func unknownFlag(command *urfave.Command, known knownFlags, arg string) error {
+func unknownFlag(command string, known knownFlags, arg string) error {
 	var long []string
 	for name := range known {
 		if len(name) > 1 {
@@ -149,7 +173,7 @@ func unknownFlag(command *urfave.Command, known knownFlags, arg string) error {
 	if meant != "" {
 		meant = dashed(meant)
 	}
-	return storage.Usagef("unknown flag %s%s: see regsweep %s --help", flag, didYouMean(meant), command.Name)
+	return storage.Usagef("unknown flag %s%s: see regsweep %s --help", flag, didYouMean(meant), command)
 }
 
 func didYouMean(name string) string {

@@ -55,12 +55,27 @@ func complete(app *urfave.App, words []string) []candidate {
 				offer(command.Name, command.Usage)
 			}
 		}
+	case words[0] == "help" && len(words) == 3 && app.Command(words[1]) != nil:
+		for _, sub := range app.Command(words[1]).Subcommands {
+			offer(sub.Name, sub.Usage)
+		}
 	case words[0] == "completion" && len(words) == 2:
 		for _, shell := range shells {
 			offer(shell, "")
 		}
 	default:
-		completeFlag(app.Command(words[0]), words[1:], offer)
+		command, rest := app.Command(words[0]), words[1:]
+		if command != nil && len(command.Subcommands) > 0 {
+			if len(rest) == 1 {
+				for _, sub := range command.Subcommands {
+					offer(sub.Name, sub.Usage)
+				}
+				break
+			}
+			command, _ = findSubcommand(command, rest[0]) // of none there is nothing to offer
+			rest = rest[1:]
+		}
+		completeFlag(command, rest, offer)
 	}
 	return candidates
 }

@@ -9,26 +9,36 @@ import (
 	"regsweep/storage"
 )
 
-// confirm shows the plan's summary on a terminal, and asks. It does not ask whom it
-// can't: where standard input is no terminal, the command line is the answer.
-func (g *gcRun) confirm(ctx context.Context) error {
-	switch {
-	case g.options.yes || !g.env.InTerminal:
+// confirm shows the plan's summary on a terminal, and asks.
+func (g *gcRun) confirm(ctx context.Context) (err error) {
+	if g.options.yes {
 		return nil
-	case g.env.Ask == nil:
-		return storage.Usagef("there is no terminal to ask on before removing: say --yes, or let standard error be one")
+	}
+	question := g.verb("Remove this now?", "Move this to a quarantine now?")
+	g.asked, err = g.ask(ctx, question, func(w *bytes.Buffer, width int) { writeSummary(w, g.report, width) })
+	return err
+}
+
+// ask shows something on a terminal and asks whether to go on; errDeclined is a no. It
+// does not ask whom it can't: where standard input is no terminal, the command line is
+// the answer.
+func (r *runner) ask(ctx context.Context, question string, show func(w *bytes.Buffer, width int)) (asked bool, err error) {
+	switch {
+	case !r.env.InTerminal:
+		return false, nil
+	case r.env.Ask == nil:
+		return false, storage.Usagef("there is no terminal to ask on before removing: say --yes, or let standard error be one")
 	}
 	buffer := new(bytes.Buffer)
-	writeSummary(buffer, g.report, g.env.Width(g.env.Ask))
-	fmt.Fprintf(g.env.Ask, "\n%s\nRemove this now? [y/N] ", buffer)
-	g.asked = true
-	answer, err := g.answer(ctx)
+	show(buffer, r.env.Width(r.env.Ask))
+	fmt.Fprintf(r.env.Ask, "\n%s\n%s [y/N] ", buffer, question)
+	answer, err := r.answer(ctx)
 	if err != nil {
-		fmt.Fprintln(g.env.Ask)
-		return fmt.Errorf("ask: %w", err)
+		fmt.Fprintln(r.env.Ask)
+		return true, fmt.Errorf("ask: %w", err)
 	}
 	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
-		return errDeclined
+		return true, errDeclined
 	}
-	return nil
+	return true, nil
 }

@@ -2,12 +2,9 @@ package cli
 
 import (
 	"context"
-	"crypto/rand"
-	"fmt"
-	"os"
-	"time"
 
 	"regsweep/guard"
+	"regsweep/quarantine"
 	"regsweep/storage"
 	"regsweep/sweep"
 
@@ -21,8 +18,9 @@ type gcRun struct {
 	options  gcOptions
 	review   *review // nil for gc
 	store    storage.Store
-	remover  storage.Remover // the store, or what removes all versions in it
-	cache    *storage.Cache  // nil where there is none
+	remover  storage.Remover   // the store, what removes all versions in it, or a quarantine's taker
+	taker    *quarantine.Taker // nil unless what goes is moved
+	cache    *storage.Cache    // nil where there is none
 	guard    guard.Options
 	planFile *planFile
 	progress *progress
@@ -73,7 +71,7 @@ func (g *gcRun) run(c *urfave.Context, target []string) error {
 	if err := g.prove(c.Context); err != nil {
 		return err
 	}
-	return g.locked(c.Context, func(ctx context.Context) error {
+	return g.locked(c.Context, g.store, g.report.Command, g.progress, func(ctx context.Context) error {
 		plan, err := g.plan(ctx)
 		if err != nil || plan.Idle() {
 			return err
@@ -107,6 +105,9 @@ func (g *gcRun) prepare(c *urfave.Context, target []string) error {
 	}
 	g.store = store
 	g.report.Storage = store.Identity()
+	if g.options.quarantine {
+		g.report.Quarantine = &quarantined{}
+	}
 	if err := g.review.isOf(store); err != nil {
 		return err
 	}
@@ -145,26 +146,6 @@ func (g *gcRun) prove(ctx context.Context) error {
 	return nil
 }
 
-// locked does the work while no other run can.
-func (g *gcRun) locked(ctx context.Context, work func(context.Context) error) error {
-	locked, lock, err := guard.Lock(ctx, g.store, guard.LockOptions{
-		Host: g.env.Host, PID: os.Getpid(), User: g.env.User, Command: "regsweep " + g.report.Command,
-		Now: g.env.Now, Random: rand.Reader,
-		OnWait: func(holder guard.Holder, wait time.Duration) {
-			g.progress.note(fmt.Sprintf("there is a lock of %s on %s, since %s: watching for up to %s whether its holder lives",
-				holder.User, holder.Host, holder.Started.UTC().Format(time.RFC3339), wait))
-		},
-	})
-	if err != nil {
-		return err
-	}
-	err = because(locked, work(locked))
-	if released := lock.Release(context.WithoutCancel(ctx)); err == nil {
-		err = released
-	}
-	return err
-}
-
 // sweepBatches is how many batches of removals are under way at once. One of S3's is a
 // thousand keys, each of which counts there like a request: four take the 3,500 a second
 // that a prefix sustains.
@@ -177,17 +158,31 @@ func (g *gcRun) sweep(ctx context.Context, plan *sweep.Plan) error {
 	if err := g.prove(ctx); err != nil {
 		return err
 	}
+	if err := g.beginQuarantine(ctx, plan); err != nil {
+		return err
+	}
 	watched, stop := guard.Watch(ctx, g.guard, g.env.ProbeInterval, nil)
-	phase := g.progress.begin("removing", "", plan.Len())
+	phase := g.progress.begin(g.verb("removing", "moving"), "", plan.Len())
 	phase.expectBytes(plan.Garbage[sweep.Blob].Bytes + plan.Garbage[sweep.Upload].Bytes)
 	result, err := plan.Execute(watched, g.remover, sweep.ExecuteOptions{
 		Concurrency: min(sweepBatches, g.store.Concurrency()),
 		OnRemoved:   func(_ sweep.Kind, tally sweep.Tally) { phase.addBytes(tally.Count, tally.Bytes) },
 	})
-	phase.endWith("removed", err)
+	phase.endWith(g.verb("removed", "moved"), err)
 	g.report.executed(result)
 	if lost := stop(); err == nil {
 		err = lost
 	}
+	if unsafe := g.endQuarantine(ctx); err == nil {
+		err = unsafe
+	}
 	return err
+}
+
+// verb is what happens to what goes.
+func (g *gcRun) verb(remove, move string) string {
+	if g.options.quarantine {
+		return move
+	}
+	return remove
 }

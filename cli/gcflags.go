@@ -18,7 +18,7 @@ const (
 
 func gcCommand(r *runner) *urfave.Command {
 	flags := []urfave.Flag{
-		dryRunFlag(),
+		dryRunFlag("say what would go, and remove nothing"),
 		toggle("delete-untagged", "untagged manifests go too, unless a tag needs them", "m"),
 		&urfave.StringFlag{Name: planName, Usage: "write the plan to `FILE`, a line of JSON for each removal"},
 		toggle("prune-empty", "remove repositories in which nothing is left"),
@@ -43,6 +43,7 @@ EXAMPLES:
    regsweep gc -d config.yml                 what would go, and why so little
    regsweep gc -dm config.yml                the same with untagged manifests
    regsweep gc config.yml --plan plan.jsonl  remove, and keep a list of it
+   regsweep gc --quarantine config.yml       move it away: regsweep quarantine --help
    regsweep gc --registry http://10.0.0.5:5000 --registry http://10.0.0.6:5000 \
                's3://bucket/prefix?region=eu-west-1'
    regsweep gc --json --yes config.yml       for a script
@@ -51,9 +52,7 @@ EXAMPLES:
 }
 
 // dryRunFlag comes first in a command's help.
-func dryRunFlag() urfave.Flag {
-	return toggle("dry-run", "say what would go, and remove nothing", "d")
-}
+func dryRunFlag(usage string) urfave.Flag { return toggle("dry-run", usage, "d") }
 
 // removalFlags are what gc and apply have in common, beside it.
 func removalFlags() []urfave.Flag {
@@ -61,6 +60,7 @@ func removalFlags() []urfave.Flag {
 		toggle("quiet", "print problems and errors alone", "q"),
 		toggle("yes", "do not ask before removing", "y"),
 		jsonFlag(),
+		toggle(quarantineName, "move what goes to where it can be restored from, instead of removing it"),
 		toggle("purge-versions", "on a bucket that keeps versions, remove all versions of what goes"),
 		toggle("strict", "remove nothing if there is any problem"),
 		toggle("unsafe-online", "skip the proof that nobody writes; the minimum age is then at least 24h"),
@@ -70,7 +70,7 @@ func removalFlags() []urfave.Flag {
 type gcOptions struct {
 	dryRun, deleteUntagged, quiet, yes, json bool
 	pruneEmpty, allowEmpty, strict, unsafe   bool
-	purgeVersions                            bool
+	purgeVersions, quarantine                bool
 	minAge, uploadAge                        time.Duration
 	plan                                     string
 	planGiven                                bool
@@ -92,7 +92,7 @@ func readGCOptions(c *urfave.Context) gcOptions {
 func readRemovalOptions(c *urfave.Context) gcOptions {
 	return gcOptions{
 		dryRun: c.Bool("dry-run"), quiet: c.Bool("quiet"), yes: c.Bool("yes"), json: c.Bool(jsonName),
-		purgeVersions: c.Bool("purge-versions"), strict: c.Bool("strict"), unsafe: c.Bool("unsafe-online"), cache: readCacheOptions(c),
+		purgeVersions: c.Bool("purge-versions"), quarantine: c.Bool(quarantineName), strict: c.Bool("strict"), unsafe: c.Bool("unsafe-online"), cache: readCacheOptions(c),
 	}
 }
 
@@ -100,6 +100,9 @@ func readRemovalOptions(c *urfave.Context) gcOptions {
 func (o gcOptions) check() error {
 	if o.unsafe && o.minAge < unsafeAge {
 		return storage.Usagef("--unsafe-online: --min-age must be at least 24h, since what is being pushed has no tag yet")
+	}
+	if o.quarantine && o.purgeVersions {
+		return storage.Usagef("--quarantine and --purge-versions contradict each other: the one keeps what the other removes for good")
 	}
 	return o.cache.check()
 }

@@ -74,7 +74,7 @@ func (g *gcRun) decide(ctx context.Context, now time.Time, inventory *storage.In
 	phase := g.progress.begin("planning", "", 0)
 	plan, err := sweep.NewPlan(ctx, inventory, live, g.store, sweep.Options{
 		Now: now, MinAge: g.options.minAge, UploadAge: g.options.uploadAge, DeleteUntagged: g.options.deleteUntagged,
-		PruneEmpty: g.options.pruneEmpty, AllowEmpty: g.options.allowEmpty, Concurrency: g.store.Concurrency(), Only: only,
+		PruneEmpty: g.options.pruneEmpty, AllowEmpty: g.options.allowEmpty, Quarantine: g.options.quarantine, Concurrency: g.store.Concurrency(), Only: only,
 	})
 	phase.end("")
 	return plan, err

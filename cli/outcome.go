@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"fmt"
-	"strings"
 
 	"regsweep/storage"
 	"regsweep/sweep"
@@ -21,8 +20,12 @@ func writeOutcome(w *bytes.Buffer, r *report) {
 		fmt.Fprintln(w, "There is nothing to remove.")
 	case r.DryRun && r.Error != "":
 		fmt.Fprintln(w, "Dry run: nothing was removed, and nothing would be.")
+	case r.DryRun && r.Quarantine != nil:
+		fmt.Fprintf(w, "Dry run: nothing was moved; %s would go to a quarantine, and be freed when that is purged.\n", eligible)
 	case r.DryRun:
 		fmt.Fprintf(w, "Dry run: nothing was removed; %s would be freed.\n", eligible)
+	case r.result == nil && r.Quarantine != nil:
+		fmt.Fprintf(w, "Nothing was moved; %s could go to a quarantine.\n", eligible)
 	case r.result == nil:
 		fmt.Fprintf(w, "Nothing was removed; %s could be freed.\n", eligible)
 	default:
@@ -35,22 +38,22 @@ func writeOutcome(w *bytes.Buffer, r *report) {
 }
 
 func writeRemoved(w *bytes.Buffer, r *report) {
-	var parts []string
-	for _, k := range kinds {
-		if tally := r.result.Removed[k.kind]; tally.Count > 0 {
-			parts = append(parts, plural(tally.Count, k.noun))
-		}
-	}
-	if len(parts) == 0 {
-		parts = []string{"nothing"}
-	}
+	what := toldByKind(r.result.Removed)
 	verb := "Removed "
+	if r.Quarantine != nil {
+		verb = "Moved "
+	}
 	if r.Error != "" {
-		verb = "Stopped before the end. Removed "
+		verb = "Stopped before the end. " + verb
 	}
 	freed := r.result.Removed[sweep.Blob].Bytes + r.result.Removed[sweep.Upload].Bytes + r.result.Versions.Bytes
-	fmt.Fprintf(w, "%s%s; %s freed, as the storage confirmed.\n", verb, strings.Join(parts, ", "), size(freed))
-	if r.HiddenBytes > 0 {
+	if r.Quarantine != nil {
+		fmt.Fprintf(w, "%s%s to the quarantine %s.\n", verb, what, r.Quarantine.Run)
+		fmt.Fprintf(w, "%s are still there: regsweep quarantine purge frees them, and regsweep quarantine restore puts them back.\n", size(r.HiddenBytes))
+	} else {
+		fmt.Fprintf(w, "%s%s; %s freed, as the storage confirmed.\n", verb, what, size(freed))
+	}
+	if r.HiddenBytes > 0 && r.Quarantine == nil {
 		fmt.Fprintf(w, "The bucket keeps versions: %s are only hidden behind delete markers, and still paid for; --purge-versions would have removed them.\n", size(r.HiddenBytes))
 	}
 	for i, failed := range r.Failed {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"strings"
 	"time"
 
 	"regsweep/guard"
@@ -23,8 +24,10 @@ type report struct {
 	Requests storage.Requests  `json:"requests"`
 	Seconds  seconds           `json:"seconds"`
 
-	// HiddenBytes are those that a versioned bucket only hid, and did not free.
+	// HiddenBytes are those of what went out of sight only and was not freed: of what a
+	// versioned bucket hid, or of what is in the quarantine.
 	HiddenBytes int64             `json:"hidden_bytes"`
+	Quarantine  *quarantined      `json:"quarantine,omitempty"`
 	LeftOut     []*leftOut        `json:"left_out,omitzero"` // apply's alone
 	Cache       *storage.CacheUse `json:"cache,omitempty"`
 	// Versions is left out where the storage has none.
@@ -163,6 +166,8 @@ func emptyReport(args []string) document {
 		return newApplyReport()
 	case "check":
 		return newCheckReport()
+	case quarantineName:
+		return newQuarantineReport(strings.Join(args[2:min(3, len(args))], " "), false)
 	}
 	return &usageReport{Report: 1, Command: command}
 }

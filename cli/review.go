@@ -144,9 +144,13 @@ func (v *review) isOf(store storage.Store) error {
 		return nil
 	}
 	if is, made := store.Identity(), v.plan.Storage; made != is {
-		return storage.Usagef("%s is a plan of another storage, %s %s: this is %s %s", v.path, made.Driver, printable(made.Root), is.Driver, printable(is.Root))
+		return otherStorage(v.path, made, is)
 	}
 	return nil
+}
+
+func otherStorage(path string, made, is storage.Identity) error {
+	return storage.Usagef("%s is a plan of another storage, %s %s: this is %s %s", path, made.Driver, printable(made.Root), is.Driver, printable(is.Root))
 }
 
 // selection is what the plan names of an inventory: everything, where there is none.

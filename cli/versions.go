@@ -26,7 +26,7 @@ func (v *versionsReport) hides() bool { return v != nil && v.Bucket != storage.V
 func (g *gcRun) lookForVersions(ctx context.Context, plan *sweep.Plan) error {
 	g.remover = g.store
 	versioner, is := g.store.(storage.Versioner)
-	if !is || plan.Len() == 0 {
+	if !is || plan.Len() == 0 || g.options.quarantine {
 		return nil
 	}
 	bucket, err := versioner.Versioning(ctx)

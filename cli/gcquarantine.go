@@ -1,0 +1,37 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+
+	"regsweep/quarantine"
+	"regsweep/sweep"
+)
+
+const quarantineName = "quarantine"
+
+// quarantined tells where a run has moved what it took; of a dry run it tells that it
+// would.
+type quarantined struct {
+	Run string `json:"run,omitempty"`
+}
+
+// beginQuarantine makes what removes move instead, if that was asked for.
+func (g *gcRun) beginQuarantine(ctx context.Context, plan *sweep.Plan) (err error) {
+	if !g.options.quarantine || plan.Len() == 0 { // empty directories are nothing to restore
+		return nil
+	}
+	if g.taker, err = quarantine.Begin(ctx, g.store, plan, g.env.Now(), rand.Reader); err != nil {
+		return err
+	}
+	g.remover, g.report.Quarantine.Run = g.taker, g.taker.Run
+	return nil
+}
+
+// endQuarantine makes what was taken safe, also where the run was stopped.
+func (g *gcRun) endQuarantine(ctx context.Context) error {
+	if g.taker == nil {
+		return nil
+	}
+	return g.taker.End(context.WithoutCancel(ctx))
+}

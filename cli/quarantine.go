@@ -1,0 +1,182 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"regsweep/quarantine"
+	"regsweep/storage"
+	"regsweep/sweep"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+const (
+	repositoryName = "repository"
+	digestName     = "digest"
+	olderName      = "older-than"
+	runName        = "run"
+)
+
+func quarantineCommand(r *runner) *urfave.Command {
+	sub := func(c *urfave.Command) *urfave.Command {
+		c.Flags = slices.Concat(c.Flags, []urfave.Flag{
+			toggle("quiet", "print problems and errors alone", "q"), jsonFlag(),
+		}, limitFlags())
+		c.CustomHelpTemplate, c.OnUsageError = commandHelp, usageError
+		return c
+	}
+	return &urfave.Command{
+		Name:               quarantineName,
+		Usage:              "list, restore or purge what gc --quarantine has moved away",
+		ArgsUsage:          "list|restore|purge …",
+		CustomHelpTemplate: commandHelp,
+		Description: `COMMANDS:
+   regsweep quarantine list TARGET
+   regsweep quarantine restore RUN TARGET     put it back, all or of one repository
+   regsweep quarantine purge --older-than AGE TARGET
+                                              free the space for good
+
+EXAMPLES:
+   regsweep gc -m --quarantine config.yml
+   regsweep quarantine list config.yml
+   regsweep quarantine restore 20260131T020000Z-5f3a9c1e --repository team/app config.yml
+   regsweep quarantine purge --older-than 7d config.yml
+`,
+		Subcommands: []*urfave.Command{
+			sub(&urfave.Command{
+				Name: "list", Usage: "say what is in the quarantine", ArgsUsage: "TARGET",
+				Action: r.quarantineList, Description: targetHelp,
+			}),
+			sub(&urfave.Command{
+				Name: "restore", Usage: "put back what a run has moved away, or removed", ArgsUsage: "RUN TARGET, or --plan FILE TARGET",
+				Action: r.quarantineRestore,
+				Flags: []urfave.Flag{
+					dryRunFlag("say what would be put back, and do nothing"),
+					&urfave.StringFlag{Name: repositoryName, Usage: "only what went of the repository `NAME`, with the blobs that it named"},
+					&urfave.StringFlag{Name: digestName, Usage: "only the image or blob `DIGEST`, with all that it refers to"},
+					&urfave.StringFlag{Name: planName, Usage: "put back the links that a plan in `FILE` has removed, as far as their blobs are there"},
+				},
+				Description: `RUN:
+   as regsweep quarantine list has it.
+
+` + targetHelp + `
+   Nothing is written over, and no blob is put back that is not what its digest
+   says. The registry may run meanwhile. Exit code 4 says that something could not
+   be put back.
+
+EXAMPLES:
+   regsweep quarantine restore 20260131T020000Z-5f3a9c1e config.yml
+   regsweep quarantine restore --digest sha256:… 20260131T020000Z-5f3a9c1e config.yml
+   regsweep quarantine restore --plan plan.jsonl config.yml     after a plain gc
+`,
+			}),
+			sub(&urfave.Command{
+				Name: "purge", Usage: "remove runs from the quarantine for good", ArgsUsage: "TARGET",
+				Action: r.quarantinePurge,
+				Flags: []urfave.Flag{
+					&urfave.GenericFlag{Name: olderName, Value: &age{}, Usage: "all runs that were made longer than `AGE` ago, such as 7d"},
+					&urfave.StringSliceFlag{Name: runName, Usage: "the run `RUN`; may be repeated"},
+					dryRunFlag("say what would go, and do nothing"),
+					toggle("yes", "do not ask before removing", "y"),
+				},
+				Description: targetHelp + `
+EXAMPLES:
+   regsweep quarantine purge --older-than 7d config.yml
+   regsweep quarantine purge --run 20260131T020000Z-5f3a9c1e config.yml
+`,
+			}),
+		},
+	}
+}
+
+// quarantineReport is what a command of the quarantine tells a script.
+type quarantineReport struct {
+	Report  int              `json:"report"`
+	Command string           `json:"command"`
+	DryRun  bool             `json:"dry_run"`
+	Storage storage.Identity `json:"storage"`
+	// Runs are those that there are or, of a purge, those that went.
+	Runs     []quarantineRun   `json:"runs,omitzero"`
+	Restored *quarantineReturn `json:"restored,omitempty"`
+	Requests storage.Requests  `json:"requests"`
+	ExitCode int               `json:"exit_code"`
+	Error    string            `json:"error,omitempty"`
+}
+
+func newQuarantineReport(command string, dryRun bool) *quarantineReport {
+	return &quarantineReport{Report: 1, Command: quarantineName + " " + command, DryRun: dryRun}
+}
+
+func (r *quarantineReport) conclude(err error) { r.ExitCode, r.Error = exitCode(err), message(err) }
+
+// quarantineStep is one command on a quarantine, and what it works on.
+type quarantineStep struct {
+	*runner
+	report   *quarantineReport
+	store    storage.Store
+	progress *progress
+}
+
+// onQuarantine opens the target, does the work, and reports: as text with what writes it.
+func (r *runner) onQuarantine(c *urfave.Context, command string, target []string,
+	work func(context.Context, *quarantineStep) error, write func(*bytes.Buffer, *quarantineReport, int),
+) error {
+	q := &quarantineStep{runner: r, report: newQuarantineReport(command, c.Bool("dry-run"))}
+	q.progress = newProgress(r.env, c.Bool("quiet"))
+	_, store, err := r.target(c, target)
+	if err == nil {
+		q.store = store
+		q.report.Storage = store.Identity()
+		err = because(c.Context, work(c.Context, q))
+		q.report.Requests = store.Requests()
+	}
+	if errors.Is(err, ErrInterrupted) {
+		err = fmt.Errorf("%w: run it again to do the rest", ErrInterrupted)
+	}
+	if c.Bool(jsonName) {
+		return r.writeJSON(q.report, err)
+	}
+	var usage *storage.UsageError
+	if q.store == nil || c.Bool("quiet") || errors.As(err, &usage) || errors.Is(err, errDeclined) {
+		return err
+	}
+	q.report.conclude(err)
+	printed := r.print(func(w *bytes.Buffer, width int) { write(w, q.report, width) })
+	if err == nil {
+		err = printed
+	}
+	return err
+}
+
+// notInQuarantine makes a run that is not there, or has nothing of what was asked for,
+// the user's to mend.
+func notInQuarantine(err error) error {
+	var none *quarantine.NoRunError
+	var nothing *quarantine.NothingError
+	switch {
+	case errors.As(err, &none):
+		return storage.Usagef("%w: regsweep quarantine list says which there are", none)
+	case errors.As(err, &nothing):
+		return storage.Usagef("%w", err)
+	}
+	return err
+}
+
+// toldByKind writes out how many there are of each kind.
+func toldByKind(of map[sweep.Kind]sweep.Tally) string {
+	var parts []string
+	for _, k := range kinds {
+		if n := of[k.kind].Count; n > 0 {
+			parts = append(parts, plural(n, k.noun))
+		}
+	}
+	if len(parts) == 0 {
+		return "nothing"
+	}
+	return strings.Join(parts, ", ")
+}

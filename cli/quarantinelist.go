@@ -1,0 +1,77 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"time"
+
+	"regsweep/quarantine"
+	"regsweep/sweep"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+// quarantineRun is a run in the quarantine, as a report has it.
+type quarantineRun struct {
+	Run string `json:"run"`
+	// Taken is left out where the run's plan is damaged.
+	Taken time.Time `json:"taken,omitzero"`
+	// Plan is what the run was to take, and Objects is what is there of it.
+	Plan    tallies     `json:"plan"`
+	Objects sweep.Tally `json:"objects"`
+	Damage  string      `json:"damage,omitempty"`
+	// Freed is what a purge has removed of it.
+	Freed *sweep.Tally `json:"freed,omitempty"`
+
+	plan map[sweep.Kind]sweep.Tally
+}
+
+func newQuarantineRun(run quarantine.Run) quarantineRun {
+	return quarantineRun{Run: run.Name, Taken: run.Taken, Plan: tally(run.Plan), Objects: run.Objects, Damage: run.Damage, plan: run.Plan}
+}
+
+func (r *runner) quarantineList(c *urfave.Context) error {
+	return r.onQuarantine(c, "list", c.Args().Slice(), func(ctx context.Context, q *quarantineStep) error {
+		runs, err := q.runs(ctx)
+		if err != nil {
+			return err
+		}
+		q.report.Runs = []quarantineRun{}
+		for _, run := range runs {
+			q.report.Runs = append(q.report.Runs, newQuarantineRun(run))
+		}
+		return nil
+	}, writeQuarantineList)
+}
+
+func (q *quarantineStep) runs(ctx context.Context) ([]quarantine.Run, error) {
+	phase := q.progress.begin("looking into the quarantine", "", 0)
+	defer phase.end("")
+	return quarantine.Runs(ctx, q.store)
+}
+
+func writeQuarantineList(w *bytes.Buffer, r *quarantineReport, width int) {
+	if r.Error != "" {
+		return
+	}
+	fmt.Fprintf(w, "%s %s\n\n", r.Storage.Driver, printable(r.Storage.Root))
+	if len(r.Runs) == 0 {
+		fmt.Fprintln(w, "There is nothing in the quarantine.")
+		return
+	}
+	writeRuns(w, r.Runs, width)
+}
+
+func writeRuns(w *bytes.Buffer, runs []quarantineRun, width int) {
+	t := &table{right: []bool{false, false, true, true}, wraps: []bool{false, false, false, false, true}}
+	t.row("RUN", "MADE", "OBJECTS", "SIZE", "TAKEN AWAY")
+	for _, run := range runs {
+		taken, about := run.Taken.UTC().Format("2006-01-02 15:04"), toldByKind(run.plan)
+		if run.Damage != "" {
+			taken, about = "", run.Damage
+		}
+		t.row(printable(run.Run), taken, count(run.Objects.Count), size(run.Objects.Bytes), printable(about))
+	}
+	t.write(w, width)
+}

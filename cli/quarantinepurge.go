@@ -1,0 +1,130 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"regsweep/quarantine"
+	"regsweep/storage"
+	"regsweep/sweep"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+func (r *runner) quarantinePurge(c *urfave.Context) error {
+	chosen := runChoice{names: c.StringSlice(runName), byAge: c.IsSet(olderName)}
+	if chosen.byAge {
+		chosen.before = r.env.Now().Add(-c.Generic(olderName).(*age).Duration)
+	}
+	dryRun, yes := c.Bool("dry-run"), c.Bool("yes")
+	return r.onQuarantine(c, "purge", c.Args().Slice(), func(ctx context.Context, q *quarantineStep) error {
+		if err := chosen.check(); err != nil {
+			return err
+		}
+		if dryRun {
+			return q.choose(ctx, chosen)
+		}
+		return q.locked(ctx, q.store, q.report.Command, q.progress, func(ctx context.Context) error {
+			if err := q.choose(ctx, chosen); err != nil || len(q.report.Runs) == 0 {
+				return err
+			}
+			if !yes {
+				_, err := q.ask(ctx, "Remove these for good?", func(w *bytes.Buffer, width int) { writeRuns(w, q.report.Runs, width) })
+				if err != nil {
+					return err
+				}
+			}
+			return q.purge(ctx)
+		})
+	}, writeQuarantinePurge)
+}
+
+// runChoice says which runs are meant.
+type runChoice struct {
+	names  []string
+	byAge  bool
+	before time.Time
+}
+
+func (o runChoice) check() error {
+	switch {
+	case len(o.names) > 0 && o.byAge:
+		return storage.Usagef("--%s and --%s: name the runs, or say how old they have to be", runName, olderName)
+	case len(o.names) == 0 && !o.byAge:
+		return storage.Usagef("say which runs: --%s 7d, or --%s with a name that regsweep quarantine list has", olderName, runName)
+	}
+	return nil
+}
+
+func (o runChoice) has(run quarantine.Run) bool {
+	if o.byAge {
+		return run.Damage == "" && !run.Taken.After(o.before)
+	}
+	return slices.Contains(o.names, run.Name)
+}
+
+// choose notes the runs that are meant.
+func (q *quarantineStep) choose(ctx context.Context, chosen runChoice) error {
+	runs, err := q.runs(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range chosen.names {
+		if !slices.ContainsFunc(runs, func(run quarantine.Run) bool { return run.Name == name }) {
+			return notInQuarantine(&quarantine.NoRunError{Run: name})
+		}
+	}
+	q.report.Runs = []quarantineRun{}
+	for _, run := range runs {
+		if chosen.has(run) {
+			q.report.Runs = append(q.report.Runs, newQuarantineRun(run))
+		}
+	}
+	return nil
+}
+
+func (q *quarantineStep) purge(ctx context.Context) error {
+	objects := 0
+	for _, run := range q.report.Runs {
+		objects += run.Objects.Count
+	}
+	phase := q.progress.begin("purging", "", objects)
+	for i := range q.report.Runs {
+		run := &q.report.Runs[i]
+		freed, err := quarantine.Purge(ctx, q.store, run.Run)
+		run.Freed = &freed
+		phase.addBytes(freed.Count, freed.Bytes)
+		if err != nil {
+			phase.endWith("purged", err)
+			return err
+		}
+	}
+	phase.endWith("purged", nil)
+	return nil
+}
+
+func writeQuarantinePurge(w *bytes.Buffer, r *quarantineReport, width int) {
+	runs, freed, held := 0, sweep.Tally{}, int64(0)
+	for _, run := range r.Runs {
+		held += run.Objects.Bytes
+		if run.Freed != nil {
+			runs++
+			freed.Add(run.Freed.Count, run.Freed.Bytes)
+		}
+	}
+	switch {
+	case r.Error != "" && runs > 0:
+		fmt.Fprintf(w, "Stopped before the end. %s of %s removed, as the storage confirmed.\n", plural(freed.Count, "object"), size(freed.Bytes))
+	case r.Error != "":
+	case len(r.Runs) == 0:
+		fmt.Fprintln(w, "There is no such run in the quarantine: nothing was removed.")
+	case r.DryRun:
+		writeRuns(w, r.Runs, width)
+		fmt.Fprintf(w, "\nDry run: nothing was removed; %s would be freed.\n", size(held))
+	default:
+		fmt.Fprintf(w, "Purged %s: %s removed, %s freed, as the storage confirmed.\n", plural(runs, "run"), plural(freed.Count, "object"), size(freed.Bytes))
+	}
+}

@@ -1,0 +1,145 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"regsweep/quarantine"
+	"regsweep/storage"
+	"regsweep/sweep"
+
+	"github.com/opencontainers/go-digest"
+	urfave "github.com/urfave/cli/v2"
+)
+
+// quarantineReturn is what a restoration has come to.
+type quarantineReturn struct {
+	// From is the run's name, or the plan's.
+	From string `json:"from"`
+	// Back was put back, and There was there already.
+	Back      tallies           `json:"back"`
+	There     tallies           `json:"there"`
+	LeftCount int               `json:"left_count"`
+	Left      []quarantine.Left `json:"left"`
+
+	back, there map[sweep.Kind]sweep.Tally
+}
+
+func (r *runner) quarantineRestore(c *urfave.Context) error {
+	from, target := c.String(planName), c.Args().Slice()
+	byPlan := c.IsSet(planName)
+	if !byPlan {
+		from, target = c.Args().First(), c.Args().Tail()
+	}
+	options := quarantine.RestoreOptions{
+		Repository: c.String(repositoryName), Digest: digest.Digest(c.String(digestName)), DryRun: c.Bool("dry-run"),
+	}
+	return r.onQuarantine(c, "restore", target, func(ctx context.Context, q *quarantineStep) error {
+		switch {
+		case from == "":
+			return storage.Usagef("restore: name the run first, as regsweep quarantine list has it, or give --%s", planName)
+		case options.Digest != "" && options.Digest.Validate() != nil:
+			return storage.Usagef("--%s: %q is no digest such as sha256:…, whole", digestName, string(options.Digest))
+		}
+		restore := func(ctx context.Context) error { return q.restore(ctx, from, options) }
+		if byPlan {
+			restore = func(ctx context.Context) error { return q.restoreLinks(ctx, from, options) }
+		}
+		if options.DryRun {
+			return restore(ctx)
+		}
+		return q.locked(ctx, q.store, q.report.Command, q.progress, restore)
+	}, writeQuarantineRestore)
+}
+
+func (q *quarantineStep) restore(ctx context.Context, run string, options quarantine.RestoreOptions) error {
+	return q.returned(run, options, func(options quarantine.RestoreOptions) (quarantine.Restored, error) {
+		return quarantine.Restore(ctx, q.store, run, options)
+	})
+}
+
+// restoreLinks puts back what a plan has removed of links.
+func (q *quarantineStep) restoreLinks(ctx context.Context, path string, options quarantine.RestoreOptions) (err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return storage.Usagef("the plan %s can't be read: %w", path, errors.Unwrap(err))
+	}
+	defer func() {
+		if closeErr := file.Close(); err == nil && closeErr != nil {
+			err = fmt.Errorf("read the plan: %w", closeErr)
+		}
+	}()
+	plan, err := sweep.OpenFile(file)
+	var broken *sweep.FileError
+	if errors.As(err, &broken) {
+		return storage.Usagef("%s: %w", path, broken)
+	}
+	if err != nil {
+		return err
+	}
+	if is := q.store.Identity(); plan.Storage != is {
+		return otherStorage(path, plan.Storage, is)
+	}
+	return q.returned(path, options, func(options quarantine.RestoreOptions) (quarantine.Restored, error) {
+		return quarantine.RestoreLinks(ctx, q.store, plan, options)
+	})
+}
+
+// returned restores, shows how it goes on, and notes what came of it.
+func (q *quarantineStep) returned(from string, options quarantine.RestoreOptions, restore func(quarantine.RestoreOptions) (quarantine.Restored, error)) error {
+	phase := q.progress.begin("restoring", "", 0)
+	options.OnRestored = func(_ sweep.Kind, tally sweep.Tally) { phase.addBytes(tally.Count, tally.Bytes) }
+	result, err := restore(options)
+	phase.endWith("restored", err)
+	if result.Back == nil {
+		return notInQuarantine(err)
+	}
+	q.report.Restored = &quarantineReturn{
+		From: from, Back: tally(result.Back), There: tally(result.There), LeftCount: result.LeftCount, Left: append([]quarantine.Left{}, result.Left...),
+		back: result.Back, there: result.There,
+	}
+	if err == nil && result.LeftCount > 0 {
+		return told{errProblems}
+	}
+	return notInQuarantine(err)
+}
+
+// whyLeft says why something could not be put back.
+var whyLeft = map[quarantine.Why]string{
+	quarantine.WhyGone:     "neither in the quarantine nor in the registry",
+	quarantine.WhyDamaged:  "what is in the quarantine has another digest",
+	quarantine.WhyOccupied: "there is something else in its place, which is not written over",
+	quarantine.WhyNoBlob:   "the blob that it leads to is not there",
+	quarantine.WhyUnnamed:  "its line in the plan names nothing that a registry could hold",
+}
+
+func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
+	restored := r.Restored
+	if restored == nil {
+		return
+	}
+	begin, verb := "Put back ", "could not be put back"
+	switch {
+	case r.Error != "":
+		begin = "Stopped before the end. Put back "
+	case r.DryRun:
+		begin, verb = "Dry run: nothing was put back. It would be ", "could not be"
+	}
+	fmt.Fprintf(w, "%s%s.\n", begin, toldByKind(restored.back))
+	if told := toldByKind(restored.there); told != "nothing" {
+		fmt.Fprintf(w, "There already: %s.\n", told)
+	}
+	for i, left := range restored.Left {
+		if i == shownFailures {
+			fmt.Fprintln(w, "  and more: see --json")
+			break
+		}
+		fmt.Fprintf(w, "  not put back: %s\n", printable(left.Path+": "+whyLeft[left.Why]))
+	}
+	if restored.LeftCount > 0 {
+		fmt.Fprintf(w, "%s %s: exit code %d.\n", plural(restored.LeftCount, "removal"), verb, exitProblems)
+	}
+}
