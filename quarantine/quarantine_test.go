@@ -1,0 +1,433 @@
+package quarantine_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"regsweep/internal/parts"
+	"regsweep/mark"
+	"regsweep/quarantine"
+	"regsweep/storage"
+	"regsweep/sweep"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// registry is a tree of a registry with a store of it.
+type registry struct {
+	*parts.Tree
+	t     *testing.T
+	store storage.Store
+}
+
+func newRegistry(t *testing.T) *registry {
+	t.Helper()
+	tree := parts.NewTree(t, t.TempDir())
+	tree.Mkdir("")
+	config, err := storage.ParseTarget(tree.Root(), func(string) string { return "" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := storage.Open(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &registry{tree, t, store}
+}
+
+// untagged pushes an image whose tag was then deleted.
+func (r *registry) untagged(repository string, layers ...parts.Blob) *parts.Manifest {
+	image := parts.Image(parts.OCI, layers...)
+	r.Manifest(repository, image)
+	return image
+}
+
+// live pushes an image that nothing may touch.
+func (r *registry) live(repository string) digest.Digest {
+	d := r.Manifest(repository, parts.Image(parts.OCI, parts.Layer(1, 100)))
+	r.Tag(repository, "v1", d)
+	return d
+}
+
+func (r *registry) plan() *sweep.Plan {
+	r.t.Helper()
+	ctx, now := r.t.Context(), time.Now()
+	inventory, err := storage.TakeInventory(ctx, r.store, storage.InventoryOptions{})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	live, err := mark.Run(ctx, inventory, r.store, mark.Options{DeleteUntagged: true})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	plan, err := sweep.NewPlan(ctx, inventory, live, r.store, sweep.Options{
+		Now: now, UploadAge: time.Hour, DeleteUntagged: true, PruneEmpty: true, Quarantine: true,
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return plan
+}
+
+// take moves what is garbage into a quarantine and returns its name.
+func (r *registry) take() string {
+	r.t.Helper()
+	plan := r.plan()
+	taker, err := quarantine.Begin(r.t.Context(), r.store, plan, time.Now(), strings.NewReader("random bytes"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if _, err := plan.Execute(r.t.Context(), taker, sweep.ExecuteOptions{}); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := taker.End(r.t.Context()); err != nil {
+		r.t.Fatal(err)
+	}
+	return taker.Run
+}
+
+func (r *registry) restore(run string, options quarantine.RestoreOptions) quarantine.Restored {
+	r.t.Helper()
+	restored, err := quarantine.Restore(r.t.Context(), r.store, run, options)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return restored
+}
+
+// kept is where a run has an object.
+func kept(run, path string) string { return quarantine.Dir + "/" + run + "/" + path }
+
+// everything is each file and directory of the layout with its content, permissions and
+// owner, but for what is regsweep's own.
+func (r *registry) everything() map[string]string {
+	r.t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir(r.Path(""), func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.Name() == storage.OwnDir {
+			return fs.SkipDir
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		owner := info.Sys().(*syscall.Stat_t)
+		content := []byte{}
+		if info.Mode().IsRegular() {
+			if content, err = os.ReadFile(path); err != nil {
+				return err
+			}
+		}
+		all[path] = fmt.Sprintf("%v %d:%d %s", info.Mode(), owner.Uid, owner.Gid, content)
+		return nil
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return all
+}
+
+func (r *registry) same(before map[string]string, what string) {
+	r.t.Helper()
+	after := r.everything()
+	for _, path := range slices.Sorted(maps.Keys(before)) {
+		if got, found := after[path]; !found || got != before[path] {
+			r.t.Errorf("%s: %s was %.60q and is %.60q", what, path, before[path], got)
+		}
+	}
+	for path := range after {
+		if _, found := before[path]; !found {
+			r.t.Errorf("%s: %s is new", what, path)
+		}
+	}
+}
+
+// Everything that a sweep can take comes back as it was: content, owners, permissions,
+// empty directories, and links that say something else than they should.
+func TestARegistryIsRestoredByteForByte(t *testing.T) {
+	r := newRegistry(t)
+	r.live("team/app")
+	r.untagged("team/app", parts.Layer(2, 100))
+	r.untagged("gone/with/all", parts.Layer(2, 100), parts.Layer(3, 0))
+	r.Upload("team/app", "old", time.Now().Add(-2*time.Hour), []byte("half a layer"))
+	r.Blob([]byte("what a crash left"))
+	stale := r.Blob([]byte(`{"schemaVersion":1}`))
+	r.TagIndex("team/app", "v1", stale)
+	r.Write(parts.TagIndexPath("team/app", "v1", digest.FromString("damaged")), "no digest\n")
+	r.LayerLink("team/app", digest.FromString("a blob that is missing"))
+	r.Revision("team/app", digest.FromString("a manifest that is missing"))
+	signed := r.Manifest("team/app", parts.Schema1("team/app", "v0", parts.Layer(4, 10)))
+	signature := r.Blob([]byte("signature"))
+	r.Write(parts.SignaturePath("team/app", signed, signature), signature.String())
+	r.Mkdir("repositories/empty/_layers/sha256")
+	r.Mkdir("repositories/empty/_uploads")
+	r.Mkdir("repositories/team/app/_manifests/revisions/sha256/" + digest.FromString("deleted through the API").Encoded())
+	if os.Getuid() == 0 {
+		r.ownedBy(1234)
+	}
+
+	before := r.everything()
+	run := r.take()
+	if after := r.everything(); len(after) >= len(before) {
+		t.Fatalf("of %d files and directories %d are left: nothing was taken", len(before), len(after))
+	}
+	if n := r.plan().Len(); n != 0 {
+		t.Errorf("a second plan takes %d more", n)
+	}
+	restored := r.restore(run, quarantine.RestoreOptions{})
+	if restored.LeftCount != 0 {
+		t.Errorf("left: %+v", restored.Left)
+	}
+	r.same(before, "restored")
+	if r.Exists(quarantine.Dir) {
+		t.Error("what was restored whole is still in the quarantine")
+	}
+}
+
+// ownedBy gives all of the tree to a user, as a registry's tree belongs to one.
+func (r *registry) ownedBy(uid int) {
+	r.t.Helper()
+	err := filepath.WalkDir(r.Path(""), func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			err = os.Chmod(path, 0o2750)
+		}
+		return errors.Join(err, os.Lchown(path, uid, uid))
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// What is there is never written over (promise 1): whatever was pushed since stays.
+func TestARestorationWritesOverNothing(t *testing.T) {
+	r := newRegistry(t)
+	r.live("app")
+	image := r.untagged("app", parts.Layer(2, 100))
+	run := r.take()
+
+	layer := image.Blobs[len(image.Blobs)-1].Digest()
+	r.Write(parts.BlobPath(layer), "another content")                  // which nobody should be able to push
+	r.Write(parts.BlobPath(image.Digest()), string(image.Content))     // pushed again
+	r.Write(parts.RevisionPath("app", image.Digest()), "another link") // nor this
+	r.Write(parts.LayerPath("app", layer), layer.String())             // pushed again
+	before := r.everything()
+	restored := r.restore(run, quarantine.RestoreOptions{})
+	after := r.everything()
+	for path, content := range before {
+		if after[path] != content {
+			t.Errorf("%s was %.50q and is %.50q", path, content, after[path])
+		}
+	}
+	why := map[string]quarantine.Why{}
+	for _, left := range restored.Left {
+		why[strings.TrimPrefix(left.Path, "/docker/registry/v2/")] = left.Why
+	}
+	want := map[string]quarantine.Why{
+		parts.BlobPath(layer): quarantine.WhyOccupied, parts.RevisionPath("app", image.Digest()): quarantine.WhyOccupied,
+	}
+	if !maps.Equal(why, want) {
+		t.Errorf("left: %v, want %v", why, want)
+	}
+	if restored.There[sweep.Blob].Count != 1 || restored.There[sweep.LayerLink].Count != 1 {
+		t.Errorf("there already: %v", restored.There)
+	}
+	if !r.Exists(kept(run, parts.BlobPath(layer))) || r.Exists(kept(run, parts.BlobPath(image.Digest()))) {
+		t.Error("the quarantine has not kept what was not restored, or has kept what is not needed")
+	}
+}
+
+// A blob that has rotted in the quarantine does not get back into the registry.
+func TestADamagedBlobIsNotRestored(t *testing.T) {
+	r := newRegistry(t)
+	r.live("app")
+	blob := r.Blob([]byte("garbage"))
+	run := r.take()
+	r.Write(kept(run, parts.BlobPath(blob)), "garbagf")
+	restored := r.restore(run, quarantine.RestoreOptions{})
+	if restored.LeftCount != 1 || restored.Left[0].Why != quarantine.WhyDamaged || r.Exists(parts.BlobPath(blob)) {
+		t.Errorf("left: %+v", restored.Left)
+	}
+}
+
+// By its digest an image comes back whole, in the repositories that lost it, and
+// nothing else does.
+func TestAnImageIsRestoredByItsDigest(t *testing.T) {
+	r := newRegistry(t)
+	r.live("app")
+	shared, own := parts.Layer(2, 100), parts.Layer(3, 100)
+	a, b := r.untagged("app", shared), r.untagged("app", shared, own)
+	r.Manifest("other", b)
+	index := parts.Index(parts.OCI, a)
+	r.Manifest("app", index)
+	run := r.take()
+
+	r.restore(run, quarantine.RestoreOptions{Digest: b.Digest(), Repository: "other"})
+	for path, want := range map[string]bool{
+		parts.BlobPath(b.Digest()): true, parts.BlobPath(shared.Digest()): true, parts.BlobPath(own.Digest()): true,
+		parts.RevisionPath("other", b.Digest()): true, parts.LayerPath("other", own.Digest()): true, parts.LayerPath("other", shared.Digest()): true,
+		parts.BlobPath(a.Digest()): false, parts.RevisionPath("app", b.Digest()): false, parts.LayerPath("app", shared.Digest()): false,
+	} {
+		if r.Exists(path) != want {
+			t.Errorf("%s is there: %v", path, !want)
+		}
+	}
+	r.restore(run, quarantine.RestoreOptions{Digest: index.Digest()})
+	for _, path := range []string{
+		parts.BlobPath(index.Digest()), parts.BlobPath(a.Digest()), parts.RevisionPath("app", index.Digest()),
+		parts.RevisionPath("app", a.Digest()), parts.LayerPath("app", shared.Digest()),
+	} {
+		if !r.Exists(path) {
+			t.Errorf("%s is not there", path)
+		}
+	}
+	if r.Exists(parts.RevisionPath("app", b.Digest())) {
+		t.Error("an image came back that nobody asked for")
+	}
+	_, err := quarantine.Restore(t.Context(), r.store, run, quarantine.RestoreOptions{Digest: digest.FromString("none")})
+	if nothing := (*quarantine.NothingError)(nil); !errors.As(err, &nothing) {
+		t.Errorf("of a digest that was not taken: %v", err)
+	}
+}
+
+// Links that went with a plan come back from it, where their blobs are.
+func TestLinksAreRestoredFromAPlan(t *testing.T) {
+	r := newRegistry(t)
+	r.live("app")
+	image := r.untagged("app", parts.Layer(2, 100))
+	alias := digest.SHA512.FromBytes([]byte("under another algorithm"))
+	stored := r.Blob([]byte("under another algorithm"))
+	r.Write(parts.LayerPath("app", alias), stored.String())
+	before := r.everything()
+	plan := r.plan()
+	var file bytes.Buffer
+	if _, err := plan.WriteTo(&file); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := plan.Execute(t.Context(), r.store, sweep.ExecuteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	opened, err := sweep.OpenFile(bytes.NewReader(file.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	restored, err := quarantine.RestoreLinks(t.Context(), r.store, opened, quarantine.RestoreOptions{})
+	if err != nil || restored.LeftCount == 0 || restored.Back[sweep.LayerLink].Count != 0 {
+		t.Errorf("without blobs: %+v, %v", restored, err)
+	}
+	for _, blob := range append([]parts.Blob{{Content: image.Content}, {Content: []byte("under another algorithm")}}, image.Blobs...) {
+		r.Blob(blob.Content)
+	}
+	restored, err = quarantine.RestoreLinks(t.Context(), r.store, opened, quarantine.RestoreOptions{})
+	if err != nil || restored.LeftCount != 0 {
+		t.Errorf("with blobs: %+v, %v", restored, err)
+	}
+	r.same(before, "restored")
+}
+
+// A line of a plan can name no path outside of where such things are.
+func TestAPlanNamesNothingOutsideItsPlace(t *testing.T) {
+	for name, removal := range map[string]sweep.Removal{
+		"a repository": {Kind: sweep.LayerLink, Repository: "../blobs", Digest: digest.FromString("x")},
+		"a tag":        {Kind: sweep.TagIndexEntry, Repository: "app", Tag: "../..", Digest: digest.FromString("x")},
+		"a tag's path": {Kind: sweep.TagIndexEntry, Repository: "app", Tag: "a/b", Digest: digest.FromString("x")},
+		"an upload":    {Kind: sweep.Upload, Repository: "app", Upload: ".."},
+		"a digest":     {Kind: sweep.LayerLink, Repository: "app", Digest: "sha256:../../../x"},
+		"a target":     {Kind: sweep.LayerLink, Repository: "app", Digest: digest.FromString("x"), Target: "x\ny"},
+		"a signature":  {Kind: sweep.Revision, Repository: "app", Digest: digest.FromString("x"), SignatureDigests: []digest.Digest{"../.."}},
+	} {
+		if removal.IsNamed() {
+			t.Errorf("%s: %+v is taken for one", name, removal)
+		}
+	}
+	good := sweep.Removal{Kind: sweep.TagIndexEntry, Repository: "a/b", Tag: "v1", Digest: digest.FromString("x")}
+	if !good.IsNamed() {
+		t.Errorf("%+v is not taken for one", good)
+	}
+}
+
+// Purged is gone, of this run and of no other; the plan goes last.
+func TestAPurgeRemovesOneRun(t *testing.T) {
+	r := newRegistry(t)
+	r.live("app")
+	r.untagged("app", parts.Layer(2, 100))
+	first := r.take()
+	r.Write(kept("20200101T000000Z-00000000", "plan.jsonl"), "no plan")
+	r.Mkdir(kept("20200101T000000Z-00000000", "repositories/empty/_layers"))
+	before := r.everything()
+	runs, err := quarantine.Runs(t.Context(), r.store)
+	if err != nil || len(runs) != 2 || runs[0].Damage == "" || runs[1].Name != first || runs[1].Objects.Count == 0 {
+		t.Fatalf("the runs are %+v, %v", runs, err)
+	}
+
+	stopped := &failing{Store: r.store, after: 3}
+	if _, err := quarantine.Purge(t.Context(), stopped, first); !errors.Is(err, errFails) {
+		t.Fatalf("a storage that fails: %v", err)
+	}
+	if !r.Exists(kept(first, "plan.jsonl")) {
+		t.Error("the plan went before what it accounts for")
+	}
+	freed, err := quarantine.Purge(t.Context(), r.store, first)
+	if err != nil || freed.Count != runs[1].Objects.Count-3 {
+		t.Errorf("freed %+v of %+v, %v", freed, runs[1].Objects, err)
+	}
+	if r.Exists(quarantine.Dir+"/"+first) || !r.Exists(kept("20200101T000000Z-00000000", "repositories/empty/_layers")) {
+		t.Error("the wrong run went")
+	}
+	r.same(before, "purged")
+	if _, err := quarantine.Purge(t.Context(), r.store, "20200101T000000Z-00000000"); err != nil || r.Exists(quarantine.Dir) {
+		t.Errorf("the last run: %v", err)
+	}
+}
+
+var errFails = errors.New("the storage fails")
+
+// failing is a fake fault: a storage that removes so many objects and then fails.
+type failing struct {
+	storage.Store
+	after int
+}
+
+func (f *failing) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcome {
+	outcomes := make([]storage.Outcome, len(refs))
+	for i := range refs {
+		if f.after == 0 {
+			outcomes[i].Err = errFails
+			continue
+		}
+		f.after--
+		outcomes[i] = f.Store.Remove(ctx, refs[i:i+1])[0]
+	}
+	return outcomes
+}
+
+// A run that is a symbolic link is none: what lies behind it is not moved or removed.
+func TestASymbolicLinkIsNoRun(t *testing.T) {
+	r := newRegistry(t)
+	r.live("app")
+	before := r.everything()
+	r.Mkdir(quarantine.Dir)
+	if err := os.Symlink("../../blobs", r.Path(kept("run", "")[:len(quarantine.Dir)+4])); err != nil {
+		t.Fatal(err)
+	}
+	if runs, err := quarantine.Runs(t.Context(), r.store); err != nil || len(runs) != 0 {
+		t.Errorf("the runs are %+v, %v", runs, err)
+	}
+	if _, err := quarantine.Purge(t.Context(), r.store, "run"); err == nil {
+		t.Error("it was purged")
+	}
+	r.same(before, "after a purge")
+}
