@@ -47,14 +47,15 @@ func (r *report) leaveOut(removal sweep.Removal, reason sweep.Reason) {
 
 // leftOutReasons say why lines of a plan stay.
 var leftOutReasons = map[sweep.Reason]string{
-	sweep.LeftTagged:   "reached from a tag again",
-	sweep.KeptUntagged: "reached from an untagged manifest that the plan does not take",
-	sweep.KeptAge:      "younger than the plan's --min-age, or named by a link that is",
-	sweep.KeptDamage:   "kept by damage in a repository",
-	sweep.KeptUpload:   "younger than the plan's --upload-age",
-	sweep.KeptLinked:   "still linked, by a link that the plan does not take",
-	sweep.LeftGone:     "gone already",
-	sweep.LeftNotEmpty: "not empty",
+	sweep.LeftTagged:    "reached from a tag again",
+	sweep.KeptUntagged:  "reached from an untagged manifest that the plan does not take",
+	sweep.KeptAge:       "younger than the plan's --min-age, or named by a link that is",
+	sweep.KeptDamage:    "kept by damage in a repository",
+	sweep.KeptUpload:    "younger than the plan's --upload-age",
+	sweep.KeptMultipart: "uploaded in parts, which can't be moved: apply without --quarantine",
+	sweep.KeptLinked:    "still linked, by a link that the plan does not take",
+	sweep.LeftGone:      "gone already",
+	sweep.LeftNotEmpty:  "not empty",
 }
 
 // writeLeftOut prints what of the reviewed plan does not go, and why.

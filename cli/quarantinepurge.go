@@ -60,8 +60,8 @@ func (o runChoice) check() error {
 }
 
 func (o runChoice) has(run quarantine.Run) bool {
-	if o.byAge {
-		return run.Damage == "" && !run.Taken.After(o.before)
+	if o.byAge { // what can't be accounted for has to be named
+		return run.IsRemnant() || run.Damage == "" && !run.Taken.After(o.before)
 	}
 	return slices.Contains(o.names, run.Name)
 }

@@ -35,7 +35,6 @@ type Store interface {
 	storage.Remover
 	storage.Mover
 	storage.Browser
-	Identity() storage.Identity
 	Concurrency() int
 }
 
@@ -54,6 +53,10 @@ type Run struct {
 	// restored but by hand: its objects lie under their own paths in its directory.
 	Damage string
 }
+
+// IsRemnant reports whether nothing is left of a run but empty directories, as a purge
+// leaves that was interrupted at its very end.
+func (r Run) IsRemnant() bool { return r.Damage != "" && r.Objects.Count == 0 }
 
 // Runs lists all quarantines, the oldest first.
 func Runs(ctx context.Context, store Store) ([]Run, error) {
@@ -161,12 +164,8 @@ func open(ctx context.Context, store Store, run string) (*record, error) {
 	if err == nil {
 		r.plan, err = sweep.OpenFile(file)
 		var broken *sweep.FileError
-		switch {
-		case errors.As(err, &broken):
+		if errors.As(err, &broken) {
 			err = &damagedError{"its plan is damaged: " + broken.Error()}
-		case err == nil && r.plan.Storage != store.Identity():
-			// A bucket that was copied, or a directory that was moved, is still its own.
-			r.plan.Storage = store.Identity()
 		}
 	}
 	if err != nil {

@@ -151,19 +151,20 @@ func (f *filesystem) Put(ctx context.Context, name string, content io.ReadSeeker
 	if _, err := t.root.Lstat(name); err == nil {
 		return fs.ErrExist
 	}
-	for _, dir := range []string{OwnDir, path.Dir(name)} {
-		if err := t.makeDirs(dir); err != nil {
-			return err
-		}
+	if err := t.makeDirs(OwnDir); err != nil {
+		return err
 	}
 	f.put.Add(1)
 	sum := sha256.Sum256([]byte(name))
 	temporary := OwnDir + "/" + hex.EncodeToString(sum[:8]) + ".new"
-	if err := t.write(temporary, content); err != nil {
-		return errors.Join(err, ignoreAbsent(t.root.Remove(temporary)))
+	err = t.write(temporary, content)
+	if err == nil {
+		err = t.makeDirs(path.Dir(name))
 	}
-	// The owner is that of where it goes.
-	if err := t.rename(temporary, name); err != nil {
+	if err == nil {
+		err = t.rename(temporary, name)
+	}
+	if err != nil {
 		return errors.Join(err, ignoreAbsent(t.root.Remove(temporary)))
 	}
 	return t.inherit(name)
