@@ -149,7 +149,7 @@ func (g *gcRun) prove(ctx context.Context) error {
 func (g *gcRun) locked(ctx context.Context, work func(context.Context) error) error {
 	locked, lock, err := guard.Lock(ctx, g.store, guard.LockOptions{
 		Host: g.env.Host, PID: os.Getpid(), User: g.env.User, Command: "regsweep " + g.report.Command,
-		Now: g.env.Now, Random: rand.Reader,
+		Now: g.env.Now, Random: rand.Reader, Refresh: g.env.LockRefresh, Stale: g.env.LockStale,
 		OnWait: func(holder guard.Holder, wait time.Duration) {
 			g.progress.note(fmt.Sprintf("there is a lock of %s on %s, since %s: watching for up to %s whether its holder lives",
 				holder.User, holder.Host, holder.Started.UTC().Format(time.RFC3339), wait))

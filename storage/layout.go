@@ -16,6 +16,9 @@ const (
 	linkFile      = "link"
 	dataFile      = "data"
 	startedAt     = "startedat"
+
+	// ownDir is what we keep beside blobs and repositories, where no registry looks.
+	ownDir = ".regsweep"
 )
 
 // kind says what the layout makes of a path.
