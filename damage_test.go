@@ -1,13 +1,8 @@
 package main
 
 import (
-	"encoding/xml"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"net/http"
-	"net/url"
 	"os"
 	"path"
 	"slices"
@@ -17,8 +12,6 @@ import (
 
 	"regsweep/internal/parts"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -584,68 +577,4 @@ func TestSymbolicLinksInPlaceOfFiles(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestDeniedListing: who may read every object and not list them sees an empty registry,
-// unless the denial stops the run (1).
-func TestDeniedListing(t *testing.T) {
-	if testing.Short() {
-		t.Skip("needs MinIO, which takes minutes to build the first time")
-	}
-	s := newSite(t)
-	_, sound := s.bystander()
-	s.moveToBucket()
-	s.must(s.registry.SetReadOnly(true))
-	before := s.files()
-	for denied, allowed := range map[string]string{
-		"s3:ListBucket":                 `"s3:GetObject","s3:PutObject","s3:DeleteObject","s3:ListBucketMultipartUploads"`,
-		"s3:ListBucketMultipartUploads": `"s3:GetObject","s3:PutObject","s3:DeleteObject","s3:ListBucket"`,
-		"s3:GetObject":                  `"s3:PutObject","s3:DeleteObject","s3:ListBucket","s3:ListBucketMultipartUploads"`,
-		"s3:DeleteObject":               `"s3:GetObject","s3:PutObject","s3:ListBucket","s3:ListBucketMultipartUploads"`,
-	} {
-		t.Run(denied, func(t *testing.T) {
-			config := s.asUser(t, `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":[`+allowed+`],"Resource":["arn:aws:s3:::*"]}]}`)
-			run := s.gcOn(config, "-m", "--registry", s.registry.URL())
-			if run.code != 1 || !strings.Contains(run.report.Error, "AccessDenied") || !strings.Contains(run.report.Error, denied) {
-				t.Errorf("ends with %d, %q", run.code, run.report.Error)
-			}
-			if counts := run.report.Removed.counts(); len(counts) > 0 {
-				t.Errorf("it says that it removed %v", counts)
-			}
-			s.same("the files", keys(s.files()), keys(before))
-			s.pull("after the run", s.client, []image{sound})
-		})
-	}
-}
-
-// asUser is the config.yml of the registry in a bucket, for somebody who may do what the
-// policy says and no more: a session of MinIO's own token service, which the environment
-// has to hold since config.yml can't.
-func (s *site) asUser(t *testing.T, policy string) string {
-	s.Helper()
-	body := url.Values{"Action": {"AssumeRole"}, "Version": {"2011-06-15"}, "DurationSeconds": {"3600"}, "Policy": {policy}}.Encode()
-	request, err := http.NewRequestWithContext(s.Context(), http.MethodPost, s.s3.Endpoint, strings.NewReader(body))
-	s.must(err)
-	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	key := aws.Credentials{AccessKeyID: s.s3.AccessKey, SecretAccessKey: s.s3.SecretKey}
-	sum := digest.FromString(body).Encoded()
-	s.must(v4.NewSigner().SignHTTP(s.Context(), key, request, sum, "sts", s.s3.Region, time.Now()))
-	response, err := http.DefaultClient.Do(request)
-	s.must(err)
-	answer, err := io.ReadAll(response.Body)
-	s.must(errors.Join(err, response.Body.Close()))
-	var session struct {
-		Credentials struct{ AccessKeyId, SecretAccessKey, SessionToken string } `xml:"AssumeRoleResult>Credentials"`
-	}
-	s.must(xml.Unmarshal(answer, &session))
-	if session.Credentials.SessionToken == "" {
-		s.Fatalf("no session: %s: %s", response.Status, answer)
-	}
-	t.Setenv("AWS_ACCESS_KEY_ID", session.Credentials.AccessKeyId)
-	t.Setenv("AWS_SECRET_ACCESS_KEY", session.Credentials.SecretAccessKey)
-	t.Setenv("AWS_SESSION_TOKEN", session.Credentials.SessionToken)
-	lines := strings.SplitAfter(s.registry.ConfigYAML(), "\n")
-	return s.config(strings.Join(slices.DeleteFunc(lines, func(line string) bool {
-		return strings.Contains(line, "accesskey:") || strings.Contains(line, "secretkey:")
-	}), ""))
 }

@@ -57,7 +57,12 @@ func start(t *testing.T, args ...string) *running {
 // nobody else uses.
 func startIn(t *testing.T, env []string, args ...string) *running {
 	t.Helper()
-	r := &running{Cmd: exec.Command("regsweep", args...)}
+	return startProgram(t, "regsweep", env, args...)
+}
+
+func startProgram(t *testing.T, name string, env []string, args ...string) *running {
+	t.Helper()
+	r := &running{Cmd: exec.Command(name, args...)}
 	r.Env = append(append(r.Environ(), "XDG_CACHE_HOME="+t.TempDir()), env...)
 	r.Stdout, r.Stderr = &r.stdout, &r.stderr
 	if err := r.Start(); err != nil {

@@ -11,7 +11,10 @@ import (
 	"regsweep/cli"
 )
 
-func main() {
+func main() { os.Exit(run(cli.Process())) }
+
+// run is one run of the program, but for what it is told of the world outside.
+func run(env cli.Env) (exitCode int) {
 	boundGarbage()
 
 	// Without this a reader of our output that goes away would end a sweep.
@@ -28,5 +31,5 @@ func main() {
 		signal.Stop(signals) // a second one ends the process at once
 		cancel(cli.ErrInterrupted)
 	}()
-	os.Exit(cli.Run(ctx, os.Args, cli.Process()))
+	return cli.Run(ctx, os.Args, env)
 }

@@ -36,6 +36,9 @@ type Env struct {
 	Host, User string
 	// ProbeInterval is how often the proof is repeated while a sweep runs.
 	ProbeInterval time.Duration
+	// LockRefresh and LockStale are those of guard.LockOptions, on which all who share a
+	// storage must agree.
+	LockRefresh, LockStale time.Duration
 }
 
 // Process is the Env of the running process.

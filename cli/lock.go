@@ -14,7 +14,7 @@ import (
 func (r *runner) locked(ctx context.Context, store guard.LockStore, command string, progress *progress, work func(context.Context) error) error {
 	locked, lock, err := guard.Lock(ctx, store, guard.LockOptions{
 		Host: r.env.Host, PID: os.Getpid(), User: r.env.User, Command: "regsweep " + command,
-		Now: r.env.Now, Random: rand.Reader,
+		Now: r.env.Now, Random: rand.Reader, Refresh: r.env.LockRefresh, Stale: r.env.LockStale,
 		OnWait: func(holder guard.Holder, wait time.Duration) {
 			progress.note(fmt.Sprintf("there is a lock of %s on %s, since %s: watching for up to %s whether its holder lives",
 				holder.User, holder.Host, holder.Started.UTC().Format(time.RFC3339), wait))

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"sync/atomic"
 	"time"
 
 	"regsweep/storage"
@@ -98,6 +99,8 @@ type Held struct {
 	abort   context.CancelFunc // ends that write too
 	done    chan struct{}
 	cancel  context.CancelCauseFunc
+	until   atomic.Pointer[time.Time] // when it is lost unless it is refreshed
+	lost    atomic.Pointer[error]     // nil while it is ours
 }
 
 // Lock takes the lock, or returns a *HeldError. The context that it returns, derived
@@ -110,10 +113,13 @@ type Held struct {
 // holder lives, which shows within one refresh. If it has not changed for Stale, the
 // taker replaces that very version. A holder for its part counts the lock as lost
 // when it was unable to refresh it for two thirds of Stale, counted from before its
-// last success, so that it has stopped well before anybody takes over. What remains
-// is a holder that is suspended whole, longer than that, between looking at its
-// context and sending one removal: the removal of something that was garbage when
-// nobody else ran, and that a second run could only have found to be garbage too.
+// last success, so that it has stopped well before anybody takes over.
+//
+// A holder that was suspended finds that out before it does anything else: the context
+// is also a lease (storage.WithLease), by which every removal looks at the clock first.
+// What remains is the one call of each goroutine that was past that look already, and a
+// machine that was suspended with its clock, whose holder learns of it with the next
+// refresh.
 func Lock(ctx context.Context, store LockStore, o LockOptions) (context.Context, *Held, error) {
 	token := make([]byte, 16)
 	if _, err := io.ReadFull(o.Random, token); err != nil {
@@ -128,6 +134,7 @@ func Lock(ctx context.Context, store LockStore, o LockOptions) (context.Context,
 	if err != nil {
 		return nil, nil, err
 	}
+	h.refreshed(took)
 	locked, cancel := context.WithCancelCause(ctx)
 	h.cancel = cancel
 	// Refreshing goes on when ctx is done: a sweep that stops still has to end.
@@ -137,10 +144,40 @@ func Lock(ctx context.Context, store LockStore, o LockOptions) (context.Context,
 	go func() {
 		defer close(h.done)
 		if err := h.keep(refreshing, writing, took); err != nil {
-			cancel(err)
+			h.lose(err)
 		}
 	}()
-	return locked, h, nil
+	return storage.WithLease(locked, h.valid), h, nil
+}
+
+// limit is how long the lock is ours without being refreshed.
+func (h *Held) limit() time.Duration { return h.options.stale() * 2 / 3 }
+
+// refreshed notes when the last write that succeeded began.
+func (h *Held) refreshed(begun time.Time) {
+	until := begun.Add(h.limit())
+	h.until.Store(&until)
+}
+
+// lose ends the run. The first reason stays.
+func (h *Held) lose(err error) {
+	h.lost.CompareAndSwap(nil, &err)
+	h.cancel(err)
+}
+
+// valid says, for storage.WithLease, whether the lock is still ours: by the clock, even
+// if nobody has had the time to find out. It says so of a run that was interrupted too,
+// whose batches under way are seen through.
+func (h *Held) valid() error {
+	if lost := h.lost.Load(); lost != nil {
+		return *lost
+	}
+	if !time.Now().After(*h.until.Load()) {
+		return nil
+	}
+	err := fmt.Errorf("%w: it was not refreshed for %s", ErrLockLost, h.limit())
+	h.lose(err)
+	return err
 }
 
 // content is the lock object as it is to be written now.
@@ -284,7 +321,7 @@ func (h *Held) read(ctx context.Context) (Holder, string, error) {
 // end, since the storage might yet perform it after the lock was removed. last is when
 // the last write that succeeded began. It returns an ErrLockLost where the lock is lost.
 func (h *Held) keep(ctx, writing context.Context, last time.Time) error {
-	limit := h.options.stale() * 2 / 3
+	limit := h.limit()
 	pause := h.options.refresh()
 	for {
 		if err := sleep(ctx, min(pause, time.Until(last.Add(limit)))); err != nil {
@@ -301,6 +338,7 @@ func (h *Held) keep(ctx, writing context.Context, last time.Time) error {
 		switch {
 		case err == nil:
 			h.version, last, pause = version, begun, h.options.refresh()
+			h.refreshed(begun)
 			continue
 		case ctx.Err() != nil:
 			return nil

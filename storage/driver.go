@@ -267,6 +267,9 @@ func (o *overDriver) remove(ctx context.Context, ref Ref) error {
 		}
 	}
 	err = o.do(ctx, "remove", ref.Path, func() error {
+		if err := mayRemove(ctx); err != nil {
+			return final{err}
+		}
 		o.del.Add(1)
 		return o.driver.Delete(ctx, driverPath(ref.Path))
 	})
@@ -299,7 +302,7 @@ func (o *overDriver) Create(ctx context.Context, path string, content []byte) (s
 
 // Version reads an object; its version is a hash of its content.
 func (o *overDriver) Version(ctx context.Context, path string) ([]byte, string, error) {
-	content, err := o.Read(ctx, path, driverLockLimit)
+	content, err := o.Read(ctx, path, lockLimit)
 	if err != nil {
 		return nil, "", err
 	}
@@ -337,9 +340,6 @@ func (o *overDriver) write(ctx context.Context, op, path string, content []byte,
 	}
 	return version, nil
 }
-
-// driverLockLimit is the largest object that Version reads, in bytes.
-const driverLockLimit = 1 << 20
 
 func contentVersion(content []byte) string {
 	sum := sha256.Sum256(content)

@@ -263,6 +263,9 @@ func (f *filesystem) removeFile(ctx context.Context, ref Ref) error {
 	if err := f.turn(ctx); err != nil {
 		return err
 	}
+	if err := mayRemove(ctx); err != nil {
+		return err
+	}
 	if ref.Multipart != "" { // the path may be that of a file, which nobody asked for
 		return fmt.Errorf("abort the upload of %s: a filesystem has none", ref.Path)
 	}
@@ -330,11 +333,10 @@ func (t *tree) removeEmptied(dir string) {
 }
 
 // isCeiling reports whether an emptied directory stays because a registry expects
-// it, or because it is not known to be part of the layout. Of regsweep's own only those
-// below a quarantine's run are removed.
+// it, or because it is not known to be part of the layout or ours.
 func isCeiling(dir string) bool {
-	if isBelow(dir, OwnDir) {
-		return strings.Count(dir, "/") < 3
+	if dir == OwnDir || isBelow(dir, OwnDir) {
+		return false // whoever needs it makes it
 	}
 	top, rest, _ := strings.Cut(dir, "/")
 	if top == BlobsDir {
@@ -387,6 +389,9 @@ func (f *filesystem) pruneTree(ctx context.Context, t *tree, dir string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if err := mayRemove(ctx); err != nil {
+		return err
+	}
 	info, err := t.root.Lstat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -418,80 +423,6 @@ func (f *filesystem) pruneTree(ctx context.Context, t *tree, dir string) error {
 
 func isNotEmpty(err error) bool {
 	return errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EEXIST)
-}
-
-// Create writes a file that must not exist, with O_EXCL.
-func (f *filesystem) Create(ctx context.Context, name string, content []byte) (string, error) {
-	if err := ctx.Err(); err != nil {
-		return "", err
-	}
-	if err := os.MkdirAll(filepath.Join(f.dir, filepath.FromSlash(path.Dir(name))), 0o777); err != nil {
-		return "", fmt.Errorf("create %s: %w", name, err)
-	}
-	f.put.Add(1)
-	file, err := os.OpenFile(f.path(name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
-		return "", fmt.Errorf("create %s: %w", name, err)
-	}
-	_, err = file.Write(content)
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		return "", fmt.Errorf("create %s: %w", name, err)
-	}
-	return string(content), nil
-}
-
-// Version returns the content, which is its own version: lock files name their
-// holder and the time, so no two are alike.
-func (f *filesystem) Version(ctx context.Context, name string) ([]byte, string, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, "", err
-	}
-	f.get.Add(1)
-	content, err := os.ReadFile(f.path(name))
-	if err != nil {
-		return nil, "", fmt.Errorf("read %s: %w", name, errors.Unwrap(err))
-	}
-	return content, string(content), nil
-}
-
-// Replace overwrites under an exclusive lock of the kernel's on a file beside, which
-// makes comparing and renaming one step among processes of one host, and among
-// hosts where the filesystem supports such locks.
-func (f *filesystem) Replace(ctx context.Context, name string, content []byte, version string) (_ string, err error) {
-	guard, err := os.OpenFile(f.path(name)+".guard", os.O_RDWR|os.O_CREATE, 0o666)
-	if errors.Is(err, fs.ErrNotExist) { // nor is there its directory
-		return "", fmt.Errorf("replace %s: %w", name, ErrLost)
-	}
-	if err != nil {
-		return "", fmt.Errorf("replace %s: %w", name, err)
-	}
-	defer func() {
-		if closeErr := guard.Close(); err == nil && closeErr != nil {
-			err = closeErr
-		}
-	}()
-	if err := syscall.Flock(int(guard.Fd()), syscall.LOCK_EX); err != nil {
-		return "", fmt.Errorf("replace %s: %w", name, err)
-	}
-	_, now, err := f.Version(ctx, name)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	if err != nil || now != version {
-		return "", fmt.Errorf("replace %s: %w", name, ErrLost)
-	}
-	f.put.Add(1)
-	temporary := f.path(name) + ".new"
-	if err := os.WriteFile(temporary, content, 0o666); err != nil {
-		return "", fmt.Errorf("replace %s: %w", name, err)
-	}
-	if err := os.Rename(temporary, f.path(name)); err != nil {
-		return "", fmt.Errorf("replace %s: %w", name, err)
-	}
-	return string(content), nil
 }
 
 func (f *filesystem) path(name string) string {

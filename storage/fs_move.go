@@ -37,22 +37,28 @@ func (f *filesystem) move(ctx context.Context, m Move) error {
 		return fs.ErrNotExist
 	}
 	f.put.Add(1)
-	err = t.rename(m.From, m.To)
-	if errors.Is(err, fs.ErrNotExist) { // most likely the directory that it goes to
+	for tries := 0; ; tries++ {
+		err = t.rename(m.From, m.To)
+		if !errors.Is(err, fs.ErrNotExist) || tries == 10 {
+			break
+		}
+		// It is the object that is not there, or the directory that it goes to.
+		if _, err := t.root.Lstat(m.From); err != nil {
+			if !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			t.removeEmptied(path.Dir(m.From))
+			_, err = t.root.Lstat(m.To)
+			return err
+		}
 		if err := t.makeDirs(path.Dir(m.To)); err != nil {
 			return err
 		}
-		err = t.rename(m.From, m.To)
 	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		if _, err := t.root.Lstat(m.To); err != nil {
-			t.removeEmptied(path.Dir(m.To))
-			return fs.ErrNotExist
-		}
-	case errors.Is(err, syscall.EXDEV):
+	if errors.Is(err, syscall.EXDEV) {
 		return fmt.Errorf("%s lies on another filesystem, to which nothing can be renamed: %w", m.To, err)
-	case err != nil:
+	}
+	if err != nil {
 		return err
 	}
 	t.removeEmptied(path.Dir(m.From))

@@ -13,8 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// s3LockLimit is the largest object that Version reads, in bytes.
-const s3LockLimit = 1 << 20
+// lockLimit is the largest object that Version reads, in bytes.
+const lockLimit = 1 << 20
 
 // s3WriterKey is the user metadata by which a writer knows its own write again.
 const s3WriterKey = "regsweep-write"
@@ -38,7 +38,7 @@ func (s *s3Store) Create(ctx context.Context, path string, content []byte) (stri
 
 // Version reads an object; its version is its entity tag.
 func (s *s3Store) Version(ctx context.Context, path string) (content []byte, version string, err error) {
-	got, err := s.get(urgent(ctx), path, s3LockLimit)
+	got, err := s.get(urgent(ctx), path, lockLimit)
 	return got.content, got.etag, err
 }
 
@@ -94,7 +94,7 @@ func (s *s3Store) write(ctx context.Context, op, path string, content []byte, co
 	if err != nil && !errors.Is(err, errRefused) {
 		return "", err
 	}
-	got, err := s.get(ctx, path, s3LockLimit)
+	got, err := s.get(ctx, path, lockLimit)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", fmt.Errorf("%s %s: %w", op, path, refused)

@@ -85,6 +85,9 @@ func (s *s3Store) removeVersions(ctx context.Context, objects []objectVersion) [
 		}
 	}
 	err := s.retry(ctx, func() error {
+		if err := mayRemove(ctx); err != nil {
+			return final{err}
+		}
 		answers, err := s.deleteObjects(ctx, open)
 		if err != nil {
 			return err
@@ -207,6 +210,9 @@ func withContentMD5(o *s3.Options) {
 // removeOne removes an object with a request of its own.
 func (s *s3Store) removeOne(ctx context.Context, ref Ref) (o Outcome) {
 	o.Err = s.do(ctx, "remove", "s3:DeleteObject", ref.Path, func() error {
+		if err := mayRemove(ctx); err != nil {
+			return final{err}
+		}
 		out, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.parameters.bucket, Key: s.key(ref.Path)})
 		if err == nil {
 			o.Hidden = aws.ToBool(out.DeleteMarker)
@@ -222,6 +228,9 @@ func (s *s3Store) removeOne(ctx context.Context, ref Ref) (o Outcome) {
 // abort gives up an unfinished multipart upload, and the storage of its parts.
 func (s *s3Store) abort(ctx context.Context, ref Ref) (o Outcome) {
 	o.Err = s.do(ctx, "abort the upload of", "s3:AbortMultipartUpload", ref.Path, func() error {
+		if err := mayRemove(ctx); err != nil {
+			return final{err}
+		}
 		_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{
 			Bucket: &s.parameters.bucket, Key: s.key(ref.Path), UploadId: &ref.Multipart,
 		})
