@@ -24,7 +24,7 @@ import (
 )
 
 // Dir is where the runs' directories lie, below the layout's root.
-const Dir = storage.OwnDir + "/quarantine"
+const Dir = storage.QuarantineDir
 
 // planName is the name of a run's plan in its directory.
 const planName = "plan.jsonl"

@@ -288,7 +288,7 @@ func (f *filesystem) removeFile(ctx context.Context, ref Ref) error {
 // finish, and of a quarantine, a pipe or a symbolic link may go too: the link, and not
 // what it leads to.
 func mayGo(name string, mode fs.FileMode) error {
-	if !mode.IsRegular() && (mode.IsDir() || !isBelow(name, OwnDir) && parsePath(name).kind != kindUpload) {
+	if !mode.IsRegular() && (mode.IsDir() || !isBelow(name, QuarantineDir) && parsePath(name).kind != kindUpload) {
 		return ErrNotRegular
 	}
 	return nil

@@ -153,6 +153,9 @@ type Locker interface {
 // blobs and repositories there, and at nothing else.
 const OwnDir = ".regsweep"
 
+// QuarantineDir is where what was taken away lies, below a directory for each run.
+const QuarantineDir = OwnDir + "/quarantine"
+
 // Move takes one object from a path to another.
 type Move struct {
 	From, To string
