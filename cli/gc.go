@@ -27,6 +27,8 @@ type gcRun struct {
 	planFile *planFile
 	progress *progress
 	report   *report
+	survey   storage.Survey
+	listed   *storage.Inventory
 	asked    bool // the summary was shown, and what it says confirmed
 }
 
@@ -126,7 +128,7 @@ func (g *gcRun) sample(ctx context.Context) error {
 	phase := g.progress.begin("looking for tagged manifests", "", 0)
 	survey, err := storage.TakeSurvey(ctx, g.store, guard.MaxSamples, true)
 	phase.end("")
-	g.guard.Samples = samples(survey)
+	g.survey, g.guard.Samples = survey, samples(survey)
 	return err
 }
 
@@ -170,11 +172,14 @@ func (g *gcRun) locked(ctx context.Context, work func(context.Context) error) er
 // that a prefix sustains.
 const sweepBatches = 4
 
-// sweep proves once more, now knowing the uploads, and removes what the plan lists
-// while the proof is repeated.
+// sweep proves once more, now knowing the uploads, lists once more, and removes what the
+// plan lists while the proof is repeated.
 func (g *gcRun) sweep(ctx context.Context, plan *sweep.Plan) error {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Sweep)()
 	if err := g.prove(ctx); err != nil {
+		return err
+	}
+	if err := g.listAgain(ctx, plan); err != nil {
 		return err
 	}
 	watched, stop := guard.Watch(ctx, g.guard, g.env.ProbeInterval, nil)

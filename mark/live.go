@@ -41,6 +41,9 @@ const (
 	Absent                // a link of which only an empty directory is left
 )
 
+// Alive reports whether something is kept for the cause.
+func (c Cause) Alive() bool { return c != Dead && c != Absent }
+
 // Live is what is alive in an Inventory. It is not changed once made.
 type Live struct {
 	// Repositories are in the order of the inventory's.
@@ -143,6 +146,9 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 		slices.SortFunc(p, storage.CompareProblems)
 		live.Problems = append(live.Problems, p...)
 	}
+	for _, id := range m.unlisted {
+		live.Problems = append(live.Problems, storage.UnlistedBlob(inv.Digest(id)))
+	}
 	live.Manifests = len(intactAlive)
 	return live, nil
 }
@@ -204,6 +210,7 @@ func (t *tracer) run(ctx context.Context, mayGo func(revision int) bool) (*Repos
 		t.stage(Untagged, slices.DeleteFunc(untagged, func(id storage.ID) bool { return dangling[id] }))
 		t.judge(nil)
 	}
+	t.judgeAliases()
 	absent, err := t.checkDying(ctx)
 	if err != nil {
 		return nil, err
@@ -356,6 +363,19 @@ func (t *tracer) noteSparse(id storage.ID, n *node) {
 	}
 	if absent > 0 {
 		t.report(storage.SparseIndex, id, fmt.Sprintf("%d of its %d entries were never pushed here", absent, len(n.edges)), storage.Note)
+	}
+}
+
+// judgeAliases looks at the live layer links that name another digest than their path
+// does. Where that is not stored the link may have been spoilt, and nothing else tells
+// which blob it led to.
+func (t *tracer) judgeAliases() {
+	for id, to := range t.r.Aliases {
+		if t.isAlive(id) && !t.inv.Stored(to) {
+			t.kept = true
+			t.reportPath(storage.DamagedLink, storage.LayerPath(t.r.Name, t.inv.Digest(id)),
+				fmt.Sprintf("names %s, which is not stored", t.inv.Digest(to)), storage.KeepsRepository)
+		}
 	}
 }
 
