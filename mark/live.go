@@ -10,6 +10,7 @@ import (
 
 	"regsweep/storage"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -211,6 +212,9 @@ func (t *tracer) run(ctx context.Context, mayGo func(revision int) bool) (*Repos
 		t.judge(nil)
 	}
 	t.judgeAliases()
+	if err := t.findAliases(ctx); err != nil {
+		return nil, err
+	}
 	absent, err := t.checkDying(ctx)
 	if err != nil {
 		return nil, err
@@ -377,6 +381,35 @@ func (t *tracer) judgeAliases() {
 				fmt.Sprintf("names %s, which is not stored", t.inv.Digest(to)), storage.KeepsRepository)
 		}
 	}
+}
+
+// findAliases looks for the links of live digests of other algorithms than the one that
+// blobs are stored by. Where such a link was not listed nothing else leads to its blob, and
+// they are few.
+func (t *tracer) findAliases(ctx context.Context) error {
+	for _, stage := range t.stages {
+		for _, id := range stage.added {
+			if t.inv.Stored(id) || t.r.HasLayer(id) || t.r.HasRevision(id) {
+				continue
+			}
+			if d := t.inv.Digest(id); d.Validate() == nil && d.Algorithm() != digest.SHA256 {
+				if err := t.findAlias(ctx, d); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (t *tracer) findAlias(ctx context.Context, d digest.Digest) error {
+	path := storage.LayerPath(t.r.Name, d)
+	exists, _, err := storage.CheckLink(ctx, t.reader, path)
+	if exists {
+		t.kept = true
+		t.reportPath(storage.Unlisted, path, "it is there, and the listing lacks it: the listing is not whole", storage.KeepsRepository)
+	}
+	return err
 }
 
 // judgeUntagged looks at the revisions that are not alive so far. One whose manifest

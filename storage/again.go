@@ -84,6 +84,9 @@ func (inv *Inventory) lacks(r *Repository, e entry, object Object) bool {
 	if r == nil {
 		return true
 	}
+	if _, isEmpty := slices.BinarySearch(r.Emptied, strings.TrimSuffix(object.Path, "/"+linkFile)); object.Named && isEmpty {
+		return false
+	}
 	switch e.kind {
 	case kindLayer:
 		return !r.HasLayer(e.id)

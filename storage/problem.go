@@ -30,7 +30,7 @@ const (
 	CacheUnusable        ProblemKind = "cache_unusable"         // a cache that can't be written
 	UndatedUpload        ProblemKind = "undated_upload"         // an upload whose startedat is missing or malformed
 	NoManifests          ProblemKind = "no_manifests"           // a repository with layer links and no manifest
-	Unlisted             ProblemKind = "unlisted"               // a blob that is stored, and that the listing lacks
+	Unlisted             ProblemKind = "unlisted"               // what is there, and the listing lacks
 )
 
 // UnlistedBlob is the problem of a blob that was found where the listing has none. Somebody

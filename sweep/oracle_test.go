@@ -489,7 +489,7 @@ func (o *oracle) alive(r *repo) (alive, dangling map[string]bool) {
 	// Nothing tells which blob a live link led to that names one which is not there.
 	for layer, f := range r.layers {
 		to, _ := target(f)
-		if to == "" || !alive[layer] || strings.HasPrefix(layer, "sha256:") {
+		if to == "" || to == layer || !alive[layer] || strings.HasPrefix(layer, "sha256:") {
 			continue
 		}
 		_, isBlob := storedBlob(blobFile(to))

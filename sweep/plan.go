@@ -158,8 +158,11 @@ func (p *planner) refuseNothingTagged() error {
 func (p *planner) planRevisionsAndLayers() error {
 	for i, live := range p.live.Repositories {
 		r := p.inv.Repositories[i]
-		if !live.Kept {
-			p.empty = append(p.empty, r.Emptied...)
+		for _, dir := range r.Emptied {
+			// Of a repository in doubt uploads go, and nothing else.
+			if isUpload := strings.HasPrefix(dir, storage.UploadPath(r.Name, "")); !live.Kept || isUpload && !r.Misnamed() {
+				p.empty = append(p.empty, dir)
+			}
 		}
 		for at, cause := range live.Layers {
 			switch id := r.Layers[at].ID(); {

@@ -147,6 +147,9 @@ func testInterruption(t *testing.T, d *disk, r rules, objects int, killed bool, 
 	after := look(t, root)
 	what := fmt.Sprintf("%+v: interrupted after %d objects and run again", r, objects)
 	sameNames(t, what, after.names(), want.names())
+	if r.minAge > 0 { // where somebody may be pushing young directories stay
+		return
+	}
 	sameNames(t, what+", directories", slices.Sorted(maps.Keys(after.dirs)), slices.Sorted(maps.Keys(want.dirs)))
 }
 
