@@ -22,7 +22,7 @@ VCS := $(shell git status --porcelain >/dev/null 2>&1 && echo true || echo false
 unexport $(filter AWS_%,$(.VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo bench bench-scale test check parts fuzz-briefly fuzz clean
+.PHONY: help build demo bench bench-scale test check parts fuzz-briefly fuzz soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,13 @@ fuzz: ## fuzz each target with FUZZTIME inputs (2000000x), or for as long (10m)
 		echo "$(GO) test -run '^$$' -fuzz '^$$target$$' -fuzztime $(FUZZTIME) $$package"; \
 		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null || exit 1; \
 	done
+
+# How long, and from which seed: what it prints repeats a soak, as far as kills allow.
+SOAK ?= 10m
+SEED ?= 0
+
+soak: ## random registries, faults, kills and pushes, for SOAK (10m), from SEED
+	$(GO) test $(RACE) -run '^TestSoak$$' -count=1 -timeout 0 -v . -soak $(SOAK) -soak-seed $(SEED)
 
 # It wants some 8 minutes of two idle cores.
 bench-scale: ## measure memory and time on up to 10 million blobs, simulated

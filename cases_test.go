@@ -458,6 +458,10 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 					flags: []string{"--prune-empty"},
 					goes:  goes,
 					alive: []image{pulls("a/b", "v1"), pulls("keep", "v1")},
+					problems: []string{
+						problem("no_manifests", "a", "repositories/a"), problem("no_manifests", "x/y/z", "repositories/x/y/z"),
+						problem("no_manifests", "keep/gone", "repositories/keep/gone"),
+					},
 					after: func(s *site) {
 						if s.tree == nil {
 							return // where there are no directories, there is nothing left
@@ -482,8 +486,9 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 				s.delete("a", gone.Digest().String())
 				s.push("b:v1", app(2))
 				return outcome{
-					goes:  slices.Concat(layersGo("a", content(gone)...), blobsGo(gone.Digests()...)),
-					alive: []image{pulls("b", "v1")},
+					goes:     slices.Concat(layersGo("a", content(gone)...), blobsGo(gone.Digests()...)),
+					alive:    []image{pulls("b", "v1")},
+					problems: []string{problem("no_manifests", "a", "repositories/a")},
 					after: func(s *site) {
 						if s.tree != nil && !s.tree.Exists("repositories/a/_manifests") {
 							s.Error("repositories/a is gone")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 
 	"regsweep/cli"
 	"regsweep/internal/parts"
+	"regsweep/storage"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/opencontainers/go-digest"
@@ -609,6 +611,20 @@ func (s *site) reported(args ...string) gcRun {
 
 var oneAtATime sync.Mutex
 
+// openStorage opens a storage, behind the faults that are planned for it.
+func openStorage(ctx context.Context, config storage.Config) (storage.Store, error) {
+	store, err := storage.Open(ctx, config)
+	if err == nil {
+		if wrap, planned := wrapped.Load(store.Identity().Root); planned {
+			store = wrap.(func(storage.Store) storage.Store)(store)
+		}
+	}
+	return store, err
+}
+
+// wrapped has what stands before the storages to come, by root.
+var wrapped sync.Map
+
 // regsweep runs one command line in this process.
 func regsweep(s *site, args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
@@ -616,7 +632,7 @@ func regsweep(s *site, args ...string) (code int, stdout, stderr string) {
 	oneAtATime.Lock()
 	defer oneAtATime.Unlock()
 	code = cli.Run(s.Context(), append([]string{"regsweep"}, args...), cli.Env{
-		In: strings.NewReader(""), Out: &out, Err: &errs, Now: time.Now, Getenv: func(string) string { return "" },
+		In: strings.NewReader(""), Out: &out, Err: &errs, Now: time.Now, Getenv: func(string) string { return "" }, Open: openStorage,
 		Host: "here", User: "tester", ProbeInterval: time.Second, Width: func(io.Writer) int { return 0 },
 	})
 	return code, out.String(), errs.String()

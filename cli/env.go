@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"io"
 	"os"
 	"os/user"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"regsweep/guard"
+	"regsweep/storage"
 
 	"golang.org/x/term"
 )
@@ -21,6 +23,8 @@ type Env struct {
 	Ask    io.Writer
 	Now    func() time.Time
 	Getenv func(string) string
+	// Open opens the storage that a target names.
+	Open func(context.Context, storage.Config) (storage.Store, error)
 
 	InTerminal, OutTerminal, ErrTerminal bool
 	// Width is the width of the terminal that a writer is, or 0 where it is none.
@@ -58,7 +62,7 @@ func Process() Env {
 	env := Env{
 		CacheDir: cacheDir,
 		Host:     host, User: name,
-		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Now: time.Now, Getenv: os.Getenv,
+		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Now: time.Now, Getenv: os.Getenv, Open: storage.Open,
 		InTerminal:    term.IsTerminal(int(os.Stdin.Fd())),
 		OutTerminal:   term.IsTerminal(int(os.Stdout.Fd())),
 		ErrTerminal:   term.IsTerminal(int(os.Stderr.Fd())),

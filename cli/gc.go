@@ -25,6 +25,8 @@ type gcRun struct {
 	planFile *planFile
 	progress *progress
 	report   *report
+	survey   storage.Survey
+	listed   *storage.Inventory
 	asked    bool // the summary was shown, and what it says confirmed
 }
 
@@ -127,7 +129,7 @@ func (g *gcRun) sample(ctx context.Context) error {
 	phase := g.progress.begin("looking for tagged manifests", "", 0)
 	survey, err := storage.TakeSurvey(ctx, g.store, guard.MaxSamples, true)
 	phase.end("")
-	g.guard.Samples = samples(survey)
+	g.survey, g.guard.Samples = survey, samples(survey)
 	return err
 }
 
@@ -151,11 +153,14 @@ func (g *gcRun) prove(ctx context.Context) error {
 // that a prefix sustains.
 const sweepBatches = 4
 
-// sweep proves once more, now knowing the uploads, and removes what the plan lists
-// while the proof is repeated.
+// sweep proves once more, now knowing the uploads, lists once more, and removes what the
+// plan lists while the proof is repeated.
 func (g *gcRun) sweep(ctx context.Context, plan *sweep.Plan) error {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Sweep)()
 	if err := g.prove(ctx); err != nil {
+		return err
+	}
+	if err := g.listAgain(ctx, plan); err != nil {
 		return err
 	}
 	if err := g.beginQuarantine(ctx, plan); err != nil {

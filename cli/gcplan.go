@@ -19,6 +19,7 @@ func (g *gcRun) plan(ctx context.Context) (*sweep.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.listed = inventory
 	g.guard.LastUpload = lastUpload(inventory)
 	only, err := g.review.selection(ctx, inventory, g.store)
 	if err != nil {

@@ -27,6 +27,6 @@ func (r *runner) target(c *urfave.Context, args []string) (storage.Config, stora
 		r.say("warning: " + warning)
 	}
 	config.Limits = readLimits(c)
-	store, err := storage.Open(c.Context, config)
+	store, err := r.env.Open(c.Context, config)
 	return config, store, err
 }

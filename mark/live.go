@@ -10,6 +10,7 @@ import (
 
 	"regsweep/storage"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -40,6 +41,9 @@ const (
 	Damage                // a damaged repository could reach it
 	Absent                // a link of which only an empty directory is left
 )
+
+// Alive reports whether something is kept for the cause.
+func (c Cause) Alive() bool { return c != Dead && c != Absent }
 
 // Live is what is alive in an Inventory. It is not changed once made.
 type Live struct {
@@ -143,6 +147,9 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 		slices.SortFunc(p, storage.CompareProblems)
 		live.Problems = append(live.Problems, p...)
 	}
+	for _, id := range m.unlisted {
+		live.Problems = append(live.Problems, storage.UnlistedBlob(inv.Digest(id)))
+	}
 	live.Manifests = len(intactAlive)
 	return live, nil
 }
@@ -203,6 +210,10 @@ func (t *tracer) run(ctx context.Context, mayGo func(revision int) bool) (*Repos
 	if len(untagged) > 0 {
 		t.stage(Untagged, slices.DeleteFunc(untagged, func(id storage.ID) bool { return dangling[id] }))
 		t.judge(nil)
+	}
+	t.judgeAliases()
+	if err := t.findAliases(ctx); err != nil {
+		return nil, err
 	}
 	absent, err := t.checkDying(ctx)
 	if err != nil {
@@ -357,6 +368,48 @@ func (t *tracer) noteSparse(id storage.ID, n *node) {
 	if absent > 0 {
 		t.report(storage.SparseIndex, id, fmt.Sprintf("%d of its %d entries were never pushed here", absent, len(n.edges)), storage.Note)
 	}
+}
+
+// judgeAliases looks at the live layer links that name another digest than their path
+// does. Where that is not stored the link may have been spoilt, and nothing else tells
+// which blob it led to.
+func (t *tracer) judgeAliases() {
+	for id, to := range t.r.Aliases {
+		if t.isAlive(id) && !t.inv.Stored(to) {
+			t.kept = true
+			t.reportPath(storage.DamagedLink, storage.LayerPath(t.r.Name, t.inv.Digest(id)),
+				fmt.Sprintf("names %s, which is not stored", t.inv.Digest(to)), storage.KeepsRepository)
+		}
+	}
+}
+
+// findAliases looks for the links of live digests of other algorithms than the one that
+// blobs are stored by. Where such a link was not listed nothing else leads to its blob, and
+// they are few.
+func (t *tracer) findAliases(ctx context.Context) error {
+	for _, stage := range t.stages {
+		for _, id := range stage.added {
+			if t.inv.Stored(id) || t.r.HasLayer(id) || t.r.HasRevision(id) {
+				continue
+			}
+			if d := t.inv.Digest(id); d.Validate() == nil && d.Algorithm() != digest.SHA256 {
+				if err := t.findAlias(ctx, d); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (t *tracer) findAlias(ctx context.Context, d digest.Digest) error {
+	path := storage.LayerPath(t.r.Name, d)
+	exists, _, err := storage.CheckLink(ctx, t.reader, path)
+	if exists {
+		t.kept = true
+		t.reportPath(storage.Unlisted, path, "it is there, and the listing lacks it: the listing is not whole", storage.KeepsRepository)
+	}
+	return err
 }
 
 // judgeUntagged looks at the revisions that are not alive so far. One whose manifest

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"regsweep/storage"
@@ -53,6 +54,9 @@ type manifests struct {
 	onRead func(n int)
 
 	nodes map[storage.ID]*node
+
+	mu       sync.Mutex
+	unlisted []storage.ID // manifests that were read, and that the listing of blobs lacks
 }
 
 // load reads the roots and then, generation by generation, the manifests that
@@ -207,6 +211,11 @@ func (m *manifests) read(ctx context.Context, id storage.ID) (found, error) {
 		return found{node: &node{state: damaged, detail: "its content does not match its digest"}}, nil
 	}
 	m.inv.Declare(id, int64(len(content)))
+	if !m.inv.Stored(id) {
+		m.mu.Lock()
+		m.unlisted = append(m.unlisted, id)
+		m.mu.Unlock()
+	}
 	parsed, err := References(content)
 	if err != nil {
 		return found{node: &node{state: damaged, detail: err.Error()}}, nil

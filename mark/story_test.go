@@ -311,7 +311,7 @@ func (w *world) goes(inv *storage.Inventory, live *Live) string {
 func met(live *Live) string {
 	var parts []string
 	for _, p := range live.Problems {
-		if p.Kind == storage.Stray {
+		if p.Kind == storage.Stray || p.Kind == storage.NoManifests { // what a scan has noted
 			continue
 		}
 		part := string(p.Kind)

@@ -112,6 +112,9 @@ func (w *driverWalk) directory(ctx context.Context, dir string, listed bool) err
 		return err
 	}
 	var page []Object
+	if _, _, ok := emptied(dir); ok && len(names) == 0 && w.o.directories {
+		page = append(page, Object{Path: dir, Dir: true})
+	}
 	for i, name := range names {
 		// Where keys are flat, there can be an object "a" beside "a/b". The driver
 		// then lists the name twice, and stats the object.

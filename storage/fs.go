@@ -368,7 +368,7 @@ func (f *filesystem) Prune(ctx context.Context, dir string) (gone bool, err erro
 	if _, err := t.root.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
-	if parsePath(dir).kind != kindRepository {
+	if _, isName, _ := emptied(dir); !isName && parsePath(dir).kind != kindRepository {
 		t.removeEmptied(path.Dir(dir))
 		return true, nil
 	}

@@ -74,7 +74,18 @@ func (w *walk) readDir(ctx context.Context, dir string) ([]dirEntry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", dir, err)
 	}
+	if len(entries) == 0 {
+		return nil, w.reportEmptied(dir)
+	}
 	return entries, nil
+}
+
+// reportEmptied reports a directory that a removal has left which was cut off.
+func (w *walk) reportEmptied(dir string) error {
+	if _, _, ok := emptied(dir); !ok {
+		return nil
+	}
+	return w.emit([]Object{{Path: dir, Dir: true, ModTime: w.file(dir).ModTime}})
 }
 
 // blobs lists blobs/<alg>/<first 2>/<hex>; depth is 0 for blobs itself.

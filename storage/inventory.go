@@ -26,6 +26,9 @@ type Inventory struct {
 	// Uploads are unfinished multipart uploads that belong to no repository's
 	// uploads: copies into place that were cut off.
 	Uploads []Upload
+	// Emptied are empty directories of blobs that a removal has left which was cut off,
+	// and EmptiedNames those in which the last repository was removed.
+	Emptied, EmptiedNames []string
 
 	recent []bool // by blob; nil unless InventoryOptions.Since was set
 }
@@ -57,8 +60,9 @@ type Repository struct {
 	// Doubted are manifests named by links below _manifests whose path is not
 	// understood, or names another manifest. A problem keeps the repository then.
 	Doubted []ID
-	// Emptied are directories of links, below the layout's root, in which there was no
-	// link: a deletion through the registry's API leaves a revision's.
+	// Emptied are directories, below the layout's root, in which there was no link and no
+	// file of an upload: a deletion through the registry's API leaves a revision's, and a
+	// removal that is cut off leaves any.
 	Emptied []string
 	// Problems were met while listing and reading links.
 	Problems []Problem

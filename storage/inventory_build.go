@@ -65,6 +65,9 @@ func (b *inventoryBuilder) visitBlobs(page []Object) error {
 		e := parsePath(object.Path)
 		switch {
 		case object.Dir:
+			if _, _, ok := emptied(object.Path); ok && !b.isRecent(object) {
+				b.inv.Emptied = append(b.inv.Emptied, strings.Clone(object.Path))
+			}
 		case object.Multipart != "" && e.kind == kindBlob:
 			b.inv.Uploads = append(b.inv.Uploads, looseUpload(object))
 		case object.Multipart != "":
@@ -153,6 +156,8 @@ func (b *inventoryBuilder) visitRepositories(page []Object) error {
 			b.mu.Lock()
 			if !object.Dir {
 				b.addStray("", object)
+			} else if _, isName, ok := emptied(object.Path); ok && isName && !b.isRecent(object) {
+				b.inv.EmptiedNames = append(b.inv.EmptiedNames, strings.Clone(object.Path))
 			}
 			b.mu.Unlock()
 			continue
@@ -194,12 +199,17 @@ func (b *inventoryBuilder) add(rb *repositoryBuilder, object Object, e entry) {
 		b.strayIn(rb, object)
 		return
 	}
+	if object.Dir {
+		// A young one may be an upload's that was begun at this moment.
+		if _, _, ok := emptied(object.Path); ok && !b.isRecent(object) {
+			rb.r.Emptied = append(rb.r.Emptied, strings.Clone(object.Path))
+		}
+		return
+	}
 	needTime := !b.options.Since.IsZero() && object.ModTime.IsZero()
 	switch e.kind {
-	case kindRepository:
-		if !object.Dir { // a file or a "folder/" key of that name
-			b.strayIn(rb, object)
-		}
+	case kindRepository: // a file or a "folder/" key of that name
+		b.strayIn(rb, object)
 	case kindLayer:
 		// What a sha256 link says beyond its path can't matter while it is alive:
 		// its content could only name another blob, which no client would accept
@@ -237,9 +247,6 @@ func (b *inventoryBuilder) add(rb *repositoryBuilder, object Object, e entry) {
 }
 
 func (b *inventoryBuilder) strayIn(rb *repositoryBuilder, object Object) {
-	if object.Dir {
-		return
-	}
 	rb.r.Strays++
 	b.mu.Lock()
 	b.addStray(rb.r.Name, object)
@@ -492,6 +499,8 @@ func (b *inventoryBuilder) seal() {
 	}
 	_ = g.Wait()
 	slices.SortFunc(inv.Repositories, func(a, b *Repository) int { return cmp.Compare(a.Name, b.Name) })
+	slices.Sort(inv.Emptied)
+	slices.Sort(inv.EmptiedNames)
 	slices.SortFunc(inv.Uploads, func(a, b Upload) int { return cmp.Compare(a.ID, b.ID) })
 	slices.SortFunc(b.strays, CompareProblems)
 	inv.Problems = append(inv.Problems, b.strays...)
@@ -512,6 +521,12 @@ func (b *inventoryBuilder) sealRepository(rb *repositoryBuilder) {
 	slices.Sort(r.Emptied)
 	slices.Sort(r.Pinned)
 	slices.Sort(r.Doubted)
+	if len(r.Layers) > 0 && len(r.Revisions)+len(r.Tags) == 0 && !r.Kept() {
+		r.Problems = append(r.Problems, Problem{
+			Kind: NoManifests, Repository: r.Name, Path: RepositoryPath(r.Name), Effect: Note,
+			Detail: "it has layers and no manifest: all were deleted, or the first push was cut off",
+		})
+	}
 	if !ValidRepository(r.Name) {
 		r.Problems = append(r.Problems, Problem{
 			Kind: BadRepositoryName, Repository: r.Name, Path: RepositoryPath(r.Name), Effect: KeepsRepository,

@@ -257,6 +257,7 @@ func TestInventoryOddities(t *testing.T) {
 				want(t, "has the layer of its path", r.HasLayer(inv.ID(layoutLong)), true)
 				want(t, "alias", inv.Digest(r.Aliases[inv.ID(layoutLong)]), a)
 			},
+			met: "no_manifests",
 		},
 		{
 			name: "links of an algorithm that nobody knows",

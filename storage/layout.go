@@ -173,6 +173,9 @@ func (n name) valid() bool {
 	return false
 }
 
+// isAlgorithm reports whether digests may have this algorithm.
+func isAlgorithm(alg string) bool { return alg == "sha256" || alg == "sha384" || alg == "sha512" }
+
 func isHex(s string) bool {
 	bad := byte(0)
 	for i := range len(s) {

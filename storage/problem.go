@@ -1,5 +1,7 @@
 package storage
 
+import "github.com/opencontainers/go-digest"
+
 // Problem is something that is not as it should be, and what that keeps.
 type Problem struct {
 	Kind       ProblemKind `json:"kind"`
@@ -27,7 +29,18 @@ const (
 	CacheDamaged         ProblemKind = "cache_damaged"          // something in the cache that was not written there
 	CacheUnusable        ProblemKind = "cache_unusable"         // a cache that can't be written
 	UndatedUpload        ProblemKind = "undated_upload"         // an upload whose startedat is missing or malformed
+	NoManifests          ProblemKind = "no_manifests"           // a repository with layer links and no manifest
+	Unlisted             ProblemKind = "unlisted"               // what is there, and the listing lacks
 )
+
+// UnlistedBlob is the problem of a blob that was found where the listing has none. Somebody
+// pushes, or the listing can't be trusted.
+func UnlistedBlob(d digest.Digest) Problem {
+	return Problem{
+		Kind: Unlisted, Path: BlobPath(d), Effect: Note,
+		Detail: "it is stored, and the listing of blobs lacks it: it was pushed meanwhile, or the listing is not whole",
+	}
+}
 
 // Effect is what a problem keeps from being removed.
 type Effect string

@@ -242,6 +242,9 @@ func TestS3ListingWithAHoleIsAnError(t *testing.T) {
 		"cut without a token": {func(int, url.Values) string {
 			return strings.Replace(listing("", "blobs/a"), "false", "true", 1)
 		}, "how to go on"},
+		"no word of being cut": {func(int, url.Values) string {
+			return strings.Replace(listing("token", "blobs/a"), "<IsTruncated>true</IsTruncated>", "", 1)
+		}, "whether its listing is cut"},
 		"a web page":       {func(int, url.Values) string { return "<html><body>Welcome to nginx!</body></html>" }, "no bucket listing"},
 		"an empty answer":  {func(int, url.Values) string { return "" }, "no bucket listing"},
 		"a page cut short": {func(int, url.Values) string { return listing("", "blobs/a", "blobs/b")[:200] }, "unexpected EOF"},

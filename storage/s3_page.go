@@ -128,6 +128,10 @@ func (s *s3Store) readPage(l s3Listing, prefix, after string) (s3Page, error) {
 		page.last = key
 		l.objects[i].Path = key[len(s.prefix):]
 	}
+	// Absent would mean that it is the last page, and that is what a spoilt answer says too.
+	if l.truncation == "" {
+		return s3Page{}, errors.New("the server does not say whether its listing is cut")
+	}
 	if l.truncation == "true" {
 		if page.token = l.token; page.token == "" {
 			return s3Page{}, errors.New("the server cuts its listing and does not say how to go on")

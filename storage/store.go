@@ -61,8 +61,9 @@ type Object struct {
 	// data and a link are the names of their directories, and looking inside
 	// each would double a scan's cost. Stat tells whether the object is there.
 	Named bool
-	// Dir marks an existing directory of the layout, its path without a trailing
-	// slash. Storages without directories never report one.
+	// Dir marks an existing directory, its path without a trailing slash: a
+	// repository's _layers, _manifests or _uploads, or one that is empty and that a
+	// removal has left (emptied). Storages without directories never report one.
 	Dir bool
 	// Multipart is the upload id of an S3 multipart upload that was begun for
 	// this path and neither completed nor aborted; ModTime is when it began.

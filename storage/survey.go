@@ -54,6 +54,7 @@ func TakeSurvey(ctx context.Context, store Store, n int, quick bool) (Survey, er
 		for _, object := range page {
 			e := parsePath(object.Path)
 			switch {
+			case object.Dir: // which a removal has written to last
 			case e.kind == kindUpload:
 				mu.Lock()
 				survey.touch(e, object.ModTime)
@@ -137,7 +138,14 @@ func (s *Survey) touch(e entry, touched time.Time) {
 // of a repository: a registry that nobody has pushed to.
 func IsEmpty(ctx context.Context, store Scanner) (bool, error) {
 	for _, dir := range []string{BlobsDir, RepositoriesDir} {
-		err := store.Scan(ctx, dir, func([]Object) error { return errEnough })
+		err := store.Scan(ctx, dir, func(page []Object) error {
+			for _, object := range page {
+				if _, _, isEmptied := emptied(object.Path); !object.Dir || !isEmptied {
+					return errEnough
+				}
+			}
+			return nil
+		})
 		if errors.Is(err, errEnough) {
 			return false, nil
 		}

@@ -486,6 +486,18 @@ func (o *oracle) alive(r *repo) (alive, dangling map[string]bool) {
 			kept = true
 		}
 	}
+	// Nothing tells which blob a live link led to that names one which is not there.
+	for layer, f := range r.layers {
+		to, _ := target(f)
+		if to == "" || to == layer || !alive[layer] || strings.HasPrefix(layer, "sha256:") {
+			continue
+		}
+		_, isBlob := storedBlob(blobFile(to))
+		_, there := o.files[blobFile(to)]
+		if _, dirOnly := o.dirs[strings.TrimSuffix(blobFile(to), "/data")]; !isBlob || !there && !dirOnly {
+			kept = true
+		}
+	}
 	// A link that would go says nothing of what it was for if it is damaged.
 	for layer, f := range r.layers {
 		if _, good := target(f); !good && !alive[layer] {

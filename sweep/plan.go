@@ -133,7 +133,11 @@ func NewPlan(ctx context.Context, inv *storage.Inventory, live *mark.Live, reade
 	p.order()
 	p.planUploads()
 	p.planRepositories()
+	p.planEmptied()
 	if err := p.planBlobs(ctx); err != nil {
+		return nil, fmt.Errorf("plan: %w", err)
+	}
+	if err := p.lookForUnlisted(ctx); err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
 	if err := p.count(ctx); err != nil {
@@ -157,8 +161,11 @@ func (p *planner) refuseNothingTagged() error {
 func (p *planner) planRevisionsAndLayers() error {
 	for i, live := range p.live.Repositories {
 		r := p.inv.Repositories[i]
-		if !live.Kept {
-			p.empty = append(p.empty, r.Emptied...)
+		for _, dir := range r.Emptied {
+			// Of a repository in doubt uploads go, and nothing else.
+			if isUpload := strings.HasPrefix(dir, storage.UploadPath(r.Name, "")); !live.Kept || isUpload && !r.Misnamed() {
+				p.empty = append(p.empty, dir)
+			}
 		}
 		for at, cause := range live.Layers {
 			switch id := r.Layers[at].ID(); {
@@ -360,6 +367,15 @@ func (p *planner) planRepositories() {
 		if going[i]+absent == holds && !r.Misnamed() && p.Options.Only.has(Repository, place{repository: i}) {
 			p.repositories = append(p.repositories, i)
 		}
+	}
+}
+
+// planEmptied takes the directories that a removal has left which was cut off, and that are
+// no repository's: they would not be there without it.
+func (p *planner) planEmptied() {
+	p.empty = append(p.empty, p.inv.Emptied...)
+	if p.Options.PruneEmpty {
+		p.empty = append(p.empty, p.inv.EmptiedNames...)
 	}
 }
 

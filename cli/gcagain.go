@@ -1,0 +1,30 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"regsweep/storage"
+	"regsweep/sweep"
+)
+
+// listAgain looks for what the listing has missed, which nothing in it can tell: by what
+// was seen before it and since, and by a second one of the names that keep something alive.
+// Where somebody may be pushing, what is new is no fault, and --min-age has to do.
+func (g *gcRun) listAgain(ctx context.Context, plan *sweep.Plan) error {
+	if g.options.unsafe || plan.Len() == 0 {
+		return nil
+	}
+	if missing := g.survey.Lacks(g.listed); missing != "" {
+		return fmt.Errorf("%w: %s", storage.ErrIncomplete, missing)
+	}
+	for _, p := range plan.Problems {
+		if p.Kind == storage.Unlisted {
+			return fmt.Errorf("%w: %s", storage.ErrIncomplete, p.Path)
+		}
+	}
+	phase := g.progress.begin("listing once more", "", 0)
+	err := storage.ListAgain(ctx, g.store, g.listed)
+	phase.end("")
+	return err
+}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"regsweep/internal/parts"
+)
+
+// EIO takes a disk that fails, or FUSE: TestEachOperationFailsInTurn has it above the
+// storage. What a kernel can be asked for is here.
+
+// nobody is who owns nothing. Root heeds no permission.
+const nobody = 65534
+
+// asNobody runs the program as somebody whom permissions bind.
+func asNobody(t *testing.T, args ...string) (code int, stderr string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("only root can be somebody else")
+	}
+	program := filepath.Join(t.TempDir(), "regsweep")
+	path, err := exec.LookPath("regsweep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(program, content, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for dir := filepath.Dir(program); strings.HasPrefix(dir, os.TempDir()+"/"); dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var errs bytes.Buffer
+	run := exec.Command(program, args...)
+	run.Stderr = &errs
+	run.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	run.Env = append(os.Environ(), "XDG_CACHE_HOME="+t.TempDir())
+	if err := run.Run(); err != nil && run.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return run.ProcessState.ExitCode(), errs.String()
+}
+
+// give lets somebody else own a tree, and reach it.
+func give(t *testing.T, root string) {
+	t.Helper()
+	out, err := exec.Command("chown", "-R", "65534:65534", root).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for dir := root; strings.HasPrefix(dir, os.TempDir()+"/"); dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestPermissionsThatAreMissing: a directory that can't be listed, or a file that can't be
+// read, stops the run before anything goes, and one from which nothing may be removed stops
+// it there; each is named (1).
+func TestPermissionsThatAreMissing(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		of      func(tagged, untagged *parts.Manifest) string
+		mode    os.FileMode
+		removes bool
+	}{
+		"a repository's tags":        {func(*parts.Manifest, *parts.Manifest) string { return "repositories/app/_manifests/tags" }, 0, false},
+		"a repository":               {func(*parts.Manifest, *parts.Manifest) string { return "repositories/app" }, 0, false},
+		"revisions, names alone":     {func(*parts.Manifest, *parts.Manifest) string { return "repositories/app/_manifests/revisions/sha256" }, 0o444, false},
+		"the blobs":                  {func(*parts.Manifest, *parts.Manifest) string { return "blobs/sha256" }, 0, false},
+		"a manifest":                 {func(m, _ *parts.Manifest) string { return parts.BlobPath(m.Digest()) }, 0, false},
+		"a tag":                      {func(*parts.Manifest, *parts.Manifest) string { return parts.TagPath("app", "v1") }, 0, false},
+		"a revision":                 {func(_, m *parts.Manifest) string { return parts.RevisionPath("app", m.Digest()) }, 0, false},
+		"removal of revisions":       {func(*parts.Manifest, *parts.Manifest) string { return "repositories/app/_manifests/revisions/sha256" }, 0o555, true},
+		"removal of one blob's data": {func(_, m *parts.Manifest) string { return filepath.Dir(parts.BlobPath(m.Digest())) }, 0o555, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			tagged, untagged := app(1, 2), app(1, 3)
+			s.plant("app", "v1", tagged)
+			s.plant("app", "", untagged)
+			s.plant("sound", "v1", app(4))
+			give(t, s.tree.Root())
+			path := s.tree.Path(test.of(tagged, untagged))
+			if test.removes { // the link itself lies in a directory below
+				path = filepath.Clean(path)
+				if strings.HasSuffix(path, "sha256") {
+					path = filepath.Dir(s.tree.Path(parts.RevisionPath("app", untagged.Digest())))
+				}
+			}
+			s.must(os.Chmod(path, test.mode))
+			code, stderr := asNobody(t, "gc", "-m", "--registry-stopped", s.tree.Root())
+			s.must(os.Chmod(path, 0o755))
+			if code != 1 || !strings.Contains(stderr, "permission denied") || !strings.Contains(stderr, filepath.Base(strings.TrimSuffix(path, "/data"))) {
+				t.Errorf("ends with %d, %q", code, stderr)
+			}
+			s.pull("after the run", s.client, []image{pulls("app", "v1", tagged), pulls("sound", "v1")})
+			if !test.removes {
+				s.pull("after the run", s.client, []image{pulls("app", untagged)})
+			}
+			if code, stderr := asNobody(t, "gc", "-m", "--registry-stopped", s.tree.Root()); code != 0 {
+				t.Errorf("the next run ends with %d: %s", code, stderr)
+			}
+			s.pull("after the next run", s.client, []image{pulls("app", "v1", tagged), pulls("sound", "v1")})
+			if s.tree.Exists(parts.BlobPath(untagged.Digest())) {
+				t.Error("after the next run there is garbage yet")
+			}
+		})
+	}
+}
+
+// TestADiskThatIsFull while a plan is written stops the run before anything goes, and leaves
+// the former plan and no half of a new one (1). A full disk costs a cache, and no run: see
+// storage/cache_test.go.
+func TestADiskThatIsFull(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" || os.Getuid() != 0 {
+		t.Skip("takes mounting a small disk")
+	}
+	full := t.TempDir()
+	if err := syscall.Mount("tmpfs", full, "tmpfs", 0, "size=16k"); err != nil {
+		t.Skipf("nothing can be mounted here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(full, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	s := newSite(t)
+	s.plant("app", "v1", app(1))
+	for n := range 200 {
+		s.tree.Blob(layer(n + 100).Content)
+	}
+	before := s.files()
+	plan := filepath.Join(full, "plan.jsonl")
+	s.must(os.WriteFile(plan, []byte("a former plan"), 0o600))
+
+	for _, args := range [][]string{{"gc", s.tree.Root(), "--plan", plan}, {"gc", s.tree.Root(), "-d", "--plan", plan}} {
+		code, _, stderr := regsweep(s, append(args, "--registry-stopped")...)
+		if code != 1 || !strings.Contains(stderr, "save the plan") || !strings.Contains(stderr, "no space left") {
+			t.Errorf("%v: ends with %d, %q", args, code, stderr)
+		}
+		s.same("the files", keys(s.files()), keys(before))
+		if content, err := os.ReadFile(plan); err != nil || string(content) != "a former plan" {
+			t.Errorf("the former plan is %q, %v", content, err)
+		}
+		if entries, err := os.ReadDir(full); err != nil || len(entries) != 1 {
+			t.Errorf("there is %v, %v", entries, err)
+		}
+	}
+	s.pull("at the end", s.client, []image{pulls("app", "v1")})
+}

@@ -1,0 +1,50 @@
+package sweep
+
+import (
+	"context"
+	"slices"
+
+	"regsweep/storage"
+)
+
+// lookedForUnlisted bounds how many missing blobs are looked at. A registry in order has
+// none of them, and a listing with a hole seldom misses one alone.
+const lookedForUnlisted = 100
+
+// lookForUnlisted looks at live blobs that a link leads to and that were not listed. They
+// are no candidates, so that none of them is lost; but where one is there, the listing has
+// a hole, and it may not be the only one.
+func (p *planner) lookForUnlisted(ctx context.Context) error {
+	var ids []storage.ID
+	for i, live := range p.live.Repositories {
+		r := p.inv.Repositories[i]
+		for at, cause := range live.Layers {
+			id := r.Layers[at].ID()
+			_, isAlias := r.Aliases[id]
+			if cause.Alive() && !p.inv.Stored(id) && !isAlias && !slices.Contains(ids, id) {
+				ids = append(ids, id)
+			}
+			if len(ids) == lookedForUnlisted {
+				return p.reportUnlisted(ctx, ids)
+			}
+		}
+	}
+	return p.reportUnlisted(ctx, ids)
+}
+
+func (p *planner) reportUnlisted(ctx context.Context, ids []storage.ID) error {
+	paths := make([]string, len(ids))
+	for i, id := range ids {
+		paths[i] = storage.BlobPath(p.inv.Digest(id))
+	}
+	found, err := p.stat(ctx, paths)
+	if err != nil {
+		return err
+	}
+	for i, object := range found {
+		if object != nil {
+			p.Problems = append(p.Problems, storage.UnlistedBlob(p.inv.Digest(ids[i])))
+		}
+	}
+	return nil
+}
