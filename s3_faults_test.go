@@ -136,7 +136,7 @@ func cutHalfWay(w http.ResponseWriter, answer func() *http.Response) {
 }
 
 // changed answers with the server's answer changed.
-func changed(change func(body []byte) []byte) func(http.ResponseWriter, func() *http.Response) {
+func altered(change func(body []byte) []byte) func(http.ResponseWriter, func() *http.Response) {
 	return func(w http.ResponseWriter, answer func() *http.Response) { hand(w, answer(), change) }
 }
 
@@ -198,22 +198,22 @@ func TestSpoiledAnswersOfS3(t *testing.T) {
 		exit    int
 	}{
 		{"a listing is cut half way, once", isListing, 2, cutHalfWay, 0},
-		{"a listing's XML ends half way, once", isListing, 2, changed(func(b []byte) []byte { return b[:len(b)/2] }), 0},
+		{"a listing's XML ends half way, once", isListing, 2, altered(func(b []byte) []byte { return b[:len(b)/2] }), 0},
 		{"a listing is refused, once", isListing, 2, refused(503, "SlowDown"), 0},
-		{"a listing says not whether it is cut", isListing, 0, changed(func(b []byte) []byte { return truncatedElement.ReplaceAll(b, nil) }), 1},
-		{"a listing is cut, and does not go on", isListing, 0, changed(func(b []byte) []byte {
+		{"a listing says not whether it is cut", isListing, 0, altered(func(b []byte) []byte { return truncatedElement.ReplaceAll(b, nil) }), 1},
+		{"a listing is cut, and does not go on", isListing, 0, altered(func(b []byte) []byte {
 			return truncatedElement.ReplaceAll(b, []byte("<IsTruncated>true</IsTruncated>"))
 		}), 1},
-		{"a listing has a key twice", isListing, 0, changed(twice), 1},
-		{"the inventory's listing lacks a key", isListing, 2, changed(withoutOne), 1},
+		{"a listing has a key twice", isListing, 0, altered(twice), 1},
+		{"the inventory's listing lacks a key", isListing, 2, altered(withoutOne), 1},
 		{"a read is cut half way, once", isRead, 3, cutHalfWay, 0},
 		{"a read is refused, once", isRead, 3, refused(500, "InternalError"), 0},
-		{"a manifest has a bit flipped", isRead, 5, changed(flipped(100)), 4},
-		{"every manifest has a bit flipped, so that no registry can be known by one", isRead, 0, changed(flipped(100)), 3},
+		{"a manifest has a bit flipped", isRead, 5, altered(flipped(100)), 4},
+		{"every manifest has a bit flipped, so that no registry can be known by one", isRead, 0, altered(flipped(100)), 3},
 		{"a removal's answer is cut, once", isRemoval, 1, cutHalfWay, 0},
 		{"a removal's answer never comes, once", isRemoval, 1, func(w http.ResponseWriter, answer func() *http.Response) { answer(); cut(w) }, 0},
 		{"a removal is refused", isRemoval, 0, refused(403, "AccessDenied"), 1},
-		{"a removal says nothing of its keys", isRemoval, 0, changed(func([]byte) []byte { return []byte("<DeleteResult></DeleteResult>") }), 1},
+		{"a removal says nothing of its keys", isRemoval, 0, altered(func([]byte) []byte { return []byte("<DeleteResult></DeleteResult>") }), 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

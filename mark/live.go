@@ -110,8 +110,8 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 				return err
 			}
 			t := &tracer{
-				inv: inv, nodes: m.nodes, r: r, reader: reader, limit: m.limit,
-				alive: map[vertex]struct{}{}, plain: map[storage.ID]bool{}, named: map[storage.ID]bool{},
+				inv: inv, nodes: &m.nodes, r: r, reader: reader, limit: m.limit,
+				alive: make(map[vertex]struct{}, len(r.Revisions)+len(r.Layers)), plain: map[storage.ID]bool{}, named: map[storage.ID]bool{},
 				reported: map[storage.ID]bool{},
 			}
 			var err error
@@ -131,7 +131,7 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 					}
 				}
 				for _, id := range stage.manifests {
-					if m.nodes[id].state == intact {
+					if m.nodes.at(id).state == intact {
 						intactAlive[id] = struct{}{}
 					}
 				}
@@ -157,7 +157,7 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 // tracer marks one repository.
 type tracer struct {
 	inv    *storage.Inventory
-	nodes  map[storage.ID]*node
+	nodes  *nodes
 	r      *storage.Repository
 	reader storage.Reader
 	limit  int
@@ -268,8 +268,9 @@ func (t *tracer) stage(cause Cause, roots []storage.ID) {
 	for i, id := range roots {
 		seen[i] = t.see(plain(id))
 	}
-	next := stage{cause: cause}
-	for _, v := range Reach(t.alive, seen, t.edges) {
+	reached := Reach(t.alive, seen, t.edges)
+	next := stage{cause: cause, added: make([]storage.ID, 0, len(reached))}
+	for _, v := range reached {
 		id := v.id()
 		if v.isManifest() {
 			next.manifests = append(next.manifests, id)
@@ -278,7 +279,7 @@ func (t *tracer) stage(cause Cause, roots []storage.ID) {
 			}
 			continue
 		}
-		if t.nodes[id] != nil {
+		if t.nodes.at(id) != nil {
 			if _, alive := t.alive[v|asManifest]; alive {
 				continue
 			}
@@ -296,9 +297,10 @@ func (t *tracer) edges(v vertex) []vertex {
 	id := v.id()
 	var edges []vertex
 	if v.isManifest() {
-		n := t.nodes[id]
+		n := t.nodes.at(id)
+		edges = make([]vertex, 0, len(n.edges))
 		for _, to := range n.edges {
-			if n.perhaps[to.id()] && t.nodes[to.id()] != nil && t.nodes[to.id()].isKnown() {
+			if n.perhaps[to.id()] && t.nodes.at(to.id()) != nil && t.nodes.at(to.id()).isKnown() {
 				to |= asManifest
 			}
 			edges = append(edges, t.see(to))
@@ -320,7 +322,7 @@ func (t *tracer) edges(v vertex) []vertex {
 // is the fixpoint that the referrers of referrers need.
 func (t *tracer) findReferrers() {
 	for _, link := range t.r.Revisions {
-		if n := t.nodes[link.ID()]; n != nil && n.hasSubject {
+		if n := t.nodes.at(link.ID()); n != nil && n.hasSubject {
 			if t.referrers == nil {
 				t.referrers = map[storage.ID][]storage.ID{}
 			}
@@ -338,7 +340,7 @@ func (t *tracer) judge(roots []storage.ID) {
 		isRoot[id] = true
 	}
 	for _, id := range last.manifests {
-		n := t.nodes[id]
+		n := t.nodes.at(id)
 		switch {
 		case n.state == damaged:
 			t.keep(storage.ManifestDamaged, id, n.detail)
@@ -358,7 +360,7 @@ func (t *tracer) noteSparse(id storage.ID, n *node) {
 	for _, v := range n.edges {
 		entry := v.id()
 		stored := t.inv.Stored(entry)
-		if entryNode := t.nodes[entry]; entryNode != nil && entryNode.state == missing {
+		if entryNode := t.nodes.at(entry); entryNode != nil && entryNode.state == missing {
 			stored = false // of its blob only the directory is there
 		}
 		if !stored && !t.r.HasRevision(entry) && !t.r.HasLayer(entry) {
@@ -420,7 +422,7 @@ func (t *tracer) judgeUntagged() (dangling map[storage.ID]bool) {
 	dangling = map[storage.ID]bool{}
 	for _, link := range t.r.Revisions {
 		id := link.ID()
-		n := t.nodes[id]
+		n := t.nodes.at(id)
 		if t.isAlive(id) || n == nil {
 			continue
 		}

@@ -53,7 +53,7 @@ type manifests struct {
 	limit  int
 	onRead func(n int)
 
-	nodes map[storage.ID]*node
+	nodes nodes
 
 	mu       sync.Mutex
 	unlisted []storage.ID // manifests that were read, and that the listing of blobs lacks
@@ -65,7 +65,6 @@ type manifests struct {
 // manifest as well: it is one if it reads like one of a known type, and otherwise
 // nothing is said of it.
 func (m *manifests) load(ctx context.Context) error {
-	m.nodes = map[storage.ID]*node{}
 	tried := map[storage.ID]bool{}
 	var perhaps []storage.ID
 	for next := m.named(); len(next) > 0; {
@@ -76,7 +75,7 @@ func (m *manifests) load(ctx context.Context) error {
 			}
 			var children []storage.ID
 			for i, f := range found {
-				m.nodes[next[i]] = f.node
+				m.nodes.set(next[i], f.node)
 				children = append(children, f.children...)
 				perhaps = append(perhaps, f.perhaps...)
 			}
@@ -91,7 +90,7 @@ func (m *manifests) load(ctx context.Context) error {
 		for i, f := range found {
 			tried[candidates[i]] = true
 			if f.node.isKnown() {
-				m.nodes[candidates[i]] = f.node
+				m.nodes.set(candidates[i], f.node)
 				next = append(next, f.children...)
 			}
 		}
@@ -103,7 +102,7 @@ func (m *manifests) load(ctx context.Context) error {
 // unread sorts ids and leaves out those that were read before.
 func (m *manifests) unread(ids []storage.ID, tried map[storage.ID]bool) []storage.ID {
 	slices.Sort(ids)
-	return slices.DeleteFunc(slices.Compact(ids), func(id storage.ID) bool { return m.nodes[id] != nil || tried[id] })
+	return slices.DeleteFunc(slices.Compact(ids), func(id storage.ID) bool { return m.nodes.at(id) != nil || tried[id] })
 }
 
 // named returns the manifests that links name, sorted, each once.

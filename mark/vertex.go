@@ -25,7 +25,7 @@ func (v vertex) isManifest() bool { return v&asManifest != 0 }
 // see is how this repository meets a digest.
 func (t *tracer) see(v vertex) vertex {
 	switch id := v.id(); {
-	case t.nodes[id] == nil:
+	case t.nodes.at(id) == nil:
 		return plain(id)
 	case v.isManifest() || t.named[id] || t.r.HasRevision(id):
 		return v | asManifest

@@ -13,8 +13,27 @@ import (
 // lie in one slice and are small: of a current link only what it says is kept, once that
 // is known.
 type tagsBuilder struct {
-	all []tagBuilder
-	at  map[string]int32 // place in all, by name
+	all   []tagBuilder
+	at    map[string]int32 // place in all, by name
+	names sharedNames
+}
+
+// sharedNames copies names, many into one piece of memory: the garbage collector has to
+// come to each piece that there is.
+type sharedNames struct{ piece strings.Builder }
+
+// What a piece has of bytes: the first one little, since most repositories have few tags.
+const firstPiece, lastPiece = 64, 4096
+
+func (s *sharedNames) copy(name string) string {
+	if s.piece.Len()+len(name) > s.piece.Cap() {
+		next := min(max(firstPiece, 2*s.piece.Cap()), lastPiece)
+		s.piece.Reset() // the names in the one before stay what they are
+		s.piece.Grow(max(next, len(name)))
+	}
+	from := s.piece.Len()
+	s.piece.WriteString(name)
+	return s.piece.String()[from:]
 }
 
 type tagBuilder struct {
@@ -38,7 +57,7 @@ func (t *tagsBuilder) named(name string) *tagBuilder {
 			t.at = map[string]int32{}
 		}
 		i = int32(len(t.all))
-		name = strings.Clone(name)
+		name = t.names.copy(name)
 		t.all = append(t.all, tagBuilder{name: name})
 		t.at[name] = i
 	}

@@ -33,9 +33,11 @@ type keys struct {
 func (f *keys) Identity() Identity { return Identity{} }
 
 func (f *keys) Scan(_ context.Context, dir string, visit func([]Object) error) error {
+	page := make([]Object, 1) // filled anew each time, as Scan may
 	for _, object := range f.objects {
 		if strings.HasPrefix(object.Path, dir+"/") {
-			if err := visit([]Object{object}); err != nil {
+			page[0] = object
+			if err := visit(page); err != nil {
 				return err
 			}
 		}
@@ -463,5 +465,21 @@ func TestInventoryOfRecentThings(t *testing.T) {
 	}
 	if r := inv.Repositories[1]; !r.Recent[inv.ID(young)] { // its revision still is
 		t.Error("a revision is not recent")
+	}
+}
+
+// Names that share memory stay what they were when more come, long and short.
+func TestSharedNamesStay(t *testing.T) {
+	var shared sharedNames
+	var got, want []string
+	for i := range 3000 {
+		name := strings.Repeat(string(rune('a'+i%26)), i*7%133)
+		if i%500 == 0 {
+			name = strings.Repeat("long", lastPiece)
+		}
+		got, want = append(got, shared.copy(name)), append(want, name)
+	}
+	if !slices.Equal(got, want) {
+		t.Error("names are not what they were")
 	}
 }

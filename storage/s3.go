@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -114,7 +115,12 @@ func readBody(body io.ReadCloser, length *int64, limit int64) (content []byte, e
 	if length != nil && *length > limit {
 		return nil, ErrTooLarge
 	}
-	content, err = io.ReadAll(io.LimitReader(body, limit+1))
+	var read bytes.Buffer
+	if length != nil && *length >= 0 {
+		read.Grow(int(*length) + bytes.MinRead) // as much as is announced, which is within the limit, and does not grow
+	}
+	_, err = read.ReadFrom(io.LimitReader(body, limit+1))
+	content = read.Bytes()
 	switch {
 	case err != nil:
 		return nil, err

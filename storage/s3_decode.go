@@ -1,12 +1,14 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -58,13 +60,14 @@ func (m *listingMiddleware) HandleDeserialize(ctx context.Context, in middleware
 	if !ok || response.StatusCode != http.StatusOK {
 		return bySDK()
 	}
-	var body strings.Builder
+	body := bodies.Get().(*bytes.Buffer)
+	body.Reset()
 	length := response.ContentLength
 	if length < 0 {
 		length = m.length.Load()
 	}
-	body.Grow(int(min(max(length, 0), 4<<20)))
-	_, err = io.Copy(&body, response.Body)
+	body.Grow(int(min(max(length, 0), bodyLimit)) + bytes.MinRead)
+	_, err = body.ReadFrom(response.Body)
 	if closeErr := response.Body.Close(); err == nil {
 		err = closeErr
 	}
@@ -72,13 +75,24 @@ func (m *listingMiddleware) HandleDeserialize(ctx context.Context, in middleware
 		return out, metadata, fmt.Errorf("read the listing: %w", err)
 	}
 	m.length.Store(int64(body.Len()))
-	if *m.into, ok = decodeListing(body.String()); ok {
+	if *m.into, ok = decodeListing(body.Bytes()); ok {
+		if body.Cap() <= 2*bodyLimit {
+			bodies.Put(body)
+		}
 		out.Result = &s3.ListObjectsV2Output{}
 		return out, metadata, nil
 	}
-	response.Body = io.NopCloser(strings.NewReader(body.String()))
+	response.Body = io.NopCloser(body)
 	return bySDK()
 }
+
+// bodies are buffers that answers were read into. Of those nothing is left in what was
+// decoded from them.
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// bodyLimit is more than an ordinary answer has, in bytes. What is said to be longer
+// gets its memory as it comes.
+const bodyLimit = 4 << 20
 
 // alreadyAnswered is a handler that has its answer already.
 type alreadyAnswered struct {
@@ -95,32 +109,38 @@ func (a alreadyAnswered) HandleDeserialize(context.Context, middleware.Deseriali
 //
 // It gives up, with ok false, on everything out of the ordinary: then the SDK's
 // decoder decides. What it does accept it must read exactly as that would;
-// FuzzDecodeListing holds the two against each other. The strings of the listing are
-// parts of body.
-func decodeListing(body string) (l s3Listing, ok bool) {
-	d := listingDecoder{rest: body}
+// FuzzDecodeListing holds the two against each other.
+//
+// Nothing of the listing is part of body. Its keys and ETags are parts of one string,
+// which is less than half as long and in which nobody need look for pointers: most of
+// what a run leaves to the garbage collector is pages.
+func decodeListing(body []byte) (l s3Listing, ok bool) {
+	texts := listingTexts.Get().(*listingText)
+	defer listingTexts.Put(texts)
+	texts.reset()
+	d := listingDecoder{rest: body, texts: texts}
 	d.declaration()
-	if name, attributes := d.open(); name != "ListBucketResult" || !ordinaryRoot(attributes) {
+	if name, attributes := d.open(); string(name) != "ListBucketResult" || !ordinaryRoot(attributes) {
 		return s3Listing{}, false
 	}
 	for !d.failed && !d.closes("ListBucketResult") {
 		name, attributes := d.open()
-		if attributes != "" {
+		if attributes != nil {
 			return s3Listing{}, false
 		}
-		switch name {
+		switch string(name) {
 		case "Contents":
 			d.contents(&l)
 		case "Name":
 			l.named = true
 			d.text(name)
 		case "IsTruncated":
-			l.truncation = d.text(name)
+			l.truncation = string(d.text(name))
 			d.failed = d.failed || l.truncation != "true" && l.truncation != "false"
 		case "NextContinuationToken":
-			l.token = d.text(name)
+			l.token = string(d.text(name))
 		case "EncodingType":
-			l.encoding = d.text(name)
+			l.encoding = string(d.text(name))
 		case "Prefix", "StartAfter", "ContinuationToken", "Delimiter":
 			d.text(name)
 		case "KeyCount", "MaxKeys":
@@ -130,14 +150,42 @@ func decodeListing(body string) (l s3Listing, ok bool) {
 		}
 	}
 	d.space()
-	if d.failed || d.rest != "" || l.truncation == "" || (l.encoding != "" && l.encoding != "url") {
+	if d.failed || len(d.rest) > 0 || l.truncation == "" || (l.encoding != "" && l.encoding != "url") {
 		return s3Listing{}, false
 	}
+	texts.share(l.objects)
 	if l.encoding == "url" && !l.unescape() {
 		return s3Listing{}, false
 	}
 	l.decoded = true
 	return l, true
+}
+
+// listingText collects the keys and ETags of a listing, by object.
+type listingText struct {
+	text []byte
+	ends []int // of each key, and of the ETag behind it
+}
+
+var listingTexts = sync.Pool{New: func() any { return new(listingText) }}
+
+func (t *listingText) reset() { t.text, t.ends = t.text[:0], t.ends[:0] }
+
+func (t *listingText) add(key, etag []byte) {
+	t.text = append(t.text, key...)
+	t.ends = append(t.ends, len(t.text))
+	t.text = append(t.text, etag...)
+	t.ends = append(t.ends, len(t.text))
+}
+
+// share gives all objects their parts of one string.
+func (t *listingText) share(objects []Object) {
+	all, from := string(t.text), 0
+	for i := range objects {
+		key, etag := t.ends[2*i], t.ends[2*i+1]
+		objects[i].Path, objects[i].ETag = all[from:key], all[key:etag]
+		from = etag
+	}
 }
 
 // s3Listing is what one answer of a listing says.
@@ -167,46 +215,47 @@ func (l *s3Listing) unescape() bool {
 }
 
 // ordinaryRoot accepts the namespace that S3 and its like declare, or none.
-func ordinaryRoot(attributes string) bool {
-	return attributes == "" || attributes == ` xmlns="http://s3.amazonaws.com/doc/2006-03-01/"`
+func ordinaryRoot(attributes []byte) bool {
+	return attributes == nil || string(attributes) == ` xmlns="http://s3.amazonaws.com/doc/2006-03-01/"`
 }
 
 // listingDecoder reads elements from the front of a document. Once something is not
 // as it should be, failed is set and all else it returns means nothing.
 type listingDecoder struct {
-	rest   string
+	rest   []byte
+	texts  *listingText
 	failed bool
 }
 
 func (d *listingDecoder) space() {
-	if d.rest == "" || d.rest[0] != '<' {
-		d.rest = strings.TrimLeft(d.rest, " \t\r\n")
+	if len(d.rest) == 0 || d.rest[0] != '<' {
+		d.rest = bytes.TrimLeft(d.rest, " \t\r\n")
 	}
 }
 
 // declaration skips <?xml …?> if it is of the usual form.
 func (d *listingDecoder) declaration() {
 	d.space()
-	if after, found := strings.CutPrefix(d.rest, `<?xml version="1.0" encoding="UTF-8"?>`); found {
+	if after, found := bytes.CutPrefix(d.rest, []byte(`<?xml version="1.0" encoding="UTF-8"?>`)); found {
 		d.rest = after
 		d.space()
 	}
 }
 
 // open reads an opening tag.
-func (d *listingDecoder) open() (name, attributes string) {
+func (d *listingDecoder) open() (name, attributes []byte) {
 	d.space()
 	if d.failed || len(d.rest) < 2 || d.rest[0] != '<' {
 		d.failed = true
-		return "", ""
+		return nil, nil
 	}
-	end := strings.IndexByte(d.rest, '>')
+	end := bytes.IndexByte(d.rest, '>')
 	if end < 2 || d.rest[end-1] == '/' {
 		d.failed = true
-		return "", ""
+		return nil, nil
 	}
 	name = d.rest[1:end]
-	if at := strings.IndexByte(name, ' '); at >= 0 {
+	if at := bytes.IndexByte(name, ' '); at >= 0 {
 		name, attributes = name[:at], name[at:]
 	}
 	d.rest = d.rest[end+1:]
@@ -217,7 +266,7 @@ func (d *listingDecoder) open() (name, attributes string) {
 func (d *listingDecoder) closes(name string) bool {
 	d.space()
 	n := len(name)
-	if len(d.rest) < n+3 || d.rest[0] != '<' || d.rest[1] != '/' || d.rest[2:2+n] != name || d.rest[2+n] != '>' {
+	if len(d.rest) < n+3 || d.rest[0] != '<' || d.rest[1] != '/' || string(d.rest[2:2+n]) != name || d.rest[2+n] != '>' {
 		return false
 	}
 	d.rest = d.rest[n+3:]
@@ -227,20 +276,20 @@ func (d *listingDecoder) closes(name string) bool {
 // text reads the text of an element that holds nothing else, and its closing tag.
 // Only plain characters are ordinary: an entity, a line end or a character that XML
 // has rules for is for the other decoder.
-func (d *listingDecoder) text(name string) string {
+func (d *listingDecoder) text(name []byte) []byte {
 	if d.failed {
-		return ""
+		return nil
 	}
-	end := strings.IndexByte(d.rest, '<')
+	end := bytes.IndexByte(d.rest, '<')
 	if end < 0 {
 		d.failed = true
-		return ""
+		return nil
 	}
 	text := d.rest[:end]
 	for i := range len(text) {
 		if c := text[i]; c < ' ' || c > '~' || c == '&' || c == '>' {
 			d.failed = true
-			return ""
+			return nil
 		}
 	}
 	d.close(end, name)
@@ -248,10 +297,10 @@ func (d *listingDecoder) text(name string) string {
 }
 
 // close expects a closing tag at a place.
-func (d *listingDecoder) close(at int, name string) {
+func (d *listingDecoder) close(at int, name []byte) {
 	d.rest = d.rest[at:]
 	n := len(name)
-	if len(d.rest) < n+3 || d.rest[1] != '/' || d.rest[2:2+n] != name || d.rest[2+n] != '>' {
+	if len(d.rest) < n+3 || d.rest[1] != '/' || !bytes.Equal(d.rest[2:2+n], name) || d.rest[2+n] != '>' {
 		d.failed = true
 		return
 	}
@@ -261,16 +310,17 @@ func (d *listingDecoder) close(at int, name string) {
 // contents reads one object.
 func (d *listingDecoder) contents(l *s3Listing) {
 	o := Object{Size: -1}
+	var key, etag []byte
 	var hasKey, hasSize, hasTime, hasETag bool
 	for !d.failed && !d.closes("Contents") {
 		name, attributes := d.open()
-		if attributes != "" {
+		if attributes != nil {
 			d.failed = true
 		}
-		switch name {
+		switch string(name) {
 		case "Key":
 			d.failed = d.failed || hasKey
-			o.Path, hasKey = d.text(name), true
+			key, hasKey = d.text(name), true
 		case "Size":
 			d.failed = d.failed || hasSize
 			o.Size, hasSize = d.number(d.text(name)), true
@@ -279,7 +329,7 @@ func (d *listingDecoder) contents(l *s3Listing) {
 			o.ModTime, hasTime = d.time(d.text(name)), true
 		case "ETag":
 			d.failed = d.failed || hasETag
-			o.ETag, hasETag = d.etag(), true
+			etag, hasETag = d.etag(name), true
 		case "StorageClass":
 			d.text(name)
 		case "ChecksumAlgorithm", "ChecksumType":
@@ -294,15 +344,16 @@ func (d *listingDecoder) contents(l *s3Listing) {
 		d.failed = true
 	}
 	if l.objects == nil {
-		l.objects = make([]Object, 0, s3PageLength)
+		l.objects = *s3Pages.Get().(*[]Object)
 	}
 	l.objects = append(l.objects, o)
+	d.texts.add(key, etag)
 }
 
 func (d *listingDecoder) owner() {
 	for !d.failed && !d.closes("Owner") {
 		name, attributes := d.open()
-		if name != "ID" && name != "DisplayName" || attributes != "" {
+		if string(name) != "ID" && string(name) != "DisplayName" || attributes != nil {
 			d.failed = true
 		}
 		d.text(name)
@@ -311,19 +362,19 @@ func (d *listingDecoder) owner() {
 
 // etag reads an entity tag, whose quotes come as an entity, of either kind, or as
 // they are.
-func (d *listingDecoder) etag() string {
+func (d *listingDecoder) etag(name []byte) []byte {
 	if d.failed {
-		return ""
+		return nil
 	}
-	end := strings.IndexByte(d.rest, '<')
+	end := bytes.IndexByte(d.rest, '<')
 	if end < 0 {
 		d.failed = true
-		return ""
+		return nil
 	}
 	text := d.rest[:end]
-	for _, quote := range []string{"&quot;", "&#34;", `"`} {
-		if inner, found := strings.CutPrefix(text, quote); found {
-			text, found = strings.CutSuffix(inner, quote)
+	for _, quote := range quotes {
+		if inner, found := bytes.CutPrefix(text, quote); found {
+			text, found = bytes.CutSuffix(inner, quote)
 			d.failed = d.failed || !found
 			break
 		}
@@ -331,14 +382,17 @@ func (d *listingDecoder) etag() string {
 	for i := range len(text) {
 		if c := text[i]; c <= ' ' || c > '~' || c == '&' || c == '>' || c == '"' {
 			d.failed = true
-			return ""
+			return nil
 		}
 	}
-	d.close(end, "ETag")
+	d.close(end, name)
 	return text
 }
 
-func (d *listingDecoder) number(text string) (n int64) {
+// quotes are those of an entity tag.
+var quotes = [][]byte{[]byte("&quot;"), []byte("&#34;"), []byte(`"`)}
+
+func (d *listingDecoder) number(text []byte) (n int64) {
 	if len(text) == 0 || len(text) > 18 {
 		d.failed = true
 		return 0
@@ -355,7 +409,7 @@ func (d *listingDecoder) number(text string) (n int64) {
 }
 
 // time reads "2006-01-02T15:04:05.000Z", with or without the fraction.
-func (d *listingDecoder) time(text string) time.Time {
+func (d *listingDecoder) time(text []byte) time.Time {
 	if len(text) != len("2006-01-02T15:04:05.000Z") && len(text) != len("2006-01-02T15:04:05Z") {
 		d.failed = true
 		return time.Time{}

@@ -129,7 +129,7 @@ func TestDecodeListingAgrees(t *testing.T) {
 	quick, left := 0, 0
 	for range 10_000 {
 		body := s.listing()
-		got, ok := decodeListing(body)
+		got, ok := decodeListing([]byte(body))
 		if !ok {
 			left++ // for the SDK to decide
 			continue

@@ -17,7 +17,7 @@ import (
 func (s *s3Store) Scan(ctx context.Context, dir string, visit func([]Object) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.scanUploads(ctx, dir, visit) })
-	l := newDivision(s.prefix, dir, s.Concurrency(), g, visit)
+	l := newDivision(s.prefix, dir, s.Concurrency(), g, reusing(visit))
 	l.page = func(ctx context.Context, after, token string) (s3Page, error) { return s.page(ctx, dir, after, token) }
 	if dir == RepositoriesDir {
 		l.names = s.names

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -28,6 +29,24 @@ type s3Page struct {
 	objects []Object
 	last    string // the last key, whole; "" where there was none
 	token   string // asks for the next page; "" after the last
+}
+
+// s3Pages are pages that nobody looks at any more.
+var s3Pages = sync.Pool{New: func() any {
+	page := make([]Object, 0, s3PageLength)
+	return &page
+}}
+
+// reusing is visit for pages that are done with once it has returned: the next answer is
+// decoded into the same memory.
+func reusing(visit func([]Object) error) func([]Object) error {
+	return func(page []Object) error {
+		err := visit(page)
+		page = page[:0]
+		clear(page[:cap(page)]) // or it would keep what its objects hold
+		s3Pages.Put(&page)
+		return err
+	}
 }
 
 // page asks for the keys below dir/ that come after a key, or for those that a

@@ -97,7 +97,8 @@ type Outcome struct {
 type Scanner interface {
 	// Scan reports every object below dir (BlobsDir or RepositoriesDir) once, in
 	// pages of any length and in no order. It calls visit from several goroutines
-	// at once and lets it keep the page. A dir that does not exist is empty.
+	// at once. Once visit has returned the page is filled anew; what its objects
+	// hold may be kept. A dir that does not exist is empty.
 	// Scan returns the first error, of the storage or of visit, after all calls
 	// of visit have returned. A directory that can't be listed is an error that
 	// names it: a listing with a hole is never passed off as a whole one.
