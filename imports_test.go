@@ -42,7 +42,7 @@ var theirs = map[string][]string{
 	"github.com/sirupsen/logrus": {"regsweep/storage"}, // what Distribution warns through
 	"golang.org/x/sys":           {"regsweep/storage"},
 
-	"github.com/opencontainers/go-digest": belowCLI,
+	"github.com/opencontainers/go-digest": append([]string{"regsweep/cli"}, belowCLI...),
 	"golang.org/x/sync":                   belowCLI,
 }
 

@@ -628,14 +628,19 @@ var wrapped sync.Map
 // regsweep runs one command line in this process.
 func regsweep(s *site, args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
+	code = regsweepWith(s, strings.NewReader(""), &out, &errs, args...)
+	return code, out.String(), errs.String()
+}
+
+// regsweepWith is regsweep with a standard input, and output that goes elsewhere.
+func regsweepWith(s *site, in io.Reader, out, errs io.Writer, args ...string) (code int) {
 	// urfave/cli has flags of its own that all command lines of a process share.
 	oneAtATime.Lock()
 	defer oneAtATime.Unlock()
-	code = cli.Run(s.Context(), append([]string{"regsweep"}, args...), cli.Env{
-		In: strings.NewReader(""), Out: &out, Err: &errs, Now: time.Now, Getenv: func(string) string { return "" }, Open: openStorage,
+	return cli.Run(s.Context(), append([]string{"regsweep"}, args...), cli.Env{
+		In: in, Out: out, Err: errs, Now: time.Now, Getenv: func(string) string { return "" }, Open: openStorage,
 		Host: "here", User: "tester", ProbeInterval: time.Second, Width: func(io.Writer) int { return 0 },
 	})
-	return code, out.String(), errs.String()
 }
 
 // planSum is the checksum in a plan's last line.

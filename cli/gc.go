@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"unicode/utf8"
 
 	"regsweep/guard"
 	"regsweep/quarantine"
@@ -117,6 +118,9 @@ func (g *gcRun) prepare(c *urfave.Context, target []string) error {
 		return err
 	}
 	if g.options.planGiven {
+		if root := g.report.Storage.Root; !utf8.ValidString(root) {
+			return storage.Usagef("--plan: a plan can't hold the name of its storage, which is no text: %q", root)
+		}
 		if g.planFile, err = newPlanFile("--plan", g.options.plan); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +22,9 @@ import (
 // manifestLimit is the largest manifest that is read, in bytes. Registries refuse
 // to take one above 4 MiB (registry/handlers/manifests.go of Distribution).
 const manifestLimit = 8 << 20
+
+// largeManifest is a size, in bytes, that hardly any manifest has.
+const largeManifest = 1 << 20
 
 // state is what became of reading a manifest.
 type state uint8
@@ -52,6 +56,9 @@ type manifests struct {
 	reader storage.Reader
 	limit  int
 	onRead func(n int)
+	// large has room for each large manifest that is taken apart. That takes several
+	// times its size, and many are read at once.
+	large chan struct{}
 
 	nodes nodes
 
@@ -65,6 +72,7 @@ type manifests struct {
 // manifest as well: it is one if it reads like one of a known type, and otherwise
 // nothing is said of it.
 func (m *manifests) load(ctx context.Context) error {
+	m.large = make(chan struct{}, runtime.GOMAXPROCS(0))
 	tried := map[storage.ID]bool{}
 	var perhaps []storage.ID
 	for next := m.named(); len(next) > 0; {
@@ -214,6 +222,10 @@ func (m *manifests) read(ctx context.Context, id storage.ID) (found, error) {
 		m.mu.Lock()
 		m.unlisted = append(m.unlisted, id)
 		m.mu.Unlock()
+	}
+	if len(content) > largeManifest {
+		m.large <- struct{}{}
+		defer func() { <-m.large }()
 	}
 	parsed, err := References(content)
 	if err != nil {

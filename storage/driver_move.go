@@ -46,6 +46,9 @@ func (o *overDriver) move(ctx context.Context, m Move) error {
 		return notExist("move", m.From)
 	}
 	return o.do(ctx, "move", m.From, func() error {
+		if err := mayRemove(ctx); err != nil {
+			return final{err}
+		}
 		o.put.Add(1)
 		return o.driver.Move(ctx, driverPath(m.From), driverPath(m.To))
 	})

@@ -36,6 +36,9 @@ func (f *filesystem) move(ctx context.Context, m Move) error {
 	if t == nil {
 		return fs.ErrNotExist
 	}
+	if err := mayRemove(ctx); err != nil {
+		return err
+	}
 	f.put.Add(1)
 	for tries := 0; ; tries++ {
 		err = t.rename(m.From, m.To)

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"strings"
+	"unicode/utf8"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
@@ -88,7 +89,7 @@ func parseRepositoryPath(rest string) entry {
 			e.kind, e.digest = kindLayer, n
 		}
 	case part == uploadsDir:
-		if upload, file, _ := strings.Cut(below, "/"); upload != "" && file != "" {
+		if upload, file, _ := strings.Cut(below, "/"); upload != "" && file != "" && nameable(below) {
 			e.kind, e.upload = kindUpload, upload
 		}
 	case part == manifestsDir:
@@ -115,7 +116,7 @@ func parseManifestsPath(e *entry, below string) {
 		}
 	case "tags":
 		tag, rest, _ := strings.Cut(below, "/")
-		if tag == "" {
+		if tag == "" || !nameable(tag) {
 			return
 		}
 		if rest == "current/link" {
@@ -126,6 +127,18 @@ func parseManifestsPath(e *entry, below string) {
 			}
 		}
 	}
+}
+
+// nameable reports whether a name that a registry leaves to others can stand in a plan
+// and lead back to what it names, and to nothing else: JSON has no bytes that are no text,
+// and a server may take "." and ".." in a key for a way to another.
+func nameable(path string) bool {
+	for component := range strings.SplitSeq(path, "/") {
+		if component == "." || component == ".." {
+			return false
+		}
+	}
+	return utf8.ValidString(path)
 }
 
 // splitRepository finds the first component that is the layout's own, since a

@@ -97,6 +97,11 @@ func TestStrays(t *testing.T) {
 		"repositories/a/_manifests/tags//index/sha256/" + hex + "/link",
 		// uploads
 		"repositories/a/_uploads/id", "repositories/a/_uploads/id/", "repositories/a/_uploads//data",
+		// what a plan can't name, or a server may take for something else
+		"repositories/a/_uploads/\xff/data", "repositories/a/_uploads/../startedat", "repositories/a/_uploads/./data",
+		"repositories/a/_uploads/id/../../_manifests/tags/v1/current/link",
+		"repositories/a/_manifests/tags/\xff/current/link", "repositories/a/_manifests/tags/../current/link",
+		"repositories/a/_manifests/tags/v\xff/index/sha256/" + hex + "/link",
 	} {
 		if e := parsePath(path); e.kind != kindStray {
 			t.Errorf("%q is of kind %d", path, e.kind)
