@@ -74,7 +74,10 @@ func (s *s3Store) copy(ctx context.Context, m Move) error {
 	}
 	// The original is removed next: what the server says of the copy has to agree. Entity
 	// tags of equal content may differ, by parts and by encryption.
-	if err != nil || etag != "" && etag == cleanETag(from.ETag) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // nobody may take it for gone: it was there
+		return fmt.Errorf("move %s: the server has it and does not find it to copy", m.From)
+	case err != nil || etag != "" && etag == cleanETag(from.ETag):
 		return err
 	}
 	to, err = s.head(ctx, m.To)
@@ -119,11 +122,12 @@ func (s *s3Store) copyWhole(ctx context.Context, m Move, from *s3.HeadObjectOutp
 	return etag, err
 }
 
-// copySource names an object as the header of a copy has it: bucket and key, escaped.
+// copySource names an object as the header of a copy has it: bucket and key, escaped. Some
+// servers take a plus sign for a space there.
 func (s *s3Store) copySource(path string) *string {
 	segments := strings.Split(s.parameters.bucket+"/"+s.prefix+path, "/")
 	for i, segment := range segments {
-		segments[i] = url.PathEscape(segment)
+		segments[i] = strings.ReplaceAll(url.PathEscape(segment), "+", "%2B")
 	}
 	return aws.String(strings.Join(segments, "/"))
 }
