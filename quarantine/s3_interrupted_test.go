@@ -317,7 +317,11 @@ func TestS3QuarantineDiesAnywhere(t *testing.T) {
 			var whole sweep.Tally
 			b.everywhere(func() {
 				b.plant()
-				_, err := b.take(b.store)
+				run, err := b.take(b.store)
+				b.must(err)
+				// A copy in parts that was killed.
+				key := storage.Root + "/" + quarantine.Dir + "/" + run + "/blobs/large"
+				_, err = b.server.Client().CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: &b.name, Key: &key})
 				b.must(err)
 			}, func(through storage.Store) (err error) {
 				whole, err = b.purge(through)
@@ -328,6 +332,10 @@ func TestS3QuarantineDiesAnywhere(t *testing.T) {
 				b.must(err)
 				b.wantLayout("then purged "+when, b.swept, b.swept)
 				b.wantNoQuarantine("then purged " + when)
+				out, err := b.server.Client().ListMultipartUploads(t.Context(), &s3.ListMultipartUploadsInput{Bucket: &b.name})
+				if b.must(err); len(out.Uploads) > 0 {
+					t.Errorf("then purged %s: %d copies were not given up", when, len(out.Uploads))
+				}
 			})
 			if whole.Bytes == 0 {
 				t.Error("a whole purge frees nothing")
