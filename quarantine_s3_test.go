@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -210,6 +211,13 @@ func (q *quarantineSite) take() string {
 // roundTrip takes and puts back.
 func (q *quarantineSite) roundTrip() {
 	before := q.snapshot()
+	want := "; .* would go to a quarantine, "
+	if q.versioning == types.BucketVersioningStatusEnabled {
+		want = "; .* would go behind delete markers, "
+	}
+	if _, text, _ := regsweep(q.site, "gc", q.target, "-dm", "--quarantine", "--no-cache"); !regexp.MustCompile(want).MatchString(text) {
+		q.Errorf("a dry run says %s", text)
+	}
 	run := q.take()
 	listed := q.command("list").Runs
 	if len(listed) != 1 || listed[0].Run != run {
