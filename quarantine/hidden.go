@@ -308,12 +308,8 @@ func (h *hidden) forget(ctx context.Context) (freed sweep.Tally, err error) {
 // errDamaged is for a version that is not what its path says.
 var errDamaged = errors.New("it has another digest")
 
-// unhide makes a version current again, of a blob if it has that digest. failed is the
-// error of having looked it up.
-func (r *restorer) unhide(ctx context.Context, v storage.HiddenVersion, d digest.Digest, failed error) (verdict, error) {
-	if failed != nil {
-		return verdict{}, failed
-	}
+// unhide makes a version current again if it has a digest; "" is for what has none.
+func (r *restorer) unhide(ctx context.Context, v storage.HiddenVersion, d digest.Digest) (verdict, error) {
 	var err error
 	if r.options.DryRun {
 		err = r.hidden.store.Hides(ctx, v)

@@ -237,8 +237,11 @@ func (r *restorer) exists(ctx context.Context, path string) (bool, error) {
 // blob puts a blob back, if it is what its digest says.
 func (r *restorer) blob(ctx context.Context, removal sweep.Removal) (verdict, error) {
 	path := storage.BlobPath(removal.Digest)
-	if hidden, found, err := r.hidden.find(path); found || err != nil {
-		return r.unhide(ctx, hidden, removal.Digest, err)
+	switch hidden, found, err := r.hidden.find(path); {
+	case err != nil:
+		return verdict{}, err
+	case found:
+		return r.unhide(ctx, hidden, removal.Digest)
 	}
 	kept := r.kept(path)
 	found, err := r.exists(ctx, kept)
@@ -305,8 +308,11 @@ func (r *restorer) links(ctx context.Context, removal sweep.Removal) (verdict, e
 }
 
 func (r *restorer) link(ctx context.Context, link sweep.Link) (verdict, error) {
-	if hidden, found, err := r.hidden.find(link.Path); found || err != nil {
-		return r.unhide(ctx, hidden, "", err)
+	switch hidden, found, err := r.hidden.find(link.Path); {
+	case err != nil:
+		return verdict{}, err
+	case found:
+		return r.unhide(ctx, hidden, "")
 	}
 	found, err := r.exists(ctx, r.kept(link.Path))
 	if err != nil {
@@ -340,12 +346,11 @@ func (r *restorer) link(ctx context.Context, link sweep.Link) (verdict, error) {
 
 // comesBack reports whether the quarantine has an object, moved or hidden.
 func (r *restorer) comesBack(ctx context.Context, path string) (bool, error) {
-	hidden, found, err := r.hidden.find(path)
-	if err != nil {
+	switch hidden, found, err := r.hidden.find(path); {
+	case err != nil:
 		return false, err
-	}
-	if found {
-		v, err := r.unhide(ctx, hidden, "", nil)
+	case found:
+		v, err := r.unhide(ctx, hidden, "")
 		return v.back, err
 	}
 	return r.exists(ctx, r.kept(path))
@@ -374,7 +379,7 @@ func (r *restorer) upload(ctx context.Context, removal sweep.Removal) (verdict, 
 	var all verdict
 	if r.hidden != nil {
 		for _, hidden := range r.hidden.uploads[dir] {
-			v, err := r.unhide(ctx, hidden, "", nil)
+			v, err := r.unhide(ctx, hidden, "")
 			if err != nil || v.why != "" {
 				return v, err
 			}
