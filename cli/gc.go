@@ -171,13 +171,13 @@ func (g *gcRun) sweep(ctx context.Context, plan *sweep.Plan) error {
 		return err
 	}
 	watched, stop := guard.Watch(ctx, g.guard, g.env.ProbeInterval, nil)
-	phase := g.progress.begin(g.verb("removing", "moving"), "", plan.Len())
+	phase := g.progress.begin(g.verb("removing", "moving", "hiding"), "", plan.Len())
 	phase.expectBytes(plan.Garbage[sweep.Blob].Bytes + plan.Garbage[sweep.Upload].Bytes)
 	result, err := plan.Execute(watched, g.remover, sweep.ExecuteOptions{
 		Concurrency: min(sweepBatches, g.store.Concurrency()),
 		OnRemoved:   func(_ sweep.Kind, tally sweep.Tally) { phase.addBytes(tally.Count, tally.Bytes) },
 	})
-	phase.endWith(g.verb("removed", "moved"), err)
+	phase.endWith(g.verb("removed", "moved", "hidden"), err)
 	g.report.executed(result)
 	if lost := stop(); err == nil {
 		err = lost
@@ -189,9 +189,12 @@ func (g *gcRun) sweep(ctx context.Context, plan *sweep.Plan) error {
 }
 
 // verb is what happens to what goes.
-func (g *gcRun) verb(remove, move string) string {
-	if g.options.quarantine {
-		return move
+func (g *gcRun) verb(remove, move, hide string) string {
+	switch {
+	case !g.options.quarantine:
+		return remove
+	case g.report.Quarantine.Hidden:
+		return hide
 	}
-	return remove
+	return move
 }

@@ -14,6 +14,9 @@ const quarantineName = "quarantine"
 // would.
 type quarantined struct {
 	Run string `json:"run,omitempty"`
+	// Hidden is set where a bucket keeps versions: nothing is moved then, and what goes is
+	// hidden behind delete markers.
+	Hidden bool `json:"hidden"`
 }
 
 // beginQuarantine makes what removes move instead, if that was asked for.
@@ -24,7 +27,7 @@ func (g *gcRun) beginQuarantine(ctx context.Context, plan *sweep.Plan) (err erro
 	if g.taker, err = quarantine.Begin(ctx, g.store, plan, g.env.Now(), rand.Reader); err != nil {
 		return err
 	}
-	g.remover, g.report.Quarantine.Run = g.taker, g.taker.Run
+	g.remover, g.report.Quarantine.Run, g.report.Quarantine.Hidden = g.taker, g.taker.Run, g.taker.Hides()
 	return nil
 }
 

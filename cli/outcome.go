@@ -20,6 +20,8 @@ func writeOutcome(w *bytes.Buffer, r *report) {
 		fmt.Fprintln(w, "There is nothing to remove.")
 	case r.DryRun && r.Error != "":
 		fmt.Fprintln(w, "Dry run: nothing was removed, and nothing would be.")
+	case r.DryRun && r.Quarantine != nil && r.Quarantine.Hidden:
+		fmt.Fprintf(w, "Dry run: nothing was hidden; %s would go behind delete markers, and be freed when the quarantine is purged.\n", eligible)
 	case r.DryRun && r.Quarantine != nil:
 		fmt.Fprintf(w, "Dry run: nothing was moved; %s would go to a quarantine, and be freed when that is purged.\n", eligible)
 	case r.DryRun:
@@ -40,15 +42,19 @@ func writeOutcome(w *bytes.Buffer, r *report) {
 func writeRemoved(w *bytes.Buffer, r *report) {
 	what := toldByKind(r.result.Removed)
 	verb := "Removed "
+	to := "to the quarantine"
 	if r.Quarantine != nil {
 		verb = "Moved "
+		if r.Quarantine.Hidden {
+			verb, to = "Hid ", "behind delete markers, in the quarantine"
+		}
 	}
 	if r.Error != "" {
 		verb = "Stopped before the end. " + verb
 	}
 	freed := r.result.Removed[sweep.Blob].Bytes + r.result.Removed[sweep.Upload].Bytes + r.result.Versions.Bytes
 	if r.Quarantine != nil {
-		fmt.Fprintf(w, "%s%s to the quarantine %s.\n", verb, what, r.Quarantine.Run)
+		fmt.Fprintf(w, "%s%s %s %s.\n", verb, what, to, r.Quarantine.Run)
 		fmt.Fprintf(w, "%s are still there: regsweep quarantine purge frees them, and regsweep quarantine restore puts them back.\n", size(r.HiddenBytes))
 	} else {
 		fmt.Fprintf(w, "%s%s; %s freed, as the storage confirmed.\n", verb, what, size(freed))

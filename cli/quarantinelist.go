@@ -17,9 +17,11 @@ type quarantineRun struct {
 	Run string `json:"run"`
 	// Taken is left out where the run's plan is damaged.
 	Taken time.Time `json:"taken,omitzero"`
-	// Plan is what the run was to take, and Objects is what is there of it.
+	// Plan is what the run was to take, Objects what was moved and is there, and Hidden
+	// what a bucket that keeps versions was to hide instead.
 	Plan    tallies     `json:"plan"`
 	Objects sweep.Tally `json:"objects"`
+	Hidden  sweep.Tally `json:"hidden"`
 	Damage  string      `json:"damage,omitempty"`
 	// Freed is what a purge has removed of it.
 	Freed *sweep.Tally `json:"freed,omitempty"`
@@ -28,7 +30,15 @@ type quarantineRun struct {
 }
 
 func newQuarantineRun(run quarantine.Run) quarantineRun {
-	return quarantineRun{Run: run.Name, Taken: run.Taken, Plan: tally(run.Plan), Objects: run.Objects, Damage: run.Damage, plan: run.Plan}
+	return quarantineRun{
+		Run: run.Name, Taken: run.Taken, Plan: tally(run.Plan), Objects: run.Objects, Hidden: run.Hidden,
+		Damage: run.Damage, plan: run.Plan,
+	}
+}
+
+// held is all that a purge may free.
+func (r quarantineRun) held() sweep.Tally {
+	return sweep.Tally{Count: r.Objects.Count + r.Hidden.Count, Bytes: r.Objects.Bytes + r.Hidden.Bytes}
 }
 
 func (r *runner) quarantineList(c *urfave.Context) error {
@@ -71,7 +81,7 @@ func writeRuns(w *bytes.Buffer, runs []quarantineRun, width int) {
 		if run.Damage != "" {
 			taken, about = "", run.Damage
 		}
-		t.row(printable(run.Run), taken, count(run.Objects.Count), size(run.Objects.Bytes), printable(about))
+		t.row(printable(run.Run), taken, count(run.held().Count), size(run.held().Bytes), printable(about))
 	}
 	t.write(w, width)
 }

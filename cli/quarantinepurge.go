@@ -89,7 +89,7 @@ func (q *quarantineStep) choose(ctx context.Context, chosen runChoice) error {
 func (q *quarantineStep) purge(ctx context.Context) error {
 	objects := 0
 	for _, run := range q.report.Runs {
-		objects += run.Objects.Count
+		objects += run.held().Count
 	}
 	phase := q.progress.begin("purging", "", objects)
 	for i := range q.report.Runs {
@@ -109,7 +109,7 @@ func (q *quarantineStep) purge(ctx context.Context) error {
 func writeQuarantinePurge(w *bytes.Buffer, r *quarantineReport, width int) {
 	runs, freed, held := 0, sweep.Tally{}, int64(0)
 	for _, run := range r.Runs {
-		held += run.Objects.Bytes
+		held += run.held().Bytes
 		if run.Freed != nil {
 			runs++
 			freed.Add(run.Freed.Count, run.Freed.Bytes)

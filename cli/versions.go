@@ -26,12 +26,16 @@ func (v *versionsReport) hides() bool { return v != nil && v.Bucket != storage.V
 func (g *gcRun) lookForVersions(ctx context.Context, plan *sweep.Plan) error {
 	g.remover = g.store
 	versioner, is := g.store.(storage.Versioner)
-	if !is || plan.Len() == 0 || g.options.quarantine {
+	if !is || plan.Len() == 0 {
 		return nil
 	}
 	bucket, err := versioner.Versioning(ctx)
 	if err != nil {
 		return err
+	}
+	if g.options.quarantine {
+		g.report.Quarantine.Hidden = bucket == storage.VersionsKept
+		return nil
 	}
 	g.report.Versions = &versionsReport{Bucket: bucket, Purge: g.options.purgeVersions && bucket != storage.VersionsOff}
 	if !g.report.Versions.Purge {

@@ -2,6 +2,7 @@ package quarantine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"regsweep/storage"
@@ -11,13 +12,68 @@ import (
 // Purge removes a quarantine for good, its plan last, and returns what the storage has
 // confirmed gone. Interrupted, or stopped by an error, it can be run again.
 func Purge(ctx context.Context, store Store, run string) (freed sweep.Tally, err error) {
+	hidden, err := openHidden(ctx, store, run)
+	if err == nil && hidden != nil {
+		freed, err = hidden.forget(ctx)
+		err = errors.Join(err, hidden.close())
+	}
+	if err == nil {
+		err = clear(ctx, store, run, &freed)
+	}
+	if err != nil {
+		return freed, fmt.Errorf("purge the quarantine %s: %w", run, err)
+	}
+	return freed, nil
+}
+
+// clear removes all that lies in a run's directory, and at last the directory.
+func clear(ctx context.Context, store Store, run string, freed *sweep.Tally) error {
+	keeping, err := inState(ctx, store, storage.VersionsKept, storage.VersionsSuspended)
+	if err != nil {
+		return err
+	}
+	if err := removeBelow(ctx, store, run, keeping == nil, freed); err != nil {
+		return err
+	}
+	if keeping != nil {
+		count, bytes, err := keeping.Erase(ctx, dirOf(run)+"/", hiddenOf(run), planOf(run))
+		freed.Add(count, bytes)
+		if err != nil {
+			return err
+		}
+	}
+	// The plan goes last: while it is there, the run can be named, and purged again.
+	for _, path := range []string{hiddenOf(run), planOf(run)} {
+		if keeping != nil {
+			_, _, err = keeping.Erase(ctx, path)
+		} else {
+			err = store.Remove(ctx, []storage.Ref{{Path: path}})[0].Err
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if _, err := store.Prune(ctx, dirOf(run)); err != nil {
+		return err
+	}
+	// Of other runs' directories even the empty ones are something to restore.
+	if others, err := store.Names(ctx, Dir); err != nil || len(others) > 0 {
+		return err
+	}
+	_, err = store.Prune(ctx, Dir)
+	return err
+}
+
+// removeBelow gives up a run's copies that were begun, and removes its objects where that
+// is all it takes.
+func removeBelow(ctx context.Context, store Store, run string, objects bool, freed *sweep.Tally) error {
 	var refs []storage.Ref
 	var bytes []int64
 	remove := func() error {
 		var first error
 		for i, outcome := range store.Remove(ctx, refs) {
 			switch {
-			case outcome.Err == nil:
+			case outcome.Err == nil && !outcome.Hidden:
 				freed.Add(1, bytes[i])
 			case first == nil:
 				first = outcome.Err
@@ -26,8 +82,8 @@ func Purge(ctx context.Context, store Store, run string) (freed sweep.Tally, err
 		refs, bytes = refs[:0], bytes[:0]
 		return first
 	}
-	err = below(ctx, store, run, func(object storage.Object) error {
-		if object.Dir {
+	err := below(ctx, store, run, func(object storage.Object) error {
+		if object.Dir || !objects && object.Multipart == "" {
 			return nil
 		}
 		refs = append(refs, storage.Ref{Path: object.Path, Multipart: object.Multipart})
@@ -37,31 +93,8 @@ func Purge(ctx context.Context, store Store, run string) (freed sweep.Tally, err
 		}
 		return remove()
 	})
-	if err == nil {
-		err = remove()
-	}
-	if err == nil {
-		err = discard(ctx, store, run)
-	}
 	if err != nil {
-		return freed, fmt.Errorf("purge the quarantine %s: %w", run, err)
-	}
-	return freed, nil
-}
-
-// discard removes the plan of a run in whose directory there is nothing else, and the
-// directory.
-func discard(ctx context.Context, store Store, run string) error {
-	if err := store.Remove(ctx, []storage.Ref{{Path: planOf(run)}})[0].Err; err != nil {
 		return err
 	}
-	if _, err := store.Prune(ctx, dirOf(run)); err != nil {
-		return err
-	}
-	// Of other runs' directories even the empty ones are something to restore.
-	if others, err := store.Names(ctx, Dir); err != nil || len(others) > 0 {
-		return err
-	}
-	_, err := store.Prune(ctx, Dir)
-	return err
+	return remove()
 }

@@ -4,7 +4,8 @@
 // that the run has carried out, plan.jsonl, and each object that was moved, under its
 // own path below that directory. The plan comes first and goes last, so that there is
 // nothing without an account of it. Links need not be there as objects: what they said
-// is in the plan.
+// is in the plan. Where a bucket keeps versions nothing is moved at all, and beside the plan
+// lies versions.jsonl, which says which versions a removal has hidden.
 //
 // No registry looks into the directory, and no inventory either. Whoever changes a
 // quarantine holds the lock of the storage; nothing here takes it.
@@ -49,6 +50,9 @@ type Run struct {
 	// Objects counts the objects in the quarantine with their bytes, the plan not
 	// among them: what a purge would free.
 	Objects sweep.Tally
+	// Hidden counts the versions that the run has hidden instead, or was about to. A purge
+	// frees those that have not come back.
+	Hidden sweep.Tally
 	// Damage says why the plan can't be read; "" if it can. Of such a run nothing can be
 	// restored but by hand: its objects lie under their own paths in its directory.
 	Damage string
@@ -97,6 +101,18 @@ func look(ctx context.Context, store Store, name string) (Run, error) {
 			return run, err
 		}
 	}
+	hidden, err := openHidden(ctx, store, name)
+	switch {
+	case errors.As(err, &damaged):
+		run.Damage = damaged.Error()
+	case err != nil:
+		return run, err
+	case hidden != nil:
+		run.Hidden = hidden.total
+		if err := hidden.close(); err != nil {
+			return run, err
+		}
+	}
 	return run, below(ctx, store, name, func(object storage.Object) error {
 		if !object.Dir && object.Multipart == "" {
 			run.Objects.Add(1, max(0, object.Size))
@@ -105,11 +121,11 @@ func look(ctx context.Context, store Store, name string) (Run, error) {
 	})
 }
 
-// below visits what lies in a run's directory, without its plan.
+// below visits what lies in a run's directory, without its plan and its record.
 func below(ctx context.Context, store Store, run string, visit func(storage.Object) error) error {
 	return store.Below(ctx, dirOf(run), func(page []storage.Object) error {
 		for _, object := range page {
-			if object.Path == planOf(run) {
+			if object.Path == planOf(run) || object.Path == hiddenOf(run) {
 				continue
 			}
 			if err := visit(object); err != nil {

@@ -55,6 +55,7 @@ const (
 	WhyGone     Why = "gone"     // the blob is neither in the registry nor in the quarantine
 	WhyDamaged  Why = "damaged"  // the blob in the quarantine is not what it was
 	WhyOccupied Why = "occupied" // there is something else in its place, which nobody writes over
+	WhyCovered  Why = "covered"  // a later version of it is hidden as well, by another run or by hand
 	WhyNoBlob   Why = "no_blob"  // the blob that the link leads to is not there
 	WhyUnnamed  Why = "unnamed"  // the plan's line names nothing that a registry could hold
 )
@@ -78,11 +79,13 @@ func Restore(ctx context.Context, store Store, run string, options RestoreOption
 		return Restored{}, fmt.Errorf("restore the quarantine %s: %w", run, err)
 	}
 	r := newRestorer(store, record.plan, dirOf(run), options)
-	err = r.run(ctx)
+	if r.hidden, err = openHidden(ctx, store, run); err == nil {
+		err = r.run(ctx)
+	}
 	if err == nil && r.wanted.everything && !options.DryRun && r.result.LeftCount == 0 {
 		err = r.discard(ctx, run)
 	}
-	if err = errors.Join(err, record.close()); err != nil {
+	if err = errors.Join(err, r.hidden.close(), record.close()); err != nil {
 		err = fmt.Errorf("restore the quarantine %s: %w", run, err)
 	}
 	return r.finished(), err
@@ -102,7 +105,8 @@ func RestoreLinks(ctx context.Context, store Store, plan *sweep.File, options Re
 type restorer struct {
 	store   Store
 	plan    *sweep.File
-	dir     string // of the quarantine; "" where there is none
+	dir     string  // of the quarantine; "" where there is none
+	hidden  *hidden // nil where the quarantine has hidden nothing
 	options RestoreOptions
 	wanted  wanted
 
@@ -206,9 +210,10 @@ func (r *restorer) finished() Restored {
 	return r.result
 }
 
-// kept is where the quarantine has an object; "" where there is no quarantine.
+// kept is where the quarantine has an object; "" where there is no quarantine, or one that
+// has moved nothing.
 func (r *restorer) kept(path string) string {
-	if r.dir == "" {
+	if r.dir == "" || r.hidden != nil {
 		return ""
 	}
 	return r.dir + "/" + path
@@ -232,6 +237,12 @@ func (r *restorer) exists(ctx context.Context, path string) (bool, error) {
 // blob puts a blob back, if it is what its digest says.
 func (r *restorer) blob(ctx context.Context, removal sweep.Removal) (verdict, error) {
 	path := storage.BlobPath(removal.Digest)
+	switch hidden, found, err := r.hidden.find(path); {
+	case err != nil:
+		return verdict{}, err
+	case found:
+		return r.unhide(ctx, hidden, removal.Digest)
+	}
 	kept := r.kept(path)
 	found, err := r.exists(ctx, kept)
 	if err != nil {
@@ -297,12 +308,18 @@ func (r *restorer) links(ctx context.Context, removal sweep.Removal) (verdict, e
 }
 
 func (r *restorer) link(ctx context.Context, link sweep.Link) (verdict, error) {
+	switch hidden, found, err := r.hidden.find(link.Path); {
+	case err != nil:
+		return verdict{}, err
+	case found:
+		return r.unhide(ctx, hidden, "")
+	}
 	found, err := r.exists(ctx, r.kept(link.Path))
 	if err != nil {
 		return verdict{}, err
 	}
 	if found {
-		return r.moveBack(ctx, link.Path, func() (bool, error) { return r.alike(ctx, link.Path, r.kept(link.Path)) })
+		return r.moveBack(ctx, link.Path, func() (bool, error) { return r.alike(ctx, link.Path) })
 	}
 	there, err := r.exists(ctx, link.Path)
 	if err != nil || there {
@@ -310,7 +327,7 @@ func (r *restorer) link(ctx context.Context, link sweep.Link) (verdict, error) {
 	}
 	stored, err := r.exists(ctx, storage.BlobPath(link.Target))
 	if !stored && r.options.DryRun && err == nil {
-		stored, err = r.exists(ctx, r.kept(storage.BlobPath(link.Target)))
+		stored, err = r.comesBack(ctx, storage.BlobPath(link.Target))
 	}
 	switch {
 	case err != nil:
@@ -327,28 +344,49 @@ func (r *restorer) link(ctx context.Context, link sweep.Link) (verdict, error) {
 	return verdict{back: true}, err
 }
 
-// linkLimit bounds the reading of links, in bytes: the longest good one has 135.
-const linkLimit = 1 << 10
+// comesBack reports whether the quarantine has an object, moved or hidden.
+func (r *restorer) comesBack(ctx context.Context, path string) (bool, error) {
+	switch hidden, found, err := r.hidden.find(path); {
+	case err != nil:
+		return false, err
+	case found:
+		v, err := r.unhide(ctx, hidden, "")
+		return v.back, err
+	}
+	return r.exists(ctx, r.kept(path))
+}
 
-// alike reports whether two small objects have the same content.
-func (r *restorer) alike(ctx context.Context, a, b string) (bool, error) {
-	var contents [2]string
-	for i, path := range []string{a, b} {
-		content, err := r.store.Read(ctx, path, linkLimit)
-		if errors.Is(err, storage.ErrTooLarge) || errors.Is(err, storage.ErrNotRegular) {
+// alike reports whether the object at a path has the content of the quarantine's.
+func (r *restorer) alike(ctx context.Context, path string) (bool, error) {
+	var sums [2]digest.Digest
+	for i, path := range []string{path, r.kept(path)} {
+		digester := digest.Canonical.Digester()
+		err := r.store.Stream(ctx, path, digester.Hash())
+		if errors.Is(err, storage.ErrNotRegular) {
 			return false, nil
 		}
 		if err != nil {
 			return false, err
 		}
-		contents[i] = string(content)
+		sums[i] = digester.Digest()
 	}
-	return contents[0] == contents[1], nil
+	return sums[0] == sums[1], nil
 }
 
 // upload puts back what there is of an upload.
 func (r *restorer) upload(ctx context.Context, removal sweep.Removal) (verdict, error) {
 	dir := storage.UploadPath(removal.Repository, removal.Upload)
+	var all verdict
+	if r.hidden != nil {
+		for _, hidden := range r.hidden.uploads[dir] {
+			v, err := r.unhide(ctx, hidden, "")
+			if err != nil || v.why != "" {
+				return v, err
+			}
+			all.back = all.back || v.back
+		}
+		return all, nil
+	}
 	var paths []string
 	err := r.store.Below(ctx, r.kept(dir), func(page []storage.Object) error {
 		for _, object := range page {
@@ -361,9 +399,8 @@ func (r *restorer) upload(ctx context.Context, removal sweep.Removal) (verdict, 
 	if err != nil {
 		return verdict{}, err
 	}
-	var all verdict
 	for _, path := range paths {
-		v, err := r.moveBack(ctx, path, func() (bool, error) { return false, nil })
+		v, err := r.moveBack(ctx, path, func() (bool, error) { return r.alike(ctx, path) })
 		if err != nil || v.why != "" {
 			return v, err
 		}
@@ -391,15 +428,16 @@ func (r *restorer) directories(ctx context.Context) error {
 	})
 }
 
-// discard removes a quarantine of which nothing is left but its plan.
+// discard removes a quarantine of which nothing is left but its plan, and copies that were
+// begun and never finished.
 func (r *restorer) discard(ctx context.Context, run string) error {
 	empty := true
 	err := below(ctx, r.store, run, func(object storage.Object) error {
-		empty = empty && object.Dir
+		empty = empty && (object.Dir || object.Multipart != "")
 		return nil
 	})
 	if err != nil || !empty {
 		return err
 	}
-	return discard(ctx, r.store, run)
+	return clear(ctx, r.store, run, &sweep.Tally{})
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"time"
 
 	"regsweep/storage"
@@ -18,13 +19,21 @@ import (
 // what it was, and what was not taken is where it was.
 type Taker struct {
 	// Run is the name of the quarantine.
-	Run   string
-	store Store
+	Run    string
+	store  Store
+	hidden *hidden // nil where what goes is moved
+}
+
+// Plan is what a Taker has to know of what it is to take.
+type Plan interface {
+	io.WriterTo
+	// Refs yields all objects that go.
+	Refs() iter.Seq[storage.Ref]
 }
 
 // Begin makes a quarantine for a plan, which is on the disk when Begin returns. now and
 // random name it.
-func Begin(ctx context.Context, store Store, plan io.WriterTo, now time.Time, random io.Reader) (_ *Taker, err error) {
+func Begin(ctx context.Context, store Store, plan Plan, now time.Time, random io.Reader) (_ *Taker, err error) {
 	distinct := make([]byte, 4)
 	if _, err := io.ReadFull(random, distinct); err != nil {
 		return nil, fmt.Errorf("quarantine: make a name: %w", err)
@@ -45,16 +54,27 @@ func Begin(ctx context.Context, store Store, plan io.WriterTo, now time.Time, ra
 	if err := store.Put(ctx, planOf(t.Run), file); err != nil {
 		return nil, fmt.Errorf("quarantine: %w", err)
 	}
-	// A rename that outlives a loss of power must find the plan that explains it.
-	if err := store.Sync(ctx); err != nil {
-		return nil, fmt.Errorf("quarantine: %w", err)
+	// In a bucket that does not keep the versions of now, or may not, a removal destroys.
+	over, err := inState(ctx, store, storage.VersionsKept)
+	if err == nil && over != nil {
+		t.hidden, err = recordHidden(ctx, store, over, t.Run, plan.Refs())
+	}
+	if err == nil {
+		// A rename that outlives a loss of power must find the plan that explains it.
+		err = store.Sync(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("quarantine: %w", err), t.hidden.close())
 	}
 	return t, nil
 }
 
+// Hides reports whether what goes is hidden behind delete markers, and not moved.
+func (t *Taker) Hides() bool { return t.hidden != nil }
+
 // End returns once all that was taken is safe from a loss of power.
 func (t *Taker) End(ctx context.Context) error {
-	if err := t.store.Sync(ctx); err != nil {
+	if err := errors.Join(t.store.Sync(ctx), t.hidden.close()); err != nil {
 		return fmt.Errorf("quarantine: %w", err)
 	}
 	return nil
@@ -62,6 +82,9 @@ func (t *Taker) End(ctx context.Context) error {
 
 // Remove implements storage.Remover. What it has moved is still paid for.
 func (t *Taker) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcome {
+	if t.hidden != nil {
+		return t.hidden.hide(ctx, t.store, refs)
+	}
 	moves := make([]storage.Move, len(refs))
 	for i, ref := range refs {
 		moves[i] = storage.Move{From: ref.Path, To: dirOf(t.Run) + "/" + ref.Path, Content: ref.Content}

@@ -138,11 +138,9 @@ func (r *restorer) manifest(ctx context.Context, d digest.Digest) (mark.Manifest
 	if d.Validate() != nil {
 		return mark.Manifest{}, nil
 	}
-	for _, path := range []string{r.kept(storage.BlobPath(d)), storage.BlobPath(d)} {
-		if path == "" {
-			continue
-		}
-		content, err := r.store.Read(ctx, path, manifestLimit)
+	path := storage.BlobPath(d)
+	for _, read := range []func(context.Context, string, int64) ([]byte, error){r.readHidden, r.readKept, r.store.Read} {
+		content, err := read(ctx, path, manifestLimit)
 		switch {
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, storage.ErrTooLarge), errors.Is(err, storage.ErrNotRegular):
 			continue
@@ -158,6 +156,14 @@ func (r *restorer) manifest(ctx context.Context, d digest.Digest) (mark.Manifest
 		return manifest, nil
 	}
 	return mark.Manifest{}, nil
+}
+
+// readKept reads what was moved.
+func (r *restorer) readKept(ctx context.Context, path string, limit int64) ([]byte, error) {
+	if r.kept(path) == "" {
+		return nil, fs.ErrNotExist
+	}
+	return r.store.Read(ctx, r.kept(path), limit)
 }
 
 // NothingError is returned where a plan has nothing of what was asked for.

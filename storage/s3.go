@@ -29,6 +29,8 @@ type s3Store struct {
 
 	// largestCopy is the size in bytes above which an object is copied in parts.
 	largestCopy int64
+	// versionPageLength is how many versions are listed with one request.
+	versionPageLength int32
 
 	blobs atomic.Int64 // that the last scan of them has listed
 
@@ -46,7 +48,10 @@ func openS3(ctx context.Context, params map[string]any, limits Limits) (Store, e
 	if err != nil {
 		return nil, err
 	}
-	s := &s3Store{parameters: p, limits: limits, retries: defaultRetries, prefix: Root + "/", largestCopy: s3LargestCopy}
+	s := &s3Store{
+		parameters: p, limits: limits, retries: defaultRetries, prefix: Root + "/",
+		largestCopy: s3LargestCopy, versionPageLength: s3PageLength,
+	}
 	s.retries.pace = newPace(limits.concurrency(s3Concurrency), limits.MaxRequests)
 	if p.root != "" {
 		s.prefix = p.root + "/" + s.prefix
@@ -222,11 +227,13 @@ func (e *s3Error) Error() string {
 	return e.op + " " + e.at + ": " + reason
 }
 
-// isNoSuchKey reports whether the server said that an object is not there. A missing
+// isNoSuchKey reports whether the server said that an object, or the version of it that was
+// asked for, is not there. A missing
 // bucket is another matter, since nothing can be said about its objects, and so is a
 // 404 of somebody who speaks no S3. A HEAD alone has no body to tell these apart;
 // the scan has found the bucket by then.
 func isNoSuchKey(err error) bool {
 	var head *types.NotFound
-	return errorCode(err) == "NoSuchKey" || errors.As(err, &head)
+	code := errorCode(err)
+	return code == "NoSuchKey" || code == "NoSuchVersion" || errors.As(err, &head)
 }

@@ -50,12 +50,17 @@ func (s *s3Store) Below(ctx context.Context, dir string, visit func([]Object) er
 	}
 }
 
-// Stream gets an object. What a connection that breaks has brought is written, and the
-// next try asks for the rest, of the same object.
+// Stream gets an object.
 func (s *s3Store) Stream(ctx context.Context, path string, w io.Writer) error {
+	return s.stream(ctx, "s3:GetObject", path, nil, w)
+}
+
+// stream gets an object, or that version of it. What a connection that breaks has brought
+// is written, and the next try asks for the rest, of the same object.
+func (s *s3Store) stream(ctx context.Context, permission, path string, version *string, w io.Writer) error {
 	written, etag := int64(0), (*string)(nil)
-	return s.do(ctx, "read", "s3:GetObject", path, func() (err error) {
-		input := &s3.GetObjectInput{Bucket: &s.parameters.bucket, Key: s.key(path), IfMatch: etag}
+	return s.do(ctx, "read", permission, path, func() (err error) {
+		input := &s3.GetObjectInput{Bucket: &s.parameters.bucket, Key: s.key(path), VersionId: version, IfMatch: etag}
 		if written > 0 {
 			input.Range = aws.String(fmt.Sprintf("bytes=%d-", written))
 		}

@@ -66,16 +66,20 @@ func (s *s3Store) copy(ctx context.Context, m Move) error {
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
-	size := sizeOf(from.ContentLength)
+	size, etag := sizeOf(from.ContentLength), ""
 	if size > s.largestCopy {
 		err = s.copyInParts(ctx, m, from)
 	} else {
-		err = s.copyWhole(ctx, m, from)
+		etag, err = s.copyWhole(ctx, m, from)
 	}
-	if err != nil {
+	// The original is removed next: what the server says of the copy has to agree. Entity
+	// tags of equal content may differ, by parts and by encryption.
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // nobody may take it for gone: it was there
+		return fmt.Errorf("move %s: the server has it and does not find it to copy", m.From)
+	case err != nil || etag != "" && etag == cleanETag(from.ETag):
 		return err
 	}
-	// The original is removed next: what the server says of the copy has to agree.
 	to, err = s.head(ctx, m.To)
 	switch {
 	case err != nil:
@@ -99,25 +103,31 @@ func (s *s3Store) head(ctx context.Context, path string) (out *s3.HeadObjectOutp
 	return out, err
 }
 
-// copyWhole copies with one request, with the object's metadata and storage class. The
-// ETag sees to it that what is copied is what was looked at.
-func (s *s3Store) copyWhole(ctx context.Context, m Move, from *s3.HeadObjectOutput) error {
-	return s.do(ctx, "copy", "s3:PutObject", m.To, func() error {
+// copyWhole copies with one request, with the object's metadata and storage class, and
+// returns the copy's ETag. The object's own sees to it that what is copied is what was
+// looked at.
+func (s *s3Store) copyWhole(ctx context.Context, m Move, from *s3.HeadObjectOutput) (etag string, err error) {
+	err = s.do(ctx, "copy", "s3:PutObject", m.To, func() error {
 		input := &s3.CopyObjectInput{
 			Bucket: &s.parameters.bucket, Key: s.key(m.To), CopySource: s.copySource(m.From), CopySourceIfMatch: from.ETag,
 			StorageClass: from.StorageClass, ACL: types.ObjectCannedACL(s.parameters.acl),
 		}
 		input.ServerSideEncryption, input.SSEKMSKeyId = s.encryption()
-		_, err := s.client.CopyObject(ctx, input)
+		out, err := s.client.CopyObject(ctx, input)
+		if err == nil && out.CopyObjectResult != nil {
+			etag = cleanETag(out.CopyObjectResult.ETag)
+		}
 		return err
 	})
+	return etag, err
 }
 
-// copySource names an object as the header of a copy has it: bucket and key, escaped.
+// copySource names an object as the header of a copy has it: bucket and key, escaped. Some
+// servers take a plus sign for a space there.
 func (s *s3Store) copySource(path string) *string {
 	segments := strings.Split(s.parameters.bucket+"/"+s.prefix+path, "/")
 	for i, segment := range segments {
-		segments[i] = url.PathEscape(segment)
+		segments[i] = strings.ReplaceAll(url.PathEscape(segment), "+", "%2B")
 	}
 	return aws.String(strings.Join(segments, "/"))
 }
@@ -177,10 +187,15 @@ func (s *s3Store) copyParts(ctx context.Context, m Move, from *s3.HeadObjectOutp
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	tries := 0
 	return s.do(ctx, "copy", "s3:PutObject", m.To, func() error {
+		tries++
 		_, err := s.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
 			Bucket: &s.parameters.bucket, Key: s.key(m.To), UploadId: upload, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
 		})
+		if tries > 1 && errorCode(err) == "NoSuchUpload" {
+			return nil // the first try has completed it, and its answer was lost: copy looks
+		}
 		return err
 	})
 }

@@ -38,7 +38,7 @@ func (s *s3Store) Remove(ctx context.Context, refs []Ref) []Outcome {
 		case ref.Multipart != "":
 			g.Go(func() error { outcomes[i] = s.abort(ctx, ref); return nil })
 		case !expressible(s.prefix + ref.Path):
-			g.Go(func() error { outcomes[i] = s.removeOne(ctx, ref); return nil })
+			g.Go(func() error { outcomes[i] = s.removeOne(ctx, objectVersion{key: s.prefix + ref.Path}); return nil })
 		default:
 			bulk = append(bulk, i)
 		}
@@ -164,7 +164,7 @@ func (s *s3Store) deleteObjects(ctx context.Context, named map[objectVersion][]i
 			object.version = ""
 		}
 		err := &smithy.GenericAPIError{Code: aws.ToString(failed.Code), Message: aws.ToString(failed.Message)}
-		if isNoSuchKey(err) || err.Code == "NoSuchVersion" {
+		if isNoSuchKey(err) {
 			answers[object] = Outcome{}
 		} else {
 			answers[object] = Outcome{Err: err}
@@ -207,15 +207,19 @@ func withContentMD5(o *s3.Options) {
 	})
 }
 
-// removeOne removes an object with a request of its own.
-func (s *s3Store) removeOne(ctx context.Context, ref Ref) (o Outcome) {
-	o.Err = s.do(ctx, "remove", "s3:DeleteObject", ref.Path, func() error {
+// removeOne removes an object, or one version of it, with a request of its own.
+func (s *s3Store) removeOne(ctx context.Context, object objectVersion) (o Outcome) {
+	o.Err = s.do(ctx, "remove", object.permission(), object.key[len(s.prefix):], func() error {
 		if err := mayRemove(ctx); err != nil {
 			return final{err}
 		}
-		out, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.parameters.bucket, Key: s.key(ref.Path)})
+		input := &s3.DeleteObjectInput{Bucket: &s.parameters.bucket, Key: &object.key}
+		if object.version != "" {
+			input.VersionId = &object.version
+		}
+		out, err := s.client.DeleteObject(ctx, input)
 		if err == nil {
-			o.Hidden = aws.ToBool(out.DeleteMarker)
+			o.Hidden = aws.ToBool(out.DeleteMarker) && object.version == ""
 		}
 		return err
 	})

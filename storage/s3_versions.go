@@ -50,10 +50,14 @@ type Versions struct {
 
 // version is one version of an object, or a delete marker.
 type version struct {
-	id      string
-	bytes   int64
-	counted bool // noncurrent, and no marker
+	id     string
+	bytes  int64
+	latest bool // what the object is now, or that it is not there
+	marker bool
 }
+
+// counted reports whether it is one of those that Versions counts.
+func (v version) counted() bool { return !v.latest && !v.marker }
 
 // Versioning implements Versioner.
 func (s *s3Store) Versioning(ctx context.Context) (Versioning, error) {
@@ -120,7 +124,7 @@ func (s *s3Store) Versions(ctx context.Context, refs iter.Seq[Ref]) (*Versions, 
 				defer mu.Unlock()
 				if have, wanted := v.of[path]; wanted {
 					v.of[path] = append(have, next)
-					if next.counted {
+					if next.counted() {
 						v.Count++
 						v.Bytes += next.bytes
 					}
@@ -136,51 +140,70 @@ func (s *s3Store) Versions(ctx context.Context, refs iter.Seq[Ref]) (*Versions, 
 
 // listVersions reports each version and delete marker below a prefix.
 func (s *s3Store) listVersions(ctx context.Context, prefix string, found func(path string, v version)) error {
-	input := &s3.ListObjectVersionsInput{
-		Bucket: &s.parameters.bucket, Prefix: s.key(prefix), MaxKeys: aws.Int32(s3PageLength), EncodingType: types.EncodingTypeUrl,
-	}
-	for {
-		var out *s3.ListObjectVersionsOutput
-		err := s.do(ctx, "list the versions of", "s3:ListBucketVersions", prefix, func() (err error) {
-			out, err = s.client.ListObjectVersions(ctx, input)
-			return err
-		})
-		if err != nil {
+	input := s.versionsBelow(prefix)
+	for more := true; more; {
+		var err error
+		if more, err = s.versionPage(ctx, input, found); err != nil {
 			return err
 		}
-		report := func(key, id *string, size int64, counted bool) error {
-			decoded, err := decodeKey(key, out.EncodingType)
-			if err != nil || !strings.HasPrefix(decoded, *input.Prefix) {
-				return errors.Join(err, fmt.Errorf("list the versions of %s: the server answers with %q", prefix, decoded))
-			}
-			found(decoded[len(s.prefix):], version{id: aws.ToString(id), bytes: size, counted: counted})
-			return nil
+	}
+	return nil
+}
+
+func (s *s3Store) versionsBelow(prefix string) *s3.ListObjectVersionsInput {
+	return &s3.ListObjectVersionsInput{
+		Bucket: &s.parameters.bucket, Prefix: s.key(prefix), MaxKeys: aws.Int32(s.versionPageLength), EncodingType: types.EncodingTypeUrl,
+	}
+}
+
+// versionPage reports the versions and delete markers of one page, of each object the
+// newest first, and makes input ask for the next one, if there is more.
+func (s *s3Store) versionPage(ctx context.Context, input *s3.ListObjectVersionsInput, found func(path string, v version)) (more bool, err error) {
+	prefix := (*input.Prefix)[len(s.prefix):]
+	var out *s3.ListObjectVersionsOutput
+	err = s.do(ctx, "list the versions of", "s3:ListBucketVersions", prefix, func() (err error) {
+		out, err = s.client.ListObjectVersions(ctx, input)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	report := func(key *string, v version) error {
+		decoded, err := decodeKey(key, out.EncodingType)
+		if err != nil || !strings.HasPrefix(decoded, *input.Prefix) {
+			return errors.Join(err, fmt.Errorf("list the versions of %s: the server answers with %q", prefix, decoded))
 		}
-		for i := range out.Versions {
-			o := &out.Versions[i]
-			if err := report(o.Key, o.VersionId, max(0, sizeOf(o.Size)), !aws.ToBool(o.IsLatest)); err != nil {
-				return err
-			}
-		}
-		for i := range out.DeleteMarkers {
-			if err := report(out.DeleteMarkers[i].Key, out.DeleteMarkers[i].VersionId, 0, false); err != nil {
-				return err
-			}
-		}
-		if !aws.ToBool(out.IsTruncated) {
-			return nil
-		}
-		key, err := decodeKey(out.NextKeyMarker, out.EncodingType)
-		id := aws.ToString(out.NextVersionIdMarker)
-		if err != nil || key == "" || key < aws.ToString(input.KeyMarker) ||
-			key == aws.ToString(input.KeyMarker) && id == aws.ToString(input.VersionIdMarker) {
-			return errors.Join(err, fmt.Errorf("list the versions of %s: the server cuts its listing and does not say how to go on", prefix))
-		}
-		input.KeyMarker, input.VersionIdMarker = &key, nil
-		if id != "" {
-			input.VersionIdMarker = &id
+		found(decoded[len(s.prefix):], v)
+		return nil
+	}
+	for i := range out.Versions {
+		o := &out.Versions[i]
+		v := version{id: aws.ToString(o.VersionId), bytes: max(0, sizeOf(o.Size)), latest: aws.ToBool(o.IsLatest)}
+		if err := report(o.Key, v); err != nil {
+			return false, err
 		}
 	}
+	for i := range out.DeleteMarkers {
+		m := &out.DeleteMarkers[i]
+		v := version{id: aws.ToString(m.VersionId), latest: aws.ToBool(m.IsLatest), marker: true}
+		if err := report(m.Key, v); err != nil {
+			return false, err
+		}
+	}
+	if !aws.ToBool(out.IsTruncated) {
+		return false, nil
+	}
+	// The marker need be no key: MinIO appends something of its own.
+	key, err := decodeKey(out.NextKeyMarker, out.EncodingType)
+	id := aws.ToString(out.NextVersionIdMarker)
+	if err != nil || key == "" || key == aws.ToString(input.KeyMarker) && id == aws.ToString(input.VersionIdMarker) {
+		return false, errors.Join(err, fmt.Errorf("list the versions of %s: the server cuts its listing and does not say how to go on", prefix))
+	}
+	input.KeyMarker, input.VersionIdMarker = &key, nil
+	if id != "" {
+		input.VersionIdMarker = &id
+	}
+	return true, nil
 }
 
 // Remove implements Remover. An object of which no version was listed is removed as it
@@ -199,7 +222,7 @@ func (v *Versions) Remove(ctx context.Context, refs []Ref) []Outcome {
 		for _, each := range versions {
 			which = append(which, i)
 			all = append(all, objectVersion{*v.store.key(ref.Path), each.id})
-			if each.counted {
+			if each.counted() {
 				outcomes[i].Versions++
 				outcomes[i].VersionBytes += each.bytes
 			}

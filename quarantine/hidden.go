@@ -1,0 +1,361 @@
+package quarantine
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"io/fs"
+	"iter"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"regsweep/storage"
+	"regsweep/sweep"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+)
+
+// A bucket that keeps versions has a quarantine without our help: a removal there hides
+// the object behind a delete marker, and what it hid can be made current again. So nothing
+// is copied. What was hidden is written down before the first object is, in the run's
+// directory, and no object is hidden that is not written down.
+
+// hiddenName is the name of that record: a line of JSON for each version. Links of which
+// the plan knows what they say are not in it.
+const hiddenName = "versions.jsonl"
+
+func hiddenOf(run string) string { return dirOf(run) + "/" + hiddenName }
+
+// versioned is a storage that can keep versions.
+type versioned interface {
+	storage.Versioner
+	storage.Hider
+	storage.Forgetter
+}
+
+// inState returns the store if its bucket is in one of these states, and nil if not.
+func inState(ctx context.Context, store Store, states ...storage.Versioning) (versioned, error) {
+	v, is := store.(versioned)
+	if !is {
+		return nil, nil
+	}
+	state, err := v.Versioning(ctx)
+	if err != nil || !slices.Contains(states, state) {
+		return nil, err
+	}
+	return v, nil
+}
+
+// hidden is the record of what a run has hidden, or was about to, in a file that can be
+// asked for a path: some 30 bytes of memory for each.
+type hidden struct {
+	store   versioned
+	total   sweep.Tally
+	uploads map[string][]storage.HiddenVersion // by the upload's directory
+
+	file   *os.File
+	end    int64
+	lineOf map[uint64]int64 // where the line of a path begins, by its hash
+	seed   maphash.Seed
+}
+
+func newHidden(store versioned) (*hidden, error) {
+	file, err := spool()
+	if err != nil {
+		return nil, err
+	}
+	return &hidden{
+		store: store, uploads: map[string][]storage.HiddenVersion{},
+		file: file, lineOf: map[uint64]int64{}, seed: maphash.MakeSeed(),
+	}, nil
+}
+
+func (h *hidden) close() error {
+	if h == nil {
+		return nil
+	}
+	return h.file.Close()
+}
+
+// recordHidden writes down, in a run's directory, the current versions of all objects whose
+// content nothing else tells. An object that has none is not there.
+func recordHidden(ctx context.Context, store Store, over versioned, run string, refs iter.Seq[storage.Ref]) (*hidden, error) {
+	h, err := newHidden(over)
+	if err != nil {
+		return nil, err
+	}
+	if err = h.write(ctx, store.Concurrency(), refs); err == nil {
+		err = store.Put(ctx, hiddenOf(run), h.file)
+	}
+	if err != nil {
+		return nil, errors.Join(err, h.close())
+	}
+	return h, nil
+}
+
+// write finds the versions, some batches at a time.
+func (h *hidden) write(ctx context.Context, concurrency int, refs iter.Seq[storage.Ref]) error {
+	var mu sync.Mutex
+	w := bufio.NewWriter(h.file)
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(concurrency)
+	find := func(paths []string) {
+		g.Go(func() error {
+			found, err := h.store.Current(ctx, paths)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, v := range found {
+				line, err := json.Marshal(v)
+				if err != nil {
+					return err
+				}
+				if _, err := w.Write(append(line, '\n')); err != nil {
+					return fmt.Errorf("write a temporary file: %w", err)
+				}
+				h.add(v, len(line)+1)
+			}
+			return nil
+		})
+	}
+	var paths []string
+	for ref := range refs {
+		if ref.Content != "" || ref.Multipart != "" {
+			continue
+		}
+		if paths = append(paths, ref.Path); len(paths) == storage.RemoveBatch {
+			find(paths)
+			paths = nil
+		}
+	}
+	if len(paths) > 0 {
+		find(paths)
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if err := w.Flush(); err != nil {
+		return fmt.Errorf("write a temporary file: %w", err)
+	}
+	return nil
+}
+
+func (h *hidden) add(v storage.HiddenVersion, length int) {
+	h.lineOf[maphash.String(h.seed, v.Path)] = h.end
+	h.end += int64(length)
+	h.total.Add(1, v.Bytes)
+	if repository, below, is := strings.Cut(v.Path, "/_uploads/"); is {
+		id, _, _ := strings.Cut(below, "/")
+		dir := storage.UploadPath(strings.TrimPrefix(repository, storage.RepositoriesDir+"/"), id)
+		h.uploads[dir] = append(h.uploads[dir], v)
+	}
+}
+
+// openHidden reads a run's record. It is nil where the run has none, since it has copied.
+// The error is a *damagedError where the record can't be made out.
+func openHidden(ctx context.Context, store Store, run string) (*hidden, error) {
+	over, is := store.(versioned)
+	if !is {
+		return nil, nil
+	}
+	h, err := newHidden(over)
+	if err != nil {
+		return nil, err
+	}
+	err = store.Stream(ctx, hiddenOf(run), h.file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, h.close()
+	}
+	if err == nil {
+		err = h.each(func(v storage.HiddenVersion, length int) error {
+			h.add(v, length)
+			return nil
+		})
+	}
+	if err != nil {
+		return nil, errors.Join(err, h.close())
+	}
+	return h, nil
+}
+
+// each visits all lines with their lengths.
+func (h *hidden) each(visit func(v storage.HiddenVersion, length int) error) error {
+	lines := bufio.NewReader(io.NewSectionReader(h.file, 0, math.MaxInt64))
+	for n := 1; ; n++ {
+		line, err := lines.ReadBytes('\n')
+		switch {
+		case err == io.EOF && len(line) == 0:
+			return nil
+		case err != nil && err != io.EOF:
+			return fmt.Errorf("read a temporary file: %w", err)
+		}
+		v, err := parseHidden(line)
+		if err != nil {
+			return &damagedError{fmt.Sprintf("its record of versions is damaged: line %d", n)}
+		}
+		if err := visit(v, len(line)); err != nil {
+			return err
+		}
+	}
+}
+
+// parseHidden reads a line. What it names lies in the layout: a record can't be made to
+// name anything else.
+func parseHidden(line []byte) (v storage.HiddenVersion, err error) {
+	if !bytes.HasSuffix(line, []byte("\n")) {
+		return v, io.ErrUnexpectedEOF
+	}
+	if err := json.Unmarshal(line, &v); err != nil {
+		return v, err
+	}
+	inLayout := strings.HasPrefix(v.Path, storage.BlobsDir+"/") || strings.HasPrefix(v.Path, storage.RepositoriesDir+"/")
+	if !inLayout || v.Version == "" || v.Bytes < 0 {
+		return v, errors.New("it names no version")
+	}
+	return v, nil
+}
+
+// find looks a path up.
+func (h *hidden) find(path string) (v storage.HiddenVersion, found bool, err error) {
+	if h == nil {
+		return v, false, nil
+	}
+	at, found := h.lineOf[maphash.String(h.seed, path)]
+	if !found {
+		return v, false, nil
+	}
+	line, err := bufio.NewReader(io.NewSectionReader(h.file, at, math.MaxInt64-at)).ReadBytes('\n')
+	if err == nil {
+		v, err = parseHidden(line)
+	}
+	if err != nil {
+		return v, false, fmt.Errorf("read a temporary file: %w", err)
+	}
+	return v, v.Path == path, nil
+}
+
+// errUnrecorded is for what came after the versions were listed. It stays.
+var errUnrecorded = errors.New("it came while the run went on, and its version is not recorded")
+
+// errNotHidden is for what a removal has not hidden, since the bucket keeps no versions any
+// more.
+var errNotHidden = errors.New("the bucket has not kept it behind a delete marker")
+
+// hide removes what is recorded, or can be written anew.
+func (h *hidden) hide(ctx context.Context, store Store, refs []storage.Ref) []storage.Outcome {
+	outcomes := make([]storage.Outcome, len(refs))
+	var places []int
+	var going []storage.Ref
+	for i, ref := range refs {
+		_, recorded, err := h.find(ref.Path)
+		if err == nil && !recorded && ref.Content == "" {
+			if _, err = store.Stat(ctx, ref.Path); err == nil {
+				err = fmt.Errorf("hide %s: %w", ref.Path, errUnrecorded)
+			} else if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+		}
+		if outcomes[i].Err = err; err == nil {
+			places, going = append(places, i), append(going, ref)
+		}
+	}
+	for n, o := range store.Remove(ctx, going) {
+		if o.Err == nil && !o.Hidden {
+			o.Err = fmt.Errorf("hide %s: %w", going[n].Path, errNotHidden)
+		}
+		outcomes[places[n]] = o
+	}
+	return outcomes
+}
+
+// forget removes for good what is still hidden.
+func (h *hidden) forget(ctx context.Context) (freed sweep.Tally, err error) {
+	var batch []storage.HiddenVersion
+	forget := func() error {
+		var first error
+		for _, o := range h.store.Forget(ctx, batch) {
+			freed.Add(o.Versions, o.VersionBytes)
+			if first == nil {
+				first = o.Err
+			}
+		}
+		batch = batch[:0]
+		return first
+	}
+	err = h.each(func(v storage.HiddenVersion, _ int) error {
+		if batch = append(batch, v); len(batch) < storage.RemoveBatch {
+			return nil
+		}
+		return forget()
+	})
+	if err == nil {
+		err = forget()
+	}
+	return freed, err
+}
+
+// errDamaged is for a version that is not what its path says.
+var errDamaged = errors.New("it has another digest")
+
+// unhide makes a version current again if it has a digest; "" is for what has none.
+func (r *restorer) unhide(ctx context.Context, v storage.HiddenVersion, d digest.Digest) (verdict, error) {
+	var err error
+	if r.options.DryRun {
+		err = r.hidden.store.Hides(ctx, v)
+	} else {
+		err = r.hidden.store.Unhide(ctx, v, func() error { return r.verify(ctx, v, d) })
+	}
+	switch {
+	case err == nil:
+		return verdict{back: true}, nil
+	case errors.Is(err, fs.ErrExist):
+		return verdict{}, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return verdict{why: WhyGone}, nil
+	case errors.Is(err, storage.ErrCovered):
+		return verdict{why: WhyCovered}, nil
+	case errors.Is(err, errDamaged):
+		return verdict{why: WhyDamaged}, nil
+	}
+	return verdict{}, err
+}
+
+// verify reads a version that has to have a digest, before anybody else can.
+func (r *restorer) verify(ctx context.Context, v storage.HiddenVersion, d digest.Digest) error {
+	if d == "" {
+		return nil
+	}
+	verifier := d.Verifier()
+	err := r.hidden.store.StreamVersion(ctx, v, verifier)
+	if err == nil && !verifier.Verified() {
+		return errDamaged
+	}
+	return err
+}
+
+// readHidden reads a version that is hidden, or was.
+func (r *restorer) readHidden(ctx context.Context, path string, limit int64) ([]byte, error) {
+	v, found, err := r.hidden.find(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case !found:
+		return nil, fs.ErrNotExist
+	case v.Bytes > limit:
+		return nil, storage.ErrTooLarge
+	}
+	var content bytes.Buffer
+	err = r.hidden.store.StreamVersion(ctx, v, &content)
+	return content.Bytes(), err
+}

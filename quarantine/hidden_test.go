@@ -1,0 +1,128 @@
+package quarantine_test
+
+import (
+	"crypto/rand"
+	"errors"
+	"io"
+	"io/fs"
+	"iter"
+	"slices"
+	"strings"
+	"testing"
+
+	"regsweep/quarantine"
+	"regsweep/storage"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/opencontainers/go-digest"
+)
+
+// planOf is a plan of objects, as far as a Taker knows it.
+type planOf []storage.Ref
+
+func (p planOf) WriteTo(w io.Writer) (int64, error) { return 0, nil }
+func (p planOf) Refs() iter.Seq[storage.Ref]        { return slices.Values(p) }
+
+func (b *bucket) write(path, content string) {
+	b.Helper()
+	key := storage.Root + "/" + path
+	_, err := b.server.Client().PutObject(b.Context(), &s3.PutObjectInput{Bucket: &b.name, Key: &key, Body: strings.NewReader(content)})
+	b.must(err)
+}
+
+// TestS3HidesNothingThatIsNotRecorded: what came after the record was made could not be
+// brought back by it.
+func TestS3HidesNothingThatIsNotRecorded(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("needs MinIO, which takes minutes to build the first time")
+	}
+	b := newBucket(t, types.BucketVersioningStatusEnabled)
+	path := func(content string) string { return storage.BlobPath(digest.FromString(content)) }
+	b.write(path("recorded"), "recorded")
+	refs := planOf{{Path: path("recorded")}, {Path: path("late")}, {Path: path("absent")}, {Path: "repositories/app/link", Content: "known"}}
+	taker, err := quarantine.Begin(t.Context(), b.store, refs, b.now, rand.Reader)
+	b.must(err)
+	defer func() { b.must(taker.End(t.Context())) }()
+	b.write(path("late"), "late")
+	outcomes := taker.Remove(t.Context(), refs)
+	if !taker.Hides() || outcomes[0].Err != nil || !outcomes[0].Hidden || outcomes[2].Err != nil || outcomes[2].Hidden || outcomes[3].Err != nil {
+		t.Errorf("hides: %t, %+v", taker.Hides(), outcomes)
+	}
+	if outcomes[1].Err == nil || outcomes[1].Hidden {
+		t.Errorf("what came late: %+v", outcomes[1])
+	}
+	if content, err := b.store.Read(t.Context(), path("late"), 100); err != nil || string(content) != "late" {
+		t.Errorf("what came late is %q, %v", content, err)
+	}
+	if _, err := b.store.Stat(t.Context(), path("recorded")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what is hidden: %v", err)
+	}
+
+	// Without versions a removal would destroy.
+	b.write(path("recorded"), "again")
+	b.setVersioning(types.BucketVersioningStatusSuspended)
+	after, err := quarantine.Begin(t.Context(), b.store, refs, b.now, rand.Reader)
+	b.must(err)
+	defer func() { b.must(after.End(t.Context())) }()
+	if o := after.Remove(t.Context(), refs[:1])[0]; after.Hides() || o.Err != nil {
+		t.Errorf("suspended, it hides: %t, %+v", after.Hides(), o)
+	}
+	if content, err := b.store.Read(t.Context(), quarantine.Dir+"/"+after.Run+"/"+path("recorded"), 100); err != nil || string(content) != "again" {
+		t.Errorf("suspended, it has moved %q, %v", content, err)
+	}
+}
+
+// TestS3RestoresOnlyWhatItsDigestSays, and what another run has hidden since is that run's.
+func TestS3RestoresOnlyWhatItsDigestSays(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("needs MinIO, which takes minutes to build the first time")
+	}
+	b := newBucket(t, types.BucketVersioningStatusEnabled)
+	damaged := digest.FromString("what it should be")
+	b.write(storage.BlobPath(damaged), "what it is")
+	again := digest.FromString("pushed again")
+	b.write(storage.BlobPath(again), "pushed again")
+	first, err := b.take(b.store)
+	b.must(err)
+	b.write(storage.BlobPath(again), "pushed again")
+	second, err := b.take(b.store)
+	b.must(err)
+
+	restore := func(run string, digest digest.Digest) quarantine.Restored {
+		t.Helper()
+		restored, err := quarantine.Restore(t.Context(), b.store, run, quarantine.RestoreOptions{Digest: digest})
+		b.must(err)
+		return restored
+	}
+	wantLeft := func(run string, digest digest.Digest, why quarantine.Why) {
+		t.Helper()
+		restored := restore(run, digest)
+		if restored.LeftCount != 1 || restored.Left[0].Why != why {
+			t.Errorf("restored %s: %+v, want %s", digest, restored, why)
+		}
+		if _, err := b.store.Stat(t.Context(), storage.BlobPath(digest)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is there: %v", digest, err)
+		}
+	}
+	wantLeft(first, damaged, quarantine.WhyDamaged)
+	wantLeft(first, again, quarantine.WhyCovered)
+	if restored := restore(second, again); restored.LeftCount > 0 || len(restored.Back) != 1 {
+		t.Errorf("restored of the second run: %+v", restored)
+	}
+	// The first run's version lies below one that is alive.
+	if _, err := quarantine.Purge(t.Context(), b.store, first); err != nil {
+		t.Error(err)
+	}
+	if _, err := quarantine.Purge(t.Context(), b.store, second); err != nil {
+		t.Error(err)
+	}
+	if content, err := b.store.Read(t.Context(), storage.BlobPath(again), 100); err != nil || string(content) != "pushed again" {
+		t.Errorf("after the purge it is %q, %v", content, err)
+	}
+	if n := b.versions()[storage.Root+"/"+storage.BlobPath(damaged)]; n > 0 {
+		t.Errorf("of what was purged there are %d versions", n)
+	}
+}
