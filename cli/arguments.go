@@ -25,7 +25,7 @@ func arrange(app *urfave.App, args []string) ([]string, error) {
 	if err != nil || command == nil || command.SkipFlagParsing {
 		return args, err
 	}
-	words := 2 // that name the command
+	name, words := command.Name, 2 // the words that name it
 	if len(command.Subcommands) > 0 {
 		if len(args) == 2 || isHelp(args[2]) {
 			return []string{args[0], "help", command.Name}, nil
@@ -33,9 +33,8 @@ func arrange(app *urfave.App, args []string) ([]string, error) {
 		if command, err = findSubcommand(command, args[2]); err != nil {
 			return nil, err
 		}
-		words = 3
+		name, words = name+" "+command.Name, 3
 	}
-	name := strings.Join(args[1:words], " ")
 	rest := args[words:]
 	known := flagsOf(command)
 	flags, operands := []string{}, []string{}
@@ -50,7 +49,7 @@ func arrange(app *urfave.App, args []string) ([]string, error) {
 			continue
 		}
 		if isHelp(arg) {
-			return slices.Concat([]string{args[0], "help"}, args[1:words]), nil
+			return slices.Concat([]string{args[0], "help"}, strings.Fields(name)), nil
 		}
 		flag, value, joined := strings.Cut(strings.TrimLeft(arg, "-"), "=")
 		takesValue, found := known[flag]

@@ -23,7 +23,7 @@ type Env struct {
 	Ask    io.Writer
 	Now    func() time.Time
 	Getenv func(string) string
-	// Open opens the storage that a target names.
+	// Open opens the storage that a target names; nil means storage.Open.
 	Open func(context.Context, storage.Config) (storage.Store, error)
 
 	InTerminal, OutTerminal, ErrTerminal bool
@@ -62,7 +62,7 @@ func Process() Env {
 	env := Env{
 		CacheDir: cacheDir,
 		Host:     host, User: name,
-		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Now: time.Now, Getenv: os.Getenv, Open: storage.Open,
+		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Now: time.Now, Getenv: os.Getenv,
 		InTerminal:    term.IsTerminal(int(os.Stdin.Fd())),
 		OutTerminal:   term.IsTerminal(int(os.Stdout.Fd())),
 		ErrTerminal:   term.IsTerminal(int(os.Stderr.Fd())),

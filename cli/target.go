@@ -27,6 +27,10 @@ func (r *runner) target(c *urfave.Context, args []string) (storage.Config, stora
 		r.say("warning: " + warning)
 	}
 	config.Limits = readLimits(c)
-	store, err := r.env.Open(c.Context, config)
+	open := r.env.Open
+	if open == nil {
+		open = storage.Open
+	}
+	store, err := open(c.Context, config)
 	return config, store, err
 }
