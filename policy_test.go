@@ -46,8 +46,8 @@ func (a *actions) UnmarshalJSON(content []byte) error {
 var jsonBlock = regexp.MustCompile("(?s)```json\n(.*?)```")
 
 // documentedPolicies are what README.md gives to copy, for what is done on S3: for looking
-// alone, for removing, and for removing all versions.
-func documentedPolicies(t *testing.T) (audit, gc, purge []statement) {
+// alone, for removing, for removing all versions, and for a quarantine.
+func documentedPolicies(t *testing.T) (audit, gc, purge, quarantine []statement) {
 	t.Helper()
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
@@ -56,18 +56,18 @@ func documentedPolicies(t *testing.T) (audit, gc, purge []statement) {
 	_, section, _ := strings.Cut(string(readme), "\n### On S3\n")
 	section, _, _ = strings.Cut(section, "\n### ")
 	blocks := jsonBlock.FindAllStringSubmatch(section, -1)
-	if len(blocks) < 3 {
+	if len(blocks) != 4 {
 		t.Fatalf("README.md has %d policies", len(blocks))
 	}
 	var whole struct{ Statement []statement }
-	for i, into := range []any{&whole, &gc, &purge} {
+	for i, into := range []any{&whole, &gc, &purge, &quarantine} {
 		if err := json.Unmarshal([]byte(blocks[i][1]), into); err != nil {
 			t.Fatalf("policy %d of README.md: %v", i+1, err)
 		}
 	}
 	audit = whole.Statement
 	gc = slices.Concat(audit, gc)
-	return audit, gc, slices.Concat(gc, purge)
+	return audit, gc, slices.Concat(gc, purge), slices.Concat(gc, quarantine)
 }
 
 // policy writes statements down, for this bucket and without one of the actions.
@@ -122,7 +122,7 @@ func (s *site) beginUpload() {
 // stops at its lock.
 func TestLookingTakesNoPermissionToWrite(t *testing.T) {
 	s, _ := s3Garbage(t)
-	audit, _, _ := documentedPolicies(t)
+	audit, _, _, _ := documentedPolicies(t)
 	config := s.asUser(t, s.policy(audit, ""))
 	before, err := s.s3.Snapshot(t.Context(), s.bucket, s3Root)
 	s.must(err)
@@ -144,7 +144,7 @@ func TestLookingTakesNoPermissionToWrite(t *testing.T) {
 
 // TestDocumentedPoliciesSuffice for removing, of a bucket's versions too.
 func TestDocumentedPoliciesSuffice(t *testing.T) {
-	_, gc, purge := documentedPolicies(t)
+	_, gc, purge, _ := documentedPolicies(t)
 	for _, use := range []struct {
 		name   string
 		policy []statement
@@ -175,13 +175,67 @@ func TestDocumentedPoliciesSuffice(t *testing.T) {
 	}
 }
 
+// TestTheQuarantinesPolicySuffices for taking, restoring and purging, whether the bucket
+// keeps versions or not. With that of gc alone nothing is taken.
+func TestTheQuarantinesPolicySuffices(t *testing.T) {
+	_, gc, _, policy := documentedPolicies(t)
+	for _, status := range []types.BucketVersioningStatus{types.BucketVersioningStatusEnabled, types.BucketVersioningStatusSuspended} {
+		t.Run(string(status), func(t *testing.T) {
+			s, alive := s3Garbage(t)
+			_, err := s.s3.Client().PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{
+				Bucket: &s.bucket, VersioningConfiguration: &types.VersioningConfiguration{Status: status},
+			})
+			s.must(err)
+			before := s.files()
+			take := []string{"-m", "--quarantine", "--registry", s.registry.URL()}
+			denied := s.gcOn(s.asUser(t, s.policy(gc, "")), take...)
+			if denied.code != 1 || !strings.Contains(denied.report.Error, "it takes the permission s3:") {
+				t.Errorf("with the policy of gc it ends with %d, %q", denied.code, denied.report.Error)
+			}
+			s.same("the files", keys(s.files()), keys(before))
+
+			config := s.asUser(t, s.policy(policy, ""))
+			if run := s.gcOn(config, take...); run.code != 0 || len(run.report.Removed.counts()) < 4 {
+				t.Fatalf("taking ends with %d, %q, and took %v", run.code, run.report.Error, run.report.Removed.counts())
+			}
+			runs := s.runsOf(config)
+			if code, _, stderr := regsweep(s, "quarantine", "restore", runs[0], config); code != 0 {
+				t.Fatalf("restoring ends with %d, %q", code, stderr)
+			}
+			s.same("the files", keys(s.files()), keys(before))
+			s.gcOn(config, take...)
+			if code, _, stderr := regsweep(s, "quarantine", "purge", "--older-than", "0h", config); code != 0 {
+				t.Errorf("purging ends with %d, %q", code, stderr)
+			}
+			if left := s.runsOf(config); len(left) > 0 {
+				t.Errorf("%v are left", left)
+			}
+			s.pull("after all that", s.client, []image{alive})
+		})
+	}
+}
+
+// runsOf are the runs in the quarantine.
+func (s *site) runsOf(config string) (runs []string) {
+	s.Helper()
+	code, stdout, stderr := regsweep(s, "quarantine", "list", "--json", config)
+	var report struct{ Runs []struct{ Run string } }
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil || code != 0 {
+		s.Fatalf("list the quarantine: %d, %v, %s", code, err, stderr)
+	}
+	for _, run := range report.Runs {
+		runs = append(runs, run.Run)
+	}
+	return runs
+}
+
 // TestAMissingPermissionIsNamed: in one line, with exit code 1. What a run finds out before
 // it removes anything costs nothing (1); what it finds out while it removes stops it before
 // what is left could lead to nothing (3). Who may read every object and not list them sees
 // an empty registry, unless the denial stops the run.
 func TestAMissingPermissionIsNamed(t *testing.T) {
 	s, alive := s3Garbage(t)
-	_, gc, purge := documentedPolicies(t)
+	_, gc, purge, _ := documentedPolicies(t)
 	before := s.files()
 	blobs := func(files map[string]int64) (blobs []string) {
 		return slices.DeleteFunc(keys(files), func(path string) bool { return !isBlob(path) })
