@@ -137,6 +137,10 @@ func (f *filesystem) turn(ctx context.Context) error {
 // Scan reads directories and nothing else, but for the links that its contract
 // wants read: see walk.
 func (f *filesystem) Scan(ctx context.Context, dir string, visit func([]Object) error) error {
+	return f.scanNamed(ctx, dir, visit, func(files named) error { return visit(files.objects()) })
+}
+
+func (f *filesystem) scanNamed(ctx context.Context, dir string, visit func([]Object) error, visitNamed func(named) error) error {
 	if t, err := f.tree(); t == nil {
 		return errors.Join(err, ctx.Err())
 	}
@@ -152,7 +156,7 @@ func (f *filesystem) Scan(ctx context.Context, dir string, visit func([]Object) 
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(f.Concurrency())
-	w := &walk{fs: f, group: g, visit: visit}
+	w := &walk{fs: f, group: g, visit: visit, visitNamed: visitNamed}
 	g.Go(func() error {
 		if dir == BlobsDir {
 			return w.blobs(ctx, dir, 0)

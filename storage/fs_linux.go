@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -68,27 +70,34 @@ func readDirectory(path string) (entries []dirEntry, err error) {
 var errDirent = errors.New("the kernel's directory entry is malformed")
 
 // appendEntries reads struct linux_dirent64: ino and offset of 8 bytes each, the
-// record's length of 2, the type of 1, and the name, ended by a zero.
+// record's length of 2, the type of 1, and the name, ended by a zero. All names are parts
+// of one string.
 func appendEntries(entries []dirEntry, buffer []byte) ([]dirEntry, error) {
 	const header = 19
-	for len(buffer) > 0 {
-		if len(buffer) < header {
+	records := 0
+	for rest := buffer; len(rest) > 0; records++ {
+		if len(rest) < header {
 			return nil, errDirent
 		}
-		length := int(binary.NativeEndian.Uint16(buffer[16:]))
-		if length < header || length > len(buffer) {
+		length := recordLength(rest)
+		if length < header || length > len(rest) {
 			return nil, errDirent
 		}
-		record := buffer[:length]
-		buffer = buffer[length:]
-		name, _, _ := bytes.Cut(record[header:], []byte{0})
-		if string(name) == "." || string(name) == ".." {
-			continue
+		rest = rest[length:]
+	}
+	entries = slices.Grow(entries, records)
+	for rest, text := buffer, string(buffer); len(rest) > 0; {
+		length := recordLength(rest)
+		name, _, _ := strings.Cut(text[header:length], "\x00")
+		if name != "." && name != ".." {
+			entries = append(entries, dirEntry{name, direntMode(rest[18])})
 		}
-		entries = append(entries, dirEntry{string(name), direntMode(record[18])})
+		rest, text = rest[length:], text[length:]
 	}
 	return entries, nil
 }
+
+func recordLength(record []byte) int { return int(binary.NativeEndian.Uint16(record[16:])) }
 
 func direntMode(kind byte) fs.FileMode {
 	switch kind {
