@@ -164,6 +164,21 @@ func removeBeneath(dir int, name string, may func(fs.FileMode) error) (supported
 	})
 }
 
+// openDir opens a directory to begin paths at, or returns -1 where that can't be done.
+func (t *tree) openDir(name string) int {
+	fd, _, err := openBeneath(int(t.base.Fd()), name, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return -1 // whoever begins at the tree instead is told why
+	}
+	return fd
+}
+
+func closeDir(fd int) {
+	if fd >= 0 {
+		_ = unix.Close(fd) // nothing was written through it
+	}
+}
+
 // removeDirBeneath removes an empty directory.
 func removeDirBeneath(dir int, name string) (supported bool, err error) {
 	return inParent(dir, name, func(parent int, name string) error {
@@ -173,6 +188,9 @@ func removeDirBeneath(dir int, name string) (supported bool, err error) {
 
 // inParent calls f with the open directory that holds a name.
 func inParent(dir int, name string, f func(parent int, name string) error) (supported bool, err error) {
+	if !strings.Contains(name, "/") {
+		return true, f(dir, name)
+	}
 	parent, supported, err := openBeneath(dir, filepath.Dir(name), unix.O_PATH|unix.O_DIRECTORY)
 	if !supported || err != nil {
 		return supported, err

@@ -35,3 +35,7 @@ func removeBeneath(int, string, func(fs.FileMode) error) (supported bool, err er
 }
 
 func removeDirBeneath(int, string) (supported bool, err error) { return false, nil }
+
+func (t *tree) openDir(string) int { return -1 }
+
+func closeDir(int) {}
