@@ -37,9 +37,15 @@ type blobTable struct {
 	unlead uint
 }
 
-func (t *blobTable) add(b blob) {
-	shelf := &t.shelves[b.sha256[0]]
-	*shelf = append(*shelf, b)
+// add adds a page of blobs: nearly all of one page have the same first byte.
+func (t *blobTable) add(page ...blob) {
+	for i, b := range page {
+		shelf := &t.shelves[b.sha256[0]]
+		if len(*shelf) == cap(*shelf) {
+			*shelf = slices.Grow(*shelf, len(page)-i)
+		}
+		*shelf = append(*shelf, b)
+	}
 }
 
 // seal sorts the blobs and drops those that were added twice, of which any remains.
@@ -54,7 +60,10 @@ func (t *blobTable) seal() {
 				slices.SortFunc(shelf, compare)
 			}
 			shelf = slices.CompactFunc(shelf, func(a, b blob) bool { return a.sha256 == b.sha256 })
-			t.shelves[i] = slices.Clone(shelf) // without the room to grow
+			if cap(shelf)-len(shelf) > len(shelf)/32 {
+				shelf = slices.Clone(shelf) // without the room to grow
+			}
+			t.shelves[i] = shelf
 			return nil
 		})
 	}

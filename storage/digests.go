@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"encoding/hex"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -72,7 +73,7 @@ func (d *digests) Declare(id ID, bytes int64) {
 // Digest is what the id stands for.
 func (d *digests) Digest(id ID) digest.Digest {
 	if d.Stored(id) {
-		return digest.NewDigestFromBytes(digest.SHA256, d.blobs.at(int(id)).sha256[:])
+		return sha256Digest(&d.blobs.at(int(id)).sha256)
 	}
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -164,6 +165,15 @@ func decodeSHA256(hex string) (sum [32]byte) {
 		sum[i] = hexDigits[hex[2*i]]<<4 | hexDigits[hex[2*i+1]]&15
 	}
 	return sum
+}
+
+// sha256Digest is the digest of such a sum, without go-digest's allocations.
+func sha256Digest(sum *[32]byte) digest.Digest {
+	const algorithm = "sha256:"
+	var text [len(algorithm) + 2*len(sum)]byte
+	copy(text[:], algorithm)
+	hex.Encode(text[len(algorithm):], sum[:])
+	return digest.Digest(text[:])
 }
 
 // hexDigits has the values of lower-case hex digits, and notHex elsewhere.

@@ -137,6 +137,10 @@ func (f *filesystem) turn(ctx context.Context) error {
 // Scan reads directories and nothing else, but for the links that its contract
 // wants read: see walk.
 func (f *filesystem) Scan(ctx context.Context, dir string, visit func([]Object) error) error {
+	return f.scanNamed(ctx, dir, visit, func(files named) error { return visit(files.objects()) })
+}
+
+func (f *filesystem) scanNamed(ctx context.Context, dir string, visit func([]Object) error, visitNamed func(named) error) error {
 	if t, err := f.tree(); t == nil {
 		return errors.Join(err, ctx.Err())
 	}
@@ -152,7 +156,7 @@ func (f *filesystem) Scan(ctx context.Context, dir string, visit func([]Object) 
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(f.Concurrency())
-	w := &walk{fs: f, group: g, visit: visit}
+	w := &walk{fs: f, group: g, visit: visit, visitNamed: visitNamed}
 	g.Go(func() error {
 		if dir == BlobsDir {
 			return w.blobs(ctx, dir, 0)
@@ -248,112 +252,6 @@ func (f *filesystem) Stat(ctx context.Context, name string) (Object, error) {
 		return Object{}, fmt.Errorf("stat %s: %w", name, ErrNotRegular)
 	}
 	return Object{Path: name, Size: info.Size(), ModTime: info.ModTime()}, nil
-}
-
-// Remove unlinks files one after the other. Sweep runs several batches at once.
-func (f *filesystem) Remove(ctx context.Context, refs []Ref) []Outcome {
-	outcomes := make([]Outcome, len(refs))
-	for i, ref := range refs {
-		outcomes[i].Err = f.removeFile(ctx, ref)
-	}
-	return outcomes
-}
-
-func (f *filesystem) removeFile(ctx context.Context, ref Ref) error {
-	if err := f.turn(ctx); err != nil {
-		return err
-	}
-	if err := mayRemove(ctx); err != nil {
-		return err
-	}
-	if ref.Multipart != "" { // the path may be that of a file, which nobody asked for
-		return fmt.Errorf("abort the upload of %s: a filesystem has none", ref.Path)
-	}
-	t, err := f.tree()
-	if t == nil {
-		return err
-	}
-	err = t.removeFile(ref.Path, func(mode fs.FileMode) error { return mayGo(ref.Path, mode) })
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return &fs.PathError{Op: "remove", Path: ref.Path, Err: err}
-	}
-	if err == nil {
-		f.del.Add(1)
-	}
-	t.removeEmptied(path.Dir(ref.Path))
-	return nil
-}
-
-// mayGo says which files go. A plan names regular ones. Of an upload that nobody will
-// finish, and of a quarantine, a pipe or a symbolic link may go too: the link, and not
-// what it leads to.
-func mayGo(name string, mode fs.FileMode) error {
-	if !mode.IsRegular() && (mode.IsDir() || !isBelow(name, QuarantineDir) && parsePath(name).kind != kindUpload) {
-		return ErrNotRegular
-	}
-	return nil
-}
-
-func isBelow(name, dir string) bool { return strings.HasPrefix(name, dir+"/") }
-
-// removeFile removes a file whose type may. It follows no symbolic link.
-func (t *tree) removeFile(name string, may func(fs.FileMode) error) error {
-	if supported, err := removeBeneath(int(t.base.Fd()), name, may); supported {
-		return err
-	}
-	info, err := t.root.Lstat(name)
-	if err != nil {
-		return err
-	}
-	if err := may(info.Mode()); err != nil {
-		return err
-	}
-	return t.root.Remove(name)
-}
-
-// removeDir removes an empty directory.
-func (t *tree) removeDir(name string) error {
-	if supported, err := removeDirBeneath(int(t.base.Fd()), name); supported {
-		return err
-	}
-	return t.root.Remove(name)
-}
-
-// removeEmptied removes directories that hold nothing, upwards from dir, as far as
-// the part of the layout that encloses them. The kernel refuses to remove a
-// directory that is not empty, so a file that appears meanwhile is safe, and a
-// refusal is where to stop and no failure: an empty directory costs nobody
-// anything, and the next run tries again.
-func (t *tree) removeEmptied(dir string) {
-	for ; !isCeiling(dir); dir = path.Dir(dir) {
-		if err := t.removeDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return
-		}
-	}
-}
-
-// isCeiling reports whether an emptied directory stays because a registry expects
-// it, or because it is not known to be part of the layout or ours.
-func isCeiling(dir string) bool {
-	if dir == OwnDir || isBelow(dir, OwnDir) {
-		return false // whoever needs it makes it
-	}
-	top, rest, _ := strings.Cut(dir, "/")
-	if top == BlobsDir {
-		return strings.Count(rest, "/") < 1 // blobs, blobs/<alg>
-	}
-	if top != RepositoriesDir {
-		return true
-	}
-	_, part, below, ok := splitRepository(rest)
-	if !ok || below == "" {
-		return true
-	}
-	if part == manifestsDir {
-		base := path.Base(dir)
-		return below == "revisions" || below == "tags" || base == "index" || base == "current"
-	}
-	return false
 }
 
 // Prune removes dir and what is below it, if that is directories alone.

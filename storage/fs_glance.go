@@ -22,15 +22,18 @@ func (g *glance) tag(name string) (current []byte, entry string, ok bool) {
 	if g.directories(name) != 2 || !g.isAbsent(name+"/"+linkFile) {
 		return nil, "", false
 	}
-	current = g.link(name + "/current/" + linkFile)
+	link := name + "/current/" + linkFile
+	current = g.link(link)
 	entry, found := strings.CutPrefix(string(current), "sha256:")
-	if !found || g.directories(name+"/current") != 0 {
+	if !found || g.directories(strings.TrimSuffix(link, "/"+linkFile)) != 0 {
 		return nil, "", false
 	}
-	index := name + "/index"
-	algorithm := index + "/sha256"
+	// The directories above the entry are its path's first parts.
+	path := name + "/index/sha256/" + entry
+	algorithm := strings.TrimSuffix(path, "/"+entry)
+	index := strings.TrimSuffix(algorithm, "/sha256")
 	ok = g.directories(index) == 1 && g.isAbsent(index+"/"+linkFile) &&
 		g.directories(algorithm) == 1 && g.isAbsent(algorithm+"/"+linkFile) &&
-		g.directories(algorithm+"/"+entry) >= 0
+		g.directories(path) >= 0
 	return current, entry, ok
 }

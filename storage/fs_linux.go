@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -69,27 +71,34 @@ func readDirectory(path string) (entries []dirEntry, err error) {
 var errDirent = errors.New("the kernel's directory entry is malformed")
 
 // appendEntries reads struct linux_dirent64: ino and offset of 8 bytes each, the
-// record's length of 2, the type of 1, and the name, ended by a zero.
+// record's length of 2, the type of 1, and the name, ended by a zero. All names are parts
+// of one string.
 func appendEntries(entries []dirEntry, buffer []byte) ([]dirEntry, error) {
 	const header = 19
-	for len(buffer) > 0 {
-		if len(buffer) < header {
+	records := 0
+	for rest := buffer; len(rest) > 0; records++ {
+		if len(rest) < header {
 			return nil, errDirent
 		}
-		length := int(binary.NativeEndian.Uint16(buffer[16:]))
-		if length < header || length > len(buffer) {
+		length := recordLength(rest)
+		if length < header || length > len(rest) {
 			return nil, errDirent
 		}
-		record := buffer[:length]
-		buffer = buffer[length:]
-		name, _, _ := bytes.Cut(record[header:], []byte{0})
-		if string(name) == "." || string(name) == ".." {
-			continue
+		rest = rest[length:]
+	}
+	entries = slices.Grow(entries, records)
+	for rest, text := buffer, string(buffer); len(rest) > 0; {
+		length := recordLength(rest)
+		name, _, _ := strings.Cut(text[header:length], "\x00")
+		if name != "." && name != ".." {
+			entries = append(entries, dirEntry{name, direntMode(rest[18])})
 		}
-		entries = append(entries, dirEntry{string(name), direntMode(record[18])})
+		rest, text = rest[length:], text[length:]
 	}
 	return entries, nil
 }
+
+func recordLength(record []byte) int { return int(binary.NativeEndian.Uint16(record[16:])) }
 
 func direntMode(kind byte) fs.FileMode {
 	switch kind {
@@ -147,6 +156,21 @@ func removeBeneath(dir int, name string, may func(fs.FileMode) error) (supported
 		}
 		return unix.Unlinkat(parent, name, 0)
 	})
+}
+
+// openDir opens a directory to begin paths at, or returns -1 where that can't be done.
+func (t *tree) openDir(name string) int {
+	fd, _, err := openBeneath(int(t.base.Fd()), name, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return -1 // whoever begins at the tree instead is told why
+	}
+	return fd
+}
+
+func closeDir(fd int) {
+	if fd >= 0 {
+		_ = unix.Close(fd) // nothing was written through it
+	}
 }
 
 // removeDirBeneath removes an empty directory.
@@ -250,6 +274,9 @@ func modeOf(dir int, name string) (fs.FileMode, error) {
 
 // inParent calls f with the open directory that holds a name.
 func inParent(dir int, name string, f func(parent int, name string) error) (supported bool, err error) {
+	if !strings.Contains(name, "/") {
+		return true, f(dir, name)
+	}
 	parent, supported, err := openBeneath(dir, filepath.Dir(name), unix.O_PATH|unix.O_DIRECTORY)
 	if !supported || err != nil {
 		return supported, err

@@ -110,6 +110,43 @@ func TestSymbolicLinksAmongBlobs(t *testing.T) {
 	}
 }
 
+// Of files beside each other the directory around them is opened once. What lies behind
+// a symbolic link among them stays (promise 1), and so does whatever else is there.
+func TestRemovalOfNeighbours(t *testing.T) {
+	const around = "blobs/sha256/ab"
+	for name, beside := range map[string]string{"all": "", "one behind a link": "linked", "another that stays": "staying"} {
+		t.Run(name, func(t *testing.T) {
+			tree := newTree(t)
+			var refs []Ref
+			for _, digits := range []string{"00", "01", "02", "03"} {
+				path := around + "/ab" + digits + hexOf(digits)[4:] + "/" + dataFile
+				tree.Write(path, digits)
+				refs = append(refs, Ref{Path: path})
+			}
+			refused := -1
+			switch beside {
+			case "linked":
+				refused = 1
+				moveAway(t, filepath.Dir(tree.Path(refs[refused].Path)))
+			case "staying":
+				tree.Write(around+"/stray", "")
+			}
+			store := mustOpen(t)(openFilesystem(tree.Root(), Limits{}))
+			for i, outcome := range store.Remove(t.Context(), append(refs, Ref{Path: "blobs/sha256/cd/absent/data"})) {
+				if (outcome.Err != nil) != (i == refused) {
+					t.Errorf("removal %d: %v", i, outcome.Err)
+				}
+				if i < len(refs) && tree.Exists(refs[i].Path) != (i == refused) {
+					t.Errorf("file %d is there: %t", i, i != refused)
+				}
+			}
+			if tree.Exists(around) != (beside != "") || !tree.Exists("blobs/sha256") {
+				t.Error("directories that are empty stay, or others go")
+			}
+		})
+	}
+}
+
 // A link file that is a symbolic link, a pipe or a directory is damaged, and nothing
 // waits for a writer that never comes (promise 2).
 func TestLinksThatAreNoFiles(t *testing.T) {

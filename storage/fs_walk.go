@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 	"strings"
 
 	"golang.org/x/sync/errgroup"
@@ -20,9 +19,10 @@ import (
 // a manifest through the registry's API leaves the revision's directory behind empty;
 // what else could lie in these directories is seen at a glance.
 type walk struct {
-	fs    *filesystem
-	group *errgroup.Group
-	visit func([]Object) error
+	fs         *filesystem
+	group      *errgroup.Group
+	visit      func([]Object) error
+	visitNamed func(named) error
 }
 
 // spawn runs f in a goroutine of its own if one is free, else at once. Never
@@ -97,13 +97,15 @@ func (w *walk) blobs(ctx context.Context, dir string, depth int) error {
 	var page []Object
 	leaves := make([]string, 0, len(entries))
 	for _, entry := range entries {
+		if depth == 2 && entry.isDir() && isBlobDir(dir, entry.name) {
+			leaves = append(leaves, entry.name)
+			continue
+		}
 		child := dir + "/" + entry.name
 		switch {
 		case !entry.isDir():
 			// A link here can at worst hide a blob, which is then no candidate.
 			page = append(page, w.file(child))
-		case depth == 2 && parsePath(child+"/"+dataFile).kind == kindBlob:
-			leaves = append(leaves, entry.name)
 		case depth < 2:
 			err = w.spawn(func() error { return w.blobs(ctx, child, depth+1) })
 		default:
@@ -113,7 +115,17 @@ func (w *walk) blobs(ctx context.Context, dir string, depth int) error {
 			return err
 		}
 	}
-	return w.emit(named(page, dir, leaves, dataFile))
+	if err := w.emit(page); err != nil {
+		return err
+	}
+	return w.emitNamed(named{dir, dataFile, leaves})
+}
+
+// isBlobDir reports whether a directory in dir, which is blobs/<alg>/<first 2>, is that
+// of a blob.
+func isBlobDir(dir, hex string) bool {
+	alg, first, _ := strings.Cut(strings.TrimPrefix(dir, BlobsDir+"/"), "/")
+	return len(first) == 2 && strings.HasPrefix(hex, first) && (name{alg, hex}).valid()
 }
 
 // names descends through the components of repository names.
@@ -157,39 +169,8 @@ func (w *walk) names(ctx context.Context, dir string) error {
 // links lists a directory of <alg>/<hex>/link by the names alone.
 func (w *walk) links(ctx context.Context, dir string) error {
 	return w.digests(ctx, dir, func(algorithmDir string, hex []string, _ int) error {
-		return w.emit(named(nil, algorithmDir, hex, linkFile))
+		return w.emitNamed(named{algorithmDir, linkFile, hex})
 	})
-}
-
-// named adds dir/name/file for each name to a page: files that are known by the names of
-// their directories.
-func named(page []Object, dir string, names []string, file string) []Object {
-	page = slices.Grow(page, len(names))
-	for _, path := range joined(dir, names, file) {
-		page = append(page, Object{Path: path, Size: -1, Named: true})
-	}
-	return page
-}
-
-// joined returns dir/name/file for each name, all parts of one string.
-func joined(dir string, names []string, file string) []string {
-	var all strings.Builder
-	length := 0
-	for _, name := range names {
-		length += len(dir) + len(name) + len(file) + 2
-	}
-	all.Grow(length)
-	paths := make([]string, len(names))
-	for i, name := range names {
-		at := all.Len()
-		all.WriteString(dir)
-		all.WriteByte('/')
-		all.WriteString(name)
-		all.WriteByte('/')
-		all.WriteString(file)
-		paths[i] = all.String()[at:]
-	}
-	return paths
 }
 
 // digests lists a directory of <alg>/<hex> and calls leaf with the <hex> of each
@@ -216,21 +197,24 @@ func (w *walk) digests(ctx context.Context, dir string, leaf func(algorithmDir s
 		hex := make([]string, 0, len(entries))
 		directories := 0
 		for _, entry := range entries {
+			if entry.isDir() {
+				directories++
+				if (name{algorithm.name, entry.name}).valid() {
+					hex = append(hex, entry.name)
+					continue
+				}
+			}
 			child := algorithmDir + "/" + entry.name
 			switch {
 			case entry.isSymlink():
 				return symlinkError(child)
 			case !entry.isDir():
 				page = append(page, w.file(child))
-				continue
-			case (name{algorithm.name, entry.name}).valid():
-				hex = append(hex, entry.name)
 			default:
 				if err := w.everything(ctx, child); err != nil {
 					return err
 				}
 			}
-			directories++
 		}
 		if err := leaf(algorithmDir, hex, directories); err != nil {
 			return err
@@ -276,7 +260,7 @@ func (w *walk) revisions(ctx context.Context, dir string, hex []string, director
 	defer w.endGlance(g)
 	counted := g.countsDirectories(directories)
 	page := make([]Object, 0, len(hex))
-	for _, path := range joined(dir, hex, linkFile) {
+	for _, path := range (named{dir, linkFile, hex}).paths() {
 		if err := w.fs.turn(ctx); err != nil {
 			return err
 		}
@@ -333,14 +317,13 @@ func (w *walk) tags(ctx context.Context, dir string) error {
 	var page []Object
 	names := make([]string, 0, len(entries))
 	for _, entry := range entries {
-		child := dir + "/" + entry.name
 		switch {
-		case entry.isSymlink():
-			return symlinkError(child)
-		case !entry.isDir():
-			page = append(page, w.file(child))
-		default:
+		case entry.isDir():
 			names = append(names, entry.name)
+		case entry.isSymlink():
+			return symlinkError(dir + "/" + entry.name)
+		default:
+			page = append(page, w.file(dir+"/"+entry.name))
 		}
 	}
 	if err := w.emit(page); err != nil {
@@ -470,4 +453,11 @@ func (w *walk) emit(page []Object) error {
 		return nil
 	}
 	return w.visit(page)
+}
+
+func (w *walk) emitNamed(files named) error {
+	if len(files.names) == 0 {
+		return nil
+	}
+	return w.visitNamed(files)
 }

@@ -171,11 +171,11 @@ func TakeInventory(ctx context.Context, store Store, options InventoryOptions) (
 	if b.options.Concurrency == 0 {
 		b.options.Concurrency = 32
 	}
-	if err := store.Scan(ctx, BlobsDir, b.visitBlobs); err != nil {
+	if err := b.scan(ctx, BlobsDir, b.visitBlobs, b.visitNamedBlobs); err != nil {
 		return nil, err
 	}
 	b.sealBlobs()
-	if err := store.Scan(ctx, RepositoriesDir, b.visitRepositories); err != nil {
+	if err := b.scan(ctx, RepositoriesDir, b.visitRepositories, b.visitNamedLinks); err != nil {
 		return nil, err
 	}
 	if err := b.readLinks(ctx); err != nil {

@@ -59,19 +59,21 @@ type pendingLink struct {
 func (b *inventoryBuilder) visitBlobs(page []Object) error {
 	blobs := make([]blob, 0, len(page))
 	var recent [][32]byte
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	for _, object := range page {
 		e := parsePath(object.Path)
 		switch {
 		case object.Dir:
 			if _, _, ok := emptied(object.Path); ok && !b.isRecent(object) {
+				b.mu.Lock()
 				b.inv.Emptied = append(b.inv.Emptied, strings.Clone(object.Path))
+				b.mu.Unlock()
 			}
 		case object.Multipart != "" && e.kind == kindBlob:
+			b.mu.Lock()
 			b.inv.Uploads = append(b.inv.Uploads, looseUpload(object))
+			b.mu.Unlock()
 		case object.Multipart != "":
-			b.addStray("", object)
+			b.strayOutside(object)
 		case e.kind == kindBlob && e.digest.alg == "sha256":
 			next := blob{sha256: decodeSHA256(e.digest.hex), size: object.Size}
 			blobs = append(blobs, next)
@@ -79,17 +81,22 @@ func (b *inventoryBuilder) visitBlobs(page []Object) error {
 				recent = append(recent, next.sha256)
 			}
 		default:
-			b.addStray("", object)
+			b.strayOutside(object)
 		}
 	}
-	for _, next := range blobs {
-		b.inv.blobs.add(next)
-	}
+	b.addBlobs(blobs, recent)
+	return nil
+}
+
+// addBlobs adds a page of blobs, and those among them that are recent.
+func (b *inventoryBuilder) addBlobs(blobs []blob, recent [][32]byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.inv.blobs.add(blobs...)
 	b.recentBlobs = append(b.recentBlobs, recent...)
 	if b.options.OnBlobs != nil {
 		b.options.OnBlobs(len(blobs))
 	}
-	return nil
 }
 
 // looseUpload is a multipart upload outside of any repository's uploads.
@@ -114,6 +121,13 @@ func (b *inventoryBuilder) addStray(repository string, object Object) {
 			Detail: "not part of a registry's layout: kept",
 		})
 	}
+}
+
+// strayOutside counts what lies in no repository.
+func (b *inventoryBuilder) strayOutside(object Object) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.addStray("", object)
 }
 
 // sealBlobs ends the listing of blobs: from here on, digests have ids.
@@ -153,13 +167,13 @@ func (b *inventoryBuilder) visitRepositories(page []Object) error {
 		e := entries[i%pageBatch]
 		repository := e.repository
 		if repository == "" {
-			b.mu.Lock()
 			if !object.Dir {
-				b.addStray("", object)
+				b.strayOutside(object)
 			} else if _, isName, ok := emptied(object.Path); ok && isName && !b.isRecent(object) {
+				b.mu.Lock()
 				b.inv.EmptiedNames = append(b.inv.EmptiedNames, strings.Clone(object.Path))
+				b.mu.Unlock()
 			}
-			b.mu.Unlock()
 			continue
 		}
 		// Pages run through one repository after the other.
@@ -284,7 +298,7 @@ func (b *inventoryBuilder) addRead(rb *repositoryBuilder, object Object, e entry
 func (b *inventoryBuilder) addKnown(rb *repositoryBuilder, object Object, e entry, isSettled bool) {
 	b.noteRecent(rb, e, object)
 	own := e.id
-	if object.Content != nil {
+	if object.Content != nil && !e.digest.isSaidBy(object.Content) {
 		target, ok, detail := readLink(object.Content)
 		if !ok {
 			rb.damaged(object.Path, detail)

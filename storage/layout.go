@@ -50,6 +50,12 @@ type name struct{ alg, hex string }
 
 func (n name) digest() digest.Digest { return digest.Digest(n.alg + ":" + n.hex) }
 
+// isSaidBy reports whether a link's content is just this digest, as nearly all are.
+func (n name) isSaidBy(content []byte) bool {
+	at := len(n.alg)
+	return len(content) == at+1+len(n.hex) && string(content[:at]) == n.alg && content[at] == ':' && string(content[at+1:]) == n.hex
+}
+
 // parsePath takes a path apart. It accepts exactly what Distribution could have
 // written; all else is a stray, which nobody removes. Digests have a known
 // algorithm, the right length and lower-case digits.
