@@ -46,7 +46,7 @@ func TestPlanFile(t *testing.T) {
 		total += removal.Bytes
 		want := map[string]any{"kind": removal.Kind, "bytes": removal.Bytes, "path": removal.Path, "reason": removal.Reason}
 		if removal.Kind == sweep.Revision { // each of these has one
-			want["signatures"] = 1
+			want["signatures"], want["signature_digests"] = 1, removal.SignatureDigests
 		}
 		for key, value := range map[string]string{
 			"repository": removal.Repository, "tag": removal.Tag, "upload": removal.Upload, "digest": string(removal.Digest),
@@ -81,6 +81,17 @@ func wantJSON(t *testing.T, line string, want any) {
 	}
 }
 
+// signaturesOf are the digests of the signature links below a revision of app.
+func signaturesOf(d *disk, revision string) (digests []digest.Digest) {
+	dir := strings.TrimSuffix(revisionFile("app", revision), "link") + "signatures/sha256/"
+	for path := range d.files {
+		if rest, found := strings.CutPrefix(path, dir); found {
+			digests = append(digests, digest.Digest("sha256:"+strings.TrimSuffix(rest, "/link")))
+		}
+	}
+	return digests
+}
+
 // What each kind of removal looks like, to the one who reads the plan.
 func TestRemovals(t *testing.T) {
 	d := worn(1)
@@ -104,7 +115,7 @@ func TestRemovals(t *testing.T) {
 		indexFile("app", "latest", replaced): {
 			Kind: sweep.TagIndexEntry, Repository: "app", Tag: "latest", Digest: digest.Digest(replaced), Reason: "its revision goes",
 		},
-		revisionFile("app", replaced): {Kind: sweep.Revision, Repository: "app", Digest: digest.Digest(replaced), Reason: "untagged", Signatures: 1},
+		revisionFile("app", replaced): {Kind: sweep.Revision, Repository: "app", Digest: digest.Digest(replaced), Reason: "untagged", Signatures: 1, SignatureDigests: signaturesOf(d, replaced)},
 		layerFile("app", gone): {
 			Kind: sweep.LayerLink, Repository: "app", Digest: digest.Digest(gone), Reason: "no live manifest of the repository reaches it, and its blob is missing",
 		},
