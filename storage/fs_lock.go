@@ -30,7 +30,7 @@ func (f *filesystem) Create(ctx context.Context, name string, content []byte) (s
 			return string(content), nil
 		}
 		// Another run may have removed the directory, which it had emptied.
-		if !errors.Is(err, fs.ErrNotExist) || tries == 10 {
+		if !errors.Is(err, fs.ErrNotExist) || tries == 100 {
 			return "", ownError("create", name, err)
 		}
 	}
@@ -198,7 +198,7 @@ func (t *tree) openOwn(name string) (*os.Root, error) {
 	// An os.Root follows links that stay inside it: nobody may have put one there now.
 	opened, err := dir.Stat(".")
 	if err == nil && !os.SameFile(info, opened) {
-		err = fmt.Errorf("%s was replaced meanwhile", own)
+		err = fmt.Errorf("%s was replaced meanwhile: %w", own, fs.ErrNotExist)
 	}
 	if err != nil {
 		return nil, errors.Join(err, dir.Close())
