@@ -92,6 +92,9 @@ func newSoak(t *testing.T, seed uint64) *soak {
 			case 1: // deleted through the API, which leaves a directory behind
 				s.plant(repository, "", m)
 				s.tree.Remove(parts.RevisionPath(repository, m.Digest()))
+				for _, entry := range m.Manifests { // which were not deleted with their index
+					s.note(repository, "", entry)
+				}
 			case 2:
 				s.put(repository, "", parts.Referrer(s.tags[repository]["base"], "application/vnd.example.signature", fmt.Append(nil, s.next())))
 				s.put(repository, "v1", m)
