@@ -274,15 +274,21 @@ func TestQuarantineDiesAtEachOperation(t *testing.T) {
 			halves := g.halves()
 			for k := first; k < len(calls); k++ {
 				on, _, _ := strings.Cut(calls[k], " ")
-				faults := map[string]*storeFault{"before": {}}
+				faults := map[string]*storeFault{}
 				switch on {
-				case "Move":
-					for name, half := range halves {
-						faults[name] = &storeFault{late: true, half: half}
+				case "Move": // half way alone: before it is where the look at it ends
+					for i, name := range slices.Sorted(maps.Keys(halves)) {
+						if (k+i)%2 == 0 || name == "at both paths" {
+							faults[name] = &storeFault{late: true, half: halves[name]}
+						}
 					}
 				case "Put", "MakeDir", "Remove", "Prune":
 					faults = map[string]*storeFault{"after": {late: true}}
 					if k%2 == 0 {
+						faults["before"] = &storeFault{}
+					}
+				default: // what changes nothing is like the other of its kind
+					if k%3 == 0 {
 						faults["before"] = &storeFault{}
 					}
 				}
@@ -354,6 +360,44 @@ func TestEachOperationOnAQuarantineFails(t *testing.T) {
 				g.again(what, args)
 				g.judgeEnd(what, args, want)
 				g.restore()
+			}
+		})
+	}
+}
+
+// TestEachStepIsOnTheDiskBeforeTheNext: with the power nothing is lost that explains, or
+// serves, what is done after it: a plan, and what links lead to (3).
+func TestEachStepIsOnTheDiskBeforeTheNext(t *testing.T) {
+	t.Parallel()
+	for _, command := range quarantining[:2] {
+		t.Run(command.name, func(t *testing.T) {
+			g, args := newHold(t, command.args)
+			_, calls, first := g.undisturbed(args, command.from)
+			var steps []string
+			isSynced := true
+			for _, call := range calls[first:] {
+				on, name, _ := strings.Cut(call, " ")
+				step := on
+				switch {
+				case on == "Sync":
+					isSynced = true
+					continue
+				case on == "Move" && args[1] == "restore":
+					step = kindOfPath(name)
+				case on != "Put" && on != "Move":
+					continue
+				}
+				if len(steps) > 0 && steps[len(steps)-1] == step {
+					isSynced = false
+					continue
+				}
+				if !isSynced {
+					t.Errorf("after %v it comes to %s without a sync", steps, call)
+				}
+				steps, isSynced = append(steps, step), false
+			}
+			if !isSynced || len(steps) < 2 {
+				t.Errorf("of %v the last is on the disk: %t", steps, isSynced)
 			}
 		})
 	}
