@@ -123,23 +123,31 @@ func TestPermissionsThatAreMissing(t *testing.T) {
 	}
 }
 
+// smallDisk mounts a disk in memory.
+func smallDisk(t *testing.T, options string) (dir string) {
+	t.Helper()
+	if runtime.GOOS != "linux" || os.Getuid() != 0 {
+		t.Skip("takes mounting a small disk")
+	}
+	dir = t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
+		t.Skipf("nothing can be mounted here: %v", err)
+	}
+	t.Cleanup(func() {
+		// What a storage has open of it is closed when it is collected.
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 // TestADiskThatIsFull while a plan is written stops the run before anything goes, and leaves
 // the former plan and no half of a new one (1). A full disk costs a cache, and no run: see
 // storage/cache_test.go.
 func TestADiskThatIsFull(t *testing.T) {
 	t.Parallel()
-	if runtime.GOOS != "linux" || os.Getuid() != 0 {
-		t.Skip("takes mounting a small disk")
-	}
-	full := t.TempDir()
-	if err := syscall.Mount("tmpfs", full, "tmpfs", 0, "size=16k"); err != nil {
-		t.Skipf("nothing can be mounted here: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(full, 0); err != nil {
-			t.Error(err)
-		}
-	})
+	full := smallDisk(t, "size=16k")
 	s := newSite(t)
 	s.plant("app", "v1", app(1))
 	for n := range 200 {
@@ -163,4 +171,47 @@ func TestADiskThatIsFull(t *testing.T) {
 		}
 	}
 	s.pull("at the end", s.client, []image{pulls("app", "v1")})
+}
+
+// TestAFullDiskTakesNoQuarantine: where there is no room for the plan nothing is moved, and
+// of the quarantine nothing is left (1). With room for the plan there is room for all, since
+// what is moved is not copied.
+func TestAFullDiskTakesNoQuarantine(t *testing.T) {
+	t.Parallel()
+	disk := smallDisk(t, "size=4m")
+	s := &site{T: t, tree: parts.NewTree(t, disk), names: map[string]string{}}
+	s.serve(parts.Config{Root: disk})
+	s.plant("app", "v1", app(1))
+	for n := range 200 {
+		s.tree.Blob(layer(n + 100).Content)
+	}
+	before := s.shape()
+	filler, err := os.Create(filepath.Join(disk, "filler"))
+	s.must(err)
+	for err == nil {
+		_, err = filler.Write(make([]byte, 4<<10))
+	}
+	info, err := filler.Stat()
+	s.must(err)
+	s.must(filler.Truncate(info.Size() - 16<<10)) // a lock is small
+	s.must(filler.Close())
+
+	args := []string{"gc", disk, "-m", "--quarantine", "--registry-stopped"}
+	if code, _, stderr := regsweep(s, args...); code != 1 || !strings.Contains(stderr, "plan.jsonl") || !strings.Contains(stderr, "no space left") {
+		t.Errorf("ends with %d, %q", code, stderr)
+	}
+	after := s.shape()
+	delete(after, ".regsweep")
+	if d := difference(after, before); d != "" {
+		t.Errorf("on a full disk:%s", d)
+	}
+	s.pull("on a full disk", s.client, []image{pulls("app", "v1")})
+	s.must(os.Truncate(filepath.Join(disk, "filler"), info.Size()-128<<10))
+	if code, _, stderr := regsweep(s, args...); code != 0 {
+		t.Errorf("with room for the plan it ends with %d, %q", code, stderr)
+	}
+	s.restoreAll("from a full disk")
+	if d := difference(s.shape(), before); d != "" {
+		t.Errorf("restored:%s", d)
+	}
 }

@@ -103,15 +103,21 @@ func newGround(t *testing.T, untagged bool) *ground {
 	g.tree.Upload("app", "young-upload", time.Now(), []byte("half"))
 	g.tree.Age("repositories/app/_uploads/young-upload", time.Hour)
 
-	g.before = g.shape()
+	g.remember()
 	for _, path := range g.needed {
 		if g.before[path] == "" {
 			t.Fatalf("%s is needed and was never there", path)
 		}
 	}
-	g.copied = t.TempDir()
-	g.must(os.CopyFS(g.copied, os.DirFS(g.tree.Root())))
 	return g
+}
+
+// remember makes what there is now what restore puts back.
+func (g *ground) remember() {
+	g.Helper()
+	g.before = g.shape()
+	g.copied = g.TempDir()
+	g.must(os.CopyFS(g.copied, os.DirFS(g.tree.Root())))
 }
 
 // aDirectory stands in a shape for what has no content.
@@ -137,11 +143,11 @@ func (g *ground) keep(repository, tag string, manifests ...*parts.Manifest) {
 }
 
 // shape is all that is stored: files with what is in them, and directories.
-func (g *ground) shape() map[string]string {
-	g.Helper()
+func (s *site) shape() map[string]string {
+	s.Helper()
 	shape := map[string]string{}
-	root := g.tree.Path("")
-	g.must(filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+	root := s.tree.Path("")
+	s.must(filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || path == root {
 			return err
 		}

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 	"strings"
@@ -26,6 +28,10 @@ type storeFault struct {
 	at int
 
 	err error // what the call returns
+	// late is set where the call is carried out before it fails, so that its caller can't
+	// know. half, if set, is what has happened when a move fails half way.
+	late bool
+	half func(storage.Store, storage.Move) error
 	// spoil, if set, changes what the call would return: the content of an object, in
 	// Read as in a scan.
 	spoil func(content []byte) []byte
@@ -100,11 +106,27 @@ func (s faultyStore) Read(ctx context.Context, path string, limit int64) ([]byte
 	return content, err
 }
 
-func (s faultyStore) Stat(ctx context.Context, path string) (storage.Object, error) {
-	if _, err := s.f.strikes("Stat", path); err != nil {
-		return storage.Object{}, err
+func (f *storeFault) timesMet() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.met
+}
+
+// call carries out a call, unless it goes wrong before.
+func (s faultyStore) call(on, path string, do func() error) error {
+	s.f.mu.Lock()
+	isLate := s.f.late && !s.f.dead
+	s.f.mu.Unlock()
+	_, err := s.f.strikes(on, path)
+	if err != nil && !isLate {
+		return err
 	}
-	return s.Store.Stat(ctx, path)
+	return cmp.Or(do(), err)
+}
+
+func (s faultyStore) Stat(ctx context.Context, path string) (object storage.Object, err error) {
+	err = s.call("Stat", path, func() (err error) { object, err = s.Store.Stat(ctx, path); return err })
+	return object, err
 }
 
 func (s faultyStore) Scan(ctx context.Context, dir string, visit func([]storage.Object) error) error {
@@ -153,41 +175,73 @@ func (s faultyStore) faultyScan(ctx context.Context, dir string, visit func([]st
 func (s faultyStore) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcome {
 	outcomes := make([]storage.Outcome, len(refs))
 	for i, ref := range refs {
-		if _, err := s.f.strikes("Remove", ref.Path); err != nil {
-			outcomes[i].Err = err
-			continue
-		}
-		outcomes[i] = s.Store.Remove(ctx, []storage.Ref{ref})[0]
+		err := s.call("Remove", ref.Path, func() error {
+			outcomes[i] = s.Store.Remove(ctx, []storage.Ref{ref})[0]
+			return outcomes[i].Err
+		})
+		outcomes[i].Err = err
 	}
 	return outcomes
 }
 
-func (s faultyStore) Prune(ctx context.Context, dir string) (bool, error) {
-	if _, err := s.f.strikes("Prune", dir); err != nil {
-		return false, err
+func (s faultyStore) Move(ctx context.Context, moves []storage.Move) []storage.Outcome {
+	outcomes := make([]storage.Outcome, len(moves))
+	for i, m := range moves {
+		met := s.f.timesMet()
+		outcomes[i].Err = s.call("Move", m.From, func() error {
+			if s.f.half != nil && s.f.timesMet() > met {
+				return s.f.half(s.Store, m)
+			}
+			outcomes[i] = s.Store.Move(ctx, []storage.Move{m})[0]
+			return outcomes[i].Err
+		})
 	}
-	return s.Store.Prune(ctx, dir)
+	return outcomes
 }
 
-func (s faultyStore) Create(ctx context.Context, path string, content []byte) (string, error) {
-	if _, err := s.f.strikes("Create", path); err != nil {
-		return "", err
-	}
-	return s.Store.Create(ctx, path, content)
+func (s faultyStore) Prune(ctx context.Context, dir string) (gone bool, err error) {
+	err = s.call("Prune", dir, func() (err error) { gone, err = s.Store.Prune(ctx, dir); return err })
+	return gone, err
 }
 
-func (s faultyStore) Version(ctx context.Context, path string) ([]byte, string, error) {
-	if _, err := s.f.strikes("Version", path); err != nil {
-		return nil, "", err
-	}
-	return s.Store.Version(ctx, path)
+func (s faultyStore) Create(ctx context.Context, path string, content []byte) (version string, err error) {
+	err = s.call("Create", path, func() (err error) { version, err = s.Store.Create(ctx, path, content); return err })
+	return version, err
 }
 
-func (s faultyStore) Replace(ctx context.Context, path string, content []byte, version string) (string, error) {
-	if _, err := s.f.strikes("Replace", path); err != nil {
-		return "", err
-	}
-	return s.Store.Replace(ctx, path, content, version)
+func (s faultyStore) Version(ctx context.Context, path string) (content []byte, version string, err error) {
+	err = s.call("Version", path, func() (err error) { content, version, err = s.Store.Version(ctx, path); return err })
+	return content, version, err
+}
+
+func (s faultyStore) Replace(ctx context.Context, path string, content []byte, version string) (newVersion string, err error) {
+	err = s.call("Replace", path, func() (err error) { newVersion, err = s.Store.Replace(ctx, path, content, version); return err })
+	return newVersion, err
+}
+
+func (s faultyStore) Put(ctx context.Context, path string, content io.ReadSeeker) error {
+	return s.call("Put", path, func() error { return s.Store.Put(ctx, path, content) })
+}
+
+func (s faultyStore) MakeDir(ctx context.Context, dir string) error {
+	return s.call("MakeDir", dir, func() error { return s.Store.MakeDir(ctx, dir) })
+}
+
+func (s faultyStore) Sync(ctx context.Context) error {
+	return s.call("Sync", "all", func() error { return s.Store.Sync(ctx) })
+}
+
+func (s faultyStore) Names(ctx context.Context, dir string) (names []string, err error) {
+	err = s.call("Names", dir, func() (err error) { names, err = s.Store.Names(ctx, dir); return err })
+	return names, err
+}
+
+func (s faultyStore) Below(ctx context.Context, dir string, visit func([]storage.Object) error) error {
+	return s.call("Below", dir, func() error { return s.Store.Below(ctx, dir, visit) })
+}
+
+func (s faultyStore) Stream(ctx context.Context, path string, w io.Writer) error {
+	return s.call("Stream", path, func() error { return s.Store.Stream(ctx, path, w) })
 }
 
 // The faults of a storage, as a backend hands them on.

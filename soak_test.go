@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -40,7 +42,7 @@ func TestSoak(t *testing.T) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			s := newSoak(t, seed)
 			for range 1 + s.IntN(3) {
-				trouble := []string{"fault", "spoilt", "killed", "pushes"}[s.IntN(4)]
+				trouble := []string{"fault", "spoilt", "killed", "pushes", "quarantine"}[s.IntN(5)]
 				troubles[trouble]++
 				s.meets(trouble)
 				if t.Failed() {
@@ -90,6 +92,9 @@ func newSoak(t *testing.T, seed uint64) *soak {
 			case 1: // deleted through the API, which leaves a directory behind
 				s.plant(repository, "", m)
 				s.tree.Remove(parts.RevisionPath(repository, m.Digest()))
+				for _, entry := range m.Manifests { // which were not deleted with their index
+					s.note(repository, "", entry)
+				}
 			case 2:
 				s.put(repository, "", parts.Referrer(s.tags[repository]["base"], "application/vnd.example.signature", fmt.Append(nil, s.next())))
 				s.put(repository, "v1", m)
@@ -185,6 +190,8 @@ func (s *soak) meets(trouble string) {
 	root := s.tree.Root()
 	args := append([]string{"gc", root, "--json"}, s.flags...)
 	switch trouble {
+	case "quarantine":
+		s.quarantines(append(args, "--quarantine", "--registry-stopped", oneByOne))
 	case "fault", "spoilt":
 		f := &storeFault{at: 1 + s.IntN(60), err: storeErrors[pickName(s.Rand, storeErrors)]}
 		if trouble == "spoilt" {
@@ -237,6 +244,61 @@ func (s *soak) meets(trouble string) {
 		s.Fatal(err)
 	}
 	s.pull("after a run with "+trouble, s.client, before)
+}
+
+// quarantines moves what is garbage away, in a run or two, and puts it back byte for byte, or
+// purges it. Faults come in between.
+func (s *soak) quarantines(args []string) {
+	s.Helper()
+	first := s.shape()
+	root := s.tree.Root()
+	faultIn := func(args ...string) {
+		f := &storeFault{at: 1 + s.IntN(100), err: storeErrors[pickName(s.Rand, storeErrors)], dies: s.IntN(2) == 0, mayMiss: true}
+		f.before(s.T, root)
+		s.reported(args...)
+		wrapped.Delete(root)
+		if err := os.Remove(s.tree.Path(".regsweep/lock")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			s.Fatal(err)
+		}
+	}
+	if s.IntN(2) == 0 {
+		faultIn(args...)
+	}
+	if run := s.reported(args...); run.code != 0 {
+		s.Errorf("quarantine: it ends with %d: %s", run.code, run.report.Error)
+	}
+	images, _ := s.alive()
+	s.pull("after moving", s.client, images)
+	moved := s.shape()
+	if s.IntN(3) == 0 {
+		purge := []string{"quarantine", "purge", "--older-than", "0h", "--yes", "--json", oneByOne, root}
+		faultIn(purge...)
+		if run := s.reported(purge...); run.code != 0 {
+			s.Errorf("purge: it ends with %d: %s", run.code, run.report.Error)
+		}
+		maps.DeleteFunc(moved, func(name, _ string) bool { return strings.HasPrefix(name, ".regsweep") })
+		s.differsNot("purged", s.shape(), moved)
+		return
+	}
+	for _, run := range slices.Sorted(maps.Keys(runsIn(moved))) {
+		faultIn("quarantine", "restore", run, root, "--json", oneByOne)
+	}
+	s.restoreAll("after faults")
+	s.differsNot("restored", filesOf(s.shape()), filesOf(first))
+}
+
+func (s *soak) differsNot(what string, got, want map[string]string) {
+	s.Helper()
+	if d := difference(got, want); d != "" {
+		s.Errorf("%s:%s", what, d)
+	}
+}
+
+// filesOf is a shape without its directories.
+func filesOf(shape map[string]string) map[string]string {
+	files := maps.Clone(shape)
+	maps.DeleteFunc(files, func(_, content string) bool { return content == aDirectory })
+	return files
 }
 
 // pickName picks a key.

@@ -791,6 +791,17 @@ func TestStories(t *testing.T) {
 			met: "app damaged_link keeps_repository",
 		},
 		{
+			name: "a link under sha512 that is alive and leads nowhere may have been spoilt: its repository is kept",
+			story: `
+				I = image c a!
+				app: I b
+				app: tag v1 I
+				lose a
+				lib: d`,
+			goes: "lib: d; blobs: d", goesWith: "lib: d; blobs: d",
+			met: "app damaged_link keeps_repository",
+		},
+		{
 			name: "a damaged layer link whose blob is alive costs nothing",
 			story: `
 				I = image c a

@@ -150,6 +150,8 @@ type damagedError struct{ problem string }
 
 func (e *damagedError) Error() string { return e.problem }
 
+var errNoPlan = &damagedError{"its plan is missing"}
+
 // record is a run's plan, copied to where it can be read several times.
 type record struct {
 	plan *sweep.File
@@ -174,7 +176,7 @@ func open(ctx context.Context, store Store, run string) (*record, error) {
 			err = &NoRunError{run}
 		}
 		if found {
-			err = &damagedError{"its plan is missing"}
+			err = errNoPlan
 		}
 	}
 	if err == nil {

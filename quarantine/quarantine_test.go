@@ -393,6 +393,29 @@ func TestAPurgeRemovesOneRun(t *testing.T) {
 	}
 }
 
+// What a restoration has left that was cut off once the plan was gone goes with the next,
+// and objects that have lost their plan, or have a damaged one, stay.
+func TestARestorationIsFinished(t *testing.T) {
+	r := newRegistry(t)
+	r.live("app")
+	r.Mkdir(kept("left", "repositories/app/_layers"))
+	r.Write(kept("lost", "blobs/sha256/ab/data"), "what nobody accounts for")
+	r.Write(kept("damaged", "plan.jsonl"), "no plan")
+	for run, stays := range map[string]bool{"left": false, "lost": true, "damaged": true} {
+		_, err := quarantine.Restore(t.Context(), r.store, run, quarantine.RestoreOptions{DryRun: true})
+		if err == nil || !r.Exists(quarantine.Dir+"/"+run) {
+			t.Errorf("a dry run on %s: %v", run, err)
+		}
+		_, err = quarantine.Restore(t.Context(), r.store, run, quarantine.RestoreOptions{})
+		if none := (*quarantine.NoRunError)(nil); errors.As(err, &none) == stays {
+			t.Errorf("restoring %s: %v", run, err)
+		}
+		if r.Exists(quarantine.Dir+"/"+run) != stays {
+			t.Errorf("%s is there: %v", run, !stays)
+		}
+	}
+}
+
 var errFails = errors.New("the storage fails")
 
 // failing is a fake fault: a storage that removes so many objects and then fails.

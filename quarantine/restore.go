@@ -75,6 +75,9 @@ var restoreOrder = []sweep.Kind{sweep.Blob, sweep.Upload, sweep.LayerLink, sweep
 // storage stops it; Restored says what was done until then.
 func Restore(ctx context.Context, store Store, run string, options RestoreOptions) (Restored, error) {
 	record, err := open(ctx, store, run)
+	if errors.Is(err, errNoPlan) && !options.DryRun {
+		err = forget(ctx, store, run)
+	}
 	if err != nil {
 		return Restored{}, fmt.Errorf("restore the quarantine %s: %w", run, err)
 	}
@@ -431,13 +434,33 @@ func (r *restorer) directories(ctx context.Context) error {
 // discard removes a quarantine of which nothing is left but its plan, and copies that were
 // begun and never finished.
 func (r *restorer) discard(ctx context.Context, run string) error {
-	empty := true
-	err := below(ctx, r.store, run, func(object storage.Object) error {
-		empty = empty && (object.Dir || object.Multipart != "")
-		return nil
-	})
+	empty, err := isEmpty(ctx, r.store, run)
 	if err != nil || !empty {
 		return err
 	}
 	return clear(ctx, r.store, run, &sweep.Tally{})
+}
+
+// forget finishes a restoration that was cut off when all was back and the plan gone. Then
+// there is no such run any more, as it says; where objects lie without a plan they stay.
+func forget(ctx context.Context, store Store, run string) error {
+	empty, err := isEmpty(ctx, store, run)
+	if err != nil || !empty {
+		return errors.Join(errNoPlan, err)
+	}
+	if err := clear(ctx, store, run, &sweep.Tally{}); err != nil {
+		return err
+	}
+	return &NoRunError{run}
+}
+
+// isEmpty reports whether there is no object in a run's directory but its plan, and
+// perhaps copies that were begun and never finished.
+func isEmpty(ctx context.Context, store Store, run string) (bool, error) {
+	empty := true
+	err := below(ctx, store, run, func(object storage.Object) error {
+		empty = empty && (object.Dir || object.Multipart != "")
+		return nil
+	})
+	return empty, err
 }

@@ -58,6 +58,10 @@ func (f *filesystem) move(ctx context.Context, m Move) error {
 			return err
 		}
 	}
+	if errors.Is(err, fs.ErrExist) && t.isOneFile(m.From, m.To) {
+		// Both names, of which an interruption has kept a rename from removing the first.
+		err = t.removeFile(m.From, func(mode fs.FileMode) error { return mayGo(m.From, mode) })
+	}
 	if errors.Is(err, syscall.EXDEV) {
 		return fmt.Errorf("%s lies on another filesystem, to which nothing can be renamed: %w", m.To, err)
 	}
@@ -88,6 +92,16 @@ func (t *tree) rename(from, to string) error {
 	return t.root.Remove(from)
 }
 
+// isOneFile reports whether two paths are names of the same file.
+func (t *tree) isOneFile(a, b string) bool {
+	first, err := t.root.Lstat(a)
+	if err != nil {
+		return false
+	}
+	second, err := t.root.Lstat(b)
+	return err == nil && os.SameFile(first, second)
+}
+
 // makeDirs makes a directory and those that it lies in.
 func (t *tree) makeDirs(dir string) error {
 	err := t.makeDir(dir)
@@ -112,13 +126,13 @@ func (t *tree) makeDir(dir string) error {
 	if err := t.root.Mkdir(dir, 0o777); err != nil {
 		return err
 	}
-	return t.inherit(dir)
+	return t.inherit(dir, path.Dir(dir))
 }
 
-// inherit gives a file or directory the owner of the directory that it lies in and, if
-// it is a directory, the permissions. Who may not give things away keeps them.
-func (t *tree) inherit(name string) error {
-	parent, err := t.root.Lstat(path.Dir(name))
+// inherit gives a file or directory the owner of a directory and, if it is one itself,
+// the permissions. Who may not give things away keeps them.
+func (t *tree) inherit(name, from string) error {
+	parent, err := t.root.Lstat(from)
 	if err != nil {
 		return err
 	}
@@ -139,8 +153,7 @@ func (t *tree) inherit(name string) error {
 }
 
 // Put writes a file under another name, in OwnDir, and renames it once it is on the
-// disk. The name follows from the path, so that what an interruption has left of it is
-// written over.
+// disk and has the owner that it should have.
 func (f *filesystem) Put(ctx context.Context, name string, content io.ReadSeeker) (err error) {
 	defer func() {
 		if err != nil {
@@ -164,11 +177,13 @@ func (f *filesystem) Put(ctx context.Context, name string, content io.ReadSeeker
 		return err
 	}
 	f.put.Add(1)
-	sum := sha256.Sum256([]byte(name))
-	temporary := OwnDir + "/" + hex.EncodeToString(sum[:8]) + ".new"
+	temporary := temporaryFor(name)
 	err = t.write(temporary, content)
 	if err == nil {
 		err = t.makeDirs(path.Dir(name))
+	}
+	if err == nil {
+		err = t.inherit(temporary, path.Dir(name))
 	}
 	if err == nil {
 		err = t.rename(temporary, name)
@@ -176,7 +191,19 @@ func (f *filesystem) Put(ctx context.Context, name string, content io.ReadSeeker
 	if err != nil {
 		return errors.Join(err, ignoreAbsent(t.root.Remove(temporary)))
 	}
-	return t.inherit(name)
+	return nil
+}
+
+// temporaryFor is the name that a file has until it is whole. It follows from the path,
+// so that what an interruption has left of it is written over when that is put again. A
+// run's directory never comes again, and only the holder of the lock writes there, its
+// plan: that has the same name in all of them.
+func temporaryFor(name string) string {
+	if isBelow(name, QuarantineDir) {
+		name = QuarantineDir + "/" + path.Base(name)
+	}
+	sum := sha256.Sum256([]byte(name))
+	return OwnDir + "/" + hex.EncodeToString(sum[:8]) + ".new"
 }
 
 func ignoreAbsent(err error) error {

@@ -337,3 +337,39 @@ func TestOpenFilesystem(t *testing.T) {
 		}
 	}
 }
+
+// A move that was cut off where nothing renames without replacing, between the second name
+// and the end of the first, is gone on with.
+func TestAMoveGoesOnFromTwoNames(t *testing.T) {
+	tree, store, image := fsStory(t)
+	from := parts.BlobPath(image)
+	tree.Mkdir(moved("blobs"))
+	if err := os.Link(tree.Path(from), tree.Path(moved("blobs/one"))); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(tree.Path(from))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree.Write(moved("blobs/another"), string(content))
+	if o := store.Move(t.Context(), []Move{{From: from, To: moved("blobs/another")}})[0]; !errors.Is(o.Err, fs.ErrExist) || !tree.Exists(from) {
+		t.Errorf("onto another file of the same content: %v", o.Err)
+	}
+	if o := store.Move(t.Context(), []Move{{From: from, To: moved("blobs/one")}})[0]; o.Err != nil || tree.Exists(from) || !tree.Exists(moved("blobs/one")) {
+		t.Errorf("onto its own second name: %v, and the first is there: %v", o.Err, tree.Exists(from))
+	}
+}
+
+// What a run that was killed has written of its plan is written over by the next run's,
+// which has another path.
+func TestHalfAPlanDoesNotStay(t *testing.T) {
+	tree, store, _ := fsStory(t)
+	tree.Write(temporaryFor(QuarantineDir+"/run1/plan.jsonl"), "half a pl")
+	if err := store.Put(t.Context(), QuarantineDir+"/run2/plan.jsonl", strings.NewReader("a plan")); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(tree.Path(OwnDir))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("there is %v, %v", entries, err)
+	}
+}
