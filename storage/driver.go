@@ -231,17 +231,7 @@ func (o *overDriver) Read(ctx context.Context, path string, limit int64) (conten
 // Remove stats each object before it asks for its removal, since a driver removes
 // all that begins with a path.
 func (o *overDriver) Remove(ctx context.Context, refs []Ref) []Outcome {
-	outcomes := make([]Outcome, len(refs))
-	var g errgroup.Group // of functions that put their error in their outcome
-	g.SetLimit(o.Concurrency())
-	for i, ref := range refs {
-		g.Go(func() error {
-			outcomes[i].Err = o.remove(ctx, ref)
-			return nil
-		})
-	}
-	_ = g.Wait() // no function of the group returns an error
-	return outcomes
+	return outcomesOf(len(refs), o.Concurrency(), func(i int) error { return o.remove(ctx, refs[i]) })
 }
 
 func (o *overDriver) remove(ctx context.Context, ref Ref) error {

@@ -8,23 +8,11 @@ import (
 	"io/fs"
 	"path"
 	"slices"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // Move has the driver move objects, which some do by copying.
 func (o *overDriver) Move(ctx context.Context, moves []Move) []Outcome {
-	outcomes := make([]Outcome, len(moves))
-	var g errgroup.Group // of functions that put their error in their outcome
-	g.SetLimit(o.Concurrency())
-	for i, m := range moves {
-		g.Go(func() error {
-			outcomes[i].Err = o.move(ctx, m)
-			return nil
-		})
-	}
-	_ = g.Wait() // no function of the group returns an error
-	return outcomes
+	return outcomesOf(len(moves), o.Concurrency(), func(i int) error { return o.move(ctx, moves[i]) })
 }
 
 // move looks before it moves, since a driver writes over what is there. What comes

@@ -20,18 +20,12 @@ import (
 // are confirmed before one request removes what was copied. Objects whose content is
 // known, which is to say links, are removed at once.
 func (s *s3Store) Move(ctx context.Context, moves []Move) []Outcome {
-	outcomes := make([]Outcome, len(moves))
-	var g errgroup.Group // of functions that put their error in their outcome
-	g.SetLimit(s.Concurrency())
-	for i, m := range moves {
-		if m.Content == "" {
-			g.Go(func() error {
-				outcomes[i].Err = s.copy(ctx, m)
-				return nil
-			})
+	outcomes := outcomesOf(len(moves), s.Concurrency(), func(i int) error {
+		if moves[i].Content != "" {
+			return nil
 		}
-	}
-	_ = g.Wait() // no function of the group returns an error
+		return s.copy(ctx, moves[i])
+	})
 	var places []int
 	var copied []Ref
 	for i, m := range moves {

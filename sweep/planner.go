@@ -1,0 +1,390 @@
+package sweep
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"regsweep/mark"
+	"regsweep/storage"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// ErrNothingTagged is returned by NewPlan where there are blobs but no tag, or no
+// repository: then everything would go, and most likely the root is wrong.
+var ErrNothingTagged = errors.New("there are blobs, but no tag in any repository: most likely this is not the root of the registry; " +
+	"if all of it is really garbage, say so with --allow-empty")
+
+var errOtherMark = errors.New("the mark was not run for this selection")
+
+// planner makes a plan. Its steps are independent of each other but for their order.
+type planner struct {
+	*Plan
+	reader storage.Reader
+	cutoff time.Time // blobs written after it stay
+
+	staying  map[Reason]Tally // dead blobs that stay nevertheless
+	unlisted []int            // by repository: links that go but for Options.Only
+}
+
+// NewPlan decides what goes. It looks at each candidate that the inventory knows by
+// the name of its directory alone, and at nothing else.
+func NewPlan(ctx context.Context, inv *storage.Inventory, live *mark.Live, reader storage.Reader, options Options) (*Plan, error) {
+	options.Concurrency = cmp.Or(options.Concurrency, 32)
+	p := &planner{
+		Plan: &Plan{
+			Garbage: map[Kind]Tally{}, Problems: live.Problems, Options: options, inv: inv, live: live,
+		},
+		reader:   reader,
+		cutoff:   options.Now.Add(-options.MinAge),
+		staying:  map[Reason]Tally{},
+		unlisted: make([]int, len(inv.Repositories)),
+	}
+	if err := p.refuseNothingTagged(); err != nil {
+		return nil, err
+	}
+	if err := p.planRevisionsAndLayers(); err != nil {
+		return nil, err
+	}
+	if err := p.planTagIndexes(ctx); err != nil {
+		return nil, fmt.Errorf("plan: %w", err)
+	}
+	p.order()
+	p.planUploads()
+	p.planRepositories()
+	p.planEmptied()
+	if err := p.planBlobs(ctx); err != nil {
+		return nil, fmt.Errorf("plan: %w", err)
+	}
+	if err := p.lookForUnlisted(ctx); err != nil {
+		return nil, fmt.Errorf("plan: %w", err)
+	}
+	if err := p.count(ctx); err != nil {
+		return nil, fmt.Errorf("plan: %w", err)
+	}
+	return p.Plan, nil
+}
+
+func (p *planner) refuseNothingTagged() error {
+	if p.Options.AllowEmpty || p.inv.Blobs() == 0 {
+		return nil
+	}
+	for _, r := range p.inv.Repositories {
+		if len(r.Tags) > 0 {
+			return nil
+		}
+	}
+	return ErrNothingTagged
+}
+
+func (p *planner) planRevisionsAndLayers() error {
+	for i, live := range p.live.Repositories {
+		r := p.inv.Repositories[i]
+		for _, dir := range r.Emptied {
+			// Of a repository in doubt uploads go, and nothing else.
+			if isUpload := strings.HasPrefix(dir, storage.UploadPath(r.Name, "")); !live.Kept || isUpload && !r.Misnamed() {
+				p.empty = append(p.empty, dir)
+			}
+		}
+		for at, cause := range live.Layers {
+			switch id := r.Layers[at].ID(); {
+			case cause == mark.Absent:
+				p.empty = append(p.empty, dirOf(storage.LayerPath(r.Name, p.inv.Digest(id))))
+			case cause == mark.Dead && !p.Options.Only.has(LayerLink, place{repository: i, at: at}):
+				p.unlisted[i]++
+				p.leadsTo(id)
+				if to, isAlias := r.Aliases[id]; isAlias {
+					p.leadsTo(to)
+				}
+			}
+		}
+		for at, cause := range live.Revisions {
+			if cause == mark.Dead && p.Options.Only != nil && !p.Options.Only.MayGo(i, at) {
+				return errOtherMark
+			}
+		}
+	}
+	p.revisions = deadLinks(p.live, func(r *mark.Repository) []mark.Cause { return r.Revisions }, func(int, int) bool { return true })
+	p.layers = deadLinks(p.live, func(r *mark.Repository) []mark.Cause { return r.Layers }, func(r, at int) bool {
+		return p.Options.Only.has(LayerLink, place{repository: r, at: at})
+	})
+	return nil
+}
+
+// leadsTo notes that a link stays which leads to a digest: its blob stays too.
+func (p *Plan) leadsTo(id storage.ID) {
+	if p.inv.Stored(id) {
+		p.linked.add(int(id))
+	}
+}
+
+// order puts links in an order that does not depend on when a digest was first met,
+// as the ids of digests that are not stored do: a plan reads the same every time.
+func (p *planner) order() {
+	p.revisions.order(func(r int, a, b uint32) int {
+		links := p.inv.Repositories[r].Revisions
+		return p.compareDigests(links[a].ID(), links[b].ID())
+	})
+	p.layers.order(func(r int, a, b uint32) int {
+		links := p.inv.Repositories[r].Layers
+		return p.compareDigests(links[a].ID(), links[b].ID())
+	})
+	slices.SortFunc(p.tagEntries, p.compareEntries)
+}
+
+func (p *Plan) compareEntries(a, b tagEntry) int {
+	return cmp.Or(cmp.Compare(a.repository, b.repository), cmp.Compare(a.tag, b.tag), p.compareDigests(a.id, b.id))
+}
+
+// compareDigests has stored blobs first, whose ids are in the order of their digests.
+func (p *Plan) compareDigests(a, b storage.ID) int {
+	if p.inv.Stored(a) || p.inv.Stored(b) {
+		return cmp.Compare(a, b)
+	}
+	return cmp.Compare(p.inv.Digest(a), p.inv.Digest(b))
+}
+
+func dirOf(path string) string { return path[:strings.LastIndexByte(path, '/')] }
+
+// planTagIndexes takes the entries whose revision goes or is gone. An entry for what
+// is alive without a revision link stays: it is what is left to repair the tag with.
+func (p *planner) planTagIndexes(ctx context.Context) error {
+	var entries []tagEntry
+	var places []place // of the entries, in the inventory
+	var named []string
+	for i, live := range p.live.Repositories {
+		r := p.inv.Repositories[i]
+		for t, tag := range r.Tags {
+			for e, link := range tag.Index {
+				at, found := storage.FindLink(r.Revisions, link.ID())
+				stays := live.Unlinked(link.ID())
+				if found {
+					stays = live.Revisions[at] != mark.Dead
+				}
+				if stays {
+					continue
+				}
+				path := ""
+				if !link.Settled() {
+					path = storage.TagIndexPath(r.Name, tag.Name, p.inv.Digest(link.ID()))
+				}
+				entries = append(entries, tagEntry{i, t, link.ID()})
+				places = append(places, place{i, t, e})
+				named = append(named, path)
+			}
+		}
+	}
+	found, err := p.stat(ctx, named)
+	if err != nil {
+		return err
+	}
+	for i, entry := range entries {
+		if named[i] != "" && found[i] == nil {
+			p.empty = append(p.empty, dirOf(named[i]))
+			continue
+		}
+		if !p.Options.Only.has(TagIndexEntry, places[i]) {
+			p.leadsTo(entry.id)
+			continue
+		}
+		p.tagEntries = append(p.tagEntries, entry)
+	}
+	return nil
+}
+
+// stat looks at the paths, concurrently, and returns nil for what is not there, or
+// is not a regular file and so nothing that a registry wrote. An empty path is
+// skipped.
+func (p *planner) stat(ctx context.Context, paths []string) ([]*storage.Object, error) {
+	found := make([]*storage.Object, len(paths))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(p.Options.Concurrency)
+	for i, path := range paths {
+		if path == "" {
+			continue
+		}
+		g.Go(func() error {
+			object, err := p.reader.Stat(ctx, path)
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrNotRegular) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			found[i] = &object
+			return nil
+		})
+	}
+	err := g.Wait()
+	return found, err
+}
+
+func (p *planner) planUploads() {
+	take := func(repository int, uploads []storage.Upload) {
+		for at := range uploads {
+			if u := (upload{repository, at}); p.keepsUpload(u) == "" {
+				p.uploads = append(p.uploads, u)
+			}
+		}
+	}
+	take(-1, p.inv.Uploads)
+	for i, r := range p.inv.Repositories {
+		take(i, r.Uploads)
+	}
+}
+
+// keepsUpload says why an upload stays, "" if it does not.
+func (p *Plan) keepsUpload(at upload) Reason {
+	u, _ := p.uploadAt(at)
+	switch {
+	case !p.isOld(at):
+		return KeptUpload
+	case p.Options.Quarantine && slices.ContainsFunc(u.Objects, func(ref storage.Ref) bool { return ref.Multipart != "" }):
+		return KeptMultipart
+	case !p.Options.Only.has(Upload, place{repository: at.repository, at: at.at}):
+		return KeptUnlisted
+	}
+	return ""
+}
+
+// isOld reports whether an upload is past its age, in a repository that could be served.
+func (p *Plan) isOld(at upload) bool {
+	if at.repository >= 0 && p.inv.Repositories[at.repository].Misnamed() {
+		return false
+	}
+	u, _ := p.uploadAt(at)
+	return !u.Started.IsZero() && !u.Started.After(p.Options.Now.Add(-p.Options.UploadAge))
+}
+
+// planRepositories takes the repositories of which nothing is left, if asked.
+func (p *planner) planRepositories() {
+	if !p.Options.PruneEmpty {
+		return
+	}
+	going := make([]int, len(p.inv.Repositories))
+	for i := range going {
+		going[i] = len(p.revisions.of[i]) + len(p.layers.of[i])
+	}
+	for _, gone := range p.uploads {
+		if gone.repository >= 0 {
+			going[gone.repository]++
+		}
+	}
+	for i, r := range p.inv.Repositories {
+		absent := 0
+		for _, cause := range p.live.Repositories[i].Layers {
+			if cause == mark.Absent {
+				absent++
+			}
+		}
+		holds := len(r.Tags) + len(r.Revisions) + len(r.Layers) + len(r.Uploads) + r.Strays
+		for signed := range r.Signatures {
+			if !r.HasRevision(signed) { // nothing of the plan takes them
+				holds++
+			}
+		}
+		if going[i]+absent == holds && !r.Misnamed() && p.Options.Only.has(Repository, place{repository: i}) {
+			p.repositories = append(p.repositories, i)
+		}
+	}
+}
+
+// planEmptied takes the directories that a removal has left which was cut off, and that are
+// no repository's: they would not be there without it.
+func (p *planner) planEmptied() {
+	p.empty = append(p.empty, p.inv.Emptied...)
+	if p.Options.PruneEmpty {
+		p.empty = append(p.empty, p.inv.EmptiedNames...)
+	}
+}
+
+// lookedAt is how many blobs are looked at together: of these there may be paths, of
+// millions not.
+const lookedAt = 1 << 12
+
+func (p *planner) planBlobs(ctx context.Context) error {
+	count, listed := 0, true
+	for id := range storage.ID(p.inv.Blobs()) {
+		if p.live.Blob(id) == mark.Dead {
+			count++
+			_, exact := p.inv.Size(id)
+			listed = listed && exact
+		}
+	}
+	p.blobs = make([]storage.ID, 0, count)
+	if !listed {
+		p.looked = make([]int64, 0, count)
+	}
+	dead := make([]storage.ID, 0, lookedAt)
+	for id := range storage.ID(p.inv.Blobs()) {
+		if p.live.Blob(id) == mark.Dead {
+			dead = append(dead, id)
+		}
+		if len(dead) == lookedAt {
+			if err := p.lookAt(ctx, dead); err != nil {
+				return err
+			}
+			dead = dead[:0]
+		}
+	}
+	return p.lookAt(ctx, dead)
+}
+
+// lookAt plans the removal of dead blobs, if they are there and not young.
+func (p *planner) lookAt(ctx context.Context, dead []storage.ID) error {
+	named := make([]string, len(dead))
+	for i, id := range dead {
+		if _, exact := p.inv.Size(id); !exact {
+			named[i] = storage.BlobPath(p.inv.Digest(id))
+		}
+	}
+	found, err := p.stat(ctx, named)
+	if err != nil {
+		return err
+	}
+	for i, id := range dead {
+		young := p.Options.MinAge > 0 && p.inv.Recent(id)
+		bytes, _ := p.inv.Size(id)
+		if named[i] != "" {
+			if found[i] == nil {
+				p.empty = append(p.empty, dirOf(named[i]))
+				continue
+			}
+			bytes = found[i].Size
+			young = p.Options.MinAge > 0 && found[i].ModTime.After(p.cutoff)
+		}
+		if reason := p.keepsBlob(id, young); reason != "" {
+			tally := p.staying[reason]
+			tally.Add(1, bytes)
+			p.staying[reason] = tally
+			continue
+		}
+		p.blobs = append(p.blobs, id)
+		if p.looked != nil {
+			p.looked = append(p.looked, bytes)
+		}
+	}
+	return nil
+}
+
+// keepsBlob says why a dead blob stays, "" if it does not.
+func (p *planner) keepsBlob(id storage.ID, young bool) Reason {
+	switch {
+	case young:
+		if p.Options.Only != nil {
+			p.young.add(int(id))
+		}
+		return KeptAge
+	case !p.Options.Only.has(Blob, place{repository: -1, at: int(id)}):
+		return KeptUnlisted
+	case p.linked.has(int(id)):
+		return KeptLinked
+	}
+	return ""
+}
