@@ -38,7 +38,7 @@ bench: ## compare with registry garbage-collect, 45 minutes: see BENCHFLAGS
 	@$(GO) run ./bench $(BENCHFLAGS)
 
 # The tests come last, so that what they say is what one sees.
-test: check parts fuzz-briefly ## check everything, and run all tests
+test: check parts fuzz-briefly faults ## check everything, and run all tests
 	$(GO) run ./demo >/dev/null
 	$(GO) test $(RACE) -count=1 -timeout 15m ./...
 
@@ -66,6 +66,13 @@ fuzz: ## fuzz each target with FUZZTIME inputs (2000000x), or for as long (10m)
 		echo "$(GO) test -run '^$$' -fuzz '^$$target$$' -fuzztime $(FUZZTIME) $$package"; \
 		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null || exit 1; \
 	done
+
+# Every single operation at which a run can die or be refused: without the race detector,
+# which all of these pass through as well, though at fewer operations.
+FAULTS = EachOperation|Dies|Killed|CutOff|Missing|Flipped
+
+faults: ## let runs die, and storages fail, at each operation
+	$(GO) test -count=1 -timeout 15m -run '$(FAULTS)' .
 
 # How long, and from which seed: what it prints repeats a soak, as far as kills allow.
 SOAK ?= 10m

@@ -318,10 +318,10 @@ func TestKilledAtEachRequestToS3(t *testing.T) {
 			}
 		}
 	}
-	for k := 1; k <= requests; k += 5 {
+	for k := 1; k <= requests; k += 5 * stride {
 		kill(isAny, k)
 	}
-	for k := 1; k <= writes; k++ {
+	for k := 1; k <= writes; k += stride {
 		kill(isWrite, k)
 	}
 }
