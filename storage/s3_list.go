@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"slices"
@@ -269,7 +270,7 @@ func (l *s3Division) divide(ctx context.Context) {
 	for len(l.active)+l.scouts < l.listers {
 		ahead := l.estimate()
 		spent, allowed := l.spent(ahead)
-		if spent+1 <= allowed && l.scout(ctx, ahead) {
+		if l.scout(ctx, ahead, spent+1 <= allowed) {
 			continue
 		}
 		if l.scouts > 0 && len(l.active) < firstRanges {
@@ -305,32 +306,35 @@ func (l *s3Division) spent(ahead float64) (spent, allowed float64) {
 	return spent, max(costFree, share*max(l.listed+ahead, l.expected)/s3PageLength)
 }
 
-// cut cuts the range that has most ahead of it, if it has two pages and that can be paid
-// for.
+// cut cuts the range that has most ahead of it, or leads to what nobody has seen, of
+// those that have two pages and can pay for it.
 func (l *s3Division) cut(ahead, left float64) *s3Range {
-	var widest *s3Range
-	for r := range l.active {
+	promise := func(r *s3Range) float64 {
 		if r.unknownBehind() && left >= 1 {
-			widest = r
-			break
+			return math.Inf(1)
 		}
-		if r.ahead >= 2*s3PageLength && (widest == nil || r.ahead > widest.ahead) {
-			widest = r
+		return r.ahead
+	}
+	var wide []*s3Range
+	for r := range l.active {
+		if promise(r) >= 2*s3PageLength {
+			wide = append(wide, r)
 		}
 	}
-	if widest == nil {
-		return l.cutBlindly(left)
+	slices.SortFunc(wide, func(a, b *s3Range) int { return cmp.Compare(promise(b), promise(a)) })
+	for _, r := range wide {
+		bound, cost := r.bound(l.share(r, ahead, left))
+		if bound <= r.after || r.upTo != "" && bound >= r.upTo || cost > left {
+			continue
+		}
+		next := &s3Range{after: bound, upTo: r.upTo, cost: cost}
+		if r.span != nil && r.span.holds(bound) && r.span.even {
+			next.span = r.span
+		}
+		r.upTo = bound
+		return next
 	}
-	bound, cost := widest.bound(l.share(widest, ahead, left))
-	if bound <= widest.after || widest.upTo != "" && bound >= widest.upTo || cost > left {
-		return nil
-	}
-	next := &s3Range{after: bound, upTo: widest.upTo, cost: cost}
-	if widest.span != nil && widest.span.holds(bound) && widest.span.even {
-		next.span = widest.span
-	}
-	widest.upTo = bound
-	return next
+	return l.cutBlindly(left)
 }
 
 // cutBlindly cuts, in the middle of what its bounds leave, the range that has gone on for
@@ -435,7 +439,7 @@ func (r *s3Range) bound(pages float64) (key string, cost float64) {
 
 // scout lists names where a range has come to without knowing any, and more of them where
 // there is too little ahead.
-func (l *s3Division) scout(ctx context.Context, ahead float64) bool {
+func (l *s3Division) scout(ctx context.Context, ahead float64, affordable bool) bool {
 	if l.names == nil {
 		return false
 	}
@@ -445,19 +449,21 @@ func (l *s3Division) scout(ctx context.Context, ahead float64) bool {
 			continue
 		}
 		// The outermost level first.
-		for at := len(l.stem); at < len(dir) && r.pages < scoutPages; at += 1 + strings.IndexByte(dir[at:], '/') {
+		for at := len(l.stem); at < len(dir) && (r.pages < scoutPages || l.known[l.stem] == nil); at += 1 + strings.IndexByte(dir[at:], '/') {
 			if l.known[dir[:at]] == nil {
 				dir = dir[:at]
 			}
 		}
 		n := l.known[dir]
-		if n == nil {
-			if dir != l.stem && r.pages < scoutPages {
-				continue
-			}
+		switch {
+		case n == nil && affordable && (dir == l.stem || r.stays()):
 			n = &s3Names{prefix: strings.Clone(dir)}
 			l.known[n.prefix] = n
-		} else if n.asked || n.whole || ahead > 4*s3PageLength*float64(l.listers) && r.after < n.last() {
+		case n == nil || n.asked || n.whole:
+			continue
+		case ahead > 4*s3PageLength*float64(l.listers) && r.after < n.last():
+			continue
+		case !affordable && (n.each() < namesPay || ahead > s3PageLength*float64(l.listers)):
 			continue
 		}
 		n.asked = true
@@ -468,9 +474,19 @@ func (l *s3Division) scout(ctx context.Context, ahead float64) bool {
 	return false
 }
 
+// namesPay is how many keys each of them has where the next thousand names are listed
+// even if all is spent: forty pages pay for the request. Without them nothing would be
+// sure that could pay for anything else.
+const namesPay = 40
+
 // scoutPages is how many pages a range reads in one directory before the names there are
-// listed: it may end with the next.
+// listed, unless it is known to have many: it may end with the next.
 const scoutPages = 2
+
+// stays reports whether a range is likely to read more in the directory it has come to.
+func (r *s3Range) stays() bool {
+	return r.pages >= scoutPages || r.span != nil && r.span.even && r.inSpan() >= 8*s3PageLength
+}
 
 // learn lists a thousand names.
 func (l *s3Division) learn(ctx context.Context, n *s3Names) error {

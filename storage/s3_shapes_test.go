@@ -40,12 +40,15 @@ func (s *keyStretch) key(i int) string {
 	if len(s.names) > 0 {
 		return s.prefix + s.names[i]
 	}
-	hex := fmt.Sprintf("%016x", s.digests[i])
-	hex += hex + hex + hex
-	if s.blobs {
-		return s.prefix + hex[:2] + "/" + hex + "/data"
+	var digits [16]byte
+	for n, digest := 15, s.digests[i]; n >= 0; n, digest = n-1, digest>>4 {
+		digits[n] = "0123456789abcdef"[digest&15]
 	}
-	return s.prefix + hex + "/link"
+	hex := string(digits[:])
+	if s.blobs {
+		return s.prefix + hex[:2] + "/" + hex + hex + hex + hex + "/data"
+	}
+	return s.prefix + hex + hex + hex + hex + "/link"
 }
 
 func (k *keySpace) key(i int) string {
@@ -107,38 +110,32 @@ func repositorySpace(names map[string]int) *keySpace {
 	return k
 }
 
-// simulatedShapes are buckets of about n keys, with the directory that is listed.
+// simulatedShapes are buckets of about n keys, with the directory that is listed, and
+// what is asked of their listing.
 var simulatedShapes = []struct {
 	name, dir string
 	keys      func(n int) *keySpace
-	least     float64 // requests under way on average, from a million keys on
+	least     float64 // requests under way on average, of a million keys
+	most      float64 // more requests than pages, in percent: of a million keys
+	mostSmall float64 // and of 200,000
 }{
-	{"blobs", BlobsDir, blobSpace, 40},
-	{"one repository", RepositoriesDir, func(n int) *keySpace { return repositorySpace(map[string]int{"big": n}) }, 12},
-	{"repositories of 60 keys", RepositoriesDir, func(n int) *keySpace {
-		names := map[string]int{}
-		for i := range n / 60 {
-			names[fmt.Sprintf("team%02d/app%05d", i%17, i)] = 60
-		}
-		return repositorySpace(names)
-	}, 10},
-	{"repositories of 60 keys, named at random", RepositoriesDir, func(n int) *keySpace {
-		random := rand.New(rand.NewPCG(5, 6))
-		words := []string{"alpine", "api", "base", "cache", "db", "edge", "front", "go", "java", "node", "proxy", "web", "worker", "zk"}
-		names := map[string]int{}
-		for len(names) < n/60 {
-			name := words[random.IntN(len(words))] + "/" + words[random.IntN(len(words))] + "-" + words[random.IntN(len(words))] + strconv.Itoa(random.IntN(1+n/1000))
-			names[name] = 60
-		}
-		return repositorySpace(names)
-	}, 10},
+	{"blobs", BlobsDir, blobSpace, 40, 4, 9},
+	{"layers of one repository", RepositoriesDir, func(n int) *keySpace {
+		k := &keySpace{}
+		k.add(keyStretch{
+			prefix:  simulatedPrefix + RepositoriesDir + "/big/_layers/sha256/",
+			digests: randomDigests(rand.New(rand.NewPCG(3, 4)), n),
+		})
+		return k
+	}, 35, 5, 7},
+	{"one repository", RepositoriesDir, func(n int) *keySpace { return repositorySpace(map[string]int{"big": n}) }, 22, 5, 7},
 	{"seven repositories", RepositoriesDir, func(n int) *keySpace {
 		names := map[string]int{}
 		for _, name := range []string{"alpine", "debian", "golang", "node", "python", "redis", "ubuntu"} {
 			names["library/"+name] = n / 7
 		}
 		return repositorySpace(names)
-	}, 10},
+	}, 18, 5, 6},
 	{"repositories large and small", RepositoriesDir, func(n int) *keySpace {
 		names := map[string]int{}
 		for i, left := 0, n; left > 0 && i < 400; i++ {
@@ -147,49 +144,95 @@ var simulatedShapes = []struct {
 			left -= size
 		}
 		return repositorySpace(names)
-	}, 10},
+	}, 10, 6, 10},
+	{"a giant among small ones", RepositoriesDir, func(n int) *keySpace {
+		names := map[string]int{"mirror/giant": n / 2}
+		for i := range n / 120 {
+			names[fmt.Sprintf("team%02d/app%05d", i%17, i)] = 60
+		}
+		return repositorySpace(names)
+	}, 14, 6, 6},
+	{"60 keys each, in teams", RepositoriesDir, smallRepositories(func(i, _ int, _ *rand.Rand) string {
+		return fmt.Sprintf("team%02d/app%05d", i%17, i)
+	}), 12, 5, 6},
+	{"60 keys each, one below the other", RepositoriesDir, oneBelowTheOther, 6, 5, 6},
+	{"60 keys each, of words", RepositoriesDir, smallRepositories(func(i, n int, random *rand.Rand) string {
+		words := []string{"alpine", "api", "base", "cache", "db", "edge", "front", "go", "java", "node", "proxy", "web", "worker", "zk"}
+		word := func() string { return words[random.IntN(len(words))] }
+		return word() + "/" + word() + "-" + word() + strconv.Itoa(random.IntN(1+n/1000))
+	}), 11, 6, 9},
+	{"60 keys each, of digits at random", RepositoriesDir, smallRepositories(func(_, _ int, random *rand.Rand) string {
+		return fmt.Sprintf("%016x", random.Uint64())
+	}), 6, 5, 6},
+	{"60 keys each, deep below one prefix", RepositoriesDir, smallRepositories(func(i, _ int, _ *rand.Rand) string {
+		return fmt.Sprintf("mirror/registry.example.com/production/team/service-%d/app", i)
+	}), 4.5, 5, 6},
+}
+
+var oneBelowTheOther = smallRepositories(func(i, _ int, _ *rand.Rand) string { return fmt.Sprintf("app%06d", i) })
+
+// smallRepositories has as many repositories of 60 keys as n keys need.
+func smallRepositories(name func(i, n int, random *rand.Rand) string) func(n int) *keySpace {
+	return func(n int) *keySpace {
+		random := rand.New(rand.NewPCG(5, 6))
+		names := map[string]int{}
+		for i := 0; len(names) < n/60; i++ {
+			names[name(i, n, random)] = 60
+		}
+		return repositorySpace(names)
+	}
 }
 
 // simulation is what one listing came to.
 type simulation struct {
 	keys, pages, requests, scouts int
 	took                          time.Duration
-	mean                          float64 // requests under way, over the time
-	busy                          float64 // share of the time in which 32 or more were
+	// mean is of the requests under way over the whole time, its beginning and its end
+	// included, and middle is without these: from after five answers' time, until fewer
+	// than 32 pages are left.
+	mean, middle float64
 }
 
 func (s simulation) extra() float64 { return float64(s.requests)/float64(s.pages) - 1 }
 
 func (s simulation) String() string {
-	return fmt.Sprintf("%8d keys %5d pages %+5.1f%% requests (%d for names), %6v, %4.1f under way on average, 32 or more for %3.0f%%",
-		s.keys, s.pages, 100*s.extra(), s.scouts, s.took, s.mean, 100*s.busy)
+	return fmt.Sprintf("%7d keys %+5.1f%% requests (%d for names), %4.1f under way on average, %4.1f in the middle, %v",
+		s.keys, 100*s.extra(), s.scouts, s.mean, s.middle, s.took.Round(time.Millisecond))
 }
 
-// simulate lists keys from a server that answers after latency, in a time of the test's
-// own. Every key must come once.
-func simulate(t *testing.T, dir string, keys *keySpace, latency func() time.Duration) (s simulation) {
+// simulatedAnswer is how long an answer takes on average; none takes less than half.
+const simulatedAnswer = 20 * time.Millisecond
+
+// simulate lists keys from a server in a time of the test's own. Every key must come once.
+func simulate(t *testing.T, dir string, keys *keySpace) (s simulation) {
+	random := rand.New(rand.NewPCG(7, 8))
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		began := time.Now()
-		under, since, weighted, busy := 0, began, time.Duration(0), time.Duration(0)
+		under, since, listed := 0, began, 0
+		var all, middle, took time.Duration // middle of took
 		change := func(by int) {
 			mu.Lock()
 			defer mu.Unlock()
 			passed := time.Since(since)
-			weighted += passed * time.Duration(under)
-			if under >= 32 {
-				busy += passed
+			all += passed * time.Duration(under)
+			if since.Sub(began) >= 5*simulatedAnswer && keys.keys-listed >= 32*s3PageLength {
+				middle += passed * time.Duration(under)
+				took += passed
 			}
 			under, since = under+by, time.Now()
 		}
-		listed := 0
-		page := func(_ context.Context, after, token string) (s3Page, error) {
+		answer := func() {
 			change(1)
-			time.Sleep(latency())
-			change(-1)
 			mu.Lock()
 			s.requests++
+			wait := time.Duration((1 + random.ExpFloat64()) / 2 * float64(simulatedAnswer))
 			mu.Unlock()
+			time.Sleep(wait)
+			change(-1)
+		}
+		page := func(_ context.Context, after, token string) (s3Page, error) {
+			answer()
 			at := sort.Search(keys.keys, func(i int) bool { return keys.key(i) > after })
 			page := s3Page{last: after}
 			for ; at < keys.keys && len(page.objects) < s3PageLength; at++ {
@@ -211,11 +254,8 @@ func simulate(t *testing.T, dir string, keys *keySpace, latency func() time.Dura
 		l.page = page
 		if dir != BlobsDir {
 			l.names = func(_ context.Context, prefix, after string) (names []string, more bool, err error) {
-				change(1)
-				time.Sleep(latency())
-				change(-1)
+				answer()
 				mu.Lock()
-				s.requests++
 				s.scouts++
 				mu.Unlock()
 				if after != "" {
@@ -240,7 +280,7 @@ func simulate(t *testing.T, dir string, keys *keySpace, latency func() time.Dura
 			t.Error(err)
 		}
 		s.keys, s.pages, s.took = keys.keys, (keys.keys+s3PageLength-1)/s3PageLength, time.Since(began)
-		s.mean, s.busy = float64(weighted)/float64(s.took), float64(busy)/float64(s.took)
+		s.mean, s.middle = float64(all)/float64(s.took), float64(middle)/float64(max(took, 1))
 		if listed != keys.keys {
 			t.Errorf("%d keys listed of %d", listed, keys.keys)
 		}
@@ -258,27 +298,30 @@ func TestListingKeepsManyUnderWay(t *testing.T) {
 	}
 	for _, shape := range simulatedShapes {
 		for _, n := range sizes {
-			keys := shape.keys(n)
-			random := rand.New(rand.NewPCG(7, 8))
-			var mu sync.Mutex
-			for name, latency := range map[string]func() time.Duration{
-				"steady": func() time.Duration { return 20 * time.Millisecond },
-				"varied": func() time.Duration {
-					mu.Lock()
-					defer mu.Unlock()
-					return time.Duration((10 + random.ExpFloat64()*10) * float64(time.Millisecond))
-				},
-			} {
-				s := simulate(t, shape.dir, keys, latency)
-				t.Logf("%-40s %s %v", shape.name, name, s)
-				// Where it is small, half a page at each end is much.
-				if most := max(30, s.pages*11/200); s.requests-s.pages > most {
-					t.Errorf("%s, %d keys: %d requests for %d pages", shape.name, n, s.requests, s.pages)
-				}
-				if n >= 1_000_000 && s.mean < shape.least {
+			s := simulate(t, shape.dir, shape.keys(n))
+			t.Logf("%-35s %v", shape.name, s)
+			most := shape.mostSmall
+			if n >= 1_000_000 {
+				most = shape.most
+				if s.mean < shape.least {
 					t.Errorf("%s, %d keys: %.1f requests under way, want %v", shape.name, n, s.mean, shape.least)
 				}
 			}
+			if 100*s.extra() > most {
+				t.Errorf("%s, %d keys: %d requests for %d pages", shape.name, n, s.requests, s.pages)
+			}
 		}
+	}
+}
+
+// TestListingOfNamesKeepsAhead of the keys that are read below them, however many there
+// are: were the next names not listed before ranges have paid for them, nothing would be
+// known that pays for ranges.
+func TestListingOfNamesKeepsAhead(t *testing.T) {
+	t.Parallel()
+	s := simulate(t, RepositoriesDir, oneBelowTheOther(2_000_000))
+	t.Log(s)
+	if s.mean < 10 || s.extra() > 0.05 {
+		t.Errorf("%.1f requests under way, %d for %d pages", s.mean, s.requests, s.pages)
 	}
 }
