@@ -39,8 +39,9 @@ func TestKilledWhileItRemoves(t *testing.T) {
 		}
 	}
 	slices.SortFunc(going, func(a, b string) int { return strings.Compare(kindOfPath(a)+a, kindOfPath(b)+b) })
-	killed := 0
+	killed, tried := 0, 0
 	for k := 0; k < len(going); k += 2 * stride {
+		tried++
 		g.restore()
 		run := start(t, append(args, "--max-requests=400", "--concurrency=1")...)
 		eventually(t, "it removes "+going[k], func() bool {
@@ -62,8 +63,8 @@ func TestKilledWhileItRemoves(t *testing.T) {
 			t.Errorf("killed after %s: after the next run:%s", going[k], g.readable(d))
 		}
 	}
-	if killed < 5 {
-		t.Errorf("of %d runs only %d were killed before they ended", len(going)/2, killed)
+	if killed < tried/4 { // a slow machine kills some too late
+		t.Errorf("of %d runs only %d were killed before they ended", tried, killed)
 	}
 }
 
