@@ -67,12 +67,15 @@ fuzz: ## fuzz each target with FUZZTIME inputs (2000000x), or for as long (10m)
 		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null || exit 1; \
 	done
 
-# Every single operation at which a run can die or be refused: without the race detector,
-# which all of these pass through as well, though at fewer operations.
+# Operations at which a run can die or be refused: without the race detector, which all of
+# these pass through as well, though at fewer operations.
 FAULTS = EachOperation|Dies|Killed|CutOff|Missing|Flipped
 
-faults: ## let runs die, and storages fail, at each operation
+faults: ## let runs die, and storages fail, at one operation after the other
 	$(GO) test -count=1 -timeout 15m -run '$(FAULTS)' .
+
+faults-all: ## the same at every single operation, alike ones too
+	$(GO) test -count=1 -timeout 60m -run '$(FAULTS)' . -all
 
 # How long, and from which seed: what it prints repeats a soak, as far as kills allow.
 SOAK ?= 10m

@@ -39,7 +39,7 @@ var removing = []struct {
 	args func(g *ground) []string
 	// untagged is set where untagged manifests stay.
 	untagged bool
-	// every is how many operations lie between those that are tried, from the one counted
+	// every is how far apart those operations are that are tried, from the one counted
 	// first on: what several commands have in common need not be tried with each.
 	first, every int
 }{
@@ -297,7 +297,7 @@ func TestEachOperationFailsInTurn(t *testing.T) {
 			want, calls := g.undisturbed(args)
 			names := slices.Sorted(maps.Keys(storeErrors))
 			ends := map[string]int{}
-			for k := command.first; k < len(calls); k += command.every * stride {
+			for k := command.first; k < len(calls); k += apart(command.every) {
 				// All kinds of errors come by. That something is not there is what a run might
 				// believe, so that this one comes most often.
 				for _, name := range []string{"not found", names[k%len(names)]}[k%2:] {
@@ -369,7 +369,7 @@ func TestDiesAtEachOperation(t *testing.T) {
 			g := newGround(t, command.untagged)
 			args := append(command.args(g), oneByOne)
 			want, calls := g.undisturbed(args)
-			for k := command.first; k < len(calls); k += command.every * stride {
+			for k := command.first; k < len(calls); k += apart(command.every) {
 				what := fmt.Sprintf("killed at operation %d, %s", k+1, calls[k])
 				g.Run(what, func(t *testing.T) {
 					(&storeFault{at: k + 1, err: errDead, dies: true}).before(t, g.tree.Root())
@@ -503,7 +503,7 @@ func TestAPageIsMissingOrComesTwice(t *testing.T) {
 			args := append(command.args(g), oneByOne)
 			want, _ := g.undisturbed(args)
 			for i, key := range slices.Sorted(maps.Keys(g.before)) {
-				if g.before[key] == aDirectory || strings.HasPrefix(key, ".regsweep") || i%(3*stride) != 0 {
+				if g.before[key] == aDirectory || strings.HasPrefix(key, ".regsweep") || !isTried(i, 3*stride) {
 					continue
 				}
 				for what, f := range map[string]*storeFault{

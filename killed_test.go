@@ -40,7 +40,7 @@ func TestKilledWhileItRemoves(t *testing.T) {
 	}
 	slices.SortFunc(going, func(a, b string) int { return strings.Compare(kindOfPath(a)+a, kindOfPath(b)+b) })
 	killed, tried := 0, 0
-	for k := 0; k < len(going); k += 2 * stride {
+	for k := 0; k < len(going); k += apart(2) {
 		tried++
 		g.restore()
 		run := start(t, append(args, "--max-requests=400", "--concurrency=1")...)

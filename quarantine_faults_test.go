@@ -272,23 +272,23 @@ func TestQuarantineDiesAtEachOperation(t *testing.T) {
 			g, args := newHold(t, command.args)
 			want, calls, first := g.undisturbed(args, command.from)
 			halves := g.halves()
-			for k := first; k < len(calls); k += stride {
+			for k := first; k < len(calls); k += apart(1) {
 				on, _, _ := strings.Cut(calls[k], " ")
 				faults := map[string]*storeFault{}
 				switch on {
 				case "Move": // half way alone: before it is where the look at it ends
 					for i, name := range slices.Sorted(maps.Keys(halves)) {
-						if (k+i)%2 == 0 || name == "at both paths" {
+						if isTried(k+i, 2) || name == "at both paths" {
 							faults[name] = &storeFault{late: true, half: halves[name]}
 						}
 					}
 				case "Put", "MakeDir", "Remove", "Prune":
 					faults = map[string]*storeFault{"after": {late: true}}
-					if k%2 == 0 {
+					if isTried(k, 2) {
 						faults["before"] = &storeFault{}
 					}
 				default: // what changes nothing is like the other of its kind
-					if k%3 == 0 {
+					if isTried(k, 3) {
 						faults["before"] = &storeFault{}
 					}
 				}
@@ -327,8 +327,8 @@ func TestEachOperationOnAQuarantineFails(t *testing.T) {
 		t.Run(command.name, func(t *testing.T) {
 			g, args := newHold(t, command.args)
 			want, calls, first := g.undisturbed(args, command.from)
-			for k := first; k < len(calls); k += stride {
-				if k%3 == 2 && (strings.HasPrefix(calls[k], "Stat ") || strings.HasPrefix(calls[k], "Stream ")) {
+			for k := first; k < len(calls); k += apart(1) {
+				if !*allFlag && k%3 == 2 && (strings.HasPrefix(calls[k], "Stat ") || strings.HasPrefix(calls[k], "Stream ")) {
 					continue // like the others
 				}
 				name := names[k%len(names)]
@@ -428,7 +428,7 @@ func TestKilledWhileItMoves(t *testing.T) {
 			}
 			slices.SortFunc(steps, func(a, b string) int { return strings.Compare(kindOfPath(a)+a, kindOfPath(b)+b) })
 			killed, tried := 0, 0
-			for k := 0; k < len(steps); k += 4 * stride {
+			for k := 0; k < len(steps); k += apart(4) {
 				tried++
 				run := start(t, append(args, "--max-requests=300")...)
 				eventually(t, "it comes to "+steps[k], func() bool {

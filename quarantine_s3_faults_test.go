@@ -182,7 +182,7 @@ func TestQuarantineOnS3IsCutOffAtEachWrite(t *testing.T) {
 			t.Fatalf("%s: only %d requests change something", name, writes)
 		}
 		b.pull(name, b.client, b.alive)
-		for k := 1; k <= writes; k += stride {
+		for k := 1; k <= writes; k += apart(1) {
 			b.reset()
 			what := fmt.Sprintf("%s, killed at write %d of %d, which arrives: %t", name, k, writes, k%2 == 0)
 			b.killed(what, name, k, k%2 == 0)

@@ -318,10 +318,10 @@ func TestKilledAtEachRequestToS3(t *testing.T) {
 			}
 		}
 	}
-	for k := 1; k <= requests; k += 5 * stride {
+	for k := 1; k <= requests; k += apart(5) {
 		kill(isAny, k)
 	}
-	for k := 1; k <= writes; k += stride {
+	for k := 1; k <= writes; k += apart(1) {
 		kill(isWrite, k)
 	}
 }

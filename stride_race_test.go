@@ -3,6 +3,6 @@
 package main
 
 // stride is how far apart the operations are at which a test lets something happen. With the
-// race detector each try takes several times as long, and finds no more than a few do: every
-// single one is tried without it (make faults).
+// race detector each try takes several times as long, and finds no more than a few do: the
+// others are tried without it (make faults).
 const stride = 5

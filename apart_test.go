@@ -1,0 +1,17 @@
+package main
+
+import "flag"
+
+var allFlag = flag.Bool("all", false, "let runs die, and storages fail, at every single operation, alike ones too")
+
+// apart is how far apart operations are of which one in n is tried, since they are like each
+// other.
+func apart(n int) int {
+	if *allFlag {
+		return 1
+	}
+	return n * stride
+}
+
+// isTried reports whether the k-th of them is tried.
+func isTried(k, n int) bool { return *allFlag || k%n == 0 }
