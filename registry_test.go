@@ -344,11 +344,7 @@ func (s *site) judge(what string, got gcRun, want outcome, before map[string]int
 		s.Errorf("%s ends with %d and reports %d, want %d\n%s", what, got.code, got.report.ExitCode, want.exit, got.stderr)
 	}
 	s.same(what+"'s plan", got.lines(), slices.Sorted(slices.Values(want.goes)))
-	problems := got.problems()
-	if !slices.ContainsFunc(want.problems, isNoManifests) { // a note, which only some stories are about
-		problems = slices.DeleteFunc(problems, isNoManifests)
-	}
-	s.same(what+"'s problems", problems, slices.Sorted(slices.Values(want.problems)))
+	s.same(what+"'s problems", got.problems(), slices.Sorted(slices.Values(want.problems)))
 	var counts tallies
 	for _, line := range want.goes {
 		counts.add(line, before)
@@ -830,5 +826,3 @@ func pulls(repository string, references ...any) image {
 	}
 	return i
 }
-
-func isNoManifests(problem string) bool { return strings.Contains(problem, "no_manifests") }
