@@ -184,6 +184,9 @@ func (l *ledger) outcome(deleteUntagged bool) outcome {
 				want.goes = append(want.goes, layersGo(repository, d)...)
 			}
 		}
+		if len(a.linked) > 0 && len(a.manifests)+len(a.history) == 0 {
+			want.problems = append(want.problems, problem("no_manifests", repository, "repositories/"+repository))
+		}
 		for tag, digests := range a.history {
 			files[parts.TagPath(repository, tag)] = true
 			for d := range digests {

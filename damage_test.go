@@ -264,7 +264,8 @@ func TestDamage(t *testing.T) {
 					flags: []string{"-m"},
 					goes: slices.Concat(goes, layersGo("only/layers", onlyLayers.Digest()), blobsGo(onlyLayers.Digest()),
 						revisionsGo("no/tags", untagged), layersGo("no/tags", content(untagged)...)),
-					alive: []image{sound},
+					alive:    []image{sound},
+					problems: []string{problem("no_manifests", "only/layers", "repositories/only/layers")},
 					after: func(s *site) {
 						s.write(parts.RevisionPath("no/revisions", untagged.Digest()), untagged.Digest().String())
 						s.pull("once the link is there", s.client, []image{pulls("no/revisions", "v1", untagged)})
