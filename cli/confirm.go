@@ -14,7 +14,10 @@ func (g *gcRun) confirm(ctx context.Context) (err error) {
 	if g.options.yes {
 		return nil
 	}
-	question := g.verb("Remove this now?", "Move this to a quarantine now?", "Hide this in a quarantine now?")
+	question := "Remove this now?"
+	if g.options.quarantine {
+		question = "Move this to a quarantine now?"
+	}
 	g.asked, err = g.ask(ctx, question, func(w *bytes.Buffer, width int) { writeSummary(w, g.report, width) })
 	return err
 }

@@ -26,9 +26,9 @@ type gcRun struct {
 	planFile *planFile
 	progress *progress
 	report   *report
-	survey   storage.Survey
-	listed   *storage.Inventory
-	asked    bool // the summary was shown, and what it says confirmed
+	survey   storage.Survey     // what was seen before the listing
+	listed   *storage.Inventory // what the listing has
+	asked    bool               // the summary was shown, and what it says confirmed
 }
 
 func (r *runner) gc(c *urfave.Context) error {
@@ -157,34 +157,40 @@ func (g *gcRun) prove(ctx context.Context) error {
 // that a prefix sustains.
 const sweepBatches = 4
 
-// sweep proves once more, now knowing the uploads, lists once more, and removes what the
-// plan lists while the proof is repeated.
+// sweep proves once more, now knowing the uploads, and does the rest while the proof is
+// repeated.
 func (g *gcRun) sweep(ctx context.Context, plan *sweep.Plan) error {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Sweep)()
 	if err := g.prove(ctx); err != nil {
 		return err
 	}
-	if err := g.listAgain(ctx, plan); err != nil {
-		return err
-	}
-	if err := g.beginQuarantine(ctx, plan); err != nil {
-		return err
-	}
 	watched, stop := guard.Watch(ctx, g.guard, g.env.ProbeInterval, nil)
-	phase := g.progress.begin(g.verb("removing", "moving", "hiding"), "", plan.Len())
-	phase.expectBytes(plan.Garbage[sweep.Blob].Bytes + plan.Garbage[sweep.Upload].Bytes)
-	result, err := plan.Execute(watched, g.remover, sweep.ExecuteOptions{
-		Concurrency: min(sweepBatches, g.store.Concurrency()),
-		OnRemoved:   func(_ sweep.Kind, tally sweep.Tally) { phase.addBytes(tally.Count, tally.Bytes) },
-	})
-	phase.endWith(g.verb("removed", "moved", "hidden"), err)
-	g.report.executed(result)
+	err := because(watched, g.remove(watched, plan))
 	if lost := stop(); err == nil {
 		err = lost
 	}
 	if unsafe := g.endQuarantine(ctx); err == nil {
 		err = unsafe
 	}
+	return err
+}
+
+// remove lists once more, and removes what the plan lists.
+func (g *gcRun) remove(ctx context.Context, plan *sweep.Plan) error {
+	if err := g.listAgain(ctx, plan); err != nil {
+		return err
+	}
+	if err := g.beginQuarantine(ctx, plan); err != nil {
+		return err
+	}
+	phase := g.progress.begin(g.verb("removing", "moving", "hiding"), "", plan.Len())
+	phase.expectBytes(plan.Garbage[sweep.Blob].Bytes + plan.Garbage[sweep.Upload].Bytes)
+	result, err := plan.Execute(ctx, g.remover, sweep.ExecuteOptions{
+		Concurrency: min(sweepBatches, g.store.Concurrency()),
+		OnRemoved:   func(_ sweep.Kind, tally sweep.Tally) { phase.addBytes(tally.Count, tally.Bytes) },
+	})
+	phase.endWith(g.verb("removed", "moved", "hidden"), err)
+	g.report.executed(result)
 	return err
 }
 

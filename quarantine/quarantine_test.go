@@ -250,17 +250,32 @@ func TestARestorationWritesOverNothing(t *testing.T) {
 	}
 }
 
-// A blob that has rotted in the quarantine does not get back into the registry.
+// A blob that has rotted in the quarantine does not get back into the registry, and nothing
+// that leads to it does: a registry would serve half an image.
 func TestADamagedBlobIsNotRestored(t *testing.T) {
 	r := newRegistry(t)
 	r.live("app")
-	blob := r.Blob([]byte("garbage"))
+	image := r.untagged("app", parts.Layer(2, 100))
+	layer := image.Blobs[len(image.Blobs)-1].Digest()
+	r.LayerLink("app", digest.FromString("a blob that was missing before"))
+	before := r.everything()
 	run := r.take()
-	r.Write(kept(run, parts.BlobPath(blob)), "garbagf")
+	r.Write(kept(run, parts.BlobPath(layer)), "rotten")
 	restored := r.restore(run, quarantine.RestoreOptions{})
-	if restored.LeftCount != 1 || restored.Left[0].Why != quarantine.WhyDamaged || r.Exists(parts.BlobPath(blob)) {
+	why := map[string]quarantine.Why{}
+	for _, left := range restored.Left {
+		why[strings.TrimPrefix(left.Path, "/docker/registry/v2/")] = left.Why
+	}
+	want := map[string]quarantine.Why{parts.BlobPath(layer): quarantine.WhyDamaged, parts.LayerPath("app", layer): quarantine.WhyNoBlob}
+	if !maps.Equal(why, want) || r.Exists(parts.BlobPath(layer)) || r.Exists(parts.LayerPath("app", layer)) {
+		t.Errorf("left: %v, want %v", why, want)
+	}
+	// Once it is mended the rest comes back.
+	r.Write(kept(run, parts.BlobPath(layer)), string(image.Blobs[len(image.Blobs)-1].Content))
+	if restored := r.restore(run, quarantine.RestoreOptions{}); restored.LeftCount != 0 {
 		t.Errorf("left: %+v", restored.Left)
 	}
+	r.same(before, "restored")
 }
 
 // By its digest an image comes back whole, in the repositories that lost it, and

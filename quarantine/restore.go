@@ -115,11 +115,14 @@ type restorer struct {
 
 	mu     sync.Mutex
 	result Restored
+	// lost are blobs that are not back: what leads to them stays where it is. It is
+	// complete when the first link is come to.
+	lost map[digest.Digest]bool
 }
 
 func newRestorer(store Store, plan *sweep.File, dir string, options RestoreOptions) *restorer {
 	return &restorer{
-		store: store, plan: plan, dir: dir, options: options,
+		store: store, plan: plan, dir: dir, options: options, lost: map[digest.Digest]bool{},
 		result: Restored{Back: map[sweep.Kind]sweep.Tally{}, There: map[sweep.Kind]sweep.Tally{}},
 	}
 }
@@ -185,6 +188,9 @@ func (r *restorer) note(removal sweep.Removal, v verdict) {
 	to := r.result.There
 	switch {
 	case v.why != "":
+		if removal.Kind == sweep.Blob {
+			r.lost[removal.Digest] = true
+		}
 		r.result.LeftCount++
 		r.result.Left = append(r.result.Left, Left{removal, v.why})
 		if len(r.result.Left) > 2*maxLeft {
@@ -311,6 +317,12 @@ func (r *restorer) links(ctx context.Context, removal sweep.Removal) (verdict, e
 }
 
 func (r *restorer) link(ctx context.Context, link sweep.Link) (verdict, error) {
+	if r.lost[link.Target] {
+		there, err := r.exists(ctx, link.Path)
+		if err != nil || !there {
+			return verdict{why: WhyNoBlob}, err
+		}
+	}
 	switch hidden, found, err := r.hidden.find(link.Path); {
 	case err != nil:
 		return verdict{}, err

@@ -138,16 +138,20 @@ func readBody(body io.ReadCloser, length *int64, limit int64) (content []byte, e
 }
 
 // Stat asks for one object with one request.
-func (s *s3Store) Stat(ctx context.Context, path string) (object Object, err error) {
-	err = s.do(ctx, "stat", "s3:GetObject", path, func() error {
-		out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.parameters.bucket, Key: s.key(path)})
-		if err != nil {
-			return err
-		}
-		object = Object{Path: path, Size: sizeOf(out.ContentLength), ModTime: aws.ToTime(out.LastModified), ETag: cleanETag(out.ETag)}
-		return nil
+func (s *s3Store) Stat(ctx context.Context, path string) (Object, error) {
+	out, err := s.head(ctx, path)
+	if err != nil {
+		return Object{}, err
+	}
+	return Object{Path: path, Size: sizeOf(out.ContentLength), ModTime: aws.ToTime(out.LastModified), ETag: cleanETag(out.ETag)}, nil
+}
+
+func (s *s3Store) head(ctx context.Context, path string) (out *s3.HeadObjectOutput, err error) {
+	err = s.do(ctx, "stat", "s3:GetObject", path, func() (err error) {
+		out, err = s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.parameters.bucket, Key: s.key(path)})
+		return err
 	})
-	return object, err
+	return out, err
 }
 
 func (s *s3Store) key(path string) *string { return aws.String(s.prefix + path) }

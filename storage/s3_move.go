@@ -89,14 +89,6 @@ func isCopy(a, b *s3.HeadObjectOutput) bool {
 	return sizeOf(a.ContentLength) == sizeOf(b.ContentLength) && cleanETag(a.ETag) != "" && cleanETag(a.ETag) == cleanETag(b.ETag)
 }
 
-func (s *s3Store) head(ctx context.Context, path string) (out *s3.HeadObjectOutput, err error) {
-	err = s.do(ctx, "stat", "s3:GetObject", path, func() (err error) {
-		out, err = s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.parameters.bucket, Key: s.key(path)})
-		return err
-	})
-	return out, err
-}
-
 // copyWhole copies with one request, with the object's metadata and storage class, and
 // returns the copy's ETag. The object's own sees to it that what is copied is what was
 // looked at.
