@@ -224,6 +224,20 @@ func (g *ground) unlock() {
 	}
 }
 
+// goesOn runs a command once more, which has to end as an undisturbed one does, and puts
+// the ground back as it was.
+func (g *ground) goesOn(what string, args []string, want map[string]string) {
+	g.Helper()
+	g.unlock()
+	if next := g.run(args...); next.code != 0 {
+		g.Errorf("%s: the next run ends with %d: %s", what, next.code, next.report.Error)
+	}
+	if d := difference(g.shape(), want); d != "" {
+		g.Errorf("%s: after the next run:%s", what, g.readable(d))
+	}
+	g.restore()
+}
+
 // confirmed fails the test where a report says of anything that it is removed and it is
 // not, or the other way round (6).
 func (g *ground) confirmed(what string, run gcRun, now map[string]string) {
@@ -314,14 +328,7 @@ func TestEachOperationFailsInTurn(t *testing.T) {
 					})
 					ends[fmt.Sprintf("%s: %s ends with %d", strings.Fields(calls[k])[0], name, run.code)]++
 					g.judgeStop(what, run, want)
-					g.unlock()
-					if next := g.run(args...); next.code != 0 {
-						g.Errorf("%s: the next run ends with %d: %s", what, next.code, next.report.Error)
-					}
-					if d := difference(g.shape(), want); d != "" {
-						g.Errorf("%s: after the next run:%s", what, g.readable(d))
-					}
-					g.restore()
+					g.goesOn(what, args, want)
 				}
 			}
 			for _, line := range slices.Sorted(maps.Keys(ends)) {
@@ -378,14 +385,7 @@ func TestDiesAtEachOperation(t *testing.T) {
 					}
 				})
 				g.inspected(what)
-				g.unlock()
-				if next := g.run(args...); next.code != 0 {
-					g.Errorf("%s: the next run ends with %d: %s", what, next.code, next.report.Error)
-				}
-				if d := difference(g.shape(), want); d != "" {
-					g.Errorf("%s: after the next run:%s", what, g.readable(d))
-				}
-				g.restore()
+				g.goesOn(what, args, want)
 			}
 		})
 	}

@@ -214,24 +214,8 @@ func TestQuarantineOnS3IsCutOffAtEachWrite(t *testing.T) {
 // killed kills a command at a write.
 func (b *bucketHold) killed(what, name string, k int, arrives bool) {
 	b.Helper()
-	var run *running
-	started := make(chan struct{})
-	front := &spoiledFront{matches: isWrite, at: k}
-	front.spoil = func(w http.ResponseWriter, answer func() *http.Response) {
-		if arrives {
-			answer()
-		}
-		<-started
-		front.mu.Lock()
-		front.dead = true
-		front.mu.Unlock()
-		run.signal(b.T, killSignal)
-		cut(w)
-	}
-	front.start(b.T, b.s3.Endpoint)
-	run = start(b.T, b.command(name, front.URL)...)
-	close(started)
-	if code := run.exit(b.T); code != -1 {
+	code := killedAt(b.T, b.s3.Endpoint, isWrite, k, arrives, func(endpoint string) []string { return b.command(name, endpoint) })
+	if code != -1 {
 		b.Errorf("%s: it ends with %d", what, code)
 	}
 }

@@ -287,24 +287,7 @@ func TestKilledAtEachRequestToS3(t *testing.T) {
 		for _, arrives := range []bool{false, true}[k%2 : k%2+1] {
 			what := fmt.Sprintf("killed at request %d, which arrives: %t", k, arrives)
 			s.must(parts.UploadTree(t.Context(), s.s3, s.bucket, s3Root, root))
-			var run *running
-			started := make(chan struct{})
-			front := &spoiledFront{matches: matches, at: k}
-			front.spoil = func(w http.ResponseWriter, answer func() *http.Response) {
-				if arrives {
-					answer()
-				}
-				<-started
-				front.mu.Lock()
-				front.dead = true
-				front.mu.Unlock()
-				run.signal(t, killSignal)
-				cut(w)
-			}
-			front.start(t, s.s3.Endpoint)
-			run = start(t, args(front.URL)...)
-			close(started)
-			if code := run.exit(t); code != -1 {
+			if code := killedAt(t, s.s3.Endpoint, matches, k, arrives, args); code != -1 {
 				t.Errorf("%s: ends with %d", what, code)
 			}
 			s.pull(what, s.client, want.alive)
@@ -324,4 +307,28 @@ func TestKilledAtEachRequestToS3(t *testing.T) {
 	for k := 1; k <= writes; k += apart(1) {
 		kill(isWrite, k)
 	}
+}
+
+// killedAt kills a command at the k-th matching request that it sends to a server, which
+// arrives there or does not, and returns what it ends with. args are for the endpoint given.
+func killedAt(t *testing.T, endpoint string, matches func(*http.Request, string) bool, k int, arrives bool, args func(endpoint string) []string) int {
+	t.Helper()
+	var run *running
+	started := make(chan struct{})
+	front := &spoiledFront{matches: matches, at: k}
+	front.spoil = func(w http.ResponseWriter, answer func() *http.Response) {
+		if arrives {
+			answer()
+		}
+		<-started
+		front.mu.Lock()
+		front.dead = true
+		front.mu.Unlock()
+		run.signal(t, killSignal)
+		cut(w)
+	}
+	front.start(t, endpoint)
+	run = start(t, args(front.URL)...)
+	close(started)
+	return run.exit(t)
 }
