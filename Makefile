@@ -40,7 +40,7 @@ bench: ## compare with registry garbage-collect, 45 minutes: see BENCHFLAGS
 # The tests come last, so that what they say is what one sees.
 test: check parts fuzz-briefly faults ## check everything, and run all tests
 	$(GO) run ./demo >/dev/null
-	$(GO) test $(RACE) -count=1 -timeout 30m ./...
+	$(GO) test $(RACE) -count=1 -timeout 15m ./...
 
 check:
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .) || exit 1; \

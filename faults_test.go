@@ -411,7 +411,11 @@ func TestABitIsFlipped(t *testing.T) {
 			g := newGround(t, command.untagged)
 			args := append(command.args(g), oneByOne)
 			want, calls := g.undisturbed(args)
+			flips := 0
 			spoil := func(on, path string, n int) {
+				if flips++; !isTried(flips, stride) {
+					return
+				}
 				what := fmt.Sprintf("bit %d, by %s of %s", n, on, path)
 				g.Run(what, func(t *testing.T) {
 					(&storeFault{on: on, path: path, spoil: flipped(n)}).before(t, g.tree.Root())

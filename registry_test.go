@@ -609,8 +609,6 @@ func (s *site) reported(args ...string) gcRun {
 	return run
 }
 
-var oneAtATime sync.Mutex
-
 // openStorage opens a storage, behind the faults that are planned for it.
 func openStorage(ctx context.Context, config storage.Config) (storage.Store, error) {
 	store, err := storage.Open(ctx, config)
@@ -634,9 +632,6 @@ func regsweep(s *site, args ...string) (code int, stdout, stderr string) {
 
 // regsweepWith is regsweep with a standard input, and output that goes elsewhere.
 func regsweepWith(s *site, in io.Reader, out, errs io.Writer, args ...string) (code int) {
-	// urfave/cli has flags of its own that all command lines of a process share.
-	oneAtATime.Lock()
-	defer oneAtATime.Unlock()
 	return cli.Run(s.Context(), append([]string{"regsweep"}, args...), cli.Env{
 		In: in, Out: out, Err: errs, Now: time.Now, Getenv: func(string) string { return "" }, Open: openStorage,
 		Host: "here", User: "tester", ProbeInterval: time.Second, Width: func(io.Writer) int { return 0 },
