@@ -18,7 +18,7 @@ func Purge(ctx context.Context, store Store, run string) (freed sweep.Tally, err
 		err = errors.Join(err, hidden.close())
 	}
 	if err == nil {
-		err = clear(ctx, store, run, &freed)
+		err = clearRun(ctx, store, run, &freed)
 	}
 	if err != nil {
 		return freed, fmt.Errorf("purge the quarantine %s: %w", run, err)
@@ -26,8 +26,8 @@ func Purge(ctx context.Context, store Store, run string) (freed sweep.Tally, err
 	return freed, nil
 }
 
-// clear removes all that lies in a run's directory, and at last the directory.
-func clear(ctx context.Context, store Store, run string, freed *sweep.Tally) error {
+// clearRun removes all that lies in a run's directory, and at last the directory.
+func clearRun(ctx context.Context, store Store, run string, freed *sweep.Tally) error {
 	keeping, err := inState(ctx, store, storage.VersionsKept, storage.VersionsSuspended)
 	if err != nil {
 		return err

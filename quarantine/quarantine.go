@@ -43,7 +43,7 @@ type Store interface {
 type Run struct {
 	// Name is the name of the run's directory.
 	Name string
-	// Taken is when the run was made. It is zero where Damage is set.
+	// Taken is when the run was made; zero where its plan can't be read.
 	Taken time.Time
 	// Plan counts what the run was to take, by kind.
 	Plan map[sweep.Kind]sweep.Tally
@@ -56,11 +56,13 @@ type Run struct {
 	// Damage says why the plan can't be read; "" if it can. Of such a run nothing can be
 	// restored but by hand: its objects lie under their own paths in its directory.
 	Damage string
+
+	planless bool // there is no plan, damaged or not
 }
 
 // IsRemnant reports whether nothing is left of a run but empty directories, as a purge
 // leaves that was interrupted at its very end.
-func (r Run) IsRemnant() bool { return r.Damage != "" && r.Objects.Count == 0 }
+func (r Run) IsRemnant() bool { return r.planless && r.Objects.Count == 0 && r.Hidden.Count == 0 }
 
 // Runs lists all quarantines, the oldest first.
 func Runs(ctx context.Context, store Store) ([]Run, error) {
@@ -86,7 +88,7 @@ func look(ctx context.Context, store Store, name string) (Run, error) {
 	var damaged *damagedError
 	switch {
 	case errors.As(err, &damaged):
-		run.Damage = damaged.Error()
+		run.Damage, run.planless = damaged.Error(), errors.Is(err, errNoPlan)
 	case err != nil:
 		return run, err
 	default:

@@ -388,6 +388,9 @@ func TestAPurgeRemovesOneRun(t *testing.T) {
 		t.Fatalf("the runs are %+v, %v", runs, err)
 	}
 
+	if runs[0].IsRemnant() {
+		t.Error("a damaged plan, from which somebody may yet restore, is taken for nothing")
+	}
 	stopped := &failing{Store: r.store, after: 3}
 	if _, err := quarantine.Purge(t.Context(), stopped, first); !errors.Is(err, errFails) {
 		t.Fatalf("a storage that fails: %v", err)
@@ -403,6 +406,10 @@ func TestAPurgeRemovesOneRun(t *testing.T) {
 		t.Error("the wrong run went")
 	}
 	r.same(before, "purged")
+	r.Remove(kept("20200101T000000Z-00000000", "plan.jsonl"))
+	if runs, err := quarantine.Runs(t.Context(), r.store); err != nil || len(runs) != 1 || !runs[0].IsRemnant() {
+		t.Errorf("empty directories are no remnant: %+v, %v", runs, err)
+	}
 	if _, err := quarantine.Purge(t.Context(), r.store, "20200101T000000Z-00000000"); err != nil || r.Exists(quarantine.Dir) {
 		t.Errorf("the last run: %v", err)
 	}
