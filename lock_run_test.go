@@ -292,5 +292,9 @@ func readOnlyCommands(t testing.TB, target, registry string) [][]string {
 		{"apply", "--dry-run", "--partial", "--json", plan, target},
 		{"check", "--registry", registry, target},
 		{"check", "--json", "--registry", registry, target},
+		{"gc", "-d", "-m", "--quarantine", target},
+		{"quarantine", "list", target},
+		{"quarantine", "restore", "-d", "--plan", plan, target},
+		{"quarantine", "purge", "--dry-run", "--older-than", "0h", target},
 	}
 }
