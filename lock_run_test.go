@@ -17,11 +17,15 @@ import (
 	"regsweep/internal/parts"
 )
 
-// hasty is the program, but that a lock goes stale within seconds. Runs that share a
-// storage have to agree on that, so that there is no flag for it.
-func hasty() {
+// hasty and patient are the program, but that a lock is refreshed often, and that with the
+// first of them it goes stale within seconds. Runs that share a storage have to agree on
+// that, so that there is no flag for it.
+func hasty()   { withLock(6 * time.Second) }
+func patient() { withLock(time.Minute) }
+
+func withLock(stale time.Duration) {
 	env := cli.Process()
-	env.LockRefresh, env.LockStale = 200*time.Millisecond, 6*time.Second
+	env.LockRefresh, env.LockStale = 200*time.Millisecond, stale
 	os.Exit(run(env))
 }
 
@@ -123,10 +127,10 @@ func (c *contested) isLocked() bool {
 	return snapshot[layoutRoot+".regsweep/lock"] != ""
 }
 
-// next starts a run that nothing holds up.
-func (c *contested) next() *running {
+// next starts a run that nothing holds up, of either program.
+func (c *contested) next(program string) *running {
 	c.Helper()
-	return startProgram(c.T, "regsweep-hasty", nil, "gc", "-m", "--json", "--no-cache", "--registry", c.registry.URL(), c.target)
+	return startProgram(c.T, program, nil, "gc", "-m", "--json", "--no-cache", "--registry", c.registry.URL(), c.target)
 }
 
 // ends waits for a run's exit code, and returns the error that it reports.
@@ -161,11 +165,12 @@ func TestASecondRunSaysWhoHoldsTheLock(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(c *contested) {
 		before := time.Now().Add(-time.Second)
-		first := startProgram(c.T, "regsweep-hasty", nil, c.slowly...)
+		first := startProgram(c.T, "regsweep-patient", nil, c.slowly...)
 		c.midway()
-		first.signal(c.T, syscall.SIGSTOP) // so that it does not end meanwhile
-		first.signal(c.T, syscall.SIGCONT) // and yet is alive
-		second := c.next()
+		first.signal(c.T, syscall.SIGSTOP) // so that it does not end before there is another
+		second := c.next("regsweep-patient")
+		eventually(c.T, "it sees the lock", func() bool { return strings.Contains(second.stderr.String(), "there is a lock") })
+		first.signal(c.T, syscall.SIGCONT)
 		told := c.ends(second, 5)
 
 		host, err := os.Hostname()
@@ -202,7 +207,7 @@ func TestAKilledHolderIsTakenOver(t *testing.T) {
 		}
 		c.pull("after the kill", c.client, []image{c.image})
 
-		second := c.next()
+		second := c.next("regsweep-hasty")
 		if told := c.ends(second, 0); told != "" {
 			c.Errorf("it says %q", told)
 		}
@@ -231,7 +236,7 @@ func TestASuspendedHolderRemovesNothingMore(t *testing.T) {
 		if left := c.left(); left == 0 {
 			c.Fatal("it was done already")
 		}
-		c.ends(c.next(), 0)
+		c.ends(c.next("regsweep-hasty"), 0)
 		if left := c.left(); left > 0 || c.isLocked() {
 			c.Fatalf("the other run leaves %d, and a lock: %t", left, c.isLocked())
 		}

@@ -27,7 +27,7 @@ import (
 
 // TestMain makes this test binary the program too: scripts run it as regsweep.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"regsweep": main, "regsweep-hasty": hasty})
+	testscript.Main(m, map[string]func(){"regsweep": main, "regsweep-hasty": hasty, "regsweep-patient": patient})
 }
 
 // TestScripts runs testdata/script, which tells a reader what the command line does.

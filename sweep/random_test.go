@@ -22,7 +22,7 @@ import (
 	"regsweep/sweep"
 )
 
-var seedsFlag = flag.Int("seeds", 0, "how many random registries to try (default $REGSWEEP_SEEDS, else 200)")
+var seedsFlag = flag.Int("seeds", 0, "how many random registries to try (default $REGSWEEP_SEEDS, else 100)")
 
 func seeds(t *testing.T) int {
 	if *seedsFlag > 0 {
@@ -35,7 +35,7 @@ func seeds(t *testing.T) int {
 		}
 		return n
 	}
-	return 200
+	return 100
 }
 
 // Registries of all sorts, healthy and damaged, are collected under all options, and

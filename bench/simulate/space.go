@@ -172,9 +172,10 @@ func (s *space) layer(family, j int) int {
 // imageOf is the image that a family's j-th plain blob belongs to.
 func (s *space) imageOf(j int) int { return j % s.images }
 
-// deleted tells whether an image was deleted, and its links and blobs left.
+// deleted tells whether an image was deleted, and its links and blobs left. A family's
+// first image never is: a repository without manifests would be worth a note.
 func (s *space) deleted(family, image int) bool {
-	return mix(forDeleted+uint64(family*s.images+image))>>32 < s.garbage
+	return image > 0 && mix(forDeleted+uint64(family*s.images+image))>>32 < s.garbage
 }
 
 func (s *space) manifestOf(family, image int) *manifest {
