@@ -165,17 +165,24 @@ func naive(path string) entry {
 			e.kind, e.digest = kindRevision, nameOf(m[1])
 		} else if m := naiveMatch(`^revisions/`+link+`/signatures/`+link+`/link$`, below); m != nil {
 			e.kind, e.revision, e.digest = kindSignature, nameOf(m[1]), nameOf(m[2])
+		} else if isWay(below) {
+			break
 		} else if m := naiveMatch(`^tags/([^/]+)/current/link$`, below); m != nil {
 			e.kind, e.tag = kindTag, m[1]
 		} else if m := naiveMatch(`^tags/([^/]+)/index/`+link+`/link$`, below); m != nil {
 			e.kind, e.tag, e.digest = kindTagIndex, m[1], nameOf(m[2])
 		}
 	case "_uploads":
-		if m := naiveMatch(`^([^/]+)/(?s:.+)$`, below); m != nil {
+		if m := naiveMatch(`^([^/]+)/(?s:.+)$`, below); m != nil && !isWay(below) {
 			e.kind, e.upload = kindUpload, m[1]
 		}
 	}
 	return e
+}
+
+// isWay reports whether a path leads elsewhere than it says, or can't be said in JSON.
+func isWay(path string) bool {
+	return naiveMatch(`(^|/)\.\.?(/|$)`, path) != nil || strings.ToValidUTF8(path, "") != path
 }
 
 var naiveExpressions = map[string]*regexp.Regexp{}
@@ -216,7 +223,8 @@ func FuzzParsePath(f *testing.F) {
 		BlobPath(layoutA), BlobPath(layoutLong), LayerPath("a", layoutA), LayerPath("a/b", layoutMid), RevisionPath("a", layoutA),
 		SignaturePath("a", layoutA, layoutB), TagPath("a", "v1"), TagIndexPath("a", "v1", layoutA), UploadPath("a", "id") + "/startedat",
 		"repositories/a/_layers", "repositories/a/_layers/", "repositories/_layers/_layers", "repositories//_layers", "repositories/a//_uploads/x/y",
-		"repositories/a/_old/_layers", "repositories/a/_manifests/tags/\n/current/link", "blobs/sha256/ca/\xff/data", "",
+		"repositories/a/_old/_layers", "repositories/a/_uploads/id/..", "repositories/a/_uploads/./x", "repositories/a/_manifests/tags/../current/link",
+		"repositories/a/_uploads/\xff/x", "repositories/a/_manifests/tags/\xff/current/link", "repositories/a/_manifests/tags/\n/current/link", "blobs/sha256/ca/\xff/data", "",
 	} {
 		f.Add(path)
 	}
