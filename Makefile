@@ -46,7 +46,7 @@ bench: ## compare with registry garbage-collect, 45 minutes: see BENCHFLAGS
 # cases has gone through all of them.
 test: check parts fuzz-briefly cases ## check everything, and run all tests
 	$(GO) run ./demo >/dev/null
-	REGSWEEP_SEEDS=15 $(GO) test $(RACE) -count=1 -timeout 15m -skip '$(SIMULATED)' ./...
+	REGSWEEP_SEEDS=15 $(GO) test $(RACE) -count=1 -timeout 15m -skip '$(ALIKE)' ./...
 
 check:
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .) || exit 1; \
@@ -74,13 +74,14 @@ fuzz: ## fuzz each target with FUZZTIME inputs (2000000x), or for as long (10m)
 		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1000x "$$package" </dev/null || exit 1; \
 	done
 
-# Operations at which a run can die or be refused, random registries, and listings in
-# simulated time.
+# Operations at which a run can die or be refused: the race detector sees a few of each.
 FAULTS = EachOperation|Dies|Killed|CutOff|Missing|Flipped
-SIMULATED = ListingKeeps|ListingOfNamesKeeps
+# Registries that differ in what is in them, and not in what a run does at once, and
+# listings in simulated time: the race detector sees none of them.
+ALIKE = TestDamage|GetsWrong|Malformed|PermissionsThatAreMissing|SpoiledAnswers|ListingKeeps|ListingOfNames
 
-cases: ## go through many cases of a kind: deaths, faults, random registries
-	$(GO) test -count=1 -timeout 15m -run '$(FAULTS)|RandomRegistries|$(SIMULATED)' . ./storage ./sweep
+cases: ## go through many cases of a kind: deaths, faults, damage, random registries
+	$(GO) test -count=1 -timeout 15m -run '$(FAULTS)|$(ALIKE)|RandomRegistries' . ./storage ./sweep
 
 faults-all: ## let runs die, and storages fail, at every single operation, alike ones too
 	$(GO) test -count=1 -timeout 60m -run '$(FAULTS)' . -all
