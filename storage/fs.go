@@ -240,18 +240,22 @@ func (f *filesystem) Stat(ctx context.Context, name string) (Object, error) {
 	if err := f.turn(ctx); err != nil {
 		return Object{}, err
 	}
+	t, err := f.tree()
+	if err != nil {
+		return Object{}, err
+	}
+	if t == nil {
+		return Object{}, notExist("stat", name)
+	}
 	f.head.Add(1)
-	info, err := os.Lstat(filepath.Join(f.dir, filepath.FromSlash(name)))
+	object, err := t.stat(name)
 	if errors.Is(err, syscall.ENOTDIR) {
 		return Object{}, notExist("stat", name)
 	}
 	if err != nil {
-		return Object{}, fmt.Errorf("stat %s: %w", name, errors.Unwrap(err))
+		return Object{}, fmt.Errorf("stat %s: %w", name, err)
 	}
-	if !info.Mode().IsRegular() {
-		return Object{}, fmt.Errorf("stat %s: %w", name, ErrNotRegular)
-	}
-	return Object{Path: name, Size: info.Size(), ModTime: info.ModTime()}, nil
+	return object, nil
 }
 
 // Prune removes dir and what is below it, if that is directories alone.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -128,6 +129,20 @@ func readBeneath(dir int, name string, limit int64) (content []byte, supported b
 		err = closeErr
 	}
 	return content, true, err
+}
+
+// stat describes a regular file.
+func (t *tree) stat(name string) (Object, error) {
+	var stat unix.Stat_t
+	if _, err := retryInterrupted(func() (int, error) {
+		return 0, unix.Fstatat(int(t.base.Fd()), name, &stat, unix.AT_SYMLINK_NOFOLLOW)
+	}); err != nil {
+		return Object{}, err
+	}
+	if stat.Mode&unix.S_IFMT != unix.S_IFREG {
+		return Object{}, ErrNotRegular
+	}
+	return Object{Path: name, Size: stat.Size, ModTime: time.Unix(stat.Mtim.Unix())}, nil
 }
 
 // openBeneath opens what lies below the open directory, following no symbolic link.

@@ -3,8 +3,10 @@
 package storage
 
 import (
+	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,6 +28,17 @@ func readDirectory(path string) ([]dirEntry, error) {
 		entries[i] = dirEntry{entry.Name(), entry.Type()}
 	}
 	return entries, nil
+}
+
+func (t *tree) stat(name string) (Object, error) {
+	info, err := os.Lstat(filepath.Join(t.base.Name(), filepath.FromSlash(name)))
+	if err != nil {
+		return Object{}, errors.Unwrap(err)
+	}
+	if !info.Mode().IsRegular() {
+		return Object{}, ErrNotRegular
+	}
+	return Object{Path: name, Size: info.Size(), ModTime: info.ModTime()}, nil
 }
 
 func readBeneath(int, string, int64) (content []byte, supported bool, err error) {
