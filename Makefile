@@ -6,7 +6,7 @@ GO ?= go
 # would do too, but before Go 1.27 a busy machine then fails now and then with
 # "context deadline exceeded" and no input that fails: https://go.dev/issue/75804.
 FUZZTIME ?= 2000000x
-TESTFUZZTIME ?= 50000x
+TESTFUZZTIME ?= 20000x
 
 # Released tools come from the module proxy, apart from go.mod: nobody who uses this
 # module should have to take them on.
@@ -78,7 +78,7 @@ fuzz: ## fuzz each target with FUZZTIME inputs (2000000x), or for as long (10m)
 FAULTS = EachOperation|Dies|Killed|CutOff|Missing|Flipped
 # Registries that differ in what is in them, and not in what a run does at once, and
 # listings in simulated time: the race detector sees none of them.
-ALIKE = TestDamage|GetsWrong|Malformed|PermissionsThatAreMissing|SpoiledAnswers|ListingKeeps|ListingOfNames
+ALIKE = TestDamage|TestClients|RequestsOfARun|HostileManifests|GetsWrong|Malformed|PermissionsThatAreMissing|SpoiledAnswers|ListingKeeps|ListingOfNames
 
 cases: ## go through many cases of a kind: deaths, faults, damage, random registries
 	$(GO) test -count=1 -timeout 15m -run '$(FAULTS)|$(ALIKE)|RandomRegistries' . ./storage ./sweep
