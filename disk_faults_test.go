@@ -30,12 +30,10 @@ func asNobody(t *testing.T, args ...string) (code int, stderr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	content, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(program, content, 0o755); err != nil {
-		t.Fatal(err)
+	// Were it written here, a program that another test starts meanwhile would have it open for
+	// writing too, and it could not be run.
+	if output, err := exec.Command("cp", path, program).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, output)
 	}
 	for dir := filepath.Dir(program); strings.HasPrefix(dir, os.TempDir()+"/"); dir = filepath.Dir(dir) {
 		if err := os.Chmod(dir, 0o755); err != nil {

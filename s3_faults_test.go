@@ -301,7 +301,9 @@ func TestKilledAtEachRequestToS3(t *testing.T) {
 			}
 		}
 	}
-	for k := 1; k <= requests; k += apart(5) {
+	// A first look ends with the first page, and what it asked beside may not have been sent:
+	// there are a request or two more, or less. The last ones are writes.
+	for k := 1; k <= requests-2; k += apart(5) {
 		kill(isAny, k)
 	}
 	for k := 1; k <= writes; k += apart(1) {

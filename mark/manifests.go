@@ -192,6 +192,24 @@ func matches(d digest.Digest, content []byte) bool {
 	return d.Algorithm().FromBytes(content) == d
 }
 
+// missing is a manifest that a read did not find, and the scan has not seen. Where the scan
+// has seen the directory of its blob, one more look has to agree: a storage that fails in
+// passing may say "not found" as well, and of a manifest that is missing nothing is kept.
+func (m *manifests) missing(ctx context.Context, id storage.ID) (found, error) {
+	gone := found{node: &node{state: missing, detail: "its blob is missing"}}
+	if !m.inv.Stored(id) {
+		return gone, nil
+	}
+	d := m.inv.Digest(id)
+	switch _, err := m.reader.Stat(ctx, storage.BlobPath(d)); {
+	case errors.Is(err, fs.ErrNotExist):
+		return gone, nil
+	case err != nil && !errors.Is(err, storage.ErrNotRegular):
+		return found{}, fmt.Errorf("look for manifest %s: %w", d, err)
+	}
+	return found{node: &node{state: damaged, detail: "its blob is there but was not found when it was read"}}, nil
+}
+
 // read reads one manifest and verifies that it is what its digest says. Its error is
 // the storage's: damage is a property of the node.
 func (m *manifests) read(ctx context.Context, id storage.ID) (found, error) {
@@ -203,7 +221,7 @@ func (m *manifests) read(ctx context.Context, id storage.ID) (found, error) {
 	content, err := m.reader.Read(ctx, storage.BlobPath(d), manifestLimit)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !m.wasSeen(id):
-		return found{node: &node{state: missing, detail: "its blob is missing"}}, nil
+		return m.missing(ctx, id)
 	case errors.Is(err, fs.ErrNotExist):
 		return found{node: &node{state: damaged, detail: "its blob was listed but can't be found"}}, nil
 	case errors.Is(err, storage.ErrTooLarge):

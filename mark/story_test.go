@@ -913,6 +913,46 @@ func TestAFailingStorageEndsTheMark(t *testing.T) {
 	}
 }
 
+// unsized is a storage whose scan knows blobs by the names of their directories alone.
+type unsized struct{ *memory }
+
+func (u unsized) Scan(ctx context.Context, dir string, visit func([]storage.Object) error) error {
+	return u.memory.Scan(ctx, dir, func(page []storage.Object) error {
+		for i := range page {
+			page[i].Size = -1
+		}
+		return visit(page)
+	})
+}
+
+// Of an untagged revision whose manifest is missing nothing is kept. A storage that says so
+// in passing, of a blob that it has listed, is asked once more (promise 1).
+func TestANotFoundManifestIsLookedForAgain(t *testing.T) {
+	for _, there := range []bool{true, false} {
+		w := tell(t, `
+			I = image c a
+			J = image c b
+			app: I J
+			app: tag v1 J`)
+		path := storage.BlobPath(w.digest("I"))
+		w.fails[path] = fs.ErrNotExist
+		inv, err := storage.TakeInventory(t.Context(), unsized{w.memory}, storage.InventoryOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !there {
+			delete(w.files, path)
+		}
+		live, err := Run(t.Context(), inv, unsized{w.memory}, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if live.Repositories[0].Kept != there || live.Blob(inv.ID(w.digest("a"))).Alive() != there {
+			t.Errorf("it is there: %t, and %+v, %v", there, live.Repositories[0], live.Problems)
+		}
+	}
+}
+
 // However many repositories and indexes name a manifest, it is read once, and the
 // reading is told as it goes.
 func TestManifestsAreReadOnce(t *testing.T) {
