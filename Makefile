@@ -26,7 +26,7 @@ VCS := $(shell git status --porcelain >/dev/null 2>&1 && echo true || echo false
 unexport $(filter AWS_%,$(.VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo bench bench-scale test check parts fuzz-briefly fuzz cases faults-all soak clean
+.PHONY: help build demo bench bench-scale test check parts fuzz-briefly fuzz cases soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,11 +80,9 @@ FAULTS = EachOperation|Dies|Killed|CutOff|Missing|Flipped
 # listings in simulated time: the race detector sees none of them.
 ALIKE = TestDamage|TestClients|RequestsOfARun|HostileManifests|GetsWrong|Malformed|PermissionsThatAreMissing|SpoiledAnswers|ListingKeeps|ListingOfNames
 
-cases: ## go through many cases of a kind: deaths, faults, damage, random registries
-	$(GO) test -count=1 -timeout 15m -run '$(FAULTS)|$(ALIKE)|RandomRegistries' . ./storage ./sweep
-
-faults-all: ## let runs die, and storages fail, at every single operation, alike ones too
-	$(GO) test -count=1 -timeout 60m -run '$(FAULTS)' . -all
+cases: ## go through many cases of a kind: deaths and faults at each operation, damage
+	$(GO) test -count=1 -timeout 15m -run '$(FAULTS)|$(ALIKE)' . -all
+	$(GO) test -count=1 -timeout 15m -run '$(ALIKE)|RandomRegistries' ./storage ./sweep
 
 # How long, and from which seed: what it prints repeats a soak, as far as kills allow.
 SOAK ?= 10m
