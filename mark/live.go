@@ -244,6 +244,11 @@ func (t *tracer) checkDying(ctx context.Context) (absent map[storage.ID]bool, er
 		g.Go(func() error {
 			path := storage.LayerPath(t.r.Name, t.inv.Digest(id))
 			exists, damage, err := storage.CheckLink(ctx, t.reader, path)
+			if err == nil && !exists {
+				if exists, err = looksAgain(ctx, t.reader, path); exists {
+					damage = "is there but was not found when it was read"
+				}
+			}
 			if err != nil {
 				return err
 			}

@@ -193,21 +193,31 @@ func matches(d digest.Digest, content []byte) bool {
 }
 
 // missing is a manifest that a read did not find, and the scan has not seen. Where the scan
-// has seen the directory of its blob, one more look has to agree: a storage that fails in
-// passing may say "not found" as well, and of a manifest that is missing nothing is kept.
+// has seen the directory of its blob, one more look has to agree: of a manifest that is
+// missing nothing is kept.
 func (m *manifests) missing(ctx context.Context, id storage.ID) (found, error) {
 	gone := found{node: &node{state: missing, detail: "its blob is missing"}}
 	if !m.inv.Stored(id) {
 		return gone, nil
 	}
-	d := m.inv.Digest(id)
-	switch _, err := m.reader.Stat(ctx, storage.BlobPath(d)); {
-	case errors.Is(err, fs.ErrNotExist):
-		return gone, nil
-	case err != nil && !errors.Is(err, storage.ErrNotRegular):
-		return found{}, fmt.Errorf("look for manifest %s: %w", d, err)
+	isThere, err := looksAgain(ctx, m.reader, storage.BlobPath(m.inv.Digest(id)))
+	if err != nil || !isThere {
+		return gone, err
 	}
 	return found{node: &node{state: damaged, detail: "its blob is there but was not found when it was read"}}, nil
+}
+
+// looksAgain reports whether what a read did not find is there after all: a storage that
+// fails in passing may say "not found" as well.
+func looksAgain(ctx context.Context, reader storage.Reader, path string) (isThere bool, err error) {
+	_, err = reader.Stat(ctx, path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil && !errors.Is(err, storage.ErrNotRegular):
+		return false, fmt.Errorf("look again: %w", err)
+	}
+	return true, nil
 }
 
 // read reads one manifest and verifies that it is what its digest says. Its error is

@@ -953,6 +953,19 @@ func TestANotFoundManifestIsLookedForAgain(t *testing.T) {
 	}
 }
 
+// A layer link that was not found when it was read, and is there, is no empty directory.
+func TestANotFoundLinkIsLookedForAgain(t *testing.T) {
+	w := tell(t, `
+		I = image c a
+		app: I x
+		app: tag v1 I`)
+	w.fails[storage.LayerPath("app", w.digest("x"))] = fs.ErrNotExist
+	_, live := w.mark(t, false)
+	if r := live.Repositories[0]; !r.Kept || slices.Contains(r.Layers, Absent) {
+		t.Errorf("%+v, %v", r, live.Problems)
+	}
+}
+
 // However many repositories and indexes name a manifest, it is read once, and the
 // reading is told as it goes.
 func TestManifestsAreReadOnce(t *testing.T) {
