@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"regsweep/mark"
@@ -205,26 +204,21 @@ func (p *planner) planTagIndexes(ctx context.Context) error {
 func (p *planner) stat(ctx context.Context, paths []string) ([]*storage.Object, error) {
 	found := make([]*storage.Object, len(paths))
 	g, ctx := errgroup.WithContext(ctx)
-	var next atomic.Int64
-	for range min(p.Options.Concurrency, len(paths)) {
+	g.SetLimit(p.Options.Concurrency)
+	for i, path := range paths {
+		if path == "" {
+			continue
+		}
 		g.Go(func() error {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(paths) {
-					return nil
-				}
-				if paths[i] == "" {
-					continue
-				}
-				object, err := p.reader.Stat(ctx, paths[i])
-				if errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrNotRegular) {
-					continue
-				}
-				if err != nil {
-					return err
-				}
-				found[i] = &object
+			object, err := p.reader.Stat(ctx, path)
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrNotRegular) {
+				return nil
 			}
+			if err != nil {
+				return err
+			}
+			found[i] = &object
+			return nil
 		})
 	}
 	err := g.Wait()
