@@ -152,11 +152,6 @@ func (g *gcRun) prove(ctx context.Context) error {
 	return nil
 }
 
-// sweepBatches is how many batches of removals are under way at once. One of S3's is a
-// thousand keys, each of which counts there like a request: four take the 3,500 a second
-// that a prefix sustains.
-const sweepBatches = 4
-
 // sweep proves once more, now knowing the uploads, and does the rest while the proof is
 // repeated.
 func (g *gcRun) sweep(ctx context.Context, plan *sweep.Plan) error {
@@ -186,8 +181,8 @@ func (g *gcRun) remove(ctx context.Context, plan *sweep.Plan) error {
 	phase := g.progress.begin(g.verb("removing", "moving", "hiding"), "", plan.Len())
 	phase.expectBytes(plan.Garbage[sweep.Blob].Bytes + plan.Garbage[sweep.Upload].Bytes)
 	result, err := plan.Execute(ctx, g.remover, sweep.ExecuteOptions{
-		Concurrency: min(sweepBatches, g.store.Concurrency()),
-		OnRemoved:   func(_ sweep.Kind, tally sweep.Tally) { phase.addBytes(tally.Count, tally.Bytes) },
+		Bulk:      g.store.Bulk(),
+		OnRemoved: func(_ sweep.Kind, tally sweep.Tally) { phase.addBytes(tally.Count, tally.Bytes) },
 	})
 	phase.endWith(g.verb("removed", "moved", "hidden"), err)
 	g.report.executed(result)

@@ -210,7 +210,7 @@ func (b *bucket) take(through storage.Store) (run string, err error) {
 	if err != nil {
 		return "", err
 	}
-	_, err = plan.Execute(ctx, taker, sweep.ExecuteOptions{Concurrency: 1})
+	_, err = plan.Execute(ctx, taker, sweep.ExecuteOptions{Bulk: storage.Bulk{Calls: 1}})
 	return taker.Run, errors.Join(err, taker.End(ctx))
 }
 

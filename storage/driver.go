@@ -66,6 +66,9 @@ func (o *overDriver) Identity() Identity { return o.identity }
 
 func (o *overDriver) Concurrency() int { return o.limits.concurrency(driverConcurrency) }
 
+// Bulk has few calls, since a driver may stand for S3.
+func (o *overDriver) Bulk() Bulk { return Bulk{Objects: RemoveBatch, Calls: min(4, o.Concurrency())} }
+
 func (o *overDriver) Requests() Requests {
 	return Requests{
 		List: o.list.Load(), Get: o.get.Load(), Head: o.head.Load(),

@@ -118,6 +118,10 @@ func (f *filesystem) Identity() Identity { return f.identity }
 
 func (f *filesystem) Concurrency() int { return f.limits.concurrency(filesystemConcurrency) }
 
+// Bulk divides finely: a call removes one file after the other, and a disk that is told of
+// each block that has become free answers many in the time of one.
+func (f *filesystem) Bulk() Bulk { return Bulk{Objects: 64, Calls: f.Concurrency()} }
+
 func (f *filesystem) Requests() Requests {
 	return Requests{
 		List: f.list.Load(), Get: f.get.Load(), Head: f.head.Load(),
@@ -264,10 +268,10 @@ func (f *filesystem) Prune(ctx context.Context, dir string) (gone bool, err erro
 	if t == nil {
 		return err == nil, err
 	}
-	if err := f.pruneTree(ctx, t, dir); err != nil {
-		return false, fmt.Errorf("prune %s: %w", dir, err)
-	}
-	if _, err := t.root.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+	if gone, err := f.pruneTree(ctx, t, dir); !gone || err != nil {
+		if err != nil {
+			err = fmt.Errorf("prune %s: %w", dir, err)
+		}
 		return false, err
 	}
 	if _, isName, _ := emptied(dir); !isName && parsePath(dir).kind != kindRepository {
@@ -286,41 +290,50 @@ func (f *filesystem) Prune(ctx context.Context, dir string) (gone bool, err erro
 	return true, nil
 }
 
-// pruneTree removes empty directories from the bottom up.
-func (f *filesystem) pruneTree(ctx context.Context, t *tree, dir string) error {
-	if err := ctx.Err(); err != nil {
-		return err
+// pruneTree removes directories that hold nothing but directories, from the bottom up, and
+// reports whether dir is gone. Nearly all are empty, so that it begins with the removal.
+func (f *filesystem) pruneTree(ctx context.Context, t *tree, dir string) (gone bool, err error) {
+	if err := f.turn(ctx); err != nil {
+		return false, err
 	}
 	if err := mayRemove(ctx); err != nil {
-		return err
+		return false, err
 	}
-	info, err := t.root.Lstat(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if !info.IsDir() {
-		return nil
+	if gone, holds, err := f.removeEmpty(t, dir); !holds {
+		return gone, err
 	}
 	entries, err := fs.ReadDir(t.root.FS(), dir)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, entry := range entries {
 		if !entry.IsDir() {
-			return nil
+			return false, nil
 		}
-		if err := f.pruneTree(ctx, t, dir+"/"+entry.Name()); err != nil {
-			return err
+		if gone, err := f.pruneTree(ctx, t, dir+"/"+entry.Name()); !gone || err != nil {
+			return false, err
 		}
 	}
-	f.del.Add(1)
-	if err := t.root.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !isNotEmpty(err) {
-		return err
+	gone, _, err = f.removeEmpty(t, dir)
+	return gone, err
+}
+
+// removeEmpty removes a directory that is empty. holds is set where it is not; what is no
+// directory is left.
+func (f *filesystem) removeEmpty(t *tree, dir string) (gone, holds bool, err error) {
+	err = t.removeDir(dir)
+	switch {
+	case err == nil:
+		f.del.Add(1)
+		return true, false, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return true, false, nil
+	case isNotEmpty(err):
+		return false, true, nil
+	case errors.Is(err, syscall.ENOTDIR):
+		return false, false, nil
 	}
-	return nil
+	return false, false, err
 }
 
 func isNotEmpty(err error) bool {

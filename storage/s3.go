@@ -68,6 +68,10 @@ func (s *s3Store) Requests() Requests { return s.requests.counted() }
 
 func (s *s3Store) Concurrency() int { return s.limits.concurrency(s3Concurrency) }
 
+// Bulk has as many objects in a call as one request may have. Each counts like a request
+// of its own: four calls take the 3,500 a second that a prefix sustains.
+func (s *s3Store) Bulk() Bulk { return Bulk{Objects: RemoveBatch, Calls: min(4, s.Concurrency())} }
+
 // Prune does nothing: what is empty is not there.
 func (s *s3Store) Prune(ctx context.Context, dir string) (gone bool, err error) {
 	return true, ctx.Err()

@@ -367,7 +367,7 @@ func (l *s3Division) cutBlindly(left float64) *s3Range {
 // share is the number of pages that a range should keep, so that what lies ahead
 // everywhere is shared by as many ranges as there may be, and each is worth its cost.
 func (l *s3Division) share(r *s3Range, ahead, left float64) float64 {
-	most := max(costMost, left*s3PageLength/ahead)
+	most := min(max(costMost, left*s3PageLength/ahead), costEver)
 	pages := 2.0
 	for ; ; pages++ {
 		cost := nameCost
@@ -385,8 +385,10 @@ func (l *s3Division) share(r *s3Range, ahead, left float64) float64 {
 	return pages
 }
 
-// costMost is what a cut may cost for each page of the range that it ends.
-const costMost = 0.06
+// What a cut may cost for each page of the range that it ends: so much where little is left
+// to spend and, since what lies beyond the names that are known has to be shared as well, so
+// much where there is plenty.
+const costMost, costEver = 0.06, 0.10
 
 // unknownBehind reports whether a range leads from a long span to what nobody has seen:
 // there may be more than here.
@@ -461,7 +463,7 @@ func (l *s3Division) scout(ctx context.Context, ahead float64, affordable bool) 
 			l.known[n.prefix] = n
 		case n == nil || n.asked || n.whole:
 			continue
-		case ahead > 4*s3PageLength*float64(l.listers) && r.after < n.last():
+		case ahead > namesAhead*s3PageLength*float64(l.listers) && r.after < n.last():
 			continue
 		case !affordable && (n.each() < namesPay || ahead > s3PageLength*float64(l.listers)):
 			continue
@@ -473,6 +475,10 @@ func (l *s3Division) scout(ctx context.Context, ahead float64, affordable bool) 
 	}
 	return false
 }
+
+// namesAhead is for how many pages of each lister names are listed ahead. Where names have
+// few keys each it takes many of them to see what pays for as many ranges.
+const namesAhead = 16
 
 // namesPay is how many keys each of them has where the next thousand names are listed
 // even if all is spent: forty pages pay for the request. Without them nothing would be

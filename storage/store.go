@@ -228,6 +228,16 @@ type Store interface {
 	// Concurrency is how many calls are worth having under way at once. More of them
 	// wait for each other, so that a caller need not know what the storage stands.
 	Concurrency() int
+	// Bulk is how removals and moves of many objects are best divided.
+	Bulk() Bulk
+}
+
+// Bulk divides many objects into calls of Remover.Remove or Mover.Move.
+type Bulk struct {
+	// Objects is how many one call should have, at most RemoveBatch.
+	Objects int
+	// Calls is how many of them are worth having under way at once.
+	Calls int
 }
 
 // notExist gives err the path and makes it match fs.ErrNotExist.

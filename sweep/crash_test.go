@@ -88,7 +88,7 @@ func TestKilledBetweenAnyTwoSteps(t *testing.T) {
 	for _, r := range []rules{thorough, {uploadAge: time.Hour}} {
 		root := d.put(t)
 		store := &steps{Remover: open(t, root), layout: filepath.Join(root, storage.Root)}
-		if _, err := planFor(t, root, r).Execute(t.Context(), store, sweep.ExecuteOptions{Concurrency: 1}); err != nil {
+		if _, err := planFor(t, root, r).Execute(t.Context(), store, sweep.ExecuteOptions{Bulk: storage.Bulk{Calls: 1}}); err != nil {
 			t.Fatal(err)
 		}
 		want := look(t, root)

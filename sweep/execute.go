@@ -1,12 +1,15 @@
 package sweep
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"regsweep/storage"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Result is what was removed: nothing that the storage has not confirmed.
@@ -30,8 +33,9 @@ type Failure struct {
 
 // ExecuteOptions are how a plan is carried out.
 type ExecuteOptions struct {
-	// Concurrency is the number of batches that are removed at once; 4 if it is 0.
-	Concurrency int
+	// Bulk is the size of a batch, and how many are removed at once: the storage's own. What
+	// is 0 in it is storage.RemoveBatch or 4.
+	Bulk storage.Bulk
 	// OnRemoved, if set, is told what was confirmed. It is called serially.
 	OnRemoved func(kind Kind, tally Tally)
 }
@@ -60,9 +64,8 @@ func (p *Plan) Execute(ctx context.Context, remover storage.Remover, options Exe
 		return result, ErrExecuted
 	}
 	p.executed = true
-	if options.Concurrency == 0 {
-		options.Concurrency = 4
-	}
+	options.Bulk.Objects = cmp.Or(options.Bulk.Objects, storage.RemoveBatch)
+	options.Bulk.Calls = cmp.Or(options.Bulk.Calls, 4)
 	for _, kind := range Kinds {
 		var err error
 		if kind == Repository {
@@ -74,23 +77,23 @@ func (p *Plan) Execute(ctx context.Context, remover storage.Remover, options Exe
 			return result, fmt.Errorf("remove %s: %w", kind, err)
 		}
 	}
-	return result, p.tidy(ctx, remover)
+	return result, p.tidy(ctx, remover, options.Bulk.Calls)
 }
 
-// batch is a run of removals of one kind, from first up to but without end, small
-// enough for one call of Remove.
+// batch is a run of removals of one kind, from first up to but without end, for one call of
+// Remove. What one removal takes with it is never divided.
 type batch struct {
 	first, end int
 	refs       []storage.Ref
 	counts     []int // refs of each removal
 }
 
-// nextBatch takes as many removals from first on as fit.
-func (p *Plan) nextBatch(kind Kind, first int) batch {
+// nextBatch takes as many removals from first on as fit in a batch of so many objects.
+func (p *Plan) nextBatch(kind Kind, first, objects int) batch {
 	b := batch{first: first, end: first}
 	for b.end < p.len(kind) {
 		refs := p.refs(kind, b.end)
-		if len(b.refs) > 0 && len(b.refs)+len(refs) > storage.RemoveBatch {
+		if len(b.refs) > 0 && len(b.refs)+len(refs) > objects {
 			break
 		}
 		b.refs = append(b.refs, refs...)
@@ -111,8 +114,8 @@ func (p *Plan) removeKind(ctx context.Context, kind Kind, remover storage.Remove
 	underWay, next, failures := 0, 0, 0
 	var failed error
 	for {
-		for failed == nil && ctx.Err() == nil && underWay < options.Concurrency && next < p.len(kind) {
-			b := p.nextBatch(kind, next)
+		for failed == nil && ctx.Err() == nil && underWay < options.Bulk.Calls && next < p.len(kind) {
+			b := p.nextBatch(kind, next, options.Bulk.Objects)
 			next = b.end
 			underWay++
 			go func() { answers <- answer{b, removeBatch(ctx, remover, b.refs)} }()
@@ -237,14 +240,24 @@ func (p *Plan) prune(ctx context.Context, remover storage.Remover, options Execu
 
 // tidy removes the empty directories in which a candidate was looked for. They are
 // what an interrupted run, or a deletion through the registry's API, leaves.
-func (p *Plan) tidy(ctx context.Context, remover storage.Remover) error {
+func (p *Plan) tidy(ctx context.Context, remover storage.Remover, atOnce int) error {
+	g, pruning := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
 	for _, dir := range p.empty {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		if pruning.Err() != nil {
+			break
 		}
-		if _, err := remover.Prune(ctx, dir); err != nil {
-			return fmt.Errorf("remove empty directories: %w", err)
-		}
+		g.Go(func() error {
+			_, err := remover.Prune(pruning, dir)
+			return err
+		})
+	}
+	err := g.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("remove empty directories: %w", err)
 	}
 	return nil
 }

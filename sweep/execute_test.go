@@ -137,7 +137,7 @@ func TestKindsAreRemovedInOrder(t *testing.T) {
 	}
 	plan := planFor(t, d.put(t), thorough)
 	r := &recorder{}
-	result, err := plan.Execute(t.Context(), r, sweep.ExecuteOptions{Concurrency: 8})
+	result, err := plan.Execute(t.Context(), r, sweep.ExecuteOptions{Bulk: storage.Bulk{Calls: 8}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +278,7 @@ func TestExecuteStopsWithTheCause(t *testing.T) {
 				}
 			}}
 			plan := planFor(t, root, thorough)
-			result, err := plan.Execute(ctx, r, sweep.ExecuteOptions{Concurrency: 1})
+			result, err := plan.Execute(ctx, r, sweep.ExecuteOptions{Bulk: storage.Bulk{Calls: 1}})
 			if !errors.Is(err, writable) {
 				t.Errorf("error: %v", err)
 			}

@@ -131,7 +131,7 @@ func testInterruption(t *testing.T, d *disk, r rules, objects int, killed bool, 
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
 	remover := &faulty{Remover: store, layout: filepath.Join(root, storage.Root), left: objects, killed: killed, at: func() { cancel(errStopped) }}
-	_, err := planFor(t, root, r).Execute(ctx, remover, sweep.ExecuteOptions{Concurrency: 1})
+	_, err := planFor(t, root, r).Execute(ctx, remover, sweep.ExecuteOptions{Bulk: storage.Bulk{Calls: 1}})
 	if remover.met && !errors.Is(err, errStopped) {
 		t.Errorf("%+v: interrupted after %d objects: %v", r, objects, err)
 	}
