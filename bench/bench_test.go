@@ -57,7 +57,7 @@ func TestAllCollectorsAreComparedOnTheSameData(t *testing.T) {
 	if got := slices.Sorted(maps.Keys(results.Sections)); !slices.Equal(got, []string{"fs", "removal", "repo", "s3"}) {
 		t.Fatalf("sections are %q", got)
 	}
-	for key, wants := range map[string][]string{
+	compared := map[string][]string{
 		"fs warm":    {nameRegsweep, nameFloor, nameRelease3},
 		"fs warm -m": {nameRegsweep, nameFloor, nameRelease3},
 		"repo":       {nameRegsweep, nameFloor, nameRelease3},
@@ -65,7 +65,14 @@ func TestAllCollectorsAreComparedOnTheSameData(t *testing.T) {
 		"removal":    {nameRegsweep, nameRelease3},
 		"s3 0ms":     {nameRegsweep, nameFloor, nameRelease3},
 		"s3 removal": {nameRegsweep},
-	} {
+	}
+	if dir, err := inMemory(); err == nil {
+		compared["removal memory"] = compared["removal"]
+		if err := os.Remove(dir); err != nil {
+			t.Error(err)
+		}
+	}
+	for key, wants := range compared {
 		_, c, found := results.find(key)
 		if !found {
 			t.Errorf("%s was not measured", key)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,11 +11,13 @@ import (
 
 	"regsweep/bench/generate"
 	"regsweep/internal/parts"
+
+	"golang.org/x/sys/unix"
 )
 
-// tree writes a registry to a directory of its own and returns its config.yml.
-func (b *bench) tree(ctx context.Context, name string, registry *generate.Registry) (root, config string, err error) {
-	root, config = filepath.Join(b.dir, name), filepath.Join(b.dir, name+".yml")
+// tree writes a registry to a directory of its own in dir and returns its config.yml.
+func (b *bench) tree(ctx context.Context, dir, name string, registry *generate.Registry) (root, config string, err error) {
+	root, config = filepath.Join(dir, name), filepath.Join(dir, name+".yml")
 	b.say("\nwriting a registry of %+v", registry.Size())
 	if err := registry.WriteTree(ctx, root); err != nil {
 		return "", "", err
@@ -27,7 +30,7 @@ func (b *bench) tree(ctx context.Context, name string, registry *generate.Regist
 // and a cold one.
 func (b *bench) filesystem(ctx context.Context) (Section, error) {
 	registry := generate.New(b.seed, generate.Many(b.repositories))
-	root, config, err := b.tree(ctx, "many", registry)
+	root, config, err := b.tree(ctx, b.dir, "many", registry)
 	if err != nil {
 		return Section{}, err
 	}
@@ -71,7 +74,7 @@ func (b *bench) filesystem(ctx context.Context) (Section, error) {
 // repository compares dry runs on one large repository.
 func (b *bench) repository(ctx context.Context) (Section, error) {
 	registry := generate.NewRepository(b.seed, b.tags, b.untagged)
-	root, config, err := b.tree(ctx, "one", registry)
+	root, config, err := b.tree(ctx, b.dir, "one", registry)
 	if err != nil {
 		return Section{}, err
 	}
@@ -95,43 +98,77 @@ func (b *bench) repository(ctx context.Context) (Section, error) {
 	return section, os.RemoveAll(root)
 }
 
-// removal compares real removals, each from a registry written anew. Removed is what
-// is no longer there afterwards.
+// removal compares real removals, each from a registry written anew, on disk and, where
+// there is one with room, on a tmpfs: a disk may take longer for what it is told of than
+// the programs for telling it.
 func (b *bench) removal(ctx context.Context) (Section, error) {
 	registry := generate.New(b.seed, generate.Neglected(b.repositories))
-	root, config, err := b.tree(ctx, "neglected", registry)
-	if err != nil {
-		return Section{}, err
-	}
 	section := Section{
 		Title: "Filesystem, removal",
 		Size:  registry.Size(),
 		Notes: []string{"regsweep also removes the tag index entries that lead to what goes, which neither peer does."},
 	}
+	title := fmt.Sprintf("Filesystem, removal of %s blobs", number(registry.Garbage(false).Blobs))
+	places := []comparison{{key: "removal", title: title}}
+	dirs := []string{b.dir}
+	if memory, err := inMemory(); err != nil {
+		section.Notes = append(section.Notes, "Not in memory: "+err.Error()+".")
+	} else {
+		defer os.RemoveAll(memory)
+		places = append(places, comparison{key: "removal memory", title: title + ", in memory (tmpfs)"})
+		dirs = append(dirs, memory)
+	}
+	for i, c := range places {
+		result, err := b.removalIn(ctx, dirs[i], c, registry)
+		if err != nil {
+			return section, err
+		}
+		section.Cases = append(section.Cases, result)
+	}
+	return section, nil
+}
+
+// removalIn compares removals from a registry in dir. Removed is what is no longer there
+// afterwards.
+func (b *bench) removalIn(ctx context.Context, dir string, c comparison, registry *generate.Registry) (Case, error) {
+	root, config, err := b.tree(ctx, dir, "neglected", registry)
+	if err != nil {
+		return Case{}, err
+	}
 	t := task{config: config, remove: true, registry: registry}
 	want := registry.Garbage(false)
-	result, err := b.compare(ctx, comparison{
-		key:        "removal",
-		title:      fmt.Sprintf("Filesystem, removal of %s blobs", number(want.Blobs)),
-		contenders: append([]contender{b.regsweep(t)}, b.releases(t)...),
-		before: func(ctx context.Context, _ contender) error {
-			if err := os.RemoveAll(root); err != nil {
-				return err
-			}
-			if err := registry.WriteTree(ctx, root); err != nil {
-				return err
-			}
-			syscall.Sync()
-			return nil
-		},
-		after: func(context.Context, contender) error { return wantBlobs(root, section.Size.Blobs-want.Blobs) },
-	})
-	if err != nil {
-		return section, err
+	c.contenders = append([]contender{b.regsweep(t)}, b.releases(t)...)
+	c.before = func(ctx context.Context, _ contender) error {
+		if err := os.RemoveAll(root); err != nil {
+			return err
+		}
+		if err := registry.WriteTree(ctx, root); err != nil {
+			return err
+		}
+		syscall.Sync()
+		return nil
 	}
+	c.after = func(context.Context, contender) error { return wantBlobs(root, registry.Size().Blobs-want.Blobs) }
+	result, err := b.compare(ctx, c)
 	result.Garbage = want
-	section.Cases = []Case{result}
-	return section, os.RemoveAll(root)
+	return result, errors.Join(err, os.RemoveAll(root))
+}
+
+// roomInMemory is more than the largest registry here takes on a tmpfs, in bytes.
+const roomInMemory = 4 << 30
+
+// inMemory makes a directory on a tmpfs.
+func inMemory() (dir string, err error) {
+	const shared = "/dev/shm"
+	var stat unix.Statfs_t
+	if err := unix.Statfs(shared, &stat); err != nil {
+		return "", fmt.Errorf("%s: %w", shared, err)
+	}
+	const tmpfs = 0x01021994 // TMPFS_MAGIC of Linux, statfs(2)
+	if int64(stat.Type) != tmpfs || stat.Bavail*uint64(stat.Bsize) < roomInMemory {
+		return "", fmt.Errorf("%s is no tmpfs with %d GiB of room", shared, roomInMemory>>30)
+	}
+	return os.MkdirTemp(shared, "regsweep-bench-")
 }
 
 // onTree are all who take part on a filesystem.

@@ -42,6 +42,7 @@ func (r Results) verdicts() []verdict {
 	}
 	atLeast("one repository, -m", "repo -m", nameRelease3, 400)
 	atLeast("filesystem, removal", "removal", nameRelease3, 5)
+	atLeast("filesystem, removal in memory", "removal memory", nameRelease3, 5)
 	atLeast("S3, 15 ms", "s3 15ms", nameRelease3, 300)
 	atLeast("S3, 0 ms", "s3 0ms", nameRelease3, 15)
 	return append(all, r.requestVerdicts()...)
