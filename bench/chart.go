@@ -22,6 +22,7 @@ var charted = []struct {
 	{"removal", func(_ Section, c Case) string {
 		return fmt.Sprintf("Removal of %s blobs, filesystem", number(c.Garbage.Blobs))
 	}},
+	{"removal memory", func(Section, Case) string { return "The same in memory, with no disk to wait for" }},
 	{"s3 0ms", func(s Section, _ Case) string {
 		return fmt.Sprintf("Dry run, S3: %s objects, no latency", number(s.Size.Files))
 	}},
