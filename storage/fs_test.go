@@ -373,3 +373,13 @@ func TestHalfAPlanDoesNotStay(t *testing.T) {
 		t.Errorf("there is %v, %v", entries, err)
 	}
 }
+
+// Whoever asks for fewer requests at once gets fewer removals at once too, one file each.
+func TestBulkHeedsConcurrency(t *testing.T) {
+	for _, limit := range []int{0, 1, 5} {
+		store := mustOpen(t)(openFilesystem(newTree(t).Root(), Limits{Concurrency: limit}))
+		if bulk := store.Bulk(); bulk.Calls != store.Concurrency() || bulk.Objects < 1 || bulk.Objects > RemoveBatch {
+			t.Errorf("of %d requests at once: %+v", store.Concurrency(), bulk)
+		}
+	}
+}

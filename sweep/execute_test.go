@@ -1,6 +1,7 @@
 package sweep_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ type recorder struct {
 	begun []string // kinds, as calls began
 	ended []string // kinds, as calls ended
 	calls [][]string
+	most  int // calls at once
 }
 
 // kindOf says what kind of removal a path belongs to.
@@ -50,6 +52,7 @@ func (r *recorder) Remove(ctx context.Context, refs []storage.Ref) []storage.Out
 	r.mu.Lock()
 	r.begun = append(r.begun, kindOf(paths[0]))
 	r.calls = append(r.calls, paths)
+	r.most = max(r.most, len(r.begun)-len(r.ended))
 	r.mu.Unlock()
 	if r.before != nil {
 		r.before(paths)
@@ -129,33 +132,39 @@ func (d *disk) image(repository, text string) string {
 var thorough = rules{deleteUntagged: true, pruneEmpty: true, uploadAge: time.Hour}
 
 // All of one kind is confirmed before the next begins, and the kinds come in the order
-// in which a link goes before what it leads to (promise 3).
+// in which a link goes before what it leads to (promise 3), however they are divided.
 func TestKindsAreRemovedInOrder(t *testing.T) {
 	d := worn(5)
 	for _, kind := range []string{"tag_index_entry", "layer_link", "blob"} {
 		d.plenty(kind)
 	}
-	plan := planFor(t, d.put(t), thorough)
-	r := &recorder{}
-	result, err := plan.Execute(t.Context(), r, sweep.ExecuteOptions{Bulk: storage.Bulk{Calls: 8}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []string{"tag_index_entry", "revision", "layer_link", "upload", "repository", "blob"}
-	if got := slices.Compact(slices.Clone(r.begun)); !slices.Equal(got, want) {
-		t.Errorf("begun: %v", got)
-	}
-	if got := slices.Compact(slices.Clone(r.ended)); !slices.Equal(got, want) {
-		t.Errorf("confirmed: %v", got)
-	}
-	for _, paths := range r.calls {
-		if len(paths) > storage.RemoveBatch {
-			t.Errorf("%d objects in one call", len(paths))
+	root := d.put(t)
+	for _, bulk := range []storage.Bulk{{Calls: 8}, {Objects: 16, Calls: 3}} {
+		plan := planFor(t, root, thorough)
+		r := &recorder{}
+		result, err := plan.Execute(t.Context(), r, sweep.ExecuteOptions{Bulk: bulk})
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	for kind, tally := range plan.Garbage {
-		if result.Removed[kind] != tally || tally.Count < 5 {
-			t.Errorf("%s: %v were to go, %v went", kind, tally, result.Removed[kind])
+		want := []string{"tag_index_entry", "revision", "layer_link", "upload", "repository", "blob"}
+		if got := slices.Compact(slices.Clone(r.begun)); !slices.Equal(got, want) {
+			t.Errorf("begun: %v", got)
+		}
+		if got := slices.Compact(slices.Clone(r.ended)); !slices.Equal(got, want) {
+			t.Errorf("confirmed: %v", got)
+		}
+		for _, paths := range r.calls {
+			if len(paths) > cmp.Or(bulk.Objects, storage.RemoveBatch) {
+				t.Errorf("%d objects in one call of %+v", len(paths), bulk)
+			}
+		}
+		if r.most > bulk.Calls {
+			t.Errorf("%d calls at once of %+v", r.most, bulk)
+		}
+		for kind, tally := range plan.Garbage {
+			if result.Removed[kind] != tally || tally.Count < 5 {
+				t.Errorf("%s: %v were to go, %v went", kind, tally, result.Removed[kind])
+			}
 		}
 	}
 }
