@@ -46,7 +46,7 @@ bench: ## compare with registry garbage-collect, 45 minutes: see BENCHFLAGS
 # cases has gone through all of them.
 test: check parts fuzz-briefly cases ## check everything, and run all tests
 	$(GO) run ./demo >/dev/null
-	REGSWEEP_SEEDS=15 $(GO) test $(RACE) -count=1 -timeout 15m -skip '$(ALIKE)' ./...
+	REGSWEEP_SEEDS=10 $(GO) test $(RACE) -count=1 -timeout 15m -skip '$(ALIKE)' ./...
 
 check:
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .) || exit 1; \
@@ -80,9 +80,11 @@ FAULTS = EachOperation|Dies|Killed|CutOff|Missing|Flipped
 # listings in simulated time: the race detector sees none of them.
 ALIKE = TestDamage|TestClients|RequestsOfARun|HostileManifests|GetsWrong|Malformed|PermissionsThatAreMissing|SpoiledAnswers|ListingKeeps|ListingOfNames
 
+# Two at once, since the first one often waits for others.
 cases: ## go through many cases of a kind: deaths and faults at each operation, damage
-	$(GO) test -count=1 -timeout 15m -run '$(FAULTS)|$(ALIKE)' . -all
-	$(GO) test -count=1 -timeout 15m -run '$(ALIKE)|RandomRegistries' ./storage ./sweep
+	@$(GO) test -count=1 -timeout 15m -run '$(FAULTS)|$(ALIKE)' . -all & root=$$!; \
+	$(GO) test -count=1 -timeout 15m -run '$(ALIKE)|RandomRegistries' ./storage ./sweep; rest=$$?; \
+	wait $$root && exit $$rest
 
 # How long, and from which seed: what it prints repeats a soak, as far as kills allow.
 SOAK ?= 10m
