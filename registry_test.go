@@ -257,6 +257,9 @@ func (s *site) files() map[string]int64 {
 				return err
 			}
 			info, err := entry.Info()
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // a run is removing it just now
+			}
 			if err != nil {
 				return err
 			}
