@@ -63,6 +63,8 @@ type s3Division struct {
 	spans  map[string]*s3Span  // by prefix and alphabet
 	known  map[string]*s3Names // by prefix
 	scouts int                 // listings of names under way
+	// divided is set once there was a cut.
+	divided bool
 	// ungrouped is set when the server was found not to list names: then they are
 	// guessed at like those of tags.
 	ungrouped bool
@@ -81,7 +83,7 @@ func newDivision(prefix, dir string, listers int, group *errgroup.Group, visit f
 // guarded by the division's mutex.
 type s3Range struct {
 	after string
-	token string // continues a listing that has come to after; "" starts one
+	token string // continues a listing that has come to after; "" if it has not begun
 	upTo  string // "" is the end of the listing
 
 	pages  int        // so far
@@ -119,7 +121,7 @@ func (l *s3Division) start(ctx context.Context, r *s3Range) {
 // list lists one range page by page.
 func (l *s3Division) list(ctx context.Context, r *s3Range) error {
 	for {
-		page, err := l.page(ctx, r.after, r.token)
+		page, err := l.page(ctx, r.after, l.token(r))
 		if err != nil {
 			return err
 		}
@@ -132,6 +134,30 @@ func (l *s3Division) list(ctx context.Context, r *s3Range) error {
 			return nil
 		}
 	}
+}
+
+// token is what a range goes on with: a token of the server's or, with "", the last key. To
+// a server that remembers listings by their tokens, as MinIO does, a token means that all
+// up to the listing's end is wanted, and it makes ready for that: much work for a range,
+// which ends long before, and as often as there are ranges. A key it looks up. Where a
+// server may understand a key in another way than it is meant, a token is safer.
+func (l *s3Division) token(r *s3Range) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.divided && r.keys > 0 && isPlain(r.after) {
+		return ""
+	}
+	return r.token
+}
+
+// isPlain reports whether a key has nothing that needs an escape anywhere.
+func isPlain(key string) bool {
+	for i := range len(key) {
+		if strings.IndexByte(nameAlphabet, key[i]) < 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // take moves a range on past a page, and returns what of the page belongs to it.
@@ -281,6 +307,7 @@ func (l *s3Division) divide(ctx context.Context) {
 			return
 		}
 		l.place(next)
+		l.divided = true
 		l.active[next] = true
 		l.group.Go(func() error { return l.list(ctx, next) })
 	}
