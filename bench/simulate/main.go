@@ -42,6 +42,7 @@ type options struct {
 	blobs, links string
 	binary       string
 	limitMiB     int
+	rounds       int
 	serve        bool
 }
 
@@ -54,6 +55,7 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&o.Layers, "layers", 50, "layers of an image, its config among them")
 	flags.Float64Var(&o.Garbage, "garbage", 0.1, "share of images that were deleted and not collected")
 	flags.StringVar(&o.binary, "regsweep", "", "the program to measure (default: built from this module)")
+	flags.IntVar(&o.rounds, "rounds", 1, "how often each size is run, all of them in turn; the median counts")
 	flags.IntVar(&o.limitMiB, "limit", 0, "fail if a run takes more memory than this many MiB")
 	flags.BoolVar(&o.serve, "serve", false, "only serve the first size, until standard input ends")
 	if err := flags.Parse(args); err != nil {
@@ -62,6 +64,9 @@ func run(ctx context.Context, args []string) error {
 	shapes, err := o.shapes()
 	if err != nil {
 		return err
+	}
+	if o.rounds < 1 {
+		return fmt.Errorf("-rounds is %d, and must be 1 at least", o.rounds)
 	}
 	if o.serve {
 		return serve(shapes[0], os.Stdin, os.Stdout)
@@ -79,7 +84,7 @@ func run(ctx context.Context, args []string) error {
 			return fmt.Errorf("build regsweep: %w", err)
 		}
 	}
-	return measureAll(ctx, o.binary, shapes, o.limitMiB)
+	return measureAll(ctx, o.binary, shapes, o.rounds, o.limitMiB)
 }
 
 // shapes are the registries that the flags ask for.
