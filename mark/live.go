@@ -101,7 +101,7 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 	}
 	problems := make([][]storage.Problem, len(inv.Repositories))
 	intactAlive := map[storage.ID]struct{}{}
-	var mu sync.Mutex
+	var mu, large sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for i, r := range inv.Repositories {
@@ -109,10 +109,14 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 			if err := ctx.Err(); err != nil {
 				return err
 			}
+			links := len(r.Revisions) + len(r.Layers)
+			if links >= largeRepository {
+				large.Lock()
+				defer large.Unlock()
+			}
 			t := &tracer{
 				inv: inv, nodes: &m.nodes, r: r, reader: reader, limit: m.limit,
-				alive: make(map[vertex]struct{}, len(r.Revisions)+len(r.Layers)), plain: map[storage.ID]bool{}, named: map[storage.ID]bool{},
-				reported: map[storage.ID]bool{},
+				marks: newMarks(links, inv.Digests()), named: map[storage.ID]bool{}, reported: map[storage.ID]bool{},
 			}
 			var err error
 			mayGo := func(revision int) bool {
@@ -125,7 +129,8 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 			mu.Lock()
 			defer mu.Unlock()
 			for _, stage := range t.stages {
-				for _, id := range stage.added {
+				for _, v := range stage.added {
+					id := v.id()
 					if inv.Stored(id) && (live.blobs[id] == Dead || stage.cause < live.blobs[id]) {
 						live.blobs[id] = stage.cause
 					}
@@ -154,6 +159,10 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 	return live, nil
 }
 
+// largeRepository is a number of links from which a repository is marked with no other such
+// one beside it: what is in use meanwhile counts among millions.
+const largeRepository = 1 << 20
+
 // tracer marks one repository.
 type tracer struct {
 	inv    *storage.Inventory
@@ -162,8 +171,7 @@ type tracer struct {
 	reader storage.Reader
 	limit  int
 
-	alive     map[vertex]struct{}
-	plain     map[storage.ID]bool // alive as plain content, and a manifest elsewhere
+	marks     *marks
 	named     map[storage.ID]bool // manifests by other links than a revision's
 	referrers map[storage.ID][]storage.ID
 	stages    []stage
@@ -175,7 +183,7 @@ type tracer struct {
 // stage is what one kind of root has added to those before it.
 type stage struct {
 	cause     Cause
-	added     []storage.ID
+	added     []vertex     // each digest once, whichever way it was met first
 	manifests []storage.ID // met as manifests: of added, or added as plain content before
 }
 
@@ -238,7 +246,7 @@ func (t *tracer) checkDying(ctx context.Context) (absent map[storage.ID]bool, er
 	g.SetLimit(t.limit)
 	for _, link := range t.r.Layers {
 		id := link.ID()
-		if t.isAlive(id) || link.Settled() {
+		if t.marks.isAlive(id) || link.Settled() {
 			continue
 		}
 		g.Go(func() error {
@@ -273,24 +281,15 @@ func (t *tracer) stage(cause Cause, roots []storage.ID) {
 	for i, id := range roots {
 		seen[i] = t.see(plain(id))
 	}
-	reached := Reach(t.alive, seen, t.edges)
-	next := stage{cause: cause, added: make([]storage.ID, 0, len(reached))}
+	reached := Reach(t.marks, seen, t.edges)
+	next := stage{cause: cause, added: reached[:0]}
 	for _, v := range reached {
-		id := v.id()
 		if v.isManifest() {
-			next.manifests = append(next.manifests, id)
-			if !t.plain[id] {
-				next.added = append(next.added, id)
-			}
-			continue
+			next.manifests = append(next.manifests, v.id())
 		}
-		if t.nodes.at(id) != nil {
-			if _, alive := t.alive[v|asManifest]; alive {
-				continue
-			}
-			t.plain[id] = true
+		if t.marks.keep(v.id(), cause) {
+			next.added = append(next.added, v)
 		}
-		next.added = append(next.added, id)
 	}
 	t.stages = append(t.stages, next)
 }
@@ -382,7 +381,7 @@ func (t *tracer) noteSparse(id storage.ID, n *node) {
 // which blob it led to.
 func (t *tracer) judgeAliases() {
 	for id, to := range t.r.Aliases {
-		if t.isAlive(id) && !t.inv.Stored(to) {
+		if t.marks.isAlive(id) && !t.inv.Stored(to) {
 			t.kept = true
 			t.reportPath(storage.DamagedLink, storage.LayerPath(t.r.Name, t.inv.Digest(id)),
 				fmt.Sprintf("names %s, which is not stored", t.inv.Digest(to)), storage.KeepsRepository)
@@ -395,7 +394,8 @@ func (t *tracer) judgeAliases() {
 // they are few.
 func (t *tracer) findAliases(ctx context.Context) error {
 	for _, stage := range t.stages {
-		for _, id := range stage.added {
+		for _, v := range stage.added {
+			id := v.id()
 			if t.inv.Stored(id) || t.r.HasLayer(id) || t.r.HasRevision(id) {
 				continue
 			}
@@ -428,7 +428,7 @@ func (t *tracer) judgeUntagged() (dangling map[storage.ID]bool) {
 	for _, link := range t.r.Revisions {
 		id := link.ID()
 		n := t.nodes.at(id)
-		if t.isAlive(id) || n == nil {
+		if t.marks.isAlive(id) || n == nil {
 			continue
 		}
 		switch n.state {
@@ -480,33 +480,34 @@ func (t *tracer) everything() []storage.ID {
 
 // result says of each link why it stays.
 func (t *tracer) result(absent, dangling map[storage.ID]bool, mayGo func(revision int) bool) *Repository {
-	causes := make(map[storage.ID]Cause, len(t.alive))
 	out := &Repository{Kept: t.kept}
 	for _, stage := range t.stages {
-		for _, id := range stage.added {
-			causes[id] = stage.cause
+		if stage.cause == Tagged {
+			continue
 		}
-		if stage.cause != Tagged {
-			out.Only[stage.cause] = stage.added
+		only := make([]storage.ID, len(stage.added))
+		for i, v := range stage.added {
+			only[i] = v.id()
 		}
+		out.Only[stage.cause] = only
 	}
 	out.Layers = make([]Cause, len(t.r.Layers))
 	for i, link := range t.r.Layers {
-		out.Layers[i] = causes[link.ID()]
+		out.Layers[i] = t.marks.cause(link.ID())
 		if absent[link.ID()] {
 			out.Layers[i] = Absent
 		}
 	}
 	out.Revisions = make([]Cause, len(t.r.Revisions))
 	for i, link := range t.r.Revisions {
-		out.Revisions[i] = causes[link.ID()]
+		out.Revisions[i] = t.marks.cause(link.ID())
 		if dangling[link.ID()] && !mayGo(i) {
 			out.Revisions[i] = cmp.Or(out.Revisions[i], Untagged) // it stays, and keeps nothing
 		}
 	}
 	for _, tag := range t.r.Tags {
 		for _, link := range tag.Index {
-			if t.isAlive(link.ID()) && !t.r.HasRevision(link.ID()) {
+			if t.marks.isAlive(link.ID()) && !t.r.HasRevision(link.ID()) {
 				if out.unlinked == nil {
 					out.unlinked = map[storage.ID]bool{}
 				}

@@ -38,7 +38,7 @@ func TestReach(t *testing.T) {
 		{"a root named twice counts once", "a>b", "a a", "a b"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			alive := map[string]struct{}{}
+			alive := MapSet[string]{}
 			got := Reach(alive, strings.Fields(test.roots), graph(t, test.graph))
 			slices.Sort(got)
 			if strings.Join(got, " ") != test.want {
@@ -55,7 +55,7 @@ func TestReach(t *testing.T) {
 func TestReachInStages(t *testing.T) {
 	// a → b → c ← d → e
 	edges := graph(t, "a>b, b>c, d>c e")
-	alive := map[string]struct{}{}
+	alive := MapSet[string]{}
 	if got := Reach(alive, []string{"a"}, edges); !slices.Equal(got, []string{"a", "b", "c"}) {
 		t.Errorf("first stage added %q", got)
 	}
@@ -67,7 +67,7 @@ func TestReachInStages(t *testing.T) {
 // A chain of a million nodes needs no stack.
 func TestReachLongChain(t *testing.T) {
 	const n = 1_000_000
-	got := Reach(map[int]struct{}{}, []int{0}, func(i int) []int {
+	got := Reach(MapSet[int]{}, []int{0}, func(i int) []int {
 		if i == n {
 			return nil
 		}

@@ -32,11 +32,3 @@ func (t *tracer) see(v vertex) vertex {
 	}
 	return v
 }
-
-func (t *tracer) isAlive(id storage.ID) bool {
-	_, alive := t.alive[plain(id)]
-	if !alive {
-		_, alive = t.alive[plain(id)|asManifest]
-	}
-	return alive
-}

@@ -107,7 +107,7 @@ func (r *restorer) want(ctx context.Context) error {
 // manifest: an image is wanted with its layers, an index with its images.
 func (r *restorer) reach(ctx context.Context, root digest.Digest) error {
 	var failed error
-	alive := map[digest.Digest]struct{}{}
+	alive := mark.MapSet[digest.Digest]{}
 	mark.Reach(alive, []digest.Digest{root}, func(d digest.Digest) []digest.Digest {
 		if failed != nil {
 			return nil

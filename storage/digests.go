@@ -38,6 +38,13 @@ func (d *digests) seal() {
 // Blobs is the number of stored blobs.
 func (d *digests) Blobs() int { return d.blobs.len() }
 
+// Digests is the number of digests that have ids. It may be called concurrently.
+func (d *digests) Digests() int {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.blobs.len() + len(d.extra)
+}
+
 // Stored reports whether the id is that of a blob which the scan found.
 func (d *digests) Stored(id ID) bool { return int(id) < d.blobs.len() }
 

@@ -559,7 +559,7 @@ func CompareProblems(a, b Problem) int {
 func sealLinks(links []Link) []Link {
 	slices.SortFunc(links, compareLinks)
 	links = slices.CompactFunc(links, func(a, b Link) bool { return a.ID() == b.ID() })
-	if cap(links)-len(links) > len(links)/8 {
+	if cap(links)-len(links) > len(links)/32 {
 		links = slices.Clone(links) // without the room to grow
 	}
 	return links
