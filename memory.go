@@ -30,18 +30,28 @@ func boundGarbage() {
 	}
 	percent := 0
 	afterEachCollection(func() {
-		if next := garbagePercent(inUse()); next != percent {
+		inUse := inUse()
+		garbage := mayLieAbout(inUse)
+		if next := garbagePercent(inUse, garbage); next != percent {
 			percent = next
 			debug.SetGCPercent(next)
 		}
+		debug.SetMemoryLimit(int64(inUse + garbage + spare))
 	})
 }
 
-// garbagePercent is the share of garbage to allow, in percent of so many bytes in use. Go
-// takes them for 4 MiB at least.
-func garbagePercent(inUse uint64) int {
-	return int(100 * max(garbageFloor, min(inUse/3, garbageMiddle), inUse/8) / max(inUse, 4<<20))
+// spare is what the program may hold beyond what is in use and garbage: stacks, tables of the
+// runtime, and free memory between what is in use. Beyond it the runtime gives free memory
+// back to the system before it takes more.
+const spare = 64 << 20
+
+// mayLieAbout is how many bytes of garbage to allow where so many are in use.
+func mayLieAbout(inUse uint64) uint64 {
+	return max(garbageFloor, min(inUse/3, garbageMiddle), inUse/8)
 }
+
+// garbagePercent is garbage in percent of what is in use. Go takes that for 4 MiB at least.
+func garbagePercent(inUse, garbage uint64) int { return int(100 * garbage / max(inUse, 4<<20)) }
 
 // inUse is how many bytes the last collection found in use.
 func inUse() uint64 {

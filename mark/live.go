@@ -68,8 +68,8 @@ type Repository struct {
 	// Revisions and Layers say why the repository's links stay, in their order.
 	Revisions, Layers []Cause
 	// Only has, for the causes Recent, Untagged and Damage, the digests that are
-	// alive in this repository for nothing better.
-	Only [Damage + 1][]storage.ID
+	// alive in this repository for nothing better, if there are any.
+	Only map[Cause][]storage.ID
 
 	// unlinked are the digests in tag indexes that are alive though the
 	// repository has no revision link for them.
@@ -482,8 +482,11 @@ func (t *tracer) everything() []storage.ID {
 func (t *tracer) result(absent, dangling map[storage.ID]bool, mayGo func(revision int) bool) *Repository {
 	out := &Repository{Kept: t.kept}
 	for _, stage := range t.stages {
-		if stage.cause == Tagged {
+		if stage.cause == Tagged || len(stage.added) == 0 {
 			continue
+		}
+		if out.Only == nil {
+			out.Only = map[Cause][]storage.ID{}
 		}
 		only := make([]storage.ID, len(stage.added))
 		for i, v := range stage.added {

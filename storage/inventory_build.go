@@ -198,10 +198,7 @@ func (b *inventoryBuilder) repository(name string) *repositoryBuilder {
 	defer b.mu.Unlock()
 	rb := b.repositories[name]
 	if rb == nil {
-		rb = &repositoryBuilder{
-			r:       &Repository{Name: strings.Clone(name)},
-			uploads: map[string]*uploadBuilder{},
-		}
+		rb = &repositoryBuilder{r: &Repository{Name: strings.Clone(name)}}
 		b.repositories[rb.r.Name] = rb
 	}
 	return rb
@@ -345,6 +342,9 @@ func (b *inventoryBuilder) noteRecent(rb *repositoryBuilder, e entry, object Obj
 func (rb *repositoryBuilder) addUpload(object Object, e entry) {
 	u := rb.uploads[e.upload]
 	if u == nil {
+		if rb.uploads == nil {
+			rb.uploads = map[string]*uploadBuilder{}
+		}
 		u = &uploadBuilder{Upload: Upload{ID: strings.Clone(e.upload)}}
 		rb.uploads[u.ID] = u
 	}

@@ -14,7 +14,7 @@ import (
 // is known.
 type tagsBuilder struct {
 	all   []tagBuilder
-	at    map[string]int32 // place in all, by name
+	at    map[string]int32 // place in all, by name; nil while there are few
 	names sharedNames
 }
 
@@ -51,17 +51,36 @@ type tagBuilder struct {
 
 // named returns a tag, which is valid until the next is asked for.
 func (t *tagsBuilder) named(name string) *tagBuilder {
-	i, known := t.at[name]
+	i, known := t.find(name)
 	if !known {
-		if t.at == nil {
-			t.at = map[string]int32{}
-		}
-		i = int32(len(t.all))
+		i = len(t.all)
 		name = t.names.copy(name)
 		t.all = append(t.all, tagBuilder{name: name})
-		t.at[name] = i
+		if t.at != nil {
+			t.at[name] = int32(i)
+		}
 	}
 	return &t.all[i]
+}
+
+// fewTags are looked through one by one: a map of them would take more memory than they
+// do, and there may be many repositories.
+const fewTags = 8
+
+// find finds the place of a tag.
+func (t *tagsBuilder) find(name string) (at int, known bool) {
+	if len(t.all) <= fewTags {
+		at = slices.IndexFunc(t.all, func(tag tagBuilder) bool { return tag.name == name })
+		return at, at >= 0
+	}
+	if t.at == nil {
+		t.at = make(map[string]int32, 2*len(t.all))
+		for i := range t.all {
+			t.at[t.all[i].name] = int32(i)
+		}
+	}
+	i, known := t.at[name]
+	return int(i), known
 }
 
 // addIndex adds an entry of a tag's index. It settles what the current link says, if its
