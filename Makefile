@@ -46,7 +46,8 @@ bench: ## compare with registry garbage-collect, 45 minutes: see BENCHFLAGS
 # cases has gone through all of them.
 test: check parts fuzz-briefly cases ## check everything, and run all tests
 	$(GO) run ./demo >/dev/null
-	REGSWEEP_SEEDS=10 $(GO) test $(RACE) -count=1 -timeout 15m -skip '$(ALIKE)' ./...
+	packages=$$($(GO) list ./... | grep -v '/bench') && \
+	REGSWEEP_SEEDS=10 $(GO) test $(RACE) -count=1 -timeout 15m -skip '$(ALIKE)' $$packages
 
 check:
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .) || exit 1; \
@@ -80,10 +81,12 @@ FAULTS = EachOperation|Dies|Killed|CutOff|Missing|Flipped
 # listings in simulated time: the race detector sees none of them.
 ALIKE = TestDamage|AKeyIsMissing|TestClients|RequestsOfARun|HostileManifests|GetsWrong|Malformed|PermissionsThatAreMissing|SpoiledAnswers|ListingKeeps|ListingOfNames
 
-# Two at once, since the first one often waits for others.
+# Two lots at once, since the first one often waits for others. The tests of bench go along:
+# what they start are whole programs, of which the race detector sees nothing.
 cases: ## go through many cases of a kind: deaths and faults at each operation, damage
 	@$(GO) test -count=1 -timeout 15m -run '$(FAULTS)|$(ALIKE)' . -all & root=$$!; \
-	$(GO) test -count=1 -timeout 15m -run '$(ALIKE)|RandomRegistries' ./storage ./sweep; rest=$$?; \
+	$(GO) test -count=1 -timeout 15m -run '$(ALIKE)|RandomRegistries' ./storage ./sweep && \
+	$(GO) test -count=1 -timeout 15m ./bench/...; rest=$$?; \
 	wait $$root && exit $$rest
 
 # How long, and from which seed: what it prints repeats a soak, as far as kills allow.
