@@ -13,6 +13,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -80,7 +81,7 @@ func TestS3MovesWhatIsTooLargeForOneRequest(t *testing.T) {
 	move := func(from, to string) error { return store.Move(t.Context(), []Move{{From: from, To: to}})[0].Err }
 
 	refused.matching(func(r *http.Request) bool { return r.URL.Query().Get("partNumber") == "2" })
-	if err := move(blob, moved(blob)); err == nil || refused.met == 0 {
+	if err := move(blob, moved(blob)); err == nil || refused.met.Load() == 0 {
 		t.Errorf("a part that is refused: %v", err)
 	}
 	if left := unfinished(); len(left) > 0 {
@@ -118,12 +119,15 @@ func TestS3MovesWhatIsTooLargeForOneRequest(t *testing.T) {
 
 // refusal stands before a server and refuses what matches.
 type refusal struct {
-	met     int
+	met     atomic.Int64
 	matches func(r *http.Request) bool
 }
 
 // matching refuses such requests from now on; nil is for none.
-func (f *refusal) matching(matches func(r *http.Request) bool) { f.met, f.matches = 0, matches }
+func (f *refusal) matching(matches func(r *http.Request) bool) {
+	f.met.Store(0)
+	f.matches = matches
+}
 
 func (f *refusal) before(t *testing.T, endpoint string) string {
 	behind, err := url.Parse(endpoint)
@@ -136,7 +140,7 @@ func (f *refusal) before(t *testing.T, endpoint string) string {
 	}}
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if f.matches != nil && f.matches(r) {
-			f.met++
+			f.met.Add(1)
 			s3Fault(w, 403, "AccessDenied")
 			return
 		}

@@ -174,9 +174,9 @@ func TestS3VersionsThatAServerOnlyHides(t *testing.T) {
 // TestS3VirtualHosts: without forcepathstyle the bucket is part of the server's name.
 func TestS3VirtualHosts(t *testing.T) {
 	t.Parallel()
-	var host, path string
+	asked := make(chan string, 100) // a scan lists keys and uploads, at once
 	fake := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, path = r.Host, r.URL.Path
+		asked <- strings.TrimSuffix(r.Host+r.URL.Path, "/")
 		fmt.Fprint(w, listing(""))
 	}))
 	t.Cleanup(fake.Close)
@@ -190,8 +190,13 @@ func TestS3VirtualHosts(t *testing.T) {
 		if err := store.Scan(t.Context(), RepositoriesDir, func([]Object) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
-		if got := strings.TrimSuffix(host+path, "/"); got != want {
-			t.Errorf("forcepathstyle %t: %q, want %q", forced, got, want)
+		if len(asked) == 0 {
+			t.Error("nothing was asked")
+		}
+		for len(asked) > 0 {
+			if got := <-asked; got != want {
+				t.Errorf("forcepathstyle %t: %q, want %q", forced, got, want)
+			}
 		}
 	}
 }
