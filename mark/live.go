@@ -106,13 +106,13 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for i, r := range inv.Repositories {
 		g.Go(func() error {
-			if err := ctx.Err(); err != nil {
-				return err
-			}
 			links := len(r.Revisions) + len(r.Layers)
 			if links >= largeRepository {
 				large.Lock()
 				defer large.Unlock()
+			}
+			if err := ctx.Err(); err != nil {
+				return err
 			}
 			t := &tracer{
 				inv: inv, nodes: &m.nodes, r: r, reader: reader, limit: m.limit,

@@ -111,7 +111,7 @@ func repositorySpace(names map[string]int) *keySpace {
 }
 
 // simulatedShapes are buckets of about n keys, with the directory that is listed, and
-// what is asked of their listing: a good part less than it comes to, since goroutines run in
+// what is asked of their listing: somewhat less than it comes to, since goroutines run in
 // an order of chance, and an answer that comes a little later moves every cut behind it.
 var simulatedShapes = []struct {
 	name, dir string
@@ -120,7 +120,7 @@ var simulatedShapes = []struct {
 	most      float64 // more requests than pages, in percent: of a million keys
 	mostSmall float64 // and of 200,000
 }{
-	{"blobs", BlobsDir, blobSpace, 36, 5, 11},
+	{"blobs", BlobsDir, blobSpace, 40, 4, 10},
 	{"layers of one repository", RepositoriesDir, func(n int) *keySpace {
 		k := &keySpace{}
 		k.add(keyStretch{
@@ -128,15 +128,15 @@ var simulatedShapes = []struct {
 			digests: randomDigests(rand.New(rand.NewPCG(3, 4)), n),
 		})
 		return k
-	}, 30, 6, 9},
-	{"one repository", RepositoriesDir, func(n int) *keySpace { return repositorySpace(map[string]int{"big": n}) }, 18, 6, 8},
+	}, 35, 5, 8},
+	{"one repository", RepositoriesDir, func(n int) *keySpace { return repositorySpace(map[string]int{"big": n}) }, 22, 5, 7},
 	{"seven repositories", RepositoriesDir, func(n int) *keySpace {
 		names := map[string]int{}
 		for _, name := range []string{"alpine", "debian", "golang", "node", "python", "redis", "ubuntu"} {
 			names["library/"+name] = n / 7
 		}
 		return repositorySpace(names)
-	}, 13, 6, 8},
+	}, 16, 5, 6},
 	{"repositories large and small", RepositoriesDir, func(n int) *keySpace {
 		names := map[string]int{}
 		for i, left := 0, n; left > 0 && i < 400; i++ {
@@ -145,29 +145,29 @@ var simulatedShapes = []struct {
 			left -= size
 		}
 		return repositorySpace(names)
-	}, 9, 7, 11},
+	}, 10, 6, 10},
 	{"a giant among small ones", RepositoriesDir, func(n int) *keySpace {
 		names := map[string]int{"mirror/giant": n / 2}
 		for i := range n / 120 {
 			names[fmt.Sprintf("team%02d/app%05d", i%17, i)] = 60
 		}
 		return repositorySpace(names)
-	}, 10, 6, 8},
+	}, 12, 6, 6},
 	{"60 keys each, in teams", RepositoriesDir, smallRepositories(func(i, _ int, _ *rand.Rand) string {
 		return fmt.Sprintf("team%02d/app%05d", i%17, i)
-	}), 10, 6, 8},
-	{"60 keys each, one below the other", RepositoriesDir, oneBelowTheOther, 6, 5, 7},
+	}), 12, 5, 6},
+	{"60 keys each, one below the other", RepositoriesDir, oneBelowTheOther, 6, 5, 6},
 	{"60 keys each, of words", RepositoriesDir, smallRepositories(func(i, n int, random *rand.Rand) string {
 		words := []string{"alpine", "api", "base", "cache", "db", "edge", "front", "go", "java", "node", "proxy", "web", "worker", "zk"}
 		word := func() string { return words[random.IntN(len(words))] }
 		return word() + "/" + word() + "-" + word() + strconv.Itoa(random.IntN(1+n/1000))
-	}), 9, 7, 10},
+	}), 10, 6, 9},
 	{"60 keys each, of digits at random", RepositoriesDir, smallRepositories(func(_, _ int, random *rand.Rand) string {
 		return fmt.Sprintf("%016x", random.Uint64())
-	}), 6, 5, 7},
+	}), 6, 5, 6},
 	{"60 keys each, deep below one prefix", RepositoriesDir, smallRepositories(func(i, _ int, _ *rand.Rand) string {
 		return fmt.Sprintf("mirror/registry.example.com/production/team/service-%d/app", i)
-	}), 4.5, 5, 7},
+	}), 4.5, 5, 6},
 }
 
 var oneBelowTheOther = smallRepositories(func(i, _ int, _ *rand.Rand) string { return fmt.Sprintf("app%06d", i) })
