@@ -5,6 +5,7 @@ import (
 	"unicode/utf8"
 
 	"regsweep/guard"
+	"regsweep/mark"
 	"regsweep/quarantine"
 	"regsweep/storage"
 	"regsweep/sweep"
@@ -21,7 +22,8 @@ type gcRun struct {
 	store    storage.Store
 	remover  storage.Remover   // the store, what removes all versions in it, or a quarantine's taker
 	taker    *quarantine.Taker // nil unless what goes is moved
-	cache    *storage.Cache    // nil where there is none
+	ahead    *mark.Ahead
+	cache    *storage.Cache // nil where there is none
 	guard    guard.Options
 	planFile *planFile
 	progress *progress

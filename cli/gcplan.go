@@ -50,7 +50,8 @@ func (g *gcRun) plan(ctx context.Context) (*sweep.Plan, error) {
 func (g *gcRun) list(ctx context.Context, now time.Time) (*storage.Inventory, error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Inventory)()
 	phase := g.progress.begin("listing", "name", 0)
-	options := storage.InventoryOptions{Concurrency: g.store.Concurrency(), OnBlobs: phase.add, OnLinks: phase.add}
+	g.ahead = mark.NewAhead(g.cached())
+	options := storage.InventoryOptions{Concurrency: g.store.Concurrency(), OnBlobs: phase.add, OnLinks: phase.add, OnRevision: g.ahead.Read}
 	if g.options.minAge > 0 {
 		options.Since = now.Add(-g.options.minAge)
 	}
@@ -64,7 +65,7 @@ func (g *gcRun) mark(ctx context.Context, inventory *storage.Inventory, only *sw
 	phase := g.progress.begin("marking", "manifest", 0)
 	live, err := mark.Run(ctx, inventory, g.cached(), mark.Options{
 		Concurrency: g.store.Concurrency(), DeleteUntagged: g.options.deleteUntagged, MayGo: only.MayGo,
-		OnManifests: phase.expect, OnRead: phase.add,
+		Ahead: g.ahead, OnManifests: phase.expect, OnRead: phase.add,
 	})
 	phase.endWith("marked", err)
 	return live, err

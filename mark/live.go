@@ -24,6 +24,8 @@ type Options struct {
 	MayGo func(repository, revision int) bool
 	// Concurrency is how many manifests are read at once; 32 if it is 0.
 	Concurrency int
+	// Ahead, if set, has read some of the manifests of this inventory.
+	Ahead *Ahead
 	// OnManifests, if set, is told how many manifests there are to read. OnRead, if
 	// set, is told how many more have been, from several goroutines at once.
 	OnManifests, OnRead func(n int)
@@ -87,11 +89,14 @@ func (r *Repository) Unlinked(id storage.ID) bool { return r.unlinked[id] }
 // manifest that is damaged keeps, in every repository where it is alive, all that
 // the repository's links name: a manifest can only lead to what is linked there.
 func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, options Options) (*Live, error) {
-	m := &manifests{inv: inv, reader: reader, limit: cmp.Or(options.Concurrency, 32), onRead: options.OnRead}
+	m := &manifests{
+		reading: reading{inv, reader, roomForLarge()},
+		limit:   cmp.Or(options.Concurrency, 32), onRead: options.OnRead,
+	}
 	if options.OnManifests != nil {
 		options.OnManifests(len(m.named()))
 	}
-	if err := m.load(ctx); err != nil {
+	if err := m.load(ctx, options.Ahead.take()); err != nil {
 		return nil, fmt.Errorf("mark: %w", err)
 	}
 	live := &Live{

@@ -261,18 +261,48 @@ func (w *world) letter(d digest.Digest) string {
 	return "?"
 }
 
-// mark runs over the story.
-func (w *world) mark(t *testing.T, deleteUntagged bool) (*storage.Inventory, *Live) {
+// mark runs over the story, with nothing read ahead, with all that may be, and with a part
+// of it, which must come to the same.
+func (w *world) mark(t *testing.T, deleteUntagged bool) (inv *storage.Inventory, live *Live) {
 	t.Helper()
-	inv, err := storage.TakeInventory(t.Context(), w.memory, storage.InventoryOptions{Since: storyTime.Add(-time.Hour)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	live, err := Run(t.Context(), inv, w.memory, Options{DeleteUntagged: deleteUntagged})
-	if err != nil {
-		t.Fatal(err)
+	for _, every := range []int{0, 1, 2} {
+		inventory, err := storage.TakeInventory(t.Context(), w.memory, storage.InventoryOptions{Since: storyTime.Add(-time.Hour)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		marked, err := Run(t.Context(), inventory, w.memory, Options{
+			DeleteUntagged: deleteUntagged, Ahead: w.readAhead(t, inventory, every),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if inv == nil {
+			inv, live = inventory, marked
+			continue
+		}
+		want := w.goes(inv, live) + "\n" + met(live)
+		if got := w.goes(inventory, marked) + "\n" + met(marked); got != want || marked.Manifests != live.Manifests {
+			t.Errorf("with every %d-th id read ahead, %d alive, %s\nwithout, %d alive, %s", every, marked.Manifests, got, live.Manifests, want)
+		}
 	}
 	return inv, live
+}
+
+// readAhead reads the stored blobs that revisions name, of a part of all ids: every one,
+// every other, and so on; none for 0.
+func (w *world) readAhead(t *testing.T, inv *storage.Inventory, every int) *Ahead {
+	t.Helper()
+	ahead := NewAhead(w.memory)
+	for id := range storage.ID(inv.Blobs()) {
+		isRevision := slices.ContainsFunc(inv.Repositories, func(r *storage.Repository) bool { return r.HasRevision(id) })
+		if every == 0 || int(id)%every > 0 || !isRevision {
+			continue
+		}
+		if err := ahead.Read(t.Context(), inv, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return ahead
 }
 
 // goes says what the mark leaves to be removed: links by repository, then blobs.
@@ -986,6 +1016,7 @@ func TestManifestsAreReadOnce(t *testing.T) {
 	var mu sync.Mutex
 	expected, read := 0, 0
 	live, err := Run(t.Context(), inv, w.memory, Options{
+		Ahead:       w.readAhead(t, inv, 2),
 		OnManifests: func(n int) { expected = n },
 		OnRead: func(n int) {
 			mu.Lock()

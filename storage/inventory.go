@@ -155,6 +155,11 @@ type InventoryOptions struct {
 	// OnBlobs and OnLinks, if set, are told how many more were listed. They are
 	// called from several goroutines at once.
 	OnBlobs, OnLinks func(n int)
+	// OnRevision, if set, is called for stored blobs that revisions name while
+	// repositories are still being listed, by up to half of Concurrency at once: for none
+	// twice, and for those alone for which there was time. Of inv only what is said of
+	// digests is known by then. An error is TakeInventory's.
+	OnRevision func(ctx context.Context, inv *Inventory, id ID) error
 }
 
 // linkLimit bounds the reading of links: the longest good one has 135 bytes.
@@ -175,7 +180,7 @@ func TakeInventory(ctx context.Context, store Store, options InventoryOptions) (
 		return nil, err
 	}
 	b.sealBlobs()
-	if err := b.scan(ctx, RepositoriesDir, b.visitRepositories, b.visitNamedLinks); err != nil {
+	if err := b.listRepositories(ctx); err != nil {
 		return nil, err
 	}
 	if err := b.readLinks(ctx); err != nil {

@@ -27,6 +27,7 @@ type inventoryBuilder struct {
 	store   Store
 	options InventoryOptions
 	inv     *Inventory
+	ahead   *ahead // nil unless InventoryOptions.OnRevision is set
 
 	mu           sync.Mutex // guards all below, and inv
 	recentBlobs  [][32]byte
@@ -236,6 +237,9 @@ func (b *inventoryBuilder) add(rb *repositoryBuilder, object Object, e entry) {
 		}
 		b.addRead(rb, object, e, needTime)
 	case kindRevision:
+		if b.ahead != nil {
+			b.ahead.add(e.id)
+		}
 		b.addRead(rb, object, e, needTime)
 	case kindTag:
 		b.addCurrent(rb, rb.tags.named(e.tag), object)

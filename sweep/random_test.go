@@ -219,7 +219,8 @@ func tryPlan(ctx context.Context, store storage.Store, r rules) (*sweep.Plan, er
 
 // planOf plans what is in a file and still garbage, or all garbage where there is none.
 func planOf(ctx context.Context, store storage.Store, r rules, file *sweep.File) (*sweep.Plan, error) {
-	inventory := storage.InventoryOptions{}
+	ahead := mark.NewAhead(store)
+	inventory := storage.InventoryOptions{OnRevision: ahead.Read}
 	if r.minAge > 0 {
 		inventory.Since = now.Add(-r.minAge)
 	}
@@ -233,7 +234,7 @@ func planOf(ctx context.Context, store storage.Store, r rules, file *sweep.File)
 			return nil, err
 		}
 	}
-	live, err := mark.Run(ctx, inv, store, mark.Options{DeleteUntagged: r.deleteUntagged, MayGo: only.MayGo})
+	live, err := mark.Run(ctx, inv, store, mark.Options{DeleteUntagged: r.deleteUntagged, MayGo: only.MayGo, Ahead: ahead})
 	if err != nil {
 		return nil, err
 	}
