@@ -10,8 +10,8 @@ import (
 // Ahead reads manifests while names are still being listed, so that a storage far away is
 // not waited for twice. Run goes on with what it has read.
 //
-// It keeps manifests that are intact. Of what is not, a listing that has ended may have
-// more to say: those are left to Run.
+// A manifest that is missing is left to Run, which keeps nothing of it: what was pushed
+// meanwhile may have brought it.
 type Ahead struct {
 	reader storage.Reader
 	large  chan struct{}
@@ -29,7 +29,7 @@ func NewAhead(reader storage.Reader) *Ahead {
 // is the storage's. It may be called concurrently.
 func (a *Ahead) Read(ctx context.Context, inv *storage.Inventory, id storage.ID) error {
 	f, err := reading{inv, a.reader, a.large}.read(ctx, id)
-	if err != nil || f.node.state != intact {
+	if err != nil || f.node.state == missing {
 		return err
 	}
 	a.mu.Lock()

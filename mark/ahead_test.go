@@ -2,48 +2,50 @@ package mark
 
 import (
 	"errors"
-	"io/fs"
 	"testing"
 
 	"regsweep/storage"
 )
 
-// What is not intact when it is read ahead is read again by Run: a manifest may come into
-// place, or be found, after all. A storage that fails is an error at once.
-func TestWhatIsNotIntactIsNotReadAhead(t *testing.T) {
+// A manifest that is missing when it is read ahead is read again by Run, and no other. A
+// storage that fails is an error at once.
+func TestWhatIsMissingIsLeftToRun(t *testing.T) {
 	w := tell(t, `
 		I = image c a
-		app: I
+		J = image c b
+		app: I J
 		app: tag v1 I`)
-	inv, err := storage.TakeInventory(t.Context(), w.memory, storage.InventoryOptions{})
+	store := unsized{w.memory}
+	inv, err := storage.TakeInventory(t.Context(), store, storage.InventoryOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, path := inv.ID(w.digest("I")), storage.BlobPath(w.digest("I"))
-	ahead := NewAhead(w.memory)
-	content := w.files[path]
-	for _, damage := range []string{"", "{", content + " "} {
-		w.files[path] = damage
-		if err := ahead.Read(t.Context(), inv, id); err != nil {
+	ahead := NewAhead(store)
+	read := func(letter string) error { return ahead.Read(t.Context(), inv, inv.ID(w.digest(letter))) }
+
+	missing, damaged := storage.BlobPath(w.digest("I")), storage.BlobPath(w.digest("J"))
+	failure := errors.New("the disk is on fire")
+	w.fails[missing] = failure
+	if err := read("I"); !errors.Is(err, failure) {
+		t.Errorf("%v, want the storage's failure", err)
+	}
+	delete(w.fails, missing)
+
+	content := w.files[missing]
+	delete(w.files, missing)
+	w.files[damaged] = "{"
+	for _, letter := range []string{"I", "J"} {
+		if err := read(letter); err != nil {
 			t.Fatal(err)
 		}
 	}
-	w.files[path] = content
-	w.fails[path] = fs.ErrNotExist
-	if err := ahead.Read(t.Context(), inv, id); err != nil {
-		t.Fatal(err)
-	}
-	failure := errors.New("the disk is on fire")
-	w.fails[path] = failure
-	if err := ahead.Read(t.Context(), inv, id); !errors.Is(err, failure) {
-		t.Errorf("%v, want the storage's failure", err)
-	}
-	delete(w.fails, path)
-	live, err := Run(t.Context(), inv, w.memory, Options{Ahead: ahead})
+	w.files[missing] = content
+	live, err := Run(t.Context(), inv, store, Options{Ahead: ahead})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if live.Manifests != 1 || len(live.Problems) > 0 || live.Repositories[0].Kept {
-		t.Errorf("%d manifests, %v; want the one that is there now", live.Manifests, live.Problems)
+	if live.Manifests != 1 || len(live.Problems) != 1 || w.read[damaged] != 1 {
+		t.Errorf("%d manifests, %v, %d reads of the damaged one; want the one that is there now, and one problem and read",
+			live.Manifests, live.Problems, w.read[damaged])
 	}
 }
