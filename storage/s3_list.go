@@ -8,6 +8,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -121,11 +122,12 @@ func (l *s3Division) start(ctx context.Context, r *s3Range) {
 // list lists one range page by page.
 func (l *s3Division) list(ctx context.Context, r *s3Range) error {
 	for {
-		page, err := l.page(ctx, r.after, l.token(r))
+		token, asked := l.token(r), time.Now()
+		page, err := l.page(ctx, r.after, token)
 		if err != nil {
 			return err
 		}
-		objects, more := l.take(r, page)
+		objects, more := l.take(r, page, token, time.Since(asked))
 		l.divide(ctx)
 		if err := visitPage(objects, l.visit); err != nil {
 			return err
@@ -139,12 +141,13 @@ func (l *s3Division) list(ctx context.Context, r *s3Range) error {
 // token is what a range goes on with: a token of the server's or, with "", the last key. To
 // a server that remembers listings by their tokens, as MinIO does, a token means that all
 // up to the listing's end is wanted, and it makes ready for that: much work for a range,
-// which ends long before, and as often as there are ranges. A key it looks up. Where a
-// server may understand a key in another way than it is meant, a token is safer.
+// which ends long before, and as often as there are ranges. A key it looks up, which may be
+// dear where very many lie together (see s3Toll). Where a server may understand a key in
+// another way than it is meant, a token is safer.
 func (l *s3Division) token(r *s3Range) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.divided && r.keys > 0 && isPlain(r.after) {
+	if l.divided && r.keys > 0 && isPlain(r.after) && (r.span == nil || r.span.isOpen()) {
 		return ""
 	}
 	return r.token
@@ -160,8 +163,9 @@ func isPlain(key string) bool {
 	return true
 }
 
-// take moves a range on past a page, and returns what of the page belongs to it.
-func (l *s3Division) take(r *s3Range, page s3Page) (objects []Object, more bool) {
+// take moves a range on past a page that it has asked for with a token, or a key, and got
+// so much later. It returns what of the page belongs to the range.
+func (l *s3Division) take(r *s3Range, page s3Page, token string, took time.Duration) (objects []Object, more bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	objects, more = page.objects, page.token != ""
@@ -183,6 +187,9 @@ func (l *s3Division) take(r *s3Range, page s3Page) (objects []Object, more bool)
 		r.first = l.prefix + page.objects[0].Path
 	}
 	l.measure(r)
+	if r.span != nil {
+		r.span.toll.note(took, token != "")
+	}
 	return objects, true
 }
 
@@ -351,7 +358,7 @@ func (l *s3Division) cut(ahead, left float64) *s3Range {
 	slices.SortFunc(wide, func(a, b *s3Range) int { return cmp.Compare(promise(b), promise(a)) })
 	for _, r := range wide {
 		bound, cost := r.bound(l.share(r, ahead, left))
-		if bound <= r.after || r.upTo != "" && bound >= r.upTo || cost > left {
+		if bound <= r.after || r.upTo != "" && bound >= r.upTo || cost > left || !r.mayEndAt(bound) {
 			continue
 		}
 		next := &s3Range{after: bound, upTo: r.upTo, cost: cost}
@@ -389,6 +396,11 @@ func (l *s3Division) cutBlindly(left float64) *s3Range {
 	next := &s3Range{after: bound, upTo: r.upTo, cost: 1}
 	r.upTo = bound
 	return next
+}
+
+// mayEndAt reports whether another range may begin at a key.
+func (r *s3Range) mayEndAt(bound string) bool {
+	return r.span == nil || !r.span.holds(bound) || r.span.opens()
 }
 
 // share is the number of pages that a range should keep, so that what lies ahead

@@ -56,6 +56,13 @@ func (k *keySpace) key(i int) string {
 	return k.stretches[at].key(i - k.stretches[at].first)
 }
 
+// beside is how many keys lie together with the first one after another.
+func (k *keySpace) beside(after string) int {
+	first := sort.Search(k.keys, func(i int) bool { return k.key(i) > after })
+	at := sort.Search(len(k.stretches), func(n int) bool { return k.stretches[n].first > first }) - 1
+	return k.stretches[at].len()
+}
+
 func (k *keySpace) add(s keyStretch) {
 	if s.len() == 0 {
 		return
@@ -121,14 +128,7 @@ var simulatedShapes = []struct {
 	mostSmall float64 // and of 200,000
 }{
 	{"blobs", BlobsDir, blobSpace, 40, 4, 10},
-	{"layers of one repository", RepositoriesDir, func(n int) *keySpace {
-		k := &keySpace{}
-		k.add(keyStretch{
-			prefix:  simulatedPrefix + RepositoriesDir + "/big/_layers/sha256/",
-			digests: randomDigests(rand.New(rand.NewPCG(3, 4)), n),
-		})
-		return k
-	}, 35, 5, 8},
+	{"layers of one repository", RepositoriesDir, layersOfOne, 35, 5, 8},
 	{"one repository", RepositoriesDir, func(n int) *keySpace { return repositorySpace(map[string]int{"big": n}) }, 22, 5, 7},
 	{"seven repositories", RepositoriesDir, func(n int) *keySpace {
 		names := map[string]int{}
@@ -170,6 +170,15 @@ var simulatedShapes = []struct {
 	}), 4.5, 5, 6},
 }
 
+func layersOfOne(n int) *keySpace {
+	k := &keySpace{}
+	k.add(keyStretch{
+		prefix:  simulatedPrefix + RepositoriesDir + "/big/_layers/sha256/",
+		digests: randomDigests(rand.New(rand.NewPCG(3, 4)), n),
+	})
+	return k
+}
+
 var oneBelowTheOther = smallRepositories(func(i, _ int, _ *rand.Rand) string { return fmt.Sprintf("app%06d", i) })
 
 // smallRepositories has as many repositories of 60 keys as n keys need.
@@ -187,6 +196,7 @@ func smallRepositories(name func(i, n int, random *rand.Rand) string) func(n int
 // simulation is what one listing came to.
 type simulation struct {
 	keys, pages, requests, scouts int
+	begun                         int // pages for which a toll was due
 	took                          time.Duration
 	// mean is of the requests under way over the whole time, its beginning and its end
 	// included, and middle is without these: from after five answers' time, until fewer
@@ -204,8 +214,19 @@ func (s simulation) String() string {
 // simulatedAnswer is how long an answer takes on average; none takes less than half.
 const simulatedAnswer = 20 * time.Millisecond
 
+const simulatedStall = 250 * time.Millisecond
+
+// simulatedServer is one that does not answer like S3; its zero value does.
+type simulatedServer struct {
+	first time.Duration // how much later its first answer comes
+	// toll is what it works for each name in a directory, once a page is to begin in it and
+	// not to go on with a listing that it remembers, as it does from the third token on. It
+	// works on two at once. Every fifth page that goes on comes 250 ms later.
+	toll time.Duration
+}
+
 // simulate lists keys from a server in a time of the test's own. Every key must come once.
-func simulate(t *testing.T, dir string, keys *keySpace) (s simulation) {
+func simulate(t *testing.T, dir string, keys *keySpace, server simulatedServer) (s simulation) {
 	random := rand.New(rand.NewPCG(7, 8))
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -232,7 +253,22 @@ func simulate(t *testing.T, dir string, keys *keySpace) (s simulation) {
 			time.Sleep(wait)
 			change(-1)
 		}
+		processors := make(chan struct{}, 2)
 		page := func(_ context.Context, after, token string) (s3Page, error) {
+			tokens := strings.Count(token, "+")
+			if server.toll > 0 && tokens < 3 {
+				mu.Lock()
+				s.begun++
+				mu.Unlock()
+				processors <- struct{}{}
+				time.Sleep(server.toll * time.Duration(keys.beside(after)))
+				<-processors
+			} else if server.toll > 0 && tokens%5 == 0 {
+				time.Sleep(simulatedStall)
+			}
+			if after == "" {
+				time.Sleep(server.first)
+			}
 			answer()
 			at := sort.Search(keys.keys, func(i int) bool { return keys.key(i) > after })
 			page := s3Page{last: after}
@@ -241,7 +277,7 @@ func simulate(t *testing.T, dir string, keys *keySpace) (s simulation) {
 				page.objects = append(page.objects, Object{Path: page.last[len(simulatedPrefix):]})
 			}
 			if at < keys.keys {
-				page.token = page.last
+				page.token = strings.Repeat("+", tokens+1)
 			}
 			return page, nil
 		}
@@ -300,7 +336,7 @@ func TestListingKeepsManyUnderWay(t *testing.T) {
 	}
 	for _, shape := range simulatedShapes {
 		for _, n := range sizes {
-			s := simulate(t, shape.dir, shape.keys(n))
+			s := simulate(t, shape.dir, shape.keys(n), simulatedServer{})
 			t.Logf("%-35s %v", shape.name, s)
 			most := shape.mostSmall
 			if n >= 1_000_000 {
@@ -321,9 +357,40 @@ func TestListingKeepsManyUnderWay(t *testing.T) {
 // known that pays for ranges.
 func TestListingOfNamesKeepsAhead(t *testing.T) {
 	t.Parallel()
-	s := simulate(t, RepositoriesDir, oneBelowTheOther(2_000_000))
+	s := simulate(t, RepositoriesDir, oneBelowTheOther(2_000_000), simulatedServer{})
 	t.Log(s)
 	if s.mean < 10 || s.extra() > 0.05 {
 		t.Errorf("%.1f requests under way, %d for %d pages", s.mean, s.requests, s.pages)
+	}
+}
+
+// Where beginning at a key is dear, as on MinIO where very many keys lie in one directory, a
+// listing takes little longer than one that goes from page to page, and hardly begins anew.
+func TestAListingDoesNotBeginOftenWhereThatIsDear(t *testing.T) {
+	t.Parallel()
+	for name, keys := range map[string]*keySpace{
+		"one directory":                   layersOfOne(200_000),
+		"one that is dear, among several": repositorySpace(map[string]int{"a": 20_000, "giant": 200_000, "m": 20_000, "z": 20_000}),
+	} {
+		s := simulate(t, RepositoriesDir, keys, simulatedServer{toll: 1500 * time.Nanosecond})
+		serial := time.Duration(s.pages)*simulatedAnswer + time.Duration(s.pages/5)*simulatedStall
+		t.Logf("%s: %v, from page to page %v", name, s, serial)
+		if s.took > serial*5/4 {
+			t.Errorf("%s: it took %v, and from page to page %v", name, s.took, serial)
+		}
+		if name == "one directory" && s.begun > 8 {
+			t.Errorf("%d pages were begun, want at most 8", s.begun)
+		}
+	}
+}
+
+// An answer that is late by chance makes a listing go from page to page for twenty pages, and
+// not for all.
+func TestALateAnswerIsNotTakenForDear(t *testing.T) {
+	t.Parallel()
+	s := simulate(t, RepositoriesDir, layersOfOne(1_000_000), simulatedServer{first: time.Second})
+	t.Log(s)
+	if most := time.Second + 100*simulatedAnswer; s.took > most {
+		t.Errorf("it took %v, want at most %v", s.took, most)
 	}
 }

@@ -315,8 +315,10 @@ func TestS3ErrorsAreOneLineWithoutSecrets(t *testing.T) {
 					}
 				}
 			}
-			if took := time.Since(began); took > 5*time.Second {
-				t.Errorf("it took %v to say so: %v", took, err)
+			// A busy MinIO may put off even those whom it does not know, and is then waited for.
+			wasPutOff := store.(*s3Store).retries.pace.totals().refused > 0
+			if took := time.Since(began); took > 5*time.Second && !wasPutOff {
+				t.Errorf("it took %v to say so:\nscan: %v\nread: %v\ncreate: %v\nremove: %v", took, err, readErr, createErr, outcome.Err)
 			}
 		})
 	}
