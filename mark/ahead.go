@@ -16,8 +16,15 @@ type Ahead struct {
 	reader storage.Reader
 	large  chan struct{}
 
-	mu    sync.Mutex
-	found []found
+	mu   sync.Mutex
+	read ahead
+}
+
+// ahead is what was read: so many nodes, and what they lead to.
+type ahead struct {
+	nodes             nodes
+	read              int
+	children, perhaps []storage.ID
 }
 
 // NewAhead makes an Ahead that has read nothing.
@@ -34,18 +41,21 @@ func (a *Ahead) Read(ctx context.Context, inv *storage.Inventory, id storage.ID)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.found = append(a.found, f)
+	a.read.nodes.set(id, f.node)
+	a.read.read++
+	a.read.children = append(a.read.children, f.children...)
+	a.read.perhaps = append(a.read.perhaps, f.perhaps...)
 	return nil
 }
 
 // take hands over what was read.
-func (a *Ahead) take() []found {
+func (a *Ahead) take() ahead {
 	if a == nil {
-		return nil
+		return ahead{}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	all := a.found
-	a.found = nil
-	return all
+	read := a.read
+	a.read = ahead{}
+	return read
 }

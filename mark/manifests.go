@@ -49,19 +49,13 @@ type manifests struct {
 // manifest of an unknown type names, or an index without saying what it is, may be a
 // manifest as well: it is one if it reads like one of a known type, and otherwise
 // nothing is said of it. What was read ahead is taken for read.
-func (m *manifests) load(ctx context.Context, ahead []found) error {
-	tried := map[storage.ID]bool{}
-	next := m.named()
-	var perhaps []storage.ID
-	for _, f := range ahead {
-		m.nodes.set(f.id, f.node)
-		next = append(next, f.children...)
-		perhaps = append(perhaps, f.perhaps...)
-	}
+func (m *manifests) load(ctx context.Context, ahead ahead) error {
+	m.nodes = ahead.nodes
 	if m.onRead != nil {
-		m.onRead(len(ahead))
+		m.onRead(ahead.read)
 	}
-	next = m.unread(next, nil)
+	tried := map[storage.ID]bool{}
+	next, perhaps := m.unread(append(m.named(), ahead.children...), nil), ahead.perhaps
 	for len(next) > 0 || len(perhaps) > 0 {
 		for len(next) > 0 {
 			found, err := m.readAll(ctx, next)

@@ -15,15 +15,22 @@ func (b *inventoryBuilder) listRepositories(ctx context.Context) error {
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	b.ahead = &ahead{
-		group: g, workers: max(1, b.options.Concurrency/2), claimed: make([]bool, b.inv.Blobs()),
+		group: g, workers: max(1, b.options.Concurrency/2), left: mostAhead, claimed: make([]uint64, (b.inv.Blobs()+63)/64),
 		visit: func(id ID) error { return b.options.OnRevision(ctx, b.inv, id) },
 	}
 	g.Go(func() error {
 		defer b.ahead.end()
 		return b.scan(ctx, RepositoriesDir, b.visitRepositories, b.visitNamedLinks)
 	})
-	return g.Wait()
+	err := g.Wait()
+	b.ahead = nil // and what it remembers
+	return err
 }
+
+// mostAhead is how many revisions are visited at most. What is learnt of them takes memory
+// at a time when a listing of millions takes most; to read so many takes longer than to list
+// what they are among.
+const mostAhead = 1 << 16
 
 // ahead calls InventoryOptions.OnRevision for what a listing brings, until the listing
 // ends.
@@ -33,20 +40,23 @@ type ahead struct {
 	visit   func(ID) error
 
 	mu      sync.Mutex
-	claimed []bool // by blob
+	left    int      // that may yet be added
+	claimed []uint64 // a bit by blob
 	queue   []ID
 	working int
 	ended   bool
 }
 
-// add has a blob visited that was not before. It does not wait for that.
+// add has a stored blob visited that was not before. It does not wait for that.
 func (a *ahead) add(id ID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if int(id) >= len(a.claimed) || a.claimed[id] {
+	word, bit := id/64, uint64(1)<<(id%64)
+	if a.left == 0 || a.claimed[word]&bit != 0 {
 		return
 	}
-	a.claimed[id] = true
+	a.left--
+	a.claimed[word] |= bit
 	a.queue = append(a.queue, id)
 	if a.working < a.workers {
 		a.working++
