@@ -22,8 +22,8 @@ type gcRun struct {
 	store    storage.Store
 	remover  storage.Remover   // the store, what removes all versions in it, or a quarantine's taker
 	taker    *quarantine.Taker // nil unless what goes is moved
-	ahead    *mark.Ahead
-	cache    *storage.Cache // nil where there is none
+	ahead    *mark.Ahead       // what was read of manifests during the listing
+	cache    *storage.Cache    // nil where there is none
 	guard    guard.Options
 	planFile *planFile
 	progress *progress

@@ -17,45 +17,51 @@ type Ahead struct {
 	large  chan struct{}
 
 	mu   sync.Mutex
-	read ahead
+	inv  *storage.Inventory // whose ids all below are; nil if nothing was read
+	done readings
 }
 
-// ahead is what was read: so many nodes, and what they lead to.
-type ahead struct {
+// readings are manifests that were read, and what they lead to.
+type readings struct {
 	nodes             nodes
-	read              int
+	count             int
 	children, perhaps []storage.ID
 }
 
-// NewAhead makes an Ahead that has read nothing.
+// NewAhead makes an Ahead that has read nothing. It is for one inventory.
 func NewAhead(reader storage.Reader) *Ahead {
 	return &Ahead{reader: reader, large: roomForLarge()}
 }
 
-// Read reads a manifest, and is what storage.InventoryOptions.OnRevision takes. Its error
-// is the storage's. It may be called concurrently.
+// Read reads the manifest that is a stored blob, and is what
+// storage.InventoryOptions.OnRevision takes. Its error is the storage's. It may be called
+// concurrently.
 func (a *Ahead) Read(ctx context.Context, inv *storage.Inventory, id storage.ID) error {
 	f, err := reading{inv, a.reader, a.large}.read(ctx, id)
-	if err != nil || f.node.state == missing {
+	if err != nil || f.node.state == missing || f.unlisted {
 		return err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.read.nodes.set(id, f.node)
-	a.read.read++
-	a.read.children = append(a.read.children, f.children...)
-	a.read.perhaps = append(a.read.perhaps, f.perhaps...)
+	a.inv = inv
+	a.done.nodes.set(id, f.node)
+	a.done.count++
+	a.done.children = append(a.done.children, f.children...)
+	a.done.perhaps = append(a.done.perhaps, f.perhaps...)
 	return nil
 }
 
-// take hands over what was read.
-func (a *Ahead) take() ahead {
+// take hands over what was read for an inventory.
+func (a *Ahead) take(inv *storage.Inventory) readings {
 	if a == nil {
-		return ahead{}
+		return readings{}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	read := a.read
-	a.read = ahead{}
-	return read
+	if a.inv != inv {
+		return readings{} // its ids stand for other digests
+	}
+	done := a.done
+	a.inv, a.done = nil, readings{}
+	return done
 }

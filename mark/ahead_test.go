@@ -49,3 +49,27 @@ func TestWhatIsMissingIsLeftToRun(t *testing.T) {
 			live.Manifests, live.Problems, w.read[damaged])
 	}
 }
+
+// Ids mean something in one inventory alone: what was read for another is not taken.
+func TestWhatWasReadForAnotherInventoryIsNotTaken(t *testing.T) {
+	w := tell(t, `
+		I = image c a
+		app: I
+		app: tag v1 I`)
+	inventory := func() *storage.Inventory {
+		inv, err := storage.TakeInventory(t.Context(), w.memory, storage.InventoryOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return inv
+	}
+	other, inv := inventory(), inventory()
+	ahead := w.readAhead(t, other, 1)
+	path := storage.BlobPath(w.digest("I"))
+	if _, err := Run(t.Context(), inv, w.memory, Options{Ahead: ahead}); err != nil || w.read[path] != 2 {
+		t.Errorf("%v, %d reads; want one for each inventory", err, w.read[path])
+	}
+	if _, err := Run(t.Context(), other, w.memory, Options{Ahead: ahead}); err != nil || w.read[path] != 2 {
+		t.Errorf("%v, %d reads; want none for what was read ahead", err, w.read[path])
+	}
+}

@@ -96,7 +96,7 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 	if options.OnManifests != nil {
 		options.OnManifests(len(m.named()))
 	}
-	if err := m.load(ctx, options.Ahead.take()); err != nil {
+	if err := m.load(ctx, options.Ahead.take(inv)); err != nil {
 		return nil, fmt.Errorf("mark: %w", err)
 	}
 	live := &Live{

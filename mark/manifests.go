@@ -49,13 +49,13 @@ type manifests struct {
 // manifest of an unknown type names, or an index without saying what it is, may be a
 // manifest as well: it is one if it reads like one of a known type, and otherwise
 // nothing is said of it. What was read ahead is taken for read.
-func (m *manifests) load(ctx context.Context, ahead ahead) error {
-	m.nodes = ahead.nodes
+func (m *manifests) load(ctx context.Context, done readings) error {
+	m.nodes = done.nodes
 	if m.onRead != nil {
-		m.onRead(ahead.read)
+		m.onRead(done.count)
 	}
 	tried := map[storage.ID]bool{}
-	next, perhaps := m.unread(append(m.named(), ahead.children...), nil), ahead.perhaps
+	next, perhaps := m.unread(append(m.named(), done.children...), nil), done.perhaps
 	for len(next) > 0 || len(perhaps) > 0 {
 		for len(next) > 0 {
 			found, err := m.readAll(ctx, next)

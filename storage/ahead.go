@@ -8,9 +8,10 @@ import (
 )
 
 // listRepositories lists the repositories, and has revisions visited meanwhile if that
-// is wished for.
+// is wished for. A filesystem's scan has as many calls under way as there may be, and
+// does not wait long for any.
 func (b *inventoryBuilder) listRepositories(ctx context.Context) error {
-	if b.options.OnRevision == nil {
+	if _, isFilesystem := b.store.(*filesystem); isFilesystem || b.options.OnRevision == nil {
 		return b.scan(ctx, RepositoriesDir, b.visitRepositories, b.visitNamedLinks)
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -28,8 +29,8 @@ func (b *inventoryBuilder) listRepositories(ctx context.Context) error {
 }
 
 // mostAhead is how many revisions are visited at most. What is learnt of them takes memory
-// at a time when a listing of millions takes most; to read so many takes longer than to list
-// what they are among.
+// at a time when a listing of millions takes most, and so many requests keep a server busy
+// for longer than the listing of a million keys.
 const mostAhead = 1 << 16
 
 // ahead calls InventoryOptions.OnRevision for what a listing brings, until the listing

@@ -157,8 +157,8 @@ type InventoryOptions struct {
 	OnBlobs, OnLinks func(n int)
 	// OnRevision, if set, is called for stored blobs that revisions name while
 	// repositories are still being listed, by up to half of Concurrency at once: for none
-	// twice, and for those alone for which there was time. Of inv only what is said of
-	// digests is known by then. An error is TakeInventory's.
+	// twice, and for those alone for which there was time. On a filesystem it is not called.
+	// Of inv only what is said of digests is known by then. An error is TakeInventory's.
 	OnRevision func(ctx context.Context, inv *Inventory, id ID) error
 }
 

@@ -237,7 +237,7 @@ func (b *inventoryBuilder) add(rb *repositoryBuilder, object Object, e entry) {
 		}
 		b.addRead(rb, object, e, needTime)
 	case kindRevision:
-		if b.ahead != nil && b.inv.Stored(e.id) {
+		if b.ahead != nil && !object.Named && b.inv.Stored(e.id) {
 			b.ahead.add(e.id)
 		}
 		b.addRead(rb, object, e, needTime)

@@ -163,8 +163,8 @@ func isPlain(key string) bool {
 	return true
 }
 
-// take moves a range on past a page that it has asked for with a token, or a key, and got
-// so much later. It returns what of the page belongs to the range.
+// take moves a range on past a page, and returns what of the page belongs to it. token is
+// what the page was asked for with, or "", and took is how long it took.
 func (l *s3Division) take(r *s3Range, page s3Page, token string, took time.Duration) (objects []Object, more bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -398,9 +398,10 @@ func (l *s3Division) cutBlindly(left float64) *s3Range {
 	return next
 }
 
-// mayEndAt reports whether another range may begin at a key.
+// mayEndAt reports whether another range may begin at a key: where that is dear, only behind
+// the span.
 func (r *s3Range) mayEndAt(bound string) bool {
-	return r.span == nil || !r.span.holds(bound) || r.span.opens()
+	return r.span == nil || !r.span.holds(bound) || bound == r.span.behind() || r.span.opens()
 }
 
 // share is the number of pages that a range should keep, so that what lies ahead

@@ -34,12 +34,13 @@ type s3Span struct {
 // So where very many keys lie together, and a page took long, a listing goes on by tokens
 // until it is known that another range costs no more than its pages do.
 type s3Toll struct {
-	began  time.Duration // what the last page took that began at a key; 0 if there was none
-	wentOn time.Duration // the least that a page took which did not
-	steps  int           // how many did not
-	pages  int           // all that were read
-	retry  int           // how many it takes until a range is tried that may be dear
-	none   bool          // it is known that there is no toll
+	// The least that a page took which began at a key, and which did not; 0 if none was seen.
+	// Any answer may come late by chance, and a toll is due every time.
+	began, wentOn time.Duration
+	steps         int  // pages that did not begin at a key
+	pages         int  // all that were read
+	retry         int  // how many it takes until a range is tried that may be dear
+	none          bool // it is known that there is no toll
 }
 
 const (
@@ -52,9 +53,9 @@ const (
 	// enoughSteps tell what going on takes. The first of them begin as well, and later ones
 	// too may have to wait, in MinIO's case 250 ms for what it has yet to remember.
 	enoughSteps = 5
-	// retryPages is after how many pages, and how many times as many, a range is tried where
-	// the last one was dear: that may have been chance all the same.
-	retryPages = 20
+	// retryPages is after how many pages a range is tried although the first was dear, which
+	// may have been chance, and retryTimes after how many times as many the next.
+	retryPages, retryTimes = 20, 20
 )
 
 // isOpen reports whether any number of ranges may be cut.
@@ -71,17 +72,20 @@ func (s *s3Span) opens() bool {
 	if t.steps < enoughSteps || t.pages < t.retry {
 		return false
 	}
-	t.retry = retryPages * t.pages
+	t.retry = retryTimes * t.pages
 	return true
 }
 
 // note notes how long a page took, and whether a listing went on with it.
 func (t *s3Toll) note(took time.Duration, wentOn bool) {
 	t.pages++
-	if !wentOn {
-		t.began = took
-	} else if t.steps++; t.steps == 1 || took < t.wentOn {
-		t.wentOn = took
+	least := &t.began
+	if wentOn {
+		t.steps++
+		least = &t.wentOn
+	}
+	if *least == 0 || took < *least {
+		*least = took
 	}
 	switch {
 	case t.began == 0:

@@ -219,12 +219,15 @@ func tryPlan(ctx context.Context, store storage.Store, r rules) (*sweep.Plan, er
 
 // planOf plans what is in a file and still garbage, or all garbage where there is none.
 func planOf(ctx context.Context, store storage.Store, r rules, file *sweep.File) (*sweep.Plan, error) {
-	ahead := mark.NewAhead(store)
-	inventory := storage.InventoryOptions{OnRevision: ahead.Read}
+	inventory := storage.InventoryOptions{}
 	if r.minAge > 0 {
 		inventory.Since = now.Add(-r.minAge)
 	}
 	inv, err := storage.TakeInventory(ctx, store, inventory)
+	if err != nil {
+		return nil, err
+	}
+	ahead, err := readAhead(ctx, store, inv)
 	if err != nil {
 		return nil, err
 	}
@@ -242,6 +245,25 @@ func planOf(ctx context.Context, store storage.Store, r rules, file *sweep.File)
 		Now: now, MinAge: r.minAge, UploadAge: r.uploadAge, DeleteUntagged: r.deleteUntagged,
 		PruneEmpty: r.pruneEmpty, AllowEmpty: !r.refuseEmpty, Only: only,
 	})
+}
+
+// readAhead reads every other manifest as a listing of a bucket would.
+func readAhead(ctx context.Context, store storage.Store, inv *storage.Inventory) (*mark.Ahead, error) {
+	ahead := mark.NewAhead(store)
+	read := map[storage.ID]bool{}
+	for _, r := range inv.Repositories {
+		for _, link := range r.Revisions {
+			id := link.ID()
+			if id%2 == 0 || read[id] || !inv.Stored(id) {
+				continue
+			}
+			read[id] = true
+			if err := ahead.Read(ctx, inv, id); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return ahead, nil
 }
 
 // paths are the paths of a plan's removals below the layout's root, by kind.
