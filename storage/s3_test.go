@@ -315,6 +315,9 @@ func TestS3ErrorsAreOneLineWithoutSecrets(t *testing.T) {
 					}
 				}
 			}
+			if busy(err) || transient(err) {
+				t.Errorf("%v: this would be tried again", err)
+			}
 			// A busy MinIO may put off even those whom it does not know, and is then waited for.
 			wasPutOff := store.(*s3Store).retries.pace.totals().refused > 0
 			if took := time.Since(began); took > 5*time.Second && !wasPutOff {
