@@ -52,7 +52,11 @@ func (r reading) read(ctx context.Context, id storage.ID) (found, error) {
 	}
 	r.inv.Declare(id, int64(len(content)))
 	if len(content) > largeManifest {
-		r.large <- struct{}{}
+		select {
+		case r.large <- struct{}{}:
+		case <-ctx.Done():
+			return found{}, ctx.Err()
+		}
 		defer func() { <-r.large }()
 	}
 	f := r.takeApart(content)

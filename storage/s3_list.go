@@ -147,7 +147,8 @@ func (l *s3Division) list(ctx context.Context, r *s3Range) error {
 func (l *s3Division) token(r *s3Range) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.divided && r.keys > 0 && isPlain(r.after) && (r.span == nil || r.span.isOpen()) {
+	divides := l.divided || l.scouts > 0 // names are listed for nothing else
+	if divides && r.keys > 0 && isPlain(r.after) && (r.span == nil || r.span.isOpen()) {
 		return ""
 	}
 	return r.token
