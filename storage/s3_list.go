@@ -25,7 +25,7 @@ func (s *s3Store) Scan(ctx context.Context, dir string, visit func([]Object) err
 		l.names = s.names
 		l.expected = float64(s.blobs.Load())
 	}
-	l.start(ctx, &s3Range{})
+	l.begin(ctx)
 	err := g.Wait()
 	if err == nil && dir == BlobsDir {
 		s.blobs.Store(int64(l.listed))
@@ -69,8 +69,11 @@ type s3Division struct {
 	// ungrouped is set when the server was found not to list names: then they are
 	// guessed at like those of tags.
 	ungrouped bool
-	requests  float64 // so far
-	listed    float64 // keys so far
+	// small is set while the registry seems to be so small that requests hardly count: see
+	// free.
+	small    bool
+	requests float64 // so far
+	listed   float64 // keys so far
 }
 
 func newDivision(prefix, dir string, listers int, group *errgroup.Group, visit func([]Object) error) *s3Division {
@@ -106,16 +109,29 @@ const (
 	// Where there are enough ranges already, something is left for the end, when
 	// some turn out to be longer than others.
 	costReserved, enough = 0.033, 40
+	// A registry of fewer pages than smallPages has more to spend for each that it lacks, as
+	// far as there are more than tinyPages to spend it on: a few requests that nobody
+	// would miss, and its listing takes half as long.
+	smallPages, tinyPages, smallShare = 200, 20, 0.4
+	// keysForBlob is how many keys there may be in a registry for each blob, its own and
+	// those of links to it.
+	keysForBlob = 4
 )
 
 // firstRanges is how many ranges tell how the keys lie before more are cut: 7 pages of
 // digests give their density to 1.2%.
 const firstRanges = 7
 
-func (l *s3Division) start(ctx context.Context, r *s3Range) {
+func (l *s3Division) begin(ctx context.Context) {
 	l.mu.Lock()
-	l.active[r] = true
+	l.start(ctx, &s3Range{})
 	l.mu.Unlock()
+	l.divide(ctx) // names may be worth listing at once
+}
+
+// start starts the listing of a range. The caller holds l.mu.
+func (l *s3Division) start(ctx context.Context, r *s3Range) {
+	l.active[r] = true
 	l.group.Go(func() error { return l.list(ctx, r) })
 }
 
@@ -147,7 +163,7 @@ func (l *s3Division) list(ctx context.Context, r *s3Range) error {
 func (l *s3Division) token(r *s3Range) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	divides := l.divided || l.scouts > 0 // names are listed for nothing else
+	divides := l.divided || len(l.known) > 0 && !l.ungrouped // names are listed for nothing else
 	if divides && r.keys > 0 && isPlain(r.after) && (r.span == nil || r.span.isOpen()) {
 		return ""
 	}
@@ -316,8 +332,7 @@ func (l *s3Division) divide(ctx context.Context) {
 		}
 		l.place(next)
 		l.divided = true
-		l.active[next] = true
-		l.group.Go(func() error { return l.list(ctx, next) })
+		l.start(ctx, next)
 	}
 }
 
@@ -332,13 +347,31 @@ func (l *s3Division) spent(ahead float64) (spent, allowed float64) {
 			sure += r.inSpan()
 		}
 	}
+	free := l.free(ahead)
+	l.small = free > costFree
 	// What is expected of names may be wrong by much.
 	ahead = sure + min(0.7*(ahead-sure), 4*l.listed)
 	share := costShare
 	if len(l.active) >= enough {
 		share = costReserved
 	}
-	return spent, max(costFree, share*max(l.listed+ahead, l.expected)/s3PageLength)
+	return spent, max(free, share*max(l.listed+ahead, l.expected)/s3PageLength)
+}
+
+// free is what may be spent in any case, where so many keys are ahead.
+func (l *s3Division) free(ahead float64) float64 {
+	here := l.listed + ahead
+	all := keysForBlob * here
+	if l.names != nil {
+		all = max(keysForBlob*l.expected, l.expected+here)
+		for _, n := range l.known {
+			if n.asked || !n.whole { // there may be any number of names
+				return costFree
+			}
+		}
+	}
+	lacking, beyond := smallPages-all/s3PageLength, here/s3PageLength-tinyPages
+	return costFree + smallShare*max(0, min(lacking, beyond))
 }
 
 // cut cuts the range that has most ahead of it, or leads to what nobody has seen, of
@@ -408,8 +441,10 @@ func (r *s3Range) mayEndAt(bound string) bool {
 // share is the number of pages that a range should keep, so that what lies ahead
 // everywhere is shared by as many ranges as there may be, and each is worth its cost.
 func (l *s3Division) share(r *s3Range, ahead, left float64) float64 {
-	most := min(max(costMost, left*s3PageLength/ahead), costEver)
-	pages := 2.0
+	pages, most := 1.0, max(costMost, left*s3PageLength/ahead)
+	if !l.small {
+		pages, most = 2, min(most, costEver)
+	}
 	for ; ; pages++ {
 		cost := nameCost
 		if r.span != nil && pages*s3PageLength < r.inSpan() {
@@ -420,7 +455,7 @@ func (l *s3Division) share(r *s3Range, ahead, left float64) float64 {
 			break
 		}
 	}
-	if r.span != nil && r.span.even && r.span.keys < firstRanges*s3PageLength {
+	if r.span != nil && r.span.even && r.span.keys < firstRanges*s3PageLength && !l.small {
 		pages = max(pages, math.Ceil(r.span.density()/s3PageLength/firstRanges))
 	}
 	return pages
@@ -487,7 +522,7 @@ func (l *s3Division) scout(ctx context.Context, ahead float64, affordable bool) 
 		return false
 	}
 	for r := range l.active {
-		dir := dirOfNames(l.stem, r.first, r.after)
+		dir := l.namesAt(r)
 		if dir == "" {
 			continue
 		}
@@ -529,6 +564,16 @@ const namesPay = 40
 // scoutPages is how many pages a range reads in one directory before the names there are
 // listed, unless it is known to have many: it may end with the next.
 const scoutPages = 2
+
+// namesAt is the directory whose names a range runs through, or "". In a registry that is
+// small, and has more than a page, that can be told before the first page.
+func (l *s3Division) namesAt(r *s3Range) string {
+	isSmall := keysForBlob*l.expected < smallPages*s3PageLength
+	if r.first == "" && r.after == "" && isSmall && l.expected >= scoutPages*s3PageLength {
+		return l.stem
+	}
+	return dirOfNames(l.stem, r.first, r.after)
+}
 
 // stays reports whether a range is likely to read more in the directory it has come to.
 func (r *s3Range) stays() bool {
