@@ -31,6 +31,8 @@ type filesystem struct {
 	opening  sync.Mutex
 	opened   atomic.Pointer[tree]
 
+	unnoticed unnoticed
+
 	list, get, head, put, del atomic.Int64
 }
 
@@ -73,6 +75,8 @@ func openFilesystem(root string, limits Limits) (Store, error) {
 type tree struct {
 	root *os.Root
 	base *os.File // the same, for readBeneath
+
+	unnoticed *unnoticed
 }
 
 // tree returns nil where there is no layout yet. It may come later: a lock is the
@@ -97,7 +101,7 @@ func (f *filesystem) tree() (*tree, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open storage: %w", err), root.Close())
 	}
-	t := &tree{root, base}
+	t := &tree{root, base, &f.unnoticed}
 	f.opened.Store(t)
 	return t, nil
 }
@@ -191,7 +195,7 @@ func (f *filesystem) read(name string, limit int64) ([]byte, error) {
 		return nil, notExist("read", name)
 	}
 	f.get.Add(1)
-	if content, supported, err := readBeneath(int(t.base.Fd()), name, limit); supported {
+	if content, supported, err := t.readBeneath(name, limit); supported {
 		return content, err
 	}
 	// O_NONBLOCK: opening a pipe would wait for its writer for ever.

@@ -11,20 +11,22 @@ type glance struct {
 	device uint64
 	page   []byte // where links are read to, one after the other
 
+	unnoticed *unnoticed
+
 	stats, reads int64
 }
 
 // quickLink is the length of a link to a sha256 digest.
 const quickLink = len("sha256:") + 64
 
-func newGlance(path string) *glance {
+func newGlance(path string, u *unnoticed) *glance {
 	fd, err := retryInterrupted(func() (int, error) {
 		return unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
 		fd = -1 // and so for every file in it, to those who look with more care
 	}
-	return &glance{fd: fd}
+	return &glance{fd: fd, unnoticed: u}
 }
 
 func (g *glance) close() {
@@ -76,9 +78,9 @@ func (g *glance) directories(name string) int {
 // errors among it, is nil, and for the caller to look at with more care.
 func (g *glance) link(name string) []byte {
 	g.reads++
-	fd, err := retryInterrupted(func() (int, error) {
+	fd, err := g.unnoticed.open(func(flag int) (int, error) {
 		// O_NONBLOCK: opening a pipe would wait for its writer for ever.
-		return unix.Openat(g.fd, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		return unix.Openat(g.fd, name, flag|unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
 		return nil

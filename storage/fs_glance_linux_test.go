@@ -17,7 +17,7 @@ func TestLinkCountsAreCheckedBeforeTheyCount(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	g := newGlance(dir)
+	g := newGlance(dir, &unnoticed{})
 	defer g.close()
 	if !g.countsDirectories(2) {
 		t.Skip("the temporary directory lies on a filesystem that does not count directories")
@@ -52,7 +52,7 @@ func TestAGlanceReadsOnlyGoodLinks(t *testing.T) {
 	if err := unix.Mkfifo(filepath.Join(dir, "pipe"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	g := newGlance(dir)
+	g := newGlance(dir, &unnoticed{})
 	defer g.close()
 	if got := g.link("link"); string(got) != good {
 		t.Errorf("the link says %q", got)
@@ -62,7 +62,7 @@ func TestAGlanceReadsOnlyGoodLinks(t *testing.T) {
 			t.Errorf("%s says %q", name, got)
 		}
 	}
-	missing := newGlance(filepath.Join(dir, "missing"))
+	missing := newGlance(filepath.Join(dir, "missing"), &unnoticed{})
 	defer missing.close()
 	if missing.isAbsent("link") || missing.directories("a") != -1 || missing.countsDirectories(2) || missing.link("link") != nil {
 		t.Error("something is told of a directory that is not there")

@@ -23,9 +23,9 @@ var direntBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 // readDirectory returns the entries of a directory, in no order. It spares the stat,
 // the sorting and the allocations of os.ReadDir, which a scan would pay for every
 // directory.
-func readDirectory(path string) (entries []dirEntry, err error) {
-	fd, err := retryInterrupted(func() (int, error) {
-		return unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+func readDirectory(path string, u *unnoticed) (entries []dirEntry, err error) {
+	fd, err := u.open(func(flag int) (int, error) {
+		return unix.Open(path, flag|unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
 		return nil, err
@@ -115,12 +115,11 @@ func direntMode(kind byte) fs.FileMode {
 	return fs.ModeIrregular
 }
 
-// readBeneath reads a regular file of at most limit bytes below the open directory,
+// readBeneath reads a regular file of at most limit bytes below the layout's root,
 // following no symbolic link anywhere on the way, mostly in three system calls.
 // supported is false on kernels before 5.6, and in sandboxes, that don't have openat2.
-func readBeneath(dir int, name string, limit int64) (content []byte, supported bool, err error) {
-	// O_NONBLOCK: opening a pipe would wait for its writer for ever.
-	fd, supported, err := openBeneath(dir, name, unix.O_RDONLY|unix.O_NONBLOCK)
+func (t *tree) readBeneath(name string, limit int64) (content []byte, supported bool, err error) {
+	fd, supported, err := t.openToRead(name)
 	if !supported || err != nil {
 		return nil, supported, err
 	}
@@ -129,6 +128,15 @@ func readBeneath(dir int, name string, limit int64) (content []byte, supported b
 		err = closeErr
 	}
 	return content, true, err
+}
+
+func (t *tree) openToRead(name string) (fd int, supported bool, err error) {
+	fd, err = t.unnoticed.open(func(flag int) (fd int, err error) {
+		// O_NONBLOCK: opening a pipe would wait for its writer for ever.
+		fd, supported, err = openBeneath(int(t.base.Fd()), name, uint64(flag)|unix.O_RDONLY|unix.O_NONBLOCK)
+		return fd, err
+	})
+	return fd, supported, err
 }
 
 // stat describes a regular file.
@@ -261,9 +269,9 @@ func makeDirBeneath(dir int, name string) (supported bool, err error) {
 	})
 }
 
-// openFileBeneath opens a file for reading.
-func openFileBeneath(dir int, name string) (file *os.File, supported bool, err error) {
-	fd, supported, err := openBeneath(dir, name, unix.O_RDONLY|unix.O_NONBLOCK)
+// openBeneath opens a file for reading, as readBeneath does.
+func (t *tree) openBeneath(name string) (file *os.File, supported bool, err error) {
+	fd, supported, err := t.openToRead(name)
 	if !supported || err != nil {
 		return nil, supported, err
 	}

@@ -11,7 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func readDirectory(path string) ([]dirEntry, error) {
+// unnoticed is for Linux.
+type unnoticed struct{}
+
+func readDirectory(path string, _ *unnoticed) ([]dirEntry, error) {
 	dir, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -41,7 +44,7 @@ func (t *tree) stat(name string) (Object, error) {
 	return Object{Path: name, Size: info.Size(), ModTime: info.ModTime()}, nil
 }
 
-func readBeneath(int, string, int64) (content []byte, supported bool, err error) {
+func (t *tree) readBeneath(string, int64) (content []byte, supported bool, err error) {
 	return nil, false, nil
 }
 
@@ -57,7 +60,7 @@ func renameBeneath(int, string, string, func(fs.FileMode) error) (supported bool
 
 func makeDirBeneath(int, string) (supported bool, err error) { return false, nil }
 
-func openFileBeneath(int, string) (file *os.File, supported bool, err error) { return nil, false, nil }
+func (t *tree) openBeneath(string) (file *os.File, supported bool, err error) { return nil, false, nil }
 
 // syncFilesystem has the kernel write all that it has not yet written, of whatever
 // filesystem: no call for one of them is common to all systems.

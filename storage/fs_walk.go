@@ -48,7 +48,7 @@ func (w *walk) parallel(names []string, part func(names []string) error) error {
 }
 
 // glanceInto opens dir for glances, of which it counts what they ask of the filesystem.
-func (w *walk) glanceInto(dir string) *glance { return newGlance(w.fs.path(dir)) }
+func (w *walk) glanceInto(dir string) *glance { return newGlance(w.fs.path(dir), &w.fs.unnoticed) }
 
 func (w *walk) endGlance(g *glance) {
 	w.fs.head.Add(g.stats)
@@ -63,7 +63,7 @@ func (w *walk) readDir(ctx context.Context, dir string) ([]dirEntry, error) {
 		return nil, err
 	}
 	w.fs.list.Add(1)
-	entries, err := readDirectory(w.fs.path(dir))
+	entries, err := readDirectory(w.fs.path(dir), &w.fs.unnoticed)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
