@@ -32,5 +32,8 @@ func (r *runner) target(c *urfave.Context, args []string) (storage.Config, stora
 		open = storage.Open
 	}
 	store, err := open(c.Context, config)
+	if err == nil && config.Driver == "filesystem" {
+		letCallsWait(r.env.Getenv, store.Concurrency())
+	}
 	return config, store, err
 }

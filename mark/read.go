@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"runtime"
 	"strings"
 
 	"regsweep/storage"
@@ -31,8 +30,11 @@ type reading struct {
 	large chan struct{}
 }
 
+// largeAtOnce is how many large manifests are taken apart at once.
+const largeAtOnce = 2
+
 // roomForLarge makes what reading.large is.
-func roomForLarge() chan struct{} { return make(chan struct{}, runtime.GOMAXPROCS(0)) }
+func roomForLarge() chan struct{} { return make(chan struct{}, largeAtOnce) }
 
 // found is a manifest that was read and what is stored of what it names: manifests, and
 // what may be some though nothing says so.

@@ -1,0 +1,44 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"runtime"
+	"testing"
+	"time"
+
+	"regsweep/internal/parts"
+	"regsweep/storage"
+)
+
+// A run on a filesystem lets more calls wait than there are processors, unless the user has
+// said how many may; one on another storage does not.
+func TestCallsToAFilesystemWaitBesideEachOther(t *testing.T) {
+	tree := parts.NewTree(t, t.TempDir())
+	tree.Tag("app", "v1", tree.Manifest("app", parts.Image(parts.OCI, parts.Layer(1, 0))))
+	before := runtime.GOMAXPROCS(0)
+	defer runtime.GOMAXPROCS(before)
+	for name, c := range map[string]struct {
+		target, procs, concurrency string
+		want                       int
+	}{
+		"by itself":                {tree.Root(), "", "0", 4 * runtime.NumCPU()},
+		"with few calls":           {tree.Root(), "", "2", 2},
+		"as the user has it":       {tree.Root(), "1", "0", 1},
+		"of an S3 server's bucket": {"s3://bucket", "", "0", 1},
+	} {
+		runtime.GOMAXPROCS(1)
+		env := Env{
+			Out: io.Discard, Err: io.Discard, Now: time.Now, Width: func(io.Writer) int { return 0 },
+			Getenv: func(name string) string { return map[string]string{"GOMAXPROCS": c.procs}[name] },
+			Open: func(ctx context.Context, config storage.Config) (storage.Store, error) {
+				config.Driver, config.Parameters = "filesystem", map[string]any{"rootdirectory": tree.Root()}
+				return storage.Open(ctx, config)
+			},
+		}
+		code := Run(t.Context(), []string{"regsweep", "gc", "--dry-run", "--no-cache", "--concurrency", c.concurrency, c.target}, env)
+		if got := runtime.GOMAXPROCS(0); code != exitDone || got != min(c.want, 32) {
+			t.Errorf("%s: it exits with %d, and %d may wait, want %d", name, code, got, c.want)
+		}
+	}
+}
