@@ -6,6 +6,10 @@ import "runtime"
 // scheduler being held up. More were no faster on the disks that were tried.
 const callsForProcessor = 4
 
+// processors is how many the scheduler has at first: what the machine has, or the container
+// may use.
+var processors = runtime.GOMAXPROCS(0)
+
 // letCallsWait prepares for as many calls to a filesystem at once.
 //
 // To Go's scheduler a goroutine whose call waits for a disk keeps its processor busy until
@@ -20,8 +24,7 @@ func letCallsWait(getenv func(string) string, calls int) {
 	if getenv("GOMAXPROCS") != "" {
 		return
 	}
-	is := runtime.GOMAXPROCS(0)
-	if want := min(calls, callsForProcessor*runtime.NumCPU()); want > is {
+	if want := min(calls, callsForProcessor*processors); want > runtime.GOMAXPROCS(0) {
 		runtime.GOMAXPROCS(want)
 	}
 }

@@ -22,7 +22,7 @@ func TestCallsToAFilesystemWaitBesideEachOther(t *testing.T) {
 		target, procs, concurrency string
 		want                       int
 	}{
-		"by itself":                {tree.Root(), "", "0", 4 * runtime.NumCPU()},
+		"by itself":                {tree.Root(), "", "0", 4 * processors},
 		"with few calls":           {tree.Root(), "", "2", 2},
 		"as the user has it":       {tree.Root(), "1", "0", 1},
 		"of an S3 server's bucket": {"s3://bucket", "", "0", 1},
