@@ -15,7 +15,8 @@ var charted = []struct {
 	{"fs warm", func(s Section, _ Case) string {
 		return fmt.Sprintf("Dry run, filesystem: %s blobs in %d repositories", number(s.Size.Blobs), s.Size.Repositories)
 	}},
-	{"fs warm -m", func(Section, Case) string { return "The same with untagged manifests (-m)" }},
+	{"fs cold", func(Section, Case) string { return "The same with nothing in the kernel's cache" }},
+	{"fs warm -m", func(Section, Case) string { return "With untagged manifests (-m), in the kernel's cache" }},
 	{"repo -m", func(s Section, _ Case) string {
 		return fmt.Sprintf("Dry run, one repository: %s tags, %s untagged (-m)", number(s.Size.Tags), number(s.Size.Manifests-s.Size.Tags))
 	}},
