@@ -14,7 +14,7 @@ var processors = runtime.GOMAXPROCS(0)
 //
 // To Go's scheduler a goroutine whose call waits for a disk keeps its processor busy until
 // the runtime's monitor comes round and sees that it waits (retake in runtime/proc.go), some
-// 70 µs later. With two processors that is 26,000 reads a second and no more, however many are
+// 70 µs later. With two processors that is some 20,000 reads a second and no more, however many are
 // under way, from a disk that has twice as many to give. So there are more processors to the
 // scheduler than there are: those that wait cost nothing, and with a warm cache of the
 // kernel none does.
