@@ -8,7 +8,8 @@ import (
 
 // unnoticed opens what is only read, and asks the kernel not to note when. Of a registry that
 // nobody has read for a day a dry run would else write a new time of access for each link and
-// each directory. Only the owner of a file and root may ask for that (O_NOATIME in open(2)).
+// each directory. Only the owner of a file and root may ask for that (O_NOATIME in open(2)), and
+// a filesystem in user space need not understand it.
 // The zero value is ready, and may be used concurrently.
 type unnoticed struct{ denied atomic.Bool }
 
@@ -16,10 +17,12 @@ type unnoticed struct{ denied atomic.Bool }
 func (u *unnoticed) open(open func(flag int) (fd int, err error)) (fd int, err error) {
 	if !u.denied.Load() {
 		fd, err = retryInterrupted(func() (int, error) { return open(unix.O_NOATIME) })
-		if err != unix.EPERM {
+		switch err {
+		case unix.EPERM, unix.EINVAL, unix.EOPNOTSUPP:
+			u.denied.Store(true)
+		default:
 			return fd, err
 		}
-		u.denied.Store(true)
 	}
 	return retryInterrupted(func() (int, error) { return open(0) })
 }
