@@ -38,7 +38,7 @@ demo: ## make a registry and collect it before your eyes
 	@$(GO) run ./demo
 
 # BENCHFLAGS=-help lists the flags; -quick is a couple of minutes and keeps no results.
-bench: ## compare with registry garbage-collect, 45 minutes: see BENCHFLAGS
+bench: ## compare with registry garbage-collect, an hour or more: see BENCHFLAGS
 	@$(GO) run ./bench $(BENCHFLAGS)
 
 # The tests come last, so that what they say is what one sees. With the race detector each

@@ -126,7 +126,7 @@ func (t *tree) stream(ctx context.Context, name string, w io.Writer) error {
 // open opens a file for reading, and follows no symbolic link.
 func (t *tree) open(name string) (*os.File, error) {
 	// O_NONBLOCK: opening a pipe would wait for its writer for ever.
-	if file, supported, err := t.openBeneath(name); supported {
+	if file, supported, err := t.openFileBeneath(name); supported {
 		return file, err
 	}
 	return t.root.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)

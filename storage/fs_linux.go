@@ -269,8 +269,8 @@ func makeDirBeneath(dir int, name string) (supported bool, err error) {
 	})
 }
 
-// openBeneath opens a file for reading, as readBeneath does.
-func (t *tree) openBeneath(name string) (file *os.File, supported bool, err error) {
+// openFileBeneath opens a file for reading, as readBeneath does.
+func (t *tree) openFileBeneath(name string) (file *os.File, supported bool, err error) {
 	fd, supported, err := t.openToRead(name)
 	if !supported || err != nil {
 		return nil, supported, err

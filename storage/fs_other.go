@@ -60,7 +60,9 @@ func renameBeneath(int, string, string, func(fs.FileMode) error) (supported bool
 
 func makeDirBeneath(int, string) (supported bool, err error) { return false, nil }
 
-func (t *tree) openBeneath(string) (file *os.File, supported bool, err error) { return nil, false, nil }
+func (t *tree) openFileBeneath(string) (file *os.File, supported bool, err error) {
+	return nil, false, nil
+}
 
 // syncFilesystem has the kernel write all that it has not yet written, of whatever
 // filesystem: no call for one of them is common to all systems.

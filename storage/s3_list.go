@@ -69,11 +69,8 @@ type s3Division struct {
 	// ungrouped is set when the server was found not to list names: then they are
 	// guessed at like those of tags.
 	ungrouped bool
-	// small is set while the registry seems to be so small that requests hardly count: see
-	// free.
-	small    bool
-	requests float64 // so far
-	listed   float64 // keys so far
+	requests  float64 // so far
+	listed    float64 // keys so far
 }
 
 func newDivision(prefix, dir string, listers int, group *errgroup.Group, visit func([]Object) error) *s3Division {
@@ -102,7 +99,7 @@ type s3Range struct {
 }
 
 // What all this may cost together, in requests: a share of the pages expected, and so
-// much in any case, which is that share of 200 pages.
+// much in any case, which is that share of 120 pages.
 const (
 	costShare = 0.042
 	costFree  = 5
@@ -348,7 +345,6 @@ func (l *s3Division) spent(ahead float64) (spent, allowed float64) {
 		}
 	}
 	free := l.free(ahead)
-	l.small = free > costFree
 	// What is expected of names may be wrong by much.
 	ahead = sure + min(0.7*(ahead-sure), 4*l.listed)
 	share := costShare
@@ -442,7 +438,8 @@ func (r *s3Range) mayEndAt(bound string) bool {
 // everywhere is shared by as many ranges as there may be, and each is worth its cost.
 func (l *s3Division) share(r *s3Range, ahead, left float64) float64 {
 	pages, most := 1.0, max(costMost, left*s3PageLength/ahead)
-	if !l.small {
+	isSmall := l.free(ahead) > costFree // requests hardly count
+	if !isSmall {
 		pages, most = 2, min(most, costEver)
 	}
 	for ; ; pages++ {
@@ -455,7 +452,7 @@ func (l *s3Division) share(r *s3Range, ahead, left float64) float64 {
 			break
 		}
 	}
-	if r.span != nil && r.span.even && r.span.keys < firstRanges*s3PageLength && !l.small {
+	if r.span != nil && r.span.even && r.span.keys < firstRanges*s3PageLength && !isSmall {
 		pages = max(pages, math.Ceil(r.span.density()/s3PageLength/firstRanges))
 	}
 	return pages

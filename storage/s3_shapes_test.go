@@ -371,7 +371,7 @@ func TestListingOfNamesKeepsAhead(t *testing.T) {
 }
 
 // A small registry may cost some more requests for each thousand keys, and is listed in the
-// time of a few answers, whatever its shape. With 5% more it would be 14 to 23 of them.
+// time of a few answers, whatever its shape. With 5% more it would be up to 23 of them.
 func TestASmallRegistryIsListedInAFewAnswers(t *testing.T) {
 	t.Parallel()
 	for _, shape := range simulatedShapes {

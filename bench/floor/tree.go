@@ -38,7 +38,8 @@ type tree struct {
 // walk reads a registry. Each directory is a task, and so is each batch of links.
 func walk(root string) (found, error) {
 	// As regsweep does, so that calls which wait for a disk don't wait for one another.
-	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), min(busy, 4*runtime.NumCPU())))
+	processors := runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(max(processors, min(busy, 4*processors)))
 	t := &tree{root: filepath.Join(root, layout), slots: make(chan struct{}, busy)}
 	t.do(t.listBlobs)
 	t.do(func() error { return t.repository(filepath.Join(t.root, "repositories")) })
