@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"sync"
 
 	"regsweep/storage"
 
@@ -48,7 +49,9 @@ type found struct {
 // read reads one manifest and verifies that it is what its digest says. Its error is
 // the storage's: damage is a property of the node.
 func (r reading) read(ctx context.Context, id storage.ID) (found, error) {
-	content, lost, err := r.verified(ctx, id)
+	p := parsings.Get().(*parsing)
+	defer p.release()
+	content, lost, err := r.verified(ctx, id, p.room)
 	if err != nil || lost != nil {
 		return found{id: id, node: lost}, err
 	}
@@ -61,13 +64,14 @@ func (r reading) read(ctx context.Context, id storage.ID) (found, error) {
 		}
 		defer func() { <-r.large }()
 	}
-	f := r.takeApart(content)
+	f := r.takeApart(content, p)
 	f.id, f.unlisted = id, !r.inv.Stored(id)
 	return f, nil
 }
 
-// verified reads what has the digest, or says with lost why there is nothing of the kind.
-func (r reading) verified(ctx context.Context, id storage.ID) (content []byte, lost *node, err error) {
+// verified reads what has the digest, into room if it can, or says with lost why there is
+// nothing of the kind.
+func (r reading) verified(ctx context.Context, id storage.ID, room []byte) (content []byte, lost *node, err error) {
 	damage := func(format string, args ...any) *node {
 		return &node{state: damaged, detail: fmt.Sprintf(format, args...)}
 	}
@@ -76,7 +80,7 @@ func (r reading) verified(ctx context.Context, id storage.ID) (content []byte, l
 		// A digest that can't be verified can't be trusted either.
 		return nil, damage("its digest is of an unknown algorithm"), nil
 	}
-	content, err = r.reader.Read(ctx, storage.BlobPath(d), manifestLimit)
+	content, err = storage.ReadInto(ctx, r.reader, room, storage.BlobPath(d), manifestLimit)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !r.wasSeen(id):
 		lost, err = r.missing(ctx, id)
@@ -97,27 +101,57 @@ func (r reading) verified(ctx context.Context, id storage.ID) (content []byte, l
 	return content, nil, nil
 }
 
+// parsing is what it takes to make a node of a manifest, with the room for another.
+type parsing struct {
+	room     []byte
+	manifest plainManifest
+	named    [][]byte
+	ids      []storage.ID
+}
+
+// usualManifest is a size, in bytes, that nearly all manifests are below.
+const usualManifest = 16 << 10
+
+var parsings = sync.Pool{New: func() any { return &parsing{room: make([]byte, usualManifest)} }}
+
+func (p *parsing) release() {
+	p.manifest.forget()
+	clear(p.named)
+	parsings.Put(p)
+}
+
 // takeApart makes a node of a manifest's content.
-func (r reading) takeApart(content []byte) found {
-	parsed, err := References(content)
-	if err != nil {
-		return found{node: &node{state: damaged, detail: err.Error()}}
+func (r reading) takeApart(content []byte, p *parsing) found {
+	if !p.manifest.read(content) {
+		parsed, err := readAny(content)
+		if err != nil {
+			return found{node: &node{state: damaged, detail: err.Error()}}
+		}
+		p.manifest.set(parsed)
 	}
-	n := &node{kind: parsed.Kind, edges: make([]vertex, len(parsed.References))}
-	if parsed.Kind == Unknown {
-		n.detail = fmt.Sprintf("its type is not known (%.80q): all digests in it are taken as references", parsed.MediaType)
+	return r.node(p)
+}
+
+func (r reading) node(p *parsing) found {
+	m := &p.manifest
+	n := &node{kind: m.kind, edges: make([]vertex, len(m.references))}
+	if m.kind == Unknown {
+		n.detail = fmt.Sprintf("its type is not known (%.80q): all digests in it are taken as references", m.mediaType)
 	}
-	if parsed.Subject != "" {
-		n.hasSubject, n.subject = true, r.inv.ID(parsed.Subject)
+	p.named = p.named[:0]
+	for i := range m.references {
+		p.named = append(p.named, m.references[i].digest.of(m.text))
+	}
+	if m.subject != (span{}) {
+		p.named = append(p.named, m.subject.of(m.text))
+	}
+	p.ids = r.inv.IDs(p.ids[:0], p.named)
+	if m.subject != (span{}) {
+		n.hasSubject, n.subject = true, p.ids[len(m.references)]
 	}
 	f := found{node: n}
-	named := make([]digest.Digest, len(parsed.References))
-	for i, reference := range parsed.References {
-		named[i] = reference.Digest
-	}
-	ids := r.inv.IDs(named)
-	for i, reference := range parsed.References {
-		to := ids[i]
+	for i := range m.references {
+		to, reference := p.ids[i], Reference{MediaType: m.references[i].mediaType, Size: m.references[i].size}
 		n.edges[i] = plain(to)
 		r.inv.Declare(to, reference.Size)
 		switch {
@@ -125,7 +159,7 @@ func (r reading) takeApart(content []byte) found {
 		case reference.IsManifest():
 			n.edges[i] |= asManifest
 			f.children = append(f.children, to)
-		case parsed.Kind == Unknown, parsed.Kind == Index && reference.MayBeManifest():
+		case m.kind == Unknown, m.kind == Index && reference.MayBeManifest():
 			if n.perhaps == nil {
 				n.perhaps = map[storage.ID]bool{}
 			}

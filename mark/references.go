@@ -8,6 +8,7 @@ import (
 	"io"
 	"regexp"
 	"strings"
+	"sync"
 
 	// The algorithms that a digest may have.
 	_ "crypto/sha256"
@@ -124,6 +125,8 @@ func (a *all[T]) UnmarshalJSON(content []byte) error {
 	return err
 }
 
+var plainManifests = sync.Pool{New: func() any { return new(plainManifest) }}
+
 // References reads a manifest. It fails where the content is not JSON, or claims a
 // known type and has not its form; then nothing that it says can be relied on.
 //
@@ -132,8 +135,11 @@ func (a *all[T]) UnmarshalJSON(content []byte) error {
 // several kinds, or one of them twice, all count, since a client may read it as either
 // (CVE-2021-41190); two different media types or subjects are malformed.
 func References(content []byte) (Manifest, error) {
-	if m, ok := readPlain(content); ok {
-		return m, nil
+	p := plainManifests.Get().(*plainManifest)
+	defer plainManifests.Put(p)
+	defer p.forget()
+	if p.read(content) {
+		return p.manifest(), nil
 	}
 	return readAny(content)
 }
@@ -263,11 +269,12 @@ func (m *Manifest) attach(subject descriptor) error {
 
 // isDigest accepts what the OCI image specification calls a digest ("Digests"),
 // also of an algorithm that is not known.
-func isDigest(s string) bool {
-	if hex, ok := strings.CutPrefix(s, "sha256:"); ok && len(hex) == 64 {
+func isDigest[T ~string | ~[]byte](s T) bool {
+	const algorithm = "sha256:"
+	if len(s) == len(algorithm)+64 && string(s[:len(algorithm)]) == algorithm {
 		bad := byte(0) // gathered: which range a digit is in can't be predicted
-		for i := range len(hex) {
-			bad |= notHexDigit[hex[i]]
+		for i := len(algorithm); i < len(s); i++ {
+			bad |= notHexDigit[s[i]]
 		}
 		return bad == 0
 	}
@@ -275,7 +282,7 @@ func isDigest(s string) bool {
 	case nil:
 		return true
 	case digest.ErrDigestUnsupported:
-		return digest.DigestRegexpAnchored.MatchString(s)
+		return digest.DigestRegexpAnchored.MatchString(string(s))
 	}
 	return false
 }

@@ -25,6 +25,15 @@ func ordinary(layers int) []byte {
 	return []byte(b.String())
 }
 
+// readPlain is the quick reading alone.
+func readPlain(content []byte) (m Manifest, ok bool) {
+	var p plainManifest
+	if ok = p.read(content); ok {
+		m = p.manifest()
+	}
+	return m, ok
+}
+
 // The quick reading must be taken for ordinary manifests, or it is there for nothing.
 func TestReadPlainTakesOrdinaryManifests(t *testing.T) {
 	for _, content := range []string{

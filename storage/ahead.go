@@ -12,7 +12,7 @@ import (
 // does not wait long for any.
 func (b *inventoryBuilder) listRepositories(ctx context.Context) error {
 	if _, isFilesystem := b.store.(*filesystem); isFilesystem || b.options.OnRevision == nil {
-		return b.scan(ctx, RepositoriesDir, b.visitRepositories, b.visitNamedLinks)
+		return b.scan(ctx, RepositoriesDir, b.repositoryVisitor())
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	b.ahead = &ahead{
@@ -21,7 +21,7 @@ func (b *inventoryBuilder) listRepositories(ctx context.Context) error {
 	}
 	g.Go(func() error {
 		defer b.ahead.end()
-		return b.scan(ctx, RepositoriesDir, b.visitRepositories, b.visitNamedLinks)
+		return b.scan(ctx, RepositoriesDir, b.repositoryVisitor())
 	})
 	err := g.Wait()
 	b.ahead = nil // and what it remembers

@@ -37,15 +37,21 @@ type blobTable struct {
 	unlead uint
 }
 
-// add adds a page of blobs: nearly all of one page have the same first byte.
+// add adds a page of blobs.
 func (t *blobTable) add(page ...blob) {
 	for i, b := range page {
-		shelf := &t.shelves[b.sha256[0]]
-		if len(*shelf) == cap(*shelf) {
-			*shelf = slices.Grow(*shelf, len(page)-i)
-		}
-		*shelf = append(*shelf, b)
+		t.put(b, len(page)-i)
 	}
+}
+
+// put adds one of a page of blobs, of which so many are left with it: nearly all of one page
+// have the same first byte.
+func (t *blobTable) put(b blob, left int) {
+	shelf := &t.shelves[b.sha256[0]]
+	if len(*shelf) == cap(*shelf) {
+		*shelf = slices.Grow(*shelf, left)
+	}
+	*shelf = append(*shelf, b)
 }
 
 // seal sorts the blobs and drops those that were added twice, of which any remains.
@@ -60,7 +66,7 @@ func (t *blobTable) seal() {
 				slices.SortFunc(shelf, compare)
 			}
 			shelf = slices.CompactFunc(shelf, func(a, b blob) bool { return a.sha256 == b.sha256 })
-			if cap(shelf)-len(shelf) > len(shelf)/32 {
+			if cap(shelf)-len(shelf) > len(shelf)/32+64 {
 				shelf = slices.Clone(shelf) // without the room to grow
 			}
 			t.shelves[i] = shelf

@@ -3,6 +3,7 @@ package storage
 import (
 	"bytes"
 	"encoding/hex"
+	"iter"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -97,25 +98,28 @@ func (d *digests) ID(of digest.Digest) ID {
 	return d.id(n)
 }
 
-// IDs returns the ids of many digests, in their order, in less time than ID does for each
-// of them. It may be called concurrently.
-func (d *digests) IDs(of []digest.Digest) []ID {
-	ids := make([]ID, 0, len(of))
+// IDs appends the ids of many digests, in their order, in less time than ID takes for each
+// of them. It keeps none of their text, and may be called concurrently.
+func (d *digests) IDs(to []ID, of [][]byte) []ID {
 	for batch := range slices.Chunk(of, pageBatch) {
-		var entries [pageBatch]entry
-		for i, digest := range batch {
-			if n, ok := splitDigest(string(digest)); ok {
-				entries[i].digest = n
-			} else {
-				entries[i].id = d.intern(digest)
+		var sums [pageBatch][32]byte
+		var places [pageBatch]int
+		var isSum [pageBatch]bool
+		for i, text := range batch {
+			if hex, found := bytes.CutPrefix(text, []byte("sha256:")); found {
+				sums[i], isSum[i] = parseSHA256(hex)
 			}
 		}
-		d.identify(entries[:len(batch)])
-		for _, e := range entries[:len(batch)] {
-			ids = append(ids, e.id)
+		d.blobs.findEach(sums[:len(batch)], places[:])
+		for i, text := range batch {
+			if isSum[i] && places[i] >= 0 {
+				to = append(to, ID(places[i]))
+			} else {
+				to = append(to, d.intern(digest.Digest(text)))
+			}
 		}
 	}
-	return ids
+	return to
 }
 
 // Find returns the id of a digest that has one, and gives none. It may be called
@@ -145,7 +149,7 @@ func (d *digests) id(n name) ID {
 // identify gives entries, at most pageBatch, the ids of the digests in their paths.
 func (d *digests) identify(entries []entry) {
 	var sums [pageBatch][32]byte
-	var places, of [pageBatch]int
+	var of [pageBatch]int
 	n := 0
 	for i := range entries {
 		if entries[i].digest.alg == "sha256" {
@@ -155,13 +159,24 @@ func (d *digests) identify(entries []entry) {
 			entries[i].id = d.intern(entries[i].digest.digest())
 		}
 	}
-	d.blobs.findEach(sums[:n], places[:n])
-	for i, place := range places[:n] {
-		e := &entries[of[i]]
-		if place >= 0 {
-			e.id = ID(place)
-		} else {
-			e.id = d.intern(e.digest.digest())
+	for i, id := range d.sha256IDs(sums[:n]) {
+		entries[of[i]].id = id
+	}
+}
+
+// sha256IDs yields the ids of SHA-256 digests, at most pageBatch, in their order.
+func (d *digests) sha256IDs(sums [][32]byte) iter.Seq2[int, ID] {
+	return func(yield func(int, ID) bool) {
+		var places [pageBatch]int
+		d.blobs.findEach(sums, places[:])
+		for i := range sums {
+			id := ID(places[i])
+			if places[i] < 0 {
+				id = d.intern(sha256Digest(&sums[i]))
+			}
+			if !yield(i, id) {
+				return
+			}
 		}
 	}
 }
@@ -172,6 +187,20 @@ func decodeSHA256(hex string) (sum [32]byte) {
 		sum[i] = hexDigits[hex[2*i]]<<4 | hexDigits[hex[2*i+1]]&15
 	}
 	return sum
+}
+
+// parseSHA256 decodes a name if it is 64 lower-case digits, and nothing else.
+func parseSHA256(name []byte) (sum [32]byte, ok bool) {
+	if len(name) != 2*len(sum) {
+		return sum, false
+	}
+	bad := byte(0)
+	for i := range sum {
+		high, low := hexDigits[name[2*i]], hexDigits[name[2*i+1]]
+		sum[i] = high<<4 | low&15
+		bad |= high | low
+	}
+	return sum, bad < 16
 }
 
 // sha256Digest is the digest of such a sum, without go-digest's allocations.

@@ -117,7 +117,11 @@ func TestDigestsThatAreNotStored(t *testing.T) {
 		"md5:d41d8cd98f00b204e9800998ecf8427e", digest.Digest("sha256:" + strings.Repeat("A", 64)), "",
 	}
 	ids := map[ID]bool{}
-	together := d.IDs(named)
+	var texts [][]byte
+	for _, of := range named {
+		texts = append(texts, []byte(of))
+	}
+	together := d.IDs(nil, texts)
 	for i, of := range named {
 		id := d.ID(of)
 		if together[i] != id {

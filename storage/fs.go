@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -112,9 +113,6 @@ type dirEntry struct {
 	mode fs.FileMode
 }
 
-// modeUnknown stands for a type that the kernel did not tell.
-const modeUnknown = fs.FileMode(1)
-
 func (e dirEntry) isDir() bool     { return e.mode == fs.ModeDir }
 func (e dirEntry) isSymlink() bool { return e.mode == fs.ModeSymlink }
 
@@ -145,10 +143,14 @@ func (f *filesystem) turn(ctx context.Context) error {
 // Scan reads directories and nothing else, but for the links that its contract
 // wants read: see walk.
 func (f *filesystem) Scan(ctx context.Context, dir string, visit func([]Object) error) error {
-	return f.scanNamed(ctx, dir, visit, func(files named) error { return visit(files.objects()) })
+	return f.scanNames(ctx, dir, nameVisitor{
+		objects: visit,
+		digests: func(n namedDigests) error { return visit(n.objects()) },
+		tags:    func(n namedTags) error { return visit(n.objects()) },
+	})
 }
 
-func (f *filesystem) scanNamed(ctx context.Context, dir string, visit func([]Object) error, visitNamed func(named) error) error {
+func (f *filesystem) scanNames(ctx context.Context, dir string, visit nameVisitor) error {
 	if t, err := f.tree(); t == nil {
 		return errors.Join(err, ctx.Err())
 	}
@@ -164,7 +166,7 @@ func (f *filesystem) scanNamed(ctx context.Context, dir string, visit func([]Obj
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(f.Concurrency())
-	w := &walk{fs: f, group: g, visit: visit, visitNamed: visitNamed}
+	w := &walk{fs: f, group: g, visit: visit}
 	g.Go(func() error {
 		if dir == BlobsDir {
 			return w.blobs(ctx, dir, 0)
@@ -186,7 +188,32 @@ func (f *filesystem) Read(ctx context.Context, name string, limit int64) ([]byte
 	return content, nil
 }
 
+func (f *filesystem) readInto(ctx context.Context, room []byte, name string, limit int64) ([]byte, error) {
+	if err := f.turn(ctx); err != nil {
+		return nil, err
+	}
+	content, err := f.readTo(room, name, limit)
+	if err != nil {
+		return nil, readError(name, err)
+	}
+	return content, nil
+}
+
+// readRooms are larger than all links and nearly all manifests.
+var readRooms = sync.Pool{New: func() any { return new([16 << 10]byte) }}
+
 func (f *filesystem) read(name string, limit int64) ([]byte, error) {
+	room := readRooms.Get().(*[16 << 10]byte)
+	defer readRooms.Put(room)
+	content, err := f.readTo(room[:], name, limit)
+	if len(content) < len(room) {
+		content = bytes.Clone(content)
+	}
+	return content, err
+}
+
+// readTo reads a file into room if that is larger than the file.
+func (f *filesystem) readTo(room []byte, name string, limit int64) ([]byte, error) {
 	t, err := f.tree()
 	if err != nil {
 		return nil, err
@@ -195,7 +222,7 @@ func (f *filesystem) read(name string, limit int64) ([]byte, error) {
 		return nil, notExist("read", name)
 	}
 	f.get.Add(1)
-	if content, supported, err := t.readBeneath(name, limit); supported {
+	if content, supported, err := t.readBeneath(room, name, limit); supported {
 		return content, err
 	}
 	// O_NONBLOCK: opening a pipe would wait for its writer for ever.

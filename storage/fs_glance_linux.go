@@ -1,6 +1,8 @@
 package storage
 
 import (
+	"bytes"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -9,7 +11,7 @@ import (
 type glance struct {
 	fd     int // below 0 where the directory can't be opened: then nothing can be told
 	device uint64
-	page   []byte // where links are read to, one after the other
+	buffer [quickLink + 1]byte // a link is read to it, and one more byte, to see that there is no more
 
 	unnoticed *unnoticed
 
@@ -74,29 +76,24 @@ func (g *glance) directories(name string) int {
 	return int(stat.Nlink) - 2
 }
 
-// link reads a link that says a sha256 digest as a registry writes it. Anything else,
-// errors among it, is nil, and for the caller to look at with more care.
-func (g *glance) link(name string) []byte {
+// link reads a link that says a SHA-256 digest as a registry writes it. It is false for
+// anything else, errors among it, which the caller has to look at with more care.
+func (g *glance) link(name string) (sum [32]byte, ok bool) {
 	g.reads++
 	fd, err := g.unnoticed.open(func(flag int) (int, error) {
 		// O_NONBLOCK: opening a pipe would wait for its writer for ever.
 		return unix.Openat(g.fd, name, flag|unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
-		return nil
+		return sum, false
 	}
-	if cap(g.page)-len(g.page) <= quickLink {
-		g.page = make([]byte, 0, 32*(quickLink+1))
-	}
-	at := len(g.page)
-	buffer := g.page[at : at+quickLink+1] // one more, to see that there is no more
-	n, err := retryInterrupted(func() (int, error) { return unix.Read(fd, buffer) })
+	n, err := retryInterrupted(func() (int, error) { return unix.Read(fd, g.buffer[:]) })
 	if closeErr := unix.Close(fd); err != nil || closeErr != nil || n != quickLink {
-		return nil
+		return sum, false
 	}
-	g.page = g.page[:at+quickLink]
-	if _, valid := splitDigest(string(buffer[:n])); !valid {
-		return nil
+	hex, found := bytes.CutPrefix(g.buffer[:n], []byte("sha256:"))
+	if !found {
+		return sum, false
 	}
-	return buffer[:n:n]
+	return parseSHA256(hex)
 }

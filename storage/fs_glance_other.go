@@ -15,4 +15,4 @@ func (g *glance) countsDirectories(int) bool { return false }
 
 func (g *glance) directories(string) int { return -1 }
 
-func (g *glance) link(string) []byte { return nil }
+func (g *glance) link(string) (sum [32]byte, ok bool) { return sum, false }

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,110 +19,105 @@ import (
 // at once, small enough for many goroutines.
 var direntBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
-// readDirectory returns the entries of a directory, in no order. It spares the stat,
-// the sorting and the allocations of os.ReadDir, which a scan would pay for every
-// directory.
-func readDirectory(path string, u *unnoticed) (entries []dirEntry, err error) {
+// eachEntry calls visit for each entry of a directory, in no order, with a name that is
+// valid until visit returns. It spares the stat, the sorting and the allocations of
+// os.ReadDir, which a scan would pay for every directory.
+func eachEntry(path string, u *unnoticed, visit func(name []byte, mode fs.FileMode)) error {
 	fd, err := u.open(func(flag int) (int, error) {
 		return unix.Open(path, flag|unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	buffer := direntBuffers.Get().(*[32 << 10]byte)
 	defer direntBuffers.Put(buffer)
 	for {
 		var n int
-		n, err = unix.Getdents(fd, buffer[:])
-		if err == unix.EINTR {
-			continue
-		}
+		n, err = retryInterrupted(func() (int, error) { return unix.Getdents(fd, buffer[:]) })
 		if err != nil || n == 0 {
 			break
 		}
-		if entries, err = appendEntries(entries, buffer[:n]); err != nil {
+		if err = eachRecord(path, buffer[:n], visit); err != nil {
 			break
 		}
 	}
 	if closeErr := unix.Close(fd); err == nil {
 		err = closeErr
 	}
-	if err != nil {
-		return nil, err
-	}
-	for i, entry := range entries {
-		if entry.mode != modeUnknown {
-			continue
-		}
-		// Some filesystems do not tell the type.
-		info, err := os.Lstat(filepath.Join(path, entry.name))
-		if errors.Is(err, fs.ErrNotExist) {
-			entries[i].mode = 0 // gone meanwhile: its name is all there is to report
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		entries[i].mode = info.Mode().Type()
-	}
-	return entries, nil
+	return err
 }
 
 var errDirent = errors.New("the kernel's directory entry is malformed")
 
-// appendEntries reads struct linux_dirent64: ino and offset of 8 bytes each, the
-// record's length of 2, the type of 1, and the name, ended by a zero. All names are parts
-// of one string.
-func appendEntries(entries []dirEntry, buffer []byte) ([]dirEntry, error) {
+// eachRecord reads struct linux_dirent64: ino and offset of 8 bytes each, the
+// record's length of 2, the type of 1, and the name, ended by a zero.
+func eachRecord(path string, records []byte, visit func(name []byte, mode fs.FileMode)) error {
 	const header = 19
-	records := 0
-	for rest := buffer; len(rest) > 0; records++ {
+	for rest := records; len(rest) > 0; {
 		if len(rest) < header {
-			return nil, errDirent
+			return errDirent
 		}
 		length := recordLength(rest)
 		if length < header || length > len(rest) {
-			return nil, errDirent
+			return errDirent
 		}
+		name, _, _ := bytes.Cut(rest[header:length], []byte{0})
+		mode, known := direntMode(rest[18])
 		rest = rest[length:]
-	}
-	entries = slices.Grow(entries, records)
-	for rest, text := buffer, string(buffer); len(rest) > 0; {
-		length := recordLength(rest)
-		name, _, _ := strings.Cut(text[header:length], "\x00")
-		if name != "." && name != ".." {
-			entries = append(entries, dirEntry{name, direntMode(rest[18])})
+		if string(name) == "." || string(name) == ".." {
+			continue
 		}
-		rest, text = rest[length:], text[length:]
+		if !known {
+			var err error
+			if mode, err = typeOf(filepath.Join(path, string(name))); err != nil {
+				return err
+			}
+		}
+		visit(name, mode)
 	}
-	return entries, nil
+	return nil
+}
+
+// typeOf is what an entry names whose type the filesystem did not tell. Of what has gone
+// meanwhile the name is all there is to report.
+func typeOf(path string) (fs.FileMode, error) {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return info.Mode().Type(), nil
 }
 
 func recordLength(record []byte) int { return int(binary.NativeEndian.Uint16(record[16:])) }
 
-func direntMode(kind byte) fs.FileMode {
+// direntMode is false where the filesystem does not tell the type.
+func direntMode(kind byte) (mode fs.FileMode, known bool) {
 	switch kind {
 	case unix.DT_REG:
-		return 0
+		return 0, true
 	case unix.DT_DIR:
-		return fs.ModeDir
+		return fs.ModeDir, true
 	case unix.DT_LNK:
-		return fs.ModeSymlink
+		return fs.ModeSymlink, true
 	case unix.DT_UNKNOWN:
-		return modeUnknown
+		return 0, false
 	}
-	return fs.ModeIrregular
+	return fs.ModeIrregular, true
 }
 
 // readBeneath reads a regular file of at most limit bytes below the layout's root,
-// following no symbolic link anywhere on the way, mostly in three system calls.
+// following no symbolic link anywhere on the way: into room and in three system calls if
+// there is more room than the file needs.
 // supported is false on kernels before 5.6, and in sandboxes, that don't have openat2.
-func (t *tree) readBeneath(name string, limit int64) (content []byte, supported bool, err error) {
+func (t *tree) readBeneath(room []byte, name string, limit int64) (content []byte, supported bool, err error) {
 	fd, supported, err := t.openToRead(name)
 	if !supported || err != nil {
 		return nil, supported, err
 	}
-	content, err = readDescriptor(fd, limit)
+	content, err = readDescriptor(room, fd, limit)
 	if closeErr := unix.Close(fd); err == nil {
 		err = closeErr
 	}
@@ -311,17 +305,12 @@ func inParent(dir int, name string, f func(parent int, name string) error) (supp
 	return true, err
 }
 
-// readBuffers are larger than nearly all manifests.
-var readBuffers = sync.Pool{New: func() any { return new([16 << 10]byte) }}
-
-func readDescriptor(fd int, limit int64) ([]byte, error) {
-	buffer := readBuffers.Get().(*[16 << 10]byte)
-	defer readBuffers.Put(buffer)
-	n, err := retryInterrupted(func() (int, error) { return unix.Read(fd, buffer[:]) })
+func readDescriptor(room []byte, fd int, limit int64) ([]byte, error) {
+	n, err := retryInterrupted(func() (int, error) { return unix.Read(fd, room) })
 	// Less than was asked for is all that there is, unless nothing is: then it may be no
 	// regular file.
-	if err == nil && n > 0 && n < len(buffer) && int64(n) <= limit {
-		return bytes.Clone(buffer[:n]), nil
+	if err == nil && n > 0 && n < len(room) && int64(n) <= limit {
+		return room[:n], nil
 	}
 	var stat unix.Stat_t
 	if err := unix.Fstat(fd, &stat); err != nil {
@@ -337,7 +326,7 @@ func readDescriptor(fd int, limit int64) ([]byte, error) {
 		return nil, ErrTooLarge
 	}
 	content := make([]byte, stat.Size)
-	for read := copy(content, buffer[:n]); read < len(content); {
+	for read := copy(content, room[:n]); read < len(content); {
 		n, err := retryInterrupted(func() (int, error) { return unix.Read(fd, content[read:]) })
 		if err != nil {
 			return nil, err

@@ -14,23 +14,22 @@ import (
 // unnoticed is for Linux.
 type unnoticed struct{}
 
-func readDirectory(path string, _ *unnoticed) ([]dirEntry, error) {
+func eachEntry(path string, _ *unnoticed, visit func(name []byte, mode fs.FileMode)) error {
 	dir, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	list, err := dir.ReadDir(-1)
 	if closeErr := dir.Close(); err == nil {
 		err = closeErr
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	entries := make([]dirEntry, len(list))
-	for i, entry := range list {
-		entries[i] = dirEntry{entry.Name(), entry.Type()}
+	for _, entry := range list {
+		visit([]byte(entry.Name()), entry.Type())
 	}
-	return entries, nil
+	return nil
 }
 
 func (t *tree) stat(name string) (Object, error) {
@@ -44,7 +43,7 @@ func (t *tree) stat(name string) (Object, error) {
 	return Object{Path: name, Size: info.Size(), ModTime: info.ModTime()}, nil
 }
 
-func (t *tree) readBeneath(string, int64) (content []byte, supported bool, err error) {
+func (t *tree) readBeneath([]byte, string, int64) (content []byte, supported bool, err error) {
 	return nil, false, nil
 }
 

@@ -2,11 +2,15 @@ package storage
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
+	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -19,10 +23,9 @@ import (
 // a manifest through the registry's API leaves the revision's directory behind empty;
 // what else could lie in these directories is seen at a glance.
 type walk struct {
-	fs         *filesystem
-	group      *errgroup.Group
-	visit      func([]Object) error
-	visitNamed func(named) error
+	fs    *filesystem
+	group *errgroup.Group
+	visit nameVisitor
 }
 
 // spawn runs f in a goroutine of its own if one is free, else at once. Never
@@ -35,7 +38,7 @@ func (w *walk) spawn(f func() error) error {
 }
 
 // parallel cuts names into parts that are walked concurrently.
-func (w *walk) parallel(names []string, part func(names []string) error) error {
+func parallel[N any](w *walk, names []N, part func(names []N) error) error {
 	const length = 64 // a fraction of a millisecond's work
 	for len(names) > length {
 		next := names[:length]
@@ -56,28 +59,80 @@ func (w *walk) endGlance(g *glance) {
 	g.close()
 }
 
-// readDir returns the entries of a directory, in no order. A directory that has gone
-// meanwhile is empty; any other failure would be a hole in the listing.
-func (w *walk) readDir(ctx context.Context, dir string) ([]dirEntry, error) {
+// eachEntry calls visit for each entry of a directory, in no order, with a name that is
+// valid until visit returns. A directory that has gone meanwhile is empty; any other failure
+// would be a hole in the listing.
+func (w *walk) eachEntry(ctx context.Context, dir string, visit func(name []byte, mode fs.FileMode)) error {
 	if err := w.fs.turn(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	w.fs.list.Add(1)
-	entries, err := readDirectory(w.fs.path(dir), &w.fs.unnoticed)
+	empty := true
+	err := eachEntry(w.fs.path(dir), &w.fs.unnoticed, func(name []byte, mode fs.FileMode) {
+		empty = false
+		visit(name, mode)
+	})
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil
 	}
 	var pathErr *fs.PathError
 	if errors.As(err, &pathErr) {
 		err = pathErr.Err
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", dir, err)
+		return fmt.Errorf("list %s: %w", dir, err)
 	}
-	if len(entries) == 0 {
-		return nil, w.reportEmptied(dir)
+	if empty {
+		return w.reportEmptied(dir)
 	}
-	return entries, nil
+	return nil
+}
+
+// readDir returns the entries of a directory.
+func (w *walk) readDir(ctx context.Context, dir string) (entries []dirEntry, err error) {
+	err = w.eachEntry(ctx, dir, func(name []byte, mode fs.FileMode) {
+		entries = append(entries, dirEntry{string(name), mode})
+	})
+	return entries, err
+}
+
+// digestListing is what lies in a directory that is one of digests: directories whose names are
+// SHA-256 digests, which nearly all are, and the rest.
+type digestListing struct {
+	sums   [][32]byte
+	others []dirEntry
+}
+
+var digestListings = sync.Pool{New: func() any { return new(digestListing) }}
+
+// readDigests returns the entries of a directory of digests, to be released once they are
+// not needed any more.
+func (w *walk) readDigests(ctx context.Context, dir string) (*digestListing, error) {
+	d := digestListings.Get().(*digestListing)
+	err := w.eachEntry(ctx, dir, func(name []byte, mode fs.FileMode) {
+		if sum, ok := parseSHA256(name); ok && mode == fs.ModeDir {
+			d.sums = append(d.sums, sum)
+		} else {
+			d.others = append(d.others, dirEntry{string(name), mode})
+		}
+	})
+	return d, err
+}
+
+func (d *digestListing) release() {
+	d.sums, d.others = d.sums[:0], nil
+	digestListings.Put(d)
+}
+
+// directories is how many directories there are.
+func (d *digestListing) directories() int {
+	n := len(d.sums)
+	for _, entry := range d.others {
+		if entry.isDir() {
+			n++
+		}
+	}
+	return n
 }
 
 // reportEmptied reports a directory that a removal has left which was cut off.
@@ -90,17 +145,15 @@ func (w *walk) reportEmptied(dir string) error {
 
 // blobs lists blobs/<alg>/<first 2>/<hex>; depth is 0 for blobs itself.
 func (w *walk) blobs(ctx context.Context, dir string, depth int) error {
+	if depth == 2 && strings.HasPrefix(dir, BlobsDir+"/sha256/") {
+		return w.sha256Blobs(ctx, dir)
+	}
 	entries, err := w.readDir(ctx, dir)
 	if err != nil {
 		return err
 	}
 	var page []Object
-	leaves := make([]string, 0, len(entries))
 	for _, entry := range entries {
-		if depth == 2 && entry.isDir() && isBlobDir(dir, entry.name) {
-			leaves = append(leaves, entry.name)
-			continue
-		}
 		child := dir + "/" + entry.name
 		switch {
 		case !entry.isDir():
@@ -108,6 +161,8 @@ func (w *walk) blobs(ctx context.Context, dir string, depth int) error {
 			page = append(page, w.file(child))
 		case depth < 2:
 			err = w.spawn(func() error { return w.blobs(ctx, child, depth+1) })
+		case parsePath(child+"/"+dataFile).kind == kindBlob:
+			page = append(page, Object{Path: child + "/" + dataFile, Size: -1, Named: true})
 		default:
 			err = w.everything(ctx, child)
 		}
@@ -115,17 +170,37 @@ func (w *walk) blobs(ctx context.Context, dir string, depth int) error {
 			return err
 		}
 	}
+	return w.emit(page)
+}
+
+// sha256Blobs lists blobs/sha256/<first 2>.
+func (w *walk) sha256Blobs(ctx context.Context, dir string) error {
+	d, err := w.readDigests(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer d.release()
+	inPlace := d.sums[:0]
+	for _, sum := range d.sums {
+		if path.Base(dir) == hex.EncodeToString(sum[:1]) {
+			inPlace = append(inPlace, sum)
+		} else if err := w.everything(ctx, dir+"/"+hex.EncodeToString(sum[:])); err != nil {
+			return err
+		}
+	}
+	var page []Object
+	for _, entry := range d.others {
+		child := dir + "/" + entry.name
+		if !entry.isDir() {
+			page = append(page, w.file(child))
+		} else if err := w.everything(ctx, child); err != nil {
+			return err
+		}
+	}
 	if err := w.emit(page); err != nil {
 		return err
 	}
-	return w.emitNamed(named{dir, dataFile, leaves})
-}
-
-// isBlobDir reports whether a directory in dir, which is blobs/<alg>/<first 2>, is that
-// of a blob.
-func isBlobDir(dir, hex string) bool {
-	alg, first, _ := strings.Cut(strings.TrimPrefix(dir, BlobsDir+"/"), "/")
-	return len(first) == 2 && strings.HasPrefix(hex, first) && (name{alg, hex}).valid()
+	return w.emitDigests(namedDigests{dir: dir, file: dataFile, sums: inPlace})
 }
 
 // names descends through the components of repository names.
@@ -168,14 +243,17 @@ func (w *walk) names(ctx context.Context, dir string) error {
 
 // links lists a directory of <alg>/<hex>/link by the names alone.
 func (w *walk) links(ctx context.Context, dir string) error {
-	return w.digests(ctx, dir, func(algorithmDir string, hex []string, _ int) error {
-		return w.emitNamed(named{algorithmDir, linkFile, hex})
+	return w.digests(ctx, dir, func(algorithmDir string, d *digestListing) error {
+		return w.emitDigests(namedDigests{dir: algorithmDir, file: linkFile, sums: d.sums})
+	}, func(dir string) ([]Object, error) {
+		return []Object{{Path: dir + "/" + linkFile, Size: -1, Named: true}}, nil
 	})
 }
 
-// digests lists a directory of <alg>/<hex> and calls leaf with the <hex> of each
-// algorithm and the number of all directories beside them.
-func (w *walk) digests(ctx context.Context, dir string, leaf func(algorithmDir string, hex []string, directories int) error) error {
+// digests lists a directory of <alg>/<hex>. It calls sha256 for the directory of that
+// algorithm, of which d is valid until it returns, and other for each directory that is
+// named by a digest of another.
+func (w *walk) digests(ctx context.Context, dir string, sha256 func(algorithmDir string, d *digestListing) error, other func(dir string) ([]Object, error)) error {
 	algorithms, err := w.readDir(ctx, dir)
 	if err != nil {
 		return err
@@ -183,44 +261,69 @@ func (w *walk) digests(ctx context.Context, dir string, leaf func(algorithmDir s
 	var page []Object
 	for _, algorithm := range algorithms {
 		algorithmDir := dir + "/" + algorithm.name
-		if algorithm.isSymlink() {
+		switch {
+		case algorithm.isSymlink():
 			return symlinkError(algorithmDir)
-		}
-		if !algorithm.isDir() {
+		case !algorithm.isDir():
 			page = append(page, w.file(algorithmDir))
-			continue
+		case algorithm.name == "sha256":
+			err = w.sha256Digests(ctx, algorithmDir, sha256)
+		default:
+			err = w.otherDigests(ctx, algorithmDir, algorithm.name, other)
 		}
-		entries, err := w.readDir(ctx, algorithmDir)
 		if err != nil {
-			return err
-		}
-		hex := make([]string, 0, len(entries))
-		directories := 0
-		for _, entry := range entries {
-			if entry.isDir() {
-				directories++
-				if (name{algorithm.name, entry.name}).valid() {
-					hex = append(hex, entry.name)
-					continue
-				}
-			}
-			child := algorithmDir + "/" + entry.name
-			switch {
-			case entry.isSymlink():
-				return symlinkError(child)
-			case !entry.isDir():
-				page = append(page, w.file(child))
-			default:
-				if err := w.everything(ctx, child); err != nil {
-					return err
-				}
-			}
-		}
-		if err := leaf(algorithmDir, hex, directories); err != nil {
 			return err
 		}
 	}
 	return w.emit(page)
+}
+
+func (w *walk) sha256Digests(ctx context.Context, dir string, sha256 func(algorithmDir string, d *digestListing) error) error {
+	d, err := w.readDigests(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer d.release()
+	for _, entry := range d.others {
+		if err := w.besideDigests(ctx, dir, entry); err != nil {
+			return err
+		}
+	}
+	return sha256(dir, d)
+}
+
+func (w *walk) otherDigests(ctx context.Context, dir, algorithm string, other func(dir string) ([]Object, error)) error {
+	entries, err := w.readDir(ctx, dir)
+	if err != nil {
+		return err
+	}
+	var page []Object
+	for _, entry := range entries {
+		if !entry.isDir() || !(name{algorithm, entry.name}).valid() {
+			if err := w.besideDigests(ctx, dir, entry); err != nil {
+				return err
+			}
+			continue
+		}
+		objects, err := other(dir + "/" + entry.name)
+		if err != nil {
+			return err
+		}
+		page = append(page, objects...)
+	}
+	return w.emit(page)
+}
+
+// besideDigests lists what lies among directories of digests, and is none.
+func (w *walk) besideDigests(ctx context.Context, dir string, entry dirEntry) error {
+	child := dir + "/" + entry.name
+	switch {
+	case entry.isSymlink():
+		return symlinkError(child)
+	case entry.isDir():
+		return w.everything(ctx, child)
+	}
+	return w.emit([]Object{w.file(child)})
 }
 
 // manifests lists _manifests: its revisions and its tags.
@@ -238,9 +341,12 @@ func (w *walk) manifests(ctx context.Context, dir string) error {
 		case !entry.isDir():
 			page = append(page, w.file(child))
 		case entry.name == "revisions":
-			err = w.digests(ctx, child, func(algorithmDir string, hex []string, directories int) error {
-				return w.parallel(hex, func(part []string) error { return w.revisions(ctx, algorithmDir, part, directories) })
-			})
+			err = w.digests(ctx, child, func(algorithmDir string, d *digestListing) error {
+				directories := d.directories()
+				return parallel(w, slices.Clone(d.sums), func(part [][32]byte) error {
+					return w.revisions(ctx, algorithmDir, part, directories)
+				})
+			}, func(dir string) ([]Object, error) { return w.revision(ctx, dir) })
 		case entry.name == "tags":
 			err = w.spawn(func() error { return w.tags(ctx, child) })
 		default:
@@ -254,30 +360,32 @@ func (w *walk) manifests(ctx context.Context, dir string) error {
 }
 
 // revisions looks into the directories of revisions, which are those named in dir, of
-// all that a listing has found there. Nearly all have a link and nothing else.
-func (w *walk) revisions(ctx context.Context, dir string, hex []string, directories int) error {
+// all that a listing has found there. Nearly all have a link and nothing else. It changes
+// sums.
+func (w *walk) revisions(ctx context.Context, dir string, sums [][32]byte, directories int) error {
 	g := w.glanceInto(dir)
 	defer w.endGlance(g)
 	counted := g.countsDirectories(directories)
-	page := make([]Object, 0, len(hex))
-	for _, path := range (named{dir, linkFile, hex}).paths() {
+	ordinary := sums[:0]
+	var page []Object
+	for _, sum := range sums {
 		if err := w.fs.turn(ctx); err != nil {
 			return err
 		}
-		below := path[len(dir)+1:]
-		if counted {
-			if content := g.revision(strings.TrimSuffix(below, "/"+linkFile), below); content != nil {
-				page = append(page, Object{Path: path, Size: int64(len(content)), Content: content})
-				continue
-			}
+		if counted && g.revision(sum) {
+			ordinary = append(ordinary, sum)
+			continue
 		}
-		objects, err := w.revision(ctx, strings.TrimSuffix(path, "/"+linkFile))
+		objects, err := w.revision(ctx, dir+"/"+hex.EncodeToString(sum[:]))
 		if err != nil {
 			return err
 		}
 		page = append(page, objects...)
 	}
-	return w.emit(page)
+	if err := w.emit(page); err != nil {
+		return err
+	}
+	return w.emitDigests(namedDigests{dir: dir, file: linkFile, sums: ordinary, read: true})
 }
 
 // revision looks into one revision's directory.
@@ -329,7 +437,7 @@ func (w *walk) tags(ctx context.Context, dir string) error {
 	if err := w.emit(page); err != nil {
 		return err
 	}
-	return w.parallel(names, func(part []string) error { return w.someTags(ctx, dir, part, len(names)) })
+	return parallel(w, names, func(part []string) error { return w.someTags(ctx, dir, part, len(names)) })
 }
 
 // someTags lists the tags that are named in dir.
@@ -337,16 +445,15 @@ func (w *walk) someTags(ctx context.Context, dir string, names []string, directo
 	g := w.glanceInto(dir)
 	defer w.endGlance(g)
 	counted := g.countsDirectories(directories)
-	page := make([]Object, 0, 2*len(names))
+	ordinary := make([]namedTag, 0, len(names))
+	var page []Object
 	for _, name := range names {
 		if err := w.fs.turn(ctx); err != nil {
 			return err
 		}
-		if counted {
-			if current, entry, ok := g.tag(name); ok {
-				at := dir + "/" + name
-				page = append(page, Object{Path: at + "/current/" + linkFile, Size: int64(len(current)), Content: current},
-					Object{Path: at + "/index/sha256/" + entry + "/" + linkFile, Size: -1, Named: true})
+		if counted && nameable(name) {
+			if target, ok := g.tag(name); ok {
+				ordinary = append(ordinary, namedTag{name, target})
 				continue
 			}
 		}
@@ -356,7 +463,10 @@ func (w *walk) someTags(ctx context.Context, dir string, names []string, directo
 		}
 		page = append(page, objects...)
 	}
-	return w.emit(page)
+	if err := w.emit(page); err != nil {
+		return err
+	}
+	return w.emitTags(namedTags{dir, ordinary})
 }
 
 // tag lists one tag: current/link and index.
@@ -452,12 +562,19 @@ func (w *walk) emit(page []Object) error {
 	if len(page) == 0 {
 		return nil
 	}
-	return w.visit(page)
+	return w.visit.objects(page)
 }
 
-func (w *walk) emitNamed(files named) error {
-	if len(files.names) == 0 {
+func (w *walk) emitDigests(n namedDigests) error {
+	if len(n.sums) == 0 {
 		return nil
 	}
-	return w.visitNamed(files)
+	return w.visit.digests(n)
+}
+
+func (w *walk) emitTags(n namedTags) error {
+	if len(n.tags) == 0 {
+		return nil
+	}
+	return w.visit.tags(n)
 }

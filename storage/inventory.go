@@ -176,7 +176,7 @@ func TakeInventory(ctx context.Context, store Store, options InventoryOptions) (
 	if b.options.Concurrency == 0 {
 		b.options.Concurrency = 32
 	}
-	if err := b.scan(ctx, BlobsDir, b.visitBlobs, b.visitNamedBlobs); err != nil {
+	if err := b.scan(ctx, BlobsDir, b.blobVisitor()); err != nil {
 		return nil, err
 	}
 	b.sealBlobs()

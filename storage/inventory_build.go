@@ -95,8 +95,12 @@ func (b *inventoryBuilder) addBlobs(blobs []blob, recent [][32]byte) {
 	defer b.mu.Unlock()
 	b.inv.blobs.add(blobs...)
 	b.recentBlobs = append(b.recentBlobs, recent...)
+	b.countBlobs(len(blobs))
+}
+
+func (b *inventoryBuilder) countBlobs(n int) {
 	if b.options.OnBlobs != nil {
-		b.options.OnBlobs(len(blobs))
+		b.options.OnBlobs(n)
 	}
 }
 
@@ -188,9 +192,7 @@ func (b *inventoryBuilder) visitRepositories(page []Object) error {
 		b.add(rb, object, e)
 		links++
 	}
-	if b.options.OnLinks != nil {
-		b.options.OnLinks(links)
-	}
+	b.countLinks(links)
 	return nil
 }
 

@@ -86,14 +86,17 @@ func (t *tagsBuilder) find(name string) (at int, known bool) {
 // addIndex adds an entry of a tag's index. It settles what the current link says, if its
 // ETag says so.
 func (t *tagBuilder) addIndex(e entry, object Object) {
-	link := newLink(e.id, settles(object, e.digest))
+	t.addEntry(newLink(e.id, settles(object, e.digest)))
+	if t.current != nil && settles(*t.current, e.digest) {
+		t.target, t.hasTarget, t.current = e.id, true, nil
+	}
+}
+
+func (t *tagBuilder) addEntry(link Link) {
 	if t.hasFirst {
 		t.more = append(t.more, link)
 	} else {
 		t.first, t.hasFirst = link, true
-	}
-	if t.current != nil && settles(*t.current, e.digest) {
-		t.target, t.hasTarget, t.current = e.id, true, nil
 	}
 }
 

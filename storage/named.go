@@ -2,107 +2,158 @@ package storage
 
 import (
 	"context"
+	"encoding/hex"
 	"slices"
-	"strings"
 )
 
-// named are files that are known by the names of their directories: dir/<name>/file for
-// each name. Of a filesystem's blobs and layer links a scan learns nothing else, so that
-// neither paths nor objects need be made of them.
-type named struct {
+// namedDigests are files that are known by the names of their directories, which are
+// SHA-256 digests: dir/<hex>/file for each. Of a filesystem's blobs and of nearly all links
+// a scan learns nothing else, so that neither paths nor objects need be made of them.
+type namedDigests struct {
 	dir, file string
-	names     []string
+	sums      [][32]byte
+	// read is set where each file was read, and is a link that says the digest.
+	read bool
 }
 
-// namedScanner is a Scanner that can report such files apart from others. visit and
-// visitNamed are called as Scan calls visit.
-type namedScanner interface {
-	scanNamed(ctx context.Context, dir string, visit func([]Object) error, visitNamed func(named) error) error
+// namedTags are tags, dir/<name>, that have in their index what they point at and nothing
+// else, as nearly all have.
+type namedTags struct {
+	dir  string
+	tags []namedTag
+}
+
+type namedTag struct {
+	name   string
+	target [32]byte
+}
+
+// nameVisitor takes what a scan knows by names apart from all other objects. Its functions
+// are called as Scan calls visit, and what they are given is valid until they return.
+type nameVisitor struct {
+	objects func([]Object) error
+	digests func(namedDigests) error
+	tags    func(namedTags) error
+}
+
+// nameScanner is a Scanner that can report what it knows by names apart.
+type nameScanner interface {
+	scanNames(ctx context.Context, dir string, visit nameVisitor) error
 }
 
 // objects are the files as Scan reports them.
-func (n named) objects() []Object {
-	page := make([]Object, 0, len(n.names))
-	for _, path := range n.paths() {
-		page = append(page, Object{Path: path, Size: -1, Named: true})
+func (n namedDigests) objects() []Object {
+	page := make([]Object, 0, len(n.sums))
+	for i := range n.sums {
+		o := Object{Path: n.path(i), Size: -1, Named: true}
+		if n.read {
+			o = readLinkObject(o.Path, &n.sums[i])
+		}
+		page = append(page, o)
 	}
 	return page
 }
 
-// paths are the files' paths, all parts of one string.
-func (n named) paths() []string {
-	var all strings.Builder
-	length := 0
-	for _, name := range n.names {
-		length += len(n.dir) + len(name) + len(n.file) + 2
-	}
-	all.Grow(length)
-	paths := make([]string, len(n.names))
-	for i, name := range n.names {
-		at := all.Len()
-		all.WriteString(n.dir)
-		all.WriteByte('/')
-		all.WriteString(name)
-		all.WriteByte('/')
-		all.WriteString(n.file)
-		paths[i] = all.String()[at:]
-	}
-	return paths
+func (n namedDigests) path(i int) string {
+	return n.dir + "/" + hex.EncodeToString(n.sums[i][:]) + "/" + n.file
 }
 
-// scan has the store report files that are known by names apart, if it can.
-func (b *inventoryBuilder) scan(ctx context.Context, dir string, visit func([]Object) error, visitNamed func(named) error) error {
-	if s, ok := b.store.(namedScanner); ok {
-		return s.scanNamed(ctx, dir, visit, visitNamed)
-	}
-	return b.store.Scan(ctx, dir, visit)
+// readLinkObject is a link that was read and says a digest.
+func readLinkObject(path string, sum *[32]byte) Object {
+	content := []byte(sha256Digest(sum))
+	return Object{Path: path, Size: int64(len(content)), Content: content}
 }
 
-// visitNamedBlobs does what visitBlobs does. The names in one directory are digests of
-// one algorithm.
-func (b *inventoryBuilder) visitNamedBlobs(n named) error {
-	if e := n.first(); e.kind != kindBlob || e.digest.alg != "sha256" {
-		return b.visitBlobs(n.objects())
+// objects are the tags' links as Scan reports them.
+func (n namedTags) objects() []Object {
+	page := make([]Object, 0, 2*len(n.tags))
+	for _, tag := range n.tags {
+		at := n.dir + "/" + tag.name
+		page = append(page, readLinkObject(at+"/current/"+linkFile, &tag.target),
+			Object{Path: at + "/index/sha256/" + hex.EncodeToString(tag.target[:]) + "/" + linkFile, Size: -1, Named: true})
 	}
-	blobs := make([]blob, len(n.names))
-	for i, hex := range n.names {
-		blobs[i] = blob{sha256: decodeSHA256(hex), size: -1}
+	return page
+}
+
+// scan has the store report what it knows by names apart, if it can.
+func (b *inventoryBuilder) scan(ctx context.Context, dir string, visit nameVisitor) error {
+	if s, ok := b.store.(nameScanner); ok {
+		return s.scanNames(ctx, dir, visit)
 	}
-	b.addBlobs(blobs, nil)
+	return b.store.Scan(ctx, dir, visit.objects)
+}
+
+// blobVisitor and repositoryVisitor make the inventory of what a scan of either tree brings.
+func (b *inventoryBuilder) blobVisitor() nameVisitor {
+	return nameVisitor{objects: b.visitBlobs, digests: b.visitNamedBlobs}
+}
+
+func (b *inventoryBuilder) repositoryVisitor() nameVisitor {
+	return nameVisitor{objects: b.visitRepositories, digests: b.visitNamedLinks, tags: b.visitNamedTags}
+}
+
+// visitNamedBlobs does what visitBlobs does.
+func (b *inventoryBuilder) visitNamedBlobs(n namedDigests) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range n.sums {
+		b.inv.blobs.put(blob{sha256: n.sums[i], size: -1}, len(n.sums)-i)
+	}
+	b.countBlobs(len(n.sums))
 	return nil
 }
 
-// visitNamedLinks does what visitRepositories does, and for all other links but layers',
-// which are most, has it done there.
-func (b *inventoryBuilder) visitNamedLinks(n named) error {
-	e := n.first()
-	if e.kind != kindLayer || e.digest.alg != "sha256" || !b.options.Since.IsZero() {
+// visitNamedLinks does what visitRepositories does, and for all other links but layers' and
+// revisions', which are most, has it done there.
+func (b *inventoryBuilder) visitNamedLinks(n namedDigests) error {
+	e := parsePath(n.path(0))
+	isRevision := e.kind == kindRevision && n.read
+	if !isRevision && e.kind != kindLayer || !b.options.Since.IsZero() {
 		return b.visitRepositories(n.objects())
 	}
 	rb := b.repository(e.repository)
 	rb.mu.Lock()
 	defer rb.mu.Unlock()
-	rb.r.Layers = slices.Grow(rb.r.Layers, len(n.names))
-	var entries [pageBatch]entry
-	for batch := range slices.Chunk(n.names, pageBatch) {
-		for i, hex := range batch {
-			entries[i] = entry{digest: name{e.digest.alg, hex}}
-		}
-		b.inv.identify(entries[:len(batch)])
-		for _, e := range entries[:len(batch)] {
-			rb.r.Layers = append(rb.r.Layers, newLink(e.id, false))
+	links := &rb.r.Layers
+	if isRevision {
+		links = &rb.r.Revisions
+	}
+	*links = slices.Grow(*links, len(n.sums))
+	for batch := range slices.Chunk(n.sums, pageBatch) {
+		for _, id := range b.inv.sha256IDs(batch) {
+			*links = append(*links, newLink(id, n.read))
 		}
 	}
-	if b.options.OnLinks != nil {
-		b.options.OnLinks(len(n.names))
-	}
+	b.countLinks(len(n.sums))
 	return nil
 }
 
-// first is what the layout makes of the first file.
-func (n named) first() entry {
-	if len(n.names) == 0 {
-		return entry{}
+// visitNamedTags does what visitRepositories does.
+func (b *inventoryBuilder) visitNamedTags(n namedTags) error {
+	e := parsePath(n.dir + "/" + n.tags[0].name + "/current/" + linkFile)
+	if e.kind != kindTag {
+		return b.visitRepositories(n.objects())
 	}
-	return parsePath(n.dir + "/" + n.names[0] + "/" + n.file)
+	rb := b.repository(e.repository)
+	rb.mu.Lock()
+	defer rb.mu.Unlock()
+	for batch := range slices.Chunk(n.tags, pageBatch) {
+		var sums [pageBatch][32]byte
+		for i, tag := range batch {
+			sums[i] = tag.target
+		}
+		for i, id := range b.inv.sha256IDs(sums[:len(batch)]) {
+			t := rb.tags.named(batch[i].name)
+			t.hasCurrent, t.target, t.hasTarget = true, id, true
+			t.addEntry(newLink(id, false))
+		}
+	}
+	b.countLinks(2 * len(n.tags))
+	return nil
+}
+
+func (b *inventoryBuilder) countLinks(n int) {
+	if b.options.OnLinks != nil {
+		b.options.OnLinks(n)
+	}
 }

@@ -116,6 +116,17 @@ type Reader interface {
 	Stat(ctx context.Context, path string) (Object, error)
 }
 
+// ReadInto is Reader.Read for one who reads many objects, one after the other: the content
+// is in room if that has more than it needs, where the storage can read it there.
+func ReadInto(ctx context.Context, reader Reader, room []byte, path string, limit int64) ([]byte, error) {
+	if r, ok := reader.(interface {
+		readInto(ctx context.Context, room []byte, path string, limit int64) ([]byte, error)
+	}); ok {
+		return r.readInto(ctx, room, path, limit)
+	}
+	return reader.Read(ctx, path, limit)
+}
+
 // Remover removes objects. Its methods may be called concurrently.
 type Remover interface {
 	// Remove removes at most RemoveBatch objects and returns an outcome for
