@@ -93,10 +93,11 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 		reading: reading{inv, reader, roomForLarge()},
 		limit:   cmp.Or(options.Concurrency, 32), onRead: options.OnRead,
 	}
+	named := m.named()
 	if options.OnManifests != nil {
-		options.OnManifests(len(m.named()))
+		options.OnManifests(len(named))
 	}
-	if err := m.load(ctx, options.Ahead.take(inv)); err != nil {
+	if err := m.load(ctx, named, options.Ahead.take(inv)); err != nil {
 		return nil, fmt.Errorf("mark: %w", err)
 	}
 	live := &Live{
@@ -123,6 +124,7 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 				inv: inv, nodes: &m.nodes, r: r, reader: reader, limit: m.limit,
 				marks: newMarks(links, inv.Digests()), named: map[storage.ID]bool{}, reported: map[storage.ID]bool{},
 			}
+			defer t.marks.release()
 			var err error
 			mayGo := func(revision int) bool {
 				return options.DeleteUntagged && (options.MayGo == nil || options.MayGo(i, revision))
@@ -246,37 +248,34 @@ func (t *tracer) checkDying(ctx context.Context) (absent map[storage.ID]bool, er
 	if t.kept {
 		return absent, nil
 	}
-	var mu sync.Mutex // guards absent, kept and problems
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(t.limit)
+	var dying []storage.ID
 	for _, link := range t.r.Layers {
-		id := link.ID()
-		if t.marks.isAlive(id) || link.Settled() {
-			continue
+		if !link.Settled() && !t.marks.isAlive(link.ID()) {
+			dying = append(dying, link.ID())
 		}
-		g.Go(func() error {
-			path := storage.LayerPath(t.r.Name, t.inv.Digest(id))
-			exists, damage, err := storage.CheckLink(ctx, t.reader, path)
-			if err == nil && !exists {
-				if exists, err = looksAgain(ctx, t.reader, path); exists {
-					damage = "is there but was not found when it was read"
-				}
-			}
-			if err != nil {
-				return err
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if !exists {
-				absent[id] = true
-			} else if damage != "" {
-				t.kept = true
-				t.reportPath(storage.DamagedLink, path, damage, storage.KeepsRepository)
-			}
-			return nil
-		})
 	}
-	err = g.Wait()
+	var mu sync.Mutex // guards absent, kept and problems
+	err = storage.Each(ctx, len(dying), t.limit, func(ctx context.Context, i int) error {
+		path := storage.LayerPath(t.r.Name, t.inv.Digest(dying[i]))
+		exists, damage, err := storage.CheckLink(ctx, t.reader, path)
+		if err == nil && !exists {
+			if exists, err = looksAgain(ctx, t.reader, path); exists {
+				damage = "is there but was not found when it was read"
+			}
+		}
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if !exists {
+			absent[dying[i]] = true
+		} else if damage != "" {
+			t.kept = true
+			t.reportPath(storage.DamagedLink, path, damage, storage.KeepsRepository)
+		}
+		return nil
+	})
 	return absent, err
 }
 
@@ -344,16 +343,19 @@ func (t *tracer) findReferrers() {
 // what an index names need not, if it was never pushed here.
 func (t *tracer) judge(roots []storage.ID) {
 	last := t.stages[len(t.stages)-1]
-	isRoot := map[storage.ID]bool{}
-	for _, id := range roots {
-		isRoot[id] = true
-	}
+	isRoot := sync.OnceValue(func() idSet {
+		var all idSet
+		for _, id := range roots {
+			all.add(id)
+		}
+		return all
+	})
 	for _, id := range last.manifests {
 		n := t.nodes.at(id)
 		switch {
 		case n.state == damaged:
 			t.keep(storage.ManifestDamaged, id, n.detail)
-		case n.state == missing && (t.r.HasRevision(id) || isRoot[id] && last.cause == Tagged):
+		case n.state == missing && (t.r.HasRevision(id) || last.cause == Tagged && isRoot().has(id)):
 			t.keep(storage.ManifestMissing, id, n.detail)
 		case n.state == intact && n.kind == Unknown:
 			t.report(storage.ManifestUnknown, id, n.detail, storage.Note)

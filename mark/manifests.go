@@ -3,11 +3,8 @@ package mark
 import (
 	"context"
 	"slices"
-	"sync/atomic"
 
 	"regsweep/storage"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // state is what became of reading a manifest.
@@ -49,13 +46,15 @@ type manifests struct {
 // manifest of an unknown type names, or an index without saying what it is, may be a
 // manifest as well: it is one if it reads like one of a known type, and otherwise
 // nothing is said of it. What was read ahead is taken for read.
-func (m *manifests) load(ctx context.Context, done readings) error {
-	m.nodes = done.nodes
+func (m *manifests) load(ctx context.Context, named []storage.ID, done readings) error {
+	if m.nodes = done.nodes; m.nodes.of == nil {
+		m.nodes.of = make(map[storage.ID]*node, len(named))
+	}
 	if m.onRead != nil {
 		m.onRead(done.count)
 	}
 	tried := map[storage.ID]bool{}
-	next, perhaps := m.unread(append(m.named(), done.children...), nil), done.perhaps
+	next, perhaps := m.unread(append(named, done.children...), nil), done.perhaps
 	for len(next) > 0 || len(perhaps) > 0 {
 		for len(next) > 0 {
 			found, err := m.readAll(ctx, next)
@@ -96,18 +95,21 @@ func (m *manifests) unread(ids []storage.ID, tried map[storage.ID]bool) []storag
 
 // named returns the manifests that links name, sorted, each once.
 func (m *manifests) named() []storage.ID {
-	var ids []storage.ID
+	var all idSet
 	for _, r := range m.inv.Repositories {
 		for _, link := range r.Revisions {
-			ids = append(ids, link.ID())
+			all.add(link.ID())
 		}
-		ids = append(ids, r.Doubted...)
+		for _, id := range r.Doubted {
+			all.add(id)
+		}
 		for _, tag := range r.Tags {
-			ids = append(ids, tagRoots(tag)...)
+			for _, id := range tagRoots(tag) {
+				all.add(id)
+			}
 		}
 	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
+	return all.ids()
 }
 
 // tagRoots is what a tag keeps alive: its target or, where it has none, all that it
@@ -126,26 +128,14 @@ func tagRoots(tag storage.Tag) []storage.ID {
 // readAll reads manifests concurrently, and returns what it finds in their order.
 func (m *manifests) readAll(ctx context.Context, ids []storage.ID) ([]found, error) {
 	all := make([]found, len(ids))
-	g, ctx := errgroup.WithContext(ctx)
-	var next atomic.Int64
-	for range min(m.limit, len(ids)) {
-		g.Go(func() error {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(ids) {
-					return nil
-				}
-				var err error
-				if all[i], err = m.read(ctx, ids[i]); err != nil {
-					return err
-				}
-				if m.onRead != nil {
-					m.onRead(1)
-				}
-			}
-		})
-	}
-	if err := g.Wait(); err != nil {
+	err := storage.Each(ctx, len(ids), m.limit, func(ctx context.Context, i int) (err error) {
+		all[i], err = m.read(ctx, ids[i])
+		if err == nil && m.onRead != nil {
+			m.onRead(1)
+		}
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	for _, f := range all {

@@ -1,6 +1,11 @@
 package mark
 
-import "regsweep/storage"
+import (
+	"slices"
+	"sync"
+
+	"regsweep/storage"
+)
 
 // marks are what the mark of one repository knows of each digest: as what it was met, and
 // why it stays. Where a repository holds a good part of all digests, as one of millions
@@ -21,11 +26,33 @@ const (
 
 // newMarks makes marks for a repository of so many links, where there are so many digests.
 func newMarks(links, digests int) *marks {
-	const mapCosts = 12 // bytes for an entry, or some more
+	const (
+		mapCosts = 12  // bytes for an entry, or some more
+		mapTakes = 256 // as long for an entry as it takes to clear so many bytes
+	)
 	if links*mapCosts >= digests {
 		return &marks{many: make([]flags, digests)}
 	}
+	if digests <= smallArray && links*mapTakes >= digests {
+		m := usedMarks.Get().(*marks)
+		m.many = slices.Grow(m.many[:0], digests)[:digests]
+		clear(m.many)
+		return m
+	}
 	return &marks{few: make(map[storage.ID]flags, links)}
+}
+
+// smallArray is how many bytes each repository that is being marked may have at any rate.
+const smallArray = 1 << 20
+
+// usedMarks are small arrays that have been released.
+var usedMarks = sync.Pool{New: func() any { return new(marks) }}
+
+// release lets the next repository have what this one needs no more.
+func (m *marks) release() {
+	if m.few == nil && cap(m.many) <= smallArray {
+		usedMarks.Put(m)
+	}
 }
 
 func (m *marks) of(id storage.ID) flags {

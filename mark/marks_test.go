@@ -11,7 +11,7 @@ import (
 // were made.
 func TestMarksInAnArrayAndInAMapAreAlike(t *testing.T) {
 	const digests, late = 200, 40
-	array, few := newMarks(digests, digests), newMarks(digests/20, digests)
+	array, few := newMarks(digests, digests), newMarks(0, digests)
 	if array.many == nil || few.many != nil {
 		t.Fatal("these are not an array and a map")
 	}
@@ -52,5 +52,21 @@ func TestMarksInAnArrayAndInAMapAreAlike(t *testing.T) {
 	}
 	if want := 2 * (digests + late); added > want || added < want*9/10 || kept < digests/2 {
 		t.Errorf("%d of %d were new, and %d given a cause", added, want, kept)
+	}
+}
+
+// An array that another repository has had says nothing of its digests.
+func TestMarksOfOneRepositoryAreNotTheNextOnes(t *testing.T) {
+	const digests = 1000
+	for range 100 { // a pool need not give back what it was given
+		m := newMarks(digests/20, digests)
+		for id := range storage.ID(digests + 1) {
+			if m.isAlive(id) || m.cause(id) != Dead {
+				t.Fatalf("%d is alive (%t) for %d before anything was marked", id, m.isAlive(id), m.cause(id))
+			}
+			m.Add(plain(id))
+			m.keep(id, Tagged)
+		}
+		m.release()
 	}
 }

@@ -1,6 +1,10 @@
 package mark
 
-import "regsweep/storage"
+import (
+	"math/bits"
+
+	"regsweep/storage"
+)
 
 // nodes are the manifests that were read, by digest. Its zero value has none.
 //
@@ -9,24 +13,50 @@ import "regsweep/storage"
 // thousand no cache has what is needed.
 type nodes struct {
 	of   map[storage.ID]*node
-	bits []uint64 // by ID
+	have idSet
 }
 
 func (n *nodes) set(id storage.ID, to *node) {
 	if n.of == nil {
 		n.of = map[storage.ID]*node{}
 	}
-	for int(id/64) >= len(n.bits) {
-		n.bits = append(n.bits, 0)
-	}
-	n.bits[id/64] |= 1 << (id % 64)
+	n.have.add(id)
 	n.of[id] = to
 }
 
 // at returns nil for what is no manifest, or was not read.
 func (n *nodes) at(id storage.ID) *node {
-	if int(id/64) >= len(n.bits) || n.bits[id/64]&(1<<(id%64)) == 0 {
+	if !n.have.has(id) {
 		return nil
 	}
 	return n.of[id]
+}
+
+// idSet is a set of ids, a bit for each up to the largest.
+type idSet []uint64
+
+func (s *idSet) add(id storage.ID) {
+	for int(id/64) >= len(*s) {
+		*s = append(*s, 0)
+	}
+	(*s)[id/64] |= 1 << (id % 64)
+}
+
+func (s idSet) has(id storage.ID) bool {
+	return int(id/64) < len(s) && s[id/64]&(1<<(id%64)) != 0
+}
+
+// ids are its members, sorted.
+func (s idSet) ids() []storage.ID {
+	n := 0
+	for _, word := range s {
+		n += bits.OnesCount64(word)
+	}
+	ids := make([]storage.ID, 0, n)
+	for i, word := range s {
+		for ; word != 0; word &= word - 1 {
+			ids = append(ids, storage.ID(64*i+bits.TrailingZeros64(word)))
+		}
+	}
+	return ids
 }

@@ -14,6 +14,8 @@ import (
 	_ "crypto/sha256"
 	_ "crypto/sha512"
 
+	"regsweep/storage"
+
 	"github.com/opencontainers/go-digest"
 )
 
@@ -272,11 +274,8 @@ func (m *Manifest) attach(subject descriptor) error {
 func isDigest[T ~string | ~[]byte](s T) bool {
 	const algorithm = "sha256:"
 	if len(s) == len(algorithm)+64 && string(s[:len(algorithm)]) == algorithm {
-		bad := byte(0) // gathered: which range a digit is in can't be predicted
-		for i := len(algorithm); i < len(s); i++ {
-			bad |= notHexDigit[s[i]]
-		}
-		return bad == 0
+		_, ok := storage.ParseSHA256([]byte(s[len(algorithm):]))
+		return ok
 	}
 	switch err := digest.Digest(s).Validate(); err {
 	case nil:
@@ -286,16 +285,6 @@ func isDigest[T ~string | ~[]byte](s T) bool {
 	}
 	return false
 }
-
-// notHexDigit is 0 for lower-case hex digits alone.
-var notHexDigit = func() (table [256]byte) {
-	for c := range table {
-		if !strings.ContainsRune("0123456789abcdef", rune(c)) {
-			table[c] = 1
-		}
-	}
-	return table
-}()
 
 var digestInText = regexp.MustCompile(`sha256:[a-f0-9]{64}|sha384:[a-f0-9]{96}|sha512:[a-f0-9]{128}`)
 

@@ -2,11 +2,11 @@ package storage
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"math/bits"
 	"runtime"
 	"slices"
-	"sort"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -56,7 +56,12 @@ func (t *blobTable) put(b blob, left int) {
 
 // seal sorts the blobs and drops those that were added twice, of which any remains.
 func (t *blobTable) seal() {
-	compare := func(a, b blob) int { return bytes.Compare(a.sha256[:], b.sha256[:]) }
+	compare := func(a, b blob) int {
+		if x, y := a.leading(), b.leading(); x != y { // as nearly always
+			return cmp.Compare(x, y)
+		}
+		return bytes.Compare(a.sha256[:], b.sha256[:])
+	}
 	var g errgroup.Group // of functions that can't fail
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for i := range t.shelves { // and not over a copy of it, which would keep all that is replaced
@@ -103,9 +108,16 @@ func (b *blob) leading() uint64 { return binary.BigEndian.Uint64(b.sha256[:]) }
 
 func (t *blobTable) len() int { return int(t.first[len(t.shelves)]) }
 
-// at is the blob at a place.
+// at is the blob at a place. Digests lie evenly, if nobody has chosen them, so that its shelf
+// is the one that it would have if they did, or one near by.
 func (t *blobTable) at(place int) *blob {
-	shelf := sort.Search(len(t.shelves), func(i int) bool { return int(t.first[i+1]) > place })
+	shelf := int(uint64(place) * uint64(len(t.shelves)) / uint64(t.len()))
+	for place < int(t.first[shelf]) {
+		shelf--
+	}
+	for place >= int(t.first[shelf+1]) {
+		shelf++
+	}
 	return &t.shelves[shelf][place-int(t.first[shelf])]
 }
 

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"iter"
 	"slices"
@@ -16,7 +17,7 @@ import (
 // (by a link or a manifest) have the ids above, in the order of their coming.
 type ID uint32
 
-// maxID leaves the highest bit of an ID to Link.
+// maxID leaves a bit to Link.
 const maxID = 1<<31 - 1
 
 // digests interns digests as ids. The table of stored blobs is complete before the
@@ -107,7 +108,7 @@ func (d *digests) IDs(to []ID, of [][]byte) []ID {
 		var isSum [pageBatch]bool
 		for i, text := range batch {
 			if hex, found := bytes.CutPrefix(text, []byte("sha256:")); found {
-				sums[i], isSum[i] = parseSHA256(hex)
+				sums[i], isSum[i] = ParseSHA256(hex)
 			}
 		}
 		d.blobs.findEach(sums[:len(batch)], places[:])
@@ -183,24 +184,30 @@ func (d *digests) sha256IDs(sums [][32]byte) iter.Seq2[int, ID] {
 
 // decodeSHA256 decodes 64 lower-case digits.
 func decodeSHA256(hex string) (sum [32]byte) {
-	for i := range sum {
-		sum[i] = hexDigits[hex[2*i]]<<4 | hexDigits[hex[2*i+1]]&15
-	}
+	sum, _ = ParseSHA256([]byte(hex))
 	return sum
 }
 
-// parseSHA256 decodes a name if it is 64 lower-case digits, and nothing else.
-func parseSHA256(name []byte) (sum [32]byte, ok bool) {
-	if len(name) != 2*len(sum) {
+// ParseSHA256 decodes the hex part of a SHA-256 digest: 64 lower-case digits, and nothing else.
+// It takes eight of them at a time, a fifth of what looking each up takes.
+func ParseSHA256(text []byte) (sum [32]byte, ok bool) {
+	const ones = 0x0101010101010101
+	if len(text) != 2*len(sum) {
 		return sum, false
 	}
-	bad := byte(0)
-	for i := range sum {
-		high, low := hexDigits[name[2*i]], hexDigits[name[2*i+1]]
-		sum[i] = high<<4 | low&15
-		bad |= high | low
+	bad := uint64(0)
+	for i := 0; i < len(text); i += 8 {
+		digits := binary.LittleEndian.Uint64(text[i:])
+		// Letters have a bit that figures have not, and what they stand for is 9 above their
+		// low bits. Whether they were digits shows by writing them anew.
+		values := digits&(ones*0x0f) + 9*(digits>>6&ones)
+		letters := (values + 6*ones) >> 4 & ones
+		bad |= values&(ones*0xf0) | (digits ^ (values + '0'*ones + ('a'-'9'-1)*letters))
+		packed := (values<<4 | values>>8) & 0x00ff00ff00ff00ff
+		packed = (packed | packed>>8) & 0x0000ffff0000ffff
+		binary.LittleEndian.PutUint32(sum[i/2:], uint32(packed|packed>>16))
 	}
-	return sum, bad < 16
+	return sum, bad == 0
 }
 
 // sha256Digest is the digest of such a sum, without go-digest's allocations.

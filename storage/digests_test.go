@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -188,6 +189,36 @@ func TestDigestsConcurrently(t *testing.T) {
 	for i, sum := range sums {
 		if size, _ := d.Size(d.ID(digest.NewDigestFromBytes(digest.SHA256, sum[:]))); size != int64(i) {
 			t.Errorf("%d bytes, want %d", size, i)
+		}
+	}
+}
+
+// Digits are decoded as encoding/hex decodes them, and nothing else is, wherever it stands.
+func TestParseSHA256(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	for range 1000 {
+		var want [32]byte
+		for i := range want {
+			want[i] = byte(random.Uint32())
+		}
+		text := []byte(hex.EncodeToString(want[:]))
+		if got, ok := ParseSHA256(text); !ok || got != want || decodeSHA256(string(text)) != want {
+			t.Fatalf("%s is decoded as %x, %t", text, got, ok)
+		}
+		at := random.IntN(len(text))
+		for c := range 256 {
+			text[at] = byte(c)
+			sum, ok := ParseSHA256(text)
+			if isDigit := c >= '0' && c <= '9' || c >= 'a' && c <= 'f'; ok != isDigit {
+				t.Fatalf("%q is a digit: %t", rune(c), ok)
+			} else if ok && hex.EncodeToString(sum[:]) != string(text) {
+				t.Fatalf("%s is decoded as %x", text, sum)
+			}
+		}
+	}
+	for _, length := range []int{0, 56, 63, 65, 72} {
+		if _, ok := ParseSHA256(bytes.Repeat([]byte("0"), length)); ok {
+			t.Errorf("%d digits are a digest", length)
 		}
 	}
 }

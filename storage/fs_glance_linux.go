@@ -95,5 +95,5 @@ func (g *glance) link(name string) (sum [32]byte, ok bool) {
 	if !found {
 		return sum, false
 	}
-	return parseSHA256(hex)
+	return ParseSHA256(hex)
 }

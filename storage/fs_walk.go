@@ -110,7 +110,7 @@ var digestListings = sync.Pool{New: func() any { return new(digestListing) }}
 func (w *walk) readDigests(ctx context.Context, dir string) (*digestListing, error) {
 	d := digestListings.Get().(*digestListing)
 	err := w.eachEntry(ctx, dir, func(name []byte, mode fs.FileMode) {
-		if sum, ok := parseSHA256(name); ok && mode == fs.ModeDir {
+		if sum, ok := ParseSHA256(name); ok && mode == fs.ModeDir {
 			d.sums = append(d.sums, sum)
 		} else {
 			d.others = append(d.others, dirEntry{string(name), mode})

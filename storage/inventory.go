@@ -84,22 +84,21 @@ type Tag struct {
 // name the same.
 type Link uint32
 
-const settled Link = 1 << 31
+// settled is the lowest bit, and the id lies above it: links are sorted by their ids.
+const settled Link = 1
 
 func newLink(id ID, isSettled bool) Link {
 	if isSettled {
-		return Link(id) | settled
+		return Link(id<<1) | settled
 	}
-	return Link(id)
+	return Link(id << 1)
 }
 
 // ID is the digest in the link's path.
-func (l Link) ID() ID { return ID(l &^ settled) }
+func (l Link) ID() ID { return ID(l >> 1) }
 
 // Settled reports whether the link is known to exist and to say what its path says.
 func (l Link) Settled() bool { return l&settled != 0 }
-
-func compareLinks(a, b Link) int { return cmp.Compare(a.ID(), b.ID()) }
 
 // HasRevision reports whether the repository has a revision link for the digest.
 func (r *Repository) HasRevision(id ID) bool { return has(r.Revisions, id) }

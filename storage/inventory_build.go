@@ -563,7 +563,7 @@ func CompareProblems(a, b Problem) int {
 
 // sealLinks sorts by ID; of a link that was listed twice one remains.
 func sealLinks(links []Link) []Link {
-	slices.SortFunc(links, compareLinks)
+	slices.Sort(links)
 	links = slices.CompactFunc(links, func(a, b Link) bool { return a.ID() == b.ID() })
 	if cap(links)-len(links) > len(links)/32 {
 		links = slices.Clone(links) // without the room to grow

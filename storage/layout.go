@@ -183,7 +183,8 @@ func parseLink(s string) (name, bool) {
 func (n name) valid() bool {
 	switch n.alg {
 	case "sha256":
-		return len(n.hex) == 64 && isHex(n.hex)
+		_, ok := ParseSHA256([]byte(n.hex))
+		return ok
 	case "sha384":
 		return len(n.hex) == 96 && isHex(n.hex)
 	case "sha512":

@@ -12,8 +12,6 @@ import (
 
 	"regsweep/mark"
 	"regsweep/storage"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // ErrNothingTagged is returned by NewPlan where there are blobs but no tag, or no
@@ -203,25 +201,20 @@ func (p *planner) planTagIndexes(ctx context.Context) error {
 // skipped.
 func (p *planner) stat(ctx context.Context, paths []string) ([]*storage.Object, error) {
 	found := make([]*storage.Object, len(paths))
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(p.Options.Concurrency)
-	for i, path := range paths {
-		if path == "" {
-			continue
-		}
-		g.Go(func() error {
-			object, err := p.reader.Stat(ctx, path)
-			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrNotRegular) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			found[i] = &object
+	err := storage.Each(ctx, len(paths), p.Options.Concurrency, func(ctx context.Context, i int) error {
+		if paths[i] == "" {
 			return nil
-		})
-	}
-	err := g.Wait()
+		}
+		object, err := p.reader.Stat(ctx, paths[i])
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrNotRegular) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		found[i] = &object
+		return nil
+	})
 	return found, err
 }
 
