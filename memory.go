@@ -10,7 +10,7 @@ import (
 // How much garbage may lie about before it is collected: an eighth of what is in use. A
 // third of it, up to garbageMiddle, and garbageFloor are allowed in any case.
 const (
-	garbageFloor  = 32 << 20
+	garbageFloor  = 64 << 20
 	garbageMiddle = 96 << 20
 )
 

@@ -23,23 +23,32 @@ func (g *glance) revision(sum [32]byte) bool {
 	return ok && said == sum
 }
 
-// tag glances at a tag, and reports whether it has a current link and in its index nothing
-// but its target, which is what that link says.
-func (g *glance) tag(name string) (target [32]byte, ok bool) {
+// tag glances at a tag, and reports whether it has a current link, which says target, and
+// an index of SHA-256 digests, with how many entries. If it is one, it is that of the target.
+// Of more the directory has to be listed.
+func (g *glance) tag(name string) (target [32]byte, entries int, ok bool) {
 	if g.directories(name) != 2 || !g.isAbsent(name+"/"+linkFile) {
-		return target, false
+		return target, 0, false
 	}
 	link := name + "/current/" + linkFile
 	target, ok = g.link(link)
 	if !ok || g.directories(strings.TrimSuffix(link, "/"+linkFile)) != 0 {
-		return target, false
+		return target, 0, false
 	}
 	// The directories above the entry are its path's first parts.
 	entry := hex.EncodeToString(target[:])
-	path := name + "/index/sha256/" + entry
+	path := name + "/" + shaIndex + "/" + entry
 	algorithm := strings.TrimSuffix(path, "/"+entry)
 	index := strings.TrimSuffix(algorithm, "/sha256")
-	return target, g.directories(index) == 1 && g.isAbsent(index+"/"+linkFile) &&
-		g.directories(algorithm) == 1 && g.isAbsent(algorithm+"/"+linkFile) &&
-		g.directories(path) >= 0
+	if g.directories(index) != 1 || !g.isAbsent(index+"/"+linkFile) {
+		return target, 0, false
+	}
+	entries = g.directories(algorithm)
+	if entries == 1 {
+		return target, 1, g.isAbsent(algorithm+"/"+linkFile) && g.directories(path) >= 0
+	}
+	return target, entries, entries > 1
 }
+
+// shaIndex is where a tag's directory has the entries of its index.
+const shaIndex = "index/sha256"

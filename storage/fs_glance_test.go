@@ -43,6 +43,25 @@ func TestAGlanceMissesNothing(t *testing.T) {
 		"an index with more than the target": func(_ *testing.T, tree *parts.Tree, current string) {
 			tree.Write(tag+"index/sha256/"+other+"/link", "sha256:"+other)
 		},
+		"an index of several with a file among them": func(_ *testing.T, tree *parts.Tree, current string) {
+			tree.Write(tag+"index/sha256/"+other+"/link", "sha256:"+other)
+			tree.Write(tag+"index/sha256/link", "sha256:"+other)
+		},
+		"an index of several with a directory among them": func(_ *testing.T, tree *parts.Tree, current string) {
+			tree.Write(tag+"index/sha256/"+other+"/link", "sha256:"+other)
+			tree.Write(tag+"index/sha256/old/link", "sha256:"+other)
+		},
+		"an index of several without the target": func(t *testing.T, tree *parts.Tree, current string) {
+			tree.Write(tag+"index/sha256/"+other+"/link", "sha256:"+other)
+			tree.Write(tag+"index/sha256/"+hexOf("another")+"/link", "sha256:"+hexOf("another"))
+			if err := os.RemoveAll(tree.Path(tag + "index/sha256/" + current)); err != nil {
+				t.Error(err)
+			}
+		},
+		"a moved tag with a file beside its current link": func(_ *testing.T, tree *parts.Tree, current string) {
+			tree.Write(tag+"index/sha256/"+other+"/link", "sha256:"+other)
+			tree.Write(tag+"current/link.4c1f.tmp", "sha256:"+other)
+		},
 		"an index with another than the target": func(_ *testing.T, tree *parts.Tree, current string) {
 			tree.Write(tag+"current/link", "sha256:"+other)
 		},

@@ -452,8 +452,12 @@ func (w *walk) someTags(ctx context.Context, dir string, names []string, directo
 			return err
 		}
 		if counted && nameable(name) {
-			if target, ok := g.tag(name); ok {
-				ordinary = append(ordinary, namedTag{name, target})
+			tag, ok, err := w.glanceAtTag(ctx, g, dir, name)
+			if err != nil {
+				return err
+			}
+			if ok {
+				ordinary = append(ordinary, tag)
 				continue
 			}
 		}
@@ -467,6 +471,27 @@ func (w *walk) someTags(ctx context.Context, dir string, names []string, directo
 		return err
 	}
 	return w.emitTags(namedTags{dir, ordinary})
+}
+
+// glanceAtTag reports whether a tag is ordinary. Of one that was moved it lists the index, and
+// where the current link lies: to move a tag again may have been cut off, which leaves a file
+// that has no place there.
+func (w *walk) glanceAtTag(ctx context.Context, g *glance, dir, name string) (tag namedTag, ok bool, err error) {
+	target, entries, ok := g.tag(name)
+	if !ok || entries == 1 {
+		return namedTag{name: name, target: target}, ok, nil
+	}
+	current, err := w.readDir(ctx, dir+"/"+name+"/current")
+	if err != nil {
+		return namedTag{}, false, err
+	}
+	index, err := w.readDigests(ctx, dir+"/"+name+"/"+shaIndex)
+	if err != nil {
+		return namedTag{}, false, err
+	}
+	defer index.release()
+	ok = len(current) == 1 && len(index.sums) > 0 && len(index.others) == 0
+	return namedTag{name, target, slices.Clone(index.sums)}, ok, nil
 }
 
 // tag lists one tag: current/link and index.

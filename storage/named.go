@@ -16,8 +16,8 @@ type namedDigests struct {
 	read bool
 }
 
-// namedTags are tags, dir/<name>, that have in their index what they point at and nothing
-// else, as nearly all have.
+// namedTags are tags, dir/<name>, that have nothing but a current link and an index of SHA-256
+// digests, as nearly all have.
 type namedTags struct {
 	dir  string
 	tags []namedTag
@@ -26,6 +26,16 @@ type namedTags struct {
 type namedTag struct {
 	name   string
 	target [32]byte
+	// index is nil if it has the target and nothing else.
+	index [][32]byte
+}
+
+// entries are the digests in the tag's index.
+func (t *namedTag) entries() [][32]byte {
+	if t.index == nil {
+		return [][32]byte{t.target}
+	}
+	return t.index
 }
 
 // nameVisitor takes what a scan knows by names apart from all other objects. Its functions
@@ -69,8 +79,8 @@ func (n namedTags) objects() []Object {
 	page := make([]Object, 0, 2*len(n.tags))
 	for _, tag := range n.tags {
 		at := n.dir + "/" + tag.name
-		page = append(page, readLinkObject(at+"/current/"+linkFile, &tag.target),
-			Object{Path: at + "/index/sha256/" + hex.EncodeToString(tag.target[:]) + "/" + linkFile, Size: -1, Named: true})
+		page = append(page, readLinkObject(at+"/current/"+linkFile, &tag.target))
+		page = append(page, namedDigests{dir: at + "/" + shaIndex, file: linkFile, sums: tag.entries()}.objects()...)
 	}
 	return page
 }
@@ -137,18 +147,27 @@ func (b *inventoryBuilder) visitNamedTags(n namedTags) error {
 	rb := b.repository(e.repository)
 	rb.mu.Lock()
 	defer rb.mu.Unlock()
+	links := 0
 	for batch := range slices.Chunk(n.tags, pageBatch) {
 		var sums [pageBatch][32]byte
-		for i, tag := range batch {
-			sums[i] = tag.target
+		for i := range batch {
+			sums[i] = batch[i].target
 		}
 		for i, id := range b.inv.sha256IDs(sums[:len(batch)]) {
 			t := rb.tags.named(batch[i].name)
 			t.hasCurrent, t.target, t.hasTarget = true, id, true
-			t.addEntry(newLink(id, false))
+			if batch[i].index == nil {
+				t.addEntry(newLink(id, false))
+			}
+			for entries := range slices.Chunk(batch[i].index, pageBatch) {
+				for _, id := range b.inv.sha256IDs(entries) {
+					t.addEntry(newLink(id, false))
+				}
+			}
+			links += 1 + max(1, len(batch[i].index))
 		}
 	}
-	b.countLinks(2 * len(n.tags))
+	b.countLinks(links)
 	return nil
 }
 
