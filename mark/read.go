@@ -2,17 +2,12 @@ package mark
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 	"sync"
 
 	"regsweep/storage"
-
-	"github.com/opencontainers/go-digest"
 )
 
 // manifestLimit is the largest manifest that is read, in bytes. Registries refuse
@@ -75,12 +70,16 @@ func (r reading) verified(ctx context.Context, id storage.ID, room []byte) (cont
 	damage := func(format string, args ...any) *node {
 		return &node{state: damaged, detail: fmt.Sprintf(format, args...)}
 	}
-	d := r.inv.Digest(id)
-	if !r.inv.Stored(id) && d.Validate() != nil {
+	var path string
+	if r.inv.Stored(id) {
+		path = r.inv.BlobPath(id)
+	} else if d := r.inv.Digest(id); d.Validate() != nil {
 		// A digest that can't be verified can't be trusted either.
 		return nil, damage("its digest is of an unknown algorithm"), nil
+	} else {
+		path = storage.BlobPath(d)
 	}
-	content, err = storage.ReadInto(ctx, r.reader, room, storage.BlobPath(d), manifestLimit)
+	content, err = storage.ReadInto(ctx, r.reader, room, path, manifestLimit)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !r.wasSeen(id):
 		lost, err = r.missing(ctx, id)
@@ -92,13 +91,22 @@ func (r reading) verified(ctx context.Context, id storage.ID, room []byte) (cont
 	case errors.Is(err, storage.ErrNotRegular):
 		return nil, damage("it is not a regular file"), nil
 	case err != nil:
-		return nil, nil, fmt.Errorf("read manifest %s: %w", d, err)
+		return nil, nil, fmt.Errorf("read manifest %s: %w", r.inv.Digest(id), err)
 	case len(content) == 0:
 		return nil, damage("it is empty"), nil
-	case !matches(d, content):
+	case !r.matches(id, content):
 		return nil, damage("its content does not match its digest"), nil
 	}
 	return content, nil, nil
+}
+
+// matches reports whether content is what the digest says.
+func (r reading) matches(id storage.ID, content []byte) bool {
+	if r.inv.Stored(id) {
+		return r.inv.IsContent(id, content)
+	}
+	d := r.inv.Digest(id)
+	return d.Algorithm().FromBytes(content) == d
 }
 
 // parsing is what it takes to make a node of a manifest, with the room for another.
@@ -206,15 +214,4 @@ func looksAgain(ctx context.Context, reader storage.Reader, path string) (isTher
 		return false, fmt.Errorf("look again: %w", err)
 	}
 	return true, nil
-}
-
-// matches reports whether content is what the digest says.
-func matches(d digest.Digest, content []byte) bool {
-	if want, found := strings.CutPrefix(string(d), "sha256:"); found {
-		sum := sha256.Sum256(content) // the usual way, without go-digest's allocations
-		var text [2 * sha256.Size]byte
-		hex.Encode(text[:], sum[:])
-		return string(text[:]) == want
-	}
-	return d.Algorithm().FromBytes(content) == d
 }

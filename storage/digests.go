@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"iter"
@@ -87,6 +88,23 @@ func (d *digests) Digest(id ID) digest.Digest {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	return d.extra[int(id)-d.blobs.len()]
+}
+
+// BlobPath is where a stored blob lies.
+func (d *digests) BlobPath(id ID) string {
+	const before, after = BlobsDir + "/sha256/00/", "/" + dataFile
+	sum := &d.blobs.at(int(id)).sha256
+	var path [len(before) + 2*len(sum) + len(after)]byte
+	copy(path[:], before)
+	hex.Encode(path[len(before)-len("00/"):], sum[:1])
+	hex.Encode(path[len(before):], sum[:])
+	copy(path[len(path)-len(after):], after)
+	return string(path[:])
+}
+
+// IsContent reports whether a stored blob is one of this content.
+func (d *digests) IsContent(id ID, content []byte) bool {
+	return sha256.Sum256(content) == d.blobs.at(int(id)).sha256
 }
 
 // ID returns the id of a digest, giving it one if it is new. It may be called

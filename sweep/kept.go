@@ -86,22 +86,18 @@ func (p *planner) count(ctx context.Context) error {
 // looking.
 func (p *planner) liveSizes(ctx context.Context) (func(storage.ID) int64, error) {
 	var unknown []storage.ID
-	var paths []string
 	for id := range storage.ID(p.inv.Blobs()) {
 		if size, _ := p.inv.Size(id); size < 0 && p.live.Blob(id) != mark.Dead {
 			unknown = append(unknown, id)
-			paths = append(paths, storage.BlobPath(p.inv.Digest(id)))
 		}
 	}
-	found, err := p.stat(ctx, paths)
+	looks, err := p.look(ctx, len(unknown), func(i int) string { return p.inv.BlobPath(unknown[i]) })
 	if err != nil {
 		return nil, err
 	}
 	looked := map[storage.ID]int64{}
-	for i, object := range found {
-		if object != nil {
-			looked[unknown[i]] = object.Size
-		}
+	for i, id := range unknown {
+		looked[id] = looks[i].bytes
 	}
 	return func(id storage.ID) int64 {
 		if size, _ := p.inv.Size(id); size >= 0 {

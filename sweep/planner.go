@@ -155,7 +155,6 @@ func dirOf(path string) string { return path[:strings.LastIndexByte(path, '/')] 
 func (p *planner) planTagIndexes(ctx context.Context) error {
 	var entries []tagEntry
 	var places []place // of the entries, in the inventory
-	var named []string
 	for i, live := range p.live.Repositories {
 		r := p.inv.Repositories[i]
 		for t, tag := range r.Tags {
@@ -165,26 +164,28 @@ func (p *planner) planTagIndexes(ctx context.Context) error {
 				if found {
 					stays = live.Revisions[at] != mark.Dead
 				}
-				if stays {
-					continue
+				if !stays {
+					entries = append(entries, tagEntry{i, t, link.ID()})
+					places = append(places, place{i, t, e})
 				}
-				path := ""
-				if !link.Settled() {
-					path = storage.TagIndexPath(r.Name, tag.Name, p.inv.Digest(link.ID()))
-				}
-				entries = append(entries, tagEntry{i, t, link.ID()})
-				places = append(places, place{i, t, e})
-				named = append(named, path)
 			}
 		}
 	}
-	found, err := p.stat(ctx, named)
+	path := func(i int) string {
+		r := p.inv.Repositories[places[i].repository]
+		tag := r.Tags[places[i].tag]
+		if tag.Index[places[i].at].Settled() {
+			return ""
+		}
+		return storage.TagIndexPath(r.Name, tag.Name, p.inv.Digest(entries[i].id))
+	}
+	looks, err := p.look(ctx, len(entries), path)
 	if err != nil {
 		return err
 	}
 	for i, entry := range entries {
-		if named[i] != "" && found[i] == nil {
-			p.empty = append(p.empty, dirOf(named[i]))
+		if looks[i].isAbsent {
+			p.empty = append(p.empty, dirOf(path(i)))
 			continue
 		}
 		if !p.Options.Only.has(TagIndexEntry, places[i]) {
@@ -196,26 +197,32 @@ func (p *planner) planTagIndexes(ctx context.Context) error {
 	return nil
 }
 
-// stat looks at the paths, concurrently, and returns nil for what is not there, or
-// is not a regular file and so nothing that a registry wrote. An empty path is
-// skipped.
-func (p *planner) stat(ctx context.Context, paths []string) ([]*storage.Object, error) {
-	found := make([]*storage.Object, len(paths))
-	err := storage.Each(ctx, len(paths), p.Options.Concurrency, func(ctx context.Context, i int) error {
-		if paths[i] == "" {
+// look is what a look at a path tells.
+type look struct {
+	// isAbsent is set for what is not there, or is not a regular file and so nothing that a
+	// registry wrote.
+	isAbsent bool
+	bytes    int64
+	modTime  time.Time
+}
+
+// look looks at n paths, concurrently. An empty one is skipped.
+func (p *planner) look(ctx context.Context, n int, path func(i int) string) ([]look, error) {
+	looks := make([]look, n)
+	err := storage.Each(ctx, n, p.Options.Concurrency, func(ctx context.Context, i int) error {
+		path := path(i)
+		if path == "" {
 			return nil
 		}
-		object, err := p.reader.Stat(ctx, paths[i])
+		object, err := p.reader.Stat(ctx, path)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrNotRegular) {
+			looks[i].isAbsent = true
 			return nil
 		}
-		if err != nil {
-			return err
-		}
-		found[i] = &object
-		return nil
+		looks[i].bytes, looks[i].modTime = object.Size, object.ModTime
+		return err
 	})
-	return found, err
+	return looks, err
 }
 
 func (p *planner) planUploads() {
@@ -331,26 +338,25 @@ func (p *planner) planBlobs(ctx context.Context) error {
 
 // lookAt plans the removal of dead blobs, if they are there and not young.
 func (p *planner) lookAt(ctx context.Context, dead []storage.ID) error {
-	named := make([]string, len(dead))
-	for i, id := range dead {
-		if _, exact := p.inv.Size(id); !exact {
-			named[i] = storage.BlobPath(p.inv.Digest(id))
+	looks, err := p.look(ctx, len(dead), func(i int) string {
+		if _, exact := p.inv.Size(dead[i]); exact {
+			return ""
 		}
-	}
-	found, err := p.stat(ctx, named)
+		return p.inv.BlobPath(dead[i])
+	})
 	if err != nil {
 		return err
 	}
 	for i, id := range dead {
 		young := p.Options.MinAge > 0 && p.inv.Recent(id)
-		bytes, _ := p.inv.Size(id)
-		if named[i] != "" {
-			if found[i] == nil {
-				p.empty = append(p.empty, dirOf(named[i]))
-				continue
-			}
-			bytes = found[i].Size
-			young = p.Options.MinAge > 0 && found[i].ModTime.After(p.cutoff)
+		bytes, exact := p.inv.Size(id)
+		if looks[i].isAbsent {
+			p.empty = append(p.empty, dirOf(p.inv.BlobPath(id)))
+			continue
+		}
+		if !exact {
+			bytes = looks[i].bytes
+			young = p.Options.MinAge > 0 && looks[i].modTime.After(p.cutoff)
 		}
 		if reason := p.keepsBlob(id, young); reason != "" {
 			tally := p.staying[reason]

@@ -33,16 +33,12 @@ func (p *planner) lookForUnlisted(ctx context.Context) error {
 }
 
 func (p *planner) reportUnlisted(ctx context.Context, ids []storage.ID) error {
-	paths := make([]string, len(ids))
-	for i, id := range ids {
-		paths[i] = storage.BlobPath(p.inv.Digest(id))
-	}
-	found, err := p.stat(ctx, paths)
+	looks, err := p.look(ctx, len(ids), func(i int) string { return storage.BlobPath(p.inv.Digest(ids[i])) })
 	if err != nil {
 		return err
 	}
-	for i, object := range found {
-		if object != nil {
+	for i := range ids {
+		if !looks[i].isAbsent {
 			p.Problems = append(p.Problems, storage.UnlistedBlob(p.inv.Digest(ids[i])))
 		}
 	}
