@@ -254,6 +254,10 @@ func (t *tracer) checkDying(ctx context.Context) (absent map[storage.ID]bool, er
 			dying = append(dying, link.ID())
 		}
 	}
+	dying, err = storage.InDoubt(ctx, t.reader, t.inv, t.r.Name, dying, t.limit)
+	if err != nil {
+		return nil, err
+	}
 	var mu sync.Mutex // guards absent, kept and problems
 	err = storage.Each(ctx, len(dying), t.limit, func(ctx context.Context, i int) error {
 		path := storage.LayerPath(t.r.Name, t.inv.Digest(dying[i]))

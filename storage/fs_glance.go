@@ -9,6 +9,13 @@ import (
 // layout has no place for: what such a link names is kept (inventoryBuilder.pin). Files
 // of other names are not seen.
 
+// endGlance counts what a glance has asked of the filesystem.
+func (f *filesystem) endGlance(g *glance) {
+	f.head.Add(g.stats)
+	f.get.Add(g.reads)
+	g.close()
+}
+
 // revision reports whether a revision's directory has a link, which says the digest that
 // the directory is named by, and nothing else; false where that is not certain.
 func (g *glance) revision(sum [32]byte) bool {

@@ -50,15 +50,6 @@ func parallel[N any](w *walk, names []N, part func(names []N) error) error {
 	return part(names)
 }
 
-// glanceInto opens dir for glances, of which it counts what they ask of the filesystem.
-func (w *walk) glanceInto(dir string) *glance { return newGlance(w.fs.path(dir), &w.fs.unnoticed) }
-
-func (w *walk) endGlance(g *glance) {
-	w.fs.head.Add(g.stats)
-	w.fs.get.Add(g.reads)
-	g.close()
-}
-
 // eachEntry calls visit for each entry of a directory, in no order, with a name that is
 // valid until visit returns. A directory that has gone meanwhile is empty; any other failure
 // would be a hole in the listing.
@@ -363,8 +354,8 @@ func (w *walk) manifests(ctx context.Context, dir string) error {
 // all that a listing has found there. Nearly all have a link and nothing else. It changes
 // sums.
 func (w *walk) revisions(ctx context.Context, dir string, sums [][32]byte, directories int) error {
-	g := w.glanceInto(dir)
-	defer w.endGlance(g)
+	g := newGlance(w.fs.path(dir), &w.fs.unnoticed)
+	defer w.fs.endGlance(g)
 	counted := g.countsDirectories(directories)
 	ordinary := sums[:0]
 	var page []Object
@@ -442,8 +433,8 @@ func (w *walk) tags(ctx context.Context, dir string) error {
 
 // someTags lists the tags that are named in dir.
 func (w *walk) someTags(ctx context.Context, dir string, names []string, directories int) error {
-	g := w.glanceInto(dir)
-	defer w.endGlance(g)
+	g := newGlance(w.fs.path(dir), &w.fs.unnoticed)
+	defer w.fs.endGlance(g)
 	counted := g.countsDirectories(directories)
 	ordinary := make([]namedTag, 0, len(names))
 	var page []Object

@@ -600,21 +600,3 @@ func (rb *repositoryBuilder) sealUpload(u *uploadBuilder) Upload {
 	})
 	return u.Upload
 }
-
-// CheckLink reads a link that was known by its directory alone. Damage says what is
-// wrong with it, or is "". The error is the storage's.
-func CheckLink(ctx context.Context, reader Reader, path string) (exists bool, damage string, err error) {
-	content, err := reader.Read(ctx, path, linkLimit)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return false, "", nil
-	case isDamage(err):
-		return true, err.Error(), nil
-	case err != nil:
-		return false, "", err
-	}
-	if _, ok, detail := readLink(content); !ok {
-		return true, detail, nil
-	}
-	return true, "", nil
-}

@@ -110,8 +110,8 @@ func TestPaceKeepsNearWhatAServerTakes(t *testing.T) {
 			if most := 80 + taken/200; refused > most {
 				t.Errorf("%v/s: %d refused of %d, want at most %d", rate, refused, taken, most)
 			}
-			// Of the few at 2/s a pause or two more or less are some.
-			if least := int(0.75*rate*130) - 5; taken < least {
+			// Of the few at 2/s a pause or two more or less, which chance decides, are a dozen.
+			if least := int(0.75*rate*130) - 15; taken < least {
 				t.Errorf("%v/s: %d taken, want at least %d", rate, taken, least)
 			}
 			server.allow(1e6)

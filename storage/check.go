@@ -1,0 +1,70 @@
+package storage
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"slices"
+	"sync"
+)
+
+// CheckLink reads a link that was known by its directory alone. Damage says what is
+// wrong with it, or is "". The error is the storage's.
+func CheckLink(ctx context.Context, reader Reader, path string) (exists bool, damage string, err error) {
+	content, err := reader.Read(ctx, path, linkLimit)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, "", nil
+	case isDamage(err):
+		return true, err.Error(), nil
+	case err != nil:
+		return false, "", err
+	}
+	if _, ok, detail := readLink(content); !ok {
+		return true, detail, nil
+	}
+	return true, "", nil
+}
+
+// InDoubt returns those of a repository's layer links of which CheckLink has more to tell than
+// that they are there and say what their paths say. It spares most of what CheckLink costs on
+// a filesystem, and elsewhere is in doubt about all.
+func InDoubt(ctx context.Context, reader Reader, inv *Inventory, repository string, layers []ID, limit int) ([]ID, error) {
+	f, ok := reader.(*filesystem)
+	if !ok {
+		return layers, nil
+	}
+	const together = 8 // so that a few links are not read one after the other
+	var mu sync.Mutex  // guards doubted
+	var doubted []ID
+	parts := slices.Collect(slices.Chunk(layers, together))
+	err := Each(ctx, len(parts), limit, func(ctx context.Context, i int) error {
+		some, err := f.inDoubt(ctx, inv, RepositoryPath(repository)+"/"+layersDir+"/sha256", parts[i])
+		mu.Lock()
+		defer mu.Unlock()
+		doubted = append(doubted, some...)
+		return err
+	})
+	return doubted, err
+}
+
+// inDoubt glances at links in one directory.
+func (f *filesystem) inDoubt(ctx context.Context, inv *Inventory, dir string, layers []ID) (doubted []ID, err error) {
+	g := newGlance(f.path(dir), &f.unnoticed)
+	defer f.endGlance(g)
+	for _, id := range layers {
+		if err := f.turn(ctx); err != nil {
+			return nil, err
+		}
+		if !inv.Stored(id) {
+			doubted = append(doubted, id)
+			continue
+		}
+		own := inv.blobs.at(int(id)).sha256
+		if said, ok := g.link(hex.EncodeToString(own[:]) + "/" + linkFile); !ok || said != own {
+			doubted = append(doubted, id)
+		}
+	}
+	return doubted, nil
+}
