@@ -1,6 +1,7 @@
 package mark
 
 import (
+	"slices"
 	"testing"
 
 	"regsweep/storage"
@@ -17,6 +18,22 @@ func TestNodesAreFound(t *testing.T) {
 	for id := range storage.ID(1<<20 + 200) {
 		if n.at(id) != want[id] {
 			t.Fatalf("%d: %p, want %p", id, n.at(id), want[id])
+		}
+	}
+}
+
+func TestIDSet(t *testing.T) {
+	var none, set idSet
+	want := []storage.ID{0, 1, 63, 64, 127, 128, 1000}
+	for _, id := range []storage.ID{64, 1000, 0, 63, 128, 1, 127, 64} {
+		set.add(id)
+	}
+	if got := set.ids(); !slices.Equal(got, want) || len(none.ids()) != 0 {
+		t.Errorf("the members are %d, want %d; of the empty set they are %d", got, want, none.ids())
+	}
+	for id := range storage.ID(1100) {
+		if set.has(id) != slices.Contains(want, id) || none.has(id) {
+			t.Errorf("%d is a member: %t; of the empty set: %t", id, set.has(id), none.has(id))
 		}
 	}
 }

@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"io/fs"
 	"slices"
@@ -62,7 +61,7 @@ func (f *filesystem) inDoubt(ctx context.Context, inv *Inventory, dir string, la
 			continue
 		}
 		own := inv.blobs.at(int(id)).sha256
-		if said, ok := g.link(hex.EncodeToString(own[:]) + "/" + linkFile); !ok || said != own {
+		if said, ok := g.link(hexOfSum(own), linkFile); !ok || said != own {
 			doubted = append(doubted, id)
 		}
 	}

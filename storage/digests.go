@@ -237,6 +237,13 @@ func sha256Digest(sum *[32]byte) digest.Digest {
 	return digest.Digest(text[:])
 }
 
+// hexOfSum is a sum as the layout has it in names.
+func hexOfSum(sum [32]byte) string {
+	var text [2 * len(sum)]byte
+	hex.Encode(text[:], sum[:])
+	return string(text[:])
+}
+
 // hexDigits has the values of lower-case hex digits, and notHex elsewhere.
 var hexDigits = func() (table [256]byte) {
 	for i := range table {

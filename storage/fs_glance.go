@@ -1,10 +1,5 @@
 package storage
 
-import (
-	"encoding/hex"
-	"strings"
-)
-
 // What a glance takes for ordinary may have no directory and no file named link that the
 // layout has no place for: what such a link names is kept (inventoryBuilder.pin). Files
 // of other names are not seen.
@@ -19,14 +14,12 @@ func (f *filesystem) endGlance(g *glance) {
 // revision reports whether a revision's directory has a link, which says the digest that
 // the directory is named by, and nothing else; false where that is not certain.
 func (g *glance) revision(sum [32]byte) bool {
-	var path [2*len(sum) + len("/"+signaturesDir)]byte
-	name := path[:hex.Encode(path[:], sum[:])]
+	name := hexOfSum(sum)
 	// A symbolic link is no directory, and what it leads to would count as signatures.
-	signatures := string(append(name, "/"+signaturesDir...))
-	if g.directories(signatures[:len(name)]) != 0 || !g.isAbsent(signatures) {
+	if g.directories(name) != 0 || !g.isAbsent(name, signaturesDir) {
 		return false
 	}
-	said, ok := g.link(string(append(name, "/"+linkFile...)))
+	said, ok := g.link(name, linkFile)
 	return ok && said == sum
 }
 
@@ -34,28 +27,20 @@ func (g *glance) revision(sum [32]byte) bool {
 // an index of SHA-256 digests, with how many entries. If it is one, it is that of the target.
 // Of more the directory has to be listed.
 func (g *glance) tag(name string) (target [32]byte, entries int, ok bool) {
-	if g.directories(name) != 2 || !g.isAbsent(name+"/"+linkFile) {
+	if g.directories(name) != 2 || !g.isAbsent(name, linkFile) {
 		return target, 0, false
 	}
-	link := name + "/current/" + linkFile
-	target, ok = g.link(link)
-	if !ok || g.directories(strings.TrimSuffix(link, "/"+linkFile)) != 0 {
+	target, ok = g.link(name, "current", linkFile)
+	if !ok || g.directories(name, "current") != 0 {
 		return target, 0, false
 	}
-	// The directories above the entry are its path's first parts.
-	entry := hex.EncodeToString(target[:])
-	path := name + "/" + shaIndex + "/" + entry
-	algorithm := strings.TrimSuffix(path, "/"+entry)
-	index := strings.TrimSuffix(algorithm, "/sha256")
-	if g.directories(index) != 1 || !g.isAbsent(index+"/"+linkFile) {
+	if g.directories(name, "index") != 1 || !g.isAbsent(name, "index", linkFile) {
 		return target, 0, false
 	}
-	entries = g.directories(algorithm)
+	entries = g.directories(name, "index", "sha256")
 	if entries == 1 {
-		return target, 1, g.isAbsent(algorithm+"/"+linkFile) && g.directories(path) >= 0
+		isTarget := g.isAbsent(name, "index", "sha256", linkFile) && g.directories(name, "index", "sha256", hexOfSum(target)) >= 0
+		return target, 1, isTarget
 	}
 	return target, entries, entries > 1
 }
-
-// shaIndex is where a tag's directory has the entries of its index.
-const shaIndex = "index/sha256"

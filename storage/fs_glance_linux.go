@@ -2,15 +2,20 @@ package storage
 
 import (
 	"bytes"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
 // glance looks at what lies in the directories of one directory without listing them,
-// which spares most of what a scan costs: see walk.revisions and glance.tag.
+// which spares most of what a scan costs: see walk.revisions and glance.tag. What it looks
+// at is given by the parts of a path, which it puts together where the kernel reads it: a
+// scan has more paths than all else, and unix.Fstatat would copy each.
 type glance struct {
 	fd     int // below 0 where the directory can't be opened: then nothing can be told
-	device uint64
+	device [2]uint32
+	path   []byte
+	last   unix.Statx_t
 	buffer [quickLink + 1]byte // a link is read to it, and one more byte, to see that there is no more
 
 	unnoticed *unnoticed
@@ -37,18 +42,43 @@ func (g *glance) close() {
 	}
 }
 
-func (g *glance) stat(name string, stat *unix.Stat_t) error {
-	g.stats++
-	_, err := retryInterrupted(func() (int, error) {
-		return 0, unix.Fstatat(g.fd, name, stat, unix.AT_SYMLINK_NOFOLLOW)
-	})
-	return err
+// join makes a path of its parts, as the kernel takes it.
+func (g *glance) join(parts []string) {
+	g.path = g.path[:0]
+	for i, part := range parts {
+		if i > 0 {
+			g.path = append(g.path, '/')
+		}
+		g.path = append(g.path, part...)
+	}
+	g.path = append(g.path, 0)
 }
 
-// isAbsent reports whether it is certain that there is nothing of that name.
-func (g *glance) isAbsent(name string) bool {
-	var stat unix.Stat_t
-	return g.stat(name, &stat) == unix.ENOENT
+// stat sets g.last to what the joined path names, or to the directory itself if the path is
+// empty and the flag AT_EMPTY_PATH is given.
+func (g *glance) stat(flags int) unix.Errno {
+	g.stats++
+	for {
+		_, _, err := unix.Syscall6(unix.SYS_STATX, uintptr(g.fd), uintptr(unsafe.Pointer(&g.path[0])),
+			uintptr(flags|unix.AT_SYMLINK_NOFOLLOW), unix.STATX_TYPE|unix.STATX_NLINK, uintptr(unsafe.Pointer(&g.last)), 0)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// links is how many links the directory that was looked at last has, and on which filesystem
+// it lies; ok is false for what is none.
+func (g *glance) links() (links uint32, device [2]uint32, ok bool) {
+	const known = unix.STATX_TYPE | unix.STATX_NLINK
+	s := &g.last
+	return s.Nlink, [2]uint32{s.Dev_major, s.Dev_minor}, s.Mask&known == known && s.Mode&unix.S_IFMT == unix.S_IFDIR
+}
+
+// isAbsent reports whether it is certain that there is nothing at a path.
+func (g *glance) isAbsent(parts ...string) bool {
+	g.join(parts)
+	return g.stat(0) == unix.ENOENT
 }
 
 // countsDirectories reports whether the number of a directory's links tells how many
@@ -57,33 +87,38 @@ func (g *glance) isAbsent(name string) bool {
 // always say 1, some in user space always 2. So the rule must hold here, where a listing
 // has found that many directories, and where it is used the filesystem must be the same.
 func (g *glance) countsDirectories(listed int) bool {
-	var stat unix.Stat_t
-	if err := unix.Fstat(g.fd, &stat); err != nil || listed == 0 || uint64(stat.Nlink) != 2+uint64(listed) {
+	g.join(nil)
+	if err := g.stat(unix.AT_EMPTY_PATH); err != 0 {
 		return false
 	}
-	g.device = uint64(stat.Dev)
+	links, device, ok := g.links()
+	if !ok || listed == 0 || uint64(links) != 2+uint64(listed) {
+		return false
+	}
+	g.device = device
 	return true
 }
 
-// directories is how many directories the named one holds, or -1 where that can't be
+// directories is how many directories the one at a path holds, or -1 where that can't be
 // told.
-func (g *glance) directories(name string) int {
-	var stat unix.Stat_t
-	if err := g.stat(name, &stat); err != nil || stat.Mode&unix.S_IFMT != unix.S_IFDIR ||
-		uint64(stat.Dev) != g.device || stat.Nlink < 2 {
+func (g *glance) directories(parts ...string) int {
+	g.join(parts)
+	if err := g.stat(0); err != 0 {
 		return -1
 	}
-	return int(stat.Nlink) - 2
+	links, device, ok := g.links()
+	if !ok || device != g.device || links < 2 {
+		return -1
+	}
+	return int(links) - 2
 }
 
 // link reads a link that says a SHA-256 digest as a registry writes it. It is false for
 // anything else, errors among it, which the caller has to look at with more care.
-func (g *glance) link(name string) (sum [32]byte, ok bool) {
+func (g *glance) link(parts ...string) (sum [32]byte, ok bool) {
 	g.reads++
-	fd, err := g.unnoticed.open(func(flag int) (int, error) {
-		// O_NONBLOCK: opening a pipe would wait for its writer for ever.
-		return unix.Openat(g.fd, name, flag|unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	})
+	g.join(parts)
+	fd, err := g.unnoticed.open(g.open)
 	if err != nil {
 		return sum, false
 	}
@@ -96,4 +131,15 @@ func (g *glance) link(name string) (sum [32]byte, ok bool) {
 		return sum, false
 	}
 	return ParseSHA256(hex)
+}
+
+// open opens the joined path for reading.
+func (g *glance) open(flag int) (fd int, err error) {
+	// O_NONBLOCK: opening a pipe would wait for its writer for ever.
+	const flags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC | unix.O_LARGEFILE
+	opened, _, errno := unix.Syscall6(unix.SYS_OPENAT, uintptr(g.fd), uintptr(unsafe.Pointer(&g.path[0])), uintptr(flag|flags), 0, 0, 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(opened), nil
 }

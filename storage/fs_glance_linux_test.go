@@ -30,7 +30,7 @@ func TestLinkCountsAreCheckedBeforeTheyCount(t *testing.T) {
 	if a, b, missing := g.directories("a"), g.directories("b"), g.directories("missing"); a != 1 || b != 0 || missing != -1 {
 		t.Errorf("there are %d, %d and %d directories in a, b and missing", a, b, missing)
 	}
-	if g.device++; g.directories("a") != -1 {
+	if g.device[1]++; g.directories("a") != -1 {
 		t.Error("a directory of another filesystem is believed")
 	}
 }

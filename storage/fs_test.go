@@ -1,7 +1,9 @@
 package storage
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -380,6 +382,35 @@ func TestBulkHeedsConcurrency(t *testing.T) {
 		store := mustOpen(t)(openFilesystem(newTree(t).Root(), Limits{Concurrency: limit}))
 		if bulk := store.Bulk(); bulk.Calls != store.Concurrency() || bulk.Objects < 1 || bulk.Objects > RemoveBatch {
 			t.Errorf("of %d requests at once: %+v", store.Concurrency(), bulk)
+		}
+	}
+}
+
+// Whatever room there is, the content is the same, and so is what is wrong with it.
+func TestReadIntoReadsLikeRead(t *testing.T) {
+	tree := newTree(t)
+	const room = 64
+	names := []string{"directory/", "missing"}
+	for _, size := range []int{0, 1, room - 1, room, room + 1, 3 * room, 20 << 10} {
+		names = append(names, fmt.Sprint(size))
+		tree.Write(fmt.Sprint(size), strings.Repeat("abcdefg", size)[:size])
+	}
+	tree.Write("directory/file", "")
+	for name, store := range map[string]Store{
+		"filesystem": mustOpen(t)(openFilesystem(tree.Root(), Limits{})), "driver": overFilesystem(tree.Root()),
+	} {
+		for _, path := range names {
+			path = strings.TrimSuffix(path, "/")
+			for _, limit := range []int64{room, 2 * room, 1 << 20} {
+				want, wantErr := store.Read(t.Context(), path, limit)
+				for _, room := range [][]byte{nil, make([]byte, room), make([]byte, 4*room)} {
+					got, err := ReadInto(t.Context(), store, room, path, limit)
+					if !bytes.Equal(got, want) || fmt.Sprint(err) != fmt.Sprint(wantErr) {
+						t.Errorf("%s: with room for %d, of %s at most %d: %d bytes, %v, want %d, %v",
+							name, len(room), path, limit, len(got), err, len(want), wantErr)
+					}
+				}
+			}
 		}
 	}
 }

@@ -171,11 +171,12 @@ func (w *walk) sha256Blobs(ctx context.Context, dir string) error {
 		return err
 	}
 	defer d.release()
-	inPlace := d.sums[:0]
+	first, inPlace := path.Base(dir), d.sums[:0]
 	for _, sum := range d.sums {
-		if path.Base(dir) == hex.EncodeToString(sum[:1]) {
+		var digits [2]byte
+		if hex.Encode(digits[:], sum[:1]); string(digits[:]) == first {
 			inPlace = append(inPlace, sum)
-		} else if err := w.everything(ctx, dir+"/"+hex.EncodeToString(sum[:])); err != nil {
+		} else if err := w.everything(ctx, dir+"/"+hexOfSum(sum)); err != nil {
 			return err
 		}
 	}
@@ -367,7 +368,7 @@ func (w *walk) revisions(ctx context.Context, dir string, sums [][32]byte, direc
 			ordinary = append(ordinary, sum)
 			continue
 		}
-		objects, err := w.revision(ctx, dir+"/"+hex.EncodeToString(sum[:]))
+		objects, err := w.revision(ctx, dir+"/"+hexOfSum(sum))
 		if err != nil {
 			return err
 		}
@@ -476,7 +477,7 @@ func (w *walk) glanceAtTag(ctx context.Context, g *glance, dir, name string) (ta
 	if err != nil {
 		return namedTag{}, false, err
 	}
-	index, err := w.readDigests(ctx, dir+"/"+name+"/"+shaIndex)
+	index, err := w.readDigests(ctx, dir+"/"+name+"/index/sha256")
 	if err != nil {
 		return namedTag{}, false, err
 	}

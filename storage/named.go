@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"encoding/hex"
 	"slices"
 )
 
@@ -65,7 +64,7 @@ func (n namedDigests) objects() []Object {
 }
 
 func (n namedDigests) path(i int) string {
-	return n.dir + "/" + hex.EncodeToString(n.sums[i][:]) + "/" + n.file
+	return n.dir + "/" + hexOfSum(n.sums[i]) + "/" + n.file
 }
 
 // readLinkObject is a link that was read and says a digest.
@@ -80,7 +79,7 @@ func (n namedTags) objects() []Object {
 	for _, tag := range n.tags {
 		at := n.dir + "/" + tag.name
 		page = append(page, readLinkObject(at+"/current/"+linkFile, &tag.target))
-		page = append(page, namedDigests{dir: at + "/" + shaIndex, file: linkFile, sums: tag.entries()}.objects()...)
+		page = append(page, namedDigests{dir: at + "/index/sha256", file: linkFile, sums: tag.entries()}.objects()...)
 	}
 	return page
 }
