@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"fmt"
 	"maps"
 	"os"
 	"reflect"
@@ -9,6 +10,8 @@ import (
 	"testing"
 
 	"regsweep/internal/parts"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // A glance takes for ordinary only what a listing would report alike (promise 2). Each
@@ -52,11 +55,15 @@ func TestAGlanceMissesNothing(t *testing.T) {
 			tree.Write(tag+"index/sha256/old/link", "sha256:"+other)
 		},
 		"an index of several without the target": func(t *testing.T, tree *parts.Tree, current string) {
-			tree.Write(tag+"index/sha256/"+other+"/link", "sha256:"+other)
-			tree.Write(tag+"index/sha256/"+hexOf("another")+"/link", "sha256:"+hexOf("another"))
-			if err := os.RemoveAll(tree.Path(tag + "index/sha256/" + current)); err != nil {
+			if err := os.RemoveAll(tree.Path(tag + "index/sha256")); err != nil {
 				t.Error(err)
 			}
+			for _, name := range []string{"other", "another"} {
+				tree.Write(tag+"index/sha256/"+hexOf(name)+"/link", "sha256:"+hexOf(name))
+			}
+		},
+		"a revision that names another": func(_ *testing.T, tree *parts.Tree, current string) {
+			tree.Write("repositories/app/_manifests/revisions/sha256/"+current+"/link", "sha256:"+other)
 		},
 		"a moved tag with a file beside its current link": func(_ *testing.T, tree *parts.Tree, current string) {
 			tree.Write(tag+"index/sha256/"+other+"/link", "sha256:"+other)
@@ -140,4 +147,43 @@ func told(inv *Inventory) []string {
 	}
 	slices.Sort(all)
 	return all
+}
+
+// More revisions than are looked at together are each found once, wherever and whenever their
+// directories are listed.
+func TestManyRevisionsAreAllFound(t *testing.T) {
+	const repositories, revisions = 16, 200
+	tree := newTree(t)
+	name := func(r, i int) string { return hexOf(fmt.Sprint(r, " ", i)) }
+	for r := range repositories {
+		for i := range revisions {
+			tree.Write(fmt.Sprintf("repositories/r%d/_manifests/revisions/sha256/%s/link", r, name(r, i)), "sha256:"+name(r, i))
+		}
+	}
+	inv := inventoryOf(t, mustOpen(t)(openFilesystem(tree.Root(), Limits{})))
+	for r := range repositories {
+		found := inv.Repository(fmt.Sprint("r", r))
+		if found == nil || len(found.Revisions) != revisions {
+			t.Fatalf("of r%d was found %+v", r, found)
+		}
+		for i := range revisions {
+			if !found.HasRevision(inv.ID(digest.Digest("sha256:" + name(r, i)))) {
+				t.Errorf("r%d: revision %d is missing", r, i)
+			}
+		}
+	}
+}
+
+// A tag whose name no plan could have is no tag, and what it names is kept.
+func TestATagWhoseNameIsNoTextIsKept(t *testing.T) {
+	tree := newTree(t)
+	image := tree.Manifest("app", parts.Image(parts.OCI, parts.Layer(1, 10)))
+	names := []string{"v1", "v2", "v3", "v4", "v5", "v6", "v7"}
+	for _, tag := range append(names, "v\xff") {
+		tree.Tag("app", tag, image)
+	}
+	inv := inventoryOf(t, mustOpen(t)(openFilesystem(tree.Root(), Limits{})))
+	if r := inv.Repositories[0]; len(r.Tags) != len(names) || r.Tags[6].Name != "v7" || !r.Kept() {
+		t.Errorf("the tags are %+v, and the repository is kept: %t", r.Tags, r.Kept())
+	}
 }
