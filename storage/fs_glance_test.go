@@ -178,12 +178,11 @@ func TestManyRevisionsAreAllFound(t *testing.T) {
 func TestATagWhoseNameIsNoTextIsKept(t *testing.T) {
 	tree := newTree(t)
 	image := tree.Manifest("app", parts.Image(parts.OCI, parts.Layer(1, 10)))
-	names := []string{"v1", "v2", "v3", "v4", "v5", "v6", "v7"}
-	for _, tag := range append(names, "v\xff") {
+	for _, tag := range []string{"v1", "v\xff", "w\xfe"} { // one of which is not the first that is listed
 		tree.Tag("app", tag, image)
 	}
 	inv := inventoryOf(t, mustOpen(t)(openFilesystem(tree.Root(), Limits{})))
-	if r := inv.Repositories[0]; len(r.Tags) != len(names) || r.Tags[6].Name != "v7" || !r.Kept() {
+	if r := inv.Repositories[0]; len(r.Tags) != 1 || r.Tags[0].Name != "v1" || !r.Kept() {
 		t.Errorf("the tags are %+v, and the repository is kept: %t", r.Tags, r.Kept())
 	}
 }
