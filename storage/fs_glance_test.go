@@ -177,15 +177,15 @@ func TestManyRevisionsAreAllFound(t *testing.T) {
 // A tag whose name no plan could have is no tag, and what it names is kept.
 func TestATagWhoseNameIsNoTextIsKept(t *testing.T) {
 	tree := newTree(t)
-	// In one of them it is not what is listed first.
-	for repository, tags := range map[string][]string{"a": {"v1", "v\xff"}, "b": {"v\xff", "v1"}} {
+	// Which is listed first depends on the names, and should be each somewhere.
+	for i := range 16 {
+		repository := fmt.Sprint("r", i)
 		image := tree.Manifest(repository, parts.Image(parts.OCI, parts.Layer(1, 10)))
-		for _, tag := range tags {
-			tree.Tag(repository, tag, image)
-		}
+		tree.Tag(repository, "v1", image)
+		tree.Tag(repository, strings.Repeat("x", i)+"\xff", image)
 	}
 	for _, r := range inventoryOf(t, mustOpen(t)(openFilesystem(tree.Root(), Limits{}))).Repositories {
-		if len(r.Tags) != 1 || r.Tags[0].Name == "v\xff" || !r.Kept() {
+		if len(r.Tags) != 1 || r.Tags[0].Name != "v1" || !r.Kept() {
 			t.Errorf("%s: the tags are %+v, and the repository is kept: %t", r.Name, r.Tags, r.Kept())
 		}
 	}
