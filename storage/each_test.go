@@ -11,7 +11,7 @@ import (
 
 // Each calls for every number once, and for as many at once as it may.
 func TestEach(t *testing.T) {
-	for _, c := range []struct{ n, limit, atOnce int }{{0, 4, 0}, {1, 4, 1}, {4, 4, 4}, {50, 4, 4}, {50, 1, 1}, {3, 100, 3}} {
+	for _, c := range []struct{ n, limit, atOnce int }{{0, 4, 0}, {1, 4, 1}, {4, 4, 4}, {50, 4, 4}, {50, 1, 1}, {3, 100, 3}, {3, 0, 1}} {
 		synctest.Test(t, func(t *testing.T) {
 			calls := make([]atomic.Int32, c.n)
 			var now, most atomic.Int32
