@@ -1,13 +1,18 @@
 package storage
 
 import (
+	"encoding/binary"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // unprivileged runs f with the rights of nobody where it would have those of root, who
@@ -103,6 +108,48 @@ func TestOldUploadsGoWithWhatIsNoFile(t *testing.T) {
 		}
 		if outcome := store.Remove(t.Context(), []Ref{{Path: path}})[0]; !errors.Is(outcome.Err, ErrNotRegular) {
 			t.Errorf("%s: %v", path, outcome.Err)
+		}
+	}
+}
+
+// Some filesystems don't tell the types of entries, and no kernel's answer is read beyond
+// its end. The records are made here: the filesystems at hand tell.
+func TestEachRecord(t *testing.T) {
+	dir := t.TempDir()
+	for _, err := range []error{
+		os.Mkdir(filepath.Join(dir, "directory"), 0o755), os.WriteFile(filepath.Join(dir, "file"), nil, 0o644),
+		os.Symlink("file", filepath.Join(dir, "link")), syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o644),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	record := func(name string, kind byte) []byte {
+		b := make([]byte, (19+len(name)+1+7)/8*8)
+		binary.NativeEndian.PutUint16(b[16:], uint16(len(b)))
+		b[18] = kind
+		copy(b[19:], name)
+		return b
+	}
+	want := map[string]fs.FileMode{
+		"directory": fs.ModeDir, "file": 0, "link": fs.ModeSymlink, "pipe": fs.ModeNamedPipe, "gone": 0,
+		"told": fs.ModeDir, "told too": fs.ModeIrregular,
+	}
+	records := slices.Concat(record(".", unix.DT_DIR), record("told", unix.DT_DIR), record("told too", unix.DT_SOCK))
+	for _, name := range []string{"directory", "file", "link", "pipe", "gone", ".."} {
+		records = append(records, record(name, unix.DT_UNKNOWN)...)
+	}
+	got := map[string]fs.FileMode{}
+	if err := eachRecord(dir, records, func(name []byte, mode fs.FileMode) { got[string(name)] = mode }); err != nil || !maps.Equal(got, want) {
+		t.Errorf("the entries are %v, want %v: %v", got, want, err)
+	}
+
+	short, long := record("file", unix.DT_REG), record("file", unix.DT_REG)
+	binary.NativeEndian.PutUint16(short[16:], 18)
+	binary.NativeEndian.PutUint16(long[16:], uint16(len(long)+1))
+	for _, malformed := range [][]byte{short, long, records[:len(records)-1], records[:5]} {
+		if err := eachRecord(dir, malformed, func([]byte, fs.FileMode) {}); err != errDirent {
+			t.Errorf("of %q: %v", malformed, err)
 		}
 	}
 }
