@@ -9,7 +9,8 @@ import (
 
 // marks are what the mark of one repository knows of each digest: as what it was met, and
 // why it stays. Where a repository holds a good part of all digests, as one of millions
-// must, an array of all is smaller than a map of its own, and faster.
+// must, an array of all is smaller than a map of its own, and faster; where there are few
+// digests it is faster, and small.
 type marks struct {
 	few  map[storage.ID]flags
 	many []flags // by ID; nil where there is a map
@@ -30,14 +31,14 @@ func newMarks(links, digests int) *marks {
 		mapCosts = 12  // bytes for an entry, or some more
 		mapTakes = 256 // as long for an entry as it takes to clear so many bytes
 	)
-	if links*mapCosts >= digests {
-		return &marks{many: make([]flags, digests)}
-	}
-	if digests <= smallArray && links*mapTakes >= digests {
+	switch {
+	case digests <= smallArray && links*mapTakes >= digests:
 		m := usedMarks.Get().(*marks)
 		m.many = slices.Grow(m.many[:0], digests)[:digests]
 		clear(m.many)
 		return m
+	case links*mapCosts >= digests:
+		return &marks{many: make([]flags, digests)}
 	}
 	return &marks{few: make(map[storage.ID]flags, links)}
 }

@@ -58,7 +58,7 @@ func TestEachEndsWithAnError(t *testing.T) {
 						return nil
 					}
 				})
-				if err == nil || begun.Load() > 16 || told.Load() == 0 {
+				if err == nil || begun.Load() > 12 || told.Load() == 0 { // three rounds of four
 					t.Errorf("%v, after %d calls, %d of which were told", err, begun.Load(), told.Load())
 				}
 			})

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"regsweep/storage"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // Result is what was removed: nothing that the storage has not confirmed.
@@ -241,18 +239,10 @@ func (p *Plan) prune(ctx context.Context, remover storage.Remover, options Execu
 // tidy removes the empty directories in which a candidate was looked for. They are
 // what an interrupted run, or a deletion through the registry's API, leaves.
 func (p *Plan) tidy(ctx context.Context, remover storage.Remover, atOnce int) error {
-	g, pruning := errgroup.WithContext(ctx)
-	g.SetLimit(atOnce)
-	for _, dir := range p.empty {
-		if pruning.Err() != nil {
-			break
-		}
-		g.Go(func() error {
-			_, err := remover.Prune(pruning, dir)
-			return err
-		})
-	}
-	err := g.Wait()
+	err := storage.Each(ctx, len(p.empty), atOnce, func(ctx context.Context, i int) error {
+		_, err := remover.Prune(ctx, p.empty[i])
+		return err
+	})
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
