@@ -23,7 +23,7 @@ type Ahead struct {
 
 // readings are manifests that were read, and what they lead to.
 type readings struct {
-	nodes             nodes
+	nodes             map[storage.ID]*node
 	count             int
 	children, perhaps []storage.ID
 }
@@ -44,7 +44,10 @@ func (a *Ahead) Read(ctx context.Context, inv *storage.Inventory, id storage.ID)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.inv = inv
-	a.done.nodes.set(id, f.node)
+	if a.done.nodes == nil {
+		a.done.nodes = map[storage.ID]*node{}
+	}
+	a.done.nodes[id] = f.node
 	a.done.count++
 	a.done.children = append(a.done.children, f.children...)
 	a.done.perhaps = append(a.done.perhaps, f.perhaps...)

@@ -95,7 +95,7 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 	}
 	named := m.named()
 	if options.OnManifests != nil {
-		options.OnManifests(len(named))
+		options.OnManifests(named.len())
 	}
 	if err := m.load(ctx, named, options.Ahead.take(inv)); err != nil {
 		return nil, fmt.Errorf("mark: %w", err)

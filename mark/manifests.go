@@ -46,15 +46,16 @@ type manifests struct {
 // manifest of an unknown type names, or an index without saying what it is, may be a
 // manifest as well: it is one if it reads like one of a known type, and otherwise
 // nothing is said of it. What was read ahead is taken for read.
-func (m *manifests) load(ctx context.Context, named []storage.ID, done readings) error {
-	if m.nodes = done.nodes; m.nodes.of == nil {
-		m.nodes.of = make(map[storage.ID]*node, len(named))
+func (m *manifests) load(ctx context.Context, named idSet, done readings) error {
+	m.nodes = expect(named)
+	for id, node := range done.nodes {
+		m.nodes.set(id, node)
 	}
 	if m.onRead != nil {
 		m.onRead(done.count)
 	}
 	tried := map[storage.ID]bool{}
-	next, perhaps := m.unread(append(named, done.children...), nil), done.perhaps
+	next, perhaps := m.unread(append(named.ids(), done.children...), nil), done.perhaps
 	for len(next) > 0 || len(perhaps) > 0 {
 		for len(next) > 0 {
 			found, err := m.readAll(ctx, next)
@@ -93,8 +94,8 @@ func (m *manifests) unread(ids []storage.ID, tried map[storage.ID]bool) []storag
 	return slices.DeleteFunc(slices.Compact(ids), func(id storage.ID) bool { return m.nodes.at(id) != nil || tried[id] })
 }
 
-// named returns the manifests that links name, sorted, each once.
-func (m *manifests) named() []storage.ID {
+// named returns the manifests that links name.
+func (m *manifests) named() idSet {
 	var all idSet
 	for _, r := range m.inv.Repositories {
 		for _, link := range r.Revisions {
@@ -109,7 +110,7 @@ func (m *manifests) named() []storage.ID {
 			}
 		}
 	}
-	return all.ids()
+	return all
 }
 
 // tagRoots is what a tag keeps alive: its target or, where it has none, all that it

@@ -6,30 +6,59 @@ import (
 	"regsweep/storage"
 )
 
-// nodes are the manifests that were read, by digest. Its zero value has none.
+// nodes are the manifests that were read, by digest. Its zero value has none, and expects
+// none.
 //
 // One digest of fifty is a manifest's, and every other one is asked for as often as there
 // are references to it: then a bit says that it has no node, and of a map of a hundred
-// thousand no cache has what is needed.
+// thousand no cache has what is needed. Nearly all manifests are known by links before the first
+// is read. These lie in one array, and a bit more is all that it takes to find them.
 type nodes struct {
-	of   map[storage.ID]*node
 	have idSet
+
+	expected idSet
+	before   []uint32 // how many are expected below each 64th id
+	of       []*node  // of the expected ones, by id
+	others   map[storage.ID]*node
+}
+
+func expect(ids idSet) nodes {
+	n := nodes{expected: ids, before: make([]uint32, len(ids))}
+	count := 0
+	for i, word := range ids {
+		n.before[i] = uint32(count)
+		count += bits.OnesCount64(word)
+	}
+	n.of = make([]*node, count)
+	return n
 }
 
 func (n *nodes) set(id storage.ID, to *node) {
-	if n.of == nil {
-		n.of = map[storage.ID]*node{}
-	}
 	n.have.add(id)
-	n.of[id] = to
+	if n.expected.has(id) {
+		n.of[n.place(id)] = to
+		return
+	}
+	if n.others == nil {
+		n.others = map[storage.ID]*node{}
+	}
+	n.others[id] = to
 }
 
 // at returns nil for what is no manifest, or was not read.
 func (n *nodes) at(id storage.ID) *node {
-	if !n.have.has(id) {
+	switch {
+	case !n.have.has(id):
 		return nil
+	case n.expected.has(id):
+		return n.of[n.place(id)]
 	}
-	return n.of[id]
+	return n.others[id]
+}
+
+// place is where the node of an expected manifest lies.
+func (n *nodes) place(id storage.ID) int {
+	return int(n.before[id/64]) + bits.OnesCount64(n.expected[id/64]&(1<<(id%64)-1))
 }
 
 // idSet is a set of ids, a bit for each up to the largest.
@@ -46,13 +75,17 @@ func (s idSet) has(id storage.ID) bool {
 	return int(id/64) < len(s) && s[id/64]&(1<<(id%64)) != 0
 }
 
-// ids are its members, sorted.
-func (s idSet) ids() []storage.ID {
+func (s idSet) len() int {
 	n := 0
 	for _, word := range s {
 		n += bits.OnesCount64(word)
 	}
-	ids := make([]storage.ID, 0, n)
+	return n
+}
+
+// ids are its members, sorted.
+func (s idSet) ids() []storage.ID {
+	ids := make([]storage.ID, 0, s.len())
 	for i, word := range s {
 		for ; word != 0; word &= word - 1 {
 			ids = append(ids, storage.ID(64*i+bits.TrailingZeros64(word)))

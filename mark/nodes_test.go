@@ -1,23 +1,32 @@
 package mark
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
 	"regsweep/storage"
 )
 
-// A node is found under its digest and under no other, wherever that lies.
+// A node is found under its digest and under no other, wherever that lies, and whether or not
+// it was expected.
 func TestNodesAreFound(t *testing.T) {
-	var n nodes
-	want := map[storage.ID]*node{}
-	for _, id := range []storage.ID{128, 0, 63, 64, 1 << 20} {
-		want[id] = &node{}
-		n.set(id, want[id])
-	}
-	for id := range storage.ID(1<<20 + 200) {
-		if n.at(id) != want[id] {
-			t.Fatalf("%d: %p, want %p", id, n.at(id), want[id])
+	ids := []storage.ID{128, 0, 63, 64, 1 << 20}
+	for expected := range len(ids) + 1 {
+		var known idSet
+		for _, id := range append(ids[:expected:expected], 1, 65, 130) { // some are never read
+			known.add(id)
+		}
+		n := expect(known)
+		want := map[storage.ID]*node{}
+		for _, id := range ids {
+			want[id] = &node{detail: fmt.Sprint(id)}
+			n.set(id, want[id])
+		}
+		for id := range storage.ID(1<<20 + 200) {
+			if n.at(id) != want[id] {
+				t.Fatalf("of %d expected, %d: %p, want %p", expected, id, n.at(id), want[id])
+			}
 		}
 	}
 }
@@ -28,7 +37,7 @@ func TestIDSet(t *testing.T) {
 	for _, id := range []storage.ID{64, 1000, 0, 63, 128, 1, 127, 64} {
 		set.add(id)
 	}
-	if got := set.ids(); !slices.Equal(got, want) || len(none.ids()) != 0 {
+	if got := set.ids(); !slices.Equal(got, want) || set.len() != len(want) || len(none.ids()) != 0 {
 		t.Errorf("the members are %d, want %d; of the empty set they are %d", got, want, none.ids())
 	}
 	for id := range storage.ID(1100) {

@@ -46,7 +46,7 @@ type found struct {
 func (r reading) read(ctx context.Context, id storage.ID) (found, error) {
 	p := parsings.Get().(*parsing)
 	defer p.release()
-	content, lost, err := r.verified(ctx, id, p.room)
+	content, lost, err := r.verified(ctx, id, p)
 	if err != nil || lost != nil {
 		return found{id: id, node: lost}, err
 	}
@@ -64,22 +64,21 @@ func (r reading) read(ctx context.Context, id storage.ID) (found, error) {
 	return f, nil
 }
 
-// verified reads what has the digest, into room if it can, or says with lost why there is
+// verified reads what has the digest, into p's room if it can, or says with lost why there is
 // nothing of the kind.
-func (r reading) verified(ctx context.Context, id storage.ID, room []byte) (content []byte, lost *node, err error) {
+func (r reading) verified(ctx context.Context, id storage.ID, p *parsing) (content []byte, lost *node, err error) {
 	damage := func(format string, args ...any) *node {
 		return &node{state: damaged, detail: fmt.Sprintf(format, args...)}
 	}
-	var path string
 	if r.inv.Stored(id) {
-		path = r.inv.BlobPath(id)
+		p.path = r.inv.AppendBlobPath(p.path[:0], id)
 	} else if d := r.inv.Digest(id); d.Validate() != nil {
 		// A digest that can't be verified can't be trusted either.
 		return nil, damage("its digest is of an unknown algorithm"), nil
 	} else {
-		path = storage.BlobPath(d)
+		p.path = append(p.path[:0], storage.BlobPath(d)...)
 	}
-	content, err = storage.ReadInto(ctx, r.reader, room, path, manifestLimit)
+	content, err = storage.ReadInto(ctx, r.reader, p.room, p.path, manifestLimit)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !r.wasSeen(id):
 		lost, err = r.missing(ctx, id)
@@ -109,8 +108,9 @@ func (r reading) matches(id storage.ID, content []byte) bool {
 	return d.Algorithm().FromBytes(content) == d
 }
 
-// parsing is what it takes to make a node of a manifest, with the room for another.
+// parsing is what it takes to read a manifest and make a node of it, with the room for another.
 type parsing struct {
+	path     []byte
 	room     []byte
 	manifest plainManifest
 	named    [][]byte

@@ -7,6 +7,8 @@ import (
 	"math/bits"
 	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -56,19 +58,20 @@ func (t *blobTable) put(b blob, left int) {
 
 // seal sorts the blobs and drops those that were added twice, of which any remains.
 func (t *blobTable) seal() {
-	compare := func(a, b blob) int {
-		if x, y := a.leading(), b.leading(); x != y { // as nearly always
-			return cmp.Compare(x, y)
-		}
-		return bytes.Compare(a.sha256[:], b.sha256[:])
+	added := 0
+	for i := range t.shelves {
+		added += len(t.shelves[i])
 	}
+	leadBits := uint(max(8, bits.Len(uint(added))-2)) // at least those that make a shelf
+	t.unlead = 64 - leadBits
+
 	var g errgroup.Group // of functions that can't fail
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for i := range t.shelves { // and not over a copy of it, which would keep all that is replaced
 		g.Go(func() error {
 			shelf := t.shelves[i]
-			if !slices.IsSortedFunc(shelf, compare) { // an even listing needs no sorting
-				slices.SortFunc(shelf, compare)
+			if !slices.IsSortedFunc(shelf, compareBlobs) { // an even listing needs no sorting
+				t.sort(shelf, 1<<(leadBits-8))
 			}
 			shelf = slices.CompactFunc(shelf, func(a, b blob) bool { return a.sha256 == b.sha256 })
 			if cap(shelf)-len(shelf) > len(shelf)/32+64 {
@@ -86,8 +89,6 @@ func (t *blobTable) seal() {
 	}
 	t.first[len(t.shelves)] = n
 
-	leadBits := uint(max(8, bits.Len32(n)-2)) // at least those that make a shelf
-	t.unlead = 64 - leadBits
 	t.lead = make([]uint32, 1<<leadBits+1)
 	at, lead := uint32(0), uint64(0)
 	for _, shelf := range &t.shelves {
@@ -101,6 +102,58 @@ func (t *blobTable) seal() {
 	for ; lead < uint64(len(t.lead)); lead++ {
 		t.lead[lead] = at
 	}
+}
+
+// sorting is the room that it takes to sort a shelf.
+type sorting struct {
+	blobs []blob
+	ends  []int
+}
+
+var sortings = sync.Pool{New: func() any { return new(sorting) }}
+
+// sort sorts a shelf. Digests lie evenly, if nobody has chosen them: put down by their leading
+// bits, of which a shelf has so many values, few are left to be sorted.
+func (t *blobTable) sort(shelf []blob, values int) {
+	lead := func(b *blob) int { return int(b.leading()>>t.unlead) & (values - 1) }
+	room := sortings.Get().(*sorting)
+	defer sortings.Put(room)
+	room.blobs = append(room.blobs[:0], shelf...)
+	room.ends = append(room.ends[:0], make([]int, values)...)
+	for i := range shelf {
+		room.ends[lead(&shelf[i])]++
+	}
+	next := 0
+	for i, count := range room.ends {
+		room.ends[i] = next // where they begin, for now
+		next += count
+	}
+	for i := range room.blobs {
+		end := &room.ends[lead(&room.blobs[i])]
+		shelf[*end] = room.blobs[i]
+		*end++
+	}
+	begin := 0
+	for _, end := range room.ends {
+		slices.SortFunc(shelf[begin:end], compareBlobs)
+		begin = end
+	}
+}
+
+func compareBlobs(a, b blob) int {
+	if x, y := a.leading(), b.leading(); x != y { // as nearly always
+		return cmp.Compare(x, y)
+	}
+	return bytes.Compare(a.sha256[:], b.sha256[:])
+}
+
+// bytes is the blob's size, which the storage gave if it is exact, or -1 where it is not known.
+func (b *blob) bytes() (bytes int64, exact bool) {
+	size := atomic.LoadInt64(&b.size)
+	if size < -1 {
+		return -2 - size, false
+	}
+	return size, size >= 0
 }
 
 // leading are a digest's first eight bytes.

@@ -60,8 +60,10 @@ func (f *filesystem) inDoubt(ctx context.Context, inv *Inventory, dir string, la
 			doubted = append(doubted, id)
 			continue
 		}
-		own := inv.blobs.at(int(id)).sha256
-		if said, ok := g.link(hexOfSum(own), linkFile); !ok || said != own {
+		own := &inv.blobs.at(int(id)).sha256
+		g.goTo("")
+		g.enterDigest(own)
+		if said, is := g.link(linkFile); is != ordinary || said != *own {
 			doubted = append(doubted, id)
 		}
 	}

@@ -57,10 +57,21 @@ func (d *digests) Size(id ID) (bytes int64, exact bool) {
 	if !d.Stored(id) {
 		return -1, false
 	}
-	if size := atomic.LoadInt64(&d.blobs.at(int(id)).size); size >= -1 {
-		return size, size >= 0
-	} else {
-		return -2 - size, false
+	return d.blobs.at(int(id)).bytes()
+}
+
+// Sizes yields the size of each stored blob, as Size returns it.
+func (d *digests) Sizes() iter.Seq2[ID, int64] {
+	return func(yield func(ID, int64) bool) {
+		id := ID(0)
+		for _, shelf := range &d.blobs.shelves {
+			for i := range shelf {
+				if size, _ := shelf[i].bytes(); !yield(id, size) {
+					return
+				}
+				id++
+			}
+		}
 	}
 }
 
@@ -92,14 +103,16 @@ func (d *digests) Digest(id ID) digest.Digest {
 
 // BlobPath is where a stored blob lies.
 func (d *digests) BlobPath(id ID) string {
-	const before, after = BlobsDir + "/sha256/00/", "/" + dataFile
+	var room [len(BlobsDir) + len("/sha256/00/") + 2*sha256.Size + len("/") + len(dataFile)]byte
+	return string(d.AppendBlobPath(room[:0], id))
+}
+
+// AppendBlobPath appends to path what BlobPath returns.
+func (d *digests) AppendBlobPath(path []byte, id ID) []byte {
 	sum := &d.blobs.at(int(id)).sha256
-	var path [len(before) + 2*len(sum) + len(after)]byte
-	copy(path[:], before)
-	hex.Encode(path[len(before)-len("00/"):], sum[:1])
-	hex.Encode(path[len(before):], sum[:])
-	copy(path[len(path)-len(after):], after)
-	return string(path[:])
+	path = hex.AppendEncode(append(path, BlobsDir+"/sha256/"...), sum[:1])
+	path = hex.AppendEncode(append(path, '/'), sum[:])
+	return append(path, "/"+dataFile...)
 }
 
 // IsContent reports whether a stored blob is one of this content.

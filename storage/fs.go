@@ -188,13 +188,16 @@ func (f *filesystem) Read(ctx context.Context, name string, limit int64) ([]byte
 	return content, nil
 }
 
-func (f *filesystem) readInto(ctx context.Context, room []byte, name string, limit int64) ([]byte, error) {
+func (f *filesystem) readInto(ctx context.Context, room, name []byte, limit int64) ([]byte, error) {
 	if err := f.turn(ctx); err != nil {
 		return nil, err
 	}
-	content, err := f.readTo(room, name, limit)
+	content, supported, err := f.readNamed(room, name, limit)
+	if !supported {
+		content, err = f.readTo(room, string(name), limit)
+	}
 	if err != nil {
-		return nil, readError(name, err)
+		return nil, readError(string(name), err)
 	}
 	return content, nil
 }

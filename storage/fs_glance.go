@@ -4,6 +4,15 @@ package storage
 // layout has no place for: what such a link names is kept (inventoryBuilder.pin). Files
 // of other names are not seen.
 
+// glanced is what a glance tells.
+type glanced int
+
+const (
+	unclear  glanced = iota // it has to be looked at with more care
+	ordinary                // it is there, and as a registry leaves it
+	absent                  // it is certain that it is not there
+)
+
 // endGlance counts what a glance has asked of the filesystem.
 func (f *filesystem) endGlance(g *glance) {
 	f.head.Add(g.stats)
@@ -11,36 +20,43 @@ func (f *filesystem) endGlance(g *glance) {
 	g.close()
 }
 
-// revision reports whether a revision's directory has a link, which says the digest that
-// the directory is named by, and nothing else; false where that is not certain.
-func (g *glance) revision(sum [32]byte) bool {
-	name := hexOfSum(sum)
+// revision glances at the directory of a revision. It is ordinary if it has a link, which says
+// the digest that the directory is named by, and nothing else. It is absent if it has neither
+// directories nor a link, as after its manifest was deleted through the registry's API.
+func (g *glance) revision(sum *[32]byte) glanced {
+	g.goTo("")
+	g.enterDigest(sum)
 	// A symbolic link is no directory, and what it leads to would count as signatures.
-	if g.directories(name) != 0 || !g.isAbsent(name, signaturesDir) {
-		return false
+	if g.directories("") != 0 || !g.isAbsent(signaturesDir) {
+		return unclear
 	}
-	said, ok := g.link(name, linkFile)
-	return ok && said == sum
+	said, is := g.link(linkFile)
+	if is == ordinary && said != *sum {
+		return unclear
+	}
+	return is
 }
 
 // tag glances at a tag, and reports whether it has a current link, which says target, and
 // an index of SHA-256 digests, with how many entries. If it is one, it is that of the target.
 // Of more the directory has to be listed.
 func (g *glance) tag(name string) (target [32]byte, entries int, ok bool) {
-	if g.directories(name) != 2 || !g.isAbsent(name, linkFile) {
+	g.goTo(name)
+	if g.directories("") != 2 || !g.isAbsent(linkFile) {
 		return target, 0, false
 	}
-	target, ok = g.link(name, "current", linkFile)
-	if !ok || g.directories(name, "current") != 0 {
+	target, is := g.link("current/" + linkFile)
+	if is != ordinary || g.directories("current") != 0 {
 		return target, 0, false
 	}
-	if g.directories(name, "index") != 1 || !g.isAbsent(name, "index", linkFile) {
+	if g.directories("index") != 1 || !g.isAbsent("index/"+linkFile) {
 		return target, 0, false
 	}
-	entries = g.directories(name, "index", "sha256")
-	if entries == 1 {
-		isTarget := g.isAbsent(name, "index", "sha256", linkFile) && g.directories(name, "index", "sha256", hexOfSum(target)) >= 0
-		return target, 1, isTarget
+	g.enter("index/sha256")
+	if entries = g.directories(""); entries != 1 {
+		return target, entries, entries > 1
 	}
-	return target, entries, entries > 1
+	ok = g.isAbsent(linkFile)
+	g.enterDigest(&target)
+	return target, 1, ok && g.directories("") >= 0
 }

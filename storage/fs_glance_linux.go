@@ -2,19 +2,18 @@ package storage
 
 import (
 	"bytes"
-	"unsafe"
+	"encoding/hex"
 
 	"golang.org/x/sys/unix"
 )
 
 // glance looks at what lies in the directories of one directory without listing them,
-// which spares most of what a scan costs: see walk.revisions and glance.tag. What it looks
-// at is given by the parts of a path, which it puts together where the kernel reads it: a
-// scan has more paths than all else, and unix.Fstatat would copy each.
+// which spares most of what a scan costs: see walk.revisions and glance.tag. It goes to one of
+// them, and then takes names from there, "" being that directory itself.
 type glance struct {
 	fd     int // below 0 where the directory can't be opened: then nothing can be told
 	device [2]uint32
-	path   []byte
+	path   []byte // of where it went to, without a slash at its end
 	last   unix.Statx_t
 	buffer [quickLink + 1]byte // a link is read to it, and one more byte, to see that there is no more
 
@@ -42,29 +41,37 @@ func (g *glance) close() {
 	}
 }
 
-// join makes a path of its parts, as the kernel takes it.
-func (g *glance) join(parts []string) {
-	g.path = g.path[:0]
-	for i, part := range parts {
-		if i > 0 {
-			g.path = append(g.path, '/')
-		}
-		g.path = append(g.path, part...)
+// goTo goes to a directory of the one that it began with.
+func (g *glance) goTo(name string) { g.path = append(g.path[:0], name...) }
+
+// enter goes to a directory of the one where it is.
+func (g *glance) enter(name string) { g.path = append(g.toInside(), name...) }
+
+func (g *glance) enterDigest(sum *[32]byte) { g.path = hex.AppendEncode(g.toInside(), sum[:]) }
+
+// toInside is the path to where it is, to which a name can be added.
+func (g *glance) toInside() []byte {
+	if len(g.path) == 0 {
+		return g.path
 	}
-	g.path = append(g.path, 0)
+	return append(g.path, '/')
 }
 
-// stat sets g.last to what the joined path names, or to the directory itself if the path is
-// empty and the flag AT_EMPTY_PATH is given.
-func (g *glance) stat(flags int) unix.Errno {
-	g.stats++
-	for {
-		_, _, err := unix.Syscall6(unix.SYS_STATX, uintptr(g.fd), uintptr(unsafe.Pointer(&g.path[0])),
-			uintptr(flags|unix.AT_SYMLINK_NOFOLLOW), unix.STATX_TYPE|unix.STATX_NLINK, uintptr(unsafe.Pointer(&g.last)), 0)
-		if err != unix.EINTR {
-			return err
-		}
+// to is the path to a name, as the kernel takes it.
+func (g *glance) to(name string) []byte {
+	path := g.path
+	if name != "" {
+		path = append(g.toInside(), name...)
 	}
+	path = append(path, 0)
+	g.path = path[:len(g.path)] // with the room that was made
+	return path
+}
+
+// stat sets g.last to what a name names.
+func (g *glance) stat(name string, flags int) unix.Errno {
+	g.stats++
+	return statx(g.fd, g.to(name), flags|unix.AT_SYMLINK_NOFOLLOW, unix.STATX_TYPE|unix.STATX_NLINK, &g.last)
 }
 
 // links is how many links the directory that was looked at last has, and on which filesystem
@@ -75,20 +82,18 @@ func (g *glance) links() (links uint32, device [2]uint32, ok bool) {
 	return s.Nlink, [2]uint32{s.Dev_major, s.Dev_minor}, s.Mask&known == known && s.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
-// isAbsent reports whether it is certain that there is nothing at a path.
-func (g *glance) isAbsent(parts ...string) bool {
-	g.join(parts)
-	return g.stat(0) == unix.ENOENT
-}
+// isAbsent reports whether it is certain that there is nothing of a name.
+func (g *glance) isAbsent(name string) bool { return g.stat(name, 0) == unix.ENOENT }
 
 // countsDirectories reports whether the number of a directory's links tells how many
 // directories are in it: on most filesystems it has one for its name, one for its own
 // ".", and one for the ".." of each. Some count otherwise: btrfs and merged overlays
-// always say 1, some in user space always 2. So the rule must hold here, where a listing
-// has found that many directories, and where it is used the filesystem must be the same.
+// always say 1, some in user space always 2. So the rule must hold in the directory that it
+// began with, where a listing has found that many, and where it is used the filesystem must
+// be the same.
 func (g *glance) countsDirectories(listed int) bool {
-	g.join(nil)
-	if err := g.stat(unix.AT_EMPTY_PATH); err != 0 {
+	g.goTo("")
+	if err := g.stat("", unix.AT_EMPTY_PATH); err != 0 {
 		return false
 	}
 	links, device, ok := g.links()
@@ -99,11 +104,10 @@ func (g *glance) countsDirectories(listed int) bool {
 	return true
 }
 
-// directories is how many directories the one at a path holds, or -1 where that can't be
+// directories is how many directories the one of a name holds, or -1 where that can't be
 // told.
-func (g *glance) directories(parts ...string) int {
-	g.join(parts)
-	if err := g.stat(0); err != 0 {
+func (g *glance) directories(name string) int {
+	if err := g.stat(name, 0); err != 0 {
 		return -1
 	}
 	links, device, ok := g.links()
@@ -113,33 +117,32 @@ func (g *glance) directories(parts ...string) int {
 	return int(links) - 2
 }
 
-// link reads a link that says a SHA-256 digest as a registry writes it. It is false for
-// anything else, errors among it, which the caller has to look at with more care.
-func (g *glance) link(parts ...string) (sum [32]byte, ok bool) {
+// link reads a link that says a SHA-256 digest as a registry writes it. It is unclear about
+// anything else, errors among it, which has to be looked at with more care.
+func (g *glance) link(name string) (sum [32]byte, is glanced) {
 	g.reads++
-	g.join(parts)
-	fd, err := g.unnoticed.open(g.open)
+	path := g.to(name)
+	fd, err := g.unnoticed.open(func(flag int) (int, error) {
+		// O_NONBLOCK: opening a pipe would wait for its writer for ever.
+		return openat(g.fd, path, flag|unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC)
+	})
+	if err == unix.ENOENT {
+		return sum, absent
+	}
 	if err != nil {
-		return sum, false
+		return sum, unclear
 	}
 	n, err := retryInterrupted(func() (int, error) { return unix.Read(fd, g.buffer[:]) })
 	if closeErr := unix.Close(fd); err != nil || closeErr != nil || n != quickLink {
-		return sum, false
+		return sum, unclear
 	}
 	hex, found := bytes.CutPrefix(g.buffer[:n], []byte("sha256:"))
 	if !found {
-		return sum, false
+		return sum, unclear
 	}
-	return ParseSHA256(hex)
-}
-
-// open opens the joined path for reading.
-func (g *glance) open(flag int) (fd int, err error) {
-	// O_NONBLOCK: opening a pipe would wait for its writer for ever.
-	const flags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC | unix.O_LARGEFILE
-	opened, _, errno := unix.Syscall6(unix.SYS_OPENAT, uintptr(g.fd), uintptr(unsafe.Pointer(&g.path[0])), uintptr(flag|flags), 0, 0, 0)
-	if errno != 0 {
-		return -1, errno
+	sum, ok := ParseSHA256(hex)
+	if !ok {
+		return sum, unclear
 	}
-	return int(opened), nil
+	return sum, ordinary
 }

@@ -54,17 +54,20 @@ func TestAGlanceReadsOnlyGoodLinks(t *testing.T) {
 	}
 	g := newGlance(dir, &unnoticed{})
 	defer g.close()
-	if got, ok := g.link("link"); !ok || string(sha256Digest(&got)) != good {
-		t.Errorf("the link says %x (%t)", got, ok)
+	if got, is := g.link("link"); is != ordinary || string(sha256Digest(&got)) != good {
+		t.Errorf("the link says %x (%d)", got, is)
 	}
-	for _, name := range []string{"longer", "shorter", "malformed", "symbolic", "pipe", ".", "missing"} {
-		if got, ok := g.link(name); ok {
-			t.Errorf("%s says %x", name, got)
+	for _, name := range []string{"longer", "shorter", "malformed", "symbolic", "pipe", ".", "link/link"} {
+		if got, is := g.link(name); is != unclear {
+			t.Errorf("%s is glanced as %d, and says %x", name, is, got)
 		}
+	}
+	if _, is := g.link("missing"); is != absent {
+		t.Errorf("what is missing is glanced as %d", is)
 	}
 	missing := newGlance(filepath.Join(dir, "missing"), &unnoticed{})
 	defer missing.close()
-	if _, ok := missing.link("link"); ok || missing.isAbsent("link") || missing.directories("a") != -1 || missing.countsDirectories(2) {
+	if _, is := missing.link("link"); is != unclear || missing.isAbsent("link") || missing.directories("a") != -1 || missing.countsDirectories(2) {
 		t.Error("something is told of a directory that is not there")
 	}
 }

@@ -117,10 +117,31 @@ func (t *tree) readBeneath(room []byte, name string, limit int64) (content []byt
 	if !supported || err != nil {
 		return nil, supported, err
 	}
-	content, err = readDescriptor(room, fd, limit)
-	if closeErr := unix.Close(fd); err == nil {
-		err = closeErr
+	content, err = readAndClose(room, fd, limit)
+	return content, true, err
+}
+
+// readNamed does what readTo does without a copy of the name. It is not supported where
+// readBeneath is not, and for names that no file can have.
+func (f *filesystem) readNamed(room, name []byte, limit int64) (content []byte, supported bool, err error) {
+	t := f.opened.Load()
+	if t == nil || bytes.IndexByte(name, 0) >= 0 {
+		return nil, false, nil
 	}
+	path := append(name, 0)
+	fd, err := t.unnoticed.open(func(flag int) (fd int, err error) {
+		how := beneath(uint64(flag) | unix.O_RDONLY | unix.O_NONBLOCK)
+		fd, supported, err = openAgain(func() (int, error) { return openat2(int(t.base.Fd()), path, &how) })
+		return fd, err
+	})
+	if !supported {
+		return nil, false, nil
+	}
+	f.get.Add(1)
+	if err != nil {
+		return nil, true, err
+	}
+	content, err = readAndClose(room, fd, limit)
 	return content, true, err
 }
 
@@ -149,10 +170,19 @@ func (t *tree) stat(name string) (Object, error) {
 
 // openBeneath opens what lies below the open directory, following no symbolic link.
 func openBeneath(dir int, name string, flags uint64) (fd int, supported bool, err error) {
+	how := beneath(flags)
+	return openAgain(func() (int, error) { return unix.Openat2(dir, name, &how) })
+}
+
+func beneath(flags uint64) unix.OpenHow {
+	return unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
+}
+
+// openAgain calls openat2(2) until it is not interrupted, and not disturbed by what is renamed
+// meanwhile.
+func openAgain(open func() (fd int, err error)) (fd int, supported bool, err error) {
 	for tries := 0; ; tries++ {
-		fd, err = unix.Openat2(dir, name, &unix.OpenHow{
-			Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
-		})
+		fd, err = open()
 		if err == unix.EINTR || err == unix.EAGAIN && tries < 100 {
 			continue
 		}
@@ -303,6 +333,14 @@ func inParent(dir int, name string, f func(parent int, name string) error) (supp
 		err = closeErr
 	}
 	return true, err
+}
+
+func readAndClose(room []byte, fd int, limit int64) ([]byte, error) {
+	content, err := readDescriptor(room, fd, limit)
+	if closeErr := unix.Close(fd); err == nil {
+		err = closeErr
+	}
+	return content, err
 }
 
 func readDescriptor(room []byte, fd int, limit int64) ([]byte, error) {

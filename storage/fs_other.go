@@ -47,6 +47,10 @@ func (t *tree) readBeneath([]byte, string, int64) (content []byte, supported boo
 	return nil, false, nil
 }
 
+func (f *filesystem) readNamed([]byte, []byte, int64) (content []byte, supported bool, err error) {
+	return nil, false, nil
+}
+
 func removeBeneath(int, string, func(fs.FileMode) error) (supported bool, err error) {
 	return false, nil
 }

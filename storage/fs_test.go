@@ -404,7 +404,7 @@ func TestReadIntoReadsLikeRead(t *testing.T) {
 			for _, limit := range []int64{room, 2 * room, 1 << 20} {
 				want, wantErr := store.Read(t.Context(), path, limit)
 				for _, room := range [][]byte{nil, make([]byte, room), make([]byte, 4*room)} {
-					got, err := ReadInto(t.Context(), store, room, path, limit)
+					got, err := ReadInto(t.Context(), store, room, []byte(path), limit)
 					if !bytes.Equal(got, want) || fmt.Sprint(err) != fmt.Sprint(wantErr) {
 						t.Errorf("%s: with room for %d, of %s at most %d: %d bytes, %v, want %d, %v",
 							name, len(room), path, limit, len(got), err, len(want), wantErr)

@@ -270,26 +270,37 @@ func (w *walk) revisions(ctx context.Context, dir string, sums [][32]byte, direc
 	g := newGlance(w.fs.path(dir), &w.fs.unnoticed)
 	defer w.fs.endGlance(g)
 	counted := g.countsDirectories(directories)
-	ordinary := sums[:0]
+	linked, emptied := sums[:0], [][32]byte(nil)
 	var page []Object
 	for _, sum := range sums {
 		if err := w.fs.turn(ctx); err != nil {
 			return err
 		}
-		if counted && g.revision(sum) {
-			ordinary = append(ordinary, sum)
+		is := unclear
+		if counted {
+			is = g.revision(&sum)
+		}
+		if is == ordinary {
+			linked = append(linked, sum)
 			continue
 		}
 		objects, err := w.revision(ctx, dir+"/"+hexOfSum(sum))
 		if err != nil {
 			return err
 		}
+		if is == absent && len(objects) == 1 && objects[0].Named { // and the listing agrees
+			emptied = append(emptied, sum)
+			continue
+		}
 		page = append(page, objects...)
 	}
 	if err := w.emit(page); err != nil {
 		return err
 	}
-	return w.emitDigests(namedDigests{dir: dir, file: linkFile, sums: ordinary, read: true})
+	if err := w.emitDigests(namedDigests{dir: dir, file: linkFile, sums: emptied, absent: true}); err != nil {
+		return err
+	}
+	return w.emitDigests(namedDigests{dir: dir, file: linkFile, sums: linked, read: true})
 }
 
 // revision looks into one revision's directory.

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"path"
 	"slices"
 )
 
@@ -11,8 +12,9 @@ import (
 type namedDigests struct {
 	dir, file string
 	sums      [][32]byte
-	// read is set where each file was read, and is a link that says the digest.
-	read bool
+	// read is set where each file was read, and is a link that says the digest; absent where
+	// there is none, and nothing but the directory.
+	read, absent bool
 }
 
 // namedTags are tags, dir/<name>, that have nothing but a current link and an index of SHA-256
@@ -116,13 +118,20 @@ func (b *inventoryBuilder) visitNamedBlobs(n namedDigests) error {
 // revisions', which are most, has it done there.
 func (b *inventoryBuilder) visitNamedLinks(n namedDigests) error {
 	e := parsePath(n.path(0))
-	isRevision := e.kind == kindRevision && n.read
+	isRevision := e.kind == kindRevision && (n.read || n.absent)
 	if !isRevision && e.kind != kindLayer || !b.options.Since.IsZero() {
 		return b.visitRepositories(n.objects())
 	}
 	rb := b.repository(e.repository)
 	rb.mu.Lock()
 	defer rb.mu.Unlock()
+	b.countLinks(len(n.sums))
+	if n.absent {
+		for i := range n.sums {
+			rb.r.Emptied = append(rb.r.Emptied, path.Dir(n.path(i)))
+		}
+		return nil
+	}
 	links := &rb.r.Layers
 	if isRevision {
 		links = &rb.r.Revisions
@@ -133,7 +142,6 @@ func (b *inventoryBuilder) visitNamedLinks(n namedDigests) error {
 			*links = append(*links, newLink(id, n.read))
 		}
 	}
-	b.countLinks(len(n.sums))
 	return nil
 }
 

@@ -118,13 +118,13 @@ type Reader interface {
 
 // ReadInto is Reader.Read for one who reads many objects, one after the other: the content
 // is in room if that has more than it needs, where the storage can read it there.
-func ReadInto(ctx context.Context, reader Reader, room []byte, path string, limit int64) ([]byte, error) {
+func ReadInto(ctx context.Context, reader Reader, room, path []byte, limit int64) ([]byte, error) {
 	if r, ok := reader.(interface {
-		readInto(ctx context.Context, room []byte, path string, limit int64) ([]byte, error)
+		readInto(ctx context.Context, room, path []byte, limit int64) ([]byte, error)
 	}); ok {
 		return r.readInto(ctx, room, path, limit)
 	}
-	return reader.Read(ctx, path, limit)
+	return reader.Read(ctx, string(path), limit)
 }
 
 // Remover removes objects. Its methods may be called concurrently.

@@ -59,19 +59,13 @@ func (p *planner) count(ctx context.Context) error {
 		}
 		p.Garbage[kind] = tally
 	}
-	sizes, err := p.liveSizes(ctx)
+	sizes, err := p.countLive(ctx)
 	if err != nil {
 		return err
 	}
 	p.Live.Repositories, p.Live.Manifests = len(p.inv.Repositories), p.live.Manifests
 	for _, r := range p.inv.Repositories {
 		p.Live.Tags += len(r.Tags)
-	}
-	for id := range storage.ID(p.inv.Blobs()) {
-		if p.live.Blob(id) != mark.Dead {
-			p.Live.Blobs++
-			p.Live.Bytes += sizes(id)
-		}
 	}
 	for _, staying := range p.staying {
 		p.Live.Blobs += staying.Count
@@ -81,14 +75,19 @@ func (p *planner) count(ctx context.Context) error {
 	return nil
 }
 
-// liveSizes makes sure that the size of every live blob is known: from the listing,
-// from the manifests that name it or, for the few that no intact manifest names, by
-// looking.
-func (p *planner) liveSizes(ctx context.Context) (func(storage.ID) int64, error) {
+// countLive counts the live blobs, and returns the size of each: from the listing, from the
+// manifests that name it or, for the few that no intact manifest names, by looking.
+func (p *planner) countLive(ctx context.Context) (func(storage.ID) int64, error) {
 	var unknown []storage.ID
-	for id := range storage.ID(p.inv.Blobs()) {
-		if size, _ := p.inv.Size(id); size < 0 && p.live.Blob(id) != mark.Dead {
+	for id, size := range p.inv.Sizes() {
+		if p.live.Blob(id) == mark.Dead {
+			continue
+		}
+		p.Live.Blobs++
+		if size < 0 {
 			unknown = append(unknown, id)
+		} else {
+			p.Live.Bytes += size
 		}
 	}
 	looks, err := p.look(ctx, len(unknown), func(i int) string { return p.inv.BlobPath(unknown[i]) })
@@ -98,6 +97,7 @@ func (p *planner) liveSizes(ctx context.Context) (func(storage.ID) int64, error)
 	looked := map[storage.ID]int64{}
 	for i, id := range unknown {
 		looked[id] = looks[i].bytes
+		p.Live.Bytes += looks[i].bytes
 	}
 	return func(id storage.ID) int64 {
 		if size, _ := p.inv.Size(id); size >= 0 {
