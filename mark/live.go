@@ -185,6 +185,8 @@ type tracer struct {
 	problems  []storage.Problem
 	reported  map[storage.ID]bool // damaged manifests, which several stages may meet
 	kept      bool
+
+	room []vertex // for what edges returns
 }
 
 // stage is what one kind of root has added to those before it.
@@ -304,13 +306,13 @@ func (t *tracer) stage(cause Cause, roots []storage.ID) {
 
 // edges are what a digest keeps alive in this repository. A blob that is no
 // manifest keeps what its link is an alias for, and nothing else. Signature links are
-// followed whatever the manifest says of its type: only schema 1 has them.
+// followed whatever the manifest says of its type: only schema 1 has them. They are valid until
+// the next are asked for.
 func (t *tracer) edges(v vertex) []vertex {
 	id := v.id()
-	var edges []vertex
+	edges := t.room[:0]
 	if v.isManifest() {
 		n := t.nodes.at(id)
-		edges = make([]vertex, 0, len(n.edges))
 		for _, to := range n.edges {
 			if n.perhaps[to.id()] && t.nodes.at(to.id()) != nil && t.nodes.at(to.id()).isKnown() {
 				to |= asManifest
@@ -327,6 +329,7 @@ func (t *tracer) edges(v vertex) []vertex {
 	for _, referrer := range t.referrers[id] {
 		edges = append(edges, t.see(plain(referrer)))
 	}
+	t.room = edges
 	return edges
 }
 

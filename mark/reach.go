@@ -24,7 +24,7 @@ func (s MapSet[N]) Add(n N) bool {
 // stages tells what each stage has added to those before.
 //
 // It visits no node twice and does not recurse, so that neither a cycle nor a long
-// chain can hurt it.
+// chain can hurt it. What edges returns is used before edges is called again.
 func Reach[N any](alive Set[N], roots []N, edges func(N) []N) (added []N) {
 	visit := func(n N) {
 		if alive.Add(n) {

@@ -31,9 +31,10 @@ type blobTable struct {
 	shelves [256][]blob
 	// first is the place of each shelf's first blob, and then the number of all.
 	first [257]uint32
-	// lead has, for each value of a digest's leading bits, the place of the first blob
-	// that has them, or more; and then the number of all. Some three blobs share a value,
-	// so that a digest is found in two looks at memory, among millions too.
+	// lead has, for each shelf and each value of a digest's leading bits there, where on the
+	// shelf the first blob lies that has them, or more; and then how many it holds. Some
+	// three blobs share a value, so that a digest is found in two looks at memory, among
+	// millions too.
 	lead []uint32
 	// unlead is how far a digest's first eight bytes are shifted for its leading bits.
 	unlead uint
@@ -64,6 +65,8 @@ func (t *blobTable) seal() {
 	}
 	leadBits := uint(max(8, bits.Len(uint(added))-2)) // at least those that make a shelf
 	t.unlead = 64 - leadBits
+	values := 1 << leadBits / len(t.shelves)
+	t.lead = make([]uint32, len(t.shelves)*(values+1))
 
 	var g errgroup.Group // of functions that can't fail
 	g.SetLimit(runtime.GOMAXPROCS(0))
@@ -71,13 +74,14 @@ func (t *blobTable) seal() {
 		g.Go(func() error {
 			shelf := t.shelves[i]
 			if !slices.IsSortedFunc(shelf, compareBlobs) { // an even listing needs no sorting
-				t.sort(shelf, 1<<(leadBits-8))
+				t.sort(shelf, values)
 			}
 			shelf = slices.CompactFunc(shelf, func(a, b blob) bool { return a.sha256 == b.sha256 })
 			if cap(shelf)-len(shelf) > len(shelf)/32+64 {
 				shelf = slices.Clone(shelf) // without the room to grow
 			}
 			t.shelves[i] = shelf
+			t.mark(shelf, t.lead[i*(values+1):][:values+1])
 			return nil
 		})
 	}
@@ -88,20 +92,25 @@ func (t *blobTable) seal() {
 		n += uint32(len(t.shelves[i]))
 	}
 	t.first[len(t.shelves)] = n
+}
 
-	t.lead = make([]uint32, 1<<leadBits+1)
-	at, lead := uint32(0), uint64(0)
-	for _, shelf := range &t.shelves {
-		for i := range shelf {
-			for ; lead <= shelf[i].leading()>>t.unlead; lead++ {
-				t.lead[lead] = at
-			}
-			at++
+// mark notes in lead where on a sorted shelf the blobs with each value begin.
+func (t *blobTable) mark(shelf []blob, lead []uint32) {
+	value := 0
+	for i := range shelf {
+		for ; value <= t.valueOf(&shelf[i], len(lead)-1); value++ {
+			lead[value] = uint32(i)
 		}
 	}
-	for ; lead < uint64(len(t.lead)); lead++ {
-		t.lead[lead] = at
+	for ; value < len(lead); value++ {
+		lead[value] = uint32(len(shelf))
 	}
+}
+
+// valueOf is the value of a blob's leading bits beside others on its shelf, where there are so
+// many.
+func (t *blobTable) valueOf(b *blob, values int) int {
+	return int(b.leading()>>t.unlead) & (values - 1)
 }
 
 // sorting is the room that it takes to sort a shelf.
@@ -115,13 +124,12 @@ var sortings = sync.Pool{New: func() any { return new(sorting) }}
 // sort sorts a shelf. Digests lie evenly, if nobody has chosen them: put down by their leading
 // bits, of which a shelf has so many values, few are left to be sorted.
 func (t *blobTable) sort(shelf []blob, values int) {
-	lead := func(b *blob) int { return int(b.leading()>>t.unlead) & (values - 1) }
 	room := sortings.Get().(*sorting)
 	defer sortings.Put(room)
 	room.blobs = append(room.blobs[:0], shelf...)
 	room.ends = append(room.ends[:0], make([]int, values)...)
 	for i := range shelf {
-		room.ends[lead(&shelf[i])]++
+		room.ends[t.valueOf(&shelf[i], values)]++
 	}
 	next := 0
 	for i, count := range room.ends {
@@ -129,7 +137,7 @@ func (t *blobTable) sort(shelf []blob, values int) {
 		next += count
 	}
 	for i := range room.blobs {
-		end := &room.ends[lead(&room.blobs[i])]
+		end := &room.ends[t.valueOf(&room.blobs[i], values)]
 		shelf[*end] = room.blobs[i]
 		*end++
 	}
@@ -197,17 +205,16 @@ func (t *blobTable) findEach(sums [][32]byte, places []int) {
 	}
 }
 
-// between is from which place on, and up to which, a digest can lie.
+// between is where on its shelf a digest can lie: from which blob on, and up to which.
 func (t *blobTable) between(sum [32]byte) (low, high int) {
-	lead := binary.BigEndian.Uint64(sum[:]) >> t.unlead
-	return int(t.lead[lead]), int(t.lead[lead+1])
+	at := binary.BigEndian.Uint64(sum[:])>>t.unlead + uint64(sum[0])
+	return int(t.lead[at]), int(t.lead[at+1])
 }
 
-// search looks for a digest from one place on, up to another on the same shelf. Nobody
+// search looks for a digest on its shelf, from one blob on, up to another. Nobody
 // need choose digests that lie evenly: where there are many the search is a binary one.
 func (t *blobTable) search(sum [32]byte, low, high int) (place int, found bool) {
-	shelf, first := t.shelves[sum[0]], int(t.first[sum[0]])
-	low, high = low-first, high-first
+	shelf := t.shelves[sum[0]]
 	for high-low > 8 {
 		// By index: a copy of a blob would read its size, which may be being written.
 		if middle := (low + high) / 2; bytes.Compare(shelf[middle].sha256[:], sum[:]) <= 0 {
@@ -219,7 +226,7 @@ func (t *blobTable) search(sum [32]byte, low, high int) (place int, found bool) 
 	leading := binary.BigEndian.Uint64(sum[:])
 	for ; low < high; low++ {
 		if shelf[low].leading() == leading && shelf[low].sha256 == sum {
-			return first + low, true
+			return int(t.first[sum[0]]) + low, true
 		}
 	}
 	return 0, false
