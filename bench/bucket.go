@@ -96,7 +96,7 @@ func (b *bench) emptied(ctx context.Context, minio *parts.S3, through *proxy) (C
 		return Case{}, err
 	}
 	once := *b
-	once.rounds = 1 // there is nothing left to remove afterwards
+	once.rounds, once.brief = 1, 0 // there is nothing left to remove afterwards
 	want := registry.Garbage(false)
 	result, err := once.compare(ctx, comparison{
 		key:        "s3 removal",

@@ -47,6 +47,7 @@ type options struct {
 	seed     uint64
 	rounds   int
 	patience time.Duration
+	brief    time.Duration // a program is run again in its turn until it has run this long
 	latency  []time.Duration
 	dir      string // for registries; "" is a temporary one
 	top      string // the module's directory, where results go; "" keeps none
@@ -98,7 +99,7 @@ func parseOptions(args []string, usage io.Writer) (options, error) {
 			*latency = "0,15"
 		}
 	} else {
-		o.top = "."
+		o.top, o.brief = ".", time.Second
 	}
 	for _, n := range []int{o.rounds, o.repositories, o.tags, o.s3Repositories} {
 		if n < 1 {

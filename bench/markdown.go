@@ -11,10 +11,10 @@ func (r Results) markdown() string {
 	b.WriteString(`# What regsweep takes, and what the others do
 
 Written by ` + "`make bench`" + `; results.json has every single run. All programs of a table ran in
-turn, on the same data, on the same machine. Times are medians, with the fastest and the
-slowest run; memory is the peak of resident memory. "Least work" is bench/floor, a bare
-program that lists the names and reads the links and manifests that a correct mark needs,
-and does nothing with them.
+turn, on the same data, on the same machine, and what takes less than a second several times
+in its turn. Times are medians, with the fastest and the slowest run; memory is the peak of
+resident memory. "Least work" is bench/floor, a bare program that lists the names and reads the
+links and manifests that a correct mark needs, and does nothing with them.
 
 regsweep's figures are compared with those of the generator in every run, and must be equal.
 What the releases of the registry find differs with ` + "`-m`" + `: they remove signatures and other

@@ -23,8 +23,9 @@ type comparison struct {
 	through *proxy
 }
 
-// compare runs every contender once in each round, but none again that has used up
-// the patience. Any failure ends it: a time without a result means nothing.
+// compare runs every contender in each round, but none again that has used up the patience. One
+// run of a fraction of a second says little, and least of all the first one after another
+// program's: it is repeated, unless something has to be made ready for each. Any failure ends it: a time without a result means nothing.
 func (b *bench) compare(ctx context.Context, c comparison) (Case, error) {
 	b.say("\n%s", c.title)
 	result := Case{Key: c.key, Title: c.title}
@@ -37,13 +38,18 @@ func (b *bench) compare(ctx context.Context, c comparison) (Case, error) {
 			if contender.skip != "" || spent[i] >= b.patience {
 				continue
 			}
-			if err := b.once(ctx, c, contender, &result.Programs[i], round == 0 && contender.warm); err != nil {
-				return result, fmt.Errorf("%s: %s: %w", c.title, contender.name, err)
+			for before := spent[i]; ; {
+				if err := b.once(ctx, c, contender, &result.Programs[i], spent[i] == 0 && contender.warm); err != nil {
+					return result, fmt.Errorf("%s: %s: %w", c.title, contender.name, err)
+				}
+				runs := result.Programs[i].Runs
+				last := runs[len(runs)-1]
+				spent[i] += time.Duration(last.Seconds * float64(time.Second))
+				b.say("  %d  %-22s %10.3f s %8.1f MB", round+1, contender.name, last.Seconds, float64(last.PeakBytes)/1e6)
+				if c.before != nil || spent[i]-before >= b.brief {
+					break
+				}
 			}
-			runs := result.Programs[i].Runs
-			last := runs[len(runs)-1]
-			spent[i] += time.Duration(last.Seconds * float64(time.Second))
-			b.say("  %d  %-22s %10.3f s %8.1f MB", round+1, contender.name, last.Seconds, float64(last.PeakBytes)/1e6)
 		}
 	}
 	return result, nil

@@ -47,6 +47,32 @@ func TestContendersRunInTurnUntilPatienceEnds(t *testing.T) {
 	}
 }
 
+func TestABriefRunIsRepeatedInItsTurn(t *testing.T) {
+	b := measuring(t)
+	b.rounds, b.patience, b.brief = 2, time.Minute, 100*time.Millisecond
+	brief := shell("brief", "sleep 0.04; echo ok")
+	compared := comparison{contenders: []contender{brief, shell("long", "sleep 0.15; echo ok")}}
+	runs := func() (n []int) {
+		t.Helper()
+		result, err := b.compare(t.Context(), compared)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range result.Programs {
+			n = append(n, len(p.Runs))
+		}
+		return n
+	}
+	// On a machine with much to do a run may take longer.
+	if n := runs(); n[0] <= 2 || n[0] > 6 || n[1] != 2 {
+		t.Errorf("in two rounds they ran %d times, want up to 6 and 2", n)
+	}
+	compared.before = func(context.Context, contender) error { return nil }
+	if n := runs(); n[0] != 2 || n[1] != 2 {
+		t.Errorf("with something to make ready they ran %d times, want 2 and 2", n)
+	}
+}
+
 func TestAFailureEndsTheComparison(t *testing.T) {
 	b := measuring(t)
 	b.rounds, b.patience = 1, time.Minute
