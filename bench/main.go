@@ -99,7 +99,7 @@ func parseOptions(args []string, usage io.Writer) (options, error) {
 			*latency = "0,15"
 		}
 	} else {
-		o.top, o.brief = ".", time.Second
+		o.top, o.brief = ".", 2*time.Second
 	}
 	for _, n := range []int{o.rounds, o.repositories, o.tags, o.s3Repositories} {
 		if n < 1 {

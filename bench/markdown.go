@@ -11,7 +11,7 @@ func (r Results) markdown() string {
 	b.WriteString(`# What regsweep takes, and what the others do
 
 Written by ` + "`make bench`" + `; results.json has every single run. All programs of a table ran in
-turn, on the same data, on the same machine, and what takes less than a second several times
+turn, on the same data, on the same machine, and what takes less than two seconds several times
 in its turn. Times are medians, with the fastest and the slowest run; memory is the peak of
 resident memory. "Least work" is bench/floor, a bare program that lists the names and reads the
 links and manifests that a correct mark needs, and does nothing with them.

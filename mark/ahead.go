@@ -49,8 +49,7 @@ func (a *Ahead) Read(ctx context.Context, inv *storage.Inventory, id storage.ID)
 	}
 	a.done.nodes[id] = f.node
 	a.done.count++
-	a.done.children = append(a.done.children, f.children...)
-	a.done.perhaps = append(a.done.perhaps, f.perhaps...)
+	a.done.children, a.done.perhaps = f.leadsTo(a.done.children, a.done.perhaps)
 	return nil
 }
 

@@ -65,8 +65,7 @@ func (m *manifests) load(ctx context.Context, named idSet, done readings) error 
 			var children []storage.ID
 			for _, f := range found {
 				m.nodes.set(f.id, f.node)
-				children = append(children, f.children...)
-				perhaps = append(perhaps, f.perhaps...)
+				children, perhaps = f.leadsTo(children, perhaps)
 			}
 			next = m.unread(children, nil)
 		}
@@ -80,7 +79,7 @@ func (m *manifests) load(ctx context.Context, named idSet, done readings) error 
 			tried[f.id] = true
 			if f.node.isKnown() {
 				m.nodes.set(f.id, f.node)
-				next = append(next, f.children...)
+				next, _ = f.leadsTo(next, nil)
 			}
 		}
 		next = m.unread(next, nil)

@@ -32,13 +32,29 @@ const largeAtOnce = 2
 // roomForLarge makes what reading.large is.
 func roomForLarge() chan struct{} { return make(chan struct{}, largeAtOnce) }
 
-// found is a manifest that was read and what is stored of what it names: manifests, and
-// what may be some though nothing says so.
+// found is a manifest that was read.
 type found struct {
-	id                storage.ID
-	node              *node
-	children, perhaps []storage.ID
-	unlisted          bool // it is there, and the listing of blobs lacks it
+	node     *node
+	id       storage.ID
+	unlisted bool // it is there, and the listing of blobs lacks it
+	leads    bool // it names manifests that are stored, or what may be some
+}
+
+// leadsTo appends what is stored of what a manifest names: manifests, and what may be some
+// though nothing says so.
+func (f *found) leadsTo(children, perhaps []storage.ID) (moreChildren, morePerhaps []storage.ID) {
+	if !f.leads {
+		return children, perhaps
+	}
+	for _, to := range f.node.edges {
+		if to.isManifest() {
+			children = append(children, to.id())
+		}
+	}
+	for id := range f.node.perhaps {
+		perhaps = append(perhaps, id)
+	}
+	return children, perhaps
 }
 
 // read reads one manifest and verifies that it is what its digest says. Its error is
@@ -115,6 +131,26 @@ type parsing struct {
 	manifest plainManifest
 	named    [][]byte
 	ids      []storage.ID
+
+	// Of these parts are given away until nothing is left.
+	nodes []node
+	edges []vertex
+}
+
+// node gives away a node with room for so many edges. It spares two allocations for each of
+// millions.
+func (p *parsing) node(edges int) *node {
+	const together = 64
+	if len(p.nodes) == 0 {
+		p.nodes = make([]node, together)
+	}
+	if len(p.edges) < edges {
+		p.edges = make([]vertex, max(edges, 8*together))
+	}
+	n := &p.nodes[0]
+	n.edges = p.edges[:edges:edges]
+	p.nodes, p.edges = p.nodes[1:], p.edges[edges:]
+	return n
 }
 
 // usualManifest is a size, in bytes, that nearly all manifests are below.
@@ -142,7 +178,8 @@ func (r reading) takeApart(content []byte, p *parsing) found {
 
 func (r reading) node(p *parsing) found {
 	m := &p.manifest
-	n := &node{kind: m.kind, edges: make([]vertex, len(m.references))}
+	n := p.node(len(m.references))
+	n.kind = m.kind
 	if m.kind == Unknown {
 		n.detail = fmt.Sprintf("its type is not known (%.80q): all digests in it are taken as references", m.mediaType)
 	}
@@ -166,13 +203,13 @@ func (r reading) node(p *parsing) found {
 		case !r.inv.Stored(to):
 		case reference.IsManifest():
 			n.edges[i] |= asManifest
-			f.children = append(f.children, to)
+			f.leads = true
 		case m.kind == Unknown, m.kind == Index && reference.MayBeManifest():
 			if n.perhaps == nil {
 				n.perhaps = map[storage.ID]bool{}
 			}
 			n.perhaps[to] = true
-			f.perhaps = append(f.perhaps, to)
+			f.leads = true
 		}
 	}
 	return f

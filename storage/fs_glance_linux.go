@@ -3,6 +3,7 @@ package storage
 import (
 	"bytes"
 	"encoding/hex"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,6 +40,25 @@ func (g *glance) close() {
 	if g.fd >= 0 {
 		_ = unix.Close(g.fd) // nothing was written through it
 	}
+}
+
+// glanceAtBlob looks at a stored blob; ok is false for what is no file, errors among it, which
+// has to be looked at with more care.
+func (f *filesystem) glanceAtBlob(inv *Inventory, id ID) (bytes int64, modTime time.Time, ok bool) {
+	t := f.opened.Load()
+	if t == nil {
+		return 0, time.Time{}, false
+	}
+	f.head.Add(1)
+	var room [128]byte
+	path := append(inv.AppendBlobPath(room[:0], id), 0)
+	const known = unix.STATX_TYPE | unix.STATX_SIZE | unix.STATX_MTIME
+	var stat unix.Statx_t
+	if err := statx(int(t.base.Fd()), path, unix.AT_SYMLINK_NOFOLLOW, known, &stat); err != 0 {
+		return 0, time.Time{}, false
+	}
+	ok = stat.Mask&known == known && stat.Mode&unix.S_IFMT == unix.S_IFREG
+	return int64(stat.Size), time.Unix(stat.Mtime.Sec, int64(stat.Mtime.Nsec)), ok
 }
 
 // goTo goes to a directory of the one that it began with.

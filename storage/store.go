@@ -127,6 +127,21 @@ func ReadInto(ctx context.Context, reader Reader, room, path []byte, limit int64
 	return reader.Read(ctx, string(path), limit)
 }
 
+// StatBlob returns the size in bytes and the time of a stored blob, and the errors of Reader.Stat.
+// On a filesystem it makes nothing of the blob's path, which takes as long as the look.
+func StatBlob(ctx context.Context, reader Reader, inv *Inventory, id ID) (bytes int64, modTime time.Time, err error) {
+	if f, ok := reader.(*filesystem); ok {
+		if err := f.turn(ctx); err != nil {
+			return 0, time.Time{}, err
+		}
+		if bytes, modTime, ok := f.glanceAtBlob(inv, id); ok {
+			return bytes, modTime, nil
+		}
+	}
+	object, err := reader.Stat(ctx, inv.BlobPath(id))
+	return object.Size, object.ModTime, err
+}
+
 // Remover removes objects. Its methods may be called concurrently.
 type Remover interface {
 	// Remove removes at most RemoveBatch objects and returns an outcome for

@@ -90,7 +90,7 @@ func (p *planner) countLive(ctx context.Context) (func(storage.ID) int64, error)
 			p.Live.Bytes += size
 		}
 	}
-	looks, err := p.look(ctx, len(unknown), func(i int) string { return p.inv.BlobPath(unknown[i]) })
+	looks, err := p.lookAtBlobs(ctx, unknown)
 	if err != nil {
 		return nil, err
 	}
@@ -109,21 +109,18 @@ func (p *planner) countLive(ctx context.Context) (func(storage.ID) int64, error)
 
 func (p *planner) countKept(sizes func(storage.ID) int64) {
 	counted := make([]bool, p.inv.Blobs()) // each has one cause
+	links := make([]byCause, len(p.live.Repositories))
+	for i, live := range p.live.Repositories {
+		links[i] = countCauses(live.Revisions, live.Layers)
+	}
 	for _, k := range keptReasons {
 		for i, live := range p.live.Repositories {
-			row := Kept{Reason: k.reason, Repository: p.inv.Repositories[i].Name}
+			row := Kept{Reason: k.reason, Repository: p.inv.Repositories[i].Name, Links: links[i][k.cause]}
 			for _, id := range live.Only[k.cause] {
 				if p.inv.Stored(id) && p.live.Blob(id) == k.cause && !counted[id] {
 					counted[id] = true
 					row.Blobs++
 					row.Bytes += sizes(id)
-				}
-			}
-			for _, causes := range [][]mark.Cause{live.Revisions, live.Layers} {
-				for _, cause := range causes {
-					if cause == k.cause {
-						row.Links++
-					}
 				}
 			}
 			p.keep(row)
@@ -137,6 +134,18 @@ func (p *planner) countKept(sizes func(storage.ID) int64) {
 	}
 	p.countKeptUploads()
 	p.keep(Kept{Reason: KeptStray, Blobs: p.inv.Strays.Count, Bytes: p.inv.Strays.Bytes})
+}
+
+// byCause counts what has each cause.
+type byCause [mark.Absent + 1]int
+
+func countCauses(lists ...[]mark.Cause) (counts byCause) {
+	for _, list := range lists {
+		for _, cause := range list {
+			counts[cause]++
+		}
+	}
+	return counts
 }
 
 func (p *planner) countKeptUploads() {

@@ -208,18 +208,35 @@ type look struct {
 
 // look looks at n paths, concurrently. An empty one is skipped.
 func (p *planner) look(ctx context.Context, n int, path func(i int) string) ([]look, error) {
-	looks := make([]look, n)
-	err := storage.Each(ctx, n, p.Options.Concurrency, func(ctx context.Context, i int) error {
+	return p.lookWith(ctx, n, func(ctx context.Context, i int) (bytes int64, modTime time.Time, err error) {
 		path := path(i)
 		if path == "" {
-			return nil
+			return 0, time.Time{}, nil
 		}
 		object, err := p.reader.Stat(ctx, path)
+		return object.Size, object.ModTime, err
+	})
+}
+
+// lookAtBlobs looks at those stored blobs whose size the listing has not told.
+func (p *planner) lookAtBlobs(ctx context.Context, ids []storage.ID) ([]look, error) {
+	return p.lookWith(ctx, len(ids), func(ctx context.Context, i int) (bytes int64, modTime time.Time, err error) {
+		if _, exact := p.inv.Size(ids[i]); exact {
+			return 0, time.Time{}, nil
+		}
+		return storage.StatBlob(ctx, p.reader, p.inv, ids[i])
+	})
+}
+
+func (p *planner) lookWith(ctx context.Context, n int, stat func(ctx context.Context, i int) (bytes int64, modTime time.Time, err error)) ([]look, error) {
+	looks := make([]look, n)
+	err := storage.Each(ctx, n, p.Options.Concurrency, func(ctx context.Context, i int) error {
+		bytes, modTime, err := stat(ctx, i)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrNotRegular) {
 			looks[i].isAbsent = true
 			return nil
 		}
-		looks[i].bytes, looks[i].modTime = object.Size, object.ModTime
+		looks[i].bytes, looks[i].modTime = bytes, modTime
 		return err
 	})
 	return looks, err
@@ -304,7 +321,7 @@ func (p *planner) planEmptied() {
 	}
 }
 
-// lookedAt is how many blobs are looked at together: of these there may be paths, of
+// lookedAt is how many blobs are looked at together: of these there may be looks in memory, of
 // millions not.
 const lookedAt = 1 << 12
 
@@ -338,12 +355,7 @@ func (p *planner) planBlobs(ctx context.Context) error {
 
 // lookAt plans the removal of dead blobs, if they are there and not young.
 func (p *planner) lookAt(ctx context.Context, dead []storage.ID) error {
-	looks, err := p.look(ctx, len(dead), func(i int) string {
-		if _, exact := p.inv.Size(dead[i]); exact {
-			return ""
-		}
-		return p.inv.BlobPath(dead[i])
-	})
+	looks, err := p.lookAtBlobs(ctx, dead)
 	if err != nil {
 		return err
 	}

@@ -20,8 +20,10 @@ func (p *planner) lookForUnlisted(ctx context.Context) error {
 		r := p.inv.Repositories[i]
 		for at, cause := range live.Layers {
 			id := r.Layers[at].ID()
-			_, isAlias := r.Aliases[id]
-			if cause.Alive() && !p.inv.Stored(id) && !isAlias && !slices.Contains(ids, id) {
+			if p.inv.Stored(id) || !cause.Alive() {
+				continue
+			}
+			if _, isAlias := r.Aliases[id]; !isAlias && !slices.Contains(ids, id) {
 				ids = append(ids, id)
 			}
 			if len(ids) == lookedForUnlisted {
