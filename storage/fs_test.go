@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"regsweep/internal/parts"
 
@@ -412,5 +413,34 @@ func TestReadIntoReadsLikeRead(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A stored blob is looked at as any other path is, whatever lies there.
+func TestStatBlobLooksLikeStat(t *testing.T) {
+	tree := newTree(t)
+	for i, name := range []string{"file", "empty", "directory", "symlink", "missing"} {
+		tree.Write(parts.BlobPath(digest.FromString(name)), strings.Repeat("x", i))
+	}
+	at := func(name string) string { return tree.Path(parts.BlobPath(digest.FromString(name))) }
+	if err := errors.Join(
+		os.WriteFile(at("empty"), nil, 0o644), os.Chtimes(at("file"), time.Time{}, time.Unix(1e9, 5)),
+		os.Remove(at("directory")), os.Mkdir(at("directory"), 0o755),
+		os.Remove(at("symlink")), os.Symlink(at("file"), at("symlink")),
+		os.Remove(at("missing")),
+	); err != nil {
+		t.Fatal(err)
+	}
+	store := mustOpen(t)(openFilesystem(tree.Root(), Limits{}))
+	inv := inventoryOf(t, store)
+	for id := range ID(inv.Blobs()) {
+		want, wantErr := store.Stat(t.Context(), inv.BlobPath(id))
+		bytes, modTime, err := StatBlob(t.Context(), store, inv, id)
+		if bytes != want.Size || !modTime.Equal(want.ModTime) || fmt.Sprint(err) != fmt.Sprint(wantErr) {
+			t.Errorf("%s: %d bytes of %s, %v, want %d of %s, %v", inv.BlobPath(id), bytes, modTime, err, want.Size, want.ModTime, wantErr)
+		}
+	}
+	if inv.Blobs() != 5 {
+		t.Errorf("%d blobs are listed", inv.Blobs())
 	}
 }

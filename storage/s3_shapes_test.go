@@ -371,13 +371,14 @@ func TestListingOfNamesKeepsAhead(t *testing.T) {
 }
 
 // A small registry may cost some more requests for each thousand keys, and is listed in the
-// time of a few answers, whatever its shape. With 5% more it would be up to 23 of them.
+// time of a few answers, whatever its shape: from page to page it would be some 60 of them. It
+// is 7 to 13, and once in a hundred listings 17, by which answer comes late.
 func TestASmallRegistryIsListedInAFewAnswers(t *testing.T) {
 	t.Parallel()
 	for _, shape := range simulatedShapes {
 		s := simulate(t, shape.dir, shape.keys(60_000), simulatedServer{})
 		t.Logf("%-35s %v", shape.name, s)
-		if s.took > 16*simulatedAnswer || s.requests-s.pages > 40 {
+		if s.took > 22*simulatedAnswer || s.requests-s.pages > 40 {
 			t.Errorf("%s: %v, %d requests for %d pages", shape.name, s.took, s.requests, s.pages)
 		}
 	}
