@@ -132,14 +132,14 @@ type parsing struct {
 	named    [][]byte
 	ids      []storage.ID
 
-	// Of these parts are given away until nothing is left.
+	// Of these newNode gives parts away until nothing is left.
 	nodes []node
 	edges []vertex
 }
 
-// node gives away a node with room for so many edges. It spares two allocations for each of
-// millions.
-func (p *parsing) node(edges int) *node {
+// newNode makes a node with room for so many edges. That many are made at once spares two
+// allocations for each.
+func (p *parsing) newNode(edges int) *node {
 	const together = 64
 	if len(p.nodes) == 0 {
 		p.nodes = make([]node, together)
@@ -178,7 +178,7 @@ func (r reading) takeApart(content []byte, p *parsing) found {
 
 func (r reading) node(p *parsing) found {
 	m := &p.manifest
-	n := p.node(len(m.references))
+	n := p.newNode(len(m.references))
 	n.kind = m.kind
 	if m.kind == Unknown {
 		n.detail = fmt.Sprintf("its type is not known (%.80q): all digests in it are taken as references", m.mediaType)

@@ -119,11 +119,19 @@ type sorting struct {
 	ends  []int
 }
 
+// largeShelf is more blobs than a shelf has of 250 million.
+const largeShelf = 1 << 20
+
 var sortings = sync.Pool{New: func() any { return new(sorting) }}
 
 // sort sorts a shelf. Digests lie evenly, if nobody has chosen them: put down by their leading
-// bits, of which a shelf has so many values, few are left to be sorted.
+// bits, of which a shelf has so many values, few are left to be sorted. That takes the room of
+// another shelf, which one with a good part of millions of blobs does not get.
 func (t *blobTable) sort(shelf []blob, values int) {
+	if len(shelf) > largeShelf {
+		slices.SortFunc(shelf, compareBlobs)
+		return
+	}
 	room := sortings.Get().(*sorting)
 	defer sortings.Put(room)
 	room.blobs = append(room.blobs[:0], shelf...)
