@@ -25,7 +25,8 @@ type comparison struct {
 
 // compare runs every contender in each round, but none again that has used up the patience. One
 // run of a fraction of a second says little, and least of all the first one after another
-// program's: it is repeated, unless something has to be made ready for each. Any failure ends it: a time without a result means nothing.
+// program's: it is repeated, unless something has to be made ready for each. Any failure ends
+// it: a time without a result means nothing.
 func (b *bench) compare(ctx context.Context, c comparison) (Case, error) {
 	b.say("\n%s", c.title)
 	result := Case{Key: c.key, Title: c.title}

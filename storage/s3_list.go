@@ -402,15 +402,15 @@ func (l *s3Division) cut(ahead, left float64) *s3Range {
 }
 
 // cutBlindly cuts, in the middle of what its bounds leave, the range that has gone on for
-// longest without anybody knowing where it ends. While there are more repositories to be listed
-// than were, only one among tags is: to cut among names that nobody knows spends what cutting
-// among known ones takes.
+// longest without anybody knowing where it ends. While names of repositories follow that were not
+// listed yet, none that runs through several is cut: among names that nobody knows that spends
+// what cutting among known ones takes.
 func (l *s3Division) cutBlindly(left float64) *s3Range {
 	names := l.known[l.stem]
-	isListed := names == nil || names.whole
+	namesFollow := names != nil && !names.whole
 	var longest *s3Range
 	for r := range l.active {
-		if !isListed && !strings.Contains(r.after, "/tags/") {
+		if namesFollow && dirOfNames(l.stem, r.first, r.after) != "" {
 			continue
 		}
 		if r.first != "" && !r.blind && r.guess >= 3*s3PageLength && (longest == nil || r.guess > longest.guess) {

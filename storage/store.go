@@ -128,7 +128,7 @@ func ReadInto(ctx context.Context, reader Reader, room, path []byte, limit int64
 }
 
 // StatBlob returns the size in bytes and the time of a stored blob, and the errors of Reader.Stat.
-// On a filesystem it makes nothing of the blob's path, which takes as long as the look.
+// On a filesystem it spares the copies of the blob's path.
 func StatBlob(ctx context.Context, reader Reader, inv *Inventory, id ID) (bytes int64, modTime time.Time, err error) {
 	if f, ok := reader.(*filesystem); ok {
 		if err := f.turn(ctx); err != nil {
