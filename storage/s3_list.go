@@ -35,13 +35,13 @@ func (s *s3Store) Scan(ctx context.Context, dir string, visit func([]Object) err
 
 // s3Division is one listing that divides itself as it goes.
 //
-// Every page tells how densely keys lie where it was read, on the ruler of its place
-// (see ruler), and with that what may lie ahead. Ranges are cut there, as long as there
+// Every page tells how densely keys lie where it was read, among digests (s3Span) and in
+// names (s3Names), and with that what may lie ahead. Ranges are cut there, as long as there
 // are listers and it pays: a cut may cost part of a request, for a last page that is not
 // full or a range that turns out to be empty, and all together may cost a few percent of
 // the pages that are expected. What they really have cost is known as the pages come.
-// Where repositories' names are the ruler they have to be listed first, a thousand with
-// one request, which is paid from the same account.
+// Names of repositories have to be listed first, a thousand with one request, which is paid
+// from the same account.
 //
 // A range is only ever cut short ahead of where its reader is: what a page brings from
 // beyond the cut is dropped, since the range that begins there brings it too. So a
@@ -92,28 +92,18 @@ type s3Range struct {
 	keys   float64    // of that page
 	span   *s3Span    // in which the range goes on; nil if it is not known
 	levels []*s3Names // that after lies in, the innermost first
-	ahead  float64    // keys that may be left, as far as that can be told
-	guess  float64    // and where it can't
-	blind  bool       // it was cut blindly since its last page
-	cost   float64    // requests that it may take beyond its keys
-}
+	tail   float64    // keys of the name that it is in, so far
+	tailIn *s3Names   // the level of that name; nil if not all of them were read
 
-// What all this may cost together, in requests: a share of the pages expected, and so
-// much in any case, which is that share of 120 pages.
-const (
-	costShare = 0.042
-	costFree  = 5
-	// Where there are enough ranges already, something is left for the end, when
-	// some turn out to be longer than others.
-	costReserved, enough = 0.033, 40
-	// A registry of fewer pages than smallPages has more to spend for each that it lacks, as
-	// far as there are more than tinyPages to spend it on: a few requests that nobody
-	// would miss, and its listing takes half as long.
-	smallPages, tinyPages, smallShare = 200, 20, 0.4
-	// keysForBlob is how many keys there may be in a registry for each blob, its own and
-	// those of links to it.
-	keysForBlob = 4
-)
+	// See s3Division.expect.
+	ahead    float64 // keys that may be left, as far as that can be told
+	variance float64 // of ahead; infinite if it is not known
+	sure     float64 // keys that will most likely be left
+	guess    float64 // keys that may be left where nothing tells
+
+	blind bool    // it was cut blindly since its last page
+	cost  float64 // requests that it may take for nothing, before anything is known of it
+}
 
 // firstRanges is how many ranges tell how the keys lie before more are cut: 7 pages of
 // digests give their density to 1.2%.
@@ -196,20 +186,21 @@ func (l *s3Division) take(r *s3Range, page s3Page, token string, took time.Durat
 		delete(l.active, r)
 		return objects, false
 	}
+	before := r.after
 	r.after, r.token, r.first, r.keys = page.last, page.token, "", float64(len(page.objects))
 	if len(page.objects) > 0 {
 		r.first = l.prefix + page.objects[0].Path
 	}
-	l.measure(r)
+	l.measure(r, before, page.objects)
 	if r.span != nil {
 		r.span.toll.note(took, token != "")
 	}
 	return objects, true
 }
 
-// measure notes how densely the keys of a range's last page lie, and finds what tells of
-// those ahead.
-func (l *s3Division) measure(r *s3Range) {
+// measure notes how densely the keys of a range's last page lie, with which it came from
+// before, and finds what tells of those ahead.
+func (l *s3Division) measure(r *s3Range, before string, objects []Object) {
 	r.span = nil
 	if r.first == "" {
 		return
@@ -217,6 +208,9 @@ func (l *s3Division) measure(r *s3Range) {
 	l.place(r)
 	for _, n := range r.levels {
 		n.note(r.keys, n.rank(r.after)-n.rank(r.first))
+	}
+	if len(r.levels) > 0 {
+		r.levels[0].count(r, before, objects, len(l.prefix))
 	}
 	found := spanOf(l.stem, r.first, r.after, l.ungrouped)
 	if found == nil {
@@ -244,84 +238,15 @@ func (l *s3Division) place(r *s3Range) {
 	}
 }
 
-// estimate tells what lies ahead of every range: in its span and, level by level, in the
-// names that follow, each of which has as much as those that were come to.
-func (l *s3Division) estimate() (ahead float64) {
-	for r := range l.active {
-		r.ahead = r.inSpan()
-	}
-	for {
-		// The innermost levels first, whose estimates the others rest on.
-		var next *s3Names
-		for r := range l.active {
-			for _, n := range r.levels {
-				if !n.counted && (next == nil || len(n.prefix) > len(next.prefix)) {
-					next = n
-				}
-			}
-		}
-		if next == nil {
-			break
-		}
-		next.counted, next.deeper = true, 0
-		for r := range l.active {
-			if r.isIn(next) {
-				next.deeper += r.ahead
-			}
-		}
-		for r := range l.active {
-			if r.isIn(next) {
-				r.ahead += next.each() * next.left(r)
-			}
-		}
-	}
-	for r := range l.active {
-		for _, n := range r.levels {
-			n.counted = false
-		}
-		if r.ahead == 0 || r.unknownBehind() {
-			r.guess = float64(r.pages) * s3PageLength // what has gone on for so long may well go on
-		} else {
-			r.guess = 0
-		}
-		ahead += r.ahead + r.guess
-	}
-	return ahead
-}
-
-// inSpan is how many keys a range may have left in its span.
-func (r *s3Range) inSpan() float64 {
-	if r.span == nil {
-		return 0
-	}
-	return max(0, r.span.density()*(r.end()-r.span.position(r.after)))
-}
-
-func (r *s3Range) isIn(n *s3Names) bool { return slices.Contains(r.levels, n) }
-
-// end is where the range ends in its span, from 0 to 1.
-func (r *s3Range) end() float64 {
-	if r.goesOn() {
-		return 1
-	}
-	return r.span.position(r.upTo)
-}
-
-// goesOn reports whether the range goes on behind its span.
-func (r *s3Range) goesOn() bool { return r.upTo == "" || !r.span.holds(r.upTo) }
-
 // divide lists names and cuts ranges as long as it pays, and starts what comes of it.
 func (l *s3Division) divide(ctx context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for len(l.active)+l.scouts < l.listers {
-		ahead := l.estimate()
+		ahead := l.expect()
 		spent, allowed := l.spent(ahead)
 		if l.scout(ctx, ahead, spent+1 <= allowed) {
 			continue
-		}
-		if l.scouts > 0 && len(l.active) < firstRanges {
-			return // what it brings is worth waiting for
 		}
 		next := l.cut(ahead, allowed-spent)
 		if next == nil {
@@ -331,43 +256,6 @@ func (l *s3Division) divide(ctx context.Context) {
 		l.divided = true
 		l.start(ctx, next)
 	}
-}
-
-// spent is what has been and may yet be spent beyond a request for each page, and what
-// may.
-func (l *s3Division) spent(ahead float64) (spent, allowed float64) {
-	spent = l.requests + float64(l.scouts) - l.listed/s3PageLength
-	sure := 0.0
-	for r := range l.active {
-		spent += r.cost
-		if r.span != nil && r.span.even {
-			sure += r.inSpan()
-		}
-	}
-	free := l.free(ahead)
-	// What is expected of names may be wrong by much.
-	ahead = sure + min(0.7*(ahead-sure), 4*l.listed)
-	share := costShare
-	if len(l.active) >= enough {
-		share = costReserved
-	}
-	return spent, max(free, share*max(l.listed+ahead, l.expected)/s3PageLength)
-}
-
-// free is what may be spent in any case, where so many keys are ahead.
-func (l *s3Division) free(ahead float64) float64 {
-	here := l.listed + ahead
-	all := keysForBlob * here
-	if l.names != nil {
-		all = max(keysForBlob*l.expected, l.expected+here)
-		for _, n := range l.known {
-			if n.asked || !n.whole { // there may be any number of names
-				return costFree
-			}
-		}
-	}
-	lacking, beyond := smallPages-all/s3PageLength, here/s3PageLength-tinyPages
-	return costFree + smallShare*max(0, min(lacking, beyond))
 }
 
 // cut cuts the range that has most ahead of it, or leads to what nobody has seen, of
@@ -387,7 +275,14 @@ func (l *s3Division) cut(ahead, left float64) *s3Range {
 	}
 	slices.SortFunc(wide, func(a, b *s3Range) int { return cmp.Compare(promise(b), promise(a)) })
 	for _, r := range wide {
-		bound, cost := r.bound(l.share(r, ahead, left))
+		pages := l.share(r, ahead, left)
+		if half := r.ahead / s3PageLength / 2; half < pages && !math.IsInf(r.variance, 1) {
+			if half < leastPart*pages {
+				continue // its end is known, and hardly anything would lie between
+			}
+			pages = max(1, math.Round(half))
+		}
+		bound, cost := r.bound(pages)
 		if bound <= r.after || r.upTo != "" && bound >= r.upTo || cost > left || !r.mayEndAt(bound) {
 			continue
 		}
@@ -401,23 +296,19 @@ func (l *s3Division) cut(ahead, left float64) *s3Range {
 	return l.cutBlindly(left)
 }
 
+// leastPart is the part of what a range should keep that has to be left to another.
+const leastPart = 0.7
+
 // cutBlindly cuts, in the middle of what its bounds leave, the range that has gone on for
-// longest without anybody knowing where it ends. While names of repositories follow that were not
-// listed yet, none that runs through several is cut: among names that nobody knows that spends
-// what cutting among known ones takes.
+// longest without anybody knowing where it ends.
 func (l *s3Division) cutBlindly(left float64) *s3Range {
-	names := l.known[l.stem]
-	namesFollow := names != nil && !names.whole
 	var longest *s3Range
 	for r := range l.active {
-		if namesFollow && dirOfNames(l.stem, r.first, r.after) != "" {
-			continue
-		}
 		if r.first != "" && !r.blind && r.guess >= 3*s3PageLength && (longest == nil || r.guess > longest.guess) {
 			longest = r
 		}
 	}
-	if longest == nil || left < 1 || len(l.active) >= enough {
+	if longest == nil || left < 1 || len(l.active) >= enoughRanges {
 		return nil
 	}
 	r := longest
@@ -430,7 +321,7 @@ func (l *s3Division) cutBlindly(left float64) *s3Range {
 	if bound <= r.after || r.upTo != "" && bound >= r.upTo {
 		return nil
 	}
-	next := &s3Range{after: bound, upTo: r.upTo, cost: 1}
+	next := &s3Range{after: bound, upTo: r.upTo, cost: blindCost}
 	r.upTo = bound
 	return next
 }
@@ -439,84 +330,6 @@ func (l *s3Division) cutBlindly(left float64) *s3Range {
 // the span.
 func (r *s3Range) mayEndAt(bound string) bool {
 	return r.span == nil || !r.span.holds(bound) || bound == r.span.behind() || r.span.opens()
-}
-
-// share is the number of pages that a range should keep, so that what lies ahead
-// everywhere is shared by as many ranges as there may be, and each is worth its cost.
-func (l *s3Division) share(r *s3Range, ahead, left float64) float64 {
-	pages, most := 1.0, max(costMost, left*s3PageLength/ahead)
-	isSmall := l.free(ahead) > costFree // requests hardly count
-	if !isSmall {
-		pages, most = 2, min(most, costEver)
-	}
-	for ; ; pages++ {
-		cost := nameCost
-		if r.span != nil && pages*s3PageLength < r.inSpan() {
-			cost = r.span.cost(pages)
-		}
-		ranges := min(float64(l.listers-l.scouts), float64(len(l.active))+max(0, left)/cost)
-		if cost <= most*pages && pages*s3PageLength*ranges >= ahead {
-			break
-		}
-	}
-	if r.span != nil && r.span.even && r.span.keys < firstRanges*s3PageLength && !isSmall {
-		pages = max(pages, math.Ceil(r.span.density()/s3PageLength/firstRanges))
-	}
-	return pages
-}
-
-// What a cut may cost for each page of the range that it ends: so much where little is left
-// to spend and, since what lies beyond the names that are known has to be shared as well, so
-// much where there is plenty.
-const costMost, costEver = 0.06, 0.10
-
-// unknownBehind reports whether a range leads from a long span to what nobody has seen:
-// there may be more than here.
-func (r *s3Range) unknownBehind() bool {
-	if r.span == nil || r.span.doubled || r.span.passed || !r.goesOn() {
-		return false
-	}
-	if r.span.even {
-		return r.inSpan() >= 8*s3PageLength
-	}
-	return r.inSpan() < 2*s3PageLength && r.pages >= 3
-}
-
-// nameCost is that of an end in the middle of a page.
-const nameCost = 0.5
-
-// bound is the key at which a range has a number of pages, and the cost of a cut there.
-func (r *s3Range) bound(pages float64) (key string, cost float64) {
-	keys := pages * s3PageLength
-	if r.span != nil {
-		in := r.inSpan()
-		if r.unknownBehind() {
-			// What lies behind is not known, and there may be more than here.
-			r.span.passed = true
-			return r.span.behind(), 1
-		}
-		if keys < in {
-			return r.span.key(r.span.position(r.after) + r.span.width(pages)), r.span.cost(pages)
-		}
-		keys -= in
-	}
-	for _, n := range r.levels {
-		left := n.left(r)
-		if left == 0 {
-			continue
-		}
-		skip := 0.0
-		if each := n.each(); n.ranks < firstRanges {
-			skip = math.Floor(left / firstRanges) // too few to know how much is in one
-		} else if keys < each*left {
-			skip = math.Floor(keys / each)
-		} else {
-			keys -= each * left
-			continue
-		}
-		return n.names[int(n.rank(r.after)+min(skip, left-1))], nameCost
-	}
-	return "", 0
 }
 
 // scout lists names where a range has come to without knowing any, and more of them where
@@ -538,7 +351,7 @@ func (l *s3Division) scout(ctx context.Context, ahead float64, affordable bool) 
 		}
 		n := l.known[dir]
 		switch {
-		case n == nil && affordable && (dir == l.stem || r.stays()):
+		case n == nil && affordable && (dir == l.stem || r.stays() && l.pays(dir)):
 			n = &s3Names{prefix: strings.Clone(dir)}
 			l.known[n.prefix] = n
 		case n == nil || n.asked || n.whole:
@@ -554,6 +367,20 @@ func (l *s3Division) scout(ctx context.Context, ahead float64, affordable bool) 
 		return true
 	}
 	return false
+}
+
+// pays reports whether so much lies in a directory that a listing of the names in it pays.
+func (l *s3Division) pays(dir string) bool {
+	at := 1 + strings.LastIndexByte(dir[:len(dir)-1], '/')
+	outer := l.known[dir[:at]]
+	if outer == nil || len(outer.names) < 2 {
+		return true
+	}
+	each := outer.each()
+	if outer.whole {
+		each = max(each, keysForBlob*l.expected/float64(len(outer.names)))
+	}
+	return each*costShare >= s3PageLength
 }
 
 // namesAhead is for how many pages of each lister names are listed ahead. Where names have

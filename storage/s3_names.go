@@ -1,6 +1,8 @@
 package storage
 
 import (
+	"math"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -14,9 +16,11 @@ type s3Names struct {
 	whole  bool     // there are no more
 	asked  bool     // a listing of (more) names is under way
 
-	keys, ranks float64 // so many keys were read, in so many names
-	deeper      float64 // keys that are expected in names that were come to
-	counted     bool    // see s3Division.estimate
+	sizes       nameSizes // of names that were read from their first key to their last
+	long        nameSizes // of what is told by the digests of those that ranges are in
+	keys, ranks float64   // so many keys were read, and so many names come to
+	deeper      float64   // keys that are expected in names that were come to
+	counted     bool      // see s3Division.expect
 }
 
 func (n *s3Names) last() string {
@@ -27,8 +31,11 @@ func (n *s3Names) last() string {
 }
 
 // rank is the number of names up to a key's own.
-func (n *s3Names) rank(key string) float64 {
-	return float64(sort.Search(len(n.names), func(i int) bool { return n.names[i] > key }))
+func (n *s3Names) rank(key string) float64 { return float64(n.at(key) + 1) }
+
+// at is the place of the last name that is not above a key, or -1.
+func (n *s3Names) at(key string) int {
+	return sort.Search(len(n.names), func(i int) bool { return n.names[i] > key }) - 1
 }
 
 // left is how many names a range has yet to come to.
@@ -40,13 +47,135 @@ func (n *s3Names) left(r *s3Range) float64 {
 	return max(0, float64(end)-n.rank(r.after))
 }
 
+// rest is how much may be left of the name that a range is in: all, where it begins with
+// one. What is left of a long one is told by its span.
+func (n *s3Names) rest(r *s3Range) float64 {
+	switch at := n.at(r.after); {
+	case r.levels[0] != n || r.span != nil:
+		return 0
+	case r.pages > 0 && r.tailIn == n:
+		return max(0, 1-r.tail/n.each())
+	case r.pages > 0:
+		return 0.5
+	case at >= 0 && n.names[at] == r.after:
+		return 1
+	}
+	return 0
+}
+
+// following is the name that comes after so many which a range has yet to come to, or the last.
+func (n *s3Names) following(r *s3Range, names float64) string {
+	return n.names[n.at(r.after)+1+int(min(max(0, names), n.left(r)-1))]
+}
+
 func (n *s3Names) note(keys, ranks float64) {
 	n.keys += keys
 	n.ranks += ranks
 }
 
+// count notes how many keys lie in the names that a range has come to the end of. It came from
+// before with a page of objects, whose paths are keys without so many bytes.
+func (n *s3Names) count(r *s3Range, before string, objects []Object, without int) {
+	at, was := n.at(r.after), n.at(before)
+	if at < 0 || !strings.HasPrefix(r.after, n.names[at]) {
+		r.tailIn = nil // it was not listed yet
+		return
+	}
+	// up is how many of the page's keys come before a name.
+	up := func(name string) float64 {
+		return float64(sort.Search(len(objects), func(i int) bool { return objects[i].Path >= name[without:] }))
+	}
+	if r.pages == 1 && was >= 0 && n.names[was] == before {
+		r.tailIn, r.tail = n, 0
+	}
+	page, ended := float64(len(objects)), up(n.names[at])
+	tail := page - ended
+	switch first := n.at(r.first); {
+	case r.tailIn == n && at == was:
+		r.tail += page
+		return
+	case r.tailIn == n:
+		n.sizes.note(r.tail+ended, float64(at-was))
+	case ended == 0:
+		return // nobody knows where the name began
+	case first >= 0 && first+1 < at && strings.HasPrefix(r.first, n.names[first]):
+		n.sizes.note(ended-up(n.names[first+1]), float64(at-first-1))
+	}
+	r.tailIn, r.tail = n, tail
+}
+
+// look finds what the ranges that are in some of the names tell of these.
+func (n *s3Names) look(active map[*s3Range]bool) {
+	n.deeper, n.long = 0, nameSizes{}
+	var seen []int
+	for r := range active {
+		if !r.isIn(n) {
+			continue
+		}
+		n.deeper += r.ahead
+		at := n.at(r.after)
+		isRepository := at >= 0 && strings.HasPrefix(r.after, n.names[at]+"_")
+		if isRepository && r.span != nil && r.span.even && !slices.Contains(seen, at) {
+			seen = append(seen, at)
+			n.long.note(r.span.density(), 1)
+		}
+	}
+}
+
+// tell reports whether enough names were read to tell how much lies in one.
+func (n *s3Names) tell() bool { return n.sizes.samples >= enoughPages && n.sizes.names >= firstRanges }
+
+const enoughPages = 3
+
 // each is how many keys may lie in one name.
-func (n *s3Names) each() float64 { return (n.keys + n.deeper) / max(1, n.ranks) }
+func (n *s3Names) each() float64 {
+	if n.tell() {
+		return n.sizes.each()
+	}
+	return (n.keys + n.deeper) / max(1, n.ranks, n.long.names)
+}
+
+// variance is that of the keys in a number of names: of how much they differ, and of how well it
+// is known what lies in one.
+func (n *s3Names) variance(names float64) float64 {
+	sizes, scale := n.sizes, 1.0
+	if !n.tell() {
+		if n.long.names < max(2, n.ranks) {
+			return math.Inf(1) // what lies in the others is not known
+		}
+		sizes, scale = n.long, n.each()/n.long.each()
+	}
+	return scale * scale * sizes.variance() * (names + names*names/sizes.names)
+}
+
+// costMost is what a cut may cost for each page while names follow that were not listed: of what the
+// pages earn, the listing of a thousand names takes its part for each that lies in them.
+func (n *s3Names) costMost() float64 { return max(0.01, costShare-1/n.each()) }
+
+// nameSizes is how many keys lie in names, of samples that each tell it of some.
+type nameSizes struct {
+	samples, names, keys float64
+	// Sums of squares and products over the samples.
+	names2, keys2, both float64
+}
+
+func (s *nameSizes) note(keys, names float64) {
+	s.samples++
+	s.names += names
+	s.keys += keys
+	s.names2 += names * names
+	s.keys2 += keys * keys
+	s.both += keys * names
+}
+
+func (s *nameSizes) each() float64 { return s.keys / s.names }
+
+// variance is that of the keys in one name, as two samples or more tell it.
+func (s *nameSizes) variance() float64 {
+	each := s.each()
+	squares := s.keys2 - 2*each*s.both + each*each*s.names2
+	return max(0, squares) / s.names * s.samples / (s.samples - 1)
+}
 
 // dirOfNames is the directory whose names a page between two keys runs through, or "":
 // that of repositories where it runs through several, and of what they lie in.

@@ -120,30 +120,23 @@ func (s *s3Span) density() float64 {
 	return s.keys / s.wide
 }
 
-// width leaves out a little of whole pages where keys lie evenly: a page too many costs
-// a request, one that is not quite full next to nothing.
-func (s *s3Span) width(pages float64) float64 {
-	keys := pages * s3PageLength
-	if s.even {
-		keys -= evenMargin * s.doubt(pages)
-	}
-	return keys / s.density()
-}
-
-// doubt is by how many keys a number of pages may be mistaken: by how unevenly digests
-// lie, and by how well their density is known.
-func (s *s3Span) doubt(pages float64) float64 {
-	keys := pages * s3PageLength
-	return math.Sqrt(keys + keys*keys/s.keys)
-}
-
-const evenMargin = 1.4
-
-func (s *s3Span) cost(pages float64) float64 {
+// variance is that of a number of keys expected in some stretch: of how unevenly digests
+// lie, and of how well their density is known. It is infinite where keys are no digests.
+func (s *s3Span) variance(keys float64) float64 {
 	if !s.even {
-		return 0.9 // nothing may be there
+		return math.Inf(1)
 	}
-	return min(0.5, 0.08+evenMargin*s.doubt(pages)/s3PageLength)
+	return keys + keys*keys/s.keys
+}
+
+// ranges is how many ranges a span of digests is divided into, by what is known of how the keys
+// lie: a density that is mistaken makes all of them too short or too long at once.
+func (s *s3Span) ranges() float64 {
+	pages := s.keys / s3PageLength
+	if pages < firstRanges {
+		return firstRanges
+	}
+	return 3 * pages
 }
 
 const (
