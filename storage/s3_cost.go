@@ -197,12 +197,14 @@ func (l *s3Division) share(r *s3Range, ahead, left float64) float64 {
 			most = min(most, n.costMost())
 		}
 	}
-	for ; ; pages++ {
+	for {
 		cost := r.cutCost(pages)
 		ranges := min(float64(l.listers-l.scouts), float64(len(l.active))+max(0, left)/cost)
-		if cost <= most*pages && pages*s3PageLength*ranges >= ahead {
+		isDear, isLittle := cost > most*pages, pages*s3PageLength*ranges < ahead
+		if !isDear && !isLittle {
 			break
 		}
+		pages++
 	}
 	if r.span != nil && r.span.even && !isSmall {
 		pages = max(pages, math.Ceil(r.span.density()/s3PageLength/r.span.ranges()))

@@ -65,7 +65,11 @@ func (n *s3Names) rest(r *s3Range) float64 {
 
 // following is the name that comes after so many which a range has yet to come to, or the last.
 func (n *s3Names) following(r *s3Range, names float64) string {
-	return n.names[n.at(r.after)+1+int(min(max(0, names), n.left(r)-1))]
+	next := n.at(r.after) + 1
+	if names > 0 {
+		next += int(min(names, n.left(r)-1))
+	}
+	return n.names[next]
 }
 
 func (n *s3Names) note(keys, ranks float64) {
@@ -114,7 +118,7 @@ func (n *s3Names) look(active map[*s3Range]bool) {
 		}
 		n.deeper += r.ahead
 		at := n.at(r.after)
-		isRepository := at >= 0 && strings.HasPrefix(r.after, n.names[at]+"_")
+		isRepository := at >= 0 && strings.HasPrefix(strings.TrimPrefix(r.after, n.names[at]), "_")
 		if isRepository && r.span != nil && r.span.even && !slices.Contains(seen, at) {
 			seen = append(seen, at)
 			n.long.note(r.span.density(), 1)
