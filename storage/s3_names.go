@@ -101,7 +101,8 @@ func (n *s3Names) count(r *s3Range, before string, objects []Object, without int
 	case r.tailIn == n:
 		n.sizes.note(r.tail+ended, float64(at-was))
 	case ended == 0:
-		return // nobody knows where the name began
+		r.tailIn = nil // nobody knows where the name began
+		return
 	case first >= 0 && first+1 < at && strings.HasPrefix(r.first, n.names[first]):
 		n.sizes.note(ended-up(n.names[first+1]), float64(at-first-1))
 	}
