@@ -5,13 +5,13 @@ import "math"
 // What a division may cost, in requests beyond one for each thousand keys: a share of the pages
 // that are expected, and so much in any case, which is that share of 100 pages.
 const (
-	costShare = 0.04
+	costShare = 0.039
 	costFree  = 4
 	// With enoughRanges under way so much is left for later, when some turn out to be longer than
 	// was expected. And with fewer than fewRanges, as in the end where one turned out to be much
-	// longer, the share is this.
+	// longer, the share is shareOfFew.
 	costReserved, enoughRanges = 3, 40
-	shareOfFew, fewRanges      = 0.044, 8
+	shareOfFew, fewRanges      = 0.043, 8
 	// A registry of fewer pages than smallPages has more to spend for each that it lacks, as
 	// far as there are more than tinyPages to spend it on: a few requests that nobody
 	// would miss, and its listing takes half as long.
@@ -21,19 +21,20 @@ const (
 	keysForBlob = 4
 	// Of keys that may be ahead and may not, seven in ten are counted, and no more of them
 	// than a fifth of those that were listed or half of those that are expected at least: what
-	// is spent on keys that turn out not to be there can't be had back.
+	// is spent on keys that turn out not to be there can't be had back. Before so many are listed
+	// as are expected at least, half of those that are lacking count in any case.
 	unsureShare, unsureListed, unsureExpected = 0.7, 0.2, 0.5
 )
 
-// What a cut may cost for each page of the range that it ends: so much where little is left
-// to spend and, since what lies beyond the names that are known has to be shared as well, so
-// much where there is plenty.
+// What a cut may cost for each page of the range that it ends: costMost where little is left
+// to spend, and costEver where there is plenty, since what lies beyond the names that are known
+// has to be paid for as well.
 const costMost, costEver = 0.06, 0.10
 
 // What a cut costs where nothing tells how much there is: vagueCost on average, since a range ends
-// anywhere in a page, blindCost where there may be nothing behind the cut, and emptyCost
-// where there probably is something.
-const vagueCost, emptyCost, blindCost = 0.5, 0.9, 1
+// anywhere in a page, blindCost where there may be nothing behind the cut, and unevenCost in
+// a span of names, where there probably is something.
+const vagueCost, unevenCost, blindCost = 0.5, 0.9, 1
 
 // spent is what has been and, as far as that is known, will be spent beyond a request for each
 // thousand keys, and what may be.
@@ -130,14 +131,14 @@ func (r *s3Range) cutCost(pages float64) float64 {
 		case keys >= r.inSpan():
 			return vagueCost
 		case !r.span.even:
-			return emptyCost
+			return unevenCost
 		}
 		return alignedCost(r.span.variance(keys), 0)
 	}
 	for _, n := range r.levels {
 		if left := n.left(r); left > 0 {
 			each := n.each()
-			if n.ranks < firstRanges || keys >= each*left {
+			if n.ranks < enoughNames || keys >= each*left {
 				break
 			}
 			return alignedCost(n.variance(keys/each), each)
@@ -154,7 +155,6 @@ func (r *s3Range) bound(pages float64) (key string, cost float64) {
 	if r.span != nil {
 		if r.unknownBehind() {
 			// What lies behind is not known, and there may be more than here.
-			r.span.passed = true
 			return r.span.behind(), blindCost
 		}
 		in := r.inSpan()
@@ -169,17 +169,17 @@ func (r *s3Range) bound(pages float64) (key string, cost float64) {
 		switch {
 		case left == 0:
 			continue
-		case n.ranks < firstRanges: // too few to know how much is in one
+		case n.ranks < enoughNames: // too few to know how much is in one
 			return n.following(r, left/firstRanges), vagueCost
 		case !n.tell() && r.span == nil: // the next pages tell
 			return "", 0
 		case keys < each*left:
 			if r.span == nil {
-				keys = aligned(pages, n.variance(keys/each))
+				keys = aligned(keys/s3PageLength, n.variance(keys/each))
 			}
 			return n.following(r, keys/each-n.rest(r)), cost
 		}
-		keys -= each * left
+		keys -= each * (left + n.rest(r))
 	}
 	return "", 0
 }
@@ -205,6 +205,9 @@ func (l *s3Division) share(r *s3Range, ahead, left float64) float64 {
 			break
 		}
 		pages++
+		if isLittle { // there may be millions of pages, as far as that is known
+			pages = max(pages, math.Floor(ahead/s3PageLength/ranges))
+		}
 	}
 	if r.span != nil && r.span.even && !isSmall {
 		pages = max(pages, math.Ceil(r.span.density()/s3PageLength/r.span.ranges()))

@@ -50,6 +50,9 @@ func (l *s3Division) innermost() (next *s3Names) {
 func (r *s3Range) expectInSpan() {
 	r.ahead, r.sure, r.variance = r.inSpan(), 0, 0
 	if r.span == nil {
+		if len(r.levels) == 0 {
+			r.variance = math.Inf(1)
+		}
 		return
 	}
 	r.variance = r.span.variance(r.ahead)

@@ -101,7 +101,7 @@ type s3Range struct {
 	sure     float64 // keys that will most likely be left
 	guess    float64 // keys that may be left where nothing tells
 
-	blind bool    // it was cut blindly since its last page
+	blind bool    // a blind cut was tried since its last page
 	cost  float64 // requests that it may take for nothing, before anything is known of it
 }
 
@@ -283,8 +283,11 @@ func (l *s3Division) cut(ahead, left float64) *s3Range {
 			pages = max(1, math.Round(half))
 		}
 		bound, cost := r.bound(pages)
-		if bound <= r.after || r.upTo != "" && bound >= r.upTo || cost > left || !r.mayEndAt(bound) {
+		if !l.isBound(bound, r) || cost > left || !r.mayEndAt(bound) {
 			continue
+		}
+		if r.span != nil && bound == r.span.behind() {
+			r.span.passed = true
 		}
 		next := &s3Range{after: bound, upTo: r.upTo, cost: cost}
 		if r.span != nil && r.span.holds(bound) && r.span.even {
@@ -318,12 +321,18 @@ func (l *s3Division) cutBlindly(left float64) *s3Range {
 		dir = r.after[:at+len("/tags/")]
 	}
 	bound := between(dir, r.after, r.upTo)
-	if bound <= r.after || r.upTo != "" && bound >= r.upTo {
+	if !l.isBound(bound, r) {
 		return nil
 	}
 	next := &s3Range{after: bound, upTo: r.upTo, cost: blindCost}
 	r.upTo = bound
 	return next
+}
+
+// isBound reports whether a key lies ahead of a range's reader and in the range, and can't be
+// understood in another way than it is meant: where a server begins too late nobody notices.
+func (l *s3Division) isBound(key string, r *s3Range) bool {
+	return key > r.after && (r.upTo == "" || key < r.upTo) && isPlain(strings.TrimSuffix(key[len(l.stem):], "~"))
 }
 
 // mayEndAt reports whether another range may begin at a key: where that is dear, only behind
@@ -388,7 +397,7 @@ func (l *s3Division) pays(dir string) bool {
 const namesAhead = 16
 
 // namesPay is how many keys each of them has where the next thousand names are listed
-// even if all is spent: forty pages pay for the request. Without them nothing would be
+// even if all is spent: forty pages more than pay for the request. Without them nothing would be
 // sure that could pay for anything else.
 const namesPay = 40
 

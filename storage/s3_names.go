@@ -2,7 +2,6 @@ package storage
 
 import (
 	"math"
-	"slices"
 	"sort"
 	"strings"
 )
@@ -51,13 +50,13 @@ func (n *s3Names) left(r *s3Range) float64 {
 // one. What is left of a long one is told by its span.
 func (n *s3Names) rest(r *s3Range) float64 {
 	switch at := n.at(r.after); {
-	case r.levels[0] != n || r.span != nil:
+	case r.levels[0] != n || r.span != nil || at < 0 || !strings.HasPrefix(r.after, n.names[at]):
 		return 0
 	case r.pages > 0 && r.tailIn == n:
 		return max(0, 1-r.tail/n.each())
 	case r.pages > 0:
 		return 0.5
-	case at >= 0 && n.names[at] == r.after:
+	case n.names[at] == r.after:
 		return 1
 	}
 	return 0
@@ -112,25 +111,33 @@ func (n *s3Names) count(r *s3Range, before string, objects []Object, without int
 // look finds what the ranges that are in some of the names tell of these.
 func (n *s3Names) look(active map[*s3Range]bool) {
 	n.deeper, n.long = 0, nameSizes{}
-	var seen []int
+	var found map[int]float64
 	for r := range active {
 		if !r.isIn(n) {
 			continue
 		}
 		n.deeper += r.ahead
 		at := n.at(r.after)
-		isRepository := at >= 0 && strings.HasPrefix(strings.TrimPrefix(r.after, n.names[at]), "_")
-		if isRepository && r.span != nil && r.span.even && !slices.Contains(seen, at) {
-			seen = append(seen, at)
-			n.long.note(r.span.density(), 1)
+		if at < 0 || r.span == nil || !r.span.even {
+			continue
 		}
+		// Of a repository's digests those of its layers are most.
+		if rest, isIn := strings.CutPrefix(r.after, n.names[at]); isIn && strings.HasPrefix(rest, "_") {
+			if found == nil {
+				found = map[int]float64{}
+			}
+			found[at] = max(found[at], r.span.density())
+		}
+	}
+	for _, keys := range found {
+		n.long.note(keys, 1)
 	}
 }
 
 // tell reports whether enough names were read to tell how much lies in one.
-func (n *s3Names) tell() bool { return n.sizes.samples >= enoughPages && n.sizes.names >= firstRanges }
+func (n *s3Names) tell() bool { return n.sizes.samples >= enoughPages && n.sizes.names >= enoughNames }
 
-const enoughPages = 3
+const enoughPages, enoughNames = 3, 7
 
 // each is how many keys may lie in one name.
 func (n *s3Names) each() float64 {
@@ -157,7 +164,7 @@ func (n *s3Names) variance(names float64) float64 {
 // pages earn, the listing of a thousand names takes its part for each that lies in them.
 func (n *s3Names) costMost() float64 { return max(0.01, costShare-1/n.each()) }
 
-// nameSizes is how many keys lie in names, of samples that each tell it of some.
+// nameSizes is how many keys lie in names. A sample is a run of whole names and the keys in them.
 type nameSizes struct {
 	samples, names, keys float64
 	// Sums of squares and products over the samples.
