@@ -174,7 +174,7 @@ var simulatedShapes = []struct {
 }
 
 // ofManySizes has repositories of 60 keys on average, whose sizes are spread log-normally: with a
-// deviation of 1 one in twenty has more than 190, and with 2 more than 200 and one in a
+// deviation of 1 one in twenty has more than 170, and with 2 more than 200 and one in a
 // thousand several thousands.
 func ofManySizes(deviation float64, name func(i int) string) func(n int) *keySpace {
 	return func(n int) *keySpace {
@@ -436,13 +436,18 @@ func TestNamesAreNotListedForAFewPages(t *testing.T) {
 
 // A small registry may cost some more requests for each thousand keys, and is listed in the
 // time of a few answers, whatever its shape: from page to page it would be some 60 of them. It
-// is 7 to 13, and once in a hundred listings 17, by which answer comes late.
+// is 7 to 13, and once in a hundred listings 17, by which answer comes late; where sizes differ most
+// it is 18 to 23.
 func TestASmallRegistryIsListedInAFewAnswers(t *testing.T) {
 	t.Parallel()
 	for _, shape := range simulatedShapes {
 		s := simulate(t, shape.dir, shape.keys(60_000), simulatedServer{})
 		t.Logf("%-35s %v", shape.name, s)
-		if s.took > 28*simulatedAnswer || s.requests-s.pages > 30 {
+		answers := time.Duration(22)
+		if strings.HasPrefix(shape.name, "of very many sizes") {
+			answers = 28
+		}
+		if s.took > answers*simulatedAnswer || s.requests-s.pages > 30 {
 			t.Errorf("%s: %v, %d requests for %d pages", shape.name, s.took, s.requests, s.pages)
 		}
 	}
