@@ -525,3 +525,17 @@ func TestTagsOfMomentsAreNoMillionPages(t *testing.T) {
 		t.Errorf("of 10^15 pages a range keeps %v", pages)
 	}
 }
+
+// A range begins ahead of the reader, inside the range, and where no server reads another key.
+func TestARangeBeginsAtPlainKeysAhead(t *testing.T) {
+	l := newDivision("my registry/", RepositoriesDir, s3Concurrency, nil, nil)
+	r := &s3Range{after: l.stem + "b/", upTo: l.stem + "m/"}
+	for name, want := range map[string]bool{"": false, "b/": false, "a/": false, "c/": true, "m/": false, "n/": false, "c+d/": false, "c d/": false, "ç/": false, "c/_layers/sha256/~": true} {
+		if got := l.isBound(l.stem+name, r); got != want {
+			t.Errorf("a range may begin at %q: %t", name, got)
+		}
+	}
+	if l.isBound("", r) {
+		t.Error("a range may begin nowhere")
+	}
+}
