@@ -5,13 +5,8 @@ import "math"
 // What a division may cost, in requests beyond one for each thousand keys: a share of the pages
 // that are expected, and so much in any case, which is that share of 100 pages.
 const (
-	costShare = 0.039
+	costShare = 0.041
 	costFree  = 4
-	// With enoughRanges under way so much is left for later, when some turn out to be longer than
-	// was expected. And with fewer than fewRanges, as in the end where one turned out to be much
-	// longer, the share is shareOfFew.
-	costReserved, enoughRanges = 3, 40
-	shareOfFew, fewRanges      = 0.043, 8
 	// A registry of fewer pages than smallPages has more to spend for each that it lacks, as
 	// far as there are more than tinyPages to spend it on: a few requests that nobody
 	// would miss, and its listing takes half as long.
@@ -19,22 +14,18 @@ const (
 	// keysForBlob is how many keys there may be in a registry for each blob, its own and
 	// those of links to it.
 	keysForBlob = 4
-	// Of keys that may be ahead and may not, seven in ten are counted, and no more of them
-	// than a fifth of those that were listed or half of those that are expected at least: what
-	// is spent on keys that turn out not to be there can't be had back. Before so many are listed
-	// as are expected at least, half of those that are lacking count in any case.
-	unsureShare, unsureListed, unsureExpected = 0.7, 0.2, 0.5
+	// Of keys that may be ahead and may not, so many are counted as have been listed, times
+	// this: what is spent on keys that turn out not to be there can't be had back.
+	unsureListed = 0.15
 )
 
-// What a cut may cost for each page of the range that it ends: costMost where little is left
-// to spend, and costEver where there is plenty, since what lies beyond the names that are known
-// has to be paid for as well.
-const costMost, costEver = 0.06, 0.10
+// costMost is what a cut may cost for each page of the range that it ends, but where there is
+// plenty to spend and little to spend it on.
+const costMost = 0.06
 
 // What a cut costs where nothing tells how much there is: vagueCost on average, since a range ends
-// anywhere in a page, blindCost where there may be nothing behind the cut, and unevenCost in
-// a span of names, where there probably is something.
-const vagueCost, unevenCost, blindCost = 0.5, 0.9, 1
+// anywhere in a page, and blindCost where there may be nothing behind the cut.
+const vagueCost, blindCost = 0.5, 1
 
 // spent is what has been and, as far as that is known, will be spent beyond a request for each
 // thousand keys, and what may be.
@@ -45,17 +36,9 @@ func (l *s3Division) spent(ahead float64) (spent, allowed float64) {
 		spent += r.waste()
 		sure += r.sure
 	}
-	unsure := min(unsureShare*max(0, ahead-sure), max(unsureListed*l.listed, unsureExpected*l.expected))
-	keys := l.listed + max(sure+unsure, unsureExpected*(l.expected-l.listed))
-	share := costShare
-	if len(l.active) < fewRanges {
-		share = shareOfFew
-	}
-	allowed = share * keys / s3PageLength
-	if len(l.active) >= enoughRanges {
-		allowed -= costReserved
-	}
-	return spent, max(l.free(ahead), allowed)
+	unsure := min(max(0, ahead-sure), unsureListed*l.listed)
+	keys := max(l.expected, l.listed+sure+unsure)
+	return spent, max(l.free(ahead), costShare*keys/s3PageLength)
 }
 
 // free is what may be spent in any case, where so many keys are ahead.
@@ -131,7 +114,7 @@ func (r *s3Range) cutCost(pages float64) float64 {
 		case keys >= r.inSpan():
 			return vagueCost
 		case !r.span.even:
-			return unevenCost
+			return blindCost
 		}
 		return alignedCost(r.span.variance(keys), 0)
 	}
@@ -187,10 +170,10 @@ func (r *s3Range) bound(pages float64) (key string, cost float64) {
 // share is the number of pages that a range should keep, so that what lies ahead
 // everywhere is shared by as many ranges as there may be, and each is worth its cost.
 func (l *s3Division) share(r *s3Range, ahead, left float64) float64 {
-	pages, most := 1.0, max(costMost, left*s3PageLength/ahead)
-	isSmall := l.free(ahead) > costFree // requests hardly count
-	if !isSmall {
-		pages, most = 2, min(most, costEver)
+	pages, most := 2.0, costMost
+	isSmall := l.free(ahead) > costFree
+	if isSmall { // requests hardly count
+		pages, most = 1, max(costMost, left*s3PageLength/ahead)
 	}
 	for _, n := range l.known {
 		if len(n.names) > 0 && !n.whole {

@@ -102,7 +102,7 @@ func (r *s3Range) goesOn() bool { return r.upTo == "" || !r.span.holds(r.upTo) }
 // unknownBehind reports whether a range leads from a long span to what nobody has seen:
 // there may be more than here.
 func (r *s3Range) unknownBehind() bool {
-	if r.span == nil || r.span.doubled || r.span.passed || !r.goesOn() {
+	if r.span == nil || r.span.doubled || !r.goesOn() {
 		return false
 	}
 	if r.span.even {

@@ -286,9 +286,6 @@ func (l *s3Division) cut(ahead, left float64) *s3Range {
 		if !l.isBound(bound, r) || cost > left || !r.mayEndAt(bound) {
 			continue
 		}
-		if r.span != nil && bound == r.span.behind() {
-			r.span.passed = true
-		}
 		next := &s3Range{after: bound, upTo: r.upTo, cost: cost}
 		if r.span != nil && r.span.holds(bound) && r.span.even {
 			next.span = r.span
@@ -311,7 +308,7 @@ func (l *s3Division) cutBlindly(left float64) *s3Range {
 			longest = r
 		}
 	}
-	if longest == nil || left < 1 || len(l.active) >= enoughRanges {
+	if longest == nil || left < blindCost {
 		return nil
 	}
 	r := longest
@@ -385,11 +382,7 @@ func (l *s3Division) pays(dir string) bool {
 	if outer == nil || len(outer.names) < 2 {
 		return true
 	}
-	each := outer.each()
-	if outer.whole {
-		each = max(each, keysForBlob*l.expected/float64(len(outer.names)))
-	}
-	return each*costShare >= s3PageLength
+	return outer.each()*costShare >= s3PageLength
 }
 
 // namesAhead is for how many pages of each lister names are listed ahead. Where names have

@@ -325,7 +325,7 @@ func simulate(t *testing.T, dir string, keys *keySpace, server simulatedServer) 
 		})
 		l.page = page
 		if dir != BlobsDir {
-			l.expected = float64(keys.keys) / 4 // the blobs have been listed: links are more
+			l.expected = float64(keys.keys) / 2 // the blobs have been listed: links are more
 			l.names = func(_ context.Context, prefix, after string) (names []string, more bool, err error) {
 				answer()
 				mu.Lock()

@@ -20,7 +20,6 @@ type s3Span struct {
 
 	// keys lie in the stretches that were read, which are so wide together.
 	keys, wide float64
-	passed     bool // a range begins behind the span
 
 	toll s3Toll
 }
@@ -216,13 +215,14 @@ func (s *s3Span) position(key string) float64 {
 	return position
 }
 
-// rankIn is the number of characters of the alphabet below c.
+// rankIn is the number of characters of the alphabet below c: all of them for the end of a span,
+// which thus lies at 1.
 func rankIn(alphabet string, c byte) int {
 	rank := 0
 	for rank < len(alphabet) && alphabet[rank] < c {
 		rank++
 	}
-	return min(rank, len(alphabet)-1)
+	return rank
 }
 
 // key is a key near a position; it need not exist.
