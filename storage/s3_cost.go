@@ -5,7 +5,7 @@ import "math"
 // What a division may cost, in requests beyond one for each thousand keys: a share of the pages
 // that are expected, and so much in any case, which is that share of 100 pages.
 const (
-	costShare = 0.041
+	costShare = 0.04
 	costFree  = 4
 	// A registry of fewer pages than smallPages has more to spend for each that it lacks, as
 	// far as there are more than tinyPages to spend it on: a few requests that nobody

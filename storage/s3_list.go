@@ -364,7 +364,7 @@ func (l *s3Division) scout(ctx context.Context, ahead float64, affordable bool) 
 			continue
 		case ahead > namesAhead*s3PageLength*float64(l.listers) && r.after < n.last():
 			continue
-		case !affordable && (n.each() < namesPay || ahead > s3PageLength*float64(l.listers)):
+		case !affordable && (n.each() < namesPay || len(n.names) < manyNames):
 			continue
 		}
 		n.asked = true
@@ -391,8 +391,8 @@ const namesAhead = 16
 
 // namesPay is how many keys each of them has where the next thousand names are listed
 // even if all is spent: forty pages more than pay for the request. Without them nothing would be
-// sure that could pay for anything else.
-const namesPay = 40
+// sure that could pay for anything else. Where there are manyNames already, as many may follow.
+const namesPay, manyNames = 40, 2000
 
 // scoutPages is how many pages a range reads in one directory before the names there are
 // listed, unless it is known to have many: it may end with the next.
