@@ -118,26 +118,24 @@ func repositorySpace(names map[string]int) *keySpace {
 	return k
 }
 
-// simulatedShapes are buckets of about n keys, with the directory that is listed, and
-// what is asked of their listing: somewhat less than it comes to, since goroutines run in
-// an order of chance, and an answer that comes a little later moves every cut behind it.
+// simulatedShapes are buckets of about n keys, with the directory that is listed, and how many
+// requests are to be under way: of twenty listings one has fewer, since goroutines run in an order
+// of chance, and an answer that comes a little later moves every cut behind it.
 var simulatedShapes = []struct {
 	name, dir string
 	keys      func(n int) *keySpace
-	least     float64 // requests under way on average, of a million keys
-	most      float64 // more requests than pages, in percent: of a million keys
-	mostSmall float64 // and of 200,000
+	least     float64 // on average, of a million keys
 }{
-	{"blobs", BlobsDir, blobSpace, 38, 5, 6},
-	{"layers of one repository", RepositoriesDir, layersOfOne, 28, 5, 5.5},
-	{"one repository", RepositoriesDir, func(n int) *keySpace { return repositorySpace(map[string]int{"big": n}) }, 22, 5, 5.5},
+	{"blobs", BlobsDir, blobSpace, 41},
+	{"layers of one repository", RepositoriesDir, layersOfOne, 36},
+	{"one repository", RepositoriesDir, func(n int) *keySpace { return repositorySpace(map[string]int{"big": n}) }, 28},
 	{"seven repositories", RepositoriesDir, func(n int) *keySpace {
 		names := map[string]int{}
 		for _, name := range []string{"alpine", "debian", "golang", "node", "python", "redis", "ubuntu"} {
 			names["library/"+name] = n / 7
 		}
 		return repositorySpace(names)
-	}, 14, 5, 5.5},
+	}, 28},
 	{"repositories large and small", RepositoriesDir, func(n int) *keySpace {
 		names := map[string]int{}
 		for i, left := 0, n; left > 0 && i < 400; i++ {
@@ -146,31 +144,31 @@ var simulatedShapes = []struct {
 			left -= size
 		}
 		return repositorySpace(names)
-	}, 6, 5.4, 5.5},
+	}, 8},
 	{"a giant among small ones", RepositoriesDir, func(n int) *keySpace {
 		names := map[string]int{"mirror/giant": n / 2}
 		for i := range n / 120 {
 			names[fmt.Sprintf("team%02d/app%05d", i%17, i)] = 60
 		}
 		return repositorySpace(names)
-	}, 12, 5, 5.5},
+	}, 15},
 	{"60 keys each, in teams", RepositoriesDir, smallRepositories(func(i, _ int, _ *rand.Rand) string {
 		return fmt.Sprintf("team%02d/app%05d", i%17, i)
-	}), 20, 5, 5.5},
-	{"60 keys each, one below the other", RepositoriesDir, oneBelowTheOther, 26, 5, 5.5},
+	}), 33},
+	{"60 keys each, one below the other", RepositoriesDir, oneBelowTheOther, 39},
 	{"60 keys each, of words", RepositoriesDir, smallRepositories(func(i, n int, random *rand.Rand) string {
 		words := []string{"alpine", "api", "base", "cache", "db", "edge", "front", "go", "java", "node", "proxy", "web", "worker", "zk"}
 		word := func() string { return words[random.IntN(len(words))] }
 		return word() + "/" + word() + "-" + word() + strconv.Itoa(random.IntN(1+n/1000))
-	}), 9, 5, 5.5},
-	{"60 keys each, of digits at random", RepositoriesDir, digitsAtRandom, 26, 5, 5.5},
+	}), 21},
+	{"60 keys each, of digits at random", RepositoriesDir, digitsAtRandom, 38},
 	{"60 keys each, deep below one prefix", RepositoriesDir, smallRepositories(func(i, _ int, _ *rand.Rand) string {
 		return fmt.Sprintf("mirror/registry.example.com/production/team/service-%d/app", i)
-	}), 24, 5, 5.5},
-	{"of many sizes, one below the other", RepositoriesDir, manySizes, 6, 5, 5.5},
+	}), 33},
+	{"of many sizes, one below the other", RepositoriesDir, manySizes, 11},
 	{"of very many sizes, in teams", RepositoriesDir, ofManySizes(2, func(i int) string {
 		return fmt.Sprintf("team%02d/app%05d", i%17, i)
-	}), 9, 5, 5.5},
+	}), 14},
 }
 
 // ofManySizes has repositories of 60 keys on average, whose sizes are spread log-normally: with a
@@ -370,7 +368,8 @@ func simulate(t *testing.T, dir string, keys *keySpace, server simulatedServer) 
 	return s
 }
 
-// TestListingKeepsManyUnderWay, of any shape, for a few percent more requests than pages.
+// TestListingKeepsManyUnderWay, of any shape, for a few percent more requests than pages. What is
+// under way may be less once or twice by chance, and three times in a row it is not.
 // SIMULATE_KEYS sets another size, such as 6000000.
 func TestListingKeepsManyUnderWay(t *testing.T) {
 	t.Parallel()
@@ -380,17 +379,24 @@ func TestListingKeepsManyUnderWay(t *testing.T) {
 	}
 	for _, shape := range simulatedShapes {
 		for _, n := range sizes {
-			s := simulate(t, shape.dir, shape.keys(n), simulatedServer{})
-			t.Logf("%-35s %v", shape.name, s)
-			most := shape.mostSmall
+			keys := shape.keys(n)
+			least, most := 0.0, 0.055 // the 5% and one request of 200
 			if n >= 1_000_000 {
-				most = shape.most
-				if s.mean < shape.least {
-					t.Errorf("%s, %d keys: %.1f requests under way, want %v", shape.name, n, s.mean, shape.least)
-				}
+				least, most = shape.least, 0.05
 			}
-			if 100*s.extra() > most {
-				t.Errorf("%s, %d keys: %d requests for %d pages", shape.name, n, s.requests, s.pages)
+			for try := 1; ; try++ {
+				s := simulate(t, shape.dir, keys, simulatedServer{})
+				t.Logf("%-35s %v", shape.name, s)
+				if s.extra() > most {
+					t.Errorf("%s, %d keys: %d requests for %d pages", shape.name, n, s.requests, s.pages)
+				}
+				if s.mean >= least {
+					break
+				}
+				if try == 3 {
+					t.Errorf("%s, %d keys: %.1f requests under way, want %v", shape.name, n, s.mean, least)
+					break
+				}
 			}
 		}
 	}
@@ -505,6 +511,27 @@ func TestARangeMayBeginBehindADearDirectory(t *testing.T) {
 	span.wide *= 4 // not so large
 	if !r.mayEndAt(span.key(0.5)) {
 		t.Error("no range may begin in a directory of an ordinary size")
+	}
+}
+
+// All keys of a span lie below its end, which lies at 1: what is between would otherwise look
+// empty, and be left to one range.
+func TestTheEndOfASpanLiesAtOne(t *testing.T) {
+	for _, s := range []*s3Span{
+		{prefix: "big/_layers/sha256/", alphabet: hexAlphabet, even: true},
+		{prefix: "blobs/sha256/", alphabet: hexAlphabet, even: true, doubled: true},
+		{prefix: "big/_manifests/tags/v", alphabet: digitAlphabet},
+		{prefix: "big/_manifests/tags/", alphabet: nameAlphabet},
+	} {
+		last := s.key(1 - 1e-9)
+		if end, at := s.position(s.behind()), s.position(last); end != 1 || at >= 1 || at < 0.999 || last >= s.behind() {
+			t.Errorf("the end of %s lies at %v, %s before it at %v", s.prefix, end, last, at)
+		}
+	}
+	s := simulate(t, RepositoriesDir, layersOfOne(500_000), simulatedServer{})
+	t.Log(s)
+	if s.mean < 20 { // 28 to 41, and 13 where the last sixteenth looks empty
+		t.Errorf("%.1f requests under way", s.mean)
 	}
 }
 
