@@ -24,8 +24,8 @@ const (
 const costMost = 0.06
 
 // What a cut costs where nothing tells how much there is: vagueCost on average, since a range ends
-// anywhere in a page, and blindCost where there may be nothing behind the cut.
-const vagueCost, blindCost = 0.5, 1
+// anywhere in a page, and emptyCost where there may be nothing behind the cut.
+const vagueCost, emptyCost = 0.5, 1
 
 // spent is what has been and, as far as that is known, will be spent beyond a request for each
 // thousand keys, and what may be.
@@ -114,7 +114,7 @@ func (r *s3Range) cutCost(pages float64) float64 {
 		case keys >= r.inSpan():
 			return vagueCost
 		case !r.span.even:
-			return blindCost
+			return emptyCost
 		}
 		return alignedCost(r.span.variance(keys), 0)
 	}
@@ -138,7 +138,7 @@ func (r *s3Range) bound(pages float64) (key string, cost float64) {
 	if r.span != nil {
 		if r.unknownBehind() {
 			// What lies behind is not known, and there may be more than here.
-			return r.span.behind(), blindCost
+			return r.span.behind(), emptyCost
 		}
 		in := r.inSpan()
 		if keys < in {

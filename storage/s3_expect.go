@@ -24,11 +24,7 @@ func (l *s3Division) expect() (ahead float64) {
 		for _, n := range r.levels {
 			n.counted = false
 		}
-		r.guess = 0
-		if r.ahead == 0 || r.unknownBehind() {
-			r.guess = float64(r.pages) * s3PageLength // what has gone on for so long may well go on
-		}
-		ahead += r.ahead + r.guess
+		ahead += r.ahead
 	}
 	return ahead
 }

@@ -99,10 +99,8 @@ type s3Range struct {
 	ahead    float64 // keys that may be left, as far as that can be told
 	variance float64 // of ahead; infinite if it is not known
 	sure     float64 // keys that will most likely be left
-	guess    float64 // keys that may be left where nothing tells
 
-	blind bool    // a blind cut was tried since its last page
-	cost  float64 // requests that it may take for nothing, before anything is known of it
+	cost float64 // requests that it may take for nothing, before anything is known of it
 }
 
 // firstRanges is how many ranges tell how the keys lie before more are cut: 7 pages of
@@ -179,7 +177,6 @@ func (l *s3Division) take(r *s3Range, page s3Page, token string, took time.Durat
 		more = false
 	}
 	r.pages++
-	r.blind = false
 	l.requests++
 	l.listed += float64(len(objects))
 	if !more {
@@ -293,38 +290,11 @@ func (l *s3Division) cut(ahead, left float64) *s3Range {
 		r.upTo = bound
 		return next
 	}
-	return l.cutBlindly(left)
+	return nil
 }
 
 // leastPart is the part of what a range should keep that has to be left to another.
 const leastPart = 0.7
-
-// cutBlindly cuts, in the middle of what its bounds leave, the range that has gone on for
-// longest without anybody knowing where it ends.
-func (l *s3Division) cutBlindly(left float64) *s3Range {
-	var longest *s3Range
-	for r := range l.active {
-		if r.first != "" && !r.blind && r.guess >= 3*s3PageLength && (longest == nil || r.guess > longest.guess) {
-			longest = r
-		}
-	}
-	if longest == nil || left < blindCost {
-		return nil
-	}
-	r := longest
-	r.blind = true // until its next page
-	dir := r.after[:len(l.stem)]
-	if at := strings.LastIndex(r.after, "/tags/"); at >= 0 {
-		dir = r.after[:at+len("/tags/")]
-	}
-	bound := between(dir, r.after, r.upTo)
-	if !l.isBound(bound, r) {
-		return nil
-	}
-	next := &s3Range{after: bound, upTo: r.upTo, cost: blindCost}
-	r.upTo = bound
-	return next
-}
 
 // isBound reports whether a key lies ahead of a range's reader and in the range, and can't be
 // understood in another way than it is meant: where a server begins too late nobody notices.

@@ -240,28 +240,3 @@ func (s *s3Span) key(position float64) string {
 	}
 	return s.prefix + string(digits)
 }
-
-// between is a key in the middle between two, as far as the alphabet of the first
-// allows; the second may lie behind the directory, or be "".
-func between(dir, from, to string) string {
-	same := len(dir)
-	if strings.HasPrefix(to, dir) {
-		for same < len(from) && same < len(to) && from[same] == to[same] {
-			same++
-		}
-	}
-	if same >= len(from) {
-		return ""
-	}
-	s := &s3Span{prefix: from[:same], alphabet: nameAlphabet}
-	for _, narrow := range []string{digitAlphabet, letterAlphabet} {
-		if strings.IndexByte(narrow, from[same]) >= 0 {
-			s.alphabet = narrow
-		}
-	}
-	end := 1.0
-	if strings.HasPrefix(to, s.prefix) && len(to) > same && strings.IndexByte(s.alphabet, to[same]) >= 0 {
-		end = s.position(to)
-	}
-	return s.key((s.position(from) + end) / 2)
-}
