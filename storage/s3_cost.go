@@ -48,7 +48,7 @@ func (l *s3Division) free(ahead float64) float64 {
 	if l.names != nil {
 		all = max(keysForBlob*l.expected, l.expected+here)
 		for _, n := range l.known {
-			if n.asked || !n.whole { // there may be any number of names
+			if n.asked || !n.whole && !n.areDear() { // there may be any number of names
 				return costFree
 			}
 		}
@@ -176,7 +176,7 @@ func (l *s3Division) share(r *s3Range, ahead, left float64) float64 {
 		pages, most = 1, max(costMost, left*s3PageLength/ahead)
 	}
 	for _, n := range l.known {
-		if len(n.names) > 0 && !n.whole {
+		if len(n.names) > 0 && !n.whole && !n.areDear() {
 			most = min(most, n.costMost())
 		}
 	}

@@ -210,6 +210,9 @@ func (l *s3Division) measure(r *s3Range, before string, objects []Object) {
 		r.levels[0].count(r, before, objects, len(l.prefix))
 	}
 	found := spanOf(l.stem, r.first, r.after, l.ungrouped)
+	if n := l.known[dirOfNames(l.stem, r.first, r.after)]; found == nil && n != nil && n.areDear() {
+		found = n.spanOf(r.first, r.after)
+	}
 	if found == nil {
 		return
 	}
@@ -225,11 +228,11 @@ func (l *s3Division) measure(r *s3Range, before string, objects []Object) {
 	}
 }
 
-// place finds the levels of names that a range has come to.
+// place finds the levels of names that a range has come to, but for dear ones.
 func (l *s3Division) place(r *s3Range) {
 	r.levels = r.levels[:0]
 	for at := len(r.after); at >= len(l.stem); at = 1 + strings.LastIndexByte(r.after[:at-1], '/') {
-		if n := l.known[r.after[:at]]; n != nil {
+		if n := l.known[r.after[:at]]; n != nil && !n.areDear() {
 			r.levels = append(r.levels, n)
 		}
 	}
@@ -330,7 +333,7 @@ func (l *s3Division) scout(ctx context.Context, ahead float64, affordable bool) 
 		case n == nil && affordable && (dir == l.stem || r.stays() && l.pays(dir)):
 			n = &s3Names{prefix: strings.Clone(dir)}
 			l.known[n.prefix] = n
-		case n == nil || n.asked || n.whole:
+		case n == nil || n.asked || n.whole || n.areDear():
 			continue
 		case ahead > namesAhead*s3PageLength*float64(l.listers) && r.after < n.last():
 			continue

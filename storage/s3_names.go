@@ -2,6 +2,7 @@ package storage
 
 import (
 	"math"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -20,6 +21,49 @@ type s3Names struct {
 	keys, ranks float64   // so many keys were read, and so many names come to
 	deeper      float64   // keys that are expected in names that were come to
 	counted     bool      // see s3Division.expect
+	span        *s3Span   // see spanOf
+}
+
+// areDear reports whether so little lies in each name that no more of them are listed. Of
+// repositories with a dozen keys a thousand names are twelve pages.
+func (n *s3Names) areDear() bool {
+	return !n.whole && n.sizes.names >= toldNames && n.sizes.each() < namesPay
+}
+
+// toldNames is how many names have to be read until it is held that they are dear.
+const toldNames = 200
+
+// spanOf is the span of dear names that a page runs through, or nil. They are guessed at like
+// those of tags: all have in common what those have that were seen, and go on with their
+// characters.
+func (n *s3Names) spanOf(first, last string) *s3Span {
+	if n.span != nil && n.span.holds(first) && n.span.holds(last) {
+		return n.span
+	}
+	seen := append([]string{first, last}, n.names...)
+	lowest, highest := slices.Min(seen), slices.Max(seen)
+	same := len(n.prefix)
+	for same < len(lowest) && same < len(highest) && lowest[same] == highest[same] {
+		same++
+	}
+	for same > len(n.prefix) && isDigit(lowest[same-1]) {
+		same-- // a number counts on from its first digit
+	}
+	var alphabet []byte
+	for _, name := range seen {
+		rest, _, _ := strings.Cut(name[same:], "/")
+		for i := range len(rest) {
+			if !slices.Contains(alphabet, rest[i]) {
+				alphabet = append(alphabet, rest[i])
+			}
+		}
+	}
+	if len(alphabet) < 2 {
+		return nil
+	}
+	slices.Sort(alphabet)
+	n.span = &s3Span{prefix: strings.Clone(lowest[:same]), alphabet: string(alphabet)}
+	return n.span
 }
 
 func (n *s3Names) last() string {

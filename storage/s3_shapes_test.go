@@ -425,6 +425,31 @@ func TestListingOfNamesKeepsAhead(t *testing.T) {
 	}
 }
 
+// Of repositories with a dozen keys each, from a single image, the names are dear: a listing of a
+// thousand would cost more than the 12 pages that they stand for can pay. They are guessed at.
+func TestDearNamesAreGuessedAt(t *testing.T) {
+	t.Parallel()
+	for _, of := range []struct {
+		kind  string
+		name  func(i int, random *rand.Rand) string
+		least float64 // 1.3 if they are listed
+	}{
+		{"counted", func(i int, _ *rand.Rand) string { return fmt.Sprintf("app%07d", i) }, 15},                   // 22 to 25
+		{"at random", func(_ int, random *rand.Rand) string { return fmt.Sprintf("%016x", random.Uint64()) }, 3}, // 4 to 12
+	} {
+		random := rand.New(rand.NewPCG(9, 9))
+		names := map[string]int{}
+		for i := range 100_000 {
+			names[of.name(i, random)] = 12
+		}
+		s := simulate(t, RepositoriesDir, repositorySpace(names), simulatedServer{})
+		t.Logf("%s: %v", of.kind, s)
+		if s.mean < of.least || s.extra() > 0.05 || s.scouts > 10 {
+			t.Errorf("%s: %.1f requests under way, %d for %d pages, %d for names", of.kind, s.mean, s.requests, s.pages, s.scouts)
+		}
+	}
+}
+
 // TestNamesAreNotListedForAFewPages: the names in a directory cost a request, which 25 pages pay for.
 func TestNamesAreNotListedForAFewPages(t *testing.T) {
 	t.Parallel()
