@@ -210,8 +210,10 @@ func (l *s3Division) measure(r *s3Range, before string, objects []Object) {
 		r.levels[0].count(r, before, objects, len(l.prefix))
 	}
 	found := spanOf(l.stem, r.first, r.after, l.ungrouped)
-	if n := l.known[dirOfNames(l.stem, r.first, r.after)]; found == nil && n != nil && n.areDear() {
-		found = n.spanOf(r.first, r.after)
+	if found == nil {
+		if n := l.known[dirOfNames(l.stem, r.first, r.after)]; n != nil && n.areDear() {
+			found = n.spanOf(r.first, r.after)
+		}
 	}
 	if found == nil {
 		return
@@ -362,9 +364,10 @@ func (l *s3Division) pays(dir string) bool {
 // few keys each it takes many of them to see what pays for as many ranges.
 const namesAhead = 16
 
-// namesPay is how many keys each of them has where the next thousand names are listed
-// even if all is spent: forty pages more than pay for the request. Without them nothing would be
-// sure that could pay for anything else. Where there are manyNames already, as many may follow.
+// namesPay is how many keys each of them has where a listing of the next thousand names pays: forty
+// pages more than pay for the request. With fewer none are listed (see s3Names.areDear). Where there
+// are manyNames already, as many may follow, and they are listed even if all is spent: without
+// them nothing would be sure that could pay for anything else.
 const namesPay, manyNames = 40, 2000
 
 // scoutPages is how many pages a range reads in one directory before the names there are

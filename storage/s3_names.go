@@ -42,10 +42,7 @@ func (n *s3Names) spanOf(first, last string) *s3Span {
 	}
 	seen := append([]string{first, last}, n.names...)
 	lowest, highest := slices.Min(seen), slices.Max(seen)
-	same := len(n.prefix)
-	for same < len(lowest) && same < len(highest) && lowest[same] == highest[same] {
-		same++
-	}
+	same := samePrefix(lowest, highest)
 	for same > len(n.prefix) && isDigit(lowest[same-1]) {
 		same-- // a number counts on from its first digit
 	}
@@ -239,10 +236,7 @@ func dirOfNames(stem, first, last string) string {
 	if first == "" || first >= last {
 		return ""
 	}
-	same := len(stem)
-	for same < len(first) && same < len(last) && first[same] == last[same] {
-		same++
-	}
+	same := samePrefix(first, last)
 	dir := last[:strings.LastIndexByte(last[:same], '/')+1]
 	// Within one repository it is the one that this lies in.
 	if at := strings.Index(last[len(stem)-1:], "/_"); at >= 0 && len(dir) >= len(stem)+at {

@@ -425,6 +425,42 @@ func TestListingOfNamesKeepsAhead(t *testing.T) {
 	}
 }
 
+// When all is spent more names are listed only where many are known, and they pay: one listing in
+// sixteen of many sizes otherwise ends with one reader for a hundred pages.
+func TestNamesAreListedThoughAllIsSpent(t *testing.T) {
+	for _, of := range []struct {
+		names, each float64
+		affordable  bool
+		want        bool
+	}{
+		{2000, 60, false, true},
+		{1000, 60, false, false},
+		{1000, 60, true, true},
+		{2000, 12, false, false},
+		{2000, 12, true, false}, // dear
+	} {
+		var group errgroup.Group
+		l := newDivision(simulatedPrefix, RepositoriesDir, 1, &group, nil)
+		l.names = func(context.Context, string, string) ([]string, bool, error) { return nil, false, nil }
+		n := &s3Names{prefix: l.stem}
+		for i := range int(of.names) {
+			n.names = append(n.names, fmt.Sprintf("%sapp%05d/", l.stem, i))
+		}
+		for range 3 {
+			n.sizes.note(100*of.each, 100)
+		}
+		l.known[l.stem] = n
+		r := &s3Range{pages: 3, first: n.names[5] + "_layers/", after: n.last() + "_layers/"}
+		l.active[r] = true
+		if got := l.scout(t.Context(), 0, of.affordable); got != of.want {
+			t.Errorf("%v: names are listed: %t", of, got)
+		}
+		if err := group.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // Of repositories with a dozen keys each, from a single image, the names are dear: a listing of a
 // thousand would cost more than the 12 pages that they stand for can pay. They are guessed at.
 func TestDearNamesAreGuessedAt(t *testing.T) {

@@ -158,10 +158,7 @@ func spanOf(stem, first, last string, ungrouped bool) *s3Span {
 	if prefix, doubled := digestDir(stem, last); prefix != "" && strings.HasPrefix(first, prefix) {
 		return &s3Span{prefix: prefix, alphabet: hexAlphabet, even: true, doubled: doubled}
 	}
-	same := 0
-	for same < len(first) && first[same] == last[same] {
-		same++
-	}
+	same := samePrefix(first, last)
 	if same < len(stem) || same >= len(first) {
 		return nil
 	}
@@ -192,6 +189,15 @@ func digestDir(stem, key string) (prefix string, doubled bool) {
 		return "", false
 	}
 	return stem + below[:at+len("/sha256/")], false
+}
+
+// samePrefix is how many bytes two keys begin with in common.
+func samePrefix(a, b string) int {
+	same := 0
+	for same < len(a) && same < len(b) && a[same] == b[same] {
+		same++
+	}
+	return same
 }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
