@@ -7,7 +7,7 @@ import (
 	"runtime/metrics"
 )
 
-// How much garbage may lie about before it is collected: an eighth of what is in use. A
+// How much garbage may lie about before it is collected: a twelfth of what is in use. A
 // third of it, up to garbageMiddle, and garbageFloor are allowed in any case.
 const (
 	garbageFloor  = 64 << 20
@@ -19,7 +19,7 @@ const (
 // By default Go lets a heap become twice as large as what is in use, since collecting
 // costs time in proportion to that. Of ours it does not: an inventory of millions is a
 // few arrays without pointers, which the collector need not look into. So it may
-// collect far more often for the same price, and the peak is an eighth above what is in
+// collect far more often for the same price, and the peak is a twelfth above what is in
 // use and not all of it again. Where little is in use it collects less often than usual.
 //
 // After every collection the target of the next is set anew. Who has set GOGC or
@@ -43,11 +43,11 @@ func boundGarbage() {
 // spare is what the program may hold beyond what is in use and garbage: stacks, tables of the
 // runtime, and free memory between what is in use. Beyond it the runtime gives free memory
 // back to the system before it takes more.
-const spare = 64 << 20
+const spare = 32 << 20
 
 // mayLieAbout is how many bytes of garbage to allow where so many are in use.
 func mayLieAbout(inUse uint64) uint64 {
-	return max(garbageFloor, min(inUse/3, garbageMiddle), inUse/8)
+	return max(garbageFloor, min(inUse/3, garbageMiddle), inUse/12)
 }
 
 // garbagePercent is garbage in percent of what is in use. Go takes that for 4 MiB at least.

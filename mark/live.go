@@ -68,7 +68,7 @@ type Repository struct {
 	// Kept is set where damage keeps all links of the repository.
 	Kept bool
 	// Revisions and Layers say why the repository's links stay, in their order.
-	Revisions, Layers []Cause
+	Revisions, Layers Causes
 	// Only has, for the causes Recent, Untagged and Damage, the digests that are
 	// alive in this repository for nothing better, if there are any.
 	Only map[Cause][]storage.ID
@@ -508,19 +508,21 @@ func (t *tracer) result(absent, dangling map[storage.ID]bool, mayGo func(revisio
 		}
 		out.Only[stage.cause] = only
 	}
-	out.Layers = make([]Cause, len(t.r.Layers))
+	out.Layers = newCauses(len(t.r.Layers))
 	for i, link := range t.r.Layers {
-		out.Layers[i] = t.marks.cause(link.ID())
+		cause := t.marks.cause(link.ID())
 		if absent[link.ID()] {
-			out.Layers[i] = Absent
+			cause = Absent
 		}
+		out.Layers.set(i, cause)
 	}
-	out.Revisions = make([]Cause, len(t.r.Revisions))
+	out.Revisions = newCauses(len(t.r.Revisions))
 	for i, link := range t.r.Revisions {
-		out.Revisions[i] = t.marks.cause(link.ID())
+		cause := t.marks.cause(link.ID())
 		if dangling[link.ID()] && !mayGo(i) {
-			out.Revisions[i] = cmp.Or(out.Revisions[i], Untagged) // it stays, and keeps nothing
+			cause = cmp.Or(cause, Untagged) // it stays, and keeps nothing
 		}
+		out.Revisions.set(i, cause)
 	}
 	for _, tag := range t.r.Tags {
 		for _, link := range tag.Index {

@@ -316,12 +316,12 @@ func (w *world) goes(inv *storage.Inventory, live *Live) string {
 	for i, r := range inv.Repositories {
 		var dead []string
 		for at, link := range r.Revisions {
-			if live.Repositories[i].Revisions[at] == Dead {
+			if live.Repositories[i].Revisions.At(at) == Dead {
 				dead = append(dead, w.letter(inv.Digest(link.ID())))
 			}
 		}
 		for at, link := range r.Layers {
-			if live.Repositories[i].Layers[at] == Dead {
+			if live.Repositories[i].Layers.At(at) == Dead {
 				dead = append(dead, w.letter(inv.Digest(link.ID())))
 			}
 		}
@@ -991,8 +991,11 @@ func TestANotFoundLinkIsLookedForAgain(t *testing.T) {
 		app: tag v1 I`)
 	w.fails[storage.LayerPath("app", w.digest("x"))] = fs.ErrNotExist
 	_, live := w.mark(t, false)
-	if r := live.Repositories[0]; !r.Kept || slices.Contains(r.Layers, Absent) {
-		t.Errorf("%+v, %v", r, live.Problems)
+	r := live.Repositories[0]
+	for _, cause := range r.Layers.All() {
+		if !r.Kept || cause == Absent {
+			t.Errorf("%+v, %v", r, live.Problems)
+		}
 	}
 }
 

@@ -407,6 +407,7 @@ func (b *inventoryBuilder) readLinks(ctx context.Context) error {
 			g.Go(func() error { return b.readPending(ctx, rb, p) })
 		}
 		rb.pending = nil
+		b.joinTags(&rb.tags)
 		for i := range rb.tags.all {
 			if t := &rb.tags.all[i]; t.current != nil {
 				g.Go(func() error { return b.readTag(ctx, rb, t) })

@@ -11,10 +11,10 @@ import (
 
 // tagsBuilder is a repository's tags in the making. There may be millions, so that they
 // lie in one slice and are small: of a current link only what it says is kept, once that
-// is known.
+// is known; and no map finds them. The keys of a tag follow one another but where a page
+// ends, and what comes in parts is put together once all has come.
 type tagsBuilder struct {
 	all   []tagBuilder
-	at    map[string]int32 // place in all, by name; nil while there are few
 	names sharedNames
 }
 
@@ -49,38 +49,12 @@ type tagBuilder struct {
 	current *Object
 }
 
-// named returns a tag, which is valid until the next is asked for.
+// named returns a tag or the latest part of one, which is valid until the next is asked for.
 func (t *tagsBuilder) named(name string) *tagBuilder {
-	i, known := t.find(name)
-	if !known {
-		i = len(t.all)
-		name = t.names.copy(name)
-		t.all = append(t.all, tagBuilder{name: name})
-		if t.at != nil {
-			t.at[name] = int32(i)
-		}
+	if n := len(t.all); n == 0 || t.all[n-1].name != name {
+		t.all = append(t.all, tagBuilder{name: t.names.copy(name)})
 	}
-	return &t.all[i]
-}
-
-// fewTags are looked through one by one: a map of them would take more memory than they
-// do, and there may be many repositories.
-const fewTags = 8
-
-// find finds the place of a tag.
-func (t *tagsBuilder) find(name string) (at int, known bool) {
-	if len(t.all) <= fewTags {
-		at = slices.IndexFunc(t.all, func(tag tagBuilder) bool { return tag.name == name })
-		return at, at >= 0
-	}
-	if t.at == nil {
-		t.at = make(map[string]int32, 2*len(t.all))
-		for i := range t.all {
-			t.at[t.all[i].name] = int32(i)
-		}
-	}
-	i, known := t.at[name]
-	return int(i), known
+	return &t.all[len(t.all)-1]
 }
 
 // addIndex adds an entry of a tag's index. It settles what the current link says, if its
@@ -116,14 +90,53 @@ func (b *inventoryBuilder) addCurrent(rb *repositoryBuilder, t *tagBuilder, obje
 		b.setTarget(rb, t, object.Content)
 		return
 	}
+	if !b.settleCurrent(t, object) {
+		t.current = object.kept()
+	}
+}
+
+// settleCurrent finds out what a current link says, if its ETag is that of an entry of the
+// index.
+func (b *inventoryBuilder) settleCurrent(t *tagBuilder, current Object) bool {
 	for _, link := range t.appendIndex(nil) {
 		own, _ := splitDigest(string(b.inv.Digest(link.ID())))
-		if settles(object, own) {
-			t.target, t.hasTarget = link.ID(), true
-			return
+		if settles(current, own) {
+			t.target, t.hasTarget, t.current = link.ID(), true, nil
+			return true
 		}
 	}
-	t.current = object.kept()
+	return false
+}
+
+// joinTags sorts a repository's tags, and makes one of the parts of each.
+func (b *inventoryBuilder) joinTags(tags *tagsBuilder) {
+	slices.SortStableFunc(tags.all, func(a, b tagBuilder) int { return cmp.Compare(a.name, b.name) })
+	joined := tags.all[:0]
+	for _, part := range tags.all {
+		if n := len(joined); n > 0 && joined[n-1].name == part.name {
+			b.join(&joined[n-1], part)
+		} else {
+			joined = append(joined, part)
+		}
+	}
+	clear(tags.all[len(joined):])
+	tags.all = joined
+}
+
+// join adds a part of a tag that came later.
+func (b *inventoryBuilder) join(t *tagBuilder, later tagBuilder) {
+	if later.hasCurrent {
+		t.hasCurrent, t.current = true, later.current
+	}
+	if later.hasTarget {
+		t.target, t.hasTarget = later.target, true
+	}
+	for _, link := range later.appendIndex(nil) {
+		t.addEntry(link)
+	}
+	if t.current != nil {
+		b.settleCurrent(t, *t.current)
+	}
 }
 
 // setTarget notes what a tag's current link says. The caller holds rb.mu.
@@ -154,11 +167,10 @@ func (b *inventoryBuilder) readTag(ctx context.Context, rb *repositoryBuilder, t
 	return nil
 }
 
-// sealTags makes the repository's tags of what was collected. All their indexes lie in
-// one slice.
+// sealTags makes the repository's tags of what was collected and joined. All their indexes
+// lie in one slice.
 func (rb *repositoryBuilder) sealTags() {
 	tags, entries := rb.tags.all, 0
-	slices.SortFunc(tags, func(a, b tagBuilder) int { return cmp.Compare(a.name, b.name) })
 	for i := range tags {
 		entries += 1 + len(tags[i].more)
 	}

@@ -1,28 +1,54 @@
 package storage
 
 import (
+	"context"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"testing"
+
+	"github.com/opencontainers/go-digest"
 )
 
-// A tag is the same whenever it is asked for, also once there are so many that a map finds
-// them.
-func TestTagsAreFoundAgain(t *testing.T) {
-	var tags tagsBuilder
-	const n = 3 * fewTags
-	for round := range 3 {
-		for i := range n {
-			tag := tags.named(fmt.Sprintf("v%d", i))
-			if round > 0 && tag.target != ID(i) {
-				t.Errorf("v%d is found as another: %+v", i, *tag)
-			}
-			tag.target = ID(i)
-			if again := tags.named("v0"); again.name != "v0" || again.target != 0 {
-				t.Errorf("beside %d others v0 is found as another: %+v", i, *again)
-			}
+// Whatever the order that a repository's tags are listed in, and whatever comes between the
+// keys of one, the tags are the same: with all that their indexes have, and what their
+// current links say known from its ETag, without a read.
+func TestTagsAreJoined(t *testing.T) {
+	const tags = 30
+	named := func(tag, entry int) digest.Digest { return digest.FromString(fmt.Sprint(tag, entry)) }
+	store := &keys{}
+	for tag := range tags {
+		name := fmt.Sprintf("v%02d", tag)
+		store.put(TagPath("app", name), string(named(tag, tag%3)), "") // the last entry
+		for entry := range tag%3 + 1 {
+			store.put(TagIndexPath("app", name, named(tag, entry)), string(named(tag, entry)), "")
 		}
-		if len(tags.all) != n {
-			t.Fatalf("%d tags of %d names", len(tags.all), n)
+	}
+	for range 50 {
+		rand.Shuffle(len(store.objects), func(i, j int) {
+			store.objects[i], store.objects[j] = store.objects[j], store.objects[i]
+		})
+		inv, err := TakeInventory(context.Background(), store, InventoryOptions{})
+		if err != nil || len(store.reads) > 0 {
+			t.Fatalf("%v, and of links were read %s", err, store.reads)
+		}
+		got := inv.Repositories[0].Tags
+		if len(got) != tags {
+			t.Fatalf("%d tags of %d names", len(got), tags)
+		}
+		for tag, is := range got {
+			var index, want []digest.Digest
+			for _, entry := range is.Index {
+				index = append(index, inv.Digest(entry.ID()))
+			}
+			for entry := range tag%3 + 1 {
+				want = append(want, named(tag, entry))
+			}
+			slices.Sort(index)
+			slices.Sort(want)
+			if is.Name != fmt.Sprintf("v%02d", tag) || !slices.Equal(index, want) || !is.HasTarget || inv.Digest(is.Target) != named(tag, tag%3) {
+				t.Fatalf("tag %d is %+v, which names %s", tag, is, index)
+			}
 		}
 	}
 }

@@ -139,9 +139,9 @@ func (p *planner) countKept(sizes func(storage.ID) int64) {
 // byCause counts what has each cause.
 type byCause [mark.Absent + 1]int
 
-func countCauses(lists ...[]mark.Cause) (counts byCause) {
+func countCauses(lists ...mark.Causes) (counts byCause) {
 	for _, list := range lists {
-		for _, cause := range list {
+		for _, cause := range list.All() {
 			counts[cause]++
 		}
 	}

@@ -41,13 +41,13 @@ func (p *Plan) whyNot(removal Removal) Reason {
 	case TagIndexEntry:
 		return p.whyNotEntry(at)
 	case Revision:
-		cause := p.live.Repositories[at.repository].Revisions[at.at]
+		cause := p.live.Repositories[at.repository].Revisions.At(at.at)
 		if cause == mark.Untagged && p.Options.Only.pins(at.repository, at.at) {
 			return KeptLinked
 		}
 		return causes[cause]
 	case LayerLink:
-		return causes[p.live.Repositories[at.repository].Layers[at.at]]
+		return causes[p.live.Repositories[at.repository].Layers.At(at.at)]
 	case Upload:
 		return p.keepsUpload(upload{at.repository, at.at})
 	case Repository:
@@ -66,8 +66,8 @@ func (p *Plan) whyNotEntry(at place) Reason {
 	if _, goes := slices.BinarySearchFunc(p.tagEntries, tagEntry{at.repository, at.tag, id}, p.compareEntries); goes {
 		return ""
 	}
-	if revision, found := storage.FindLink(r.Revisions, id); found && live.Revisions[revision] != mark.Dead {
-		return causes[live.Revisions[revision]]
+	if revision, found := storage.FindLink(r.Revisions, id); found && live.Revisions.At(revision) != mark.Dead {
+		return causes[live.Revisions.At(revision)]
 	}
 	switch {
 	case !live.Unlinked(id):

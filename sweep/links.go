@@ -19,18 +19,18 @@ type link struct{ repository, at int }
 
 // deadLinks are the links that nothing keeps and that may go. of gives the causes of a
 // repository's, in the order of the links.
-func deadLinks(live *mark.Live, of func(*mark.Repository) []mark.Cause, mayGo func(repository, at int) bool) links {
+func deadLinks(live *mark.Live, of func(*mark.Repository) mark.Causes, mayGo func(repository, at int) bool) links {
 	l := links{of: make([][]uint32, len(live.Repositories)), upTo: make([]int, len(live.Repositories))}
 	n := 0
 	for i, r := range live.Repositories {
 		dead := 0
-		for at, cause := range of(r) {
+		for at, cause := range of(r).All() {
 			if cause == mark.Dead && mayGo(i, at) {
 				dead++
 			}
 		}
 		l.of[i] = make([]uint32, 0, dead)
-		for at, cause := range of(r) {
+		for at, cause := range of(r).All() {
 			if cause == mark.Dead && mayGo(i, at) {
 				l.of[i] = append(l.of[i], uint32(at))
 			}

@@ -90,7 +90,7 @@ func (p *planner) planRevisionsAndLayers() error {
 				p.empty = append(p.empty, dir)
 			}
 		}
-		for at, cause := range live.Layers {
+		for at, cause := range live.Layers.All() {
 			switch id := r.Layers[at].ID(); {
 			case cause == mark.Absent:
 				p.empty = append(p.empty, dirOf(storage.LayerPath(r.Name, p.inv.Digest(id))))
@@ -102,14 +102,14 @@ func (p *planner) planRevisionsAndLayers() error {
 				}
 			}
 		}
-		for at, cause := range live.Revisions {
+		for at, cause := range live.Revisions.All() {
 			if cause == mark.Dead && p.Options.Only != nil && !p.Options.Only.MayGo(i, at) {
 				return errOtherMark
 			}
 		}
 	}
-	p.revisions = deadLinks(p.live, func(r *mark.Repository) []mark.Cause { return r.Revisions }, func(int, int) bool { return true })
-	p.layers = deadLinks(p.live, func(r *mark.Repository) []mark.Cause { return r.Layers }, func(r, at int) bool {
+	p.revisions = deadLinks(p.live, func(r *mark.Repository) mark.Causes { return r.Revisions }, func(int, int) bool { return true })
+	p.layers = deadLinks(p.live, func(r *mark.Repository) mark.Causes { return r.Layers }, func(r, at int) bool {
 		return p.Options.Only.has(LayerLink, place{repository: r, at: at})
 	})
 	return nil
@@ -162,7 +162,7 @@ func (p *planner) planTagIndexes(ctx context.Context) error {
 				at, found := storage.FindLink(r.Revisions, link.ID())
 				stays := live.Unlinked(link.ID())
 				if found {
-					stays = live.Revisions[at] != mark.Dead
+					stays = live.Revisions.At(at) != mark.Dead
 				}
 				if !stays {
 					entries = append(entries, tagEntry{i, t, link.ID()})
@@ -295,7 +295,7 @@ func (p *planner) planRepositories() {
 	}
 	for i, r := range p.inv.Repositories {
 		absent := 0
-		for _, cause := range p.live.Repositories[i].Layers {
+		for _, cause := range p.live.Repositories[i].Layers.All() {
 			if cause == mark.Absent {
 				absent++
 			}

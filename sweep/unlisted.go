@@ -18,7 +18,7 @@ func (p *planner) lookForUnlisted(ctx context.Context) error {
 	var ids []storage.ID
 	for i, live := range p.live.Repositories {
 		r := p.inv.Repositories[i]
-		for at, cause := range live.Layers {
+		for at, cause := range live.Layers.All() {
 			id := r.Layers[at].ID()
 			if p.inv.Stored(id) || !cause.Alive() {
 				continue
