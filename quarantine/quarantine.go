@@ -73,6 +73,9 @@ func Runs(ctx context.Context, store Store) ([]Run, error) {
 	runs := make([]Run, 0, len(names)) // whose names begin with the time
 	for _, name := range names {
 		run, err := look(ctx, store, name)
+		if none := (*NoRunError)(nil); errors.As(err, &none) {
+			continue // purged meanwhile; or a server, as SeaweedFS does, still names what it has no keys of
+		}
 		if err != nil {
 			return nil, fmt.Errorf("list the quarantine %s: %w", name, err)
 		}

@@ -459,6 +459,23 @@ func (f *failing) Remove(ctx context.Context, refs []storage.Ref) []storage.Outc
 	return outcomes
 }
 
+// A name below which the storage has nothing any more is no run, and no error.
+func TestANameWithoutObjectsIsNoRun(t *testing.T) {
+	r := newRegistry(t)
+	runs, err := quarantine.Runs(t.Context(), naming{r.store, "20260102T030405Z-00000000"})
+	if err != nil || len(runs) != 0 {
+		t.Errorf("the runs are %+v, %v", runs, err)
+	}
+}
+
+// naming is a storage that names a directory which is not there, as some S3 servers do.
+type naming struct {
+	quarantine.Store
+	name string
+}
+
+func (n naming) Names(context.Context, string) ([]string, error) { return []string{n.name}, nil }
+
 // A run that is a symbolic link is none: what lies behind it is not moved or removed.
 func TestASymbolicLinkIsNoRun(t *testing.T) {
 	r := newRegistry(t)
