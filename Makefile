@@ -79,7 +79,7 @@ fuzz: ## fuzz each target with FUZZTIME inputs (2000000x), or for as long (10m)
 FAULTS = EachOperation|Dies|Killed|CutOff|Missing|Flipped
 # Registries that differ in what is in them, and not in what a run does at once, and
 # listings in simulated time: the race detector sees none of them.
-ALIKE = TestDamage|AKeyIsMissing|TestClients|RequestsOfARun|HostileManifests|GetsWrong|Malformed|PermissionsThatAreMissing|SpoiledAnswers|ListingKeeps|ListingOfNames|NamesAreNotListed|DearNames|EndOfASpan
+ALIKE = TestDamage|AKeyIsMissing|TestClients|RequestsOfARun|HostileManifests|GetsWrong|Malformed|PermissionsThatAreMissing|SpoiledAnswers|ListingKeeps|ListingOfNames|NamesAreNotListed|DearNames|EndOfASpan|ASmallRegistryIsListed
 
 # Two lots at once, since the first one often waits for others. The tests of bench go along:
 # what they start are whole programs, of which the race detector sees nothing.

@@ -503,19 +503,28 @@ func TestNamesAreNotListedForAFewPages(t *testing.T) {
 
 // A small registry may cost some more requests for each thousand keys, and is listed in the
 // time of a few answers, whatever its shape: from page to page it would be some 60 of them. It
-// is 7 to 13, and once in a hundred listings 17, by which answer comes late; where sizes differ most
-// it is 18 to 23.
+// is 7 to 13, and once in a hundred listings 17, by which answer comes late, so that the middle
+// one of three counts. Where sizes differ most it is 18 to 23; and with a giant, for whose sake the
+// registry may be taken for a large one, one in ten takes 26.
 func TestASmallRegistryIsListedInAFewAnswers(t *testing.T) {
 	t.Parallel()
 	for _, shape := range simulatedShapes {
-		s := simulate(t, shape.dir, shape.keys(60_000), simulatedServer{})
-		t.Logf("%-35s %v", shape.name, s)
 		answers := time.Duration(22)
-		if strings.HasPrefix(shape.name, "of very many sizes") {
+		if strings.HasPrefix(shape.name, "of very many sizes") || strings.HasPrefix(shape.name, "a giant") {
 			answers = 28
 		}
-		if s.took > answers*simulatedAnswer || s.requests-s.pages > 30 {
-			t.Errorf("%s: %v, %d requests for %d pages", shape.name, s.took, s.requests, s.pages)
+		var took []time.Duration
+		for range 3 {
+			s := simulate(t, shape.dir, shape.keys(60_000), simulatedServer{})
+			t.Logf("%-35s %v", shape.name, s)
+			took = append(took, s.took)
+			if s.requests-s.pages > 30 {
+				t.Errorf("%s: %d requests for %d pages", shape.name, s.requests, s.pages)
+			}
+		}
+		slices.Sort(took)
+		if took[1] > answers*simulatedAnswer {
+			t.Errorf("%s: %v", shape.name, took)
 		}
 	}
 }
