@@ -11,9 +11,6 @@ type Causes struct {
 
 func newCauses(n int) Causes { return Causes{make([]byte, (n+1)/2), n} }
 
-// Len is the number of links.
-func (c Causes) Len() int { return c.n }
-
 // At is the cause of one of them.
 func (c Causes) At(i int) Cause { return Cause(c.pairs[i/2] >> (i % 2 * 4) & 0xf) }
 

@@ -503,18 +503,18 @@ func TestNamesAreNotListedForAFewPages(t *testing.T) {
 
 // A small registry may cost some more requests for each thousand keys, and is listed in the
 // time of a few answers, whatever its shape: from page to page it would be some 60 of them. It
-// is 7 to 13, and once in a hundred listings 17, by which answer comes late, so that the middle
-// one of three counts. Where sizes differ most it is 18 to 23; and with a giant, for whose sake the
-// registry may be taken for a large one, one in ten takes 26.
+// is 7 to 13, and once in a hundred listings 17, by which answer comes late. Where sizes differ most
+// it is 18 to 23; and one in thirty with a giant, for whose sake the registry may be taken for a
+// large one, takes 26 and more, so that the middle one of five counts.
 func TestASmallRegistryIsListedInAFewAnswers(t *testing.T) {
 	t.Parallel()
 	for _, shape := range simulatedShapes {
 		answers := time.Duration(22)
-		if strings.HasPrefix(shape.name, "of very many sizes") || strings.HasPrefix(shape.name, "a giant") {
+		if strings.HasPrefix(shape.name, "of very many sizes") {
 			answers = 28
 		}
 		var took []time.Duration
-		for range 3 {
+		for range 5 {
 			s := simulate(t, shape.dir, shape.keys(60_000), simulatedServer{})
 			t.Logf("%-35s %v", shape.name, s)
 			took = append(took, s.took)
@@ -523,7 +523,7 @@ func TestASmallRegistryIsListedInAFewAnswers(t *testing.T) {
 			}
 		}
 		slices.Sort(took)
-		if took[1] > answers*simulatedAnswer {
+		if took[2] > answers*simulatedAnswer {
 			t.Errorf("%s: %v", shape.name, took)
 		}
 	}
