@@ -78,6 +78,10 @@ type tree struct {
 	base *os.File // the same, for readBeneath
 
 	unnoticed *unnoticed
+
+	// making is held while a directory is made: one that is made in it takes after it, and must
+	// not find it without its owner.
+	making sync.Mutex
 }
 
 // tree returns nil where there is no layout yet. It may come later: a lock is the
@@ -102,7 +106,7 @@ func (f *filesystem) tree() (*tree, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open storage: %w", err), root.Close())
 	}
-	t := &tree{root, base, &f.unnoticed}
+	t := &tree{root: root, base: base, unnoticed: &f.unnoticed}
 	f.opened.Store(t)
 	return t, nil
 }

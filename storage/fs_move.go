@@ -120,6 +120,8 @@ func (t *tree) makeDirs(dir string) error {
 // makeDir makes a directory with the owner and the permissions of the one that it is
 // made in: a registry that runs as somebody else has to be able to write to it.
 func (t *tree) makeDir(dir string) error {
+	t.making.Lock()
+	defer t.making.Unlock()
 	if supported, err := makeDirBeneath(int(t.base.Fd()), dir); supported {
 		return err
 	}

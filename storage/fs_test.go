@@ -15,6 +15,7 @@ import (
 	"regsweep/internal/parts"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 )
 
 // fsStory is a small registry on a disk, and the store of it.
@@ -442,5 +443,40 @@ func TestStatBlobLooksLikeStat(t *testing.T) {
 	}
 	if inv.Blobs() != 5 {
 		t.Errorf("%d blobs are listed", inv.Blobs())
+	}
+}
+
+// A directory takes after the one that it is made in, also where another goroutine has just made
+// that: it must not be found before it has its owner and permissions.
+func TestDirectoriesMadeAtOnceTakeAfterTheirs(t *testing.T) {
+	t.Parallel()
+	tree := newTree(t)
+	tree.Mkdir(RepositoriesDir)
+	layout := filepath.Join(tree.Root(), Root)
+	const permissions = 0o711 // unlike those that a directory has at first
+	if err := os.Chmod(layout, permissions); err != nil {
+		t.Fatal(err)
+	}
+	store := mustOpen(t)(openFilesystem(tree.Root(), Limits{}))
+	for n := range 100 {
+		var group errgroup.Group
+		for i := range 8 {
+			group.Go(func() error { return store.MakeDir(t.Context(), fmt.Sprintf("made%d/a/b/c/%d", n, i)) })
+		}
+		if err := group.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		err := filepath.WalkDir(filepath.Join(layout, fmt.Sprintf("made%d", n)), func(path string, entry fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			if info, err := entry.Info(); err != nil || info.Mode().Perm() != permissions {
+				t.Errorf("%s is %v, %v", path, info.Mode(), err)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
