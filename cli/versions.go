@@ -2,8 +2,10 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"regsweep/quarantine"
 	"regsweep/storage"
 	"regsweep/sweep"
 )
@@ -42,9 +44,14 @@ func (g *gcRun) lookForVersions(ctx context.Context, plan *sweep.Plan) error {
 		return nil
 	}
 	phase := g.progress.begin("looking for versions", "", 0)
-	versions, err := versioner.Versions(ctx, plan.Refs())
-	phase.end("")
+	recorded, err := quarantine.ReadRecorded(ctx, g.store, "")
 	if err != nil {
+		phase.end("")
+		return fmt.Errorf("--purge-versions must know which versions a quarantine records: %w; run without --purge-versions, or purge that quarantine", err)
+	}
+	versions, err := versioner.Versions(ctx, plan.Refs(), recorded.Has)
+	phase.end("")
+	if err = errors.Join(err, recorded.Close()); err != nil {
 		return fmt.Errorf("--purge-versions: %w", err)
 	}
 	g.remover = versions

@@ -13,6 +13,7 @@ import (
 	"iter"
 	"math"
 	"os"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -279,8 +280,63 @@ func (h *hidden) hide(ctx context.Context, store Store, refs []storage.Ref) []st
 	return outcomes
 }
 
-// forget removes for good what is still hidden.
-func (h *hidden) forget(ctx context.Context) (freed sweep.Tally, err error) {
+// Recorded is what the quarantines of a storage record as hidden, so that it can be put back.
+type Recorded []*hidden
+
+// ReadRecorded reads the records of all quarantines but that of a run. It is empty for a
+// storage that keeps no versions.
+func ReadRecorded(ctx context.Context, store Store, but string) (all Recorded, err error) {
+	var runs []string
+	err = store.Below(ctx, Dir, func(page []storage.Object) error {
+		for _, object := range page {
+			if run := path.Base(path.Dir(object.Path)); run != but && object.Path == hiddenOf(run) && object.Multipart == "" {
+				runs = append(runs, run)
+			}
+		}
+		return nil
+	})
+	for _, run := range runs {
+		if err != nil {
+			break
+		}
+		var h *hidden
+		h, err = openHidden(ctx, store, run)
+		switch {
+		case err != nil:
+			err = fmt.Errorf("the quarantine %s: %w", run, err)
+		case h == nil:
+			err = fmt.Errorf("the quarantine %s: its record of versions was listed, and can't be found", run)
+		default:
+			all = append(all, h)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, all.Close())
+	}
+	return all, nil
+}
+
+// Has reports whether a quarantine records this version of an object.
+func (r Recorded) Has(path, version string) (bool, error) {
+	for _, h := range r {
+		v, found, err := h.find(path)
+		if err != nil || found && v.Version == version {
+			return true, err
+		}
+	}
+	return false, nil
+}
+
+// Close gives up the temporary files.
+func (r Recorded) Close() (err error) {
+	for _, h := range r {
+		err = errors.Join(err, h.close())
+	}
+	return err
+}
+
+// forget removes for good what is still hidden, but for what others record too.
+func (h *hidden) forget(ctx context.Context, others Recorded) (freed sweep.Tally, err error) {
 	var batch []storage.HiddenVersion
 	forget := func() error {
 		var first error
@@ -294,6 +350,9 @@ func (h *hidden) forget(ctx context.Context) (freed sweep.Tally, err error) {
 		return first
 	}
 	err = h.each(func(v storage.HiddenVersion, _ int) error {
+		if isRecorded, err := others.Has(v.Path, v.Version); err != nil || isRecorded {
+			return err
+		}
 		if batch = append(batch, v); len(batch) < storage.RemoveBatch {
 			return nil
 		}

@@ -14,8 +14,11 @@ import (
 func Purge(ctx context.Context, store Store, run string) (freed sweep.Tally, err error) {
 	hidden, err := openHidden(ctx, store, run)
 	if err == nil && hidden != nil {
-		freed, err = hidden.forget(ctx)
-		err = errors.Join(err, hidden.close())
+		var others Recorded
+		if others, err = ReadRecorded(ctx, store, run); err == nil {
+			freed, err = hidden.forget(ctx, others)
+		}
+		err = errors.Join(err, others.Close(), hidden.close())
 	}
 	if err == nil {
 		err = clearRun(ctx, store, run, &freed)

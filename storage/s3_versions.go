@@ -29,15 +29,17 @@ type Versioner interface {
 	// Versioning asks whether it does. Where that is denied, or the server does not
 	// know the question, the answer is VersionsUnknown and no error.
 	Versioning(ctx context.Context) (Versioning, error)
-	// Versions finds all versions of the objects named. It lists the versions of all
-	// blobs, or of the repositories concerned, rather than ask for each object, and
-	// keeps some 200 bytes for each version of what is named.
-	Versions(ctx context.Context, refs iter.Seq[Ref]) (*Versions, error)
+	// Versions finds all versions of the objects named, but for those that recorded
+	// reports: these stay. It lists the versions of all blobs, or of the repositories
+	// concerned, rather than ask for each object, and keeps some 200 bytes for each
+	// version of what is named. recorded is not called concurrently.
+	Versions(ctx context.Context, refs iter.Seq[Ref], recorded func(path, version string) (bool, error)) (*Versions, error)
 }
 
 // Versions are all versions of objects that are to be removed for good. It removes an
 // object by removing each of them, delete markers too, so that nothing is left of it
-// and no new marker is made.
+// and no new marker is made. An object with a recorded version is hidden, and then its
+// other versions are removed. Its delete markers stay, since they hide the recorded one.
 type Versions struct {
 	// Count and Bytes are those of the versions that are not the current one; delete
 	// markers, which have no bytes, are not counted.
@@ -45,7 +47,8 @@ type Versions struct {
 	Bytes int64
 
 	store *s3Store
-	of    map[string][]version // by path
+	of    map[string][]version // by path, without those that stay
+	stays map[string]version   // by path: a recorded version
 }
 
 // version is one version of an object, or a delete marker.
@@ -84,8 +87,8 @@ func (s *s3Store) Versioning(ctx context.Context) (Versioning, error) {
 const versionedBlobs, versionedRepositories = 10_000, 1_000
 
 // Versions implements Versioner.
-func (s *s3Store) Versions(ctx context.Context, refs iter.Seq[Ref]) (*Versions, error) {
-	v := &Versions{store: s, of: map[string][]version{}}
+func (s *s3Store) Versions(ctx context.Context, refs iter.Seq[Ref], recorded func(path, version string) (bool, error)) (*Versions, error) {
+	v := &Versions{store: s, of: map[string][]version{}, stays: map[string]version{}}
 	repositories, blobs := map[string]bool{}, 0
 	for ref := range refs {
 		if ref.Multipart != "" {
@@ -115,27 +118,56 @@ func (s *s3Store) Versions(ctx context.Context, refs iter.Seq[Ref]) (*Versions, 
 		}
 	}
 	var mu sync.Mutex
-	g, ctx := errgroup.WithContext(ctx)
+	var failed error // of recorded
+	g, listing := errgroup.WithContext(ctx)
 	g.SetLimit(s.Concurrency())
 	for _, prefix := range prefixes {
 		g.Go(func() error {
-			return s.listVersions(ctx, prefix, func(path string, next version) {
+			return s.listVersions(listing, prefix, func(path string, next version) {
 				mu.Lock()
 				defer mu.Unlock()
-				if have, wanted := v.of[path]; wanted {
-					v.of[path] = append(have, next)
-					if next.counted() {
-						v.Count++
-						v.Bytes += next.bytes
+				have, wanted := v.of[path]
+				if !wanted {
+					return
+				}
+				if !next.marker {
+					switch isRecorded, err := recorded(path, next.id); {
+					case err != nil:
+						failed = err
+						return
+					case isRecorded:
+						v.stays[path] = next
+						return
 					}
+				}
+				v.of[path] = append(have, next)
+				if next.counted() {
+					v.Count++
+					v.Bytes += next.bytes
 				}
 			})
 		})
 	}
-	if err := g.Wait(); err != nil {
+	if err := errors.Join(g.Wait(), failed); err != nil {
 		return nil, err
 	}
-	return v, nil
+	return v, v.mayHide(ctx)
+}
+
+// mayHide fails where the removal that hides a recorded version would destroy it. In a
+// bucket whose versioning is suspended, a removal replaces the version "null".
+func (v *Versions) mayHide(ctx context.Context) error {
+	for path, version := range v.stays {
+		if version.id != "null" {
+			continue
+		}
+		state, err := v.store.Versioning(ctx)
+		if err == nil && state != VersionsKept {
+			err = fmt.Errorf("the bucket keeps no versions any more, so that a removal of %s would destroy the version that a quarantine records: restore or purge the quarantine first", path)
+		}
+		return err
+	}
+	return nil
 }
 
 // listVersions reports each version and delete marker below a prefix.
@@ -207,44 +239,44 @@ func (s *s3Store) versionPage(ctx context.Context, input *s3.ListObjectVersionsI
 }
 
 // Remove implements Remover. An object of which no version was listed is removed as it
-// is. It counts as removed when all its versions are.
+// is. It counts as removed when all its versions are, but for those that stay.
 func (v *Versions) Remove(ctx context.Context, refs []Ref) []Outcome {
 	outcomes := make([]Outcome, len(refs))
-	var plain []int
-	var which []int // the place in refs of each version
+	var plain []Ref
+	var places []int // in refs, of plain
+	for i, ref := range refs {
+		if _, stays := v.stays[ref.Path]; stays || ref.Multipart != "" || len(v.of[ref.Path]) == 0 {
+			plain, places = append(plain, ref), append(places, i)
+		}
+	}
+	for n, o := range v.store.Remove(ctx, plain) {
+		if recorded, stays := v.stays[plain[n].Path]; stays && o.Err == nil {
+			o.Hidden = recorded.latest // another version that was the current one is removed below
+		}
+		outcomes[places[n]] = o
+	}
+	places = places[:0]
 	var all []objectVersion
 	for i, ref := range refs {
-		versions := v.of[ref.Path]
-		if ref.Multipart != "" || len(versions) == 0 || !expressible(v.store.prefix+ref.Path) {
-			plain = append(plain, i)
+		if ref.Multipart != "" || outcomes[i].Err != nil {
 			continue
 		}
-		for _, each := range versions {
-			which = append(which, i)
-			all = append(all, objectVersion{*v.store.key(ref.Path), each.id})
+		_, stays := v.stays[ref.Path]
+		for _, each := range v.of[ref.Path] {
+			if stays && each.marker {
+				continue
+			}
+			all, places = append(all, objectVersion{*v.store.key(ref.Path), each.id}), append(places, i)
 			if each.counted() {
 				outcomes[i].Versions++
 				outcomes[i].VersionBytes += each.bytes
 			}
 		}
 	}
-	if len(plain) > 0 {
-		left := make([]Ref, len(plain))
-		for n, i := range plain {
-			left[n] = refs[i]
+	for n, o := range v.store.removeEach(ctx, all) {
+		if o.Err != nil || o.Hidden { // a server that heeds no version only hides
+			outcomes[places[n]] = o
 		}
-		for n, o := range v.store.Remove(ctx, left) {
-			outcomes[plain[n]] = o
-		}
-	}
-	for len(all) > 0 {
-		n := min(len(all), RemoveBatch)
-		for at, o := range v.store.removeVersions(ctx, all[:n]) {
-			if o.Err != nil || o.Hidden { // a server that heeds no version only hides
-				outcomes[which[at]] = o
-			}
-		}
-		all, which = all[n:], which[n:]
 	}
 	return outcomes
 }

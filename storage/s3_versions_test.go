@@ -69,7 +69,7 @@ func TestS3PurgesVersions(t *testing.T) {
 	refs = append(refs, Ref{Path: link}, Ref{Path: hidden}, Ref{Path: absent})
 
 	counted := store.Requests()
-	versions, err := versioner.Versions(t.Context(), slices.Values(refs))
+	versions, err := versioner.Versions(t.Context(), slices.Values(refs), noneRecorded)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestS3VersioningThatMayNotBeAskedFor(t *testing.T) {
 		if got, err := store.Versioning(t.Context()); err != nil || got != VersionsUnknown {
 			t.Errorf("%s: %q, %v", fault.code, got, err)
 		}
-		_, err := store.Versions(t.Context(), slices.Values([]Ref{{Path: "blobs/x"}}))
+		_, err := store.Versions(t.Context(), slices.Values([]Ref{{Path: "blobs/x"}}), noneRecorded)
 		if err == nil || fault.status == 403 && !strings.Contains(err.Error(), "s3:ListBucketVersions") {
 			t.Errorf("%s: versions: %v", fault.code, err)
 		}
@@ -155,7 +155,7 @@ func TestS3VersionsThatAServerOnlyHides(t *testing.T) {
 			`<Deleted><Key>%[1]s/gone</Key><VersionId>v1</VersionId></Deleted></DeleteResult>`, Root+"/blobs")
 	})
 	refs := []Ref{{Path: "blobs/ignored"}, {Path: "blobs/denied"}, {Path: "blobs/gone"}}
-	versions, err := store.Versions(t.Context(), slices.Values(refs))
+	versions, err := store.Versions(t.Context(), slices.Values(refs), noneRecorded)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,3 +214,6 @@ func toServer(server *httptest.Server) s3.HTTPClient {
 type clientFunc func(*http.Request) (*http.Response, error)
 
 func (f clientFunc) Do(r *http.Request) (*http.Response, error) { return f(r) }
+
+// noneRecorded is for a storage without a quarantine.
+func noneRecorded(path, version string) (bool, error) { return false, nil }
