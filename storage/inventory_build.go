@@ -450,10 +450,23 @@ func (b *inventoryBuilder) readPending(ctx context.Context, rb *repositoryBuilde
 	}
 	if p.needTime {
 		object, err := b.store.Stat(ctx, p.object.Path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
+		isLost := errors.Is(err, fs.ErrNotExist) || isDamage(err)
+		if isLost && p.object.Named && !p.needContent { // perhaps only the directory is there
+			exists, _, readErr := CheckLink(ctx, b.store, p.object.Path)
+			if readErr != nil {
+				return readErr
+			}
+			if !exists {
+				return nil
+			}
 		}
-		if err = ignoreDamage(err); err != nil {
+		switch {
+		case isLost:
+			// The link was listed or read, and its time is not known. It may be young.
+			rb.mu.Lock()
+			rb.damaged(p.object.Path, err.Error())
+			rb.mu.Unlock()
+		case err != nil:
 			return err
 		}
 		p.object.ModTime = object.ModTime

@@ -1,0 +1,82 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// vanishing injects a fault: what is listed and read is not found by a stat.
+type vanishing struct {
+	Store
+	path string
+	err  error
+	met  bool
+}
+
+func (v *vanishing) Stat(ctx context.Context, path string) (Object, error) {
+	if path == v.path {
+		v.met = true
+		return Object{}, v.err
+	}
+	return v.Store.Stat(ctx, path)
+}
+
+// A link that was listed and then is not found keeps its repository. Its time, for which a
+// minimum age asks, is not known.
+func TestALinkVanishesBeforeItsTimeIsKnown(t *testing.T) {
+	manifest, layer := digest.FromString("manifest"), digest.FromString("layer")
+	long := digest.SHA512.FromString("layer")
+	for name, test := range map[string]struct {
+		path string
+		err  error
+		met  string
+	}{
+		"a revision":                 {RevisionPath("app", manifest), fs.ErrNotExist, "damaged_link"},
+		"a revision that is no file": {RevisionPath("app", manifest), ErrNotRegular, "damaged_link"},
+		"a layer link by its sha512": {LayerPath("app", long), fs.ErrNotExist, "damaged_link"},
+		"a layer link":               {LayerPath("app", layer), fs.ErrNotExist, "damaged_link"},
+		// Two calls agree that there is only a directory.
+		"a layer link's directory": {LayerPath("app", digest.FromString("gone")), fs.ErrNotExist, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tree := newTree(t)
+			tree.Revision("app", manifest)
+			tree.LayerLink("app", layer)
+			tree.Write(LayerPath("app", long), string(layer))
+			tree.Mkdir("repositories/app/_layers/sha256/" + digest.FromString("gone").Encoded())
+			tree.Age("repositories", 48*time.Hour)
+			store := &vanishing{Store: mustOpen(t)(openFilesystem(tree.Root(), Limits{})), path: test.path, err: test.err}
+			inv, err := TakeInventory(t.Context(), store, InventoryOptions{Since: time.Now().Add(-24 * time.Hour)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !store.met {
+				t.Fatal("the fault was never met")
+			}
+			r := inv.Repository("app")
+			var met string
+			for _, p := range r.Problems {
+				met += string(p.Kind)
+			}
+			want(t, "problems", met, test.met)
+			want(t, "the repository is kept", r.Kept(), test.met != "")
+			want(t, "links", len(r.Revisions)+len(r.Layers), 4)
+		})
+	}
+}
+
+// A storage that fails while a time is asked for ends the inventory.
+func TestALinksTimeCanNotBeHad(t *testing.T) {
+	tree := newTree(t)
+	m := digest.FromString("manifest")
+	tree.Revision("app", m)
+	store := &vanishing{Store: mustOpen(t)(openFilesystem(tree.Root(), Limits{})), path: RevisionPath("app", m), err: fs.ErrPermission}
+	if _, err := TakeInventory(t.Context(), store, InventoryOptions{Since: time.Now()}); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("the inventory ends with %v", err)
+	}
+}
