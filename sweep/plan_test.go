@@ -214,7 +214,9 @@ func TestNothingTagged(t *testing.T) {
 	}{
 		"nothing at all":              {func(d *disk) {}, false},
 		"blobs, and no repository":    {func(d *disk) { d.blob("x") }, true},
-		"blobs, and no tag":           {func(d *disk) { d.image("app", "x") }, true},
+		"blobs, and no tag":           {func(d *disk) { d.blob("x"); d.layer("app", sha256Of("x")) }, true},
+		"a manifest that is missing":  {func(d *disk) { d.blob("x"); d.revision("app", sha256Of("y")) }, true},
+		"manifests, and no tag":       {func(d *disk) { d.image("app", "x") }, false},
 		"repositories, and no blob":   {func(d *disk) { d.layer("app", sha256Of("x")) }, false},
 		"one tag in all repositories": {func(d *disk) { d.image("app", "x"); d.tag("lib", "v1", d.image("lib", "y")) }, false},
 		"a tag without current link": {func(d *disk) {
@@ -228,6 +230,10 @@ func TestNothingTagged(t *testing.T) {
 			root := d.put(t)
 			if _, err := tryPlan(t.Context(), open(t, root), rules{refuseEmpty: true}); errors.Is(err, sweep.ErrNothingTagged) != test.refuse {
 				t.Errorf("refused: %v", err)
+			}
+			noTag := test.refuse || name == "manifests, and no tag"
+			if _, err := tryPlan(t.Context(), open(t, root), rules{refuseEmpty: true, deleteUntagged: true}); errors.Is(err, sweep.ErrNothingTagged) != noTag {
+				t.Errorf("with -m refused: %v", err)
 			}
 			if _, err := tryPlan(t.Context(), open(t, root), rules{}); err != nil {
 				t.Errorf("with --allow-empty: %v", err)

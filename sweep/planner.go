@@ -14,9 +14,9 @@ import (
 	"regsweep/storage"
 )
 
-// ErrNothingTagged is returned by NewPlan where there are blobs but no tag, or no
-// repository: then everything would go, and most likely the root is wrong.
-var ErrNothingTagged = errors.New("there are blobs, but no tag in any repository: most likely this is not the root of the registry; " +
+// ErrNothingTagged is returned by NewPlan where there are blobs but no tag, and no blob is
+// alive. With DeleteUntagged, age and damage alone do not count. Most likely the root is wrong.
+var ErrNothingTagged = errors.New("there are blobs, but no tag in any repository, and nothing else keeps them: most likely this is not the root of the registry; " +
 	"if all of it is really garbage, say so with --allow-empty")
 
 var errOtherMark = errors.New("the mark was not run for this selection")
@@ -75,6 +75,12 @@ func (p *planner) refuseNothingTagged() error {
 	}
 	for _, r := range p.inv.Repositories {
 		if len(r.Tags) > 0 {
+			return nil
+		}
+	}
+	for id := range storage.ID(p.inv.Blobs()) {
+		cause := p.live.Blob(id)
+		if cause == mark.Tagged || cause == mark.Untagged || cause != mark.Dead && !p.Options.DeleteUntagged {
 			return nil
 		}
 	}
