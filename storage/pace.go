@@ -20,11 +20,13 @@ import (
 //
 // Nothing but Limits holds a request back until the server refuses one (503 SlowDown,
 // 429, or many 5xx). Then all wait for a moment, or as long as Retry-After says, and
-// go on at four fifths of what the server took in the second before. From there the
-// rate rises by exp(t²/200), t in seconds: it is back at what was refused after 7 s,
-// probes slowly there, and is 90 times that after 30 s without a refusal. So a server
-// with a fixed limit is kept near it and refuses about one request in a hundred, and
-// one that had a bad minute is soon asked at full speed again.
+// go on at four fifths of the rate that the server took in the second before. From there
+// the rate rises by exp(t²/g), t in seconds. The first refusal may be an accident: with
+// g = 0.1 the bound is gone after a second. After the second refusal g is 2. After more of
+// them g is 200: the rate is back at what was refused after 7 s, rises slowly there, and is
+// 90 times that after 30 s without a refusal. So a server with a fixed limit is kept near
+// it and refuses about one request in a hundred, and one that had a bad minute is soon
+// asked at full speed again.
 type pace struct {
 	slots    chan struct{} // full when as many requests are under way as may be
 	interval time.Duration // between two requests, by Limits.MaxRequests; 0 if there is no bound
@@ -38,6 +40,7 @@ type pace struct {
 
 	slowed   bool      // the rate is bounded by what the server has refused
 	base     float64   // requests a second, at resume
+	level    int       // counts the refusals that the last one followed closely
 	cut      time.Time // of the last cut: what was sent earlier tells nothing of the new rate
 	resume   time.Time // nothing goes before
 	streak   int       // cuts in a row without an answer in between that was no refusal
@@ -47,6 +50,10 @@ type pace struct {
 
 	recent [paceBuckets]paceBucket
 }
+
+// paceGrowth is by how much the rate grows (g, in s²) after the first refusal, the second,
+// and those that follow.
+var paceGrowth = [...]float64{0.1, 2, 200}
 
 // paceBucket counts the answers of a tenth of a second.
 type paceBucket struct {
@@ -59,10 +66,13 @@ const (
 	paceTenth   = time.Second / paceBuckets
 
 	paceCut    = 0.8  // of the rate that the server took
-	paceGrowth = 200  // s²
 	paceLeast  = 1.0  // requests a second, however little was taken
+	paceFirst  = 20.0 // requests a second where nothing was taken yet; half of it after each further refusal
 	paceFree   = 1e5  // requests a second at which there is no bound any more
 	paceFaults = 0.05 // the share of 5xx from which they mean overload
+
+	// A refusal that comes so long after the one before counts as the first.
+	paceForget = 30 * time.Second
 
 	// A server may ask to be left alone for so long, and no longer.
 	paceLongestWait = 5 * time.Minute
@@ -162,7 +172,7 @@ func (p *pace) turn(now time.Time) time.Time {
 // slowed.
 func (p *pace) rate(now time.Time) float64 {
 	t := max(0, now.Sub(p.resume).Seconds())
-	return p.base * math.Exp(t*t/paceGrowth)
+	return p.base * math.Exp(t*t/paceGrowth[min(p.level, len(paceGrowth)-1)])
 }
 
 // learn takes in what became of a request.
@@ -198,14 +208,24 @@ func (p *pace) learn(sent, now time.Time, err error) {
 // slow cuts the rate below what the server took in the last second. The caller holds
 // p.mu.
 func (p *pace) slow(now time.Time) {
+	if p.level++; p.cut.IsZero() || now.Sub(p.cut) > paceForget {
+		p.level = 0
+	}
 	accepted, _ := p.lastSecond(now)
-	taken := float64(accepted)
+	rate := paceCut * float64(accepted)
+	if spell := now.Sub(p.resume); p.level == 1 && spell < time.Second {
+		accepted, _ = p.since(p.resume)
+		rate = paceCut * float64(accepted) / max(spell, paceTenth).Seconds()
+	}
+	if accepted == 0 || p.level == 0 {
+		rate = max(rate, paceFirst/float64(int(1)<<min(p.streak, 16)))
+	}
 	if p.slowed {
-		taken = min(taken, p.rate(now))
+		rate = min(rate, paceCut*p.rate(now))
 	}
 	wait := min(p.firstWait<<min(p.streak, 16), p.lastWait)
 	p.streak++
-	p.slowed, p.base, p.cut = true, max(paceLeast, paceCut*taken), now
+	p.slowed, p.base, p.cut = true, max(paceLeast, rate), now
 	p.rest(now.Add(wait/2 + time.Duration(p.random()*float64(wait/2))))
 }
 
@@ -241,9 +261,14 @@ func (p *pace) bucket(now time.Time) *paceBucket {
 
 // lastSecond adds up the answers of about a second. The caller holds p.mu.
 func (p *pace) lastSecond(now time.Time) (accepted, faults int) {
-	tenth := now.UnixNano() / int64(paceTenth)
+	return p.since(now.Add(paceTenth - time.Second))
+}
+
+// since adds up the answers of the last second that are not older than a time. The caller
+// holds p.mu.
+func (p *pace) since(first time.Time) (accepted, faults int) {
 	for _, bucket := range p.recent {
-		if bucket.tenth > tenth-paceBuckets {
+		if bucket.tenth >= first.UnixNano()/int64(paceTenth) {
 			accepted += bucket.accepted
 			faults += bucket.faults
 		}
