@@ -37,6 +37,8 @@ type s3Store struct {
 	// contentMD5 is set once the server was found to take DeleteObjects only with
 	// a Content-MD5.
 	contentMD5 atomic.Bool
+	// single is set once the server was found to know no DeleteObjects.
+	single atomic.Bool
 	// listingLength is the length in bytes of the last page of a listing.
 	listingLength atomic.Int64
 }

@@ -68,9 +68,55 @@ func (s *s3Store) removeBulk(ctx context.Context, refs []Ref, places []int, outc
 type objectVersion struct{ key, version string }
 
 // removeVersions sends one bulk removal. What is named counts as removed only where the
-// answer lists it as deleted, or as never having been there; what failed for a passing
-// reason is asked for again.
+// answer lists it as deleted; what failed for a passing reason is asked for again. What the
+// server did not find, or can't remove in bulk, is removed with a request of its own.
 func (s *s3Store) removeVersions(ctx context.Context, objects []objectVersion) []Outcome {
+	if s.single.Load() {
+		return s.removeSingly(ctx, objects)
+	}
+	outcomes := s.removeTogether(ctx, objects)
+	var places []int
+	var left []objectVersion
+	for i, o := range outcomes {
+		switch {
+		case knowsNoBulk(o.Err):
+			s.single.Store(true)
+		case !errors.Is(o.Err, fs.ErrNotExist): // or a single removal says what it is
+			continue
+		}
+		places, left = append(places, i), append(left, objects[i])
+	}
+	for n, o := range s.removeSingly(ctx, left) {
+		outcomes[places[n]] = o
+	}
+	return outcomes
+}
+
+// knowsNoBulk reports whether a server refuses bulk removals as such. It has removed
+// nothing then.
+func knowsNoBulk(err error) bool {
+	switch errorCode(err) {
+	case "NotImplemented", "MethodNotAllowed", "MalformedXML", "InvalidRequest", "InvalidArgument":
+		return true
+	}
+	status := errorStatus(err)
+	return status == http.StatusNotImplemented || status == http.StatusMethodNotAllowed
+}
+
+// removeSingly removes each object, or version, with a request of its own.
+func (s *s3Store) removeSingly(ctx context.Context, objects []objectVersion) []Outcome {
+	outcomes := make([]Outcome, len(objects))
+	var g errgroup.Group // of functions that put their error in their outcome
+	g.SetLimit(s3SingleRemovals)
+	for i, object := range objects {
+		g.Go(func() error { outcomes[i] = s.removeOne(ctx, object); return nil })
+	}
+	_ = g.Wait() // no function of the group returns an error
+	return outcomes
+}
+
+// removeTogether sends one bulk removal.
+func (s *s3Store) removeTogether(ctx context.Context, objects []objectVersion) []Outcome {
 	outcomes := make([]Outcome, len(objects))
 	open := make(map[objectVersion][]int, len(objects)) // one may be named twice
 	for i, object := range objects {
@@ -164,11 +210,7 @@ func (s *s3Store) deleteObjects(ctx context.Context, named map[objectVersion][]i
 			object.version = ""
 		}
 		err := &smithy.GenericAPIError{Code: aws.ToString(failed.Code), Message: aws.ToString(failed.Message)}
-		if isNoSuchKey(err) {
-			answers[object] = Outcome{}
-		} else {
-			answers[object] = Outcome{Err: err}
-		}
+		answers[object] = Outcome{Err: err}
 	}
 	return answers, nil
 }
@@ -224,9 +266,30 @@ func (s *s3Store) removeOne(ctx context.Context, object objectVersion) (o Outcom
 		return err
 	})
 	if errors.Is(o.Err, fs.ErrNotExist) {
-		o.Err = nil
+		o.Err = s.seenGone(ctx, object)
 	}
 	return o
+}
+
+// seenGone checks what the server says of an object, or version, that it did not find to
+// remove. It had listed it.
+func (s *s3Store) seenGone(ctx context.Context, object objectVersion) error {
+	path := object.key[len(s.prefix):]
+	input := &s3.HeadObjectInput{Bucket: &s.parameters.bucket, Key: &object.key}
+	if object.version != "" {
+		input.VersionId = &object.version
+	}
+	err := s.do(ctx, "stat", "s3:GetObject", path, func() error {
+		_, err := s.client.HeadObject(ctx, input)
+		return err
+	})
+	switch {
+	case err == nil:
+		return fmt.Errorf("remove %s: the server says that it is not there, and it is", path)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	}
+	return err
 }
 
 // abort gives up an unfinished multipart upload, and the storage of its parts.
