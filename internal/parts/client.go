@@ -32,6 +32,8 @@ type Client struct {
 	Host               string
 	Username, Password string
 	CAFile             string // serves https, trusted by this PEM file
+	// Transport reaches a registry over plain HTTP; nil is this process's own.
+	Transport http.RoundTripper
 
 	// ReferrersTag also writes the tag sha256-<subject> when a manifest with a
 	// subject is pushed, as clients do for registries without a referrers API.
@@ -53,6 +55,15 @@ func Push(ctx context.Context, reference string, m *Manifest) error {
 // PullAll pulls from a registry without authentication; see Client.PullAll.
 func PullAll(ctx context.Context, host, repository string, tagsOrDigests ...string) error {
 	return (&Client{Host: host}).PullAll(ctx, repository, tagsOrDigests...)
+}
+
+// Ping asks for any answer at all.
+func (c *Client) Ping(ctx context.Context) error {
+	base, err := c.transport()
+	if err != nil {
+		return err
+	}
+	return answers(ctx, &http.Client{Transport: base}, strings.TrimSuffix(c.url("", ""), "/"))
 }
 
 // Push pushes a manifest with everything that it needs under a reference, which is
@@ -392,7 +403,10 @@ func (c *Client) authenticator() authn.Authenticator {
 
 // transport is the process's own for plain HTTP, so that connections are kept.
 func (c *Client) transport() (http.RoundTripper, error) {
-	if c.CAFile == "" {
+	switch {
+	case c.CAFile == "" && c.Transport != nil:
+		return c.Transport, nil
+	case c.CAFile == "":
 		return http.DefaultTransport, nil
 	}
 	bundle, err := os.ReadFile(c.CAFile)

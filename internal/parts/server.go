@@ -14,9 +14,10 @@ import (
 type Server struct {
 	ConfigFile string
 
-	host    string
-	process *process
-	scratch *scratch
+	host      string
+	process   *process
+	scratch   *scratch          // nil if ConfigFile is the caller's
+	transport http.RoundTripper // nil for one of this process
 }
 
 // StartBinary starts a registry's program with a config.yml on a loopback port of
@@ -33,7 +34,7 @@ func StartBinary(ctx context.Context, path, configYAML string, env ...string) (*
 		s.process, s.host, err = onFreePort(func(host string) (*process, error) {
 			// Release 3 would look for a collector of traces.
 			env := append([]string{"REGISTRY_HTTP_ADDR=" + host, "OTEL_TRACES_EXPORTER=none"}, env...)
-			ready := func(ctx context.Context) error { return answers(ctx, "http://"+host+"/v2/") }
+			ready := func(ctx context.Context) error { return answers(ctx, http.DefaultClient, "http://"+host+"/v2/") }
 			return startProcess(ctx, env, ready, path, "serve", s.ConfigFile)
 		})
 	}
@@ -65,21 +66,24 @@ func (s *Server) URL() string { return "http://" + s.host }
 func (s *Server) Host() string { return s.host }
 
 // Client is a client for it, without a password.
-func (s *Server) Client() *Client { return &Client{Host: s.host} }
+func (s *Server) Client() *Client { return &Client{Host: s.host, Transport: s.transport} }
 
 // Stop kills the registry.
 func (s *Server) Stop() error {
 	s.process.stop()
+	if s.scratch == nil {
+		return nil
+	}
 	return s.scratch.remove()
 }
 
 // answers asks for any answer at all.
-func answers(ctx context.Context, url string) error {
+func answers(ctx context.Context, client *http.Client, url string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		return err
 	}
