@@ -20,6 +20,7 @@ const (
 	digestName     = "digest"
 	olderName      = "older-than"
 	runName        = "run"
+	allName        = "all"
 )
 
 func quarantineCommand(r *runner) *urfave.Command {
@@ -32,19 +33,26 @@ func quarantineCommand(r *runner) *urfave.Command {
 	}
 	return &urfave.Command{
 		Name:               quarantineName,
-		Usage:              "list, restore or purge what gc --quarantine has moved away",
-		ArgsUsage:          "list|restore|purge …",
+		Usage:              "list, show, restore or purge what gc --quarantine has moved away",
+		ArgsUsage:          "list|show|restore|purge …",
 		CustomHelpTemplate: commandHelp,
 		Description: `COMMANDS:
-   regsweep quarantine list TARGET
+   regsweep quarantine list TARGET            the runs, with what is in the quarantine of each
+   regsweep quarantine show RUN TARGET        the contents of one run
    regsweep quarantine restore RUN TARGET     put it back, all or of one repository
+   regsweep quarantine restore --all TARGET   put back all runs
    regsweep quarantine purge --older-than AGE TARGET
                                               free the space for good
+
+RUN:
+   a name from the list, the beginning of it, or latest.
+
+   list and show take no lock and write nothing.
 
 EXAMPLES:
    regsweep gc -m --quarantine config.yml
    regsweep quarantine list config.yml
-   regsweep quarantine restore 20260131T020000Z-5f3a9c1e --repository team/app config.yml
+   regsweep quarantine restore latest --repository team/app config.yml
    regsweep quarantine purge --older-than 7d config.yml
 `,
 		Subcommands: []*urfave.Command{
@@ -53,23 +61,33 @@ EXAMPLES:
 				Action: r.quarantineList, Description: targetHelp,
 			}),
 			sub(&urfave.Command{
-				Name: "restore", Usage: "put back what a run has moved away, or removed", ArgsUsage: "RUN TARGET, or --plan FILE TARGET",
+				Name: "show", Usage: "list the contents of one run", ArgsUsage: "RUN TARGET",
+				Action: r.quarantineShow,
+				Description: runHelp + targetHelp + `
+EXAMPLES:
+   regsweep quarantine show latest config.yml
+   regsweep quarantine show 20260131 --json config.yml
+`,
+			}),
+			sub(&urfave.Command{
+				Name: "restore", Usage: "put back what a run has moved away, or removed", ArgsUsage: "RUN TARGET, or --all TARGET, or --plan FILE TARGET",
 				Action: r.quarantineRestore,
 				Flags: []urfave.Flag{
 					dryRunFlag("say what would be put back, and do nothing"),
+					toggle(allName, "all runs, the newest first"),
 					&urfave.StringFlag{Name: repositoryName, Usage: "only what went of the repository `NAME`, with the blobs that it named"},
 					&urfave.StringFlag{Name: digestName, Usage: "only the image or blob `DIGEST`, with all that it refers to"},
 					&urfave.StringFlag{Name: planName, Usage: "put back the links that a plan in `FILE` has removed, as far as their blobs are there"},
 				},
-				Description: `RUN:
-   as regsweep quarantine list has it.
-
-` + targetHelp + `
+				Description: runHelp + targetHelp + `
    Nothing is written over, and no blob is put back that is not what its digest
-   says. The registry may run meanwhile. Exit code 4 says that something could not
-   be put back.
+   says. The registry may run meanwhile. Runs may be restored in any order. Exit
+   code 4 says that something could not be put back.
+   An image that is restored by --digest is linked again in the repositories that
+   have all its layers, so that it can be pulled.
 
 EXAMPLES:
+   regsweep quarantine restore latest config.yml
    regsweep quarantine restore 20260131T020000Z-5f3a9c1e config.yml
    regsweep quarantine restore --digest sha256:… 20260131T020000Z-5f3a9c1e config.yml
    regsweep quarantine restore --plan plan.jsonl config.yml     after a plain gc
@@ -80,7 +98,7 @@ EXAMPLES:
 				Action: r.quarantinePurge,
 				Flags: []urfave.Flag{
 					&urfave.GenericFlag{Name: olderName, Value: &age{}, Usage: "all runs that were made longer than `AGE` ago, such as 7d"},
-					&urfave.StringSliceFlag{Name: runName, Usage: "the run `RUN`; may be repeated"},
+					&urfave.StringSliceFlag{Name: runName, Usage: "the run `RUN`, or latest; may be repeated"},
 					dryRunFlag("say what would go, and do nothing"),
 					toggle("yes", "do not ask before removing", "y"),
 				},
@@ -94,6 +112,11 @@ EXAMPLES:
 	}
 }
 
+const runHelp = `RUN:
+   a name from regsweep quarantine list, the beginning of it, or latest.
+
+`
+
 // quarantineReport is what a command of the quarantine tells a script.
 type quarantineReport struct {
 	Report  int              `json:"report"`
@@ -101,7 +124,9 @@ type quarantineReport struct {
 	DryRun  bool             `json:"dry_run"`
 	Storage storage.Identity `json:"storage"`
 	// Runs are those that there are or, of a purge, those that went.
-	Runs     []quarantineRun   `json:"runs,omitzero"`
+	Runs []quarantineRun `json:"runs,omitzero"`
+	// Contents is what is in the quarantine of the run that show was asked for.
+	Contents []sweep.Removal   `json:"contents,omitzero"`
 	Restored *quarantineReturn `json:"restored,omitempty"`
 	Requests storage.Requests  `json:"requests"`
 	ExitCode int               `json:"exit_code"`
@@ -158,13 +183,30 @@ func (r *runner) onQuarantine(c *urfave.Context, command string, target []string
 func notInQuarantine(err error) error {
 	var none *quarantine.NoRunError
 	var nothing *quarantine.NothingError
+	var several *quarantine.AmbiguousError
 	switch {
+	case errors.As(err, &none) && none.Run == quarantine.Latest:
+		return storage.Usagef("%w", none)
 	case errors.As(err, &none):
 		return storage.Usagef("%w: regsweep quarantine list says which there are", none)
+	case errors.As(err, &several):
+		return storage.Usagef("%w: write more of the name", several)
 	case errors.As(err, &nothing):
 		return storage.Usagef("%w", err)
 	}
 	return err
+}
+
+// checkRun refuses what cannot be the name of a run or its beginning. If RUN is forgotten, the
+// target stands in its place, and the default target must not be taken for it.
+func checkRun(command, run string) error {
+	switch {
+	case run == "":
+		return storage.Usagef("%s: name the run first, as regsweep quarantine list has it, or latest", command)
+	case strings.ContainsAny(run, "/:") || strings.HasSuffix(run, ".yml") || strings.HasSuffix(run, ".yaml"):
+		return storage.Usagef("%s: %q is a target and no run: name the run before it, as regsweep quarantine list has it, or latest", command, run)
+	}
+	return nil
 }
 
 // toldByKind writes out how many there are of each kind.

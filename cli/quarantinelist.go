@@ -17,28 +17,40 @@ type quarantineRun struct {
 	Run string `json:"run"`
 	// Taken is left out where the run's plan is damaged.
 	Taken time.Time `json:"taken,omitzero"`
-	// Plan is what the run was to take, Objects what was moved and is there, and Hidden
-	// what a bucket that keeps versions was to hide instead.
-	Plan    tallies     `json:"plan"`
-	Objects sweep.Tally `json:"objects"`
-	Hidden  sweep.Tally `json:"hidden"`
-	Damage  string      `json:"damage,omitempty"`
+	// Plan is what the run was to take, and Contents what of it is in the quarantine now.
+	// Objects is what was moved and is there, and Hidden what a bucket that keeps versions was
+	// to hide instead.
+	Plan     tallies     `json:"plan"`
+	Contents tallies     `json:"contents"`
+	Objects  sweep.Tally `json:"objects"`
+	Hidden   sweep.Tally `json:"hidden"`
+	Damage   string      `json:"damage,omitempty"`
 	// Freed is what a purge has removed of it.
 	Freed *sweep.Tally `json:"freed,omitempty"`
 
-	plan map[sweep.Kind]sweep.Tally
+	plan, contents map[sweep.Kind]sweep.Tally
 }
 
 func newQuarantineRun(run quarantine.Run) quarantineRun {
 	return quarantineRun{
-		Run: run.Name, Taken: run.Taken, Plan: tally(run.Plan), Objects: run.Objects, Hidden: run.Hidden,
-		Damage: run.Damage, plan: run.Plan,
+		Run: run.Name, Taken: run.Taken, Plan: tally(run.Plan), Contents: tally(run.Contents), Objects: run.Objects, Hidden: run.Hidden,
+		Damage: run.Damage, plan: run.Plan, contents: run.Contents,
 	}
 }
 
 // held is all that a purge may free.
 func (r quarantineRun) held() sweep.Tally {
 	return sweep.Tally{Count: r.Objects.Count + r.Hidden.Count, Bytes: r.Objects.Bytes + r.Hidden.Bytes}
+}
+
+// isPart reports whether the run was interrupted, or something of it was restored.
+func (r quarantineRun) isPart() bool {
+	for kind, planned := range r.plan {
+		if kind != sweep.Repository && r.contents[kind].Count < planned.Count {
+			return true
+		}
+	}
+	return false
 }
 
 func (r *runner) quarantineList(c *urfave.Context) error {
@@ -75,11 +87,14 @@ func writeQuarantineList(w *bytes.Buffer, r *quarantineReport, width int) {
 
 func writeRuns(w *bytes.Buffer, runs []quarantineRun, width int) {
 	t := &table{right: []bool{false, false, true, true}, wraps: []bool{false, false, false, false, true}}
-	t.row("RUN", "MADE", "OBJECTS", "SIZE", "TAKEN AWAY")
+	t.row("RUN", "MADE", "OBJECTS", "SIZE", "CONTENTS")
 	for _, run := range runs {
-		taken, about := run.Taken.UTC().Format("2006-01-02 15:04"), toldByKind(run.plan)
-		if run.Damage != "" {
+		taken, about := run.Taken.UTC().Format("2006-01-02 15:04"), toldByKind(run.contents)
+		switch {
+		case run.Damage != "":
 			taken, about = "", run.Damage
+		case run.isPart():
+			about += "; not all that its plan lists"
 		}
 		t.row(printable(run.Run), taken, count(run.held().Count), size(run.held().Bytes), printable(about))
 	}

@@ -24,11 +24,12 @@ func (r *runner) quarantinePurge(c *urfave.Context) error {
 		if err := chosen.check(); err != nil {
 			return err
 		}
-		if dryRun {
-			return q.choose(ctx, chosen)
+		// Where there is nothing to purge, no lock is made.
+		if err := q.choose(ctx, &chosen); err != nil || dryRun || len(q.report.Runs) == 0 {
+			return err
 		}
 		return q.locked(ctx, q.store, q.report.Command, q.progress, func(ctx context.Context) error {
-			if err := q.choose(ctx, chosen); err != nil || len(q.report.Runs) == 0 {
+			if err := q.choose(ctx, &chosen); err != nil || len(q.report.Runs) == 0 {
 				return err
 			}
 			if !yes {
@@ -67,7 +68,14 @@ func (o runChoice) has(run quarantine.Run) bool {
 }
 
 // choose notes the runs that are meant.
-func (q *quarantineStep) choose(ctx context.Context, chosen runChoice) error {
+func (q *quarantineStep) choose(ctx context.Context, chosen *runChoice) error {
+	for i, name := range chosen.names {
+		found, err := quarantine.Find(ctx, q.store, name)
+		if err != nil {
+			return notInQuarantine(err)
+		}
+		chosen.names[i] = found
+	}
 	runs, err := q.runs(ctx)
 	if err != nil {
 		return err

@@ -24,41 +24,77 @@ type quarantineReturn struct {
 	There     tallies           `json:"there"`
 	LeftCount int               `json:"left_count"`
 	Left      []quarantine.Left `json:"left"`
+	// Linked are manifests whose links a deletion through the API had removed. Unlinked is the
+	// digest that was asked for, if no repository links it.
+	Linked   []quarantine.Linked `json:"linked,omitempty"`
+	Unlinked digest.Digest       `json:"unlinked,omitempty"`
 
+	options     quarantine.RestoreOptions
 	back, there map[sweep.Kind]sweep.Tally
 }
 
 func (r *runner) quarantineRestore(c *urfave.Context) error {
 	from, target := c.String(planName), c.Args().Slice()
-	byPlan := c.IsSet(planName)
-	if !byPlan {
+	byPlan, all := c.IsSet(planName), c.Bool(allName)
+	switch {
+	case byPlan && all:
+		return storage.Usagef("--%s restores runs, and --%s a plan: give one of them", allName, planName)
+	case all:
+		from = "all runs"
+	case byPlan && from == "":
+		return storage.Usagef("--%s: name the file", planName)
+	case !byPlan:
 		from, target = c.Args().First(), c.Args().Tail()
+		if err := checkRun("restore", from); err != nil {
+			return err
+		}
 	}
 	options := quarantine.RestoreOptions{
 		Repository: c.String(repositoryName), Digest: digest.Digest(c.String(digestName)), DryRun: c.Bool("dry-run"),
 	}
 	return r.onQuarantine(c, "restore", target, func(ctx context.Context, q *quarantineStep) error {
-		switch {
-		case from == "":
-			return storage.Usagef("restore: name the run first, as regsweep quarantine list has it, or give --%s", planName)
-		case options.Digest != "" && options.Digest.Validate() != nil:
+		if options.Digest != "" && options.Digest.Validate() != nil {
 			return storage.Usagef("--%s: %q is no digest such as sha256:…, whole", digestName, string(options.Digest))
 		}
-		restore := func(ctx context.Context) error { return q.restore(ctx, from, options) }
-		if byPlan {
+		// What can be restored is found before the lock is made: where there is nothing, nothing
+		// is written.
+		var restore func(context.Context) error
+		isThere := true
+		switch {
+		case byPlan:
+			empty, err := storage.IsEmpty(ctx, q.store)
+			if err != nil {
+				return err
+			}
+			isThere = !empty
 			restore = func(ctx context.Context) error { return q.restoreLinks(ctx, from, options) }
+		case all:
+			names, err := q.store.Names(ctx, quarantine.Dir)
+			if err != nil {
+				return err
+			}
+			isThere = len(names) > 0
+			restore = func(ctx context.Context) error {
+				return q.returned(from, options, func(options quarantine.RestoreOptions) (quarantine.Restored, error) {
+					return quarantine.RestoreAll(ctx, q.store, options)
+				})
+			}
+		default:
+			run, err := quarantine.Find(ctx, q.store, from)
+			if err != nil {
+				return notInQuarantine(err)
+			}
+			restore = func(ctx context.Context) error {
+				return q.returned(run, options, func(options quarantine.RestoreOptions) (quarantine.Restored, error) {
+					return quarantine.Restore(ctx, q.store, run, options)
+				})
+			}
 		}
-		if options.DryRun {
+		if options.DryRun || !isThere {
 			return restore(ctx)
 		}
 		return q.locked(ctx, q.store, q.report.Command, q.progress, restore)
 	}, writeQuarantineRestore)
-}
-
-func (q *quarantineStep) restore(ctx context.Context, run string, options quarantine.RestoreOptions) error {
-	return q.returned(run, options, func(options quarantine.RestoreOptions) (quarantine.Restored, error) {
-		return quarantine.Restore(ctx, q.store, run, options)
-	})
 }
 
 // restoreLinks puts back what a plan has removed of links.
@@ -99,9 +135,10 @@ func (q *quarantineStep) returned(from string, options quarantine.RestoreOptions
 	}
 	q.report.Restored = &quarantineReturn{
 		From: from, Back: tally(result.Back), There: tally(result.There), LeftCount: result.LeftCount, Left: append([]quarantine.Left{}, result.Left...),
-		back: result.Back, there: result.There,
+		Linked: result.Linked, Unlinked: result.Unlinked,
+		back: result.Back, there: result.There, options: options,
 	}
-	if err == nil && result.LeftCount > 0 {
+	if err == nil && (result.LeftCount > 0 || result.Unlinked != "") {
 		return told{errProblems}
 	}
 	return notInQuarantine(err)
@@ -142,5 +179,21 @@ func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
 	}
 	if restored.LeftCount > 0 {
 		fmt.Fprintf(w, "%s %s: exit code %d.\n", plural(restored.LeftCount, "removal"), verb, exitProblems)
+	}
+	for i, link := range restored.Linked {
+		if i == shownFailures {
+			fmt.Fprintln(w, "  and more: see --json")
+			break
+		}
+		fmt.Fprintf(w, "  linked again: %s@%s, which had been deleted through the registry's API\n", printable(link.Repository), link.Digest)
+	}
+	switch how := "add --repository NAME to link it in a repository that has its layers, or push it again"; {
+	case restored.Unlinked != "" && restored.options.Repository != "":
+		how = "the repository " + printable(restored.options.Repository) + " does not link all its layers: push it again"
+		fallthrough
+	case restored.Unlinked != "":
+		fmt.Fprintf(w, "%s can't be pulled yet, since no repository links it: %s. Exit code %d.\n", restored.Unlinked, how, exitProblems)
+	case restored.options.Digest != "" && r.Error == "" && len(restored.back)+len(restored.Linked) > 0:
+		fmt.Fprintln(w, "Give it a tag: without one the next gc -m takes it again.")
 	}
 }

@@ -156,11 +156,53 @@ func (h *hidden) add(v storage.HiddenVersion, length int) {
 	h.lineOf[maphash.String(h.seed, v.Path)] = h.end
 	h.end += int64(length)
 	h.total.Add(1, v.Bytes)
-	if repository, below, is := strings.Cut(v.Path, "/_uploads/"); is {
-		id, _, _ := strings.Cut(below, "/")
-		dir := storage.UploadPath(strings.TrimPrefix(repository, storage.RepositoriesDir+"/"), id)
+	if dir := uploadOf(v.Path); dir != "" {
 		h.uploads[dir] = append(h.uploads[dir], v)
 	}
+}
+
+// uploadOf is the directory of the upload that a path lies in; "" if it lies in none.
+func uploadOf(path string) string {
+	repository, below, is := strings.Cut(path, "/_uploads/")
+	if !is {
+		return ""
+	}
+	id, _, _ := strings.Cut(below, "/")
+	return storage.UploadPath(strings.TrimPrefix(repository, storage.RepositoriesDir+"/"), id)
+}
+
+// eachHidden visits the paths whose recorded version is not the current one: those that the
+// run has hidden and that have not come back. Without the permission to list versions, it
+// visits all that are recorded.
+func (h *hidden) eachHidden(ctx context.Context, visit func(path string)) error {
+	var paths, versions []string
+	check := func() error {
+		current, err := h.store.Current(ctx, paths)
+		if err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+		visible := map[string]string{}
+		for _, v := range current {
+			visible[v.Path] = v.Version
+		}
+		for i, path := range paths {
+			if visible[path] != versions[i] {
+				visit(path)
+			}
+		}
+		paths, versions = paths[:0], versions[:0]
+		return nil
+	}
+	err := h.each(func(v storage.HiddenVersion, _ int) error {
+		if paths, versions = append(paths, v.Path), append(versions, v.Version); len(paths) < storage.RemoveBatch {
+			return nil
+		}
+		return check()
+	})
+	if err != nil {
+		return err
+	}
+	return check()
 }
 
 // openHidden reads a run's record. It is nil where the run has none, since it has copied.
@@ -369,11 +411,11 @@ var errDamaged = errors.New("it has another digest")
 
 // unhide makes a version current again if it has a digest; "" is for what has none.
 func (r *restorer) unhide(ctx context.Context, v storage.HiddenVersion, d digest.Digest) (verdict, error) {
-	var err error
+	hider, err := r.store.(versioned), error(nil) // since there is a record
 	if r.options.DryRun {
-		err = r.hidden.store.Hides(ctx, v)
+		err = hider.Hides(ctx, v)
 	} else {
-		err = r.hidden.store.Unhide(ctx, v, func() error { return r.verify(ctx, v, d) })
+		err = hider.Unhide(ctx, v, func() error { return r.verify(ctx, v, d) })
 	}
 	switch {
 	case err == nil:
@@ -396,7 +438,7 @@ func (r *restorer) verify(ctx context.Context, v storage.HiddenVersion, d digest
 		return nil
 	}
 	verifier := d.Verifier()
-	err := r.hidden.store.StreamVersion(ctx, v, verifier)
+	err := r.store.(versioned).StreamVersion(ctx, v, verifier)
 	if err == nil && !verifier.Verified() {
 		return errDamaged
 	}
@@ -406,6 +448,9 @@ func (r *restorer) verify(ctx context.Context, v storage.HiddenVersion, d digest
 // readHidden reads a version that is hidden, or was.
 func (r *restorer) readHidden(ctx context.Context, path string, limit int64) ([]byte, error) {
 	v, found, err := r.hidden.find(path)
+	if err == nil && !found {
+		v, found, err = r.findLater(path)
+	}
 	switch {
 	case err != nil:
 		return nil, err
@@ -415,6 +460,6 @@ func (r *restorer) readHidden(ctx context.Context, path string, limit int64) ([]
 		return nil, storage.ErrTooLarge
 	}
 	var content bytes.Buffer
-	err = r.hidden.store.StreamVersion(ctx, v, &content)
+	err = r.store.(versioned).StreamVersion(ctx, v, &content)
 	return content.Bytes(), err
 }

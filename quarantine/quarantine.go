@@ -18,6 +18,8 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
+	"strings"
 	"time"
 
 	"regsweep/storage"
@@ -26,6 +28,9 @@ import (
 
 // Dir is where the runs' directories lie, below the layout's root.
 const Dir = storage.QuarantineDir
+
+// timeLayout is how the name of a run begins.
+const timeLayout = "20060102T150405Z"
 
 // planName is the name of a run's plan in its directory.
 const planName = "plan.jsonl"
@@ -47,6 +52,9 @@ type Run struct {
 	Taken time.Time
 	// Plan counts what the run was to take, by kind.
 	Plan map[sweep.Kind]sweep.Tally
+	// Contents counts by kind what is in the quarantine now. It is less than Plan if the run
+	// was interrupted, or if something was restored.
+	Contents map[sweep.Kind]sweep.Tally
 	// Objects counts the objects in the quarantine with their bytes, the plan not
 	// among them: what a purge would free.
 	Objects sweep.Tally
@@ -64,6 +72,15 @@ type Run struct {
 // leaves that was interrupted at its very end.
 func (r Run) IsRemnant() bool { return r.planless && r.Objects.Count == 0 && r.Hidden.Count == 0 }
 
+// Show visits what is in the quarantine of a run, as its plan has it.
+func Show(ctx context.Context, store Store, name string, visit func(sweep.Removal) error) (Run, error) {
+	run, err := look(ctx, store, name, visit)
+	if err != nil {
+		return run, fmt.Errorf("list the quarantine %s: %w", name, err)
+	}
+	return run, nil
+}
+
 // Runs lists all quarantines, the oldest first.
 func Runs(ctx context.Context, store Store) ([]Run, error) {
 	names, err := store.Names(ctx, Dir)
@@ -72,7 +89,7 @@ func Runs(ctx context.Context, store Store) ([]Run, error) {
 	}
 	runs := make([]Run, 0, len(names)) // whose names begin with the time
 	for _, name := range names {
-		run, err := look(ctx, store, name)
+		run, err := look(ctx, store, name, nil)
 		if none := (*NoRunError)(nil); errors.As(err, &none) {
 			continue // purged meanwhile; or a server, as SeaweedFS does, still names what it has no keys of
 		}
@@ -82,48 +99,6 @@ func Runs(ctx context.Context, store Store) ([]Run, error) {
 		runs = append(runs, run)
 	}
 	return runs, nil
-}
-
-// look takes stock of one run.
-func look(ctx context.Context, store Store, name string) (Run, error) {
-	run := Run{Name: name, Plan: map[sweep.Kind]sweep.Tally{}}
-	record, err := open(ctx, store, name)
-	var damaged *damagedError
-	switch {
-	case errors.As(err, &damaged):
-		run.Damage, run.planless = damaged.Error(), errors.Is(err, errNoPlan)
-	case err != nil:
-		return run, err
-	default:
-		run.Taken = record.plan.Options.Now
-		err := record.plan.Each(func(removal sweep.Removal) error {
-			tally := run.Plan[removal.Kind]
-			tally.Add(1, removal.Bytes)
-			run.Plan[removal.Kind] = tally
-			return nil
-		})
-		if err := errors.Join(err, record.close()); err != nil {
-			return run, err
-		}
-	}
-	hidden, err := openHidden(ctx, store, name)
-	switch {
-	case errors.As(err, &damaged):
-		run.Damage = damaged.Error()
-	case err != nil:
-		return run, err
-	case hidden != nil:
-		run.Hidden = hidden.total
-		if err := hidden.close(); err != nil {
-			return run, err
-		}
-	}
-	return run, below(ctx, store, name, func(object storage.Object) error {
-		if !object.Dir && object.Multipart == "" {
-			run.Objects.Add(1, max(0, object.Size))
-		}
-		return nil
-	})
 }
 
 // below visits what lies in a run's directory, without its plan and its record.
@@ -145,10 +120,76 @@ func dirOf(run string) string { return Dir + "/" + run }
 
 func planOf(run string) string { return dirOf(run) + "/" + planName }
 
+// Latest names the newest run for Find.
+const Latest = "latest"
+
+// Find returns the name of the run that is meant: by its whole name, by the beginning of it if
+// no other run's name begins alike, or by Latest. The error is a *NoRunError or an
+// *AmbiguousError.
+func Find(ctx context.Context, store Store, meant string) (string, error) {
+	names, err := store.Names(ctx, Dir)
+	if err != nil {
+		return "", fmt.Errorf("list the quarantine: %w", err)
+	}
+	if meant == Latest {
+		for _, name := range slices.Backward(names) {
+			if !isRunName(name) {
+				continue
+			}
+			_, err := store.Stat(ctx, planOf(name))
+			if err == nil {
+				return name, nil
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				return "", fmt.Errorf("list the quarantine: %w", err)
+			}
+		}
+		return "", &NoRunError{meant}
+	}
+	var found []string
+	for _, name := range names {
+		if name == meant {
+			return name, nil
+		}
+		if meant != "" && strings.HasPrefix(name, meant) {
+			found = append(found, name)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return "", &NoRunError{meant}
+	case 1:
+		return found[0], nil
+	}
+	return "", &AmbiguousError{meant, found}
+}
+
+// isRunName reports whether Begin makes such names. Others may be in the quarantine too.
+func isRunName(name string) bool {
+	at, distinct, _ := strings.Cut(name, "-")
+	_, err := time.Parse(timeLayout, at)
+	return err == nil && len(distinct) == 8
+}
+
+// AmbiguousError is returned for the beginning of several runs' names.
+type AmbiguousError struct {
+	Meant string
+	Runs  []string
+}
+
+func (e *AmbiguousError) Error() string {
+	return fmt.Sprintf("%d runs begin with %s, from %s to %s", len(e.Runs), e.Meant, e.Runs[0], e.Runs[len(e.Runs)-1])
+}
+
 // NoRunError is returned for a run that there is not.
 type NoRunError struct{ Run string }
 
-func (e *NoRunError) Error() string { return "there is no quarantine " + e.Run }
+func (e *NoRunError) Error() string {
+	if e.Run == Latest {
+		return "there is no run in the quarantine"
+	}
+	return "there is no quarantine " + e.Run
+}
 
 // damagedError is a run whose plan can't be made out.
 type damagedError struct{ problem string }

@@ -39,6 +39,41 @@ type Restored struct {
 	// there are.
 	Left      []Left
 	LeftCount int
+	// Linked are the revision links that were written although no plan lists them: before the
+	// run, a deletion through the registry's API had removed them. Only
+	// RestoreOptions.Digest asks for them.
+	Linked []Linked
+	// Unlinked is RestoreOptions.Digest if that is a manifest and no repository links it: it
+	// is stored and cannot be pulled.
+	Unlinked digest.Digest
+}
+
+// Linked is a manifest that a repository links again.
+type Linked struct {
+	Repository string        `json:"repository"`
+	Digest     digest.Digest `json:"digest"`
+}
+
+func newRestored() Restored {
+	return Restored{Back: map[sweep.Kind]sweep.Tally{}, There: map[sweep.Kind]sweep.Tally{}}
+}
+
+// add adds what became of another run.
+func (r *Restored) add(of Restored) {
+	for _, sum := range []struct{ to, from map[sweep.Kind]sweep.Tally }{{r.Back, of.Back}, {r.There, of.There}} {
+		for kind, tally := range sum.from {
+			all := sum.to[kind]
+			all.Add(tally.Count, tally.Bytes)
+			sum.to[kind] = all
+		}
+	}
+	r.Left = append(r.Left, of.Left...)
+	r.LeftCount += of.LeftCount
+	r.cut()
+	r.Linked = append(r.Linked, of.Linked...)
+	if of.Unlinked != "" {
+		r.Unlinked = of.Unlinked
+	}
 }
 
 // Left is something that could not be put back, and why.
@@ -83,15 +118,81 @@ func Restore(ctx context.Context, store Store, run string, options RestoreOption
 	}
 	r := newRestorer(store, record.plan, dirOf(run), options)
 	if r.hidden, err = openHidden(ctx, store, run); err == nil {
+		err = r.openLater(ctx, run)
+	}
+	if err == nil {
 		err = r.run(ctx)
 	}
 	if err == nil && r.wanted.everything && !options.DryRun && r.result.LeftCount == 0 {
 		err = r.discard(ctx, run)
 	}
-	if err = errors.Join(err, r.hidden.close(), record.close()); err != nil {
+	for _, hidden := range append(r.laterHidden, r.hidden) {
+		err = errors.Join(err, hidden.close())
+	}
+	if err = errors.Join(err, record.close()); err != nil {
 		err = fmt.Errorf("restore the quarantine %s: %w", run, err)
 	}
 	return r.finished(), err
+}
+
+// RestoreAll restores all runs, the newest first. Where the options ask for a part, runs that
+// have nothing of it are left out; the error is a *NothingError if no run has any of it. A run
+// with a damaged plan is an error, and the others are restored nevertheless.
+func RestoreAll(ctx context.Context, store Store, options RestoreOptions) (Restored, error) {
+	all := newRestored()
+	names, err := store.Names(ctx, Dir)
+	if err != nil {
+		return all, fmt.Errorf("list the quarantine: %w", err)
+	}
+	found, failed := false, error(nil)
+	var nothing *NothingError
+	for _, name := range slices.Backward(names) {
+		restored, err := Restore(ctx, store, name, options)
+		var noRun *NoRunError
+		var damaged *damagedError
+		switch {
+		case errors.As(err, &noRun), errors.As(err, &nothing):
+			continue
+		case errors.As(err, &damaged):
+			failed = errors.Join(failed, err)
+			continue
+		}
+		found = true
+		all.add(restored)
+		if err != nil {
+			return all, errors.Join(failed, err)
+		}
+	}
+	if failed == nil && nothing != nil && !found {
+		return all, nothing
+	}
+	return all, failed
+}
+
+// openLater finds the runs that were not made before this one. If this run was interrupted, they
+// may hold what its plan lists and what it did not get to. A run's name begins with its time.
+func (r *restorer) openLater(ctx context.Context, run string) error {
+	names, err := r.store.Names(ctx, Dir)
+	if err != nil {
+		return fmt.Errorf("list the quarantine: %w", err)
+	}
+	madeAt, _, _ := strings.Cut(run, "-")
+	for _, name := range names {
+		if at, _, _ := strings.Cut(name, "-"); name == run || at < madeAt {
+			continue
+		}
+		r.later = append(r.later, dirOf(name))
+		hidden, err := openHidden(ctx, r.store, name)
+		var damaged *damagedError
+		switch {
+		case errors.As(err, &damaged): // its own restoration says so
+		case err != nil:
+			return err
+		case hidden != nil:
+			r.laterHidden = append(r.laterHidden, hidden)
+		}
+	}
+	return nil
 }
 
 // RestoreLinks puts back the links that a plan names, of which the blobs are there: what
@@ -108,10 +209,18 @@ func RestoreLinks(ctx context.Context, store Store, plan *sweep.File, options Re
 type restorer struct {
 	store   Store
 	plan    *sweep.File
-	dir     string  // of the quarantine; "" where there is none
-	hidden  *hidden // nil where the quarantine has hidden nothing
+	dir     string   // of the quarantine; "" where there is none
+	later   []string // directories of later runs, see openLater
+	hidden  *hidden  // nil where the quarantine has hidden nothing
 	options RestoreOptions
 	wanted  wanted
+	// laterHidden are the records of later runs that have hidden versions.
+	laterHidden []*hidden
+	// lostLinks are the repositories that lost revision or layer links to wanted digests, with
+	// these digests. relink are the revision links to write that no plan lists. Both are for
+	// options.Digest alone.
+	lostLinks map[string]map[digest.Digest]bool
+	relink    []Linked
 
 	mu     sync.Mutex
 	result Restored
@@ -123,7 +232,7 @@ type restorer struct {
 func newRestorer(store Store, plan *sweep.File, dir string, options RestoreOptions) *restorer {
 	return &restorer{
 		store: store, plan: plan, dir: dir, options: options, lost: map[digest.Digest]bool{},
-		result: Restored{Back: map[sweep.Kind]sweep.Tally{}, There: map[sweep.Kind]sweep.Tally{}},
+		result: newRestored(),
 	}
 }
 
@@ -140,6 +249,11 @@ func (r *restorer) run(ctx context.Context) error {
 		}
 		// What a link leads to must not be lost behind it with the power.
 		if err := r.store.Sync(ctx); err != nil {
+			return err
+		}
+	}
+	if r.options.Digest != "" {
+		if err := r.linkAgain(ctx); err != nil {
 			return err
 		}
 	}
@@ -219,20 +333,37 @@ func (r *restorer) finished() Restored {
 	return r.result
 }
 
-// kept is where the quarantine has an object; "" where there is no quarantine, or one that
-// has moved nothing.
-func (r *restorer) kept(path string) string {
+// dirs are the directories in which moved objects may lie, the run's own first.
+func (r *restorer) dirs() []string {
 	if r.dir == "" || r.hidden != nil {
-		return ""
+		return r.later
 	}
-	return r.dir + "/" + path
+	return append([]string{r.dir}, r.later...)
 }
 
-// exists reports whether there is an object at a path, whatever it is; none at "".
-func (r *restorer) exists(ctx context.Context, path string) (bool, error) {
-	if path == "" {
-		return false, nil
+// locate finds an object: in the run's own directory, or else at its path (there), or else in
+// the directory of a later run. kept is "" if no quarantine has it.
+func (r *restorer) locate(ctx context.Context, path string) (kept string, there bool, err error) {
+	if r.dir != "" && r.hidden == nil {
+		kept = r.dir + "/" + path
+		if found, err := r.exists(ctx, kept); err != nil || found {
+			return kept, false, err
+		}
 	}
+	if there, err = r.exists(ctx, path); err != nil || there {
+		return "", there, err
+	}
+	for _, dir := range r.later {
+		kept = dir + "/" + path
+		if found, err := r.exists(ctx, kept); err != nil || found {
+			return kept, false, err
+		}
+	}
+	return "", false, nil
+}
+
+// exists reports whether there is an object at a path, whatever it is.
+func (r *restorer) exists(ctx context.Context, path string) (bool, error) {
 	switch _, err := r.store.Stat(ctx, path); {
 	case err == nil, errors.Is(err, storage.ErrNotRegular):
 		return true, nil
@@ -252,17 +383,16 @@ func (r *restorer) blob(ctx context.Context, removal sweep.Removal) (verdict, er
 	case found:
 		return r.unhide(ctx, hidden, removal.Digest)
 	}
-	kept := r.kept(path)
-	found, err := r.exists(ctx, kept)
-	if err != nil {
+	kept, there, err := r.locate(ctx, path)
+	switch {
+	case err != nil || there:
 		return verdict{}, err
-	}
-	if !found {
-		there, err := r.exists(ctx, path)
-		if err == nil && !there {
-			return verdict{why: WhyGone}, nil
+	case kept == "":
+		hidden, found, err := r.findLater(path)
+		if err != nil || !found {
+			return verdict{why: WhyGone}, err
 		}
-		return verdict{}, err
+		return r.unhide(ctx, hidden, removal.Digest)
 	}
 	if !r.options.DryRun {
 		intact, err := r.intact(ctx, kept, removal.Digest)
@@ -270,7 +400,7 @@ func (r *restorer) blob(ctx context.Context, removal sweep.Removal) (verdict, er
 			return verdict{why: WhyDamaged}, err
 		}
 	}
-	return r.moveBack(ctx, path, func() (bool, error) { return r.intact(ctx, path, removal.Digest) })
+	return r.moveBack(ctx, kept, path, func() (bool, error) { return r.intact(ctx, path, removal.Digest) })
 }
 
 // intact reports whether an object has a digest.
@@ -283,14 +413,14 @@ func (r *restorer) intact(ctx context.Context, path string, d digest.Digest) (bo
 	return err == nil && verifier.Verified(), err
 }
 
-// moveBack moves an object from the quarantine to its path. Where there is an object
-// already, same says whether it is as good; then the quarantine's is not needed.
-func (r *restorer) moveBack(ctx context.Context, path string, same func() (bool, error)) (verdict, error) {
+// moveBack moves an object from its place in a quarantine to its path. Where there is an
+// object already, same says whether it is as good; then the quarantine's is not needed.
+func (r *restorer) moveBack(ctx context.Context, kept, path string, same func() (bool, error)) (verdict, error) {
 	if r.options.DryRun {
 		there, err := r.exists(ctx, path)
 		return verdict{back: !there}, err
 	}
-	err := r.store.Move(ctx, []storage.Move{{From: r.kept(path), To: path}})[0].Err
+	err := r.store.Move(ctx, []storage.Move{{From: kept, To: path}})[0].Err
 	switch {
 	case err == nil:
 		return verdict{back: true}, nil
@@ -300,7 +430,7 @@ func (r *restorer) moveBack(ctx context.Context, path string, same func() (bool,
 	if good, err := same(); err != nil || !good {
 		return verdict{why: WhyOccupied}, err
 	}
-	return verdict{}, r.store.Remove(ctx, []storage.Ref{{Path: r.kept(path)}})[0].Err
+	return verdict{}, r.store.Remove(ctx, []storage.Ref{{Path: kept}})[0].Err
 }
 
 // links puts the links of a removal back, from the quarantine or as the plan has them.
@@ -329,16 +459,12 @@ func (r *restorer) link(ctx context.Context, link sweep.Link) (verdict, error) {
 	case found:
 		return r.unhide(ctx, hidden, "")
 	}
-	found, err := r.exists(ctx, r.kept(link.Path))
-	if err != nil {
+	kept, there, err := r.locate(ctx, link.Path)
+	switch {
+	case err != nil || there:
 		return verdict{}, err
-	}
-	if found {
-		return r.moveBack(ctx, link.Path, func() (bool, error) { return r.alike(ctx, link.Path) })
-	}
-	there, err := r.exists(ctx, link.Path)
-	if err != nil || there {
-		return verdict{}, err
+	case kept != "":
+		return r.moveBack(ctx, kept, link.Path, func() (bool, error) { return r.alike(ctx, kept, link.Path) })
 	}
 	stored, err := r.exists(ctx, storage.BlobPath(link.Target))
 	if !stored && r.options.DryRun && err == nil {
@@ -368,13 +494,28 @@ func (r *restorer) comesBack(ctx context.Context, path string) (bool, error) {
 		v, err := r.unhide(ctx, hidden, "")
 		return v.back, err
 	}
-	return r.exists(ctx, r.kept(path))
+	kept, _, err := r.locate(ctx, path)
+	if err != nil || kept != "" {
+		return kept != "", err
+	}
+	_, found, err := r.findLater(path)
+	return found, err
 }
 
-// alike reports whether the object at a path has the content of the quarantine's.
-func (r *restorer) alike(ctx context.Context, path string) (bool, error) {
+// findLater finds a path in the records of later runs.
+func (r *restorer) findLater(path string) (v storage.HiddenVersion, found bool, err error) {
+	for _, hidden := range r.laterHidden {
+		if v, found, err = hidden.find(path); err != nil || found {
+			return v, found, err
+		}
+	}
+	return v, false, nil
+}
+
+// alike reports whether two objects have the same content.
+func (r *restorer) alike(ctx context.Context, one, other string) (bool, error) {
 	var sums [2]digest.Digest
-	for i, path := range []string{path, r.kept(path)} {
+	for i, path := range []string{one, other} {
 		digester := digest.Canonical.Digester()
 		err := r.store.Stream(ctx, path, digester.Hash())
 		if errors.Is(err, storage.ErrNotRegular) {
@@ -392,34 +533,39 @@ func (r *restorer) alike(ctx context.Context, path string) (bool, error) {
 func (r *restorer) upload(ctx context.Context, removal sweep.Removal) (verdict, error) {
 	dir := storage.UploadPath(removal.Repository, removal.Upload)
 	var all verdict
-	if r.hidden != nil {
-		for _, hidden := range r.hidden.uploads[dir] {
-			v, err := r.unhide(ctx, hidden, "")
+	for _, hidden := range append([]*hidden{r.hidden}, r.laterHidden...) {
+		if hidden == nil {
+			continue
+		}
+		for _, version := range hidden.uploads[dir] {
+			v, err := r.unhide(ctx, version, "")
 			if err != nil || v.why != "" {
 				return v, err
 			}
 			all.back = all.back || v.back
 		}
-		return all, nil
 	}
-	var paths []string
-	err := r.store.Below(ctx, r.kept(dir), func(page []storage.Object) error {
-		for _, object := range page {
-			if !object.Dir && object.Multipart == "" {
-				paths = append(paths, strings.TrimPrefix(object.Path, r.dir+"/"))
+	for _, run := range r.dirs() {
+		var files []string
+		err := r.store.Below(ctx, run+"/"+dir, func(page []storage.Object) error {
+			for _, object := range page {
+				if !object.Dir && object.Multipart == "" {
+					files = append(files, object.Path)
+				}
 			}
+			return nil
+		})
+		if err != nil {
+			return verdict{}, err
 		}
-		return nil
-	})
-	if err != nil {
-		return verdict{}, err
-	}
-	for _, path := range paths {
-		v, err := r.moveBack(ctx, path, func() (bool, error) { return r.alike(ctx, path) })
-		if err != nil || v.why != "" {
-			return v, err
+		for _, kept := range files {
+			path := strings.TrimPrefix(kept, run+"/")
+			v, err := r.moveBack(ctx, kept, path, func() (bool, error) { return r.alike(ctx, kept, path) })
+			if err != nil || v.why != "" {
+				return v, err
+			}
+			all.back = all.back || v.back
 		}
-		all.back = all.back || v.back
 	}
 	return all, nil
 }

@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -214,13 +213,52 @@ func (b *bucket) take(through storage.Store) (run string, err error) {
 	return taker.Run, errors.Join(err, taker.End(ctx))
 }
 
-// restore puts all runs back through a store, the newest first: one that died has a plan
-// of what another took.
+// wantContents compares what the newest run shows with what the registry lacks.
+func (b *bucket) wantContents(when string) {
+	b.Helper()
+	run, err := quarantine.Find(b.Context(), b.store, quarantine.Latest)
+	if none := (*quarantine.NoRunError)(nil); errors.As(err, &none) {
+		return
+	}
+	b.must(err)
+	there, contents := b.files(), map[string]bool{}
+	_, err = quarantine.Show(b.Context(), b.store, run, func(removal sweep.Removal) error {
+		path := strings.TrimPrefix(removal.Path, "/")
+		contents[path] = true
+		copied := false // of a revision, its signatures
+		for key := range there {
+			copied = copied || strings.HasPrefix(key, storage.Root+"/"+quarantine.Dir+"/"+run+"/"+filepath.Dir(strings.TrimPrefix(path, storage.Root+"/")))
+		}
+		if there[path] != "" && !copied {
+			b.Errorf("%s: %s is shown, and in the registry", when, path)
+		}
+		return nil
+	})
+	b.must(err)
+	for key := range b.full {
+		upload, _, _ := strings.Cut(key, "/startedat")
+		if there[key] == "" && !contents[key] && !contents[upload] && !strings.Contains(key, "/signatures/") {
+			b.Errorf("%s: %s is neither in the registry nor shown", when, key)
+		}
+	}
+	runs, err := quarantine.Runs(b.Context(), b.store)
+	b.must(err)
+	listed := 0
+	for _, tally := range runs[len(runs)-1].Contents {
+		listed += tally.Count
+	}
+	if listed != len(contents) {
+		b.Errorf("%s: the list counts %d, and there are %d", when, listed, len(contents))
+	}
+}
+
+// restore puts all runs back through a store, in the order in which they are listed: the plan
+// of one that died lists what the next one took.
 func (b *bucket) restore(through storage.Store) error {
 	b.Helper()
 	runs, err := quarantine.Runs(b.Context(), b.store)
 	b.must(err)
-	for _, run := range slices.Backward(runs) {
+	for _, run := range runs {
 		restored, err := quarantine.Restore(b.Context(), through, run.Name, quarantine.RestoreOptions{})
 		if err != nil {
 			return err
@@ -292,6 +330,7 @@ func TestS3QuarantineDiesAnywhere(t *testing.T) {
 			b := newBucket(t, versioning)
 			b.everywhere(func() {}, func(through storage.Store) error { _, err := b.take(through); return err }, func(when string) {
 				b.wantLayout(when, b.swept, b.full)
+				b.wantContents(when)
 				_, err := b.take(b.store)
 				b.must(err)
 				b.wantLayout("then taken "+when, b.swept, b.swept)

@@ -38,7 +38,7 @@ func Begin(ctx context.Context, store Store, plan Plan, now time.Time, random io
 	if _, err := io.ReadFull(random, distinct); err != nil {
 		return nil, fmt.Errorf("quarantine: make a name: %w", err)
 	}
-	t := &Taker{Run: now.UTC().Format("20060102T150405Z-") + hex.EncodeToString(distinct), store: store}
+	t := &Taker{Run: now.UTC().Format(timeLayout) + "-" + hex.EncodeToString(distinct), store: store}
 	file, err := spool()
 	if err != nil {
 		return nil, fmt.Errorf("quarantine: %w", err)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 
 	"regsweep/mark"
@@ -66,22 +68,10 @@ func (r *restorer) want(ctx context.Context) error {
 		r.wanted.repositories = map[string]bool{o.Repository: true}
 	}
 	if o.Digest != "" {
-		if err := r.reach(ctx, o.Digest); err != nil {
-			return err
-		}
+		return r.wantDigest(ctx)
 	}
 	found := false
-	holders := map[string]bool{}
 	err := r.plan.Each(func(removal sweep.Removal) error {
-		if o.Digest != "" {
-			if removal.Digest == o.Digest {
-				found = found || o.Repository == "" || removal.Repository == o.Repository
-				if removal.Repository != "" {
-					holders[removal.Repository] = true
-				}
-			}
-			return nil
-		}
 		if removal.Repository == o.Repository {
 			found = true
 			r.wanted.digests[removal.Digest] = true
@@ -91,14 +81,58 @@ func (r *restorer) want(ctx context.Context) error {
 		}
 		return nil
 	})
+	if err == nil && !found {
+		err = &NothingError{Repository: o.Repository}
+	}
+	return err
+}
+
+// wantDigest wants one digest with all that it refers to, in the repository given, or in those
+// that lost a link to the digest, or in those that can serve it again.
+func (r *restorer) wantDigest(ctx context.Context) error {
+	o := r.options
+	if err := r.reach(ctx, o.Digest); err != nil {
+		return err
+	}
+	found := false
+	holders := map[string]bool{} // lost a link to the digest
+	r.lostLinks = map[string]map[digest.Digest]bool{}
+	err := r.plan.Each(func(removal sweep.Removal) error {
+		if removal.Digest == o.Digest {
+			found = found || removal.Kind == sweep.Blob || o.Repository == "" || removal.Repository == o.Repository
+			if removal.Repository != "" {
+				holders[removal.Repository] = true
+			}
+		}
+		isLink := removal.Kind == sweep.Revision || removal.Kind == sweep.LayerLink
+		if isLink && r.wanted.digests[removal.Digest] && (o.Repository == "" || removal.Repository == o.Repository) {
+			if r.lostLinks[removal.Repository] == nil {
+				r.lostLinks[removal.Repository] = map[digest.Digest]bool{}
+			}
+			r.lostLinks[removal.Repository][removal.Digest] = true
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
-	if o.Digest != "" && o.Repository == "" && len(holders) > 0 {
-		r.wanted.repositories = holders
+	if o.Repository != "" && r.lostLinks[o.Repository] == nil {
+		r.lostLinks[o.Repository] = map[digest.Digest]bool{}
 	}
-	if !found {
+	for _, repository := range slices.Sorted(maps.Keys(r.lostLinks)) {
+		serves, err := r.serves(ctx, repository, o.Digest)
+		if err != nil {
+			return err
+		}
+		if serves {
+			holders[repository] = true
+		}
+	}
+	if !found && len(r.relink) == 0 {
 		return &NothingError{Repository: o.Repository, Digest: o.Digest}
+	}
+	if o.Repository == "" && len(holders) > 0 {
+		r.wanted.repositories = holders
 	}
 	return nil
 }
@@ -160,10 +194,13 @@ func (r *restorer) manifest(ctx context.Context, d digest.Digest) (mark.Manifest
 
 // readKept reads what was moved.
 func (r *restorer) readKept(ctx context.Context, path string, limit int64) ([]byte, error) {
-	if r.kept(path) == "" {
-		return nil, fs.ErrNotExist
+	for _, dir := range r.dirs() {
+		content, err := r.store.Read(ctx, dir+"/"+path, limit)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return content, err
+		}
 	}
-	return r.store.Read(ctx, r.kept(path), limit)
+	return nil, fs.ErrNotExist
 }
 
 // NothingError is returned where a plan has nothing of what was asked for.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"strings"
@@ -211,6 +212,11 @@ type s3Error struct {
 }
 
 func (e *s3Error) Unwrap() error { return e.err }
+
+// Is makes an answer that denies access match fs.ErrPermission.
+func (e *s3Error) Is(target error) bool {
+	return target == fs.ErrPermission && (errorStatus(e.err) == http.StatusForbidden || errorCode(e.err) == "AccessDenied")
+}
 
 func (e *s3Error) Error() string {
 	var api interface {

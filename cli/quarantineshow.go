@@ -1,0 +1,80 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"regsweep/quarantine"
+	"regsweep/sweep"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+func (r *runner) quarantineShow(c *urfave.Context) error {
+	run, target := c.Args().First(), c.Args().Tail()
+	if err := checkRun("show", run); err != nil {
+		return err
+	}
+	return r.onQuarantine(c, "show", target, func(ctx context.Context, q *quarantineStep) error {
+		name, err := quarantine.Find(ctx, q.store, run)
+		if err != nil {
+			return notInQuarantine(err)
+		}
+		phase := q.progress.begin("reading the quarantine", "", 0)
+		q.report.Contents = []sweep.Removal{}
+		shown, err := quarantine.Show(ctx, q.store, name, func(removal sweep.Removal) error {
+			q.report.Contents = append(q.report.Contents, removal)
+			return nil
+		})
+		phase.end("")
+		if err != nil {
+			return notInQuarantine(err)
+		}
+		q.report.Runs = []quarantineRun{newQuarantineRun(shown)}
+		return nil
+	}, writeQuarantineShow)
+}
+
+func writeQuarantineShow(w *bytes.Buffer, r *quarantineReport, width int) {
+	if r.Error != "" {
+		return
+	}
+	writeRuns(w, r.Runs, width)
+	if len(r.Contents) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	t := &table{right: []bool{false, true}, wraps: []bool{false, false, false, true}}
+	t.row("KIND", "SIZE", "REPOSITORY", "WHAT")
+	for _, removal := range r.Contents {
+		bytes := ""
+		if removal.Bytes > 0 {
+			bytes = size(removal.Bytes)
+		}
+		t.row(nounOf(removal.Kind), bytes, printable(removal.Repository), printable(labelOf(removal)))
+	}
+	t.write(w, width)
+}
+
+// labelOf tells a removal apart from others of its kind and repository.
+func labelOf(removal sweep.Removal) string {
+	switch removal.Kind {
+	case sweep.TagIndexEntry:
+		return removal.Tag + " " + removal.Digest.String()
+	case sweep.Upload:
+		return removal.Upload
+	case sweep.Repository:
+		return removal.Repository
+	}
+	return removal.Digest.String()
+}
+
+func nounOf(kind sweep.Kind) string {
+	for _, k := range kinds {
+		if k.kind == kind {
+			return k.noun
+		}
+	}
+	return string(kind)
+}

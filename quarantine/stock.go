@@ -1,0 +1,159 @@
+package quarantine
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"io/fs"
+	"strings"
+
+	"regsweep/storage"
+	"regsweep/sweep"
+)
+
+// stock is what a run's quarantine holds now, by the paths that the objects had in the
+// registry. It keeps the hashes of these paths, some 16 bytes for each.
+type stock struct {
+	store   Store
+	run     string
+	exact   bool // ask the storage for each link that may be in the quarantine
+	seed    maphash.Seed
+	paths   map[uint64]struct{}
+	objects sweep.Tally
+}
+
+// look takes stock of one run. visit, if it is not nil, gets each removal of its plan that can
+// be undone now.
+func look(ctx context.Context, store Store, name string, visit func(sweep.Removal) error) (run Run, err error) {
+	run = Run{Name: name, Plan: map[sweep.Kind]sweep.Tally{}, Contents: map[sweep.Kind]sweep.Tally{}}
+	record, err := open(ctx, store, name)
+	var damaged *damagedError
+	switch {
+	case errors.As(err, &damaged):
+		run.Damage, run.planless = damaged.Error(), errors.Is(err, errNoPlan)
+	case err != nil:
+		return run, err
+	default:
+		defer func() { err = errors.Join(err, record.close()) }()
+		run.Taken = record.plan.Options.Now
+	}
+	hidden, err := openHidden(ctx, store, name)
+	switch {
+	case errors.As(err, &damaged):
+		run.Damage = damaged.Error()
+	case err != nil:
+		return run, err
+	case hidden != nil:
+		defer func() { err = errors.Join(err, hidden.close()) }()
+		run.Hidden = hidden.total
+	}
+	s := &stock{store: store, run: name, exact: visit != nil, seed: maphash.MakeSeed(), paths: map[uint64]struct{}{}}
+	if err := s.take(ctx, hidden); err != nil {
+		return run, err
+	}
+	run.Objects = s.objects
+	if record != nil {
+		err = s.compare(ctx, record.plan, &run, visit)
+	}
+	return run, err
+}
+
+// take lists the run's directory, and what the run has hidden.
+func (s *stock) take(ctx context.Context, hidden *hidden) error {
+	err := below(ctx, s.store, s.run, func(object storage.Object) error {
+		if !object.Dir && object.Multipart == "" {
+			s.objects.Add(1, max(0, object.Size))
+			s.add(strings.TrimPrefix(object.Path, dirOf(s.run)+"/"))
+		}
+		return nil
+	})
+	if err != nil || hidden == nil {
+		return err
+	}
+	return hidden.eachHidden(ctx, s.add)
+}
+
+func (s *stock) add(path string) {
+	s.paths[maphash.String(s.seed, path)] = struct{}{}
+	if upload := uploadOf(path); upload != "" {
+		s.paths[maphash.String(s.seed, upload)] = struct{}{}
+	}
+}
+
+func (s *stock) has(path string) bool {
+	_, found := s.paths[maphash.String(s.seed, path)]
+	return found
+}
+
+// compare counts what the plan lists, and what of that is in the quarantine.
+func (s *stock) compare(ctx context.Context, plan *sweep.File, run *Run, visit func(sweep.Removal) error) error {
+	add := func(to map[sweep.Kind]sweep.Tally, removal sweep.Removal) {
+		tally := to[removal.Kind]
+		tally.Add(1, removal.Bytes)
+		to[removal.Kind] = tally
+	}
+	var batch []sweep.Removal
+	flush := func() error {
+		holds := make([]bool, len(batch))
+		err := storage.Each(ctx, len(batch), s.store.Concurrency(), func(ctx context.Context, i int) (err error) {
+			holds[i], err = s.holds(ctx, batch[i])
+			return err
+		})
+		for i := 0; i < len(batch) && err == nil; i++ {
+			if !holds[i] {
+				continue
+			}
+			if add(run.Contents, batch[i]); visit != nil {
+				err = visit(batch[i])
+			}
+		}
+		batch = batch[:0]
+		return err
+	}
+	err := plan.Each(func(removal sweep.Removal) error {
+		add(run.Plan, removal)
+		if batch = append(batch, removal); len(batch) < storage.RemoveBatch {
+			return nil
+		}
+		return flush()
+	})
+	if err != nil {
+		return err
+	}
+	return flush()
+}
+
+// holds reports whether a removal can be undone from the quarantine.
+func (s *stock) holds(ctx context.Context, removal sweep.Removal) (bool, error) {
+	if !removal.IsNamed() {
+		return false, nil
+	}
+	switch removal.Kind {
+	case sweep.Blob:
+		return s.has(storage.BlobPath(removal.Digest)), nil
+	case sweep.Upload:
+		return s.has(storage.UploadPath(removal.Repository, removal.Upload)), nil
+	case sweep.Repository:
+		names, err := s.store.Names(ctx, dirOf(s.run)+"/"+storage.RepositoryPath(removal.Repository))
+		return len(names) > 0, err
+	}
+	links := removal.Links()
+	for _, link := range links {
+		if s.has(link.Path) {
+			return true, nil
+		}
+	}
+	// S3 keeps no copies of links: they are written anew from the plan. All links are removed
+	// before the first blob is, so that a blob in the quarantine tells that the links are gone.
+	if _, isS3 := s.store.(versioned); !isS3 || len(links) == 0 {
+		return false, nil
+	}
+	if len(s.paths) > 0 && !s.exact {
+		return true, nil
+	}
+	_, err := s.store.Stat(ctx, links[len(links)-1].Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return false, err
+}
