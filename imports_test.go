@@ -41,6 +41,7 @@ var theirs = map[string][]string{
 	"github.com/distribution":    {"regsweep/storage"},
 	"github.com/sirupsen/logrus": {"regsweep/storage"}, // what Distribution warns through
 	"golang.org/x/sys":           {"regsweep/storage"},
+	"go.yaml.in/yaml":            {"regsweep/storage"},
 
 	"github.com/opencontainers/go-digest": append([]string{"regsweep/cli"}, belowCLI...),
 	"golang.org/x/sync":                   belowCLI,

@@ -27,7 +27,7 @@ func checkCommand(r *runner) *urfave.Command {
 EXAMPLES:
    regsweep check config.yml
    regsweep check --registry https://registry.example.com --username ops \
-                  --password-stdin /var/lib/registry < password
+                  --password-file password.txt /var/lib/registry
    regsweep check --json config.yml | jq -r .guard.verdict
 `,
 	}
@@ -84,7 +84,7 @@ func (r *runner) gather(c *urfave.Context, report *checkReport, progress *progre
 	if err != nil {
 		return err
 	}
-	options.Samples = samples(survey)
+	options.Samples, options.HasRepository = samples(survey), func(name string) bool { return survey.Repositories[name] }
 	if last := survey.LastUpload; last != nil {
 		options.LastUpload = &guard.Upload{Repository: last.Repository, ID: last.ID, Touched: last.Touched}
 	}

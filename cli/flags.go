@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"fmt"
-
 	"regsweep/guard"
 	"regsweep/storage"
 
@@ -25,19 +23,19 @@ const jsonName = "json"
 func guardFlags() []urfave.Flag {
 	return []urfave.Flag{
 		&urfave.StringSliceFlag{Name: "registry", Usage: "`URL` of the registry, once for each replica (default: http.addr)"},
-		&urfave.StringFlag{Name: "username", Usage: "`NAME` for a registry that asks for one"},
+		&urfave.StringFlag{Name: "username", Usage: "`NAME` for a registry that asks for one (default: docker's config.json)"},
 		toggle("password-stdin", "read the password from standard input"),
+		&urfave.StringFlag{Name: "password-file", Usage: "read the password from `FILE`"},
 		&urfave.StringFlag{Name: "registry-cacert", Usage: "trust the certificates in this PEM `FILE`"},
 		toggle("registry-insecure", "do not verify the registry's certificate"),
 		toggle("registry-stopped", "take your word that no registry runs on this storage"),
 	}
 }
 
-// guardOptions reads those flags. The password is read at once: what follows on
-// standard input may be an answer to a question.
-func (r *runner) guardOptions(c *urfave.Context, config storage.Config, store storage.Reader) (guard.Options, error) {
+// guardOptions reads those flags.
+func (r *runner) guardOptions(c *urfave.Context, config storage.Config, store storage.Store) (guard.Options, error) {
 	options := guard.Options{
-		Config: config, Store: store, Endpoints: c.StringSlice("registry"), Username: c.String("username"),
+		Config: config, Store: store, Endpoints: c.StringSlice("registry"),
 		Stopped: c.Bool("registry-stopped"), Unsafe: c.Bool("unsafe-online"), Now: r.env.Now,
 	}
 	tls, err := guard.TLSConfig(c.String("registry-cacert"), c.Bool("registry-insecure"))
@@ -45,20 +43,7 @@ func (r *runner) guardOptions(c *urfave.Context, config storage.Config, store st
 		return options, err
 	}
 	options.TLS = tls
-	if !c.Bool("password-stdin") {
-		return options, nil
-	}
-	if options.Username == "" {
-		return options, storage.Usagef("--password-stdin: it needs --username")
-	}
-	options.Password, err = r.password(c.Context)
-	if err != nil {
-		return options, fmt.Errorf("read the password: %w", err)
-	}
-	if options.Password == "" {
-		return options, storage.Usagef("--password-stdin: there is no password on standard input")
-	}
-	return options, nil
+	return options, r.readCredentials(c, &options)
 }
 
 // samples are what a registry is asked for, to know that it serves this storage.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"unicode/utf8"
 
 	"regsweep/guard"
@@ -60,6 +61,7 @@ func (g *gcRun) run(c *urfave.Context, target []string) error {
 	}
 	defer g.closeCache(c.Context)
 	if g.options.dryRun {
+		g.foresee(c.Context)
 		_, err := g.plan(c.Context)
 		return err
 	}
@@ -67,6 +69,9 @@ func (g *gcRun) run(c *urfave.Context, target []string) error {
 	if empty, err := storage.IsEmpty(c.Context, g.store); err != nil {
 		return err
 	} else if empty {
+		if err := g.proveEmpty(c.Context); err != nil {
+			return err
+		}
 		_, err := g.plan(c.Context)
 		return err
 	}
@@ -119,6 +124,7 @@ func (g *gcRun) prepare(c *urfave.Context, target []string) error {
 	if g.guard, err = g.guardOptions(c, config, store); err != nil {
 		return err
 	}
+	g.guard.DeleteUntagged = g.options.deleteUntagged
 	if g.options.planGiven {
 		if root := g.report.Storage.Root; !utf8.ValidString(root) {
 			return storage.Usagef("--plan: a plan can't hold the name of its storage, which is no text: %q", root)
@@ -152,6 +158,35 @@ func (g *gcRun) prove(ctx context.Context) error {
 		return &guard.RefusedError{Verdict: verdict}
 	}
 	return nil
+}
+
+// foresee notes, in a dry run, that a removal would be refused whatever the registry
+// answers.
+func (g *gcRun) foresee(ctx context.Context) {
+	verdict, refused := guard.Signs(ctx, g.guard)
+	if !refused {
+		return
+	}
+	g.report.Guard = &verdict
+	if g.options.quiet {
+		g.say("a removal would be refused: " + verdict.Reason)
+	}
+}
+
+// proveEmpty refuses if the storage is empty and a registry that can be asked has
+// repositories: the target is not what that registry serves.
+func (g *gcRun) proveEmpty(ctx context.Context) error {
+	if g.options.unsafe {
+		return nil
+	}
+	g.guard.HasRepository = func(string) bool { return false }
+	err := g.prove(ctx)
+	var refused *guard.RefusedError
+	if errors.As(err, &refused) && refused.Verdict.By != guard.ByOtherStorage {
+		g.report.Guard = nil // there is nothing to remove
+		return nil
+	}
+	return err
 }
 
 // sweep proves once more, now knowing the uploads, and does the rest while the proof is

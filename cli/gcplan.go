@@ -21,6 +21,7 @@ func (g *gcRun) plan(ctx context.Context) (*sweep.Plan, error) {
 	}
 	g.listed = inventory
 	g.guard.LastUpload = lastUpload(inventory)
+	g.guard.HasRepository = func(name string) bool { return inventory.Repository(name) != nil }
 	only, err := g.review.selection(ctx, inventory, g.store)
 	if err != nil {
 		return nil, err

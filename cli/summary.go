@@ -31,6 +31,12 @@ var kinds = []struct {
 // although no tag reaches it, and what is wrong.
 func writeSummary(w *bytes.Buffer, r *report, width int) {
 	fmt.Fprintf(w, "%s %s\n\n", r.Storage.Driver, printable(r.Storage.Root))
+	if r.DryRun && r.Guard != nil {
+		for _, line := range wrap("REFUSED: a run that removes would be refused: "+printable(r.Guard.Reason)+".", width) {
+			fmt.Fprintln(w, line)
+		}
+		fmt.Fprintln(w)
+	}
 	t := &table{right: []bool{false, true, true}, wraps: []bool{false, false, false, true}}
 	t.row("", "COUNT", "SIZE", "")
 	t.row("Alive", "", "", "")

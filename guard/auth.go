@@ -18,8 +18,11 @@ import (
 // errNoCredentials means that a username and password are asked for and not given.
 var errNoCredentials = errors.New("no username and password given")
 
-// errNotAccepted means that a token server did not take those that were given.
-var errNotAccepted = errors.New("the token server does not accept the username and password")
+// errNotAccepted means that those that were given are wrong.
+var errNotAccepted = errors.New("was not accepted")
+
+// errNotAllowed means that they are right, and that the user may not do what was asked.
+var errNotAllowed = errors.New("not allowed")
 
 // challenge is one way in.
 type challenge struct {
@@ -81,8 +84,16 @@ func unquote(s string) string {
 // authorize answers a 401 for a request that concerns a repository: it returns the
 // Authorization header to try again with.
 func (p *prober) authorize(ctx context.Context, repository string, headers []string) (string, error) {
+	if err := p.credentials(ctx); err != nil {
+		return "", err
+	}
 	basic := false
 	for _, c := range parseChallenges(headers) {
+		for key, sign := range map[string]string{"realm": harborRealm, "service": harborService} {
+			if c.params[key] == sign {
+				p.harbor = key + " " + sign
+			}
+		}
 		switch c.scheme {
 		case "bearer":
 			token, err := p.token(ctx, repository, c.params)
@@ -97,12 +108,30 @@ func (p *prober) authorize(ctx context.Context, repository string, headers []str
 	if !basic {
 		return "", errors.New("the registry asks for a kind of authentication that is not known here")
 	}
-	if p.options.Username == "" {
+	if p.username == "" {
 		return "", errNoCredentials
 	}
 	request := http.Request{Header: http.Header{}}
-	request.SetBasicAuth(p.options.Username, p.options.Password)
+	request.SetBasicAuth(p.username, p.password)
 	return request.Header.Get("Authorization"), nil
+}
+
+// credentials finds the username and password for the endpoint, once.
+func (p *prober) credentials(ctx context.Context) (err error) {
+	if p.known {
+		return nil
+	}
+	p.username, p.password = p.options.Username, p.options.Password
+	for _, host := range p.endpoint.accounts() {
+		if p.username != "" || p.options.Credentials == nil {
+			break
+		}
+		if p.username, p.password, err = p.options.Credentials(ctx, host); err != nil {
+			return err
+		}
+	}
+	p.known = true
+	return nil
 }
 
 // token fetches a token to pull from a repository and push to it: with the
@@ -112,14 +141,18 @@ func (p *prober) token(ctx context.Context, repository string, params map[string
 	if err != nil || realm.Host == "" || realm.Scheme != "http" && realm.Scheme != "https" {
 		return "", errors.New("the registry names no token server that can be asked")
 	}
-	if p.endpoint.url.Scheme == "https" && realm.Scheme == "http" && p.options.Username != "" {
+	if p.endpoint.url.Scheme == "https" && realm.Scheme == "http" && p.username != "" {
 		return "", fmt.Errorf("the registry sends to a token server at http://%s: the password is not sent there in the clear", realm.Host)
 	}
 	query := realm.Query()
 	if service := params["service"]; service != "" {
 		query.Set("service", service)
 	}
-	query.Set("scope", "repository:"+repository+":pull,push")
+	scope := "repository:" + repository + ":pull,push"
+	if repository == "" {
+		scope = "registry:catalog:*"
+	}
+	query.Set("scope", scope)
 	realm.RawQuery = query.Encode()
 	ctx, cancel := context.WithTimeout(ctx, p.options.timeout())
 	defer cancel()
@@ -128,8 +161,8 @@ func (p *prober) token(ctx context.Context, repository string, params map[string
 		return "", fmt.Errorf("ask token server %s: %w", realm.Host, err)
 	}
 	request.Header.Set("User-Agent", userAgent)
-	if p.options.Username != "" {
-		request.SetBasicAuth(p.options.Username, p.options.Password)
+	if p.username != "" {
+		request.SetBasicAuth(p.username, p.password)
 	}
 	response, err := p.tokens.Do(request)
 	if err != nil {
@@ -141,7 +174,7 @@ func (p *prober) token(ctx context.Context, repository string, params map[string
 	}
 	switch {
 	case response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden:
-		if p.options.Username == "" {
+		if p.username == "" {
 			return "", errNoCredentials
 		}
 		return "", errNotAccepted

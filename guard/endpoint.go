@@ -17,6 +17,8 @@ type endpoint struct {
 	network string  // "tcp" or "unix"
 	// certificate is the PEM file that config.yml says it shows, or "".
 	certificate string
+	// public is the host in http.host, or "".
+	public string
 	// serverName is whom its certificate is made out to.
 	serverName string
 	addresses  []string // to dial: replicas behind one name are asked one by one
@@ -87,7 +89,7 @@ func ownEndpoint(h storage.HTTP) (endpoint, error) {
 		certificate: h.Certificate,
 	}
 	if public, err := url.Parse(h.Host); err == nil {
-		e.serverName = public.Hostname()
+		e.serverName, e.public = public.Hostname(), public.Host
 	}
 	switch h.Net {
 	case "", "tcp":
@@ -120,6 +122,17 @@ func ownEndpoint(h storage.HTTP) (endpoint, error) {
 		e.serverName = host
 	}
 	return e, nil
+}
+
+// accounts are the hosts for which somebody may have logged in: that of the URL and,
+// for config.yml's own address, the one that clients use. A password for that one
+// leaves this machine through TLS alone.
+func (e *endpoint) accounts() []string {
+	hosts := []string{e.url.Host}
+	if e.public != "" && (e.url.Scheme == "https" || e.network == "unix" || net.ParseIP(e.url.Hostname()).IsLoopback()) {
+		hosts = append(hosts, e.public)
+	}
+	return hosts
 }
 
 // subject is how evidence names one address of the endpoint.

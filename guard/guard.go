@@ -31,8 +31,19 @@ type Options struct {
 	Endpoints []string
 	// Username and Password are for registries and token servers that ask.
 	Username, Password string
+	// Credentials finds a username and a password for the host (host:port) of a
+	// registry, where Username is empty; "" if there are none. nil finds none.
+	Credentials func(ctx context.Context, host string) (username, password string, err error)
 	// Stopped is the user's word that no registry runs (--registry-stopped).
 	Stopped bool
+	// RootsGiven is set if a list of the user says what is alive (--roots), and
+	// KeepDigestsGiven if one adds to what the storage says (--keep-digests).
+	RootsGiven, KeepDigestsGiven bool
+	// DeleteUntagged is set if the run removes untagged manifests.
+	DeleteUntagged bool
+	// Quick repeats a proof that was given a moment ago: each address gets two small
+	// requests, and the files of the storage are not read again.
+	Quick bool
 	// Unsafe skips the proof (--unsafe-online).
 	Unsafe bool
 	// TLS says whom to trust, nil for the system's roots; see TLSConfig.
@@ -44,8 +55,12 @@ type Options struct {
 	Samples []Sample
 	// Store tells, where an endpoint does not know a sample, whether the storage
 	// holds it in full: damage is no sign of another storage. Where it is nil,
-	// every unknown sample is.
-	Store storage.Reader
+	// every unknown sample is. It also has the files by which another source of
+	// truth is known.
+	Store Store
+	// HasRepository reports whether the storage has a repository. Where it is set,
+	// an endpoint is asked for its repositories, to compare them.
+	HasRepository func(name string) bool
 	// LastUpload is the upload that was touched last, nil where there is none.
 	LastUpload *Upload
 	// Now is the clock that LastUpload is judged by; nil means time.Now.
@@ -59,6 +74,16 @@ type Options struct {
 	// is used: it could not be told which replica to ask.
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
 	Lookup func(ctx context.Context, host string) ([]string, error)
+}
+
+// Store is what a proof reads of the storage.
+type Store interface {
+	storage.Reader
+	// Names are the directories right below a directory.
+	Names(ctx context.Context, dir string) ([]string, error)
+	// Beside reports whether there is a file at a path below the registry's root
+	// directory, outside of the layout.
+	Beside(ctx context.Context, path string) (bool, error)
 }
 
 // MaxSamples is how many of Options.Samples are asked for.

@@ -28,8 +28,11 @@ const (
 	readOnly              // a registry of this storage that takes no pushes
 	writable              // a registry that takes pushes
 	foreign               // a registry of another storage
-	stopped               // nothing listens
-	noRoute               // an address of a family that this machine does not speak
+	lacking               // a registry with repositories that this storage lacks
+	caching               // a pull-through cache that takes no pushes
+	silent                // nothing listens
+	noRoute               // an address that this machine has no way to
+	settled               // silent or noRoute, and the endpoint's other addresses decide
 )
 
 // finding is what is known of one address.
@@ -37,8 +40,13 @@ type finding struct {
 	state    state
 	subject  string
 	loopback bool // the address is this machine's own
-	// ours is set once the address was seen to serve this storage.
-	ours     bool
+	v6       bool
+	// answered is set once a registry has answered there, and ours once it was seen to
+	// serve this storage.
+	answered, ours bool
+	// database and harbor are signs of another source of truth in the answers.
+	database, harbor string
+
 	evidence []Evidence
 	remedies []remedy
 }
@@ -51,26 +59,36 @@ func (f *finding) add(result Result, check, seen, meaning string) {
 // storage, and whether it takes pushes. It changes nothing there.
 func probe(ctx context.Context, o Options, e *endpoint, address string) finding {
 	p := newProber(o, e, address)
-	f := finding{subject: e.subject(address), loopback: e.network == "unix" || isLoopback(address)}
+	f := finding{subject: e.subject(address), loopback: e.network == "unix"}
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		ip := net.ParseIP(host)
+		f.loopback, f.v6 = ip.IsLoopback(), ip != nil && ip.To4() == nil
+	}
 	repository := "regsweep/probe" // no registry creates a repository by being asked
 	if samples := o.samples(); len(samples) > 0 {
 		repository = samples[0].Repository
 	}
-	if !p.isRegistry(ctx, &f, repository) {
-		return f
-	}
-	p.servesStorage(ctx, &f)
-	if f.state == foreign {
-		return f // what strangers take is their own affair
-	}
-	p.takesPushes(ctx, &f, repository)
+	p.questions(ctx, &f, repository)
+	f.database, f.harbor = p.database, p.harbor
 	return f
 }
 
-func isLoopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	ip := net.ParseIP(host)
-	return err == nil && ip != nil && ip.IsLoopback()
+func (p *prober) questions(ctx context.Context, f *finding, repository string) {
+	if !p.options.Quick && !p.isRegistry(ctx, f, repository) {
+		return
+	}
+	p.servesStorage(ctx, f)
+	if !p.options.Quick {
+		p.hasMore(ctx, f)
+	}
+	if f.state == foreign || f.state == silent || f.state == noRoute {
+		return // what strangers take is their own affair
+	}
+	lacks := f.state == lacking
+	p.takesPushes(ctx, f, repository)
+	if lacks && f.state != writable {
+		f.state = lacking
+	}
 }
 
 // isRegistry asks for /v2/, and says what it means where no registry answers.
@@ -81,6 +99,7 @@ func (p *prober) isRegistry(ctx context.Context, f *finding, repository string) 
 		p.unreachable(f, err)
 		return false
 	}
+	f.answered = r.fromRegistry()
 	seen := status(r)
 	switch {
 	case r.denied != nil || r.status == http.StatusForbidden:
@@ -119,8 +138,13 @@ func (p *prober) unreachable(f *finding, err error) {
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED),
 		p.endpoint.network == "unix" && errors.Is(err, fs.ErrNotExist):
-		f.state = stopped
-		f.add(OK, check, "connection refused", "nothing listens there: stopped")
+		f.state = silent
+		seen := "connection refused"
+		if p.endpoint.network == "unix" && errors.Is(err, fs.ErrNotExist) {
+			seen = "no such socket"
+		}
+		f.add(Unknown, check, seen, "silence proves nothing: the registry may run elsewhere, or be restarting")
+		f.remedies = append(f.remedies, remedy{nameAll, ""}, remedy{sayStopped, ""})
 	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EAFNOSUPPORT):
 		f.state = noRoute
 		f.add(Unknown, check, cause(err), "this machine has no way to such an address")
@@ -138,7 +162,7 @@ func (p *prober) unreachable(f *finding, err error) {
 		f.add(Unknown, check, "no answer in "+p.options.timeout().String(), "a registry that is slow, or hidden by a firewall, may still take pushes")
 		f.remedies = append(f.remedies, remedy{nameAll, ""}, remedy{sayStopped, ""})
 	default:
-		f.add(Unknown, check, cause(err), "no answer, and no sign that it is stopped")
+		f.add(Unknown, check, cause(err), "no answer, which proves nothing")
 		f.remedies = append(f.remedies, remedy{nameAll, ""}, remedy{sayStopped, ""})
 	}
 }
@@ -159,11 +183,18 @@ func (p *prober) servesStorage(ctx context.Context, f *finding) {
 		"application/vnd.docker.distribution.manifest.v1+prettyjws", "application/vnd.docker.distribution.manifest.v1+json",
 		"*/*"}}
 	found, odd := 0, Evidence{}
-	for _, sample := range samples {
+	for i, sample := range samples {
+		if found > 0 && p.options.Quick {
+			break
+		}
 		name := sample.Repository + "@" + sample.Digest
 		path := "/v2/" + sample.Repository + "/manifests/" + sample.Digest
 		r, err := p.ask(ctx, http.MethodHead, sample.Repository, path, accept, "")
+		f.answered = f.answered || err == nil && r.fromRegistry()
 		switch {
+		case err != nil && p.options.Quick && i == 0: // the first question
+			p.unreachable(f, err)
+			return
 		case err != nil:
 			odd = Evidence{f.subject, check, name + ": " + cause(err), "no answer", Unknown}
 		case r.denied != nil || r.status == http.StatusForbidden:
@@ -189,7 +220,11 @@ func (p *prober) servesStorage(ctx context.Context, f *finding) {
 		return
 	}
 	f.ours = true
-	f.add(OK, check, fmt.Sprintf("%d of %d found", found, len(samples)), "serves this storage")
+	seen := fmt.Sprintf("%d of %d found", found, len(samples))
+	if p.options.Quick {
+		seen = "found"
+	}
+	f.add(OK, check, seen, "serves this storage")
 }
 
 // damaged reports whether the storage lacks what a registry needs to serve a sample: a
@@ -208,16 +243,69 @@ func (p *prober) damaged(ctx context.Context, sample Sample) bool {
 	return false
 }
 
+// hasMore compares the repositories that the registry lists with those of the storage.
+// A registry need not list them.
+func (p *prober) hasMore(ctx context.Context, f *finding) {
+	const check = "GET /v2/_catalog"
+	if p.options.HasRepository == nil || p.options.Store == nil {
+		return
+	}
+	r, err := p.ask(ctx, http.MethodGet, "", "/v2/_catalog", nil, "")
+	var catalog struct {
+		Repositories []string `json:"repositories"`
+	}
+	if err != nil || r.status != http.StatusOK || !r.fromRegistry() || json.Unmarshal([]byte(r.body), &catalog) != nil {
+		return
+	}
+	var missing []string
+	for _, name := range catalog.Repositories {
+		if !storage.ValidRepository(name) || p.options.HasRepository(name) {
+			continue
+		}
+		names, err := p.options.Store.Names(ctx, storage.RepositoryPath(name))
+		if err != nil {
+			return // the run meets this error where it matters
+		}
+		if len(names) == 0 {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) == 0 {
+		return
+	}
+	if f.state != foreign {
+		f.state = lacking
+	}
+	f.add(Against, check, listed(missing, 3), "this storage lacks these repositories of the registry: it may be another one, or a part of it")
+	f.remedies = append(f.remedies, remedy{nameAll, ""})
+}
+
+// listed names the first n of several names.
+func listed(names []string, n int) string {
+	if len(names) <= n {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:n], ", "), len(names)-n)
+}
+
 // takesPushes asks twice over, by what a registry says that it allows and by what it
-// does, some rounds each, and takes the worst of the answers.
+// does, some rounds each, and takes the worst of the answers. It also asks for what no
+// registry has: a pull-through cache asks another registry then.
 func (p *prober) takesPushes(ctx context.Context, f *finding, repository string) {
-	var options, puts tally
+	var options, puts, unknowns tally
 	for range p.options.rounds() {
+		if p.options.Quick {
+			puts.count(p.askInvalidPut(ctx, repository))
+			break
+		}
 		options.count(p.askAllowed(ctx, repository))
 		puts.count(p.askInvalidPut(ctx, repository))
 		if options.worst.state != readOnly || puts.worst.state != readOnly {
 			break // it will get no better
 		}
+	}
+	if !p.options.Quick && puts.worst.state != writable {
+		unknowns.count(p.askUnknown(ctx, repository))
 	}
 	worst := readOnly
 	for _, asked := range []struct {
@@ -226,30 +314,29 @@ func (p *prober) takesPushes(ctx context.Context, f *finding, repository string)
 	}{
 		{"OPTIONS /v2/" + repository + "/blobs/uploads/", options},
 		{"PUT an invalid manifest to " + repository, puts},
+		{"GET an unknown manifest of " + repository, unknowns},
 	} {
+		if len(asked.tally.states) == 0 {
+			continue
+		}
 		a := asked.tally.worst
 		f.evidence = append(f.evidence, Evidence{f.subject, asked.check, asked.tally.seen(), asked.tally.meaning(), a.result()})
 		if a.remedy != nil {
 			f.remedies = append(f.remedies, *a.remedy)
 		}
-		switch {
-		case a.state == writable:
-			worst = writable
-		case a.state == unclear && worst != writable:
-			worst = unclear
+		weight := map[state]int{readOnly: 1, caching: 2, unclear: 3, writable: 4}
+		if weight[a.state] > weight[worst] {
+			worst = a.state
 		}
 	}
-	switch {
-	case worst == writable:
-		f.state = writable
-	case worst == readOnly && f.ours:
-		f.state = readOnly
+	if worst == writable || worst == caching || worst == readOnly && f.ours {
+		f.state = worst
 	}
 }
 
 // answer is one reply to a push probe.
 type answer struct {
-	state   state // readOnly, writable or unclear
+	state   state // readOnly, caching, unclear or writable
 	seen    string
 	meaning string
 	remedy  *remedy
@@ -259,7 +346,7 @@ func (a answer) result() Result {
 	switch a.state {
 	case readOnly:
 		return OK
-	case writable:
+	case writable, caching:
 		return Against
 	}
 	return Unknown
@@ -274,7 +361,7 @@ type tally struct {
 }
 
 func (t *tally) count(a answer) {
-	weight := map[state]int{readOnly: 1, unclear: 2, writable: 3}
+	weight := map[state]int{readOnly: 1, caching: 2, unclear: 3, writable: 4}
 	if len(t.states) == 0 || weight[a.state] > weight[t.worst.state] {
 		t.worst = a
 	}
@@ -300,7 +387,7 @@ func (t *tally) seen() string {
 
 func (t *tally) meaning() string {
 	if t.worst.state != readOnly && slices.Contains(t.states, readOnly) {
-		return "several registries answer here, and not all are read-only: " + t.worst.meaning
+		return "several registries answer here, and not all alike: " + t.worst.meaning
 	}
 	return t.worst.meaning
 }
@@ -364,6 +451,61 @@ func (p *prober) askInvalidPut(ctx context.Context, repository string) answer {
 	return answer{seen: seen, meaning: "an answer that read-only registries do not give", remedy: &remedy{nameAll, ""}}
 }
 
+// askUnknown asks for a manifest that no registry has. One that stores images says so. A
+// pull-through cache passes on what another registry answers, and lists its tags.
+func (p *prober) askUnknown(ctx context.Context, repository string) answer {
+	const cache = "answers as a pull-through cache does: for what it lacks it asks another registry"
+	r, err := p.ask(ctx, http.MethodGet, repository, "/v2/"+repository+"/manifests/"+impossible, nil, "")
+	if a, settled := p.common(r, err, repository); settled {
+		return a
+	}
+	seen := status(r)
+	code := errorCode(r.body)
+	if code != "" {
+		seen += " " + code
+	}
+	switch {
+	case !r.fromRegistry():
+		return notItself(seen)
+	case r.status != http.StatusNotFound || code != "MANIFEST_UNKNOWN" && code != "NAME_UNKNOWN":
+		return answer{state: caching, seen: seen, meaning: cache, remedy: &remedy{sayStopped, ""}}
+	}
+	if tag := p.unknownTag(ctx, repository); tag != "" {
+		return answer{state: caching, seen: "lists the tag " + tag, meaning: "this storage lacks that tag: " + cache, remedy: &remedy{sayStopped, ""}}
+	}
+	return answer{state: readOnly, seen: seen, meaning: "no sign of a pull-through cache"}
+}
+
+// unknownTag is a tag that the registry lists and the storage lacks, or "". It compares
+// the first few.
+func (p *prober) unknownTag(ctx context.Context, repository string) string {
+	if p.options.Store == nil {
+		return ""
+	}
+	r, err := p.ask(ctx, http.MethodGet, repository, "/v2/"+repository+"/tags/list?n=5", nil, "")
+	var list struct {
+		Tags []string `json:"tags"`
+	}
+	if err != nil || r.status != http.StatusOK || json.Unmarshal([]byte(r.body), &list) != nil {
+		return ""
+	}
+	for _, tag := range list.Tags[:min(5, len(list.Tags))] {
+		if strings.Contains(tag, "/") {
+			continue
+		}
+		path := storage.TagPath(repository, tag)
+		if _, err := p.options.Store.Stat(ctx, path); !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		// Registries list a tag of which only a directory is left, too.
+		stored, err := p.options.Store.Names(ctx, strings.TrimSuffix(path, "/"+tag+"/current/link"))
+		if err == nil && !slices.Contains(stored, tag) {
+			return tag
+		}
+	}
+	return ""
+}
+
 func notItself(seen string) answer {
 	return answer{seen: seen + " without " + apiVersion, remedy: &remedy{nameAll, ""},
 		meaning: "not the registry's own answer but that of something in front of it"}
@@ -396,7 +538,9 @@ func entry(r reply, repository string) (meaning string, way remedy) {
 	switch {
 	case errors.Is(r.denied, errNoCredentials):
 		return "asks for a username and password", remedy{logIn, repository}
-	case r.denied == nil, errors.Is(r.denied, errNotAccepted):
+	case errors.Is(r.denied, errNotAccepted):
+		return "the username and password: " + r.denied.Error(), remedy{logIn, repository}
+	case r.denied == nil, errors.Is(r.denied, errNotAllowed):
 		return "does not let this user push to " + repository, remedy{logIn, repository}
 	}
 	return cause(r.denied), remedy{logIn, repository}

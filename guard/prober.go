@@ -15,6 +15,8 @@ const (
 	apiVersion = "Docker-Distribution-Api-Version"
 	// maxAnswer is in bytes, of answers that are looked at for an error code only.
 	maxAnswer = 64 << 10
+	// maxHeader is in bytes, of all headers of an answer.
+	maxHeader = 64 << 10
 )
 
 // prober asks one address of an endpoint. It is for one goroutine.
@@ -25,6 +27,11 @@ type prober struct {
 	tokens   *http.Client // for token servers, which live elsewhere
 	// authorization is the header that let us in, by repository.
 	authorization map[string]string
+	// username and password are those for this endpoint, once known is set.
+	username, password string
+	known              bool
+	// database and harbor are signs of another source of truth, "" until one is met.
+	database, harbor string
 }
 
 func newProber(o Options, e *endpoint, address string) *prober {
@@ -41,14 +48,16 @@ func newProber(o Options, e *endpoint, address string) *prober {
 			TLSClientConfig: e.clientTLS(o.TLS),
 			// A new connection each time: behind one address may be several
 			// replicas, which take connections in turn.
-			DisableKeepAlives:   true,
-			TLSHandshakeTimeout: o.timeout(),
+			DisableKeepAlives:      true,
+			TLSHandshakeTimeout:    o.timeout(),
+			MaxResponseHeaderBytes: maxHeader,
 		}},
 		tokens: &http.Client{CheckRedirect: stay, Transport: &http.Transport{
-			DialContext:         o.dial,
-			TLSClientConfig:     o.TLS.Clone(), // nil stays nil
-			DisableKeepAlives:   true,
-			TLSHandshakeTimeout: o.timeout(),
+			DialContext:            o.dial,
+			TLSClientConfig:        o.TLS.Clone(), // nil stays nil
+			DisableKeepAlives:      true,
+			TLSHandshakeTimeout:    o.timeout(),
+			MaxResponseHeaderBytes: maxHeader,
 		}},
 		authorization: map[string]string{},
 	}
@@ -82,9 +91,13 @@ func (p *prober) ask(ctx context.Context, method, repository, path string, heade
 	p.authorization[repository] = authorization
 	r, err = p.send(ctx, method, path, header, body, authorization)
 	if err == nil && r.status == http.StatusUnauthorized {
-		r.denied = errNotAccepted
-		if p.options.Username == "" {
+		switch {
+		case p.username == "":
 			r.denied = errNoCredentials
+		case strings.HasPrefix(authorization, "Basic "):
+			r.denied = errNotAccepted
+		default: // the token server took them
+			r.denied = errNotAllowed
 		}
 	}
 	return r, err
@@ -94,6 +107,7 @@ func (p *prober) send(ctx context.Context, method, path string, header http.Head
 	ctx, cancel := context.WithTimeout(ctx, p.options.timeout())
 	defer cancel()
 	u := p.endpoint.url
+	path, u.RawQuery, _ = strings.Cut(path, "?")
 	u.Path += path
 	request, err := http.NewRequestWithContext(ctx, method, u.String(), strings.NewReader(body))
 	if err != nil {
@@ -109,6 +123,9 @@ func (p *prober) send(ctx context.Context, method, path string, header http.Head
 	response, err := p.client.Do(request)
 	if err != nil {
 		return reply{}, bare(err)
+	}
+	if value := response.Header.Get(databaseHeader); isEnabled(value) {
+		p.database = value
 	}
 	content, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err = errors.Join(err, response.Body.Close()); err != nil {

@@ -8,34 +8,42 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"regsweep/storage"
 )
 
 // Prove gathers the evidence and gives the verdict. A refusal is a verdict, not an
 // error: errors are of the options (*storage.UsageError) or of ctx. It changes
 // nothing, in the registry or in its storage, and may be called again at any time.
 //
-// The rules, in the order in which they are applied:
+// The endpoints are those that the user named or, if there are none, the address in
+// config.yml. The rules, in the order in which they are applied:
 //
-//   - with Unsafe, nothing is asked;
-//   - a registry that serves this storage and takes pushes refuses, whatever else
-//     is said: nobody's word outweighs what can be seen;
-//   - the user's word that the registry is stopped proves;
-//   - a named endpoint that serves another storage refuses;
+//   - a sign of another source of truth refuses: GitLab's metadata database, unless
+//     the user's list says what is alive (RootsGiven); Harbor, if untagged manifests are
+//     to be removed and no list protects what Harbor needs;
+//   - with Unsafe, nothing else is asked;
+//   - a registry that serves this storage and takes pushes refuses, whatever the user
+//     says;
+//   - an endpoint that serves another storage refuses, and so does one that has
+//     repositories which this storage lacks;
 //   - a pull-through cache refuses unless it is stopped: it writes when somebody
 //     pulls, read-only or not;
-//   - an upload touched in the last RecentUpload refuses unless the user has named
-//     the endpoints: some replica took it;
-//   - named endpoints prove when each of their addresses is read-only, or refuses
-//     connections;
-//   - config.yml's own address proves when it is read-only, or when nothing listens
-//     there and config.yml says read-only;
-//   - all else refuses.
+//   - an upload touched in the last RecentUpload refuses: somebody pushed, perhaps
+//     through a registry that was not asked. It does not if it is older than the
+//     config.yml that says read-only, and the registry at its address is read-only:
+//     that registry may have taken it before;
+//   - the user's word that the registry is stopped (Stopped) proves, if no registry
+//     answers at any of the addresses that could be this one. It overrules a recent
+//     upload and the silence of an endpoint;
+//   - endpoints prove if each of them was reached, serves this storage and is
+//     read-only;
+//   - all else refuses. Silence proves nothing: a registry that does not answer here may
+//     run on another host or in another container, or be restarting.
+//
+// If endpoints are named, or Stopped is set, the address in config.yml is asked too,
+// and can only refuse: a slip in a URL must not hide the registry that runs next door.
 func Prove(ctx context.Context, o Options) (Verdict, error) {
-	if o.Unsafe {
-		return Verdict{State: Skipped, By: ByUnsafe, Reason: "the proof is skipped, as --unsafe-online asks",
-			Evidence: []Evidence{{"command line", "--unsafe-online", "given", "removes while pushes may run", Note}},
-			Remedy:   []string{}}, nil
-	}
 	var named []endpoint
 	for _, text := range o.Endpoints {
 		e, err := parseEndpoint(text)
@@ -45,6 +53,17 @@ func Prove(ctx context.Context, o Options) (Verdict, error) {
 		named = append(named, e)
 	}
 	p := &proof{options: o}
+	if !o.Quick {
+		p.readTruth(ctx)
+	}
+	if o.Unsafe && len(p.grounds) == 0 {
+		return Verdict{State: Skipped, By: ByUnsafe, Reason: "the proof is skipped, as --unsafe-online asks",
+			Evidence: append(p.evidence, Evidence{"command line", "--unsafe-online", "given", "removes while pushes may run", Note}),
+			Remedy:   []string{}}, nil
+	}
+	if o.Unsafe {
+		return p.verdict(), nil
+	}
 	if o.Stopped {
 		p.add(OK, "command line", "--registry-stopped", "given", "you say that no registry runs")
 	}
@@ -53,7 +72,7 @@ func Prove(ctx context.Context, o Options) (Verdict, error) {
 	if err := ctx.Err(); err != nil {
 		return Verdict{}, fmt.Errorf("ask the registry: %w", context.Cause(ctx))
 	}
-	p.readConfig()
+	p.readConfig(ctx)
 	p.readUploads()
 	return p.verdict(), nil
 }
@@ -63,11 +82,15 @@ type proof struct {
 	options  Options
 	evidence []Evidence
 	remedies []remedy
-	// grounds are reasons to refuse, by ground; the first for each is told.
+	// grounds are reasons to refuse, by ground; the first for each is reported.
 	grounds map[By]string
 
-	named struct{ proven, readOnly bool }
-	own   struct{ readOnly, silent bool }
+	// reached counts the endpoints that prove: each address of them is read-only.
+	reached int
+	// served is an address at which this storage is served, or "".
+	served string
+	// obeys is set if config.yml's own address serves this storage and is read-only.
+	obeys bool
 }
 
 func (p *proof) add(result Result, subject, check, seen, meaning string) {
@@ -99,71 +122,12 @@ func (p *proof) configPath() string {
 
 // askNamed asks the endpoints that the user named.
 func (p *proof) askNamed(ctx context.Context, named []endpoint) {
-	if len(named) == 0 {
-		return
-	}
-	p.named.proven = true
 	for _, findings := range askAll(ctx, p.options, named) {
-		p.judgeNamed(findings)
+		p.judge(findings, !p.options.Stopped)
 	}
 }
 
-func (p *proof) judgeNamed(findings []finding) {
-	answered := slices.ContainsFunc(findings, func(f finding) bool { return f.state == readOnly || f.state == stopped })
-	for i := range findings {
-		f := &findings[i]
-		subject := f.subject
-		if p.options.Stopped && !(f.state == writable && f.ours) {
-			f.soften("") // the user's word decides
-		}
-		switch f.state {
-		case readOnly:
-			p.named.readOnly = true
-		case stopped:
-		case noRoute:
-			// A dual-stacked host is one host: where its name has answered by the
-			// one family, this machine's lack of the other one is no gap.
-			if answered {
-				f.soften("this machine has no way to such an address; the host's others were asked")
-				break
-			}
-			p.named.proven = false
-			p.refuse(ByUnknown, subject+" can't be reached from this machine", f.remedies...)
-		case writable:
-			p.named.proven = false
-			p.judgeWritable(f, subject)
-		case foreign:
-			p.named.proven = false
-			p.refuse(ByOtherStorage, subject+" serves another storage than this one", f.remedies...)
-		default:
-			p.named.proven = false
-			p.refuse(ByUnknown, subject+": "+f.doubt(), f.remedies...)
-		}
-		p.evidence = append(p.evidence, f.evidence...)
-	}
-}
-
-// judgeWritable refuses. The user's word that the registry is stopped gives way only
-// to a registry that was seen to serve this storage.
-func (p *proof) judgeWritable(f *finding, subject string) {
-	if p.options.Stopped && !f.ours {
-		return
-	}
-	reason := subject + " takes pushes"
-	ways := []remedy{{setReadOnly, p.configPath()}}
-	if r := p.options.Config.Registry; r != nil && r.ReadOnly.Enabled {
-		ways = []remedy{{restart, p.configPath()}}
-		reason += ", although config.yml says read-only"
-	}
-	if p.options.Stopped {
-		reason += ", although you say that it is stopped"
-	}
-	p.refuse(ByWritable, reason, append(ways, remedy{sayStopped, ""})...)
-}
-
-// askOwn asks the address in config.yml. Where the user has named endpoints, or says
-// that the registry is stopped, it can only speak against: a slip in a URL must not
-// hide the registry that runs next door.
+// askOwn asks the address in config.yml.
 func (p *proof) askOwn(ctx context.Context) {
 	r := p.options.Config.Registry
 	if r == nil {
@@ -181,61 +145,116 @@ func (p *proof) askOwn(ctx context.Context) {
 		return
 	}
 	findings := askAll(ctx, p.options, []endpoint{e})[0]
-	silent := true
-	for i := range findings {
-		// A family that this machine does not have is one that nothing listens on.
-		if f := &findings[i]; f.state == noRoute && f.loopback {
-			f.state = stopped
-			f.soften("nothing listens there")
-		}
-		silent = silent && findings[i].state == stopped
-	}
-	p.own.silent = silent
-	if decides && silent {
-		p.judgeSilence(findings)
-		return
-	}
-	p.own.readOnly = decides
-	for i := range findings {
-		p.judgeOwn(&findings[i], decides)
-	}
+	p.obeys = slices.ContainsFunc(findings, func(f finding) bool { return f.state == readOnly })
+	p.judge(findings, decides)
 }
 
-func (p *proof) judgeOwn(f *finding, decides bool) {
-	subject := f.subject
-	switch {
-	case f.state == writable && (decides || f.ours):
-		p.own.readOnly = false
-		p.judgeWritable(f, subject)
-	case !decides:
-		f.soften("")
-	case f.state == stopped:
-		f.soften("nothing listens there")
-	case f.state == foreign:
-		p.own.readOnly = false
-		p.refuse(ByOtherStorage, subject+", the address in config.yml, serves another storage", append(f.remedies, remedy{nameAll, ""}, remedy{sayStopped, ""})...)
-	case f.state != readOnly:
-		p.own.readOnly = false
-		p.refuse(ByUnknown, subject+": "+f.doubt(), f.remedies...)
-	}
-	p.evidence = append(p.evidence, f.evidence...)
-}
-
-// judgeSilence weighs that nothing listens at the config's own address, which may
-// only mean that the registry runs on another machine.
-func (p *proof) judgeSilence(findings []finding) {
-	enabled := p.options.Config.Registry.ReadOnly.Enabled
+// judge weighs the answers of one endpoint's addresses. Where the endpoint does not
+// decide, it can only refuse.
+func (p *proof) judge(findings []finding, decides bool) {
+	settle(findings)
+	proven := len(findings) > 0
 	for i := range findings {
 		f := &findings[i]
-		if !enabled {
-			f.weigh(Unknown, "nothing listens here: stopped, or on another machine")
+		if f.ours {
+			p.served = f.subject
 		}
+		switch {
+		case f.state == readOnly, f.state == settled:
+			if !decides {
+				f.soften("")
+			}
+		case decides:
+			proven = false
+			p.judgeDeciding(f)
+		case p.speaksAgainst(f):
+			p.judgeAgainst(f)
+		default:
+			f.soften("")
+		}
+		p.judgeTruth(f)
 		p.evidence = append(p.evidence, f.evidence...)
 	}
-	if !enabled {
-		p.refuse(ByUnknown, "nothing listens at the address in config.yml, which may mean that the registry runs elsewhere",
-			remedy{setReadOnly, p.configPath()}, remedy{nameAll, ""}, remedy{sayStopped, ""})
+	if proven && decides {
+		p.reached++
 	}
+}
+
+// settle takes the weight from addresses that add nothing to the others of their
+// endpoint: the other loopback address of this machine, if nothing listens there, and
+// addresses of a family (IPv4, IPv6) that this machine does not speak.
+func settle(findings []finding) {
+	ours := func(matches func(finding) bool) bool {
+		return slices.ContainsFunc(findings, func(f finding) bool { return f.ours && matches(f) })
+	}
+	for i := range findings {
+		f := &findings[i]
+		switch {
+		case f.loopback && (f.state == silent || f.state == noRoute) && ours(func(other finding) bool { return other.loopback }):
+			f.soften("nothing listens there; the registry listens on this machine's other loopback address")
+		case f.state == noRoute && ours(func(other finding) bool { return other.v6 != f.v6 }) &&
+			!slices.ContainsFunc(findings, func(other finding) bool { return other.v6 == f.v6 && other.state != noRoute }):
+			f.soften("this machine does not speak this family of addresses; the host's others were asked")
+		default:
+			continue
+		}
+		f.state = settled
+	}
+}
+
+// judgeDeciding refuses for an address that had to be read-only and is not.
+func (p *proof) judgeDeciding(f *finding) {
+	switch f.state {
+	case writable:
+		p.judgeWritable(f)
+	case caching:
+		p.refuse(ByProxy, f.subject+" is a pull-through cache, which writes whenever somebody pulls", remedy{sayStopped, ""})
+	case foreign:
+		p.refuse(ByOtherStorage, f.subject+" serves another storage than this one", append(f.remedies, remedy{sayStopped, ""})...)
+	case lacking:
+		p.refuse(ByOtherStorage, "the registry at "+f.subject+" has repositories that this storage lacks", f.remedies...)
+	case silent:
+		p.refuse(ByUnknown, "nothing answers at "+f.subject+", which proves nothing: the registry may run elsewhere, or be restarting", f.remedies...)
+	case noRoute:
+		p.refuse(ByUnknown, f.subject+" can't be reached from this machine", f.remedies...)
+	default:
+		p.refuse(ByUnknown, f.subject+": "+f.doubt(), f.remedies...)
+	}
+}
+
+// speaksAgainst reports whether an address that does not decide refuses: a registry
+// of this storage may write there. If the user says that the registry is stopped, so does a
+// registry of which it is not known what it serves.
+func (p *proof) speaksAgainst(f *finding) bool {
+	if p.options.Stopped {
+		return f.answered && f.state != foreign
+	}
+	return f.ours && (f.state == writable || f.state == caching || f.state == lacking)
+}
+
+func (p *proof) judgeAgainst(f *finding) {
+	switch f.state {
+	case writable, caching, lacking:
+		p.judgeDeciding(f)
+	default:
+		p.refuse(ByUnknown, "a registry answers at "+f.subject+", although you say that it is stopped", f.remedies...)
+	}
+	if p.options.Stopped {
+		p.remedies = append(p.remedies, remedy{stopIt, f.subject})
+	}
+}
+
+func (p *proof) judgeWritable(f *finding) {
+	reason := f.subject + " takes pushes"
+	ways := []remedy{{setReadOnly, p.configPath()}}
+	if r := p.options.Config.Registry; r != nil && r.ReadOnly.Enabled {
+		ways = []remedy{{restart, p.configPath()}}
+		reason += ", although config.yml says read-only"
+	}
+	if p.options.Stopped {
+		reason += ", although you say that it is stopped"
+	}
+	p.refuse(ByWritable, reason, append(ways, remedy{sayStopped, ""})...)
 }
 
 // nameAll suggests the address that clients use, where config.yml has it.
@@ -248,28 +267,49 @@ func (p *proof) nameAll() remedy {
 	return remedy{nameAll, ""}
 }
 
-// readConfig weighs what config.yml says, which alone proves nothing.
-func (p *proof) readConfig() {
+// readConfig weighs what config.yml says, which alone proves nothing, and the signs of
+// a pull-through cache.
+func (p *proof) readConfig(ctx context.Context) {
 	r := p.options.Config.Registry
 	if r == nil {
 		if len(p.options.Endpoints) == 0 && !p.options.Stopped {
 			p.add(Unknown, "target", "a registry's address", "a storage only", "says nothing of the registry that uses it")
 			p.refuse(ByUnknown, "nothing is known of the registry that uses this storage", remedy{nameAll, ""}, remedy{sayStopped, ""})
 		}
+	} else {
+		p.readReadOnly()
+		if r.ProxyRemote != "" {
+			p.judgeProxy("config.yml", "proxy.remoteurl", r.ProxyRemote, "the registry is a pull-through cache of "+r.ProxyRemote)
+		}
+	}
+	if found, known := p.beside(ctx, storage.ProxyStateFile); known && found {
+		p.judgeProxy("storage", storage.ProxyStateFile, "is there", "a pull-through cache uses this storage ("+storage.ProxyStateFile+" is there)",
+			remedy{removeState, storage.ProxyStateFile})
+	}
+}
+
+// judgeProxy refuses for a sign of a pull-through cache that may run.
+func (p *proof) judgeProxy(subject, check, seen, reason string, remedies ...remedy) {
+	if p.options.Stopped && p.served == "" {
+		p.add(Note, subject, check, seen, "a pull-through cache, which you say is stopped")
 		return
 	}
-	p.readReadOnly()
-	if r.ProxyRemote == "" {
-		return
+	p.add(Against, subject, check, seen, "a pull-through cache writes whenever somebody pulls, read-only or not")
+	p.refuse(ByProxy, reason+", which writes whenever somebody pulls", append(remedies, remedy{sayStopped, ""})...)
+}
+
+// beside looks for a file of another user of the storage. What can't be read is not
+// known, and refuses.
+func (p *proof) beside(ctx context.Context, path string) (found, known bool) {
+	if p.options.Store == nil || p.options.Quick {
+		return false, false
 	}
-	isStopped := p.options.Stopped || p.named.proven && !p.named.readOnly ||
-		len(p.options.Endpoints) == 0 && p.own.silent && r.ReadOnly.Enabled
-	if isStopped {
-		p.add(Note, "config.yml", "proxy.remoteurl", r.ProxyRemote, "a pull-through cache, stopped")
-		return
+	found, err := p.options.Store.Beside(ctx, path)
+	if err != nil {
+		p.add(Unknown, "storage", path, cause(err), "whether it is there is not known")
+		p.refuse(ByUnknown, "whether "+path+" is in the storage is not known", remedy{sayStopped, ""})
 	}
-	p.add(Against, "config.yml", "proxy.remoteurl", r.ProxyRemote, "a pull-through cache writes whenever somebody pulls, read-only or not")
-	p.refuse(ByProxy, "the registry is a pull-through cache of "+r.ProxyRemote+", which writes whenever somebody pulls", remedy{sayStopped, ""})
+	return found, err == nil
 }
 
 func (p *proof) readReadOnly() {
@@ -280,10 +320,8 @@ func (p *proof) readReadOnly() {
 	switch {
 	case setting.Enabled && taken:
 		result, seen, meaning = Against, "true", "the registry that runs does not obey: it was not restarted, or reads another file"
-	case setting.Enabled && p.own.silent:
-		result, seen, meaning = OK, "true", "a registry that starts with it is read-only"
 	case setting.Enabled:
-		seen, meaning = "true", "a registry that starts with it is read-only"
+		seen, meaning = "true", "a registry that starts with it is read-only; one that runs may have started before"
 	case setting.Set:
 		seen = "false"
 	}
@@ -309,23 +347,21 @@ func (p *proof) readUploads() {
 	switch {
 	case age >= RecentUpload:
 		p.add(OK, subject, check, seen, "no push under way")
-	case p.options.Stopped || len(p.options.Endpoints) > 0:
-		p.add(Note, subject, check, seen, "somebody pushed just now; you have answered for every registry")
+	case p.options.Stopped:
+		p.add(Note, subject, check, seen, "somebody pushed just now; you say that the registry is stopped")
+	case p.obeys && p.options.Config.Registry.ReadOnly.Enabled && u.Touched.Before(p.options.Config.Changed):
+		p.add(Note, subject, check, seen, "before config.yml was changed, which says read-only")
 	default:
-		p.add(Against, subject, check, seen, "somebody pushed just now, through a registry that may not have been asked")
+		p.add(Against, subject, check, seen, "somebody pushed just now, perhaps through a registry that was not asked")
 		p.refuse(ByRecentUpload, fmt.Sprintf("an upload to %s was touched less than %d minutes ago, perhaps through another replica", u.Repository, int(RecentUpload.Minutes())),
-			remedy{nameAll, ""}, remedy{sayStopped, ""})
+			remedy{wait, u.Touched.Add(RecentUpload).UTC().Format(time.RFC3339)}, remedy{sayStopped, ""})
 	}
 }
 
 // verdict applies the rules in the order that Prove gives.
 func (p *proof) verdict() Verdict {
 	v := Verdict{State: Proven, Evidence: append([]Evidence{}, p.evidence...), Remedy: []string{}}
-	refusals := []By{ByWritable, ByOtherStorage, ByProxy, ByRecentUpload, ByUnknown}
-	if p.options.Stopped {
-		refusals = refusals[:1]
-	}
-	for _, by := range refusals {
+	for _, by := range []By{ByOtherTruth, ByWritable, ByOtherStorage, ByProxy, ByRecentUpload, ByUnknown} {
 		if reason, found := p.grounds[by]; found {
 			v.State, v.By, v.Reason, v.Remedy = Refused, by, reason, texts(p.remedies)
 			return v
@@ -334,14 +370,10 @@ func (p *proof) verdict() Verdict {
 	switch {
 	case p.options.Stopped:
 		v.By, v.Reason = ByOperator, "you say that the registry is stopped"
-	case p.named.proven && p.named.readOnly:
+	case len(p.options.Endpoints) > 0 && p.reached == len(p.options.Endpoints):
 		v.By, v.Reason = ByReadOnly, "every registry that you named is read-only"
-	case p.named.proven:
-		v.By, v.Reason = ByStopped, "every registry that you named is stopped"
-	case p.own.readOnly:
+	case len(p.options.Endpoints) == 0 && p.reached == 1:
 		v.By, v.Reason = ByReadOnly, "the registry is read-only"
-	case p.own.silent && p.options.Config.Registry != nil && p.options.Config.Registry.ReadOnly.Enabled:
-		v.By, v.Reason = ByConfig, "nothing listens at the registry's address, and config.yml says read-only"
 	default:
 		// No ground to refuse and none to go on: a gap in the rules, and so a no.
 		v.State, v.By, v.Reason = Refused, ByUnknown, "nothing proves that the registry is read-only or stopped"

@@ -226,10 +226,14 @@ func TestPromise4EveryReleaseIsReadRight(t *testing.T) {
 			wantProven(t, prove(t, own(closed, saysNothing)), ByReadOnly)
 		})
 		t.Run("stopped", func(t *testing.T) {
-			wantProven(t, prove(t, named(gone)), ByStopped)
-			wantProven(t, prove(t, named(gone, closed)), ByReadOnly)
-			wantProven(t, prove(t, own(gone, saysReadOnly)), ByConfig)
-			wantRefused(t, prove(t, own(gone, saysNothing)), ByUnknown, "runs elsewhere", "enabled: true")
+			wantRefused(t, prove(t, named(gone)), ByUnknown, "silence proves nothing", "--registry-stopped")
+			wantRefused(t, prove(t, named(gone, closed)), ByUnknown, "nothing answers at "+gone.URL())
+			for _, says := range []string{saysReadOnly, saysNothing} {
+				wantRefused(t, prove(t, own(gone, says)), ByUnknown, "silence proves nothing", "--registry-stopped")
+			}
+			o := own(gone, saysNothing)
+			o.Stopped = true
+			wantProven(t, prove(t, o), ByOperator)
 		})
 		t.Run("wrong storage behind the address", func(t *testing.T) {
 			wantRefused(t, prove(t, named(stranger)), ByOtherStorage, "serves another storage", "404")
@@ -345,11 +349,11 @@ func TestPromise4PasswordsAreAskedFor(t *testing.T) {
 				o := Options{Endpoints: []string{registry.URL()}, Samples: samples, TLS: trust}
 
 				v := prove(t, o)
-				wantRefused(t, v, ByUnknown, "401", "--username NAME --password-stdin")
+				wantRefused(t, v, ByUnknown, "401", "asks for a username and password", "--username NAME with --password-file FILE")
 
 				o.Username, o.Password = "ann", "wrong-word"
 				v = prove(t, o)
-				wantRefused(t, v, ByUnknown, "401", "does not let this user push to team/app", "--username NAME")
+				wantRefused(t, v, ByUnknown, "401", "the username and password: was not accepted", "--username NAME")
 				if strings.Contains(table(v), "wrong-word") {
 					t.Errorf("shows a password:\n%s", table(v))
 				}
@@ -582,10 +586,10 @@ func TestPromise4EveryAddressOfANameIsAsked(t *testing.T) {
 	}
 	wantRefused(t, prove(t, o), ByWritable, "at 192.0.2.2 takes pushes")
 
-	n.servers["192.0.2.2:5000"] = freePort(t)
-	wantProven(t, prove(t, o), ByReadOnly)
+	n.servers["192.0.2.2:5000"] = freePort(t) // a replica that is being restarted
+	wantRefused(t, prove(t, o), ByUnknown, "nothing answers at http://registry.example.com:5000 at 192.0.2.2")
 	n.servers["192.0.2.1:5000"] = freePort(t)
-	wantProven(t, prove(t, o), ByStopped)
+	wantRefused(t, prove(t, o), ByUnknown, "silence proves nothing")
 }
 
 // Many machines speak one family of addresses only. That a name has addresses of the
@@ -612,14 +616,14 @@ func TestPromise4AnAddressFamilyThatIsNotSpoken(t *testing.T) {
 		named.Dial = dial(registry.Host(), errno)
 		wantProven(t, prove(t, named), ByReadOnly)
 		named.Dial = dial(freePort(t), errno)
-		wantProven(t, prove(t, named), ByStopped)
+		wantRefused(t, prove(t, named), ByUnknown, "silence proves nothing")
 		named.Dial = dial(slow.Host(), errno)
 		wantRefused(t, prove(t, named), ByUnknown, "no way to such an address")
 
 		own.Dial = dial(registry.Host(), errno)
 		wantProven(t, prove(t, own), ByReadOnly)
 		own.Dial = dial(freePort(t), errno)
-		wantProven(t, prove(t, own), ByConfig)
+		wantRefused(t, prove(t, own), ByUnknown, "silence proves nothing")
 	}
 	named.Lookup = network{names: map[string][]string{"registry.example.com": {"2001:db8::1"}}}.lookup
 	named.Dial = dial(registry.Host(), syscall.ENETUNREACH)
@@ -627,7 +631,18 @@ func TestPromise4AnAddressFamilyThatIsNotSpoken(t *testing.T) {
 	named.Lookup = network{names: map[string][]string{"registry.example.com": {"192.0.2.1", "2001:db8::1"}}}.lookup
 	// A router that knows no way says nothing of what lies behind it.
 	named.Dial = dial(registry.Host(), syscall.EHOSTUNREACH)
-	wantRefused(t, prove(t, named), ByUnknown, "no sign that it is stopped")
+	wantRefused(t, prove(t, named), ByUnknown, "no answer, which proves nothing")
+
+	// Nor is a network that can't be reached a family that is not spoken, if another
+	// address of the family was reached.
+	named.Lookup = network{names: map[string][]string{"registry.example.com": {"192.0.2.1", "198.51.100.1"}}}.lookup
+	named.Dial = func(ctx context.Context, kind, address string) (net.Conn, error) {
+		if strings.HasPrefix(address, "198.") {
+			return nil, &net.OpError{Op: "dial", Net: kind, Err: os.NewSyscallError("connect", syscall.ENETUNREACH)}
+		}
+		return new(net.Dialer).DialContext(ctx, kind, registry.Host())
+	}
+	wantRefused(t, prove(t, named), ByUnknown, "at 198.51.100.1 can't be reached")
 }
 
 func TestPromise4ReplicasBehindOneAddressAreMet(t *testing.T) {
@@ -686,7 +701,7 @@ func TestPromise4PrefixAndSocketAreFollowed(t *testing.T) {
 
 	socket := filepath.Join(t.TempDir(), "registry.sock")
 	own.Config = config(t, socket, saysReadOnly, "  net: unix", "  prefix: /images")
-	wantProven(t, prove(t, own), ByConfig) // no socket there: nothing listens
+	wantRefused(t, prove(t, own), ByUnknown, "no such socket", "silence proves nothing")
 	own.Dial = func(ctx context.Context, kind, address string) (net.Conn, error) {
 		if kind != "unix" || address != socket {
 			return nil, fmt.Errorf("dialled %s %s", kind, address)
@@ -719,12 +734,13 @@ func TestPromise4TheRegistryNextDoorIsSeen(t *testing.T) {
 	wantRefused(t, prove(t, Options{Config: own, Samples: samples, Stopped: true}), ByWritable, "although you say that it is stopped")
 	wantRefused(t, prove(t, Options{Samples: samples, Stopped: true, Endpoints: []string{registry.URL()}}), ByWritable)
 
-	// What is not known to be this registry does not outweigh the user's word.
-	wantProven(t, prove(t, Options{Config: own, Stopped: true}), ByOperator)
+	// A registry that may be this one outweighs the user's word, one of another storage
+	// does not.
+	wantRefused(t, prove(t, Options{Config: own, Stopped: true}), ByWritable, "although you say that it is stopped", "stop the registry at")
 	other := parts.StartRegistryT(t, parts.Config{Root: t.TempDir()})
 	own = config(t, other.Host(), saysNothing)
 	wantProven(t, prove(t, Options{Config: own, Samples: samples, Stopped: true}), ByOperator)
-	wantProven(t, prove(t, Options{Config: own, Samples: samples, Endpoints: slip}), ByStopped)
+	wantRefused(t, prove(t, Options{Config: own, Samples: samples, Endpoints: slip}), ByUnknown, "silence proves nothing")
 }
 
 func TestPromise4TheUsersWord(t *testing.T) {
@@ -748,11 +764,11 @@ func TestPromise4APullThroughCacheMustBeStopped(t *testing.T) {
 	}
 	wantRefused(t, prove(t, Options{Config: running, Samples: samples, Endpoints: []string{registry.URL()}}), ByProxy)
 
-	addr := freePort(t)
-	silent := config(t, addr, saysReadOnly, proxy)
-	wantProven(t, prove(t, Options{Config: silent, Samples: samples}), ByConfig)
+	wantRefused(t, prove(t, Options{Config: running, Samples: samples, Stopped: true}), ByProxy)
+
+	silent := config(t, freePort(t), saysReadOnly, proxy)
+	wantRefused(t, prove(t, Options{Config: silent, Samples: samples}), ByProxy)
 	wantProven(t, prove(t, Options{Config: silent, Samples: samples, Stopped: true}), ByOperator)
-	wantProven(t, prove(t, Options{Config: silent, Samples: samples, Endpoints: []string{"http://" + addr}}), ByStopped)
 }
 
 func TestPromise4ARecentUploadIsASignOfAnotherReplica(t *testing.T) {
@@ -760,23 +776,35 @@ func TestPromise4ARecentUploadIsASignOfAnotherReplica(t *testing.T) {
 	registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	options := func(age time.Duration) Options {
-		return Options{Config: config(t, registry.Host(), saysReadOnly), Samples: samples,
+		c := config(t, registry.Host(), saysReadOnly)
+		c.Changed = now.Add(-24 * time.Hour)
+		return Options{Config: c, Samples: samples,
 			Now:        func() time.Time { return now },
 			LastUpload: &Upload{Repository: "team/app", ID: "1", Touched: now.Add(-age)}}
 	}
 	for _, age := range []time.Duration{0, 3 * time.Minute, RecentUpload - 1, -time.Hour} {
 		o := options(age)
-		wantRefused(t, prove(t, o), ByRecentUpload, "team/app", "--registry https://", "--registry-stopped")
-		o.Endpoints = []string{registry.URL()}
-		wantProven(t, prove(t, o), ByReadOnly)
+		wantRefused(t, prove(t, o), ByRecentUpload, "team/app", "run it again after 2026-01-02T", "--registry-stopped")
+		o.Endpoints = []string{registry.URL()} // which could not take it
+		wantRefused(t, prove(t, o), ByRecentUpload)
 		o.Endpoints, o.Config, o.Stopped = nil, storage.Config{}, true
 		wantProven(t, prove(t, o), ByOperator)
 
-		o = options(age)
-		o.Config = config(t, freePort(t), saysReadOnly)
-		wantRefused(t, prove(t, o), ByRecentUpload)
 	}
 	wantProven(t, prove(t, options(RecentUpload)), ByReadOnly)
+
+	// What was pushed before config.yml was changed to read-only is no sign of another.
+	o := options(time.Minute)
+	o.Config.Changed = now.Add(-time.Second)
+	wantProven(t, prove(t, o), ByReadOnly)
+	o.Config.Changed = now.Add(-2 * time.Minute)
+	wantRefused(t, prove(t, o), ByRecentUpload)
+	o.Config.Changed, o.Config.Registry.ReadOnly.Enabled = now.Add(-time.Second), false
+	wantRefused(t, prove(t, o), ByRecentUpload)
+	o = options(time.Minute) // the registry of that config.yml is elsewhere
+	o.Endpoints, o.Config = []string{registry.URL()}, config(t, freePort(t), saysReadOnly)
+	o.Config.Changed = now.Add(-time.Second)
+	wantRefused(t, prove(t, o), ByRecentUpload)
 	if text := table(prove(t, options(-time.Hour))); !strings.Contains(text, "1h0m0s in the future") {
 		t.Errorf("a clock that is ahead is not shown:\n%s", text)
 	}

@@ -12,12 +12,17 @@ type remedyKind int
 
 // In the order in which they are offered.
 const (
-	setReadOnly remedyKind = iota // about config.yml's path, or ""
-	restart                       // about config.yml's path
-	logIn                         // about a repository
+	giveRoots remedyKind = iota
+	giveKeepDigests
+	setReadOnly // about config.yml's path, or ""
+	restart     // about config.yml's path
+	logIn       // about a repository
 	trustIt
 	nameThis // about a URL
 	nameAll  // about the URL in http.host, or ""
+	wait     // about a time
+	stopIt   // about an address
+	removeState
 	sayStopped
 )
 
@@ -28,6 +33,10 @@ const readOnlyLines = `storage:
 
 func (r remedy) text() string {
 	switch r.kind {
+	case giveRoots:
+		return "let the database say what is alive: --roots FILE, with a line for each image (repository@digest, repository:tag or a digest)"
+	case giveKeepDigests:
+		return "say which digests Harbor's database needs: --keep-digests FILE (or --roots FILE), or run without --delete-untagged (-m)"
 	case setReadOnly:
 		where := "in the registry's config.yml"
 		if r.about != "" {
@@ -38,7 +47,7 @@ func (r remedy) text() string {
 	case restart:
 		return "restart the registry, so that it reads the readonly setting of " + r.about
 	case logIn:
-		return "let regsweep in, as a user who may push to " + r.about + ": --username NAME --password-stdin"
+		return "let regsweep in, as a user who may push to " + r.about + ": --username NAME with --password-file FILE or --password-stdin, or docker login"
 	case trustIt:
 		return "trust the registry's certificate: --registry-cacert FILE (or, for any certificate, --registry-insecure)"
 	case nameThis:
@@ -49,6 +58,12 @@ func (r remedy) text() string {
 			example = r.about
 		}
 		return "name the registry's own address, once for each replica: --registry " + example
+	case wait:
+		return "wait, and run it again after " + r.about + ", if nobody pushes until then"
+	case stopIt:
+		return "stop the registry at " + r.about + "; if it is another registry, let the target be the storage itself instead of config.yml"
+	case removeState:
+		return "if the storage is no longer that of a pull-through cache, remove " + r.about + " from it"
 	case sayStopped:
 		return "stop the registry, every replica of it, and say so: --registry-stopped"
 	}

@@ -15,13 +15,12 @@ type By string
 const (
 	// Grounds of Proven.
 	ByReadOnly By = "read_only" // every endpoint answers, and is read-only
-	ByStopped  By = "stopped"   // every endpoint that the user named is stopped, or read-only
-	ByConfig   By = "config"    // config.yml says read-only, and nothing listens at its address
 	ByOperator By = "operator"  // --registry-stopped
 
-	// Grounds of Refused, the weightiest first.
+	// Grounds of Refused. The first one that holds is reported.
+	ByOtherTruth   By = "other_truth"   // a database says what is alive, and not the storage
 	ByWritable     By = "writable"      // a registry takes pushes to this storage
-	ByOtherStorage By = "other_storage" // a named endpoint serves another storage
+	ByOtherStorage By = "other_storage" // an endpoint serves another storage, or more than this one
 	ByProxy        By = "proxy"         // a pull-through cache writes whenever somebody pulls
 	ByRecentUpload By = "recent_upload" // somebody pushed just now
 	ByUnknown      By = "unknown"       // nothing known, no answer, an answer not understood

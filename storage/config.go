@@ -13,11 +13,14 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/sirupsen/logrus"
+	"go.yaml.in/yaml/v2"
 )
 
 // DefaultRootDirectory is where a filesystem registry stores when its
@@ -44,6 +47,8 @@ type Config struct {
 	Registry *Registry `json:"registry,omitempty"`
 	// Warnings are full sentences on settings that do not do what they seem to.
 	Warnings []string `json:"warnings,omitempty"`
+	// Changed is when the config.yml was last written; zero if the target is none.
+	Changed time.Time `json:"-"`
 	// Limits are not the target's to say, but the user's: ParseTarget leaves them zero.
 	Limits Limits `json:"-"`
 }
@@ -58,6 +63,11 @@ type Registry struct {
 	// DescriptorCache is "redis", "inmemory" or "". A running registry keeps
 	// answering from it for what has been removed.
 	DescriptorCache string `json:"descriptor_cache,omitempty"`
+	// Database is what database.enabled says where it is not false: GitLab's registry
+	// then keeps what is alive in a database.
+	Database string `json:"database,omitempty"`
+	// Realm is auth.htpasswd.realm, by which the registry of Harbor is known.
+	Realm string `json:"realm,omitempty"`
 }
 
 // HTTP is where the registry listens.
@@ -157,11 +167,19 @@ func readConfig(path string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("find the current directory: %w", err)
 	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return Config{}, usagef("%s can't be read: %w", path, err)
+	}
 	c := Config{
 		Target:     absolute,
+		Changed:    info.ModTime(),
 		Driver:     parsed.Storage.Type(),
 		Parameters: Parameters(maps.Clone(parsed.Storage.Parameters())),
 		Registry:   registryFacts(parsed, ignored),
+	}
+	if c.Registry.Database, err = databaseEnabled(content, os.Getenv); err != nil {
+		return Config{}, usagef("%s: database.enabled can't be read: %w", path, oneLine(err.Error()))
 	}
 	if c.Parameters == nil {
 		c.Parameters = Parameters{}
@@ -301,7 +319,31 @@ func registryFacts(parsed *configuration.Configuration, ignored []string) *Regis
 	if kind == "redis" || kind == "inmemory" {
 		r.DescriptorCache = fmt.Sprint(kind)
 	}
+	if realm, found := parsed.Auth["htpasswd"]["realm"]; found {
+		r.Realm = fmt.Sprint(realm)
+	}
 	return r
+}
+
+// databaseEnabled reads a setting of GitLab's registry, which Distribution's parser
+// does not know: true, false or "prefer". It returns "" if the setting is off.
+func databaseEnabled(content []byte, env func(string) string) (string, error) {
+	var file struct {
+		Database struct {
+			Enabled any `yaml:"enabled"`
+		} `yaml:"database"`
+	}
+	if err := yaml.Unmarshal(content, &file); err != nil {
+		return "", err
+	}
+	value := env("REGISTRY_DATABASE_ENABLED")
+	if value == "" && file.Database.Enabled != nil {
+		value = fmt.Sprint(file.Database.Enabled)
+	}
+	if off, err := strconv.ParseBool(value); value == "" || err == nil && !off {
+		return "", nil
+	}
+	return value, nil
 }
 
 // readOnly judges the setting as NewApp in registry/handlers/app.go does. Where

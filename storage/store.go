@@ -229,6 +229,9 @@ type Browser interface {
 	// fs.ErrNotExist (wrapped) where there is no such object, and ErrNotRegular where
 	// it is no regular file. After an error w has got a part of it, or all.
 	Stream(ctx context.Context, path string, w io.Writer) error
+	// Beside reports whether there is a file at a path below the registry's root
+	// directory, outside of the layout.
+	Beside(ctx context.Context, path string) (bool, error)
 }
 
 // Requests counts the calls that the storage was asked, by kind. On a filesystem a

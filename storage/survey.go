@@ -25,6 +25,9 @@ type Survey struct {
 	// LastUpload is the unfinished upload that was written to last; nil if there is
 	// none. A survey that was cut short does not look for it.
 	LastUpload *LastUpload
+	// Repositories are the names of all repositories. A survey that was cut short does
+	// not have them.
+	Repositories map[string]bool
 }
 
 // TaggedManifest is the target of a tag.
@@ -48,11 +51,20 @@ var errEnough = errors.New("enough")
 // last upload as well.
 func TakeSurvey(ctx context.Context, store Store, n int, quick bool) (Survey, error) {
 	var mu sync.Mutex
-	var survey Survey
+	survey := Survey{Repositories: map[string]bool{}}
 	seen := map[string]bool{}
 	err := store.Scan(ctx, RepositoriesDir, func(page []Object) error {
+		last := ""
 		for _, object := range page {
 			e := parsePath(object.Path)
+			if !quick && e.repository != last {
+				last = e.repository
+				mu.Lock()
+				if !survey.Repositories[last] {
+					survey.Repositories[strings.Clone(last)] = true
+				}
+				mu.Unlock()
+			}
 			switch {
 			case object.Dir: // which a removal has written to last
 			case e.kind == kindUpload:

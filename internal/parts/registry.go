@@ -48,6 +48,9 @@ type Config struct {
 	// TLS serves https with a certificate of our own; see Registry.CAFile.
 	TLS bool
 
+	// ProxyOf makes the registry a pull-through cache of the one at this URL.
+	ProxyOf string
+
 	// Wrap, when set, sees every request before the registry does, to record it
 	// or to stand in its way.
 	Wrap func(http.Handler) http.Handler
@@ -211,6 +214,8 @@ func (r *Registry) newApp(ctx context.Context, readOnly bool) (app *handlers.App
 	}
 	config := &configuration.Configuration{Version: configuration.CurrentVersion, Storage: storage, Auth: r.auth}
 	config.HTTP.Addr = r.host
+	config.Proxy.RemoteURL = r.config.ProxyOf
+	config.Catalog.MaxEntries = 1000 // as Distribution's parser sets it
 	if r.config.SparseIndexes {
 		config.Validation.Manifests.Indexes.Platforms = "none"
 	}

@@ -1,0 +1,157 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"regsweep/guard"
+	"regsweep/storage"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+// readCredentials reads the flags that say who asks the registry. The password is read
+// at once: what follows on standard input may be an answer to a question. Without a
+// username, docker's config.json is read as soon as a registry asks for one.
+func (r *runner) readCredentials(c *urfave.Context, options *guard.Options) (err error) {
+	file, stdin := c.String("password-file"), c.Bool("password-stdin")
+	options.Username = c.String("username")
+	switch {
+	case c.IsSet("password-file") && stdin:
+		return storage.Usagef("--password-file and --password-stdin: one of them is enough")
+	case options.Username == "" && stdin:
+		return storage.Usagef("--password-stdin: it needs --username")
+	case options.Username == "" && c.IsSet("password-file"):
+		return storage.Usagef("--password-file: it needs --username")
+	case options.Username == "":
+		options.Credentials = r.dockerCredentials
+		return nil
+	case c.IsSet("password-file"):
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return storage.Usagef("--password-file: %w", err)
+		}
+		if options.Password = strings.TrimRight(string(content), "\r\n"); options.Password == "" {
+			return storage.Usagef("--password-file: %s is empty", file)
+		}
+		return nil
+	case !stdin && c.Bool("dry-run"): // which asks no registry
+		return nil
+	case !stdin && (!r.env.InTerminal || r.env.Ask == nil):
+		return storage.Usagef("--username: there is no terminal to ask for the password: use --password-file FILE or --password-stdin")
+	}
+	if options.Password, err = r.password(c.Context); err != nil {
+		return fmt.Errorf("read the password: %w", err)
+	}
+	if options.Password == "" && stdin {
+		return storage.Usagef("--password-stdin: there is no password on standard input")
+	}
+	if options.Password == "" {
+		return storage.Usagef("--username: no password was given")
+	}
+	return nil
+}
+
+// dockerConfig is what is read of docker's config.json.
+type dockerConfig struct {
+	Auths map[string]struct {
+		Auth     string `json:"auth"`
+		Username string `json:"username"`
+		Password string `json:"password"`
+	} `json:"auths"`
+	CredHelpers map[string]string `json:"credHelpers"`
+	CredsStore  string            `json:"credsStore"`
+}
+
+// dockerCredentials finds the username and password with which somebody has logged in
+// to a registry with docker: in $DOCKER_CONFIG or ~/.docker, or with the credential
+// helper that is named there. A host of which nothing is known has none.
+func (r *runner) dockerCredentials(ctx context.Context, host string) (username, password string, err error) {
+	dir := r.env.Getenv("DOCKER_CONFIG")
+	if dir == "" {
+		home := r.env.Getenv("HOME")
+		if home == "" {
+			return "", "", nil
+		}
+		dir = filepath.Join(home, ".docker")
+	}
+	path := filepath.Join(dir, "config.json")
+	content, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", "", nil
+	}
+	if err != nil {
+		return "", "", err
+	}
+	var config dockerConfig
+	if err := json.Unmarshal(content, &config); err != nil {
+		return "", "", fmt.Errorf("%s is not valid JSON", path)
+	}
+	if helper := config.CredHelpers[host]; helper != "" {
+		return helperCredentials(ctx, helper, host)
+	}
+	for key, entry := range config.Auths {
+		if registryHost(key) != host {
+			continue
+		}
+		if entry.Auth != "" {
+			decoded, err := base64.StdEncoding.DecodeString(entry.Auth)
+			if err != nil {
+				return "", "", fmt.Errorf("%s: the auth of %s is not valid base64", path, host)
+			}
+			username, password, _ := strings.Cut(string(decoded), ":")
+			return username, strings.TrimRight(password, "\x00"), nil
+		}
+		if entry.Username != "" {
+			return entry.Username, entry.Password, nil
+		}
+	}
+	if config.CredsStore != "" {
+		return helperCredentials(ctx, config.CredsStore, host)
+	}
+	return "", "", nil
+}
+
+// registryHost is the host and port of a key in auths, which may be a URL.
+func registryHost(key string) string {
+	if _, rest, found := strings.Cut(key, "://"); found {
+		key = rest
+	}
+	host, _, _ := strings.Cut(key, "/")
+	return host
+}
+
+// helperCredentials asks one of docker's credential helpers.
+func helperCredentials(ctx context.Context, helper, host string) (username, password string, err error) {
+	name := "docker-credential-" + helper
+	if strings.ContainsRune(helper, filepath.Separator) {
+		return "", "", fmt.Errorf("%s is not the name of a program", name)
+	}
+	command := exec.CommandContext(ctx, name, "get")
+	command.Stdin = strings.NewReader(host)
+	out, err := command.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && bytes.Contains(out, []byte("credentials not found")) {
+		return "", "", nil
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("%s get: %w", name, err)
+	}
+	var answer struct{ Username, Secret string }
+	if err := json.Unmarshal(out, &answer); err != nil {
+		return "", "", fmt.Errorf("%s get: its answer is not valid JSON", name)
+	}
+	if answer.Username == "<token>" { // an identity token, which takes another protocol
+		return "", "", nil
+	}
+	return answer.Username, answer.Secret, nil
+}

@@ -1,0 +1,160 @@
+package guard
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"regsweep/internal/parts"
+	"regsweep/storage"
+)
+
+// GitLab's registry with its metadata database has images of which the storage has the
+// blobs and no links.
+func TestPromise4AMetadataDatabaseRefuses(t *testing.T) {
+	root, samples := content(t)
+	plain := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	// No release of GitLab's registry can be had here: a header makes one of Distribution's.
+	database := front(t, root, true, func(w http.ResponseWriter, r *http.Request) bool {
+		w.Header().Set(databaseHeader, "true")
+		return false
+	})
+	marked, _ := content(t)
+	file := filepath.Join(marked, storage.GitLabDatabaseFile)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		o      Options
+		sign   string
+		byFile bool // it is seen without asking a registry
+	}{
+		"database.enabled: true":     {Options{Config: config(t, plain.Host(), saysReadOnly, "database: {enabled: true}")}, "database.enabled", true},
+		"database.enabled: prefer":   {Options{Config: config(t, plain.Host(), saysReadOnly, `database: {enabled: "prefer"}`)}, "prefer", true},
+		"the file in the storage":    {Options{Endpoints: []string{plain.URL()}, Store: opened(t, marked)}, storage.GitLabDatabaseFile, true},
+		"the header of an endpoint":  {Options{Endpoints: []string{database.URL()}}, databaseHeader, false},
+		"the header at http.addr":    {Options{Config: config(t, database.Host(), saysReadOnly)}, databaseHeader, false},
+		"the header, and it is said": {Options{Config: config(t, database.Host(), saysReadOnly), Stopped: true}, databaseHeader, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := test.o
+			o.Samples = samples
+			wantRefused(t, prove(t, o), ByOtherTruth, test.sign, "--roots FILE")
+			o.KeepDigestsGiven = true
+			wantRefused(t, prove(t, o), ByOtherTruth)
+			if _, refused := Signs(t.Context(), o); refused != test.byFile {
+				t.Errorf("without asking: refused %v", refused)
+			}
+			if test.byFile {
+				o.Unsafe = true
+				wantRefused(t, prove(t, o), ByOtherTruth, test.sign)
+				o.Unsafe, o.Stopped = false, true
+				wantRefused(t, prove(t, o), ByOtherTruth, test.sign)
+				o.Stopped = test.o.Stopped
+			}
+			o.RootsGiven = true
+			if v := prove(t, o); !v.MayRemove() {
+				t.Errorf("with --roots:\n%s", table(v))
+			}
+			if _, refused := Signs(t.Context(), o); refused {
+				t.Error("without asking: refused, with --roots")
+			}
+		})
+	}
+	for _, off := range []string{"{enabled: false}", "{enabled: no}", "{}", "{host: db.example.com}"} {
+		o := Options{Config: config(t, plain.Host(), saysReadOnly, "database: "+off), Samples: samples, Store: opened(t, root)}
+		wantProven(t, prove(t, o), ByReadOnly)
+	}
+	t.Setenv("REGISTRY_DATABASE_ENABLED", "prefer")
+	wantRefused(t, prove(t, Options{Config: config(t, plain.Host(), saysReadOnly, "database: {enabled: false}"), Samples: samples}), ByOtherTruth, "prefer")
+}
+
+// Harbor has tags in its database that the storage lacks.
+func TestPromise4HarborsUntaggedManifestsAreKept(t *testing.T) {
+	root, samples := content(t)
+	registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	// Neither can Harbor be had: its challenge makes one of Distribution's.
+	harbor := front(t, root, true, func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Header.Get("Authorization") != "" {
+			return false
+		}
+		w.Header().Set("WWW-Authenticate", `Basic realm="`+harborRealm+`"`)
+		w.WriteHeader(http.StatusUnauthorized)
+		return true
+	})
+	for name, o := range map[string]Options{
+		"config.yml":    {Config: config(t, registry.Host(), saysReadOnly, "auth: {htpasswd: {realm: harbor-registry-basic-realm, path: /etc/registry/passwd}}")},
+		"its challenge": {Endpoints: []string{harbor.URL()}, Username: "harbor_registry_user", Password: "swordfish"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o.Samples = samples
+			wantProven(t, prove(t, o), ByReadOnly)
+			o.DeleteUntagged = true
+			wantRefused(t, prove(t, o), ByOtherTruth, harborRealm, "--keep-digests FILE")
+			o.KeepDigestsGiven = true
+			wantProven(t, prove(t, o), ByReadOnly)
+			o.KeepDigestsGiven, o.RootsGiven = false, true
+			wantProven(t, prove(t, o), ByReadOnly)
+		})
+	}
+}
+
+// A pull-through cache writes in read-only mode too. That is not in config.yml if the
+// target is a directory.
+func TestPromise4APullThroughCacheIsRecognized(t *testing.T) {
+	upstreamRoot, samples := content(t)
+	parts.NewTree(t, upstreamRoot).Tag("team/app", "another", parts.NewTree(t, upstreamRoot).Manifest("team/app", parts.Image(parts.OCI, parts.Layer(7, 100))))
+	upstream := parts.StartRegistryT(t, parts.Config{Root: upstreamRoot, ReadOnly: true})
+	cache := func(t *testing.T) (root string, cache *parts.Registry) {
+		root = t.TempDir()
+		cache = parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true, ProxyOf: upstream.URL()})
+		if err := cache.Client().PullAll(t.Context(), "team/app", "v1"); err != nil {
+			t.Fatal(err)
+		}
+		return root, cache
+	}
+
+	t.Run("by the other registry's tags", func(t *testing.T) {
+		root, cache := cache(t)
+		o := Options{Endpoints: []string{cache.URL()}, Samples: samples[:1], Store: opened(t, root)}
+		wantRefused(t, prove(t, o), ByProxy, "lists the tag another", "--registry-stopped")
+		o.Stopped = true
+		wantRefused(t, prove(t, o), ByProxy)
+	})
+	t.Run("by the answer of another registry that fails", func(t *testing.T) {
+		root := upstreamRoot
+		gone, err := parts.StartRegistry(t.Context(), parts.Config{Root: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cache := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true, ProxyOf: gone.URL()})
+		if err := gone.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		wantRefused(t, prove(t, Options{Endpoints: []string{cache.URL()}, Samples: samples, Store: opened(t, root)}), ByProxy, "GET an unknown manifest")
+	})
+	t.Run("by its file", func(t *testing.T) {
+		root, cache := cache(t)
+		if err := cache.SetReadOnly(true); err != nil { // it writes the file when it ends
+			t.Fatal(err)
+		}
+		o := Options{Endpoints: []string{upstream.URL()}, Samples: samples, Store: opened(t, root), Now: time.Now}
+		wantRefused(t, prove(t, o), ByProxy, storage.ProxyStateFile, "--registry-stopped")
+		o.Endpoints, o.Stopped = nil, true
+		wantProven(t, prove(t, o), ByOperator)
+	})
+	t.Run("takes no registry for one", func(t *testing.T) {
+		// A tag that was cut off is listed by registries, and has no link.
+		root, samples := content(t)
+		if err := os.MkdirAll(filepath.Join(root, storage.Root, "repositories/team/app/_manifests/tags/cut"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+		wantProven(t, prove(t, Options{Endpoints: []string{registry.URL()}, Samples: samples, Store: opened(t, root)}), ByReadOnly)
+	})
+}
