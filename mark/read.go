@@ -105,6 +105,8 @@ func (r reading) verified(ctx context.Context, id storage.ID, p *parsing) (conte
 		return nil, damage("it is larger than %d MiB", manifestLimit>>20), nil
 	case errors.Is(err, storage.ErrNotRegular):
 		return nil, damage("it is not a regular file"), nil
+	case errors.Is(err, storage.ErrUnreadable):
+		return nil, damage("%v", err), nil
 	case err != nil:
 		return nil, nil, fmt.Errorf("read manifest %s: %w", r.inv.Digest(id), err)
 	case len(content) == 0:

@@ -439,7 +439,7 @@ func (r *restorer) verify(ctx context.Context, v storage.HiddenVersion, d digest
 	}
 	verifier := d.Verifier()
 	err := r.store.(versioned).StreamVersion(ctx, v, verifier)
-	if err == nil && !verifier.Verified() {
+	if errors.Is(err, storage.ErrUnreadable) || err == nil && !verifier.Verified() {
 		return errDamaged
 	}
 	return err

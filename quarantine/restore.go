@@ -407,7 +407,7 @@ func (r *restorer) blob(ctx context.Context, removal sweep.Removal) (verdict, er
 func (r *restorer) intact(ctx context.Context, path string, d digest.Digest) (bool, error) {
 	verifier := d.Verifier()
 	err := r.store.Stream(ctx, path, verifier)
-	if errors.Is(err, storage.ErrNotRegular) {
+	if errors.Is(err, storage.ErrNotRegular) || errors.Is(err, storage.ErrUnreadable) {
 		return false, nil
 	}
 	return err == nil && verifier.Verified(), err
@@ -518,7 +518,7 @@ func (r *restorer) alike(ctx context.Context, one, other string) (bool, error) {
 	for i, path := range []string{one, other} {
 		digester := digest.Canonical.Digester()
 		err := r.store.Stream(ctx, path, digester.Hash())
-		if errors.Is(err, storage.ErrNotRegular) {
+		if errors.Is(err, storage.ErrNotRegular) || errors.Is(err, storage.ErrUnreadable) {
 			return false, nil
 		}
 		if err != nil {

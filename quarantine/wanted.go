@@ -176,7 +176,7 @@ func (r *restorer) manifest(ctx context.Context, d digest.Digest) (mark.Manifest
 	for _, read := range []func(context.Context, string, int64) ([]byte, error){r.readHidden, r.readKept, r.store.Read} {
 		content, err := read(ctx, path, manifestLimit)
 		switch {
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, storage.ErrTooLarge), errors.Is(err, storage.ErrNotRegular):
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, storage.ErrTooLarge), errors.Is(err, storage.ErrNotRegular), errors.Is(err, storage.ErrUnreadable):
 			continue
 		case err != nil:
 			return mark.Manifest{}, err

@@ -531,7 +531,7 @@ func (b *inventoryBuilder) pin(rb *repositoryBuilder, object Object) {
 
 // isDamage tells an object that is not what it should be from a storage that fails.
 func isDamage(err error) bool {
-	return errors.Is(err, ErrTooLarge) || errors.Is(err, ErrNotRegular)
+	return errors.Is(err, ErrTooLarge) || errors.Is(err, ErrNotRegular) || errors.Is(err, ErrUnreadable)
 }
 
 func ignoreDamage(err error) error {

@@ -6,16 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"net/http"
-	"net/url"
 	"strings"
 	"sync/atomic"
 	"syscall"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
 // s3Store is a registry's bucket. S3 has no directories: it reports none, and
@@ -191,65 +187,4 @@ func (s *s3Store) retry(ctx context.Context, try func() error) error {
 		}
 		return err
 	})
-}
-
-// describe turns the SDK's error into one line that says what was being done, to
-// what, and which permission a denied request wanted.
-func (s *s3Store) describe(ctx context.Context, op, permission, path string, err error) error {
-	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		return err
-	}
-	if isNoSuchKey(err) {
-		return notExist(op, path)
-	}
-	return &s3Error{op: op, at: "s3://" + s.parameters.bucket + "/" + s.prefix + path, permission: permission, err: err}
-}
-
-// s3Error is a failed request, told shortly; the SDK's own error is inside.
-type s3Error struct {
-	op, at, permission string
-	err                error
-}
-
-func (e *s3Error) Unwrap() error { return e.err }
-
-// Is makes an answer that denies access match fs.ErrPermission.
-func (e *s3Error) Is(target error) bool {
-	return target == fs.ErrPermission && (errorStatus(e.err) == http.StatusForbidden || errorCode(e.err) == "AccessDenied")
-}
-
-func (e *s3Error) Error() string {
-	var api interface {
-		ErrorCode() string
-		ErrorMessage() string
-	}
-	var sent *url.Error
-	reason := e.err.Error()
-	status := errorStatus(e.err)
-	if errors.As(e.err, &sent) {
-		reason = sent.Err.Error()
-	} else if errors.As(e.err, &api) {
-		reason = api.ErrorCode()
-		if message := api.ErrorMessage(); message != "" && message != reason {
-			reason += ": " + strings.TrimSuffix(message, ".")
-		}
-		if status != 0 {
-			reason += fmt.Sprintf(" (status %d)", status)
-		}
-	}
-	if status == http.StatusForbidden || errorCode(e.err) == "AccessDenied" {
-		reason += "; it takes the permission " + e.permission
-	}
-	return e.op + " " + e.at + ": " + reason
-}
-
-// isNoSuchKey reports whether the server said that an object, or the version of it that was
-// asked for, is not there. A missing
-// bucket is another matter, since nothing can be said about its objects, and so is a
-// 404 of somebody who speaks no S3. A HEAD alone has no body to tell these apart;
-// the scan has found the bucket by then.
-func isNoSuchKey(err error) bool {
-	var head *types.NotFound
-	code := errorCode(err)
-	return code == "NoSuchKey" || code == "NoSuchVersion" || errors.As(err, &head)
 }

@@ -32,6 +32,10 @@ var ErrTooLarge = errors.New("larger than the limit")
 // file: a symbolic link, a directory, a pipe.
 var ErrNotRegular = errors.New("not a regular file")
 
+// ErrUnreadable is returned by Reader.Read for an object that is there, and whose content the
+// storage does not hand out: it is archived, or the key that it was encrypted with is disabled.
+var ErrUnreadable = errors.New("its content can't be read")
+
 // ErrLost is returned by Locker.Replace when somebody else has written, or
 // removed, the object meanwhile.
 var ErrLost = errors.New("changed by somebody else")
@@ -108,7 +112,7 @@ type Scanner interface {
 // Reader reads objects. Its methods may be called concurrently.
 type Reader interface {
 	// Read returns the whole content. The error is fs.ErrNotExist (wrapped) where
-	// there is no such object, and ErrTooLarge (wrapped) above limit bytes.
+	// there is no such object, ErrTooLarge (wrapped) above limit bytes, and ErrUnreadable.
 	// Transient failures have been retried already: any other error means that
 	// the storage can't be trusted to answer now.
 	Read(ctx context.Context, path string, limit int64) ([]byte, error)

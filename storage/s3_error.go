@@ -1,0 +1,169 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+)
+
+// describe turns the SDK's error into one line that says which operation failed, on which
+// object, and what the server answered.
+func (s *s3Store) describe(ctx context.Context, op, permission, path string, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return err
+	}
+	if isNoSuchKey(err) {
+		return notExist(op, path)
+	}
+	failed := &s3Error{
+		op: op, at: "s3://" + s.parameters.bucket + "/" + s.prefix + path, permission: permission,
+		endpoint: s.parameters.endpoint, err: err,
+	}
+	if failed.endpoint == "" {
+		failed.endpoint = "Amazon S3 in " + s.parameters.region
+	}
+	if op == "read" && isWithheld(errorCode(err)) {
+		return fmt.Errorf("%w: %w", ErrUnreadable, failed)
+	}
+	return failed
+}
+
+// isWithheld reports whether a server has an object and does not hand out its content, for a
+// reason that concerns this object.
+func isWithheld(code string) bool {
+	return code == "InvalidObjectState" || strings.HasPrefix(strings.ToUpper(code), "KMS")
+}
+
+// s3Error is a failed request in one line; the SDK's own error is inside.
+type s3Error struct {
+	op, at, permission, endpoint string
+	err                          error
+}
+
+func (e *s3Error) Unwrap() error { return e.err }
+
+// Is makes an answer that denies access match fs.ErrPermission.
+func (e *s3Error) Is(target error) bool {
+	return target == fs.ErrPermission && (errorStatus(e.err) == http.StatusForbidden || errorCode(e.err) == "AccessDenied")
+}
+
+func (e *s3Error) Error() string { return e.op + " " + e.at + ": " + e.reason() }
+
+func (e *s3Error) reason() string {
+	var api interface {
+		ErrorCode() string
+		ErrorMessage() string
+	}
+	var sent *url.Error
+	status := errorStatus(e.err)
+	switch {
+	case errors.As(e.err, &sent):
+		return e.connection(sent)
+	case errors.Is(e.err, errNotListing):
+		return e.endpoint + " answers, but with no bucket listing: is this the address of an S3 server?"
+	case !errors.As(e.err, &api):
+		return e.err.Error()
+	}
+	if page := webPage(e.err); page != "" {
+		return fmt.Sprintf("%s answers as a web server does, with %s: is this the address of an S3 server?", e.endpoint, page)
+	}
+	reason := api.ErrorCode()
+	if message := api.ErrorMessage(); message != "" && message != reason {
+		reason += ": " + strings.TrimSuffix(message, ".")
+	}
+	if status != 0 {
+		reason += fmt.Sprintf(" (status %d)", status)
+	}
+	if advice := e.advice(api.ErrorCode()); advice != "" {
+		reason += "; " + advice
+	}
+	return reason
+}
+
+// advice says what an error code asks for, where it leaves no doubt.
+func (e *s3Error) advice(code string) string {
+	switch code {
+	case "AccessDenied":
+		return "it takes the permission " + e.permission
+	case "Forbidden": // of a HEAD, whose answer has no body
+		return "the server gives no reason; the request may lack the permission " + e.permission
+	case "SignatureDoesNotMatch":
+		return "the secret key does not belong to the access key, or a proxy has changed the request"
+	case "InvalidAccessKeyId":
+		return "the server does not know the access key"
+	case "RequestTimeTooSkewed", "RequestExpired":
+		return "the clock of this machine and that of the server differ: set this machine's clock"
+	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired":
+		return "the credentials have expired: renew them"
+	case "InvalidToken", "InvalidClientTokenId":
+		return "the session token is not valid: renew the credentials"
+	case "AllAccessDisabled", "AccountProblem", "NotSignedUp":
+		return "the provider has disabled this account or bucket"
+	case "AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException", "IncorrectEndpoint":
+		return "the bucket is in another region or behind another endpoint: check region and regionendpoint"
+	case "NoSuchBucket":
+		return "check the bucket's name and the endpoint, " + e.endpoint
+	case "InvalidObjectState":
+		return "the object is archived: restore it at the provider first"
+	}
+	if isWithheld(code) {
+		return "the key that the object is encrypted with can't be used: check it at the provider"
+	}
+	return ""
+}
+
+// connection says why a request got no answer.
+func (e *s3Error) connection(sent *url.Error) string {
+	var timeout net.Error
+	var dns *net.DNSError
+	reason := sent.Err.Error()
+	switch {
+	case strings.Contains(reason, "server gave HTTP response to HTTPS client"), strings.Contains(reason, "does not look like a TLS handshake"):
+		return e.endpoint + " does not speak HTTPS: write the endpoint with http://, or set secure: false (" + reason + ")"
+	case errors.As(sent.Err, &timeout) && timeout.Timeout():
+		return "no answer from " + e.endpoint + ": " + reason
+	case errors.As(sent.Err, &dns) && !strings.Contains(e.endpoint, "//"+dns.Name):
+		return fmt.Sprintf("%s: %s; the bucket's name is part of this host name: set forcepathstyle: true if the server does not serve such names", e.endpoint, reason)
+	}
+	return e.endpoint + ": " + reason
+}
+
+// webPage describes an answer that no S3 server gives, or returns "": one without an error
+// code of the server's own, and in HTML or without a request's id.
+func webPage(err error) string {
+	var answered *smithyhttp.ResponseError
+	if !errors.As(err, &answered) || answered.Response == nil || answered.Response.Response == nil {
+		return ""
+	}
+	status, header := answered.HTTPStatusCode(), answered.Response.Header
+	made := strings.ReplaceAll(http.StatusText(status), " ", "") // by the SDK, where the body names no code
+	isHTML := strings.HasPrefix(header.Get("Content-Type"), "text/html")
+	if code := errorCode(err); code != "" && code != made && code != "UnknownError" || !isHTML {
+		return ""
+	}
+	page := fmt.Sprintf("a page of HTML (status %d)", status)
+	if to := header.Get("Location"); to != "" {
+		page = fmt.Sprintf("a redirection to %s (status %d)", withoutUserinfo(to), status)
+	}
+	return page
+}
+
+// isNoSuchKey reports whether the server said that an object, or the version of it that was
+// asked for, is not there. A missing
+// bucket is another matter, since nothing can be said about its objects, and so is a
+// 404 of somebody who speaks no S3. A HEAD alone has no body to tell these apart;
+// the scan has found the bucket by then.
+func isNoSuchKey(err error) bool {
+	var head *types.NotFound
+	code := errorCode(err)
+	return code == "NoSuchKey" || code == "NoSuchVersion" || errors.As(err, &head)
+}
