@@ -27,6 +27,9 @@ import (
 
 // TestMain makes this test binary the program too: scripts run it as regsweep.
 func TestMain(m *testing.M) {
+	if strings.HasSuffix(os.Args[0], ".test") { // and not as a program, which a test may have given a terminal
+		leaveTerminal()
+	}
 	testscript.Main(m, map[string]func(){"regsweep": main, "regsweep-hasty": hasty, "regsweep-patient": patient})
 }
 
@@ -47,6 +50,9 @@ func TestMain(m *testing.M) {
 //	newest DIR                $RUN is the newest run in its quarantine
 //	lock DIR                  another run holds the lock, and lives
 //	exits CODE COMMAND...     run it, and look at the exit code
+//	terminal ANSWER CODE COMMAND...
+//	                          on a terminal of 80 columns, with ANSWER typed once it asks
+//	                          ("" is none); what it shows is the file "screen"
 //	json FILE KEY VALUE       FILE is one JSON document and has it, as in .garbage.blobs.count 2
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -79,6 +85,7 @@ func TestScripts(t *testing.T) {
 			"newest":    command((*script).newest),
 			"lock":      command((*script).lock),
 			"exits":     command((*script).exits),
+			"terminal":  command((*script).terminal),
 			"json":      command((*script).json),
 		},
 	})
@@ -332,6 +339,39 @@ func (s *script) exits(ts *testscript.TestScript, args []string) error {
 	}
 	if strconv.Itoa(code) != args[0] {
 		return fmt.Errorf("it exits with %d, and not with %s", code, args[0])
+	}
+	return nil
+}
+
+func (s *script) terminal(ts *testscript.TestScript, args []string) error {
+	if len(args) < 3 {
+		return errors.New("usage: terminal ANSWER CODE COMMAND...")
+	}
+	command := exec.Command(args[2], args[3:]...)
+	command.Dir = ts.MkAbs(".")
+	command.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"), "WORK="+ts.Getenv("WORK"))
+	command.Stdout, command.Stderr = ts.Stdout(), ts.Stderr()
+	session, err := startOnTerminal(command, 80)
+	if err != nil {
+		return err
+	}
+	if args[0] != "" {
+		if err := session.waitFor("[y/N] "); err != nil {
+			return err
+		}
+		if err := session.types(strings.ReplaceAll(args[0], "\\r", "\r")); err != nil {
+			return err
+		}
+	}
+	code, err := session.end()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(ts.MkAbs("screen"), []byte(session.shows()), 0o600); err != nil {
+		return err
+	}
+	if strconv.Itoa(code) != args[1] {
+		return fmt.Errorf("it exits with %d, and not with %s: %s", code, args[1], session.shows())
 	}
 	return nil
 }

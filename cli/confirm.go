@@ -3,10 +3,13 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"regsweep/storage"
+	"regsweep/sweep"
 )
 
 // confirm shows the plan's summary on a terminal, and asks.
@@ -14,31 +17,84 @@ func (g *gcRun) confirm(ctx context.Context) (err error) {
 	if g.options.yes {
 		return nil
 	}
-	question := "Remove this now?"
-	if g.options.quarantine {
-		question = "Move this to a quarantine now?"
-	}
-	g.asked, err = g.ask(ctx, question, func(w *bytes.Buffer, width int) { writeSummary(w, g.report, width) })
+	g.asked, err = g.ask(ctx, g.question(), func(w *bytes.Buffer, width int) {
+		writeSummary(w, g.report, width)
+		if g.report.Versions != nil {
+			fmt.Fprintln(w)
+			writeVersions(w, g.report)
+		}
+	})
 	return err
 }
 
-// ask shows something on a terminal and asks whether to go on; errDeclined is a no. It
-// does not ask whom it can't: where standard input is no terminal, the command line is
-// the answer.
-func (r *runner) ask(ctx context.Context, question string, show func(w *bytes.Buffer, width int)) (asked bool, err error) {
+// question says how much the plan removes, as in "Remove 40,000 blobs, 40.6 MiB?".
+func (g *gcRun) question() string {
+	verb, where := "Remove ", ""
 	switch {
-	case !r.env.InTerminal:
-		return false, nil
-	case r.env.Ask == nil:
-		return false, storage.Usagef("there is no terminal to ask on before removing: say --yes, or let standard error be one")
+	case g.options.quarantine && g.report.Quarantine.Hidden:
+		verb, where = "Hide ", " behind delete markers"
+	case g.options.quarantine:
+		verb, where = "Move ", " to a quarantine"
 	}
+	amount := amountOf(g.report.plan.Garbage)
+	if v := g.report.Versions; v != nil && v.Garbage.Count > 0 {
+		amount += "; " + plural(v.Garbage.Count, "noncurrent version") + ", " + size(v.Garbage.Bytes)
+	}
+	return verb + amount + where + "?"
+}
+
+// amountOf writes out how many there are of each kind, with their size.
+func amountOf(garbage map[sweep.Kind]sweep.Tally) string {
+	var parts []string
+	for _, k := range kinds {
+		tally := garbage[k.kind]
+		if tally.Count == 0 {
+			continue
+		}
+		part := plural(tally.Count, k.noun)
+		if k.bytes {
+			part += ", " + size(tally.Bytes)
+		}
+		parts = append(parts, part)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// canAsk fails where a question is due and nobody can answer it.
+func (r *runner) canAsk() error {
+	if r.env.NoAnswer != "" {
+		return storage.Usagef("%s: say --yes if nothing needs to be asked", r.env.NoAnswer)
+	}
+	return nil
+}
+
+// ask shows something on the terminal and asks whether to go on; errDeclined is a no.
+// Only an answer that was typed after the question counts. Where there is no terminal
+// the command line is the answer.
+func (r *runner) ask(ctx context.Context, question string, show func(w *bytes.Buffer, width int)) (asked bool, err error) {
+	if err := r.canAsk(); err != nil {
+		return false, err
+	}
+	terminal := r.env.Terminal
+	if terminal == nil {
+		return false, nil
+	}
+	width := r.env.Width(terminal.Writer)
 	buffer := new(bytes.Buffer)
-	show(buffer, r.env.Width(r.env.Ask))
-	fmt.Fprintf(r.env.Ask, "\n%s\n%s [y/N] ", buffer, question)
-	answer, err := r.answer(ctx)
-	if err != nil {
-		fmt.Fprintln(r.env.Ask)
-		return true, fmt.Errorf("ask: %w", err)
+	show(buffer, width)
+	fmt.Fprintf(terminal, "\n%s\n", buffer)
+	if err := terminal.Flush(); err != nil {
+		return true, fmt.Errorf("ask on the terminal: %w: nothing was removed", err)
+	}
+	fmt.Fprintf(terminal, "%s ", strings.Join(wrap(question+" [y/N]", width), "\n"))
+	answer, err := await(ctx, func() (string, error) { return readLine(terminal) })
+	switch {
+	case errors.Is(err, io.EOF): // nobody has pressed enter
+		fmt.Fprintln(terminal)
+		return true, errDeclined
+	case err != nil:
+		fmt.Fprintln(terminal)
+		return true, fmt.Errorf("ask on the terminal: %w", err)
 	}
 	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {
 		return true, errDeclined

@@ -10,13 +10,16 @@ import (
 
 	"regsweep/internal/parts"
 	"regsweep/storage"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // terminal is an Env in which somebody sits before the screen and has not typed yet.
 type terminal struct {
 	Env
 	out, screen *shown
-	keys        io.Writer
+	keys        io.WriteCloser
+	flushError  error
 }
 
 func newTerminal(t *testing.T) *terminal {
@@ -28,7 +31,8 @@ func newTerminal(t *testing.T) *terminal {
 	})
 	x := &terminal{out: new(shown), screen: new(shown), keys: writer}
 	x.Env = Env{
-		In: reader, Out: x.out, Err: x.screen, Ask: x.screen, Now: time.Now, Getenv: func(string) string { return "" },
+		In: strings.NewReader("y\n"), Out: x.out, Err: x.screen, Now: time.Now, Getenv: func(string) string { return "" },
+		Terminal:   &Terminal{Reader: reader, Writer: x.screen, Flush: func() error { return x.flushError }},
 		InTerminal: true, OutTerminal: true, ErrTerminal: true, Width: func(io.Writer) int { return 100 },
 		Host: "here", User: "me", ProbeInterval: time.Minute,
 	}
@@ -46,7 +50,7 @@ func (x *terminal) run(ctx context.Context, t *testing.T, flags ...string) (tree
 		code <- Run(ctx, append([]string{"regsweep", "gc", "--registry-stopped", tree.Root()}, flags...), x.Env)
 	}()
 	asked := ""
-	for deadline := time.Now().Add(10 * time.Second); !strings.HasSuffix(asked, "Remove this now? [y/N] "); asked += x.screen.take() {
+	for deadline := time.Now().Add(10 * time.Second); !strings.HasSuffix(asked, "\nRemove 1 blob, 17 B? [y/N] "); asked += x.screen.take() {
 		if time.Now().After(deadline) {
 			t.Fatalf("it does not ask: %q", asked)
 		}
@@ -126,19 +130,53 @@ func TestASignalAnswersTheQuestion(t *testing.T) {
 	}
 }
 
+// Where there is a terminal and nobody can be asked on it, the run does not begin.
 func TestWithoutAPlaceToAskItDoesNotGuess(t *testing.T) {
 	x := newTerminal(t)
-	x.Ask = nil
+	x.Terminal, x.NoAnswer = nil, "it runs in the background"
 	tree := parts.NewTree(t, t.TempDir())
 	tree.Tag("team/app", "v1", tree.Manifest("team/app", parts.Image(parts.OCI, parts.Layer(1, 0))))
 	garbage := tree.Blob([]byte("what a crash left"))
 	if got := Run(t.Context(), []string{"regsweep", "gc", "--registry-stopped", tree.Root()}, x.Env); got != exitUsage {
 		t.Errorf("it exits with %d", got)
 	}
-	if got := x.screen.take(); !strings.Contains(got, "say --yes") {
-		t.Errorf("%q", got)
+	if got, want := x.screen.take(), "regsweep: it runs in the background: say --yes if nothing needs to be asked\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 	if !tree.Exists(parts.BlobPath(garbage)) {
+		t.Error("it removes")
+	}
+	if got := Run(t.Context(), []string{"regsweep", "gc", "--registry-stopped", "--yes", tree.Root()}, x.Env); got != exitDone {
+		t.Errorf("with --yes it exits with %d", got)
+	}
+}
+
+// What was typed before the question must not answer it.
+func TestAnAnswerIsNotReadWhereWhatWasTypedCannotBeDropped(t *testing.T) {
+	x := newTerminal(t)
+	x.flushError = errBroken
+	tree := parts.NewTree(t, t.TempDir())
+	tree.Tag("team/app", "v1", tree.Manifest("team/app", parts.Image(parts.OCI, parts.Layer(1, 0))))
+	garbage := tree.Blob([]byte("what a crash left"))
+	if got := Run(t.Context(), []string{"regsweep", "gc", "--registry-stopped", tree.Root()}, x.Env); got != exitFailed {
+		t.Errorf("it exits with %d", got)
+	}
+	if !tree.Exists(parts.BlobPath(garbage)) {
+		t.Error("it removes")
+	}
+}
+
+func TestAnAnswerWithoutEnterIsNoAnswer(t *testing.T) {
+	x := newTerminal(t)
+	tree, code := x.run(t.Context(), t)
+	x.types(t, "y")
+	if err := x.keys.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-code; got != exitInterrupted {
+		t.Errorf("it exits with %d", got)
+	}
+	if !tree.Exists(parts.BlobPath(digest.FromString("what a crash left"))) {
 		t.Error("it removes")
 	}
 }
@@ -146,9 +184,12 @@ func TestWithoutAPlaceToAskItDoesNotGuess(t *testing.T) {
 // An answer is read to its end, and what follows is left for the next question.
 func TestALineIsReadAndNothingBeyondIt(t *testing.T) {
 	in := strings.NewReader("secret\r\ny\nlast")
-	for _, want := range []string{"secret", "y", "last", ""} {
-		if got, err := readLine(in); err != nil || got != want {
-			t.Errorf("%q, %v, want %q", got, err, want)
+	for _, want := range []struct {
+		line string
+		err  error
+	}{{"secret", nil}, {"y", nil}, {"last", io.EOF}, {"", io.EOF}} {
+		if got, err := readLine(in); err != want.err || got != want.line {
+			t.Errorf("%q, %v, want %v", got, err, want)
 		}
 	}
 	if _, err := readLine(brokenReader{}); !errors.Is(err, errBroken) {

@@ -18,21 +18,20 @@ import (
 type Env struct {
 	In       io.Reader
 	Out, Err io.Writer
-	// Ask is where a question is put when In is a terminal; nil where nobody would
-	// see it.
-	Ask    io.Writer
-	Now    func() time.Time
-	Getenv func(string) string
+	// Terminal is where questions are put and answered, whatever standard input is; nil
+	// where nobody can be asked.
+	Terminal *Terminal
+	// NoAnswer is why nobody can be asked although a terminal is there; "" for a run that
+	// nobody watches, such as one from cron.
+	NoAnswer string
+	Now      func() time.Time
+	Getenv   func(string) string
 	// Open opens the storage that a target names; nil means storage.Open.
 	Open func(context.Context, storage.Config) (storage.Store, error)
 
 	InTerminal, OutTerminal, ErrTerminal bool
 	// Width is the width of the terminal that a writer is, or 0 where it is none.
 	Width func(io.Writer) int
-	// ReadSecret reads a line from In, a terminal, without showing it. Once restore
-	// is called the terminal is as it was, whether read has returned or not.
-	ReadSecret func() (read func() (string, error), restore func(), err error)
-
 	// CacheDir is where the user's programs keep what they can do without; "" where
 	// there is no such place.
 	CacheDir string
@@ -67,26 +66,10 @@ func Process() Env {
 		OutTerminal:   term.IsTerminal(int(os.Stdout.Fd())),
 		ErrTerminal:   term.IsTerminal(int(os.Stderr.Fd())),
 		Width:         terminalWidth,
-		ReadSecret:    readSecret,
 		ProbeInterval: guard.WatchInterval,
 	}
-	if env.InTerminal {
-		env.Ask = questionsTo(env)
-	}
+	env.Terminal, env.NoAnswer = findTerminal(env)
 	return env
-}
-
-// questionsTo finds the terminal to ask on, which is not standard error where that
-// goes to a file.
-func questionsTo(env Env) io.Writer {
-	if env.ErrTerminal {
-		return env.Err
-	}
-	terminal, err := os.OpenFile("/dev/tty", os.O_WRONLY, 0)
-	if err != nil {
-		return nil
-	}
-	return terminal
 }
 
 func terminalWidth(w io.Writer) int {
@@ -99,22 +82,4 @@ func terminalWidth(w io.Writer) int {
 		return 0
 	}
 	return width
-}
-
-func readSecret() (read func() (string, error), restore func(), err error) {
-	stdin := int(os.Stdin.Fd())
-	before, err := term.GetState(stdin)
-	if err != nil {
-		return nil, nil, err
-	}
-	read = func() (string, error) {
-		line, err := term.ReadPassword(stdin)
-		return string(line), err
-	}
-	restore = func() {
-		if err := term.Restore(stdin, before); err != nil {
-			return // the terminal is gone
-		}
-	}
-	return read, restore, nil
 }

@@ -59,6 +59,11 @@ func (g *gcRun) run(c *urfave.Context, target []string) error {
 	if err := g.prepare(c, target); err != nil {
 		return err
 	}
+	if !g.options.dryRun && !g.options.yes {
+		if err := g.canAsk(); err != nil { // rather than after an hour of listing
+			return err
+		}
+	}
 	defer g.closeCache(c.Context)
 	if g.options.dryRun {
 		g.foresee(c.Context)

@@ -8,20 +8,23 @@ import (
 	"strings"
 )
 
-// readLine reads a line and nothing beyond it, which may be the next answer. The end
-// of the input ends the line.
+// readLine reads a line and nothing beyond it, which may be the next answer. Where the
+// input ends before the line does, it returns io.EOF with what there is.
 func readLine(from io.Reader) (string, error) {
 	var line []byte
 	one := make([]byte, 1)
 	for {
 		n, err := from.Read(one)
-		if n == 1 && one[0] == '\n' || errors.Is(err, io.EOF) {
-			return strings.TrimRight(string(line), "\r"), nil
+		if n == 1 && one[0] == '\n' {
+			err = nil
+		} else if n == 1 && err == nil {
+			line = append(line, one[0])
+			continue
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return "", err
 		}
-		line = append(line, one[:n]...)
+		return strings.TrimRight(string(line), "\r"), err
 	}
 }
 
@@ -45,22 +48,21 @@ func await(ctx context.Context, read func() (string, error)) (string, error) {
 	}
 }
 
-// answer reads a line from standard input.
-func (r *runner) answer(ctx context.Context) (string, error) {
-	return await(ctx, func() (string, error) { return readLine(r.env.In) })
-}
-
 // password reads one from standard input, unseen where that is a terminal.
 func (r *runner) password(ctx context.Context) (string, error) {
-	if !r.env.InTerminal || r.env.Ask == nil {
-		return r.answer(ctx)
+	if !r.env.InTerminal || r.env.Terminal == nil {
+		line, err := await(ctx, func() (string, error) { return readLine(r.env.In) })
+		if errors.Is(err, io.EOF) {
+			err = nil // a file may end without a newline
+		}
+		return line, err
 	}
-	read, restore, err := r.env.ReadSecret()
+	read, restore, err := r.env.Terminal.ReadSecret()
 	if err != nil {
 		return "", err
 	}
-	defer fmt.Fprintln(r.env.Ask)
+	defer fmt.Fprintln(r.env.Terminal)
 	defer restore()
-	fmt.Fprint(r.env.Ask, "Password: ")
+	fmt.Fprint(r.env.Terminal, "Password: ")
 	return await(ctx, read)
 }

@@ -28,12 +28,17 @@ func (r *runner) quarantinePurge(c *urfave.Context) error {
 		if err := q.choose(ctx, &chosen); err != nil || dryRun || len(q.report.Runs) == 0 {
 			return err
 		}
+		if !yes {
+			if err := q.canAsk(); err != nil {
+				return err
+			}
+		}
 		return q.locked(ctx, q.store, q.report.Command, q.progress, func(ctx context.Context) error {
 			if err := q.choose(ctx, &chosen); err != nil || len(q.report.Runs) == 0 {
 				return err
 			}
 			if !yes {
-				_, err := q.ask(ctx, "Remove these for good?", func(w *bytes.Buffer, width int) { writeRuns(w, q.report.Runs, width) })
+				_, err := q.ask(ctx, q.purgeQuestion(), func(w *bytes.Buffer, width int) { writeRuns(w, q.report.Runs, width) })
 				if err != nil {
 					return err
 				}
@@ -92,6 +97,15 @@ func (q *quarantineStep) choose(ctx context.Context, chosen *runChoice) error {
 		}
 	}
 	return nil
+}
+
+// purgeQuestion says how much a purge removes.
+func (q *quarantineStep) purgeQuestion() string {
+	var held sweep.Tally
+	for _, run := range q.report.Runs {
+		held.Add(run.held().Count, run.held().Bytes)
+	}
+	return fmt.Sprintf("Remove %s with %s, %s, for good?", plural(len(q.report.Runs), "run"), plural(held.Count, "object"), size(held.Bytes))
 }
 
 func (q *quarantineStep) purge(ctx context.Context) error {

@@ -1,0 +1,10 @@
+//go:build darwin || freebsd || netbsd || openbsd
+
+package cli
+
+import "golang.org/x/sys/unix"
+
+func flushInput(fd int) error {
+	const input = 1 // FREAD
+	return unix.IoctlSetPointerInt(fd, unix.TIOCFLUSH, input)
+}
