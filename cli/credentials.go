@@ -46,10 +46,10 @@ func (r *runner) readCredentials(c *urfave.Context, options *guard.Options) (err
 		return nil
 	case !stdin && c.Bool("dry-run"): // which asks no registry
 		return nil
-	case !stdin && (!r.env.InTerminal || r.env.Ask == nil):
+	case !stdin && r.env.Terminal == nil:
 		return storage.Usagef("--username: there is no terminal to ask for the password: use --password-file FILE or --password-stdin")
 	}
-	if options.Password, err = r.password(c.Context); err != nil {
+	if options.Password, err = r.password(c.Context, stdin); err != nil {
 		return fmt.Errorf("read the password: %w", err)
 	}
 	if options.Password == "" && stdin {

@@ -48,9 +48,10 @@ func await(ctx context.Context, read func() (string, error)) (string, error) {
 	}
 }
 
-// password reads one from standard input, unseen where that is a terminal.
-func (r *runner) password(ctx context.Context) (string, error) {
-	if !r.env.InTerminal || r.env.Terminal == nil {
+// password reads one from the terminal, unseen, or from standard input where that was
+// asked for and is something else.
+func (r *runner) password(ctx context.Context, stdin bool) (string, error) {
+	if stdin && !r.env.InTerminal || r.env.Terminal == nil {
 		line, err := await(ctx, func() (string, error) { return readLine(r.env.In) })
 		if errors.Is(err, io.EOF) {
 			err = nil // a file may end without a newline
