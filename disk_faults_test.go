@@ -195,7 +195,7 @@ func TestAFullDiskTakesNoQuarantine(t *testing.T) {
 	s.must(filler.Close())
 
 	args := []string{"gc", disk, "-m", "--quarantine", "--registry-stopped"}
-	if code, _, stderr := regsweep(s, args...); code != 1 || !strings.Contains(stderr, "plan.jsonl") || !strings.Contains(stderr, "no space left") {
+	if code, _, stderr := regsweep(s, args...); code != 1 || !strings.Contains(stderr, "a quarantine takes") || !strings.Contains(stderr, "no space left") {
 		t.Errorf("ends with %d, %q", code, stderr)
 	}
 	after := s.shape()

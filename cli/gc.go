@@ -218,7 +218,7 @@ func (g *gcRun) remove(ctx context.Context, plan *sweep.Plan) error {
 		return err
 	}
 	if err := g.beginQuarantine(ctx, plan); err != nil {
-		return err
+		return g.explainFull(err)
 	}
 	phase := g.progress.begin(g.verb("removing", "moving", "hiding"), "", plan.Len())
 	phase.expectBytes(plan.Garbage[sweep.Blob].Bytes + plan.Garbage[sweep.Upload].Bytes)
@@ -228,7 +228,7 @@ func (g *gcRun) remove(ctx context.Context, plan *sweep.Plan) error {
 	})
 	phase.endWith(g.verb("removed", "moved", "hidden"), err)
 	g.report.executed(result)
-	return err
+	return g.explainFull(err)
 }
 
 // verb is what happens to what goes.

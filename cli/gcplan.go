@@ -45,7 +45,10 @@ func (g *gcRun) plan(ctx context.Context) (*sweep.Plan, error) {
 	if n := len(failures(plan.Problems)); g.options.strict && n > 0 {
 		return nil, fmt.Errorf("--strict: there is %s: nothing was removed", plural(n, "problem"))
 	}
-	return plan, g.planFile.save(writesPlan(plan))
+	if err := g.planFile.save(writesPlan(plan)); err != nil {
+		return nil, err
+	}
+	return plan, g.checkQuarantine(ctx, plan)
 }
 
 func (g *gcRun) list(ctx context.Context, now time.Time) (*storage.Inventory, error) {

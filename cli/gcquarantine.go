@@ -3,8 +3,10 @@ package cli
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 
 	"regsweep/quarantine"
+	"regsweep/storage"
 	"regsweep/sweep"
 )
 
@@ -17,6 +19,23 @@ type quarantined struct {
 	// Hidden is set where a bucket keeps versions: nothing is moved then, and what goes is
 	// hidden behind delete markers.
 	Hidden bool `json:"hidden"`
+}
+
+// checkQuarantine finds out before anything is moved whether that would fail half way.
+func (g *gcRun) checkQuarantine(ctx context.Context, plan *sweep.Plan) error {
+	if !g.options.quarantine || plan.Len() == 0 {
+		return nil
+	}
+	return quarantine.Check(ctx, g.store, plan)
+}
+
+// explainFull says what a quarantine needs of a disk that is full. A removal needs nothing.
+func (g *gcRun) explainFull(err error) error {
+	if !g.options.quarantine || !storage.IsFull(err) {
+		return err
+	}
+	return fmt.Errorf("%w: the plan and the directories of a quarantine take some space and inodes of the storage: "+
+		"free some, or run without --quarantine, which takes none", err)
 }
 
 // beginQuarantine makes what removes move instead, if that was asked for.

@@ -69,15 +69,11 @@ type hidden struct {
 	seed   maphash.Seed
 }
 
-func newHidden(store versioned) (*hidden, error) {
-	file, err := spool()
-	if err != nil {
-		return nil, err
-	}
+func newHidden(store versioned) *hidden {
 	return &hidden{
 		store: store, uploads: map[string][]storage.HiddenVersion{},
-		file: file, lineOf: map[uint64]int64{}, seed: maphash.MakeSeed(),
-	}, nil
+		lineOf: map[uint64]int64{}, seed: maphash.MakeSeed(),
+	}
 }
 
 func (h *hidden) close() error {
@@ -90,23 +86,25 @@ func (h *hidden) close() error {
 // recordHidden writes down, in a run's directory, the current versions of all objects whose
 // content nothing else tells. An object that has none is not there.
 func recordHidden(ctx context.Context, store Store, over versioned, run string, refs iter.Seq[storage.Ref]) (*hidden, error) {
-	h, err := newHidden(over)
+	var h *hidden
+	file, err := storage.Spool(func(w io.Writer) error {
+		h = newHidden(over)
+		return h.write(ctx, store.Concurrency(), refs, w)
+	})
 	if err != nil {
 		return nil, err
 	}
-	if err = h.write(ctx, store.Concurrency(), refs); err == nil {
-		err = store.Put(ctx, hiddenOf(run), h.file)
-	}
-	if err != nil {
+	h.file = file
+	if err := store.Put(ctx, hiddenOf(run), file); err != nil {
 		return nil, errors.Join(err, h.close())
 	}
 	return h, nil
 }
 
 // write finds the versions, some batches at a time.
-func (h *hidden) write(ctx context.Context, concurrency int, refs iter.Seq[storage.Ref]) error {
+func (h *hidden) write(ctx context.Context, concurrency int, refs iter.Seq[storage.Ref], to io.Writer) error {
 	var mu sync.Mutex
-	w := bufio.NewWriter(h.file)
+	w := bufio.NewWriter(to)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(concurrency)
 	find := func(paths []string) {
@@ -212,20 +210,19 @@ func openHidden(ctx context.Context, store Store, run string) (*hidden, error) {
 	if !is {
 		return nil, nil
 	}
-	h, err := newHidden(over)
+	file, err := storage.Spool(func(w io.Writer) error { return store.Stream(ctx, hiddenOf(run), w) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	err = store.Stream(ctx, hiddenOf(run), h.file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, h.close()
-	}
-	if err == nil {
-		err = h.each(func(v storage.HiddenVersion, length int) error {
-			h.add(v, length)
-			return nil
-		})
-	}
+	h := newHidden(over)
+	h.file = file
+	err = h.each(func(v storage.HiddenVersion, length int) error {
+		h.add(v, length)
+		return nil
+	})
 	if err != nil {
 		return nil, errors.Join(err, h.close())
 	}

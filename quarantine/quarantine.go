@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -210,12 +211,7 @@ func open(ctx context.Context, store Store, run string) (*record, error) {
 	if run == "" || run != path.Base(run) || run == "." || run == ".." {
 		return nil, &NoRunError{run}
 	}
-	file, err := spool()
-	if err != nil {
-		return nil, err
-	}
-	r := &record{file: file}
-	err = store.Stream(ctx, planOf(run), file)
+	file, err := storage.Spool(func(w io.Writer) error { return store.Stream(ctx, planOf(run), w) })
 	if errors.Is(err, fs.ErrNotExist) {
 		found := false
 		if err = below(ctx, store, run, func(storage.Object) error { found = true; return nil }); err == nil {
@@ -225,12 +221,14 @@ func open(ctx context.Context, store Store, run string) (*record, error) {
 			err = errNoPlan
 		}
 	}
-	if err == nil {
-		r.plan, err = sweep.OpenFile(file)
-		var broken *sweep.FileError
-		if errors.As(err, &broken) {
-			err = &damagedError{"its plan is damaged: " + broken.Error()}
-		}
+	if err != nil {
+		return nil, err
+	}
+	r := &record{file: file}
+	r.plan, err = sweep.OpenFile(file)
+	var broken *sweep.FileError
+	if errors.As(err, &broken) {
+		err = &damagedError{"its plan is damaged: " + broken.Error()}
 	}
 	if err != nil {
 		return nil, errors.Join(err, r.close())
@@ -239,15 +237,3 @@ func open(ctx context.Context, store Store, run string) (*record, error) {
 }
 
 func (r *record) close() error { return r.file.Close() }
-
-// spool makes a file that nobody else sees and that goes when it is closed.
-func spool() (*os.File, error) {
-	file, err := os.CreateTemp("", "regsweep-*.jsonl")
-	if err != nil {
-		return nil, fmt.Errorf("make a temporary file: %w", err)
-	}
-	if err := os.Remove(file.Name()); err != nil {
-		return nil, errors.Join(fmt.Errorf("make a temporary file: %w", err), file.Close())
-	}
-	return file, nil
-}

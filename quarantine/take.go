@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"regsweep/storage"
+	"regsweep/sweep"
 )
 
 // Taker is a storage.Remover that moves what a plan removes into a quarantine.
@@ -31,6 +32,22 @@ type Plan interface {
 	Refs() iter.Seq[storage.Ref]
 }
 
+// shortestLine is about the length of the shortest lines of a plan.
+const shortestLine = 200
+
+// Check says why a plan can't be moved to a quarantine, as far as that can be known beforehand. It
+// changes nothing.
+func Check(ctx context.Context, store Store, plan *sweep.Plan) error {
+	checker, is := store.(storage.MoveChecker)
+	if !is {
+		return nil
+	}
+	if err := checker.CheckMoves(ctx, Dir, int64(plan.Len())*shortestLine, plan.Refs()); err != nil {
+		return fmt.Errorf("--quarantine: %w", err)
+	}
+	return nil
+}
+
 // Begin makes a quarantine for a plan, which is on the disk when Begin returns. now and
 // random name it.
 func Begin(ctx context.Context, store Store, plan Plan, now time.Time, random io.Reader) (_ *Taker, err error) {
@@ -39,7 +56,7 @@ func Begin(ctx context.Context, store Store, plan Plan, now time.Time, random io
 		return nil, fmt.Errorf("quarantine: make a name: %w", err)
 	}
 	t := &Taker{Run: now.UTC().Format(timeLayout) + "-" + hex.EncodeToString(distinct), store: store}
-	file, err := spool()
+	file, err := storage.Spool(func(w io.Writer) error { _, err := plan.WriteTo(w); return err })
 	if err != nil {
 		return nil, fmt.Errorf("quarantine: %w", err)
 	}
@@ -48,9 +65,6 @@ func Begin(ctx context.Context, store Store, plan Plan, now time.Time, random io
 			err = fmt.Errorf("quarantine: %w", closeErr)
 		}
 	}()
-	if _, err := plan.WriteTo(file); err != nil {
-		return nil, fmt.Errorf("quarantine: %w", err)
-	}
 	if err := store.Put(ctx, planOf(t.Run), file); err != nil {
 		return nil, fmt.Errorf("quarantine: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"iter"
 	"time"
 )
 
@@ -218,6 +219,14 @@ type Mover interface {
 	// Sync returns once everything that was moved, put or removed outlives a loss of
 	// power.
 	Sync(ctx context.Context) error
+}
+
+// MoveChecker is a store that knows before a move that it will fail.
+type MoveChecker interface {
+	// CheckMoves says why a file of so many bytes cannot be written to dir, or objects not be
+	// moved to below it: they lie on another filesystem (then the error is a *UsageError), or
+	// there is no room (see IsFull). It changes nothing. dir need not exist.
+	CheckMoves(ctx context.Context, dir string, bytes int64, refs iter.Seq[Ref]) error
 }
 
 // Browser looks at what is no part of the layout, such as OwnDir. Its methods may be

@@ -1,0 +1,100 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"path"
+
+	"golang.org/x/sys/unix"
+)
+
+// mount is where a directory lies. A rename between two mounts fails, also if they show the same
+// filesystem; a filesystem may have several devices.
+type mount struct {
+	device, id uint64
+}
+
+// CheckMoves implements MoveChecker. Nearly all objects lie alone in their directory, which moves
+// with them. So the directories around these are compared.
+func (f *filesystem) CheckMoves(ctx context.Context, dir string, bytes int64, refs iter.Seq[Ref]) error {
+	t, err := f.tree()
+	if t == nil || err != nil {
+		return err
+	}
+	existing, to, free, err := t.nearest(dir)
+	if err != nil {
+		return fmt.Errorf("check %s: %w", dir, err)
+	}
+	around, made := map[string]bool{}, map[string]bool{}
+	for ref := range refs {
+		from := path.Dir(path.Dir(ref.Path))
+		if ref.Multipart != "" || around[from] {
+			continue
+		}
+		if err := f.turn(ctx); err != nil {
+			return err
+		}
+		around[from] = true
+		at, _, err := t.placeOf(from)
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // nothing to move
+			continue
+		case err != nil:
+			return fmt.Errorf("check %s: %w", from, err)
+		case at != to:
+			return Usagef("%s and %s lie on different filesystems or mounts, between which nothing can be renamed: "+
+				"run without --quarantine, or have one mount hold both", from, existing)
+		}
+		for dir := from; dir != "." && !made[dir]; dir = path.Dir(dir) {
+			made[dir] = true
+		}
+	}
+	// Besides these directories, each of the moves under way has one of its own.
+	directories := int64(len(made) + f.Concurrency() + 2)
+	if free.Type == unix.EXT4_SUPER_MAGIC { // where each directory takes a block
+		bytes += directories * int64(free.Bsize)
+	}
+	blocks := free.Bavail
+	if os.Geteuid() == 0 { // whom the blocks are reserved for
+		blocks = free.Bfree
+	}
+	has := int64(blocks) * int64(free.Bsize)
+	if has < bytes || free.Files > 0 && int64(free.Ffree) < directories+1 {
+		return fmt.Errorf("%s: %w: a quarantine takes %d KiB and %d inodes for its plan and directories, and there are %d KiB and %d inodes: "+
+			"free as much, or run without --quarantine, which takes none",
+			f.identity.Root, unix.ENOSPC, (bytes+1023)/1024, directories+1, has/1024, free.Ffree)
+	}
+	return nil
+}
+
+// nearest finds the place of a directory, or of the nearest one around it that exists.
+func (t *tree) nearest(dir string) (existing string, at mount, free unix.Statfs_t, err error) {
+	for ; ; dir = path.Dir(dir) {
+		if at, free, err = t.placeOf(dir); dir == "." || !errors.Is(err, fs.ErrNotExist) {
+			return dir, at, free, err
+		}
+	}
+}
+
+// placeOf finds where a directory lies, and what is free there.
+func (t *tree) placeOf(dir string) (at mount, free unix.Statfs_t, err error) {
+	supported, err := inParent(int(t.base.Fd()), dir+"/.", func(fd int, _ string) error {
+		var stat unix.Statx_t
+		if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE|unix.STATX_MNT_ID, &stat); err != nil {
+			return err
+		}
+		at.device = unix.Mkdev(stat.Dev_major, stat.Dev_minor)
+		if stat.Mask&unix.STATX_MNT_ID != 0 { // since Linux 5.8
+			at.id = stat.Mnt_id
+		}
+		return unix.Fstatfs(fd, &free)
+	})
+	if !supported {
+		err = errors.ErrUnsupported
+	}
+	return at, free, err
+}
