@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/distribution/distribution/v3/registry/storage/driver/base"
 	"github.com/distribution/distribution/v3/registry/storage/driver/factory"
 )
 
@@ -19,8 +20,15 @@ func Open(ctx context.Context, c Config) (Store, error) {
 		if err != nil {
 			return nil, err
 		}
+		// This program has threads of its own, but a registry refuses what is no number.
+		if _, err := base.GetLimitFromParameter(c.Parameters["maxthreads"], 1, 1); err != nil {
+			return nil, usagef("%s: storage.filesystem.maxthreads is not a number: %v", c.Target, c.Parameters["maxthreads"])
+		}
 		return openFilesystem(root, c.Limits)
 	case "s3", "s3aws":
+		if _, err := parseS3Parameters(c.Parameters); err != nil {
+			return nil, usagef("%s: %w", c.Target, err)
+		}
 		return openS3(ctx, c.Parameters, c.Limits)
 	}
 	driver, err := factory.Create(ctx, c.Driver, c.Parameters)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -178,10 +179,18 @@ func (s *s3Store) do(ctx context.Context, op, permission, path string, try func(
 }
 
 // retry is retries.do, but where nothing has ever listened: there an address was
-// mistyped, more likely than a server restarts.
+// mistyped, more likely than a server restarts. Where the bucket's name is no host's, it asks
+// again with the bucket in the path.
 func (s *s3Store) retry(ctx context.Context, try func() error) error {
 	return s.retries.do(ctx, func() error {
 		err := try()
+		var dns *net.DNSError
+		if s.parameters.endpoint != "" && !s.requests.answered.Load() && errors.As(err, &dns) && !s.parameters.pathStyle {
+			s.requests.pathStyle.Store(true)
+			if err = try(); errors.As(err, &dns) {
+				s.requests.pathStyle.Store(false) // the endpoint's own name is no host's either
+			}
+		}
 		if err != nil && !s.requests.answered.Load() && errors.Is(err, syscall.ECONNREFUSED) {
 			return final{err}
 		}

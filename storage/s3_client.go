@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	smithyendpoints "github.com/aws/smithy-go/endpoints"
 	"github.com/aws/smithy-go/logging"
 )
 
@@ -61,6 +62,7 @@ func newS3Client(ctx context.Context, p s3Parameters, concurrency int, count *s3
 		o.Retryer = aws.NopRetryer{}
 		o.RetryMaxAttempts = 0
 		o.UsePathStyle = p.pathStyle
+		o.EndpointResolverV2 = addressing{o.EndpointResolverV2, &count.pathStyle}
 		o.UseAccelerate = p.accelerate
 		o.EndpointOptions.DisableHTTPS = p.plain
 		if p.dualStack {
@@ -93,6 +95,21 @@ type s3Requests struct {
 	client                    s3.HTTPClient
 	list, get, head, put, del atomic.Int64
 	answered                  atomic.Bool // the server has answered at least once
+	pathStyle                 atomic.Bool // see addressing
+}
+
+// addressing puts the bucket into the path once its name was found to be no host's. Release 2 of
+// the registry always does so beside a regionendpoint, unless forcepathstyle is false.
+type addressing struct {
+	s3.EndpointResolverV2
+	pathStyle *atomic.Bool
+}
+
+func (a addressing) ResolveEndpoint(ctx context.Context, p s3.EndpointParameters) (smithyendpoints.Endpoint, error) {
+	if a.pathStyle.Load() {
+		p.ForcePathStyle = aws.Bool(true)
+	}
+	return a.EndpointResolverV2.ResolveEndpoint(ctx, p)
 }
 
 func (c *s3Requests) Do(r *http.Request) (*http.Response, error) {

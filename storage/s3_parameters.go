@@ -19,8 +19,10 @@ import (
 //     Servers that only knew version 2 would refuse it.
 //   - sessiontoken is not read: Distribution ignores it too, and a key that works
 //     for the registry must work here.
+//   - A slash at the end of bucket is dropped. Registries send it as part of the path, and
+//     servers take it for the one before the key.
 //   - chunksize, multipartcopy…, storageclass, redirectendpoint and loglevel say
-//     nothing about collecting and are not even looked at.
+//     nothing about collecting. Of those with a type only the type is checked.
 type s3Parameters struct {
 	accessKey, secretKey string // both or none; none is the SDK's default chain
 
@@ -48,7 +50,7 @@ func parseS3Parameters(params map[string]any) (s3Parameters, error) {
 	p := s3Parameters{
 		accessKey: parameterString(params, "accesskey"),
 		secretKey: parameterString(params, "secretkey"),
-		bucket:    parameterString(params, "bucket"),
+		bucket:    strings.TrimRight(parameterString(params, "bucket"), "/"),
 		region:    parameterString(params, "region"),
 		endpoint:  parameterString(params, "regionendpoint"),
 		root:      strings.TrimLeft(strings.TrimRight(parameterString(params, "rootdirectory"), "/"), "/"),
@@ -61,6 +63,22 @@ func parseS3Parameters(params map[string]any) (s3Parameters, error) {
 	}
 	if p.bucket == "" {
 		return p, errors.New("s3: no bucket: set storage.s3.bucket")
+	}
+	if bucket, folder, has := strings.Cut(p.bucket, "/"); has {
+		return p, fmt.Errorf("s3: bucket is %q, and a bucket has no folder: set bucket: %s and rootdirectory: /%s", p.bucket, bucket, folder)
+	}
+	for _, name := range []string{"chunksize", "multipartcopychunksize", "multipartcopymaxconcurrency", "multipartcopythresholdsize"} {
+		var n int64
+		if v := params[name]; v != nil {
+			if _, err := fmt.Sscanf(fmt.Sprint(v), "%d", &n); err != nil {
+				return p, fmt.Errorf("s3: %s is not a number: %v", name, v)
+			}
+		}
+	}
+	for _, name := range []string{"storageclass", "objectacl"} {
+		if _, isText := params[name].(string); params[name] != nil && !isText {
+			return p, fmt.Errorf("s3: %s is not a text: %v", name, params[name])
+		}
 	}
 	secure, v4 := true, true
 	for _, b := range []struct {

@@ -377,7 +377,9 @@ func TestS3Parameters(t *testing.T) {
 		"a number for a bucket":       {map[string]any{"bucket": 123}, func(p s3Parameters) bool { return p.bucket == "123" }, "s3://123?region=eu-central-1"},
 		"a key without its secret":    {map[string]any{"secretkey": nil}, func(p s3Parameters) bool { return p.accessKey == "" && p.secretKey == "" }, ""},
 		"v4auth off elsewhere":        {map[string]any{"regionendpoint": "http://minio", "v4auth": "false"}, func(p s3Parameters) bool { return true }, ""},
-		"what does not matter here":   {map[string]any{"chunksize": "x", "loglevel": false, "storageclass": 7, "sessiontoken": "t"}, func(p s3Parameters) bool { return true }, ""},
+		"what does not matter here":   {map[string]any{"chunksize": "10485760", "loglevel": false, "storageclass": "ODD", "sessiontoken": "t"}, func(p s3Parameters) bool { return true }, ""},
+		"a slash after the bucket":    {map[string]any{"bucket": "b/"}, func(p s3Parameters) bool { return p.bucket == "b" }, "s3://b?region=eu-central-1"},
+		"slashes after the bucket":    {map[string]any{"bucket": "b//", "rootdirectory": "/a"}, func(p s3Parameters) bool { return p.bucket == "b" }, "s3://b/a?region=eu-central-1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := parseS3Parameters(base(test.give))
@@ -397,6 +399,13 @@ func TestS3Parameters(t *testing.T) {
 		want string
 	}{
 		"no bucket":         {map[string]any{"bucket": ""}, "no bucket"},
+		"only a slash":      {map[string]any{"bucket": "/"}, "no bucket"},
+		"bucket and folder": {map[string]any{"bucket": "registry/folder/"}, "set bucket: registry and rootdirectory: /folder"},
+		"chunk size":        {map[string]any{"chunksize": "many"}, "chunksize is not a number"},
+		"copies":            {map[string]any{"multipartcopymaxconcurrency": "many"}, "multipartcopymaxconcurrency is not a number"},
+		"threshold":         {map[string]any{"multipartcopythresholdsize": []any{1}}, "multipartcopythresholdsize is not a number"},
+		"storage class":     {map[string]any{"storageclass": 7}, "storageclass is not a text"},
+		"object ACL":        {map[string]any{"objectacl": true}, "objectacl is not a text"},
 		"no region":         {map[string]any{"region": nil}, "no region"},
 		"bool":              {map[string]any{"secure": "maybe"}, "secure is not a boolean"},
 		"bool of a number":  {map[string]any{"encrypt": 1}, "encrypt is not a boolean"},

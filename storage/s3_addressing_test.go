@@ -1,0 +1,68 @@
+package storage
+
+import (
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"regsweep/internal/parts"
+)
+
+// TestS3BucketThatIsNoHost: release 2 of the registry takes a host's name as its endpoint
+// without forcepathstyle. The bucket's name below it is no host's, so it goes into the path.
+func TestS3BucketThatIsNoHost(t *testing.T) {
+	t.Parallel()
+	server := parts.SharedMinIO(t)
+	for _, set := range []any{nil, false, "false"} {
+		bucket := server.NewBucketT(t)
+		if _, err := net.DefaultResolver.LookupHost(t.Context(), bucket+".localhost"); err == nil {
+			t.Skip("here every name below localhost is this host's")
+		}
+		path := blobPath("sha256", hexOf(1))
+		putObject(t, server, bucket, Root+"/"+path, "x")
+		parameters := server.Parameters(bucket, "")
+		parameters["forcepathstyle"] = set
+		parameters["regionendpoint"] = strings.Replace(server.Endpoint, "127.0.0.1", "localhost", 1)
+		store := mustOpen(t)(openS3(t.Context(), parameters, Limits{})).(*s3Store)
+		samePaths(t, keysOf(scan(t, store, BlobsDir)), map[string]string{path: ""})
+		if content, err := store.Read(t.Context(), path, 10); err != nil || string(content) != "x" {
+			t.Errorf("forcepathstyle %v: %q, %v", set, content, err)
+		}
+	}
+}
+
+// TestS3EndpointThatIsNoHost: the message names the endpoint's own host, and the one with the
+// bucket's name where only that is no host's.
+func TestS3EndpointThatIsNoHost(t *testing.T) {
+	t.Parallel()
+	store := mustOpen(t)(openS3(t.Context(), map[string]any{
+		"accesskey": "a", "secretkey": "s", "bucket": "bucket", "regionendpoint": "http://no-such-host.invalid:9000",
+	}, Limits{})).(*s3Store)
+	store.retries.base, store.retries.pace.firstWait = time.Millisecond, time.Millisecond
+	err := scanError(t, store)
+	if err == nil || !strings.Contains(err.Error(), "http://no-such-host.invalid:9000: ") || strings.Contains(err.Error(), "forcepathstyle") {
+		t.Errorf("%v", err)
+	}
+	// A server that answered before uses such names: then the bucket has none.
+	store.requests.answered.Store(true)
+	if err := scanError(t, store); err == nil || !strings.Contains(err.Error(), "bucket.no-such-host.invalid") || !strings.Contains(err.Error(), "set forcepathstyle: true") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestS3SlashAfterTheBucket: the registry writes into the bucket, and so does regsweep.
+func TestS3SlashAfterTheBucket(t *testing.T) {
+	t.Parallel()
+	server := parts.SharedMinIO(t)
+	bucket := server.NewBucketT(t)
+	registry := parts.StartRegistryT(t, parts.Config{Storage: server.Storage(bucket+"/", "/root")})
+	image := parts.Image(parts.OCI, parts.Layer(1, 100))
+	if err := registry.Client().Push(t.Context(), "app:v1", image); err != nil {
+		t.Fatal(err)
+	}
+	store := mustOpen(t)(openS3(t.Context(), server.Parameters(bucket+"/", "/root"), Limits{}))
+	if _, found := scan(t, store, BlobsDir)[BlobPath(image.Digest())]; !found {
+		t.Error("the manifest that the registry has stored is not found")
+	}
+}
