@@ -38,12 +38,13 @@ func (r remedy) text() string {
 	case giveKeepDigests:
 		return "say which digests Harbor's database needs: --keep-digests FILE (or --roots FILE), or run without --delete-untagged (-m)"
 	case setReadOnly:
-		where := "in the registry's config.yml"
+		where := "the registry's config.yml"
 		if r.about != "" {
-			where = "in " + r.about
+			where = r.about
 		}
-		return "make the registry read-only: set this " + where + " and restart every replica\n" + readOnlyLines +
-			"\n\nor start it with the variable\n\nREGISTRY_STORAGE_MAINTENANCE_READONLY='{enabled: true}'"
+		return "make the registry read-only: start every replica again with the variable\n\n" +
+			"REGISTRY_STORAGE_MAINTENANCE_READONLY='{enabled: true}'\n\n" +
+			"or after a change of " + where + ": merge these lines into the section storage (a second storage or maintenance makes the file invalid)\n\n" + readOnlyLines
 	case restart:
 		return "restart the registry, so that it reads the readonly setting of " + r.about
 	case logIn:

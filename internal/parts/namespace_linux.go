@@ -48,6 +48,9 @@ func NewNamespaceT(t testing.TB) *Namespace {
 	return n
 }
 
+// Name is the name by which ip knows the namespace.
+func (n *Namespace) Name() string { return n.name }
+
 // ConnectT puts a cable between two namespaces, with an IPv4 address at each end.
 func (n *Namespace) ConnectT(t testing.TB, address string, other *Namespace, otherAddress string) {
 	t.Helper()

@@ -1,0 +1,243 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"regsweep/internal/parts"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// cronScript is the recipe.
+const cronScript = "deploy/cron/regsweep-cron.sh"
+
+// cronSettings are settings of the recipe for a registry that is a process. They take the
+// directory of its files and its program.
+const cronSettings = `
+target=%[1]s/storage
+proof='--registry http://127.0.0.1:5000'
+start() {
+	OTEL_TRACES_EXPORTER=none setsid env "$@" %[2]s serve %[1]s/config.yml &
+	echo $! >%[1]s/pid
+}
+stop() {
+	pid=$(cat %[1]s/pid)
+	kill -KILL "$pid" || true
+	# Nobody may be there to reap it.
+	while grep -qs '^State:.[^Z]' "/proc/$pid/status"; do sleep 0.1; done
+}
+read_only() {
+	stop
+	start REGISTRY_STORAGE_MAINTENANCE_READONLY='{enabled: true}'
+}
+writable() {
+	stop
+	start
+}
+`
+
+// cron is a registry that the recipe makes read-only and writable.
+type cron struct {
+	*testing.T
+	namespace *parts.Namespace
+	dir       string
+	tree      *parts.Tree
+	garbage   int           // blobs, each with a link
+	first     digest.Digest // the one that is removed first
+}
+
+func newCron(t *testing.T, settings string) *cron {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts processes in network namespaces")
+	}
+	for _, tool := range []string{"flock", "setsid"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatal(err)
+			}
+			t.Skip(err)
+		}
+	}
+	registry, err := parts.RegistryBinary(t.Context(), parts.Release3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cron{T: t, namespace: parts.NewNamespaceT(t), dir: t.TempDir(), garbage: 300}
+	c.tree = parts.NewTree(t, filepath.Join(c.dir, "storage"))
+	c.tree.Tag("team/app", "v1", c.tree.Manifest("team/app", app(1, 2)))
+	for i := range c.garbage {
+		d := c.tree.Blob(layer(100 + i).Content)
+		c.tree.LayerLink("team/app", d)
+		if c.first == "" || d < c.first {
+			c.first = d
+		}
+	}
+	c.tree.Age("", time.Hour)
+	c.write("config.yml", parts.FilesystemConfig(c.tree.Root(), false), 0o644)
+	c.write("settings", fmt.Sprintf(cronSettings, c.dir, registry)+settings, 0o644)
+	c.write("pid", "0", 0o644)
+	// A program that kills itself in place of a collection: a fake of this fault alone.
+	c.write("dying", "#!/bin/sh\n[ \"$1\" != gc ] || kill -KILL $$\nexec regsweep \"$@\"\n", 0o755)
+	c.shell("start")
+	t.Cleanup(func() { c.shell("stop") })
+	c.takesPushes("before")
+	c.tree.Age("", time.Hour)
+	return c
+}
+
+func (c *cron) write(name, content string, mode os.FileMode) {
+	c.Helper()
+	if err := os.WriteFile(filepath.Join(c.dir, name), []byte(content), mode); err != nil {
+		c.Fatal(err)
+	}
+}
+
+// shell runs a function of the settings.
+func (c *cron) shell(function string) {
+	c.Helper()
+	command := c.namespace.Command("sh", "-c", ". "+filepath.Join(c.dir, "settings")+"; "+function)
+	// What starts a registry has no output that the registry would hold open.
+	if err := exec.Command(command[0], command[1:]...).Run(); err != nil {
+		c.Fatalf("%s: %v", function, err)
+	}
+}
+
+// takesPushes pushes an image, as soon as the registry listens, and pulls it.
+func (c *cron) takesPushes(tag string) {
+	c.Helper()
+	client := c.namespace.Client(registryPort)
+	image := app(1, 2, len(tag))
+	eventually(c.T, "the registry answers", func() bool { return client.Ping(c.Context()) == nil })
+	if err := client.Push(c.Context(), "team/app:"+tag, image); err != nil {
+		c.Errorf("the registry takes no pushes: %v", err)
+		return
+	}
+	if err := client.PullAll(c.Context(), "team/app", "v1", tag); err != nil {
+		c.Error(err)
+	}
+}
+
+func (c *cron) blobs() int {
+	c.Helper()
+	blobs, err := filepath.Glob(c.tree.Path("blobs/sha256/*/*/data"))
+	if err != nil {
+		c.Fatal(err)
+	}
+	return len(blobs)
+}
+
+// run starts the recipe, in a group of processes of its own as a terminal would.
+func (c *cron) run() *running {
+	c.Helper()
+	command := c.namespace.Command("sh", cronScript, filepath.Join(c.dir, "settings"))
+	r := &running{Cmd: exec.Command(command[0], command[1:]...)}
+	r.Stdout, r.Stderr = &r.stdout, &r.stderr
+	r.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := r.Start(); err != nil {
+		c.Fatal(err)
+	}
+	c.Cleanup(func() {
+		if err := r.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			c.Errorf("kill: %v", err)
+		}
+	})
+	return r
+}
+
+// TestCronMakesTheRegistryWritableAgain runs the cron recipe with a real registry. However
+// it ends, the registry takes pushes afterwards and every image is whole (3, 4).
+func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name     string
+		settings string // added to those of the registry
+		signal   syscall.Signal
+		toGroup  bool // as from a terminal
+		code     int
+		removes  bool
+		says     string
+	}{
+		{name: "success", settings: "", removes: true},
+		{name: "failure of regsweep", settings: "collect=--no-such-flag", code: 2, says: "no-such-flag"},
+		{name: "killed regsweep", settings: "regsweep=$(dirname $target)/dying", code: 137},
+		{name: "wrong target", settings: "target=/no/such/registry", code: 2, says: "/no/such/registry"},
+		{name: "SIGTERM", settings: "collect='-m --max-requests=300'", signal: syscall.SIGTERM, code: 130, says: "SIGTERM"},
+		{name: "SIGHUP", settings: "collect='-m --max-requests=300'", signal: syscall.SIGHUP, toGroup: true, code: 130, says: "SIGHUP"},
+		{name: "Ctrl-C", settings: "collect='-m --max-requests=300'", signal: syscall.SIGINT, toGroup: true, code: 130, says: "SIGINT"},
+		{name: "not read-only in time", settings: "wait_seconds=3; read_only() { :; }", code: 3, says: "takes pushes"},
+		{name: "read_only fails half-way", settings: "read_only() { stop; false; start; }", code: 1, says: "read_only failed"},
+		{name: "writable fails once", settings: "writable() { stop; start; mkdir $target/tried || return 0; return 1; }; collect=-m", removes: true, says: "writable failed"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			c := newCron(t, test.settings)
+			before := c.blobs()
+			run := c.run()
+			if test.signal != 0 {
+				eventually(t, "it removes", func() bool { return !c.tree.Exists(parts.LayerPath("team/app", c.first)) })
+				pid := run.Process.Pid
+				if test.toGroup {
+					pid = -pid
+				}
+				if err := syscall.Kill(pid, test.signal); err != nil {
+					t.Fatal(err)
+				}
+			}
+			code, said := run.exit(t), run.stdout.String()+run.stderr.String()
+			if code != test.code || !strings.Contains(said, test.says) || test.says == "" && said != "" && code == 0 {
+				t.Errorf("it ends with %d, want %d, and says %q", code, test.code, said)
+			}
+			if removed := before - c.blobs(); test.removes != (removed == c.garbage) || !test.removes && test.signal == 0 && removed > 0 {
+				t.Errorf("it removed %d of %d blobs\n%s", removed, c.garbage, said)
+			}
+			c.takesPushes("afterwards")
+		})
+	}
+}
+
+// TestCronLeavesARunAlone: a second run ends at once and does nothing to the registry (4).
+func TestCronLeavesARunAlone(t *testing.T) {
+	t.Parallel()
+	c := newCron(t, "collect='-m --max-requests=300'")
+	first := c.run()
+	read := func() string {
+		pid, err := os.ReadFile(filepath.Join(c.dir, "pid"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(pid)
+	}
+	writable := read()
+	eventually(t, "it is read-only", func() bool { return read() != writable })
+	readOnly := read()
+	second := c.run()
+	if code := second.exit(t); code != 5 || !strings.Contains(second.stderr.String(), "not over") {
+		t.Errorf("the second one ends with %d: %s", code, &second.stderr)
+	}
+	if read() != readOnly {
+		t.Error("the second one restarted the registry")
+	}
+	if code := first.exit(t); code != 0 {
+		t.Errorf("the first one ends with %d: %s", code, &first.stderr)
+	}
+	c.takesPushes("afterwards")
+}
+
+// TestCronSaysThatTheRegistryIsStillReadOnly (6).
+func TestCronSaysThatTheRegistryIsStillReadOnly(t *testing.T) {
+	t.Parallel()
+	c := newCron(t, "collect=-m; writable() { false; }")
+	run := c.run()
+	if code := run.exit(t); code != 6 || !strings.Contains(run.stderr.String(), "STILL READ-ONLY") {
+		t.Errorf("it ends with %d: %s", code, &run.stderr)
+	}
+}

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"regsweep/internal/parts"
+)
+
+// elsewhere is a registry that runs in a network namespace of its own. regsweep runs in
+// another one. Both use the same directory. A client pushes images all the time.
+type elsewhere struct {
+	*testing.T
+	here, there *parts.Namespace
+	tree        *parts.Tree
+	config      string // a config.yml, which says at first that the registry takes pushes
+	program     string
+	garbage     []parts.Blob // layers that only garbage refers to
+	pusher      *pusher
+}
+
+const (
+	hereAddress  = "10.77.1.1"
+	thereAddress = "10.77.1.2"
+	registryPort = 5000
+	there        = "http://" + thereAddress + ":5000"
+)
+
+// newElsewhere makes a repository with one tagged image, and n layers that no manifest
+// refers to.
+func newElsewhere(t *testing.T, n int) *elsewhere {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts processes in network namespaces")
+	}
+	program, err := parts.RegistryBinary(t.Context(), parts.Release3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &elsewhere{T: t, program: program, here: parts.NewNamespaceT(t), there: parts.NewNamespaceT(t)}
+	e.here.ConnectT(t, hereAddress, e.there, thereAddress)
+	e.tree = parts.NewTree(t, t.TempDir())
+	e.tree.Tag("team/app", "v1", e.tree.Manifest("team/app", app(1, 2)))
+	for i := range n {
+		e.garbage = append(e.garbage, layer(100+i))
+		e.tree.LayerLink("team/app", e.tree.Blob(e.garbage[i].Content))
+	}
+	e.tree.Age("", time.Hour)
+	// regsweep removes the blobs in the order of their digests. The pusher begins with the
+	// ones that it removes last.
+	slices.SortFunc(e.garbage, func(a, b parts.Blob) int { return strings.Compare(b.Digest().String(), a.Digest().String()) })
+	e.config = filepath.Join(t.TempDir(), "config.yml")
+	e.setReadOnly(false)
+	e.pusher = &pusher{garbage: e.garbage}
+	return e
+}
+
+// setReadOnly writes config.yml, which a registry reads when it starts.
+func (e *elsewhere) setReadOnly(readOnly bool) {
+	e.Helper()
+	config := strings.Replace(parts.FilesystemConfig(e.tree.Root(), readOnly), "addr: 127.0.0.1:", "addr: :", 1)
+	if err := os.WriteFile(e.config, []byte(config), 0o644); err != nil {
+		e.Fatal(err)
+	}
+}
+
+// start starts a registry as config.yml says now.
+func (e *elsewhere) start(where *parts.Namespace) *parts.Server {
+	e.Helper()
+	return where.StartBinaryT(e.T, e.program, e.config, registryPort)
+}
+
+// gc starts regsweep where no registry runs.
+func (e *elsewhere) gc(args ...string) *running {
+	e.Helper()
+	command := e.here.Command(append([]string{"regsweep", "gc", "-m", "--yes", "--json"}, args...)...)
+	return startProgram(e.T, command[0], nil, command[1:]...)
+}
+
+// pushesBegin pushes through a registry until the test ends.
+func (e *elsewhere) pushesBegin(server *parts.Server) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		e.pusher.push(ctx, server.Client())
+	}()
+	e.Cleanup(func() { cancel(); <-done })
+}
+
+// pushesGoOn waits until more images were pushed.
+func (e *elsewhere) pushesGoOn() {
+	e.Helper()
+	n := len(e.pusher.acknowledged())
+	eventually(e.T, "images are pushed", func() bool { return len(e.pusher.acknowledged()) >= n+3 })
+}
+
+// whole pulls the tagged image and each image that was pushed after some time, with every
+// blob. The registry that serves them is a new one, which has nothing in a cache.
+func (e *elsewhere) whole(since time.Time) {
+	e.Helper()
+	client := parts.StartRegistryT(e.T, parts.Config{Root: e.tree.Root(), ReadOnly: true}).Client()
+	if err := client.PullAll(e.Context(), "team/app", "v1"); err != nil {
+		e.Error(err)
+	}
+	broken, pushed := 0, e.pusher.acknowledged()
+	for _, image := range pushed {
+		if image.begun.Before(since) {
+			continue
+		}
+		if err := client.PullAll(e.Context(), "team/app", image.digest); err != nil {
+			if broken++; broken == 1 {
+				e.Error(err)
+			}
+		}
+	}
+	if broken > 0 {
+		e.Errorf("%d of %d images that were pushed are broken", broken, len(pushed))
+	}
+}
+
+// refused checks that a run ended with exit code 3 and removed nothing.
+func (e *elsewhere) refused(run *running) {
+	e.Helper()
+	code := run.exit(e.T)
+	var report gcReport
+	if err := json.Unmarshal([]byte(run.stdout.String()), &report); err != nil {
+		e.Fatalf("%v: %s", err, &run.stdout)
+	}
+	if code != 3 || report.Removed != (tallies{}) {
+		e.Errorf("it ends with %d, %q, and removed %+v\n%s", code, report.Error, report.Removed, &run.stderr)
+	}
+}
+
+// pusher pushes images one after the other, each with a layer that was garbage.
+type pusher struct {
+	garbage []parts.Blob
+
+	mu     sync.Mutex
+	pushed []pushedImage
+}
+
+// pushedImage is an image of which the registry has acknowledged every part.
+type pushedImage struct {
+	digest string
+	begun  time.Time // before the first request
+}
+
+func (p *pusher) push(ctx context.Context, client *parts.Client) {
+	for i := 0; ctx.Err() == nil; i++ {
+		image := parts.Image(parts.OCI, p.garbage[i%len(p.garbage)], parts.Layer(uint64(1_000_000+i), 100))
+		begun := time.Now()
+		attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := client.Push(attempt, fmt.Sprintf("team/app:new-%d", i), image)
+		cancel()
+		if err != nil {
+			time.Sleep(20 * time.Millisecond) // it is read-only, or stopped
+			continue
+		}
+		p.mu.Lock()
+		p.pushed = append(p.pushed, pushedImage{image.Digest().String(), begun})
+		p.mu.Unlock()
+	}
+}
+
+func (p *pusher) acknowledged() []pushedImage {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.pushed)
+}
+
+// TestSilenceProvesNothing: the registry takes pushes where regsweep does not see it. The
+// run is refused and removes nothing, so that every pushed image is whole (4).
+func TestSilenceProvesNothing(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name     string
+		endpoint string // "" if none is named
+		config   bool   // the target is config.yml, which says read-only
+		pushed   bool   // images are pushed before regsweep starts, too
+	}{
+		{"the config was edited and the registry was not restarted", "", true, false},
+		{"the same after recent pushes", "", true, true},
+		{"a wrong port", "http://" + thereAddress + ":5001", false, false},
+		{"a wrong port after recent pushes", "http://" + thereAddress + ":5001", false, true},
+		{"a wrong port and a config that was edited", "http://" + thereAddress + ":5001", true, false},
+		{"an address that no machine has", "http://10.77.1.99:5000", false, false},
+		{"an address without a route", "http://10.77.2.1:5000", false, false},
+		{"a name that no resolver knows", "http://registry.invalid:5000", false, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			e := newElsewhere(t, 40)
+			registry := e.start(e.there)
+			if c.pushed {
+				e.pushesBegin(registry)
+				e.pushesGoOn()
+			}
+			args := []string{e.tree.Root()}
+			if c.config {
+				e.setReadOnly(true)
+				args = []string{e.config}
+			}
+			if c.endpoint != "" {
+				args = append(args, "--registry", c.endpoint)
+			}
+			e.refused(e.gc(args...))
+			if !c.pushed {
+				e.pushesBegin(registry)
+			}
+			e.pushesGoOn()
+			e.whole(time.Time{})
+		})
+	}
+}
+
+// TestARolloutProvesNothing: nothing listens at the address that is named until a new
+// replica does, which takes pushes (4).
+func TestARolloutProvesNothing(t *testing.T) {
+	t.Parallel()
+	e := newElsewhere(t, 40)
+	run := e.gc("--registry", there, e.tree.Root())
+	e.refused(run)
+	e.pushesBegin(e.start(e.there))
+	e.pushesGoOn()
+	e.whole(time.Time{})
+}
