@@ -17,9 +17,10 @@ func lookedAt(t *testing.T) *site {
 	s.bystander()
 	s.damaged("damaged", 10)
 	s.tree.Write("repositories/damaged/_manifests/tags/v2/current/link", "no digest")
-	s.tree.Upload("sound", "old", time.Now().Add(-1000*time.Hour), []byte("half a layer"))
 	s.tree.Mkdir("repositories/empty/_layers")
 	s.tree.Mkdir("blobs/sha256/ab")
+	s.tree.Age("repositories", time.Hour) // or it would be a sign that somebody pushes
+	s.tree.Upload("sound", "old", time.Now().Add(-1000*time.Hour), []byte("half a layer"))
 	s.must(s.registry.SetReadOnly(true))
 	return s
 }

@@ -45,6 +45,7 @@ func TestMain(m *testing.M) {
 //	tree DIR blob TEXT        store a blob that nothing reaches
 //	tree DIR write PATH TEXT  write a file below docker/registry/v2
 //	tree DIR upload REPO ID AGE
+//	tree DIR age AGE      all that is there was written so long ago
 //	blobs DIR N               there are N blobs
 //	snapshot DIR; unchanged DIR
 //	newest DIR                $RUN is the newest run in its quarantine
@@ -228,6 +229,12 @@ func (s *script) tree(ts *testscript.TestScript, args []string) error {
 			return err
 		}
 		tree.Upload(args[1], args[2], time.Now().Add(-age), []byte("half a layer"))
+	case args[0] == "age" && len(args) == 2:
+		age, err := time.ParseDuration(args[1])
+		if err != nil {
+			return err
+		}
+		tree.Age("", age)
 	default:
 		return errors.New(usage)
 	}

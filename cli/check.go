@@ -84,9 +84,13 @@ func (r *runner) gather(c *urfave.Context, report *checkReport, progress *progre
 	if err != nil {
 		return err
 	}
-	options.Samples, options.HasRepository = samples(survey), func(name string) bool { return survey.Repositories[name] }
+	options.Samples = samples(survey)
+	options.HasRepository = func(name string) bool { _, has := survey.Repositories[name]; return has }
 	if last := survey.LastUpload; last != nil {
 		options.LastUpload = &guard.Upload{Repository: last.Repository, ID: last.ID, Touched: last.Touched}
+	}
+	if err := r.readLastPush(c.Context, &options, store, survey.Repositories); err != nil {
+		return err
 	}
 	phase := progress.begin("asking the registry", "", 0)
 	verdict, err := guard.Prove(c.Context, options)

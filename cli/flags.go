@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"context"
+	"time"
+
 	"regsweep/guard"
 	"regsweep/storage"
 
@@ -44,6 +47,19 @@ func (r *runner) guardOptions(c *urfave.Context, config storage.Config, store st
 	}
 	options.TLS = tls
 	return options, r.readCredentials(c, &options)
+}
+
+// readLastPush tells a proof by endpoints what was pushed last, if it was just now.
+func (r *runner) readLastPush(ctx context.Context, options *guard.Options, store storage.Store, pushed map[string]time.Time) error {
+	if options.Stopped || options.Unsafe {
+		return nil
+	}
+	last, err := storage.LastPush(ctx, store, pushed, r.env.Now().Add(-guard.RecentUpload))
+	if err != nil || last == nil {
+		return err
+	}
+	options.LastUpload = options.LastUpload.Later(&guard.Upload{Repository: last.Repository, Touched: last.Touched})
+	return nil
 }
 
 // samples are what a registry is asked for, to know that it serves this storage.

@@ -21,6 +21,15 @@ func (g *gcRun) plan(ctx context.Context) (*sweep.Plan, error) {
 	}
 	g.listed = inventory
 	g.guard.LastUpload = lastUpload(inventory)
+	if !g.options.dryRun {
+		pushed := map[string]time.Time{}
+		for _, r := range inventory.Repositories {
+			pushed[r.Name] = r.Pushed
+		}
+		if err := g.readLastPush(ctx, &g.guard, g.store, pushed); err != nil {
+			return nil, err
+		}
+	}
 	g.guard.HasRepository = func(name string) bool { return inventory.Repository(name) != nil }
 	only, err := g.review.selection(ctx, inventory, g.store)
 	if err != nil {

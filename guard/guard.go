@@ -61,7 +61,8 @@ type Options struct {
 	// HasRepository reports whether the storage has a repository. Where it is set,
 	// an endpoint is asked for its repositories, to compare them.
 	HasRepository func(name string) bool
-	// LastUpload is the upload that was touched last, nil where there is none.
+	// LastUpload is the upload or completed push that was touched last, nil where there
+	// is none.
 	LastUpload *Upload
 	// Now is the clock that LastUpload is judged by; nil means time.Now.
 	Now func() time.Time
@@ -95,11 +96,19 @@ type Sample struct {
 	Digest     string
 }
 
-// Upload is an unfinished upload.
+// Upload is an unfinished upload, or a push that was completed.
 type Upload struct {
 	Repository string
-	ID         string
+	ID         string    // "" for a completed push
 	Touched    time.Time // the newest time of any of its objects
+}
+
+// Later is the one of two that was touched later; nil is never.
+func (u *Upload) Later(other *Upload) *Upload {
+	if u == nil || other != nil && other.Touched.After(u.Touched) {
+		return other
+	}
+	return u
 }
 
 func (o Options) now() time.Time {

@@ -29,10 +29,10 @@ import (
 //     repositories which this storage lacks;
 //   - a pull-through cache refuses unless it is stopped: it writes when somebody
 //     pulls, read-only or not;
-//   - an upload touched in the last RecentUpload refuses: somebody pushed, perhaps
-//     through a registry that was not asked. It does not if it is older than the
-//     config.yml that says read-only, and the registry at its address is read-only:
-//     that registry may have taken it before;
+//   - an upload touched or a push completed in the last RecentUpload refuses: it may
+//     have gone through a registry that was not asked. It does not refuse if it is older
+//     than the config.yml that says read-only, and the registry at its address is
+//     read-only: that registry may have taken it before;
 //   - the user's word that the registry is stopped (Stopped) proves, if no registry
 //     answers at any of the addresses that could be this one. It overrules a recent
 //     upload and the silence of an endpoint;
@@ -331,12 +331,15 @@ func (p *proof) readReadOnly() {
 	p.add(result, "config.yml", check, seen, meaning)
 }
 
-// readUploads weighs the upload that was touched last.
+// readUploads weighs what was pushed last.
 func (p *proof) readUploads() {
-	const subject, check = "uploads", "touched last"
 	u := p.options.LastUpload
 	if u == nil {
 		return
+	}
+	subject, check, what := "uploads", "touched last", "an upload to "+u.Repository+" was touched"
+	if u.ID == "" {
+		subject, check, what = "links", "written last", "an image was pushed to "+u.Repository
 	}
 	age := p.options.now().Sub(u.Touched)
 	seen := fmt.Sprintf("in %s, %s ago", u.Repository, age.Round(time.Second))
@@ -349,11 +352,11 @@ func (p *proof) readUploads() {
 		p.add(OK, subject, check, seen, "no push under way")
 	case p.options.Stopped:
 		p.add(Note, subject, check, seen, "somebody pushed just now; you say that the registry is stopped")
-	case p.obeys && p.options.Config.Registry.ReadOnly.Enabled && u.Touched.Before(p.options.Config.Changed):
+	case p.obeys && p.options.Config.Registry.ReadOnly.Enabled && !u.Touched.After(p.options.Config.Changed):
 		p.add(Note, subject, check, seen, "before config.yml was changed, which says read-only")
 	default:
 		p.add(Against, subject, check, seen, "somebody pushed just now, perhaps through a registry that was not asked")
-		p.refuse(ByRecentUpload, fmt.Sprintf("an upload to %s was touched less than %d minutes ago, perhaps through another replica", u.Repository, int(RecentUpload.Minutes())),
+		p.refuse(ByRecentUpload, fmt.Sprintf("%s less than %d minutes ago, perhaps through another replica", what, int(RecentUpload.Minutes())),
 			remedy{wait, u.Touched.Add(RecentUpload).UTC().Format(time.RFC3339)}, remedy{sayStopped, ""})
 	}
 }
@@ -361,7 +364,7 @@ func (p *proof) readUploads() {
 // verdict applies the rules in the order that Prove gives.
 func (p *proof) verdict() Verdict {
 	v := Verdict{State: Proven, Evidence: append([]Evidence{}, p.evidence...), Remedy: []string{}}
-	for _, by := range []By{ByOtherTruth, ByWritable, ByOtherStorage, ByProxy, ByRecentUpload, ByUnknown} {
+	for _, by := range []By{ByOtherTruth, ByWritable, ByOtherStorage, ByProxy, ByUnknown, ByRecentUpload} {
 		if reason, found := p.grounds[by]; found {
 			v.State, v.By, v.Reason, v.Remedy = Refused, by, reason, texts(p.remedies)
 			return v

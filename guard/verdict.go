@@ -22,8 +22,8 @@ const (
 	ByWritable     By = "writable"      // a registry takes pushes to this storage
 	ByOtherStorage By = "other_storage" // an endpoint serves another storage, or more than this one
 	ByProxy        By = "proxy"         // a pull-through cache writes whenever somebody pulls
-	ByRecentUpload By = "recent_upload" // somebody pushed just now
 	ByUnknown      By = "unknown"       // nothing known, no answer, an answer not understood
+	ByRecentUpload By = "recent_upload" // somebody pushed just now
 
 	// The ground of Skipped.
 	ByUnsafe By = "unsafe_online"

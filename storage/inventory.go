@@ -68,6 +68,8 @@ type Repository struct {
 	Problems []Problem
 	// Strays counts the objects in this repository that are not part of the layout.
 	Strays int
+	// Pushed is the newest time of the links, as far as the listing had times.
+	Pushed time.Time
 }
 
 // Tag is a name for a manifest, with those that it once named.

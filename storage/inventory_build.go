@@ -220,6 +220,9 @@ func (b *inventoryBuilder) add(rb *repositoryBuilder, object Object, e entry) {
 		}
 		return
 	}
+	if object.ModTime.After(rb.r.Pushed) && e.isPushed() {
+		rb.r.Pushed = object.ModTime
+	}
 	needTime := !b.options.Since.IsZero() && object.ModTime.IsZero()
 	switch e.kind {
 	case kindRepository: // a file or a "folder/" key of that name

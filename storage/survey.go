@@ -25,9 +25,9 @@ type Survey struct {
 	// LastUpload is the unfinished upload that was written to last; nil if there is
 	// none. A survey that was cut short does not look for it.
 	LastUpload *LastUpload
-	// Repositories are the names of all repositories. A survey that was cut short does
-	// not have them.
-	Repositories map[string]bool
+	// Repositories has each repository with the newest time of its links, as far as the
+	// listing had times. A survey that was cut short does not have all.
+	Repositories map[string]time.Time
 }
 
 // TaggedManifest is the target of a tag.
@@ -51,19 +51,31 @@ var errEnough = errors.New("enough")
 // last upload as well.
 func TakeSurvey(ctx context.Context, store Store, n int, quick bool) (Survey, error) {
 	var mu sync.Mutex
-	survey := Survey{Repositories: map[string]bool{}}
+	survey := Survey{Repositories: map[string]time.Time{}}
 	seen := map[string]bool{}
 	err := store.Scan(ctx, RepositoriesDir, func(page []Object) error {
+		var pushed time.Time
 		last := ""
+		note := func() {
+			if before, known := survey.Repositories[last]; last != "" && (!known || pushed.After(before)) {
+				survey.Repositories[strings.Clone(last)] = pushed
+			}
+		}
+		defer func() {
+			mu.Lock()
+			defer mu.Unlock()
+			note()
+		}()
 		for _, object := range page {
 			e := parsePath(object.Path)
-			if !quick && e.repository != last {
-				last = e.repository
+			if e.repository != last {
 				mu.Lock()
-				if !survey.Repositories[last] {
-					survey.Repositories[strings.Clone(last)] = true
-				}
+				note()
 				mu.Unlock()
+				last, pushed = e.repository, time.Time{}
+			}
+			if e.isPushed() && object.ModTime.After(pushed) {
+				pushed = object.ModTime
 			}
 			switch {
 			case object.Dir: // which a removal has written to last

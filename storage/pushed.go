@@ -1,0 +1,68 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"time"
+)
+
+// isPushed reports whether only a push writes such a link. Removals do not change its time.
+func (e entry) isPushed() bool {
+	return e.kind == kindLayer || e.kind == kindRevision || e.kind == kindTag || e.kind == kindTagIndex
+}
+
+// LastPush finds the repository that was pushed to last, by the times of its links. An
+// S3 listing has them: see Repository.Pushed. On a filesystem the directories say where
+// to look: a push changes that of the uploads, or that of the tags. So does a removal, but not
+// the times of links. It returns nil if nothing was pushed since.
+func LastPush(ctx context.Context, store Store, pushed map[string]time.Time, since time.Time) (*LastUpload, error) {
+	f, isFilesystem := store.(*filesystem)
+	var last LastUpload
+	for name, touched := range pushed {
+		if isFilesystem {
+			var err error
+			if touched, err = f.pushed(ctx, name, since); err != nil {
+				return nil, err
+			}
+		}
+		if touched.After(since) && touched.After(last.Touched) {
+			last = LastUpload{Repository: name, Touched: touched}
+		}
+	}
+	if last.Repository == "" {
+		return nil, nil
+	}
+	return &last, nil
+}
+
+// pushed is when a link of a repository's manifests was written last, or zero if its
+// directories did not change since.
+func (f *filesystem) pushed(ctx context.Context, repository string, since time.Time) (last time.Time, err error) {
+	dir, changed := RepositoryPath(repository), false
+	for _, name := range []string{uploadsDir, manifestsDir + "/tags"} {
+		if err := f.turn(ctx); err != nil {
+			return last, err
+		}
+		f.head.Add(1)
+		info, err := os.Stat(f.path(dir + "/" + name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return last, err
+		}
+		changed = changed || err == nil && info.ModTime().After(since)
+	}
+	if !changed {
+		return last, nil
+	}
+	err = f.Below(ctx, dir+"/"+manifestsDir, func(page []Object) error {
+		for _, object := range page {
+			if path.Base(object.Path) == linkFile && object.ModTime.After(last) {
+				last = object.ModTime
+			}
+		}
+		return nil
+	})
+	return last, err
+}
