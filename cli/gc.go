@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"slices"
 	"unicode/utf8"
 
 	"regsweep/guard"
@@ -114,6 +115,12 @@ func (g *gcRun) prepare(c *urfave.Context, target []string) error {
 	if err := g.options.check(); err != nil {
 		return err
 	}
+	if g.options.planGiven {
+		var err error
+		if g.planFile, err = g.output("--"+planName, g.options.plan, aPlan); err != nil {
+			return orTarget(err, len(target) > 0, "gc --"+planName+" plan.jsonl", g.options.plan)
+		}
+	}
 	config, store, err := g.target(c, target)
 	if err != nil {
 		return err
@@ -134,11 +141,17 @@ func (g *gcRun) prepare(c *urfave.Context, target []string) error {
 		if root := g.report.Storage.Root; !utf8.ValidString(root) {
 			return storage.Usagef("--plan: a plan can't hold the name of its storage, which is no text: %q", root)
 		}
-		if g.planFile, err = newPlanFile("--plan", g.options.plan); err != nil {
-			return err
-		}
 	}
 	return g.openCache()
+}
+
+// orTarget explains a flag's value that can't be used and that may be the target: then the
+// flag's own value was forgotten.
+func orTarget(err error, targetGiven bool, example, value string) error {
+	if targetGiven || value == "" || slices.Contains(standardOutput, value) {
+		return err
+	}
+	return storage.Usagef("%w; if it is the target, name both: regsweep %s %s", err, example, value)
 }
 
 // sample picks what the registry is asked for, to know that it serves this storage.

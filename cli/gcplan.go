@@ -54,10 +54,23 @@ func (g *gcRun) plan(ctx context.Context) (*sweep.Plan, error) {
 	if n := len(failures(plan.Problems)); g.options.strict && n > 0 {
 		return nil, fmt.Errorf("--strict: there is %s: nothing was removed", plural(n, "problem"))
 	}
-	if err := g.planFile.save(writesPlan(plan)); err != nil {
+	if err := g.savePlan(plan, inventory); err != nil {
 		return nil, err
 	}
 	return plan, g.checkQuarantine(ctx, plan)
+}
+
+// savePlan saves the plan if that was asked for, and keeps an older one that a restore could
+// need.
+func (g *gcRun) savePlan(plan *sweep.Plan, inventory *storage.Inventory) error {
+	older, err := g.planFile.keepOlder(inventory)
+	if err != nil {
+		return err
+	}
+	if older != "" && !g.options.quiet {
+		g.progress.note("the older plan names links that were removed since: it is kept as " + older)
+	}
+	return g.planFile.save(writesPlan(plan))
 }
 
 func (g *gcRun) list(ctx context.Context, now time.Time) (*storage.Inventory, error) {

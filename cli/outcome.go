@@ -18,6 +18,8 @@ func writeOutcome(w *bytes.Buffer, r *report) {
 	switch {
 	case r.plan.Len() == 0:
 		fmt.Fprintln(w, "There is nothing to remove.")
+	case r.DryRun && r.unsaved:
+		fmt.Fprintln(w, "Dry run: nothing was removed. The plan was not saved.")
 	case r.DryRun && r.Error != "":
 		fmt.Fprintln(w, "Dry run: nothing was removed, and nothing would be.")
 	case r.DryRun && r.Quarantine != nil && r.Quarantine.Hidden:

@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"regsweep/storage"
 	"regsweep/sweep"
@@ -14,55 +17,238 @@ import (
 
 const planName = "plan"
 
-// planFile is where a plan, or what became of one, is saved, whole or not at all: it is written under another
-// name beside the file, which it replaces once it is on the disk. A nil *planFile is
-// one that nobody asked for.
+// standardOutput and standardInput name those two where a file's name is expected.
+var (
+	standardOutput = []string{"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
+	standardInput  = []string{"-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"}
+)
+
+// planFile is where a plan, or the list of what was left out of one, is saved, whole or not
+// at all. It is written under another name beside the file, which it replaces once it is on
+// the disk. A nil *planFile is one that nobody asked for.
 type planFile struct {
-	path string
-	file *os.File // nil once saved or discarded
+	flag   string
+	path   string
+	file   *os.File    // nil once saved or discarded, and for standard output
+	out    io.Writer   // standard output, if the plan goes there
+	before os.FileInfo // of the file that is replaced; nil if there is none
 }
 
-// newPlanFile begins the file before there is a plan: an hour of listing must not end
-// with a directory that does not exist. name is what the user knows it by.
-func newPlanFile(name, path string) (*planFile, error) {
+// newPlanFile begins the file before there is a plan: an hour of listing must not end with a
+// directory that does not exist. It replaces only a file of ours, by its first line,
+// or an empty one. The file keeps its mode and its owner.
+func newPlanFile(flag, path string, ours content) (*planFile, error) {
+	f := &planFile{flag: flag, path: path}
 	info, err := os.Stat(path)
 	switch {
 	case path == "":
-		return nil, storage.Usagef("%s: the name of the file is empty", name)
+		return nil, storage.Usagef("%s: the name of the file is empty", flag)
 	case err == nil && !info.Mode().IsRegular():
-		return nil, storage.Usagef("%s: %s is no regular file", name, path)
+		return nil, storage.Usagef("%s: %s is no regular file", flag, path)
 	case err == nil:
+		f.before = info
 		// What a link leads to is replaced, and not the link.
-		if path, err = filepath.EvalSymlinks(path); err != nil {
-			return nil, storage.Usagef("%s: %w", name, err)
+		if f.path, err = filepath.EvalSymlinks(path); err != nil {
+			return nil, storage.Usagef("%s: %w", flag, err)
+		}
+		if err := f.mayReplace(ours); err != nil {
+			return nil, err
 		}
 	case !errors.Is(err, fs.ErrNotExist):
-		return nil, storage.Usagef("%s: %w", name, err)
+		return nil, storage.Usagef("%s: %w", flag, err)
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
-	if err != nil {
-		return nil, storage.Usagef("%s: %s can't be written: %w", name, path, errors.Unwrap(err))
+	if f.file, err = os.CreateTemp(filepath.Dir(f.path), filepath.Base(f.path)+".*.tmp"); err != nil {
+		return nil, storage.Usagef("%s: %s can't be written: %w", flag, path, errors.Unwrap(err))
 	}
-	return &planFile{path, file}, nil
+	if f.before == nil {
+		return f, nil
+	}
+	if err := f.takeAfter(); err != nil {
+		f.discard()
+		return nil, storage.Usagef("%s: %s belongs to another user, and can't be replaced by a file of the same owner (%w): choose another name", flag, path, err)
+	}
+	return f, nil
 }
 
+// mayReplace refuses to replace a file that is somebody else's.
+func (f *planFile) mayReplace(ours content) error {
+	file, err := os.OpenFile(f.path, os.O_RDWR, 0) // a file that may not be written may not be replaced
+	if err != nil {
+		return storage.Usagef("%s: %s can't be written: %w", f.flag, f.path, errors.Unwrap(err))
+	}
+	line, readErr := bufio.NewReader(io.LimitReader(file, 1<<20)).ReadBytes('\n')
+	if err := file.Close(); err != nil {
+		return fmt.Errorf("%s: %w", f.flag, err)
+	}
+	switch {
+	case readErr != nil && !errors.Is(readErr, io.EOF):
+		return storage.Usagef("%s: %w", f.flag, readErr)
+	case len(line) > 0 && !ours.begins(line):
+		return storage.Usagef("%s: %s is not %s, so it is not replaced: choose another name", f.flag, f.path, ours.noun)
+	}
+	return nil
+}
+
+// content is what a file of ours holds.
+type content struct {
+	noun   string
+	begins func(line []byte) bool // accepts its first line
+}
+
+var (
+	aPlan = content{"a plan", func(line []byte) bool {
+		var header struct {
+			Plan int `json:"plan"`
+		}
+		return json.Unmarshal(line, &header) == nil && header.Plan > 0
+	}}
+	aLeftOutList = content{"a list that --" + leftOutName + " wrote", func(line []byte) bool {
+		var first struct {
+			LeftOut string `json:"left_out"`
+		}
+		return json.Unmarshal(line, &first) == nil && first.LeftOut != ""
+	}}
+)
+
+// takeAfter gives the new file the owner and the mode of the one that it replaces.
+func (f *planFile) takeAfter() error {
+	made, err := f.file.Stat()
+	if err != nil {
+		return err
+	}
+	uid, gid, known := ownerOf(f.before)
+	if ownUID, ownGID, _ := ownerOf(made); known && (uid != ownUID || gid != ownGID) {
+		if err := f.file.Chown(uid, gid); err != nil {
+			return errors.Unwrap(err)
+		}
+	}
+	return f.file.Chmod(f.before.Mode().Perm())
+}
+
+// output is a plan file, or standard output if path names that. The report goes to standard
+// error then.
+func (g *gcRun) output(flag, path string, ours content) (*planFile, error) {
+	out, isFile := g.env.Out.(*os.File)
+	if !slices.Contains(standardOutput, path) {
+		if info, err := os.Stat(path); err == nil && isFile && info.Mode().IsRegular() {
+			if other, err := out.Stat(); err == nil && os.SameFile(info, other) {
+				return nil, storage.Usagef("%s: %s is where standard output goes: write %s -", flag, path, flag)
+			}
+		}
+		return newPlanFile(flag, path, ours)
+	}
+	if g.options.json {
+		return nil, storage.Usagef("%s %s and --%s would both write to standard output: give %s a file", flag, path, jsonName, flag)
+	}
+	f := &planFile{flag: flag, path: path, out: g.env.Out}
+	toErr := *g.runner
+	toErr.env.Out, toErr.env.OutTerminal = g.env.Err, g.env.ErrTerminal
+	g.runner = &toErr
+	return f, nil
+}
+
+// save writes the file and puts it in its place.
 func (f *planFile) save(write func(io.Writer) error) error {
 	if f == nil {
 		return nil
+	}
+	if f.out != nil {
+		return f.wrap(f.saveToOutput(write))
 	}
 	err := write(f.file)
 	if err == nil {
 		err = f.file.Sync()
 	}
 	if err == nil {
+		err = f.unchanged()
+	}
+	if err == nil {
 		err = os.Rename(f.file.Name(), f.path)
 	}
 	if err != nil {
-		return fmt.Errorf("save the plan: %w", err)
+		return f.wrap(err)
 	}
 	err = f.file.Close()
 	f.file = nil
+	return f.wrap(err)
+}
+
+func (f *planFile) wrap(err error) error {
+	if err != nil {
+		err = &unsavedError{fmt.Errorf("%s: save the plan as %s: %w", f.flag, f.path, err)}
+	}
 	return err
+}
+
+// unsavedError is a plan that could not be saved, which says nothing of what a run without
+// one would do.
+type unsavedError struct{ error }
+
+func (e *unsavedError) Unwrap() error { return e.error }
+
+func (f *planFile) saveToOutput(write func(io.Writer) error) error {
+	if err := write(f.out); err != nil {
+		return err
+	}
+	file, is := f.out.(*os.File)
+	if !is {
+		return nil
+	}
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		return err // a pipe has nothing to sync
+	}
+	return file.Sync()
+}
+
+// unchanged fails if the path names something else than when the file was begun.
+func (f *planFile) unchanged() error {
+	now, err := os.Stat(f.path)
+	switch {
+	case f.before == nil && errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case f.before == nil:
+		return errors.New("somebody has made that file meanwhile")
+	case !os.SameFile(f.before, now) || f.before.Size() != now.Size() || !f.before.ModTime().Equal(now.ModTime()):
+		return errors.New("somebody has changed that file meanwhile")
+	}
+	return nil
+}
+
+// keepOlder gives another name to a plan that a restore could need: it names a link that is
+// not in the inventory any more. It returns the new name, or "".
+func (f *planFile) keepOlder(inventory *storage.Inventory) (name string, err error) {
+	if f == nil || f.before == nil || f.before.Size() == 0 {
+		return "", nil
+	}
+	file, err := os.Open(f.path)
+	if err != nil {
+		return "", f.wrap(err)
+	}
+	needed, err := sweep.IsNeeded(file, inventory)
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = f.unchanged()
+	}
+	if err != nil || !needed {
+		return "", f.wrap(err)
+	}
+	stem := f.path + "." + f.before.ModTime().UTC().Format("20060102T150405Z")
+	name = stem
+	for n := 2; ; n++ {
+		if _, err = os.Lstat(name); err != nil {
+			break
+		}
+		name = fmt.Sprintf("%s-%d", stem, n)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = os.Rename(f.path, name)
+	}
+	if err != nil {
+		return "", f.wrap(err)
+	}
+	f.before = nil
+	return name, nil
 }
 
 func writesPlan(plan *sweep.Plan) func(io.Writer) error {
@@ -80,4 +266,59 @@ func (f *planFile) discard() {
 	if errors.Join(f.file.Close(), os.Remove(f.file.Name())) != nil {
 		return
 	}
+}
+
+// openPlan opens a plan to read it more than once: a file, or a copy of what comes from
+// standard input or from a pipe. A copy has no name and goes when it is closed.
+func (r *runner) openPlan(path string) (file *os.File, copied bool, err error) {
+	if slices.Contains(standardInput, path) {
+		file, err = copyOf(r.env.In)
+		return file, true, err
+	}
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.Mode()&fs.ModeNamedPipe == 0 && !info.Mode().IsRegular():
+		return nil, false, storage.Usagef("%s is no regular file", path)
+	case err == nil:
+		file, err = os.Open(path)
+	}
+	if err != nil {
+		return nil, false, storage.Usagef("the plan %s can't be read: %w", path, errors.Unwrap(err))
+	}
+	if info.Mode().IsRegular() {
+		return file, false, nil
+	}
+	copied = true
+	pipe := file
+	file, err = copyOf(pipe)
+	if closeErr := pipe.Close(); err == nil && closeErr != nil {
+		err = errors.Join(fmt.Errorf("read the plan: %w", closeErr), file.Close())
+	}
+	return file, copied, err
+}
+
+func copyOf(from io.Reader) (*os.File, error) {
+	return temporary(func(w io.Writer) error {
+		_, err := io.Copy(w, from)
+		return err
+	})
+}
+
+// temporary makes a file without a name, to read from its start.
+func temporary(write func(io.Writer) error) (*os.File, error) {
+	file, err := os.CreateTemp("", "regsweep-plan-*.jsonl")
+	if err != nil {
+		return nil, fmt.Errorf("a plan from standard input or a pipe is copied to a temporary file: %w: set TMPDIR to a directory that can be written, or name a file", err)
+	}
+	err = os.Remove(file.Name())
+	if err == nil {
+		err = write(file)
+	}
+	if err == nil {
+		_, err = file.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("copy the plan to a temporary file: %w", err), file.Close())
+	}
+	return file, nil
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"regsweep/quarantine"
 	"regsweep/storage"
@@ -99,9 +98,9 @@ func (r *runner) quarantineRestore(c *urfave.Context) error {
 
 // restoreLinks puts back what a plan has removed of links.
 func (q *quarantineStep) restoreLinks(ctx context.Context, path string, options quarantine.RestoreOptions) (err error) {
-	file, err := os.Open(path)
+	file, _, err := q.openPlan(path)
 	if err != nil {
-		return storage.Usagef("the plan %s can't be read: %w", path, errors.Unwrap(err))
+		return err
 	}
 	defer func() {
 		if closeErr := file.Close(); err == nil && closeErr != nil {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"strings"
 	"time"
 
@@ -41,6 +42,8 @@ type report struct {
 
 	plan   *sweep.Plan   // nil until there is one
 	result *sweep.Result // nil until something may have been removed
+
+	unsaved bool // the run ends because a plan could not be saved
 }
 
 // tallies counts by kind. Links have no bytes worth a number.
@@ -113,6 +116,7 @@ func (r *report) executed(result sweep.Result) {
 
 func (r *report) conclude(err error) {
 	r.ExitCode, r.Error = exitCode(err), message(err)
+	r.unsaved = errors.As(err, new(*unsavedError))
 }
 
 // message is what a report tells of an error: nothing where there is none, or where

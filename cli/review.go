@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"regsweep/storage"
 	"regsweep/sweep"
@@ -22,8 +23,11 @@ type review struct {
 	partial      bool
 	leftOutPath  string
 	leftOutGiven bool
+	targetGiven  bool
+	twiceStdin   bool // the password is read from standard input too
 
 	file    *os.File // nil until opened
+	copied  bool     // it has no name
 	plan    *sweep.File
 	leftOut *planFile // nil where nobody asked for it
 }
@@ -32,6 +36,7 @@ func newReview(c *urfave.Context) *review {
 	return &review{
 		path: c.Args().First(), partial: c.Bool(partialName),
 		leftOutPath: c.String(leftOutName), leftOutGiven: c.IsSet(leftOutName),
+		targetGiven: c.NArg() > 1, twiceStdin: c.Bool("password-stdin"),
 	}
 }
 
@@ -45,7 +50,14 @@ func (g *gcRun) openReview() error {
 	if v.path == "" {
 		return storage.Usagef("apply: name the plan first, as in regsweep apply plan.jsonl config.yml")
 	}
-	err := v.open()
+	if v.twiceStdin && slices.Contains(standardInput, v.path) {
+		return storage.Usagef("apply %s and --password-stdin would both read standard input: use --password-file", v.path)
+	}
+	var err error
+	if v.file, v.copied, err = g.openPlan(v.path); err != nil {
+		return err
+	}
+	v.plan, err = sweep.OpenFile(v.file)
 	var broken *sweep.FileError
 	if errors.As(err, &broken) && broken.Changed && v.partial {
 		if err = v.remake(); err == nil && !g.options.quiet {
@@ -74,8 +86,10 @@ func (g *gcRun) openReview() error {
 	if v.isAt(v.leftOutPath) {
 		return storage.Usagef("--%s: %s is the plan itself", leftOutName, v.leftOutPath)
 	}
-	v.leftOut, err = newPlanFile("--"+leftOutName, v.leftOutPath)
-	return err
+	if v.leftOut, err = g.output("--"+leftOutName, v.leftOutPath, aLeftOutList); err != nil {
+		return orTarget(err, v.targetGiven, "apply PLAN --"+leftOutName+" left-out.jsonl", v.leftOutPath)
+	}
+	return nil
 }
 
 // isAt reports whether a path leads to the plan.
@@ -88,43 +102,30 @@ func (v *review) isAt(path string) bool {
 	return err == nil && os.SameFile(there, plan)
 }
 
-// open reads the file, which is kept open: it is read again, and is to be the same.
-func (v *review) open() error {
-	info, err := os.Stat(v.path)
-	if err == nil && !info.Mode().IsRegular() {
-		return storage.Usagef("%s is no regular file", v.path)
-	}
-	if err == nil {
-		v.file, err = os.Open(v.path)
+// remake replaces the file, or the copy, by one whose last line fits the others.
+func (v *review) remake() (err error) {
+	was := v.file
+	if v.copied {
+		v.file, err = temporary(func(w io.Writer) error { return sweep.Remake(w, was) })
+	} else {
+		var remade *planFile
+		if remade, err = newPlanFile("--"+partialName, v.path, aPlan); err != nil {
+			return err
+		}
+		defer remade.discard()
+		if err = remade.save(func(w io.Writer) error { return sweep.Remake(w, was) }); err == nil {
+			v.file, err = os.Open(v.path)
+		}
 	}
 	if err != nil {
-		return storage.Usagef("the plan %s can't be read: %w", v.path, errors.Unwrap(err))
+		v.file = was
+		return err
+	}
+	if err := was.Close(); err != nil {
+		return err
 	}
 	v.plan, err = sweep.OpenFile(v.file)
 	return err
-}
-
-// remake replaces the file by one whose last line fits the others, and opens that.
-func (v *review) remake() error {
-	remade, err := newPlanFile("--"+partialName, v.path)
-	if err != nil {
-		return err
-	}
-	defer remade.discard()
-	info, err := v.file.Stat()
-	if err != nil {
-		return fmt.Errorf("--%s: %w", partialName, err)
-	}
-	if err := remade.file.Chmod(info.Mode().Perm()); err != nil {
-		return fmt.Errorf("--%s: %w", partialName, err)
-	}
-	if err := remade.save(func(w io.Writer) error { return sweep.Remake(w, v.file) }); err != nil {
-		return err
-	}
-	if err := v.file.Close(); err != nil {
-		return err
-	}
-	return v.open()
 }
 
 // discard closes what is open. Of what was read nothing can be lost.
