@@ -219,6 +219,10 @@ func (s faultyStore) Replace(ctx context.Context, path string, content []byte, v
 	return newVersion, err
 }
 
+func (s faultyStore) Delete(ctx context.Context, path, version string) error {
+	return s.call("Delete", path, func() error { return s.Store.Delete(ctx, path, version) })
+}
+
 func (s faultyStore) Put(ctx context.Context, path string, content io.ReadSeeker) error {
 	return s.call("Put", path, func() error { return s.Store.Put(ctx, path, content) })
 }

@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"regsweep/guard"
+	"regsweep/storage"
 )
 
 // locked does the work while no other run can.
-func (r *runner) locked(ctx context.Context, store guard.LockStore, command string, progress *progress, work func(context.Context) error) error {
+func (r *runner) locked(ctx context.Context, store storage.Locker, command string, progress *progress, work func(context.Context) error) error {
 	locked, lock, err := guard.Lock(ctx, store, guard.LockOptions{
-		Host: r.env.Host, PID: os.Getpid(), User: r.env.User, Command: "regsweep " + command,
+		Host: r.env.Host, PID: os.Getpid(), User: r.env.User, Command: "regsweep " + command, Process: guard.ThisProcess(),
 		Now: r.env.Now, Random: rand.Reader, Refresh: r.env.LockRefresh, Stale: r.env.LockStale,
 		OnWait: func(holder guard.Holder, wait time.Duration) {
 			progress.note(fmt.Sprintf("there is a lock of %s on %s, since %s: watching for up to %s whether its holder lives",

@@ -22,17 +22,12 @@ const LockPath = ".regsweep/lock"
 // or removed by somebody else, or could not be refreshed in time.
 var ErrLockLost = errors.New("the lock is lost")
 
-// LockStore is what a lock needs of a storage.
-type LockStore interface {
-	storage.Locker
-	Remove(ctx context.Context, refs []storage.Ref) []storage.Outcome
-}
-
 // Holder is who holds the lock, as the lock object has it in JSON.
 type Holder struct {
 	Token     string    `json:"token"` // random, tells runs apart
 	Host      string    `json:"host"`
 	PID       int       `json:"pid"`
+	Process   string    `json:"process,omitempty"` // see ThisProcess
 	User      string    `json:"user"`
 	Command   string    `json:"command"`
 	Started   time.Time `json:"started"`
@@ -40,6 +35,8 @@ type Holder struct {
 	// Refreshes makes each refresh differ from the last, whatever the clock does:
 	// a storage may know a version by a hash of the content.
 	Refreshes int `json:"refreshes"`
+
+	empty bool // the lock object has no content: no run has ever held it
 }
 
 // LockOptions says who wants the lock. Host, PID, User and Command are for humans.
@@ -48,6 +45,9 @@ type LockOptions struct {
 	PID     int
 	User    string
 	Command string
+	// Process is ThisProcess(), or "" where other runs should not find out by it whether
+	// this one has ended.
+	Process string
 
 	// Now stamps the lock, for humans: no decision compares two machines' clocks.
 	Now func() time.Time
@@ -91,7 +91,7 @@ func (e *HeldError) Error() string {
 
 // Held is a lock that is held. Its goroutine refreshes the lock until Release.
 type Held struct {
-	store   LockStore
+	store   storage.Locker
 	options LockOptions
 	holder  Holder
 	version string             // of the refreshing goroutine until done is closed
@@ -115,19 +115,24 @@ type Held struct {
 // when it was unable to refresh it for two thirds of Stale, counted from before its
 // last success, so that it has stopped well before anybody takes over.
 //
+// There are two cases in which the taker does not wait so long. If the holder was a process
+// of this host, the taker can see that it has ended (hasEnded). If the lock is empty, its
+// writer died before it held the lock; the taker waits for a second, since a writer on
+// another host may be about to write.
+//
 // A holder that was suspended finds that out before it does anything else: the context
 // is also a lease (storage.WithLease), by which every removal looks at the clock first.
 // What remains is the one call of each goroutine that was past that look already, and a
 // machine that was suspended with its clock, whose holder learns of it with the next
 // refresh.
-func Lock(ctx context.Context, store LockStore, o LockOptions) (context.Context, *Held, error) {
+func Lock(ctx context.Context, store storage.Locker, o LockOptions) (context.Context, *Held, error) {
 	token := make([]byte, 16)
 	if _, err := io.ReadFull(o.Random, token); err != nil {
 		return nil, nil, fmt.Errorf("lock: make a token: %w", err)
 	}
 	h := &Held{store: store, options: o, done: make(chan struct{}), holder: Holder{
 		Token: hex.EncodeToString(token),
-		Host:  o.Host, PID: o.PID, User: o.User, Command: o.Command,
+		Host:  o.Host, PID: o.PID, Process: o.Process, User: o.User, Command: o.Command,
 		Started: o.Now().UTC(),
 	}}
 	took, err := h.take(ctx)
@@ -168,7 +173,7 @@ func (h *Held) lose(err error) {
 // valid says, for storage.WithLease, whether the lock is still ours: by the clock, even
 // if nobody has had the time to find out. It says so of a run that was interrupted too,
 // whose batches under way are seen through.
-func (h *Held) valid() error {
+func (h *Held) valid(context.Context) error {
 	if lost := h.lost.Load(); lost != nil {
 		return *lost
 	}
@@ -205,6 +210,9 @@ func (h *Held) take(ctx context.Context) (time.Time, error) {
 		if err == nil {
 			return begun, nil
 		}
+		if errors.Is(err, storage.ErrLost) {
+			return time.Time{}, fmt.Errorf("%w: %w", &HeldError{}, err)
+		}
 		if !errors.Is(err, fs.ErrExist) {
 			return time.Time{}, fmt.Errorf("make the lock %s/%s: %w", storage.Root, LockPath, err)
 		}
@@ -219,11 +227,17 @@ func (h *Held) take(ctx context.Context) (time.Time, error) {
 			h.version = version
 			return begun, nil
 		}
-		if !waited && h.options.OnWait != nil {
-			h.options.OnWait(other, h.options.stale())
+		patience := h.options.stale()
+		switch {
+		case other.empty:
+			patience = min(patience, time.Second)
+		case h.options.Process != "" && other.Host == h.options.Host && hasEnded(other.PID, other.Process, h.options.Process):
+			patience = 0
+		case !waited && h.options.OnWait != nil:
+			h.options.OnWait(other, patience)
+			waited = true
 		}
-		waited = true
-		gone, err := h.outlast(ctx, other, version)
+		gone, err := h.outlast(ctx, other, version, patience)
 		switch {
 		case err != nil:
 			return time.Time{}, err
@@ -242,12 +256,12 @@ func (h *Held) take(ctx context.Context) (time.Time, error) {
 	}
 }
 
-// outlast watches the lock until it has not changed for Stale. It returns a *HeldError
+// outlast watches the lock until it has not changed for so long. It returns a *HeldError
 // once it changes, and gone once it is released.
-func (h *Held) outlast(ctx context.Context, other Holder, version string) (gone bool, err error) {
+func (h *Held) outlast(ctx context.Context, other Holder, version string, patience time.Duration) (gone bool, err error) {
 	since := time.Now()
 	for {
-		left := h.options.stale() - time.Since(since)
+		left := patience - time.Since(since)
 		if left <= 0 {
 			return false, nil
 		}
@@ -312,7 +326,7 @@ func (h *Held) read(ctx context.Context) (Holder, string, error) {
 	}
 	var other Holder
 	if err := json.Unmarshal(content, &other); err != nil {
-		other = Holder{}
+		other = Holder{empty: len(content) == 0}
 	}
 	return other, version, nil
 }
@@ -352,8 +366,9 @@ func (h *Held) keep(ctx, writing context.Context, last time.Time) error {
 }
 
 // Release stops refreshing, waits for the goroutine, and removes the lock if it is
-// still ours. It is called once, with a context that is not done: that of Lock may
-// be. The error is ErrLockLost (wrapped) where somebody else's lock is there, or none.
+// still ours, in one step where the storage can (storage.Locker). A run that is suspended
+// here does not remove the lock of the next one. It is called once, with a context that is
+// not done: that of Lock may be. The error is ErrLockLost (wrapped) where somebody else's lock is there, or none.
 func (h *Held) Release(ctx context.Context) error {
 	h.stop()
 	hurry := context.AfterFunc(ctx, h.abort)
@@ -361,21 +376,21 @@ func (h *Held) Release(ctx context.Context) error {
 	hurry()
 	h.abort()
 	h.cancel(context.Canceled)
-	now, _, err := h.read(ctx)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("release: %w: it was removed", ErrLockLost)
-	case err != nil:
-		return fmt.Errorf("release: %w", err)
-	case now.Token != h.holder.Token:
-		return fmt.Errorf("release: %w: it now belongs to %s on %s (process %d)", ErrLockLost, now.User, now.Host, now.PID)
+	err := h.store.Delete(storage.WithLease(ctx, h.valid), LockPath, h.version)
+	if errors.Is(err, storage.ErrLost) {
+		// It is ours yet if the storage made the last refresh and lost its answer.
+		now, version, readErr := h.read(ctx)
+		switch {
+		case errors.Is(readErr, fs.ErrNotExist):
+			return fmt.Errorf("release: %w: it was removed", ErrLockLost)
+		case readErr != nil:
+			return fmt.Errorf("release: %w", readErr)
+		case now.Token != h.holder.Token:
+			return fmt.Errorf("release: %w: it now belongs to %s on %s (process %d)", ErrLockLost, now.User, now.Host, now.PID)
+		}
+		err = h.store.Delete(storage.WithLease(ctx, h.valid), LockPath, version)
 	}
-	// It was refreshed moments ago, so that nobody can have watched it for Stale.
-	outcomes := h.store.Remove(ctx, []storage.Ref{{Path: LockPath}})
-	if len(outcomes) != 1 {
-		return fmt.Errorf("release the lock: the storage answers for %d objects, not for one", len(outcomes))
-	}
-	if err := outcomes[0].Err; err != nil {
+	if err != nil {
 		return fmt.Errorf("release the lock: %w", err)
 	}
 	return nil

@@ -1,10 +1,14 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
+
+	"regsweep/storage"
 )
 
 // The causes for which Watch cancels its context. Both are found with errors.Is in
@@ -31,80 +35,156 @@ func (e *LostError) Error() string {
 
 func (e *LostError) Unwrap() error { return e.err }
 
-// WatchInterval is how often a sweep's proof is repeated (section 6 of the design).
-const WatchInterval = 15 * time.Second
+// ProofAge is how old the proof may be when a removal begins. It counts from the moment
+// at which the registry was asked, not from its answer.
+const ProofAge = 5 * time.Second
 
-// patience is how many verdicts in a row may be unknown before the proof counts as
-// lost: one request that times out is no reason to end a sweep of an hour, and a
-// registry that does not answer for long is one.
-const patience = 3
+// WatchInterval is how often Watch repeats the proof. It is short enough that one failed
+// probe does not hold up the removals.
+const WatchInterval = 2 * time.Second
 
-// Watch repeats the proof of o every interval until stop is called, ctx is done, or the
-// proof fails. Then the context that it returns is cancelled, with a *LostError as its
-// cause: at once where the verdict says why not, after patience tries, a fifth of the
-// interval apart, where it only does not know. stop ends the watch, waits for its
-// goroutine, and returns the cause if the proof has failed; it may be called more than
-// once. seen, if it is not nil, gets each verdict, in the watch's goroutine.
+// patience is how many probes in a row may bring no proof before the proof counts as lost.
+// Removals wait meanwhile, so patience costs time only. A registry that is slow for a
+// moment must not end a sweep of an hour.
+const patience = 10
+
+// Watch repeats the proof of o every interval until stop is called or the proof fails.
 //
-// With Options.Unsafe there is nothing to repeat, and the context lives on.
+// The context that it returns is also a lease (storage.WithLease). A removal begins only
+// if the last proof is at most ProofAge old. If it is older, because the registry is slow
+// or because this process was suspended, the removal waits for the next proof. There is no
+// proof before the first probe of the watch itself.
+//
+// If the proof fails, no removal begins any more, and the context is cancelled with a
+// *LostError as its cause. A verdict that gives a reason to refuse has this effect at once.
+// Unknown verdicts and probes that take longer than ProofAge have it after patience tries.
+//
+// The watch goes on when ctx is done: a batch that has begun must end under a valid lease.
+// stop ends the watch, waits for its goroutine, and returns the cause if the proof has
+// failed. It may be called more than once. seen, if it is not nil, gets each verdict, in
+// the goroutine of the watch.
+//
+// With Options.Unsafe there is no proof to repeat, and the context has no lease of its own.
 func Watch(ctx context.Context, o Options, interval time.Duration, seen func(Verdict)) (watched context.Context, stop func() error) {
 	watched, cancel := context.WithCancelCause(ctx)
-	asking, enough := context.WithCancel(ctx)
-	done := make(chan struct{})
+	w := &watch{options: o, interval: interval, seen: seen, cancel: cancel, done: watched.Done()}
+	w.options.Timeout = min(o.timeout(), ProofAge*4/5)
+	w.proof.Store(&lastProof{next: make(chan struct{})})
+	asking, enough := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan struct{})
 	go func() {
-		defer close(done)
-		if err := watch(asking, o, interval, seen); err != nil {
-			cancel(err)
+		defer close(ended)
+		if !o.Unsafe {
+			w.run(asking)
 		}
 	}()
-	return watched, func() error {
+	stop = func() error {
 		enough()
-		<-done
-		cause := context.Cause(watched)
+		<-ended
 		cancel(context.Canceled)
-		if lost := (*LostError)(nil); errors.As(cause, &lost) {
-			return lost
+		return w.proof.Load().lost
+	}
+	if o.Unsafe {
+		return watched, stop
+	}
+	return storage.WithLease(watched, w.mayRemove), stop
+}
+
+// watch is a proof that is repeated.
+type watch struct {
+	options  Options
+	interval time.Duration
+	seen     func(Verdict)
+	cancel   context.CancelCauseFunc
+	done     <-chan struct{} // of the watched context
+	proof    atomic.Pointer[lastProof]
+}
+
+// lastProof is what is known of the proof, until next is closed.
+type lastProof struct {
+	asked time.Time // when the probe began that proved; zero before the first
+	lost  error     // a *LostError once the proof has failed
+	next  chan struct{}
+}
+
+func (w *watch) set(now lastProof) {
+	now.next = make(chan struct{})
+	close(w.proof.Swap(&now).next)
+}
+
+// mayRemove is the lease that Watch describes.
+func (w *watch) mayRemove(ctx context.Context) error {
+	for {
+		proof := w.proof.Load()
+		switch {
+		case proof.lost != nil:
+			return proof.lost
+		case isFresh(proof.asked):
+			return nil
 		}
-		return nil
+		select {
+		case <-proof.next:
+		case <-w.done:
+			return cmp.Or(w.proof.Load().lost, context.Canceled)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
 
-// watch returns nil once ctx is done, and a *LostError where the proof fails.
-func watch(ctx context.Context, o Options, interval time.Duration, seen func(Verdict)) error {
-	if o.Unsafe {
-		return nil
+// isFresh reports whether a proof may still be used. It reads both clocks. A machine that
+// was suspended may have stopped the monotonic clock, and somebody may set the other one.
+// If one of them is wrong, a removal only waits for the next proof.
+func isFresh(asked time.Time) bool {
+	now := time.Now()
+	return now.Sub(asked) <= ProofAge && now.Round(0).Sub(asked.Round(0)) <= ProofAge
+}
+
+// run returns once ctx is done or the proof has failed.
+func (w *watch) run(ctx context.Context) {
+	pause := time.Duration(0)
+	for failed := 0; ; {
+		if sleep(ctx, pause) != nil {
+			return
+		}
+		asked := time.Now()
+		v, err := w.probe(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil && w.seen != nil {
+			w.seen(v)
+		}
+		refused := err == nil && !v.MayRemove()
+		if err == nil && !refused && isFresh(asked) {
+			w.set(lastProof{asked: asked})
+			failed = 0
+		} else if failed++; failed == patience || refused && v.By != ByUnknown {
+			lost := lostFor(v, err)
+			w.set(lastProof{lost: lost})
+			w.cancel(lost)
+			return
+		}
+		pause = w.interval - time.Since(asked)
 	}
-	pause, unknown := interval, 0
-	for {
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		case <-timer.C:
-		}
-		v, err := Prove(ctx, o)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil:
-			return &LostError{err: fmt.Errorf("%w: %w", ErrProofLost, err)}
-		}
-		if seen != nil {
-			seen(v)
-		}
-		switch {
-		case v.MayRemove():
-			pause, unknown = interval, 0
-			continue
-		case v.By == ByWritable:
-			return &LostError{Verdict: v, err: ErrTurnedWritable}
-		case v.By != ByUnknown:
-			return &LostError{Verdict: v, err: ErrProofLost}
-		}
-		if unknown++; unknown == patience {
-			return &LostError{Verdict: v, err: ErrProofLost}
-		}
-		pause = interval / 5
+}
+
+// lostFor says why the proof is lost after a probe that brought none.
+func lostFor(v Verdict, err error) *LostError {
+	switch {
+	case err == nil && v.By == ByWritable:
+		return &LostError{Verdict: v, err: ErrTurnedWritable}
+	case err == nil && !v.MayRemove():
+		return &LostError{Verdict: v, err: ErrProofLost}
+	case err == nil || errors.Is(err, context.DeadlineExceeded):
+		return &LostError{err: fmt.Errorf("%w: the registry takes longer than %s to answer", ErrProofLost, ProofAge)}
 	}
+	return &LostError{err: fmt.Errorf("%w: %w", ErrProofLost, err)}
+}
+
+// probe asks once. An answer that takes longer than ProofAge has no use.
+func (w *watch) probe(ctx context.Context) (Verdict, error) {
+	ctx, cancel := context.WithTimeout(ctx, ProofAge)
+	defer cancel()
+	return Prove(ctx, w.options)
 }

@@ -719,8 +719,17 @@ func testLock(t *testing.T, s subject) {
 	if err != nil || string(content) != "two" || version != second {
 		t.Fatalf("version: %q, %q (want %q), %v", content, version, second, err)
 	}
-	if outcome := store.Remove(ctx, []Ref{{Path: path}})[0]; outcome.Err != nil {
-		t.Fatal(outcome.Err)
+	if err := store.Delete(ctx, path, first); !errors.Is(err, ErrLost) {
+		t.Fatalf("delete a version that is gone: %v", err)
+	}
+	if content, _, err := store.Version(ctx, path); err != nil || string(content) != "two" {
+		t.Fatalf("version: %q, %v", content, err)
+	}
+	if err := store.Delete(ctx, path, second); err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Delete(ctx, path, second); !errors.Is(err, ErrLost) {
+		t.Fatalf("delete what was removed: %v", err)
 	}
 	if _, err := store.Replace(ctx, path, []byte("three"), second); !errors.Is(err, ErrLost) {
 		t.Fatalf("replace what was removed: %v", err)

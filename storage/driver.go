@@ -263,7 +263,7 @@ func (o *overDriver) remove(ctx context.Context, ref Ref) error {
 		}
 	}
 	err = o.do(ctx, "remove", ref.Path, func() error {
-		if err := mayRemove(ctx); err != nil {
+		if err := MayRemove(ctx); err != nil {
 			return final{err}
 		}
 		o.del.Add(1)
@@ -317,6 +317,20 @@ func (o *overDriver) Replace(ctx context.Context, path string, content []byte, v
 		return "", err
 	}
 	return o.write(ctx, "replace", path, content, ErrLost)
+}
+
+// Delete compares and removes; see Create for what that is worth.
+func (o *overDriver) Delete(ctx context.Context, path, version string) error {
+	o.writing.Lock()
+	defer o.writing.Unlock()
+	_, current, err := o.Version(ctx, path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && current != version:
+		return fmt.Errorf("remove %s: %w", path, ErrLost)
+	case err != nil:
+		return err
+	}
+	return o.remove(ctx, Ref{Path: path})
 }
 
 func (o *overDriver) write(ctx context.Context, op, path string, content []byte, refused error) (string, error) {

@@ -34,7 +34,7 @@ func (o *overDriver) move(ctx context.Context, m Move) error {
 		return notExist("move", m.From)
 	}
 	return o.do(ctx, "move", m.From, func() error {
-		if err := mayRemove(ctx); err != nil {
+		if err := MayRemove(ctx); err != nil {
 			return final{err}
 		}
 		o.put.Add(1)

@@ -31,6 +31,7 @@ type filesystem struct {
 	dir      string // <rootdirectory>/docker/registry/v2, symbolic links resolved
 	opening  sync.Mutex
 	opened   atomic.Pointer[tree]
+	standIn  atomic.Pointer[os.File] // the layout's directory, where its lock stands for a file: see Create
 
 	unnoticed unnoticed
 
@@ -313,16 +314,15 @@ func (f *filesystem) Prune(ctx context.Context, dir string) (gone bool, err erro
 		return false, err
 	}
 	if _, isName, _ := emptied(dir); !isName && parsePath(dir).kind != kindRepository {
-		t.removeEmptied(path.Dir(dir))
+		t.removeEmptied(ctx, path.Dir(dir))
 		return true, nil
 	}
 	for dir = path.Dir(dir); dir != "." && dir != RepositoriesDir; dir = path.Dir(dir) {
-		err := t.root.Remove(dir)
-		if isNotEmpty(err) {
-			return true, nil
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return true, fmt.Errorf("prune: %w", err)
+		if gone, _, err := f.removeEmpty(ctx, t, dir); !gone || err != nil {
+			if err != nil {
+				err = fmt.Errorf("prune %s: %w", dir, err)
+			}
+			return true, err
 		}
 	}
 	return true, nil
@@ -331,13 +331,7 @@ func (f *filesystem) Prune(ctx context.Context, dir string) (gone bool, err erro
 // pruneTree removes directories that hold nothing but directories, from the bottom up, and
 // reports whether dir is gone. Nearly all are empty, so that it begins with the removal.
 func (f *filesystem) pruneTree(ctx context.Context, t *tree, dir string) (gone bool, err error) {
-	if err := f.turn(ctx); err != nil {
-		return false, err
-	}
-	if err := mayRemove(ctx); err != nil {
-		return false, err
-	}
-	if gone, holds, err := f.removeEmpty(t, dir); !holds {
+	if gone, holds, err := f.removeEmpty(ctx, t, dir); !holds {
 		return gone, err
 	}
 	entries, err := fs.ReadDir(t.root.FS(), dir)
@@ -352,13 +346,19 @@ func (f *filesystem) pruneTree(ctx context.Context, t *tree, dir string) (gone b
 			return false, err
 		}
 	}
-	gone, _, err = f.removeEmpty(t, dir)
+	gone, _, err = f.removeEmpty(ctx, t, dir)
 	return gone, err
 }
 
 // removeEmpty removes a directory that is empty. holds is set where it is not; what is no
 // directory is left.
-func (f *filesystem) removeEmpty(t *tree, dir string) (gone, holds bool, err error) {
+func (f *filesystem) removeEmpty(ctx context.Context, t *tree, dir string) (gone, holds bool, err error) {
+	if err := f.turn(ctx); err != nil {
+		return false, false, err
+	}
+	if err := MayRemove(ctx); err != nil {
+		return false, false, err
+	}
 	err = t.removeDir(dir)
 	switch {
 	case err == nil:

@@ -20,12 +20,18 @@ import (
 const flockWait = 10 * time.Second
 
 // Create writes a file that must not exist, with O_EXCL.
+//
+// The lock is made before anything is removed, and an operator often collects because the
+// disk is full. If there is no room for the file, the kernel's lock on the layout's
+// directory stands in for it until Replace finds room. Every Create takes the kernel's
+// lock, so no other run can make the file meanwhile. The kernel's lock ends with the
+// process, so it never stays behind.
 func (f *filesystem) Create(ctx context.Context, name string, content []byte) (string, error) {
 	for tries := 1; ; tries++ {
 		if err := ctx.Err(); err != nil {
 			return "", err
 		}
-		err := f.create(name, content)
+		err := f.create(ctx, name, content)
 		if err == nil {
 			return string(content), nil
 		}
@@ -36,7 +42,7 @@ func (f *filesystem) Create(ctx context.Context, name string, content []byte) (s
 	}
 }
 
-func (f *filesystem) create(name string, content []byte) error {
+func (f *filesystem) create(ctx context.Context, name string, content []byte) error {
 	if err := os.MkdirAll(f.dir, 0o777); err != nil {
 		return err
 	}
@@ -47,6 +53,52 @@ func (f *filesystem) create(name string, content []byte) error {
 	if t == nil {
 		return fs.ErrNotExist
 	}
+	root, err := t.root.Open(".")
+	if err != nil {
+		return err
+	}
+	locked, err := flockSoon(ctx, root)
+	if err != nil {
+		return errors.Join(err, root.Close())
+	}
+	f.put.Add(1)
+	err = t.createOwn(ctx, name, content)
+	switch {
+	case isFull(err) && locked:
+		f.standIn.Store(root)
+		return nil
+	case isFull(err): // such as NFS, where only a file that is open for writing can be locked
+		err = fmt.Errorf("%w, and this filesystem locks no directories, so a run needs a free file of 4 KiB for its lock", err)
+	}
+	return errors.Join(err, root.Close())
+}
+
+// flockSoon locks an open file, and waits for a while if another process has the lock. locked is
+// false where the filesystem has no such locks.
+func flockSoon(ctx context.Context, file *os.File) (locked bool, err error) {
+	for deadline := time.Now().Add(flockWait); ; {
+		locked, err := flock(file)
+		if locked || err != nil {
+			return locked, nil
+		}
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		if time.Now().After(deadline) {
+			return false, fmt.Errorf("another process has locked the directory: %w", ErrLost)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// isFull reports whether there was no room: no block, no inode, or none within a quota.
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// createOwn makes a file of ours, and the directory that it is in. Where there is no room
+// for both it leaves neither.
+func (t *tree) createOwn(ctx context.Context, name string, content []byte) error {
 	if err := t.root.Mkdir(path.Dir(name), 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -54,8 +106,11 @@ func (f *filesystem) create(name string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	f.put.Add(1)
-	return errors.Join(writeNew(dir, path.Base(name), content), dir.Close())
+	err = errors.Join(writeNew(dir, path.Base(name), content), dir.Close())
+	if isFull(err) {
+		t.removeEmptied(ctx, path.Dir(name))
+	}
+	return err
 }
 
 // Version returns the content, which is its own version: lock files name their
@@ -79,13 +134,25 @@ func (f *filesystem) Replace(ctx context.Context, name string, content []byte, v
 	if err != nil {
 		return "", err
 	}
-	if t == nil {
-		err = fs.ErrNotExist
-	} else {
-		err = f.replace(ctx, t, name, content, version)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
+	root := f.standIn.Load()
+	switch {
+	case t == nil:
 		err = ErrLost
+	case root == nil:
+		err = t.withVersion(ctx, name, version, func(dir *os.Root, file *os.File) error {
+			f.put.Add(1)
+			return overwrite(dir, file, path.Base(name), content)
+		})
+	default:
+		f.put.Add(1)
+		switch err = t.createOwn(ctx, name, content); {
+		case err == nil:
+			err = f.standDown(root)
+		case isFull(err):
+			err = nil
+		case errors.Is(err, fs.ErrExist): // made by a host that the kernel's lock does not reach
+			err = ErrLost
+		}
 	}
 	if err != nil {
 		return "", ownError("replace", name, err)
@@ -93,14 +160,51 @@ func (f *filesystem) Replace(ctx context.Context, name string, content []byte, v
 	return string(content), nil
 }
 
-func (f *filesystem) replace(ctx context.Context, t *tree, name string, content []byte, version string) (err error) {
+// Delete removes under the same lock.
+func (f *filesystem) Delete(ctx context.Context, name, version string) error {
+	t, err := f.tree()
+	if err != nil {
+		return err
+	}
+	root := f.standIn.Load()
+	switch {
+	case t == nil:
+		err = ErrLost
+	case root != nil:
+		err = f.standDown(root)
+	default:
+		err = t.withVersion(ctx, name, version, func(dir *os.Root, _ *os.File) error {
+			f.del.Add(1)
+			return dir.Remove(path.Base(name))
+		})
+		t.removeEmptied(ctx, path.Dir(name))
+	}
+	if err != nil {
+		return ownError("remove", name, err)
+	}
+	return nil
+}
+
+// standDown gives back the kernel's lock that stood in for a file.
+func (f *filesystem) standDown(root *os.File) error {
+	f.standIn.Store(nil)
+	return root.Close()
+}
+
+// withVersion calls change while the kernel locks a file of ours, if that has the version.
+// The error is ErrLost if it has another one, or if there is no file.
+func (t *tree) withVersion(ctx context.Context, name, version string, change func(dir *os.Root, file *os.File) error) (err error) {
+	defer func() {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = ErrLost
+		}
+	}()
 	dir, err := t.openOwn(name)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
-	base := path.Base(name)
-	file, err := openLocked(ctx, dir, base)
+	file, err := openLocked(ctx, dir, path.Base(name))
 	if err != nil {
 		return err
 	}
@@ -112,15 +216,28 @@ func (f *filesystem) replace(ctx context.Context, t *tree, name string, content 
 	if string(now) != version {
 		return ErrLost
 	}
-	f.put.Add(1)
+	return change(dir, file)
+}
+
+// overwrite gives a file new content by a rename, so that whoever reads it finds the one or
+// the other. On a full disk it writes to the blocks that the file has already. Whoever reads
+// half of that finds a lock of no known holder, which has changed.
+func overwrite(dir *os.Root, file *os.File, name string, content []byte) error {
 	// A run that was killed here may have left one.
-	if err := dir.Remove(base + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := ignoreAbsent(dir.Remove(name + ".new")); err != nil {
 		return err
 	}
-	if err := writeNew(dir, base+".new", content); err != nil {
+	err := writeNew(dir, name+".new", content)
+	if isFull(err) {
+		if _, err := file.WriteAt(content, 0); err != nil {
+			return err
+		}
+		return file.Truncate(int64(len(content)))
+	}
+	if err != nil {
 		return err
 	}
-	return dir.Rename(base+".new", base)
+	return dir.Rename(name+".new", name)
 }
 
 // openLocked opens a file and has the kernel lock it. Whoever waits for that lock may
@@ -206,14 +323,32 @@ func (t *tree) openOwn(name string) (*os.Root, error) {
 	return dir, nil
 }
 
-// writeNew writes a file that must not exist, so that nothing is written through a link.
+// writeNew writes a file that must not exist, so that nothing is written through a link. Of
+// a file that can't be written in full nothing is left.
+//
+// The kernel locks the file from before anything is in it: whoever finds it empty can't
+// replace it until it is written.
 func writeNew(dir *os.Root, name string, content []byte) error {
 	file, err := dir.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(content)
-	return errors.Join(err, file.Close())
+	if locked, err := flock(file); err == nil { // else the filesystem has no such locks
+		is, err := isAt(file, dir, name)
+		if err == nil && !(locked && is) {
+			err = fs.ErrExist // somebody found it empty, and was faster
+		}
+		if err != nil {
+			return errors.Join(err, file.Close())
+		}
+	}
+	if _, err := file.Write(content); err != nil {
+		return errors.Join(err, dir.Remove(name), file.Close())
+	}
+	if err := file.Close(); err != nil { // as NFS does, which writes only now
+		return errors.Join(err, ignoreAbsent(dir.Remove(name)))
+	}
+	return nil
 }
 
 // ownError names the file of ours that an operation failed on.

@@ -196,7 +196,7 @@ func TestWithoutALeaseNothingIsRemoved(t *testing.T) {
 	tree, store, image := fsStory(t)
 	lost := errors.New("lost")
 	left := 1
-	ctx := WithLease(t.Context(), func() error {
+	ctx := WithLease(t.Context(), func(context.Context) error {
 		if left--; left < 0 {
 			return lost
 		}

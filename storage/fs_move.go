@@ -36,7 +36,7 @@ func (f *filesystem) move(ctx context.Context, m Move) error {
 	if t == nil {
 		return fs.ErrNotExist
 	}
-	if err := mayRemove(ctx); err != nil {
+	if err := MayRemove(ctx); err != nil {
 		return err
 	}
 	f.put.Add(1)
@@ -50,7 +50,7 @@ func (f *filesystem) move(ctx context.Context, m Move) error {
 			if !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
-			t.removeEmptied(path.Dir(m.From))
+			t.removeEmptied(ctx, path.Dir(m.From))
 			_, err = t.root.Lstat(m.To)
 			return err
 		}
@@ -68,7 +68,7 @@ func (f *filesystem) move(ctx context.Context, m Move) error {
 	if err != nil {
 		return err
 	}
-	t.removeEmptied(path.Dir(m.From))
+	t.removeEmptied(ctx, path.Dir(m.From))
 	return nil
 }
 

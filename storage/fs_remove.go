@@ -16,7 +16,7 @@ func (f *filesystem) Remove(ctx context.Context, refs []Ref) []Outcome {
 	for i, ref := range refs {
 		outcomes[i].Err = f.removeFile(ctx, &r, ref)
 	}
-	r.leave()
+	r.leave(ctx)
 	return outcomes
 }
 
@@ -24,7 +24,7 @@ func (f *filesystem) removeFile(ctx context.Context, r *removal, ref Ref) error 
 	if err := f.turn(ctx); err != nil {
 		return err
 	}
-	if err := mayRemove(ctx); err != nil {
+	if err := MayRemove(ctx); err != nil {
 		return err
 	}
 	if ref.Multipart != "" { // the path may be that of a file, which nobody asked for
@@ -34,7 +34,7 @@ func (f *filesystem) removeFile(ctx context.Context, r *removal, ref Ref) error 
 	if t == nil {
 		return err
 	}
-	r.enter(t, path.Dir(path.Dir(ref.Path)))
+	r.enter(ctx, t, path.Dir(path.Dir(ref.Path)))
 	err = r.removeFile(ref.Path, func(mode fs.FileMode) error { return mayGo(ref.Path, mode) })
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return &fs.PathError{Op: "remove", Path: ref.Path, Err: err}
@@ -42,7 +42,7 @@ func (f *filesystem) removeFile(ctx context.Context, r *removal, ref Ref) error 
 	if err == nil {
 		f.del.Add(1)
 	}
-	r.removeDir(path.Dir(ref.Path))
+	r.removeDir(ctx, path.Dir(ref.Path))
 	return nil
 }
 
@@ -68,20 +68,20 @@ type removal struct {
 }
 
 // enter goes to the directory around that of the next file.
-func (r *removal) enter(t *tree, around string) {
+func (r *removal) enter(ctx context.Context, t *tree, around string) {
 	if r.tree == t && r.around == around {
 		return
 	}
-	r.leave()
+	r.leave(ctx)
 	r.tree, r.around, r.fd = t, around, t.openDir(around)
 }
 
-func (r *removal) leave() {
+func (r *removal) leave(ctx context.Context) {
 	if r.around == "" {
 		return
 	}
 	closeDir(r.fd)
-	r.tree.removeEmptied(r.around)
+	r.tree.removeEmptied(ctx, r.around)
 	r.around = ""
 }
 
@@ -110,8 +110,8 @@ func (r *removal) removeFile(name string, may func(fs.FileMode) error) error {
 }
 
 // removeDir removes the directory that a file was in, if that has emptied it.
-func (r *removal) removeDir(name string) {
-	if isCeiling(name) {
+func (r *removal) removeDir(ctx context.Context, name string) {
+	if isCeiling(name) || MayRemove(ctx) != nil {
 		return
 	}
 	dir, below := r.at(name)
@@ -133,8 +133,8 @@ func (t *tree) removeDir(name string) error {
 // directory that is not empty, so a file that appears meanwhile is safe, and a
 // refusal is where to stop and no failure: an empty directory costs nobody
 // anything, and the next run tries again.
-func (t *tree) removeEmptied(dir string) {
-	for ; !isCeiling(dir); dir = path.Dir(dir) {
+func (t *tree) removeEmptied(ctx context.Context, dir string) {
+	for ; !isCeiling(dir) && MayRemove(ctx) == nil; dir = path.Dir(dir) {
 		if err := t.removeDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return
 		}

@@ -1,25 +1,55 @@
 package storage
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 type leaseKey struct{}
 
-// WithLease returns a context under which every removal asks first whether it may still
-// be made: immediately before the call that makes it, after all waiting, and also where
-// the context was detached from its parent so that a batch is seen through to its end.
+// ErrNotBegun matches the outcome of a removal that was not begun because its lease has
+// ended. The error that the lease gave is wrapped too.
+var ErrNotBegun = errors.New("not begun")
+
+type notBegun struct{ error }
+
+func (e notBegun) Unwrap() error        { return e.error }
+func (e notBegun) Is(target error) bool { return target == ErrNotBegun }
+
+// WithLease returns a context under which every removal first asks may whether it may be
+// made. It asks after all other waiting, immediately before the call that removes. It also
+// asks where the context was detached from its parent so that a batch can end. may can
+// wait for the lease to be renewed, until its own context is done. If ctx has a lease
+// already, a removal needs both.
 //
-// That a context is cancelled is only known once another goroutine has found out and
-// had its turn. may looks for itself, so that a process which was suspended for an hour
-// removes nothing after it, whatever runs first. It is called from many goroutines, for
-// every object on a filesystem and every request to S3.
-func WithLease(ctx context.Context, may func() error) context.Context {
-	return context.WithValue(ctx, leaseKey{}, may)
+// A cancelled context alone is not enough: another goroutine has to find the reason
+// first and cancel it. may reads the clock itself, so a process that was suspended for an
+// hour removes nothing when it wakes. Many goroutines call it, for every file on a
+// filesystem and for every request to S3.
+func WithLease(ctx context.Context, may func(context.Context) error) context.Context {
+	outer, both := leaseOf(ctx), may
+	if outer != nil {
+		both = func(ctx context.Context) error {
+			if err := may(ctx); err != nil {
+				return err
+			}
+			return outer(ctx)
+		}
+	}
+	return context.WithValue(ctx, leaseKey{}, both)
 }
 
-// mayRemove is the answer of the lease that ctx has, or nil.
-func mayRemove(ctx context.Context) error {
-	if may, ok := ctx.Value(leaseKey{}).(func() error); ok {
-		return may()
+func leaseOf(ctx context.Context) func(context.Context) error {
+	may, _ := ctx.Value(leaseKey{}).(func(context.Context) error)
+	return may
+}
+
+// MayRemove returns nil if the lease of ctx allows a removal now, or if ctx has no lease.
+func MayRemove(ctx context.Context) error {
+	if may := leaseOf(ctx); may != nil {
+		if err := may(ctx); err != nil {
+			return notBegun{err}
+		}
 	}
 	return nil
 }

@@ -94,6 +94,7 @@ type s3Content struct {
 	content []byte
 	etag    string
 	writer  string // see s3WriterKey
+	version string // "" where the bucket has never kept versions
 }
 
 // get reads a whole object. The body is read within the retried operation, and
@@ -104,7 +105,7 @@ func (s *s3Store) get(ctx context.Context, path string, limit int64) (got s3Cont
 		if err != nil {
 			return err
 		}
-		got.etag, got.writer = cleanETag(out.ETag), out.Metadata[s3WriterKey]
+		got.etag, got.writer, got.version = cleanETag(out.ETag), out.Metadata[s3WriterKey], aws.ToString(out.VersionId)
 		got.content, err = readBody(out.Body, out.ContentLength, limit)
 		return err
 	})

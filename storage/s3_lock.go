@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -57,6 +58,90 @@ func (s *s3Store) Replace(ctx context.Context, path string, content []byte, vers
 	}
 	quoted := `"` + version + `"`
 	return s.write(ctx, "replace", path, content, func(input *s3.PutObjectInput) { input.IfMatch = &quoted }, ErrLost)
+}
+
+// Delete removes with If-Match, and reads before, since some servers ignore that header.
+//
+// Where the bucket keeps versions, each refresh of a lock has left one. All that are listed
+// while the object has the version given are removed by their own names, the current one
+// last: none of them can be another writer's. Where that is denied, they stay.
+func (s *s3Store) Delete(ctx context.Context, path, version string) error {
+	ctx = urgent(ctx)
+	got, err := s.get(ctx, path, lockLimit)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && got.etag != version:
+		return fmt.Errorf("remove %s: %w", path, ErrLost)
+	case err != nil:
+		return err
+	}
+	if got.version != "" {
+		err := s.deleteAll(ctx, path, got.version)
+		status := errorStatus(err)
+		if status != http.StatusForbidden && status != http.StatusNotImplemented && errorCode(err) != "AccessDenied" {
+			return err
+		}
+	}
+	quoted := `"` + version + `"`
+	remove := func(condition *string) error {
+		return s.do(ctx, "remove", "s3:DeleteObject", path, func() error {
+			if err := MayRemove(ctx); err != nil {
+				return final{err}
+			}
+			input := &s3.DeleteObjectInput{Bucket: &s.parameters.bucket, Key: s.key(path), IfMatch: condition}
+			_, err := s.client.DeleteObject(ctx, input)
+			if isRefusal(err) {
+				return final{errRefused}
+			}
+			return err
+		})
+	}
+	err = remove(&quoted)
+	if status := errorStatus(err); status == http.StatusNotImplemented || status == http.StatusBadRequest { // a server that knows no conditions
+		err = remove(nil)
+	}
+	if !errors.Is(err, errRefused) {
+		return err
+	}
+	// A retry may be refused for its own first try, of which the answer was lost.
+	switch _, err := s.Stat(ctx, path); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	return fmt.Errorf("remove %s: %w", path, ErrLost)
+}
+
+// deleteAll removes all versions of an object and its delete markers, if current is the
+// current one.
+func (s *s3Store) deleteAll(ctx context.Context, path, current string) error {
+	var older []objectVersion
+	isCurrent := false
+	err := s.listVersions(ctx, path, func(at string, v version) {
+		switch {
+		case at != path: // begins with the same letters
+		case v.latest:
+			isCurrent = v.id == current
+		default:
+			older = append(older, objectVersion{*s.key(path), v.id})
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if !isCurrent {
+		return fmt.Errorf("remove %s: %w", path, ErrLost)
+	}
+	for _, versions := range [][]objectVersion{older, {{*s.key(path), current}}} {
+		for batch := range slices.Chunk(versions, RemoveBatch) {
+			for _, o := range s.removeVersions(ctx, batch) {
+				if err := gone(path, o); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // errRefused is a write whose condition did not hold.

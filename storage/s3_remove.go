@@ -131,7 +131,7 @@ func (s *s3Store) removeTogether(ctx context.Context, objects []objectVersion) [
 		}
 	}
 	err := s.retry(ctx, func() error {
-		if err := mayRemove(ctx); err != nil {
+		if err := MayRemove(ctx); err != nil {
 			return final{err}
 		}
 		answers, err := s.deleteObjects(ctx, open)
@@ -230,6 +230,9 @@ func (s *s3Store) sendDelete(ctx context.Context, objects []types.ObjectIdentifi
 	if status := errorStatus(err); status != http.StatusBadRequest && status != http.StatusNotImplemented || transient(err) {
 		return out, err
 	}
+	if err := MayRemove(ctx); err != nil {
+		return nil, final{err}
+	}
 	older, olderErr := s.client.DeleteObjects(ctx, input, withContentMD5)
 	if olderErr != nil {
 		return nil, err
@@ -252,7 +255,7 @@ func withContentMD5(o *s3.Options) {
 // removeOne removes an object, or one version of it, with a request of its own.
 func (s *s3Store) removeOne(ctx context.Context, object objectVersion) (o Outcome) {
 	o.Err = s.do(ctx, "remove", object.permission(), object.key[len(s.prefix):], func() error {
-		if err := mayRemove(ctx); err != nil {
+		if err := MayRemove(ctx); err != nil {
 			return final{err}
 		}
 		input := &s3.DeleteObjectInput{Bucket: &s.parameters.bucket, Key: &object.key}
@@ -295,7 +298,7 @@ func (s *s3Store) seenGone(ctx context.Context, object objectVersion) error {
 // abort gives up an unfinished multipart upload, and the storage of its parts.
 func (s *s3Store) abort(ctx context.Context, ref Ref) (o Outcome) {
 	o.Err = s.do(ctx, "abort the upload of", "s3:AbortMultipartUpload", ref.Path, func() error {
-		if err := mayRemove(ctx); err != nil {
+		if err := MayRemove(ctx); err != nil {
 			return final{err}
 		}
 		_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{

@@ -37,8 +37,8 @@ var ErrNotRegular = errors.New("not a regular file")
 // storage does not hand out: it is archived, or the key that it was encrypted with is disabled.
 var ErrUnreadable = errors.New("its content can't be read")
 
-// ErrLost is returned by Locker.Replace when somebody else has written, or
-// removed, the object meanwhile.
+// ErrLost is returned by a Locker when somebody else has written, or removed, the object
+// meanwhile.
 var ErrLost = errors.New("changed by somebody else")
 
 // Identity says which storage this is. It carries no secret, and is the same for
@@ -173,13 +173,19 @@ const RemoveBatch = 1000
 // Locker writes small objects conditionally, which is all that a lock needs.
 type Locker interface {
 	// Create writes a new object and returns its version. The error is
-	// fs.ErrExist (wrapped) where there is one already.
+	// fs.ErrExist (wrapped) where there is one already, and ErrLost (wrapped) where
+	// another process has kept this one from finding out.
 	Create(ctx context.Context, path string, content []byte) (version string, err error)
 	// Version returns an object's content and version, or fs.ErrNotExist (wrapped).
 	Version(ctx context.Context, path string) (content []byte, version string, err error)
 	// Replace overwrites the object if it still has the version given. The error
 	// is ErrLost (wrapped) where it does not.
 	Replace(ctx context.Context, path string, content []byte, version string) (newVersion string, err error)
+	// Delete removes the object if it still has the version given, and what a storage that
+	// keeps versions has kept of it. The error is ErrLost (wrapped) where it does not, or
+	// where there is no object. Where the server does not heed the condition, the
+	// object is read right before, and the lease of ctx asked after that.
+	Delete(ctx context.Context, path, version string) error
 }
 
 // OwnDir is regsweep's own directory, below the layout's root. Distribution looks at

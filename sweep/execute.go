@@ -138,7 +138,10 @@ func (p *Plan) removeKind(ctx context.Context, kind Kind, remover storage.Remove
 	return failed
 }
 
-// removeBatch sees a batch that was begun through to its answer, within the grace.
+// removeBatch waits for the answers to what it has sent, for as long as the grace if ctx is
+// done. Whether anything more is sent is up to the lease of ctx, which each removal asks:
+// after an interruption the batch goes on to its end, after the loss of the lock or of the
+// proof it does not.
 func removeBatch(ctx context.Context, remover storage.Remover, refs []storage.Ref) []storage.Outcome {
 	sent, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -173,11 +176,11 @@ func (p *Plan) confirm(kind Kind, b batch, outcomes []storage.Outcome, options E
 		removal := p.removal(kind, i)
 		result.Versions.Add(versions.Count, versions.Bytes)
 		switch {
+		case errors.Is(failure, storage.ErrNotBegun): // the storage has refused nothing
+			first = cmp.Or(first, failure)
 		case failure != nil:
 			failures++
-			if first == nil {
-				first = fmt.Errorf("%s: %w", removal.Path, failure)
-			}
+			first = cmp.Or(first, fmt.Errorf("%s: %w", removal.Path, failure))
 			result.fail(removal, failure)
 		case hidden:
 			done.Add(1, 0)
@@ -217,7 +220,9 @@ func (p *Plan) prune(ctx context.Context, remover storage.Remover, options Execu
 		for _, dir := range storage.LayoutPaths(removal.Repository) {
 			goes, err := remover.Prune(ctx, dir)
 			if err != nil {
-				result.fail(removal, err)
+				if !errors.Is(err, storage.ErrNotBegun) {
+					result.fail(removal, err)
+				}
 				return err
 			}
 			gone = gone && goes

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package guard
+
+// ThisProcess identifies the running process, on Linux.
+func ThisProcess() string { return "" }
+
+func hasEnded(int, string, string) bool { return false }
