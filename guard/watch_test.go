@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"regsweep/internal/parts"
+	"regsweep/storage"
 )
 
 const often = 20 * time.Millisecond
@@ -49,6 +50,9 @@ func TestPromise4ARegistryThatTurnsWritableEndsTheSweep(t *testing.T) {
 	var lost *LostError
 	if cause := context.Cause(ctx); !errors.Is(cause, ErrTurnedWritable) || !errors.As(cause, &lost) || lost.Verdict.By != ByWritable {
 		t.Errorf("the cause is %v", cause)
+	}
+	if err := leaseOf(ctx)(); !errors.Is(err, ErrTurnedWritable) || !errors.Is(err, storage.ErrNotBegun) {
+		t.Errorf("the lease says %v", err)
 	}
 	for range 2 {
 		if err := stop(); !errors.Is(err, ErrTurnedWritable) {

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"regsweep/internal/parts"
+)
+
+// disksRequired is set where a disk that can't be made is a failure, as in .ci/run.
+const disksRequired = "REGSWEEP_DISKS"
+
+// loopDisk makes a filesystem in a file, and mounts it. mkfs is its command but for the file.
+func loopDisk(t *testing.T, megabytes int64, mkfs ...string) (dir string) {
+	t.Helper()
+	fail := t.Skipf
+	if os.Getenv(disksRequired) != "" {
+		fail = t.Fatalf
+	}
+	if os.Getuid() != 0 {
+		fail("only root can mount a disk")
+	}
+	image := filepath.Join(t.TempDir(), "image")
+	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, megabytes<<20)); err != nil {
+		t.Fatal(err)
+	}
+	dir = t.TempDir()
+	for _, command := range [][]string{append(mkfs, image), {"mount", "-o", "loop", image, dir}} {
+		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+			fail("%v: %v: %s", command, err, out)
+		}
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil { // as in smallDisk
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// as runs a command as a user, and returns what it writes.
+func as(uid uint32, command ...string) (string, error) {
+	c := exec.Command(command[0], command[1:]...)
+	if uid != 0 {
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	}
+	out, err := c.CombinedOutput()
+	return string(out), err
+}
+
+// The scripts that fill a disk. Each fails in the end: there is no room.
+const (
+	noBlock = `cd "$0" && mkdir fill; dd if=/dev/zero of=fill/large bs=64k; dd if=/dev/zero of=fill/small bs=512
+		n=0; while echo x > fill/$n; do n=$((n+1)); done`
+	noInode = `cd "$0" && mkdir fill; n=0; while : > fill/$n; do n=$((n+1)); done`
+)
+
+// TestAFullDiskIsCollected: there is no room for a lock, no block, no inode or none within a
+// quota, and the run removes all garbage and nothing else (1, 4). Its plan goes to another disk.
+func TestAFullDiskIsCollected(t *testing.T) {
+	t.Parallel()
+	tmpfs := func(options string) func(t *testing.T) string {
+		return func(t *testing.T) string { return smallDisk(t, options) }
+	}
+	loop := func(megabytes int64, mkfs ...string) func(t *testing.T) string {
+		return func(t *testing.T) string { return loopDisk(t, megabytes, mkfs...) }
+	}
+	for name, disk := range map[string]struct {
+		mount func(t *testing.T) string
+		fill  string
+	}{
+		"ext4, no block":         {loop(16, "mkfs.ext4", "-q"), noBlock},
+		"ext4, no reserve":       {loop(16, "mkfs.ext4", "-q", "-m", "0"), noBlock},
+		"ext4, no inode":         {loop(16, "mkfs.ext4", "-q", "-N", "1024"), noInode},
+		"ext4, neither":          {loop(16, "mkfs.ext4", "-q", "-N", "1024"), noBlock + "\n" + noInode},
+		"xfs, no block":          {loop(300, "mkfs.xfs", "-q"), noBlock},
+		"xfs, no inode":          {loop(300, "mkfs.xfs", "-q", "-i", "maxpct=1"), noInode},
+		"btrfs, no block":        {loop(110, "mkfs.btrfs", "-q"), noBlock},
+		"btrfs, no block at all": {loop(64, "mkfs.btrfs", "-q", "-M"), noBlock},
+		"tmpfs, no block":        {tmpfs("size=8m"), noBlock},
+		"tmpfs, no inode":        {tmpfs("size=64m,nr_inodes=1200"), noInode},
+		"btrfs, over quota": {func(t *testing.T) string {
+			dir := loopDisk(t, 110, "mkfs.btrfs", "-q")
+			for _, command := range [][]string{{"btrfs", "quota", "enable", dir}, {"btrfs", "qgroup", "limit", "16M", dir}} {
+				if out, err := as(0, command...); err != nil {
+					t.Fatalf("%v: %v: %s", command, err, out)
+				}
+			}
+			return dir
+		}, noBlock},
+	} {
+		for user, uid := range map[string]uint32{"root": 0, "the registry's user": nobody} {
+			t.Run(name+", "+user, func(t *testing.T) {
+				root := disk.mount(t)
+				s := &site{T: t, tree: parts.NewTree(t, root), names: map[string]string{}}
+				s.serve(parts.Config{Root: root})
+				s.plant("app", "v1", app(1))
+				s.plant("app", "", app(2))
+				live := s.files()
+				for n := range 100 {
+					s.tree.Blob(layer(n + 100).Content)
+				}
+				garbage := len(s.files()) - len(live)
+				give(t, root)
+				out, err := as(uid, "sh", "-c", disk.fill, root)
+				if !strings.Contains(out, "No space left") && !strings.Contains(out, "quota exceeded") {
+					t.Fatalf("the disk is not full: %v, %s", err, out)
+				}
+				if out, err := as(uid, "sh", "-c", "mkdir \"$0\" && printf %5000d 1 > \"$0/file\"", root+"/test"); err == nil {
+					t.Fatalf("there is room: %s", out)
+				}
+				s.must(os.RemoveAll(root + "/test"))
+
+				plan := filepath.Join(t.TempDir(), "plan.jsonl")
+				args := []string{"gc", "-m", "--registry-stopped", "--plan", plan, root}
+				code, stderr := 0, ""
+				if uid == 0 {
+					code, _, stderr = regsweep(s, args...)
+				} else {
+					give(t, filepath.Dir(plan))
+					code, stderr = asNobody(t, args...)
+				}
+				if code != 0 {
+					t.Errorf("ends with %d, %s", code, stderr)
+				}
+				if left := len(s.files()) - len(live); left > -4 { // the untagged image went too: two blobs, a manifest, and links
+					t.Errorf("of %d files of garbage, %d are left beside those of an untagged image", garbage, left+4)
+				}
+				if s.tree.Exists(".regsweep") {
+					t.Error("something is left of the lock")
+				}
+				if _, err := os.Stat(plan); err != nil {
+					t.Error(err)
+				}
+				s.pull("afterwards", s.client, []image{pulls("app", "v1")})
+			})
+		}
+	}
+}

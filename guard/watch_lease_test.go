@@ -1,0 +1,147 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"regsweep/storage"
+)
+
+// slowly are options by which the proof holds, after two addresses, one after the other, have
+// not answered for half as long as delay says. It is a fake of the network: the clock is one too.
+func slowly(t *testing.T, delay *atomic.Int64) Options {
+	return Options{Stopped: true, Endpoints: []string{"http://192.0.2.2"}, Config: config(t, "192.0.2.1:5000", saysNothing),
+		Dial: func(context.Context, string, string) (net.Conn, error) {
+			time.Sleep(time.Duration(delay.Load() / 2))
+			return nil, syscall.ECONNREFUSED
+		}}
+}
+
+// settle waits for connections that nobody waits for any more.
+func settle() { time.Sleep(time.Hour) }
+
+// leaseOf returns the lease of a removal that was detached from its run, as a batch is.
+func leaseOf(ctx context.Context) func() error {
+	return func() error { return storage.MayRemove(context.WithoutCancel(ctx)) }
+}
+
+func TestPromise4ARemovalWaitsForAProofOfTheLastSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var delay atomic.Int64
+		begun := time.Now()
+		delay.Store(int64(time.Second))
+		ctx, stop := Watch(t.Context(), slowly(t, &delay), WatchInterval, nil)
+		may := leaseOf(ctx)
+		at := func(want time.Duration) {
+			t.Helper()
+			if err := may(); err != nil {
+				t.Fatal(err)
+			}
+			if got := time.Since(begun); got != want {
+				t.Errorf("it may remove after %s, want %s", got, want)
+			}
+		}
+		at(time.Second) // not before the watch itself has a proof
+		time.Sleep(4 * time.Second)
+		delay.Store(int64(3800 * time.Millisecond))
+		// Asked at 4 s, answered at 5 s; asked at 6 s, answered at 9.8 s.
+		at(5 * time.Second)
+		time.Sleep(4 * time.Second)
+		at(9 * time.Second) // the proof of 4 s is 5 s old
+		time.Sleep(time.Millisecond)
+		at(9800 * time.Millisecond)
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		settle()
+	})
+}
+
+func TestPromise4AProofThatComesTooLateIsNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var delay atomic.Int64
+		ctx, stop := Watch(t.Context(), slowly(t, &delay), WatchInterval, nil)
+		may := leaseOf(ctx)
+		if err := may(); err != nil {
+			t.Fatal(err)
+		}
+		// Some slow answers end no sweep.
+		delay.Store(int64(time.Minute))
+		time.Sleep((patience - 2) * ProofAge)
+		delay.Store(0)
+		if err := may(); err != nil {
+			t.Fatal(err)
+		}
+		delay.Store(int64(time.Minute))
+		time.Sleep(ProofAge + time.Millisecond)
+		slow := time.Now()
+		err := may()
+		if !errors.Is(err, ErrProofLost) || !errors.Is(err, storage.ErrNotBegun) {
+			t.Errorf("the lease says %v", err)
+		}
+		if waited := time.Since(slow); waited < ProofAge || waited > patience*ProofAge {
+			t.Errorf("it waits for %s", waited)
+		}
+		if cause := context.Cause(ctx); !errors.Is(cause, ErrProofLost) {
+			t.Errorf("the cause is %v", cause)
+		}
+		if err := stop(); !errors.Is(err, ErrProofLost) || !strings.Contains(err.Error(), "longer than 5s") {
+			t.Errorf("stop returns %v", err)
+		}
+		settle()
+	})
+}
+
+// An interrupted run ends the batches that it has begun, under a proof that is renewed. Once
+// it has ended, nobody may remove under its lease.
+func TestPromise4TheProofOutlivesAnInterruption(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, cancel := context.WithCancel(t.Context())
+		ctx, stop := Watch(parent, Options{Stopped: true}, WatchInterval, nil)
+		may := leaseOf(ctx)
+		synctest.Wait()
+		cancel()
+		time.Sleep(time.Minute)
+		if err := may(); err != nil {
+			t.Errorf("the lease says %v", err)
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(ProofAge + time.Millisecond)
+		if err := may(); !errors.Is(err, storage.ErrNotBegun) {
+			t.Errorf("after the watch the lease says %v", err)
+		}
+	})
+}
+
+// The lock and the proof are one lease: each removal needs both.
+func TestPromise4ALeaseIsLockAndProof(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &memory{}
+		locked, held := mustLock(t, store, run("one"))
+		ctx, stop := Watch(locked, Options{Stopped: true}, WatchInterval, nil)
+		may := leaseOf(ctx)
+		if err := may(); err != nil {
+			t.Fatal(err)
+		}
+		store.set(nil)
+		<-locked.Done()
+		if err := may(); !errors.Is(err, ErrLockLost) {
+			t.Errorf("the lease says %v", err)
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		if err := held.Release(t.Context()); !errors.Is(err, ErrLockLost) {
+			t.Errorf("release: %v", err)
+		}
+	})
+}
