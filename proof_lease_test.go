@@ -99,7 +99,7 @@ func TestARequestThatWasSentIsWaitedFor(t *testing.T) {
 	see := sync.OnceFunc(func() { close(seen) })
 	pass := httputil.NewSingleHostReverseProxy(behind)
 	pass.ModifyResponse = func(r *http.Response) error {
-		if writable.Load() && strings.Contains(r.Header.Get("Allow"), "POST") {
+		if writable.Load() && r.Request.Method == http.MethodPut && r.StatusCode != http.StatusMethodNotAllowed {
 			see()
 		}
 		return nil

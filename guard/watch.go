@@ -68,7 +68,7 @@ const patience = 10
 func Watch(ctx context.Context, o Options, interval time.Duration, seen func(Verdict)) (watched context.Context, stop func() error) {
 	watched, cancel := context.WithCancelCause(ctx)
 	w := &watch{options: o, interval: interval, seen: seen, cancel: cancel, done: watched.Done()}
-	w.options.Timeout = min(o.timeout(), ProofAge*4/5)
+	w.options.Quick, w.options.Timeout = true, min(o.timeout(), ProofAge*4/5)
 	w.proof.Store(&lastProof{next: make(chan struct{})})
 	asking, enough := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan struct{})

@@ -24,8 +24,8 @@ func slowly(t *testing.T, delay *atomic.Int64) Options {
 		}}
 }
 
-// settle waits for connections that nobody waits for any more.
-func settle() { time.Sleep(time.Hour) }
+// hangUp waits for connections that nobody waits for any more.
+func hangUp() { time.Sleep(time.Hour) }
 
 // leaseOf returns the lease of a removal that was detached from its run, as a batch is.
 func leaseOf(ctx context.Context) func() error {
@@ -60,7 +60,7 @@ func TestPromise4ARemovalWaitsForAProofOfTheLastSeconds(t *testing.T) {
 		if err := stop(); err != nil {
 			t.Error(err)
 		}
-		settle()
+		hangUp()
 	})
 }
 
@@ -95,7 +95,7 @@ func TestPromise4AProofThatComesTooLateIsNone(t *testing.T) {
 		if err := stop(); !errors.Is(err, ErrProofLost) || !strings.Contains(err.Error(), "longer than 5s") {
 			t.Errorf("stop returns %v", err)
 		}
-		settle()
+		hangUp()
 	})
 }
 
