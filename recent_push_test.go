@@ -70,3 +70,16 @@ func TestPushesBeforeTheWindowAreExplained(t *testing.T) {
 		}
 	}
 }
+
+// A run that will be refused does not ask first.
+func TestARecentPushRefusesBeforeTheQuestion(t *testing.T) {
+	tree, garbage := treeWithGarbage(t)
+	registry := parts.StartRegistryT(t, parts.Config{Root: tree.Root(), ReadOnly: true})
+	s := mustStart(t, program(t, "gc", "--registry", registry.URL(), tree.Root()))
+	must(t, s.waitFor("REFUSED"))
+	code, err := s.end()
+	must(t, err)
+	if code != 3 || strings.Contains(s.shows(), "[y/N]") || !tree.Exists(garbage) {
+		t.Errorf("exit code %d: %s", code, s.shows())
+	}
+}

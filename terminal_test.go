@@ -243,6 +243,7 @@ func TestAnAnswerBeforeTheQuestionIsDropped(t *testing.T) {
 		t.Run(fmt.Sprintf("%q", early), func(t *testing.T) {
 			t.Parallel()
 			tree, garbage := treeWithGarbage(t)
+			tree.Age("", time.Hour) // or a push is seen before the question
 			begun, answer, asked := make(chan struct{}), make(chan struct{}), sync.Once{}
 			registry := parts.StartRegistryT(t, parts.Config{Root: tree.Root(), ReadOnly: true, Wrap: func(next http.Handler) http.Handler {
 				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -93,6 +93,9 @@ func (g *gcRun) run(c *urfave.Context, target []string) error {
 			return err
 		}
 		if plan.Len() > 0 {
+			if err := g.proveRecent(ctx); err != nil {
+				return err
+			}
 			if err := g.confirm(ctx); err != nil {
 				return err
 			}
@@ -205,6 +208,16 @@ func (g *gcRun) proveEmpty(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// proveRecent proves before a question is asked if the listing has seen a recent push:
+// otherwise the answer could be in vain.
+func (g *gcRun) proveRecent(ctx context.Context) error {
+	last := g.guard.LastUpload
+	if g.options.yes || g.env.Terminal == nil || last == nil || g.env.Now().Sub(last.Touched) >= guard.RecentUpload {
+		return nil
+	}
+	return g.prove(ctx)
 }
 
 // sweep proves once more, now knowing the uploads, and does the rest while the proof is

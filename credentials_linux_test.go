@@ -1,0 +1,132 @@
+package main
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"regsweep/internal/parts"
+
+	"golang.org/x/sys/unix"
+)
+
+// asksForUsers is a read-only registry that lets ann in, and nobody else.
+func asksForUsers(t *testing.T, token bool) (registry *parts.Registry, root string) {
+	tree, _ := treeWithGarbage(t)
+	tree.Age("", time.Hour)
+	return parts.StartRegistryT(t, parts.Config{Root: tree.Root(), ReadOnly: true, Username: "ann", Password: "swordfish", Token: token}), tree.Root()
+}
+
+// checked is what a check of it prints, and its exit code.
+func checked(t *testing.T, registry *parts.Registry, root string, env []string, flags ...string) (code int, output string) {
+	t.Helper()
+	command := program(t, append([]string{"check", "--registry", registry.URL(), root}, flags...)...)
+	command.Env = append(command.Environ(), append([]string{"HOME=" + t.TempDir(), "DOCKER_CONFIG="}, env...)...)
+	combined, err := command.CombinedOutput()
+	if command.ProcessState == nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(combined), "swordfish") || strings.Contains(string(combined), "wrong-word") {
+		t.Errorf("it shows a password: %s", combined)
+	}
+	return command.ProcessState.ExitCode(), string(combined)
+}
+
+func TestAWrongPasswordIsReportedAsSuch(t *testing.T) {
+	for _, token := range []bool{false, true} {
+		registry, root := asksForUsers(t, token)
+		file := filepath.Join(t.TempDir(), "password")
+		for content, want := range map[string]string{"swordfish": "PROVEN", "swordfish\n": "PROVEN", "swordfish\r\n": "PROVEN", "wrong-word": "the username and password: was not accepted"} {
+			must(t, os.WriteFile(file, []byte(content), 0o600))
+			code, output := checked(t, registry, root, nil, "--username", "ann", "--password-file", file)
+			if !strings.Contains(output, want) || (code == 0) != (want == "PROVEN") {
+				t.Errorf("token %v, %q: exit code %d: %s", token, content, code, output)
+			}
+		}
+		if code, output := checked(t, registry, root, nil); code != 3 || !strings.Contains(output, "asks for a username and password") {
+			t.Errorf("token %v, without any: exit code %d: %s", token, code, output)
+		}
+	}
+}
+
+// waitForSilence waits until what is typed is not shown.
+func (s *session) waitForSilence() error {
+	connection, err := s.master.SyscallConn()
+	if err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		var state *unix.Termios
+		var stateErr error
+		if err := connection.Control(func(fd uintptr) { state, stateErr = unix.IoctlGetTermios(int(fd), unix.TCGETS) }); err != nil || stateErr != nil {
+			return errors.Join(err, stateErr)
+		}
+		if state.Lflag&unix.ECHO == 0 {
+			return nil
+		}
+	}
+	return errors.New("the terminal shows what is typed")
+}
+
+func TestTheTerminalIsAskedForThePassword(t *testing.T) {
+	registry, root := asksForUsers(t, false)
+	for typed, want := range map[string]int{"swordfish\r": 0, "wrong-word\r": 3, "\r": 2} {
+		s := mustStart(t, program(t, "check", "--registry", registry.URL(), "--username", "ann", root))
+		must(t, s.waitFor("Password: "), s.waitForSilence(), s.types(typed))
+		code, err := s.end()
+		must(t, err)
+		if code != want || strings.Contains(s.shows(), strings.TrimSpace(typed)) && typed != "\r" {
+			t.Errorf("%q: exit code %d: %s", typed, code, s.shows())
+		}
+	}
+	// A dry run asks no registry, and so nobody for a password.
+	s := mustStart(t, program(t, "gc", "-d", "--username", "ann", root))
+	if code, err := s.end(); err != nil || code != 0 || strings.Contains(s.shows(), "Password: ") {
+		t.Errorf("a dry run: exit code %d, %v: %s", code, err, s.shows())
+	}
+}
+
+func TestDockersLoginsAreUsed(t *testing.T) {
+	registry, root := asksForUsers(t, true)
+	auth := func(password string) string { return base64.StdEncoding.EncodeToString([]byte("ann:" + password)) }
+	// A helper is a program; this one stands for those of docker.
+	programs := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(programs, "docker-credential-fake"), []byte(fmt.Sprintf(`#!/bin/sh
+read host
+test "$1 $host" = "get %s" || { echo "credentials not found in native keychain"; exit 1; }
+echo '{"ServerURL":"x","Username":"ann","Secret":"swordfish"}'
+`, registry.Host())), 0o755))
+	for name, test := range map[string]struct {
+		config, want string
+	}{
+		"auths":               {fmt.Sprintf(`{"auths":{"other:5000":{"auth":"%s"},"%s":{"auth":"%s"}}}`, auth("wrong-word"), registry.Host(), auth("swordfish")), "PROVEN"},
+		"a URL":               {fmt.Sprintf(`{"auths":{"http://%s/v1/":{"auth":"%s"}}}`, registry.Host(), auth("swordfish")), "PROVEN"},
+		"in the clear":        {fmt.Sprintf(`{"auths":{"%s":{"username":"ann","password":"swordfish"}}}`, registry.Host()), "PROVEN"},
+		"a helper":            {fmt.Sprintf(`{"credHelpers":{"%s":"fake"}}`, registry.Host()), "PROVEN"},
+		"a store":             {fmt.Sprintf(`{"auths":{"%s":{}},"credsStore":"fake"}`, registry.Host()), "PROVEN"},
+		"a helper without it": {`{"credHelpers":{"other:5000":"fake"}}`, "asks for a username and password"},
+		"a missing helper":    {fmt.Sprintf(`{"credHelpers":{"%s":"nowhere"}}`, registry.Host()), "docker-credential-nowhere"},
+		"no helper's name":    {fmt.Sprintf(`{"credHelpers":{"%s":"x/../../fake"}}`, registry.Host()), "is not the name of a program"},
+		"a former password":   {fmt.Sprintf(`{"auths":{"%s":{"auth":"%s"}}}`, registry.Host(), auth("wrong-word")), "was not accepted"},
+		"another registry":    {fmt.Sprintf(`{"auths":{"other:5000":{"auth":"%s"}}}`, auth("wrong-word")), "asks for a username and password"},
+		"no JSON":             {`{`, "config.json is not valid JSON"},
+		"no base64":           {fmt.Sprintf(`{"auths":{"%s":{"auth":"*"}}}`, registry.Host()), "is not valid base64"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			home := t.TempDir()
+			must(t, os.Mkdir(filepath.Join(home, ".docker"), 0o755), os.WriteFile(filepath.Join(home, ".docker/config.json"), []byte(test.config), 0o600))
+			for _, env := range [][]string{{"HOME=" + home}, {"DOCKER_CONFIG=" + filepath.Join(home, ".docker")}} {
+				env = append(env, "PATH="+programs+":"+os.Getenv("PATH"))
+				code, output := checked(t, registry, root, env)
+				if (code == 0) != (test.want == "PROVEN") || !strings.Contains(output, test.want) {
+					t.Errorf("%s: exit code %d: %s", env[0], code, output)
+				}
+			}
+		})
+	}
+}
