@@ -233,3 +233,17 @@ func TestARolloutProvesNothing(t *testing.T) {
 	e.pushesGoOn()
 	e.whole(time.Time{})
 }
+
+// TestAReplicaThatIsNotNamedIsNoticed: one replica is read-only and named. Another one is
+// not named and takes pushes (4).
+func TestAReplicaThatIsNotNamedIsNoticed(t *testing.T) {
+	t.Parallel()
+	e := newElsewhere(t, 40)
+	e.pushesBegin(e.start(parts.NewNamespaceT(t)))
+	e.pushesGoOn()
+	e.setReadOnly(true)
+	e.start(e.there)
+	e.refused(e.gc("--registry", there, e.config))
+	e.pushesGoOn()
+	e.whole(time.Time{})
+}
