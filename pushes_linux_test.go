@@ -9,10 +9,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
+	"regsweep/guard"
 	"regsweep/internal/parts"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // elsewhere is a registry that runs in a network namespace of its own. regsweep runs in
@@ -78,6 +82,13 @@ func (e *elsewhere) start(where *parts.Namespace) *parts.Server {
 	return where.StartBinaryT(e.T, e.program, e.config, registryPort)
 }
 
+func (e *elsewhere) stop(server *parts.Server) {
+	e.Helper()
+	if err := server.Stop(); err != nil {
+		e.Fatal(err)
+	}
+}
+
 // gc starts regsweep where no registry runs.
 func (e *elsewhere) gc(args ...string) *running {
 	e.Helper()
@@ -127,14 +138,19 @@ func (e *elsewhere) whole(since time.Time) {
 	}
 }
 
-// refused checks that a run ended with exit code 3 and removed nothing.
-func (e *elsewhere) refused(run *running) {
+func (e *elsewhere) report(run *running) (code int, report gcReport) {
 	e.Helper()
-	code := run.exit(e.T)
-	var report gcReport
+	code = run.exit(e.T)
 	if err := json.Unmarshal([]byte(run.stdout.String()), &report); err != nil {
 		e.Fatalf("%v: %s", err, &run.stdout)
 	}
+	return code, report
+}
+
+// refused checks that a run ended with exit code 3 and removed nothing.
+func (e *elsewhere) refused(run *running) {
+	e.Helper()
+	code, report := e.report(run)
 	if code != 3 || report.Removed != (tallies{}) {
 		e.Errorf("it ends with %d, %q, and removed %+v\n%s", code, report.Error, report.Removed, &run.stderr)
 	}
@@ -246,4 +262,86 @@ func TestAReplicaThatIsNotNamedIsNoticed(t *testing.T) {
 	e.refused(e.gc("--registry", there, e.config))
 	e.pushesGoOn()
 	e.whole(time.Time{})
+}
+
+// exposure is how long a registry may take pushes until no removal begins any more, as
+// docs/safety.md says.
+const exposure = guard.ProofAge
+
+// TestARegistryThatTurnsWritableMidway: the registry is read-only until the removal is under
+// way. Then one takes its place which takes pushes. Each image whose push begins after the
+// exposure is whole (4).
+func TestARegistryThatTurnsWritableMidway(t *testing.T) {
+	t.Parallel()
+	var all sync.WaitGroup
+	for _, c := range []struct {
+		name    string
+		removes func(e *elsewhere) bool
+		// turn starts the writable registry. Each image whose push begins after the time
+		// that it returns must be whole.
+		turn func(e *elsewhere, run *running) time.Time
+	}{
+		{"while it removes links", (*elsewhere).removesLinks, restarted},
+		{"while it removes blobs", (*elsewhere).removesBlobs, restarted},
+		{"a rollout while it removes links", (*elsewhere).removesLinks, rolledOut},
+		{"a rollout while it removes blobs", (*elsewhere).removesBlobs, rolledOut},
+		{"regsweep is suspended while it removes links", (*elsewhere).removesLinks, suspended},
+		{"regsweep is suspended while it removes blobs", (*elsewhere).removesBlobs, suspended},
+	} {
+		// They wait most of the time, so that all of them run at once.
+		all.Go(func() {
+			t.Run(c.name, func(t *testing.T) { turnsMidway(t, c.removes, c.turn) })
+		})
+	}
+	all.Wait()
+}
+
+func turnsMidway(t *testing.T, removes func(*elsewhere) bool, turn func(*elsewhere, *running) time.Time) {
+	e := newElsewhere(t, 800)
+	e.setReadOnly(true)
+	former := e.start(e.there)
+	e.pushesBegin(former)
+	run := e.gc("--registry", there, "--max-requests=120", e.tree.Root())
+	eventually(t, "it removes", func() bool { return removes(e) })
+	e.stop(former)
+	e.setReadOnly(false)
+	since := turn(e, run)
+	code, report := e.report(run)
+	e.pushesGoOn()
+	e.whole(since)
+	if removed := report.Removed; code != 3 || removed.LayerLinks.Count == 0 || removed.Blobs.Count == len(e.garbage) {
+		t.Errorf("it ends with %d, and removed %+v\n%s", code, removed, &run.stderr)
+	}
+}
+
+// first is the layer that regsweep removes first.
+func (e *elsewhere) first() digest.Digest { return e.garbage[len(e.garbage)-1].Digest() }
+
+func (e *elsewhere) removesLinks() bool {
+	return !e.tree.Exists(parts.LayerPath("team/app", e.first()))
+}
+
+func (e *elsewhere) removesBlobs() bool { return !e.tree.Exists(parts.BlobPath(e.first())) }
+
+func restarted(e *elsewhere, run *running) time.Time {
+	turned := time.Now()
+	e.start(e.there)
+	return turned.Add(exposure)
+}
+
+// rolledOut starts the next registry when the proof is too old to remove anything.
+func rolledOut(e *elsewhere, run *running) time.Time {
+	time.Sleep(exposure)
+	e.start(e.there)
+	return time.Time{}
+}
+
+// suspended stops regsweep, not only the registry, for half of the time after which another
+// run takes over its lock.
+func suspended(e *elsewhere, run *running) time.Time {
+	run.signal(e.T, syscall.SIGSTOP)
+	e.start(e.there)
+	time.Sleep(30 * time.Second)
+	run.signal(e.T, syscall.SIGCONT)
+	return time.Time{}
 }
