@@ -18,7 +18,7 @@ import (
 var belowCLI = []string{"regsweep/audit", "regsweep/quarantine", "regsweep/sweep", "regsweep/guard", "regsweep/mark", "regsweep/storage"}
 
 // ours is what each package of the program may import of the others: imports point
-// one way, cli → {audit, quarantine → sweep, guard} → mark → storage.
+// one way, cli → {audit, quarantine → sweep, guard} → mark → storage → internal/system.
 var ours = map[string][]string{
 	"regsweep":            {"regsweep/cli"},
 	"regsweep/cli":        belowCLI,
@@ -27,7 +27,9 @@ var ours = map[string][]string{
 	"regsweep/sweep":      {"regsweep/mark", "regsweep/storage"},
 	"regsweep/guard":      {"regsweep/mark", "regsweep/storage"},
 	"regsweep/mark":       {"regsweep/storage"},
-	"regsweep/storage":    {},
+	"regsweep/storage":    {"regsweep/internal/system"},
+
+	"regsweep/internal/system": {},
 }
 
 // theirs is who alone may import what others wrote, so that a change of theirs meets
@@ -40,7 +42,7 @@ var theirs = map[string][]string{
 	"github.com/aws":             {"regsweep/storage"},
 	"github.com/distribution":    {"regsweep/storage"},
 	"github.com/sirupsen/logrus": {"regsweep/storage"}, // what Distribution warns through
-	"golang.org/x/sys":           {"regsweep/storage"},
+	"golang.org/x/sys":           {"regsweep/storage", "regsweep/internal/system"},
 	"go.yaml.in/yaml":            {"regsweep/storage"},
 
 	"github.com/opencontainers/go-digest": append([]string{"regsweep/cli"}, belowCLI...),

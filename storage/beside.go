@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
+
+	"regsweep/internal/system"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
+	"golang.org/x/sys/unix"
 )
 
 // Files beside the layout by which other users of a storage are known. Their paths are
@@ -26,15 +28,19 @@ const (
 
 // Beside stats a file.
 func (f *filesystem) Beside(ctx context.Context, path string) (bool, error) {
-	if err := f.turn(ctx); err != nil {
+	if err := f.begin(ctx); err != nil {
 		return false, err
 	}
+	defer f.end()
 	f.head.Add(1)
-	_, err := os.Stat(filepath.Join(f.identity.Root, path))
+	fd, err := system.Openat(f.root.fd, path, unix.O_RDONLY|system.PathOnly|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	return err == nil, err
+	if err != nil {
+		return false, &fs.PathError{Op: "open", Path: filepath.Join(f.identity.Root, path), Err: err}
+	}
+	return true, closeAfter(fd, nil)
 }
 
 // Beside lists: a stat of a key takes a permission on that key, which the policies of

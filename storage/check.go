@@ -50,12 +50,17 @@ func InDoubt(ctx context.Context, reader Reader, inv *Inventory, repository stri
 
 // inDoubt glances at links in one directory.
 func (f *filesystem) inDoubt(ctx context.Context, inv *Inventory, dir string, layers []ID) (doubted []ID, err error) {
-	g := newGlance(f.path(dir), &f.unnoticed)
+	t, err := f.tree()
+	if t == nil || err != nil {
+		return layers, err
+	}
+	if err := f.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer f.end()
+	g := newGlance(t, dir)
 	defer f.endGlance(g)
 	for _, id := range layers {
-		if err := f.turn(ctx); err != nil {
-			return nil, err
-		}
 		if !inv.Stored(id) {
 			doubted = append(doubted, id)
 			continue

@@ -1,3 +1,5 @@
+//go:build unix
+
 package storage
 
 import (
@@ -5,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -15,23 +16,27 @@ import (
 	"sync/atomic"
 	"syscall"
 
+	"regsweep/internal/system"
+
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // filesystem is a registry's tree in a directory.
 //
-// Symbolic links below the layout's root are never followed: reads and removals
-// go through an os.Root and refuse them, and the scan stops at one where it
-// would have to look behind it, since what lies there could be all that keeps
-// an image alive.
+// Symbolic links that operators use to put a part of the tree on another disk are followed: see
+// mayBeLink. All others are refused by reads and removals, and the scan stops at one where it
+// would have to look behind it, since what lies there could be all that keeps an image alive.
 type filesystem struct {
 	identity Identity
 	limits   Limits
-	pace     *pace  // nil if requests are not bounded
-	dir      string // <rootdirectory>/docker/registry/v2, symbolic links resolved
+	pace     *pace // nil if requests are not bounded
+	dir      string
+	root     *tree // rootdirectory
 	opening  sync.Mutex
 	opened   atomic.Pointer[tree]
 	standIn  atomic.Pointer[os.File] // the layout's directory, where its lock stands for a file: see Create
+	slots    chan struct{}           // has one entry for each call that is under way
 
 	unnoticed unnoticed
 
@@ -48,41 +53,28 @@ func openFilesystem(root string, limits Limits) (Store, error) {
 	}
 	resolved, err := filepath.EvalSymlinks(absolute)
 	if err != nil {
-		return nil, fmt.Errorf("open storage: %w", err)
+		return nil, fmt.Errorf("open storage: %w", permissionError(absolute, err))
 	}
-	if info, err := os.Stat(resolved); err != nil {
-		return nil, fmt.Errorf("open storage: %w", err)
-	} else if !info.IsDir() {
+	fd, err := system.Open(resolved, unix.O_RDONLY|system.PathOnly|unix.O_DIRECTORY)
+	if err == unix.ENOTDIR {
 		return nil, fmt.Errorf("open storage: %s is not a directory", absolute)
 	}
-	f := &filesystem{identity: Identity{Driver: "filesystem", Root: resolved}, limits: limits}
+	if err != nil {
+		return nil, fmt.Errorf("open storage: %w", permissionError(resolved, err))
+	}
+	f := &filesystem{
+		identity: Identity{Driver: "filesystem", Root: resolved}, limits: limits,
+		dir: filepath.Join(resolved, Root),
+	}
+	f.root = openedTree(fd, resolved, &f.unnoticed)
+	f.slots = make(chan struct{}, f.Concurrency())
 	if limits.MaxRequests > 0 {
 		f.pace = newPace(f.Concurrency(), limits.MaxRequests)
-	}
-	f.dir, err = filepath.EvalSymlinks(filepath.Join(resolved, Root))
-	if errors.Is(err, fs.ErrNotExist) {
-		f.dir = filepath.Join(resolved, Root)
-		return f, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open storage: %w", err)
 	}
 	if _, err := f.tree(); err != nil {
 		return nil, err
 	}
 	return f, nil
-}
-
-// tree is the layout's root, opened.
-type tree struct {
-	root *os.Root
-	base *os.File // the same, for readBeneath
-
-	unnoticed *unnoticed
-
-	// making is held while a directory is made: one that is made in it takes after it, and must
-	// not find it without its owner.
-	making sync.Mutex
 }
 
 // tree returns nil where there is no layout yet. It may come later: a lock is the
@@ -96,20 +88,61 @@ func (f *filesystem) tree() (*tree, error) {
 	if t := f.opened.Load(); t != nil {
 		return t, nil
 	}
-	root, err := os.OpenRoot(f.dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	fd, err := f.openLayout()
+	if fd < 0 || err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return nil, fmt.Errorf("open storage: %w", err)
-	}
-	base, err := os.Open(f.dir)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open storage: %w", err), root.Close())
-	}
-	t := &tree{root: root, base: base, unnoticed: &f.unnoticed}
+	t := openedTree(fd, f.dir, &f.unnoticed)
 	f.opened.Store(t)
 	return t, nil
+}
+
+// openLayout opens the directories from the root directory to the layout, which may be symbolic
+// links. It returns -1 where one of them does not exist.
+func (f *filesystem) openLayout() (fd int, err error) {
+	at, dir := f.root.fd, f.identity.Root
+	for rest, more := Root, true; more; {
+		var name string
+		name, rest, more = strings.Cut(rest, "/")
+		flags := unix.O_RDONLY | unix.O_DIRECTORY
+		if more {
+			flags |= system.PathOnly
+		}
+		next, err := system.Openat(at, name, flags, 0)
+		if isAbsent(err) {
+			next, err = -1, confirmAbsentAt(at, name)
+		}
+		if at != f.root.fd {
+			_ = system.Close(at) // nothing was written through it
+		}
+		dir += "/" + name
+		if err == errGone {
+			return -1, fmt.Errorf("open storage: %s: %w (or it is a symbolic link to nothing: is its disk mounted?)", dir, err)
+		}
+		if err != nil {
+			return -1, fmt.Errorf("open storage: %w", permissionError(dir, &fs.PathError{Op: "open", Path: dir, Err: err}))
+		}
+		if next < 0 {
+			return -1, nil
+		}
+		at = next
+	}
+	return at, nil
+}
+
+// makeLayout makes the directories from the root directory to the layout.
+func (f *filesystem) makeLayout() (*tree, error) {
+	t, err := f.tree()
+	if t != nil || err != nil {
+		return t, err
+	}
+	if err := f.root.makeDirs(Root); err != nil {
+		return nil, err
+	}
+	if t, err = f.tree(); t == nil && err == nil {
+		err = fs.ErrNotExist
+	}
+	return t, err
 }
 
 // dirEntry is a name in a directory and the type bits of what it names.
@@ -136,14 +169,26 @@ func (f *filesystem) Requests() Requests {
 	}
 }
 
-// turn waits until one more request may begin, where Limits say how many may. What is
-// under way is bounded by those who ask.
-func (f *filesystem) turn(ctx context.Context) error {
-	if err := ctx.Err(); err != nil || f.pace == nil {
+// begin waits until one more call may be made: Limits say how many may begin in a second, and how
+// many may be under way. Unless it fails, end has to follow. No call begins another one.
+func (f *filesystem) begin(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return f.pace.wait(ctx)
+	if f.pace != nil {
+		if err := f.pace.wait(ctx); err != nil {
+			return err
+		}
+	}
+	select {
+	case f.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
+
+func (f *filesystem) end() { <-f.slots }
 
 // Scan reads directories and nothing else, but for the links that its contract
 // wants read: see walk.
@@ -156,22 +201,27 @@ func (f *filesystem) Scan(ctx context.Context, dir string, visit func([]Object) 
 }
 
 func (f *filesystem) scanNames(ctx context.Context, dir string, visit nameVisitor) error {
-	if t, err := f.tree(); t == nil {
+	t, err := f.tree()
+	if t == nil {
 		return errors.Join(err, ctx.Err())
 	}
-	info, err := os.Lstat(filepath.Join(f.dir, dir))
-	if errors.Is(err, fs.ErrNotExist) {
+	mode, err := t.mode(dir)
+	switch {
+	case isAbsent(err):
+		if err := t.confirmAbsent(dir); err != nil {
+			return fmt.Errorf("list %s: %w", dir, err)
+		}
 		return ctx.Err()
-	}
-	if err != nil {
+	case err != nil:
 		return fmt.Errorf("list %s: %w", dir, err)
-	}
-	if info.Mode()&fs.ModeSymlink != 0 {
-		return symlinkError(dir)
+	case mode == fs.ModeSymlink:
+		if err := t.follow(dir); err != nil {
+			return err
+		}
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(f.Concurrency())
-	w := &walk{fs: f, group: g, visit: visit}
+	w := &walk{fs: f, tree: t, group: g, visit: visit}
 	g.Go(func() error {
 		if dir == BlobsDir {
 			return w.blobs(ctx, dir, 0)
@@ -183,9 +233,10 @@ func (f *filesystem) scanNames(ctx context.Context, dir string, visit nameVisito
 
 // Read returns the content of one file.
 func (f *filesystem) Read(ctx context.Context, name string, limit int64) ([]byte, error) {
-	if err := f.turn(ctx); err != nil {
+	if err := f.begin(ctx); err != nil {
 		return nil, err
 	}
+	defer f.end()
 	content, err := f.read(name, limit)
 	if err != nil {
 		return nil, readError(name, err)
@@ -194,9 +245,10 @@ func (f *filesystem) Read(ctx context.Context, name string, limit int64) ([]byte
 }
 
 func (f *filesystem) readInto(ctx context.Context, room, name []byte, limit int64) ([]byte, error) {
-	if err := f.turn(ctx); err != nil {
+	if err := f.begin(ctx); err != nil {
 		return nil, err
 	}
+	defer f.end()
 	content, supported, err := f.readNamed(room, name, limit)
 	if !supported {
 		content, err = f.readTo(room, string(name), limit)
@@ -230,45 +282,59 @@ func (f *filesystem) readTo(room []byte, name string, limit int64) ([]byte, erro
 		return nil, notExist("read", name)
 	}
 	f.get.Add(1)
-	if content, supported, err := t.readBeneath(room, name, limit); supported {
-		return content, err
-	}
-	// O_NONBLOCK: opening a pipe would wait for its writer for ever.
-	file, err := t.root.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	fd, err := t.openRead(name)
 	if err != nil {
 		return nil, err
 	}
-	content, err := readRegular(file, limit)
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	return content, err
+	return readAndClose(room, fd, limit)
 }
 
-// readRegular reads a file that must be a regular one of at most limit bytes.
-func readRegular(file *os.File, limit int64) ([]byte, error) {
-	info, err := file.Stat()
-	switch {
-	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, ErrNotRegular
-	case info.Size() > limit:
-		return nil, ErrTooLarge
-	}
-	content := make([]byte, info.Size())
-	n, err := io.ReadFull(file, content)
-	if err == io.ErrUnexpectedEOF || err == io.EOF {
-		err = nil // it has shrunk meanwhile: what is there is its content
-	}
-	return content[:n], err
+func readAndClose(room []byte, fd int, limit int64) ([]byte, error) {
+	content, err := readDescriptor(room, fd, limit)
+	return content, closeAfter(fd, err)
 }
+
+// readDescriptor reads a file that must be a regular one of at most limit bytes: into room if
+// there is more room than the file needs.
+func readDescriptor(room []byte, fd int, limit int64) ([]byte, error) {
+	n, readErr := system.Read(fd, room)
+	var stat unix.Stat_t
+	// A read may return less than there is. Only the size tells.
+	if err := system.Fstat(fd, &stat); err != nil {
+		return nil, err
+	}
+	switch {
+	case typeOf(&stat) != 0:
+		return nil, ErrNotRegular
+	case readErr != nil:
+		return nil, readErr
+	case stat.Size > limit:
+		return nil, ErrTooLarge
+	case int64(n) == stat.Size && n < len(room):
+		return room[:n], nil
+	}
+	content := make([]byte, stat.Size)
+	for read := copy(content, room[:n]); read < len(content); {
+		n, err := system.Read(fd, content[read:])
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			return nil, errShrunk
+		}
+		read += n
+	}
+	return content, nil
+}
+
+// errShrunk is no content: a link or a manifest is written once, as a whole.
+var errShrunk = errors.New("reading ends before the end of the file")
 
 // readError names the path, and tells a symbolic link apart from a failure of the
 // disk: the first is one damaged file, the second a reason to stop.
 func readError(name string, err error) error {
 	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EISDIR) ||
-		errors.Is(err, syscall.ENXIO) || errors.Is(err, syscall.EXDEV) || strings.Contains(err.Error(), "path escapes from parent") {
+		errors.Is(err, syscall.ENXIO) || errors.Is(err, syscall.EXDEV) {
 		err = ErrNotRegular
 	}
 	var pathErr *fs.PathError
@@ -280,9 +346,10 @@ func readError(name string, err error) error {
 
 // Stat returns a regular file's size and time.
 func (f *filesystem) Stat(ctx context.Context, name string) (Object, error) {
-	if err := f.turn(ctx); err != nil {
+	if err := f.begin(ctx); err != nil {
 		return Object{}, err
 	}
+	defer f.end()
 	t, err := f.tree()
 	if err != nil {
 		return Object{}, err
@@ -331,18 +398,19 @@ func (f *filesystem) Prune(ctx context.Context, dir string) (gone bool, err erro
 // pruneTree removes directories that hold nothing but directories, from the bottom up, and
 // reports whether dir is gone. Nearly all are empty, so that it begins with the removal.
 func (f *filesystem) pruneTree(ctx context.Context, t *tree, dir string) (gone bool, err error) {
-	if gone, holds, err := f.removeEmpty(ctx, t, dir); !holds {
+	gone, holds, err := f.removeEmpty(ctx, t, dir)
+	if !holds || err != nil {
 		return gone, err
 	}
-	entries, err := fs.ReadDir(t.root.FS(), dir)
+	entries, err := f.readDir(ctx, t, dir)
 	if err != nil {
-		return false, err
+		return false, listedError(err)
 	}
 	for _, entry := range entries {
-		if !entry.IsDir() {
+		if !entry.isDir() {
 			return false, nil
 		}
-		if gone, err := f.pruneTree(ctx, t, dir+"/"+entry.Name()); !gone || err != nil {
+		if gone, err := f.pruneTree(ctx, t, dir+"/"+entry.name); !gone || err != nil {
 			return false, err
 		}
 	}
@@ -353,9 +421,10 @@ func (f *filesystem) pruneTree(ctx context.Context, t *tree, dir string) (gone b
 // removeEmpty removes a directory that is empty. holds is set where it is not; what is no
 // directory is left.
 func (f *filesystem) removeEmpty(ctx context.Context, t *tree, dir string) (gone, holds bool, err error) {
-	if err := f.turn(ctx); err != nil {
+	if err := f.begin(ctx); err != nil {
 		return false, false, err
 	}
+	defer f.end()
 	if err := MayRemove(ctx); err != nil {
 		return false, false, err
 	}
@@ -364,8 +433,9 @@ func (f *filesystem) removeEmpty(ctx context.Context, t *tree, dir string) (gone
 	case err == nil:
 		f.del.Add(1)
 		return true, false, nil
-	case errors.Is(err, fs.ErrNotExist):
-		return true, false, nil
+	case isAbsent(err):
+		err := t.confirmAbsent(dir)
+		return err == nil, false, err
 	case isNotEmpty(err):
 		return false, true, nil
 	case errors.Is(err, syscall.ENOTDIR):
@@ -374,12 +444,18 @@ func (f *filesystem) removeEmpty(ctx context.Context, t *tree, dir string) (gone
 	return false, false, err
 }
 
-func isNotEmpty(err error) bool {
-	return errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EEXIST)
+// readDir is tree.readDir, counted and bounded.
+func (f *filesystem) readDir(ctx context.Context, t *tree, dir string) ([]dirEntry, error) {
+	if err := f.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer f.end()
+	f.list.Add(1)
+	return t.readDir(dir)
 }
 
-func (f *filesystem) path(name string) string {
-	return f.dir + "/" + name
+func isNotEmpty(err error) bool {
+	return errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EEXIST)
 }
 
 func symlinkError(name string) error {

@@ -1,15 +1,18 @@
+//go:build unix
+
 package storage
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
-	"syscall"
+
+	"regsweep/internal/system"
+
+	"golang.org/x/sys/unix"
 )
 
 // Names lists the directories in a directory.
@@ -20,8 +23,8 @@ func (f *filesystem) Names(ctx context.Context, dir string) ([]string, error) {
 	}
 	var names []string
 	for _, entry := range entries {
-		if entry.IsDir() {
-			names = append(names, entry.Name())
+		if entry.isDir() {
+			names = append(names, entry.name)
 		}
 	}
 	slices.Sort(names)
@@ -31,65 +34,90 @@ func (f *filesystem) Names(ctx context.Context, dir string) ([]string, error) {
 // Below walks a directory.
 func (f *filesystem) Below(ctx context.Context, dir string, visit func([]Object) error) error {
 	entries, found, err := f.browse(ctx, dir)
+	if err != nil || !found {
+		return err
+	}
+	return f.below(ctx, dir, entries, visit)
+}
+
+func (f *filesystem) below(ctx context.Context, dir string, entries []dirEntry, visit func([]Object) error) error {
+	t, err := f.tree()
 	if err != nil {
 		return err
 	}
-	if found && len(entries) == 0 {
+	if len(entries) == 0 {
 		return visit([]Object{{Path: dir, Dir: true}})
 	}
 	var page []Object
 	for _, entry := range entries {
-		name := dir + "/" + entry.Name()
-		if entry.IsDir() {
-			if err := f.Below(ctx, name, visit); err != nil {
+		name := dir + "/" + entry.name
+		if entry.isDir() {
+			inside, err := f.readDir(ctx, t, name)
+			if err != nil {
+				return fmt.Errorf("list %s: %w", name, listedError(err))
+			}
+			if err := f.below(ctx, name, inside, visit); err != nil {
 				return err
 			}
 			continue
 		}
-		info, err := entry.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // gone meanwhile
+		stat, err := f.lstat(ctx, t, name)
+		if isAbsent(err) && t.confirmAbsent(name) == nil {
+			continue // a temporary file of a registry, which it has renamed meanwhile
 		}
 		if err != nil {
-			return fmt.Errorf("list %s: %w", dir, err)
+			return fmt.Errorf("stat %s: %w", name, listedError(err))
 		}
-		page = append(page, Object{Path: name, Size: info.Size(), ModTime: info.ModTime()})
+		page = append(page, Object{Path: name, Size: stat.Size, ModTime: modTime(&stat)})
 	}
 	return visitPage(page, visit)
 }
 
+// lstat is tree.lstat, counted and bounded.
+func (f *filesystem) lstat(ctx context.Context, t *tree, name string) (unix.Stat_t, error) {
+	if err := f.begin(ctx); err != nil {
+		return unix.Stat_t{}, err
+	}
+	defer f.end()
+	return t.lstat(name)
+}
+
 // browse lists a directory, to which no symbolic link may lead: what is found there is
 // moved and removed.
-func (f *filesystem) browse(ctx context.Context, dir string) (entries []fs.DirEntry, found bool, err error) {
-	if err := f.turn(ctx); err != nil {
+func (f *filesystem) browse(ctx context.Context, dir string) (entries []dirEntry, found bool, err error) {
+	if err := f.begin(ctx); err != nil {
 		return nil, false, err
 	}
+	defer f.end()
 	t, err := f.tree()
 	if t == nil || err != nil {
 		return nil, false, err
 	}
 	for at := dir; at != "."; at = path.Dir(at) {
-		info, err := t.root.Lstat(at)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
-			return nil, false, nil
+		mode, err := t.mode(at)
+		if isAbsent(err) {
+			err = t.confirmAbsent(at)
+			if err == nil {
+				return nil, false, nil
+			}
 		}
 		if err != nil {
 			return nil, false, fmt.Errorf("list %s: %w", dir, err)
 		}
+		if mode != fs.ModeDir {
+			return nil, false, nil
+		}
 	}
 	f.list.Add(1)
-	entries, err = fs.ReadDir(t.root.FS(), dir)
+	entries, err = t.readDir(dir)
 	if err != nil {
-		return nil, false, fmt.Errorf("list %s: %w", dir, err)
+		return nil, false, fmt.Errorf("list %s: %w", dir, listedError(err))
 	}
 	return entries, true, nil
 }
 
 // Stream copies a file.
 func (f *filesystem) Stream(ctx context.Context, name string, w io.Writer) error {
-	if err := f.turn(ctx); err != nil {
-		return err
-	}
 	t, err := f.tree()
 	if err != nil {
 		return err
@@ -97,50 +125,47 @@ func (f *filesystem) Stream(ctx context.Context, name string, w io.Writer) error
 	if t == nil {
 		return notExist("read", name)
 	}
+	if err := f.begin(ctx); err != nil {
+		return err
+	}
 	f.get.Add(1)
-	if err := t.stream(ctx, name, w); err != nil {
+	fd, err := t.openRead(name)
+	f.end()
+	if err == nil {
+		err = closeAfter(fd, f.stream(ctx, fd, w))
+	}
+	if err != nil {
 		return readError(name, err)
 	}
 	return nil
 }
 
-func (t *tree) stream(ctx context.Context, name string, w io.Writer) error {
-	file, err := t.open(name)
-	if err != nil {
+// stream writes the content of an open file to w. It holds no slot while w writes.
+func (f *filesystem) stream(ctx context.Context, fd int, w io.Writer) error {
+	var stat unix.Stat_t
+	if err := system.Fstat(fd, &stat); err != nil {
 		return err
 	}
-	info, err := file.Stat()
-	switch {
-	case err != nil:
-	case !info.Mode().IsRegular():
-		err = ErrNotRegular
-	default:
-		_, err = io.Copy(w, &untilDone{ctx, file})
+	if typeOf(&stat) != 0 {
+		return ErrNotRegular
 	}
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
+	buffer := make([]byte, 64<<10)
+	for left := stat.Size; left > 0; {
+		if err := f.begin(ctx); err != nil {
+			return err
+		}
+		n, err := system.Read(fd, buffer)
+		f.end()
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return errShrunk
+		}
+		if _, err := w.Write(buffer[:n]); err != nil {
+			return err
+		}
+		left -= int64(n)
 	}
-	return err
-}
-
-// open opens a file for reading, and follows no symbolic link.
-func (t *tree) open(name string) (*os.File, error) {
-	// O_NONBLOCK: opening a pipe would wait for its writer for ever.
-	if file, supported, err := t.openFileBeneath(name); supported {
-		return file, err
-	}
-	return t.root.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-}
-
-// untilDone is a reader that ends with its context.
-type untilDone struct {
-	ctx  context.Context
-	from io.Reader
-}
-
-func (u *untilDone) Read(p []byte) (int, error) {
-	if err := u.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return u.from.Read(p)
+	return nil
 }

@@ -1,3 +1,5 @@
+//go:build unix
+
 package storage
 
 // What a glance takes for ordinary may have no directory and no file named link that the

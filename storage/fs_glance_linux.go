@@ -3,7 +3,8 @@ package storage
 import (
 	"bytes"
 	"encoding/hex"
-	"time"
+
+	"regsweep/internal/system"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,39 +27,18 @@ type glance struct {
 // quickLink is the length of a link to a sha256 digest.
 const quickLink = len("sha256:") + 64
 
-func newGlance(path string, u *unnoticed) *glance {
-	fd, err := retryInterrupted(func() (int, error) {
-		return unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	})
+func newGlance(t *tree, dir string) *glance {
+	fd, err := t.openDir(dir)
 	if err != nil {
-		fd = -1 // and so for every file in it, to those who look with more care
+		fd = -1 // the calls that list every directory return the error
 	}
-	return &glance{fd: fd, unnoticed: u}
+	return &glance{fd: fd, unnoticed: t.unnoticed}
 }
 
 func (g *glance) close() {
 	if g.fd >= 0 {
-		_ = unix.Close(g.fd) // nothing was written through it
+		_ = system.Close(g.fd) // nothing was written through it
 	}
-}
-
-// glanceAtBlob looks at a stored blob; ok is false for what is no file, errors among it, which
-// has to be looked at with more care.
-func (f *filesystem) glanceAtBlob(inv *Inventory, id ID) (bytes int64, modTime time.Time, ok bool) {
-	t := f.opened.Load()
-	if t == nil {
-		return 0, time.Time{}, false
-	}
-	f.head.Add(1)
-	var room [128]byte
-	path := append(inv.AppendBlobPath(room[:0], id), 0)
-	const known = unix.STATX_TYPE | unix.STATX_SIZE | unix.STATX_MTIME
-	var stat unix.Statx_t
-	if err := statx(int(t.base.Fd()), path, unix.AT_SYMLINK_NOFOLLOW, known, &stat); err != 0 {
-		return 0, time.Time{}, false
-	}
-	ok = stat.Mask&known == known && stat.Mode&unix.S_IFMT == unix.S_IFREG
-	return int64(stat.Size), time.Unix(stat.Mtime.Sec, int64(stat.Mtime.Nsec)), ok
 }
 
 // goTo goes to a directory of the one that it began with.
@@ -89,9 +69,9 @@ func (g *glance) to(name string) []byte {
 }
 
 // stat sets g.last to what a name names.
-func (g *glance) stat(name string, flags int) unix.Errno {
+func (g *glance) stat(name string, flags int) error {
 	g.stats++
-	return statx(g.fd, g.to(name), flags|unix.AT_SYMLINK_NOFOLLOW, unix.STATX_TYPE|unix.STATX_NLINK, &g.last)
+	return system.Statx(g.fd, g.to(name), flags|unix.AT_SYMLINK_NOFOLLOW, unix.STATX_TYPE|unix.STATX_NLINK, &g.last)
 }
 
 // links is how many links the directory that was looked at last has, and on which filesystem
@@ -113,7 +93,7 @@ func (g *glance) isAbsent(name string) bool { return g.stat(name, 0) == unix.ENO
 // be the same.
 func (g *glance) countsDirectories(listed int) bool {
 	g.goTo("")
-	if err := g.stat("", unix.AT_EMPTY_PATH); err != 0 {
+	if err := g.stat("", unix.AT_EMPTY_PATH); err != nil {
 		return false
 	}
 	links, device, ok := g.links()
@@ -127,7 +107,7 @@ func (g *glance) countsDirectories(listed int) bool {
 // directories is how many directories the one of a name holds, or -1 where that can't be
 // told.
 func (g *glance) directories(name string) int {
-	if err := g.stat(name, 0); err != 0 {
+	if err := g.stat(name, 0); err != nil {
 		return -1
 	}
 	links, device, ok := g.links()
@@ -144,7 +124,7 @@ func (g *glance) link(name string) (sum [32]byte, is glanced) {
 	path := g.to(name)
 	fd, err := g.unnoticed.open(func(flag int) (int, error) {
 		// O_NONBLOCK: opening a pipe would wait for its writer for ever.
-		return openat(g.fd, path, flag|unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC)
+		return system.OpenBytesAt(g.fd, path, flag|unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK)
 	})
 	if err == unix.ENOENT {
 		return sum, absent
@@ -152,8 +132,8 @@ func (g *glance) link(name string) (sum [32]byte, is glanced) {
 	if err != nil {
 		return sum, unclear
 	}
-	n, err := retryInterrupted(func() (int, error) { return unix.Read(fd, g.buffer[:]) })
-	if closeErr := unix.Close(fd); err != nil || closeErr != nil || n != quickLink {
+	n, err := system.Read(fd, g.buffer[:])
+	if closeErr := system.Close(fd); err != nil || closeErr != nil || n != quickLink {
 		return sum, unclear
 	}
 	hex, found := bytes.CutPrefix(g.buffer[:n], []byte("sha256:"))

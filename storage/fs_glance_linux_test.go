@@ -8,6 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// treeAt opens a directory.
+func treeAt(t *testing.T, dir string) *tree {
+	t.Helper()
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return openedTree(fd, dir, &unnoticed{})
+}
+
 // Where a filesystem does not count directories in link counts, or another is mounted,
 // a glance says so.
 func TestLinkCountsAreCheckedBeforeTheyCount(t *testing.T) {
@@ -17,7 +27,7 @@ func TestLinkCountsAreCheckedBeforeTheyCount(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	g := newGlance(dir, &unnoticed{})
+	g := newGlance(treeAt(t, dir), ".")
 	defer g.close()
 	if !g.countsDirectories(2) {
 		t.Skip("the temporary directory lies on a filesystem that does not count directories")
@@ -52,7 +62,7 @@ func TestAGlanceReadsOnlyGoodLinks(t *testing.T) {
 	if err := unix.Mkfifo(filepath.Join(dir, "pipe"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	g := newGlance(dir, &unnoticed{})
+	g := newGlance(treeAt(t, dir), ".")
 	defer g.close()
 	if got, is := g.link("link"); is != ordinary || string(sha256Digest(&got)) != good {
 		t.Errorf("the link says %x (%d)", got, is)
@@ -65,7 +75,7 @@ func TestAGlanceReadsOnlyGoodLinks(t *testing.T) {
 	if _, is := g.link("missing"); is != absent {
 		t.Errorf("what is missing is glanced as %d", is)
 	}
-	missing := newGlance(filepath.Join(dir, "missing"), &unnoticed{})
+	missing := newGlance(treeAt(t, dir), "missing")
 	defer missing.close()
 	if _, is := missing.link("link"); is != unclear || missing.isAbsent("link") || missing.directories("a") != -1 || missing.countsDirectories(2) {
 		t.Error("something is told of a directory that is not there")

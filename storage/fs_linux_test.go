@@ -46,9 +46,9 @@ func unprivileged(t *testing.T, root string, f func()) {
 func TestScanStopsAtWhatItCannotList(t *testing.T) {
 	for _, dir := range []string{
 		"blobs", "blobs/sha256", "repositories", "repositories/app", "repositories/app/_layers/sha256", "repositories/app/_manifests/revisions",
-		"repositories/app/_manifests/tags/v1", "repositories/app/_manifests/tags/v1/current", "repositories/app/_uploads/upload",
+		"repositories/app/_manifests/tags/v1", "repositories/app/_manifests/tags/v1/current",
 		// Nor can a link be passed over that can't be read.
-		"repositories/app/_manifests/tags/v1/current/link", "repositories/app/_uploads/upload/startedat",
+		"repositories/app/_manifests/tags/v1/current/link",
 	} {
 		t.Run(dir, func(t *testing.T) {
 			tree, store, _ := fsStory(t)
@@ -66,6 +66,45 @@ func TestScanStopsAtWhatItCannotList(t *testing.T) {
 			})
 			if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), dir+":") {
 				t.Errorf("the inventory goes on: %v", err)
+			}
+		})
+	}
+}
+
+// An upload that can't be read is kept and named, and stops nothing.
+func TestAnUnreadableUploadIsKept(t *testing.T) {
+	for _, at := range []string{"", "/startedat", "/hashstates", "/hashstates/sha256"} {
+		t.Run("upload"+at, func(t *testing.T) {
+			tree, store, _ := fsStory(t)
+			upload := UploadPath("app", "upload")
+			tree.Write(upload+"/hashstates/sha256/0", "state")
+			tree.Upload("app", "another", storyStart, []byte("half"))
+			if err := os.Chmod(tree.Path(upload+at), 0); err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := os.Chmod(tree.Path(upload+at), 0o755); err != nil {
+					t.Error(err)
+				}
+			}()
+			var inv *Inventory
+			var survey Survey
+			unprivileged(t, tree.Root(), func() {
+				inv = inventoryOf(t, store)
+				var err error
+				if survey, err = TakeSurvey(t.Context(), store, 1, false); err != nil {
+					t.Fatal(err)
+				}
+			})
+			r := inv.Repositories[0]
+			if len(r.Uploads) != 2 || r.Uploads[0].Started.IsZero() || !r.Uploads[1].Started.IsZero() {
+				t.Errorf("the uploads are %+v", r.Uploads)
+			}
+			if len(r.Problems) != 1 || r.Problems[0].Kind != UnreadableUpload || r.Problems[0].Path != upload {
+				t.Errorf("the problems are %+v", r.Problems)
+			}
+			if survey.LastUpload == nil || survey.LastUpload.Touched.IsZero() {
+				t.Errorf("the last upload is %+v", survey.LastUpload)
 			}
 		})
 	}
@@ -132,23 +171,34 @@ func TestEachRecord(t *testing.T) {
 		return b
 	}
 	want := map[string]fs.FileMode{
-		"directory": fs.ModeDir, "file": 0, "link": fs.ModeSymlink, "pipe": fs.ModeNamedPipe, "gone": 0,
+		"directory": fs.ModeDir, "file": 0, "link": fs.ModeSymlink, "pipe": fs.ModeIrregular,
 		"told": fs.ModeDir, "told too": fs.ModeIrregular,
 	}
 	records := slices.Concat(record(".", unix.DT_DIR), record("told", unix.DT_DIR), record("told too", unix.DT_SOCK))
-	for _, name := range []string{"directory", "file", "link", "pipe", "gone", ".."} {
+	for _, name := range []string{"directory", "file", "link", "pipe", ".."} {
 		records = append(records, record(name, unix.DT_UNKNOWN)...)
 	}
+	opened, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer opened.Close()
+	fd := int(opened.Fd())
 	got := map[string]fs.FileMode{}
-	if err := eachRecord(dir, records, func(name []byte, mode fs.FileMode) { got[string(name)] = mode }); err != nil || !maps.Equal(got, want) {
+	if err := eachRecord(fd, records, func(name []byte, mode fs.FileMode) { got[string(name)] = mode }); err != nil || !maps.Equal(got, want) {
 		t.Errorf("the entries are %v, want %v: %v", got, want, err)
+	}
+
+	// A name that was listed and is not found is a failure, and not a file.
+	if err := eachRecord(fd, record("gone", unix.DT_UNKNOWN), func([]byte, fs.FileMode) {}); !errors.Is(err, errGone) {
+		t.Errorf("a name that is gone: %v", err)
 	}
 
 	short, long := record("file", unix.DT_REG), record("file", unix.DT_REG)
 	binary.NativeEndian.PutUint16(short[16:], 18)
 	binary.NativeEndian.PutUint16(long[16:], uint16(len(long)+1))
 	for _, malformed := range [][]byte{short, long, records[:len(records)-1], records[:5]} {
-		if err := eachRecord(dir, malformed, func([]byte, fs.FileMode) {}); err != errDirent {
+		if err := eachRecord(fd, malformed, func([]byte, fs.FileMode) {}); err != errDirent {
 			t.Errorf("of %q: %v", malformed, err)
 		}
 	}

@@ -1,38 +1,29 @@
+//go:build unix
+
 package storage
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"sync"
 )
 
-// eachEntry calls visit for each entry of a directory, in no order, with a name that is
-// valid until visit returns. A directory that has gone meanwhile is empty; any other failure
-// would be a hole in the listing.
+// eachEntry calls visit for each entry of a directory that was listed, in no order, with a name
+// that is valid until visit returns. Any failure would be a hole in the listing, and so would a
+// directory that is gone.
 func (w *walk) eachEntry(ctx context.Context, dir string, visit func(name []byte, mode fs.FileMode)) error {
-	if err := w.fs.turn(ctx); err != nil {
+	if err := w.fs.begin(ctx); err != nil {
 		return err
 	}
 	w.fs.list.Add(1)
-	empty := true
-	err := eachEntry(w.fs.path(dir), &w.fs.unnoticed, func(name []byte, mode fs.FileMode) {
-		empty = false
-		visit(name, mode)
-	})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
-		err = pathErr.Err
-	}
+	isEmpty, err := w.tree.list(dir, visit)
+	w.fs.end()
 	if err != nil {
-		return fmt.Errorf("list %s: %w", dir, err)
+		return &callError{fmt.Errorf("list %s: %w", dir, listedError(err))}
 	}
-	if empty {
-		return w.reportEmptied(dir)
+	if isEmpty {
+		return w.reportEmptied(ctx, dir)
 	}
 	return nil
 }
@@ -85,9 +76,17 @@ func (d *digestListing) directories() int {
 }
 
 // reportEmptied reports a directory that a removal has left which was cut off.
-func (w *walk) reportEmptied(dir string) error {
+func (w *walk) reportEmptied(ctx context.Context, dir string) error {
 	if _, _, ok := emptied(dir); !ok {
 		return nil
 	}
-	return w.emit([]Object{{Path: dir, Dir: true, ModTime: w.file(dir).ModTime}})
+	stat, err := w.fs.lstat(ctx, w.tree, dir)
+	if err != nil && !isAbsent(err) {
+		return &callError{fmt.Errorf("stat %s: %w", dir, err)}
+	}
+	object := Object{Path: dir, Dir: true}
+	if err == nil {
+		object.ModTime = modTime(&stat)
+	}
+	return w.emit([]Object{object})
 }

@@ -1,3 +1,5 @@
+//go:build unix
+
 package storage
 
 import (
@@ -9,11 +11,14 @@ import (
 	"path"
 	"syscall"
 	"time"
+
+	"regsweep/internal/system"
+
+	"golang.org/x/sys/unix"
 )
 
 // What is ours lies where others may write too. So a file of ours is only ever reached
-// through an os.Root, and by no symbolic link: one in the place of the directory or of
-// the file is an error, and what it leads to is neither read nor written.
+// by no symbolic link: one in the place of the directory or of the file is an error, and what it leads to is neither read nor written.
 
 // flockWait is how long a file may be written by another process before it counts as
 // that one's. It takes milliseconds, unless the process was suspended meanwhile.
@@ -43,21 +48,16 @@ func (f *filesystem) Create(ctx context.Context, name string, content []byte) (s
 }
 
 func (f *filesystem) create(ctx context.Context, name string, content []byte) error {
-	if err := os.MkdirAll(f.dir, 0o777); err != nil {
-		return err
-	}
-	t, err := f.tree()
+	t, err := f.makeLayout()
 	if err != nil {
 		return err
 	}
-	if t == nil {
-		return fs.ErrNotExist
-	}
-	root, err := t.root.Open(".")
+	fd, err := system.Openat(t.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return err
 	}
-	locked, err := flockSoon(ctx, root)
+	root := os.NewFile(uintptr(fd), f.dir)
+	locked, err := flockSoon(ctx, fd)
 	if err != nil {
 		return errors.Join(err, root.Close())
 	}
@@ -75,9 +75,9 @@ func (f *filesystem) create(ctx context.Context, name string, content []byte) er
 
 // flockSoon locks an open file, and waits for a while if another process has the lock. locked is
 // false where the filesystem has no such locks.
-func flockSoon(ctx context.Context, file *os.File) (locked bool, err error) {
+func flockSoon(ctx context.Context, fd int) (locked bool, err error) {
 	for deadline := time.Now().Add(flockWait); ; {
-		locked, err := flock(file)
+		locked, err := flock(fd)
 		if locked || err != nil {
 			return locked, nil
 		}
@@ -99,14 +99,14 @@ func isFull(err error) bool {
 // createOwn makes a file of ours, and the directory that it is in. Where there is no room
 // for both it leaves neither.
 func (t *tree) createOwn(ctx context.Context, name string, content []byte) error {
-	if err := t.root.Mkdir(path.Dir(name), 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := t.makeDir(path.Dir(name)); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	dir, err := t.openOwn(name)
 	if err != nil {
 		return err
 	}
-	err = errors.Join(writeNew(dir, path.Base(name), content), dir.Close())
+	err = closeAfter(dir, writeNew(dir, path.Base(name), content))
 	if isFull(err) {
 		t.removeEmptied(ctx, path.Dir(name))
 	}
@@ -139,9 +139,9 @@ func (f *filesystem) Replace(ctx context.Context, name string, content []byte, v
 	case t == nil:
 		err = ErrLost
 	case root == nil:
-		err = t.withVersion(ctx, name, version, func(dir *os.Root, file *os.File) error {
+		err = t.withVersion(ctx, name, version, func(dir, fd int) error {
 			f.put.Add(1)
-			return overwrite(dir, file, path.Base(name), content)
+			return overwrite(dir, fd, path.Base(name), content)
 		})
 	default:
 		f.put.Add(1)
@@ -173,9 +173,9 @@ func (f *filesystem) Delete(ctx context.Context, name, version string) error {
 	case root != nil:
 		err = f.standDown(root)
 	default:
-		err = t.withVersion(ctx, name, version, func(dir *os.Root, _ *os.File) error {
+		err = t.withVersion(ctx, name, version, func(dir, _ int) error {
 			f.del.Add(1)
-			return dir.Remove(path.Base(name))
+			return system.Unlinkat(dir, path.Base(name), 0)
 		})
 		t.removeEmptied(ctx, path.Dir(name))
 	}
@@ -193,7 +193,7 @@ func (f *filesystem) standDown(root *os.File) error {
 
 // withVersion calls change while the kernel locks a file of ours, if that has the version.
 // The error is ErrLost if it has another one, or if there is no file.
-func (t *tree) withVersion(ctx context.Context, name, version string, change func(dir *os.Root, file *os.File) error) (err error) {
+func (t *tree) withVersion(ctx context.Context, name, version string, change func(dir, fd int) error) (err error) {
 	defer func() {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = ErrLost
@@ -203,124 +203,106 @@ func (t *tree) withVersion(ctx context.Context, name, version string, change fun
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, dir.Close()) }()
-	file, err := openLocked(ctx, dir, path.Base(name))
+	defer func() { err = closeAfter(dir, err) }()
+	fd, err := openLocked(ctx, dir, path.Base(name))
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, file.Close()) }() // which gives the kernel's lock back
-	now, err := readRegular(file, lockLimit)
+	defer func() { err = closeAfter(fd, err) }() // which gives the kernel's lock back
+	now, err := readDescriptor(nil, fd, lockLimit)
 	if err != nil {
 		return err
 	}
 	if string(now) != version {
 		return ErrLost
 	}
-	return change(dir, file)
+	return change(dir, fd)
 }
 
 // overwrite gives a file new content by a rename, so that whoever reads it finds the one or
 // the other. On a full disk it writes to the blocks that the file has already. Whoever reads
 // half of that finds a lock of no known holder, which has changed.
-func overwrite(dir *os.Root, file *os.File, name string, content []byte) error {
+func overwrite(dir, fd int, name string, content []byte) error {
 	// A run that was killed here may have left one.
-	if err := ignoreAbsent(dir.Remove(name + ".new")); err != nil {
+	if err := ignoreAbsent(system.Unlinkat(dir, name+".new", 0)); err != nil {
 		return err
 	}
 	err := writeNew(dir, name+".new", content)
 	if isFull(err) {
-		if _, err := file.WriteAt(content, 0); err != nil {
+		if err := system.Seek(fd, 0); err != nil {
 			return err
 		}
-		return file.Truncate(int64(len(content)))
+		if _, err := descriptor(fd).Write(content); err != nil {
+			return err
+		}
+		return system.Ftruncate(fd, int64(len(content)))
 	}
 	if err != nil {
 		return err
 	}
-	return dir.Rename(name+".new", name)
+	return system.Renameat(dir, name+".new", dir, name)
 }
 
 // openLocked opens a file and has the kernel lock it. Whoever waits for that lock may
 // get that of a file which has been replaced or removed meanwhile, and which others
 // don't see any more: then the one that is there now is opened.
-func openLocked(ctx context.Context, dir *os.Root, name string) (*os.File, error) {
+func openLocked(ctx context.Context, dir int, name string) (fd int, err error) {
 	deadline := time.Now().Add(flockWait)
 	for {
 		// O_NONBLOCK: opening a pipe would wait for its other end for ever.
-		file, err := dir.OpenFile(name, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+		fd, err := system.Openat(dir, name, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 		if err != nil {
-			return nil, err
+			return -1, err
 		}
-		locked, err := flock(file)
+		locked, err := flock(fd)
 		if locked && err == nil {
 			var is bool
-			if is, err = isAt(file, dir, name); is {
-				return file, nil
+			if is, err = isAt(fd, dir, name); is {
+				return fd, nil
 			}
 		}
-		if err := errors.Join(err, file.Close(), ctx.Err()); err != nil {
-			return nil, err
+		if err := errors.Join(closeAfter(fd, err), ctx.Err()); err != nil {
+			return -1, err
 		}
 		if locked {
 			continue
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("another process is writing it: %w", ErrLost)
+			return -1, fmt.Errorf("another process is writing it: %w", ErrLost)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
 }
 
 // flock locks an open file, unless somebody else has.
-func flock(file *os.File) (locked bool, err error) {
-	for {
-		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		switch {
-		case errors.Is(err, syscall.EINTR):
-		case errors.Is(err, syscall.EWOULDBLOCK):
-			return false, nil
-		default:
-			return err == nil, err
-		}
+func flock(fd int) (locked bool, err error) {
+	err = system.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	if err == unix.EWOULDBLOCK {
+		return false, nil
 	}
+	return err == nil, err
 }
 
 // isAt reports whether an open file is the one that has the name.
-func isAt(file *os.File, dir *os.Root, name string) (bool, error) {
-	opened, err := file.Stat()
-	if err != nil {
+func isAt(fd, dir int, name string) (bool, error) {
+	var opened, named unix.Stat_t
+	if err := system.Fstat(fd, &opened); err != nil {
 		return false, err
 	}
-	named, err := dir.Lstat(name)
-	if err != nil {
+	if err := system.Lstatat(dir, name, &named); err != nil {
 		return false, err
 	}
-	return os.SameFile(opened, named), nil
+	return isSame(&opened, &named), nil
 }
 
 // openOwn opens the directory of a file of ours.
-func (t *tree) openOwn(name string) (*os.Root, error) {
+func (t *tree) openOwn(name string) (fd int, err error) {
 	own := path.Dir(name)
-	info, err := t.root.Lstat(own)
-	if err != nil {
-		return nil, err
+	fd, err = t.openDir(own)
+	if err == unix.ELOOP || err == unix.ENOTDIR {
+		err = fmt.Errorf("%s is not a directory", own)
 	}
-	if !info.IsDir() {
-		return nil, fmt.Errorf("%s is not a directory", own)
-	}
-	dir, err := t.root.OpenRoot(own)
-	if err != nil {
-		return nil, err
-	}
-	// An os.Root follows links that stay inside it: nobody may have put one there now.
-	opened, err := dir.Stat(".")
-	if err == nil && !os.SameFile(info, opened) {
-		err = fmt.Errorf("%s was replaced meanwhile: %w", own, fs.ErrNotExist)
-	}
-	if err != nil {
-		return nil, errors.Join(err, dir.Close())
-	}
-	return dir, nil
+	return fd, err
 }
 
 // writeNew writes a file that must not exist, so that nothing is written through a link. Of
@@ -328,25 +310,25 @@ func (t *tree) openOwn(name string) (*os.Root, error) {
 //
 // The kernel locks the file from before anything is in it: whoever finds it empty can't
 // replace it until it is written.
-func writeNew(dir *os.Root, name string, content []byte) error {
-	file, err := dir.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+func writeNew(dir int, name string, content []byte) error {
+	fd, err := createAt(dir, name)
 	if err != nil {
 		return err
 	}
-	if locked, err := flock(file); err == nil { // else the filesystem has no such locks
-		is, err := isAt(file, dir, name)
+	if locked, err := flock(fd); err == nil { // else the filesystem has no such locks
+		is, err := isAt(fd, dir, name)
 		if err == nil && !(locked && is) {
 			err = fs.ErrExist // somebody found it empty, and was faster
 		}
 		if err != nil {
-			return errors.Join(err, file.Close())
+			return closeAfter(fd, err)
 		}
 	}
-	if _, err := file.Write(content); err != nil {
-		return errors.Join(err, dir.Remove(name), file.Close())
+	if _, err := descriptor(fd).Write(content); err != nil {
+		return errors.Join(err, system.Unlinkat(dir, name, 0), system.Close(fd))
 	}
-	if err := file.Close(); err != nil { // as NFS does, which writes only now
-		return errors.Join(err, ignoreAbsent(dir.Remove(name)))
+	if err := system.Close(fd); err != nil { // as NFS does, which writes only now
+		return errors.Join(err, ignoreAbsent(system.Unlinkat(dir, name, 0)))
 	}
 	return nil
 }

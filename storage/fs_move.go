@@ -1,6 +1,9 @@
+//go:build unix
+
 package storage
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,9 +11,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"syscall"
+
+	"regsweep/internal/system"
+
+	"golang.org/x/sys/unix"
 )
 
 // Move renames, which neither copies anything nor takes space, and is done or not done
@@ -26,9 +32,10 @@ func (f *filesystem) Move(ctx context.Context, moves []Move) []Outcome {
 }
 
 func (f *filesystem) move(ctx context.Context, m Move) error {
-	if err := f.turn(ctx); err != nil {
+	if err := f.begin(ctx); err != nil {
 		return err
 	}
+	defer f.end()
 	t, err := f.tree()
 	if err != nil {
 		return err
@@ -42,16 +49,13 @@ func (f *filesystem) move(ctx context.Context, m Move) error {
 	f.put.Add(1)
 	for tries := 0; ; tries++ {
 		err = t.rename(m.From, m.To)
-		if !errors.Is(err, fs.ErrNotExist) || tries == 10 {
+		if !isAbsent(err) || tries == 10 {
 			break
 		}
 		// It is the object that is not there, or the directory that it goes to.
-		if _, err := t.root.Lstat(m.From); err != nil {
-			if !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			t.removeEmptied(ctx, path.Dir(m.From))
-			_, err = t.root.Lstat(m.To)
+		if _, err := t.mode(m.From); isAbsent(err) {
+			return t.confirmMoved(ctx, m)
+		} else if err != nil {
 			return err
 		}
 		if err := t.makeDirs(path.Dir(m.To)); err != nil {
@@ -60,47 +64,80 @@ func (f *filesystem) move(ctx context.Context, m Move) error {
 	}
 	if errors.Is(err, fs.ErrExist) && t.isOneFile(m.From, m.To) {
 		// Both names, of which an interruption has kept a rename from removing the first.
-		err = (&removal{tree: t, fd: -1}).removeFile(m.From, func(mode fs.FileMode) error { return mayGo(m.From, mode) })
+		err = (&removal{tree: t, fd: -1}).removeFile(m.From)
 	}
 	if errors.Is(err, syscall.EXDEV) {
 		return fmt.Errorf("%s lies on another filesystem, to which nothing can be renamed: %w", m.To, err)
 	}
 	if err != nil {
-		return err
+		return listedError(err)
 	}
 	t.removeEmptied(ctx, path.Dir(m.From))
 	return nil
 }
 
+// confirmMoved returns nil if an object is at the path that it was to be moved to, and not at the
+// other one.
+func (t *tree) confirmMoved(ctx context.Context, m Move) error {
+	if err := t.confirmAbsent(m.From); err != nil {
+		return err
+	}
+	t.removeEmptied(ctx, path.Dir(m.From))
+	_, err := t.mode(m.To)
+	if isAbsent(err) {
+		if err := t.confirmAbsent(m.To); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
 // rename gives a file a path where there is nothing. It follows no symbolic link.
 func (t *tree) rename(from, to string) error {
-	may := func(mode fs.FileMode) error { return errors.Join(mayGo(from, mode), mayGo(to, mode)) }
-	if supported, err := renameBeneath(int(t.base.Fd()), from, to, may); supported {
+	return t.inParent(from, func(source int, old string) error {
+		mode, err := modeOf(source, old)
+		if err == nil {
+			err = errors.Join(mayGo(from, mode), mayGo(to, mode))
+		}
+		if err != nil {
+			return err
+		}
+		return t.inParent(to, func(target int, name string) error { return renameAt(source, old, target, name) })
+	})
+}
+
+// renameAt renames and replaces nothing. Where the filesystem can't do that in one step
+// (NFS), a second name is made, which can't replace anything either; and where it has no
+// second names, what is there is looked for before, which is one step short of certain.
+func renameAt(source int, old string, target int, name string) error {
+	err := system.RenameNew(source, old, target, name)
+	if err != unix.EINVAL && err != unix.ENOSYS {
 		return err
 	}
-	info, err := t.root.Lstat(from)
-	if err != nil {
+	switch err := system.Linkat(source, old, target, name); err {
+	case nil:
+		return system.Unlinkat(source, old, 0)
+	case unix.EPERM, unix.EOPNOTSUPP, unix.ENOSYS:
+	default:
 		return err
 	}
-	if err := may(info.Mode()); err != nil {
-		return err
+	if _, err := modeOf(target, name); err != unix.ENOENT {
+		return cmp.Or(err, error(unix.EEXIST))
 	}
-	// A second name can't be made in another's place, as a rename could.
-	if err := t.root.Link(from, to); err != nil {
-		return err
-	}
-	return t.root.Remove(from)
+	return system.Renameat(source, old, target, name)
 }
 
 // isOneFile reports whether two paths are names of the same file.
 func (t *tree) isOneFile(a, b string) bool {
-	first, err := t.root.Lstat(a)
+	first, err := t.lstat(a)
 	if err != nil {
 		return false
 	}
-	second, err := t.root.Lstat(b)
-	return err == nil && os.SameFile(first, second)
+	second, err := t.lstat(b)
+	return err == nil && isSame(&first, &second)
 }
+
+func isSame(a, b *unix.Stat_t) bool { return a.Dev == b.Dev && a.Ino == b.Ino }
 
 // makeDirs makes a directory and those that it lies in.
 func (t *tree) makeDirs(dir string) error {
@@ -122,36 +159,33 @@ func (t *tree) makeDirs(dir string) error {
 func (t *tree) makeDir(dir string) error {
 	t.making.Lock()
 	defer t.making.Unlock()
-	if supported, err := makeDirBeneath(int(t.base.Fd()), dir); supported {
-		return err
-	}
-	if err := t.root.Mkdir(dir, 0o777); err != nil {
-		return err
-	}
-	return t.inherit(dir, path.Dir(dir))
+	return t.inParent(dir, func(parent int, name string) error {
+		if err := system.Mkdirat(parent, name, 0o777); err != nil {
+			return err
+		}
+		return inherit(parent, parent, name)
+	})
 }
 
-// inherit gives a file or directory the owner of a directory and, if it is one itself,
+// inherit gives a file or directory the owner of an open directory and, if it is a directory,
 // the permissions. Who may not give things away keeps them.
-func (t *tree) inherit(name, from string) error {
-	parent, err := t.root.Lstat(from)
-	if err != nil {
+func inherit(from, parent int, name string) error {
+	var of, made unix.Stat_t
+	if err := system.Lstatat(from, ".", &of); err != nil {
 		return err
 	}
-	made, err := t.root.Lstat(name)
-	if err != nil {
+	if err := system.Lstatat(parent, name, &made); err != nil {
 		return err
 	}
-	if owner, ok := parent.Sys().(*syscall.Stat_t); ok {
-		err := t.root.Lchown(name, int(owner.Uid), int(owner.Gid))
-		if err != nil && !errors.Is(err, fs.ErrPermission) {
+	if of.Uid != made.Uid || of.Gid != made.Gid {
+		if err := system.Lchownat(parent, name, int(of.Uid), int(of.Gid)); err != nil && err != unix.EPERM {
 			return err
 		}
 	}
-	if !made.IsDir() {
-		return nil
+	if permissions := uint32(of.Mode) & 0o2777; typeOf(&made) == fs.ModeDir && uint32(made.Mode)&0o2777 != permissions {
+		return system.Fchmodat(parent, name, permissions)
 	}
-	return t.root.Chmod(name, parent.Mode()&(fs.ModePerm|fs.ModeSetgid))
+	return nil
 }
 
 // Put writes a file under another name, in OwnDir, and renames it once it is on the
@@ -162,17 +196,15 @@ func (f *filesystem) Put(ctx context.Context, name string, content io.ReadSeeker
 			err = &fs.PathError{Op: "write", Path: name, Err: err}
 		}
 	}()
-	if err := f.turn(ctx); err != nil {
+	if err := f.begin(ctx); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(f.dir, 0o777); err != nil { // a registry that nobody has pushed to
-		return err
-	}
-	t, err := f.tree()
+	defer f.end()
+	t, err := f.makeLayout() // a registry that nobody has pushed to has none
 	if err != nil {
 		return err
 	}
-	if _, err := t.root.Lstat(name); err == nil {
+	if _, err := t.mode(name); err == nil {
 		return fs.ErrExist
 	}
 	if err := t.makeDirs(OwnDir); err != nil {
@@ -185,15 +217,22 @@ func (f *filesystem) Put(ctx context.Context, name string, content io.ReadSeeker
 		err = t.makeDirs(path.Dir(name))
 	}
 	if err == nil {
-		err = t.inherit(temporary, path.Dir(name))
+		err = t.inParent(name, func(dir int, _ string) error {
+			return t.inParent(temporary, func(parent int, name string) error { return inherit(dir, parent, name) })
+		})
 	}
 	if err == nil {
 		err = t.rename(temporary, name)
 	}
 	if err != nil {
-		return errors.Join(err, ignoreAbsent(t.root.Remove(temporary)))
+		return errors.Join(err, ignoreAbsent(t.unlink(temporary)))
 	}
 	return nil
+}
+
+// unlink removes a file of ours.
+func (t *tree) unlink(name string) error {
+	return t.inParent(name, func(parent int, name string) error { return system.Unlinkat(parent, name, 0) })
 }
 
 // temporaryFor is the name that a file has until it is whole. It follows from the path,
@@ -221,28 +260,49 @@ func (t *tree) write(name string, content io.ReadSeeker) error {
 		return err
 	}
 	// What was left there may be a symbolic link, by which O_TRUNC would write elsewhere.
-	if err := ignoreAbsent(t.root.Remove(name)); err != nil {
+	if err := ignoreAbsent(t.unlink(name)); err != nil {
 		return err
 	}
-	file, err := t.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
-		return err
+	return t.inParent(name, func(parent int, name string) error {
+		fd, err := createAt(parent, name)
+		if err != nil {
+			return err
+		}
+		if _, err = io.Copy(descriptor(fd), content); err == nil {
+			err = system.Fsync(fd)
+		}
+		return closeAfter(fd, err)
+	})
+}
+
+// createAt makes a file that must not exist, so that nothing is written through a link.
+func createAt(dir int, name string) (fd int, err error) {
+	return system.Openat(dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o666)
+}
+
+// descriptor writes to an open file.
+type descriptor int
+
+func (d descriptor) Write(p []byte) (n int, err error) {
+	for n < len(p) {
+		written, err := system.Write(int(d), p[n:])
+		if err != nil {
+			return n, err
+		}
+		if written == 0 {
+			return n, io.ErrShortWrite
+		}
+		n += written
 	}
-	_, err = io.Copy(file, content)
-	if err == nil {
-		err = file.Sync()
-	}
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	return err
+	return n, nil
 }
 
 // MakeDir makes a directory.
 func (f *filesystem) MakeDir(ctx context.Context, dir string) error {
-	if err := f.turn(ctx); err != nil {
+	if err := f.begin(ctx); err != nil {
 		return err
 	}
+	defer f.end()
 	t, err := f.tree()
 	if err == nil && t == nil {
 		err = fs.ErrNotExist
@@ -256,14 +316,27 @@ func (f *filesystem) MakeDir(ctx context.Context, dir string) error {
 	return nil
 }
 
-// Sync has the kernel write all of the filesystem that it has not yet written.
+// Sync has the kernel write all of the filesystem that it has not yet written, and of those that
+// symbolic links lead to.
 func (f *filesystem) Sync(ctx context.Context) error {
 	t, err := f.tree()
 	if t == nil || err != nil {
 		return errors.Join(err, ctx.Err())
 	}
-	if err := syncFilesystem(t.base); err != nil {
-		return fmt.Errorf("sync %s: %w", f.dir, err)
+	if err := f.begin(ctx); err != nil {
+		return err
+	}
+	defer f.end()
+	fds := []int{t.fd}
+	if links := t.links.Load(); links != nil {
+		for _, link := range *links {
+			fds = append(fds, link.fd)
+		}
+	}
+	for _, fd := range fds {
+		if err := system.Syncfs(fd); err != nil {
+			return fmt.Errorf("sync %s: %w", f.dir, err)
+		}
 	}
 	return ctx.Err()
 }

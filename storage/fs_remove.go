@@ -1,3 +1,5 @@
+//go:build unix
+
 package storage
 
 import (
@@ -7,6 +9,10 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+
+	"regsweep/internal/system"
+
+	"golang.org/x/sys/unix"
 )
 
 // Remove unlinks files one after the other. Sweep runs several batches at once.
@@ -21,9 +27,10 @@ func (f *filesystem) Remove(ctx context.Context, refs []Ref) []Outcome {
 }
 
 func (f *filesystem) removeFile(ctx context.Context, r *removal, ref Ref) error {
-	if err := f.turn(ctx); err != nil {
+	if err := f.begin(ctx); err != nil {
 		return err
 	}
+	defer f.end()
 	if err := MayRemove(ctx); err != nil {
 		return err
 	}
@@ -35,12 +42,14 @@ func (f *filesystem) removeFile(ctx context.Context, r *removal, ref Ref) error 
 		return err
 	}
 	r.enter(ctx, t, path.Dir(path.Dir(ref.Path)))
-	err = r.removeFile(ref.Path, func(mode fs.FileMode) error { return mayGo(ref.Path, mode) })
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return &fs.PathError{Op: "remove", Path: ref.Path, Err: err}
-	}
+	err = r.removeFile(ref.Path)
 	if err == nil {
 		f.del.Add(1)
+	} else if isAbsent(err) {
+		err = r.confirmAbsent(ref.Path)
+	}
+	if err != nil {
+		return &fs.PathError{Op: "remove", Path: ref.Path, Err: err}
 	}
 	r.removeDir(ctx, path.Dir(ref.Path))
 	return nil
@@ -63,8 +72,9 @@ func isBelow(name, dir string) bool { return strings.HasPrefix(name, dir+"/") }
 // and once they have gone, and not after each, it is seen whether that has emptied it.
 type removal struct {
 	tree   *tree
-	around string // "" outside of any
-	fd     int    // below 0 where around can't be opened: then every path begins at the tree
+	around string          // "" outside of any
+	fd     int             // below 0 where around can't be opened: then every path begins at the tree
+	names  map[string]bool // in around, once they were needed to confirm that a file is absent
 }
 
 // enter goes to the directory around that of the next file.
@@ -73,59 +83,87 @@ func (r *removal) enter(ctx context.Context, t *tree, around string) {
 		return
 	}
 	r.leave(ctx)
-	r.tree, r.around, r.fd = t, around, t.openDir(around)
+	fd, err := t.openDir(around)
+	if err != nil {
+		fd = -1 // the call that begins at the tree instead returns the error
+	}
+	r.tree, r.around, r.fd = t, around, fd
 }
 
 func (r *removal) leave(ctx context.Context) {
 	if r.around == "" {
 		return
 	}
-	closeDir(r.fd)
+	if r.fd >= 0 {
+		_ = system.Close(r.fd) // nothing was written through it
+	}
 	r.tree.removeEmptied(ctx, r.around)
-	r.around = ""
+	r.around, r.names = "", nil
 }
 
-// at is from which directory, and by which path, a name is reached.
-func (r *removal) at(name string) (dir int, below string) {
-	if below, found := strings.CutPrefix(name, r.around+"/"); found && r.fd >= 0 {
-		return r.fd, below
+// inParent calls f with the open directory that holds a file.
+func (r *removal) inParent(name string, f func(parent int, name string) error) error {
+	below, found := strings.CutPrefix(name, r.around+"/")
+	dir, base := path.Split(below)
+	if !found || r.fd < 0 || dir == "" {
+		return r.tree.inParent(name, f)
 	}
-	return int(r.tree.base.Fd()), name
-}
-
-// removeFile removes a file whose type may. It follows no symbolic link.
-func (r *removal) removeFile(name string, may func(fs.FileMode) error) error {
-	dir, below := r.at(name)
-	if supported, err := removeBeneath(dir, below, may); supported {
-		return err
-	}
-	info, err := r.tree.root.Lstat(name)
+	parent, err := system.OpenBeneath(r.fd, dir[:len(dir)-1], unix.O_RDONLY|system.PathOnly|unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
-	if err := may(info.Mode()); err != nil {
-		return err
+	return closeAfter(parent, f(parent, base))
+}
+
+// removeFile removes a file whose type may go. It follows no symbolic link.
+func (r *removal) removeFile(name string) error {
+	return r.inParent(name, func(parent int, base string) error {
+		mode, err := modeOf(parent, base)
+		if err == nil {
+			err = mayGo(name, mode)
+		}
+		if err != nil {
+			return err
+		}
+		return system.Unlinkat(parent, base, 0)
+	})
+}
+
+// confirmAbsent is tree.confirmAbsent. It lists the directory around once.
+func (r *removal) confirmAbsent(name string) error {
+	dir, _, _ := strings.Cut(strings.TrimPrefix(name, r.around+"/"), "/")
+	if r.fd >= 0 && r.names == nil {
+		fd, err := system.Openat(r.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		if err != nil {
+			return err
+		}
+		names, err := namesIn(fd)
+		if err := closeAfter(fd, err); err != nil {
+			return err
+		}
+		r.names = names
 	}
-	return r.tree.root.Remove(name)
+	if r.fd >= 0 && !r.names[dir] {
+		return nil
+	}
+	return r.tree.confirmAbsent(name)
 }
 
 // removeDir removes the directory that a file was in, if that has emptied it.
-func (r *removal) removeDir(ctx context.Context, name string) {
-	if isCeiling(name) || MayRemove(ctx) != nil {
+func (r *removal) removeDir(ctx context.Context, dir string) {
+	if isCeiling(dir) || MayRemove(ctx) != nil {
 		return
 	}
-	dir, below := r.at(name)
-	if supported, _ := removeDirBeneath(dir, below); !supported {
-		_ = r.tree.root.Remove(name) // as in removeEmptied
+	if below, found := strings.CutPrefix(dir, r.around+"/"); found && r.fd >= 0 && !strings.Contains(below, "/") {
+		_ = system.Unlinkat(r.fd, below, unix.AT_REMOVEDIR) // as in removeEmptied
+		return
 	}
+	_ = r.tree.removeDir(dir)
 }
 
 // removeDir removes an empty directory.
 func (t *tree) removeDir(name string) error {
-	if supported, err := removeDirBeneath(int(t.base.Fd()), name); supported {
-		return err
-	}
-	return t.root.Remove(name)
+	return t.inParent(name, func(parent int, name string) error { return system.Unlinkat(parent, name, unix.AT_REMOVEDIR) })
 }
 
 // removeEmptied removes directories that hold nothing, upwards from dir, as far as

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path"
 
+	"regsweep/internal/system"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -35,11 +37,12 @@ func (f *filesystem) CheckMoves(ctx context.Context, dir string, bytes int64, re
 		if ref.Multipart != "" || around[from] {
 			continue
 		}
-		if err := f.turn(ctx); err != nil {
+		around[from] = true
+		if err := f.begin(ctx); err != nil {
 			return err
 		}
-		around[from] = true
 		at, _, err := t.placeOf(from)
+		f.end()
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // nothing to move
 			continue
@@ -82,19 +85,17 @@ func (t *tree) nearest(dir string) (existing string, at mount, free unix.Statfs_
 
 // placeOf finds where a directory lies, and what is free there.
 func (t *tree) placeOf(dir string) (at mount, free unix.Statfs_t, err error) {
-	supported, err := inParent(int(t.base.Fd()), dir+"/.", func(fd int, _ string) error {
-		var stat unix.Statx_t
-		if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE|unix.STATX_MNT_ID, &stat); err != nil {
-			return err
-		}
+	fd, err := t.openDir(dir)
+	if err != nil {
+		return at, free, err
+	}
+	var stat unix.Statx_t
+	if err = system.Statx(fd, []byte{0}, unix.AT_EMPTY_PATH, unix.STATX_TYPE|unix.STATX_MNT_ID, &stat); err == nil {
 		at.device = unix.Mkdev(stat.Dev_major, stat.Dev_minor)
 		if stat.Mask&unix.STATX_MNT_ID != 0 { // since Linux 5.8
 			at.id = stat.Mnt_id
 		}
-		return unix.Fstatfs(fd, &free)
-	})
-	if !supported {
-		err = errors.ErrUnsupported
+		err = system.Fstatfs(fd, &free)
 	}
-	return at, free, err
+	return at, free, closeAfter(fd, err)
 }

@@ -59,9 +59,7 @@ func TestScanStopsAtSymbolicLinks(t *testing.T) {
 	_, _, image := fsStory(t)
 	revision := "repositories/app/_manifests/revisions/sha256/" + image.Encoded()
 	for _, dir := range []string{
-		"blobs",
-		"repositories",
-		"repositories/app",
+		"blobs/sha256/" + image.Encoded()[:2],
 		"repositories/app/_layers",
 		"repositories/app/_layers/sha256",
 		"repositories/app/_layers/sha256/" + parts.Layer(1, 10).Digest().Encoded(),
@@ -92,7 +90,7 @@ func TestScanStopsAtSymbolicLinks(t *testing.T) {
 // A link among the blobs can only hide some of them, which are then no candidates; and
 // what is read there is not to be trusted.
 func TestSymbolicLinksAmongBlobs(t *testing.T) {
-	for _, at := range []string{"blobs/sha256", "blobs/sha256/%", "blobs/sha256/%/@", "blobs/sha256/%/@/data"} {
+	for _, at := range []string{"blobs/sha256/%/@", "blobs/sha256/%/@/data"} {
 		t.Run(at, func(t *testing.T) {
 			tree, store, image := fsStory(t)
 			at := strings.NewReplacer("%", image.Encoded()[:2], "@", image.Encoded()).Replace(at)

@@ -16,7 +16,7 @@ type unnoticed struct{ denied atomic.Bool }
 // open calls open with that flag or, once that was refused, with none.
 func (u *unnoticed) open(open func(flag int) (fd int, err error)) (fd int, err error) {
 	if !u.denied.Load() {
-		fd, err = retryInterrupted(func() (int, error) { return open(unix.O_NOATIME) })
+		fd, err = open(unix.O_NOATIME)
 		switch err {
 		case unix.EPERM, unix.EINVAL, unix.EOPNOTSUPP:
 			u.denied.Store(true)
@@ -24,5 +24,5 @@ func (u *unnoticed) open(open func(flag int) (fd int, err error)) (fd int, err e
 			return fd, err
 		}
 	}
-	return retryInterrupted(func() (int, error) { return open(0) })
+	return open(0)
 }

@@ -1,9 +1,12 @@
+//go:build unix
+
 package storage
 
 import (
 	"context"
 	"encoding/hex"
-	"os"
+	"errors"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -20,6 +23,7 @@ import (
 // what else could lie in these directories is seen at a glance.
 type walk struct {
 	fs    *filesystem
+	tree  *tree
 	group *errgroup.Group
 	visit nameVisitor
 }
@@ -58,10 +62,16 @@ func (w *walk) blobs(ctx context.Context, dir string, depth int) error {
 	var page []Object
 	for _, entry := range entries {
 		child := dir + "/" + entry.name
+		if entry.isSymlink() && depth < 2 {
+			if err := w.tree.follow(child); err != nil {
+				return err
+			}
+			entry.mode = fs.ModeDir
+		}
 		switch {
 		case !entry.isDir():
 			// A link here can at worst hide a blob, which is then no candidate.
-			page = append(page, w.file(child))
+			page, err = w.appendFile(ctx, page, child)
 		case depth < 2:
 			err = w.spawn(func() error { return w.blobs(ctx, child, depth+1) })
 		case parsePath(child+"/"+dataFile).kind == kindBlob:
@@ -95,9 +105,13 @@ func (w *walk) sha256Blobs(ctx context.Context, dir string) error {
 	var page []Object
 	for _, entry := range d.others {
 		child := dir + "/" + entry.name
-		if !entry.isDir() {
-			page = append(page, w.file(child))
-		} else if err := w.everything(ctx, child); err != nil {
+		if entry.isDir() {
+			if err := w.everything(ctx, child); err != nil {
+				return err
+			}
+			continue
+		}
+		if page, err = w.appendFile(ctx, page, child); err != nil {
 			return err
 		}
 	}
@@ -117,10 +131,15 @@ func (w *walk) names(ctx context.Context, dir string) error {
 	for _, entry := range entries {
 		child := dir + "/" + entry.name
 		if entry.isSymlink() {
-			return symlinkError(child)
+			if err := w.tree.follow(child); err != nil {
+				return err
+			}
+			entry.mode = fs.ModeDir
 		}
 		if !entry.isDir() {
-			page = append(page, w.file(child))
+			if page, err = w.appendFile(ctx, page, child); err != nil {
+				return err
+			}
 			continue
 		}
 		if parsePath(child).kind == kindRepository {
@@ -135,7 +154,7 @@ func (w *walk) names(ctx context.Context, dir string) error {
 			case entry.name == manifestsDir:
 				return w.manifests(ctx, child)
 			default:
-				return w.everything(ctx, child)
+				return w.uploads(ctx, child)
 			}
 		})
 		if err != nil {
@@ -169,7 +188,7 @@ func (w *walk) digests(ctx context.Context, dir string, sha256 func(algorithmDir
 		case algorithm.isSymlink():
 			return symlinkError(algorithmDir)
 		case !algorithm.isDir():
-			page = append(page, w.file(algorithmDir))
+			page, err = w.appendFile(ctx, page, algorithmDir)
 		case algorithm.name == "sha256":
 			err = w.sha256Digests(ctx, algorithmDir, sha256)
 		default:
@@ -227,7 +246,11 @@ func (w *walk) besideDigests(ctx context.Context, dir string, entry dirEntry) er
 	case entry.isDir():
 		return w.everything(ctx, child)
 	}
-	return w.emit([]Object{w.file(child)})
+	page, err := w.appendFile(ctx, nil, child)
+	if err != nil {
+		return err
+	}
+	return w.emit(page)
 }
 
 // manifests lists _manifests: its revisions and its tags.
@@ -243,7 +266,7 @@ func (w *walk) manifests(ctx context.Context, dir string) error {
 		case entry.isSymlink():
 			return symlinkError(child)
 		case !entry.isDir():
-			page = append(page, w.file(child))
+			page, err = w.appendFile(ctx, page, child)
 		case entry.name == "revisions":
 			err = w.digests(ctx, child, func(algorithmDir string, d *digestListing) error {
 				directories := d.directories()
@@ -267,18 +290,19 @@ func (w *walk) manifests(ctx context.Context, dir string) error {
 // all that a listing has found there. Nearly all have a link and nothing else. It changes
 // sums.
 func (w *walk) revisions(ctx context.Context, dir string, sums [][32]byte, directories int) error {
-	g := newGlance(w.fs.path(dir), &w.fs.unnoticed)
+	g := newGlance(w.tree, dir)
 	defer w.fs.endGlance(g)
 	counted := g.countsDirectories(directories)
 	linked, emptied := sums[:0], [][32]byte(nil)
 	var page []Object
 	for _, sum := range sums {
-		if err := w.fs.turn(ctx); err != nil {
-			return err
-		}
 		is := unclear
 		if counted {
+			if err := w.fs.begin(ctx); err != nil {
+				return err
+			}
 			is = g.revision(&sum)
+			w.fs.end()
 		}
 		if is == ordinary {
 			linked = append(linked, sum)
@@ -314,7 +338,7 @@ func (w *walk) revision(ctx context.Context, dir string) ([]Object, error) {
 		child := dir + "/" + entry.name
 		switch {
 		case entry.name == linkFile: // of whatever type: reading it will tell
-			page[0] = w.link(child)
+			page[0], err = w.link(ctx, child)
 		case entry.name == signaturesDir && entry.isDir():
 			err = w.links(ctx, child)
 		case entry.name == signaturesDir && entry.isSymlink():
@@ -322,7 +346,7 @@ func (w *walk) revision(ctx context.Context, dir string) ([]Object, error) {
 		case entry.isDir():
 			err = w.everything(ctx, child)
 		default:
-			page = append(page, w.file(child))
+			page, err = w.appendFile(ctx, page, child)
 		}
 		if err != nil {
 			return nil, err
@@ -346,7 +370,9 @@ func (w *walk) tags(ctx context.Context, dir string) error {
 		case entry.isSymlink():
 			return symlinkError(dir + "/" + entry.name)
 		default:
-			page = append(page, w.file(dir+"/"+entry.name))
+			if page, err = w.appendFile(ctx, page, dir+"/"+entry.name); err != nil {
+				return err
+			}
 		}
 	}
 	if err := w.emit(page); err != nil {
@@ -357,15 +383,12 @@ func (w *walk) tags(ctx context.Context, dir string) error {
 
 // someTags lists the tags that are named in dir.
 func (w *walk) someTags(ctx context.Context, dir string, names []string, directories int) error {
-	g := newGlance(w.fs.path(dir), &w.fs.unnoticed)
+	g := newGlance(w.tree, dir)
 	defer w.fs.endGlance(g)
 	counted := g.countsDirectories(directories)
 	ordinary := make([]namedTag, 0, len(names))
 	var page []Object
 	for _, name := range names {
-		if err := w.fs.turn(ctx); err != nil {
-			return err
-		}
 		if counted && nameable(name) {
 			tag, ok, err := w.glanceAtTag(ctx, g, dir, name)
 			if err != nil {
@@ -392,7 +415,11 @@ func (w *walk) someTags(ctx context.Context, dir string, names []string, directo
 // where the current link lies: to move a tag again may have been cut off, which leaves a file
 // that has no place there.
 func (w *walk) glanceAtTag(ctx context.Context, g *glance, dir, name string) (tag namedTag, ok bool, err error) {
+	if err := w.fs.begin(ctx); err != nil {
+		return namedTag{}, false, err
+	}
 	target, entries, ok := g.tag(name)
+	w.fs.end()
 	if !ok || entries == 1 {
 		return namedTag{name: name, target: target}, ok, nil
 	}
@@ -422,7 +449,7 @@ func (w *walk) tag(ctx context.Context, dir string) ([]Object, error) {
 		case entry.isSymlink():
 			return nil, symlinkError(child)
 		case !entry.isDir():
-			page = append(page, w.file(child))
+			page, err = w.appendFile(ctx, page, child)
 		case entry.name == "current":
 			inside, err := w.readDir(ctx, child)
 			if err != nil {
@@ -431,11 +458,13 @@ func (w *walk) tag(ctx context.Context, dir string) ([]Object, error) {
 			for _, e := range inside {
 				switch {
 				case e.name == linkFile:
-					page = append(page, w.link(child+"/"+linkFile))
+					var link Object
+					link, err = w.link(ctx, child+"/"+linkFile)
+					page = append(page, link)
 				case e.isDir():
 					err = w.everything(ctx, child+"/"+e.name)
 				default:
-					page = append(page, w.file(child+"/"+e.name))
+					page, err = w.appendFile(ctx, page, child+"/"+e.name)
 				}
 				if err != nil {
 					return nil, err
@@ -451,6 +480,54 @@ func (w *walk) tag(ctx context.Context, dir string) ([]Object, error) {
 		}
 	}
 	return page, nil
+}
+
+// uploads lists _uploads. No upload keeps anything alive, so that one which can't be read stops
+// nothing: it is reported and kept.
+func (w *walk) uploads(ctx context.Context, dir string) error {
+	entries, err := w.readDir(ctx, dir)
+	if err != nil {
+		return err
+	}
+	var page []Object
+	for _, entry := range entries {
+		child := dir + "/" + entry.name
+		if !entry.isDir() {
+			if page, err = w.appendFile(ctx, page, child); err != nil {
+				return err
+			}
+			continue
+		}
+		err := w.everything(ctx, child)
+		if err == nil {
+			continue
+		}
+		if page, err = w.unreadableUpload(ctx, page, child, err); err != nil {
+			return err
+		}
+	}
+	return w.emit(page)
+}
+
+// unreadableUpload reports an upload that can't be read, unless it was finished meanwhile.
+func (w *walk) unreadableUpload(ctx context.Context, page []Object, dir string, failure error) ([]Object, error) {
+	var failed *callError
+	if !errors.As(failure, &failed) {
+		return nil, failure // of whoever was given a page
+	}
+	if err := w.fs.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer w.fs.end()
+	stat, err := w.tree.lstat(dir)
+	if isAbsent(err) && w.tree.confirmAbsent(dir) == nil {
+		return page, nil
+	}
+	object := Object{Path: dir, Size: -1, Dir: true, Err: failure}
+	if err == nil {
+		object.ModTime = modTime(&stat)
+	}
+	return append(page, object), nil
 }
 
 // everything lists all files below dir, which is not part of the layout or, as
@@ -469,33 +546,58 @@ func (w *walk) everything(ctx context.Context, dir string) error {
 			}
 			continue
 		}
-		object := w.file(child)
+		object, err := w.file(ctx, child)
+		if err != nil {
+			return err
+		}
 		if entry.name == startedAt {
-			object.Content = w.link(child).Content
+			link, err := w.link(ctx, child)
+			if err != nil {
+				return err
+			}
+			object.Content = link.Content
 		}
 		page = append(page, object)
 	}
 	return w.emit(page)
 }
 
-// file describes a file by a stat; what has gone meanwhile keeps its name.
-func (w *walk) file(name string) Object {
-	w.fs.head.Add(1)
-	info, err := os.Lstat(w.fs.path(name))
-	if err != nil {
-		return Object{Path: name, Size: -1}
+// callError is a failure to list a directory.
+type callError struct{ error }
+
+func (c *callError) Unwrap() error { return c.error }
+
+// file describes a file that was listed. Where that fails it keeps its name. The error is ctx's.
+func (w *walk) file(ctx context.Context, name string) (Object, error) {
+	if err := w.fs.begin(ctx); err != nil {
+		return Object{}, err
 	}
-	return Object{Path: name, Size: info.Size(), ModTime: info.ModTime()}
+	defer w.fs.end()
+	w.fs.head.Add(1)
+	stat, err := w.tree.lstat(name)
+	if err != nil {
+		return Object{Path: name, Size: -1, Err: listedError(err)}, nil
+	}
+	return Object{Path: name, Size: stat.Size, ModTime: modTime(&stat)}, nil
+}
+
+func (w *walk) appendFile(ctx context.Context, page []Object, name string) ([]Object, error) {
+	file, err := w.file(ctx, name)
+	return append(page, file), err
 }
 
 // link reads a link. Where that fails the content stays unknown, and whoever needs
 // it reads it again through Read, which says why.
-func (w *walk) link(name string) Object {
+func (w *walk) link(ctx context.Context, name string) (Object, error) {
+	if err := w.fs.begin(ctx); err != nil {
+		return Object{}, err
+	}
+	defer w.fs.end()
 	content, err := w.fs.read(name, linkLimit)
 	if err != nil {
-		return Object{Path: name, Size: -1}
+		return Object{Path: name, Size: -1}, nil
 	}
-	return Object{Path: name, Size: int64(len(content)), Content: content}
+	return Object{Path: name, Size: int64(len(content)), Content: content}, nil
 }
 
 func (w *walk) emit(page []Object) error {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"path"
 	"runtime"
 	"slices"
 	"strings"
@@ -47,6 +48,7 @@ type repositoryBuilder struct {
 type uploadBuilder struct {
 	Upload
 	startedat *Object
+	failure   error // why it can't be read
 }
 
 // pendingLink is a link of which more has to be learnt than the scan told.
@@ -213,6 +215,10 @@ func (b *inventoryBuilder) add(rb *repositoryBuilder, object Object, e entry) {
 		b.strayIn(rb, object)
 		return
 	}
+	if object.Dir && object.Err != nil {
+		rb.upload(path.Base(object.Path)).failure = object.Err
+		return
+	}
 	if object.Dir {
 		// A young one may be an upload's that was begun at this moment.
 		if _, _, ok := emptied(object.Path); ok && !b.isRecent(object) {
@@ -348,14 +354,22 @@ func (b *inventoryBuilder) noteRecent(rb *repositoryBuilder, e entry, object Obj
 	rb.r.Recent[e.id] = true
 }
 
-func (rb *repositoryBuilder) addUpload(object Object, e entry) {
-	u := rb.uploads[e.upload]
+func (rb *repositoryBuilder) upload(id string) *uploadBuilder {
+	u := rb.uploads[id]
 	if u == nil {
 		if rb.uploads == nil {
 			rb.uploads = map[string]*uploadBuilder{}
 		}
-		u = &uploadBuilder{Upload: Upload{ID: strings.Clone(e.upload)}}
+		u = &uploadBuilder{Upload: Upload{ID: strings.Clone(id)}}
 		rb.uploads[u.ID] = u
+	}
+	return u
+}
+
+func (rb *repositoryBuilder) addUpload(object Object, e entry) {
+	u := rb.upload(e.upload)
+	if object.Err != nil {
+		u.failure = fmt.Errorf("%s: %w", object.Path, object.Err)
 	}
 	u.Objects = append(u.Objects, Ref{Path: strings.Clone(object.Path), Multipart: object.Multipart})
 	u.Bytes += max(object.Size, 0)
@@ -422,6 +436,8 @@ func (b *inventoryBuilder) readLinks(ctx context.Context) error {
 					content, err := b.store.Read(ctx, u.startedat.Path, linkLimit)
 					if err = ignoreDamage(err); err == nil {
 						u.startedat.Content = content
+					} else if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
+						u.failure, err = err, nil // the file fails, and not the storage
 					}
 					return err
 				})
@@ -603,6 +619,15 @@ func (rb *repositoryBuilder) sealUpload(u *uploadBuilder) Upload {
 	slices.SortFunc(u.Objects, func(a, b Ref) int {
 		return cmp.Or(cmp.Compare(isDate(a), isDate(b)), cmp.Compare(a.Path, b.Path), cmp.Compare(a.Multipart, b.Multipart))
 	})
+	if u.failure != nil {
+		u.Started = time.Time{} // so that it is kept
+		rb.r.Problems = append(rb.r.Problems, Problem{
+			Kind: UnreadableUpload, Repository: rb.r.Name, Effect: KeepsNamed,
+			Path:   RepositoryPath(rb.r.Name) + "/" + uploadsDir + "/" + u.ID,
+			Detail: fmt.Sprintf("the upload can't be read and is kept: %v", u.failure),
+		})
+		return u.Upload
+	}
 	if u.startedat != nil {
 		if started, err := time.Parse(time.RFC3339, string(u.startedat.Content)); err == nil {
 			u.Started = started

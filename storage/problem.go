@@ -28,6 +28,7 @@ const (
 	Stray                ProblemKind = "stray"                  // an object that is not part of the layout
 	CacheDamaged         ProblemKind = "cache_damaged"          // something in the cache that was not written there
 	CacheUnusable        ProblemKind = "cache_unusable"         // a cache that can't be written
+	UnreadableUpload     ProblemKind = "unreadable_upload"      // an upload that can't be listed or read
 	UndatedUpload        ProblemKind = "undated_upload"         // an upload whose startedat is missing or malformed
 	NoManifests          ProblemKind = "no_manifests"           // a repository with layer links and no manifest
 	Unlisted             ProblemKind = "unlisted"               // what is there, and the listing lacks

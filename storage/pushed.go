@@ -2,9 +2,7 @@ package storage
 
 import (
 	"context"
-	"errors"
 	"io/fs"
-	"os"
 	"path"
 	"time"
 )
@@ -41,17 +39,18 @@ func LastPush(ctx context.Context, store Store, pushed map[string]time.Time, sin
 // pushed is when a link of a repository's manifests was written last, or zero if its
 // directories did not change since.
 func (f *filesystem) pushed(ctx context.Context, repository string, since time.Time) (last time.Time, err error) {
+	t, err := f.tree()
+	if t == nil || err != nil {
+		return last, err
+	}
 	dir, changed := RepositoryPath(repository), false
 	for _, name := range []string{uploadsDir, manifestsDir + "/tags"} {
-		if err := f.turn(ctx); err != nil {
-			return last, err
-		}
 		f.head.Add(1)
-		info, err := os.Stat(f.path(dir + "/" + name))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return last, err
+		stat, err := f.lstat(ctx, t, dir+"/"+name)
+		if err != nil && !isAbsent(err) {
+			return last, &fs.PathError{Op: "stat", Path: dir + "/" + name, Err: err}
 		}
-		changed = changed || err == nil && info.ModTime().After(since)
+		changed = changed || err == nil && modTime(&stat).After(since)
 	}
 	if !changed {
 		return last, nil

@@ -15,6 +15,8 @@ import (
 	"io/fs"
 	"iter"
 	"time"
+
+	_ "regsweep/internal/system" // says on which systems regsweep does not run
 )
 
 // Root is where the layout lies below a registry's root directory.
@@ -73,6 +75,9 @@ type Object struct {
 	// Multipart is the upload id of an S3 multipart upload that was begun for
 	// this path and neither completed nor aborted; ModTime is when it began.
 	Multipart string
+	// Err is why nothing more is known of a file of an upload or, with Dir set, of the directory
+	// of an upload.
+	Err error
 }
 
 // Ref names one thing that Remove can remove: an object or, with Multipart set, an
@@ -136,10 +141,11 @@ func ReadInto(ctx context.Context, reader Reader, room, path []byte, limit int64
 // On a filesystem it spares the copies of the blob's path.
 func StatBlob(ctx context.Context, reader Reader, inv *Inventory, id ID) (bytes int64, modTime time.Time, err error) {
 	if f, ok := reader.(*filesystem); ok {
-		if err := f.turn(ctx); err != nil {
+		if err := f.begin(ctx); err != nil {
 			return 0, time.Time{}, err
 		}
-		if bytes, modTime, ok := f.glanceAtBlob(inv, id); ok {
+		bytes, modTime, ok := f.statBlobFast(inv, id)
+		if f.end(); ok {
 			return bytes, modTime, nil
 		}
 	}

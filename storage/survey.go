@@ -78,6 +78,12 @@ func TakeSurvey(ctx context.Context, store Store, n int, quick bool) (Survey, er
 				pushed = object.ModTime
 			}
 			switch {
+			case object.Dir && object.Err != nil: // an upload that can't be read
+				if e := parsePath(object.Path + "/" + startedAt); e.kind == kindUpload {
+					mu.Lock()
+					survey.touch(e, object.ModTime)
+					mu.Unlock()
+				}
 			case object.Dir: // which a removal has written to last
 			case e.kind == kindUpload:
 				mu.Lock()
@@ -164,7 +170,7 @@ func IsEmpty(ctx context.Context, store Scanner) (bool, error) {
 	for _, dir := range []string{BlobsDir, RepositoriesDir} {
 		err := store.Scan(ctx, dir, func(page []Object) error {
 			for _, object := range page {
-				if _, _, isEmptied := emptied(object.Path); !object.Dir || !isEmptied {
+				if _, _, isEmptied := emptied(object.Path); !object.Dir || !isEmptied || object.Err != nil {
 					return errEnough
 				}
 			}

@@ -1,0 +1,147 @@
+package storage
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+
+	"regsweep/internal/parts"
+	"regsweep/internal/system"
+	"regsweep/internal/system/faulty"
+
+	"golang.org/x/sys/unix"
+)
+
+// What was listed and is not found when it is opened is no absence: the scan ends and names it,
+// the first and the second one, and the survey (promise 1).
+func TestAbsenceOfWhatWasListed(t *testing.T) {
+	_, _, image := fsStory(t)
+	tag, revision := "repositories/app/_manifests/tags/v1", "repositories/app/_manifests/revisions/sha256/"+image.Encoded()
+	for _, dir := range []string{
+		"blobs/sha256", "blobs/sha256/" + image.Encoded()[:2], "repositories/app", "repositories/app/_layers",
+		"repositories/app/_layers/sha256", "repositories/app/_manifests", "repositories/app/_manifests/revisions",
+		"repositories/app/_manifests/revisions/sha256", revision, revision + "/signatures", "repositories/app/_manifests/tags",
+		tag, tag + "/current", tag + "/index", tag + "/index/sha256",
+	} {
+		for name, fault := range map[string]struct {
+			err  error
+			ops  []string
+			want string
+		}{
+			"gone when opened": {unix.ENOENT, []string{"openat", "openat2", "statx"}, dir + ":"},
+			"untyped and gone": {unix.ENOENT, []string{"fstatat", "statx"}, dir[strings.LastIndex(dir, "/")+1:] + ":"},
+			"listed as empty":  {system.ErrEmpty, []string{"getdents"}, dir + ":"},
+		} {
+			t.Run(name+" "+dir, func(t *testing.T) {
+				tree, store, _ := fsStory(t)
+				inv := inventoryOf(t, store)
+				reached := false
+				faulty.Below(t, tree.Path(""), func(op, path string) error {
+					switch {
+					case op == "getdents" && name == "untyped and gone":
+						return system.ErrUntyped
+					// Directories of revisions and tags are not always listed.
+					case op == "statx" && name == "listed as empty":
+						return unix.EIO
+					case path != dir:
+						return nil
+					}
+					for _, its := range fault.ops {
+						if op == its {
+							reached = true
+							return fault.err
+						}
+					}
+					return nil
+				})
+				scans := map[string]func() error{
+					"first":  func() error { _, err := TakeInventory(t.Context(), store, InventoryOptions{}); return err },
+					"second": func() error { return ListAgain(t.Context(), store, inv) },
+					"survey": func() error { _, err := TakeSurvey(t.Context(), store, 1, false); return err },
+				}
+				for which, scan := range scans {
+					if strings.HasPrefix(dir, "blobs") && which != "first" {
+						continue
+					}
+					reached = false
+					err := scan()
+					if err == nil || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), fault.want) {
+						t.Errorf("%s: %v", which, err)
+					}
+					if !reached {
+						t.Errorf("%s: the fault was not reached", which)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A revision that was deleted through the registry's API leaves its directory, without a link.
+func TestADeletedRevisionIsNoFault(t *testing.T) {
+	tree, store, image := fsStory(t)
+	if err := os.Remove(tree.Path(RevisionPath("app", image))); err != nil {
+		t.Fatal(err)
+	}
+	inv := inventoryOf(t, store)
+	if r := inv.Repositories[0]; len(r.Revisions) != 0 || len(r.Problems) != 0 {
+		t.Errorf("found %+v", r)
+	}
+	if err := ListAgain(t.Context(), store, inv); err != nil {
+		t.Error(err)
+	}
+}
+
+// A removal or a move counts only if the object is seen to be gone.
+func TestARemovalThatSaysAbsent(t *testing.T) {
+	for name, ops := range map[string]string{
+		"of the call": "unlinkat renameat2", "of all lookups": "unlinkat renameat2 fstatat statx openat openat2",
+		"of lookups": "fstatat",
+	} {
+		for _, at := range []string{"", "/.."} { // the file, or its directory
+			t.Run(name+at, func(t *testing.T) {
+				tree, store, image := fsStory(t)
+				tree.Upload("app", "upload", storyStart, []byte("half a layer"))
+				for _, file := range []string{BlobPath(image), RevisionPath("app", image), LayerPath("app", parts.Layer(1, 10).Digest())} {
+					faulted := file
+					if at != "" {
+						faulted = file[:strings.LastIndex(file, "/")]
+					}
+					reached := false
+					stop := faulty.Below(t, tree.Path(""), func(op, path string) error {
+						if path == faulted && strings.Contains(ops, op) {
+							reached = true
+							return unix.ENOENT
+						}
+						return nil
+					})
+					removed := store.Remove(t.Context(), []Ref{{Path: file}})[0].Err
+					if exists := tree.Exists(file); removed == nil && exists {
+						t.Errorf("%s counts as removed", file)
+					}
+					to := QuarantineDir + "/run/data/" + file
+					moved := store.Move(t.Context(), []Move{{From: file, To: to}})[0].Err
+					if moved == nil && (tree.Exists(file) || !tree.Exists(to)) {
+						t.Errorf("%s counts as moved", file)
+					}
+					stop()
+					if !reached && at == "" {
+						t.Errorf("%s: the fault was not reached", file)
+					}
+				}
+			})
+		}
+	}
+	// What is absent is removed.
+	_, store, _ := fsStory(t)
+	for _, file := range []string{"blobs/sha256/ab/" + hexOf("x") + "/data", "repositories/none/_layers/sha256/" + hexOf("x") + "/link"} {
+		if err := store.Remove(t.Context(), []Ref{{Path: file}})[0].Err; err != nil {
+			t.Error(err)
+		}
+		if err := store.Move(t.Context(), []Move{{From: file, To: QuarantineDir + "/run/" + file}})[0].Err; !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
+	}
+}
