@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"regsweep/guard"
 	"regsweep/internal/parts"
 
 	"github.com/opencontainers/go-digest"
@@ -161,12 +162,15 @@ func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 		name     string
 		settings string // added to those of the registry
 		signal   syscall.Signal
-		toGroup  bool // as from a terminal
+		toGroup  bool          // as from a terminal
+		upload   time.Duration // an upload was interrupted so long ago
 		code     int
 		removes  bool
 		says     string
 	}{
 		{name: "success", settings: "", removes: true},
+		{name: "wait for an interrupted upload", upload: guard.RecentUpload - 6*time.Second, removes: true},
+		{name: "an upload interrupted just now", upload: time.Second, settings: "wait_seconds=3", code: 3, says: "an upload to team/app"},
 		{name: "failure of regsweep", settings: "collect=--no-such-flag", code: 2, says: "no-such-flag"},
 		{name: "killed regsweep", settings: "regsweep=$(dirname $target)/dying", code: 137},
 		{name: "wrong target", settings: "target=/no/such/registry", code: 2, says: "/no/such/registry"},
@@ -180,6 +184,9 @@ func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			c := newCron(t, test.settings)
+			if test.upload > 0 {
+				c.tree.Upload("team/app", "01234567-89ab-cdef-0123-456789abcdef", time.Now().Add(-test.upload), []byte("half of a layer"))
+			}
 			before := c.blobs()
 			run := c.run()
 			if test.signal != 0 {

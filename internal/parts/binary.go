@@ -35,6 +35,11 @@ func RegistryBinary(ctx context.Context, release Release) (string, error) {
 	return "", fmt.Errorf("registry %s: no such release here", release)
 }
 
+// ConformanceBinary is the path of the conformance tests of the OCI distribution-spec.
+func ConformanceBinary(ctx context.Context) (string, error) {
+	return goBinary(ctx, "conformance", "github.com/opencontainers/distribution-spec/conformance", "v0.0.0-20260831232431-97274622c111")
+}
+
 func minioBinary(ctx context.Context) (string, error) {
 	return goBinary(ctx, "minio", "github.com/minio/minio", "v0.0.0-20260212201848-7aac2a2c5b7c")
 }
