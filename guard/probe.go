@@ -195,6 +195,11 @@ func (p *prober) servesStorage(ctx context.Context, f *finding) {
 		case err != nil && p.options.Quick && i == 0: // the first question
 			p.unreachable(f, err)
 			return
+		case errors.Is(err, context.DeadlineExceeded):
+			// The others may take as long.
+			f.add(Unknown, check, name+": "+cause(err), "no answer")
+			f.remedies = append(f.remedies, remedy{nameAll, ""}, remedy{sayStopped, ""})
+			return
 		case err != nil:
 			odd = Evidence{f.subject, check, name + ": " + cause(err), "no answer", Unknown}
 		case r.denied != nil || r.status == http.StatusForbidden:
