@@ -85,6 +85,7 @@ func (r *runner) gather(c *urfave.Context, report *checkReport, progress *progre
 		return err
 	}
 	options.Samples = samples(survey)
+	options.HasTag = func(string, string) bool { return false } // the storage is asked
 	options.HasRepository = func(name string) bool { _, has := survey.Repositories[name]; return has }
 	if last := survey.LastUpload; last != nil {
 		options.LastUpload = &guard.Upload{Repository: last.Repository, ID: last.ID, Touched: last.Touched}

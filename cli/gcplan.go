@@ -31,6 +31,10 @@ func (g *gcRun) plan(ctx context.Context) (*sweep.Plan, error) {
 		}
 	}
 	g.guard.HasRepository = func(name string) bool { return inventory.Repository(name) != nil }
+	g.guard.HasTag = func(repository, tag string) bool {
+		r := inventory.Repository(repository)
+		return r != nil && r.HasTag(tag)
+	}
 	only, err := g.review.selection(ctx, inventory, g.store)
 	if err != nil {
 		return nil, err

@@ -61,6 +61,9 @@ type Options struct {
 	// HasRepository reports whether the storage has a repository. Where it is set,
 	// an endpoint is asked for its repositories, to compare them.
 	HasRepository func(name string) bool
+	// HasTag reports whether the storage is known to have a tag. Where it is set, an
+	// endpoint is asked for some tags: a pull-through cache lists those of another registry.
+	HasTag func(repository, tag string) bool
 	// LastUpload is the upload or completed push that was touched last, nil where there
 	// is none.
 	LastUpload *Upload

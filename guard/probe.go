@@ -484,7 +484,7 @@ func (p *prober) askUnknown(ctx context.Context, repository string) answer {
 // unknownTag is a tag that the registry lists and the storage lacks, or "". It compares
 // the first few.
 func (p *prober) unknownTag(ctx context.Context, repository string) string {
-	if p.options.Store == nil {
+	if p.options.HasTag == nil || p.options.Store == nil {
 		return ""
 	}
 	r, err := p.ask(ctx, http.MethodGet, repository, "/v2/"+repository+"/tags/list?n=5", nil, "")
@@ -494,21 +494,18 @@ func (p *prober) unknownTag(ctx context.Context, repository string) string {
 	if err != nil || r.status != http.StatusOK || json.Unmarshal([]byte(r.body), &list) != nil {
 		return ""
 	}
-	for _, tag := range list.Tags[:min(5, len(list.Tags))] {
-		if strings.Contains(tag, "/") {
-			continue
-		}
-		path := storage.TagPath(repository, tag)
-		if _, err := p.options.Store.Stat(ctx, path); !errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		// Registries list a tag of which only a directory is left, too.
-		stored, err := p.options.Store.Names(ctx, strings.TrimSuffix(path, "/"+tag+"/current/link"))
-		if err == nil && !slices.Contains(stored, tag) {
-			return tag
-		}
+	unknown := slices.DeleteFunc(list.Tags, func(tag string) bool { return p.options.HasTag(repository, tag) })
+	if len(unknown) == 0 {
+		return ""
 	}
-	return ""
+	// Registries list a tag of which only a directory is left, too.
+	const link = "/t/current/link"
+	stored, err := p.options.Store.Names(ctx, strings.TrimSuffix(storage.TagPath(repository, "t"), link))
+	unknown = slices.DeleteFunc(unknown, func(tag string) bool { return slices.Contains(stored, tag) })
+	if err != nil || len(unknown) == 0 {
+		return ""
+	}
+	return unknown[0]
 }
 
 func notItself(seen string) answer {

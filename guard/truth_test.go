@@ -104,6 +104,8 @@ func TestPromise4HarborsUntaggedManifestsAreKept(t *testing.T) {
 	}
 }
 
+func nothingKnown(string, string) bool { return false }
+
 // A pull-through cache writes in read-only mode too. That is not in config.yml if the
 // target is a directory.
 func TestPromise4APullThroughCacheIsRecognized(t *testing.T) {
@@ -121,7 +123,7 @@ func TestPromise4APullThroughCacheIsRecognized(t *testing.T) {
 
 	t.Run("by the other registry's tags", func(t *testing.T) {
 		root, cache := cache(t)
-		o := Options{Endpoints: []string{cache.URL()}, Samples: samples[:1], Store: opened(t, root)}
+		o := Options{Endpoints: []string{cache.URL()}, Samples: samples[:1], Store: opened(t, root), HasTag: nothingKnown}
 		wantRefused(t, prove(t, o), ByProxy, "lists the tag another", "--registry-stopped")
 		o.Stopped = true
 		wantRefused(t, prove(t, o), ByProxy)
@@ -136,7 +138,7 @@ func TestPromise4APullThroughCacheIsRecognized(t *testing.T) {
 		if err := gone.Stop(); err != nil {
 			t.Fatal(err)
 		}
-		wantRefused(t, prove(t, Options{Endpoints: []string{cache.URL()}, Samples: samples, Store: opened(t, root)}), ByProxy, "GET an unknown manifest")
+		wantRefused(t, prove(t, Options{Endpoints: []string{cache.URL()}, Samples: samples}), ByProxy, "GET an unknown manifest")
 	})
 	t.Run("by its file", func(t *testing.T) {
 		root, cache := cache(t)
@@ -155,6 +157,6 @@ func TestPromise4APullThroughCacheIsRecognized(t *testing.T) {
 			t.Fatal(err)
 		}
 		registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
-		wantProven(t, prove(t, Options{Endpoints: []string{registry.URL()}, Samples: samples, Store: opened(t, root)}), ByReadOnly)
+		wantProven(t, prove(t, Options{Endpoints: []string{registry.URL()}, Samples: samples, Store: opened(t, root), HasTag: nothingKnown}), ByReadOnly)
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -104,6 +105,12 @@ func (l Link) Settled() bool { return l&settled != 0 }
 
 // HasRevision reports whether the repository has a revision link for the digest.
 func (r *Repository) HasRevision(id ID) bool { return has(r.Revisions, id) }
+
+// HasTag reports whether anything of a tag was listed.
+func (r *Repository) HasTag(name string) bool {
+	_, found := slices.BinarySearchFunc(r.Tags, name, func(t Tag, name string) int { return strings.Compare(t.Name, name) })
+	return found
+}
 
 // HasLayer reports whether the repository has a layer link for the digest.
 func (r *Repository) HasLayer(id ID) bool { return has(r.Layers, id) }
