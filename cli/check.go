@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"slices"
 
 	"regsweep/guard"
@@ -38,9 +39,12 @@ type checkReport struct {
 	Report   int              `json:"report"`
 	Command  string           `json:"command"`
 	Storage  storage.Identity `json:"storage"`
+	Config   string           `json:"config,omitempty"` // the config.yml that was read
 	Guard    *guard.Verdict   `json:"guard,omitempty"`
 	ExitCode int              `json:"exit_code"`
 	Error    string           `json:"error,omitempty"`
+
+	notRead []string
 }
 
 func newCheckReport() *checkReport { return &checkReport{Report: 1, Command: "check"} }
@@ -61,7 +65,13 @@ func (r *runner) check(c *urfave.Context) error {
 	if report.Guard == nil {
 		return err
 	}
-	printed := r.print(func(w *bytes.Buffer, width int) { writeVerdict(w, *report.Guard, width) })
+	printed := r.print(func(w *bytes.Buffer, width int) {
+		writeVerdict(w, *report.Guard, width)
+		if report.Config != "" {
+			fmt.Fprintln(w)
+			writeConfig(w, report.Config, report.notRead, width)
+		}
+	})
 	if err == nil {
 		err = printed
 	}
@@ -71,11 +81,11 @@ func (r *runner) check(c *urfave.Context) error {
 // gather asks whether something could be removed, with all that is to be known of the
 // storage short of an inventory.
 func (r *runner) gather(c *urfave.Context, report *checkReport, progress *progress) error {
-	config, store, err := r.target(c, c.Args().Slice())
+	config, store, err := r.target(c, c.Args().Slice(), false)
 	if err != nil {
 		return err
 	}
-	report.Storage = store.Identity()
+	report.Storage, report.Config, report.notRead = store.Identity(), config.File, config.NotRead
 	options, err := r.guardOptions(c, config, store)
 	if err != nil {
 		return err
@@ -83,6 +93,11 @@ func (r *runner) gather(c *urfave.Context, report *checkReport, progress *progre
 	survey, err := r.survey(c.Context, store, progress)
 	if err != nil {
 		return err
+	}
+	if len(survey.Tagged) == 0 {
+		if err := storage.RequireLayout(c.Context, store, config); err != nil {
+			return err
+		}
 	}
 	options.Samples = samples(survey)
 	options.HasTag = func(string, string) bool { return false } // the storage is asked

@@ -21,6 +21,7 @@ type gcRun struct {
 	*runner
 	options  gcOptions
 	review   *review // nil for gc
+	config   storage.Config
 	store    storage.Store
 	remover  storage.Remover   // the store, what removes all versions in it, or a quarantine's taker
 	taker    *quarantine.Taker // nil unless what goes is moved
@@ -75,6 +76,9 @@ func (g *gcRun) run(c *urfave.Context, target []string) error {
 	if empty, err := storage.IsEmpty(c.Context, g.store); err != nil {
 		return err
 	} else if empty {
+		if err := g.requireLayout(c.Context); err != nil {
+			return err
+		}
 		if err := g.proveEmpty(c.Context); err != nil {
 			return err
 		}
@@ -124,12 +128,15 @@ func (g *gcRun) prepare(c *urfave.Context, target []string) error {
 			return orTarget(err, len(target) > 0, "gc --"+planName+" plan.jsonl", g.options.plan)
 		}
 	}
-	config, store, err := g.target(c, target)
+	config, store, err := g.target(c, target, g.options.allowEmpty)
 	if err != nil {
 		return err
 	}
-	g.store = store
-	g.report.Storage = store.Identity()
+	g.store, g.config = store, config
+	g.report.Storage, g.report.Config, g.report.notRead = store.Identity(), config.File, config.NotRead
+	if !g.options.quiet { // which warns only once something was removed
+		g.warnOfDescriptors()
+	}
 	if g.options.quarantine {
 		g.report.Quarantine = &quarantined{}
 	}
@@ -146,6 +153,14 @@ func (g *gcRun) prepare(c *urfave.Context, target []string) error {
 		}
 	}
 	return g.openCache()
+}
+
+// requireLayout refuses a root without a registry in it, unless that is meant.
+func (g *gcRun) requireLayout(ctx context.Context) error {
+	if g.options.allowEmpty {
+		return nil
+	}
+	return storage.RequireLayout(ctx, g.store, g.config)
 }
 
 // orTarget explains a flag's value that can't be used and that may be the target: then the

@@ -26,6 +26,9 @@ func (g *gcRun) conclude(err error) error {
 	case errors.Is(err, ErrInterrupted):
 		err = fmt.Errorf("%w: run it again to remove the rest", ErrInterrupted)
 	}
+	if g.options.quiet && g.report.result != nil && toldByKind(g.report.result.Removed) != "nothing" {
+		g.warnOfDescriptors()
+	}
 	if g.options.json {
 		return g.writeJSON(g.report, err)
 	}
@@ -52,6 +55,19 @@ func (g *gcRun) conclude(err error) error {
 		err = printed
 	}
 	return err
+}
+
+// descriptors say what to do with a registry that keeps descriptors of blobs.
+var descriptors = map[string]string{
+	"redis":    "the registry keeps descriptors in redis, and answers from there for what a collection has removed: flush that database before the registry takes pushes again",
+	"inmemory": "the registry keeps descriptors in its memory, and answers from there for what a collection has removed: restart it before it takes pushes again",
+}
+
+// warnOfDescriptors warns of a registry that keeps them.
+func (g *gcRun) warnOfDescriptors() {
+	if registry := g.config.Registry; registry != nil && descriptors[registry.DescriptorCache] != "" {
+		g.say("warning: " + descriptors[registry.DescriptorCache])
+	}
 }
 
 // refusal is the verdict that err refuses with, or nil.

@@ -24,7 +24,7 @@ func gcCommand(r *runner) *urfave.Command {
 		toggle("prune-empty", "remove repositories in which nothing is left"),
 		&urfave.GenericFlag{Name: "min-age", Value: &age{}, Usage: "keep blobs and links younger than `AGE`, such as 36h or 7d"},
 		&urfave.GenericFlag{Name: "upload-age", Value: &age{uploadAge}, Usage: "keep unfinished uploads younger than `AGE`"},
-		toggle("allow-empty", "remove all from a registry that has no tag at all"),
+		toggle("allow-empty", "accept a registry that has no tag at all, or nothing at all"),
 	}
 	return &urfave.Command{
 		Name:               "gc",

@@ -19,6 +19,11 @@ func (g *gcRun) plan(ctx context.Context) (*sweep.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	if inventory.Blobs() == 0 && len(inventory.Repositories) == 0 && len(inventory.Uploads) == 0 {
+		if err := g.requireLayout(ctx); err != nil {
+			return nil, err
+		}
+	}
 	g.listed = inventory
 	g.guard.LastUpload = lastUpload(inventory)
 	if !g.options.dryRun {

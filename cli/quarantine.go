@@ -153,7 +153,7 @@ func (r *runner) onQuarantine(c *urfave.Context, command string, target []string
 ) error {
 	q := &quarantineStep{runner: r, report: newQuarantineReport(command, c.Bool("dry-run"))}
 	q.progress = newProgress(r.env, c.Bool("quiet"))
-	_, store, err := r.target(c, target)
+	_, store, err := r.target(c, target, false)
 	if err == nil {
 		q.store = store
 		q.report.Storage = store.Identity()

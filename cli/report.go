@@ -17,6 +17,7 @@ type report struct {
 	Command  string            `json:"command"`
 	DryRun   bool              `json:"dry_run"`
 	Storage  storage.Identity  `json:"storage"`
+	Config   string            `json:"config,omitempty"` // the config.yml that was read
 	Mark     sweep.Totals      `json:"mark"`
 	Garbage  tallies           `json:"garbage"`
 	Removed  tallies           `json:"removed"`
@@ -43,7 +44,8 @@ type report struct {
 	plan   *sweep.Plan   // nil until there is one
 	result *sweep.Result // nil until something may have been removed
 
-	unsaved bool // the run ends because a plan could not be saved
+	notRead []string // the usual config.yml that are there as well
+	unsaved bool     // the run ends because a plan could not be saved
 }
 
 // tallies counts by kind. Links have no bytes worth a number.

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"regsweep/sweep"
 )
@@ -30,7 +31,9 @@ var kinds = []struct {
 // writeSummary prints what the plan comes to: what is alive, what goes, what stays
 // although no tag reaches it, and what is wrong.
 func writeSummary(w *bytes.Buffer, r *report, width int) {
-	fmt.Fprintf(w, "%s %s\n\n", r.Storage.Driver, printable(r.Storage.Root))
+	fmt.Fprintf(w, "%s %s\n", r.Storage.Driver, printable(r.Storage.Root))
+	writeConfig(w, r.Config, r.notRead, width)
+	fmt.Fprintln(w)
 	if r.DryRun && r.Guard != nil {
 		for _, line := range wrap("REFUSED: a run that removes would be refused: "+printable(r.Guard.Reason)+".", width) {
 			fmt.Fprintln(w, line)
@@ -49,6 +52,20 @@ func writeSummary(w *bytes.Buffer, r *report, width int) {
 	t.write(w, width)
 	writeLeftOut(w, r.LeftOut)
 	writeProblems(w, r.Problems)
+}
+
+// writeConfig says which config.yml was read, if one was.
+func writeConfig(w *bytes.Buffer, path string, notRead []string, width int) {
+	if path == "" {
+		return
+	}
+	text := "config " + printable(path)
+	if len(notRead) > 0 {
+		text += " (and not " + printable(strings.Join(notRead, " or ")) + ")"
+	}
+	for _, line := range wrap(text, width) {
+		fmt.Fprintln(w, line)
+	}
 }
 
 func addGarbage(t *table, plan *sweep.Plan) {

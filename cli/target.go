@@ -1,13 +1,16 @@
 package cli
 
 import (
+	"errors"
+
 	"regsweep/storage"
 
 	urfave "github.com/urfave/cli/v2"
 )
 
-// target opens what the only one of the arguments names.
-func (r *runner) target(c *urfave.Context, args []string) (storage.Config, storage.Store, error) {
+// target opens what the only one of the arguments names. A root without a registry in it
+// is an error unless allowEmpty is set.
+func (r *runner) target(c *urfave.Context, args []string, allowEmpty bool) (storage.Config, storage.Store, error) {
 	name := ""
 	if len(args) > 0 {
 		name = args[0]
@@ -20,7 +23,7 @@ func (r *runner) target(c *urfave.Context, args []string) (storage.Config, stora
 		return storage.Config{}, nil, storage.Usagef("the target is empty: leave it out for the default config.yml, or name one")
 	}
 	config, err := storage.ParseTarget(name, r.env.Getenv)
-	if err != nil {
+	if err != nil && !(allowEmpty && errors.As(err, new(*storage.AbsentError))) {
 		return config, nil, err
 	}
 	for _, warning := range config.Warnings {

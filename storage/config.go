@@ -47,6 +47,12 @@ type Config struct {
 	Registry *Registry `json:"registry,omitempty"`
 	// Warnings are full sentences on settings that do not do what they seem to.
 	Warnings []string `json:"warnings,omitempty"`
+	// File is the config.yml that was read; "" if the target is none. NotRead are the other
+	// usual places where there is one, if the target was left out.
+	File    string   `json:"file,omitempty"`
+	NotRead []string `json:"not_read,omitempty"`
+	// rootFrom says where the root is set.
+	rootFrom string
 	// Changed is when the config.yml was last written; zero if the target is none.
 	Changed time.Time `json:"-"`
 	// Limits are not the target's to say, but the user's: ParseTarget leaves them zero.
@@ -173,6 +179,7 @@ func readConfig(path string) (Config, error) {
 	}
 	c := Config{
 		Target:     absolute,
+		File:       absolute,
 		Changed:    info.ModTime(),
 		Driver:     parsed.Storage.Type(),
 		Parameters: Parameters(maps.Clone(parsed.Storage.Parameters())),
@@ -184,23 +191,68 @@ func readConfig(path string) (Config, error) {
 	if c.Parameters == nil {
 		c.Parameters = Parameters{}
 	}
+	c.rootFrom = c.rootSource(os.LookupEnv)
 	if c.Driver == "filesystem" {
 		if err := c.settleRoot(); err != nil {
 			return Config{}, err
 		}
 	}
-	switch c.Registry.DescriptorCache {
-	case "redis":
-		c.Warnings = append(c.Warnings, "the registry keeps descriptors in redis, and answers from there for what a collection has removed: flush that database before the registry takes pushes again")
-	case "inmemory":
-		c.Warnings = append(c.Warnings, "the registry keeps descriptors in its memory, and answers from there for what a collection has removed: restart it before it takes pushes again")
-	}
-	for _, line := range ignored {
-		if !harmless.MatchString(line) {
-			c.Warnings = append(c.Warnings, "as a registry would: "+strings.ToLower(line[:1])+line[1:])
-		}
+	if names := unknownVariables(ignored, os.LookupEnv); len(names) > 0 {
+		c.Warnings = append(c.Warnings, "ignored, as a registry would ignore it, since it is no setting: "+firstFew(names))
 	}
 	return c, nil
+}
+
+// rootSource says where the root is set, as in "set by $REGISTRY_STORAGE_S3_ROOTDIRECTORY".
+func (c *Config) rootSource(lookup func(string) (string, bool)) string {
+	section := "REGISTRY_STORAGE_" + strings.ToUpper(c.Driver)
+	_, set := c.Parameters["rootdirectory"]
+	for _, variable := range []string{section + "_ROOTDIRECTORY", section} {
+		if _, found := lookup(variable); found && set {
+			return "set by $" + variable
+		}
+	}
+	if set {
+		return "set by storage." + c.Driver + ".rootdirectory in " + c.File
+	}
+	from := c.File
+	if _, found := lookup("REGISTRY_STORAGE"); found {
+		from = "$REGISTRY_STORAGE"
+	}
+	return "the default, since " + from + " sets no rootdirectory"
+}
+
+// unknownVariables are the REGISTRY_… variables that Distribution's parser has no setting
+// for. Those that Kubernetes makes for each Service are none of anybody's.
+func unknownVariables(ignored []string, lookup func(string) (string, bool)) []string {
+	var names []string
+	for _, line := range ignored {
+		name := variable.FindString(line)
+		if name != "" && !harmless.MatchString(name) && !isOfService(name, lookup) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+var variable = regexp.MustCompile(`REGISTRY_\w+`)
+
+// isOfService reports whether Kubernetes has made a variable for a Service: for one that is
+// called registry-ui, REGISTRY_UI_SERVICE_HOST, REGISTRY_UI_PORT_80_TCP and others.
+func isOfService(name string, lookup func(string) (string, bool)) bool {
+	for at := 0; at < len(name); at++ {
+		rest := name[at:]
+		if !strings.HasPrefix(rest, "_SERVICE_") && rest != "_PORT" && !strings.HasPrefix(rest, "_PORT_") {
+			continue
+		}
+		_, host := lookup(name[:at] + "_SERVICE_HOST")
+		_, port := lookup(name[:at] + "_SERVICE_PORT")
+		if host && port {
+			return true
+		}
+	}
+	return false
 }
 
 // settleRoot makes a filesystem's root directory explicit and absolute.
@@ -210,7 +262,7 @@ func (c *Config) settleRoot() error {
 		root = DefaultRootDirectory
 	}
 	if root == nil || fmt.Sprint(root) == "" {
-		return usagef("%s: storage.filesystem.rootdirectory is empty; set it to the directory that holds docker/registry/v2", c.Target)
+		return usagef("%s: storage.filesystem.rootdirectory is empty (it is %s); set it to the directory that holds docker/registry/v2", c.Target, c.rootFrom)
 	}
 	path := fmt.Sprint(root)
 	if !filepath.IsAbs(path) {
@@ -274,9 +326,9 @@ func (w *warnings) Fire(entry *logrus.Entry) error {
 	return nil
 }
 
-// harmless matches what the parser says of variables that are no settings: the
-// path of config.yml, and those that Kubernetes makes for a service "registry".
-var harmless = regexp.MustCompile(`unrecognized environment variable REGISTRY_(CONFIGURATION_PATH|PORT|SERVICE)(_|$)`)
+// harmless matches variables that are no settings: the path of config.yml, and those that
+// Kubernetes makes for a Service that is called registry.
+var harmless = regexp.MustCompile(`^REGISTRY_(CONFIGURATION_PATH|PORT|SERVICE)(_|$)`)
 
 var quoted = regexp.MustCompile("`[^`]*`")
 
@@ -287,6 +339,9 @@ func oneLine(message string) error {
 	message = strings.Join(strings.Fields(message), " ")
 	if message == `unsupported version: ""` {
 		message = "it has no line `version: 0.1`"
+	}
+	if message == "no storage configuration provided" {
+		message += ": if the registry's container or Pod has REGISTRY_STORAGE_… variables, they contain the rest: set them here too"
 	}
 	return errors.New(message)
 }

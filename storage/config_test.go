@@ -138,6 +138,28 @@ func TestEnvironmentOverridesTheFile(t *testing.T) {
 	}
 }
 
+// Kubernetes makes variables for each Service. For one called registry-ui they begin as
+// settings do.
+func TestVariablesOfAServiceAreNoSettings(t *testing.T) {
+	for name, value := range map[string]string{
+		"SERVICE_HOST": "10.0.0.7", "SERVICE_PORT": "80", "SERVICE_PORT_HTTP": "80", "PORT": "tcp://10.0.0.7:80",
+		"PORT_80_TCP": "tcp://10.0.0.7:80", "PORT_80_TCP_PROTO": "tcp", "PORT_80_TCP_PORT": "80", "PORT_80_TCP_ADDR": "10.0.0.7",
+	} {
+		t.Setenv("REGISTRY_UI_"+name, value)
+	}
+	if c := mustParse(t, configFile(t, fileConfig)); len(c.Warnings) != 0 {
+		t.Errorf("warnings: %q", c.Warnings)
+	}
+	// Slips of the pen are in one warning.
+	t.Setenv("REGISTRY_SOTRAGE", "a slip")
+	t.Setenv("REGISTRY_HTPP_ADDR", "another")
+	t.Setenv("REGISTRY_WEB_PORT_MAX", "of no Service")
+	c := mustParse(t, configFile(t, fileConfig))
+	if want := "REGISTRY_HTPP_ADDR, REGISTRY_SOTRAGE, REGISTRY_WEB_PORT_MAX"; len(c.Warnings) != 1 || !strings.HasSuffix(c.Warnings[0], want) {
+		t.Errorf("warnings: %q", c.Warnings)
+	}
+}
+
 // Promise 4, removal needs proof: the variable that people set, and that no
 // registry obeys, is not taken for a setting.
 func TestTheReadOnlyVariableThatNoRegistryObeys(t *testing.T) {

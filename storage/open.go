@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 
 	"github.com/distribution/distribution/v3/registry/storage/driver/base"
 	"github.com/distribution/distribution/v3/registry/storage/driver/factory"
@@ -23,6 +25,19 @@ func Open(ctx context.Context, c Config) (Store, error) {
 		// This program has threads of its own, but a registry refuses what is no number.
 		if _, err := base.GetLimitFromParameter(c.Parameters["maxthreads"], 1, 1); err != nil {
 			return nil, usagef("%s: storage.filesystem.maxthreads is not a number: %v", c.Target, c.Parameters["maxthreads"])
+		}
+		if info, err := os.Stat(root); errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
+			problem := "does not exist: is its volume mounted here?"
+			if err == nil {
+				problem = "is no directory"
+			}
+			if c.rootFrom != "" {
+				problem = "(" + c.rootFrom + ") " + problem
+			}
+			return nil, usagef("the root directory %s %s", root, problem)
+		}
+		if err := forbidden(root); err != nil {
+			return nil, err
 		}
 		return openFilesystem(root, c.Limits)
 	case "s3", "s3aws":

@@ -53,15 +53,22 @@ func parseTarget(arg string, env func(string) string, usual []string) (Config, e
 	if path := env(configVariable); path != "" {
 		c, err := namedTarget(path)
 		if err != nil {
-			return Config{}, fmt.Errorf("$%s: %w", configVariable, err)
+			err = fmt.Errorf("$%s: %w", configVariable, err)
 		}
-		return c, nil
+		return c, err
 	}
-	for _, path := range usual {
+	for i, path := range usual {
 		// Anything but absence is for the reader to report.
-		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-			return readConfig(path)
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
+		c, err := readConfig(path)
+		for _, other := range usual[i+1:] {
+			if _, statErr := os.Stat(other); statErr == nil {
+				c.NotRead = append(c.NotRead, other)
+			}
+		}
+		return c, err
 	}
 	return Config{}, usagef("no target: $%s is not set and there is no %s: %s",
 		configVariable, strings.Join(usual, " or "), targetHelp)
@@ -111,7 +118,11 @@ func directoryTarget(arg string) (Config, error) {
 			return Config{}, usagef("%s holds no %s but a %s: pass %s", dir, Root, name, filepath.Join(dir, name))
 		}
 	}
-	return Config{}, usagef("%s holds no %s: pass the directory that the registry's config.yml calls rootdirectory, or that config.yml itself", dir, Root)
+	if err := forbidden(dir); err != nil {
+		return Config{}, err
+	}
+	c := Config{Target: dir, Driver: "filesystem", Parameters: Parameters{"rootdirectory": dir}}
+	return c, c.absent(dir, describeRoot(dir))
 }
 
 func isDir(path string) bool {

@@ -49,6 +49,27 @@ func TestEmptyTargetIsTheUsualConfig(t *testing.T) {
 	}
 }
 
+// Of two usual places the first is read. The report can say so.
+func TestTheConfigThatWasReadIsKnown(t *testing.T) {
+	first, second := configFile(t, fileConfig), configFile(t, fileConfig)
+	absent := filepath.Join(t.TempDir(), "config.yml")
+	c, err := parseTarget("", noEnv, []string{absent, first, second})
+	if err != nil || c.File != first || !reflect.DeepEqual(c.NotRead, []string{second}) {
+		t.Errorf("read %q and not %q, %v", c.File, c.NotRead, err)
+	}
+	c, err = parseTarget("", noEnv, []string{absent, second})
+	if err != nil || c.File != second || c.NotRead != nil {
+		t.Errorf("read %q and not %q, %v", c.File, c.NotRead, err)
+	}
+	c, err = parseTarget(second, noEnv, []string{first, second})
+	if err != nil || c.File != second || c.NotRead != nil {
+		t.Errorf("read %q and not %q, %v", c.File, c.NotRead, err)
+	}
+	if c := mustParse(t, registryDir(t)); c.File != "" {
+		t.Errorf("a directory has the config %q", c.File)
+	}
+}
+
 func TestDirectoryTargetIsTheRootOrBelowIt(t *testing.T) {
 	root := registryDir(t)
 	for _, below := range []string{"", "/", "/docker", "/docker/registry", "/docker/registry/v2", "/docker/registry/v2/"} {
