@@ -76,7 +76,7 @@ fuzz: ## fuzz each target with FUZZTIME inputs (2000000x), or for as long (10m)
 	done
 
 # Operations at which a run can die or be refused: the race detector sees a few of each.
-FAULTS = EachOperation|Dies|Killed|CutOff|Missing|Flipped
+FAULTS = EachOperation|EachRequest|Dies|Killed|CutOff|Missing|Flipped
 # Registries that differ in what is in them, and not in what a run does at once, and
 # listings in simulated time: the race detector sees none of them.
 ALIKE = TestDamage|AKeyIsMissing|TestClients|RequestsOfARun|HostileManifests|GetsWrong|Malformed|PermissionsThatAreMissing|SpoiledAnswers|ListingKeeps|ListingOfNames|NamesAreNotListed|DearNames|EndOfASpan|ASmallRegistryIsListed

@@ -487,22 +487,24 @@ type gcReport struct {
 		Blobs int64 `json:"blobs"`
 		Bytes int64 `json:"bytes"`
 	} `json:"mark"`
-	Garbage  tallies `json:"garbage"`
-	Removed  tallies `json:"removed"`
-	Kept     []kept  `json:"kept"`
-	Problems []struct {
-		Kind       string `json:"kind"`
-		Repository string `json:"repository"`
-		Path       string `json:"path"`
-		Detail     string `json:"detail"`
-	} `json:"problems"`
-	LeftOut []struct {
+	Garbage  tallies       `json:"garbage"`
+	Removed  tallies       `json:"removed"`
+	Kept     []kept        `json:"kept"`
+	Problems []problemJSON `json:"problems"`
+	LeftOut  []struct {
 		Kind   string `json:"kind"`
 		Reason string `json:"reason"`
 		Count  int    `json:"count"`
 	} `json:"left_out"` // of apply
 	ExitCode int    `json:"exit_code"`
 	Error    string `json:"error"`
+}
+
+type problemJSON struct {
+	Kind       string `json:"kind"`
+	Repository string `json:"repository"`
+	Path       string `json:"path"`
+	Detail     string `json:"detail"`
 }
 
 type kept struct {
@@ -615,6 +617,9 @@ func (s *site) reported(args ...string) gcRun {
 
 // openStorage opens a storage, behind the faults that are planned for it.
 func openStorage(ctx context.Context, config storage.Config) (storage.Store, error) {
+	if transport, planned := transports.Load(config.Parameters["bucket"]); planned {
+		config.Transport = transport.(storage.Transport)
+	}
 	store, err := storage.Open(ctx, config)
 	if err == nil {
 		if wrap, planned := wrapped.Load(store.Identity().Root); planned {
@@ -623,6 +628,9 @@ func openStorage(ctx context.Context, config storage.Config) (storage.Store, err
 	}
 	return store, err
 }
+
+// transports has how requests leave for the buckets of the storages to come.
+var transports sync.Map
 
 // wrapped has what stands before the storages to come, by root.
 var wrapped sync.Map

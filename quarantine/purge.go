@@ -35,14 +35,16 @@ func clearRun(ctx context.Context, store Store, run string, freed *sweep.Tally) 
 	if err != nil {
 		return err
 	}
-	if err := removeBelow(ctx, store, run, keeping == nil, freed); err != nil {
-		return err
-	}
-	if keeping != nil {
-		count, bytes, err := keeping.Erase(ctx, dirOf(run)+"/", hiddenOf(run), planOf(run))
-		freed.Add(count, bytes)
-		if err != nil {
+	for range 2 { // a listing may lack something, and without its plan nobody would find it
+		if err := removeBelow(ctx, store, run, keeping == nil, freed); err != nil {
 			return err
+		}
+		if keeping != nil {
+			count, bytes, err := keeping.Erase(ctx, dirOf(run)+"/", hiddenOf(run), planOf(run))
+			freed.Add(count, bytes)
+			if err != nil {
+				return err
+			}
 		}
 	}
 	// The plan goes last: while it is there, the run can be named, and purged again.

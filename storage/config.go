@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/sirupsen/logrus"
 	"go.yaml.in/yaml/v2"
@@ -57,6 +58,22 @@ type Config struct {
 	Changed time.Time `json:"-"`
 	// Limits are not the target's to say, but the user's: ParseTarget leaves them zero.
 	Limits Limits `json:"-"`
+	// Transport is for tests.
+	Transport Transport `json:"-"`
+}
+
+// Transport is how requests leave for an S3 server. The zero value is the usual one.
+type Transport struct {
+	// Wrap, if set, returns what stands between the S3 client and the network. Tests let
+	// requests fail there.
+	Wrap func(s3.HTTPClient) s3.HTTPClient
+	// Haste divides the times for which a storage waits for a server; 0 is 1.
+	Haste int
+}
+
+// wait is a time as short as the haste makes it.
+func (t Transport) wait(usual time.Duration) time.Duration {
+	return usual / time.Duration(max(1, t.Haste))
 }
 
 // Registry is what a config.yml says of the registry that runs with it. The

@@ -44,7 +44,7 @@ func Open(ctx context.Context, c Config) (Store, error) {
 		if _, err := parseS3Parameters(c.Parameters); err != nil {
 			return nil, usagef("%s: %w", c.Target, err)
 		}
-		return openS3(ctx, c.Parameters, c.Limits)
+		return openS3Over(ctx, c.Parameters, c.Limits, c.Transport)
 	}
 	driver, err := factory.Create(ctx, c.Driver, c.Parameters)
 	if unknown := (factory.InvalidStorageDriverError{}); errors.As(err, &unknown) {

@@ -33,6 +33,7 @@ type pace struct {
 	random   func() float64
 	// The wait after a refusal; it doubles while nothing is taken.
 	firstWait, lastWait time.Duration
+	haste               float64 // see Transport
 
 	mu   sync.Mutex
 	next time.Time // when the next request may go
@@ -83,12 +84,17 @@ const (
 func newPace(concurrency, maxRequests int) *pace {
 	p := &pace{
 		slots: make(chan struct{}, concurrency), random: rand.Float64,
-		firstWait: 100 * time.Millisecond, lastWait: 20 * time.Second,
+		firstWait: 100 * time.Millisecond, lastWait: 20 * time.Second, haste: 1,
 	}
 	if maxRequests > 0 {
 		p.interval = time.Second / time.Duration(maxRequests)
 	}
 	return p
+}
+
+// hasten makes all waits shorter.
+func (p *pace) hasten(t Transport) {
+	p.firstWait, p.lastWait, p.haste = t.wait(p.firstWait), t.wait(p.lastWait), float64(max(1, t.Haste))
 }
 
 // do sends one request when its turn has come, and learns from the answer. request
@@ -171,7 +177,7 @@ func (p *pace) turn(now time.Time) time.Time {
 // rate is how many requests may begin in a second. The caller holds p.mu, and p is
 // slowed.
 func (p *pace) rate(now time.Time) float64 {
-	t := max(0, now.Sub(p.resume).Seconds())
+	t := p.haste * max(0, now.Sub(p.resume).Seconds())
 	return p.base * math.Exp(t*t/paceGrowth[min(p.level, len(paceGrowth)-1)])
 }
 
@@ -218,14 +224,14 @@ func (p *pace) slow(now time.Time) {
 		rate = paceCut * float64(accepted) / max(spell, paceTenth).Seconds()
 	}
 	if accepted == 0 || p.level == 0 {
-		rate = max(rate, paceFirst/float64(int(1)<<min(p.streak, 16)))
+		rate = max(rate, p.haste*paceFirst/float64(int(1)<<min(p.streak, 16)))
 	}
 	if p.slowed {
 		rate = min(rate, paceCut*p.rate(now))
 	}
 	wait := min(p.firstWait<<min(p.streak, 16), p.lastWait)
 	p.streak++
-	p.slowed, p.base, p.cut = true, max(paceLeast, rate), now
+	p.slowed, p.base, p.cut = true, max(p.haste*paceLeast, rate), now
 	p.rest(now.Add(wait/2 + time.Duration(p.random()*float64(wait/2))))
 }
 

@@ -41,6 +41,12 @@ const refusedTries = 20
 // eight tries: as long as a MinIO takes to restart, and S3 to split a partition.
 var defaultRetries = retries{tries: 8, base: 400 * time.Millisecond, max: 20 * time.Second, random: rand.Float64, patience: time.Minute}
 
+// hasten makes all waits shorter.
+func (r retries) hasten(t Transport) retries {
+	r.base, r.max, r.patience = t.wait(r.base), t.wait(r.max), t.wait(r.patience)
+	return r
+}
+
 // do calls op until it succeeds, fails for good, or has had its tries, and
 // returns its last error. It returns ctx's error as soon as ctx is done.
 func (r retries) do(ctx context.Context, op func() error) error {

@@ -44,19 +44,24 @@ type s3Store struct {
 // openS3 opens the bucket that the parameters of a registry's s3 section name. It
 // sends the bucket no request yet.
 func openS3(ctx context.Context, params map[string]any, limits Limits) (Store, error) {
+	return openS3Over(ctx, params, limits, Transport{})
+}
+
+func openS3Over(ctx context.Context, params map[string]any, limits Limits, transport Transport) (Store, error) {
 	p, err := parseS3Parameters(params)
 	if err != nil {
 		return nil, err
 	}
 	s := &s3Store{
-		parameters: p, limits: limits, retries: defaultRetries, prefix: Root + "/",
+		parameters: p, limits: limits, retries: defaultRetries.hasten(transport), prefix: Root + "/",
 		largestCopy: s3LargestCopy, versionPageLength: s3PageLength,
 	}
 	s.retries.pace = newPace(limits.concurrency(s3Concurrency), limits.MaxRequests)
+	s.retries.pace.hasten(transport)
 	if p.root != "" {
 		s.prefix = p.root + "/" + s.prefix
 	}
-	if s.client, err = newS3Client(ctx, p, limits.concurrency(s3Concurrency), &s.requests); err != nil {
+	if s.client, err = newS3Client(ctx, p, limits.concurrency(s3Concurrency), transport, &s.requests); err != nil {
 		return nil, err
 	}
 	return s, nil

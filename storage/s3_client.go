@@ -25,11 +25,11 @@ const s3Silence = 90 * time.Second
 // newS3Client builds the SDK's client. Every try is one request: retries.do does
 // the retrying, since it must cover the reading of a body too. A connection is kept for
 // each request that may be under way, and a few for the lock's.
-func newS3Client(ctx context.Context, p s3Parameters, concurrency int, count *s3Requests) (*s3.Client, error) {
+func newS3Client(ctx context.Context, p s3Parameters, concurrency int, wires Transport, count *s3Requests) (*s3.Client, error) {
 	// A buildable client, and not one of our own, since the SDK adds the
 	// certificates of AWS_CA_BUNDLE to it. Proxies come from the environment.
 	transport := awshttp.NewBuildableClient().
-		WithReadTimeout(s3Silence).
+		WithReadTimeout(wires.wait(s3Silence)).
 		WithTransportOptions(func(t *http.Transport) {
 			t.MaxIdleConns = concurrency + 8
 			t.MaxIdleConnsPerHost = concurrency + 8
@@ -56,7 +56,9 @@ func newS3Client(ctx context.Context, p s3Parameters, concurrency int, count *s3
 	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
 		return nil, fmt.Errorf("s3: no credentials: set accesskey and secretkey, or give some to the AWS SDK's default chain: %w", err)
 	}
-	count.client = cfg.HTTPClient
+	if count.client = cfg.HTTPClient; wires.Wrap != nil {
+		count.client = wires.Wrap(cfg.HTTPClient)
+	}
 	return s3.NewFromConfig(cfg, func(o *s3.Options) {
 		o.HTTPClient = count
 		o.Retryer = aws.NopRetryer{}
