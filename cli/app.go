@@ -21,7 +21,7 @@ func newApp(r *runner) *urfave.App {
 		OnUsageError:          usageError,
 		Action:                urfave.ShowAppHelp,
 		Commands: []*urfave.Command{
-			gcCommand(r), applyCommand(r), quarantineCommand(r), checkCommand(r), completionCommand(r), completeCommand(r), helpCommand(),
+			gcCommand(r), applyCommand(r), quarantineCommand(r), checkCommand(r), completionCommand(r), completeCommand(r), versionCommand(), helpCommand(),
 		},
 	}
 	for _, command := range app.Commands {
@@ -57,6 +57,22 @@ func helpCommand() *urfave.Command {
 				return storage.Usagef("help explains one command: see regsweep --help")
 			}
 			urfave.HelpPrinter(c.App.Writer, command.CustomHelpTemplate, command)
+			return nil
+		},
+	}
+}
+
+func versionCommand() *urfave.Command {
+	return &urfave.Command{
+		Name:               "version",
+		Usage:              "print the version",
+		CustomHelpTemplate: commandHelp,
+		OnUsageError:       usageError,
+		Action: func(c *urfave.Context) error {
+			if c.NArg() > 0 {
+				return storage.Usagef("version takes no argument")
+			}
+			urfave.ShowVersion(c)
 			return nil
 		},
 	}

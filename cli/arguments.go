@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -93,10 +94,19 @@ func findCommand(app *urfave.App, name string) (*urfave.Command, error) {
 	if strings.HasPrefix(name, "-") {
 		return nil, storage.Usagef("%s stands before the command: flags go after it, as in regsweep gc --dry-run", name)
 	}
-	if strings.Contains(name, "/") {
+	if isTarget(name) {
 		return nil, storage.Usagef("%s is no command: a target goes after one, as in regsweep gc %s", name, name)
 	}
 	return nil, storage.Usagef("unknown command %q%s: see regsweep --help", name, didYouMean(closest(name, commandNames(app))))
+}
+
+// isTarget reports whether a name most likely is a target.
+func isTarget(name string) bool {
+	if strings.Contains(name, "/") || strings.HasSuffix(name, ".yml") || strings.HasSuffix(name, ".yaml") {
+		return true
+	}
+	_, err := os.Stat(name)
+	return err == nil
 }
 
 // findSubcommand finds what follows a command that has others below it.

@@ -91,7 +91,7 @@ func TestAWrongCommandLineSaysWhatWasMeant(t *testing.T) {
 		"/etc/config.yml":            "/etc/config.yml is no command: a target goes after one, as in regsweep gc /etc/config.yml",
 		"quarantine lst c":           `quarantine: there is no "lst", did you mean list?: see regsweep quarantine --help`,
 		"quarantine config.yml":      `quarantine: there is no "config.yml": see regsweep quarantine --help`,
-		"quarantine purge --older c": "unknown flag --older: see regsweep quarantine purge --help",
+		"quarantine purge --older c": "unknown flag --older, did you mean --older-than?: see regsweep quarantine purge --help",
 		"quarantine restore --plan":  "--plan needs a value: see regsweep quarantine restore --help",
 		"-d gc c":                    "-d stands before the command: flags go after it, as in regsweep gc --dry-run",
 	} {
@@ -109,7 +109,7 @@ func TestAWrongCommandLineSaysWhatWasMeant(t *testing.T) {
 func TestAFlagIsCompletedAndAFileIsLeftToTheShell(t *testing.T) {
 	app := newApp(&runner{env: Env{Out: new(bytes.Buffer), Err: new(bytes.Buffer)}})
 	for line, want := range map[string]string{
-		"":                     "gc garbage-collect apply quarantine check completion help --help --version",
+		"":                     "gc garbage-collect apply quarantine check completion version help --help --version",
 		"g":                    "gc garbage-collect",
 		"__":                   "",
 		"gc --pl":              "--plan",
@@ -133,14 +133,18 @@ func TestAFlagIsCompletedAndAFileIsLeftToTheShell(t *testing.T) {
 	} {
 		words := strings.Split(line, " ")
 		var got []string
-		for _, candidate := range complete(app, words) {
+		candidates, files := complete(app, words)
+		for _, candidate := range candidates {
 			got = append(got, candidate.word)
+		}
+		if wanted := slices.Contains([]string{"gc --plan ", "gc --plan -", "gc conf"}, line); files != wanted {
+			t.Errorf("%q wants a file: %t", line, files)
 		}
 		if !slices.Equal(got, strings.Fields(want)) {
 			t.Errorf("%q completes to %q, want %q", line, got, want)
 		}
 	}
-	if got := complete(app, nil); got != nil {
+	if got, _ := complete(app, nil); got != nil {
 		t.Errorf("no words complete to %v", got)
 	}
 }

@@ -9,15 +9,19 @@ import (
 
 // completeCommand is what the completion scripts ask: its arguments are the words of
 // the command line after the program's name, the last of them being typed. It prints
-// what that could become, one a line, each with a tab and what it means, and nothing
-// where a file name is wanted.
+// what that could become, one a line, each with a tab and what it means. A first line ":"
+// says that no file name is wanted there.
 func completeCommand(r *runner) *urfave.Command {
 	return &urfave.Command{
 		Name:            completeName,
 		Hidden:          true,
 		SkipFlagParsing: true,
 		Action: func(c *urfave.Context) error {
-			for _, candidate := range complete(c.App, c.Args().Slice()) {
+			candidates, files := complete(c.App, c.Args().Slice())
+			if !files {
+				fmt.Fprintln(r.env.Out, ":")
+			}
+			for _, candidate := range candidates {
 				fmt.Fprintf(r.env.Out, "%s\t%s\n", candidate.word, candidate.meaning)
 			}
 			return nil
@@ -29,8 +33,7 @@ const completeName = "__complete"
 
 type candidate struct{ word, meaning string }
 
-func complete(app *urfave.App, words []string) []candidate {
-	var candidates []candidate
+func complete(app *urfave.App, words []string) (candidates []candidate, files bool) {
 	offer := func(word, meaning string) {
 		if strings.HasPrefix(word, words[len(words)-1]) {
 			candidates = append(candidates, candidate{word, meaning})
@@ -76,8 +79,9 @@ func complete(app *urfave.App, words []string) []candidate {
 			rest = rest[1:]
 		}
 		completeFlag(command, rest, offer)
+		return candidates, len(candidates) == 0 && command != nil
 	}
-	return candidates
+	return candidates, false
 }
 
 func completeFlag(command *urfave.Command, words []string, offer func(word, meaning string)) {

@@ -40,6 +40,10 @@ var completionScripts = map[string]string{
 _regsweep() {
   local IFS=$'\n'
   COMPREPLY=($("${COMP_WORDS[0]}" ` + completeName + ` "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null | cut -f1))
+  if [[ ${COMPREPLY[0]} == : ]]; then
+    compopt +o default 2>/dev/null
+    COMPREPLY=("${COMPREPLY[@]:1}")
+  fi
 }
 complete -o default -F _regsweep regsweep
 `,
@@ -48,20 +52,29 @@ complete -o default -F _regsweep regsweep
 _regsweep() {
   local -a lines answers
   lines=("${(@f)$("${words[1]}" ` + completeName + ` "${(@)words[2,CURRENT]}" 2>/dev/null)}")
-  answers=("${(@)${(@)lines//:/\\:}/$'\t'/:}")
-  if [[ -n ${answers[1]} ]]; then
-    _describe regsweep answers
-  else
+  if [[ $lines[1] == : ]]; then
+    shift lines
+    (( $#lines )) || return 1
+  elif [[ -z $lines[1] ]]; then
     _files
+    return
   fi
+  answers=("${(@)${(@)lines//:/\\:}/$'\t'/:}")
+  _describe regsweep answers
 }
 compdef _regsweep regsweep
 `,
 	"fish": `# regsweep completion for fish: regsweep completion fish | source
 function __regsweep
     set -l words (commandline -opc)
-    $words[1] ` + completeName + ` $words[2..] (commandline -ct) 2>/dev/null
+    set -l lines ($words[1] ` + completeName + ` $words[2..] (commandline -ct) 2>/dev/null)
+    if test "$lines[1]" = :
+        set -e lines[1]
+    else if test -z "$lines"
+        __fish_complete_path (commandline -ct)
+    end
+    printf '%s\n' $lines
 end
-complete -c regsweep -a '(__regsweep)'
+complete -c regsweep -f -a '(__regsweep)'
 `,
 }

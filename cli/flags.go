@@ -41,6 +41,9 @@ func (r *runner) guardOptions(c *urfave.Context, config storage.Config, store st
 		Config: config, Store: store, Endpoints: c.StringSlice("registry"),
 		Stopped: c.Bool("registry-stopped"), Unsafe: c.Bool("unsafe-online"), Now: r.env.Now,
 	}
+	if err := guard.CheckEndpoints(options.Endpoints); err != nil {
+		return options, err
+	}
 	tls, err := guard.TLSConfig(c.String("registry-cacert"), c.Bool("registry-insecure"))
 	if err != nil {
 		return options, err

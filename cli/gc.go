@@ -262,7 +262,9 @@ func (g *gcRun) remove(ctx context.Context, plan *sweep.Plan) error {
 		return g.explainFull(err)
 	}
 	phase := g.progress.begin(g.verb("removing", "moving", "hiding"), "", plan.Len())
-	phase.expectBytes(plan.Garbage[sweep.Blob].Bytes + plan.Garbage[sweep.Upload].Bytes)
+	if !g.options.quarantine { // which frees nothing
+		phase.expectBytes(plan.Garbage[sweep.Blob].Bytes + plan.Garbage[sweep.Upload].Bytes)
+	}
 	result, err := plan.Execute(ctx, g.remover, sweep.ExecuteOptions{
 		Bulk:      g.store.Bulk(),
 		OnRemoved: func(_ sweep.Kind, tally sweep.Tally) { phase.addBytes(tally.Count, tally.Bytes) },

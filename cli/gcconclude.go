@@ -34,6 +34,7 @@ func (g *gcRun) conclude(err error) error {
 	}
 	g.report.conclude(err)
 	if verdict := refusal(err); verdict != nil {
+		verdict.Reason = "" // which is the run's last line
 		g.complain(func(w *bytes.Buffer, width int) { writeVerdict(w, *verdict, width) })
 	}
 	if g.options.quiet {
@@ -76,9 +77,11 @@ func refusal(err error) *guard.Verdict {
 	var lost *guard.LostError
 	switch {
 	case errors.As(err, &refused):
-		return &refused.Verdict
+		verdict := refused.Verdict
+		return &verdict
 	case errors.As(err, &lost) && len(lost.Verdict.Evidence) > 0:
-		return &lost.Verdict
+		verdict := lost.Verdict
+		return &verdict
 	}
 	return nil
 }

@@ -80,10 +80,14 @@ func (ph *phase) end(done string) {
 	}
 }
 
-// endWith ends the phase with a word for what was done or, where it failed, with how
-// far it came.
+// endWith ends the phase with a word for what was done. A phase that failed says how far it
+// came, if it came anywhere.
 func (ph *phase) endWith(done string, err error) {
-	if err != nil {
+	switch {
+	case err == nil:
+	case ph.n.Load() == 0:
+		done = ""
+	default:
 		done = ph.name + " stopped after"
 	}
 	ph.end(done)
@@ -97,7 +101,7 @@ func (ph *phase) show() {
 		return
 	}
 	interval, draw := plainInterval, func() { ph.p.print(ph.name + " " + ph.line() + " …") }
-	if ph.p.env.ErrTerminal {
+	if ph.p.env.ErrTerminal && ph.p.env.Getenv("TERM") != "dumb" {
 		interval, draw = drawInterval, func() { ph.p.draw(ph) }
 		defer ph.p.erase()
 	}
@@ -173,13 +177,13 @@ func (ph *phase) line() string {
 	elapsed := ph.p.env.Now().Sub(ph.start)
 	took := elapsed.Round(100 * time.Millisecond).String()
 	if !ph.counts() {
-		return "for " + took
+		return "in " + took
 	}
 	return ph.amount() + " in " + took + ph.rate(elapsed, " (%s/s)")
 }
 
 // counts reports whether there is anything to count in the phase.
-func (ph *phase) counts() bool { return ph.unit != "" || ph.total.Load() > 0 }
+func (ph *phase) counts() bool { return ph.unit != "" || ph.total.Load() > 0 || ph.n.Load() > 0 }
 
 // amount is as in "1,234 of 5,000 names, 1.2 of 4.5 GiB".
 func (ph *phase) amount() string {

@@ -35,6 +35,7 @@ func testProgress(terminal int, quiet bool) (*progress, *shown) {
 	out := new(shown)
 	return newProgress(Env{
 		Err: out, Now: time.Now, ErrTerminal: terminal > 0, Width: func(io.Writer) int { return terminal },
+		Getenv: func(string) string { return "" },
 	}, quiet), out
 }
 
@@ -78,6 +79,47 @@ func TestAPhaseThatFailsSaysHowFarItCame(t *testing.T) {
 		if got, want := out.take(), "removing stopped after 20,000 of 50,000, 2.0 MiB of 5.0 MiB in 10s (2,000/s)\n"; got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	})
+}
+
+// A phase that did nothing before it failed has nothing to say, and one that counts only
+// what it meets says that.
+func TestAPhaseSaysOnlyWhatItDid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, out := testProgress(0, false)
+		p.begin("restoring", "", 0).endWith("restored", errors.New("interrupted"))
+		if got := out.take(); got != "" {
+			t.Errorf("%q", got)
+		}
+		p.begin("restoring", "", 0).endWith("restored", nil)
+		if got, want := out.take(), "restored in 0s\n"; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		phase := p.begin("restoring", "", 0)
+		phase.addBytes(3, 2048)
+		phase.endWith("restored", errors.New("interrupted"))
+		if got, want := out.take(), "restoring stopped after 3, 2.0 KiB in 0s\n"; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	})
+}
+
+// A terminal that can't move its cursor gets lines.
+func TestADumbTerminalHasNoBar(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, out := testProgress(80, false)
+		p.env.Getenv = func(name string) string { return map[string]string{"TERM": "dumb"}[name] }
+		phase := p.begin("listing", "name", 0)
+		phase.add(1)
+		time.Sleep(29 * time.Second)
+		if got := out.take(); got != "" {
+			t.Errorf("%q", got)
+		}
+		time.Sleep(2 * time.Second)
+		if got, want := out.take(), "listing 1 name in 30s (0/s) …\n"; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		phase.end("")
 	})
 }
 

@@ -1,8 +1,19 @@
 package cli
 
-// closest returns the name that a mistyped one most likely means, or "" where none
-// is near.
+import "strings"
+
+// closest returns the name that a mistyped one most likely means, or the shortest one that
+// begins with it; "" where none is near.
 func closest(typed string, names []string) string {
+	longer := ""
+	for _, name := range names {
+		if strings.HasPrefix(name, typed) && len(typed) > 1 && (longer == "" || len(name) < len(longer)) {
+			longer = name
+		}
+	}
+	if longer != "" {
+		return longer
+	}
 	best, least := "", 1+max(1, len(typed)/3)
 	for _, name := range names {
 		if d := distance(typed, name); d < least {

@@ -42,7 +42,11 @@ func legend(evidence []guard.Evidence) string {
 // writeVerdict prints the verdict, then what was seen, then what to do. Where there is
 // no terminal (width 0), each thing has its line, however long.
 func writeVerdict(w *bytes.Buffer, v guard.Verdict, width int) {
-	for _, line := range wrap(verdicts[v.State]+" ("+printable(v.Reason)+").", width) {
+	headline := verdicts[v.State]
+	if v.Reason != "" {
+		headline += " (" + printable(v.Reason) + ")"
+	}
+	for _, line := range wrap(headline+".", width) {
 		fmt.Fprintln(w, line)
 	}
 	fmt.Fprintln(w)

@@ -24,6 +24,16 @@ type endpoint struct {
 	addresses  []string // to dial: replicas behind one name are asked one by one
 }
 
+// CheckEndpoints fails if one of the --registry URLs is none.
+func CheckEndpoints(urls []string) error {
+	for _, url := range urls {
+		if _, err := parseEndpoint(url); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // parseEndpoint reads a --registry URL. Its errors are usage errors and do not repeat
 // a password.
 func parseEndpoint(text string) (endpoint, error) {
