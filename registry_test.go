@@ -395,7 +395,8 @@ func without(files map[string]int64, lines []string) map[string]int64 {
 		case "upload":
 			path += "/"
 		case "revision": // its signatures go along
-			path = strings.TrimSuffix(path, "link")
+			path = strings.TrimSuffix(path, "link") + "signatures/"
+			maps.DeleteFunc(rest, func(file string, _ int64) bool { return isReferrerLink(file, path) })
 		default:
 			continue
 		}
@@ -526,6 +527,7 @@ type tallies struct {
 	Revisions       tally `json:"revisions"`
 	LayerLinks      tally `json:"layer_links"`
 	TagIndexEntries tally `json:"tag_index_entries"`
+	OrphanLinks     tally `json:"orphan_links"`
 	Uploads         tally `json:"uploads"`
 	Repositories    tally `json:"repositories"`
 }
@@ -540,6 +542,8 @@ func (t *tallies) of(kind string) *tally {
 		return &t.LayerLinks
 	case "tag_index_entry":
 		return &t.TagIndexEntries
+	case "orphan_link":
+		return &t.OrphanLinks
 	case "upload":
 		return &t.Uploads
 	}
@@ -575,7 +579,7 @@ func (t tallies) counts() map[string]int {
 }
 
 // kinds are the kinds of removals in the order of docs/DESIGN.md.
-var kinds = []string{"tag_index_entry", "revision", "layer_link", "upload", "repository", "blob"}
+var kinds = []string{"tag_index_entry", "revision", "orphan_link", "layer_link", "upload", "repository", "blob"}
 
 // gc runs `regsweep gc` against the registry, with its config.yml for a target.
 func (s *site) gc(flags ...string) gcRun {

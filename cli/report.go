@@ -54,6 +54,7 @@ type tallies struct {
 	Revisions       counted     `json:"revisions"`
 	LayerLinks      counted     `json:"layer_links"`
 	TagIndexEntries counted     `json:"tag_index_entries"`
+	OrphanLinks     counted     `json:"orphan_links"`
 	Uploads         sweep.Tally `json:"uploads"`
 	Repositories    counted     `json:"repositories"`
 }
@@ -87,6 +88,7 @@ func tally(of map[sweep.Kind]sweep.Tally) tallies {
 		Revisions:       counted{of[sweep.Revision].Count},
 		LayerLinks:      counted{of[sweep.LayerLink].Count},
 		TagIndexEntries: counted{of[sweep.TagIndexEntry].Count},
+		OrphanLinks:     counted{of[sweep.OrphanLink].Count},
 		Uploads:         of[sweep.Upload],
 		Repositories:    counted{of[sweep.Repository].Count},
 	}

@@ -22,6 +22,7 @@ var kinds = []struct {
 }{
 	{sweep.Blob, "blob", true},
 	{sweep.Revision, "manifest revision", false},
+	{sweep.OrphanLink, "orphaned link", false},
 	{sweep.LayerLink, "layer link", false},
 	{sweep.TagIndexEntry, "tag index entry", false},
 	{sweep.Upload, "unfinished upload", true},

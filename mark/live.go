@@ -73,6 +73,10 @@ type Repository struct {
 	// alive in this repository for nothing better, if there are any.
 	Only map[Cause][]storage.ID
 
+	// Orphans are manifests that are not alive and have no revision link, and of which a
+	// signature or a referrer link is left. They are sorted by digest.
+	Orphans []storage.ID
+
 	// unlinked are the digests in tag indexes that are alive though the
 	// repository has no revision link for them.
 	unlinked map[storage.ID]bool
@@ -481,8 +485,11 @@ func (t *tracer) everything() []storage.ID {
 	for _, link := range slices.Concat(t.r.Revisions, t.r.Layers) {
 		ids = append(ids, link.ID())
 	}
-	for _, signatures := range t.r.Signatures {
-		ids = append(ids, signatures...)
+	for of, signatures := range t.r.Signatures {
+		ids = append(append(ids, of), signatures...)
+	}
+	for referrer := range t.r.Referrers {
+		ids = append(ids, referrer)
 	}
 	for _, tag := range t.r.Tags {
 		for _, link := range tag.Index {
@@ -534,5 +541,25 @@ func (t *tracer) result(absent, dangling map[storage.ID]bool, mayGo func(revisio
 			}
 		}
 	}
+	out.Orphans = t.orphans()
 	return out
+}
+
+// orphans are what a deletion through the registry's API leaves: it removes a revision's
+// own link alone.
+func (t *tracer) orphans() []storage.ID {
+	var orphans []storage.ID
+	add := func(id storage.ID) {
+		if !t.r.HasRevision(id) && !t.marks.isAlive(id) {
+			orphans = append(orphans, id)
+		}
+	}
+	for of := range t.r.Signatures {
+		add(of)
+	}
+	for referrer := range t.r.Referrers {
+		add(referrer)
+	}
+	slices.SortFunc(orphans, func(a, b storage.ID) int { return cmp.Compare(t.inv.Digest(a), t.inv.Digest(b)) })
+	return slices.Compact(orphans)
 }

@@ -173,6 +173,12 @@ func TestARegistryIsRestoredByteForByte(t *testing.T) {
 	signed := r.Manifest("team/app", parts.Schema1("team/app", "v0", parts.Layer(4, 10)))
 	signature := r.Blob([]byte("signature"))
 	r.Write(parts.SignaturePath("team/app", signed, signature), signature.String())
+	deleted := digest.FromString("a deleted referrer")
+	r.Write(parts.SignaturePath("team/app", deleted, signature), signature.String())
+	for _, referrer := range []digest.Digest{deleted, signed} {
+		r.Write("repositories/team/app/_refs/subjects/sha256/"+stale.Encoded()+"/sha256/"+referrer.Encoded()+"/link", referrer.String())
+		r.Write("repositories/team/app/_manifests/revisions/sha256/"+stale.Encoded()+"/_referrers/_text%2Fplain/sha256/"+referrer.Encoded()+"/link", referrer.String())
+	}
 	r.Mkdir("repositories/empty/_layers/sha256")
 	r.Mkdir("repositories/empty/_uploads")
 	r.Mkdir("repositories/team/app/_manifests/revisions/sha256/" + digest.FromString("deleted through the API").Encoded())

@@ -70,7 +70,7 @@ func (inv *Inventory) Repository(name string) *Repository {
 // r, and is not.
 func (inv *Inventory) lacks(r *Repository, e entry, object Object) bool {
 	switch e.kind {
-	case kindLayer, kindSignature, kindTag, kindTagIndex:
+	case kindLayer, kindSignature, kindReferrer, kindTag, kindTagIndex:
 	case kindRevision:
 		if object.Named { // a directory that a deletion has left
 			return false
@@ -94,6 +94,8 @@ func (inv *Inventory) lacks(r *Repository, e entry, object Object) bool {
 		return !r.HasRevision(e.id)
 	case kindSignature:
 		return !slices.Contains(r.Signatures[inv.id(e.revision)], e.id)
+	case kindReferrer:
+		return !slices.Contains(r.Referrers[e.id], ReferrerLink{inv.id(e.revision), e.artifact})
 	}
 	at, found := slices.BinarySearchFunc(r.Tags, e.tag, func(t Tag, name string) int { return strings.Compare(t.Name, name) })
 	switch {

@@ -30,12 +30,15 @@ func emptied(dir string) (repository string, isName, ok bool) {
 		ok = len(names) == 1 && isAlgorithm(names[0])
 	case uploadsDir: // <uuid>, and any below
 		ok = below != ""
+	case refsDir: // subjects, and any below
+		ok = names[0] == "subjects"
 	case manifestsDir:
 		switch names[0] {
-		case "revisions": // <alg>, <alg>/<hex>/signatures, <alg>/<hex>/signatures/<alg>
+		case "revisions": // <alg>, <alg>/<hex>/signatures, <alg>/<hex>/signatures/<alg>, <alg>/<hex>/_referrers and any below
 			ok = len(names) == 2 && isAlgorithm(names[1]) ||
-				len(names) >= 4 && (name{names[1], names[2]}).valid() && names[3] == signaturesDir &&
-					(len(names) == 4 || len(names) == 5 && isAlgorithm(names[4]))
+				len(names) >= 4 && (name{names[1], names[2]}).valid() &&
+					(names[3] == signaturesDir && (len(names) == 4 || len(names) == 5 && isAlgorithm(names[4])) ||
+						names[3] == referrersDir)
 		case "tags": // <tag>/index/<alg>
 			ok = len(names) == 4 && names[2] == "index" && isAlgorithm(names[3])
 		default:

@@ -50,6 +50,8 @@ type Repository struct {
 	Uploads   []Upload
 	// Signatures are the signature links below a revision of schema 1.
 	Signatures map[ID][]ID
+	// Referrers are the links by which newer registries find a referrer, by its digest.
+	Referrers map[ID][]ReferrerLink
 	// Aliases holds, for a layer link whose content names another digest than its
 	// path, what the content names.
 	Aliases map[ID]ID
@@ -71,6 +73,15 @@ type Repository struct {
 	Strays int
 	// Pushed is the newest time of the links, as far as the listing had times.
 	Pushed time.Time
+}
+
+// ReferrerLink says that a manifest refers to a subject. Only newer or forked registries
+// have them: _manifests/revisions/<alg>/<subject>/_referrers/<type>/<alg>/<referrer>/link, or
+// _refs/subjects/<alg>/<subject>/<alg>/<referrer>/link.
+type ReferrerLink struct {
+	Subject ID
+	// Type is the name of the directory for the artifact's type, or "" below _refs.
+	Type string
 }
 
 // Tag is a name for a manifest, with those that it once named.

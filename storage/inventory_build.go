@@ -262,6 +262,14 @@ func (b *inventoryBuilder) add(rb *repositoryBuilder, object Object, e entry) {
 		}
 		of := b.inv.id(e.revision)
 		rb.r.Signatures[of] = append(rb.r.Signatures[of], e.id)
+		b.dateAttached(rb, object, e, needTime)
+	case kindReferrer:
+		if rb.r.Referrers == nil {
+			rb.r.Referrers = map[ID][]ReferrerLink{}
+		}
+		link := ReferrerLink{Subject: b.inv.id(e.revision), Type: strings.Clone(e.artifact)}
+		rb.r.Referrers[e.id] = append(rb.r.Referrers[e.id], link)
+		b.dateAttached(rb, object, e, needTime)
 	case kindUpload:
 		rb.addUpload(object, e)
 	case kindStray:
@@ -269,6 +277,15 @@ func (b *inventoryBuilder) add(rb *repositoryBuilder, object Object, e entry) {
 		if strings.HasSuffix(object.Path, "/"+linkFile) && !strings.Contains(object.Path, "/"+uploadsDir+"/") {
 			rb.wait(object, e, true, false)
 		}
+	}
+}
+
+// dateAttached notes whether a link of a signature or a referrer is recent.
+func (b *inventoryBuilder) dateAttached(rb *repositoryBuilder, object Object, e entry, needTime bool) {
+	if needTime {
+		rb.wait(object, e, false, true)
+	} else {
+		b.noteRecent(rb, e, object)
 	}
 }
 
@@ -352,6 +369,9 @@ func (b *inventoryBuilder) noteRecent(rb *repositoryBuilder, e entry, object Obj
 		rb.r.Recent = map[ID]bool{}
 	}
 	rb.r.Recent[e.id] = true
+	if e.kind == kindSignature { // of a manifest that is being pushed
+		rb.r.Recent[b.inv.id(e.revision)] = true
+	}
 }
 
 func (rb *repositoryBuilder) upload(id string) *uploadBuilder {
@@ -566,6 +586,12 @@ func (b *inventoryBuilder) sealRepository(rb *repositoryBuilder) {
 	for of, ids := range r.Signatures {
 		slices.Sort(ids)
 		r.Signatures[of] = slices.Compact(ids)
+	}
+	for of, links := range r.Referrers {
+		slices.SortFunc(links, func(x, y ReferrerLink) int {
+			return cmp.Or(cmp.Compare(b.inv.Digest(x.Subject), b.inv.Digest(y.Subject)), cmp.Compare(x.Type, y.Type))
+		})
+		r.Referrers[of] = slices.Compact(links)
 	}
 	rb.sealTags()
 	for _, id := range slices.Sorted(maps.Keys(rb.uploads)) {

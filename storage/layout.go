@@ -14,6 +14,8 @@ const (
 	manifestsDir  = "_manifests"
 	uploadsDir    = "_uploads"
 	signaturesDir = "signatures"
+	refsDir       = "_refs"
+	referrersDir  = "_referrers"
 	linkFile      = "link"
 	dataFile      = "data"
 	startedAt     = "startedat"
@@ -28,6 +30,7 @@ const (
 	kindLayer                  // _layers/<alg>/<hex>/link
 	kindRevision               // _manifests/revisions/<alg>/<hex>/link
 	kindSignature              // _manifests/revisions/<alg>/<hex>/signatures/<alg>/<hex>/link
+	kindReferrer               // see ReferrerLink
 	kindTag                    // _manifests/tags/<tag>/current/link
 	kindTagIndex               // _manifests/tags/<tag>/index/<alg>/<hex>/link
 	kindUpload                 // _uploads/<uuid>/…
@@ -40,9 +43,10 @@ type entry struct {
 	repository string // "" for blobs and for strays outside a repository
 	tag        string
 	upload     string
-	digest     name // what the path names: the blob, the link's own digest
-	revision   name // for a signature, the manifest that it signs
-	id         ID   // of digest, once digests.identify has set it
+	digest     name   // what the path names: the blob, the link's own digest
+	revision   name   // for a signature, the manifest that it signs; for a referrer link, the subject
+	artifact   string // for a referrer link, ReferrerLink.Type
+	id         ID     // of digest, once digests.identify has set it
 }
 
 // name is a digest as the layout spells it in a path.
@@ -100,6 +104,12 @@ func parseRepositoryPath(rest string) entry {
 		}
 	case part == manifestsDir:
 		parseManifestsPath(&e, below)
+	case part == refsDir:
+		if below, found := strings.CutPrefix(below, "subjects/"); found {
+			alg, below, _ := strings.Cut(below, "/")
+			hex, below, _ := strings.Cut(below, "/")
+			parseReferrer(&e, name{alg, hex}, below)
+		}
 	}
 	return e
 }
@@ -119,6 +129,16 @@ func parseManifestsPath(e *entry, below string) {
 			if n, ok := parseLink(rest); ok {
 				e.kind, e.digest, e.revision = kindSignature, n, of
 			}
+			return
+		}
+		if rest, found := strings.CutPrefix(rest, referrersDir+"/"); found {
+			artifact, rest, _ := strings.Cut(rest, "/")
+			if strings.HasPrefix(artifact, "_") && nameable(artifact) {
+				parseReferrer(e, of, rest)
+				if e.kind == kindReferrer {
+					e.artifact = artifact
+				}
+			}
 		}
 	case "tags":
 		tag, rest, _ := strings.Cut(below, "/")
@@ -132,6 +152,13 @@ func parseManifestsPath(e *entry, below string) {
 				e.kind, e.tag, e.digest = kindTagIndex, tag, n
 			}
 		}
+	}
+}
+
+// parseReferrer reads a referrer's "<alg>/<hex>/link".
+func parseReferrer(e *entry, subject name, below string) {
+	if n, ok := parseLink(below); ok && subject.valid() {
+		e.kind, e.digest, e.revision = kindReferrer, n, subject
 	}
 }
 
@@ -155,7 +182,8 @@ func splitRepository(rest string) (repository, part, below string, ok bool) {
 	at := 0
 	for at < len(rest) {
 		component, _, more := strings.Cut(rest[at:], "/")
-		if component == layersDir || component == manifestsDir || component == uploadsDir {
+		isRefs := component == refsDir && at > 0
+		if component == layersDir || component == manifestsDir || component == uploadsDir || isRefs {
 			if at < 2 { // no name, or an empty one, which flat keys may have
 				return "", "", "", false
 			}
@@ -245,6 +273,15 @@ func SignaturePath(repository string, revision, d digest.Digest) string {
 	return strings.TrimSuffix(RevisionPath(repository, revision), linkFile) + signaturesDir + "/" + linkPath(d)
 }
 
+// ReferrerPath is a link by which a newer registry finds a referrer of a subject.
+// artifact is ReferrerLink.Type.
+func ReferrerPath(repository string, referrer, subject digest.Digest, artifact string) string {
+	if artifact == "" {
+		return RepositoryPath(repository) + "/" + refsDir + "/subjects/" + strings.TrimSuffix(linkPath(subject), linkFile) + linkPath(referrer)
+	}
+	return strings.TrimSuffix(RevisionPath(repository, subject), linkFile) + referrersDir + "/" + artifact + "/" + linkPath(referrer)
+}
+
 // TagPath is the link that says what a tag points at.
 func TagPath(repository, tag string) string {
 	return RepositoryPath(repository) + "/" + manifestsDir + "/tags/" + tag + "/current/" + linkFile
@@ -269,5 +306,5 @@ func UploadPath(repository, upload string) string {
 // repositories whose names continue its.
 func LayoutPaths(repository string) []string {
 	at := RepositoryPath(repository) + "/"
-	return []string{at + manifestsDir, at + layersDir, at + uploadsDir}
+	return []string{at + manifestsDir, at + refsDir, at + layersDir, at + uploadsDir}
 }

@@ -143,10 +143,10 @@ func naive(path string) entry {
 		}
 		return entry{}
 	}
-	if naiveMatch(`^repositories//?(_layers|_manifests|_uploads)(/|$)`, path) != nil {
+	if naiveMatch(`^repositories/(/_refs|/?(_layers|_manifests|_uploads))(/|$)`, path) != nil {
 		return entry{} // without a name
 	}
-	m := naiveMatch(repository+`(_layers|_manifests|_uploads)(?:/((?s:.*)))?$`, path)
+	m := naiveMatch(repository+`(_layers|_manifests|_uploads|_refs)(?:/((?s:.*)))?$`, path)
 	if m == nil {
 		return entry{}
 	}
@@ -167,10 +167,16 @@ func naive(path string) entry {
 			e.kind, e.revision, e.digest = kindSignature, nameOf(m[1]), nameOf(m[2])
 		} else if isWay(below) {
 			break
+		} else if m := naiveMatch(`^revisions/`+link+`/_referrers/(_[^/]*)/`+link+`/link$`, below); m != nil {
+			e.kind, e.revision, e.artifact, e.digest = kindReferrer, nameOf(m[1]), m[2], nameOf(m[3])
 		} else if m := naiveMatch(`^tags/([^/]+)/current/link$`, below); m != nil {
 			e.kind, e.tag = kindTag, m[1]
 		} else if m := naiveMatch(`^tags/([^/]+)/index/`+link+`/link$`, below); m != nil {
 			e.kind, e.tag, e.digest = kindTagIndex, m[1], nameOf(m[2])
+		}
+	case "_refs":
+		if m := naiveMatch(`^subjects/`+link+`/`+link+`/link$`, below); m != nil {
+			e.kind, e.revision, e.digest = kindReferrer, nameOf(m[1]), nameOf(m[2])
 		}
 	case "_uploads":
 		if m := naiveMatch(`^([^/]+)/(?s:.+)$`, below); m != nil && !isWay(below) {
@@ -207,6 +213,8 @@ func rebuild(e entry) (path string, ok bool) {
 		return RevisionPath(e.repository, d), true
 	case kindSignature:
 		return SignaturePath(e.repository, revision, d), true
+	case kindReferrer:
+		return ReferrerPath(e.repository, d, revision, e.artifact), true
 	case kindTag:
 		return TagPath(e.repository, e.tag), true
 	case kindTagIndex:
@@ -243,7 +251,7 @@ func FuzzParsePath(f *testing.F) {
 func TestParsePathOfRandomWords(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	words := []string{
-		"a", "b", "a", "", "_layers", "_manifests", "_uploads", "_old", "revisions", "tags", "current", "index", "signatures", "link", "link", "data",
+		"a", "b", "a", "", "_layers", "_manifests", "_uploads", "_old", "revisions", "tags", "current", "index", "signatures", "_refs", "_referrers", "_type", "subjects", "link", "link", "data",
 		"sha256", "sha256", "sha512", "md5", layoutA.Encoded(), layoutA.Encoded(), layoutA.Encoded()[:2], layoutLong.Encoded(), layoutLong.Encoded()[:2],
 	}
 	frames := []string{
@@ -252,6 +260,8 @@ func TestParsePathOfRandomWords(t *testing.T) {
 		"repositories/a/b/_manifests/tags/v1/%/link", "repositories/a/_manifests/tags/v1/index/%/link",
 		"repositories/a/_manifests/revisions/sha256/" + layoutA.Encoded() + "/%/link", "repositories/%/link",
 		"repositories/a/_manifests/revisions/sha512/" + layoutLong.Encoded() + "/signatures/%/link",
+		"repositories/a/_manifests/revisions/sha256/" + layoutA.Encoded() + "/_referrers/%/sha256/" + layoutA.Encoded() + "/link",
+		"repositories/a/_refs/subjects/sha256/" + layoutA.Encoded() + "/%/link", "repositories/a/_refs/%/link",
 	}
 	kinds := map[kind]int{}
 	for range 30_000 {

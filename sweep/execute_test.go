@@ -38,6 +38,8 @@ func kindOf(path string) string {
 		return "layer_link"
 	case strings.Contains(path, "/_uploads/"):
 		return "upload"
+	case strings.Contains(path, "/_refs/"):
+		return "orphan_link"
 	case strings.Contains(path, "/revisions/"):
 		return "revision"
 	}
@@ -138,6 +140,10 @@ func TestKindsAreRemovedInOrder(t *testing.T) {
 	for _, kind := range []string{"tag_index_entry", "layer_link", "blob"} {
 		d.plenty(kind)
 	}
+	for i := range 5 {
+		deleted := sha256Of(fmt.Sprint("a deleted referrer", i))
+		d.write("repositories/app/_refs/subjects/"+slashed(sha256Of("current"))+"/"+slashed(deleted)+"/link", deleted)
+	}
 	root := d.put(t)
 	for _, bulk := range []storage.Bulk{{Calls: 8}, {Objects: 16, Calls: 3}} {
 		plan := planFor(t, root, thorough)
@@ -146,7 +152,7 @@ func TestKindsAreRemovedInOrder(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := []string{"tag_index_entry", "revision", "layer_link", "upload", "repository", "blob"}
+		want := []string{"tag_index_entry", "revision", "orphan_link", "layer_link", "upload", "repository", "blob"}
 		if got := slices.Compact(slices.Clone(r.begun)); !slices.Equal(got, want) {
 			t.Errorf("begun: %v", got)
 		}

@@ -261,7 +261,7 @@ func (g *generator) tagSometimes(repository string, m made) {
 // noise is what a registry in order has too.
 func (g *generator) noise() {
 	repository := g.repository()
-	switch g.IntN(14) {
+	switch g.IntN(16) {
 	case 0:
 		g.blob(g.text("unreferenced"))
 	case 1:
@@ -300,6 +300,26 @@ func (g *generator) noise() {
 			gone := sha256Of(g.text("deleted"))
 			g.write(tag+"/index/"+slashed(gone)+"/link", gone)
 		}
+	case 14: // a referrer's link, or one that a deletion left
+		if revisions := g.matching("repositories/" + repository + "/_manifests/revisions/sha256/"); len(revisions) > 0 {
+			digestOf := func(path string) string {
+				return "sha256:" + strings.Split(strings.SplitAfter(path, "/revisions/sha256/")[1], "/")[0]
+			}
+			subject, referrer := digestOf(pick(g, revisions)), digestOf(pick(g, revisions))
+			if g.chance(30) {
+				referrer = sha256Of(g.text("a deleted referrer"))
+			}
+			if g.chance(20) {
+				subject = sha256Of(g.text("a deleted subject"))
+			}
+			g.write(pick(g, []string{
+				"repositories/" + repository + "/_refs/subjects/" + slashed(subject) + "/" + slashed(referrer) + "/link",
+				"repositories/" + repository + "/_manifests/revisions/" + slashed(subject) + "/_referrers/_application%2Fx/" + slashed(referrer) + "/link",
+			}), referrer)
+		}
+	case 15: // a signature that a deletion left
+		signature := g.blob(g.text("signature"))
+		g.write(signatureFile(repository, sha256Of(g.text("a deleted manifest")), signature), signature)
 	case 13: // a layer link of another algorithm that nothing names
 		g.write(layerFile(repository, sha512Of(g.text("other"))), g.blob(g.text("other")))
 	}
@@ -312,7 +332,9 @@ func (g *generator) matching(part string) []string {
 
 // revisions are the revision links of all repositories.
 func (g *generator) revisions() []string {
-	return slices.DeleteFunc(g.matching("/_manifests/revisions/"), func(path string) bool { return strings.Contains(path, "/signatures/") })
+	return slices.DeleteFunc(g.matching("/_manifests/revisions/"), func(path string) bool {
+		return strings.Contains(path, "/signatures/") || strings.Contains(path, "/_referrers/")
+	})
 }
 
 // damage spoils one thing.

@@ -46,6 +46,8 @@ func (p *Plan) whyNot(removal Removal) Reason {
 			return KeptLinked
 		}
 		return causes[cause]
+	case OrphanLink:
+		return p.whyNotOrphan(at.orphan)
 	case LayerLink:
 		return causes[p.live.Repositories[at.repository].Layers.At(at.at)]
 	case Upload:
@@ -76,6 +78,19 @@ func (p *Plan) whyNotEntry(at place) Reason {
 		return KeptDamage
 	}
 	return LeftTagged
+}
+
+func (p *Plan) whyNotOrphan(o orphan) Reason {
+	live := p.live.Repositories[o.repository]
+	switch {
+	case slices.Contains(p.orphans, o):
+		return ""
+	case slices.Contains(live.Orphans, o.of):
+		return LeftGone // of the link only a directory is left
+	case live.Kept:
+		return KeptDamage
+	}
+	return LeftTagged // or it has a revision link again
 }
 
 func (p *Plan) whyNotBlob(id storage.ID) Reason {

@@ -28,6 +28,7 @@ type repo struct {
 	revisions  map[string]file
 	layers     map[string]file
 	signatures map[string][]string // by the revision that they sign
+	referrers  map[string][]string // the paths of their links, by the referrer
 	current    map[string]file     // by tag
 	index      map[string][]string // by tag
 	uploads    map[string][]string // files by upload
@@ -62,11 +63,13 @@ var (
 	digestPath   = `((?:sha256/[0-9a-f]{64})|(?:sha384/[0-9a-f]{96})|(?:sha512/[0-9a-f]{128}))`
 	layerPath    = regexp.MustCompile(`^_layers/` + digestPath + `/link$`)
 	revisionPath = regexp.MustCompile(`^_manifests/revisions/` + digestPath + `/link$`)
+	referrerPath = regexp.MustCompile(`^_manifests/revisions/` + digestPath + `/_referrers/_[^/]*/` + digestPath + `/link$`)
+	refsPath     = regexp.MustCompile(`^_refs/subjects/` + digestPath + `/` + digestPath + `/link$`)
 	signPath     = regexp.MustCompile(`^_manifests/revisions/` + digestPath + `/signatures/` + digestPath + `/link$`)
 	currentPath  = regexp.MustCompile(`^_manifests/tags/([^/]+)/current/link$`)
 	indexPath    = regexp.MustCompile(`^_manifests/tags/([^/]+)/index/` + digestPath + `/link$`)
 	uploadPath   = regexp.MustCompile(`^_uploads/([^/]+)/.+$`)
-	repoPath     = regexp.MustCompile(`^repositories/([^/].*?/)((?:_layers|_manifests|_uploads)(?:/.*)?)$`)
+	repoPath     = regexp.MustCompile(`^repositories/([^/].*?/)((?:_layers|_manifests|_uploads|_refs)(?:/.*)?)$`)
 	blobPath     = regexp.MustCompile(`^blobs/sha256/([0-9a-f]{2})/([0-9a-f]{64})/data$`)
 	goodName     = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
 )
@@ -120,10 +123,31 @@ func judge(d *disk, r rules) (removals map[string][]string, gone map[string]bool
 			for _, signature := range r.signatures[revision] {
 				gone[signatureFile(r.name, revision, signature)] = true
 			}
+			for _, path := range r.referrers[revision] {
+				gone[path] = true
+			}
 		}
-		for signed := range r.signatures {
-			if _, found := r.revisions[signed]; !found {
-				left++ // a signature of nothing is not part of the layout, and stays
+		// What a deletion leaves of a manifest goes unless the manifest is alive.
+		orphan := func(of, path, leadsTo string) {
+			switch _, found := r.revisions[of]; {
+			case found:
+			case alive[of]:
+				left++
+			case !o.selects(path):
+				left++
+				linked[leadsTo] = true
+			default:
+				remove("orphan_link", path, path)
+			}
+		}
+		for of, signatures := range r.signatures {
+			for _, signature := range signatures {
+				orphan(of, signatureFile(r.name, of, signature), signature)
+			}
+		}
+		for of, paths := range r.referrers {
+			for _, path := range paths {
+				orphan(of, path, of)
 			}
 		}
 		for layer := range r.layers {
@@ -183,7 +207,7 @@ func (o *oracle) repoOf(path string) (r *repo, below string) {
 	name := strings.TrimSuffix(m[1], "/")
 	if o.repos[name] == nil {
 		o.repos[name] = &repo{
-			name: name, revisions: map[string]file{}, layers: map[string]file{}, signatures: map[string][]string{},
+			name: name, revisions: map[string]file{}, layers: map[string]file{}, signatures: map[string][]string{}, referrers: map[string][]string{},
 			current: map[string]file{}, index: map[string][]string{}, uploads: map[string][]string{}, emptyLinks: map[string]bool{},
 		}
 	}
@@ -207,6 +231,10 @@ func (o *oracle) sort(path string) {
 		}
 	} else if m := signPath.FindStringSubmatch(below); m != nil {
 		r.signatures[coloned(m[1])] = append(r.signatures[coloned(m[1])], coloned(m[2]))
+	} else if m := referrerPath.FindStringSubmatch(below); m != nil {
+		r.referrers[coloned(m[2])] = append(r.referrers[coloned(m[2])], path)
+	} else if m := refsPath.FindStringSubmatch(below); m != nil {
+		r.referrers[coloned(m[2])] = append(r.referrers[coloned(m[2])], path)
 	} else if m := currentPath.FindStringSubmatch(below); m != nil {
 		r.current[m[1]] = f
 	} else if m := indexPath.FindStringSubmatch(below); m != nil {
@@ -464,6 +492,21 @@ func (o *oracle) alive(r *repo) (alive, dangling map[string]bool) {
 				}
 			}
 		}
+		for of, signatures := range r.signatures {
+			for _, signature := range signatures {
+				if o.files[signatureFile(r.name, of, signature)].age < o.minAge {
+					reach(of, false)
+					reach(signature, false)
+				}
+			}
+		}
+		for of, paths := range r.referrers {
+			for _, path := range paths {
+				if o.files[path].age < o.minAge {
+					reach(of, false)
+				}
+			}
+		}
 	}
 	untagged := []string{}
 	for revision := range r.revisions {
@@ -514,7 +557,11 @@ func (o *oracle) alive(r *repo) (alive, dangling map[string]bool) {
 		for digest := range r.emptyLinks {
 			reach(digest, false)
 		}
-		for _, digests := range r.signatures {
+		for of := range r.referrers {
+			reach(of, false)
+		}
+		for of, digests := range r.signatures {
+			reach(of, false)
 			for _, digest := range digests {
 				reach(digest, false)
 			}
@@ -560,6 +607,9 @@ func whole(d *disk) []string {
 			need(blobFile(digest))
 			need(layerFile(r.name, digest))
 			need(revisionFile(r.name, digest))
+			for _, path := range r.referrers[digest] {
+				need(path)
+			}
 			if _, hasRevision := r.revisions[digest]; isManifest || hasRevision {
 				for _, to := range o.read(digest).refs {
 					pull(to, o.isEntry(o.read(digest), to))

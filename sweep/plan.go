@@ -6,6 +6,8 @@ import (
 
 	"regsweep/mark"
 	"regsweep/storage"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // Options are the zero value for a storage that nobody writes to.
@@ -51,6 +53,7 @@ type Plan struct {
 
 	tagEntries   []tagEntry
 	revisions    links
+	orphans      []orphan
 	layers       links
 	uploads      []upload
 	repositories []int
@@ -78,6 +81,13 @@ type (
 	tagEntry struct {
 		repository, tag int
 		id              storage.ID
+	}
+	// orphan is a link of a deleted manifest: the signature, or the referrer link if there
+	// is one.
+	orphan struct {
+		repository    int
+		of, signature storage.ID
+		referrer      *storage.ReferrerLink
 	}
 	upload struct{ repository, at int } // repository is -1 for one of no repository
 )
@@ -138,6 +148,8 @@ func (p *Plan) len(kind Kind) int {
 		return len(p.tagEntries)
 	case Revision:
 		return p.revisions.len()
+	case OrphanLink:
+		return len(p.orphans)
 	case LayerLink:
 		return p.layers.len()
 	case Upload:
@@ -170,8 +182,21 @@ func (p *Plan) removal(kind Kind, i int) Removal {
 		for _, signature := range r.Signatures[id] {
 			removal.SignatureDigests = append(removal.SignatureDigests, p.inv.Digest(signature))
 		}
+		for _, link := range r.Referrers[id] {
+			removal.Referrers = append(removal.Referrers, p.referrer(link))
+		}
 		removal.Path = storage.RevisionPath(r.Name, removal.Digest)
 		removal.Reason = "untagged"
+	case OrphanLink:
+		o := p.orphans[i]
+		removal.Repository, removal.Digest = p.inv.Repositories[o.repository].Name, p.inv.Digest(o.of)
+		if o.referrer != nil {
+			removal.Referrers = []Referrer{p.referrer(*o.referrer)}
+		} else {
+			removal.Signatures, removal.SignatureDigests = 1, []digest.Digest{p.inv.Digest(o.signature)}
+		}
+		removal.Path = removal.Links()[0].Path
+		removal.Reason = "its manifest was deleted"
 	case LayerLink:
 		link := p.layers.get(i)
 		r := p.inv.Repositories[link.repository]
@@ -203,6 +228,10 @@ func (p *Plan) removal(kind Kind, i int) Removal {
 	}
 	removal.Path = "/" + storage.Root + "/" + removal.Path
 	return removal
+}
+
+func (p *Plan) referrer(link storage.ReferrerLink) Referrer {
+	return Referrer{Subject: p.inv.Digest(link.Subject), Type: link.Type}
 }
 
 func (p *Plan) upload(i int) (u storage.Upload, repository string) { return p.uploadAt(p.uploads[i]) }
@@ -250,6 +279,8 @@ func (p *Plan) isKnown(kind Kind, i int) bool {
 	case Revision:
 		link := p.revisions.get(i)
 		return p.inv.Stored(p.inv.Repositories[link.repository].Revisions[link.at].ID())
+	case OrphanLink:
+		return false
 	}
 	link := p.layers.get(i)
 	r := p.inv.Repositories[link.repository]

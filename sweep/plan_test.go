@@ -385,9 +385,9 @@ func TestUploadsOfMisnamedRepositories(t *testing.T) {
 	}
 }
 
-// Signature links below a revision that was deleted are no part of any plan. Their
-// repository is not empty, and is not said to be (promises 2 and 6).
-func TestOrphanedSignaturesAreNotPruned(t *testing.T) {
+// Signature links below a revision that was deleted go with --prune-empty and without. Their
+// repository is empty then.
+func TestOrphanedSignaturesGo(t *testing.T) {
 	d := newDisk()
 	d.tag("app", "latest", d.image("app", "current"))
 	d.layer("left", d.blob("unreferenced"))
@@ -396,14 +396,17 @@ func TestOrphanedSignaturesAreNotPruned(t *testing.T) {
 	root := d.put(t)
 	r := rules{pruneEmpty: true}
 	plan := planFor(t, root, r)
-	if n := plan.Garbage[sweep.Repository].Count; n != 0 {
+	if n := plan.Garbage[sweep.Repository].Count; n != 1 {
 		t.Errorf("%d repositories are to go", n)
+	}
+	if n := plan.Garbage[sweep.OrphanLink].Count; n != 1 {
+		t.Errorf("%d links of deleted manifests are to go", n)
 	}
 	if _, err := plan.Execute(t.Context(), open(t, root), sweep.ExecuteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Contains(look(t, root).names(), orphan) {
-		t.Error("the signature's link is gone")
+	if slices.Contains(look(t, root).names(), orphan) {
+		t.Error("the signature's link is there")
 	}
 }
 

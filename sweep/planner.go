@@ -53,6 +53,9 @@ func NewPlan(ctx context.Context, inv *storage.Inventory, live *mark.Live, reade
 	if err := p.planTagIndexes(ctx); err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
+	if err := p.planOrphans(ctx); err != nil {
+		return nil, fmt.Errorf("plan: %w", err)
+	}
 	p.order()
 	p.planUploads()
 	p.planRepositories()
@@ -172,7 +175,7 @@ func (p *planner) planTagIndexes(ctx context.Context) error {
 				}
 				if !stays {
 					entries = append(entries, tagEntry{i, t, link.ID()})
-					places = append(places, place{i, t, e})
+					places = append(places, place{repository: i, tag: t, at: e})
 				}
 			}
 		}
@@ -201,6 +204,61 @@ func (p *planner) planTagIndexes(ctx context.Context) error {
 		p.tagEntries = append(p.tagEntries, entry)
 	}
 	return nil
+}
+
+// planOrphans takes the links of signatures and referrers whose manifest was deleted.
+func (p *planner) planOrphans(ctx context.Context) error {
+	var orphans []orphan
+	for i, live := range p.live.Repositories {
+		for _, of := range live.Orphans {
+			orphans = append(orphans, orphansOf(p.inv, i, of)...)
+		}
+	}
+	path := func(i int) string { return orphans[i].path(p.inv) }
+	looks, err := p.look(ctx, len(orphans), path)
+	if err != nil {
+		return err
+	}
+	for i, o := range orphans {
+		switch {
+		case looks[i].isAbsent:
+			p.empty = append(p.empty, dirOf(path(i)))
+		case !p.Options.Only.hasOrphan(o):
+			p.leadsTo(o.leadsTo())
+		default:
+			p.orphans = append(p.orphans, o)
+		}
+	}
+	return nil
+}
+
+// orphansOf are the links of one deleted manifest, in a fixed order.
+func orphansOf(inv *storage.Inventory, repository int, of storage.ID) []orphan {
+	r := inv.Repositories[repository]
+	var orphans []orphan
+	for _, signature := range r.Signatures[of] {
+		orphans = append(orphans, orphan{repository: repository, of: of, signature: signature})
+	}
+	for i := range r.Referrers[of] {
+		orphans = append(orphans, orphan{repository: repository, of: of, referrer: &r.Referrers[of][i]})
+	}
+	return orphans
+}
+
+func (o orphan) path(inv *storage.Inventory) string {
+	name, of := inv.Repositories[o.repository].Name, inv.Digest(o.of)
+	if o.referrer != nil {
+		return storage.ReferrerPath(name, of, inv.Digest(o.referrer.Subject), o.referrer.Type)
+	}
+	return storage.SignaturePath(name, of, inv.Digest(o.signature))
+}
+
+// leadsTo is the digest that the link says.
+func (o orphan) leadsTo() storage.ID {
+	if o.referrer != nil {
+		return o.of
+	}
+	return o.signature
 }
 
 // look is what a look at a path tells.
@@ -299,6 +357,9 @@ func (p *planner) planRepositories() {
 			going[gone.repository]++
 		}
 	}
+	for _, o := range p.orphans {
+		going[o.repository]++
+	}
 	for i, r := range p.inv.Repositories {
 		absent := 0
 		for _, cause := range p.live.Repositories[i].Layers.All() {
@@ -307,9 +368,14 @@ func (p *planner) planRepositories() {
 			}
 		}
 		holds := len(r.Tags) + len(r.Revisions) + len(r.Layers) + len(r.Uploads) + r.Strays
-		for signed := range r.Signatures {
-			if !r.HasRevision(signed) { // nothing of the plan takes them
-				holds++
+		for of, signatures := range r.Signatures {
+			if !r.HasRevision(of) {
+				holds += len(signatures)
+			}
+		}
+		for of, links := range r.Referrers {
+			if !r.HasRevision(of) {
+				holds += len(links)
 			}
 		}
 		if going[i]+absent == holds && !r.Misnamed() && p.Options.Only.has(Repository, place{repository: i}) {

@@ -256,6 +256,9 @@ func (r Removal) problem() string {
 			return fmt.Sprintf("it has no %s, which a line of kind %s needs", field.name, r.Kind)
 		}
 	}
+	if r.Kind == OrphanLink && len(r.SignatureDigests)+len(r.Referrers) != 1 {
+		return "it has to have one of signature_digests or one of referrers, as a line of its kind does"
+	}
 	if r.Digest != "" && r.Digest.Validate() != nil {
 		return "its digest is no digest"
 	}

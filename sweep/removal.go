@@ -19,6 +19,7 @@ type Kind string
 const (
 	TagIndexEntry Kind = "tag_index_entry"
 	Revision      Kind = "revision"
+	OrphanLink    Kind = "orphan_link" // of a signature or a referrer whose manifest was deleted
 	LayerLink     Kind = "layer_link"
 	Upload        Kind = "upload"
 	Repository    Kind = "repository"
@@ -26,7 +27,7 @@ const (
 )
 
 // Kinds are all kinds in the order of their removal.
-var Kinds = []Kind{TagIndexEntry, Revision, LayerLink, Upload, Repository, Blob}
+var Kinds = []Kind{TagIndexEntry, Revision, OrphanLink, LayerLink, Upload, Repository, Blob}
 
 // Removal is one line of a plan.
 type Removal struct {
@@ -49,6 +50,15 @@ type Removal struct {
 	// the revision leads to them.
 	Signatures       int             `json:"signatures,omitempty"`
 	SignatureDigests []digest.Digest `json:"signature_digests,omitempty"`
+	// Referrers are the links of newer registries that lead to a revision as a referrer.
+	// They go with it too. An orphan link is a signature or one of these.
+	Referrers []Referrer `json:"referrers,omitempty"`
+}
+
+// Referrer is a link to a referrer (storage.ReferrerLink).
+type Referrer struct {
+	Subject digest.Digest `json:"subject"`
+	Type    string        `json:"type,omitempty"`
 }
 
 // Link is one link file that a removal consists of.
@@ -68,12 +78,18 @@ func (r Removal) Links() []Link {
 		return []Link{{storage.TagIndexPath(r.Repository, r.Tag, r.Digest), r.Digest}}
 	case LayerLink:
 		return []Link{{storage.LayerPath(r.Repository, r.Digest), cmp.Or(r.Target, r.Digest)}}
-	case Revision:
-		links := make([]Link, 0, len(r.SignatureDigests)+1)
+	case Revision, OrphanLink:
+		links := make([]Link, 0, len(r.SignatureDigests)+len(r.Referrers)+1)
 		for _, signature := range r.SignatureDigests {
 			links = append(links, Link{storage.SignaturePath(r.Repository, r.Digest, signature), signature})
 		}
-		return append(links, Link{storage.RevisionPath(r.Repository, r.Digest), r.Digest})
+		for _, referrer := range r.Referrers {
+			links = append(links, Link{storage.ReferrerPath(r.Repository, r.Digest, referrer.Subject, referrer.Type), r.Digest})
+		}
+		if r.Kind == Revision {
+			links = append(links, Link{storage.RevisionPath(r.Repository, r.Digest), r.Digest})
+		}
+		return links
 	}
 	return nil
 }
@@ -86,7 +102,14 @@ func (r Removal) IsNamed() bool {
 			return false
 		}
 	}
-	for _, component := range []string{r.Tag, r.Upload} {
+	components := []string{r.Tag, r.Upload}
+	for _, referrer := range r.Referrers {
+		if referrer.Subject.Validate() != nil {
+			return false
+		}
+		components = append(components, referrer.Type)
+	}
+	for _, component := range components {
 		if component == "." || component == ".." || strings.ContainsAny(component, "/\x00") {
 			return false
 		}

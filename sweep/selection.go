@@ -35,7 +35,8 @@ type selected struct {
 	revisions, layers bits
 	uploads           bits
 	entries           []bits // by tag
-	pinned            bits   // revisions that are named, and an index entry to them is not
+	orphans           map[orphan]bool
+	pinned            bits // revisions that are named, and an index entry to them is not
 }
 
 // bits are a set of small numbers.
@@ -75,7 +76,10 @@ func Select(ctx context.Context, file *File, inv *storage.Inventory, reader stor
 
 // place is where something is in an inventory: at is its place among its kind in the
 // repository, which is -1 for what is in none.
-type place struct{ repository, tag, at int }
+type place struct {
+	repository, tag, at int
+	orphan              orphan
+}
 
 // find looks for what a line names, by names and digests alone.
 func (s *Selection) find(removal Removal) (at place, found bool) {
@@ -113,6 +117,13 @@ func (s *Selection) find(removal Removal) (at place, found bool) {
 		}
 	case Revision:
 		at.at, found = storage.FindLink(r.Revisions, id)
+	case OrphanLink:
+		for _, o := range orphansOf(s.inv, at.repository, id) {
+			if found = o.path(s.inv) == removal.Links()[0].Path; found {
+				at.orphan = o
+				break
+			}
+		}
 	case LayerLink:
 		at.at, found = storage.FindLink(r.Layers, id)
 	case Blob:
@@ -143,6 +154,11 @@ func (s *Selection) add(kind Kind, at place) {
 		of.entries[at.tag].add(at.at)
 	case Revision:
 		of.revisions.add(at.at)
+	case OrphanLink:
+		if of.orphans == nil {
+			of.orphans = map[orphan]bool{}
+		}
+		of.orphans[at.orphan] = true
 	case LayerLink:
 		of.layers.add(at.at)
 	case Upload:
@@ -187,6 +203,11 @@ func (s *Selection) MayGo(repository, revision int) bool {
 // pins reports whether a revision stays for an index entry that is not named.
 func (s *Selection) pins(repository, revision int) bool {
 	return s != nil && s.repositories[repository] != nil && s.repositories[repository].pinned.has(revision)
+}
+
+// hasOrphan reports whether a link of a deleted manifest is named.
+func (s *Selection) hasOrphan(o orphan) bool {
+	return s == nil || s.repositories[o.repository] != nil && s.repositories[o.repository].orphans[o]
 }
 
 // has reports whether something is named.
