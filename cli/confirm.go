@@ -40,7 +40,11 @@ func (g *gcRun) question() string {
 	if v := g.report.Versions; v != nil && v.Garbage.Count > 0 {
 		amount += "; " + plural(v.Garbage.Count, "noncurrent version") + ", " + size(v.Garbage.Bytes)
 	}
-	return verb + amount + where + "?"
+	question := verb + amount + where + "?"
+	if n := g.report.Unlinked; n.Count > 0 {
+		question = fmt.Sprintf("No repository has a link to %s of %s of the garbage. %s", plural(n.Count, "blob"), size(n.Bytes), question)
+	}
+	return question
 }
 
 // amountOf writes out how many there are of each kind, with their size.

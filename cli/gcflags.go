@@ -62,6 +62,7 @@ func removalFlags() []urfave.Flag {
 		jsonFlag(),
 		toggle(quarantineName, "move what goes to where it can be restored from, instead of removing it"),
 		toggle("purge-versions", "on a bucket that keeps versions, remove all versions of what goes"),
+		&urfave.GenericFlag{Name: maxDeleteName, Value: new(maxDelete), Usage: "refuse to remove more blobs than `LIMIT`: 30% of all, a number such as 500, or bytes such as 200GB"},
 		toggle("strict", "remove nothing if there is any problem"),
 		toggle("unsafe-online", "skip the proof that nobody writes; the minimum age is then at least 24h"),
 	}, limitFlags(), cacheFlags(), guardFlags())
@@ -75,6 +76,7 @@ type gcOptions struct {
 	plan                                     string
 	planGiven                                bool
 	cache                                    cacheOptions
+	maxDelete                                maxDelete
 }
 
 func readGCOptions(c *urfave.Context) gcOptions {
@@ -93,6 +95,7 @@ func readRemovalOptions(c *urfave.Context) gcOptions {
 	return gcOptions{
 		dryRun: c.Bool("dry-run"), quiet: c.Bool("quiet"), yes: c.Bool("yes"), json: c.Bool(jsonName),
 		purgeVersions: c.Bool("purge-versions"), quarantine: c.Bool(quarantineName), strict: c.Bool("strict"), unsafe: c.Bool("unsafe-online"), cache: readCacheOptions(c),
+		maxDelete: *c.Generic(maxDeleteName).(*maxDelete),
 	}
 }
 

@@ -60,6 +60,9 @@ func (g *gcRun) plan(ctx context.Context) (*sweep.Plan, error) {
 	if err := g.lookForVersions(ctx, plan); err != nil {
 		return nil, err
 	}
+	if err := g.options.maxDelete.allows(plan); err != nil {
+		return nil, err
+	}
 	if n := len(failures(plan.Problems)); g.options.strict && n > 0 {
 		return nil, fmt.Errorf("--strict: there is %s: nothing was removed", plural(n, "problem"))
 	}

@@ -13,14 +13,16 @@ import (
 // report is what a run of gc or apply tells, as JSON or as text. Its fields and their order are
 // stable from the first release on: new ones may be added.
 type report struct {
-	Report   int               `json:"report"`
-	Command  string            `json:"command"`
-	DryRun   bool              `json:"dry_run"`
-	Storage  storage.Identity  `json:"storage"`
-	Config   string            `json:"config,omitempty"` // the config.yml that was read
-	Mark     sweep.Totals      `json:"mark"`
-	Garbage  tallies           `json:"garbage"`
-	Removed  tallies           `json:"removed"`
+	Report  int              `json:"report"`
+	Command string           `json:"command"`
+	DryRun  bool             `json:"dry_run"`
+	Storage storage.Identity `json:"storage"`
+	Config  string           `json:"config,omitempty"` // the config.yml that was read
+	Mark    sweep.Totals     `json:"mark"`
+	Garbage tallies          `json:"garbage"`
+	Removed tallies          `json:"removed"`
+	// Unlinked counts those of the garbage's blobs to which no repository has a link.
+	Unlinked sweep.Tally       `json:"unlinked"`
 	Kept     []sweep.Kept      `json:"kept"`
 	Problems []storage.Problem `json:"problems"`
 	Requests storage.Requests  `json:"requests"`
@@ -103,6 +105,7 @@ func stopwatch(now func() time.Time, seconds *float64) (stop func()) {
 func (r *report) planned(plan *sweep.Plan) {
 	r.plan = plan
 	r.Mark, r.Garbage = plan.Live, tally(plan.Garbage)
+	r.Unlinked = plan.Unlinked
 	r.Kept = append(r.Kept, plan.Kept...)
 	r.Problems = append(append(r.Problems, plan.Problems...), r.cacheProblems...)
 }

@@ -85,6 +85,9 @@ func addGarbage(t *table, plan *sweep.Plan) {
 		if tally.Count > 0 {
 			t.row("  "+noun(0, k.noun), count(tally.Count), bytes, "")
 		}
+		if k.kind == sweep.Blob && plan.Unlinked.Count > 0 {
+			t.row("    linked by no repository", count(plan.Unlinked.Count), size(plan.Unlinked.Bytes), "a repository that is missing looks like this")
+		}
 	}
 }
 

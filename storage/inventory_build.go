@@ -33,6 +33,7 @@ type inventoryBuilder struct {
 	mu           sync.Mutex // guards all below, and inv
 	recentBlobs  [][32]byte
 	strays       []Problem
+	emptyNames   []Problem
 	repositories map[string]*repositoryBuilder
 }
 
@@ -176,10 +177,8 @@ func (b *inventoryBuilder) visitRepositories(page []Object) error {
 		if repository == "" {
 			if !object.Dir {
 				b.strayOutside(object)
-			} else if _, isName, ok := emptied(object.Path); ok && isName && !b.isRecent(object) {
-				b.mu.Lock()
-				b.inv.EmptiedNames = append(b.inv.EmptiedNames, strings.Clone(object.Path))
-				b.mu.Unlock()
+			} else if _, isName, ok := emptied(object.Path); ok && isName {
+				b.emptyName(object)
 			}
 			continue
 		}
@@ -196,6 +195,23 @@ func (b *inventoryBuilder) visitRepositories(page []Object) error {
 	}
 	b.countLinks(links)
 	return nil
+}
+
+// emptyName notes an empty directory where a repository could be. If a disk is not mounted
+// there, the blobs of its repositories look like garbage.
+func (b *inventoryBuilder) emptyName(object Object) {
+	path := strings.Clone(object.Path)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.emptyNames) < maxNamedStrays {
+		b.emptyNames = append(b.emptyNames, Problem{
+			Kind: EmptyDirectory, Path: path, Effect: Note,
+			Detail: "an empty directory where a repository could be: if a disk belongs here, mount it before anything is removed",
+		})
+	}
+	if !b.isRecent(object) {
+		b.inv.EmptiedNames = append(b.inv.EmptiedNames, path)
+	}
 }
 
 func (b *inventoryBuilder) repository(name string) *repositoryBuilder {
@@ -576,7 +592,8 @@ func (b *inventoryBuilder) seal() {
 	slices.Sort(inv.EmptiedNames)
 	slices.SortFunc(inv.Uploads, func(a, b Upload) int { return cmp.Compare(a.ID, b.ID) })
 	slices.SortFunc(b.strays, CompareProblems)
-	inv.Problems = append(inv.Problems, b.strays...)
+	slices.SortFunc(b.emptyNames, CompareProblems)
+	inv.Problems = slices.Concat(inv.Problems, b.emptyNames, b.strays)
 }
 
 func (b *inventoryBuilder) sealRepository(rb *repositoryBuilder) {

@@ -59,6 +59,7 @@ func (p *planner) count(ctx context.Context) error {
 		}
 		p.Garbage[kind] = tally
 	}
+	p.countUnlinked()
 	sizes, err := p.countLive(ctx)
 	if err != nil {
 		return err
@@ -73,6 +74,44 @@ func (p *planner) count(ctx context.Context) error {
 	}
 	p.countKept(sizes)
 	return nil
+}
+
+// countUnlinked counts the blobs that go and to which no link leads.
+func (p *planner) countUnlinked() {
+	if len(p.blobs) == 0 {
+		return
+	}
+	linked := make(bits, p.inv.Blobs()/64+1)
+	add := func(id storage.ID) {
+		if p.inv.Stored(id) {
+			linked.add(int(id))
+		}
+	}
+	for _, r := range p.inv.Repositories {
+		for _, links := range [][]storage.Link{r.Revisions, r.Layers} {
+			for _, link := range links {
+				add(link.ID())
+			}
+		}
+		for _, to := range r.Aliases {
+			add(to)
+		}
+		for _, signatures := range r.Signatures {
+			for _, signature := range signatures {
+				add(signature)
+			}
+		}
+		for _, tag := range r.Tags {
+			for _, link := range tag.Index {
+				add(link.ID())
+			}
+		}
+	}
+	for i, id := range p.blobs {
+		if !linked.has(int(id)) {
+			p.Unlinked.Add(1, p.blobBytes(i))
+		}
+	}
 }
 
 // countLive counts the live blobs, and returns the size of each: from the listing, from the

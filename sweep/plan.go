@@ -39,6 +39,9 @@ type Options struct {
 type Plan struct {
 	// Garbage counts what goes, by kind.
 	Garbage map[Kind]Tally
+	// Unlinked counts those of the blobs that go to which no repository has a link. They are
+	// what a repository that is missing leaves.
+	Unlinked Tally
 	// Live counts what stays.
 	Live Totals
 	// Kept says what might have gone, and why it does not.

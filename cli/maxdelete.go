@@ -1,0 +1,99 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"regsweep/sweep"
+)
+
+const maxDeleteName = "max-delete"
+
+var (
+	errMaxDelete = errors.New("want a share such as 30%, a number of blobs such as 500, or bytes such as 200GB")
+	// errTooMuch refuses a plan that removes more than --max-delete allows.
+	errTooMuch = errors.New("more would be removed than --" + maxDeleteName + " allows")
+)
+
+// maxDelete is a flag's value: how many of the stored blobs a run may remove. Its zero value
+// allows all.
+type maxDelete struct {
+	text    string
+	percent float64 // of all blobs, and of their bytes
+	count   int
+	bytes   int64
+	unit    byte // '%', '#' for count, 'B', or 0
+}
+
+// units are binary or decimal, as their names say; a letter alone is binary, as rclone has it.
+var units = map[string]float64{
+	"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50,
+	"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40, "pib": 1 << 50,
+	"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "pb": 1e15,
+}
+
+// Set implements the flag's value.
+func (m *maxDelete) Set(text string) error {
+	text = strings.TrimSpace(text)
+	digits := strings.TrimRight(text, "%abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+	unit := strings.ToLower(text[len(digits):])
+	value, err := strconv.ParseFloat(strings.TrimSpace(digits), 64)
+	if err != nil || value < 0 || strings.Trim(digits, "0123456789. ") != "" {
+		return errMaxDelete
+	}
+	next := maxDelete{text: text}
+	switch factor, known := units[unit]; {
+	case unit == "%" && value <= 100:
+		next.unit, next.percent = '%', value
+	case unit == "" && value == math.Trunc(value) && value < math.MaxInt32:
+		next.unit, next.count = '#', int(value)
+	case known && value*factor < math.MaxInt64:
+		next.unit, next.bytes = 'B', int64(value*factor)
+	default:
+		return errMaxDelete
+	}
+	*m = next
+	return nil
+}
+
+// String is empty for the default, which allows all.
+func (m *maxDelete) String() string {
+	if m == nil {
+		return ""
+	}
+	return m.text
+}
+
+// allows refuses a plan that removes too much. A share is taken of the number of blobs and of
+// their bytes: the sizes of live blobs may be what manifests claim.
+func (m maxDelete) allows(plan *sweep.Plan) error {
+	blobs := plan.Garbage[sweep.Blob]
+	all := sweep.Tally{Count: plan.Live.Blobs, Bytes: plan.Live.Bytes}
+	all.Add(blobs.Count, blobs.Bytes)
+	tooMuch := false
+	switch m.unit {
+	case '%':
+		tooMuch = float64(blobs.Count) > m.percent/100*float64(all.Count) || float64(blobs.Bytes) > m.percent/100*float64(all.Bytes)
+	case '#':
+		tooMuch = blobs.Count > m.count
+	case 'B':
+		tooMuch = blobs.Bytes > m.bytes
+	}
+	if !tooMuch {
+		return nil
+	}
+	return fmt.Errorf("%w: %s of %s would go, of %s of %s (%s%% of the blobs, %s%% of the bytes), and the limit is %s: nothing was removed",
+		errTooMuch, plural(blobs.Count, "blob"), size(blobs.Bytes), count(all.Count), size(all.Bytes),
+		share(int64(blobs.Count), int64(all.Count)), share(blobs.Bytes, all.Bytes), m.text)
+}
+
+// share is a part of a whole in percent, with one decimal.
+func share(part, whole int64) string {
+	if whole == 0 {
+		return "0.0"
+	}
+	return strconv.FormatFloat(100*float64(part)/float64(whole), 'f', 1, 64)
+}

@@ -1,0 +1,32 @@
+package storage
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// An empty directory is named if a repository could be there, however young it is: somebody
+// may have forgotten to mount a disk.
+func TestEmptyDirectoriesWhereARepositoryCouldBe(t *testing.T) {
+	tree := newTree(t)
+	for _, dir := range []string{"team", "lib/base", "lib/app/_layers", "a/b/c", "Not a name"} {
+		tree.Mkdir("repositories/" + dir)
+	}
+	tree.Age("repositories/a", 48*time.Hour)
+	for _, since := range []time.Time{{}, time.Now().Add(-24 * time.Hour)} {
+		inv, err := TakeInventory(t.Context(), mustOpen(t)(openFilesystem(tree.Root(), Limits{})), InventoryOptions{Since: since})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var named []string
+		for _, p := range inv.Problems {
+			if p.Kind == EmptyDirectory && p.Effect == Note {
+				named = append(named, p.Path)
+			}
+		}
+		if want := []string{"repositories/a/b/c", "repositories/lib/base", "repositories/team"}; !slices.Equal(named, want) {
+			t.Errorf("since %v: %v are named, want %v", since, named, want)
+		}
+	}
+}
