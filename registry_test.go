@@ -497,6 +497,16 @@ type gcReport struct {
 		Reason string `json:"reason"`
 		Count  int    `json:"count"`
 	} `json:"left_out"` // of apply
+	Roots, KeepDigests struct {
+		Entries   int `json:"entries"`
+		Found     int `json:"found"`
+		NotStored []struct {
+			Line   int    `json:"line"`
+			Entry  string `json:"entry"`
+			Reason string `json:"reason"`
+			Kept   bool   `json:"kept"`
+		} `json:"not_stored"`
+	}
 	ExitCode int    `json:"exit_code"`
 	Error    string `json:"error"`
 }
@@ -528,6 +538,7 @@ type tallies struct {
 	LayerLinks      tally `json:"layer_links"`
 	TagIndexEntries tally `json:"tag_index_entries"`
 	OrphanLinks     tally `json:"orphan_links"`
+	Tags            tally `json:"tags"`
 	Uploads         tally `json:"uploads"`
 	Repositories    tally `json:"repositories"`
 }
@@ -544,6 +555,8 @@ func (t *tallies) of(kind string) *tally {
 		return &t.TagIndexEntries
 	case "orphan_link":
 		return &t.OrphanLinks
+	case "tag":
+		return &t.Tags
 	case "upload":
 		return &t.Uploads
 	}
@@ -579,7 +592,7 @@ func (t tallies) counts() map[string]int {
 }
 
 // kinds are the kinds of removals in the order of docs/DESIGN.md.
-var kinds = []string{"tag_index_entry", "revision", "orphan_link", "layer_link", "upload", "repository", "blob"}
+var kinds = []string{"tag_index_entry", "revision", "orphan_link", "tag", "layer_link", "upload", "repository", "blob"}
 
 // gc runs `regsweep gc` against the registry, with its config.yml for a target.
 func (s *site) gc(flags ...string) gcRun {

@@ -17,7 +17,7 @@ func checkCommand(r *runner) *urfave.Command {
 		Name:               "check",
 		Usage:              "say whether something could be removed now, and why",
 		ArgsUsage:          "TARGET",
-		Flags:              slices.Concat([]urfave.Flag{jsonFlag()}, limitFlags(), guardFlags()),
+		Flags:              slices.Concat([]urfave.Flag{jsonFlag()}, rootFlags(), limitFlags(), guardFlags()),
 		CustomHelpTemplate: commandHelp,
 		OnUsageError:       usageError,
 		Action:             r.check,
@@ -86,10 +86,15 @@ func (r *runner) gather(c *urfave.Context, report *checkReport, progress *progre
 		return err
 	}
 	report.Storage, report.Config, report.notRead = store.Identity(), config.File, config.NotRead
+	lists, err := r.readRootLists(c)
+	if err != nil {
+		return err
+	}
 	options, err := r.guardOptions(c, config, store)
 	if err != nil {
 		return err
 	}
+	options.RootsGiven, options.KeepDigestsGiven = lists.roots != nil, lists.keepDigests != nil
 	survey, err := r.survey(c.Context, store, progress)
 	if err != nil {
 		return err

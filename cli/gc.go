@@ -29,6 +29,7 @@ type gcRun struct {
 	cache    *storage.Cache    // nil where there is none
 	guard    guard.Options
 	planFile *planFile
+	lists    rootLists // what the user says is in use
 	progress *progress
 	report   *report
 	survey   storage.Survey     // what was seen before the listing
@@ -116,8 +117,16 @@ func (g *gcRun) discardFiles() {
 
 // prepare finds out what is to be collected, and whether the flags make sense.
 func (g *gcRun) prepare(c *urfave.Context, target []string) error {
+	lists, err := g.readRootLists(c)
+	if err != nil {
+		return err
+	}
+	g.lists = lists
 	if err := g.openReview(); err != nil {
 		return err
+	}
+	if g.lists.roots != nil {
+		g.options.deleteUntagged = true // nothing is a root but what the list has
 	}
 	if err := g.options.check(); err != nil {
 		return err
@@ -147,6 +156,7 @@ func (g *gcRun) prepare(c *urfave.Context, target []string) error {
 		return err
 	}
 	g.guard.DeleteUntagged = g.options.deleteUntagged
+	g.guard.RootsGiven, g.guard.KeepDigestsGiven = g.lists.roots != nil, g.lists.keepDigests != nil
 	if g.options.planGiven {
 		if root := g.report.Storage.Root; !utf8.ValidString(root) {
 			return storage.Usagef("--plan: a plan can't hold the name of its storage, which is no text: %q", root)

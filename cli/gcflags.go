@@ -65,7 +65,7 @@ func removalFlags() []urfave.Flag {
 		&urfave.GenericFlag{Name: maxDeleteName, Value: new(maxDelete), Usage: "refuse to remove more blobs than `LIMIT`: 30% of all, a number such as 500, or bytes such as 200GB"},
 		toggle("strict", "remove nothing if there is any problem"),
 		toggle("unsafe-online", "skip the proof that nobody writes; the minimum age is then at least 24h"),
-	}, limitFlags(), cacheFlags(), guardFlags())
+	}, rootFlags(), limitFlags(), cacheFlags(), guardFlags())
 }
 
 type gcOptions struct {

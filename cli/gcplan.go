@@ -44,7 +44,11 @@ func (g *gcRun) plan(ctx context.Context) (*sweep.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	live, err := g.mark(ctx, inventory, only)
+	roots, err := g.findRoots(inventory)
+	if err != nil {
+		return nil, err
+	}
+	live, err := g.mark(ctx, inventory, only, roots)
 	g.closeCache(ctx)
 	if err != nil {
 		return nil, err
@@ -54,6 +58,7 @@ func (g *gcRun) plan(ctx context.Context) (*sweep.Plan, error) {
 		return nil, err
 	}
 	g.report.planned(plan)
+	g.sampleRoots(inventory, roots)
 	if err := g.review.compare(plan, g.report); err != nil {
 		return nil, err
 	}
@@ -98,11 +103,12 @@ func (g *gcRun) list(ctx context.Context, now time.Time) (*storage.Inventory, er
 	return inventory, err
 }
 
-func (g *gcRun) mark(ctx context.Context, inventory *storage.Inventory, only *sweep.Selection) (*mark.Live, error) {
+func (g *gcRun) mark(ctx context.Context, inventory *storage.Inventory, only *sweep.Selection, roots []*mark.Roots) (*mark.Live, error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Mark)()
 	phase := g.progress.begin("marking", "manifest", 0)
 	live, err := mark.Run(ctx, inventory, g.cached(), mark.Options{
 		Concurrency: g.store.Concurrency(), DeleteUntagged: g.options.deleteUntagged, MayGo: only.MayGo,
+		Roots: roots, OnlyRoots: g.lists.roots != nil, TagMayGo: only.TagMayGo,
 		Ahead: g.ahead, OnManifests: phase.expect, OnRead: phase.add,
 	})
 	phase.endWith("marked", err)
@@ -112,9 +118,11 @@ func (g *gcRun) mark(ctx context.Context, inventory *storage.Inventory, only *sw
 func (g *gcRun) decide(ctx context.Context, now time.Time, inventory *storage.Inventory, live *mark.Live, only *sweep.Selection) (*sweep.Plan, error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Plan)()
 	phase := g.progress.begin("planning", "", 0)
+	rootsSum, keepSum := g.lists.checksums()
 	plan, err := sweep.NewPlan(ctx, inventory, live, g.store, sweep.Options{
 		Now: now, MinAge: g.options.minAge, UploadAge: g.options.uploadAge, DeleteUntagged: g.options.deleteUntagged,
 		PruneEmpty: g.options.pruneEmpty, AllowEmpty: g.options.allowEmpty, Quarantine: g.options.quarantine, Concurrency: g.store.Concurrency(), Only: only,
+		Roots: rootsSum, KeepDigests: keepSum,
 	})
 	phase.end("")
 	return plan, err

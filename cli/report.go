@@ -33,6 +33,8 @@ type report struct {
 	HiddenBytes int64             `json:"hidden_bytes"`
 	Quarantine  *quarantined      `json:"quarantine,omitempty"`
 	LeftOut     []*leftOut        `json:"left_out,omitzero"` // apply's alone
+	Roots       *rootsReport      `json:"roots,omitempty"`
+	KeepDigests *rootsReport      `json:"keep_digests,omitempty"`
 	Cache       *storage.CacheUse `json:"cache,omitempty"`
 	// Versions is left out where the storage has none.
 	Versions *versionsReport `json:"versions,omitempty"`
@@ -57,6 +59,7 @@ type tallies struct {
 	LayerLinks      counted     `json:"layer_links"`
 	TagIndexEntries counted     `json:"tag_index_entries"`
 	OrphanLinks     counted     `json:"orphan_links"`
+	Tags            counted     `json:"tags"`
 	Uploads         sweep.Tally `json:"uploads"`
 	Repositories    counted     `json:"repositories"`
 }
@@ -91,6 +94,7 @@ func tally(of map[sweep.Kind]sweep.Tally) tallies {
 		LayerLinks:      counted{of[sweep.LayerLink].Count},
 		TagIndexEntries: counted{of[sweep.TagIndexEntry].Count},
 		OrphanLinks:     counted{of[sweep.OrphanLink].Count},
+		Tags:            counted{of[sweep.Tag].Count},
 		Uploads:         of[sweep.Upload],
 		Repositories:    counted{of[sweep.Repository].Count},
 	}

@@ -77,6 +77,9 @@ func (g *gcRun) openReview() error {
 	o := v.plan.Options
 	g.options.deleteUntagged, g.options.pruneEmpty, g.options.allowEmpty = o.DeleteUntagged, o.PruneEmpty, o.AllowEmpty
 	g.options.minAge, g.options.uploadAge = o.MinAge, o.UploadAge
+	if err := g.lists.agree(v.path, o.Roots, o.KeepDigests); err != nil {
+		return err
+	}
 	if g.options.unsafe && o.MinAge < unsafeAge {
 		return storage.Usagef("--unsafe-online: %s was made with less than --min-age 24h: make it with gc -d --unsafe-online", v.path)
 	}

@@ -21,6 +21,7 @@ var kinds = []struct {
 	bytes bool
 }{
 	{sweep.Blob, "blob", true},
+	{sweep.Tag, "tag", false},
 	{sweep.Revision, "manifest revision", false},
 	{sweep.OrphanLink, "orphaned link", false},
 	{sweep.LayerLink, "layer link", false},
@@ -51,6 +52,7 @@ func writeSummary(w *bytes.Buffer, r *report, width int) {
 	addGarbage(t, r.plan)
 	addKept(t, r.Kept, r.Command)
 	t.write(w, width)
+	writeNotStored(w, r)
 	writeLeftOut(w, r.LeftOut)
 	writeProblems(w, r.Problems)
 }

@@ -22,6 +22,12 @@ type Options struct {
 	// place in the inventory: all others are live as without it. It is called from several
 	// goroutines at once.
 	MayGo func(repository, revision int) bool
+	// Roots are roots beside those that the storage has. With OnlyRoots they are the only ones:
+	// tags and revisions are none, but for a tag without a target, and one that may not go.
+	Roots     []*Roots
+	OnlyRoots bool
+	// TagMayGo, if set, bounds OnlyRoots as MayGo bounds DeleteUntagged.
+	TagMayGo func(repository, tag int) bool
 	// Concurrency is how many manifests are read at once; 32 if it is 0.
 	Concurrency int
 	// Ahead, if set, has read some of the manifests of this inventory.
@@ -73,6 +79,9 @@ type Repository struct {
 	// alive in this repository for nothing better, if there are any.
 	Only map[Cause][]storage.ID
 
+	// DeadTags are the places of tags that go, since their target is not alive. There are
+	// some with Options.OnlyRoots alone.
+	DeadTags []int
 	// Orphans are manifests that are not alive and have no revision link, and of which a
 	// signature or a referrer link is left. They are sorted by digest.
 	Orphans []storage.ID
@@ -100,6 +109,11 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 	named := m.named()
 	if options.OnManifests != nil {
 		options.OnManifests(named.len())
+	}
+	for _, roots := range options.Roots {
+		if err := m.readUnlinked(ctx, &named, roots.unlinked); err != nil {
+			return nil, fmt.Errorf("mark: %w", err)
+		}
 	}
 	if err := m.load(ctx, named, options.Ahead.take(inv)); err != nil {
 		return nil, fmt.Errorf("mark: %w", err)
@@ -130,6 +144,12 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 			}
 			defer t.marks.release()
 			var err error
+			t.tagMayGo = func(tag int) bool {
+				return options.OnlyRoots && r.Tags[tag].HasTarget && (options.TagMayGo == nil || options.TagMayGo(i, tag))
+			}
+			for _, roots := range options.Roots {
+				t.roots = append(t.roots, roots.of[i]...)
+			}
 			mayGo := func(revision int) bool {
 				return options.DeleteUntagged && (options.MayGo == nil || options.MayGo(i, revision))
 			}
@@ -139,25 +159,18 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 			problems[i] = t.problems
 			mu.Lock()
 			defer mu.Unlock()
-			for _, stage := range t.stages {
-				for _, v := range stage.added {
-					id := v.id()
-					if inv.Stored(id) && (live.blobs[id] == Dead || stage.cause < live.blobs[id]) {
-						live.blobs[id] = stage.cause
-					}
-				}
-				for _, id := range stage.manifests {
-					if m.nodes.at(id).state == intact {
-						intactAlive[id] = struct{}{}
-					}
-				}
-			}
+			t.addTo(live, intactAlive)
 			return nil
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return nil, fmt.Errorf("mark: %w", err)
 	}
+	unlinked, err := m.markUnlinked(options.Roots)
+	if err != nil {
+		return nil, fmt.Errorf("mark: %w", err)
+	}
+	unlinked.addTo(live, intactAlive)
 	for _, p := range problems {
 		// Links are read concurrently, and a dry run must read like the real one.
 		slices.SortFunc(p, storage.CompareProblems)
@@ -181,6 +194,9 @@ type tracer struct {
 	r      *storage.Repository
 	reader storage.Reader
 	limit  int
+
+	tagMayGo func(tag int) bool
+	roots    []vertex // that a list names
 
 	marks     *marks
 	named     map[storage.ID]bool // manifests by other links than a revision's
@@ -206,14 +222,25 @@ func (t *tracer) run(ctx context.Context, mayGo func(revision int) bool) (*Repos
 	t.findReferrers()
 
 	var tagged, recent, untagged []storage.ID
-	for _, tag := range t.r.Tags {
-		tagged = append(tagged, tagRoots(tag)...)
+	for i, tag := range t.r.Tags {
+		if !t.tagMayGo(i) {
+			tagged = append(tagged, tagRoots(tag)...)
+		}
+	}
+	for _, v := range t.roots {
+		if v.isManifest() {
+			tagged = append(tagged, v.id())
+		}
 	}
 	tagged = append(tagged, t.r.Doubted...)
 	for _, id := range tagged {
 		t.named[id] = true
 	}
 	tagged = append(tagged, t.r.Pinned...)
+	listed := slices.Clip(tagged) // and what a list names that is content here
+	for _, v := range t.roots {
+		listed = append(listed, v.id())
+	}
 	for id := range t.r.Recent {
 		recent = append(recent, id)
 	}
@@ -223,7 +250,7 @@ func (t *tracer) run(ctx context.Context, mayGo func(revision int) bool) (*Repos
 		}
 	}
 
-	t.stage(Tagged, tagged)
+	t.stage(Tagged, listed)
 	t.judge(tagged)
 	t.stage(Recent, recent)
 	t.judge(recent)
@@ -244,6 +271,23 @@ func (t *tracer) run(ctx context.Context, mayGo func(revision int) bool) (*Repos
 		t.stage(Damage, t.everything())
 	}
 	return t.result(absent, dangling, mayGo), nil
+}
+
+// addTo adds what is alive in the repository to what is alive in any.
+func (t *tracer) addTo(live *Live, intactAlive map[storage.ID]struct{}) {
+	for _, stage := range t.stages {
+		for _, v := range stage.added {
+			id := v.id()
+			if t.inv.Stored(id) && (live.blobs[id] == Dead || stage.cause < live.blobs[id]) {
+				live.blobs[id] = stage.cause
+			}
+		}
+		for _, id := range stage.manifests {
+			if t.nodes.at(id).state == intact {
+				intactAlive[id] = struct{}{}
+			}
+		}
+	}
 }
 
 // checkDying reads the layer links that are about to go and were known by their
@@ -539,6 +583,11 @@ func (t *tracer) result(absent, dangling map[storage.ID]bool, mayGo func(revisio
 				}
 				out.unlinked[link.ID()] = true
 			}
+		}
+	}
+	for i, tag := range t.r.Tags {
+		if t.tagMayGo(i) && !t.kept && !t.marks.isAlive(tag.Target) {
+			out.DeadTags = append(out.DeadTags, i)
 		}
 	}
 	out.Orphans = t.orphans()

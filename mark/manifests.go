@@ -2,6 +2,7 @@ package mark
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"regsweep/storage"
@@ -25,6 +26,7 @@ type node struct {
 	edges      []vertex
 	perhaps    map[storage.ID]bool // edges to what is a manifest if it reads like one
 	detail     string              // of a damaged one
+	isContent  bool                // of a damaged one: its content is what its digest says, or too large for a manifest
 }
 
 // isKnown reports whether it is whole, and of a type that is known.
@@ -91,6 +93,56 @@ func (m *manifests) load(ctx context.Context, named idSet, done readings) error 
 func (m *manifests) unread(ids []storage.ID, tried map[storage.ID]bool) []storage.ID {
 	slices.Sort(ids)
 	return slices.DeleteFunc(slices.Compact(ids), func(id storage.ID) bool { return m.nodes.at(id) != nil || tried[id] })
+}
+
+// readUnlinked reads what a list names and no repository has a link to. What is no manifest
+// is left to be content, like a config. One that is damaged ends the run: there is no
+// repository whose links would tell what it may need.
+func (m *manifests) readUnlinked(ctx context.Context, named *idSet, unlinked []storage.ID) error {
+	unlinked = slices.DeleteFunc(slices.Clone(unlinked), named.has)
+	slices.Sort(unlinked)
+	found, err := m.readAll(ctx, slices.Compact(unlinked))
+	if err != nil {
+		return err
+	}
+	for _, f := range found {
+		switch {
+		case f.node.state == damaged && !f.node.isContent:
+			return m.damagedUnlinked(f.id, f.node)
+		case f.node.state == intact:
+			named.add(f.id)
+		}
+	}
+	return nil
+}
+
+func (m *manifests) damagedUnlinked(id storage.ID, n *node) error {
+	return fmt.Errorf("%s, which the list needs, can't be read as a manifest (%s), and no repository has a link to it: "+
+		"nothing tells what it keeps alive", m.inv.Digest(id), n.detail)
+}
+
+// markUnlinked marks what a list names and no repository has a link to.
+func (m *manifests) markUnlinked(lists []*Roots) (*tracer, error) {
+	var roots []storage.ID
+	for _, list := range lists {
+		roots = append(roots, list.unlinked...)
+	}
+	t := &tracer{inv: m.inv, nodes: &m.nodes, r: &storage.Repository{}, named: map[storage.ID]bool{}}
+	if len(roots) == 0 {
+		return t, nil
+	}
+	t.marks = newMarks(len(roots), m.inv.Digests())
+	defer t.marks.release()
+	for _, id := range roots {
+		t.named[id] = true
+	}
+	t.stage(Tagged, roots)
+	for _, id := range t.stages[0].manifests {
+		if n := m.nodes.at(id); n.state == damaged {
+			return nil, m.damagedUnlinked(id, n)
+		}
+	}
+	return t, nil
 }
 
 // named returns the manifests that links name.

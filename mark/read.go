@@ -102,7 +102,9 @@ func (r reading) verified(ctx context.Context, id storage.ID, p *parsing) (conte
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, damage("its blob was listed but can't be found"), nil
 	case errors.Is(err, storage.ErrTooLarge):
-		return nil, damage("it is larger than %d MiB", manifestLimit>>20), nil
+		lost = damage("it is larger than %d MiB", manifestLimit>>20)
+		lost.isContent = true
+		return nil, lost, nil
 	case errors.Is(err, storage.ErrNotRegular):
 		return nil, damage("it is not a regular file"), nil
 	case errors.Is(err, storage.ErrUnreadable):
@@ -171,7 +173,7 @@ func (r reading) takeApart(content []byte, p *parsing) found {
 	if !p.manifest.read(content) {
 		parsed, err := readAny(content)
 		if err != nil {
-			return found{node: &node{state: damaged, detail: err.Error()}}
+			return found{node: &node{state: damaged, detail: err.Error(), isContent: true}}
 		}
 		p.manifest.set(parsed)
 	}

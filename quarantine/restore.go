@@ -99,7 +99,7 @@ const maxLeft = 1000
 
 // restoreOrder is that of removal backwards: what a link leads to is back before it is,
 // so that a registry that runs meanwhile never serves half of an image.
-var restoreOrder = []sweep.Kind{sweep.Blob, sweep.Upload, sweep.LayerLink, sweep.OrphanLink, sweep.Revision, sweep.TagIndexEntry}
+var restoreOrder = []sweep.Kind{sweep.Blob, sweep.Upload, sweep.LayerLink, sweep.OrphanLink, sweep.Revision, sweep.TagIndexEntry, sweep.Tag}
 
 // Restore puts back what a run took. It writes over nothing, and compares each blob with
 // its digest before it is back. What it does not need to do, since it is done, counts as
@@ -263,7 +263,7 @@ func (r *restorer) run(ctx context.Context) error {
 // kind undoes all removals of one kind.
 func (r *restorer) kind(ctx context.Context, kind sweep.Kind) error {
 	undo := map[sweep.Kind]func(context.Context, sweep.Removal) (verdict, error){
-		sweep.Blob: r.blob, sweep.Upload: r.upload, sweep.LayerLink: r.links, sweep.OrphanLink: r.links, sweep.Revision: r.links, sweep.TagIndexEntry: r.links,
+		sweep.Blob: r.blob, sweep.Upload: r.upload, sweep.LayerLink: r.links, sweep.OrphanLink: r.links, sweep.Revision: r.links, sweep.TagIndexEntry: r.links, sweep.Tag: r.links,
 	}[kind]
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(r.store.Concurrency())

@@ -105,7 +105,7 @@ func TestKilledBetweenAnyTwoSteps(t *testing.T) {
 					}
 				}
 				between := look(t, root)
-				for _, path := range whole(d) {
+				for _, path := range whole(d, r) {
 					if _, found := between.files[path]; !found {
 						t.Errorf("a tag has lost %s", path)
 					}

@@ -68,6 +68,7 @@ func (p *planner) count(ctx context.Context) error {
 	for _, r := range p.inv.Repositories {
 		p.Live.Tags += len(r.Tags)
 	}
+	p.Live.Tags -= len(p.tags)
 	for _, staying := range p.staying {
 		p.Live.Blobs += staying.Count
 		p.Live.Bytes += staying.Bytes

@@ -46,6 +46,8 @@ func (p *Plan) whyNot(removal Removal) Reason {
 			return KeptLinked
 		}
 		return causes[cause]
+	case Tag:
+		return p.whyNotTag(at)
 	case OrphanLink:
 		return p.whyNotOrphan(at.orphan)
 	case LayerLink:
@@ -76,6 +78,23 @@ func (p *Plan) whyNotEntry(at place) Reason {
 		return LeftGone // of the entry only a directory is left
 	case live.Kept:
 		return KeptDamage
+	}
+	return LeftTagged
+}
+
+func (p *Plan) whyNotTag(at place) Reason {
+	live := p.live.Repositories[at.repository]
+	switch _, goes := slices.BinarySearch(live.DeadTags, at.tag); {
+	case goes:
+		return ""
+	case live.Kept:
+		return KeptDamage
+	case !p.Options.Only.TagMayGo(at.repository, at.tag):
+		return KeptLinked
+	}
+	r := p.inv.Repositories[at.repository]
+	if revision, found := storage.FindLink(r.Revisions, r.Tags[at.tag].Target); found {
+		return causes[live.Revisions.At(revision)]
 	}
 	return LeftTagged
 }

@@ -17,6 +17,8 @@ type rules struct {
 	deleteUntagged, pruneEmpty bool
 	minAge, uploadAge          time.Duration
 	refuseEmpty                bool            // a registry without tags
+	roots                      []string        // lines of a list of what is alive
+	onlyRoots                  bool            // and nothing else is
 	only                       map[string]bool // the paths of the removals that were selected, nil for all
 }
 
@@ -91,6 +93,9 @@ func judge(d *disk, r rules) (removals map[string][]string, gone map[string]bool
 	}
 	aliveAnywhere := map[string]bool{}
 	linked := map[string]bool{} // by a link that would go if it were selected
+	for _, line := range r.roots {
+		o.reachUnlinked(line, aliveAnywhere)
+	}
 	for _, r := range o.repos {
 		alive, dangling := o.alive(r)
 		for digest := range alive {
@@ -100,11 +105,24 @@ func judge(d *disk, r rules) (removals map[string][]string, gone map[string]bool
 			return !alive[revision] && (o.mayGo(r, revision) || !dangling[revision])
 		}
 		left := len(r.current) + len(r.index) + r.strays
+		deadTags := map[string]bool{}
+		for tag := range r.current {
+			if to, good := target(r.current[tag]); good && o.tagMayGo(r, tag) && !alive[to] {
+				deadTags[tag] = true
+				remove("tag", tagFile(r.name, tag), tagFile(r.name, tag))
+				left--
+				if len(r.index[tag]) > 0 {
+					left--
+				}
+			}
+		}
 		for tag, entries := range r.index {
 			for _, entry := range entries {
 				path := indexFile(r.name, tag, entry)
 				_, hasRevision := r.revisions[entry]
 				switch {
+				case deadTags[tag]:
+					remove("tag_index_entry", path, path)
 				case hasRevision && !goes(entry) || !hasRevision && alive[entry]:
 				case o.selects(path):
 					remove("tag_index_entry", path, path)
@@ -290,10 +308,103 @@ func target(f file) (digest string, good bool) {
 	return trimmed, trimmed == f.content
 }
 
+// tagMayGo reports whether a tag is no root: a list says what is, and the tag and its whole
+// index are selected. One without a target is damage.
+func (o *oracle) tagMayGo(r *repo, tag string) bool {
+	for _, entry := range r.index[tag] {
+		if !o.selects(indexFile(r.name, tag, entry)) {
+			return false
+		}
+	}
+	to, _ := target(r.current[tag])
+	return o.onlyRoots && to != "" && o.selects(tagFile(r.name, tag))
+}
+
+// listed are the manifests that a list names in a repository, and the content.
+func (o *oracle) listed(r *repo) (manifests, content []string) {
+	for _, line := range o.roots {
+		m, c := o.listedBy(line, r)
+		manifests, content = append(manifests, m...), append(content, c...)
+	}
+	return manifests, content
+}
+
+func (o *oracle) listedBy(line string, r *repo) (manifests, content []string) {
+	name, digest, hasDigest := strings.Cut(line, "@")
+	if wholeDigest.MatchString(line) {
+		name, digest, hasDigest = r.name, line, true
+	}
+	if !hasDigest {
+		at := strings.LastIndex(line, ":")
+		if tag := line[at+1:]; line[:at] == r.name || strings.HasSuffix(line[:at], ".example:5000/"+r.name) {
+			return o.targets(r, tag), nil
+		}
+		return nil, nil
+	}
+	if name != r.name && !strings.HasSuffix(name, ".example:5000/"+r.name) {
+		return nil, nil
+	}
+	_, isManifest := r.revisions[digest]
+	for tag := range r.current {
+		isManifest = isManifest || slices.Contains(o.targets(r, tag), digest)
+	}
+	for tag := range r.index {
+		isManifest = isManifest || slices.Contains(o.targets(r, tag), digest)
+	}
+	if isManifest {
+		manifests = append(manifests, digest)
+	}
+	if _, isLayer := r.layers[digest]; isLayer || r.emptyLinks[digest] {
+		content = append(content, digest)
+	}
+	return manifests, content
+}
+
+// targets are what a tag keeps if it is a root.
+func (o *oracle) targets(r *repo, tag string) []string {
+	if f, found := r.current[tag]; found {
+		if digest, _ := target(f); digest != "" {
+			return []string{digest}
+		}
+	}
+	return r.index[tag]
+}
+
+// reachUnlinked adds what a line names if no repository has it as a manifest.
+func (o *oracle) reachUnlinked(line string, alive map[string]bool) {
+	for _, r := range o.repos {
+		if manifests, _ := o.listedBy(line, r); len(manifests) > 0 {
+			return
+		}
+	}
+	_, digest, found := strings.Cut(line, "@")
+	if !found {
+		digest = line
+	}
+	var reach func(digest string)
+	reach = func(digest string) {
+		if alive[digest] {
+			return
+		}
+		alive[digest] = true
+		if o.read(digest).state == "intact" {
+			for _, to := range o.read(digest).refs {
+				reach(to)
+			}
+		}
+	}
+	if wholeDigest.MatchString(digest) {
+		reach(digest)
+	}
+}
+
 // tagRoots is what the tags keep.
-func (r *repo) tagRoots() []string {
+func (o *oracle) tagRoots(r *repo) []string {
 	var roots []string
 	for tag := range r.current {
+		if o.tagMayGo(r, tag) {
+			continue
+		}
 		if digest, _ := target(r.current[tag]); digest != "" {
 			roots = append(roots, digest)
 		} else {
@@ -445,12 +556,15 @@ func (o *oracle) alive(r *repo) (alive, dangling map[string]bool) {
 	alive, dangling = map[string]bool{}, map[string]bool{}
 	kept := r.linkDamage() || !goodName.MatchString(r.name)
 
+	tagRoots, listedContent := o.listed(r)
+	tagRoots = append(tagRoots, o.tagRoots(r)...)
+
 	// A digest is a manifest to a repository whose links say so, or if a manifest does.
 	manifest := map[string]bool{}
 	var reach func(digest string, isManifest bool)
 	reach = func(digest string, isManifest bool) {
 		_, hasRevision := r.revisions[digest]
-		isManifest = isManifest || hasRevision || slices.Contains(r.tagRoots(), digest) || slices.Contains(r.suspects, digest)
+		isManifest = isManifest || hasRevision || slices.Contains(tagRoots, digest) || slices.Contains(r.suspects, digest)
 		if isManifest && !manifest[digest] {
 			manifest[digest] = true
 			for _, to := range o.read(digest).refs {
@@ -471,7 +585,7 @@ func (o *oracle) alive(r *repo) (alive, dangling map[string]bool) {
 		}
 	}
 
-	roots := append(r.tagRoots(), r.pinned...)
+	roots := slices.Concat(tagRoots, listedContent, r.pinned)
 	for _, root := range roots {
 		reach(root, false)
 	}
@@ -480,7 +594,7 @@ func (o *oracle) alive(r *repo) (alive, dangling map[string]bool) {
 		switch {
 		case o.read(digest).state == "damaged":
 			kept = true
-		case o.read(digest).state == "missing" && (hasRevision || slices.Contains(roots, digest)):
+		case o.read(digest).state == "missing" && (hasRevision || slices.Contains(tagRoots, digest) || slices.Contains(r.pinned, digest)):
 			kept = true
 		}
 	}
@@ -588,8 +702,10 @@ func (o *oracle) mayGo(r *repo, revision string) bool {
 
 // whole are the files that each tag needs and has: after whatever interruption they
 // must all be there.
-func whole(d *disk) []string {
-	o := newOracle(d, rules{})
+func whole(d *disk, rules rules) []string {
+	rules.only = nil
+	removed, _ := judge(d, rules)
+	o := newOracle(d, rules)
 	var needed []string
 	need := func(path string) {
 		if _, found := d.files[path]; found {
@@ -620,6 +736,9 @@ func whole(d *disk) []string {
 			}
 		}
 		for tag, f := range r.current {
+			if slices.Contains(removed["tag"], tagFile(r.name, tag)) {
+				continue
+			}
 			need(tagFile(r.name, tag))
 			if digest, _ := target(f); digest != "" {
 				pull(digest, true)

@@ -30,6 +30,9 @@ type Options struct {
 	AllowEmpty bool
 	// Concurrency is how many candidates are looked at at once; 32 if it is 0.
 	Concurrency int
+	// Roots and KeepDigests are the checksums of the lists that the mark was run with, "" for
+	// none. They are recorded.
+	Roots, KeepDigests string
 	// Only, if set, is all that may go of what would go otherwise. The mark must have
 	// been run with its MayGo.
 	Only *Selection
@@ -57,6 +60,7 @@ type Plan struct {
 	tagEntries   []tagEntry
 	revisions    links
 	orphans      []orphan
+	tags         []place
 	layers       links
 	uploads      []upload
 	repositories []int
@@ -153,6 +157,8 @@ func (p *Plan) len(kind Kind) int {
 		return p.revisions.len()
 	case OrphanLink:
 		return len(p.orphans)
+	case Tag:
+		return len(p.tags)
 	case LayerLink:
 		return p.layers.len()
 	case Upload:
@@ -174,7 +180,11 @@ func (p *Plan) removal(kind Kind, i int) Removal {
 		removal.Repository, removal.Tag, removal.Digest = r.Name, r.Tags[entry.tag].Name, p.inv.Digest(entry.id)
 		removal.Path = storage.TagIndexPath(r.Name, removal.Tag, removal.Digest)
 		removal.Reason = "its revision is gone"
-		if r.HasRevision(entry.id) {
+		at, found := storage.FindLink(r.Revisions, entry.id)
+		switch {
+		case found && p.live.Repositories[entry.repository].Revisions.At(at) != mark.Dead:
+			removal.Reason = "its tag goes"
+		case found:
 			removal.Reason = "its revision goes"
 		}
 	case Revision:
@@ -200,6 +210,12 @@ func (p *Plan) removal(kind Kind, i int) Removal {
 		}
 		removal.Path = removal.Links()[0].Path
 		removal.Reason = "its manifest was deleted"
+	case Tag:
+		r := p.inv.Repositories[p.tags[i].repository]
+		tag := r.Tags[p.tags[i].tag]
+		removal.Repository, removal.Tag, removal.Digest = r.Name, tag.Name, p.inv.Digest(tag.Target)
+		removal.Path = storage.TagPath(r.Name, tag.Name)
+		removal.Reason = "no root reaches its manifest"
 	case LayerLink:
 		link := p.layers.get(i)
 		r := p.inv.Repositories[link.repository]
@@ -284,6 +300,8 @@ func (p *Plan) isKnown(kind Kind, i int) bool {
 		return p.inv.Stored(p.inv.Repositories[link.repository].Revisions[link.at].ID())
 	case OrphanLink:
 		return false
+	case Tag:
+		return p.inv.Stored(p.inv.Repositories[p.tags[i].repository].Tags[p.tags[i].tag].Target)
 	}
 	link := p.layers.get(i)
 	r := p.inv.Repositories[link.repository]

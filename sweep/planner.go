@@ -76,8 +76,8 @@ func (p *planner) refuseNothingTagged() error {
 	if p.Options.AllowEmpty || p.inv.Blobs() == 0 {
 		return nil
 	}
-	for _, r := range p.inv.Repositories {
-		if len(r.Tags) > 0 {
+	for i, r := range p.inv.Repositories {
+		if len(r.Tags) > len(p.live.Repositories[i].DeadTags) {
 			return nil
 		}
 	}
@@ -166,14 +166,18 @@ func (p *planner) planTagIndexes(ctx context.Context) error {
 	var places []place // of the entries, in the inventory
 	for i, live := range p.live.Repositories {
 		r := p.inv.Repositories[i]
+		for _, t := range live.DeadTags {
+			p.tags = append(p.tags, place{repository: i, tag: t})
+		}
 		for t, tag := range r.Tags {
+			_, goes := slices.BinarySearch(live.DeadTags, t)
 			for e, link := range tag.Index {
 				at, found := storage.FindLink(r.Revisions, link.ID())
 				stays := live.Unlinked(link.ID())
 				if found {
 					stays = live.Revisions.At(at) != mark.Dead
 				}
-				if !stays {
+				if goes || !stays {
 					entries = append(entries, tagEntry{i, t, link.ID()})
 					places = append(places, place{repository: i, tag: t, at: e})
 				}
@@ -359,6 +363,9 @@ func (p *planner) planRepositories() {
 	}
 	for _, o := range p.orphans {
 		going[o.repository]++
+	}
+	for _, tag := range p.tags {
+		going[tag.repository]++
 	}
 	for i, r := range p.inv.Repositories {
 		absent := 0

@@ -77,6 +77,17 @@ func testRegistry(t *testing.T, seed uint64) {
 		}
 	}
 	root := d.put(t)
+	if lines := listOf(d, random); len(lines) > 0 {
+		r := options[2] // with -m
+		r.roots, r.onlyRoots = lines, random.IntN(4) > 0
+		options = append(options, r)
+		_, err := tryPlan(t.Context(), open(t, root), r)
+		if isRefused := err != nil && strings.Contains(err.Error(), "nothing tells what it keeps alive"); isRefused {
+			options = options[:len(options)-1] // what it names is damaged
+		} else if random.IntN(2) == 0 { // so that half of all runs have a list
+			options = options[len(options)-1:]
+		}
+	}
 	for _, r := range options {
 		plan := planFor(t, root, r)
 		want, _ := judge(d, r)
@@ -136,7 +147,7 @@ func testInterruption(t *testing.T, d *disk, r rules, objects int, killed bool, 
 		t.Errorf("%+v: interrupted after %d objects: %v", r, objects, err)
 	}
 	between := look(t, root)
-	for _, path := range whole(d) {
+	for _, path := range whole(d, r) {
 		if _, found := between.files[path]; !found {
 			t.Errorf("%+v: interrupted after %d objects, a tag has lost %s", r, objects, path)
 		}
@@ -203,6 +214,28 @@ func (f *faulty) stop() {
 	}
 }
 
+// listOf is a list of some of what is in a registry, in all the forms that a line may have.
+func listOf(d *disk, random *rand.Rand) (lines []string) {
+	for _, path := range d.names() {
+		if !strings.HasPrefix(path, "repositories/") || random.IntN(100) < 75 {
+			continue
+		}
+		host := []string{"", "registry.example:5000/"}[random.IntN(2)]
+		if name, rest, found := strings.Cut(strings.TrimPrefix(path, "repositories/"), "/_manifests/revisions/sha256/"); found && len(rest) > 64 && goodName.MatchString(name) {
+			digest := "sha256:" + rest[:64]
+			lines = append(lines, []string{digest, host + name + "@" + digest}[random.IntN(2)])
+		}
+		if name, rest, found := strings.Cut(strings.TrimPrefix(path, "repositories/"), "/_manifests/tags/"); found && goodName.MatchString(name) {
+			tag, _, _ := strings.Cut(rest, "/")
+			lines = append(lines, host+name+":"+tag)
+		}
+		if _, rest, found := strings.Cut(path, "/_layers/sha256/"); found && len(rest) > 64 && random.IntN(4) == 0 {
+			lines = append(lines, "sha256:"+rest[:64])
+		}
+	}
+	return lines
+}
+
 // planFor takes the whole way from the files to the plan.
 func planFor(t testing.TB, root string, r rules) *sweep.Plan {
 	t.Helper()
@@ -237,7 +270,17 @@ func planOf(ctx context.Context, store storage.Store, r rules, file *sweep.File)
 			return nil, err
 		}
 	}
-	live, err := mark.Run(ctx, inv, store, mark.Options{DeleteUntagged: r.deleteUntagged, MayGo: only.MayGo, Ahead: ahead})
+	var roots []*mark.Roots
+	if r.roots != nil {
+		list, err := mark.ReadRoots("list", strings.NewReader(strings.Join(r.roots, "\n")))
+		if err != nil {
+			return nil, err
+		}
+		roots = append(roots, list.Find(inv))
+	}
+	live, err := mark.Run(ctx, inv, store, mark.Options{
+		DeleteUntagged: r.deleteUntagged, MayGo: only.MayGo, Ahead: ahead, Roots: roots, OnlyRoots: r.onlyRoots, TagMayGo: only.TagMayGo,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -225,7 +225,7 @@ func (s *fileScan) readHeader(line []byte) (problem string) {
 		return "the header is damaged"
 	}
 	o := s.header.Options
-	s.options = Options{Now: s.header.Time, DeleteUntagged: o.DeleteUntagged, PruneEmpty: o.PruneEmpty, AllowEmpty: o.AllowEmpty}
+	s.options = Options{Now: s.header.Time, DeleteUntagged: o.DeleteUntagged, PruneEmpty: o.PruneEmpty, AllowEmpty: o.AllowEmpty, Roots: o.Roots, KeepDigests: o.KeepDigests}
 	for _, age := range []struct {
 		name, text string
 		to         *time.Duration
@@ -248,7 +248,7 @@ func (r Removal) problem() string {
 		needed      bool
 	}{
 		{"repository", r.Repository, r.Kind != Upload && r.Kind != Blob},
-		{"tag", r.Tag, r.Kind == TagIndexEntry},
+		{"tag", r.Tag, r.Kind == TagIndexEntry || r.Kind == Tag},
 		{"digest", string(r.Digest), r.Kind != Upload && r.Kind != Repository},
 		{"upload", r.Upload, r.Kind == Upload},
 	} {

@@ -20,6 +20,7 @@ const (
 	TagIndexEntry Kind = "tag_index_entry"
 	Revision      Kind = "revision"
 	OrphanLink    Kind = "orphan_link" // of a signature or a referrer whose manifest was deleted
+	Tag           Kind = "tag"         // its current link, after its index and its revision
 	LayerLink     Kind = "layer_link"
 	Upload        Kind = "upload"
 	Repository    Kind = "repository"
@@ -27,7 +28,7 @@ const (
 )
 
 // Kinds are all kinds in the order of their removal.
-var Kinds = []Kind{TagIndexEntry, Revision, OrphanLink, LayerLink, Upload, Repository, Blob}
+var Kinds = []Kind{TagIndexEntry, Revision, OrphanLink, Tag, LayerLink, Upload, Repository, Blob}
 
 // Removal is one line of a plan.
 type Removal struct {
@@ -76,6 +77,8 @@ func (r Removal) Links() []Link {
 	switch r.Kind {
 	case TagIndexEntry:
 		return []Link{{storage.TagIndexPath(r.Repository, r.Tag, r.Digest), r.Digest}}
+	case Tag:
+		return []Link{{storage.TagPath(r.Repository, r.Tag), r.Digest}}
 	case LayerLink:
 		return []Link{{storage.LayerPath(r.Repository, r.Digest), cmp.Or(r.Target, r.Digest)}}
 	case Revision, OrphanLink:

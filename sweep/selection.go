@@ -36,6 +36,7 @@ type selected struct {
 	uploads           bits
 	entries           []bits // by tag
 	orphans           map[orphan]bool
+	tags              bits
 	pinned            bits // revisions that are named, and an index entry to them is not
 }
 
@@ -64,10 +65,13 @@ func Select(ctx context.Context, file *File, inv *storage.Inventory, reader stor
 		return nil, fmt.Errorf("select: %w", err)
 	}
 	for r, of := range s.repositories {
-		if of == nil || len(of.revisions) == 0 {
+		if of == nil {
 			continue
 		}
 		if err := s.pin(ctx, r, of, reader); err != nil {
+			return nil, fmt.Errorf("select: %w", err)
+		}
+		if err := s.pinTags(ctx, r, of, reader); err != nil {
 			return nil, fmt.Errorf("select: %w", err)
 		}
 	}
@@ -117,6 +121,9 @@ func (s *Selection) find(removal Removal) (at place, found bool) {
 		}
 	case Revision:
 		at.at, found = storage.FindLink(r.Revisions, id)
+	case Tag:
+		at.tag, found = slices.BinarySearchFunc(r.Tags, removal.Tag, func(t storage.Tag, name string) int { return strings.Compare(t.Name, name) })
+		found = found && r.Tags[at.tag].HasTarget && r.Tags[at.tag].Target == id // what was reviewed
 	case OrphanLink:
 		for _, o := range orphansOf(s.inv, at.repository, id) {
 			if found = o.path(s.inv) == removal.Links()[0].Path; found {
@@ -159,6 +166,8 @@ func (s *Selection) add(kind Kind, at place) {
 			of.orphans = map[orphan]bool{}
 		}
 		of.orphans[at.orphan] = true
+	case Tag:
+		of.tags.add(at.tag)
 	case LayerLink:
 		of.layers.add(at.at)
 	case Upload:
@@ -173,25 +182,72 @@ func (s *Selection) add(kind Kind, at place) {
 // be gone already.
 func (s *Selection) pin(ctx context.Context, repository int, of *selected, reader storage.Reader) error {
 	r := s.inv.Repositories[repository]
+	if len(of.revisions) == 0 {
+		return nil
+	}
 	for t, tag := range r.Tags {
 		for i, link := range tag.Index {
 			at, found := storage.FindLink(r.Revisions, link.ID())
-			if !found || !of.revisions.has(at) || of.pinned.has(at) || t < len(of.entries) && of.entries[t].has(i) {
+			if !found || !of.revisions.has(at) || of.pinned.has(at) || of.hasEntry(t, i) {
 				continue
 			}
-			if !link.Settled() {
-				_, err := reader.Stat(ctx, storage.TagIndexPath(r.Name, tag.Name, s.inv.Digest(link.ID())))
-				if errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrNotRegular) {
-					continue
-				}
-				if err != nil {
-					return err
-				}
+			isThere, err := s.isEntry(ctx, r, tag, link, reader)
+			if err != nil {
+				return err
 			}
-			of.pinned.add(at)
+			if isThere {
+				of.pinned.add(at)
+			}
 		}
 	}
 	return nil
+}
+
+// pinTags takes the tags from a selection that do not have all entries of their indexes in
+// it: without its current link such a tag would be damaged.
+func (s *Selection) pinTags(ctx context.Context, repository int, of *selected, reader storage.Reader) error {
+	r := s.inv.Repositories[repository]
+	for t, tag := range r.Tags {
+		if !of.tags.has(t) {
+			continue
+		}
+		for i, link := range tag.Index {
+			if of.hasEntry(t, i) {
+				continue
+			}
+			isThere, err := s.isEntry(ctx, r, tag, link, reader)
+			if err != nil {
+				return err
+			}
+			if isThere {
+				of.tags[t/64] &^= 1 << (t % 64)
+				break
+			}
+		}
+	}
+	return nil
+}
+
+func (of *selected) hasEntry(tag, at int) bool {
+	return tag < len(of.entries) && of.entries[tag].has(at)
+}
+
+// isEntry reports whether an entry of a tag's index is there, and not only its directory.
+func (s *Selection) isEntry(ctx context.Context, r *storage.Repository, tag storage.Tag, link storage.Link, reader storage.Reader) (bool, error) {
+	if link.Settled() {
+		return true, nil
+	}
+	_, err := reader.Stat(ctx, storage.TagIndexPath(r.Name, tag.Name, s.inv.Digest(link.ID())))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrNotRegular) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// TagMayGo reports whether a tag may go, for mark.Options: whether it is named, and so are all
+// entries of its index.
+func (s *Selection) TagMayGo(repository, tag int) bool {
+	return s == nil || s.repositories[repository] != nil && s.repositories[repository].tags.has(tag)
 }
 
 // MayGo reports whether a revision may go, for mark.Options: whether it is named, and

@@ -59,7 +59,7 @@ func testSelection(t *testing.T, d *disk, r rules, take func(sweep.Removal) bool
 	}
 	after := look(t, root)
 	sameNames(t, what+": what is left", after.names(), left.names())
-	for _, path := range whole(d) {
+	for _, path := range whole(d, r) {
 		if _, found := after.files[path]; !found {
 			t.Errorf("%s: a tag has lost %s", what, path)
 		}

@@ -1,0 +1,193 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"regsweep/guard"
+	"regsweep/mark"
+	"regsweep/storage"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+const (
+	rootsName       = "roots"
+	keepDigestsName = "keep-digests"
+)
+
+// rootFlags name lists of images that are in use.
+func rootFlags() []urfave.Flag {
+	return []urfave.Flag{
+		&urfave.StringFlag{Name: keepDigestsName, Usage: "keep also what `FILE` names, a repository@digest, repository:tag or digest a line; - is standard input"},
+		&urfave.StringFlag{Name: rootsName, Usage: "keep only what `FILE` names, instead of tags and untagged manifests; - is standard input"},
+	}
+}
+
+// rootLists are the lists that a run was given; nil for none.
+type rootLists struct {
+	roots, keepDigests *mark.RootList
+}
+
+// errNoRoots refuses a list of which nothing is stored.
+var errNoRoots = errors.New("nothing that it names is stored here: most likely it is the wrong list, or it could not be made")
+
+// readRootLists reads the lists at once, before an hour of listing.
+func (r *runner) readRootLists(c *urfave.Context) (lists rootLists, err error) {
+	fromInput := 0
+	for _, name := range []string{rootsName, keepDigestsName} {
+		if c.String(name) == "-" {
+			fromInput++
+		}
+	}
+	if c.Bool("password-stdin") {
+		fromInput++
+	}
+	if fromInput > 1 {
+		return lists, storage.Usagef("only one of --%s -, --%s - and --password-stdin can read standard input", rootsName, keepDigestsName)
+	}
+	if lists.roots, err = r.readRootList(c, rootsName); err == nil {
+		lists.keepDigests, err = r.readRootList(c, keepDigestsName)
+	}
+	return lists, err
+}
+
+func (r *runner) readRootList(c *urfave.Context, name string) (*mark.RootList, error) {
+	if !c.IsSet(name) {
+		return nil, nil
+	}
+	path := c.String(name)
+	if path == "" {
+		return nil, storage.Usagef("--%s: the name of the file is empty", name)
+	}
+	var content string
+	shown := path
+	if path == "-" {
+		shown = "standard input"
+		read, err := await(c.Context, func() (string, error) {
+			all, err := io.ReadAll(r.env.In)
+			return string(all), err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("--%s: read standard input: %w", name, err)
+		}
+		content = read
+	} else {
+		read, err := os.ReadFile(path)
+		if err != nil {
+			return nil, storage.Usagef("--%s: %w", name, err)
+		}
+		content = string(read)
+	}
+	list, err := mark.ReadRoots(shown, bytes.NewReader([]byte(content)))
+	if err != nil {
+		return nil, storage.Usagef("--%s: %w", name, err)
+	}
+	return list, nil
+}
+
+// agree refuses lists that a plan was not made with, and a plan without its lists. What they
+// say may have changed since: what goes has to be in the plan, and garbage by the lists of now.
+func (l rootLists) agree(path, planRoots, planKeepDigests string) error {
+	switch {
+	case planRoots != "" && l.roots == nil:
+		return storage.Usagef("%s was made with --%s: give the list as it is now", path, rootsName)
+	case planRoots == "" && l.roots != nil:
+		return storage.Usagef("--%s: %s was made without it: make the plan with the list", rootsName, path)
+	case planKeepDigests != "" && l.keepDigests == nil:
+		return storage.Usagef("%s was made with --%s: give the list as it is now", path, keepDigestsName)
+	}
+	return nil
+}
+
+// rootsReport is what became of a list.
+type rootsReport struct {
+	File      string           `json:"file"`
+	Entries   int              `json:"entries"`
+	Found     int              `json:"found"`
+	NotStored []mark.NotStored `json:"not_stored"`
+}
+
+func (l rootLists) checksums() (roots, keepDigests string) {
+	if l.roots != nil {
+		roots = l.roots.SHA256
+	}
+	if l.keepDigests != nil {
+		keepDigests = l.keepDigests.SHA256
+	}
+	return roots, keepDigests
+}
+
+// findRoots looks for what the lists name. A list of which nothing is stored is refused: it
+// would remove everything, or protect nothing.
+func (g *gcRun) findRoots(inventory *storage.Inventory) ([]*mark.Roots, error) {
+	var all []*mark.Roots
+	for _, l := range []struct {
+		name string
+		list *mark.RootList
+		to   **rootsReport
+	}{{rootsName, g.lists.roots, &g.report.Roots}, {keepDigestsName, g.lists.keepDigests, &g.report.KeepDigests}} {
+		if l.list == nil {
+			continue
+		}
+		found := l.list.Find(inventory)
+		all = append(all, found)
+		*l.to = &rootsReport{File: l.list.Name, Entries: len(l.list.Entries), Found: found.Found, NotStored: append([]mark.NotStored{}, found.NotStored...)}
+		if found.Found == 0 && inventory.Blobs() > 0 && !g.options.allowEmpty {
+			return nil, fmt.Errorf("--%s: %s has %s: %w; if it is right, say so with --allow-empty",
+				l.name, l.list.Name, plural(len(l.list.Entries), "entry"), errNoRoots)
+		}
+	}
+	return all, nil
+}
+
+// sampleRoots has the registry asked for manifests that stay: with --roots the target of a
+// tag may go.
+func (g *gcRun) sampleRoots(inventory *storage.Inventory, roots []*mark.Roots) {
+	if g.lists.roots == nil {
+		return
+	}
+	var staying []guard.Sample
+	for _, list := range roots {
+		list.Linked(inventory, func(repository, digest string) bool {
+			staying = append(staying, guard.Sample{Repository: repository, Digest: digest})
+			return len(staying) < guard.MaxSamples
+		})
+	}
+	if len(staying) > 0 {
+		g.guard.Samples = staying[:min(len(staying), guard.MaxSamples)]
+	}
+}
+
+// shownNotStored is how many entries that are not stored the summary names.
+const shownNotStored = 5
+
+var notStoredReasons = map[string]string{
+	mark.RootNoRepository: "there is no such repository",
+	mark.RootNoTag:        "there is no such tag",
+	mark.RootNoManifest:   "there is no such manifest",
+}
+
+// writeNotStored prints what lists name and is not stored.
+func writeNotStored(w *bytes.Buffer, r *report) {
+	for _, list := range []*rootsReport{r.Roots, r.KeepDigests} {
+		if list == nil || len(list.NotStored) == 0 {
+			continue
+		}
+		fmt.Fprintf(w, "\nNot stored: %s of the %s in %s\n", count(len(list.NotStored)), plural(list.Entries, "entry"), printable(list.File))
+		for i, entry := range list.NotStored {
+			if i == shownNotStored {
+				fmt.Fprintf(w, "  and %s more: see --json\n", count(len(list.NotStored)-i))
+				break
+			}
+			kept := ""
+			if entry.Kept {
+				kept = ", and its blob is kept"
+			}
+			fmt.Fprintf(w, "  line %d: %s: %s%s\n", entry.Line, printable(entry.Text), notStoredReasons[entry.Reason], kept)
+		}
+	}
+}
