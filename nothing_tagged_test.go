@@ -18,7 +18,11 @@ func TestARegistryWithoutTagsIsUsedByDigest(t *testing.T) {
 		s.tree.Remove("repositories/app/_manifests/tags")
 		s.on(on)
 		before := s.files()
+		s.must(s.registry.SetReadOnly(true))
 		target := s.config(s.registry.ConfigYAML())
+		if code, stdout, _ := regsweep(s, "check", target); code != 0 {
+			t.Errorf("a read-only registry: check ends with %d: %s", code, stdout)
+		}
 		s.must(s.registry.Stop())
 
 		run := s.gcOn(target, "-m", "--registry-stopped")

@@ -104,7 +104,7 @@ func (r *runner) gather(c *urfave.Context, report *checkReport, progress *progre
 			return err
 		}
 	}
-	options.Samples = samples(survey)
+	options.Samples = samples(survey, false)
 	options.HasTag = func(string, string) bool { return false } // the storage is asked
 	options.HasRepository = func(name string) bool { _, has := survey.Repositories[name]; return has }
 	if last := survey.LastUpload; last != nil {

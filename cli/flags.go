@@ -65,11 +65,16 @@ func (r *runner) readLastPush(ctx context.Context, options *guard.Options, store
 	return nil
 }
 
-// samples are what a registry is asked for, to know that it serves this storage.
-func samples(survey storage.Survey) []guard.Sample {
-	out := make([]guard.Sample, len(survey.Tagged))
-	for i, tagged := range survey.Tagged {
-		out[i] = guard.Sample{Repository: tagged.Repository, Digest: string(tagged.Digest)}
+// samples are what a registry is asked for, to know that it serves this storage. A run
+// that may remove untagged manifests does not ask for them.
+func samples(survey storage.Survey, deleteUntagged bool) []guard.Sample {
+	manifests := survey.Tagged
+	if !deleteUntagged {
+		manifests = append(manifests, survey.Untagged...)
+	}
+	out := make([]guard.Sample, len(manifests))
+	for i, m := range manifests {
+		out[i] = guard.Sample{Repository: m.Repository, Digest: string(m.Digest)}
 	}
 	return out
 }

@@ -187,7 +187,7 @@ func (g *gcRun) sample(ctx context.Context) error {
 	phase := g.progress.begin("looking for tagged manifests", "", 0)
 	survey, err := storage.TakeSurvey(ctx, g.store, guard.MaxSamples, true)
 	phase.end("")
-	g.survey, g.guard.Samples = survey, samples(survey)
+	g.survey, g.guard.Samples = survey, samples(survey, g.options.deleteUntagged)
 	return err
 }
 

@@ -22,6 +22,9 @@ type Survey struct {
 	// whether it serves this storage; one of a repository, unless the survey was
 	// cut short.
 	Tagged []TaggedManifest
+	// Untagged are intact manifests of a storage in which no tag points at one; none
+	// otherwise.
+	Untagged []TaggedManifest
 	// LastUpload is the unfinished upload that was written to last; nil if there is
 	// none. A survey that was cut short does not look for it.
 	LastUpload *LastUpload
@@ -53,6 +56,7 @@ func TakeSurvey(ctx context.Context, store Store, n int, quick bool) (Survey, er
 	var mu sync.Mutex
 	survey := Survey{Repositories: map[string]time.Time{}}
 	seen := map[string]bool{}
+	var revisions []TaggedManifest // the first few
 	err := store.Scan(ctx, RepositoriesDir, func(page []Object) error {
 		var pushed time.Time
 		last := ""
@@ -89,6 +93,12 @@ func TakeSurvey(ctx context.Context, store Store, n int, quick bool) (Survey, er
 				mu.Lock()
 				survey.touch(e, object.ModTime)
 				mu.Unlock()
+			case e.kind == kindRevision && !object.Named && ValidRepository(e.repository):
+				mu.Lock()
+				if len(revisions) < 4*n {
+					revisions = append(revisions, TaggedManifest{strings.Clone(e.repository), e.digest.digest()})
+				}
+				mu.Unlock()
 			case e.kind == kindTag && ValidRepository(e.repository):
 				mu.Lock()
 				wanted := len(survey.Tagged) < n && (quick || !seen[e.repository])
@@ -122,6 +132,18 @@ func TakeSurvey(ctx context.Context, store Store, n int, quick bool) (Survey, er
 		return Survey{}, err
 	}
 	survey.Tagged = survey.Tagged[:min(n, len(survey.Tagged))]
+	for _, m := range revisions {
+		if len(survey.Tagged) > 0 || len(survey.Untagged) == n {
+			break
+		}
+		target, err := intactManifest(ctx, store, m.Repository, m.Digest)
+		if err != nil {
+			return Survey{}, err
+		}
+		if target != "" {
+			survey.Untagged = append(survey.Untagged, m)
+		}
+	}
 	if quick {
 		survey.LastUpload = nil
 	}
@@ -146,6 +168,11 @@ func intactTarget(ctx context.Context, store Store, tag Object, repository strin
 	if !ok {
 		return "", nil
 	}
+	return intactManifest(ctx, store, repository, target)
+}
+
+// intactManifest returns a manifest's digest, or "" where a registry could not serve it.
+func intactManifest(ctx context.Context, store Store, repository string, target digest.Digest) (digest.Digest, error) {
 	// A registry follows symbolic links, and may well serve what lies behind one.
 	link, err := store.Read(ctx, RevisionPath(repository, target), linkLimit)
 	if !errors.Is(err, ErrNotRegular) && (err != nil || string(link) != string(target)) {
