@@ -38,20 +38,20 @@ type httpFault struct {
 
 // httpFaults are the ways in which a request fails. "reset" and "lost" cut the connection
 // before the server has read the request, and after it has carried it out. "no bucket" is a 404
-// for the whole bucket. "short" is a listing that ends half way as if that were all; it never
-// lasts, since a server that always gives the same half can't be found out.
+// for the whole bucket. "short" is a listing that ends early as if that were all; it never
+// lasts, since a server that always gives the same part can't be found out.
 var httpFaults = []string{"403", "404", "no bucket", "503", "reset", "lost", "truncated", "short"}
 
 // entryOf matches an entry of a listing.
 var entryOf = regexp.MustCompile(`(?s)<(Contents|CommonPrefixes)>.*?</(Contents|CommonPrefixes)>`)
 
-// half cuts a listing in the middle and says that this is its end.
-func half(body []byte) []byte {
+// shortened drops the last quarter of a listing and says that this is its end.
+func shortened(body []byte) []byte {
 	all := entryOf.FindAllIndex(body, -1)
 	if len(all) < 2 {
 		return body
 	}
-	from, to := all[len(all)/2][0], all[len(all)-1][1]
+	from, to := all[len(all)*3/4][0], all[len(all)-1][1]
 	return bytes.Replace(slices.Concat(body[:from], body[to:]), []byte("<IsTruncated>true<"), []byte("<IsTruncated>false<"), 1)
 }
 
@@ -95,7 +95,7 @@ func (n faultyNetwork) Do(r *http.Request) (*http.Response, error) {
 	}
 	isShort := n.f.kind == "short" && r.URL.Query().Get("list-type") == "2"
 	if isShort {
-		body = half(body)
+		body = shortened(body)
 		response.Body, response.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		response.Header.Set("Content-Length", strconv.Itoa(len(body)))
 		return response, nil
