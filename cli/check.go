@@ -99,7 +99,7 @@ func (r *runner) gather(c *urfave.Context, report *checkReport, progress *progre
 	if err != nil {
 		return err
 	}
-	if len(survey.Tagged) == 0 {
+	if len(survey.Tagged)+len(survey.Untagged) == 0 {
 		if err := storage.RequireLayout(c.Context, store, config); err != nil {
 			return err
 		}
