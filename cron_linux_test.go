@@ -168,8 +168,9 @@ func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 		removes  bool
 		says     string
 	}{
-		{name: "success", settings: "", removes: true},
-		{name: "wait for an interrupted upload", upload: guard.RecentUpload - 6*time.Second, removes: true},
+		{name: "success", settings: "collect=-m", removes: true},
+		{name: "refusal", code: 3, says: "--max-delete"},
+		{name: "wait for an interrupted upload", settings: "collect=-m", upload: guard.RecentUpload - 6*time.Second, removes: true},
 		{name: "an upload interrupted just now", upload: time.Second, settings: "wait_seconds=3", code: 3, says: "an upload to team/app"},
 		{name: "failure of regsweep", settings: "collect=--no-such-flag", code: 2, says: "no-such-flag"},
 		{name: "killed regsweep", settings: "regsweep=$(dirname $target)/dying", code: 137},

@@ -49,13 +49,16 @@ func TestRunbook(t *testing.T) {
 		t.Fatalf("%v\n%s", err, output)
 	}
 	blocks := recipes(t)
-	for _, name := range []string{"docker exec", "docker run", "docker stopped", "kubernetes", "cron"} {
+	for _, name := range []string{"docker exec", "docker run", "docker stopped", "kubernetes", "in use", "cron"} {
 		steps := append(slices.Clone(blocks["setup"]), blocks[name]...)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRunbook(t, program)
 			r.run(steps)
 			r.collected()
+			if kept := r.tree.Exists(parts.BlobPath(r.inUse)); kept != (name == "in use") {
+				r.Errorf("what a cluster runs is kept: %t", kept)
+			}
 		})
 		delete(blocks, name)
 	}
@@ -109,6 +112,7 @@ type runbook struct {
 	standin   string // where the stand-in for docker keeps its containers
 	tree      *parts.Tree
 	garbage   digest.Digest
+	inUse     digest.Digest // without a tag, and a cluster runs it
 }
 
 func newRunbook(t *testing.T, program string) *runbook {
@@ -119,8 +123,9 @@ func newRunbook(t *testing.T, program string) *runbook {
 	}
 	r := &runbook{T: t, namespace: parts.NewNamespaceT(t), registry: registry, dir: t.TempDir(), standin: t.TempDir()}
 	r.tree = parts.NewTree(t, t.TempDir())
-	r.tree.Tag("team/app", "v1", r.tree.Manifest("team/app", app(1, 2)))
-	r.garbage = r.tree.Manifest("team/app", app(1, 3))
+	r.tree.Tag("team/app", "v1", r.tree.Manifest("team/app", app(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20)))
+	r.garbage = r.tree.Manifest("team/app", app(1, 31))
+	r.inUse = r.tree.Manifest("team/app", app(1, 32))
 	r.tree.Age("", time.Hour)
 	here, err := os.Getwd()
 	if err != nil {
@@ -166,7 +171,7 @@ set -x
 	c := exec.Command(command[0], command[1:]...)
 	c.Dir = r.dir
 	c.Env = append(c.Environ(), "PATH="+filepath.Join(r.dir, "standin")+":"+os.Getenv("PATH"), "STANDIN="+r.standin,
-		"REGISTRY="+r.registry, "NAMESPACE="+r.namespace.Name())
+		"REGISTRY="+r.registry, "NAMESPACE="+r.namespace.Name(), "IN_USE="+r.inUse.String())
 	output := &output{}
 	c.Stdout, c.Stderr = output, output
 	err := c.Run()
@@ -183,7 +188,7 @@ func (r *runbook) collected() {
 	}
 	client := r.namespace.Client(registryPort)
 	eventually(r.T, "the registry listens", func() bool { return client.Ping(r.Context()) == nil })
-	if err := client.Push(r.Context(), "team/app:v2", app(1, 3)); err != nil {
+	if err := client.Push(r.Context(), "team/app:v2", app(1, 31)); err != nil {
 		r.Errorf("the registry takes no pushes: %v", err)
 	}
 	if err := client.PullAll(r.Context(), "team/app", "v1", "v2"); err != nil {

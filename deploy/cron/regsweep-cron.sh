@@ -27,7 +27,7 @@ fi
 regsweep=regsweep
 target=
 proof=
-collect=-m
+collect='-m --max-delete 30%'
 wait_seconds=900
 read_only() { say "the settings have no function read_only"; return 1; }
 writable() { say "the settings have no function writable"; return 1; }
