@@ -1,15 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
 	"regsweep/internal/parts"
+	"regsweep/storage"
 )
 
 // loopDisk makes a filesystem in a file, and mounts it. mkfs is its command but for the file.
@@ -141,5 +144,87 @@ func TestAFullDiskIsCollected(t *testing.T) {
 				s.pull("afterwards", s.client, []image{pulls("app", "v1")})
 			})
 		}
+	}
+}
+
+// full is a registry on a disk in memory, which fill fills.
+func full(t *testing.T) (s *site, fill func()) {
+	t.Helper()
+	disk := smallDisk(t, "size=8m")
+	s = &site{T: t, tree: parts.NewTree(t, disk), names: map[string]string{}}
+	s.serve(parts.Config{Root: disk})
+	s.plant("app", "v1", app(1))
+	for n := range 100 {
+		s.tree.Blob(layer(n + 100).Content)
+	}
+	return s, func() {
+		t.Helper()
+		if out, err := as(0, "sh", "-c", noBlock, disk); !strings.Contains(out, "No space left") {
+			t.Fatalf("the disk is not full: %v, %s", err, out)
+		}
+	}
+}
+
+// TestOnAFullDiskTheSecondRunIsKeptAway, as if there were a lock (4).
+func TestOnAFullDiskTheSecondRunIsKeptAway(t *testing.T) {
+	t.Parallel()
+	s, fill := full(t)
+	fill()
+	held := false
+	wrapped.Store(s.tree.Root(), func(store storage.Store) storage.Store {
+		return atFirstRemoval{store, sync.OnceFunc(func() {
+			held = !s.tree.Exists(".regsweep")
+			second := startProgram(t, "regsweep", nil, "gc", "--registry-stopped", "--yes", s.tree.Root())
+			if code := second.exit(t); code != 5 || !strings.Contains(second.stderr.String(), "another run holds the lock") {
+				t.Errorf("the second run ends with %d: %s", code, &second.stderr)
+			}
+		})}
+	})
+	defer wrapped.Delete(s.tree.Root())
+	if code, _, stderr := regsweep(s, "gc", "--registry-stopped", "--yes", s.tree.Root()); code != 0 || !held {
+		t.Errorf("the first run ends with %d, and has no file for its lock: %t: %s", code, held, stderr)
+	}
+	s.pull("afterwards", s.client, []image{pulls("app", "v1")})
+}
+
+// atFirstRemoval is a storage where something happens before the first removal. It is a fake of
+// that moment alone.
+type atFirstRemoval struct {
+	storage.Store
+	happens func()
+}
+
+func (s atFirstRemoval) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcome {
+	s.happens()
+	return s.Store.Remove(ctx, refs)
+}
+
+// TestAQuarantineOnAFullDiskIsPurged: that is how the space of a quarantine is freed (4).
+func TestAQuarantineOnAFullDiskIsPurged(t *testing.T) {
+	t.Parallel()
+	s, fill := full(t)
+	if code, _, stderr := regsweep(s, "gc", "--registry-stopped", "--yes", "--quarantine", s.tree.Root()); code != 0 {
+		t.Fatalf("the quarantine ends with %d: %s", code, stderr)
+	}
+	fill()
+	if code, _, stderr := regsweep(s, "quarantine", "purge", "--older-than", "0h", "--yes", s.tree.Root()); code != 0 {
+		t.Errorf("the purge ends with %d: %s", code, stderr)
+	}
+	if s.tree.Exists(".regsweep") {
+		t.Error("something is left of the quarantine, or of the lock")
+	}
+	s.pull("afterwards", s.client, []image{pulls("app", "v1")})
+}
+
+// TestAnEmptyLockOfAnEarlierRunKeepsNobodyAway: a run on a full disk used to leave one.
+func TestAnEmptyLockOfAnEarlierRunKeepsNobodyAway(t *testing.T) {
+	t.Parallel()
+	s, fill := full(t)
+	fill()
+	s.must(os.MkdirAll(s.tree.Path(".regsweep"), 0o755))
+	s.must(os.WriteFile(s.tree.Path(".regsweep/lock"), nil, 0o644))
+	code, _, stderr := regsweep(s, "gc", "--registry-stopped", "--yes", s.tree.Root())
+	if code != 0 || strings.Contains(stderr, "there is a lock") || s.tree.Exists(".regsweep") {
+		t.Errorf("ends with %d: %s", code, stderr)
 	}
 }

@@ -143,6 +143,14 @@ func (f *filesystem) Replace(ctx context.Context, name string, content []byte, v
 			f.put.Add(1)
 			return overwrite(dir, fd, path.Base(name), content)
 		})
+		if isFull(err) && version == "" { // an empty file has no blocks to write to
+			if err = f.Delete(ctx, name, version); err == nil {
+				_, err = f.Create(ctx, name, content)
+			}
+			if errors.Is(err, fs.ErrExist) {
+				err = ErrLost
+			}
+		}
 	default:
 		f.put.Add(1)
 		switch err = t.createOwn(ctx, name, content); {
