@@ -425,10 +425,7 @@ func (f *filesystem) removeEmpty(ctx context.Context, t *tree, dir string) (gone
 		return false, false, err
 	}
 	defer f.end()
-	if err := MayRemove(ctx); err != nil {
-		return false, false, err
-	}
-	err = t.removeDir(dir)
+	err = t.remove(ctx, func() error { return t.removeDir(dir) })
 	switch {
 	case err == nil:
 		f.del.Add(1)

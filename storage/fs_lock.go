@@ -99,14 +99,13 @@ func isFull(err error) bool {
 // createOwn makes a file of ours, and the directory that it is in. Where there is no room
 // for both it leaves neither.
 func (t *tree) createOwn(ctx context.Context, name string, content []byte) error {
-	if err := t.makeDir(path.Dir(name)); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+	err := t.makeDir(path.Dir(name))
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		var dir int
+		if dir, err = t.openOwn(name); err == nil {
+			err = closeAfter(dir, writeNew(dir, path.Base(name), content))
+		}
 	}
-	dir, err := t.openOwn(name)
-	if err != nil {
-		return err
-	}
-	err = closeAfter(dir, writeNew(dir, path.Base(name), content))
 	if isFull(err) {
 		t.removeEmptied(ctx, path.Dir(name))
 	}

@@ -327,6 +327,13 @@ func (f *filesystem) Sync(ctx context.Context) error {
 		return err
 	}
 	defer f.end()
+	if err := t.sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", f.dir, err)
+	}
+	return ctx.Err()
+}
+
+func (t *tree) sync() error {
 	fds := []int{t.fd}
 	if links := t.links.Load(); links != nil {
 		for _, link := range *links {
@@ -335,8 +342,8 @@ func (f *filesystem) Sync(ctx context.Context) error {
 	}
 	for _, fd := range fds {
 		if err := system.Syncfs(fd); err != nil {
-			return fmt.Errorf("sync %s: %w", f.dir, err)
+			return err
 		}
 	}
-	return ctx.Err()
+	return nil
 }

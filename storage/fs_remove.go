@@ -31,9 +31,6 @@ func (f *filesystem) removeFile(ctx context.Context, r *removal, ref Ref) error 
 		return err
 	}
 	defer f.end()
-	if err := MayRemove(ctx); err != nil {
-		return err
-	}
 	if ref.Multipart != "" { // the path may be that of a file, which nobody asked for
 		return fmt.Errorf("abort the upload of %s: a filesystem has none", ref.Path)
 	}
@@ -42,7 +39,7 @@ func (f *filesystem) removeFile(ctx context.Context, r *removal, ref Ref) error 
 		return err
 	}
 	r.enter(ctx, t, path.Dir(path.Dir(ref.Path)))
-	err = r.removeFile(ref.Path)
+	err = t.remove(ctx, func() error { return r.removeFile(ref.Path) })
 	if err == nil {
 		f.del.Add(1)
 	} else if isAbsent(err) {
@@ -53,6 +50,27 @@ func (f *filesystem) removeFile(ctx context.Context, r *removal, ref Ref) error 
 	}
 	r.removeDir(ctx, path.Dir(ref.Path))
 	return nil
+}
+
+// removeTries is how often a removal is tried that has found no room.
+const removeTries = 5
+
+// remove calls what removes something, under the lease of ctx. On a full btrfs a removal may
+// find no room for what it has to write. What was removed before becomes room when the
+// filesystem is synced.
+func (t *tree) remove(ctx context.Context, removal func() error) error {
+	for tries := 1; ; tries++ {
+		if err := MayRemove(ctx); err != nil {
+			return err
+		}
+		err := removal()
+		if !isFull(err) || tries == removeTries {
+			return err
+		}
+		if err := t.sync(); err != nil {
+			return err
+		}
+	}
 }
 
 // mayGo says which files go. A plan names regular ones. Of an upload that nobody will
