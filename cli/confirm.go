@@ -23,6 +23,10 @@ func (g *gcRun) confirm(ctx context.Context) (err error) {
 			fmt.Fprintln(w)
 			writeVersions(w, g.report)
 		}
+		if n := g.report.Unlinked; n.Count > 0 {
+			text := fmt.Sprintf("No repository has a link to %s of %s of the garbage.", plural(n.Count, "blob"), size(n.Bytes))
+			fmt.Fprintf(w, "\n%s\n", strings.Join(wrap(text, width), "\n"))
+		}
 	})
 	return err
 }
@@ -40,11 +44,7 @@ func (g *gcRun) question() string {
 	if v := g.report.Versions; v != nil && v.Garbage.Count > 0 {
 		amount += "; " + plural(v.Garbage.Count, "noncurrent version") + ", " + size(v.Garbage.Bytes)
 	}
-	question := verb + amount + where + "?"
-	if n := g.report.Unlinked; n.Count > 0 {
-		question = fmt.Sprintf("No repository has a link to %s of %s of the garbage. %s", plural(n.Count, "blob"), size(n.Bytes), question)
-	}
-	return question
+	return verb + amount + where + "?"
 }
 
 // amountOf writes out how many there are of each kind, with their size.
