@@ -41,6 +41,9 @@ func (g *gcRun) conclude(err error) error {
 		for _, problem := range failures(g.report.Problems) {
 			g.say(describe(problem))
 		}
+		for _, failed := range g.report.Failed[:min(len(g.report.Failed), shownFailures)] {
+			g.say("not removed: " + failed.Path + ": " + failed.Error)
+		}
 		return err
 	}
 	if g.report.plan == nil || g.asked && g.env.OutTerminal && errors.Is(err, errDeclined) {

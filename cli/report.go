@@ -139,7 +139,8 @@ func message(err error) string {
 	return err.Error()
 }
 
-// keepers counts the problems that kept something that might have gone.
+// keepers counts the problems that kept something that might have gone, and the removals
+// that failed: those that do not stop a run are of repositories that could not be pruned.
 func (r *report) keepers() int {
 	n := 0
 	for _, p := range r.Problems {
@@ -147,7 +148,7 @@ func (r *report) keepers() int {
 			n++
 		}
 	}
-	return n
+	return n + len(r.Failed)
 }
 
 // failures are the problems that are more than a note.
