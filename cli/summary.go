@@ -48,7 +48,7 @@ func writeSummary(w *bytes.Buffer, r *report, width int) {
 	t.row("  repositories", count(r.Mark.Repositories), "", "")
 	t.row("  tags", count(r.Mark.Tags), "", "")
 	t.row("  manifests", count(r.Mark.Manifests), "", "")
-	t.row("  blobs", count(r.Mark.Blobs), size(r.Mark.Bytes), "")
+	t.row("  blobs", count(r.Mark.Blobs), size(r.Mark.Bytes), claimed(r.Mark.ClaimedBytes))
 	addGarbage(t, r.plan)
 	addKept(t, r.Kept, r.Command)
 	t.write(w, width)
@@ -69,6 +69,14 @@ func writeConfig(w *bytes.Buffer, path string, notRead []string, width int) {
 	for _, line := range wrap(text, width) {
 		fmt.Fprintln(w, line)
 	}
+}
+
+// claimed marks a size that is not the storage's own.
+func claimed(bytes int64) string {
+	if bytes == 0 {
+		return ""
+	}
+	return "sizes as manifests claim"
 }
 
 func addGarbage(t *table, plan *sweep.Plan) {
@@ -122,7 +130,9 @@ func addKept(t *table, kept []sweep.Kept, command string) {
 		for _, row := range kept {
 			if row.Reason == reason.reason {
 				rows = append(rows, row)
-				total.Blobs, total.Bytes, total.Links = total.Blobs+row.Blobs, total.Bytes+row.Bytes, total.Links+row.Links
+				bytes := sweep.Tally{Bytes: total.Bytes}
+				bytes.Add(0, row.Bytes)
+				total.Blobs, total.Bytes, total.Links = total.Blobs+row.Blobs, bytes.Bytes, total.Links+row.Links
 			}
 		}
 		if len(rows) == 0 {

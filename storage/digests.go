@@ -75,12 +75,16 @@ func (d *digests) Sizes() iter.Seq2[ID, int64] {
 	}
 }
 
+// maxClaim is more, in bytes, than a storage has in one object. A manifest may say anything.
+const maxClaim = 1 << 43
+
 // Declare notes the size in bytes that a manifest gives for a digest; below 0 it gives
 // none. It may be called concurrently.
 func (d *digests) Declare(id ID, bytes int64) {
 	if bytes < 0 || !d.Stored(id) {
 		return
 	}
+	bytes = min(bytes, maxClaim)
 	size := &d.blobs.at(int(id)).size
 	for {
 		// Where manifests disagree the largest counts, whoever came first.

@@ -34,6 +34,8 @@ type Kept struct {
 	Bytes int64 `json:"bytes"`
 	// Links is the number of revision and layer links.
 	Links int `json:"links"`
+	// ClaimedBytes are those of Bytes that manifests claim and nobody has measured.
+	ClaimedBytes int64 `json:"claimed_bytes,omitempty"`
 }
 
 // keptReasons are the causes that the summary explains.
@@ -71,7 +73,7 @@ func (p *planner) count(ctx context.Context) error {
 	p.Live.Tags -= len(p.tags)
 	for _, staying := range p.staying {
 		p.Live.Blobs += staying.Count
-		p.Live.Bytes += staying.Bytes
+		p.Live.Bytes = addBytes(p.Live.Bytes, staying.Bytes)
 	}
 	p.countKept(sizes)
 	return nil
@@ -126,8 +128,11 @@ func (p *planner) countLive(ctx context.Context) (func(storage.ID) int64, error)
 		p.Live.Blobs++
 		if size < 0 {
 			unknown = append(unknown, id)
-		} else {
-			p.Live.Bytes += size
+			continue
+		}
+		p.Live.Bytes = addBytes(p.Live.Bytes, size)
+		if _, exact := p.inv.Size(id); !exact {
+			p.Live.ClaimedBytes = addBytes(p.Live.ClaimedBytes, size)
 		}
 	}
 	looks, err := p.lookAtBlobs(ctx, unknown)
@@ -137,7 +142,7 @@ func (p *planner) countLive(ctx context.Context) (func(storage.ID) int64, error)
 	looked := map[storage.ID]int64{}
 	for i, id := range unknown {
 		looked[id] = looks[i].bytes
-		p.Live.Bytes += looks[i].bytes
+		p.Live.Bytes = addBytes(p.Live.Bytes, looks[i].bytes)
 	}
 	return func(id storage.ID) int64 {
 		if size, _ := p.inv.Size(id); size >= 0 {
@@ -160,7 +165,10 @@ func (p *planner) countKept(sizes func(storage.ID) int64) {
 				if p.inv.Stored(id) && p.live.Blob(id) == k.cause && !counted[id] {
 					counted[id] = true
 					row.Blobs++
-					row.Bytes += sizes(id)
+					row.Bytes = addBytes(row.Bytes, sizes(id))
+					if size, exact := p.inv.Size(id); size >= 0 && !exact {
+						row.ClaimedBytes = addBytes(row.ClaimedBytes, size)
+					}
 				}
 			}
 			p.keep(row)

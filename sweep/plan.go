@@ -81,6 +81,8 @@ type Totals struct {
 	Manifests    int   `json:"manifests"`
 	Blobs        int   `json:"blobs"`
 	Bytes        int64 `json:"bytes"`
+	// ClaimedBytes are those of Bytes that manifests claim and nobody has measured.
+	ClaimedBytes int64 `json:"claimed_bytes"`
 }
 
 // The plan in memory: ids, not paths, since there may be millions.

@@ -82,7 +82,7 @@ func TestPlanFilesThatAreRefused(t *testing.T) {
 		"bytes that are none":    {with(3, `{"kind":"blob","digest":"`+digest+`","bytes":"7"}`), "line 3: it is not one JSON object with what a removal has (of jq, ask for a line each: jq -c)", false},
 		"a line without end":     {with(3, `{"kind":"`+strings.Repeat("x", 1<<16)+`"}`), "line 3: it is too long for a line of a plan", false},
 		"no kind":                {with(3, `{}`), "line 3: its kind is not one of a removal", false},
-		"another kind":           {with(3, `{"kind":"tag","digest":"`+digest+`"}`), "line 3: its kind is not one of a removal", false},
+		"another kind":           {with(3, `{"kind":"tags","digest":"`+digest+`"}`), "line 3: its kind is not one of a removal", false},
 		"no digest":              {with(3, `{"kind":"blob"}`), "line 3: it has no digest, which a line of kind blob needs", false},
 		"no repository":          {with(3, `{"kind":"revision","digest":"`+digest+`"}`), "line 3: it has no repository, which a line of kind revision needs", false},
 		"no tag":                 {with(3, `{"kind":"tag_index_entry","repository":"app","digest":"`+digest+`"}`), "line 3: it has no tag, which a line of kind tag_index_entry needs", false},

@@ -4,6 +4,7 @@ package sweep
 
 import (
 	"cmp"
+	"math"
 	"strings"
 
 	"regsweep/storage"
@@ -129,5 +130,13 @@ type Tally struct {
 // Add adds n things of b bytes together.
 func (t *Tally) Add(n int, b int64) {
 	t.Count += n
-	t.Bytes += b
+	t.Bytes = addBytes(t.Bytes, b)
+}
+
+// addBytes adds sizes. What manifests claim may come to more than there is room for.
+func addBytes(a, b int64) int64 {
+	if b > math.MaxInt64-a {
+		return math.MaxInt64
+	}
+	return a + b
 }
