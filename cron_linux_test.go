@@ -240,6 +240,29 @@ func TestCronLeavesARunAlone(t *testing.T) {
 	c.takesPushes("afterwards")
 }
 
+// TestCronIsKilled: after SIGKILL the registry is read-only. The next run finds the
+// regsweep that goes on (5), and the one after it makes the registry writable (3, 4).
+func TestCronIsKilled(t *testing.T) {
+	t.Parallel()
+	c := newCron(t, "collect='-m --max-requests=300'")
+	killed := c.run()
+	eventually(t, "it removes", func() bool { return !c.tree.Exists(parts.LayerPath("team/app", c.first)) })
+	killed.signal(t, syscall.SIGKILL)
+	killed.exit(t)
+	if err := c.namespace.Client(registryPort).Push(t.Context(), "team/app:meanwhile", app(1, 5)); err == nil {
+		t.Error("the registry takes pushes")
+	}
+	eventually(t, "another run succeeds", func() bool {
+		run := c.run()
+		code := run.exit(t)
+		if code != 0 && code != 5 {
+			t.Fatalf("it ends with %d: %s", code, &run.stderr)
+		}
+		return code == 0
+	})
+	c.takesPushes("afterwards")
+}
+
 // TestCronSaysThatTheRegistryIsStillReadOnly (6).
 func TestCronSaysThatTheRegistryIsStillReadOnly(t *testing.T) {
 	t.Parallel()
