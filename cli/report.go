@@ -22,11 +22,13 @@ type report struct {
 	Garbage tallies          `json:"garbage"`
 	Removed tallies          `json:"removed"`
 	// Unlinked counts those of the garbage's blobs to which no repository has a link.
-	Unlinked sweep.Tally       `json:"unlinked"`
-	Kept     []sweep.Kept      `json:"kept"`
-	Problems []storage.Problem `json:"problems"`
-	Requests storage.Requests  `json:"requests"`
-	Seconds  seconds           `json:"seconds"`
+	Unlinked sweep.Tally  `json:"unlinked"`
+	Kept     []sweep.Kept `json:"kept"`
+	// ByRepository has what is garbage in each repository.
+	ByRepository []sweep.RepositoryGarbage `json:"garbage_by_repository"`
+	Problems     []storage.Problem         `json:"problems"`
+	Requests     storage.Requests          `json:"requests"`
+	Seconds      seconds                   `json:"seconds"`
 
 	// HiddenBytes are those of what went out of sight only and was not freed: of what a
 	// versioned bucket hid, or of what is in the quarantine.
@@ -83,7 +85,7 @@ type failure struct {
 func newReport(command string) *report {
 	return &report{
 		Report: 1, Command: command,
-		Kept: []sweep.Kept{}, Problems: []storage.Problem{}, Failed: []failure{},
+		Kept: []sweep.Kept{}, ByRepository: []sweep.RepositoryGarbage{}, Problems: []storage.Problem{}, Failed: []failure{},
 	}
 }
 
@@ -109,7 +111,7 @@ func stopwatch(now func() time.Time, seconds *float64) (stop func()) {
 func (r *report) planned(plan *sweep.Plan) {
 	r.plan = plan
 	r.Mark, r.Garbage = plan.Live, tally(plan.Garbage)
-	r.Unlinked = plan.Unlinked
+	r.Unlinked, r.ByRepository = plan.Unlinked, append(r.ByRepository, plan.ByRepository...)
 	r.Kept = append(r.Kept, plan.Kept...)
 	r.Problems = append(append(r.Problems, plan.Problems...), r.cacheProblems...)
 }

@@ -50,6 +50,7 @@ func writeSummary(w *bytes.Buffer, r *report, width int) {
 	t.row("  manifests", count(r.Mark.Manifests), "", "")
 	t.row("  blobs", count(r.Mark.Blobs), size(r.Mark.Bytes), claimed(r.Mark.ClaimedBytes))
 	addGarbage(t, r.plan)
+	addGarbageOf(t, r.ByRepository)
 	addKept(t, r.Kept, r.Command)
 	t.write(w, width)
 	writeNotStored(w, r)
@@ -99,6 +100,19 @@ func addGarbage(t *table, plan *sweep.Plan) {
 			t.row("    linked by no repository", count(plan.Unlinked.Count), size(plan.Unlinked.Bytes), "a repository that is missing looks like this")
 		}
 	}
+}
+
+// addGarbageOf shows of which repositories the garbage is.
+func addGarbageOf(t *table, rows []sweep.RepositoryGarbage) {
+	if len(rows) == 0 {
+		return
+	}
+	t.row("  of repositories", "", "", "")
+	shares := make([]sweep.Kept, len(rows))
+	for i, row := range rows {
+		shares[i] = sweep.Kept{Repository: row.Repository, Blobs: row.Blobs, Bytes: row.Bytes + row.Uploads.Bytes, Links: row.Links}
+	}
+	addRepositories(t, shares)
 }
 
 // reasons explain why something stays that no tag reaches.

@@ -2,6 +2,7 @@ package sweep
 
 import (
 	"context"
+	"slices"
 
 	"regsweep/mark"
 	"regsweep/storage"
@@ -61,7 +62,7 @@ func (p *planner) count(ctx context.Context) error {
 		}
 		p.Garbage[kind] = tally
 	}
-	p.countUnlinked()
+	p.countByRepository()
 	sizes, err := p.countLive(ctx)
 	if err != nil {
 		return err
@@ -79,22 +80,68 @@ func (p *planner) count(ctx context.Context) error {
 	return nil
 }
 
-// countUnlinked counts the blobs that go and to which no link leads.
-func (p *planner) countUnlinked() {
-	if len(p.blobs) == 0 {
-		return
+// RepositoryGarbage counts what goes of one repository. A blob that several repositories link
+// to counts for the first of them by name, so that rows can be added up.
+type RepositoryGarbage struct {
+	Repository string `json:"repository"`
+	Blobs      int    `json:"blobs"`
+	Bytes      int64  `json:"bytes"`
+	// Links is the number of links of all kinds.
+	Links   int   `json:"links"`
+	Uploads Tally `json:"uploads"`
+}
+
+// countByRepository counts what goes by repository, and the blobs to which no link leads.
+func (p *planner) countByRepository() {
+	rows := make([]RepositoryGarbage, len(p.inv.Repositories))
+	for i := range rows {
+		rows[i] = RepositoryGarbage{Repository: p.inv.Repositories[i].Name, Links: len(p.revisions.of[i]) + len(p.layers.of[i])}
 	}
-	linked := make(bits, p.inv.Blobs()/64+1)
-	add := func(id storage.ID) {
-		if p.inv.Stored(id) {
-			linked.add(int(id))
+	for _, entry := range p.tagEntries {
+		rows[entry.repository].Links++
+	}
+	for _, orphan := range p.orphans {
+		rows[orphan.repository].Links++
+	}
+	for _, tag := range p.tags {
+		rows[tag.repository].Links++
+	}
+	for _, at := range p.uploads {
+		if at.repository >= 0 {
+			u, _ := p.uploadAt(at)
+			rows[at.repository].Uploads.Add(1, u.Bytes)
 		}
 	}
-	for _, r := range p.inv.Repositories {
-		for _, links := range [][]storage.Link{r.Revisions, r.Layers} {
-			for _, link := range links {
-				add(link.ID())
+	if len(p.blobs) > 0 {
+		p.countBlobsByRepository(rows)
+	}
+	for _, row := range rows {
+		if row.Blobs+row.Links+row.Uploads.Count > 0 {
+			p.ByRepository = append(p.ByRepository, row)
+		}
+	}
+}
+
+func (p *planner) countBlobsByRepository(rows []RepositoryGarbage) {
+	unlinked := make(bits, p.inv.Blobs()/64+1)
+	for _, id := range p.blobs {
+		unlinked.add(int(id))
+	}
+	for i, r := range p.inv.Repositories {
+		add := func(id storage.ID) {
+			if !unlinked.has(int(id)) {
+				return
 			}
+			unlinked[id/64] &^= 1 << (id % 64)
+			at, _ := slices.BinarySearch(p.blobs, id)
+			rows[i].Blobs++
+			rows[i].Bytes += p.blobBytes(at)
+		}
+		for _, link := range r.Revisions {
+			add(link.ID())
+		}
+		for _, link := range r.Layers {
+			add(link.ID())
 		}
 		for _, to := range r.Aliases {
 			add(to)
@@ -104,6 +151,9 @@ func (p *planner) countUnlinked() {
 				add(signature)
 			}
 		}
+		for referrer := range r.Referrers {
+			add(referrer)
+		}
 		for _, tag := range r.Tags {
 			for _, link := range tag.Index {
 				add(link.ID())
@@ -111,7 +161,7 @@ func (p *planner) countUnlinked() {
 		}
 	}
 	for i, id := range p.blobs {
-		if !linked.has(int(id)) {
+		if unlinked.has(int(id)) {
 			p.Unlinked.Add(1, p.blobBytes(i))
 		}
 	}

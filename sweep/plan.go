@@ -42,6 +42,8 @@ type Options struct {
 type Plan struct {
 	// Garbage counts what goes, by kind.
 	Garbage map[Kind]Tally
+	// ByRepository counts what goes of each repository of which something does.
+	ByRepository []RepositoryGarbage
 	// Unlinked counts those of the blobs that go to which no repository has a link. They are
 	// what a repository that is missing leaves.
 	Unlinked Tally

@@ -341,6 +341,15 @@ func checkSizes(t *testing.T, d *disk, plan *sweep.Plan) {
 		tally.Add(1, want)
 		total[removal.Kind] = tally
 	}
+	byRepository, links := plan.Unlinked, 0
+	for _, row := range plan.ByRepository {
+		byRepository.Add(row.Blobs, row.Bytes)
+		links += row.Links
+	}
+	allLinks := total[sweep.TagIndexEntry].Count + total[sweep.Revision].Count + total[sweep.OrphanLink].Count + total[sweep.Tag].Count + total[sweep.LayerLink].Count
+	if byRepository != total[sweep.Blob] || links != allLinks {
+		t.Errorf("by repository there are %v and %d links, and %v and %d in all", byRepository, links, total[sweep.Blob], allLinks)
+	}
 	if !maps.Equal(total, plan.Garbage) {
 		t.Errorf("the plan counts %v, and lists %v", plan.Garbage, total)
 	}
