@@ -14,7 +14,7 @@ func newApp(r *runner) *urfave.App {
 		Usage:                 "give back the disk space that a container registry no longer needs",
 		Version:               version(),
 		HideHelpCommand:       true, // its own is below
-		Writer:                r.env.Out,
+		Writer:                &helpWriter{out: r.env.Out, width: r.env.outWidth()},
 		ErrWriter:             r.env.Err,
 		CustomAppHelpTemplate: appHelp,
 		ExitErrHandler:        func(*urfave.Context, error) {}, // Run is the one place that does

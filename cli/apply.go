@@ -25,7 +25,7 @@ func applyCommand(r *runner) *urfave.Command {
 		OnUsageError:       usageError,
 		Action:             r.apply,
 		Description: `PLAN:
-   a file that gc --plan wrote. The plan's own options count: whether untagged
+   a file that gc --plan wrote; - is standard input. The plan's own options count: whether untagged
    manifests go, and how old things must be.
 
 ` + targetHelp + `

@@ -85,7 +85,7 @@ func (r *runner) ask(ctx context.Context, question string, show func(w *bytes.Bu
 	}
 	width := r.env.Width(terminal.Writer)
 	buffer := new(bytes.Buffer)
-	show(buffer, width)
+	folded(show)(buffer, width)
 	fmt.Fprintf(terminal, "\n%s\n", buffer)
 	if err := terminal.Flush(); err != nil {
 		return true, fmt.Errorf("ask on the terminal: %w: nothing was removed", err)

@@ -72,6 +72,22 @@ func Process() Env {
 	return env
 }
 
+// errWidth is the width in which messages are broken; 0 where they are not.
+func (e Env) errWidth() int {
+	if !e.ErrTerminal {
+		return 0
+	}
+	return e.Width(e.Err)
+}
+
+// outWidth is the same for standard output.
+func (e Env) outWidth() int {
+	if !e.OutTerminal {
+		return 0
+	}
+	return e.Width(e.Out)
+}
+
 func terminalWidth(w io.Writer) int {
 	file, ok := w.(*os.File)
 	if !ok {
@@ -80,6 +96,11 @@ func terminalWidth(w io.Writer) int {
 	width, _, err := term.GetSize(int(file.Fd()))
 	if err != nil {
 		return 0
+	}
+	if width == 0 { // a terminal that does not say, such as a serial line
+		if width, err = strconv.Atoi(os.Getenv("COLUMNS")); err != nil || width <= 0 {
+			width = 80
+		}
 	}
 	return width
 }

@@ -49,12 +49,12 @@ func (g *gcRun) conclude(err error) error {
 	if g.report.plan == nil || g.asked && g.env.OutTerminal && errors.Is(err, errDeclined) {
 		return err
 	}
-	printed := g.print(func(w *bytes.Buffer, width int) {
+	printed := g.print(folded(func(w *bytes.Buffer, width int) {
 		if !g.asked || !g.env.OutTerminal {
 			writeSummary(w, g.report, width)
 		}
 		writeOutcome(w, g.report)
-	})
+	}))
 	if err == nil {
 		err = printed
 	}

@@ -20,7 +20,7 @@ func gcCommand(r *runner) *urfave.Command {
 	flags := []urfave.Flag{
 		dryRunFlag("say what would go, and remove nothing"),
 		toggle("delete-untagged", "untagged manifests go too, unless a tag needs them", "m"),
-		&urfave.StringFlag{Name: planName, Usage: "write the plan to `FILE`, a line of JSON for each removal"},
+		&urfave.StringFlag{Name: planName, Usage: "write the plan to `FILE`, a line of JSON for each removal; - is standard output"},
 		toggle("prune-empty", "remove repositories in which nothing is left"),
 		&urfave.GenericFlag{Name: "min-age", Value: &age{}, Usage: "keep blobs and links younger than `AGE`, such as 36h or 7d"},
 		&urfave.GenericFlag{Name: "upload-age", Value: &age{uploadAge}, Usage: "keep unfinished uploads younger than `AGE`"},
@@ -36,8 +36,9 @@ func gcCommand(r *runner) *urfave.Command {
 		OnUsageError:       usageError,
 		Action:             r.gc,
 		Description: targetHelp + `
-   Nothing is removed before the registry is shown to be read-only or stopped, and
-   on a terminal not before you have seen what would go and said yes.
+   Nothing is removed before the registry is shown to be read-only or stopped.
+   With a terminal, nothing is removed before you have seen what would go and said
+   yes, whatever standard input is.
 
 EXAMPLES:
    regsweep gc -d config.yml                 what would go, and why so little

@@ -161,7 +161,9 @@ func (p *progress) line(text string) {
 }
 
 // note is a print of something that is no progress, as all other messages are printed.
-func (p *progress) note(text string) { p.print("regsweep: " + printable(text)) }
+func (p *progress) note(text string) {
+	p.print(fold("regsweep: "+printable(text), p.env.errWidth()))
+}
 
 // hint is a note that matters only while something is going on.
 func (p *progress) hint(text string) {

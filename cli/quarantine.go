@@ -171,7 +171,7 @@ func (r *runner) onQuarantine(c *urfave.Context, command string, target []string
 		return err
 	}
 	q.report.conclude(err)
-	printed := r.print(func(w *bytes.Buffer, width int) { write(w, q.report, width) })
+	printed := r.print(folded(func(w *bytes.Buffer, width int) { write(w, q.report, width) }))
 	if err == nil {
 		err = printed
 	}

@@ -76,7 +76,7 @@ func asksForJSON(args []string) bool {
 
 // say prints a line for the user, whatever a storage or a registry put into it.
 func (r *runner) say(text string) {
-	fmt.Fprintf(r.env.Err, "regsweep: %s\n", printable(strings.TrimSpace(text)))
+	fmt.Fprintln(r.env.Err, fold("regsweep: "+printable(strings.TrimSpace(text)), r.env.errWidth()))
 }
 
 func exitCode(err error) int {

@@ -7,7 +7,8 @@ import (
 )
 
 // table lays out rows of cells. Where they do not fit the width, the columns that may
-// wrap do, between words.
+// wrap do, between words. If prose in the last column would get too narrow to read, it goes
+// below its row.
 type table struct {
 	indent string
 	right  []bool // by column: numbers
@@ -22,6 +23,10 @@ func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
 // write writes the table in at most width columns, or as wide as it gets for 0.
 func (t *table) write(w *bytes.Buffer, width int) {
 	widths := t.fit(width)
+	if t.isTooNarrow(widths, width) {
+		t.stack(w, width)
+		return
+	}
 	for _, row := range t.rows {
 		cells := make([][]string, len(row))
 		height := 1
@@ -48,6 +53,115 @@ func (t *table) write(w *bytes.Buffer, width int) {
 			w.WriteString(strings.TrimRight(text, " ") + "\n")
 		}
 	}
+}
+
+// readable is the least width of a column of prose.
+const readable = 24
+
+// isTooNarrow reports whether the only column of prose is the last, and does not fit.
+func (t *table) isTooNarrow(widths []int, width int) bool {
+	last := len(widths) - 1
+	for i := range widths {
+		if at(t.wraps, i) != (i == last) {
+			return false
+		}
+	}
+	prose := 0
+	for _, row := range t.rows {
+		if len(row) == len(widths) {
+			prose = max(prose, utf8.RuneCountInString(row[last]))
+		}
+	}
+	return width > 0 && (t.total(widths) > width || widths[last] < min(prose, readable))
+}
+
+// stack writes the last column below the others, and a first cell that is too wide for its
+// column on a line of its own.
+func (t *table) stack(w *bytes.Buffer, width int) {
+	const longest = 40 // of a first cell, where not all fit
+	var widths []int
+	for _, row := range t.rows {
+		for i, cell := range row {
+			if i == len(widths) {
+				widths = append(widths, 0)
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	last := len(widths) - 1
+	if t.total(widths[:last]) > width {
+		room := min(longest, width-t.total(widths[:last])+widths[0])
+		widths[0] = 0
+		for _, row := range t.rows {
+			if n := utf8.RuneCountInString(row[0]); n <= room {
+				widths[0] = max(widths[0], n)
+			}
+		}
+	}
+	for _, row := range t.rows {
+		lead := t.indent + row[0][:len(row[0])-len(strings.TrimLeft(row[0], " "))]
+		text := t.indent
+		for i, cell := range row[:min(len(row), last)] {
+			if i == 0 && utf8.RuneCountInString(cell) > widths[0] {
+				for j, line := range wrap(cell, width-len(lead)-2) {
+					w.WriteString(lead + strings.Repeat(" ", 2*min(j, 1)) + line + "\n")
+				}
+				cell = ""
+			}
+			space := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			if at(t.right, i) {
+				cell, space = space+cell, ""
+			}
+			text += cell + space + gap
+		}
+		if text = strings.TrimRight(text, " "); text != "" || len(row[0]) <= widths[0] {
+			w.WriteString(text + "\n")
+		}
+		if len(row) <= last || row[last] == "" {
+			continue
+		}
+		for _, line := range wrap(row[last], width-len(lead)-4) {
+			w.WriteString(lead + "    " + line + "\n")
+		}
+	}
+}
+
+// folded writes what text writes, with lines that are too long broken between words. What
+// follows in a line is indented.
+func folded(text func(w *bytes.Buffer, width int)) func(*bytes.Buffer, int) {
+	return func(w *bytes.Buffer, width int) {
+		var whole bytes.Buffer
+		text(&whole, width)
+		for line := range strings.Lines(whole.String()) {
+			w.WriteString(fold(line, width))
+		}
+	}
+}
+
+// fold breaks one line.
+func fold(line string, width int) string {
+	content := strings.TrimRight(line, "\n")
+	if width == 0 || utf8.RuneCountInString(content) <= width {
+		return line
+	}
+	lead := content[:len(content)-len(strings.TrimLeft(content, " "))]
+	first, rest := "", ""
+	for i, part := range wrap(content, width-len(lead)) {
+		if i == 0 {
+			first = part
+			continue
+		}
+		rest += " " + part
+	}
+	out := lead + first + line[len(content):]
+	if rest == "" {
+		return out
+	}
+	out = lead + first
+	for _, part := range wrap(rest, width-len(lead)-2) {
+		out += "\n" + lead + "  " + part
+	}
+	return out + line[len(content):]
 }
 
 // fit finds the columns' widths: as wide as their cells, the widest that wraps made
@@ -91,15 +205,15 @@ func (t *table) total(widths []int) int {
 
 func at(flags []bool, i int) bool { return i < len(flags) && flags[i] }
 
-// wrap breaks text between words into lines of at most width characters, but for words
-// that are longer; width is 0 for no limit.
+// wrap breaks text between words into lines of at most width characters, and a longer word
+// after a slash. What has no slash stays whole. width is 0 for no limit.
 func wrap(text string, width int) []string {
 	if width <= 0 {
 		return []string{text}
 	}
 	var lines []string
 	line := ""
-	for _, word := range strings.Fields(text) {
+	for _, word := range words(text, width) {
 		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= width {
 			line += " " + word
 			continue
@@ -110,4 +224,21 @@ func wrap(text string, width int) []string {
 		line = word
 	}
 	return append(lines, line)
+}
+
+// words are the words of a text, and the parts of those that are longer than width.
+func words(text string, width int) []string {
+	var out []string
+	for word := range strings.FieldsSeq(text) {
+		for utf8.RuneCountInString(word) > width {
+			cut := strings.LastIndexByte(word[:width], '/')
+			if cut <= 0 {
+				break
+			}
+			out = append(out, word[:cut+1])
+			word = word[cut+1:]
+		}
+		out = append(out, word)
+	}
+	return out
 }

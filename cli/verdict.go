@@ -55,7 +55,7 @@ func writeVerdict(w *bytes.Buffer, v guard.Verdict, width int) {
 	} else {
 		stackEvidence(w, v.Evidence, width)
 	}
-	fmt.Fprintf(w, "\n  %s\n", legend(v.Evidence))
+	fmt.Fprint(w, "\n"+fold("  "+legend(v.Evidence)+"\n", width))
 	writeRemedies(w, v.Remedy, width)
 }
 

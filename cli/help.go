@@ -1,0 +1,51 @@
+package cli
+
+import (
+	"bytes"
+	"io"
+	"regexp"
+	"strings"
+	"unicode/utf8"
+)
+
+// helpWriter writes help that fits a terminal.
+type helpWriter struct {
+	out   io.Writer
+	width int // 0 for as wide as it gets
+	line  []byte
+}
+
+// Write implements io.Writer. A line is written once it is whole.
+func (h *helpWriter) Write(text []byte) (int, error) {
+	h.line = append(h.line, text...)
+	end := bytes.LastIndexByte(h.line, '\n') + 1
+	whole := string(h.line[:end])
+	h.line = append([]byte(nil), h.line[end:]...)
+	var out strings.Builder
+	for line := range strings.Lines(whole) {
+		out.WriteString(foldHelp(line, h.width))
+	}
+	if _, err := io.WriteString(h.out, out.String()); err != nil {
+		return 0, err
+	}
+	return len(text), nil
+}
+
+// twoColumns matches a flag or an example and what it means.
+var twoColumns = regexp.MustCompile(`^( +\S.*? {2,})(\S.*)\n$`)
+
+// foldHelp breaks a line of help. The meaning of a flag stays in its column, if that is wide
+// enough.
+func foldHelp(line string, width int) string {
+	columns := twoColumns.FindStringSubmatch(line)
+	if width == 0 || columns == nil || utf8.RuneCountInString(line)-1 <= width {
+		return fold(line, width)
+	}
+	left := utf8.RuneCountInString(columns[1])
+	out, indent := columns[1], strings.Repeat(" ", left)
+	if width-left < readable {
+		indent = strings.Repeat(" ", 7)
+		out = fold(strings.TrimRight(out, " ")+"\n", width) + indent
+	}
+	return out + strings.Join(wrap(columns[2], width-len(indent)), "\n"+indent) + "\n"
+}
