@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,13 @@ import (
 // failed. Removing a thousand objects takes slow servers tens of seconds.
 const s3Silence = 90 * time.Second
 
+// The longest headers and the longest answer, but for the content of an object, in bytes.
+// A thousand keys of 1 KiB with every byte escaped are 4 MiB.
+const (
+	s3HeaderLimit = 256 << 10
+	s3AnswerLimit = 32 << 20
+)
+
 // newS3Client builds the SDK's client. Every try is one request: retries.do does
 // the retrying, since it must cover the reading of a body too. A connection is kept for
 // each request that may be under way, and a few for the lock's.
@@ -33,6 +41,7 @@ func newS3Client(ctx context.Context, p s3Parameters, concurrency int, wires Tra
 		WithTransportOptions(func(t *http.Transport) {
 			t.MaxIdleConns = concurrency + 8
 			t.MaxIdleConnsPerHost = concurrency + 8
+			t.MaxResponseHeaderBytes = s3HeaderLimit
 			// One HTTP/2 connection would carry all requests, and slower.
 			t.ForceAttemptHTTP2 = false
 			t.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
@@ -115,6 +124,7 @@ func (a addressing) ResolveEndpoint(ctx context.Context, p s3.EndpointParameters
 }
 
 func (c *s3Requests) Do(r *http.Request) (*http.Response, error) {
+	isContent := false
 	switch r.Method {
 	case http.MethodGet:
 		query := r.URL.Query()
@@ -122,6 +132,7 @@ func (c *s3Requests) Do(r *http.Request) (*http.Response, error) {
 			c.list.Add(1)
 		} else {
 			c.get.Add(1)
+			isContent = true
 		}
 	case http.MethodHead:
 		c.head.Add(1)
@@ -133,8 +144,26 @@ func (c *s3Requests) Do(r *http.Request) (*http.Response, error) {
 	response, err := c.client.Do(r)
 	if response != nil {
 		c.answered.Store(true)
+		if !isContent || response.StatusCode >= 300 {
+			response.Body = &boundedBody{response.Body, s3AnswerLimit}
+		}
 	}
 	return response, err
+}
+
+// boundedBody fails once more was read than an answer may have: a server that goes on for
+// ever would fill the memory.
+type boundedBody struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return n, final{fmt.Errorf("the answer has more than %d MiB: it is not that of an S3 server", s3AnswerLimit>>20)}
+	}
+	return n, err
 }
 
 func (c *s3Requests) counted() Requests {
