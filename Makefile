@@ -26,7 +26,7 @@ VCS := $(shell git status --porcelain >/dev/null 2>&1 && echo true || echo false
 unexport $(filter AWS_%,$(.VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo bench bench-scale test check parts fuzz-briefly fuzz cases soak clean
+.PHONY: help build demo bench bench-scale test check parts fuzz-briefly fuzz cases faults soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,7 @@ check:
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .) || exit 1; \
 	if [ -n "$$unformatted" ]; then printf 'not formatted by gofmt:\n%s\n' "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
+	GOOS=darwin $(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 
 # The tests of internal/parts build the servers that all other tests use. They go
@@ -76,7 +77,7 @@ fuzz: ## fuzz each target with FUZZTIME inputs (2000000x), or for as long (10m)
 	done
 
 # Operations at which a run can die or be refused: the race detector sees a few of each.
-FAULTS = EachOperation|EachRequest|Dies|Killed|CutOff|Missing|Flipped
+FAULTS = EachOperation|EachSystemCall|EachRequest|Dies|Killed|CutOff|Missing|Flipped
 # Registries that differ in what is in them, and not in what a run does at once, and
 # listings in simulated time: the race detector sees none of them.
 ALIKE = TestDamage|AKeyIsMissing|TestClients|RequestsOfARun|HostileManifests|GetsWrong|Malformed|PermissionsThatAreMissing|SpoiledAnswers|ListingKeeps|ListingOfNames|NamesAreNotListed|DearNames|EndOfASpan|ASmallRegistryIsListed
@@ -88,6 +89,9 @@ cases: ## go through many cases of a kind: deaths and faults at each operation, 
 	$(GO) test -count=1 -timeout 15m -run '$(ALIKE)|RandomRegistries' ./storage ./sweep && \
 	$(GO) test -count=1 -timeout 15m ./bench/...; rest=$$?; \
 	wait $$root && exit $$rest
+
+faults: ## fail every system call of each command in every way, for hours
+	$(GO) test -count=1 -timeout 0 -run 'TestEachSystemCall' . -every-fault
 
 # How long, and from which seed: what it prints repeats a soak, as far as kills allow.
 SOAK ?= 10m

@@ -39,19 +39,16 @@ var removing = []struct {
 	args func(g *ground) []string
 	// untagged is set where untagged manifests stay.
 	untagged bool
-	// every is how far apart those operations are that are tried, from the one counted
-	// first on: what several commands have in common need not be tried with each.
-	first, every int
 }{
-	{name: "gc", args: func(g *ground) []string { return []string{"gc", g.tree.Root(), "--prune-empty"} }, untagged: true, first: 1, every: 3},
-	{name: "gc -m", args: func(g *ground) []string { return []string{"gc", g.tree.Root(), "-m", "--prune-empty"} }, every: 1},
+	{name: "gc", args: func(g *ground) []string { return []string{"gc", g.tree.Root(), "--prune-empty"} }, untagged: true},
+	{name: "gc -m", args: func(g *ground) []string { return []string{"gc", g.tree.Root(), "-m", "--prune-empty"} }},
 	{name: "apply", args: func(g *ground) []string {
 		plan := filepath.Join(g.TempDir(), "plan.jsonl")
 		if code, _, stderr := regsweep(g.site, "gc", g.tree.Root(), "-dm", "--prune-empty", "--plan", plan); code != 0 {
 			g.Fatalf("no plan to apply: %s", stderr)
 		}
 		return []string{"apply", plan, g.tree.Root()}
-	}, first: 2, every: 3},
+	}},
 }
 
 // newGround plants the registry. With untagged, untagged manifests are to live.
@@ -299,45 +296,6 @@ func (g *ground) undisturbed(args []string) (after map[string]string, calls []st
 // oneByOne makes the calls of a run come in the same order every time.
 const oneByOne = "--concurrency=1"
 
-// TestEachOperationFailsInTurn: whatever operation of a storage fails, and however, the run
-// ends as it should have or stops and says so; nothing that is alive is gone, what is
-// reported as removed is gone, and the next run ends where an undisturbed one does (1, 3, 6).
-func TestEachOperationFailsInTurn(t *testing.T) {
-	t.Parallel()
-	for _, command := range removing {
-		t.Run(command.name, func(t *testing.T) {
-			g := newGround(t, command.untagged)
-			args := append(command.args(g), oneByOne)
-			want, calls := g.undisturbed(args)
-			names := slices.Sorted(maps.Keys(storeErrors))
-			ends := map[string]int{}
-			for k := command.first; k < len(calls); k += apart(command.every) {
-				// All kinds of errors come by. That something is not there is what a run might
-				// believe, so that this one comes most often.
-				for _, name := range []string{"not found", names[k%len(names)]}[k%2:] {
-					what := fmt.Sprintf("%s at operation %d, %s", name, k+1, calls[k])
-					var run gcRun
-					g.Run(what, func(t *testing.T) {
-						f := &storeFault{at: k + 1, err: storeErrors[name]}
-						f.before(t, g.tree.Root())
-						run = g.run(args...)
-						if f.met == 0 {
-							f.at = -1 // an earlier failure ended another way; it is said below
-							t.Errorf("there were only %d operations", f.calls)
-						}
-					})
-					ends[fmt.Sprintf("%s: %s ends with %d", strings.Fields(calls[k])[0], name, run.code)]++
-					g.judgeStop(what, run, want)
-					g.goesOn(what, args, want)
-				}
-			}
-			for _, line := range slices.Sorted(maps.Keys(ends)) {
-				t.Logf("%s, %d times", line, ends[line])
-			}
-		})
-	}
-}
-
 // judgeStop judges a run that a fault has disturbed. Where it ends well, what it leaves is
 // what it should, or more.
 func (g *ground) judgeStop(what string, run gcRun, want map[string]string) {
@@ -363,31 +321,6 @@ func (g *ground) judgeStop(what string, run gcRun, want map[string]string) {
 		}
 	default:
 		g.Errorf("%s: it ends with %d: %s", what, run.code, run.report.Error)
-	}
-}
-
-// TestDiesAtEachOperation: a process that is gone at any operation, so that nothing more of
-// it arrives at the storage, leaves every image whole, and the next run ends with the files
-// and directories that an undisturbed one ends with, byte for byte (3).
-func TestDiesAtEachOperation(t *testing.T) {
-	t.Parallel()
-	for _, command := range removing {
-		t.Run(command.name, func(t *testing.T) {
-			g := newGround(t, command.untagged)
-			args := append(command.args(g), oneByOne)
-			want, calls := g.undisturbed(args)
-			for k := command.first; k < len(calls); k += apart(command.every) {
-				what := fmt.Sprintf("killed at operation %d, %s", k+1, calls[k])
-				g.Run(what, func(t *testing.T) {
-					(&storeFault{at: k + 1, err: errDead, dies: true}).before(t, g.tree.Root())
-					if run := g.run(args...); run.code != 1 && run.code != 5 {
-						t.Errorf("ends with %d", run.code)
-					}
-				})
-				g.inspected(what)
-				g.goesOn(what, args, want)
-			}
-		})
 	}
 }
 

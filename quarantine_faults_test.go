@@ -315,58 +315,6 @@ func TestQuarantineDiesAtEachOperation(t *testing.T) {
 	}
 }
 
-// TestEachOperationOnAQuarantineFails: whatever operation fails, and however, the run ends
-// as it should have or stops and says so; nothing is lost, and the next run ends as an
-// undisturbed one (1, 3, 6).
-func TestEachOperationOnAQuarantineFails(t *testing.T) {
-	t.Parallel()
-	names := slices.Sorted(maps.Keys(storeErrors))
-	for _, command := range quarantining {
-		t.Run(command.name, func(t *testing.T) {
-			g, args := newHold(t, command.args)
-			want, calls, first := g.undisturbed(args, command.from)
-			for k := first; k < len(calls); k += apart(1) {
-				if !*allFlag && k%3 == 2 && (strings.HasPrefix(calls[k], "Stat ") || strings.HasPrefix(calls[k], "Stream ")) {
-					continue // like the others
-				}
-				name := names[k%len(names)]
-				if k%2 == 0 {
-					name = "not found"
-				}
-				// A timeout says nothing of whether it was done.
-				f := &storeFault{at: k + 1, err: storeErrors[name], late: name == "timeout"}
-				what := fmt.Sprintf("%s at operation %d, %s", name, k+1, calls[k])
-				var run gcRun
-				g.Run(what, func(t *testing.T) {
-					f.before(t, g.tree.Root())
-					run = g.reported(args...)
-				})
-				switch {
-				case !slices.Contains([]int{0, 1, 4, 5}, run.code):
-					t.Errorf("%s: it ends with %d: %s", what, run.code, run.report.Error)
-				case run.code == 1 && run.report.Error == "":
-					t.Errorf("%s: it stops and does not say why", what)
-				case run.code == 0 && name != "not found" && !strings.HasPrefix(calls[k], "Version "):
-					t.Errorf("%s: nobody has noticed", what)
-				}
-				now := g.shape()
-				g.lost(what, now)
-				// A storage that says of a link that it is not there, and so need not be moved, is
-				// believed.
-				if name != "not found" || args[0] != "gc" {
-					g.judgeLinks(what, now)
-				}
-				if args[0] == "gc" && !f.late && name != "not found" {
-					g.confirmed(what, run, now)
-				}
-				g.again(what, args)
-				g.judgeEnd(what, args, want)
-				g.restore()
-			}
-		})
-	}
-}
-
 // TestEachStepIsOnTheDiskBeforeTheNext: with the power nothing is lost that explains, or
 // serves, what is done after it: a plan, and what links lead to (3).
 func TestEachStepIsOnTheDiskBeforeTheNext(t *testing.T) {

@@ -4,6 +4,7 @@ package storage
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -113,7 +114,7 @@ func (f *filesystem) openLayout() (fd int, err error) {
 			next, err = -1, confirmAbsentAt(at, name)
 		}
 		if at != f.root.fd {
-			_ = system.Close(at) // nothing was written through it
+			closeDir(at)
 		}
 		dir += "/" + name
 		if err == errGone {
@@ -359,6 +360,9 @@ func (f *filesystem) Stat(ctx context.Context, name string) (Object, error) {
 	}
 	f.head.Add(1)
 	object, err := t.stat(name)
+	if isAbsent(err) {
+		err = cmp.Or(t.confirmAbsent(name), err)
+	}
 	if errors.Is(err, syscall.ENOTDIR) {
 		return Object{}, notExist("stat", name)
 	}

@@ -9,7 +9,7 @@ import (
 
 	"regsweep/internal/parts"
 	"regsweep/internal/system"
-	"regsweep/internal/system/faulty"
+	"regsweep/internal/system/systemtest"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,7 +38,7 @@ func TestAbsenceOfWhatWasListed(t *testing.T) {
 				tree, store, _ := fsStory(t)
 				inv := inventoryOf(t, store)
 				reached := false
-				faulty.Below(t, tree.Path(""), func(op, path string) error {
+				systemtest.FailBelow(t, tree.Path(""), func(op, path string) error {
 					switch {
 					case op == "getdents" && name == "untyped and gone":
 						return system.ErrUntyped
@@ -110,7 +110,7 @@ func TestARemovalThatSaysAbsent(t *testing.T) {
 						faulted = file[:strings.LastIndex(file, "/")]
 					}
 					reached := false
-					stop := faulty.Below(t, tree.Path(""), func(op, path string) error {
+					stop := systemtest.FailBelow(t, tree.Path(""), func(op, path string) error {
 						if path == faulted && strings.Contains(ops, op) {
 							reached = true
 							return unix.ENOENT

@@ -37,7 +37,7 @@ func newGlance(t *tree, dir string) *glance {
 
 func (g *glance) close() {
 	if g.fd >= 0 {
-		_ = system.Close(g.fd) // nothing was written through it
+		closeDir(g.fd)
 	}
 }
 

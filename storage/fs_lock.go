@@ -103,7 +103,8 @@ func (t *tree) createOwn(ctx context.Context, name string, content []byte) error
 	if err == nil || errors.Is(err, fs.ErrExist) {
 		var dir int
 		if dir, err = t.openOwn(name); err == nil {
-			err = closeAfter(dir, writeNew(dir, path.Base(name), content))
+			err = writeNew(dir, path.Base(name), content)
+			closeDir(dir)
 		}
 	}
 	if isFull(err) {
@@ -210,7 +211,7 @@ func (t *tree) withVersion(ctx context.Context, name, version string, change fun
 	if err != nil {
 		return err
 	}
-	defer func() { err = closeAfter(dir, err) }()
+	defer closeDir(dir)
 	fd, err := openLocked(ctx, dir, path.Base(name))
 	if err != nil {
 		return err

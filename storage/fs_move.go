@@ -59,7 +59,7 @@ func (f *filesystem) move(ctx context.Context, m Move) error {
 			return err
 		}
 		if err := t.makeDirs(path.Dir(m.To)); err != nil {
-			return err
+			return listedError(err)
 		}
 	}
 	if errors.Is(err, fs.ErrExist) && t.isOneFile(m.From, m.To) {

@@ -113,7 +113,7 @@ func (r *removal) leave(ctx context.Context) {
 		return
 	}
 	if r.fd >= 0 {
-		_ = system.Close(r.fd) // nothing was written through it
+		closeDir(r.fd)
 	}
 	r.tree.removeEmptied(ctx, r.around)
 	r.around, r.names = "", nil
@@ -130,7 +130,8 @@ func (r *removal) inParent(name string, f func(parent int, name string) error) e
 	if err != nil {
 		return err
 	}
-	return closeAfter(parent, f(parent, base))
+	defer closeDir(parent)
+	return f(parent, base)
 }
 
 // removeFile removes a file whose type may go. It follows no symbolic link.

@@ -213,7 +213,7 @@ func (t *tree) follow(dir string) error {
 		if err == nil && !overlap {
 			continue
 		}
-		_ = system.Close(fd) // nothing was written through it
+		closeDir(fd)
 		if err != nil {
 			return fmt.Errorf("list %s: follow the symbolic link: %w", dir, err)
 		}
@@ -239,7 +239,7 @@ func contains(parent, dir int) (bool, error) {
 	at := dir
 	defer func() {
 		if at != dir {
-			_ = system.Close(at) // nothing was written through it
+			closeDir(at)
 		}
 	}()
 	for {
@@ -254,7 +254,7 @@ func contains(parent, dir int) (bool, error) {
 			return false, err
 		}
 		if at != dir {
-			_ = system.Close(at) // nothing was written through it
+			closeDir(at)
 		}
 		device, inode := is.Dev, is.Ino
 		at = up
@@ -281,8 +281,13 @@ func (t *tree) inParent(name string, f func(parent int, name string) error) erro
 	if err != nil {
 		return err
 	}
-	return closeAfter(parent, f(parent, base))
+	defer closeDir(parent)
+	return f(parent, base)
 }
+
+// closeDir closes a directory that paths began in. Nothing was read or written through it, so that
+// an error tells nothing about the calls that were made.
+func closeDir(fd int) { _ = system.Close(fd) }
 
 // closeAfter closes a descriptor, and returns the first error.
 func closeAfter(fd int, err error) error {

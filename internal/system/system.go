@@ -120,8 +120,9 @@ func cutPath(path string) (component, below string, more bool) {
 // Close is close(2). It is not repeated: after an interruption the descriptor is closed or another
 // thread's.
 func Close(fd int) error {
+	injected := faultIn("close", fd, "")
 	err := unix.Close(fd)
-	if injected := faultIn("close", fd, ""); injected != nil {
+	if injected != nil {
 		err = injected
 	}
 	if err == unix.EINTR {

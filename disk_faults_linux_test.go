@@ -13,8 +13,8 @@ import (
 	"regsweep/internal/parts"
 )
 
-// EIO takes a disk that fails, or FUSE: TestEachOperationFailsInTurn has it above the
-// storage. What a kernel can be asked for is here.
+// EIO takes a disk that fails, or FUSE: TestEachSystemCallFails injects it. What a kernel can be
+// asked for is here.
 
 // nobody is who owns nothing. Root heeds no permission.
 const nobody = 65534

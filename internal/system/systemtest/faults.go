@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package faulty fails system calls below a directory, for tests.
-package faulty
+// Package systemtest fails system calls below a directory, for tests.
+package systemtest
 
 import (
 	"os"
@@ -21,9 +21,9 @@ var (
 	roots = map[string]func(op, path string) error{}
 )
 
-// Below has f called before each system call that package system makes at root or below it, until
+// FailBelow has f called before each system call that package system makes at root or below it, until
 // the test ends or stop is called. path is relative to root. An error of f is the call's.
-func Below(t testing.TB, root string, f func(op, path string) error) (stop func()) {
+func FailBelow(t testing.TB, root string, f func(op, path string) error) (stop func()) {
 	t.Helper()
 	root, err := filepath.EvalSymlinks(root)
 	if err != nil {
