@@ -97,12 +97,16 @@ func TestADiskThatIsFull(t *testing.T) {
 	full := smallDisk(t, "size=16k")
 	s := newSite(t)
 	s.plant("app", "v1", app(1))
+	plan := filepath.Join(full, "plan.jsonl")
+	if code, _, stderr := regsweep(s, "gc", s.tree.Root(), "-d", "--plan", plan); code != 0 {
+		t.Fatalf("no former plan: %s", stderr)
+	}
+	former, err := os.ReadFile(plan)
+	s.must(err)
 	for n := range 200 {
 		s.tree.Blob(layer(n + 100).Content)
 	}
 	before := s.files()
-	plan := filepath.Join(full, "plan.jsonl")
-	s.must(os.WriteFile(plan, []byte("a former plan"), 0o600))
 
 	for _, args := range [][]string{{"gc", s.tree.Root(), "--plan", plan}, {"gc", s.tree.Root(), "-d", "--plan", plan}} {
 		code, _, stderr := regsweep(s, append(args, "--registry-stopped")...)
@@ -110,7 +114,7 @@ func TestADiskThatIsFull(t *testing.T) {
 			t.Errorf("%v: ends with %d, %q", args, code, stderr)
 		}
 		s.same("the files", keys(s.files()), keys(before))
-		if content, err := os.ReadFile(plan); err != nil || string(content) != "a former plan" {
+		if content, err := os.ReadFile(plan); err != nil || string(content) != string(former) {
 			t.Errorf("the former plan is %q, %v", content, err)
 		}
 		if entries, err := os.ReadDir(full); err != nil || len(entries) != 1 {

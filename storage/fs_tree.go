@@ -117,6 +117,7 @@ func (t *tree) openRead(name string) (fd int, err error) {
 // through calls f, and calls it again each time that it meets a symbolic link which is followed.
 func (t *tree) through(name string, f func() error) error {
 	for {
+		known := t.links.Load()
 		err := f()
 		if err != unix.ELOOP && err != unix.ENOTDIR {
 			return err
@@ -125,7 +126,7 @@ func (t *tree) through(name string, f func() error) error {
 		if followErr != nil {
 			return followErr
 		}
-		if !followed {
+		if !followed && t.links.Load() == known { // else another goroutine has followed it
 			return err
 		}
 	}
