@@ -113,6 +113,42 @@ func TestAQuarantineStaysOnOneMount(t *testing.T) {
 	}
 }
 
+// TestAQuarantineSeesLinksToOtherDisks: what a symbolic link leads to is where a move begins. A link
+// to a directory of the same filesystem is no obstacle, and one to another filesystem is.
+func TestAQuarantineSeesLinksToOtherDisks(t *testing.T) {
+	t.Parallel()
+	for _, dir := range []string{"blobs", "repositories", "repositories/team"} {
+		t.Run(strings.ReplaceAll(dir, "/", "|"), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			untagged := app(1, 3)
+			s.plant("team/app", "v1", app(1, 2))
+			s.plant("team/app", "", untagged)
+			at, disk := s.tree.Path(dir), filepath.Join(smallDisk(t, "size=16m"), "part")
+			if output, err := exec.Command("cp", "-a", at, disk).CombinedOutput(); err != nil {
+				t.Fatalf("%v: %s", err, output)
+			}
+			s.must(os.RemoveAll(at))
+			s.must(os.Symlink(disk, at))
+			before := owned(t, disk)
+			for _, flag := range []string{"--dry-run", "--registry-stopped"} {
+				code, _, stderr := regsweep(s, "gc", "-m", "--quarantine", flag, s.tree.Root())
+				if code != 2 || !strings.Contains(stderr, "--quarantine: "+dir) {
+					t.Errorf("with %s it ends with %d: %s", flag, code, stderr)
+				}
+			}
+			if d := difference(owned(t, disk), before); d != "" {
+				t.Errorf("on the disk:%s", d)
+			}
+			s.pull("refused", s.client, []image{pulls("team/app", "v1", untagged)})
+			if code, _, stderr := regsweep(s, "gc", "-m", "--registry-stopped", s.tree.Root()); code != 0 {
+				t.Errorf("without --quarantine it ends with %d: %s", code, stderr)
+			}
+			s.pull("at the end", s.client, []image{pulls("team/app", "v1")})
+		})
+	}
+}
+
 // registryAlone is a shape without what is regsweep's own.
 func registryAlone(shape map[string]string) map[string]string {
 	others := map[string]string{}

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"maps"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -37,6 +38,7 @@ func TestQuarantineOnS3(t *testing.T) {
 			q := newQuarantineSite(t, bucket.server(t), bucket.versioning)
 			q.roundTrip()
 			q.partly()
+			q.deletedByAPI()
 			q.purge()
 		})
 	}
@@ -185,6 +187,8 @@ func (q *quarantineSite) command(args ...string) (got quarantineJSON) {
 // take runs gc --quarantine and returns the run's name.
 func (q *quarantineSite) take() string {
 	q.Helper()
+	// What a restoration has written is no push: the registry was made read-only after it.
+	q.must(os.Chtimes(q.target, time.Time{}, time.Now().Add(time.Second)))
 	code, stdout, stderr := regsweep(q.site, "gc", q.target, "-m", "--quarantine", "--json", "--no-cache", "--registry", q.registry.URL())
 	var report struct {
 		s3Report
@@ -234,6 +238,26 @@ func (q *quarantineSite) roundTrip() {
 	restored := q.command("restore", run).Restored
 	if dry := q.command("list").Runs; len(dry) > 0 || restored.LeftCount > 0 {
 		q.Errorf("restored %+v, left %+v", restored, dry)
+	}
+	q.wantFiles("after it was all restored", before)
+	q.wantNoQuarantine("after it was all restored")
+}
+
+// deletedByAPI puts an image back whose revision link was deleted before the run.
+func (q *quarantineSite) deletedByAPI() {
+	before := q.snapshot()
+	q.must(q.removeKey(q.key(parts.RevisionPath("team/app", q.old.Digest()))))
+	run := q.take()
+	if code, shown := q.quarantine("show", run[:10], q.target); code != 0 || len(shown.Contents) < 9 {
+		q.Errorf("show ends with %d, and has %+v", code, shown.Contents)
+	}
+	code, restored := q.quarantine("restore", "latest", "--digest", q.old.Digest().String(), q.target)
+	if code != 0 || len(restored.Restored.Linked) != 1 || restored.Restored.Linked[0].Repository != "team/app" {
+		q.Errorf("restoring the image ends with %d: %+v", code, restored.Restored)
+	}
+	q.pull("restored", q.client, []image{pulls("team/app", q.old)})
+	if code, rest := q.quarantine("restore", "--all", q.target); code != 0 {
+		q.Errorf("restoring the rest ends with %d: %+v", code, rest.Restored)
 	}
 	q.wantFiles("after it was all restored", before)
 	q.wantNoQuarantine("after it was all restored")

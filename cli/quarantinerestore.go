@@ -137,6 +137,9 @@ func (q *quarantineStep) returned(from string, options quarantine.RestoreOptions
 		Linked: result.Linked, Unlinked: result.Unlinked,
 		back: result.Back, there: result.There, options: options,
 	}
+	if storage.IsFull(err) {
+		err = fmt.Errorf("%w: the directories that come back take some space and inodes: free some, and run it again", err)
+	}
 	if err == nil && (result.LeftCount > 0 || result.Unlinked != "") {
 		return told{errProblems}
 	}

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"syscall"
 	"time"
 
 	"regsweep/internal/system"
@@ -64,10 +63,10 @@ func (f *filesystem) create(ctx context.Context, name string, content []byte) er
 	f.put.Add(1)
 	err = t.createOwn(ctx, name, content)
 	switch {
-	case isFull(err) && locked:
+	case IsFull(err) && locked:
 		f.standIn.Store(root)
 		return nil
-	case isFull(err): // such as NFS, where only a file that is open for writing can be locked
+	case IsFull(err): // such as NFS, where only a file that is open for writing can be locked
 		err = fmt.Errorf("%w, and this filesystem locks no directories, so a run needs a free file of 4 KiB for its lock", err)
 	}
 	return errors.Join(err, root.Close())
@@ -91,11 +90,6 @@ func flockSoon(ctx context.Context, fd int) (locked bool, err error) {
 	}
 }
 
-// isFull reports whether there was no room: no block, no inode, or none within a quota.
-func isFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
-}
-
 // createOwn makes a file of ours, and the directory that it is in. Where there is no room
 // for both it leaves neither.
 func (t *tree) createOwn(ctx context.Context, name string, content []byte) error {
@@ -107,7 +101,7 @@ func (t *tree) createOwn(ctx context.Context, name string, content []byte) error
 			closeDir(dir)
 		}
 	}
-	if isFull(err) {
+	if IsFull(err) {
 		t.removeEmptied(ctx, path.Dir(name))
 	}
 	return err
@@ -143,7 +137,7 @@ func (f *filesystem) Replace(ctx context.Context, name string, content []byte, v
 			f.put.Add(1)
 			return overwrite(dir, fd, path.Base(name), content)
 		})
-		if isFull(err) && version == "" { // an empty file has no blocks to write to
+		if IsFull(err) && version == "" { // an empty file has no blocks to write to
 			if err = f.Delete(ctx, name, version); err == nil {
 				_, err = f.Create(ctx, name, content)
 			}
@@ -156,7 +150,7 @@ func (f *filesystem) Replace(ctx context.Context, name string, content []byte, v
 		switch err = t.createOwn(ctx, name, content); {
 		case err == nil:
 			err = f.standDown(root)
-		case isFull(err):
+		case IsFull(err):
 			err = nil
 		case errors.Is(err, fs.ErrExist): // made by a host that the kernel's lock does not reach
 			err = ErrLost
@@ -236,7 +230,7 @@ func overwrite(dir, fd int, name string, content []byte) error {
 		return err
 	}
 	err := writeNew(dir, name+".new", content)
-	if isFull(err) {
+	if IsFull(err) {
 		if err := system.Seek(fd, 0); err != nil {
 			return err
 		}
@@ -332,7 +326,11 @@ func writeNew(dir int, name string, content []byte) error {
 			return closeAfter(fd, err)
 		}
 	}
-	if _, err := descriptor(fd).Write(content); err != nil {
+	err = inherit(dir, dir, name)
+	if err == nil {
+		_, err = descriptor(fd).Write(content)
+	}
+	if err != nil {
 		return errors.Join(err, system.Unlinkat(dir, name, 0), system.Close(fd))
 	}
 	if err := system.Close(fd); err != nil { // as NFS does, which writes only now

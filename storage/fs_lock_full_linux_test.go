@@ -38,7 +38,7 @@ func TestPromise4TheLockOfAFullDisk(t *testing.T) {
 		for err == nil {
 			_, err = file.Write(make([]byte, 4<<10))
 		}
-		if !isFull(err) || file.Close() != nil {
+		if !IsFull(err) || file.Close() != nil {
 			t.Fatal(err)
 		}
 	}

@@ -163,12 +163,16 @@ func (t *tree) makeDir(dir string) error {
 		if err := system.Mkdirat(parent, name, 0o777); err != nil {
 			return err
 		}
-		return inherit(parent, parent, name)
+		err := inherit(parent, parent, name)
+		if err != nil { // nobody else could write to it
+			err = errors.Join(err, ignoreAbsent(system.Unlinkat(parent, name, unix.AT_REMOVEDIR)))
+		}
+		return err
 	})
 }
 
-// inherit gives a file or directory the owner of an open directory and, if it is a directory,
-// the permissions. Who may not give things away keeps them.
+// inherit gives a file or directory the owner and the permissions of an open directory; a file is
+// not executable. Who may not give things away keeps them.
 func inherit(from, parent int, name string) error {
 	var of, made unix.Stat_t
 	if err := system.Lstatat(from, ".", &of); err != nil {
@@ -182,7 +186,11 @@ func inherit(from, parent int, name string) error {
 			return err
 		}
 	}
-	if permissions := uint32(of.Mode) & 0o2777; typeOf(&made) == fs.ModeDir && uint32(made.Mode)&0o2777 != permissions {
+	permissions := uint32(of.Mode) & 0o2777
+	if typeOf(&made) != fs.ModeDir {
+		permissions &= 0o666
+	}
+	if uint32(made.Mode)&0o2777 != permissions {
 		return system.Fchmodat(parent, name, permissions)
 	}
 	return nil
@@ -225,9 +233,11 @@ func (f *filesystem) Put(ctx context.Context, name string, content io.ReadSeeker
 		err = t.rename(temporary, name)
 	}
 	if err != nil {
-		return errors.Join(err, ignoreAbsent(t.unlink(temporary)))
+		err = errors.Join(err, ignoreAbsent(t.unlink(temporary)))
+		t.removeEmptied(ctx, path.Dir(name))
+		t.removeEmptied(ctx, OwnDir)
 	}
-	return nil
+	return err
 }
 
 // unlink removes a file of ours.

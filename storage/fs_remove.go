@@ -64,7 +64,7 @@ func (t *tree) remove(ctx context.Context, removal func() error) error {
 			return err
 		}
 		err := removal()
-		if !isFull(err) || tries == removeTries {
+		if !IsFull(err) || tries == removeTries {
 			return err
 		}
 		if err := t.sync(); err != nil {

@@ -67,9 +67,13 @@ func (f *filesystem) CheckMoves(ctx context.Context, dir string, bytes int64, re
 	}
 	has := int64(blocks) * int64(free.Bsize)
 	if has < bytes || free.Files > 0 && int64(free.Ffree) < directories+1 {
-		return fmt.Errorf("%s: %w: a quarantine takes %d KiB and %d inodes for its plan and directories, and there are %d KiB and %d inodes: "+
+		inodes := fmt.Sprintf(" and %d inodes", free.Ffree)
+		if free.Files == 0 { // such as btrfs, which makes them as they are needed
+			inodes = ""
+		}
+		return fmt.Errorf("%s: %w: a quarantine takes %d KiB and %d inodes for its plan and directories, and there are %d KiB%s: "+
 			"free as much, or run without --quarantine, which takes none",
-			f.identity.Root, unix.ENOSPC, (bytes+1023)/1024, directories+1, has/1024, free.Ffree)
+			f.identity.Root, unix.ENOSPC, (bytes+1023)/1024, directories+1, has/1024, inodes)
 	}
 	return nil
 }

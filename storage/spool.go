@@ -43,5 +43,5 @@ func temporaryFile() (*os.File, error) {
 	return file, nil
 }
 
-// IsFull reports whether an error says that a disk is full, or a quota of it used up.
+// IsFull reports whether there was no room: no block, no inode, or none within a quota.
 func IsFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
