@@ -319,7 +319,8 @@ func (f *faultyBucket) try(what string, fault *httpFault, after map[string]strin
 			f.Errorf("%s: %s is gone, which is no garbage", what, f.readable(name))
 		}
 	}
-	if run.code == 0 && !f.lifted {
+	// A 404 may hide all that there is to do. Then nothing is done.
+	if run.code == 0 && !f.lifted && difference(now, f.etags) != "" {
 		want := maps.Clone(after)
 		if slices.ContainsFunc(run.report.Problems, func(p problemJSON) bool { return p.Kind == "undated_upload" }) {
 			for name := range f.before { // an upload of which nothing tells the age

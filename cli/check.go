@@ -53,7 +53,7 @@ func (r *checkReport) conclude(err error) { r.ExitCode, r.Error = exitCode(err),
 
 func (r *runner) check(c *urfave.Context) error {
 	report := newCheckReport()
-	progress := newProgress(r.env, false)
+	progress := r.newProgress(false)
 	err := because(c.Context, r.gather(c, report, progress))
 	if report.Guard != nil && !report.Guard.MayRemove() {
 		// A refusal is what was asked for: it is told on standard output.

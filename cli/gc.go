@@ -45,7 +45,7 @@ func (r *runner) gc(c *urfave.Context) error {
 func (r *runner) collect(c *urfave.Context, g *gcRun, target []string) error {
 	g.runner = r
 	g.report.DryRun = g.options.dryRun
-	g.progress = newProgress(r.env, g.options.quiet)
+	g.progress = r.newProgress(g.options.quiet)
 	quiet := context.AfterFunc(c.Context, g.interrupted)
 	err := g.run(c, target)
 	quiet()

@@ -29,6 +29,12 @@ type progress struct {
 
 func newProgress(env Env, quiet bool) *progress { return &progress{env: env, quiet: quiet} }
 
+// newProgress makes what the command shows.
+func (r *runner) newProgress(quiet bool) *progress {
+	r.shown = newProgress(r.env, quiet)
+	return r.shown
+}
+
 // phase is one part of a run. What counts in it may be called from any goroutine, and
 // millions of times a second: one goroutine of the phase's own looks at the counters
 // now and then.

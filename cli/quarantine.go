@@ -152,7 +152,7 @@ func (r *runner) onQuarantine(c *urfave.Context, command string, target []string
 	work func(context.Context, *quarantineStep) error, write func(*bytes.Buffer, *quarantineReport, int),
 ) error {
 	q := &quarantineStep{runner: r, report: newQuarantineReport(command, c.Bool("dry-run"))}
-	q.progress = newProgress(r.env, c.Bool("quiet"))
+	q.progress = r.newProgress(c.Bool("quiet"))
 	_, store, err := r.target(c, target, false)
 	if err == nil {
 		q.store = store

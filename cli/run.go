@@ -42,11 +42,13 @@ type runner struct {
 	env Env
 	// reported is set once a JSON document was written: there is one, always.
 	reported bool
+	// shown is the progress of the command.
+	shown *progress
 }
 
 // Run runs one command line and returns the exit code.
 func Run(ctx context.Context, args []string, env Env) int {
-	r := &runner{env: env}
+	r := &runner{env: env, shown: newProgress(env, false)}
 	app := newApp(r)
 	arranged, err := arrange(app, args)
 	if err == nil {

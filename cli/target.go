@@ -2,6 +2,8 @@ package cli
 
 import (
 	"errors"
+	"fmt"
+	"time"
 
 	"regsweep/storage"
 
@@ -30,6 +32,9 @@ func (r *runner) target(c *urfave.Context, args []string, allowEmpty bool) (stor
 		r.say("warning: " + warning)
 	}
 	config.Limits = readLimits(c)
+	config.OnSilence = func(endpoint string, since time.Time) {
+		r.shown.note(fmt.Sprintf("no answer from %s since %s", endpoint, since.Format(time.TimeOnly)))
+	}
 	open := r.env.Open
 	if open == nil {
 		open = storage.Open

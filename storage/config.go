@@ -58,6 +58,9 @@ type Config struct {
 	Changed time.Time `json:"-"`
 	// Limits are not the target's to say, but the user's: ParseTarget leaves them zero.
 	Limits Limits `json:"-"`
+	// OnSilence, if set, is called when an S3 server has answered nothing for 30 s, once until
+	// it answers again. It may be called from any goroutine.
+	OnSilence func(endpoint string, since time.Time) `json:"-"`
 	// Transport is for tests.
 	Transport Transport `json:"-"`
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/distribution/distribution/v3/registry/storage/driver/base"
 	"github.com/distribution/distribution/v3/registry/storage/driver/factory"
@@ -44,7 +45,14 @@ func Open(ctx context.Context, c Config) (Store, error) {
 		if _, err := parseS3Parameters(c.Parameters); err != nil {
 			return nil, usagef("%s: %w", c.Target, err)
 		}
-		return openS3Over(ctx, c.Parameters, c.Limits, c.Transport)
+		store, err := openS3Over(ctx, c.Parameters, c.Limits, c.Transport)
+		if err != nil {
+			return nil, err
+		}
+		if c.OnSilence != nil {
+			store.retries.pace.onSilence = func(since time.Time) { c.OnSilence(store.endpoint(), since) }
+		}
+		return store, nil
 	}
 	driver, err := factory.Create(ctx, c.Driver, c.Parameters)
 	if unknown := (factory.InvalidStorageDriverError{}); errors.As(err, &unknown) {

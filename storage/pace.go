@@ -49,6 +49,12 @@ type pace struct {
 
 	taken, refused int // so far
 
+	// onSilence, if set, is called when no request was answered for as long as quiet.
+	onSilence func(since time.Time)
+	quiet     time.Duration
+	heard     time.Time // the last answer, a refusal too
+	reported  time.Time // the last call of onSilence
+
 	recent [paceBuckets]paceBucket
 }
 
@@ -84,7 +90,7 @@ const (
 func newPace(concurrency, maxRequests int) *pace {
 	p := &pace{
 		slots: make(chan struct{}, concurrency), random: rand.Float64,
-		firstWait: 100 * time.Millisecond, lastWait: 20 * time.Second, haste: 1,
+		firstWait: 100 * time.Millisecond, lastWait: 20 * time.Second, haste: 1, quiet: 30 * time.Second,
 	}
 	if maxRequests > 0 {
 		p.interval = time.Second / time.Duration(maxRequests)
@@ -94,6 +100,7 @@ func newPace(concurrency, maxRequests int) *pace {
 
 // hasten makes all waits shorter.
 func (p *pace) hasten(t Transport) {
+	p.quiet = t.wait(p.quiet)
 	p.firstWait, p.lastWait, p.haste = t.wait(p.firstWait), t.wait(p.lastWait), float64(max(1, t.Haste))
 }
 
@@ -117,11 +124,28 @@ func (p *pace) do(ctx context.Context, request func() error) error {
 		}
 	}
 	sent := time.Now()
+	if p.onSilence != nil {
+		timer := time.AfterFunc(p.quiet, func() { p.checkSilence(sent) })
+		defer timer.Stop()
+	}
 	err := request()
 	if ctx.Err() == nil {
 		p.learn(sent, time.Now(), err)
 	}
 	return err
+}
+
+// checkSilence reports a silence that has lasted since a request was sent, once.
+func (p *pace) checkSilence(sent time.Time) {
+	p.mu.Lock()
+	isNew := !p.heard.After(sent) && (p.reported.IsZero() || p.heard.After(p.reported))
+	if isNew {
+		p.reported = time.Now()
+	}
+	p.mu.Unlock()
+	if isNew {
+		p.onSilence(sent)
+	}
 }
 
 // wait returns when the next request may go.
@@ -186,6 +210,10 @@ func (p *pace) learn(sent, now time.Time, err error) {
 	refused, fault, after := judge(err, now)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	answered := err == nil || errorStatus(err) != 0 && timedOut(err) == nil
+	if answered {
+		p.heard = latest(p.heard, now)
+	}
 	bucket := p.bucket(now)
 	switch {
 	case refused:
@@ -194,7 +222,7 @@ func (p *pace) learn(sent, now time.Time, err error) {
 		bucket.faults++
 		accepted, faults := p.lastSecond(now)
 		refused = float64(faults) > paceFaults*float64(accepted+faults)
-	case err == nil || errorStatus(err) != 0:
+	case answered:
 		bucket.accepted++
 		p.taken++
 		p.accepted = latest(p.accepted, now)
@@ -244,15 +272,15 @@ func (p *pace) rest(until time.Time) {
 
 // paceTotals is what a server took and refused up to a time.
 type paceTotals struct {
-	at             time.Time
-	accepted       time.Time // see pace
-	taken, refused int
+	at              time.Time
+	accepted, heard time.Time // see pace
+	taken, refused  int
 }
 
 func (p *pace) totals() paceTotals {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return paceTotals{time.Now(), p.accepted, p.taken, p.refused}
+	return paceTotals{time.Now(), p.accepted, p.heard, p.taken, p.refused}
 }
 
 // bucket is where the answers of now are counted. The caller holds p.mu.

@@ -32,6 +32,7 @@ type retries struct {
 	base, max time.Duration
 	random    func() float64 // in [0, 1)
 	patience  time.Duration  // with a server that refuses everything
+	silence   time.Duration  // after which an operation is not tried again, if nothing was answered
 }
 
 // refusedTries is how often an operation may be refused by a server that takes most.
@@ -39,11 +40,11 @@ const refusedTries = 20
 
 // defaultRetries gives a storage between 22 and 45 seconds to come back, over
 // eight tries: as long as a MinIO takes to restart, and S3 to split a partition.
-var defaultRetries = retries{tries: 8, base: 400 * time.Millisecond, max: 20 * time.Second, random: rand.Float64, patience: time.Minute}
+var defaultRetries = retries{tries: 8, base: 400 * time.Millisecond, max: 20 * time.Second, random: rand.Float64, patience: time.Minute, silence: 2 * time.Minute}
 
 // hasten makes all waits shorter.
 func (r retries) hasten(t Transport) retries {
-	r.base, r.max, r.patience = t.wait(r.base), t.wait(r.max), t.wait(r.patience)
+	r.base, r.max, r.patience, r.silence = t.wait(r.base), t.wait(r.max), t.wait(r.patience), t.wait(r.silence)
 	return r
 }
 
@@ -84,10 +85,13 @@ func (r retries) send(ctx context.Context, op func() error) error {
 // exhausted reports whether an operation that has failed so often has had its tries.
 // before is what the pace knew when it began.
 func (r retries) exhausted(try int, before paceTotals, err error) bool {
-	if r.pace == nil || !busy(err) {
+	if r.pace == nil {
 		return try >= r.tries
 	}
 	now := r.pace.totals()
+	if !busy(err) {
+		return try >= r.tries || now.at.Sub(latest(now.heard, before.at)) >= r.silence
+	}
 	silent := now.at.Sub(latest(now.accepted, before.at))
 	return silent >= r.patience || try >= refusedTries && now.taken-before.taken > now.refused-before.refused
 }
@@ -187,13 +191,12 @@ func transientStatus(status int) bool {
 // transientConnection is for errors without an answer from the storage, or with
 // half of one.
 func transientConnection(err error) bool {
-	var timeout net.Error
 	var network *net.OpError
 	var cut *xml.SyntaxError
 	return errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) ||
 		errors.Is(err, net.ErrClosed) ||
-		errors.As(err, &timeout) && timeout.Timeout() ||
+		timedOut(err) != nil ||
 		errors.As(err, &network) || errors.As(err, &cut)
 }
 

@@ -44,10 +44,14 @@ type s3Store struct {
 // openS3 opens the bucket that the parameters of a registry's s3 section name. It
 // sends the bucket no request yet.
 func openS3(ctx context.Context, params map[string]any, limits Limits) (Store, error) {
-	return openS3Over(ctx, params, limits, Transport{})
+	s, err := openS3Over(ctx, params, limits, Transport{})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
-func openS3Over(ctx context.Context, params map[string]any, limits Limits, transport Transport) (Store, error) {
+func openS3Over(ctx context.Context, params map[string]any, limits Limits, transport Transport) (*s3Store, error) {
 	p, err := parseS3Parameters(params)
 	if err != nil {
 		return nil, err

@@ -20,8 +20,9 @@ import (
 )
 
 // s3Silence is how long a server may send nothing before the request counts as
-// failed. Removing a thousand objects takes slow servers tens of seconds.
-const s3Silence = 90 * time.Second
+// failed. Removing a thousand objects takes slow servers tens of seconds. The second such
+// request in a row ends the run, if nothing else was answered: see retries.silence.
+const s3Silence = 75 * time.Second
 
 // The longest headers and the longest answer, but for the content of an object, in bytes.
 // A thousand keys of 1 KiB with every byte escaped are 4 MiB.

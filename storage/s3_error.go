@@ -26,15 +26,20 @@ func (s *s3Store) describe(ctx context.Context, op, permission, path string, err
 	}
 	failed := &s3Error{
 		op: op, at: "s3://" + s.parameters.bucket + "/" + s.prefix + path, permission: permission,
-		endpoint: s.parameters.endpoint, err: err,
-	}
-	if failed.endpoint == "" {
-		failed.endpoint = "Amazon S3 in " + s.parameters.region
+		endpoint: s.endpoint(), err: err,
 	}
 	if op == "read" && isWithheld(errorCode(err)) {
 		return fmt.Errorf("%w: %w", ErrUnreadable, failed)
 	}
 	return failed
+}
+
+// endpoint names the server.
+func (s *s3Store) endpoint() string {
+	if s.parameters.endpoint == "" {
+		return "Amazon S3 in " + s.parameters.region
+	}
+	return s.parameters.endpoint
 }
 
 // isWithheld reports whether a server has an object and does not hand out its content, for a
@@ -66,6 +71,8 @@ func (e *s3Error) reason() string {
 	var sent *url.Error
 	status := errorStatus(e.err)
 	switch {
+	case timedOut(e.err) != nil:
+		return "no answer from " + e.endpoint + ": " + timedOut(e.err).Error()
 	case errors.As(e.err, &sent):
 		return e.connection(sent)
 	case errors.Is(e.err, errNotListing):
@@ -123,18 +130,28 @@ func (e *s3Error) advice(code string) string {
 
 // connection says why a request got no answer.
 func (e *s3Error) connection(sent *url.Error) string {
-	var timeout net.Error
 	var dns *net.DNSError
 	reason := sent.Err.Error()
 	switch {
 	case strings.Contains(reason, "server gave HTTP response to HTTPS client"), strings.Contains(reason, "does not look like a TLS handshake"):
 		return e.endpoint + " does not speak HTTPS: write the endpoint with http://, or set secure: false (" + reason + ")"
-	case errors.As(sent.Err, &timeout) && timeout.Timeout():
-		return "no answer from " + e.endpoint + ": " + reason
 	case errors.As(sent.Err, &dns) && !strings.Contains(e.endpoint, "//"+dns.Name):
 		return fmt.Sprintf("%s: %s; the bucket's name is part of this host name: set forcepathstyle: true if the server does not serve such names", e.endpoint, reason)
 	}
 	return e.endpoint + ": " + reason
+}
+
+// timedOut returns the error of a server that sent nothing for too long, or nil. The SDK's is
+// no net.Error.
+func timedOut(err error) error {
+	var timeout interface {
+		error
+		Timeout() bool
+	}
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return timeout
+	}
+	return nil
 }
 
 // webPage describes an answer that no S3 server gives, or returns "": one without an error
