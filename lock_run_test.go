@@ -275,6 +275,7 @@ func TestDryRunsTakeNoLock(t *testing.T) {
 	s.plant("team/app", "v1", app(1))
 	s.plant("team/app", "", app(2))
 	s.must(s.registry.SetReadOnly(true))
+	s.tree.Age("", time.Hour) // or it would be a sign that somebody pushes
 	s.tree.Write(".regsweep/lock", `{"token":"of a run that was killed"}`)
 	root, before := s.tree.Root(), parts.SnapshotT(t, s.tree.Root())
 	for _, args := range readOnlyCommands(t, root, s.registry.URL()) {
