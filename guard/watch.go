@@ -69,6 +69,14 @@ func Watch(ctx context.Context, o Options, interval time.Duration, seen func(Ver
 	watched, cancel := context.WithCancelCause(ctx)
 	w := &watch{options: o, interval: interval, seen: seen, cancel: cancel, done: watched.Done()}
 	w.options.Quick, w.options.Timeout = true, min(o.timeout(), ProofAge*4/5)
+	if o.Stopped { // nobody is expected to answer, and waiting for an answer must not hold up the removals
+		w.options.Timeout = min(o.timeout(), ProofAge/5)
+	}
+	w.options.Lookup = func(ctx context.Context, host string) ([]string, error) {
+		ctx, cancel := context.WithTimeout(ctx, w.options.Timeout)
+		defer cancel()
+		return o.lookup(ctx, host)
+	}
 	w.proof.Store(&lastProof{next: make(chan struct{})})
 	asking, enough := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan struct{})

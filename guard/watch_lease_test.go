@@ -1,9 +1,13 @@
 package guard
 
 import (
+	"bufio"
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -14,13 +18,29 @@ import (
 	"regsweep/storage"
 )
 
-// slowly are options by which the proof holds, after two addresses, one after the other, have
-// not answered for half as long as delay says. It is a fake of the network: the clock is one too.
-func slowly(t *testing.T, delay *atomic.Int64) Options {
-	return Options{Stopped: true, Endpoints: []string{"http://192.0.2.2"}, Config: config(t, "192.0.2.1:5000", saysNothing),
+// slowly are options by which the proof holds after as long as delay says: a registry takes half
+// of it for each of two answers. It is a fake of a registry: the clock is one too.
+func slowly(delay *atomic.Int64) Options {
+	sample := Sample{Repository: "app", Digest: "sha256:" + strings.Repeat("a", 64)}
+	answers := map[string]string{
+		http.MethodHead: "200 OK\r\nDocker-Content-Digest: " + sample.Digest,
+		http.MethodPut:  "405 Method Not Allowed",
+	}
+	answer := func(conn net.Conn) {
+		defer conn.Close()
+		request, err := http.ReadRequest(bufio.NewReader(conn))
+		if err != nil {
+			return
+		}
+		_, _ = io.Copy(io.Discard, request.Body) // who has hung up needs no answer
+		time.Sleep(time.Duration(delay.Load() / 2))
+		_, _ = fmt.Fprintf(conn, "HTTP/1.1 %s\r\nDocker-Distribution-Api-Version: registry/2.0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", answers[request.Method])
+	}
+	return Options{Endpoints: []string{"http://192.0.2.2"}, Samples: []Sample{sample},
 		Dial: func(context.Context, string, string) (net.Conn, error) {
-			time.Sleep(time.Duration(delay.Load() / 2))
-			return nil, syscall.ECONNREFUSED
+			client, server := net.Pipe()
+			go answer(server)
+			return client, nil
 		}}
 }
 
@@ -37,7 +57,7 @@ func TestPromise4ARemovalWaitsForAProofOfTheLastSeconds(t *testing.T) {
 		var delay atomic.Int64
 		begun := time.Now()
 		delay.Store(int64(time.Second))
-		ctx, stop := Watch(t.Context(), slowly(t, &delay), WatchInterval, nil)
+		ctx, stop := Watch(t.Context(), slowly(&delay), WatchInterval, nil)
 		may := leaseOf(ctx)
 		at := func(want time.Duration) {
 			t.Helper()
@@ -67,7 +87,7 @@ func TestPromise4ARemovalWaitsForAProofOfTheLastSeconds(t *testing.T) {
 func TestPromise4AProofThatComesTooLateIsNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var delay atomic.Int64
-		ctx, stop := Watch(t.Context(), slowly(t, &delay), WatchInterval, nil)
+		ctx, stop := Watch(t.Context(), slowly(&delay), WatchInterval, nil)
 		may := leaseOf(ctx)
 		if err := may(); err != nil {
 			t.Fatal(err)
@@ -94,6 +114,42 @@ func TestPromise4AProofThatComesTooLateIsNone(t *testing.T) {
 		}
 		if err := stop(); !errors.Is(err, ErrProofLost) || !strings.Contains(err.Error(), "longer than 5s") {
 			t.Errorf("stop returns %v", err)
+		}
+		hangUp()
+	})
+}
+
+// Of a registry that is said to be stopped an address may swallow what is sent to it, and a
+// name server may not answer. That does not hold up the removals.
+func TestPromise4SilenceOfAStoppedRegistryHoldsNothingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := Options{Stopped: true, Config: config(t, "192.0.2.1:5000", saysNothing),
+			Endpoints: []string{"http://192.0.2.2", "http://registry.example.com"},
+			Dial: func(context.Context, string, string) (net.Conn, error) {
+				time.Sleep(time.Hour)
+				return nil, syscall.ETIMEDOUT
+			},
+			Lookup: func(ctx context.Context, _ string) ([]string, error) {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}}
+		ctx, stop := Watch(t.Context(), o, WatchInterval, nil)
+		may := leaseOf(ctx)
+		if err := may(); err != nil {
+			t.Fatal(err)
+		}
+		for range 300 {
+			begun := time.Now()
+			if err := may(); err != nil {
+				t.Fatal(err)
+			}
+			if waited := time.Since(begun); waited > 0 {
+				t.Fatalf("it waits for %s", waited)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
 		}
 		hangUp()
 	})
