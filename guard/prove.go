@@ -331,8 +331,8 @@ func (p *proof) readReadOnly() {
 	p.add(result, "config.yml", check, seen, meaning)
 }
 
-// clockTick is how far the time of a file may be behind the clock when it is written.
-const clockTick = 10 * time.Millisecond
+// ClockTick is how far the time of a file may be behind the clock when it is written.
+const ClockTick = 10 * time.Millisecond
 
 // readUploads weighs what was pushed last.
 func (p *proof) readUploads() {
@@ -355,7 +355,7 @@ func (p *proof) readUploads() {
 		p.add(OK, subject, check, seen, "no push under way")
 	case p.options.Stopped:
 		p.add(Note, subject, check, seen, "somebody pushed just now; you say that the registry is stopped")
-	case p.obeys && p.options.Config.Registry.ReadOnly.Enabled && !u.Touched.After(p.options.Config.Changed.Add(clockTick)):
+	case p.obeys && p.options.Config.Registry.ReadOnly.Enabled && !u.Touched.After(p.options.Config.Changed.Add(ClockTick)):
 		p.add(Note, subject, check, seen, "before config.yml was changed, which says read-only")
 	default:
 		p.add(Against, subject, check, seen, "somebody pushed just now, perhaps through a registry that was not asked")

@@ -2,8 +2,11 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"io/fs"
+	"maps"
 	"path"
+	"slices"
 	"time"
 )
 
@@ -12,56 +15,71 @@ func (e entry) isPushed() bool {
 	return e.kind == kindLayer || e.kind == kindRevision || e.kind == kindTag || e.kind == kindTagIndex
 }
 
-// LastPush finds the repository that was pushed to last, by the times of its links. An
-// S3 listing has them: see Repository.Pushed. On a filesystem the directories say where
-// to look: a push changes that of the uploads, or that of the tags. So does a removal, but not
-// the times of links. It returns nil if nothing was pushed since.
-func LastPush(ctx context.Context, store Store, pushed map[string]time.Time, since time.Time) (*LastUpload, error) {
+// LastPush finds a push after since, by the times of links, and one that is after explained
+// too if there is one. It returns nil if nothing was pushed since.
+//
+// pushed has the repositories, with the newest time of their links if the listing had times,
+// as those of S3 have. On a filesystem the directories say where to look: a push
+// changes that of the uploads, or that of the tags. So does a removal, but not the times
+// of links.
+func LastPush(ctx context.Context, store Store, pushed map[string]time.Time, since, explained time.Time) (*LastUpload, error) {
+	names := slices.Sorted(maps.Keys(pushed))
 	f, isFilesystem := store.(*filesystem)
-	var last LastUpload
-	for name, touched := range pushed {
-		if isFilesystem {
-			var err error
-			if touched, err = f.pushed(ctx, name, since); err != nil {
-				return nil, err
+	if !isFilesystem {
+		last := LastUpload{Touched: since}
+		for _, name := range names {
+			if pushed[name].After(last.Touched) {
+				last = LastUpload{Repository: name, Touched: pushed[name]}
 			}
 		}
-		if touched.After(since) && touched.After(last.Touched) {
-			last = LastUpload{Repository: name, Touched: touched}
+		if last.Repository == "" {
+			return nil, nil
+		}
+		return &last, nil
+	}
+	if explained.After(since) {
+		if found, err := f.pushedAfter(ctx, names, explained); found != nil || err != nil {
+			return found, err
 		}
 	}
-	if last.Repository == "" {
-		return nil, nil
-	}
-	return &last, nil
+	return f.pushedAfter(ctx, names, since)
 }
 
-// pushed is when a link of a repository's manifests was written last, or zero if its
-// directories did not change since.
-func (f *filesystem) pushed(ctx context.Context, repository string, since time.Time) (last time.Time, err error) {
+// pushedAfter finds a link of a manifest that was written after a time.
+func (f *filesystem) pushedAfter(ctx context.Context, repositories []string, after time.Time) (found *LastUpload, err error) {
 	t, err := f.tree()
 	if t == nil || err != nil {
-		return last, err
+		return nil, err
 	}
-	dir, changed := RepositoryPath(repository), false
-	for _, name := range []string{uploadsDir, manifestsDir + "/tags"} {
-		f.head.Add(1)
-		stat, err := f.lstat(ctx, t, dir+"/"+name)
-		if err != nil && !isAbsent(err) {
-			return last, &fs.PathError{Op: "stat", Path: dir + "/" + name, Err: err}
-		}
-		changed = changed || err == nil && modTime(&stat).After(since)
-	}
-	if !changed {
-		return last, nil
-	}
-	err = f.Below(ctx, dir+"/"+manifestsDir, func(page []Object) error {
-		for _, object := range page {
-			if path.Base(object.Path) == linkFile && object.ModTime.After(last) {
-				last = object.ModTime
+	for _, repository := range repositories {
+		changed := false
+		for _, name := range []string{uploadsDir, manifestsDir + "/tags"} {
+			dir := RepositoryPath(repository) + "/" + name
+			f.head.Add(1)
+			stat, err := f.lstat(ctx, t, dir)
+			if err != nil && !isAbsent(err) {
+				return nil, &fs.PathError{Op: "stat", Path: dir, Err: err}
 			}
+			changed = changed || err == nil && modTime(&stat).After(after)
 		}
-		return nil
-	})
-	return last, err
+		if !changed {
+			continue
+		}
+		err := f.Below(ctx, RepositoryPath(repository)+"/"+manifestsDir, func(page []Object) error {
+			for _, object := range page {
+				if path.Base(object.Path) == linkFile && object.ModTime.After(after) {
+					found = &LastUpload{Repository: repository, Touched: object.ModTime}
+					return errEnough
+				}
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errEnough) {
+			return nil, err
+		}
+		if found != nil {
+			return found, nil
+		}
+	}
+	return nil, nil
 }
