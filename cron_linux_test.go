@@ -158,6 +158,7 @@ func (c *cron) run() *running {
 // it ends, the registry takes pushes afterwards and every image is whole (3, 4).
 func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 	t.Parallel()
+	all := atOnce{T: t}
 	for _, test := range []struct {
 		name     string
 		settings string // added to those of the registry
@@ -182,8 +183,7 @@ func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 		{name: "read_only fails half-way", settings: "read_only() { stop; false; start; }", code: 1, says: "read_only failed"},
 		{name: "writable fails once", settings: "writable() { stop; start; mkdir $target/tried || return 0; return 1; }; collect=-m", removes: true, says: "writable failed"},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
+		all.run(test.name, func(t *testing.T) {
 			c := newCron(t, test.settings)
 			if test.upload > 0 {
 				c.tree.Upload("team/app", "01234567-89ab-cdef-0123-456789abcdef", time.Now().Add(-test.upload), []byte("half of a layer"))
@@ -210,6 +210,7 @@ func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 			c.takesPushes("afterwards")
 		})
 	}
+	all.wait.Wait()
 }
 
 // TestCronLeavesARunAlone: a second run ends at once and does nothing to the registry (4).

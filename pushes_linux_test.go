@@ -147,6 +147,16 @@ func (e *elsewhere) report(run *running) (code int, report gcReport) {
 	return code, report
 }
 
+// atOnce runs tests at once that wait most of the time, whatever -parallel says.
+type atOnce struct {
+	*testing.T
+	wait sync.WaitGroup
+}
+
+func (a *atOnce) run(name string, test func(*testing.T)) {
+	a.wait.Go(func() { a.Run(name, test) })
+}
+
 // refused checks that a run ended with exit code 3 and removed nothing.
 func (e *elsewhere) refused(run *running) {
 	e.Helper()
@@ -197,6 +207,7 @@ func (p *pusher) acknowledged() []pushedImage {
 // run is refused and removes nothing, so that every pushed image is whole (4).
 func TestSilenceProvesNothing(t *testing.T) {
 	t.Parallel()
+	all := atOnce{T: t}
 	for _, c := range []struct {
 		name     string
 		endpoint string // "" if none is named
@@ -212,8 +223,7 @@ func TestSilenceProvesNothing(t *testing.T) {
 		{"an address without a route", "http://10.77.2.1:5000", false, false},
 		{"a name that no resolver knows", "http://registry.invalid:5000", false, false},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
+		all.run(c.name, func(t *testing.T) {
 			e := newElsewhere(t, 40)
 			registry := e.start(e.there)
 			if c.pushed {
@@ -236,6 +246,7 @@ func TestSilenceProvesNothing(t *testing.T) {
 			e.whole(time.Time{})
 		})
 	}
+	all.wait.Wait()
 }
 
 // TestARolloutProvesNothing: nothing listens at the address that is named until a new
@@ -273,7 +284,7 @@ const exposure = guard.ProofAge
 // exposure is whole (4).
 func TestARegistryThatTurnsWritableMidway(t *testing.T) {
 	t.Parallel()
-	var all sync.WaitGroup
+	all := atOnce{T: t}
 	for _, c := range []struct {
 		name    string
 		removes func(e *elsewhere) bool
@@ -288,12 +299,9 @@ func TestARegistryThatTurnsWritableMidway(t *testing.T) {
 		{"regsweep is suspended while it removes links", (*elsewhere).removesLinks, suspended},
 		{"regsweep is suspended while it removes blobs", (*elsewhere).removesBlobs, suspended},
 	} {
-		// They wait most of the time, so that all of them run at once.
-		all.Go(func() {
-			t.Run(c.name, func(t *testing.T) { turnsMidway(t, c.removes, c.turn) })
-		})
+		all.run(c.name, func(t *testing.T) { turnsMidway(t, c.removes, c.turn) })
 	}
-	all.Wait()
+	all.wait.Wait()
 }
 
 func turnsMidway(t *testing.T, removes func(*elsewhere) bool, turn func(*elsewhere, *running) time.Time) {

@@ -49,10 +49,10 @@ func TestRunbook(t *testing.T) {
 		t.Fatalf("%v\n%s", err, output)
 	}
 	blocks := recipes(t)
+	all := atOnce{T: t}
 	for _, name := range []string{"docker exec", "docker run", "docker stopped", "kubernetes", "in use", "cron"} {
 		steps := append(slices.Clone(blocks["setup"]), blocks[name]...)
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+		all.run(name, func(t *testing.T) {
 			r := newRunbook(t, program)
 			r.run(steps)
 			r.collected()
@@ -71,8 +71,7 @@ func TestRunbook(t *testing.T) {
 		{"config", "host read-only", config, "A=b"},
 	} {
 		steps := blocks[host.recipe]
-		t.Run(host.name, func(t *testing.T) {
-			t.Parallel()
+		all.run(host.name, func(t *testing.T) {
 			r := newRunbook(t, program)
 			writable := parts.FilesystemConfig(r.tree.Root(), false)
 			r.write("config.yml", writable)
@@ -95,6 +94,7 @@ func TestRunbook(t *testing.T) {
 			r.collected()
 		})
 	}
+	all.wait.Wait()
 	for _, name := range []string{"config", "host read-only", "host stopped"} {
 		delete(blocks, name)
 	}
