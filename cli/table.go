@@ -114,13 +114,20 @@ func (t *table) stack(w *bytes.Buffer, width int) {
 			}
 			text += cell + space + gap
 		}
+		prose := ""
+		if len(row) > last {
+			prose = row[last]
+		}
+		if prose != "" && utf8.RuneCountInString(text+prose) <= width {
+			text, prose = text+prose, ""
+		}
 		if text = strings.TrimRight(text, " "); text != "" || len(row[0]) <= widths[0] {
 			w.WriteString(text + "\n")
 		}
-		if len(row) <= last || row[last] == "" {
+		if prose == "" {
 			continue
 		}
-		for _, line := range wrap(row[last], width-len(lead)-4) {
+		for _, line := range wrap(prose, width-len(lead)-4) {
 			w.WriteString(lead + "    " + line + "\n")
 		}
 	}
@@ -226,19 +233,22 @@ func wrap(text string, width int) []string {
 	return append(lines, line)
 }
 
-// words are the words of a text, and the parts of those that are longer than width.
+// words are the words of a text. One that is longer than width is divided after slashes, if
+// all of its parts fit then.
 func words(text string, width int) []string {
 	var out []string
 	for word := range strings.FieldsSeq(text) {
-		for utf8.RuneCountInString(word) > width {
-			cut := strings.LastIndexByte(word[:width], '/')
-			if cut <= 0 {
+		parts := []string{word}
+		for rest := word; utf8.RuneCountInString(rest) > width; {
+			cut := strings.LastIndexByte(rest[:width], '/') + 1
+			if cut < 2 {
+				parts = []string{word}
 				break
 			}
-			out = append(out, word[:cut+1])
-			word = word[cut+1:]
+			parts = append(parts[:len(parts)-1], rest[:cut], rest[cut:])
+			rest = rest[cut:]
 		}
-		out = append(out, word)
+		out = append(out, parts...)
 	}
 	return out
 }
