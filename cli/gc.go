@@ -139,7 +139,7 @@ func (g *gcRun) prepare(c *urfave.Context, target []string) error {
 	}
 	config, store, err := g.target(c, target, g.options.allowEmpty)
 	if err != nil {
-		return err
+		return g.orAllowEmpty(err)
 	}
 	g.store, g.config = store, config
 	g.report.Storage, g.report.Config, g.report.notRead = store.Identity(), config.File, config.NotRead
@@ -170,7 +170,16 @@ func (g *gcRun) requireLayout(ctx context.Context) error {
 	if g.options.allowEmpty {
 		return nil
 	}
-	return storage.RequireLayout(ctx, g.store, g.config)
+	return g.orAllowEmpty(storage.RequireLayout(ctx, g.store, g.config))
+}
+
+// orAllowEmpty names the flag that accepts a root without a registry. apply has none: there
+// the plan says it.
+func (g *gcRun) orAllowEmpty(err error) error {
+	if g.review == nil && errors.As(err, new(*storage.AbsentError)) {
+		return storage.Usagef("%w. For a registry that nobody has pushed to, pass --allow-empty", err)
+	}
+	return err
 }
 
 // orTarget explains a flag's value that can't be used and that may be the target: then the

@@ -153,7 +153,14 @@ func (r *runner) onQuarantine(c *urfave.Context, command string, target []string
 ) error {
 	q := &quarantineStep{runner: r, report: newQuarantineReport(command, c.Bool("dry-run"))}
 	q.progress = r.newProgress(c.Bool("quiet"))
-	_, store, err := r.target(c, target, false)
+	config, store, err := r.target(c, target, false)
+	if err == nil {
+		err = storage.RequireLayout(c.Context, store, config)
+		if errors.As(err, new(*storage.AbsentError)) { // nothing is found there, which may be meant
+			r.say("warning: " + err.Error())
+			err = nil
+		}
+	}
 	if err == nil {
 		q.store = store
 		q.report.Storage = store.Identity()

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"regsweep/storage"
 	"regsweep/sweep"
@@ -68,6 +69,9 @@ func (g *gcRun) openReview() error {
 		hint := ""
 		if broken.Changed {
 			hint = " (if that is meant: --partial)"
+		}
+		if broken.Line == 1 && (strings.HasSuffix(v.path, ".yml") || strings.HasSuffix(v.path, ".yaml")) && !v.copied {
+			hint = " (apply takes the plan first, and then the target)"
 		}
 		return storage.Usagef("%s: %w%s", v.path, broken, hint)
 	}

@@ -44,14 +44,13 @@ func (c Config) absent(root, what string) error {
 	if what != "" {
 		what = ". It " + what
 	}
-	const empty = "For a registry that nobody has pushed to, pass --allow-empty"
 	switch {
 	case c.Registry == nil && c.Driver == "filesystem":
-		problem += "pass the directory that the registry's config.yml calls rootdirectory, or that config.yml itself" + what + ". " + empty
+		problem += "pass the directory that the registry's config.yml calls rootdirectory, or that config.yml itself" + what
 	case c.Registry == nil:
-		problem += "check the bucket and the prefix" + what + ". " + empty
+		problem += "check the bucket and the prefix" + what
 	default:
-		problem += "the root is " + c.rootFrom + what + ". If the registry runs with REGISTRY_STORAGE_… variables, set them here too. " + empty
+		problem += "the root is " + c.rootFrom + what + ". If the registry runs with REGISTRY_STORAGE_… variables, set them here too"
 	}
 	return &UsageError{&AbsentError{problem}}
 }
