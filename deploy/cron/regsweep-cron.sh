@@ -129,14 +129,17 @@ act read_only
 [ "$acted" -eq 0 ] || exit 1
 
 deadline=$(($(date +%s) + wait_seconds))
+pause=2
 # shellcheck disable=SC2086
 until run "$regsweep" check $proof "$target" >"$log" 2>&1; do
 	if [ "$result" -ne 3 ] || [ "$(date +%s)" -ge "$deadline" ]; then
 		cat "$log" >&2
-		say "nothing was removed: regsweep check still ends with $result, $wait_seconds s after read_only"
+		say "nothing was removed: after read_only, regsweep check ended with $result (wait_seconds=$wait_seconds)"
 		exit "$result"
 	fi
-	run sleep 2
+	# Each check lists the repositories, which takes many requests to a large bucket.
+	run sleep "$pause"
+	[ "$pause" -ge 30 ] || pause=$((pause * 2))
 done
 
 # shellcheck disable=SC2086
