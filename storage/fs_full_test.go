@@ -82,3 +82,26 @@ func TestPromise4NoRoomForALockAtAnyStep(t *testing.T) {
 		}
 	}
 }
+
+// Without locks of the kernel a lock is released too, if it is this run's and its lease holds.
+func TestPromise4ALockIsReleasedWithoutLocksOfTheKernel(t *testing.T) {
+	for _, err := range []syscall.Errno{syscall.ENOLCK, syscall.ENOSYS, syscall.EOPNOTSUPP} {
+		tree, store, _ := fsStory(t)
+		met := withoutRoom(t, 1000, err, func(c system.Call) bool { return c.Op == "flock" })
+		version, createErr := store.Create(t.Context(), lockFile, []byte("ours"))
+		if createErr != nil {
+			t.Fatal(createErr)
+		}
+		if err := store.Delete(t.Context(), lockFile, "theirs"); !errors.Is(err, ErrLost) || !tree.Exists(lockFile) {
+			t.Errorf("%v: another's lock is removed: %v", err, err)
+		}
+		ctx, lost := leaseFor(t.Context(), 0)
+		if err := store.Delete(ctx, lockFile, version); !errors.Is(err, lost) || !tree.Exists(lockFile) {
+			t.Errorf("%v: it is removed without a lease: %v", err, err)
+		}
+		if err := store.Delete(t.Context(), lockFile, version); err != nil || tree.Exists(OwnDir) || met.Load() == 0 {
+			t.Errorf("%v: it is not removed: %v", err, err)
+		}
+		system.SetFault(nil)
+	}
+}

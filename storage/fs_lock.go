@@ -179,12 +179,32 @@ func (f *filesystem) Delete(ctx context.Context, name, version string) error {
 			f.del.Add(1)
 			return system.Unlinkat(dir, path.Base(name), 0)
 		})
+		if errors.Is(err, unix.ENOLCK) || errors.Is(err, errors.ErrUnsupported) {
+			err = f.deleteUnlocked(ctx, t, name, version)
+		}
 		t.removeEmptied(ctx, path.Dir(name))
 	}
 	if err != nil {
 		return ownError("remove", name, err)
 	}
 	return nil
+}
+
+// deleteUnlocked removes where the kernel has no locks, such as NFS without a lock server. It reads
+// the file, and asks the lease after that.
+func (f *filesystem) deleteUnlocked(ctx context.Context, t *tree, name, version string) error {
+	now, err := f.read(name, lockLimit)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && string(now) != version {
+		return ErrLost
+	}
+	if err == nil {
+		err = MayRemove(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	f.del.Add(1)
+	return t.unlink(name)
 }
 
 // standDown gives back the kernel's lock that stood in for a file.
