@@ -23,7 +23,7 @@ func TestSilentStorageIsNamed(t *testing.T) {
 	})
 	s := newSite(t)
 	const bucket = "silent-bucket"
-	transports.Store(bucket, storage.Transport{Haste: 500})
+	transports.Store(bucket, storage.Transport{Haste: 500, Silence: 500})
 	t.Cleanup(func() { transports.Delete(bucket) })
 	endpoint := "http://" + silent.Addr().String()
 	file := s.config("version: 0.1\nstorage: {s3: {bucket: " + bucket + ", accesskey: a, secretkey: s, forcepathstyle: true, regionendpoint: '" + endpoint + "'}}\nhttp: {addr: ':5000'}\n")

@@ -70,13 +70,18 @@ type Transport struct {
 	// Wrap, if set, returns what stands between the S3 client and the network. Tests let
 	// requests fail there.
 	Wrap func(s3.HTTPClient) s3.HTTPClient
-	// Haste divides the times for which a storage waits for a server; 0 is 1.
+	// Haste divides the times that a storage waits before it asks a server again; 0 is 1.
 	Haste int
+	// Silence divides the times after which a server that sends nothing counts as silent; 0 is 1.
+	Silence int
 }
 
-// wait is a time as short as the haste makes it.
 func (t Transport) wait(usual time.Duration) time.Duration {
 	return usual / time.Duration(max(1, t.Haste))
+}
+
+func (t Transport) silence(usual time.Duration) time.Duration {
+	return usual / time.Duration(max(1, t.Silence))
 }
 
 // Registry is what a config.yml says of the registry that runs with it. The

@@ -100,7 +100,7 @@ func newPace(concurrency, maxRequests int) *pace {
 
 // hasten makes all waits shorter.
 func (p *pace) hasten(t Transport) {
-	p.quiet = t.wait(p.quiet)
+	p.quiet = t.silence(p.quiet)
 	p.firstWait, p.lastWait, p.haste = t.wait(p.firstWait), t.wait(p.lastWait), float64(max(1, t.Haste))
 }
 

@@ -44,7 +44,7 @@ var defaultRetries = retries{tries: 8, base: 400 * time.Millisecond, max: 20 * t
 
 // hasten makes all waits shorter.
 func (r retries) hasten(t Transport) retries {
-	r.base, r.max, r.patience, r.silence = t.wait(r.base), t.wait(r.max), t.wait(r.patience), t.wait(r.silence)
+	r.base, r.max, r.patience, r.silence = t.wait(r.base), t.wait(r.max), t.wait(r.patience), t.silence(r.silence)
 	return r
 }
 

@@ -95,7 +95,7 @@ func TestS3ServerThatNeverAnswers(t *testing.T) {
 			t.Cleanup(func() { close(release) }) // before the server closes, which waits for its answers
 			var reports atomic.Int32
 			opened, err := Open(t.Context(), Config{
-				Driver: "s3", Transport: Transport{Haste: 500},
+				Driver: "s3", Transport: Transport{Haste: 500, Silence: 500},
 				Parameters: Parameters{"accesskey": "a", "secretkey": "s", "bucket": "bucket", "regionendpoint": usual.parameters.endpoint, "forcepathstyle": true},
 				OnSilence: func(endpoint string, _ time.Time) {
 					if reports.Add(1); endpoint != usual.parameters.endpoint {
