@@ -42,7 +42,7 @@ var theirs = map[string][]string{
 	"github.com/aws":             {"regsweep/storage"},
 	"github.com/distribution":    {"regsweep/storage"},
 	"github.com/sirupsen/logrus": {"regsweep/storage"}, // what Distribution warns through
-	"golang.org/x/sys":           {"regsweep/storage", "regsweep/internal/system"},
+	"golang.org/x/sys":           {"regsweep/cli", "regsweep/storage", "regsweep/internal/system"},
 	"go.yaml.in/yaml":            {"regsweep/storage"},
 
 	"github.com/opencontainers/go-digest": append([]string{"regsweep/cli"}, belowCLI...),

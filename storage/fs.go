@@ -206,19 +206,9 @@ func (f *filesystem) scanNames(ctx context.Context, dir string, visit nameVisito
 	if t == nil {
 		return errors.Join(err, ctx.Err())
 	}
-	mode, err := t.mode(dir)
-	switch {
-	case isAbsent(err):
-		if err := t.confirmAbsent(dir); err != nil {
-			return fmt.Errorf("list %s: %w", dir, err)
-		}
-		return ctx.Err()
-	case err != nil:
-		return fmt.Errorf("list %s: %w", dir, err)
-	case mode == fs.ModeSymlink:
-		if err := t.follow(dir); err != nil {
-			return err
-		}
+	found, err := f.findTop(ctx, t, dir)
+	if !found || err != nil {
+		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(f.Concurrency())
@@ -230,6 +220,27 @@ func (f *filesystem) scanNames(ctx context.Context, dir string, visit nameVisito
 		return w.names(ctx, dir)
 	})
 	return g.Wait()
+}
+
+// findTop reports whether there is a directory to scan, and follows it if it is a symbolic link.
+func (f *filesystem) findTop(ctx context.Context, t *tree, dir string) (found bool, err error) {
+	if err := f.begin(ctx); err != nil {
+		return false, err
+	}
+	defer f.end()
+	mode, err := t.mode(dir)
+	switch {
+	case isAbsent(err):
+		if err = t.confirmAbsent(dir); err == nil {
+			return false, nil
+		}
+		return false, fmt.Errorf("list %s: %w", dir, err)
+	case err != nil:
+		return false, fmt.Errorf("list %s: %w", dir, err)
+	case mode == fs.ModeSymlink:
+		return true, t.follow(dir)
+	}
+	return true, nil
 }
 
 // Read returns the content of one file.
@@ -429,7 +440,7 @@ func (f *filesystem) removeEmpty(ctx context.Context, t *tree, dir string) (gone
 		return false, false, err
 	}
 	defer f.end()
-	err = t.remove(ctx, func() error { return t.removeDir(dir) })
+	err = f.remove(ctx, t, func() error { return t.removeDir(dir) })
 	switch {
 	case err == nil:
 		f.del.Add(1)

@@ -62,8 +62,11 @@ func (f *filesystem) below(ctx context.Context, dir string, entries []dirEntry, 
 			continue
 		}
 		stat, err := f.lstat(ctx, t, name)
-		if isAbsent(err) && t.confirmAbsent(name) == nil {
-			continue // a temporary file of a registry, which it has renamed meanwhile
+		if isAbsent(err) {
+			gone, confirmErr := f.isGone(ctx, t, name)
+			if gone && confirmErr == nil {
+				continue // a temporary file of a registry, which it has renamed meanwhile
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("stat %s: %w", name, listedError(err))
@@ -80,6 +83,15 @@ func (f *filesystem) lstat(ctx context.Context, t *tree, name string) (unix.Stat
 	}
 	defer f.end()
 	return t.lstat(name)
+}
+
+// isGone reports whether a listing lacks a name.
+func (f *filesystem) isGone(ctx context.Context, t *tree, name string) (bool, error) {
+	if err := f.begin(ctx); err != nil {
+		return false, err
+	}
+	defer f.end()
+	return t.confirmAbsent(name) == nil, nil
 }
 
 // browse lists a directory, to which no symbolic link may lead: what is found there is

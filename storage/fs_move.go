@@ -43,7 +43,7 @@ func (f *filesystem) move(ctx context.Context, m Move) error {
 	if t == nil {
 		return fs.ErrNotExist
 	}
-	if err := MayRemove(ctx); err != nil {
+	if err := f.mayRemove(ctx); err != nil {
 		return err
 	}
 	f.put.Add(1)

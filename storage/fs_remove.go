@@ -22,6 +22,8 @@ func (f *filesystem) Remove(ctx context.Context, refs []Ref) []Outcome {
 	for i, ref := range refs {
 		outcomes[i].Err = f.removeFile(ctx, &r, ref)
 	}
+	f.slots <- struct{}{}
+	defer f.end()
 	r.leave(ctx)
 	return outcomes
 }
@@ -39,7 +41,7 @@ func (f *filesystem) removeFile(ctx context.Context, r *removal, ref Ref) error 
 		return err
 	}
 	r.enter(ctx, t, path.Dir(path.Dir(ref.Path)))
-	err = t.remove(ctx, func() error { return r.removeFile(ref.Path) })
+	err = f.remove(ctx, t, func() error { return r.removeFile(ref.Path) })
 	if err == nil {
 		f.del.Add(1)
 	} else if isAbsent(err) {
@@ -58,9 +60,9 @@ const removeTries = 5
 // remove calls what removes something, under the lease of ctx. On a full btrfs a removal may
 // find no room for what it has to write. What was removed before becomes room when the
 // filesystem is synced.
-func (t *tree) remove(ctx context.Context, removal func() error) error {
+func (f *filesystem) remove(ctx context.Context, t *tree, removal func() error) error {
 	for tries := 1; ; tries++ {
-		if err := MayRemove(ctx); err != nil {
+		if err := f.mayRemove(ctx); err != nil {
 			return err
 		}
 		err := removal()
@@ -71,6 +73,30 @@ func (t *tree) remove(ctx context.Context, removal func() error) error {
 			return err
 		}
 	}
+}
+
+// mayRemove is MayRemove between begin and end. While it waits, other calls may be made: the lease
+// may be renewed by somebody who reads this storage.
+func (f *filesystem) mayRemove(ctx context.Context) error {
+	for !mayRemoveNow(ctx) {
+		f.end()
+		err := MayRemove(ctx)
+		f.slots <- struct{}{}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mayRemoveNow is MayRemove without waiting.
+func mayRemoveNow(ctx context.Context) bool {
+	if leaseOf(ctx) == nil {
+		return true
+	}
+	done, cancel := context.WithCancel(ctx)
+	cancel()
+	return MayRemove(done) == nil
 }
 
 // mayGo says which files go. A plan names regular ones. Of an upload that nobody will
@@ -170,7 +196,7 @@ func (r *removal) confirmAbsent(name string) error {
 
 // removeDir removes the directory that a file was in, if that has emptied it.
 func (r *removal) removeDir(ctx context.Context, dir string) {
-	if isCeiling(dir) || MayRemove(ctx) != nil {
+	if isCeiling(dir) || !mayRemoveNow(ctx) {
 		return
 	}
 	if below, found := strings.CutPrefix(dir, r.around+"/"); found && r.fd >= 0 && !strings.Contains(below, "/") {
@@ -191,7 +217,7 @@ func (t *tree) removeDir(name string) error {
 // refusal is where to stop and no failure: an empty directory costs nobody
 // anything, and the next run tries again.
 func (t *tree) removeEmptied(ctx context.Context, dir string) {
-	for ; !isCeiling(dir) && MayRemove(ctx) == nil; dir = path.Dir(dir) {
+	for ; !isCeiling(dir) && mayRemoveNow(ctx); dir = path.Dir(dir) {
 		if err := t.removeDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return
 		}

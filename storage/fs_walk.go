@@ -37,6 +37,25 @@ func (w *walk) spawn(f func() error) error {
 	return f()
 }
 
+// follow is tree.follow.
+func (w *walk) follow(ctx context.Context, dir string) error {
+	if err := w.fs.begin(ctx); err != nil {
+		return err
+	}
+	defer w.fs.end()
+	return w.tree.follow(dir)
+}
+
+// glance opens a directory to glance at those in it, of which a listing has found so many.
+func (w *walk) glance(ctx context.Context, dir string, directories int) (g *glance, counted bool, err error) {
+	if err := w.fs.begin(ctx); err != nil {
+		return nil, false, err
+	}
+	defer w.fs.end()
+	g = newGlance(w.tree, dir)
+	return g, g.countsDirectories(directories), nil
+}
+
 // parallel cuts names into parts that are walked concurrently.
 func parallel[N any](w *walk, names []N, part func(names []N) error) error {
 	const length = 64 // a fraction of a millisecond's work
@@ -63,7 +82,7 @@ func (w *walk) blobs(ctx context.Context, dir string, depth int) error {
 	for _, entry := range entries {
 		child := dir + "/" + entry.name
 		if entry.isSymlink() && depth < 2 {
-			if err := w.tree.follow(child); err != nil {
+			if err := w.follow(ctx, child); err != nil {
 				return err
 			}
 			entry.mode = fs.ModeDir
@@ -131,7 +150,7 @@ func (w *walk) names(ctx context.Context, dir string) error {
 	for _, entry := range entries {
 		child := dir + "/" + entry.name
 		if entry.isSymlink() {
-			if err := w.tree.follow(child); err != nil {
+			if err := w.follow(ctx, child); err != nil {
 				return err
 			}
 			entry.mode = fs.ModeDir
@@ -290,9 +309,11 @@ func (w *walk) manifests(ctx context.Context, dir string) error {
 // all that a listing has found there. Nearly all have a link and nothing else. It changes
 // sums.
 func (w *walk) revisions(ctx context.Context, dir string, sums [][32]byte, directories int) error {
-	g := newGlance(w.tree, dir)
+	g, counted, err := w.glance(ctx, dir, directories)
+	if err != nil {
+		return err
+	}
 	defer w.fs.endGlance(g)
-	counted := g.countsDirectories(directories)
 	linked, emptied := sums[:0], [][32]byte(nil)
 	var page []Object
 	for _, sum := range sums {
@@ -383,9 +404,11 @@ func (w *walk) tags(ctx context.Context, dir string) error {
 
 // someTags lists the tags that are named in dir.
 func (w *walk) someTags(ctx context.Context, dir string, names []string, directories int) error {
-	g := newGlance(w.tree, dir)
+	g, counted, err := w.glance(ctx, dir, directories)
+	if err != nil {
+		return err
+	}
 	defer w.fs.endGlance(g)
-	counted := g.countsDirectories(directories)
 	ordinary := make([]namedTag, 0, len(names))
 	var page []Object
 	for _, name := range names {

@@ -1,0 +1,101 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"regsweep/internal/parts"
+	"regsweep/internal/system/systemtest"
+)
+
+// Limits.Concurrency bounds all calls together, whoever makes them.
+func TestConcurrencyBoundsAllCalls(t *testing.T) {
+	for _, limit := range []int{1, 3} {
+		tree := newTree(t)
+		var links []Ref
+		for i := range 60 {
+			name := fmt.Sprintf("app%d", i)
+			tree.Tag(name, "v1", tree.Manifest(name, parts.Image(parts.OCI, parts.Layer(uint64(i), 10))))
+			garbage := tree.Blob(fmt.Appendf(nil, "garbage %d", i))
+			tree.LayerLink(name, garbage)
+			links = append(links, Ref{Path: LayerPath(name, garbage)})
+		}
+		store := mustOpen(t)(openFilesystem(tree.Root(), Limits{Concurrency: limit}))
+		var under, most atomic.Int64
+		systemtest.FailBelow(t, tree.Path(""), func(op, path string) error {
+			if op == "close" {
+				return nil
+			}
+			now := under.Add(1)
+			for seen := most.Load(); now > seen && !most.CompareAndSwap(seen, now); seen = most.Load() {
+			}
+			time.Sleep(10 * time.Microsecond)
+			under.Add(-1)
+			return nil
+		})
+		var calls sync.WaitGroup
+		for i := range 8 {
+			calls.Go(func() {
+				if _, err := TakeInventory(t.Context(), store, InventoryOptions{}); err != nil {
+					t.Error(err)
+				}
+			})
+			calls.Go(func() {
+				for _, ref := range links {
+					if _, err := store.Stat(t.Context(), ref.Path); err != nil {
+						return // removed meanwhile
+					}
+				}
+			})
+			calls.Go(func() { store.Remove(t.Context(), links[i*7:i*7+7]) })
+			calls.Go(func() {
+				if err := store.Below(t.Context(), BlobsDir, func([]Object) error { return nil }); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		calls.Wait()
+		if got := most.Load(); got > int64(limit) || limit > 1 && got < 2 {
+			t.Errorf("%d calls at once, with a limit of %d", got, limit)
+		}
+	}
+}
+
+// A removal that waits for its lease does not keep others from renewing it, who read the storage.
+func TestALeaseIsRenewedByCalls(t *testing.T) {
+	tree, _, image := fsStory(t)
+	store := mustOpen(t)(openFilesystem(tree.Root(), Limits{Concurrency: 1}))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	asked, renewed := make(chan struct{}), make(chan struct{})
+	ask := sync.OnceFunc(func() { close(asked) })
+	go func() {
+		<-asked
+		if _, err := store.Stat(ctx, BlobPath(image)); err != nil {
+			t.Error(err)
+		}
+		close(renewed)
+	}()
+	leased := WithLease(ctx, func(ctx context.Context) error {
+		select {
+		case <-renewed:
+			return nil
+		default:
+		}
+		ask()
+		select {
+		case <-renewed:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	})
+	if err := store.Remove(leased, []Ref{{Path: LayerPath("app", image)}, {Path: RevisionPath("app", image)}})[0].Err; err != nil {
+		t.Error(err)
+	}
+	<-renewed
+}
