@@ -82,7 +82,7 @@ func firstFew(names []string) string {
 func forbidden(root string) error {
 	for _, path := range []string{filepath.Join(root, Root), filepath.Join(root, Root, "blobs")} {
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrPermission) {
-			return usagef("%s can't be read: permission denied; run as the user that the registry runs as, or as root", path)
+			return usagef("%w", permissionError(path, err))
 		}
 	}
 	return nil
