@@ -220,6 +220,13 @@ func TestTheNameOfARun(t *testing.T) {
 			t.Errorf("%v ends with %d, %q, %q", args, code, stdout, stderr)
 		}
 	}
+	for _, target := range []string{"config.yml", "s3://bucket", root, "testdata"} {
+		for _, command := range []string{"restore", "show"} {
+			if code, _, stderr := regsweep(s, "quarantine", command, target); code != 2 || !strings.Contains(stderr, "is a target and no run") {
+				t.Errorf("%s %s ends with %d, %q", command, target, code, stderr)
+			}
+		}
+	}
 	if d := difference(s.shape(), before); d != "" {
 		t.Errorf("it changes:%s", d)
 	}

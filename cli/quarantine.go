@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -206,11 +207,16 @@ func notInQuarantine(err error) error {
 
 // checkRun refuses what cannot be the name of a run or its beginning. If RUN is forgotten, the
 // target stands in its place, and the default target must not be taken for it.
-func checkRun(command, run string) error {
+func checkRun(command, run string, target []string) error {
+	isTarget := strings.ContainsAny(run, "/:") || strings.HasSuffix(run, ".yml") || strings.HasSuffix(run, ".yaml")
+	if len(target) == 0 && run != quarantine.Latest && !strings.HasPrefix(run, "2") { // as names of runs do, by their time
+		_, err := os.Stat(run)
+		isTarget = isTarget || err == nil
+	}
 	switch {
 	case run == "":
 		return storage.Usagef("%s: name the run first, as regsweep quarantine list has it, or latest", command)
-	case strings.ContainsAny(run, "/:") || strings.HasSuffix(run, ".yml") || strings.HasSuffix(run, ".yaml"):
+	case isTarget:
 		return storage.Usagef("%s: %q is a target and no run: name the run before it, as regsweep quarantine list has it, or latest", command, run)
 	}
 	return nil

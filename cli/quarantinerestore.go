@@ -44,7 +44,7 @@ func (r *runner) quarantineRestore(c *urfave.Context) error {
 		return storage.Usagef("--%s: name the file", planName)
 	case !byPlan:
 		from, target = c.Args().First(), c.Args().Tail()
-		if err := checkRun("restore", from); err != nil {
+		if err := checkRun("restore", from, target); err != nil {
 			return err
 		}
 	}
@@ -161,12 +161,12 @@ func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
 	if restored == nil {
 		return
 	}
-	begin, verb := "Put back ", "could not be put back"
+	begin, verb, linked := "Put back ", "could not be put back", "linked again"
 	switch {
 	case r.Error != "":
 		begin = "Stopped before the end. Put back "
 	case r.DryRun:
-		begin, verb = "Dry run: nothing was put back. It would be ", "could not be"
+		begin, verb, linked = "Dry run: nothing was put back. It would be ", "could not be", "would be linked again"
 	}
 	fmt.Fprintf(w, "%s%s.\n", begin, toldByKind(restored.back))
 	if told := toldByKind(restored.there); told != "nothing" {
@@ -187,7 +187,7 @@ func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
 			fmt.Fprintln(w, "  and more: see --json")
 			break
 		}
-		fmt.Fprintf(w, "  linked again: %s@%s, which had been deleted through the registry's API\n", printable(link.Repository), link.Digest)
+		fmt.Fprintf(w, "  %s: %s@%s, which had been deleted through the registry's API\n", linked, printable(link.Repository), link.Digest)
 	}
 	switch how := "add --repository NAME to link it in a repository that has its layers, or push it again"; {
 	case restored.Unlinked != "" && restored.options.Repository != "":
@@ -195,7 +195,7 @@ func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
 		fallthrough
 	case restored.Unlinked != "":
 		fmt.Fprintf(w, "%s can't be pulled yet, since no repository links it: %s. Exit code %d.\n", restored.Unlinked, how, exitProblems)
-	case restored.options.Digest != "" && r.Error == "" && len(restored.back)+len(restored.Linked) > 0:
+	case restored.options.Digest != "" && r.Error == "" && !r.DryRun && len(restored.back)+len(restored.Linked) > 0:
 		fmt.Fprintln(w, "Give it a tag: without one the next gc -m takes it again.")
 	}
 }

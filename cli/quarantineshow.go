@@ -13,7 +13,7 @@ import (
 
 func (r *runner) quarantineShow(c *urfave.Context) error {
 	run, target := c.Args().First(), c.Args().Tail()
-	if err := checkRun("show", run); err != nil {
+	if err := checkRun("show", run, target); err != nil {
 		return err
 	}
 	return r.onQuarantine(c, "show", target, func(ctx context.Context, q *quarantineStep) error {
