@@ -162,3 +162,40 @@ func TestAnOrphanLinkIsStruckFromAPlan(t *testing.T) {
 	s.same("the files", keys(s.files()), keys(without(before, gone)))
 	s.same("what was left out", run.leftOut(), []string{"blob linked 1"})
 }
+
+// The store of another product is named, and nothing of it is removed.
+func TestAnotherProductsStoreIsRefused(t *testing.T) {
+	t.Parallel()
+	link := `{"target":"` + digest.FromString("x").String() + `"}`
+	alg := "sha256/" + digest.FromString("x").Encoded() + "/link"
+	for name, path := range map[string]string{
+		"referrers": "repositories/app/_manifests/referrers/sha256/" + digest.FromString("y").Encoded() + "/" + alg,
+		"blobs":     "repositories/team/app/_blobs/" + alg,
+		"configs":   "repositories/app/_config/" + alg,
+	} {
+		onEach(t, name, func(t *testing.T, on backend) {
+			s := newSite(t)
+			s.push("app:v1", app(1, 2))
+			s.tree.Blob([]byte("garbage"))
+			s.tree.Write(path, link)
+			s.on(on)
+			s.must(s.registry.SetReadOnly(true))
+			before := s.files()
+			for _, flags := range [][]string{{"-m"}, {"-d"}} {
+				run := s.gc(flags...)
+				if run.code != 3 || !strings.Contains(run.report.Error, "angos") || !strings.Contains(run.report.Error, path) {
+					t.Errorf("%v ends with %d: %s", flags, run.code, run.report.Error)
+				}
+			}
+			s.same("the files", keys(s.files()), keys(before))
+		})
+	}
+	// A stray that only looks like one is a stray.
+	s := newSite(t)
+	s.push("app:v1", app(1, 2))
+	s.tree.Write("repositories/app/_config/notes/link", "mine")
+	s.must(s.registry.SetReadOnly(true))
+	if run := s.gc("-m"); run.code != 0 {
+		t.Errorf("a stray: %d, %s", run.code, run.report.Error)
+	}
+}

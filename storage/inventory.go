@@ -3,6 +3,7 @@ package storage
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -201,6 +202,9 @@ func TakeInventory(ctx context.Context, store Store, options InventoryOptions) (
 	b.sealBlobs()
 	if err := b.listRepositories(ctx); err != nil {
 		return nil, err
+	}
+	if b.otherProduct != "" {
+		return nil, fmt.Errorf("%w: it has %s, and links of that kind say nothing that regsweep understands: nothing is removed", ErrOtherProduct, b.otherProduct)
 	}
 	if err := b.readLinks(ctx); err != nil {
 		return nil, err

@@ -34,6 +34,7 @@ type inventoryBuilder struct {
 	recentBlobs  [][32]byte
 	strays       []Problem
 	emptyNames   []Problem
+	otherProduct string // the first path by which another product's store is known
 	repositories map[string]*repositoryBuilder
 }
 
@@ -119,8 +120,34 @@ func (b *inventoryBuilder) isRecent(object Object) bool {
 	return !b.options.Since.IsZero() && object.ModTime.After(b.options.Since)
 }
 
+// ErrOtherProduct is matched by the error for the store of another product.
+var ErrOtherProduct = errors.New("this is the store of another product, such as angos, and not of Distribution")
+
+// isOtherProduct reports whether a path is one that registries like angos write into their
+// repositories: _manifests/referrers, _blobs and _config. Their links are JSON, so that
+// nothing tells what they keep alive.
+func isOtherProduct(path string) bool {
+	if !strings.HasPrefix(path, RepositoriesDir+"/") || !strings.HasSuffix(path, "/"+linkFile) {
+		return false
+	}
+	if strings.Contains(path, "/"+manifestsDir+"/referrers/") {
+		return true
+	}
+	for _, dir := range []string{"/_blobs/", "/_config/"} {
+		_, below, found := strings.Cut(path, dir)
+		alg, _, _ := strings.Cut(below, "/")
+		if found && isAlgorithm(alg) {
+			return true
+		}
+	}
+	return false
+}
+
 // addStray counts an object that nobody will remove. The caller holds b.mu.
 func (b *inventoryBuilder) addStray(repository string, object Object) {
+	if isOtherProduct(object.Path) && (b.otherProduct == "" || object.Path < b.otherProduct) {
+		b.otherProduct = strings.Clone(object.Path)
+	}
 	b.inv.Strays.Count++
 	b.inv.Strays.Bytes += max(object.Size, 0)
 	if len(b.strays) < maxNamedStrays {
