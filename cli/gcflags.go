@@ -20,6 +20,7 @@ func gcCommand(r *runner) *urfave.Command {
 	flags := []urfave.Flag{
 		dryRunFlag("say what would go, and remove nothing"),
 		toggle("delete-untagged", "untagged manifests go too, unless a tag needs them", "m"),
+		toggle("delete-unlinked-children", "platforms of an index that were deleted through the API go too"),
 		&urfave.StringFlag{Name: planName, Usage: "write the plan to `FILE`, a line of JSON for each removal; - is standard output"},
 		toggle("prune-empty", "remove repositories in which nothing is left"),
 		&urfave.GenericFlag{Name: "min-age", Value: &age{}, Usage: "keep blobs and links younger than `AGE`, such as 36h or 7d"},
@@ -73,6 +74,7 @@ type gcOptions struct {
 	dryRun, deleteUntagged, quiet, yes, json bool
 	pruneEmpty, allowEmpty, strict, unsafe   bool
 	purgeVersions, quarantine                bool
+	deleteUnlinked                           bool
 	minAge, uploadAge                        time.Duration
 	plan                                     string
 	planGiven                                bool
@@ -83,6 +85,7 @@ type gcOptions struct {
 func readGCOptions(c *urfave.Context) gcOptions {
 	o := readRemovalOptions(c)
 	o.deleteUntagged, o.pruneEmpty, o.allowEmpty = c.Bool("delete-untagged"), c.Bool("prune-empty"), c.Bool("allow-empty")
+	o.deleteUnlinked = c.Bool("delete-unlinked-children")
 	o.plan, o.planGiven = c.String(planName), c.IsSet(planName)
 	o.minAge, o.uploadAge = c.Generic("min-age").(*age).Duration, c.Generic("upload-age").(*age).Duration
 	if o.unsafe && !c.IsSet("min-age") {

@@ -108,7 +108,7 @@ func (g *gcRun) mark(ctx context.Context, inventory *storage.Inventory, only *sw
 	phase := g.progress.begin("marking", "manifest", 0)
 	live, err := mark.Run(ctx, inventory, g.cached(), mark.Options{
 		Concurrency: g.store.Concurrency(), DeleteUntagged: g.options.deleteUntagged, MayGo: only.MayGo,
-		Roots: roots, OnlyRoots: g.lists.roots != nil, TagMayGo: only.TagMayGo,
+		Roots: roots, OnlyRoots: g.lists.roots != nil, TagMayGo: only.TagMayGo, DeleteUnlinked: g.options.deleteUnlinked,
 		Ahead: g.ahead, OnManifests: phase.expect, OnRead: phase.add,
 	})
 	phase.endWith("marked", err)
@@ -122,7 +122,7 @@ func (g *gcRun) decide(ctx context.Context, now time.Time, inventory *storage.In
 	plan, err := sweep.NewPlan(ctx, inventory, live, g.store, sweep.Options{
 		Now: now, MinAge: g.options.minAge, UploadAge: g.options.uploadAge, DeleteUntagged: g.options.deleteUntagged,
 		PruneEmpty: g.options.pruneEmpty, AllowEmpty: g.options.allowEmpty, Quarantine: g.options.quarantine, Concurrency: g.store.Concurrency(), Only: only,
-		Roots: rootsSum, KeepDigests: keepSum,
+		DeleteUnlinked: g.options.deleteUnlinked, Roots: rootsSum, KeepDigests: keepSum,
 	})
 	phase.end("")
 	return plan, err

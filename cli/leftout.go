@@ -50,6 +50,7 @@ var leftOutReasons = map[sweep.Reason]string{
 	sweep.LeftTagged:    "reached from a tag again",
 	sweep.KeptUntagged:  "reached from an untagged manifest that the plan does not take",
 	sweep.KeptAge:       "younger than the plan's --min-age, or named by a link that is",
+	sweep.KeptUnlinked:  "a deleted platform that an index has",
 	sweep.KeptDamage:    "kept by damage in a repository",
 	sweep.KeptUpload:    "younger than the plan's --upload-age",
 	sweep.KeptMultipart: "uploaded in parts, which can't be moved: apply without --quarantine",

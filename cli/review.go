@@ -80,6 +80,7 @@ func (g *gcRun) openReview() error {
 	}
 	o := v.plan.Options
 	g.options.deleteUntagged, g.options.pruneEmpty, g.options.allowEmpty = o.DeleteUntagged, o.PruneEmpty, o.AllowEmpty
+	g.options.deleteUnlinked = o.DeleteUnlinked
 	g.options.minAge, g.options.uploadAge = o.MinAge, o.UploadAge
 	if err := g.lists.agree(v.path, o.Roots, o.KeepDigests); err != nil {
 		return err

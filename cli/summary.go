@@ -121,6 +121,7 @@ var reasons = []struct {
 	name, about string
 }{
 	{sweep.KeptUntagged, "blobs of untagged manifests", "go with -m (--delete-untagged)"},
+	{sweep.KeptUnlinked, "blobs of deleted platforms", "an index has them: go with --delete-unlinked-children"},
 	{sweep.KeptDamage, "blobs of damaged repositories", "see the problems below"},
 	{sweep.KeptAge, "young blobs", "younger than --min-age, or named by such a link"},
 	{sweep.KeptUpload, "uploads under way", "younger than --upload-age"},

@@ -22,6 +22,9 @@ type Options struct {
 	// place in the inventory: all others are live as without it. It is called from several
 	// goroutines at once.
 	MayGo func(repository, revision int) bool
+	// DeleteUnlinked lets go what an index reaches by a manifest alone that the repository has
+	// no revision link for: one that was deleted through the registry's API.
+	DeleteUnlinked bool
 	// Roots are roots beside those that the storage has. With OnlyRoots they are the only ones:
 	// tags and revisions are none, but for a tag without a target, and one that may not go.
 	Roots     []*Roots
@@ -46,6 +49,7 @@ const (
 	Tagged                // a tag reaches it, or a referrer of what a tag reaches
 	Recent                // a link that names it is younger than the minimum age
 	Untagged              // only an untagged revision reaches it
+	Unlinked              // an index reaches it by a manifest that was deleted from the repository
 	Damage                // a damaged repository could reach it
 	Absent                // a link of which only an empty directory is left
 )
@@ -147,6 +151,7 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 			t.tagMayGo = func(tag int) bool {
 				return options.OnlyRoots && r.Tags[tag].HasTarget && (options.TagMayGo == nil || options.TagMayGo(i, tag))
 			}
+			t.dropUnlinked = options.DeleteUnlinked
 			for _, roots := range options.Roots {
 				t.roots = append(t.roots, roots.of[i]...)
 			}
@@ -206,6 +211,11 @@ type tracer struct {
 	reported  map[storage.ID]bool // damaged manifests, which several stages may meet
 	kept      bool
 
+	// deferred are entries of indexes that have no revision link. They are followed last, or
+	// not at all if dropUnlinked is set.
+	deferred              []vertex
+	follows, dropUnlinked bool
+
 	room []vertex // for what edges returns
 }
 
@@ -257,6 +267,11 @@ func (t *tracer) run(ctx context.Context, mayGo func(revision int) bool) (*Repos
 	dangling := t.judgeUntagged()
 	if len(untagged) > 0 {
 		t.stage(Untagged, slices.DeleteFunc(untagged, func(id storage.ID) bool { return dangling[id] }))
+		t.judge(nil)
+	}
+	if len(t.deferred) > 0 && !t.dropUnlinked {
+		t.follows = true
+		t.stageOf(Unlinked, t.deferred)
 		t.judge(nil)
 	}
 	t.judgeAliases()
@@ -339,6 +354,10 @@ func (t *tracer) stage(cause Cause, roots []storage.ID) {
 	for i, id := range roots {
 		seen[i] = t.see(plain(id))
 	}
+	t.stageOf(cause, seen)
+}
+
+func (t *tracer) stageOf(cause Cause, seen []vertex) {
 	reached := Reach(t.marks, seen, t.edges)
 	next := stage{cause: cause, added: reached[:0]}
 	for _, v := range reached {
@@ -364,6 +383,10 @@ func (t *tracer) edges(v vertex) []vertex {
 		for _, to := range n.edges {
 			if n.perhaps[to.id()] && t.nodes.at(to.id()) != nil && t.nodes.at(to.id()).isKnown() {
 				to |= asManifest
+			}
+			if !t.follows && to.isManifest() && n.kind != Unknown && !t.r.HasRevision(to.id()) && !t.named[to.id()] {
+				t.deferred = append(t.deferred, to)
+				continue
 			}
 			edges = append(edges, t.see(to))
 		}

@@ -127,7 +127,7 @@ func (m *manifests) markUnlinked(lists []*Roots) (*tracer, error) {
 	for _, list := range lists {
 		roots = append(roots, list.unlinked...)
 	}
-	t := &tracer{inv: m.inv, nodes: &m.nodes, r: &storage.Repository{}, named: map[storage.ID]bool{}}
+	t := &tracer{inv: m.inv, nodes: &m.nodes, r: &storage.Repository{}, named: map[storage.ID]bool{}, follows: true}
 	if len(roots) == 0 {
 		return t, nil
 	}

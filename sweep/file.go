@@ -30,6 +30,7 @@ type fileOptions struct {
 	AllowEmpty     bool   `json:"allow_empty"`
 	MinAge         string `json:"min_age"`
 	UploadAge      string `json:"upload_age"`
+	DeleteUnlinked bool   `json:"delete_unlinked_children,omitempty"`
 	// Checksums of the lists that the plan was made with.
 	Roots       string `json:"roots,omitempty"`
 	KeepDigests string `json:"keep_digests,omitempty"`
@@ -52,7 +53,7 @@ func (p *Plan) WriteTo(w io.Writer) (int64, error) {
 		Options: fileOptions{
 			DeleteUntagged: p.Options.DeleteUntagged, PruneEmpty: p.Options.PruneEmpty, AllowEmpty: p.Options.AllowEmpty,
 			MinAge: p.Options.MinAge.String(), UploadAge: p.Options.UploadAge.String(),
-			Roots: p.Options.Roots, KeepDigests: p.Options.KeepDigests,
+			DeleteUnlinked: p.Options.DeleteUnlinked, Roots: p.Options.Roots, KeepDigests: p.Options.KeepDigests,
 		},
 	})
 	for removal := range p.All() {

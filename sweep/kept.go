@@ -16,6 +16,9 @@ const (
 	KeptUntagged Reason = "untagged" // goes with --delete-untagged
 	KeptAge      Reason = "age"      // younger than --min-age, or named by a link that is
 	KeptDamage   Reason = "damage"   // a damaged repository could reach it
+	// KeptUnlinked is of a manifest that was deleted through the registry's API, and that an
+	// index still has. It goes with --delete-unlinked-children.
+	KeptUnlinked Reason = "unlinked_child"
 	KeptUpload   Reason = "upload"   // of an upload younger than --upload-age
 	KeptStray    Reason = "stray"    // not part of the layout
 	KeptUnlisted Reason = "unlisted" // garbage that Options.Only does not name
@@ -43,7 +46,7 @@ type Kept struct {
 var keptReasons = []struct {
 	cause  mark.Cause
 	reason Reason
-}{{mark.Untagged, KeptUntagged}, {mark.Recent, KeptAge}, {mark.Damage, KeptDamage}}
+}{{mark.Untagged, KeptUntagged}, {mark.Recent, KeptAge}, {mark.Unlinked, KeptUnlinked}, {mark.Damage, KeptDamage}}
 
 // count fills in all that a plan tells beside its removals.
 func (p *planner) count(ctx context.Context) error {

@@ -28,7 +28,7 @@ func (p *Plan) LeftOut(file *File, visit func(removal Removal, reason Reason)) e
 // causes say why something stays that the mark has found alive. What is selected is
 // untagged only because an untagged manifest that is not selected reaches it.
 var causes = map[mark.Cause]Reason{
-	mark.Tagged: LeftTagged, mark.Recent: KeptAge, mark.Untagged: KeptUntagged, mark.Damage: KeptDamage, mark.Absent: LeftGone,
+	mark.Tagged: LeftTagged, mark.Recent: KeptAge, mark.Untagged: KeptUntagged, mark.Unlinked: KeptUnlinked, mark.Damage: KeptDamage, mark.Absent: LeftGone,
 }
 
 // whyNot says why a selected removal is not in the plan, "" if it is.

@@ -15,6 +15,7 @@ import (
 // rules are the options of a run.
 type rules struct {
 	deleteUntagged, pruneEmpty bool
+	deleteUnlinked             bool
 	minAge, uploadAge          time.Duration
 	refuseEmpty                bool            // a registry without tags
 	roots                      []string        // lines of a list of what is alive
@@ -568,6 +569,14 @@ func (o *oracle) alive(r *repo) (alive, dangling map[string]bool) {
 		if isManifest && !manifest[digest] {
 			manifest[digest] = true
 			for _, to := range o.read(digest).refs {
+				_, isLinked := r.revisions[to]
+				isRoot := slices.Contains(tagRoots, to) || slices.Contains(r.suspects, to)
+				path := blobFile(to)
+				_, isStored := o.files[path]
+				isStored = isStored || o.dirs[strings.TrimSuffix(path, "/data")]
+				if o.deleteUnlinked && isStored && !o.read(digest).unknown && slices.Contains(o.read(digest).entries, to) && !isLinked && !isRoot {
+					continue // it was deleted, and the index has it still
+				}
 				reach(to, o.isEntry(o.read(digest), to))
 			}
 		}

@@ -21,6 +21,8 @@ type Options struct {
 	UploadAge time.Duration
 	// DeleteUntagged must be what the mark was run with. It is recorded.
 	DeleteUntagged bool
+	// DeleteUnlinked must be what the mark was run with. It is recorded.
+	DeleteUnlinked bool
 	// PruneEmpty removes repositories in which nothing is left.
 	PruneEmpty bool
 	// Quarantine is for a plan whose removals are moved and can be undone: what can't be

@@ -77,6 +77,11 @@ func testRegistry(t *testing.T, seed uint64) {
 		}
 	}
 	root := d.put(t)
+	if seed%5 == 0 {
+		r := options[2] // with -m
+		r.deleteUnlinked = true
+		options = append(options, r, r, r)
+	}
 	if lines := listOf(d, random); len(lines) > 0 {
 		r := options[2] // with -m
 		r.roots, r.onlyRoots = lines, random.IntN(4) > 0
@@ -280,6 +285,7 @@ func planOf(ctx context.Context, store storage.Store, r rules, file *sweep.File)
 	}
 	live, err := mark.Run(ctx, inv, store, mark.Options{
 		DeleteUntagged: r.deleteUntagged, MayGo: only.MayGo, Ahead: ahead, Roots: roots, OnlyRoots: r.onlyRoots, TagMayGo: only.TagMayGo,
+		DeleteUnlinked: r.deleteUnlinked,
 	})
 	if err != nil {
 		return nil, err
