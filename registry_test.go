@@ -516,6 +516,7 @@ type problemJSON struct {
 	Repository string `json:"repository"`
 	Path       string `json:"path"`
 	Detail     string `json:"detail"`
+	Tags       []string
 }
 
 type kept struct {

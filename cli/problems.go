@@ -48,5 +48,23 @@ func describe(p storage.Problem) string {
 	if p.Repository != "" {
 		where = p.Repository + ": " + strings.TrimPrefix(p.Path, storage.RepositoryPath(p.Repository)+"/")
 	}
-	return printable(strings.TrimSuffix(where, ": ") + ": " + p.Detail + effects[p.Effect])
+	return printable(strings.TrimSuffix(where, ": ") + ": " + p.Detail + effects[p.Effect] + advice(p))
+}
+
+// shownTags is how many tags a problem names in the summary.
+const shownTags = 5
+
+// advice says which tags a problem breaks, and what to do about it.
+func advice(p storage.Problem) string {
+	switch isManifest := p.Kind == storage.ManifestDamaged || p.Kind == storage.ManifestMissing; {
+	case len(p.Tags) > 0:
+		shown := strings.Join(p.Tags[:min(len(p.Tags), shownTags)], ", ")
+		if more := len(p.Tags) - shownTags; more > 0 {
+			shown += " and " + count(more) + " more"
+		}
+		return fmt.Sprintf("; %s can't be pulled: %s: push the image again, or delete the %s", noun(len(p.Tags), "tag"), shown, noun(len(p.Tags), "tag"))
+	case isManifest && p.Effect == storage.KeepsRepository:
+		return "; no tag needs it: push it again, or delete it"
+	}
+	return ""
 }

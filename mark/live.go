@@ -48,8 +48,8 @@ const (
 	Dead     Cause = iota // nothing keeps it
 	Tagged                // a tag reaches it, or a referrer of what a tag reaches
 	Recent                // a link that names it is younger than the minimum age
-	Untagged              // only an untagged revision reaches it
 	Unlinked              // an index reaches it by a manifest that was deleted from the repository
+	Untagged              // only an untagged revision reaches it
 	Damage                // a damaged repository could reach it
 	Absent                // a link of which only an empty directory is left
 )
@@ -211,8 +211,11 @@ type tracer struct {
 	reported  map[storage.ID]bool // damaged manifests, which several stages may meet
 	kept      bool
 
-	// deferred are entries of indexes that have no revision link. They are followed last, or
-	// not at all if dropUnlinked is set.
+	// broken has, by digest, the place of the problem for which it can't be served.
+	broken map[storage.ID]int
+
+	// deferred are entries of indexes that have no revision link. They are followed after
+	// tags, or not at all if dropUnlinked is set.
 	deferred              []vertex
 	follows, dropUnlinked bool
 
@@ -264,14 +267,13 @@ func (t *tracer) run(ctx context.Context, mayGo func(revision int) bool) (*Repos
 	t.judge(tagged)
 	t.stage(Recent, recent)
 	t.judge(recent)
+	if t.follows = !t.dropUnlinked; t.follows && len(t.deferred) > 0 {
+		t.stageOf(Unlinked, t.deferred)
+		t.judge(nil)
+	}
 	dangling := t.judgeUntagged()
 	if len(untagged) > 0 {
 		t.stage(Untagged, slices.DeleteFunc(untagged, func(id storage.ID) bool { return dangling[id] }))
-		t.judge(nil)
-	}
-	if len(t.deferred) > 0 && !t.dropUnlinked {
-		t.follows = true
-		t.stageOf(Unlinked, t.deferred)
 		t.judge(nil)
 	}
 	t.judgeAliases()
@@ -284,6 +286,7 @@ func (t *tracer) run(ctx context.Context, mayGo func(revision int) bool) (*Repos
 	}
 	if t.kept {
 		t.stage(Damage, t.everything())
+		t.nameTags()
 	}
 	return t.result(absent, dangling, mayGo), nil
 }
@@ -468,6 +471,7 @@ func (t *tracer) judgeAliases() {
 	for id, to := range t.r.Aliases {
 		if t.marks.isAlive(id) && !t.inv.Stored(to) {
 			t.kept = true
+			t.breaks(id)
 			t.reportPath(storage.DamagedLink, storage.LayerPath(t.r.Name, t.inv.Digest(id)),
 				fmt.Sprintf("names %s, which is not stored", t.inv.Digest(to)), storage.KeepsRepository)
 		}
@@ -532,8 +536,17 @@ func (t *tracer) keep(kind storage.ProblemKind, id storage.ID, detail string) {
 	t.kept = true
 	if !t.reported[id] {
 		t.reported[id] = true
+		t.breaks(id)
 		t.report(kind, id, detail, storage.KeepsRepository)
 	}
+}
+
+// breaks notes that the next problem is that of a digest.
+func (t *tracer) breaks(id storage.ID) {
+	if t.broken == nil {
+		t.broken = map[storage.ID]int{}
+	}
+	t.broken[id] = len(t.problems)
 }
 
 func (t *tracer) report(kind storage.ProblemKind, id storage.ID, detail string, effect storage.Effect) {

@@ -9,6 +9,8 @@ type Problem struct {
 	Path       string      `json:"path"`
 	Detail     string      `json:"detail"`
 	Effect     Effect      `json:"effect"`
+	// Tags are the tags of the repository that can't be pulled for it.
+	Tags []string `json:"tags,omitempty"`
 }
 
 // ProblemKind names what is wrong. The names are part of the report.
