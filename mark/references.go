@@ -41,6 +41,7 @@ const (
 	Image               // Docker schema 2 or an OCI image manifest
 	Index               // a Docker manifest list or an OCI image index
 	Schema1             // Docker schema 1
+	Artifact            // the artifact manifest of OCI 1.1's release candidates, and of ORAS
 )
 
 // Reference is an edge from a manifest to other content.
@@ -83,6 +84,9 @@ func kindOf(mediaType string) Kind {
 	case "application/vnd.docker.distribution.manifest.v1+json",
 		"application/vnd.docker.distribution.manifest.v1+prettyjws":
 		return Schema1
+	case "application/vnd.oci.artifact.manifest.v1+json",
+		"application/vnd.cncf.oras.artifact.manifest.v1+json":
+		return Artifact
 	}
 	return Unknown
 }
@@ -223,6 +227,19 @@ func (m Manifest) readKnown(content []byte) (Manifest, error) {
 	for _, entry := range d.Manifests {
 		if err := m.add("manifests", entry); err != nil {
 			return Manifest{}, err
+		}
+	}
+	if m.Kind == Artifact {
+		var artifact struct {
+			Blobs all[descriptor] `json:"blobs"`
+		}
+		if err := json.Unmarshal(content, &artifact); err != nil {
+			return Manifest{}, fmt.Errorf("malformed manifest: %w", err)
+		}
+		for _, blob := range artifact.Blobs {
+			if err := m.add("blobs", blob); err != nil {
+				return Manifest{}, err
+			}
 		}
 	}
 	for _, subject := range d.Subject {

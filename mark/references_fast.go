@@ -63,7 +63,7 @@ func (p *plainManifest) read(content []byte) (ok bool) {
 			p.kind = Image
 		}
 	}
-	if p.kind == Unknown {
+	if p.kind == Unknown || p.kind == Artifact {
 		return false
 	}
 	p.references = p.references[:0]

@@ -44,7 +44,7 @@ func letters(text string) string {
 // told is a manifest in a line: its kind, its references and its subject.
 func told(m Manifest) string {
 	var b strings.Builder
-	b.WriteString([]string{"unknown", "image", "index", "schema 1"}[m.Kind] + ":")
+	b.WriteString([]string{"unknown", "image", "index", "schema 1", "artifact"}[m.Kind] + ":")
 	for _, r := range m.References {
 		fmt.Fprintf(&b, " %s", r.Digest)
 		if r.IsManifest() {
@@ -187,7 +187,17 @@ func TestReferences(t *testing.T) {
 		{
 			"an artifact manifest",
 			`{"mediaType":"application/vnd.oci.artifact.manifest.v1+json","blobs":[{"digest":"@a","size":1}],"subject":{"digest":"@s","size":1}}`,
-			"unknown: @a @s -> @s",
+			"artifact: @a(1) -> @s",
+		},
+		{
+			"an artifact manifest of ORAS, without blobs",
+			`{"mediaType":"application/vnd.cncf.oras.artifact.manifest.v1+json","artifactType":"application/vnd.example","subject":{"digest":"@s","size":1}}`,
+			"artifact: -> @s",
+		},
+		{
+			"an image's index with a SOCI index in it",
+			`{"schemaVersion":2,"mediaType":"` + ociIndex + `","manifests":[{"mediaType":"` + ociImage + `","digest":"@a"},{"mediaType":"` + ociImage + `","digest":"@b","artifactType":"application/vnd.amazon.soci.index.v2+json","annotations":{"com.amazon.soci.image-manifest-digest":"@a"}}]}`,
+			"index: @a(manifest) @b(manifest)",
 		},
 		{
 			"digests in keys, in text, in depth, and twice",

@@ -77,6 +77,8 @@ var (
 	goodName     = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
 )
 
+const ociArtifact = "application/vnd.oci.artifact.manifest.v1+json"
+
 func digestsIn(text string) []string { return anyDigest.FindAllString(text, -1) }
 
 func coloned(path string) string { return strings.Replace(path, "/", ":", 1) }
@@ -492,7 +494,7 @@ func (o *oracle) readAnew(digest string) reading {
 		return reading{state: "damaged"}
 	}
 	known := slices.Contains([]string{
-		ociImage, ociIndex, dockerImage, dockerList,
+		ociImage, ociIndex, dockerImage, dockerList, ociArtifact,
 		"application/vnd.docker.distribution.manifest.v1+json", "application/vnd.docker.distribution.manifest.v1+prettyjws",
 	}, mediaType)
 	if mediaType == "" {
@@ -530,6 +532,11 @@ func (o *oracle) readAnew(digest string) reading {
 		}
 		for _, entry := range entries {
 			add(entry, field)
+		}
+	}
+	if blobs, _ := m["blobs"].([]any); mediaType == ociArtifact {
+		for _, blob := range blobs {
+			add(blob, "digest")
 		}
 	}
 	if m["subject"] != nil {
