@@ -37,11 +37,11 @@ type Kind int
 
 // The kinds of manifests.
 const (
-	Unknown Kind = iota // anything else: every digest written in it is a reference
-	Image               // Docker schema 2 or an OCI image manifest
-	Index               // a Docker manifest list or an OCI image index
-	Schema1             // Docker schema 1
-	Artifact            // the artifact manifest of OCI 1.1's release candidates, and of ORAS
+	Unknown  Kind = iota // anything else: every digest written in it is a reference
+	Image                // Docker schema 2 or an OCI image manifest
+	Index                // a Docker manifest list or an OCI image index
+	Schema1              // Docker schema 1
+	Artifact             // the artifact manifest of OCI 1.1's release candidates, and of ORAS
 )
 
 // Reference is an edge from a manifest to other content.

@@ -168,7 +168,7 @@ func TestKindsAreRemovedInOrder(t *testing.T) {
 			t.Errorf("%d calls at once of %+v", r.most, bulk)
 		}
 		for kind, tally := range plan.Garbage {
-			if result.Removed[kind] != tally || tally.Count < 5 {
+			if result.Removed[kind] != tally || tally.Count < 5 && kind != sweep.Tag { // tags go with a list alone
 				t.Errorf("%s: %v were to go, %v went", kind, tally, result.Removed[kind])
 			}
 		}
