@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"regsweep/storage"
 	"regsweep/sweep"
@@ -123,6 +124,15 @@ func (f *planFile) takeAfter() error {
 		}
 	}
 	return f.file.Chmod(f.before.Mode().Perm())
+}
+
+// ownerOf is known where files have owners.
+func ownerOf(info fs.FileInfo) (uid, gid int, known bool) {
+	stat, known := info.Sys().(*syscall.Stat_t)
+	if !known {
+		return 0, 0, false
+	}
+	return int(stat.Uid), int(stat.Gid), true
 }
 
 // output is a plan file, or standard output if path names that. The report goes to standard

@@ -1,6 +1,9 @@
 package sweep
 
 import (
+	"bufio"
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -8,38 +11,48 @@ import (
 	"regsweep/storage"
 )
 
-var errNeeded = errors.New("needed")
-
 // IsNeeded reports whether a plan file names a link that an inventory lacks. Some run has
-// removed that link then, and the file may be all that can put it back. So a damaged file
-// counts as needed, and so does the plan of another storage.
-func IsNeeded(from io.ReadSeeker, inv *storage.Inventory) (bool, error) {
-	file, err := OpenFile(from)
-	if broken := (*FileError)(nil); errors.As(err, &broken) {
-		return true, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("read the older plan: %w", err)
-	}
-	if file.Storage != inv.Identity {
-		return true, nil
-	}
+// removed that link then, and the file may be all that can put it back. A run removes in the
+// order of its plan, so the first links of each kind tell. A damaged file counts as needed,
+// and so does the plan of another storage.
+func IsNeeded(from io.Reader, inv *storage.Inventory) (bool, error) {
+	const first = 1000
+	lines := bufio.NewScanner(from)
+	lines.Buffer(nil, 1<<20)
 	s := &Selection{inv: inv}
-	err = file.Each(func(removal Removal) error {
-		switch removal.Kind {
+	seen, ended := map[Kind]int{}, false
+	for n := 0; lines.Scan(); n++ {
+		line := lines.Bytes()
+		if n == 0 {
+			var header fileHeader
+			if json.Unmarshal(line, &header) != nil || header.Plan != FileFormat || header.Storage != inv.Identity {
+				return true, nil
+			}
+			continue
+		}
+		kind, _, _ := bytes.Cut(bytes.TrimPrefix(line, []byte(`{"kind":"`)), []byte(`"`))
+		if seen[Kind(kind)]++; seen[Kind(kind)] > first {
+			continue
+		}
+		var read fileLine
+		if json.Unmarshal(line, &read) != nil {
+			return true, nil
+		}
+		switch read.Kind {
+		case "":
+			ended = read.Removals != nil
+			continue
 		case Upload, Repository, Blob: // which a plan can't restore
-			return nil
+			continue
 		}
-		if _, found := s.find(removal); !found {
-			return errNeeded
+		if _, found := s.find(read.Removal); !found {
+			return true, nil
 		}
-		return nil
-	})
-	if errors.Is(err, errNeeded) {
-		return true, nil
 	}
-	if err != nil {
+	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return true, nil
+	} else if err != nil {
 		return false, fmt.Errorf("read the older plan: %w", err)
 	}
-	return false, nil
+	return !ended, nil
 }
