@@ -344,7 +344,7 @@ func (f *faultyBucket) try(what string, fault *httpFault, after map[string]strin
 		f.Errorf("%s: the next run ends with %d: %s", what, next.code, next.report.Error)
 	}
 	now, after = f.tags(), maps.Clone(after)
-	if f.lifted { // runs have names of their own
+	if f.lifted { // runs have names of their own, and reset makes what is left of an upload young
 		now, after = inPlaceOrHeld(now), inPlaceOrHeld(after)
 	}
 	if d := difference(now, after); d != "" {
@@ -359,6 +359,7 @@ func inPlaceOrHeld(tags map[string]string) map[string]string {
 	for name, etag := range tags {
 		match := inRun.FindStringSubmatch(name)
 		switch {
+		case strings.Contains(name, "/_uploads/"):
 		case match == nil:
 			all[name] = etag
 		case match[2] != "plan.jsonl":
