@@ -78,7 +78,7 @@ func (r *report) eligible() int64 {
 	bytes := r.plan.Garbage[sweep.Blob].Bytes + r.plan.Garbage[sweep.Upload].Bytes
 	switch {
 	case r.Versions.hides() && r.Versions.Bucket != storage.VersionsUnknown:
-		return 0
+		return r.Versions.DestroyedBytes
 	case r.Versions != nil:
 		return bytes + r.Versions.Garbage.Bytes
 	}
@@ -103,6 +103,10 @@ func writeVersions(w *bytes.Buffer, r *report) {
 		fmt.Fprintf(w, "That includes %s of %s.\n", plural(r.Versions.Garbage.Count, "noncurrent version"), size(r.Versions.Garbage.Bytes))
 	case r.Versions.Bucket == storage.VersionsUnknown:
 		fmt.Fprintln(w, "Whether the bucket keeps versions is not known: it takes the permission s3:GetBucketVersioning to ask.")
+	case r.Versions.Bucket == storage.VersionsSuspended && r.Versions.DestroyedBytes > 0 && r.result == nil:
+		fmt.Fprintf(w, "Versioning of the bucket is suspended: a removal destroys versions without an id, which are %s, and hides others; --purge-versions removes all.\n", size(r.Versions.DestroyedBytes))
+	case r.Versions.Bucket == storage.VersionsSuspended && r.Versions.DestroyedBytes > 0:
+		fmt.Fprintln(w, "Versioning of the bucket is suspended: versions without an id were destroyed.")
 	case r.Versions.hides() && r.result == nil:
 		fmt.Fprintf(w, "The bucket keeps versions: a removal would leave %s of %s as noncurrent versions, still paid for; --purge-versions removes them.\n", plural(objects, "object"), size(bytes))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"regsweep/quarantine"
 	"regsweep/storage"
@@ -18,6 +19,8 @@ type versionsReport struct {
 	// without purge neither is looked for.
 	Garbage sweep.Tally `json:"garbage"`
 	Removed sweep.Tally `json:"removed"`
+	// DestroyedBytes are what a removal frees where versioning is suspended.
+	DestroyedBytes int64 `json:"destroyed_bytes,omitzero"`
 }
 
 // hides reports whether a removal frees nothing, or may not.
@@ -40,7 +43,10 @@ func (g *gcRun) lookForVersions(ctx context.Context, plan *sweep.Plan) error {
 		return nil
 	}
 	g.report.Versions = &versionsReport{Bucket: bucket, Purge: g.options.purgeVersions && bucket != storage.VersionsOff}
-	if !g.report.Versions.Purge {
+	switch {
+	case !g.report.Versions.Purge && bucket == storage.VersionsSuspended:
+		return g.findDestroyed(ctx, versioner, plan)
+	case !g.report.Versions.Purge:
 		return nil
 	}
 	phase := g.progress.begin("looking for versions", "", 0)
@@ -56,5 +62,23 @@ func (g *gcRun) lookForVersions(ctx context.Context, plan *sweep.Plan) error {
 	}
 	g.remover = versions
 	g.report.Versions.Garbage = sweep.Tally{Count: versions.Count, Bytes: versions.Bytes}
+	return nil
+}
+
+// findDestroyed finds what a plain removal destroys where versioning is suspended: versions
+// that were written since, or before the bucket kept any. Without the permission to list
+// versions, everything counts as hidden.
+func (g *gcRun) findDestroyed(ctx context.Context, versioner storage.Versioner, plan *sweep.Plan) error {
+	phase := g.progress.begin("looking for versions", "", 0)
+	versions, err := versioner.Versions(ctx, plan.Refs(), func(path, version string) (bool, error) { return false, nil })
+	phase.end("")
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil
+	case err != nil:
+		return err
+	}
+	g.remover = versions.WhileSuspended()
+	g.report.Versions.DestroyedBytes = versions.NullBytes
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"sync"
 
@@ -45,6 +46,9 @@ type Versions struct {
 	// markers, which have no bytes, are not counted.
 	Count int
 	Bytes int64
+	// NullBytes are those of the blobs' and uploads' versions "null". Where versioning is
+	// suspended a plain removal destroys these, and hides other versions.
+	NullBytes int64
 
 	store *s3Store
 	of    map[string][]version // by path, without those that stay
@@ -61,6 +65,31 @@ type version struct {
 
 // counted reports whether it is one of those that Versions counts.
 func (v version) counted() bool { return !v.latest && !v.marker }
+
+func (v version) isNull() bool { return v.id == "null" && !v.marker }
+
+// WhileSuspended returns what removes plainly, and says of each object whether that destroyed
+// it. Versioning of the bucket must be suspended.
+func (v *Versions) WhileSuspended() Remover { return suspended{v} }
+
+type suspended struct{ *Versions }
+
+// Remove implements Remover.
+func (v suspended) Remove(ctx context.Context, refs []Ref) []Outcome {
+	outcomes := v.store.Remove(ctx, refs)
+	for i, ref := range refs {
+		o := &outcomes[i]
+		at := slices.IndexFunc(v.of[ref.Path], version.isNull)
+		switch {
+		case at < 0 || o.Err != nil || !o.Hidden:
+		case v.of[ref.Path][at].latest:
+			o.Hidden = false
+		default:
+			o.Versions, o.VersionBytes = 1, v.of[ref.Path][at].bytes
+		}
+	}
+	return outcomes
+}
 
 // Versioning implements Versioner.
 func (s *s3Store) Versioning(ctx context.Context) (Versioning, error) {
@@ -141,6 +170,9 @@ func (s *s3Store) Versions(ctx context.Context, refs iter.Seq[Ref], recorded fun
 					}
 				}
 				v.of[path] = append(have, next)
+				if next.isNull() && (strings.HasPrefix(path, BlobsDir+"/") || strings.Contains(path, "/_uploads/")) {
+					v.NullBytes += next.bytes
+				}
 				if next.counted() {
 					v.Count++
 					v.Bytes += next.bytes
