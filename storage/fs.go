@@ -310,6 +310,11 @@ func readAndClose(room []byte, fd int, limit int64) ([]byte, error) {
 // there is more room than the file needs.
 func readDescriptor(room []byte, fd int, limit int64) ([]byte, error) {
 	n, readErr := system.Read(fd, room)
+	return readRest(room, n, readErr, fd, limit)
+}
+
+// readRest reads what a first read has not.
+func readRest(room []byte, n int, readErr error, fd int, limit int64) ([]byte, error) {
 	var stat unix.Stat_t
 	// A read may return less than there is. Only the size tells.
 	if err := system.Fstat(fd, &stat); err != nil {

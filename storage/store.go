@@ -127,7 +127,8 @@ type Reader interface {
 }
 
 // ReadInto is Reader.Read for one who reads many objects, one after the other: the content
-// is in room if that has more than it needs, where the storage can read it there.
+// is in room if that has more than it needs, where the storage can read it there. A filesystem
+// that returns less than there is may cut it short: it is for content that is verified.
 func ReadInto(ctx context.Context, reader Reader, room, path []byte, limit int64) ([]byte, error) {
 	if r, ok := reader.(interface {
 		readInto(ctx context.Context, room, path []byte, limit int64) ([]byte, error)
