@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 
 	"regsweep/storage"
 	"regsweep/sweep"
@@ -93,7 +94,7 @@ func (r *runner) ask(ctx context.Context, question string, show func(w *bytes.Bu
 	fmt.Fprintf(terminal, "%s ", strings.Join(wrap(question+" [y/N]", width), "\n"))
 	answer, err := await(ctx, func() (string, error) { return readLine(terminal) })
 	switch {
-	case errors.Is(err, io.EOF): // nobody has pressed enter
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.EIO): // nobody has pressed enter, or the terminal is gone
 		fmt.Fprintln(terminal)
 		return true, errDeclined
 	case err != nil:
