@@ -21,8 +21,11 @@ func TestSilenceEndsARun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := pacedRetries(8, 0)
 		began := time.Now()
+		var mu sync.Mutex // guards reported
 		var reported []string
 		r.pace.onSilence = func(since time.Time) {
+			mu.Lock()
+			defer mu.Unlock()
 			reported = append(reported, fmt.Sprint(since.Sub(began), " after ", time.Since(began)))
 		}
 		var all sync.WaitGroup
@@ -38,6 +41,8 @@ func TestSilenceEndsARun(t *testing.T) {
 			})
 		}
 		all.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		if fmt.Sprint(reported) != "[0s after 30s]" {
 			t.Errorf("reported: %v", reported)
 		}
@@ -50,8 +55,13 @@ func TestSilenceIsReportedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := pacedRetries(8, 0)
 		began := time.Now()
+		var mu sync.Mutex // guards reported
 		var reported []time.Duration
-		r.pace.onSilence = func(since time.Time) { reported = append(reported, since.Sub(began)) }
+		r.pace.onSilence = func(since time.Time) {
+			mu.Lock()
+			defer mu.Unlock()
+			reported = append(reported, since.Sub(began))
+		}
 		ask := func(takes time.Duration) {
 			if err := r.do(t.Context(), func() error { time.Sleep(takes); return nil }); err != nil {
 				t.Error(err)
@@ -63,6 +73,8 @@ func TestSilenceIsReportedAgain(t *testing.T) {
 		stop := work(r, 1, func() error { time.Sleep(time.Second); return nil })
 		ask(50 * time.Second)
 		stop()
+		mu.Lock()
+		defer mu.Unlock()
 		if fmt.Sprint(reported) != "[0s 41s]" {
 			t.Errorf("silences from %v", reported)
 		}
