@@ -423,6 +423,10 @@ func (f *filesystem) pruneTree(ctx context.Context, t *tree, dir string) (gone b
 		return gone, err
 	}
 	entries, err := f.readDir(ctx, t, dir)
+	if isAbsent(err) { // another goroutine has pruned a directory inside, and then this one
+		err := t.confirmAbsent(dir)
+		return err == nil, err
+	}
 	if err != nil {
 		return false, listedError(err)
 	}

@@ -411,10 +411,13 @@ func (t *tree) confirmAbsent(name string) error {
 		return err
 	}
 	names, err := namesIn(fd)
-	if err := closeAfter(fd, err); err != nil {
+	err = closeAfter(fd, err)
+	switch {
+	case isAbsent(err) && dir != ".": // the directory was removed after it was opened
+		return t.confirmAbsent(dir)
+	case err != nil:
 		return err
-	}
-	if names[base] {
+	case names[base]:
 		return errGone
 	}
 	return nil

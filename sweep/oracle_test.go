@@ -720,10 +720,13 @@ func (o *oracle) mayGo(r *repo, revision string) bool {
 // must all be there.
 func whole(d *disk, rules rules) []string {
 	rules.only = nil
-	removed, _ := judge(d, rules)
+	removed, gone := judge(d, rules)
 	o := newOracle(d, rules)
 	var needed []string
 	need := func(path string) {
+		if rules.deleteUnlinked && gone[path] { // of a deleted platform, which a pull of the tag lacks anyway
+			return
+		}
 		if _, found := d.files[path]; found {
 			needed = append(needed, path)
 		}
