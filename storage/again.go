@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -12,15 +13,19 @@ import (
 // ErrIncomplete is matched by the error for a listing that lacks what is there.
 var ErrIncomplete = errors.New("the listing of the storage is not whole: what it lacks could keep images alive")
 
-// ListAgain lists the repositories once more, and fails where there is a link that the
-// inventory lacks. A listing that misses a key says nothing of it; two of them seldom
-// miss the same one. It is for a storage that nobody writes to: elsewhere new links are
-// no fault.
+// errChanged is for a link that says something else than when it was listed.
+var errChanged = errors.New("a link has changed since it was listed: somebody writes to this storage")
+
+// ListAgain lists the repositories once more. It fails if there is a link that the
+// inventory lacks, or a tag that has another target. A listing that misses a key says
+// nothing of it; two of them seldom miss the same one. It is for a storage that nobody
+// writes to: elsewhere new links are no fault.
 //
 // Blobs are not listed again. One that is missing from an inventory is no candidate.
-func ListAgain(ctx context.Context, store Scanner, inv *Inventory) error {
+func ListAgain(ctx context.Context, store Store, inv *Inventory) error {
 	var mu sync.Mutex
-	var missing []string
+	var missing, changed []string
+	var unread []unreadLink
 	err := store.Scan(ctx, RepositoriesDir, func(page []Object) error {
 		var r *Repository
 		for batch := range slices.Chunk(page, pageBatch) {
@@ -33,20 +38,72 @@ func ListAgain(ctx context.Context, store Scanner, inv *Inventory) error {
 				if r == nil || r.Name != e.repository {
 					r = inv.Repository(e.repository)
 				}
-				if inv.lacks(r, e, batch[i]) {
-					mu.Lock()
-					missing = append(missing, strings.Clone(batch[i].Path))
-					mu.Unlock()
+				is := inv.compare(r, e, batch[i])
+				if is == isKnown {
+					continue
 				}
+				path := strings.Clone(batch[i].Path)
+				mu.Lock()
+				switch is {
+				case isMissing:
+					missing = append(missing, path)
+				case isChanged:
+					changed = append(changed, path)
+				case isUnread:
+					unread = append(unread, unreadLink{r, path})
+				}
+				mu.Unlock()
 			}
 		}
 		return nil
 	})
-	if err != nil || len(missing) == 0 {
+	if err != nil {
 		return err
 	}
-	return fmt.Errorf("%w: %s", ErrIncomplete, firstOf(missing))
+	err = Each(ctx, len(unread), store.Concurrency(), func(ctx context.Context, i int) error {
+		link := unread[i]
+		content, err := store.Read(ctx, link.path, linkLimit)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil && !isDamage(err) {
+			return err
+		}
+		entries := []entry{parsePath(link.path)}
+		inv.identify(entries)
+		if !inv.knows(link.repository, entries[0], content) {
+			mu.Lock()
+			changed = append(changed, link.path)
+			mu.Unlock()
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case len(missing) > 0:
+		return fmt.Errorf("%w: %s", ErrIncomplete, firstOf(missing))
+	case len(changed) > 0:
+		return fmt.Errorf("%w: %s", errChanged, firstOf(changed))
+	}
+	return nil
 }
+
+// unreadLink is a link that has to be read before it can be compared.
+type unreadLink struct {
+	repository *Repository // nil if the inventory lacks it
+	path       string
+}
+
+// comparison is what the inventory has of a link that was listed again.
+type comparison int
+
+const (
+	isKnown   comparison = iota // the same, or the object is no link
+	isMissing                   // nothing
+	isChanged                   // another content
+	isUnread                    // the listing does not tell
+)
 
 // firstOf names the first of several paths, and says how many they are.
 func firstOf(paths []string) string {
@@ -66,45 +123,109 @@ func (inv *Inventory) Repository(name string) *Repository {
 	return inv.Repositories[at]
 }
 
-// lacks reports whether an object is a link that should be in the inventory's repository
-// r, and is not.
-func (inv *Inventory) lacks(r *Repository, e entry, object Object) bool {
-	switch e.kind {
-	case kindLayer, kindSignature, kindReferrer, kindTag, kindTagIndex:
-	case kindRevision:
-		if object.Named { // a directory that a deletion has left
-			return false
-		}
-	default:
-		return false
+// compare compares an object with what the inventory's repository r has of it.
+func (inv *Inventory) compare(r *Repository, e entry, object Object) comparison {
+	isLink := e.kind != kindBlob && e.kind != kindUpload && e.kind != kindRepository
+	if e.kind == kindStray {
+		isLink = isStrayLink(e, object.Path)
 	}
-	if object.Dir || object.Multipart != "" {
-		return false
+	if !isLink || object.Dir || object.Multipart != "" {
+		return isKnown
+	}
+	if e.kind == kindRevision && object.Named && (r == nil || !r.hasEmptied(object.Path)) {
+		return isUnread // its directory is empty, or the link says something unusual
 	}
 	if r == nil {
-		return true
+		return isMissing
 	}
-	if _, isEmpty := slices.BinarySearch(r.Emptied, strings.TrimSuffix(object.Path, "/"+linkFile)); object.Named && isEmpty {
-		return false
+	if object.Named && r.hasEmptied(object.Path) {
+		return isKnown
 	}
+	is := isKnown
 	switch e.kind {
 	case kindLayer:
-		return !r.HasLayer(e.id)
+		is = missingUnless(r.HasLayer(e.id))
 	case kindRevision:
-		return !r.HasRevision(e.id)
+		is = missingUnless(r.HasRevision(e.id))
+		if is == isKnown && object.Content != nil && !e.digest.isSaidBy(object.Content) && !inv.knows(r, e, object.Content) {
+			is = isChanged
+		}
 	case kindSignature:
-		return !slices.Contains(r.Signatures[inv.id(e.revision)], e.id)
+		is = missingUnless(slices.Contains(r.Signatures[inv.id(e.revision)], e.id))
 	case kindReferrer:
-		return !slices.Contains(r.Referrers[e.id], ReferrerLink{inv.id(e.revision), e.artifact})
+		is = missingUnless(slices.Contains(r.Referrers[e.id], ReferrerLink{inv.id(e.revision), e.artifact}))
+	case kindTagIndex:
+		t := r.tag(e.tag)
+		is = missingUnless(t != nil && has(t.Index, e.id))
+	case kindTag:
+		t := r.tag(e.tag)
+		switch {
+		case t == nil || r.lacksCurrent(e.tag):
+			is = isMissing
+		case object.Content == nil && t.HasTarget && settles(object, inv.name(t.Target)):
+		case object.Content == nil:
+			is = isUnread
+		case !inv.knows(r, e, object.Content):
+			is = isChanged
+		}
+	case kindStray:
+		_, found := slices.BinarySearchFunc(r.Problems, object.Path, func(p Problem, path string) int { return strings.Compare(p.Path, path) })
+		switch {
+		case found:
+		case strings.HasPrefix(object.Path, RepositoryPath(r.Name)+"/"+manifestsDir+"/"):
+			is = isMissing
+		default: // one that names no digest has no problem
+			is = isUnread
+		}
 	}
-	at, found := slices.BinarySearchFunc(r.Tags, e.tag, func(t Tag, name string) int { return strings.Compare(t.Name, name) })
-	switch {
-	case !found:
-		return true
-	case e.kind == kindTag:
-		return r.lacksCurrent(e.tag)
+	return is
+}
+
+func missingUnless(found bool) comparison {
+	if found {
+		return isKnown
 	}
-	return !has(r.Tags[at].Index, e.id)
+	return isMissing
+}
+
+// knows reports whether the inventory has what a link says.
+func (inv *Inventory) knows(r *Repository, e entry, content []byte) bool {
+	target, _, _ := readLink(content)
+	if r == nil {
+		return target == ""
+	}
+	id, found := inv.Find(target)
+	switch e.kind {
+	case kindTag:
+		t := r.tag(e.tag)
+		return t != nil && t.HasTarget == (target != "") && (!t.HasTarget || found && id == t.Target)
+	case kindRevision:
+		if target == "" {
+			return r.Kept()
+		}
+		return found && (id == e.id && r.HasRevision(id) || slices.Contains(r.Doubted, id))
+	}
+	return target == "" || found && slices.Contains(r.Pinned, id)
+}
+
+func (inv *Inventory) name(id ID) name {
+	n, _ := splitDigest(string(inv.Digest(id)))
+	return n
+}
+
+// hasEmptied reports whether there was no link in the link's directory.
+func (r *Repository) hasEmptied(link string) bool {
+	_, found := slices.BinarySearch(r.Emptied, strings.TrimSuffix(link, "/"+linkFile))
+	return found
+}
+
+// tag is the tag of a name, or nil.
+func (r *Repository) tag(name string) *Tag {
+	at, found := slices.BinarySearchFunc(r.Tags, name, func(t Tag, name string) int { return strings.Compare(t.Name, name) })
+	if !found {
+		return nil
+	}
+	return &r.Tags[at]
 }
 
 // lacksCurrent reports whether no current link of a tag was listed.

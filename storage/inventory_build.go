@@ -317,10 +317,15 @@ func (b *inventoryBuilder) add(rb *repositoryBuilder, object Object, e entry) {
 		rb.addUpload(object, e)
 	case kindStray:
 		b.strayIn(rb, object)
-		if strings.HasSuffix(object.Path, "/"+linkFile) && !strings.Contains(object.Path, "/"+uploadsDir+"/") {
+		if isStrayLink(e, object.Path) {
 			rb.wait(object, e, true, false)
 		}
 	}
+}
+
+// isStrayLink reports whether a stray is a link in a repository, so that what it names is kept.
+func isStrayLink(e entry, path string) bool {
+	return e.repository != "" && strings.HasSuffix(path, "/"+linkFile) && !strings.Contains(path, "/"+uploadsDir+"/")
 }
 
 // dateAttached notes whether a link of a signature or a referrer is recent.
