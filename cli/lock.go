@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -25,8 +26,12 @@ func (r *runner) locked(ctx context.Context, store storage.Locker, command strin
 		return err
 	}
 	err = because(locked, work(locked))
-	if released := lock.Release(context.WithoutCancel(ctx)); err == nil {
-		err = released
+	released := lock.Release(context.WithoutCancel(ctx))
+	if err == nil {
+		return released
+	}
+	if released != nil && !errors.Is(err, guard.ErrLockLost) { // the work's error decides how the run ends
+		progress.note(released.Error())
 	}
 	return err
 }

@@ -177,7 +177,9 @@ func (h *Held) valid(context.Context) error {
 	if lost := h.lost.Load(); lost != nil {
 		return *lost
 	}
-	if !time.Now().After(*h.until.Load()) {
+	// Both clocks are read, as isFresh does.
+	now, until := time.Now(), *h.until.Load()
+	if !now.After(until) && !now.Round(0).After(until.Round(0)) {
 		return nil
 	}
 	err := fmt.Errorf("%w: it was not refreshed for %s", ErrLockLost, h.limit())
@@ -368,7 +370,8 @@ func (h *Held) keep(ctx, writing context.Context, last time.Time) error {
 // Release stops refreshing, waits for the goroutine, and removes the lock if it is
 // still ours, in one step where the storage can (storage.Locker). A run that is suspended
 // here does not remove the lock of the next one. It is called once, with a context that is
-// not done: that of Lock may be. The error is ErrLockLost (wrapped) where somebody else's lock is there, or none.
+// not done: that of Lock may be. The error is ErrLockLost (wrapped) if the lock is gone or belongs
+// to somebody else.
 func (h *Held) Release(ctx context.Context) error {
 	h.stop()
 	hurry := context.AfterFunc(ctx, h.abort)

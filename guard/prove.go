@@ -223,13 +223,14 @@ func (p *proof) judgeDeciding(f *finding) {
 }
 
 // speaksAgainst reports whether an address that does not decide refuses: a registry
-// of this storage may write there. If the user says that the registry is stopped, so does a
-// registry of which it is not known what it serves.
+// of this storage may write there. A registry that takes pushes refuses unless it was seen
+// to serve another storage: it may just be too slow or too busy to say what it serves. If the
+// user says that the registry is stopped, so does any registry that answers.
 func (p *proof) speaksAgainst(f *finding) bool {
 	if p.options.Stopped {
 		return f.answered && f.state != foreign
 	}
-	return f.ours && (f.state == writable || f.state == caching || f.state == lacking)
+	return f.state == writable || f.ours && (f.state == caching || f.state == lacking)
 }
 
 func (p *proof) judgeAgainst(f *finding) {

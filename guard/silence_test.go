@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"regsweep/internal/parts"
 	"regsweep/storage"
@@ -174,4 +176,36 @@ func TestPromise4TheRegistryHasMoreThanTheStorage(t *testing.T) {
 	})
 	o.Endpoints = []string{shy.URL()}
 	wantProven(t, prove(t, o), ByReadOnly)
+}
+
+// A registry at config.yml's own address that is too busy to serve a manifest may still say that
+// it takes pushes. It refuses then, since it may well serve this storage.
+func TestPromise4ABusyNeighbourThatTakesPushesRefuses(t *testing.T) {
+	root, samples := content(t)
+	named := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	for name, head := range map[string]func(http.ResponseWriter, *http.Request){
+		"503": func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "busy", http.StatusServiceUnavailable)
+		},
+		"a timeout": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+	} {
+		for _, readOnly := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, read-only %t", name, readOnly), func(t *testing.T) {
+				own := front(t, root, readOnly, func(w http.ResponseWriter, r *http.Request) bool {
+					if r.Method == http.MethodHead {
+						head(w, r)
+					}
+					return r.Method == http.MethodHead
+				})
+				o := Options{Config: config(t, own.Host(), saysNothing), Samples: samples, Timeout: 300 * time.Millisecond, Endpoints: []string{named.URL()}}
+				for _, o.Quick = range []bool{false, true} {
+					if v := prove(t, o); !readOnly {
+						wantRefused(t, v, ByWritable, own.Host()+" takes pushes")
+					} else {
+						wantProven(t, v, ByReadOnly)
+					}
+				}
+			})
+		}
+	}
 }

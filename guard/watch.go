@@ -57,7 +57,9 @@ const patience = 10
 //
 // If the proof fails, no removal begins any more, and the context is cancelled with a
 // *LostError as its cause. A verdict that gives a reason to refuse has this effect at once.
-// Unknown verdicts and probes that take longer than ProofAge have it after patience tries.
+// Unknown verdicts and probes that take longer than ProofAge have it after patience tries. So
+// has a recent upload: the upload was known before, and what is missing is the answer of
+// the registry that explains it.
 //
 // The watch goes on when ctx is done: a batch that has begun must end under a valid lease.
 // stop ends the watch, waits for its goroutine, and returns the cause if the proof has
@@ -163,11 +165,17 @@ func (w *watch) run(ctx context.Context) {
 		if err == nil && w.seen != nil {
 			w.seen(v)
 		}
-		refused := err == nil && !v.MayRemove()
-		if err == nil && !refused && isFresh(asked) {
+		isProof := err == nil && v.MayRemove()
+		switch {
+		case isProof && isFresh(asked):
 			w.set(lastProof{asked: asked})
 			failed = 0
-		} else if failed++; failed == patience || refused && v.By != ByUnknown {
+		case err == nil && !isProof && v.By != ByUnknown && v.By != ByRecentUpload:
+			failed = patience // the registry itself gave a reason
+		default:
+			failed++
+		}
+		if failed >= patience {
 			lost := lostFor(v, err)
 			w.set(lastProof{lost: lost})
 			w.cancel(lost)

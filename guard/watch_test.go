@@ -115,6 +115,44 @@ func TestOneHiccupEndsNoSweep(t *testing.T) {
 	}
 }
 
+// An upload counts as explained while config.yml's own address says read-only. If that address
+// is busy for a moment, the sweep waits for it. If it stays busy, the sweep ends.
+func TestAHiccupOfTheRegistryThatExplainsAnUpload(t *testing.T) {
+	root, samples := content(t)
+	named := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	var left atomic.Int64
+	own := front(t, root, true, func(w http.ResponseWriter, _ *http.Request) bool {
+		busy := left.Add(-1) >= 0
+		if busy {
+			http.Error(w, "busy", http.StatusServiceUnavailable)
+		}
+		return busy
+	})
+	o := Options{Config: config(t, own.Host(), saysReadOnly), Endpoints: []string{named.URL()}, Samples: samples,
+		LastUpload: &Upload{Repository: "app", Touched: time.Now()}}
+	o.Config.Changed = o.LastUpload.Touched.Add(time.Second)
+	ctx, stop, verdicts := watching(t, o)
+	wantProven(t, <-verdicts, ByReadOnly)
+	left.Store(4)
+	refused := 0
+	for v := range verdicts {
+		if v.State == Refused {
+			wantRefused(t, v, ByRecentUpload)
+			refused++
+		} else if refused > 0 {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatal(context.Cause(ctx))
+		}
+	}
+	left.Store(1000)
+	await(t, ctx)
+	if err := stop(); !errors.Is(err, ErrProofLost) {
+		t.Errorf("stop returns %v", err)
+	}
+}
+
 func TestWatchEndsWhenItIsTold(t *testing.T) {
 	parent, cancel := context.WithCancelCause(t.Context())
 	ctx, stop := Watch(parent, Options{Stopped: true}, often, nil)
