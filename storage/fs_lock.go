@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What is ours lies where others may write too. So a file of ours is only ever reached
-// by no symbolic link: one in the place of the directory or of the file is an error, and what it leads to is neither read nor written.
+// What is ours lies where others may write too. So a file of ours is never reached
+// through a symbolic link: one in the place of the directory or of the file is an error, and what it leads to is neither read nor written.
 
 // flockWait is how long a file may be written by another process before it counts as
 // that one's. It takes milliseconds, unless the process was suspended meanwhile.

@@ -19,9 +19,11 @@ func (e entry) isPushed() bool {
 // too if there is one. It returns nil if nothing was pushed since.
 //
 // pushed has the repositories, with the newest time of their links if the listing had times,
-// as those of S3 have. On a filesystem the directories say where to look: a push
-// changes that of the uploads, or that of the tags. So does a removal, but not the times
-// of links.
+// as those of S3 have. On a filesystem the directories say where to look. A push changes
+// that of the uploads, of the tags, of the revisions or of the layers: one that mounts its
+// layers from another repository and moves an old tag changes only the last two. A removal
+// changes directories too, but not the times of links. A push of a manifest that the
+// repository has under an old tag changes none of them.
 func LastPush(ctx context.Context, store Store, pushed map[string]time.Time, since, explained time.Time) (*LastUpload, error) {
 	names := slices.Sorted(maps.Keys(pushed))
 	f, isFilesystem := store.(*filesystem)
@@ -53,7 +55,7 @@ func (f *filesystem) pushedAfter(ctx context.Context, repositories []string, aft
 	}
 	for _, repository := range repositories {
 		changed := false
-		for _, name := range []string{uploadsDir, manifestsDir + "/tags"} {
+		for _, name := range []string{uploadsDir, manifestsDir + "/tags", manifestsDir + "/revisions/sha256", layersDir + "/sha256"} {
 			dir := RepositoryPath(repository) + "/" + name
 			f.head.Add(1)
 			stat, err := f.lstat(ctx, t, dir)
