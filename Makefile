@@ -90,8 +90,8 @@ cases: ## go through many cases of a kind: deaths and faults at each operation, 
 	$(GO) test -count=1 -timeout 15m ./bench/...; rest=$$?; \
 	wait $$root && exit $$rest
 
-faults: ## fail every system call of each command in every way, for hours
-	$(GO) test -count=1 -timeout 0 -run 'TestEachSystemCall' . -every-fault
+faults: ## fail every system call and every request to S3 in every way, for hours
+	$(GO) test -count=1 -timeout 0 -run 'TestEachSystemCall|TestEachRequestToS3' . -every-fault
 
 # How long, and from which seed: what it prints repeats a soak, as far as kills allow.
 SOAK ?= 10m

@@ -4,6 +4,8 @@ import "flag"
 
 var allFlag = flag.Bool("all", false, "let runs die, and storages fail, at every single operation, alike ones too")
 
+var everyFault = flag.Bool("every-fault", false, "try all faults of system calls and of requests to S3, for hours, and not a selection")
+
 // apart is how far apart operations are of which one in n is tried, since they are like each
 // other.
 func apart(n int) int {

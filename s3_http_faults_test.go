@@ -57,6 +57,9 @@ func shortened(body []byte) []byte {
 
 func anyRequest(*http.Request) bool { return true }
 
+// isSampled reports whether the k-th case of which one in n is tried is among them.
+func isSampled(k, n int) bool { return *everyFault || k%n == 0 }
+
 // wrap is the Transport.Wrap of the fault.
 func (f *httpFault) wrap(network s3.HTTPClient) s3.HTTPClient { return faultyNetwork{f, network} }
 
@@ -415,28 +418,28 @@ func TestEachRequestToS3Fails(t *testing.T) {
 			}
 			f.args, f.lifted = command.args, command.lifted
 			requests, after := f.undisturbed()
-			// Of the sixteen ways for each request one is tried, and all of them with -all.
+			// Of the sixteen ways for each request one is tried, and all of them with -every-fault.
 			ways, tries := 2*len(httpFaults), 0
 			each := func(k int, what string, at int, matches func(*http.Request) bool) {
 				for i, kind := range httpFaults {
 					for j, lasting := range []bool{false, true} {
-						if isTried(5*k+2*i+j, ways) && !(kind == "short" && lasting) {
+						if isSampled(5*k+2*i+j, ways) && !(kind == "short" && lasting) {
 							tries++
 							fault := &httpFault{kind: kind, lasting: lasting, matches: matches, at: at}
-							f.try(fmt.Sprintf("%s at %s, lasting: %t", kind, what, lasting), fault, after, isTried(tries, 5))
+							f.try(fmt.Sprintf("%s at %s, lasting: %t", kind, what, lasting), fault, after, isSampled(tries, 5))
 						}
 					}
 				}
 			}
 			for k, request := range requests {
-				if !isTried(k, stride) {
+				if !isSampled(k, stride) {
 					continue
 				}
 				each(k, fmt.Sprintf("request %d of %d (%s)", k+1, len(requests), request), k+1, anyRequest)
 			}
 			objects := slices.DeleteFunc(slices.Sorted(slices.Values(requests)), func(request string) bool { return strings.HasSuffix(request, "/") })
 			for k, request := range slices.Compact(objects) {
-				if isTried(k, 4*stride) {
+				if isSampled(k, 4*stride) {
 					each(k/4, "each "+request, 1, func(r *http.Request) bool { return requestOf(r) == request })
 				}
 			}

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -21,8 +20,6 @@ import (
 	"regsweep/internal/system"
 	"regsweep/internal/system/systemtest"
 )
-
-var everyFault = flag.Bool("every-fault", false, "try all faults of system calls, for hours, and not a selection")
 
 // systemCall is a system call of a run, as it is made again in the next run of the same command.
 type systemCall struct {
