@@ -56,7 +56,7 @@ func writeVerdict(w *bytes.Buffer, v guard.Verdict, width int) {
 		stackEvidence(w, v.Evidence, width)
 	}
 	fmt.Fprint(w, "\n"+fold("  "+legend(v.Evidence)+"\n", width))
-	writeRemedies(w, v.Remedy, width)
+	writeRemedies(w, v.Steps, width)
 }
 
 func evidenceTable(evidence []guard.Evidence) *table {
@@ -100,33 +100,63 @@ func stackEvidence(w *bytes.Buffer, evidence []guard.Evidence, width int) {
 	}
 }
 
-// writeRemedies prints the ways out. Lines of configuration stand at the left margin,
-// as they are to be pasted.
-func writeRemedies(w *bytes.Buffer, remedies []string, width int) {
-	if len(remedies) == 0 {
+// writeRemedies prints what to do: one remedy of each step. The steps that have one remedy
+// come first. Lines of configuration stand at the left margin, as they are to be pasted.
+func writeRemedies(w *bytes.Buffer, steps [][]string, width int) {
+	if len(steps) == 0 {
 		return
 	}
-	title := "To go on, do one of these:"
-	if len(remedies) == 1 {
-		title = "To go on:"
+	musts := 0
+	for musts < len(steps) && len(steps[musts]) == 1 {
+		musts++
 	}
-	fmt.Fprintf(w, "\n%s\n", title)
-	for i, remedy := range remedies {
-		lines := strings.Split(remedy, "\n")
-		for j, line := range wrap(printable(lines[0]), width-5) {
-			number := "   "
-			if j == 0 {
-				number = fmt.Sprintf("%2d.", i+1)
-			}
-			fmt.Fprintf(w, "%s %s\n", number, line)
+	number := 0
+	list := func(title string, remedies ...string) {
+		fmt.Fprintf(w, "\n%s\n", title)
+		for i, remedy := range remedies {
+			number++
+			writeRemedy(w, number, remedy, i == len(remedies)-1, width)
 		}
-		if len(lines) == 1 {
+	}
+	title := "To go on, do one of these:"
+	switch {
+	case musts == 1 && len(steps) == 1:
+		title = "To go on:"
+	case musts == 1:
+		title = "To go on, do this:"
+	case musts > 1:
+		title = "To go on, do all of these:"
+	}
+	if musts > 0 {
+		list(title, slices.Concat(steps[:musts]...)...)
+		title = "and one of these:"
+	}
+	for _, step := range steps[musts:] {
+		list(title, step...)
+		title = "and one of these:"
+	}
+}
+
+// writeRemedy prints one: its prose is wrapped, its lines to be copied are not.
+func writeRemedy(w *bytes.Buffer, number int, remedy string, last bool, width int) {
+	for i, part := range strings.Split(remedy, "\n\n") {
+		if i%2 == 1 {
+			fmt.Fprintln(w)
+			for line := range strings.SplitSeq(part, "\n") {
+				fmt.Fprintln(w, printable(line))
+			}
+			if !last || strings.Count(remedy, "\n\n") > i {
+				fmt.Fprintln(w)
+			}
 			continue
 		}
-		fmt.Fprintln(w)
-		for _, line := range lines[1:] {
-			fmt.Fprintln(w, printable(line))
+		lead := "    "
+		if i == 0 {
+			lead = fmt.Sprintf("%2d. ", number)
 		}
-		fmt.Fprintln(w)
+		for _, line := range wrap(printable(part), max(width-len(lead), 0)) {
+			fmt.Fprintln(w, lead+line)
+			lead = "    "
+		}
 	}
 }

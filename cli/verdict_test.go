@@ -14,12 +14,12 @@ var writable = guard.Verdict{
 	Evidence: []guard.Evidence{
 		{Subject: "http://registry.example.com:5000", Check: "GET /v2/", Seen: "200 OK", Meaning: "a registry answers", Result: guard.OK},
 		{Subject: "http://registry.example.com:5000", Check: "OPTIONS /v2/team/app/blobs/uploads/", Seen: "Allow: DELETE, GET, HEAD, PATCH, POST, PUT", Meaning: "takes uploads: writable", Result: guard.Against},
-		{Subject: "config.yml", Check: "storage.maintenance.readonly.enabled", Seen: "not set", Meaning: "a restart makes the registry writable", Result: guard.Note},
+		{Subject: "config.yml", Check: "storage.maintenance.readonly.enabled", Seen: "not set", Meaning: "config.yml does not make the registry read-only", Result: guard.Note},
 	},
-	Remedy: []string{
-		"make the registry read-only: set this in config.yml and restart every replica\nstorage:\n  maintenance:\n    readonly:\n      enabled: true",
+	Steps: [][]string{{
+		"make the registry read-only: set this in config.yml and restart every replica\n\nstorage:\n  maintenance:\n    readonly:\n      enabled: true",
 		"stop the registry, every replica of it, and say so: --registry-stopped",
-	},
+	}},
 }
 
 func verdictText(v guard.Verdict, width int) string {
@@ -53,7 +53,7 @@ pushes).
         asked: OPTIONS /v2/team/app/blobs/uploads/
         seen: Allow: DELETE, GET, HEAD, PATCH, POST, PUT
   config.yml
-    --  a restart makes the registry writable
+    --  config.yml does not make the registry read-only
         asked: storage.maintenance.readonly.enabled
         seen: not set
 
@@ -92,10 +92,52 @@ func TestTheEvidenceCannotSteerTheTerminal(t *testing.T) {
 	hostile := writable
 	hostile.Reason = "\x1b]0;owned\a"
 	hostile.Evidence = []guard.Evidence{{Subject: "\x1b[2J", Check: "a\nb", Seen: "\r", Meaning: "\u202e", Result: guard.Against}}
-	hostile.Remedy = []string{"do\x1b[1m this\nand \x9b31m that"}
+	hostile.Steps = [][]string{{"do\x1b[1m this\n\nand \x9b31m that"}}
 	for _, width := range []int{0, 80, 200} {
 		if got := verdictText(hostile, width); strings.ContainsAny(got, "\x1b\a\r\u202e\u009b") || !strings.Contains(got, `\x1b[2J`) {
 			t.Errorf("in %d columns: %q", width, got)
 		}
+	}
+}
+
+func TestRemediesSayWhetherAllAreNeeded(t *testing.T) {
+	for _, c := range []struct {
+		steps [][]string
+		want  string
+	}{
+		{[][]string{{"a"}}, "\nTo go on:\n 1. a\n"},
+		{[][]string{{"a", "b"}}, "\nTo go on, do one of these:\n 1. a\n 2. b\n"},
+		{[][]string{{"a"}, {"b"}}, "\nTo go on, do all of these:\n 1. a\n 2. b\n"},
+		{[][]string{{"a"}, {"b", "c"}}, "\nTo go on, do this:\n 1. a\n\nand one of these:\n 2. b\n 3. c\n"},
+		{[][]string{{"a", "b"}, {"c", "d"}}, "\nTo go on, do one of these:\n 1. a\n 2. b\n\nand one of these:\n 3. c\n 4. d\n"},
+	} {
+		w := new(bytes.Buffer)
+		if writeRemedies(w, c.steps, 80); w.String() != c.want {
+			t.Errorf("%q: %q, want %q", c.steps, w, c.want)
+		}
+	}
+}
+
+func TestLinesToBeCopiedAreNotBroken(t *testing.T) {
+	w := new(bytes.Buffer)
+	writeRemedies(w, [][]string{{"start it with this variable\n\nNAME='{enabled: true}'\n\nor merge these lines into storage\n\na:\n  b: c", "stop"}}, 20)
+	const want = `
+To go on, do one of these:
+ 1. start it with
+    this variable
+
+NAME='{enabled: true}'
+
+    or merge these
+    lines into
+    storage
+
+a:
+  b: c
+
+ 2. stop
+`
+	if w.String() != want {
+		t.Errorf("%s\nwant%s", w, want)
 	}
 }

@@ -148,7 +148,7 @@ func (p *prober) unreachable(f *finding, err error) {
 	case errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EAFNOSUPPORT):
 		f.state = noRoute
 		f.add(Unknown, check, cause(err), "this machine has no way to such an address")
-		f.remedies = append(f.remedies, remedy{sayStopped, ""})
+		f.remedies = append(f.remedies, remedy{nameAll, ""}, remedy{sayStopped, ""})
 	case errors.As(err, &unknownCA), errors.As(err, &wrongName), errors.As(err, &invalid), errors.As(err, &failed):
 		f.add(Unknown, check, cause(err), "its certificate is not trusted, so it may be anybody")
 		f.remedies = append(f.remedies, remedy{trustIt, ""})

@@ -81,7 +81,8 @@ func Prove(ctx context.Context, o Options) (Verdict, error) {
 type proof struct {
 	options  Options
 	evidence []Evidence
-	remedies []remedy
+	// steps are what is to be done: one remedy of each.
+	steps [][]remedy
 	// grounds are reasons to refuse, by ground; the first for each is reported.
 	grounds map[By]string
 
@@ -104,12 +105,26 @@ func (p *proof) refuse(by By, reason string, remedies ...remedy) {
 	if _, known := p.grounds[by]; !known {
 		p.grounds[by] = reason
 	}
+	var step []remedy
 	for _, r := range remedies {
-		if r == (remedy{nameAll, ""}) {
+		switch {
+		case p.options.Stopped && (r.kind == sayStopped || r.kind == nameAll):
+			continue // that was said, and no other address changes it
+		case r == (remedy{nameAll, ""}):
 			r = p.nameAll()
 		}
-		p.remedies = append(p.remedies, r)
+		step = append(step, r)
 	}
+	p.steps = append(p.steps, step)
+}
+
+// stop is the remedy for a registry at an address: to stop it, and to say so if the user has
+// not yet.
+func (p *proof) stop(address string) remedy {
+	if p.options.Stopped {
+		return remedy{stopIt, address}
+	}
+	return remedy{sayStopped, ""}
 }
 
 // configPath is the config.yml that the target is, or "".
@@ -208,7 +223,7 @@ func (p *proof) judgeDeciding(f *finding) {
 	case writable:
 		p.judgeWritable(f)
 	case caching:
-		p.refuse(ByProxy, f.subject+" is a pull-through cache, which writes whenever somebody pulls", remedy{sayStopped, ""})
+		p.refuse(ByProxy, f.subject+" is a pull-through cache, which writes whenever somebody pulls", p.stop(f.subject))
 	case foreign:
 		p.refuse(ByOtherStorage, f.subject+" serves another storage than this one", append(f.remedies, remedy{sayStopped, ""})...)
 	case lacking:
@@ -234,14 +249,14 @@ func (p *proof) speaksAgainst(f *finding) bool {
 }
 
 func (p *proof) judgeAgainst(f *finding) {
+	if p.options.Stopped {
+		f.remedies = append(f.remedies, remedy{stopIt, f.subject})
+	}
 	switch f.state {
 	case writable, caching, lacking:
 		p.judgeDeciding(f)
 	default:
 		p.refuse(ByUnknown, "a registry answers at "+f.subject+", although you say that it is stopped", f.remedies...)
-	}
-	if p.options.Stopped {
-		p.remedies = append(p.remedies, remedy{stopIt, f.subject})
 	}
 }
 
@@ -255,7 +270,7 @@ func (p *proof) judgeWritable(f *finding) {
 	if p.options.Stopped {
 		reason += ", although you say that it is stopped"
 	}
-	p.refuse(ByWritable, reason, append(ways, remedy{sayStopped, ""})...)
+	p.refuse(ByWritable, reason, append(ways, p.stop(f.subject))...)
 }
 
 // nameAll suggests the address that clients use, where config.yml has it.
@@ -296,7 +311,7 @@ func (p *proof) judgeProxy(subject, check, seen, reason string, remedies ...reme
 		return
 	}
 	p.add(Against, subject, check, seen, "a pull-through cache writes whenever somebody pulls, read-only or not")
-	p.refuse(ByProxy, reason+", which writes whenever somebody pulls", append(remedies, remedy{sayStopped, ""})...)
+	p.refuse(ByProxy, reason+", which writes whenever somebody pulls", append(remedies, p.stop(p.served))...)
 }
 
 // beside looks for a file of another user of the storage. What can't be read is not
@@ -308,7 +323,7 @@ func (p *proof) beside(ctx context.Context, path string) (found, known bool) {
 	found, err := p.options.Store.Beside(ctx, path)
 	if err != nil {
 		p.add(Unknown, "storage", path, cause(err), "whether it is there is not known")
-		p.refuse(ByUnknown, "whether "+path+" is in the storage is not known", remedy{sayStopped, ""})
+		p.refuse(ByUnknown, "whether "+path+" is in the storage is not known", remedy{readIt, path})
 	}
 	return found, err == nil
 }
@@ -317,7 +332,7 @@ func (p *proof) readReadOnly() {
 	const check = "storage.maintenance.readonly.enabled"
 	setting := p.options.Config.Registry.ReadOnly
 	_, taken := p.grounds[ByWritable]
-	result, seen, meaning := Note, "not set", "a restart makes the registry writable"
+	result, seen, meaning := Note, "not set", "config.yml does not make the registry read-only"
 	switch {
 	case setting.Enabled && taken:
 		result, seen, meaning = Against, "true", "the registry that runs does not obey: it was not restarted, or reads another file"
@@ -370,7 +385,8 @@ func (p *proof) verdict() Verdict {
 	v := Verdict{State: Proven, Evidence: append([]Evidence{}, p.evidence...), Remedy: []string{}}
 	for _, by := range []By{ByOtherTruth, ByWritable, ByOtherStorage, ByProxy, ByUnknown, ByRecentUpload} {
 		if reason, found := p.grounds[by]; found {
-			v.State, v.By, v.Reason, v.Remedy = Refused, by, reason, texts(p.remedies)
+			v.State, v.By, v.Reason = Refused, by, reason
+			v.Steps, v.Remedy = texts(p.steps)
 			return v
 		}
 	}
@@ -384,7 +400,7 @@ func (p *proof) verdict() Verdict {
 	default:
 		// No ground to refuse and none to go on: a gap in the rules, and so a no.
 		v.State, v.By, v.Reason = Refused, ByUnknown, "nothing proves that the registry is read-only or stopped"
-		v.Remedy = texts([]remedy{{nameAll, ""}, {sayStopped, ""}})
+		v.Steps, v.Remedy = texts([][]remedy{{{nameAll, ""}, {sayStopped, ""}}})
 	}
 	return v
 }

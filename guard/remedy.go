@@ -1,6 +1,9 @@
 package guard
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // remedy is a way out of a refusal, with what it is about.
 type remedy struct {
@@ -23,6 +26,7 @@ const (
 	wait     // about a time
 	stopIt   // about an address
 	removeState
+	readIt // about a path in the storage
 	sayStopped
 )
 
@@ -62,23 +66,51 @@ func (r remedy) text() string {
 	case wait:
 		return "wait, and run it again after " + r.about + ", if nobody pushes until then"
 	case stopIt:
-		return "stop the registry at " + r.about + "; if it is another registry, let the target be the storage itself instead of config.yml"
+		return "stop the registry at " + r.about + ""
 	case removeState:
 		return "if the storage is no longer that of a pull-through cache, remove " + r.about + " from it"
+	case readIt:
+		return "let regsweep read " + r.about + " in the storage"
 	case sayStopped:
 		return "stop the registry, every replica of it, and say so: --registry-stopped"
 	}
 	return ""
 }
 
-// texts orders the remedies and drops what is said twice.
-func texts(remedies []remedy) []string {
-	slices.SortStableFunc(remedies, func(a, b remedy) int { return int(a.kind - b.kind) })
-	found := []string{}
+// texts puts steps in words: those with one remedy first. A step is left out if another one
+// settles it, since each remedy of that one is one of its own. all are the remedies without
+// steps, each once.
+func texts(steps [][]remedy) (inSteps [][]string, all []string) {
+	byKind := func(a, b remedy) int { return int(a.kind - b.kind) }
+	for i := range steps {
+		slices.SortStableFunc(steps[i], byKind)
+		steps[i] = slices.Compact(steps[i])
+	}
+	slices.SortStableFunc(steps, func(a, b []remedy) int {
+		return cmp.Or(cmp.Compare(len(a), len(b)), slices.CompareFunc(a, b, byKind))
+	})
+	var left [][]remedy
+	var remedies []remedy
+	for _, step := range steps {
+		settles := func(other []remedy) bool {
+			return !slices.ContainsFunc(other, func(r remedy) bool { return !slices.Contains(step, r) })
+		}
+		if len(step) == 0 || slices.ContainsFunc(left, settles) {
+			continue
+		}
+		left, remedies = append(left, step), append(remedies, step...)
+		words := make([]string, len(step))
+		for i, r := range step {
+			words[i] = r.text()
+		}
+		inSteps = append(inSteps, words)
+	}
+	slices.SortStableFunc(remedies, byKind)
+	all = []string{}
 	for _, r := range remedies {
-		if text := r.text(); !slices.Contains(found, text) {
-			found = append(found, text)
+		if text := r.text(); !slices.Contains(all, text) {
+			all = append(all, text)
 		}
 	}
-	return found
+	return inSteps, all
 }

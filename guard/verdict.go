@@ -40,7 +40,10 @@ type Verdict struct {
 	Evidence []Evidence `json:"evidence"`
 	// Remedy has one item for each way out of a refusal, which may be of several
 	// lines: the configuration or the flag, as it is to be written. Never nil.
+	// In each, prose and lines to be copied alternate, with an empty line between.
 	Remedy []string `json:"remedy"`
+	// Steps are the same for a reader: one of each is to be done.
+	Steps [][]string `json:"-"`
 }
 
 // MayRemove reports whether the verdict lets a sweep begin, or go on.
