@@ -168,7 +168,8 @@ func (p *Plan) confirm(kind Kind, b batch, outcomes []storage.Outcome, options E
 		for _, outcome := range outcomes[:n] {
 			versions.Add(outcome.Versions, outcome.VersionBytes)
 			hidden = hidden || outcome.Hidden
-			if outcome.Err != nil {
+			// A refusal says more than a removal that has not begun.
+			if outcome.Err != nil && (failure == nil || errors.Is(failure, storage.ErrNotBegun)) {
 				failure = outcome.Err
 			}
 		}
@@ -207,7 +208,7 @@ func (r *Result) fail(removal Removal, err error) {
 
 // errNotEmpty is for a repository of which nothing is left but what a scan does not
 // look at, such as a temporary file beside a link. It is no reason to stop.
-var errNotEmpty = errors.New("it still holds files that are not part of the layout")
+var errNotEmpty = errors.New("it still holds files or symbolic links that are not part of the layout")
 
 // prune removes the directories of repositories in which nothing is left.
 func (p *Plan) prune(ctx context.Context, remover storage.Remover, options ExecuteOptions, result *Result) error {

@@ -406,6 +406,27 @@ func TestAnUploadHalfRemovedIsNone(t *testing.T) {
 	}
 }
 
+// Of a removal of several files, one may be refused while others have not begun. The refusal
+// counts, whichever of them is the last.
+func TestARefusalOutweighsWhatHasNotBegun(t *testing.T) {
+	refusal := errors.New("access denied")
+	for _, refused := range []string{"/startedat", "/data"} {
+		r := &recorder{refuse: func(path string) error {
+			switch {
+			case !strings.Contains(path, "/_uploads/"):
+				return nil
+			case strings.HasSuffix(path, refused):
+				return refusal
+			}
+			return storage.ErrNotBegun
+		}}
+		result, err := planFor(t, worn(1).put(t), thorough).Execute(t.Context(), r, sweep.ExecuteOptions{})
+		if !errors.Is(err, refusal) || len(result.Failed) != 1 || !errors.Is(result.Failed[0].Err, refusal) {
+			t.Errorf("%s is refused: %+v, %v", refused, result.Failed, err)
+		}
+	}
+}
+
 // What an interruption between a file and its directory leaves goes with the next run,
 // and so does what deleting a manifest through the API leaves (promise 3).
 func TestEmptyDirectoriesAreTidied(t *testing.T) {
