@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
 	"time"
 
-	"github.com/distribution/distribution/v3/registry/storage/driver/base"
 	"github.com/distribution/distribution/v3/registry/storage/driver/factory"
 )
 
@@ -24,7 +24,7 @@ func Open(ctx context.Context, c Config) (Store, error) {
 			return nil, err
 		}
 		// This program has threads of its own, but a registry refuses what is no number.
-		if _, err := base.GetLimitFromParameter(c.Parameters["maxthreads"], 1, 1); err != nil {
+		if !isThreadLimit(c.Parameters["maxthreads"]) {
 			return nil, usagef("%s: storage.filesystem.maxthreads is not a number: %v", c.Target, c.Parameters["maxthreads"])
 		}
 		if info, err := os.Stat(root); errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
@@ -66,6 +66,18 @@ func Open(ctx context.Context, c Config) (Store, error) {
 		root = fmt.Sprint(value)
 	}
 	return newOverDriver(driver, root, c.Limits), nil
+}
+
+// isThreadLimit reports whether Distribution's filesystem driver takes a value for maxthreads.
+func isThreadLimit(value any) bool {
+	switch value := value.(type) {
+	case nil, int, int32, int64, uint, uint32, uint64:
+		return true
+	case string:
+		_, err := strconv.ParseUint(value, 0, 64)
+		return err == nil
+	}
+	return false
 }
 
 // root is a filesystem's root directory.
