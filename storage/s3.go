@@ -195,9 +195,11 @@ func (s *s3Store) retry(ctx context.Context, try func() error) error {
 	return s.retries.do(ctx, func() error {
 		err := try()
 		var dns *net.DNSError
-		if s.parameters.endpoint != "" && !s.requests.answered.Load() && errors.As(err, &dns) && !s.parameters.pathStyle {
+		// Another request may have found the path's style, and have been answered, meanwhile.
+		begins := !s.requests.answered.Load() || s.requests.pathStyle.Load()
+		if s.parameters.endpoint != "" && begins && errors.As(err, &dns) && !s.parameters.pathStyle {
 			s.requests.pathStyle.Store(true)
-			if err = try(); errors.As(err, &dns) {
+			if err = try(); errors.As(err, &dns) && !s.requests.answered.Load() {
 				s.requests.pathStyle.Store(false) // the endpoint's own name is no host's either
 			}
 		}
