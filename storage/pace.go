@@ -341,7 +341,7 @@ func judge(err error, now time.Time) (refused, fault bool, after time.Duration) 
 func busy(err error) bool {
 	switch errorCode(err) {
 	case "SlowDown", "SlowDownRead", "SlowDownWrite", "ServiceUnavailable", "Throttling", "ThrottlingException",
-		"RequestLimitExceeded", "BandwidthLimitExceeded", "TooManyRequests":
+		"RequestLimitExceeded", "BandwidthLimitExceeded", "TooManyRequests", "KMS.ThrottlingException":
 		return true
 	}
 	status := errorStatus(err)

@@ -172,7 +172,8 @@ func transientCode(code string) bool {
 	case "InternalError", "ServiceUnavailable", "SlowDown", "SlowDownRead", "SlowDownWrite",
 		"RequestTimeout", "RequestTimeoutException", "RequestLimitExceeded",
 		"Throttling", "ThrottlingException", "BandwidthLimitExceeded",
-		"TooManyRequests", "OperationAborted", "IncompleteBody":
+		"TooManyRequests", "OperationAborted", "IncompleteBody", "KMS.ThrottlingException",
+		"KMS.DependencyTimeoutException", "KMS.KMSInternalException", "KMS.KeyUnavailableException":
 		return true
 	}
 	return false

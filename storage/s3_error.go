@@ -21,6 +21,9 @@ func (s *s3Store) describe(ctx context.Context, op, permission, path string, err
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return err
 	}
+	if sent := (unconfirmed{}); errors.As(err, &sent) {
+		return fmt.Errorf("sent, and not confirmed: %w", s.describe(ctx, op, permission, path, sent.error))
+	}
 	if isNoSuchKey(err) {
 		return notExist(op, path)
 	}
@@ -43,9 +46,16 @@ func (s *s3Store) endpoint() string {
 }
 
 // isWithheld reports whether a server has an object and does not hand out its content, for a
-// reason that concerns this object.
+// lasting reason that concerns this object.
+// Source: the errors of Decrypt in the KMS API reference, as S3 passes them on with a prefix.
 func isWithheld(code string) bool {
-	return code == "InvalidObjectState" || strings.HasPrefix(strings.ToUpper(code), "KMS")
+	switch code {
+	case "InvalidObjectState", "KMS.AccessDeniedException", "KMS.DisabledException", "KMS.IncorrectKeyException",
+		"KMS.InvalidCiphertextException", "KMS.InvalidKeyUsageException", "KMS.InvalidStateException",
+		"KMS.KMSInvalidStateException", "KMS.NotFoundException":
+		return true
+	}
+	return false
 }
 
 // s3Error is a failed request in one line; the SDK's own error is inside.

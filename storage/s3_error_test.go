@@ -125,6 +125,8 @@ func TestS3UnreadableObject(t *testing.T) {
 		{400, "KMS.DisabledException", true},
 		{400, "KMS.KMSInvalidStateException", true},
 		{400, "KMS.NotFoundException", true},
+		{400, "KMS.AccessDeniedException", true},
+		{400, "KMSUnknown", false},
 		{403, "AccessDenied", false},
 		{404, "NoSuchBucket", false},
 		{400, "InvalidRequest", false},

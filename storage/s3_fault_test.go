@@ -75,6 +75,7 @@ func TestS3PassingFaultsAreRetried(t *testing.T) {
 		"504 in HTML":             func(w http.ResponseWriter) { w.WriteHeader(504); io.WriteString(w, "<html><hr></html>") },
 		"429":                     func(w http.ResponseWriter) { w.WriteHeader(429) },
 		"400 RequestTimeout":      func(w http.ResponseWriter) { s3Fault(w, 400, "RequestTimeout") },
+		"400 of a busy KMS":       func(w http.ResponseWriter) { s3Fault(w, 400, "KMS.ThrottlingException") },
 		"connection reset":        reset,
 		"body of half its length": func(w http.ResponseWriter) { w.Header().Set("Content-Length", "10"); io.WriteString(w, "12345") },
 		"reset in the body": func(w http.ResponseWriter) {
@@ -446,7 +447,13 @@ func TestS3RemovalBelievesOnlyTheAnswer(t *testing.T) {
 func TestS3SingleRemovals(t *testing.T) {
 	t.Parallel()
 	for code, removed := range map[string]bool{"NoSuchKey": true, "NoSuchUpload": true, "NoSuchBucket": false} {
-		store, _ := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) { s3Fault(w, 404, code) })
+		store, _ := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet { // a listing of the uploads
+				io.WriteString(w, `<ListMultipartUploadsResult><Bucket>bucket</Bucket></ListMultipartUploadsResult>`)
+				return
+			}
+			s3Fault(w, 404, code)
+		})
 		ref := Ref{Path: "blobs/\x01"}
 		if code == "NoSuchUpload" {
 			ref = Ref{Path: "blobs/x", Multipart: "u"}

@@ -44,7 +44,10 @@ func (s *s3Store) Move(ctx context.Context, moves []Move) []Outcome {
 func (s *s3Store) copy(ctx context.Context, m Move) error {
 	from, err := s.head(ctx, m.From)
 	missing := errors.Is(err, fs.ErrNotExist)
-	if err != nil && !missing {
+	if missing { // nobody may take a single answer for it
+		err = s.seenGone(ctx, "move", objectVersion{key: *s.key(m.From)})
+	}
+	if err != nil {
 		return err
 	}
 	to, err := s.head(ctx, m.To)

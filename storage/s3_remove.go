@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"path"
 	"unicode"
 	"unicode/utf8"
 
@@ -77,14 +78,19 @@ func (s *s3Store) removeVersions(ctx context.Context, objects []objectVersion) [
 	outcomes := s.removeTogether(ctx, objects)
 	var places []int
 	var left []objectVersion
+	refused, whole := 0, false
 	for i, o := range outcomes {
 		switch {
 		case knowsNoBulk(o.Err):
-			s.single.Store(true)
+			refused++
+			whole = whole || errorStatus(o.Err) != 0 // an answer for a single key has no status
 		case !errors.Is(o.Err, fs.ErrNotExist): // or a single removal says what it is
 			continue
 		}
 		places, left = append(places, i), append(left, objects[i])
+	}
+	if whole || refused > 1 && refused == len(objects) {
+		s.single.Store(true)
 	}
 	for n, o := range s.removeSingly(ctx, left) {
 		outcomes[places[n]] = o
@@ -92,8 +98,8 @@ func (s *s3Store) removeVersions(ctx context.Context, objects []objectVersion) [
 	return outcomes
 }
 
-// knowsNoBulk reports whether a server refuses bulk removals as such. It has removed
-// nothing then.
+// knowsNoBulk reports whether a server refuses a bulk removal, or one key of it, in a way that
+// a single removal may not be refused. It has not removed the key then.
 func knowsNoBulk(err error) bool {
 	switch errorCode(err) {
 	case "NotImplemented", "MethodNotAllowed", "MalformedXML", "InvalidRequest", "InvalidArgument":
@@ -130,10 +136,7 @@ func (s *s3Store) removeTogether(ctx context.Context, objects []objectVersion) [
 			outcomes[i] = o
 		}
 	}
-	err := s.retry(ctx, func() error {
-		if err := MayRemove(ctx); err != nil {
-			return final{err}
-		}
+	err := s.retryRemoval(ctx, func() error {
 		answers, err := s.deleteObjects(ctx, open)
 		if err != nil {
 			return err
@@ -165,6 +168,33 @@ func (s *s3Store) removeTogether(ctx context.Context, objects []objectVersion) [
 	}
 	return outcomes
 }
+
+// retryRemoval is retry for a request that removes. Each try asks the lease. Once a request was
+// sent, it may have removed something: then the end of the lease does not count as not begun.
+func (s *s3Store) retryRemoval(ctx context.Context, send func() error) error {
+	var last error // of a request that was sent
+	return s.retry(ctx, func() error {
+		err := MayRemove(ctx)
+		if err == nil {
+			err = send()
+		}
+		switch {
+		case !errors.Is(err, ErrNotBegun):
+			last = err
+		case last != nil:
+			return final{unconfirmed{last}}
+		default:
+			return final{err}
+		}
+		return err
+	})
+}
+
+// unconfirmed is the last error of a removal that was sent and can't be sent again, because its
+// lease has ended.
+type unconfirmed struct{ error }
+
+func (e unconfirmed) Unwrap() error { return e.error }
 
 func (v objectVersion) permission() string {
 	if v.version != "" {
@@ -254,10 +284,8 @@ func withContentMD5(o *s3.Options) {
 
 // removeOne removes an object, or one version of it, with a request of its own.
 func (s *s3Store) removeOne(ctx context.Context, object objectVersion) (o Outcome) {
-	o.Err = s.do(ctx, "remove", object.permission(), object.key[len(s.prefix):], func() error {
-		if err := MayRemove(ctx); err != nil {
-			return final{err}
-		}
+	path := object.key[len(s.prefix):]
+	err := s.retryRemoval(ctx, func() error {
 		input := &s3.DeleteObjectInput{Bucket: &s.parameters.bucket, Key: &object.key}
 		if object.version != "" {
 			input.VersionId = &object.version
@@ -268,15 +296,18 @@ func (s *s3Store) removeOne(ctx context.Context, object objectVersion) (o Outcom
 		}
 		return err
 	})
+	if err != nil {
+		o.Err = s.describe(ctx, "remove", object.permission(), path, err)
+	}
 	if errors.Is(o.Err, fs.ErrNotExist) {
-		o.Err = s.seenGone(ctx, object)
+		o.Err = s.seenGone(ctx, "remove", object)
 	}
 	return o
 }
 
 // seenGone checks what the server says of an object, or version, that it did not find to
-// remove. It had listed it.
-func (s *s3Store) seenGone(ctx context.Context, object objectVersion) error {
+// remove or to move. It had listed it.
+func (s *s3Store) seenGone(ctx context.Context, op string, object objectVersion) error {
 	path := object.key[len(s.prefix):]
 	input := &s3.HeadObjectInput{Bucket: &s.parameters.bucket, Key: &object.key}
 	if object.version != "" {
@@ -288,7 +319,7 @@ func (s *s3Store) seenGone(ctx context.Context, object objectVersion) error {
 	})
 	switch {
 	case err == nil:
-		return fmt.Errorf("remove %s: the server says that it is not there, and it is", path)
+		return fmt.Errorf("%s %s: the server says that it is not there, and it is", op, path)
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	}
@@ -297,19 +328,35 @@ func (s *s3Store) seenGone(ctx context.Context, object objectVersion) error {
 
 // abort gives up an unfinished multipart upload, and the storage of its parts.
 func (s *s3Store) abort(ctx context.Context, ref Ref) (o Outcome) {
-	o.Err = s.do(ctx, "abort the upload of", "s3:AbortMultipartUpload", ref.Path, func() error {
-		if err := MayRemove(ctx); err != nil {
-			return final{err}
-		}
+	err := s.retryRemoval(ctx, func() error {
 		_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{
 			Bucket: &s.parameters.bucket, Key: s.key(ref.Path), UploadId: &ref.Multipart,
 		})
-		if errorCode(err) == "NoSuchUpload" {
-			return nil
-		}
 		return err
 	})
+	switch {
+	case errorCode(err) == "NoSuchUpload":
+		o.Err = s.seenAborted(ctx, ref)
+	case err != nil:
+		o.Err = s.describe(ctx, "abort the upload of", "s3:AbortMultipartUpload", ref.Path, err)
+	}
 	return o
+}
+
+// seenAborted checks with a listing that there is no upload which the server did not find to
+// abort. It had listed it.
+func (s *s3Store) seenAborted(ctx context.Context, ref Ref) error {
+	listed := false
+	_, err := s.listUploads(ctx, path.Dir(ref.Path), *s.key(ref.Path), func(page []Object) error {
+		for _, object := range page {
+			listed = listed || object.Path == ref.Path && object.Multipart == ref.Multipart
+		}
+		return nil
+	})
+	if err == nil && listed {
+		err = fmt.Errorf("abort the upload of %s: the server says that it is not there, and lists it", ref.Path)
+	}
+	return err
 }
 
 // expressible reports whether a key can stand in the XML of DeleteObjects and come
