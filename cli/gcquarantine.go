@@ -19,6 +19,9 @@ type quarantined struct {
 	// Hidden is set where a bucket keeps versions: nothing is moved then, and what goes is
 	// hidden behind delete markers.
 	Hidden bool `json:"hidden"`
+	// Absent counts the objects that were gone already. They count as removed, and are not in
+	// the quarantine.
+	Absent int64 `json:"absent,omitempty"`
 }
 
 // checkQuarantine finds out before anything is moved whether that would fail half way.
@@ -55,5 +58,6 @@ func (g *gcRun) endQuarantine(ctx context.Context) error {
 	if g.taker == nil {
 		return nil
 	}
+	g.report.Quarantine.Absent = g.taker.Absent()
 	return g.taker.End(context.WithoutCancel(ctx))
 }

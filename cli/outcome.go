@@ -58,6 +58,9 @@ func writeRemoved(w *bytes.Buffer, r *report) {
 	if r.Quarantine != nil {
 		fmt.Fprintf(w, "%s%s %s %s.\n", verb, what, to, r.Quarantine.Run)
 		fmt.Fprintf(w, "%s are still there: regsweep quarantine purge frees them, and regsweep quarantine restore puts them back.\n", size(r.HiddenBytes))
+		if n := r.Quarantine.Absent; n > 0 {
+			fmt.Fprintf(w, "%s of the plan were gone already, and are not in the quarantine.\n", plural(int(n), "object"))
+		}
 	} else {
 		fmt.Fprintf(w, "%s%s; %s freed, as the storage confirmed.\n", verb, what, size(freed))
 	}

@@ -300,7 +300,11 @@ func (h *hidden) hide(ctx context.Context, store Store, refs []storage.Ref) []st
 	for i, ref := range refs {
 		_, recorded, err := h.find(ref.Path)
 		if err == nil && !recorded && ref.Content == "" {
-			if _, err = store.Stat(ctx, ref.Path); err == nil {
+			_, err = store.Stat(ctx, ref.Path)
+			if errors.Is(err, fs.ErrNotExist) { // nobody may take a single answer for it
+				_, err = store.Stat(ctx, ref.Path)
+			}
+			if err == nil {
 				err = fmt.Errorf("hide %s: %w", ref.Path, errUnrecorded)
 			} else if errors.Is(err, fs.ErrNotExist) {
 				continue

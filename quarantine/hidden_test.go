@@ -50,6 +50,9 @@ func TestS3HidesNothingThatIsNotRecorded(t *testing.T) {
 	if !taker.Hides() || outcomes[0].Err != nil || !outcomes[0].Hidden || outcomes[2].Err != nil || outcomes[2].Hidden || outcomes[3].Err != nil {
 		t.Errorf("hides: %t, %+v", taker.Hides(), outcomes)
 	}
+	if taker.Absent() != 1 {
+		t.Errorf("%d objects were absent, want 1", taker.Absent())
+	}
 	if outcomes[1].Err == nil || outcomes[1].Hidden {
 		t.Errorf("what came late: %+v", outcomes[1])
 	}

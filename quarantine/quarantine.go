@@ -141,8 +141,11 @@ func Find(ctx context.Context, store Store, meant string) (string, error) {
 			if err == nil {
 				return name, nil
 			}
-			if !errors.Is(err, fs.ErrNotExist) {
-				return "", fmt.Errorf("list the quarantine: %w", err)
+			if errors.Is(err, fs.ErrNotExist) {
+				_, err = survey(ctx, store, name)
+			}
+			if err != nil {
+				return "", fmt.Errorf("list the quarantine %s: %w", name, err)
 			}
 		}
 		return "", &NoRunError{meant}
@@ -211,14 +214,23 @@ func open(ctx context.Context, store Store, run string) (*record, error) {
 	if run == "" || run != path.Base(run) || run == "." || run == ".." {
 		return nil, &NoRunError{run}
 	}
-	file, err := storage.Spool(func(w io.Writer) error { return store.Stream(ctx, planOf(run), w) })
+	read := func() (*os.File, error) {
+		return storage.Spool(func(w io.Writer) error { return store.Stream(ctx, planOf(run), w) })
+	}
+	file, err := read()
 	if errors.Is(err, fs.ErrNotExist) {
-		found := false
-		if err = below(ctx, store, run, func(storage.Object) error { found = true; return nil }); err == nil {
-			err = &NoRunError{run}
-		}
-		if found {
+		var holds bool
+		switch holds, err = survey(ctx, store, run); {
+		case errors.Is(err, errListed): // a run that begins now may have written it meanwhile
+			var again error
+			if file, again = read(); !errors.Is(again, fs.ErrNotExist) {
+				err = again
+			}
+		case err != nil:
+		case holds:
 			err = errNoPlan
+		default:
+			err = &NoRunError{run}
 		}
 	}
 	if err != nil {
@@ -234,6 +246,23 @@ func open(ctx context.Context, store Store, run string) (*record, error) {
 		return nil, errors.Join(err, r.close())
 	}
 	return r, nil
+}
+
+var errListed = errors.New("it is listed, and the storage says that it does not exist: try again")
+
+// survey lists a run whose plan was not found. It reports whether anything is there, and fails if the
+// plan is.
+func survey(ctx context.Context, store Store, run string) (holds bool, err error) {
+	err = store.Below(ctx, dirOf(run), func(page []storage.Object) error {
+		for _, object := range page {
+			if object.Path == planOf(run) {
+				return fmt.Errorf("%s: %w", object.Path, errListed)
+			}
+			holds = holds || object.Path != hiddenOf(run)
+		}
+		return nil
+	})
+	return holds, err
 }
 
 func (r *record) close() error { return r.file.Close() }

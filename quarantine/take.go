@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"sync/atomic"
 	"time"
 
 	"regsweep/storage"
@@ -23,6 +24,7 @@ type Taker struct {
 	Run    string
 	store  Store
 	hidden *hidden // nil where what goes is moved
+	absent atomic.Int64
 }
 
 // Plan is what a Taker has to know of what it is to take.
@@ -94,8 +96,22 @@ func (t *Taker) End(ctx context.Context) error {
 	return nil
 }
 
-// Remove implements storage.Remover. What it has moved is still paid for.
+// Absent counts the objects that were absent when they were to be taken. They count as removed,
+// and are not in the quarantine.
+func (t *Taker) Absent() int64 { return t.absent.Load() }
+
+// Remove implements storage.Remover. What it has taken is still paid for.
 func (t *Taker) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcome {
+	outcomes := t.take(ctx, refs)
+	for _, o := range outcomes {
+		if o.Err == nil && !o.Hidden {
+			t.absent.Add(1)
+		}
+	}
+	return outcomes
+}
+
+func (t *Taker) take(ctx context.Context, refs []storage.Ref) []storage.Outcome {
 	if t.hidden != nil {
 		return t.hidden.hide(ctx, t.store, refs)
 	}
