@@ -83,7 +83,8 @@ func TestPromise4NoRoomForALockAtAnyStep(t *testing.T) {
 	}
 }
 
-// Without locks of the kernel a lock is released too, if it is this run's and its lease holds.
+// Without locks of the kernel a lock is renewed and released too, if it is this run's. A release takes
+// a lease that holds.
 func TestPromise4ALockIsReleasedWithoutLocksOfTheKernel(t *testing.T) {
 	for _, err := range []syscall.Errno{syscall.ENOLCK, syscall.ENOSYS, syscall.EOPNOTSUPP} {
 		tree, store, _ := fsStory(t)
@@ -95,12 +96,23 @@ func TestPromise4ALockIsReleasedWithoutLocksOfTheKernel(t *testing.T) {
 		if err := store.Delete(t.Context(), lockFile, "theirs"); !errors.Is(err, ErrLost) || !tree.Exists(lockFile) {
 			t.Errorf("%v: another's lock is removed: %v", err, err)
 		}
+		if _, err := store.Replace(t.Context(), lockFile, []byte("again"), "theirs"); !errors.Is(err, ErrLost) {
+			t.Errorf("%v: another's lock is renewed: %v", err, err)
+		}
+		renewed, replaceErr := store.Replace(t.Context(), lockFile, []byte("again"), version)
+		if content, _, err := store.Version(t.Context(), lockFile); replaceErr != nil || err != nil || string(content) != "again" {
+			t.Fatalf("it is not renewed: %q, %v", content, errors.Join(replaceErr, err))
+		}
+		version = renewed
 		ctx, lost := leaseFor(t.Context(), 0)
 		if err := store.Delete(ctx, lockFile, version); !errors.Is(err, lost) || !tree.Exists(lockFile) {
 			t.Errorf("%v: it is removed without a lease: %v", err, err)
 		}
 		if err := store.Delete(t.Context(), lockFile, version); err != nil || tree.Exists(OwnDir) || met.Load() == 0 {
 			t.Errorf("%v: it is not removed: %v", err, err)
+		}
+		if _, err := store.Replace(t.Context(), lockFile, []byte("again"), version); !errors.Is(err, ErrLost) || tree.Exists(OwnDir) {
+			t.Errorf("a lock that is gone is renewed: %v", err)
 		}
 		system.SetFault(nil)
 	}

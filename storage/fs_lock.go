@@ -137,6 +137,9 @@ func (f *filesystem) Replace(ctx context.Context, name string, content []byte, v
 			f.put.Add(1)
 			return overwrite(dir, fd, path.Base(name), content)
 		})
+		if lacksLocks(err) {
+			err = f.replaceUnlocked(t, name, content, version)
+		}
 		if IsFull(err) && version == "" { // an empty file has no blocks to write to
 			if err = f.Delete(ctx, name, version); err == nil {
 				_, err = f.Create(ctx, name, content)
@@ -179,7 +182,7 @@ func (f *filesystem) Delete(ctx context.Context, name, version string) error {
 			f.del.Add(1)
 			return system.Unlinkat(dir, path.Base(name), 0)
 		})
-		if errors.Is(err, unix.ENOLCK) || errors.Is(err, errors.ErrUnsupported) {
+		if lacksLocks(err) {
 			err = f.deleteUnlocked(ctx, t, name, version)
 		}
 		t.removeEmptied(ctx, path.Dir(name))
@@ -190,8 +193,42 @@ func (f *filesystem) Delete(ctx context.Context, name, version string) error {
 	return nil
 }
 
-// deleteUnlocked removes where the kernel has no locks, such as NFS without a lock server. It reads
-// the file, and asks the lease after that.
+// lacksLocks reports whether an error says that the filesystem has no locks of the kernel, such as
+// NFS without a lock server.
+func lacksLocks(err error) bool {
+	return errors.Is(err, unix.ENOLCK) || errors.Is(err, errors.ErrUnsupported)
+}
+
+// replaceUnlocked replaces where the kernel has no locks. What another run writes between reading
+// and renaming is lost, and that run finds out when it next looks at its lock.
+func (f *filesystem) replaceUnlocked(t *tree, name string, content []byte, version string) (err error) {
+	defer func() {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = ErrLost
+		}
+	}()
+	now, err := f.read(name, lockLimit)
+	if err != nil {
+		return err
+	}
+	if string(now) != version {
+		return ErrLost
+	}
+	dir, err := t.openOwn(name)
+	if err != nil {
+		return err
+	}
+	defer closeDir(dir)
+	fd, err := system.Openat(dir, path.Base(name), unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	f.put.Add(1)
+	return closeAfter(fd, overwrite(dir, fd, path.Base(name), content))
+}
+
+// deleteUnlocked removes where the kernel has no locks. It reads the file, and asks the lease after
+// that.
 func (f *filesystem) deleteUnlocked(ctx context.Context, t *tree, name, version string) error {
 	now, err := f.read(name, lockLimit)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && string(now) != version {
