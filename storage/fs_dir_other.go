@@ -44,6 +44,9 @@ func eachName(fd int, visit func(name []byte)) error {
 	}
 }
 
+// isSizedByNames is for Linux.
+func isSizedByNames(int, *unix.Stat_t) (bool, error) { return false, nil }
+
 // unnoticed is for Linux.
 type unnoticed struct{}
 

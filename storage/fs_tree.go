@@ -3,6 +3,7 @@
 package storage
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -380,7 +381,7 @@ var errNotEmpty = errors.New("it is listed as empty and is not: the storage fail
 var layoutNames = []string{linkFile, "current", "sha256", "revisions", "tags", manifestsDir, layersDir, RepositoriesDir}
 
 // confirmEmpty returns errNotEmpty if an open directory that was listed as empty has something in
-// it: a directory that its link count includes, or one of the usual names.
+// it: a directory that its link count includes, a size of all names, or one of the usual names.
 func confirmEmpty(fd int) error {
 	var stat unix.Stat_t
 	if err := system.Fstat(fd, &stat); err != nil {
@@ -388,6 +389,9 @@ func confirmEmpty(fd int) error {
 	}
 	if stat.Nlink > 2 {
 		return errNotEmpty
+	}
+	if sized, err := isSizedByNames(fd, &stat); err != nil || sized && stat.Size > 0 {
+		return cmp.Or(err, errNotEmpty)
 	}
 	for _, name := range layoutNames {
 		if err := system.Lstatat(fd, name, &stat); err == nil {
