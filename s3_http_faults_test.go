@@ -343,8 +343,11 @@ func (f *faultyBucket) try(what string, fault *httpFault, after map[string]strin
 		return
 	}
 	f.must(f.removeKey(f.key(".regsweep/lock")))
-	if next := f.reported(append(f.args(f), "--json", oneByOne)...); next.code != 0 {
-		f.Errorf("%s: the next run ends with %d: %s", what, next.code, next.report.Error)
+	args := f.args(f)
+	if args[1] != "restore" || runsIn(now)[args[2]] != nil { // or all is back, and there is no run to restore
+		if next := f.reported(append(args, "--json", oneByOne)...); next.code != 0 {
+			f.Errorf("%s: the next run ends with %d: %s", what, next.code, next.report.Error)
+		}
 	}
 	now, after = f.tags(), maps.Clone(after)
 	if f.lifted { // runs have names of their own, and reset makes what is left of an upload young
