@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"regsweep/storage"
@@ -40,6 +41,11 @@ func (r *runner) target(c *urfave.Context, args []string, allowEmpty bool) (stor
 		open = storage.Open
 	}
 	store, err := open(c.Context, config)
+	if known := []string{"filesystem", "s3", "s3aws"}; errors.As(err, new(*storage.UsageError)) && !slices.Contains(known, config.Driver) {
+		if near := closest(config.Driver, known); near != "" {
+			err = storage.Usagef("%w%s", err, didYouMean(near))
+		}
+	}
 	if err == nil && config.Driver == "filesystem" {
 		letCallsWait(r.env.Getenv, store.Concurrency())
 	}
