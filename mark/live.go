@@ -144,7 +144,8 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 			}
 			t := &tracer{
 				inv: inv, nodes: &m.nodes, r: r, reader: reader, limit: m.limit,
-				marks: newMarks(links, inv.Digests()), named: map[storage.ID]bool{}, reported: map[storage.ID]bool{},
+				deleteUntagged: options.DeleteUntagged,
+				marks:          newMarks(links, inv.Digests()), named: map[storage.ID]bool{}, reported: map[storage.ID]bool{},
 			}
 			defer t.marks.release()
 			var err error
@@ -218,6 +219,7 @@ type tracer struct {
 	// tags, or not at all if dropUnlinked is set.
 	deferred              []vertex
 	follows, dropUnlinked bool
+	deleteUntagged        bool
 
 	room []vertex // for what edges returns
 }
@@ -525,8 +527,11 @@ func (t *tracer) judgeUntagged() (dangling map[storage.ID]bool) {
 			t.keep(storage.ManifestDamaged, id, n.detail)
 		case missing:
 			dangling[id] = true
-			t.reportPath(storage.DanglingRevision, storage.RevisionPath(t.r.Name, t.inv.Digest(id)),
-				"an untagged revision whose manifest is gone: its link goes with --delete-untagged", storage.KeepsNothing)
+			detail := "an untagged revision whose manifest is gone"
+			if !t.deleteUntagged {
+				detail += ": its link goes with --delete-untagged"
+			}
+			t.reportPath(storage.DanglingRevision, storage.RevisionPath(t.r.Name, t.inv.Digest(id)), detail, storage.KeepsNothing)
 		}
 	}
 	return dangling
