@@ -44,6 +44,8 @@ func newPlanFile(flag, path string, ours content) (*planFile, error) {
 	switch {
 	case path == "":
 		return nil, storage.Usagef("%s: the name of the file is empty", flag)
+	case err == nil && info.IsDir():
+		return nil, storage.Usagef("%s: %s is a directory", flag, path)
 	case err == nil && !info.Mode().IsRegular():
 		return nil, storage.Usagef("%s: %s is no regular file", flag, path)
 	case err == nil:
@@ -57,6 +59,10 @@ func newPlanFile(flag, path string, ours content) (*planFile, error) {
 		}
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, storage.Usagef("%s: %w", flag, err)
+	default:
+		if _, err := os.Lstat(path); err == nil {
+			return nil, storage.Usagef("%s: %s is a symbolic link to a file that does not exist", flag, path)
+		}
 	}
 	if f.file, err = os.CreateTemp(filepath.Dir(f.path), filepath.Base(f.path)+".*.tmp"); err != nil {
 		return nil, storage.Usagef("%s: %s can't be written: %w", flag, path, errors.Unwrap(err))
