@@ -98,7 +98,7 @@ EXAMPLES:
 				Name: "purge", Usage: "remove runs from the quarantine for good", ArgsUsage: "TARGET",
 				Action: r.quarantinePurge,
 				Flags: []urfave.Flag{
-					&urfave.GenericFlag{Name: olderName, Value: &age{}, Usage: "all runs that were made longer than `AGE` ago, such as 7d"},
+					&urfave.GenericFlag{Name: olderName, Value: &age{}, DefaultText: "none", Usage: "all runs that were made longer than `AGE` ago, such as 7d"},
 					&urfave.StringSliceFlag{Name: runName, Usage: "the run `RUN`, or latest; may be repeated"},
 					dryRunFlag("say what would go, and do nothing"),
 					toggle("yes", "do not ask before removing", "y"),
@@ -132,6 +132,8 @@ type quarantineReport struct {
 	Requests storage.Requests  `json:"requests"`
 	ExitCode int               `json:"exit_code"`
 	Error    string            `json:"error,omitempty"`
+
+	there int // how many runs a purge had the choice of
 }
 
 func newQuarantineReport(command string, dryRun bool) *quarantineReport {
@@ -220,6 +222,17 @@ func checkRun(command, run string, target []string) error {
 		return storage.Usagef("%s: %q is a target and no run: name the run before it, as regsweep quarantine list has it, or latest", command, run)
 	}
 	return nil
+}
+
+// checkNoRun refuses latest in the place of the target, unless a file has that name.
+func checkNoRun(target []string, instead string) error {
+	if len(target) == 0 || target[0] != quarantine.Latest {
+		return nil
+	}
+	if _, err := os.Stat(target[0]); err == nil {
+		return nil
+	}
+	return storage.Usagef("latest is a run and no target: say %s", instead)
 }
 
 // toldByKind writes out how many there are of each kind.

@@ -19,6 +19,9 @@ func (r *runner) quarantinePurge(c *urfave.Context) error {
 	if chosen.byAge {
 		chosen.before = r.env.Now().Add(-c.Generic(olderName).(*age).Duration)
 	}
+	if err := checkNoRun(c.Args().Slice(), "purge --"+runName+" latest"); err != nil {
+		return err
+	}
 	dryRun, yes := c.Bool("dry-run"), c.Bool("yes")
 	return r.onQuarantine(c, "purge", c.Args().Slice(), func(ctx context.Context, q *quarantineStep) error {
 		if err := chosen.check(); err != nil {
@@ -90,7 +93,7 @@ func (q *quarantineStep) choose(ctx context.Context, chosen *runChoice) error {
 			return notInQuarantine(&quarantine.NoRunError{Run: name})
 		}
 	}
-	q.report.Runs = []quarantineRun{}
+	q.report.Runs, q.report.there = []quarantineRun{}, len(runs)
 	for _, run := range runs {
 		if chosen.has(run) {
 			q.report.Runs = append(q.report.Runs, newQuarantineRun(run))
@@ -141,6 +144,8 @@ func writeQuarantinePurge(w *bytes.Buffer, r *quarantineReport, width int) {
 	case r.Error != "" && runs > 0:
 		fmt.Fprintf(w, "Stopped before the end. %s of %s removed, as the storage confirmed.\n", plural(freed.Count, "object"), size(freed.Bytes))
 	case r.Error != "":
+	case len(r.Runs) == 0 && r.there > 0:
+		fmt.Fprintf(w, "--%s takes none of the %s in the quarantine: nothing was removed.\n", olderName, plural(r.there, "run"))
 	case len(r.Runs) == 0:
 		fmt.Fprintln(w, "There is no such run in the quarantine: nothing was removed.")
 	case r.DryRun:

@@ -40,6 +40,9 @@ func (r *runner) quarantineRestore(c *urfave.Context) error {
 		return storage.Usagef("--%s restores runs, and --%s a plan: give one of them", allName, planName)
 	case all:
 		from = "all runs"
+		if err := checkNoRun(target, "restore latest, without --"+allName); err != nil {
+			return err
+		}
 	case byPlan && from == "":
 		return storage.Usagef("--%s: name the file", planName)
 	case !byPlan:
@@ -125,10 +128,14 @@ func (q *quarantineStep) restoreLinks(ctx context.Context, path string, options 
 
 // returned restores, shows how it goes on, and notes what came of it.
 func (q *quarantineStep) returned(from string, options quarantine.RestoreOptions, restore func(quarantine.RestoreOptions) (quarantine.Restored, error)) error {
-	phase := q.progress.begin("restoring", "", 0)
+	doing, done := "restoring", "restored"
+	if options.DryRun {
+		doing, done = "checking", "checked"
+	}
+	phase := q.progress.begin(doing, "", 0)
 	options.OnRestored = func(_ sweep.Kind, tally sweep.Tally) { phase.addBytes(tally.Count, tally.Bytes) }
 	result, err := restore(options)
-	phase.endWith("restored", err)
+	phase.endWith(done, err)
 	if result.Back == nil {
 		return notInQuarantine(err)
 	}
