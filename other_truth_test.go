@@ -61,7 +61,8 @@ func (s *site) refusesFor(sign, target, by string) {
 	plan := filepath.Join(s.TempDir(), "plan")
 	for _, flags := range [][]string{{"-d"}, {"-dq"}, {"-dm", "--plan", plan}, {"-d", "--json"}} {
 		code, stdout, stderr := regsweep(s, append([]string{"gc", target}, flags...)...)
-		if code != 0 || !strings.Contains(stdout+stderr, sign) || !strings.Contains(stdout+stderr, "refused") {
+		if code != 3 || !strings.Contains(stdout+stderr, sign) || !strings.Contains(stderr, "regsweep: refused: ") && flags[len(flags)-1] != "--json" ||
+			strings.Contains(stdout, "would be freed") {
 			s.Errorf("gc %v ends with %d: %s%s", flags, code, stdout, stderr)
 		}
 		var report struct{ Guard struct{ By string } }
@@ -92,7 +93,7 @@ func TestHarborsUntaggedManifestsAreNotRemoved(t *testing.T) {
 	s.must(s.registry.SetReadOnly(true))
 	target := s.config(s.registry.ConfigYAML() + "auth:\n  htpasswd:\n    realm: harbor-registry-basic-realm\n    path: /etc/registry/passwd\n")
 	plan := filepath.Join(t.TempDir(), "plan")
-	if code, stdout, _ := regsweep(s, "gc", "-dm", "--plan", plan, target); code != 0 || !strings.Contains(stdout, "REFUSED") {
+	if code, stdout, _ := regsweep(s, "gc", "-dm", "--plan", plan, target); code != 3 || !strings.Contains(stdout, "REFUSED") || !strings.Contains(stdout, "nothing would be: a run that removes would be refused.\n") {
 		t.Errorf("a dry run ends with %d: %s", code, stdout)
 	}
 	for _, args := range [][]string{{"gc", "-m"}, {"gc", "-m", "--registry-stopped"}, {"gc", "-m", "--unsafe-online"}, {"apply", plan}} {

@@ -125,6 +125,9 @@ func TestASignalAnswersTheQuestion(t *testing.T) {
 	if got := x.screen.take(); !strings.HasSuffix(got, "\nregsweep: interrupted: nothing was removed\n") {
 		t.Errorf("%q", got)
 	}
+	if got := x.out.take(); got != "" {
+		t.Errorf("on standard output: %q", got)
+	}
 	if tree.Exists(".regsweep/lock") {
 		t.Error("it leaves its lock")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 	"unicode/utf8"
 
 	"regsweep/guard"
@@ -69,9 +70,14 @@ func (g *gcRun) run(c *urfave.Context, target []string) error {
 	}
 	defer g.closeCache(c.Context)
 	if g.options.dryRun {
-		g.foresee(c.Context)
-		_, err := g.plan(c.Context)
-		return err
+		refused, err := g.foresee(c.Context)
+		if err != nil {
+			return err
+		}
+		if _, err := g.plan(c.Context); err != nil {
+			return err
+		}
+		return refused
 	}
 	// Where nobody has pushed there is nothing to prove, nor to prove it by.
 	if empty, err := storage.IsEmpty(c.Context, g.store); err != nil {
@@ -91,6 +97,9 @@ func (g *gcRun) run(c *urfave.Context, target []string) error {
 	}
 	if err := g.prove(c.Context); err != nil {
 		return err
+	}
+	if g.report.Guard.State == guard.Skipped {
+		g.say("warning: " + g.report.Guard.Reason)
 	}
 	return g.locked(c.Context, g.store, g.report.Command, g.progress, func(ctx context.Context) error {
 		plan, err := g.plan(ctx)
@@ -208,6 +217,9 @@ func (g *gcRun) prove(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if verdict.State == guard.Skipped {
+		verdict.Reason = withoutProof(g.options.minAge)
+	}
 	g.report.Guard = &verdict
 	if !verdict.MayRemove() {
 		return &guard.RefusedError{Verdict: verdict}
@@ -215,17 +227,23 @@ func (g *gcRun) prove(ctx context.Context) error {
 	return nil
 }
 
-// foresee notes, in a dry run, that a removal would be refused whatever the registry
-// answers.
-func (g *gcRun) foresee(ctx context.Context) {
-	verdict, refused := guard.Signs(ctx, g.guard)
-	if !refused {
-		return
+// withoutProof says what --unsafe-online means for a push.
+func withoutProof(minAge time.Duration) string {
+	return "the proof that nobody writes is skipped (--unsafe-online): only --min-age " + (&age{minAge}).String() + " protects a push"
+}
+
+// foresee says, in a dry run, how a removal would be refused whatever the registry answers.
+// An empty storage has nothing to refuse.
+func (g *gcRun) foresee(ctx context.Context) (refused, err error) {
+	verdict, isRefused := guard.Signs(ctx, g.guard)
+	if !isRefused {
+		return nil, nil
+	}
+	if empty, err := storage.IsEmpty(ctx, g.store); err != nil || empty {
+		return nil, err
 	}
 	g.report.Guard = &verdict
-	if g.options.quiet {
-		g.say("a removal would be refused: " + verdict.Reason)
-	}
+	return &guard.RefusedError{Verdict: verdict}, nil
 }
 
 // proveEmpty refuses if the storage is empty and a registry that can be asked has

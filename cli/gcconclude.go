@@ -46,7 +46,9 @@ func (g *gcRun) conclude(err error) error {
 		}
 		return err
 	}
-	if g.report.plan == nil || g.asked && g.env.OutTerminal && errors.Is(err, errDeclined) {
+	unanswered := errors.Is(err, errDeclined) || errors.Is(err, ErrInterrupted) && g.report.result == nil
+	if g.report.plan == nil || g.asked && g.env.OutTerminal && unanswered { // err says it
+
 		return err
 	}
 	printed := g.print(folded(func(w *bytes.Buffer, width int) {

@@ -60,9 +60,13 @@ var leftOutReasons = map[sweep.Reason]string{
 }
 
 // writeLeftOut prints what of the reviewed plan does not go, and why.
-func writeLeftOut(w *bytes.Buffer, rows []*leftOut) {
+func writeLeftOut(w *bytes.Buffer, rows []*leftOut, inFile bool) {
 	if len(rows) == 0 {
 		return
+	}
+	where := "name a file with --" + leftOutName
+	if inFile {
+		where = "see --" + leftOutName
 	}
 	fmt.Fprint(w, "\nLeft out of the plan\n")
 	for _, row := range rows {
@@ -77,7 +81,7 @@ func writeLeftOut(w *bytes.Buffer, rows []*leftOut) {
 			fmt.Fprintf(w, "    %s\n", printable(nameOf(example)))
 		}
 		if more := row.Count - shownLeftOut; more > 0 {
-			fmt.Fprintf(w, "    and %s more: see --%s\n", count(more), leftOutName)
+			fmt.Fprintf(w, "    and %s more: %s\n", count(more), where)
 		}
 	}
 }

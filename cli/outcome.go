@@ -20,6 +20,8 @@ func writeOutcome(w *bytes.Buffer, r *report) {
 		fmt.Fprintln(w, "There is nothing to remove.")
 	case r.DryRun && r.unsaved:
 		fmt.Fprintln(w, "Dry run: nothing was removed. The plan was not saved.")
+	case r.DryRun && r.Guard != nil:
+		fmt.Fprintln(w, "Dry run: nothing was removed, and nothing would be: a run that removes would be refused.")
 	case r.DryRun && r.Error != "":
 		fmt.Fprintln(w, "Dry run: nothing was removed, and nothing would be.")
 	case r.DryRun && r.Quarantine != nil && r.Quarantine.Hidden:

@@ -50,8 +50,9 @@ type report struct {
 	plan   *sweep.Plan   // nil until there is one
 	result *sweep.Result // nil until something may have been removed
 
-	notRead []string // the usual config.yml that are there as well
-	unsaved bool     // the run ends because a plan could not be saved
+	notRead      []string // the usual config.yml that are there as well
+	leftOutSaved bool     // in a file, all of it
+	unsaved      bool     // the run ends because a plan could not be saved
 }
 
 // tallies counts by kind. Links have no bytes worth a number.

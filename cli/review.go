@@ -178,6 +178,7 @@ func (v *review) compare(plan *sweep.Plan, report *report) error {
 	case v.leftOut == nil:
 		return plan.LeftOut(v.plan, report.leaveOut)
 	}
+	report.leftOutSaved = true
 	return v.leftOut.save(func(w io.Writer) error {
 		buffered := bufio.NewWriter(w)
 		encoder, failed := json.NewEncoder(buffered), error(nil)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"regsweep/guard"
+	"regsweep/storage"
 	"regsweep/sweep"
 )
 
@@ -36,8 +38,16 @@ func writeSummary(w *bytes.Buffer, r *report, width int) {
 	fmt.Fprintf(w, "%s %s\n", r.Storage.Driver, printable(r.Storage.Root))
 	writeConfig(w, r.Config, r.notRead, width)
 	fmt.Fprintln(w)
-	if r.DryRun && r.Guard != nil {
-		for _, line := range wrap("REFUSED: a run that removes would be refused: "+printable(r.Guard.Reason)+".", width) {
+	verdict := ""
+	switch {
+	case r.Guard == nil:
+	case r.DryRun:
+		verdict = "REFUSED: a run that removes would be refused: "
+	case r.Guard.State == guard.Skipped:
+		verdict = "SKIPPED: "
+	}
+	if verdict != "" {
+		for _, line := range wrap(verdict+printable(r.Guard.Reason)+".", width) {
 			fmt.Fprintln(w, line)
 		}
 		fmt.Fprintln(w)
@@ -51,10 +61,10 @@ func writeSummary(w *bytes.Buffer, r *report, width int) {
 	t.row("  blobs", count(r.Mark.Blobs), size(r.Mark.Bytes), claimed(r.Mark.ClaimedBytes))
 	addGarbage(t, r.plan)
 	addGarbageOf(t, r.ByRepository)
-	addKept(t, r.Kept, r.Command)
+	addKept(t, r)
 	t.write(w, width)
 	writeNotStored(w, r)
-	writeLeftOut(w, r.LeftOut)
+	writeLeftOut(w, r.LeftOut, r.leftOutSaved)
 	writeProblems(w, r.Problems)
 }
 
@@ -132,17 +142,20 @@ var reasons = []struct {
 }
 
 // addKept answers "why is so little eligible?".
-func addKept(t *table, kept []sweep.Kept, command string) {
-	t.row("")
-	if len(kept) == 0 {
-		t.row("Kept without a tag", "0", size(0), "all else is reached from a tag")
+func addKept(t *table, r *report) {
+	if len(r.Kept) == 0 {
+		if from := r.reachedFrom(); from != "" {
+			t.row("")
+			t.row("Kept without a tag", "0", size(0), "all else is reached from "+from)
+		}
 		return
 	}
+	t.row("")
 	t.row("Kept without a tag", "", "", "")
 	for _, reason := range reasons {
 		var rows []sweep.Kept
 		total := sweep.Kept{}
-		for _, row := range kept {
+		for _, row := range r.Kept {
 			if row.Reason == reason.reason {
 				rows = append(rows, row)
 				bytes := sweep.Tally{Bytes: total.Bytes}
@@ -154,12 +167,29 @@ func addKept(t *table, kept []sweep.Kept, command string) {
 			continue
 		}
 		about := reason.about
-		if reason.reason == sweep.KeptUntagged && command == "apply" {
+		if reason.reason == sweep.KeptUntagged && r.Command == "apply" {
 			about = "their manifests are not in the plan"
 		}
 		t.row("  "+reason.name, count(total.Blobs), size(total.Bytes), withLinks(total, about))
 		addRepositories(t, rows)
 	}
+}
+
+// reachedFrom says from where all that stays is reached, or "" if that is not known: damage
+// can keep what nothing reaches.
+func (r *report) reachedFrom() string {
+	damaged := slices.ContainsFunc(r.Problems, func(p storage.Problem) bool { return p.Effect.Keeps() })
+	switch {
+	case damaged:
+		return ""
+	case r.Roots != nil:
+		return "the list"
+	case r.KeepDigests != nil:
+		return "a tag or from the list"
+	case r.Mark.Tags == 0:
+		return ""
+	}
+	return "a tag"
 }
 
 // addRepositories names those that keep the most.
