@@ -326,6 +326,9 @@ func parseConfig(content []byte) (parsed *configuration.Configuration, ignored [
 	}()
 	parsed, err = configuration.Parse(bytes.NewReader(content))
 	if err != nil {
+		if again := duplicateKey(content); again != nil {
+			return nil, nil, again
+		}
 		return nil, nil, oneLine(err.Error())
 	}
 	logged.mu.Lock()
@@ -369,6 +372,37 @@ func oneLine(message string) error {
 		message += ": if the registry's container or Pod has REGISTRY_STORAGE_… variables, they contain the rest: set them here too"
 	}
 	return errors.New(message)
+}
+
+var alreadySet = regexp.MustCompile(`line (\d+): key "(\w+)" already set in map`)
+
+// duplicateKey is an error that names a key which one mapping has twice. Distribution's
+// parser takes the last one and complains of what it lacks.
+func duplicateKey(content []byte) error {
+	err := yaml.UnmarshalStrict(content, &map[any]any{})
+	if err == nil {
+		return nil
+	}
+	found := alreadySet.FindStringSubmatch(err.Error())
+	if found == nil {
+		return nil
+	}
+	lines := strings.Split(string(content), "\n")
+	second, err := strconv.Atoi(found[1])
+	if err != nil || second < 1 || second > len(lines) {
+		return nil
+	}
+	// The parser says where the value is.
+	for second > 1 && !strings.HasPrefix(strings.TrimLeft(lines[second-1], " "), found[2]+":") {
+		second--
+	}
+	start, _, _ := strings.Cut(lines[second-1], ":")
+	for first := second - 1; first >= 1; first-- {
+		if strings.HasPrefix(lines[first-1], start+":") {
+			return fmt.Errorf("lines %d and %d both have the key %s: merge them into one", first, second, found[2])
+		}
+	}
+	return nil
 }
 
 func registryFacts(parsed *configuration.Configuration, ignored []string) *Registry {

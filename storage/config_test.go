@@ -273,3 +273,19 @@ func usageError(t *testing.T, err error, want string) {
 		t.Errorf("got %q, want one line with %q", err, want)
 	}
 }
+
+func TestAKeyThatIsThereTwiceIsNamed(t *testing.T) {
+	const head = "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: /srv\n"
+	for content, want := range map[string]string{
+		head + "http:\n  addr: :5000\nstorage:\n  maintenance:\n    readonly:\n      enabled: true\n": "lines 2 and 7 both have the key storage: merge them into one",
+		"version: 0.1\nstorage:\n  maintenance: {}\n  maintenance: {}\n":                              "lines 3 and 4 both have the key maintenance: merge them into one",
+	} {
+		path := filepath.Join(t.TempDir(), "config.yml")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ParseTarget(path, func(string) string { return "" }); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s%v, want %q", content, err, want)
+		}
+	}
+}
