@@ -88,6 +88,8 @@ func newCron(t *testing.T, settings string) *cron {
 	c.write("pid", "0", 0o644)
 	// A program that kills itself in place of a collection: a fake of this fault alone.
 	c.write("dying", "#!/bin/sh\n[ \"$1\" != gc ] || kill -KILL $$\nexec regsweep \"$@\"\n", 0o755)
+	// One that notes its flags and removes nothing: a fake for what the script passes on.
+	c.write("words", "#!/bin/sh\nprintf '%s\\n' \"$*\" >>"+c.dir+"/said\n[ \"$1\" = gc ] || exec regsweep \"$@\"\n", 0o755)
 	c.shell("start")
 	t.Cleanup(func() { c.shell("stop") })
 	c.takesPushes("before")
@@ -170,6 +172,8 @@ func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 		says     string
 	}{
 		{name: "success", settings: "collect=-m", removes: true},
+		{name: "untagged and a flush that fails", settings: "collect=; untagged=-m; before_writable() { false; }", code: 1, removes: true, says: "before_writable failed"},
+		{name: "no flag for untagged", settings: "regsweep=$(dirname $target)/words; before_writable() { grep -e ' -m' $target/../said >&2; }", code: 1, says: "before_writable failed"},
 		{name: "refusal", code: 3, says: "--max-delete"},
 		{name: "wait for an interrupted upload", settings: "collect=-m", upload: guard.RecentUpload - 6*time.Second, removes: true},
 		{name: "an upload interrupted just now", upload: time.Second, settings: "wait_seconds=3", code: 3, says: "an upload to team/app"},

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"regsweep/internal/parts"
 	"regsweep/storage"
@@ -92,6 +93,12 @@ func TestHarborsUntaggedManifestsAreNotRemoved(t *testing.T) {
 	orphan := s.tree.Blob([]byte("what Harbor has forgotten"))
 	s.must(s.registry.SetReadOnly(true))
 	target := s.config(s.registry.ConfigYAML() + "auth:\n  htpasswd:\n    realm: harbor-registry-basic-realm\n    path: /etc/registry/passwd\n")
+	s.tree.Age("", time.Hour)
+	for flag, want := range map[string]int{"--json": 0, "-m": 3, "--delete-untagged": 3} {
+		if code, stdout, _ := regsweep(s, "check", flag, target); code != want {
+			t.Errorf("check %s ends with %d: %s", flag, code, stdout)
+		}
+	}
 	plan := filepath.Join(t.TempDir(), "plan")
 	if code, stdout, _ := regsweep(s, "gc", "-dm", "--plan", plan, target); code != 3 || !strings.Contains(stdout, "REFUSED") || !strings.Contains(stdout, "nothing would be: a run that removes would be refused.\n") {
 		t.Errorf("a dry run ends with %d: %s", code, stdout)

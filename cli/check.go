@@ -17,13 +17,14 @@ func checkCommand(r *runner) *urfave.Command {
 		Name:               "check",
 		Usage:              "say whether something could be removed now, and why",
 		ArgsUsage:          "TARGET",
-		Flags:              slices.Concat([]urfave.Flag{jsonFlag()}, rootFlags(), limitFlags(), guardFlags()),
+		Flags:              slices.Concat([]urfave.Flag{jsonFlag(), toggle("delete-untagged", "for gc -m: untagged manifests go too", "m")}, rootFlags(), limitFlags(), guardFlags()),
 		CustomHelpTemplate: commandHelp,
 		OnUsageError:       usageError,
 		Action:             r.check,
 		Description: targetHelp + `
    It changes nothing, neither in the registry nor in its storage. Exit code 0 says
-   that something could be removed now, and 3 that it could not.
+   that something could be removed now, and 3 that it could not. For gc with -m, give
+   -m to check, too: it may be refused where gc without it is not.
 
 EXAMPLES:
    regsweep check config.yml
@@ -94,6 +95,7 @@ func (r *runner) gather(c *urfave.Context, report *checkReport, progress *progre
 	if err != nil {
 		return err
 	}
+	options.DeleteUntagged = c.Bool("delete-untagged")
 	options.RootsGiven, options.KeepDigestsGiven = lists.roots != nil, lists.keepDigests != nil
 	survey, err := r.survey(c.Context, store, progress)
 	if err != nil {

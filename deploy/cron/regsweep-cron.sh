@@ -9,7 +9,7 @@
 #   0 3 * * *  root  /usr/local/sbin/regsweep-cron.sh /etc/regsweep-cron.conf
 #
 # Without a problem the script prints nothing, so that cron sends no mail. Its exit codes
-# are those of regsweep, and 6 if the registry could not be made writable again.
+# are those of regsweep, 1 if a function of SETTINGS failed, and 6 if the registry could not be made writable again.
 #
 # The registry is made writable again however the script ends: success, a refusal, a
 # failure, Ctrl-C, SIGTERM, SIGHUP. After SIGKILL or a loss of power it is still read-only.
@@ -27,8 +27,10 @@ fi
 regsweep=regsweep
 target=
 proof=
-collect='-m --max-delete 30%'
+untagged=
+collect='--max-delete 30%'
 wait_seconds=900
+before_writable() { :; }
 read_only() { say "the settings have no function read_only"; return 1; }
 writable() { say "the settings have no function writable"; return 1; }
 case $1 in
@@ -55,6 +57,8 @@ finish() {
 	code=$?
 	trap '' INT TERM HUP QUIT # what follows is not interrupted
 	if [ -n "$closed" ]; then
+		act before_writable
+		[ "$acted" -eq 0 ] || [ "$code" -ne 0 ] || code=1
 		act writable
 		try=1
 		while [ "$acted" -ne 0 ] && [ "$try" -lt 5 ]; do
@@ -118,7 +122,7 @@ run() {
 # The settings are checked before anything is done to the registry: so far it is writable,
 # and 3 is the code for that.
 # shellcheck disable=SC2086 # flags are separated by spaces
-run "$regsweep" check $proof "$target" >"$log" 2>&1
+run "$regsweep" check $untagged $proof "$target" >"$log" 2>&1
 if [ "$result" -ne 0 ] && [ "$result" -ne 3 ]; then
 	cat "$log" >&2
 	exit "$result"
@@ -131,7 +135,7 @@ act read_only
 deadline=$(($(date +%s) + wait_seconds))
 pause=2
 # shellcheck disable=SC2086
-until run "$regsweep" check $proof "$target" >"$log" 2>&1; do
+until run "$regsweep" check $untagged $proof "$target" >"$log" 2>&1; do
 	if [ "$result" -ne 3 ] || [ "$(date +%s)" -ge "$deadline" ]; then
 		cat "$log" >&2
 		say "nothing was removed: after read_only, regsweep check ended with $result (wait_seconds=$wait_seconds)"
@@ -143,5 +147,5 @@ until run "$regsweep" check $proof "$target" >"$log" 2>&1; do
 done
 
 # shellcheck disable=SC2086
-run "$regsweep" gc --quiet --yes $collect $proof "$target"
+run "$regsweep" gc --quiet --yes $untagged $collect $proof "$target"
 exit "$result"
