@@ -259,7 +259,6 @@ func TestDamage(t *testing.T) {
 				for _, d := range content(untagged) {
 					s.tree.LayerLink("no/revisions", d)
 				}
-				s.tree.Mkdir("repositories/nothing/at/all")
 				return outcome{
 					flags: []string{"-m"},
 					goes: slices.Concat(goes, layersGo("only/layers", onlyLayers.Digest()), blobsGo(onlyLayers.Digest()),
@@ -271,6 +270,16 @@ func TestDamage(t *testing.T) {
 						s.pull("once the link is there", s.client, []image{pulls("no/revisions", "v1", untagged)})
 					},
 				}
+			},
+		},
+		{
+			// It looks like this when a disk of repositories is not mounted.
+			name: "an empty directory where a repository could be",
+			only: filesystem,
+			tell: func(s *site) outcome {
+				goes, sound := s.bystander()
+				s.tree.Mkdir("repositories/nothing/at/all")
+				return outcome{goes: goes, alive: []image{sound}, flags: []string{"-m"}, problems: []string{problem("empty_directory", "", "repositories/nothing/at/all")}}
 			},
 		},
 		{

@@ -300,7 +300,7 @@ func (g *gcRun) remove(ctx context.Context, plan *sweep.Plan) error {
 	}
 	phase := g.progress.begin(g.verb("removing", "moving", "hiding"), "", plan.Len())
 	if !g.options.quarantine { // which frees nothing
-		phase.expectBytes(plan.Garbage[sweep.Blob].Bytes + plan.Garbage[sweep.Upload].Bytes)
+		phase.expectBytes(plan.Garbage[sweep.Blob].Bytes + plan.Garbage[sweep.Upload].Bytes - plan.HardLinked.Bytes)
 	}
 	result, err := plan.Execute(ctx, g.remover, sweep.ExecuteOptions{
 		Bulk:      g.store.Bulk(),

@@ -86,6 +86,8 @@ func (r *report) eligible() int64 {
 		return r.Versions.DestroyedBytes
 	case r.Versions != nil:
 		return bytes + r.Versions.Garbage.Bytes
+	case r.Quarantine == nil:
+		return bytes - r.plan.HardLinked.Bytes
 	}
 	return bytes
 }

@@ -25,7 +25,9 @@ type quarantineRun struct {
 	Objects  sweep.Tally `json:"objects"`
 	Hidden   sweep.Tally `json:"hidden"`
 	Damage   string      `json:"damage,omitempty"`
-	// Freed is what a purge has removed of it.
+	// HardLinkedBytes are those of Objects that a purge does not free: the files have other hard links.
+	HardLinkedBytes int64 `json:"hard_linked_bytes,omitzero"`
+	// Freed counts what a purge has removed of it, and the bytes that this has freed.
 	Freed *sweep.Tally `json:"freed,omitempty"`
 
 	plan, contents map[sweep.Kind]sweep.Tally
@@ -34,11 +36,11 @@ type quarantineRun struct {
 func newQuarantineRun(run quarantine.Run) quarantineRun {
 	return quarantineRun{
 		Run: run.Name, Taken: run.Taken, Plan: tally(run.Plan), Contents: tally(run.Contents), Objects: run.Objects, Hidden: run.Hidden,
-		Damage: run.Damage, plan: run.Plan, contents: run.Contents,
+		Damage: run.Damage, HardLinkedBytes: run.HardLinkedBytes, plan: run.Plan, contents: run.Contents,
 	}
 }
 
-// held is all that a purge may free.
+// held is all that a purge may remove.
 func (r quarantineRun) held() sweep.Tally {
 	return sweep.Tally{Count: r.Objects.Count + r.Hidden.Count, Bytes: r.Objects.Bytes + r.Hidden.Bytes}
 }

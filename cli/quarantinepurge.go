@@ -132,9 +132,9 @@ func (q *quarantineStep) purge(ctx context.Context) error {
 }
 
 func writeQuarantinePurge(w *bytes.Buffer, r *quarantineReport, width int) {
-	runs, freed, held := 0, sweep.Tally{}, int64(0)
+	runs, freed, toFree := 0, sweep.Tally{}, int64(0)
 	for _, run := range r.Runs {
-		held += run.held().Bytes
+		toFree += run.held().Bytes - run.HardLinkedBytes
 		if run.Freed != nil {
 			runs++
 			freed.Add(run.Freed.Count, run.Freed.Bytes)
@@ -142,7 +142,7 @@ func writeQuarantinePurge(w *bytes.Buffer, r *quarantineReport, width int) {
 	}
 	switch {
 	case r.Error != "" && runs > 0:
-		fmt.Fprintf(w, "Stopped before the end. %s of %s removed, as the storage confirmed.\n", plural(freed.Count, "object"), size(freed.Bytes))
+		fmt.Fprintf(w, "Stopped before the end. %s removed, %s freed, as the storage confirmed.\n", plural(freed.Count, "object"), size(freed.Bytes))
 	case r.Error != "":
 	case len(r.Runs) == 0 && r.there > 0:
 		fmt.Fprintf(w, "--%s takes none of the %s in the quarantine: nothing was removed.\n", olderName, plural(r.there, "run"))
@@ -150,7 +150,7 @@ func writeQuarantinePurge(w *bytes.Buffer, r *quarantineReport, width int) {
 		fmt.Fprintln(w, "There is no such run in the quarantine: nothing was removed.")
 	case r.DryRun:
 		writeRuns(w, r.Runs, width)
-		fmt.Fprintf(w, "\nDry run: nothing was removed; %s would be freed.\n", size(held))
+		fmt.Fprintf(w, "\nDry run: nothing was removed; %s would be freed.\n", size(toFree))
 	default:
 		fmt.Fprintf(w, "Purged %s: %s removed, %s freed, as the storage confirmed.\n", plural(runs, "run"), plural(freed.Count, "object"), size(freed.Bytes))
 	}

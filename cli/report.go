@@ -22,8 +22,11 @@ type report struct {
 	Garbage tallies          `json:"garbage"`
 	Removed tallies          `json:"removed"`
 	// Unlinked counts those of the garbage's blobs to which no repository has a link.
-	Unlinked sweep.Tally  `json:"unlinked"`
-	Kept     []sweep.Kept `json:"kept"`
+	Unlinked sweep.Tally `json:"unlinked"`
+	// HardLinked counts the garbage whose files have other hard links, and the bytes that are not
+	// freed for that. After a removal it is what was removed of it.
+	HardLinked sweep.Tally  `json:"hard_linked"`
+	Kept       []sweep.Kept `json:"kept"`
 	// ByRepository has what is garbage in each repository.
 	ByRepository []sweep.RepositoryGarbage `json:"garbage_by_repository"`
 	Problems     []storage.Problem         `json:"problems"`
@@ -112,7 +115,8 @@ func stopwatch(now func() time.Time, seconds *float64) (stop func()) {
 func (r *report) planned(plan *sweep.Plan) {
 	r.plan = plan
 	r.Mark, r.Garbage = plan.Live, tally(plan.Garbage)
-	r.Unlinked, r.ByRepository = plan.Unlinked, append(r.ByRepository, plan.ByRepository...)
+	r.Unlinked, r.HardLinked = plan.Unlinked, plan.HardLinked
+	r.ByRepository = append(r.ByRepository, plan.ByRepository...)
 	r.Kept = append(r.Kept, plan.Kept...)
 	r.Problems = append(append(r.Problems, plan.Problems...), r.cacheProblems...)
 }
@@ -120,6 +124,9 @@ func (r *report) planned(plan *sweep.Plan) {
 func (r *report) executed(result sweep.Result) {
 	r.result = &result
 	r.Removed, r.HiddenBytes = tally(result.Removed), result.Hidden
+	if r.Quarantine == nil {
+		r.HardLinked = result.HardLinked
+	}
 	if r.Versions != nil {
 		r.Versions.Removed = result.Versions
 	}

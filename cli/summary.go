@@ -110,6 +110,9 @@ func addGarbage(t *table, plan *sweep.Plan) {
 			t.row("    linked by no repository", count(plan.Unlinked.Count), size(plan.Unlinked.Bytes), "a repository that is missing looks like this")
 		}
 	}
+	if n := plan.HardLinked; n.Count > 0 {
+		t.row("  with other hard links", count(n.Count), size(n.Bytes), "a copy (cp -al) has them too: freed once that is removed as well")
+	}
 }
 
 // addGarbageOf shows of which repositories the garbage is.

@@ -79,7 +79,7 @@ func removeBelow(ctx context.Context, store Store, run string, objects bool, fre
 		for i, outcome := range store.Remove(ctx, refs) {
 			switch {
 			case outcome.Err == nil && !outcome.Hidden:
-				freed.Add(1, bytes[i])
+				freed.Add(1, bytes[i]-min(bytes[i], outcome.HardLinkedBytes))
 			case first == nil:
 				first = outcome.Err
 			}

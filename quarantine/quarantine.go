@@ -57,8 +57,11 @@ type Run struct {
 	// was interrupted, or if something was restored.
 	Contents map[sweep.Kind]sweep.Tally
 	// Objects counts the objects in the quarantine with their bytes, the plan not
-	// among them: what a purge would free.
+	// among them: what a purge would remove.
 	Objects sweep.Tally
+	// HardLinkedBytes are those of Objects in files that have other hard links. A purge does not
+	// free them.
+	HardLinkedBytes int64
 	// Hidden counts the versions that the run has hidden instead, or was about to. A purge
 	// frees those that have not come back.
 	Hidden sweep.Tally

@@ -14,12 +14,13 @@ import (
 // stock is what a run's quarantine holds now, by the paths that the objects had in the
 // registry. It keeps the hashes of these paths, some 16 bytes for each.
 type stock struct {
-	store   Store
-	run     string
-	exact   bool // ask the storage for each link that may be in the quarantine
-	seed    maphash.Seed
-	paths   map[uint64]struct{}
-	objects sweep.Tally
+	store      Store
+	run        string
+	exact      bool // ask the storage for each link that may be in the quarantine
+	seed       maphash.Seed
+	paths      map[uint64]struct{}
+	objects    sweep.Tally
+	hardLinked int64 // bytes of the objects that have other hard links
 }
 
 // look takes stock of one run. visit, if it is not nil, gets each removal of its plan that can
@@ -51,7 +52,7 @@ func look(ctx context.Context, store Store, name string, visit func(sweep.Remova
 	if err := s.take(ctx, hidden); err != nil {
 		return run, err
 	}
-	run.Objects = s.objects
+	run.Objects, run.HardLinkedBytes = s.objects, s.hardLinked
 	if record != nil {
 		err = s.compare(ctx, record.plan, &run, visit)
 	}
@@ -63,6 +64,9 @@ func (s *stock) take(ctx context.Context, hidden *hidden) error {
 	err := below(ctx, s.store, s.run, func(object storage.Object) error {
 		if !object.Dir && object.Multipart == "" {
 			s.objects.Add(1, max(0, object.Size))
+			if object.HardLinked {
+				s.hardLinked += object.Size
+			}
 			s.add(strings.TrimPrefix(object.Path, dirOf(s.run)+"/"))
 		}
 		return nil

@@ -71,7 +71,7 @@ func (f *filesystem) below(ctx context.Context, dir string, entries []dirEntry, 
 		if err != nil {
 			return fmt.Errorf("stat %s: %w", name, listedError(err))
 		}
-		page = append(page, Object{Path: name, Size: stat.Size, ModTime: modTime(&stat)})
+		page = append(page, fileObject(name, &stat))
 	}
 	return visitPage(page, visit)
 }

@@ -5,7 +5,6 @@ package storage
 import (
 	"fmt"
 	"io/fs"
-	"time"
 
 	"regsweep/internal/system"
 
@@ -56,6 +55,6 @@ func (f *filesystem) readNamed([]byte, []byte, int64) (content []byte, supported
 	return nil, false, nil
 }
 
-func (f *filesystem) statBlobFast(*Inventory, ID) (bytes int64, modTime time.Time, ok bool) {
-	return 0, time.Time{}, false
+func (f *filesystem) statBlobFast(*Inventory, ID) (object Object, ok bool) {
+	return Object{}, false
 }

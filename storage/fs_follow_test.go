@@ -64,8 +64,8 @@ func TestLinksToOtherDisksAreFollowed(t *testing.T) {
 			}
 			store := open()
 			inv := inventoryOf(t, store)
-			if size, _, err := StatBlob(t.Context(), store, inv, inv.ID(images[1])); err != nil || size == 0 {
-				t.Errorf("stat: %d, %v", size, err)
+			if object, err := StatBlob(t.Context(), store, inv, inv.ID(images[1])); err != nil || object.Size == 0 {
+				t.Errorf("stat: %+v, %v", object, err)
 			}
 			tree.Mkdir("repositories/team/app/_layers/sha512/empty")
 			if gone, err := open().Prune(t.Context(), "repositories/team/app/_layers/sha512"); err != nil || !gone {

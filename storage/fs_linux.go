@@ -37,19 +37,22 @@ func (f *filesystem) readNamed(room, name []byte, limit int64) (content []byte, 
 }
 
 // statBlobFast stats a stored blob; ok is false for what is no regular file, and after an error.
-func (f *filesystem) statBlobFast(inv *Inventory, id ID) (bytes int64, modTime time.Time, ok bool) {
+func (f *filesystem) statBlobFast(inv *Inventory, id ID) (object Object, ok bool) {
 	t := f.opened.Load()
 	if t == nil || t.links.Load() != nil {
-		return 0, time.Time{}, false
+		return Object{}, false
 	}
 	f.head.Add(1)
 	var room [128]byte
 	path := append(inv.AppendBlobPath(room[:0], id), 0)
 	const known = unix.STATX_TYPE | unix.STATX_SIZE | unix.STATX_MTIME
 	var stat unix.Statx_t
-	if err := system.Statx(t.fd, path, unix.AT_SYMLINK_NOFOLLOW, known, &stat); err != nil {
-		return 0, time.Time{}, false
+	if err := system.Statx(t.fd, path, unix.AT_SYMLINK_NOFOLLOW, known|unix.STATX_NLINK, &stat); err != nil {
+		return Object{}, false
 	}
 	ok = stat.Mask&known == known && stat.Mode&unix.S_IFMT == unix.S_IFREG
-	return int64(stat.Size), time.Unix(stat.Mtime.Sec, int64(stat.Mtime.Nsec)), ok
+	return Object{
+		Size: int64(stat.Size), ModTime: time.Unix(stat.Mtime.Sec, int64(stat.Mtime.Nsec)),
+		HardLinked: stat.Mask&unix.STATX_NLINK != 0 && stat.Nlink > 1,
+	}, ok
 }

@@ -64,7 +64,7 @@ func (f *filesystem) move(ctx context.Context, m Move) error {
 	}
 	if errors.Is(err, fs.ErrExist) && t.isOneFile(m.From, m.To) {
 		// Both names, of which an interruption has kept a rename from removing the first.
-		err = (&removal{tree: t, fd: -1}).removeFile(m.From)
+		_, err = (&removal{tree: t, fd: -1}).removeFile(m.From)
 	}
 	if errors.Is(err, syscall.EXDEV) {
 		return fmt.Errorf("%s lies on another filesystem, to which nothing can be renamed: %w", m.To, err)

@@ -20,7 +20,7 @@ func (f *filesystem) Remove(ctx context.Context, refs []Ref) []Outcome {
 	outcomes := make([]Outcome, len(refs))
 	r := removal{}
 	for i, ref := range refs {
-		outcomes[i].Err = f.removeFile(ctx, &r, ref)
+		outcomes[i].HardLinkedBytes, outcomes[i].Err = f.removeFile(ctx, &r, ref)
 	}
 	f.slots <- struct{}{}
 	defer f.end()
@@ -28,30 +28,33 @@ func (f *filesystem) Remove(ctx context.Context, refs []Ref) []Outcome {
 	return outcomes
 }
 
-func (f *filesystem) removeFile(ctx context.Context, r *removal, ref Ref) error {
+func (f *filesystem) removeFile(ctx context.Context, r *removal, ref Ref) (hardLinkedBytes int64, err error) {
 	if err := f.begin(ctx); err != nil {
-		return err
+		return 0, err
 	}
 	defer f.end()
 	if ref.Multipart != "" { // the path may be that of a file, which nobody asked for
-		return fmt.Errorf("abort the upload of %s: a filesystem has none", ref.Path)
+		return 0, fmt.Errorf("abort the upload of %s: a filesystem has none", ref.Path)
 	}
 	t, err := f.tree()
 	if t == nil {
-		return err
+		return 0, err
 	}
 	r.enter(ctx, t, path.Dir(path.Dir(ref.Path)))
-	err = f.remove(ctx, t, func() error { return r.removeFile(ref.Path) })
+	err = f.remove(ctx, t, func() (err error) {
+		hardLinkedBytes, err = r.removeFile(ref.Path)
+		return err
+	})
 	if err == nil {
 		f.del.Add(1)
 	} else if isAbsent(err) {
 		err = r.confirmAbsent(ref.Path)
 	}
 	if err != nil {
-		return &fs.PathError{Op: "remove", Path: ref.Path, Err: err}
+		return 0, &fs.PathError{Op: "remove", Path: ref.Path, Err: err}
 	}
 	r.removeDir(ctx, path.Dir(ref.Path))
-	return nil
+	return hardLinkedBytes, nil
 }
 
 // removeTries is how often a removal is tried that has found no room.
@@ -160,18 +163,24 @@ func (r *removal) inParent(name string, f func(parent int, name string) error) e
 	return f(parent, base)
 }
 
-// removeFile removes a file whose type may go. It follows no symbolic link.
-func (r *removal) removeFile(name string) error {
-	return r.inParent(name, func(parent int, base string) error {
-		mode, err := modeOf(parent, base)
+// removeFile removes a file whose type may go, and returns its size if it has other hard links.
+// It follows no symbolic link.
+func (r *removal) removeFile(name string) (hardLinkedBytes int64, err error) {
+	err = r.inParent(name, func(parent int, base string) error {
+		var stat unix.Stat_t
+		err := system.Lstatat(parent, base, &stat)
 		if err == nil {
-			err = mayGo(name, mode)
+			err = mayGo(name, typeOf(&stat))
 		}
 		if err != nil {
 			return err
 		}
+		if stat.Nlink > 1 {
+			hardLinkedBytes = stat.Size
+		}
 		return system.Unlinkat(parent, base, 0)
 	})
+	return hardLinkedBytes, err
 }
 
 // confirmAbsent is tree.confirmAbsent. It lists the directory around once.

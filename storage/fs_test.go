@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -418,7 +419,7 @@ func TestReadIntoReadsLikeRead(t *testing.T) {
 // A stored blob is looked at as any other path is, whatever lies there.
 func TestStatBlobLooksLikeStat(t *testing.T) {
 	tree := newTree(t)
-	for i, name := range []string{"file", "empty", "directory", "symlink", "missing"} {
+	for i, name := range []string{"file", "empty", "directory", "symlink", "missing", "hard-linked"} {
 		tree.Write(parts.BlobPath(digest.FromString(name)), strings.Repeat("x", i))
 	}
 	at := func(name string) string { return tree.Path(parts.BlobPath(digest.FromString(name))) }
@@ -426,7 +427,7 @@ func TestStatBlobLooksLikeStat(t *testing.T) {
 		os.WriteFile(at("empty"), nil, 0o644), os.Chtimes(at("file"), time.Time{}, time.Unix(1e9, 5)),
 		os.Remove(at("directory")), os.Mkdir(at("directory"), 0o755),
 		os.Remove(at("symlink")), os.Symlink(at("file"), at("symlink")),
-		os.Remove(at("missing")),
+		os.Remove(at("missing")), os.Link(at("hard-linked"), filepath.Join(t.TempDir(), "copy")),
 	); err != nil {
 		t.Fatal(err)
 	}
@@ -434,12 +435,13 @@ func TestStatBlobLooksLikeStat(t *testing.T) {
 	inv := inventoryOf(t, store)
 	for id := range ID(inv.Blobs()) {
 		want, wantErr := store.Stat(t.Context(), inv.BlobPath(id))
-		bytes, modTime, err := StatBlob(t.Context(), store, inv, id)
-		if bytes != want.Size || !modTime.Equal(want.ModTime) || fmt.Sprint(err) != fmt.Sprint(wantErr) {
-			t.Errorf("%s: %d bytes of %s, %v, want %d of %s, %v", inv.BlobPath(id), bytes, modTime, err, want.Size, want.ModTime, wantErr)
+		got, err := StatBlob(t.Context(), store, inv, id)
+		got.Path = want.Path
+		if !reflect.DeepEqual(got, want) || fmt.Sprint(err) != fmt.Sprint(wantErr) {
+			t.Errorf("%s: %+v, %v, want %+v, %v", inv.BlobPath(id), got, err, want, wantErr)
 		}
 	}
-	if inv.Blobs() != 5 {
+	if inv.Blobs() != 6 {
 		t.Errorf("%d blobs are listed", inv.Blobs())
 	}
 }

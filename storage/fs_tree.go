@@ -345,7 +345,11 @@ func (t *tree) stat(name string) (Object, error) {
 	if typeOf(&stat) != 0 {
 		return Object{}, ErrNotRegular
 	}
-	return Object{Path: name, Size: stat.Size, ModTime: modTime(&stat)}, nil
+	return fileObject(name, &stat), nil
+}
+
+func fileObject(name string, stat *unix.Stat_t) Object {
+	return Object{Path: name, Size: stat.Size, ModTime: modTime(stat), HardLinked: stat.Nlink > 1}
 }
 
 func modTime(stat *unix.Stat_t) time.Time { return time.Unix(stat.Mtim.Unix()) }

@@ -601,7 +601,7 @@ func (w *walk) file(ctx context.Context, name string) (Object, error) {
 	if err != nil {
 		return Object{Path: name, Size: -1, Err: listedError(err)}, nil
 	}
-	return Object{Path: name, Size: stat.Size, ModTime: modTime(&stat)}, nil
+	return fileObject(name, &stat), nil
 }
 
 func (w *walk) appendFile(ctx context.Context, page []Object, name string) ([]Object, error) {

@@ -155,8 +155,10 @@ type Upload struct {
 	// Touched is when any part of it was last written; zero where unknown.
 	Touched time.Time
 	// Bytes is the size of its objects; parts of a multipart upload are not counted.
-	Bytes   int64
-	Objects []Ref
+	Bytes int64
+	// HardLinkedBytes are those of Bytes in files that have other hard links.
+	HardLinkedBytes int64
+	Objects         []Ref
 }
 
 // Recent reports whether the scan saw that a blob was written after

@@ -437,6 +437,9 @@ func (rb *repositoryBuilder) addUpload(object Object, e entry) {
 	}
 	u.Objects = append(u.Objects, Ref{Path: strings.Clone(object.Path), Multipart: object.Multipart})
 	u.Bytes += max(object.Size, 0)
+	if object.HardLinked {
+		u.HardLinkedBytes += object.Size
+	}
 	if object.ModTime.After(u.Touched) {
 		u.Touched = object.ModTime
 	}

@@ -75,6 +75,9 @@ type Object struct {
 	// Multipart is the upload id of an S3 multipart upload that was begun for
 	// this path and neither completed nor aborted; ModTime is when it began.
 	Multipart string
+	// HardLinked is set for a file on a filesystem that has other hard links. Its removal
+	// frees no space.
+	HardLinked bool
 	// Err is why nothing more is known of a file of an upload or, with Dir set, of the directory
 	// of an upload.
 	Err error
@@ -97,6 +100,9 @@ type Outcome struct {
 	// Hidden is set where the object is only out of sight and its bytes are still paid
 	// for: behind a delete marker in a bucket that keeps versions, or in a quarantine.
 	Hidden bool
+	// HardLinkedBytes is the size of a file that was removed while it had other hard links.
+	// They keep its space.
+	HardLinkedBytes int64
 	// Versions and VersionBytes are what Versions.Remove has removed beside the
 	// object itself.
 	Versions     int
@@ -138,20 +144,19 @@ func ReadInto(ctx context.Context, reader Reader, room, path []byte, limit int64
 	return reader.Read(ctx, string(path), limit)
 }
 
-// StatBlob returns the size in bytes and the time of a stored blob, and the errors of Reader.Stat.
-// On a filesystem it spares the copies of the blob's path.
-func StatBlob(ctx context.Context, reader Reader, inv *Inventory, id ID) (bytes int64, modTime time.Time, err error) {
+// StatBlob is Reader.Stat of a stored blob. On a filesystem it spares the copies of the blob's
+// path, and leaves the object's empty.
+func StatBlob(ctx context.Context, reader Reader, inv *Inventory, id ID) (Object, error) {
 	if f, ok := reader.(*filesystem); ok {
 		if err := f.begin(ctx); err != nil {
-			return 0, time.Time{}, err
+			return Object{}, err
 		}
-		bytes, modTime, ok := f.statBlobFast(inv, id)
+		object, ok := f.statBlobFast(inv, id)
 		if f.end(); ok {
-			return bytes, modTime, nil
+			return object, nil
 		}
 	}
-	object, err := reader.Stat(ctx, inv.BlobPath(id))
-	return object.Size, object.ModTime, err
+	return reader.Stat(ctx, inv.BlobPath(id))
 }
 
 // Remover removes objects. Its methods may be called concurrently.

@@ -17,6 +17,9 @@ type Result struct {
 	// Hidden counts the bytes of what is only out of sight (storage.Outcome), and still
 	// paid for.
 	Hidden int64
+	// HardLinked counts the blobs and uploads that were removed while their files had other
+	// hard links, and the bytes that were not freed for that.
+	HardLinked Tally
 	// Versions counts the noncurrent versions that went with what was removed.
 	Versions Tally
 	// Failed are the removals that the storage refused, up to a hundred.
@@ -162,12 +165,13 @@ func (p *Plan) confirm(kind Kind, b batch, outcomes []storage.Outcome, options E
 	var done Tally
 	for i := b.first; i < b.end; i++ {
 		n := b.counts[i-b.first]
-		hidden := false
+		hidden, hardLinked := false, int64(0)
 		var versions Tally
 		var failure error
 		for _, outcome := range outcomes[:n] {
 			versions.Add(outcome.Versions, outcome.VersionBytes)
 			hidden = hidden || outcome.Hidden
+			hardLinked += outcome.HardLinkedBytes
 			// A refusal says more than a removal that has not begun.
 			if outcome.Err != nil && (failure == nil || errors.Is(failure, storage.ErrNotBegun)) {
 				failure = outcome.Err
@@ -187,7 +191,10 @@ func (p *Plan) confirm(kind Kind, b batch, outcomes []storage.Outcome, options E
 			done.Add(1, 0)
 			result.Hidden += removal.Bytes
 		default:
-			done.Add(1, removal.Bytes)
+			hardLinked = min(hardLinked, removal.Bytes) // 0 for a link
+			if done.Add(1, removal.Bytes-hardLinked); hardLinked > 0 {
+				result.HardLinked.Add(1, hardLinked)
+			}
 		}
 	}
 	tally := result.Removed[kind]

@@ -57,6 +57,9 @@ func (p *planner) count(ctx context.Context) error {
 			for i := range p.uploads {
 				u, _ := p.upload(i)
 				tally.Bytes += u.Bytes
+				if u.HardLinkedBytes > 0 {
+					p.HardLinked.Add(1, u.HardLinkedBytes)
+				}
 			}
 		case Blob:
 			for i := range p.blobs {

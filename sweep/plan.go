@@ -49,6 +49,9 @@ type Plan struct {
 	// Unlinked counts those of the blobs that go to which no repository has a link. They are
 	// what a repository that is missing leaves.
 	Unlinked Tally
+	// HardLinked counts the blobs and uploads that go while their files have other hard links,
+	// and the bytes that are not freed for that.
+	HardLinked Tally
 	// Live counts what stays.
 	Live Totals
 	// Kept says what might have gone, and why it does not.

@@ -269,42 +269,42 @@ func (o orphan) leadsTo() storage.ID {
 type look struct {
 	// isAbsent is set for what is not there, or is not a regular file and so nothing that a
 	// registry wrote.
-	isAbsent bool
-	bytes    int64
-	modTime  time.Time
+	isAbsent   bool
+	bytes      int64
+	modTime    time.Time
+	hardLinked bool
 }
 
 // look looks at n paths, concurrently. An empty one is skipped.
 func (p *planner) look(ctx context.Context, n int, path func(i int) string) ([]look, error) {
-	return p.lookWith(ctx, n, func(ctx context.Context, i int) (bytes int64, modTime time.Time, err error) {
+	return p.lookWith(ctx, n, func(ctx context.Context, i int) (storage.Object, error) {
 		path := path(i)
 		if path == "" {
-			return 0, time.Time{}, nil
+			return storage.Object{}, nil
 		}
-		object, err := p.reader.Stat(ctx, path)
-		return object.Size, object.ModTime, err
+		return p.reader.Stat(ctx, path)
 	})
 }
 
 // lookAtBlobs looks at those stored blobs whose size the listing has not told.
 func (p *planner) lookAtBlobs(ctx context.Context, ids []storage.ID) ([]look, error) {
-	return p.lookWith(ctx, len(ids), func(ctx context.Context, i int) (bytes int64, modTime time.Time, err error) {
+	return p.lookWith(ctx, len(ids), func(ctx context.Context, i int) (storage.Object, error) {
 		if _, exact := p.inv.Size(ids[i]); exact {
-			return 0, time.Time{}, nil
+			return storage.Object{}, nil
 		}
 		return storage.StatBlob(ctx, p.reader, p.inv, ids[i])
 	})
 }
 
-func (p *planner) lookWith(ctx context.Context, n int, stat func(ctx context.Context, i int) (bytes int64, modTime time.Time, err error)) ([]look, error) {
+func (p *planner) lookWith(ctx context.Context, n int, stat func(ctx context.Context, i int) (storage.Object, error)) ([]look, error) {
 	looks := make([]look, n)
 	err := storage.Each(ctx, n, p.Options.Concurrency, func(ctx context.Context, i int) error {
-		bytes, modTime, err := stat(ctx, i)
+		object, err := stat(ctx, i)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrNotRegular) {
 			looks[i].isAbsent = true
 			return nil
 		}
-		looks[i].bytes, looks[i].modTime = bytes, modTime
+		looks[i].bytes, looks[i].modTime, looks[i].hardLinked = object.Size, object.ModTime, object.HardLinked
 		return err
 	})
 	return looks, err
@@ -454,6 +454,9 @@ func (p *planner) lookAt(ctx context.Context, dead []storage.ID) error {
 			continue
 		}
 		p.blobs = append(p.blobs, id)
+		if looks[i].hardLinked && bytes > 0 {
+			p.HardLinked.Add(1, bytes)
+		}
 		if p.looked != nil {
 			p.looked = append(p.looked, bytes)
 		}
