@@ -445,7 +445,8 @@ func TestStrictAcceptsNotes(t *testing.T) {
 	}})
 }
 
-// TestNothingStored: a registry that was never pushed to is not a failure.
+// TestNothingStored: a root without a registry is most likely the wrong one. A registry that
+// was never pushed to looks the same, and --allow-empty says so.
 func TestNothingStored(t *testing.T) {
 	t.Parallel()
 	onEach(t, "nothing", func(t *testing.T, on backend) {
@@ -453,9 +454,14 @@ func TestNothingStored(t *testing.T) {
 		s.on(on)
 		s.must(s.registry.Stop())
 		for _, flags := range [][]string{{"--dry-run"}, {}, {"--prune-empty"}} {
-			run := s.gcOn(s.config(s.registry.ConfigYAML()), append(flags, "--registry-stopped")...)
+			flags = append(flags, "--registry-stopped")
+			run := s.gcOn(s.config(s.registry.ConfigYAML()), flags...)
+			if run.code != 2 || !strings.Contains(run.report.Error, "--allow-empty") {
+				t.Errorf("%v ends with %d, %q", flags, run.code, run.report.Error)
+			}
+			run = s.gcOn(s.config(s.registry.ConfigYAML()), append(flags, "--allow-empty")...)
 			if run.code != 0 || len(run.report.Garbage.counts()) > 0 {
-				t.Errorf("%v ends with %d, %+v\n%s", flags, run.code, run.report, run.stderr)
+				t.Errorf("%v with --allow-empty ends with %d, %+v\n%s", flags, run.code, run.report, run.stderr)
 			}
 		}
 	})
