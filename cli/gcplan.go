@@ -26,6 +26,10 @@ func (g *gcRun) plan(ctx context.Context) (*sweep.Plan, error) {
 	}
 	g.listed = inventory
 	g.guard.LastUpload = lastUpload(inventory)
+	if last := g.guard.LastUpload; g.guard.Stopped && last != nil && g.env.Now().Sub(last.Touched) < guard.RecentUpload {
+		g.progress.note(fmt.Sprintf("warning: an upload to %s was touched less than %d minutes ago: is every registry on this storage stopped?",
+			last.Repository, int(guard.RecentUpload.Minutes())))
+	}
 	if !g.options.dryRun {
 		pushed := map[string]time.Time{}
 		for _, r := range inventory.Repositories {
