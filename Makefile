@@ -47,7 +47,7 @@ bench: ## compare with registry garbage-collect, an hour or more: see BENCHFLAGS
 test: check parts fuzz-briefly cases ## check everything, and run all tests
 	$(GO) run ./demo >/dev/null
 	packages=$$($(GO) list ./... | grep -v '/bench') && \
-	REGSWEEP_SEEDS=10 $(GO) test $(RACE) -count=1 -timeout 15m -skip '$(ALIKE)' $$packages
+	REGSWEEP_SEEDS=10 $(GO) test $(RACE) -count=1 -timeout 30m -skip '$(ALIKE)' $$packages
 
 check:
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l .) || exit 1; \
@@ -85,9 +85,9 @@ ALIKE = TestDamage|AKeyIsMissing|TestClients|RequestsOfARun|HostileManifests|Get
 # Two lots at once, since the first one often waits for others. The tests of bench go along:
 # what they start are whole programs, of which the race detector sees nothing.
 cases: ## go through many cases of a kind: deaths and faults at each operation, damage
-	@$(GO) test -count=1 -timeout 15m -run '$(FAULTS)|$(ALIKE)' . -all & root=$$!; \
-	$(GO) test -count=1 -timeout 15m -run '$(ALIKE)|RandomRegistries' ./storage ./sweep && \
-	$(GO) test -count=1 -timeout 15m ./bench/...; rest=$$?; \
+	@$(GO) test -count=1 -timeout 30m -run '$(FAULTS)|$(ALIKE)' . -all & root=$$!; \
+	$(GO) test -count=1 -timeout 30m -run '$(ALIKE)|RandomRegistries' ./storage ./sweep && \
+	$(GO) test -count=1 -timeout 30m ./bench/...; rest=$$?; \
 	wait $$root && exit $$rest
 
 faults: ## fail every system call and every request to S3 in every way, for hours
