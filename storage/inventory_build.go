@@ -624,6 +624,13 @@ func (b *inventoryBuilder) seal() {
 	slices.SortFunc(b.strays, CompareProblems)
 	slices.SortFunc(b.emptyNames, CompareProblems)
 	inv.Problems = slices.Concat(inv.Problems, b.emptyNames, b.strays)
+	named := func(r *Repository) bool { return len(r.Revisions)+len(r.Layers)+len(r.Tags) > 0 }
+	if inv.Blobs() == 0 && slices.ContainsFunc(inv.Repositories, named) {
+		inv.Problems = append(inv.Problems, Problem{
+			Kind: EmptyDirectory, Path: Root + "/blobs", Effect: Note,
+			Detail: "blobs is empty, and repositories name blobs: is its disk mounted?",
+		})
+	}
 }
 
 func (b *inventoryBuilder) sealRepository(rb *repositoryBuilder) {

@@ -33,7 +33,7 @@ const (
 	UnreadableUpload     ProblemKind = "unreadable_upload"      // an upload that can't be listed or read
 	UndatedUpload        ProblemKind = "undated_upload"         // an upload whose startedat is missing or malformed
 	NoManifests          ProblemKind = "no_manifests"           // a repository with layer links and no manifest
-	EmptyDirectory       ProblemKind = "empty_directory"        // where a repository could be
+	EmptyDirectory       ProblemKind = "empty_directory"        // where a repository could be, or no blobs are
 	Unlisted             ProblemKind = "unlisted"               // what is there, and the listing lacks
 )
 
