@@ -28,8 +28,9 @@ type Inventory struct {
 	// Uploads are unfinished multipart uploads that belong to no repository's
 	// uploads: copies into place that were cut off.
 	Uploads []Upload
-	// Emptied are empty directories of blobs that a removal has left which was cut off.
-	Emptied []string
+	// Emptied are empty directories of blobs that a removal has left which was cut off,
+	// and EmptiedNames those in which the last repository was removed.
+	Emptied, EmptiedNames []string
 
 	recent []bool // by blob; nil unless InventoryOptions.Since was set
 }

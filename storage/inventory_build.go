@@ -227,13 +227,17 @@ func (b *inventoryBuilder) visitRepositories(page []Object) error {
 // emptyName notes an empty directory where a repository could be. If a disk is not mounted
 // there, the blobs of its repositories look like garbage.
 func (b *inventoryBuilder) emptyName(object Object) {
+	path := strings.Clone(object.Path)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.emptyNames) < maxNamedStrays {
 		b.emptyNames = append(b.emptyNames, Problem{
-			Kind: EmptyDirectory, Path: strings.Clone(object.Path), Effect: Note,
-			Detail: "an empty directory where a repository could be: if a disk belongs here, mount it before anything is removed; if not, remove the directory, or the symbolic link to it",
+			Kind: EmptyDirectory, Path: path, Effect: Note,
+			Detail: "an empty directory where a repository could be: if a disk belongs here, mount it before anything is removed",
 		})
+	}
+	if !b.isRecent(object) {
+		b.inv.EmptiedNames = append(b.inv.EmptiedNames, path)
 	}
 }
 
@@ -620,6 +624,7 @@ func (b *inventoryBuilder) seal() {
 	_ = g.Wait()
 	slices.SortFunc(inv.Repositories, func(a, b *Repository) int { return cmp.Compare(a.Name, b.Name) })
 	slices.Sort(inv.Emptied)
+	slices.Sort(inv.EmptiedNames)
 	slices.SortFunc(inv.Uploads, func(a, b Upload) int { return cmp.Compare(a.ID, b.ID) })
 	slices.SortFunc(b.strays, CompareProblems)
 	slices.SortFunc(b.emptyNames, CompareProblems)

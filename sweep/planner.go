@@ -392,10 +392,12 @@ func (p *planner) planRepositories() {
 }
 
 // planEmptied takes the directories that a removal has left which was cut off, and that are
-// no repository's: they would not be there without it. An empty directory where a repository
-// could be stays. A disk may belong there that is not mounted.
+// no repository's: they would not be there without it.
 func (p *planner) planEmptied() {
 	p.empty = append(p.empty, p.inv.Emptied...)
+	if p.Options.PruneEmpty {
+		p.empty = append(p.empty, p.inv.EmptiedNames...)
+	}
 }
 
 // lookedAt is how many blobs are looked at together: of these there may be looks in memory, of
