@@ -302,7 +302,7 @@ func (f *faultyBucket) try(what string, fault *httpFault, after map[string]strin
 			break
 		}
 		f.reset()
-		fault.counted = 0
+		fault.at, fault.counted = min(fault.at, max(1, fault.counted)), 0 // the last one, where there are fewer
 		run = f.run(fault)
 	}
 	if fault.met == 0 {
