@@ -177,7 +177,7 @@ type quarantineJSON struct {
 func (q *quarantineSite) command(args ...string) (got quarantineJSON) {
 	q.Helper()
 	code, stdout, stderr := regsweep(q.site, append(append([]string{"quarantine"}, args...), q.target, "--json")...)
-	if code != 0 {
+	if code != 0 || strings.Contains(stderr, "warning") {
 		q.Fatalf("quarantine %v ends with %d: %s", args, code, stderr)
 	}
 	q.must(json.Unmarshal([]byte(stdout), &got))

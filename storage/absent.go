@@ -27,9 +27,11 @@ func RequireLayout(ctx context.Context, store Store, c Config) error {
 		}
 		what = describeRoot(s.identity.Root)
 	default:
-		names, err := store.Names(ctx, Root)
-		if err != nil || len(names) > 0 {
-			return err
+		for _, dir := range []string{BlobsDir, RepositoriesDir, OwnDir} { // a bucket has no empty directories
+			names, err := store.Names(ctx, dir)
+			if err != nil || len(names) > 0 {
+				return err
+			}
 		}
 		if s, is := store.(*s3Store); is {
 			what = s.describeRest(ctx)

@@ -145,6 +145,7 @@ func testStore(t *testing.T, s subject) {
 	t.Run("stream", func(t *testing.T) { testStream(t, s) })
 	t.Run("create, version and replace", func(t *testing.T) { testLock(t, s) })
 	t.Run("a registry that nobody has pushed to", func(t *testing.T) { testBegins(t, s) })
+	t.Run("the layout is required", func(t *testing.T) { testRequireLayout(t, s) })
 	t.Run("one of many wins a lock", func(t *testing.T) { testLockRace(t, s) })
 	t.Run("requests are counted", func(t *testing.T) { testRequests(t, s) })
 }
@@ -342,6 +343,25 @@ func testScanNothing(t *testing.T, s subject) {
 	plant("repositories/app/_other/file", "x")
 	if objects := scan(t, store, BlobsDir); len(objects) > 0 {
 		t.Errorf("scan of no blobs: %v", objects)
+	}
+}
+
+// testRequireLayout: a root is refused only where it has no part of the layout. A registry from
+// which everything was moved to a quarantine has that.
+func testRequireLayout(t *testing.T, s subject) {
+	for _, path := range []string{blobPath("sha256", hexOf(1)), "repositories/app/_uploads/1/data", QuarantineDir + "/run/plan.jsonl"} {
+		open := s.open
+		if s.openBare != nil {
+			open = s.openBare
+		}
+		store, plant := open(t)
+		if err := RequireLayout(t.Context(), store, Config{}); !errors.As(err, new(*AbsentError)) || !errors.As(err, new(*UsageError)) {
+			t.Errorf("without a layout: %v", err)
+		}
+		plant(path, "x")
+		if err := RequireLayout(t.Context(), store, Config{}); err != nil {
+			t.Errorf("with %s: %v", path, err)
+		}
 	}
 }
 
