@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -17,6 +18,9 @@ import (
 
 // errNoCredentials means that a username and password are asked for and not given.
 var errNoCredentials = errors.New("no username and password given")
+
+// errNotForIt means that those that were given are not for this address.
+var errNotForIt = errors.New("no username and password for this address")
 
 // errNotAccepted means that those that were given are wrong.
 var errNotAccepted = errors.New("was not accepted")
@@ -109,28 +113,40 @@ func (p *prober) authorize(ctx context.Context, repository string, headers []str
 		return "", errors.New("the registry asks for a kind of authentication that is not known here")
 	}
 	if p.username == "" {
-		return "", errNoCredentials
+		return "", p.missing
 	}
 	request := http.Request{Header: http.Header{}}
 	request.SetBasicAuth(p.username, p.password)
 	return request.Header.Get("Authorization"), nil
 }
 
-// credentials finds the username and password for the endpoint, once.
+// credentials finds the username and password for the endpoint, once. Those of --username
+// are for the addresses that the user named, or else for config.yml's own address. If the
+// user says that the registry is stopped, config.yml's own address gets no password: whoever
+// listens there is not the registry.
 func (p *prober) credentials(ctx context.Context) (err error) {
-	if p.known {
+	if p.missing != nil {
 		return nil
 	}
-	p.username, p.password = p.options.Username, p.options.Password
-	for _, host := range p.endpoint.accounts() {
-		if p.username != "" || p.options.Credentials == nil {
-			break
-		}
-		if p.username, p.password, err = p.options.Credentials(ctx, host); err != nil {
-			return err
+	o, e := p.options, p.endpoint
+	missing := errNoCredentials
+	switch {
+	case !e.named && o.Stopped,
+		!e.named && o.Username != "" && len(o.Endpoints) > 0 && !slices.Contains(e.alsoNamed, p.address):
+		missing = errNotForIt
+	case o.Username != "":
+		p.username, p.password = o.Username, o.Password
+	case o.Credentials != nil:
+		for _, host := range e.accounts(o) {
+			if p.username, p.password, err = o.Credentials(ctx, host); err != nil {
+				return err
+			}
+			if p.username != "" {
+				break
+			}
 		}
 	}
-	p.known = true
+	p.missing = missing
 	return nil
 }
 
@@ -141,7 +157,7 @@ func (p *prober) token(ctx context.Context, repository string, params map[string
 	if err != nil || realm.Host == "" || realm.Scheme != "http" && realm.Scheme != "https" {
 		return "", errors.New("the registry names no token server that can be asked")
 	}
-	if p.endpoint.url.Scheme == "https" && realm.Scheme == "http" && p.username != "" {
+	if p.username != "" && !p.endpoint.takesPassword(realm) {
 		return "", fmt.Errorf("the registry sends to a token server at http://%s: the password is not sent there in the clear", realm.Host)
 	}
 	query := realm.Query()
@@ -175,7 +191,7 @@ func (p *prober) token(ctx context.Context, repository string, params map[string
 	switch {
 	case response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden:
 		if p.username == "" {
-			return "", errNoCredentials
+			return "", p.missing
 		}
 		return "", errNotAccepted
 	case response.StatusCode != http.StatusOK:

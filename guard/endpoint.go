@@ -22,6 +22,9 @@ type endpoint struct {
 	// serverName is whom its certificate is made out to.
 	serverName string
 	addresses  []string // to dial: replicas behind one name are asked one by one
+	// alsoNamed are the addresses that the user named with the same scheme. They get the
+	// password of --username even if config.yml names them too.
+	alsoNamed []string
 }
 
 // CheckEndpoints fails if one of the --registry URLs is none.
@@ -134,16 +137,28 @@ func ownEndpoint(h storage.HTTP) (endpoint, error) {
 	return e, nil
 }
 
-// accounts are the hosts for which somebody may have logged in: that of the URL and,
-// for config.yml's own address, the one that clients use. A password for that one
-// leaves this machine through TLS alone.
-func (e *endpoint) accounts() []string {
+// accounts are the hosts whose docker logins may be sent to the endpoint. A login is for the
+// host that it was saved for. Only a verified certificate shows that config.yml's own address
+// is the host in http.host. A socket is no host.
+func (e *endpoint) accounts(o Options) []string {
+	if e.network == "unix" {
+		return nil
+	}
 	hosts := []string{e.url.Host}
-	if e.public != "" && (e.url.Scheme == "https" || e.network == "unix" || net.ParseIP(e.url.Hostname()).IsLoopback()) {
+	if e.public != "" && e.url.Scheme == "https" && (o.TLS == nil || !o.TLS.InsecureSkipVerify) {
 		hosts = append(hosts, e.public)
 	}
 	return hosts
 }
+
+// takesPassword reports whether the endpoint's password may go to a token server: over TLS,
+// or in the clear within one host if the endpoint itself is asked in the clear.
+func (e *endpoint) takesPassword(realm *url.URL) bool {
+	from, to := e.url.Hostname(), realm.Hostname()
+	return realm.Scheme == "https" || e.url.Scheme == "http" && (from == to || isLoopback(from) && isLoopback(to))
+}
+
+func isLoopback(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }
 
 // subject is how evidence names one address of the endpoint.
 func (e *endpoint) subject(address string) string {

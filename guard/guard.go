@@ -29,10 +29,11 @@ type Options struct {
 	// of the registry, as http://host:port or https://host/prefix. Where there
 	// are none, the config's own address is asked.
 	Endpoints []string
-	// Username and Password are for registries and token servers that ask.
+	// Username and Password are for the Endpoints or, if there are none, for the config's
+	// own address, and for the token servers to which these refer.
 	Username, Password string
-	// Credentials finds a username and a password for the host (host:port) of a
-	// registry, where Username is empty; "" if there are none. nil finds none.
+	// Credentials finds the username and the password that were saved for a host
+	// (host:port), where Username is empty; "" if there are none. nil finds none.
 	Credentials func(ctx context.Context, host string) (username, password string, err error)
 	// Stopped is the user's word that no registry runs (--registry-stopped).
 	Stopped bool

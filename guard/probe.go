@@ -540,6 +540,8 @@ func entry(r reply, repository string) (meaning string, way remedy) {
 	switch {
 	case errors.Is(r.denied, errNoCredentials):
 		return "asks for a username and password", remedy{logIn, repository}
+	case errors.Is(r.denied, errNotForIt):
+		return "asks for a username and password, which go only to an address that --registry names", remedy{nameAll, ""}
 	case errors.Is(r.denied, errNotAccepted):
 		return "the username and password: " + r.denied.Error(), remedy{logIn, repository}
 	case r.denied == nil, errors.Is(r.denied, errNotAllowed):

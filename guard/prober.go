@@ -23,13 +23,15 @@ const (
 type prober struct {
 	options  Options
 	endpoint *endpoint
+	address  string
 	client   *http.Client // dials the address whatever the URL says
 	tokens   *http.Client // for token servers, which live elsewhere
 	// authorization is the header that let us in, by repository.
 	authorization map[string]string
-	// username and password are those for this endpoint, once known is set.
+	// username and password are those for this address. missing is the error if there are
+	// none; it is set once they are known.
 	username, password string
-	known              bool
+	missing            error
 	// database and harbor are signs of another source of truth, "" until one is met.
 	database, harbor string
 }
@@ -41,6 +43,7 @@ func newProber(o Options, e *endpoint, address string) *prober {
 	return &prober{
 		options:  o,
 		endpoint: e,
+		address:  address,
 		client: &http.Client{CheckRedirect: stay, Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 				return o.dial(ctx, e.network, address)
@@ -93,7 +96,7 @@ func (p *prober) ask(ctx context.Context, method, repository, path string, heade
 	if err == nil && r.status == http.StatusUnauthorized {
 		switch {
 		case p.username == "":
-			r.denied = errNoCredentials
+			r.denied = p.missing
 		case strings.HasPrefix(authorization, "Basic "):
 			r.denied = errNotAccepted
 		default: // the token server took them

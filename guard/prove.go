@@ -68,7 +68,7 @@ func Prove(ctx context.Context, o Options) (Verdict, error) {
 		p.add(OK, "command line", "--registry-stopped", "given", "you say that no registry runs")
 	}
 	p.askNamed(ctx, named)
-	p.askOwn(ctx)
+	p.askOwn(ctx, named)
 	if err := ctx.Err(); err != nil {
 		return Verdict{}, fmt.Errorf("ask the registry: %w", context.Cause(ctx))
 	}
@@ -142,8 +142,8 @@ func (p *proof) askNamed(ctx context.Context, named []endpoint) {
 	}
 }
 
-// askOwn asks the address in config.yml.
-func (p *proof) askOwn(ctx context.Context) {
+// askOwn asks the address in config.yml, once those that the user named are resolved.
+func (p *proof) askOwn(ctx context.Context, named []endpoint) {
 	r := p.options.Config.Registry
 	if r == nil {
 		return
@@ -158,6 +158,11 @@ func (p *proof) askOwn(ctx context.Context) {
 		}
 		p.add(result, "config.yml", "http.addr", err.Error(), "the registry's own address is not known")
 		return
+	}
+	for _, n := range named {
+		if n.url.Scheme == e.url.Scheme {
+			e.alsoNamed = append(e.alsoNamed, n.addresses...)
+		}
 	}
 	findings := askAll(ctx, p.options, []endpoint{e})[0]
 	p.obeys = slices.ContainsFunc(findings, func(f finding) bool { return f.state == readOnly })

@@ -52,7 +52,7 @@ func (r remedy) text() string {
 	case restart:
 		return "restart the registry, so that it reads the readonly setting of " + r.about
 	case logIn:
-		return "let regsweep in, as a user who may push to " + r.about + ": --username NAME with --password-file FILE or --password-stdin, or docker login"
+		return "let regsweep in, as a user who may push to " + r.about + ": --username NAME with --password-file FILE or --password-stdin, or docker login for the same host and port"
 	case trustIt:
 		return "trust the registry's certificate: --registry-cacert FILE (or, for any certificate, --registry-insecure)"
 	case nameThis:

@@ -96,8 +96,8 @@ func TestPromise4AStoppedRegistryDoesNotAnswer(t *testing.T) {
 	root, samples := content(t)
 	locked := parts.StartRegistryT(t, parts.Config{Root: root, Username: "ann", Password: "swordfish"})
 	v := prove(t, Options{Config: config(t, locked.Host(), saysNothing), Samples: samples, Stopped: true})
-	wantRefused(t, v, ByUnknown, "a registry answers at http://"+locked.Host()+", although you say that it is stopped", "stop the registry at", "--username")
-	wantRefused(t, prove(t, Options{Endpoints: []string{locked.URL()}, Samples: samples, Stopped: true}), ByUnknown, "although you say")
+	wantRefused(t, v, ByUnknown, "a registry answers at http://"+locked.Host()+", although you say that it is stopped", "stop the registry at")
+	wantRefused(t, prove(t, Options{Endpoints: []string{locked.URL()}, Samples: samples, Stopped: true}), ByUnknown, "although you say", "--username")
 
 	readOnly := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
 	wantProven(t, prove(t, Options{Config: config(t, readOnly.Host(), saysNothing), Samples: samples, Stopped: true}), ByOperator)
