@@ -176,7 +176,7 @@ func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 		{name: "no flag for untagged", settings: "regsweep=$(dirname $target)/words; before_writable() { grep -e ' -m' $target/../said >&2; }", code: 1, says: "before_writable failed"},
 		{name: "refusal", code: 3, says: "--max-delete"},
 		{name: "wait for an interrupted upload", settings: "collect=-m", upload: guard.RecentUpload - 6*time.Second, removes: true},
-		{name: "an upload interrupted just now", upload: time.Second, settings: "wait_seconds=3", code: 3, says: "an upload to team/app"},
+		{name: "an upload interrupted just now", upload: time.Second, settings: "wait_seconds=3", code: 3, says: "an upload in team/app"},
 		{name: "failure of regsweep", settings: "collect=--no-such-flag", code: 2, says: "no-such-flag"},
 		{name: "killed regsweep", settings: "regsweep=$(dirname $target)/dying", code: 137},
 		{name: "wrong target", settings: "target=/no/such/registry", code: 2, says: "/no/such/registry"},

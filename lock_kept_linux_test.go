@@ -26,10 +26,13 @@ func TestALockThatStaysIsNamed(t *testing.T) {
 				}
 				return nil
 			})
-			code, _, stderr := regsweep(s, "gc", "-m", "--registry-stopped", s.tree.Root())
+			code, stdout, stderr := regsweep(s, "gc", "-m", "--registry-stopped", s.tree.Root())
 			stop()
 			if code != 1 || !strings.Contains(stderr, "release the lock") || fails != strings.Contains(stderr, "input/output error") {
 				t.Errorf("ends with %d, %s", code, stderr)
+			}
+			if fails != strings.Contains(stdout, "Stopped before the end") {
+				t.Errorf("the report says:\n%s", stdout)
 			}
 		})
 	}

@@ -18,7 +18,7 @@ func TestARecentUploadWarnsOfARegistryThatIsNotStopped(t *testing.T) {
 		if err != nil {
 			t.Errorf("%v: %s", err, out)
 		}
-		if said := strings.Contains(string(out), "warning: an upload to team/app was touched less than 10 minutes ago"); said != want {
+		if said := strings.Contains(string(out), "warning: an upload in team/app was touched less than 10 minutes ago"); said != want {
 			t.Errorf("an upload %s ago: warned: %v\n%s", age, said, out)
 		}
 	}

@@ -87,7 +87,7 @@ func (r *runner) gather(c *urfave.Context, report *checkReport, progress *progre
 		return err
 	}
 	report.Storage, report.Config, report.notRead = store.Identity(), config.File, config.NotRead
-	lists, err := r.readRootLists(c)
+	lists, err := r.readRootLists(c, "")
 	if err != nil {
 		return err
 	}

@@ -126,12 +126,12 @@ func (g *gcRun) discardFiles() {
 
 // prepare finds out what is to be collected, and whether the flags make sense.
 func (g *gcRun) prepare(c *urfave.Context, target []string) error {
-	lists, err := g.readRootLists(c)
+	lists, err := g.readRootLists(c, g.review.planPath())
 	if err != nil {
 		return err
 	}
 	g.lists = lists
-	if err := g.openReview(); err != nil {
+	if err := g.openReview(c.Context); err != nil {
 		return err
 	}
 	if g.lists.roots != nil {
@@ -284,8 +284,12 @@ func (g *gcRun) sweep(ctx context.Context, plan *sweep.Plan) error {
 	if lost := stop(); err == nil {
 		err = lost
 	}
-	if unsafe := g.endQuarantine(ctx); err == nil {
-		err = unsafe
+	ended := g.endQuarantine(ctx)
+	if err == nil {
+		return ended
+	}
+	if ended != nil { // err decides how the run ends
+		g.progress.note(ended.Error())
 	}
 	return err
 }
@@ -307,7 +311,7 @@ func (g *gcRun) remove(ctx context.Context, plan *sweep.Plan) error {
 		OnRemoved: func(_ sweep.Kind, tally sweep.Tally) { phase.addBytes(tally.Count, tally.Bytes) },
 	})
 	phase.endWith(g.verb("removed", "moved", "hidden"), err)
-	g.report.executed(result)
+	g.report.executed(result, err)
 	return g.explainFull(err)
 }
 

@@ -27,8 +27,8 @@ func (g *gcRun) plan(ctx context.Context) (*sweep.Plan, error) {
 	g.listed = inventory
 	g.guard.LastUpload = lastUpload(inventory)
 	if last := g.guard.LastUpload; g.guard.Stopped && last != nil && g.env.Now().Sub(last.Touched) < guard.RecentUpload {
-		g.progress.note(fmt.Sprintf("warning: an upload to %s was touched less than %d minutes ago: is every registry on this storage stopped?",
-			last.Repository, int(guard.RecentUpload.Minutes())))
+		g.progress.note(fmt.Sprintf("warning: an upload %s was touched less than %d minutes ago: is every registry on this storage stopped?",
+			last.Where(), int(guard.RecentUpload.Minutes())))
 	}
 	if !g.options.dryRun {
 		pushed := map[string]time.Time{}
@@ -88,6 +88,7 @@ func (g *gcRun) savePlan(plan *sweep.Plan, inventory *storage.Inventory) error {
 	if err != nil {
 		return err
 	}
+	g.report.OlderPlan = older
 	if older != "" && !g.options.quiet {
 		g.progress.note("the older plan names links that were removed since: it is kept as " + older)
 	}

@@ -70,13 +70,7 @@ func writeLeftOut(w *bytes.Buffer, rows []*leftOut, inFile bool) {
 	}
 	fmt.Fprint(w, "\nLeft out of the plan\n")
 	for _, row := range rows {
-		noun := string(row.Kind)
-		for _, k := range kinds {
-			if k.kind == row.Kind {
-				noun = k.noun
-			}
-		}
-		fmt.Fprintf(w, "  %s: %s\n", plural(row.Count, noun), leftOutReasons[row.Reason])
+		fmt.Fprintf(w, "  %s: %s\n", plural(row.Count, nounOf(row.Kind)), leftOutReasons[row.Reason])
 		for _, example := range row.Examples[:min(len(row.Examples), shownLeftOut)] {
 			fmt.Fprintf(w, "    %s\n", printable(nameOf(example)))
 		}

@@ -18,8 +18,8 @@ func writeOutcome(w *bytes.Buffer, r *report) {
 	switch {
 	case r.plan.Len() == 0:
 		fmt.Fprintln(w, "There is nothing to remove.")
-	case r.DryRun && r.unsaved:
-		fmt.Fprintln(w, "Dry run: nothing was removed. The plan was not saved.")
+	case r.DryRun && r.unsaved != "":
+		fmt.Fprintf(w, "Dry run: nothing was removed. The %s was not saved.\n", r.unsaved)
 	case r.DryRun && r.Guard != nil:
 		fmt.Fprintln(w, "Dry run: nothing was removed, and nothing would be: a run that removes would be refused.")
 	case r.DryRun && r.Error != "":
@@ -53,7 +53,7 @@ func writeRemoved(w *bytes.Buffer, r *report) {
 			verb, to = "Hid ", "behind delete markers, in the quarantine"
 		}
 	}
-	if r.Error != "" {
+	if r.stopped {
 		verb = "Stopped before the end. " + verb
 	}
 	freed := r.result.Removed[sweep.Blob].Bytes + r.result.Removed[sweep.Upload].Bytes + r.result.Versions.Bytes

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,6 +31,7 @@ var (
 type planFile struct {
 	flag   string
 	path   string
+	noun   string      // of what it holds
 	file   *os.File    // nil once saved or discarded, and for standard output
 	out    io.Writer   // standard output, if the plan goes there
 	before os.FileInfo // of the file that is replaced; nil if there is none
@@ -39,7 +41,7 @@ type planFile struct {
 // directory that does not exist. It replaces only a file of ours, by its first line,
 // or an empty one. The file keeps its mode and its owner.
 func newPlanFile(flag, path string, ours content) (*planFile, error) {
-	f := &planFile{flag: flag, path: path}
+	f := &planFile{flag: flag, path: path, noun: ours.noun}
 	info, err := os.Stat(path)
 	switch {
 	case path == "":
@@ -91,7 +93,7 @@ func (f *planFile) mayReplace(ours content) error {
 	case readErr != nil && !errors.Is(readErr, io.EOF):
 		return storage.Usagef("%s: %w", f.flag, readErr)
 	case len(line) > 0 && !ours.begins(line):
-		return storage.Usagef("%s: %s is not %s, so it is not replaced: choose another name", f.flag, f.path, ours.noun)
+		return storage.Usagef("%s: %s is not %s, so it is not replaced: choose another name", f.flag, f.path, ours.whole)
 	}
 	return nil
 }
@@ -99,17 +101,18 @@ func (f *planFile) mayReplace(ours content) error {
 // content is what a file of ours holds.
 type content struct {
 	noun   string
+	whole  string                 // what its text calls it
 	begins func(line []byte) bool // accepts its first line
 }
 
 var (
-	aPlan = content{"a plan", func(line []byte) bool {
+	aPlan = content{"plan", "a plan", func(line []byte) bool {
 		var header struct {
 			Plan int `json:"plan"`
 		}
 		return json.Unmarshal(line, &header) == nil && header.Plan > 0
 	}}
-	aLeftOutList = content{"a list that --" + leftOutName + " wrote", func(line []byte) bool {
+	aLeftOutList = content{"list", "a list that --" + leftOutName + " wrote", func(line []byte) bool {
 		var first struct {
 			LeftOut string `json:"left_out"`
 		}
@@ -156,7 +159,7 @@ func (g *gcRun) output(flag, path string, ours content) (*planFile, error) {
 	if g.options.json {
 		return nil, storage.Usagef("%s %s and --%s would both write to standard output: give %s a file", flag, path, jsonName, flag)
 	}
-	f := &planFile{flag: flag, path: path, out: g.env.Out}
+	f := &planFile{flag: flag, path: path, noun: ours.noun, out: g.env.Out}
 	toErr := *g.runner
 	toErr.env.Out, toErr.env.OutTerminal = g.env.Err, g.env.ErrTerminal
 	g.runner = &toErr
@@ -179,7 +182,7 @@ func (f *planFile) save(write func(io.Writer) error) error {
 		err = f.unchanged()
 	}
 	if err == nil {
-		err = os.Rename(f.file.Name(), f.path)
+		err = renameDurably(f.file.Name(), f.path)
 	}
 	if err != nil {
 		return f.wrap(err)
@@ -191,14 +194,16 @@ func (f *planFile) save(write func(io.Writer) error) error {
 
 func (f *planFile) wrap(err error) error {
 	if err != nil {
-		err = &unsavedError{fmt.Errorf("%s: save the plan as %s: %w", f.flag, f.path, err)}
+		err = &unsavedError{f.noun, fmt.Errorf("%s: save the %s as %s: %w", f.flag, f.noun, f.path, err)}
 	}
 	return err
 }
 
-// unsavedError is a plan that could not be saved, which says nothing of what a run without
-// one would do.
-type unsavedError struct{ error }
+// unsavedError is a file that could not be saved. A run without one may succeed.
+type unsavedError struct {
+	noun string
+	error
+}
 
 func (e *unsavedError) Unwrap() error { return e.error }
 
@@ -258,13 +263,30 @@ func (f *planFile) keepOlder(inventory *storage.Inventory) (name string, err err
 		name = fmt.Sprintf("%s-%d", stem, n)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		err = os.Rename(f.path, name)
+		err = renameDurably(f.path, name)
 	}
 	if err != nil {
 		return "", f.wrap(err)
 	}
 	f.before = nil
 	return name, nil
+}
+
+// renameDurably renames a file. The new name is on the disk when it returns: links that a run
+// removes after that can be put back with the plan, also after a loss of power.
+func renameDurably(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(to))
+	if err != nil {
+		return err
+	}
+	err = dir.Sync()
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
+		err = nil // a filesystem that cannot sync a directory
+	}
+	return errors.Join(err, dir.Close())
 }
 
 func writesPlan(plan *sweep.Plan) func(io.Writer) error {
@@ -279,21 +301,22 @@ func (f *planFile) discard() {
 	if f == nil || f.file == nil {
 		return
 	}
-	if errors.Join(f.file.Close(), os.Remove(f.file.Name())) != nil {
-		return
-	}
+	_ = errors.Join(f.file.Close(), os.Remove(f.file.Name()))
 }
 
 // openPlan opens a plan to read it more than once: a file, or a copy of what comes from
 // standard input or from a pipe. A copy has no name and goes when it is closed.
-func (r *runner) openPlan(path string) (file *os.File, copied bool, err error) {
+func (r *runner) openPlan(ctx context.Context, path string) (file *os.File, copied bool, err error) {
 	if slices.Contains(standardInput, path) {
-		file, err = copyOf(r.env.In)
+		file, err = copyOf(ctx, func() (io.ReadCloser, error) { return io.NopCloser(r.env.In), nil })
 		return file, true, err
 	}
 	info, err := os.Stat(path)
 	switch {
-	case err == nil && info.Mode()&fs.ModeNamedPipe == 0 && !info.Mode().IsRegular():
+	case err == nil && info.Mode()&fs.ModeNamedPipe != 0:
+		file, err = copyOf(ctx, func() (io.ReadCloser, error) { return os.Open(path) })
+		return file, true, err
+	case err == nil && !info.Mode().IsRegular():
 		return nil, false, storage.Usagef("%s is no regular file", path)
 	case err == nil:
 		file, err = os.Open(path)
@@ -301,36 +324,32 @@ func (r *runner) openPlan(path string) (file *os.File, copied bool, err error) {
 	if err != nil {
 		return nil, false, storage.Usagef("the plan %s can't be read: %w", path, errors.Unwrap(err))
 	}
-	if info.Mode().IsRegular() {
-		return file, false, nil
-	}
-	copied = true
-	pipe := file
-	file, err = copyOf(pipe)
-	if closeErr := pipe.Close(); err == nil && closeErr != nil {
-		err = errors.Join(fmt.Errorf("read the plan: %w", closeErr), file.Close())
-	}
-	return file, copied, err
+	return file, false, nil
 }
 
-func copyOf(from io.Reader) (*os.File, error) {
+// copyOf copies a plan that can be read only once. A pipe may have no writer yet, so both
+// opening and reading it end with ctx.
+func copyOf(ctx context.Context, open func() (io.ReadCloser, error)) (*os.File, error) {
 	return temporary(func(w io.Writer) error {
-		_, err := io.Copy(w, from)
+		_, err := await(ctx, func() (string, error) {
+			from, err := open()
+			if err != nil {
+				return "", err
+			}
+			_, err = io.Copy(w, from)
+			return "", errors.Join(err, from.Close())
+		})
 		return err
 	})
 }
 
 // temporary makes a file without a name, to read from its start.
 func temporary(write func(io.Writer) error) (*os.File, error) {
-	file, err := os.CreateTemp("", "regsweep-plan-*.jsonl")
+	file, err := storage.TemporaryFile()
 	if err != nil {
 		return nil, fmt.Errorf("a plan from standard input or a pipe is copied to a temporary file: %w: set TMPDIR to a directory that can be written, or name a file", err)
 	}
-	err = os.Remove(file.Name())
-	if err == nil {
-		err = write(file)
-	}
-	if err == nil {
+	if err = write(file); err == nil {
 		_, err = file.Seek(0, io.SeekStart)
 	}
 	if err != nil {

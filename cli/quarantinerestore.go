@@ -101,7 +101,7 @@ func (r *runner) quarantineRestore(c *urfave.Context) error {
 
 // restoreLinks puts back what a plan has removed of links.
 func (q *quarantineStep) restoreLinks(ctx context.Context, path string, options quarantine.RestoreOptions) (err error) {
-	file, _, err := q.openPlan(path)
+	file, _, err := q.openPlan(ctx, path)
 	if err != nil {
 		return err
 	}

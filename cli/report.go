@@ -35,9 +35,11 @@ type report struct {
 
 	// HiddenBytes are those of what went out of sight only and was not freed: of what a
 	// versioned bucket hid, or of what is in the quarantine.
-	HiddenBytes int64             `json:"hidden_bytes"`
-	Quarantine  *quarantined      `json:"quarantine,omitempty"`
-	LeftOut     []*leftOut        `json:"left_out,omitzero"` // apply's alone
+	HiddenBytes int64        `json:"hidden_bytes"`
+	Quarantine  *quarantined `json:"quarantine,omitempty"`
+	LeftOut     []*leftOut   `json:"left_out,omitzero"` // apply's alone
+	// OlderPlan is the new name of a plan that had the name of --plan, and that a restore could need.
+	OlderPlan   string            `json:"older_plan,omitempty"`
 	Roots       *rootsReport      `json:"roots,omitempty"`
 	KeepDigests *rootsReport      `json:"keep_digests,omitempty"`
 	Cache       *storage.CacheUse `json:"cache,omitempty"`
@@ -55,7 +57,8 @@ type report struct {
 
 	notRead      []string // the usual config.yml that are there as well
 	leftOutSaved bool     // in a file, all of it
-	unsaved      bool     // the run ends because a plan could not be saved
+	unsaved      string   // the file for lack of which the run ends: "plan" or "list"
+	stopped      bool     // the removal ended before its end
 }
 
 // tallies counts by kind. Links have no bytes worth a number.
@@ -121,8 +124,8 @@ func (r *report) planned(plan *sweep.Plan) {
 	r.Problems = append(append(r.Problems, plan.Problems...), r.cacheProblems...)
 }
 
-func (r *report) executed(result sweep.Result) {
-	r.result = &result
+func (r *report) executed(result sweep.Result, err error) {
+	r.result, r.stopped = &result, err != nil
 	r.Removed, r.HiddenBytes = tally(result.Removed), result.Hidden
 	if r.Quarantine == nil {
 		r.HardLinked = result.HardLinked
@@ -137,7 +140,10 @@ func (r *report) executed(result sweep.Result) {
 
 func (r *report) conclude(err error) {
 	r.ExitCode, r.Error = exitCode(err), message(err)
-	r.unsaved = errors.As(err, new(*unsavedError))
+	var unsaved *unsavedError
+	if errors.As(err, &unsaved) {
+		r.unsaved = unsaved.noun
+	}
 }
 
 // message is what a report tells of an error: nothing where there is none, or where

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 
 	"regsweep/storage"
@@ -25,7 +24,6 @@ type review struct {
 	leftOutPath  string
 	leftOutGiven bool
 	targetGiven  bool
-	twiceStdin   bool // the password is read from standard input too
 
 	file    *os.File // nil until opened
 	copied  bool     // it has no name
@@ -37,13 +35,13 @@ func newReview(c *urfave.Context) *review {
 	return &review{
 		path: c.Args().First(), partial: c.Bool(partialName),
 		leftOutPath: c.String(leftOutName), leftOutGiven: c.IsSet(leftOutName),
-		targetGiven: c.NArg() > 1, twiceStdin: c.Bool("password-stdin"),
+		targetGiven: c.NArg() > 1,
 	}
 }
 
 // openReview reads the plan from end to end, before an hour of listing, and takes over
 // what it was made with.
-func (g *gcRun) openReview() error {
+func (g *gcRun) openReview(ctx context.Context) error {
 	v := g.review
 	if v == nil {
 		return nil
@@ -51,11 +49,8 @@ func (g *gcRun) openReview() error {
 	if v.path == "" {
 		return storage.Usagef("apply: name the plan first, as in regsweep apply plan.jsonl config.yml")
 	}
-	if v.twiceStdin && slices.Contains(standardInput, v.path) {
-		return storage.Usagef("apply %s and --password-stdin would both read standard input: use --password-file", v.path)
-	}
 	var err error
-	if v.file, v.copied, err = g.openPlan(v.path); err != nil {
+	if v.file, v.copied, err = g.openPlan(ctx, v.path); err != nil {
 		return err
 	}
 	v.plan, err = sweep.OpenFile(v.file)
@@ -100,6 +95,14 @@ func (g *gcRun) openReview() error {
 	return nil
 }
 
+// planPath is the path of the plan, "" if there is none.
+func (v *review) planPath() string {
+	if v == nil {
+		return ""
+	}
+	return v.path
+}
+
 // isAt reports whether a path leads to the plan.
 func (v *review) isAt(path string) bool {
 	there, err := os.Stat(path)
@@ -142,8 +145,8 @@ func (v *review) discard() {
 		return
 	}
 	v.leftOut.discard()
-	if v.file != nil && v.file.Close() != nil {
-		return
+	if v.file != nil {
+		_ = v.file.Close()
 	}
 }
 

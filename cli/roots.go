@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"regsweep/guard"
 	"regsweep/mark"
@@ -35,11 +36,15 @@ type rootLists struct {
 // errNoRoots refuses a list of which nothing is stored.
 var errNoRoots = errors.New("nothing that it names is stored here: most likely it is the wrong list, or it could not be made")
 
-// readRootLists reads the lists at once, before an hour of listing.
-func (r *runner) readRootLists(c *urfave.Context) (lists rootLists, err error) {
+// readRootLists reads the lists at once, before an hour of listing. The path of apply's plan, if
+// there is one, may name standard input as well.
+func (r *runner) readRootLists(c *urfave.Context, plan string) (lists rootLists, err error) {
 	fromInput := 0
+	if slices.Contains(standardInput, plan) {
+		fromInput++
+	}
 	for _, name := range []string{rootsName, keepDigestsName} {
-		if c.String(name) == "-" {
+		if slices.Contains(standardInput, c.String(name)) {
 			fromInput++
 		}
 	}
@@ -47,7 +52,7 @@ func (r *runner) readRootLists(c *urfave.Context) (lists rootLists, err error) {
 		fromInput++
 	}
 	if fromInput > 1 {
-		return lists, storage.Usagef("only one of --%s -, --%s - and --password-stdin can read standard input", rootsName, keepDigestsName)
+		return lists, storage.Usagef("only one of --%s -, --%s -, --password-stdin and apply - can read standard input", rootsName, keepDigestsName)
 	}
 	if lists.roots, err = r.readRootList(c, rootsName); err == nil {
 		lists.keepDigests, err = r.readRootList(c, keepDigestsName)
@@ -65,7 +70,7 @@ func (r *runner) readRootList(c *urfave.Context, name string) (*mark.RootList, e
 	}
 	var content string
 	shown := path
-	if path == "-" {
+	if slices.Contains(standardInput, path) {
 		shown = "standard input"
 		read, err := await(c.Context, func() (string, error) {
 			all, err := io.ReadAll(r.env.In)

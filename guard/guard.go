@@ -107,6 +107,14 @@ type Upload struct {
 	Touched    time.Time // the newest time of any of its objects
 }
 
+// Where says where it is, for a message. An upload into blobs is in no repository.
+func (u *Upload) Where() string {
+	if u.Repository == "" {
+		return "outside of the repositories"
+	}
+	return "in " + u.Repository
+}
+
 // Later is the one of two that was touched later; nil is never.
 func (u *Upload) Later(other *Upload) *Upload {
 	if u == nil || other != nil && other.Touched.After(u.Touched) {

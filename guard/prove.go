@@ -361,15 +361,15 @@ func (p *proof) readUploads() {
 	if u == nil {
 		return
 	}
-	subject, check, what := "uploads", "touched last", "an upload to "+u.Repository+" was touched"
+	subject, check, what := "uploads", "touched last", "an upload "+u.Where()+" was touched"
 	if u.ID == "" {
 		subject, check, what = "links", "written last", "an image was pushed to "+u.Repository
 	}
 	age := p.options.now().Sub(u.Touched)
-	seen := fmt.Sprintf("in %s, %s ago", u.Repository, age.Round(time.Second))
+	seen := fmt.Sprintf("%s, %s ago", u.Where(), age.Round(time.Second))
 	if age < 0 {
 		// The storage's clock is ahead of ours: how old it is, nobody knows.
-		seen = fmt.Sprintf("in %s, %s in the future", u.Repository, (-age).Round(time.Second))
+		seen = fmt.Sprintf("%s, %s in the future", u.Where(), (-age).Round(time.Second))
 	}
 	switch {
 	case age >= RecentUpload:

@@ -32,6 +32,18 @@ func Spool(write func(io.Writer) error) (*os.File, error) {
 	return file, nil
 }
 
+// TemporaryFile makes a file that nobody else sees and that is gone when it is closed, as Spool does.
+func TemporaryFile() (*os.File, error) {
+	file, err := temporaryFile()
+	if err == nil {
+		return file, nil
+	}
+	if inMemory, memErr := memoryFile(); memErr == nil {
+		return inMemory, nil
+	}
+	return nil, err
+}
+
 func temporaryFile() (*os.File, error) {
 	file, err := os.CreateTemp("", "regsweep-*.jsonl")
 	if err != nil {
