@@ -1,7 +1,10 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -27,9 +30,36 @@ func TestARootOfAnotherUser(t *testing.T) {
 			if code == 0 || !strings.Contains(stderr, "permission denied") {
 				t.Errorf("%q, by config: %t: ends with %d, %s", dir, byConfig, code, stderr)
 			}
-			if dir != "docker/registry/v2/blobs" && !strings.Contains(stderr, path+" belongs to user 12345") {
+			if strings.Count(stderr, path+" belongs to user 12345") != 1 {
 				t.Errorf("%q, by config: %t: %s", dir, byConfig, stderr)
 			}
+		}
+	}
+}
+
+// TestBlobsOfAnotherUser: a user who may remove links and no blob is told so before anything is
+// removed, and a user who may make no lock as well.
+func TestBlobsOfAnotherUser(t *testing.T) {
+	t.Parallel()
+	for _, dir := range []string{"blobs", ".", "repositories"} {
+		s := newSite(t)
+		s.plant("app", "v1", app(1))
+		s.plant("app", "", app(2))
+		give(t, s.tree.Root())
+		path := s.tree.Path(dir)
+		s.must(filepath.WalkDir(path, func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || !entry.IsDir() {
+				return err
+			}
+			return errors.Join(os.Chown(path, 12345, 12345), os.Chmod(path, 0o755))
+		}))
+		before := s.shape()
+		code, stderr := asNobody(t, "gc", "-m", "--registry-stopped", s.tree.Root())
+		if code != 1 || strings.Count(stderr, " belongs to user 12345: run regsweep as that user") != 1 || !strings.Contains(stderr, path) {
+			t.Errorf("%s: ends with %d, %s", dir, code, stderr)
+		}
+		if d := difference(s.shape(), before); d != "" {
+			t.Errorf("%s: %s", dir, d)
 		}
 	}
 }

@@ -99,7 +99,7 @@ func (r *runner) gather(c *urfave.Context, report *checkReport, progress *progre
 	options.RootsGiven, options.KeepDigestsGiven = lists.roots != nil, lists.keepDigests != nil
 	survey, err := r.survey(c.Context, store, progress)
 	if err != nil {
-		return err
+		return storage.ExplainPermission(store, err)
 	}
 	if len(survey.Tagged)+len(survey.Untagged) == 0 {
 		if err := storage.RequireLayout(c.Context, store, config); err != nil {

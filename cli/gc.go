@@ -49,6 +49,9 @@ func (r *runner) collect(c *urfave.Context, g *gcRun, target []string) error {
 	g.progress = r.newProgress(g.options.quiet)
 	quiet := context.AfterFunc(c.Context, g.interrupted)
 	err := g.run(c, target)
+	if g.store != nil {
+		err = storage.ExplainPermission(g.store, err)
+	}
 	quiet()
 	return g.conclude(because(c.Context, err))
 }
@@ -104,6 +107,9 @@ func (g *gcRun) run(c *urfave.Context, target []string) error {
 	return g.locked(c.Context, g.store, g.report.Command, g.progress, func(ctx context.Context) error {
 		plan, err := g.plan(ctx)
 		if err != nil || plan.Idle() {
+			return err
+		}
+		if err := storage.RequireWrite(g.store, plan.Refs()); err != nil {
 			return err
 		}
 		if plan.Len() > 0 {

@@ -167,7 +167,7 @@ func (r *runner) onQuarantine(c *urfave.Context, command string, target []string
 	if err == nil {
 		q.store = store
 		q.report.Storage = store.Identity()
-		err = because(c.Context, work(c.Context, q))
+		err = storage.ExplainPermission(store, because(c.Context, work(c.Context, q)))
 		q.report.Requests = store.Requests()
 	}
 	if errors.Is(err, ErrInterrupted) {
