@@ -68,27 +68,23 @@ func (r *runner) readRootList(c *urfave.Context, name string) (*mark.RootList, e
 	if path == "" {
 		return nil, storage.Usagef("--%s: the name of the file is empty", name)
 	}
-	var content string
-	shown := path
+	shown, open := path, func() (io.ReadCloser, error) { return os.Open(path) }
 	if slices.Contains(standardInput, path) {
-		shown = "standard input"
-		read, err := await(c.Context, func() (string, error) {
-			all, err := io.ReadAll(r.env.In)
-			return string(all), err
-		})
-		if err != nil {
-			return nil, fmt.Errorf("--%s: read standard input: %w", name, err)
-		}
-		content = read
-	} else {
-		read, err := os.ReadFile(path)
-		if err != nil {
-			return nil, storage.Usagef("--%s: %w", name, err)
-		}
-		content = string(read)
+		shown, open = "standard input", func() (io.ReadCloser, error) { return io.NopCloser(r.env.In), nil }
 	}
-	list, err := mark.ReadRoots(shown, bytes.NewReader([]byte(content)))
-	if err != nil {
+	var list *mark.RootList
+	_, err := await(c.Context, func() (string, error) { // a pipe may have no writer
+		from, err := open()
+		if err != nil {
+			return "", err
+		}
+		list, err = mark.ReadRoots(shown, from)
+		return "", errors.Join(err, from.Close())
+	})
+	switch {
+	case errors.Is(err, ErrInterrupted):
+		return nil, err
+	case err != nil:
 		return nil, storage.Usagef("--%s: %w", name, err)
 	}
 	return list, nil

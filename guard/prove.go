@@ -379,9 +379,12 @@ func (p *proof) readUploads() {
 	case p.obeys && p.options.Config.Registry.ReadOnly.Enabled && !u.Touched.After(p.options.Config.Changed.Add(ClockTick)):
 		p.add(Note, subject, check, seen, "before config.yml was changed, which says read-only")
 	default:
+		reason := fmt.Sprintf("%s less than %d minutes ago, perhaps through another replica", what, int(RecentUpload.Minutes()))
+		if age < -ClockTick {
+			reason = fmt.Sprintf("%s at %s, which is in the future: a push is under way, or a clock was wrong (then give its files the present time with touch)", what, u.Touched.UTC().Format(time.RFC3339))
+		}
 		p.add(Against, subject, check, seen, "somebody pushed just now, perhaps through a registry that was not asked")
-		p.refuse(ByRecentUpload, fmt.Sprintf("%s less than %d minutes ago, perhaps through another replica", what, int(RecentUpload.Minutes())),
-			remedy{wait, u.Touched.Add(RecentUpload).UTC().Format(time.RFC3339)}, remedy{sayStopped, ""})
+		p.refuse(ByRecentUpload, reason, remedy{wait, u.Touched.Add(RecentUpload).UTC().Format(time.RFC3339)}, remedy{sayStopped, ""})
 	}
 }
 

@@ -805,8 +805,9 @@ func TestPromise4ARecentUploadIsASignOfAnotherReplica(t *testing.T) {
 	o.Endpoints, o.Config = []string{registry.URL()}, config(t, freePort(t), saysReadOnly)
 	o.Config.Changed = now.Add(-time.Second)
 	wantRefused(t, prove(t, o), ByRecentUpload)
-	if text := table(prove(t, options(-time.Hour))); !strings.Contains(text, "1h0m0s in the future") {
-		t.Errorf("a clock that is ahead is not shown:\n%s", text)
+	verdict := prove(t, options(-time.Hour))
+	if text := table(verdict); !strings.Contains(text, "1h0m0s in the future") || !strings.Contains(verdict.Reason, "which is in the future: ") {
+		t.Errorf("a clock that is ahead is not shown: %s\n%s", verdict.Reason, text)
 	}
 }
 

@@ -180,10 +180,25 @@ func withoutUserinfo(s string) string {
 	return u.String()
 }
 
+// maxConfigSize is larger than any config.yml, in bytes.
+const maxConfigSize = 16 << 20
+
+func readConfigFile(path string) (content []byte, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	content, err = io.ReadAll(io.LimitReader(file, maxConfigSize+1))
+	if err = errors.Join(err, file.Close()); err == nil && len(content) > maxConfigSize {
+		err = fmt.Errorf("it is larger than %d MiB", maxConfigSize>>20)
+	}
+	return content, err
+}
+
 // readConfig reads a registry's config.yml as the registry itself would, with the
 // REGISTRY_… variables of the process's environment. Its errors are usage errors.
 func readConfig(path string) (Config, error) {
-	content, err := os.ReadFile(path)
+	content, err := readConfigFile(path)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return Config{}, usagef("%s can't be read: permission denied; run as the user that the registry runs as", path)
