@@ -38,11 +38,13 @@ func IsNeeded(from io.Reader, inv *storage.Inventory) (bool, error) {
 		if json.Unmarshal(line, &read) != nil {
 			return true, nil
 		}
-		switch read.Kind {
-		case "":
-			ended = read.Removals != nil
+		switch {
+		case read.Kind == "" && read.Removals != nil:
+			ended = true
 			continue
-		case Upload, Repository, Blob: // which a plan can't restore
+		case !read.Removal.IsNamed():
+			return true, nil
+		case read.Kind == Upload || read.Kind == Repository || read.Kind == Blob: // a plan can't restore these
 			continue
 		}
 		if _, found := s.find(read.Removal); !found {
