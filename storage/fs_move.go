@@ -43,11 +43,11 @@ func (f *filesystem) move(ctx context.Context, m Move) error {
 	if t == nil {
 		return fs.ErrNotExist
 	}
-	if err := f.mayRemove(ctx); err != nil {
-		return err
-	}
 	f.put.Add(1)
 	for tries := 0; ; tries++ {
+		if err := f.mayRemove(ctx); err != nil {
+			return err
+		}
 		err = t.rename(m.From, m.To)
 		if !isAbsent(err) || tries == 10 {
 			break
@@ -64,6 +64,9 @@ func (f *filesystem) move(ctx context.Context, m Move) error {
 	}
 	if errors.Is(err, fs.ErrExist) && t.isOneFile(m.From, m.To) {
 		// Both names, of which an interruption has kept a rename from removing the first.
+		if err := f.mayRemove(ctx); err != nil {
+			return err
+		}
 		_, err = (&removal{tree: t, fd: -1}).removeFile(m.From)
 	}
 	if errors.Is(err, syscall.EXDEV) {
