@@ -332,11 +332,6 @@ func (t *tracer) checkDying(ctx context.Context) (absent map[storage.ID]bool, er
 	err = storage.Each(ctx, len(dying), t.limit, func(ctx context.Context, i int) error {
 		path := storage.LayerPath(t.r.Name, t.inv.Digest(dying[i]))
 		exists, damage, err := storage.CheckLink(ctx, t.reader, path)
-		if err == nil && !exists {
-			if exists, err = looksAgain(ctx, t.reader, path); exists {
-				damage = "is there but was not found when it was read"
-			}
-		}
 		if err != nil {
 			return err
 		}

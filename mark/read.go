@@ -239,7 +239,7 @@ func (r reading) missing(ctx context.Context, id storage.ID) (*node, error) {
 	if !r.inv.Stored(id) {
 		return gone, nil
 	}
-	isThere, err := looksAgain(ctx, r.reader, storage.BlobPath(r.inv.Digest(id)))
+	isThere, err := storage.IsThere(ctx, r.reader, storage.BlobPath(r.inv.Digest(id)))
 	if err != nil {
 		return nil, err
 	}
@@ -247,17 +247,4 @@ func (r reading) missing(ctx context.Context, id storage.ID) (*node, error) {
 		return gone, nil
 	}
 	return &node{state: damaged, detail: "its blob is there but was not found when it was read"}, nil
-}
-
-// looksAgain reports whether what a read did not find is there after all: a storage that
-// fails in passing may say "not found" as well.
-func looksAgain(ctx context.Context, reader storage.Reader, path string) (isThere bool, err error) {
-	_, err = reader.Stat(ctx, path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return false, nil
-	case err != nil && !errors.Is(err, storage.ErrNotRegular):
-		return false, fmt.Errorf("look again: %w", err)
-	}
-	return true, nil
 }

@@ -50,7 +50,7 @@ func ListAgain(ctx context.Context, store Store, inv *Inventory) error {
 				case isChanged:
 					changed = append(changed, path)
 				case isUnread:
-					unread = append(unread, unreadLink{r, path})
+					unread = append(unread, unreadLink{r, path, batch[i].Named})
 				}
 				mu.Unlock()
 			}
@@ -63,8 +63,13 @@ func ListAgain(ctx context.Context, store Store, inv *Inventory) error {
 	err = Each(ctx, len(unread), store.Concurrency(), func(ctx context.Context, i int) error {
 		link := unread[i]
 		content, err := store.Read(ctx, link.path, linkLimit)
+		if errors.Is(err, fs.ErrNotExist) && link.named { // perhaps only the directory is there
+			if isThere, statErr := IsThere(ctx, store, link.path); !isThere {
+				return statErr
+			}
+		}
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil
+			return fmt.Errorf("list again %s: %w", link.path, errGone)
 		}
 		if err != nil && !isDamage(err) {
 			return err
@@ -93,6 +98,7 @@ func ListAgain(ctx context.Context, store Store, inv *Inventory) error {
 type unreadLink struct {
 	repository *Repository // nil if the inventory lacks it
 	path       string
+	named      bool // see Object
 }
 
 // comparison is what the inventory has of a link that was listed again.

@@ -3,10 +3,27 @@ package storage
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"sync"
 )
+
+// IsThere stats an object that a read has not found: a storage that fails for a moment may say
+// "not found" as well.
+func IsThere(ctx context.Context, reader Reader, path string) (bool, error) {
+	_, err := reader.Stat(ctx, path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil && !errors.Is(err, ErrNotRegular):
+		return false, fmt.Errorf("look again: %w", err)
+	}
+	return true, nil
+}
+
+// notFoundOnce is the damage of a link that a read did not find, and a stat did.
+const notFoundOnce = "is there but was not found when it was read"
 
 // CheckLink reads a link that was known by its directory alone. Damage says what is
 // wrong with it, or is "". The error is the storage's.
@@ -14,7 +31,10 @@ func CheckLink(ctx context.Context, reader Reader, path string) (exists bool, da
 	content, err := reader.Read(ctx, path, linkLimit)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return false, "", nil
+		if exists, err = IsThere(ctx, reader, path); exists {
+			damage = notFoundOnce
+		}
+		return exists, damage, err
 	case isDamage(err):
 		return true, err.Error(), nil
 	case err != nil:

@@ -48,11 +48,6 @@ func openedTree(fd int, path string, u *unnoticed) *tree {
 	return &tree{file: os.NewFile(uintptr(fd), path), fd: fd, unnoticed: u}
 }
 
-// errGone is the error for what was listed and is not found. It is no fs.ErrNotExist: nobody may
-// take it for absence.
-var errGone = errors.New("it was listed, and now the storage says that it does not exist: " +
-	"the storage fails, or somebody writes to it")
-
 func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
 // listedError is the error of a call about something that was listed.

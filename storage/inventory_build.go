@@ -521,12 +521,19 @@ func (b *inventoryBuilder) readLinks(ctx context.Context) error {
 func (b *inventoryBuilder) readPending(ctx context.Context, rb *repositoryBuilder, p pendingLink) error {
 	if p.needContent {
 		content, err := b.store.Read(ctx, p.object.Path, linkLimit)
+		if errors.Is(err, fs.ErrNotExist) && p.object.Named { // perhaps only the directory is there
+			isThere, statErr := IsThere(ctx, b.store, p.object.Path)
+			if statErr != nil {
+				return statErr
+			}
+			if !isThere {
+				rb.mu.Lock()
+				rb.r.Emptied = append(rb.r.Emptied, strings.TrimSuffix(p.object.Path, "/"+linkFile))
+				rb.mu.Unlock()
+				return nil
+			}
+		}
 		switch {
-		case errors.Is(err, fs.ErrNotExist) && p.object.Named: // only the directory was there
-			rb.mu.Lock()
-			rb.r.Emptied = append(rb.r.Emptied, strings.TrimSuffix(p.object.Path, "/"+linkFile))
-			rb.mu.Unlock()
-			return nil
 		case errors.Is(err, fs.ErrNotExist), isDamage(err):
 			// Nobody deletes from a read-only registry, so a link that was listed and
 			// is not found is a storage's doing, and may well be there.

@@ -300,6 +300,11 @@ type Bulk struct {
 	Calls int
 }
 
+// errGone is the error for what was listed and is not found. It is no fs.ErrNotExist: nobody may
+// take it for absence.
+var errGone = errors.New("it was listed, and now the storage says that it does not exist: " +
+	"the storage fails, or somebody writes to it")
+
 // notExist gives err the path and makes it match fs.ErrNotExist.
 func notExist(op, path string) error {
 	return &fs.PathError{Op: op, Path: path, Err: fs.ErrNotExist}
