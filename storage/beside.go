@@ -4,15 +4,13 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"path"
 	"path/filepath"
 	"strings"
-
-	"regsweep/internal/system"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
-	"golang.org/x/sys/unix"
 )
 
 // Files beside the layout by which other users of a storage are known. Their paths are
@@ -26,21 +24,26 @@ const (
 	ProxyStateFile = "scheduler-state.json"
 )
 
-// Beside stats a file.
-func (f *filesystem) Beside(ctx context.Context, path string) (bool, error) {
+// Beside stats a file. It counts as absent only if a listing agrees.
+func (f *filesystem) Beside(ctx context.Context, name string) (bool, error) {
 	if err := f.begin(ctx); err != nil {
 		return false, err
 	}
 	defer f.end()
 	f.head.Add(1)
-	fd, err := system.Openat(f.root.fd, path, unix.O_RDONLY|system.PathOnly|unix.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+	dir, err := f.openBelowRoot(path.Dir(name))
+	if dir < 0 || err != nil {
+		return false, err
 	}
-	if err != nil {
-		return false, &fs.PathError{Op: "open", Path: filepath.Join(f.identity.Root, path), Err: err}
+	_, err = modeOf(dir, path.Base(name))
+	isThere := err == nil
+	if isAbsent(err) {
+		err = confirmAbsentAt(dir, path.Base(name))
 	}
-	return true, closeAfter(fd, nil)
+	if err = closeAfter(dir, err); err != nil {
+		return false, &fs.PathError{Op: "stat", Path: filepath.Join(f.identity.Root, name), Err: err}
+	}
+	return isThere, nil
 }
 
 // Beside lists: a stat of a key takes a permission on that key, which the policies of

@@ -89,7 +89,7 @@ func (f *filesystem) tree() (*tree, error) {
 	if t := f.opened.Load(); t != nil {
 		return t, nil
 	}
-	fd, err := f.openLayout()
+	fd, err := f.openBelowRoot(Root)
 	if fd < 0 || err != nil {
 		return nil, err
 	}
@@ -98,11 +98,11 @@ func (f *filesystem) tree() (*tree, error) {
 	return t, nil
 }
 
-// openLayout opens the directories from the root directory to the layout, which may be symbolic
-// links. It returns -1 where one of them does not exist.
-func (f *filesystem) openLayout() (fd int, err error) {
+// openBelowRoot opens a directory below the root directory. Each directory on the way may be a
+// symbolic link. It returns -1 if one of them does not exist.
+func (f *filesystem) openBelowRoot(path string) (fd int, err error) {
 	at, dir := f.root.fd, f.identity.Root
-	for rest, more := Root, true; more; {
+	for rest, more := path, true; more; {
 		var name string
 		name, rest, more = strings.Cut(rest, "/")
 		flags := unix.O_RDONLY | unix.O_DIRECTORY
