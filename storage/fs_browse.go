@@ -3,6 +3,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -63,35 +64,27 @@ func (f *filesystem) below(ctx context.Context, dir string, entries []dirEntry, 
 		}
 		stat, err := f.lstat(ctx, t, name)
 		if isAbsent(err) {
-			gone, confirmErr := f.isGone(ctx, t, name)
-			if gone && confirmErr == nil {
-				continue // a temporary file of a registry, which it has renamed meanwhile
-			}
+			continue // a temporary file of a registry, which it has renamed meanwhile
 		}
 		if err != nil {
-			return fmt.Errorf("stat %s: %w", name, listedError(err))
+			return fmt.Errorf("stat %s: %w", name, err)
 		}
 		page = append(page, fileObject(name, &stat))
 	}
 	return visitPage(page, visit)
 }
 
-// lstat is tree.lstat, counted and bounded.
+// lstat is tree.lstat, bounded. Its error is fs.ErrNotExist only if a listing agrees.
 func (f *filesystem) lstat(ctx context.Context, t *tree, name string) (unix.Stat_t, error) {
 	if err := f.begin(ctx); err != nil {
 		return unix.Stat_t{}, err
 	}
 	defer f.end()
-	return t.lstat(name)
-}
-
-// isGone reports whether a listing lacks a name.
-func (f *filesystem) isGone(ctx context.Context, t *tree, name string) (bool, error) {
-	if err := f.begin(ctx); err != nil {
-		return false, err
+	stat, err := t.lstat(name)
+	if isAbsent(err) {
+		err = cmp.Or(t.confirmAbsent(name), err)
 	}
-	defer f.end()
-	return t.confirmAbsent(name) == nil, nil
+	return stat, err
 }
 
 // browse lists a directory, to which no symbolic link may lead: what is found there is

@@ -538,13 +538,12 @@ func (w *walk) unreadableUpload(ctx context.Context, page []Object, dir string, 
 	if !errors.As(failure, &failed) {
 		return nil, failure // of whoever was given a page
 	}
-	if err := w.fs.begin(ctx); err != nil {
-		return nil, err
-	}
-	defer w.fs.end()
-	stat, err := w.tree.lstat(dir)
-	if isAbsent(err) && w.tree.confirmAbsent(dir) == nil {
+	stat, err := w.fs.lstat(ctx, w.tree, dir)
+	switch {
+	case isAbsent(err):
 		return page, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
 	}
 	object := Object{Path: dir, Size: -1, Dir: true, Err: failure}
 	if err == nil {
