@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -156,6 +157,21 @@ func (c *cron) run() *running {
 	return r
 }
 
+// noted compares the commands that words has noted with those that the recipe has to run.
+func (c *cron) noted(untagged, flags string) {
+	c.Helper()
+	said, err := os.ReadFile(filepath.Join(c.dir, "said"))
+	if err != nil {
+		c.Fatal(err)
+	}
+	end := "--registry http://127.0.0.1:5000 " + c.tree.Root()
+	want := []string{"check " + untagged + end, "gc --quiet --yes " + untagged + flags + end}
+	lines := slices.Compact(strings.Split(strings.TrimSpace(string(said)), "\n")) // it checks until the registry is read-only
+	if !slices.Equal(lines, want) {
+		c.Errorf("the commands are %q, want %q", lines, want)
+	}
+}
+
 // TestCronMakesTheRegistryWritableAgain runs the cron recipe with a real registry. However
 // it ends, the registry takes pushes afterwards and every image is whole (3, 4).
 func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
@@ -170,10 +186,13 @@ func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 		code     int
 		removes  bool
 		says     string
+		untagged string // the flag that check and gc get, with a space, if words notes it
+		flags    string // the further flags that gc gets
 	}{
 		{name: "success", settings: "collect=-m", removes: true},
 		{name: "untagged and a flush that fails", settings: "collect=; untagged=-m; before_writable() { false; }", code: 1, removes: true, says: "before_writable failed"},
-		{name: "no flag for untagged", settings: "regsweep=$(dirname $target)/words; before_writable() { grep -e ' -m' $target/../said >&2; }", code: 1, says: "before_writable failed"},
+		{name: "no flag for untagged", settings: "regsweep=$(dirname $target)/words", flags: "--max-delete 30% "},
+		{name: "the flag for untagged", settings: "regsweep=$(dirname $target)/words; untagged=-m; collect=", untagged: "-m "},
 		{name: "refusal", code: 3, says: "--max-delete"},
 		{name: "wait for an interrupted upload", settings: "collect=-m", upload: guard.RecentUpload - 6*time.Second, removes: true},
 		{name: "an upload interrupted just now", upload: time.Second, settings: "wait_seconds=3", code: 3, says: "an upload in team/app"},
@@ -210,6 +229,9 @@ func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 			}
 			if removed := before - c.blobs(); test.removes != (removed == c.garbage) || !test.removes && test.signal == 0 && removed > 0 {
 				t.Errorf("it removed %d of %d blobs\n%s", removed, c.garbage, said)
+			}
+			if strings.Contains(test.settings, "/words") {
+				c.noted(test.untagged, test.flags)
 			}
 			c.takesPushes("afterwards")
 		})

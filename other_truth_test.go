@@ -117,6 +117,28 @@ func TestHarborsUntaggedManifestsAreNotRemoved(t *testing.T) {
 	}
 }
 
+// A pull-through cache writes in read-only mode too. A directory as the target does not say that
+// the registry is one.
+func TestAReadOnlyPullThroughCacheIsRefused(t *testing.T) {
+	upstream := newSite(t)
+	upstream.push("team/app:v1", app(1, 2))
+	upstream.push("team/app:v2", app(1, 3))
+	root := t.TempDir()
+	s := &site{T: t, tree: parts.NewTree(t, root), names: map[string]string{}}
+	s.serve(parts.Config{Root: root, ReadOnly: true, ProxyOf: upstream.registry.URL()})
+	s.must(s.client.PullAll(t.Context(), "team/app", "v1"))
+	s.tree.Blob([]byte("garbage"))
+	s.tree.Age("", time.Hour)
+	before := s.files()
+	for _, args := range [][]string{{"check"}, {"gc"}, {"gc", "-m"}, {"gc", "--registry-stopped"}} {
+		code, stdout, stderr := regsweep(s, append(args, root, "--registry", s.registry.URL())...)
+		if code != 3 || !strings.Contains(stdout+stderr, "is a pull-through cache") || !strings.Contains(stdout+stderr, "lists the tag v2") {
+			t.Errorf("%v ends with %d: %s%s", args, code, stdout, stderr)
+		}
+	}
+	s.same("the files", filesAndSizes(s.files()), filesAndSizes(before))
+}
+
 // The target is not what the registry serves: an empty volume, a slip in a prefix.
 func TestAnEmptyStorageIsNotTheRegistrys(t *testing.T) {
 	s := newSite(t)

@@ -21,6 +21,7 @@ import (
 	"regsweep/storage"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -243,6 +244,18 @@ func (f *faultyBucket) remember() {
 	f.before, f.etags = f.contents(), f.tags()
 }
 
+// keepVersions lets the bucket keep versions from now on, with one of each object.
+func (f *faultyBucket) keepVersions() {
+	f.Helper()
+	_, err := f.s3.Client().PutBucketVersioning(f.Context(), &s3.PutBucketVersioningInput{
+		Bucket: &f.bucket, VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
+	})
+	f.must(err)
+	f.etags = nil
+	f.reset()
+	f.remember()
+}
+
 func (f *faultyBucket) reset() {
 	f.Helper()
 	now := f.tags()
@@ -359,7 +372,7 @@ func (f *faultyBucket) try(what string, fault *httpFault, after map[string]strin
 }
 
 // inPlaceOrHeld are the objects of the registry, and those of all quarantines as if they were
-// one, without the plans.
+// one, without the plans and the records of hidden versions.
 func inPlaceOrHeld(tags map[string]string) map[string]string {
 	all := map[string]string{}
 	for name, etag := range tags {
@@ -368,7 +381,7 @@ func inPlaceOrHeld(tags map[string]string) map[string]string {
 		case strings.Contains(name, "/_uploads/"):
 		case match == nil:
 			all[name] = etag
-		case match[2] != "plan.jsonl":
+		case match[2] != "plan.jsonl" && match[2] != "versions.jsonl":
 			all["held "+match[2]] = etag
 		}
 	}
@@ -403,15 +416,22 @@ func TestEachRequestToS3Fails(t *testing.T) {
 		args    func(*faultyBucket) []string
 		prepare func(*faultyBucket) []string // a command that comes first
 		lifted  bool
+		keeps   bool // versions
 	}{
 		{name: "gc", args: gc()},
 		{name: "gc --quarantine", args: gc("--quarantine"), lifted: true},
 		{name: "restore", args: onRun("restore"), prepare: gc("--quarantine"), lifted: true},
+		{name: "gc --quarantine, with versions", args: gc("--quarantine"), lifted: true, keeps: true},
+		{name: "restore, with versions", args: onRun("restore"), prepare: gc("--quarantine"), lifted: true, keeps: true},
 		{name: "purge", args: onRun("purge", "--older-than", "0h", "--yes"), prepare: gc("--quarantine")},
 	} {
 		t.Run(command.name, func(t *testing.T) {
 			t.Parallel()
-			f := plantFaulty(t)
+			f, step := plantFaulty(t), stride
+			if command.keeps { // and gets more of them with each try
+				f.keepVersions()
+				step *= 3
+			}
 			if command.prepare != nil {
 				f.args = command.prepare
 				if run := f.run(&httpFault{matches: anyRequest}); run.code != 0 {
@@ -435,14 +455,14 @@ func TestEachRequestToS3Fails(t *testing.T) {
 				}
 			}
 			for k, request := range requests {
-				if !isSampled(k, stride) {
+				if !isSampled(k, step) {
 					continue
 				}
 				each(k, fmt.Sprintf("request %d of %d (%s)", k+1, len(requests), request), k+1, anyRequest)
 			}
 			objects := slices.DeleteFunc(slices.Sorted(slices.Values(requests)), func(request string) bool { return strings.HasSuffix(request, "/") })
 			for k, request := range slices.Compact(objects) {
-				if isSampled(k, 4*stride) {
+				if isSampled(k, 4*step) {
 					each(k/4, "each "+request, 1, func(r *http.Request) bool { return requestOf(r) == request })
 				}
 			}

@@ -63,8 +63,10 @@ func TestAProcessIsSeenToHaveEnded(t *testing.T) {
 	if err := process.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	for !hasEnded(pid, name, this) { // nobody has waited for it: its number is still taken
-		time.Sleep(time.Millisecond)
+	for tries := 0; !hasEnded(pid, name, this); tries++ { // nobody has waited for it: its number is still taken
+		if time.Sleep(time.Millisecond); tries == 60_000 {
+			t.Fatal("it was killed, and has not ended, it says")
+		}
 	}
 	if err := process.Wait(); err == nil {
 		t.Fatal("it was not killed")
