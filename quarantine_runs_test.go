@@ -21,10 +21,12 @@ type shown struct {
 	}
 	Contents []struct{ Kind, Repository, Digest, Path string }
 	Restored struct {
-		From     string
-		Back     map[string]struct{ Count int }
-		Linked   []struct{ Repository, Digest string }
-		Unlinked string
+		From        string
+		Back, There map[string]struct{ Count int }
+		Linked      []struct{ Repository, Digest string }
+		Unlinked    string
+		NotLinked   []string               `json:"not_linked"`
+		NotRestored []struct{ Run string } `json:"not_restored"`
 	}
 	Error string
 }

@@ -85,7 +85,8 @@ EXAMPLES:
    says. The registry may run meanwhile. Runs may be restored in any order. Exit
    code 4 says that something could not be put back.
    An image that is restored by --digest is linked again in the repositories that
-   have all its layers, so that it can be pulled.
+   have all its layers, so that it can be pulled. --all --digest does so for an
+   image that is stored already, too.
 
 EXAMPLES:
    regsweep quarantine restore latest config.yml
@@ -133,7 +134,9 @@ type quarantineReport struct {
 	ExitCode int               `json:"exit_code"`
 	Error    string            `json:"error,omitempty"`
 
-	there int // how many runs a purge had the choice of
+	there  int  // how many runs a purge had the choice of
+	quiet  bool // only problems are told
+	failed bool // an error stopped the command
 }
 
 func newQuarantineReport(command string, dryRun bool) *quarantineReport {
@@ -177,10 +180,18 @@ func (r *runner) onQuarantine(c *urfave.Context, command string, target []string
 		return r.writeJSON(q.report, err)
 	}
 	var usage *storage.UsageError
-	if q.store == nil || c.Bool("quiet") || errors.As(err, &usage) || errors.Is(err, errDeclined) {
+	if q.store == nil || errors.As(err, &usage) || errors.Is(err, errDeclined) {
 		return err
 	}
 	q.report.conclude(err)
+	isTold := errors.As(err, &told{})
+	q.report.failed = err != nil && !isTold
+	if q.report.quiet = c.Bool("quiet"); q.report.quiet {
+		if isTold || q.report.Restored != nil {
+			r.complain(folded(func(w *bytes.Buffer, width int) { write(w, q.report, width) }))
+		}
+		return err
+	}
 	printed := r.print(folded(func(w *bytes.Buffer, width int) { write(w, q.report, width) }))
 	if err == nil {
 		err = printed

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"regsweep/quarantine"
 	"regsweep/storage"
@@ -27,6 +28,11 @@ type quarantineReturn struct {
 	// digest that was asked for, if no repository links it.
 	Linked   []quarantine.Linked `json:"linked,omitempty"`
 	Unlinked digest.Digest       `json:"unlinked,omitempty"`
+	// NotRestored are the runs that --all left, since their plans are damaged.
+	NotRestored []quarantine.Damaged `json:"not_restored,omitempty"`
+	// NotLinked are manifests that no repository links, and that --digest links again.
+	NotLinked      []digest.Digest `json:"not_linked,omitempty"`
+	NotLinkedCount int             `json:"not_linked_count,omitzero"`
 
 	options     quarantine.RestoreOptions
 	back, there map[sweep.Kind]sweep.Tally
@@ -49,6 +55,11 @@ func (r *runner) quarantineRestore(c *urfave.Context) error {
 		from, target = c.Args().First(), c.Args().Tail()
 		if err := checkRun("restore", from, target); err != nil {
 			return err
+		}
+	}
+	for _, name := range []string{repositoryName, digestName} { // "" would restore everything
+		if c.IsSet(name) && c.String(name) == "" {
+			return storage.Usagef("--%s is empty: give it a value, or leave it out to restore everything", name)
 		}
 	}
 	options := quarantine.RestoreOptions{
@@ -76,6 +87,13 @@ func (r *runner) quarantineRestore(c *urfave.Context) error {
 				return err
 			}
 			isThere = len(names) > 0
+			if !isThere && options.Digest != "" { // what is stored can be linked again
+				empty, err := storage.IsEmpty(ctx, q.store)
+				if err != nil {
+					return err
+				}
+				isThere = !empty
+			}
 			restore = func(ctx context.Context) error {
 				return q.returned(from, options, func(options quarantine.RestoreOptions) (quarantine.Restored, error) {
 					return quarantine.RestoreAll(ctx, q.store, options)
@@ -142,12 +160,13 @@ func (q *quarantineStep) returned(from string, options quarantine.RestoreOptions
 	q.report.Restored = &quarantineReturn{
 		From: from, Back: tally(result.Back), There: tally(result.There), LeftCount: result.LeftCount, Left: append([]quarantine.Left{}, result.Left...),
 		Linked: result.Linked, Unlinked: result.Unlinked,
+		NotRestored: result.Damaged, NotLinked: result.NotLinked, NotLinkedCount: result.NotLinkedCount,
 		back: result.Back, there: result.There, options: options,
 	}
 	if storage.IsFull(err) {
 		err = fmt.Errorf("%w: the directories that come back take some space and inodes: free some, and run it again", err)
 	}
-	if err == nil && (result.LeftCount > 0 || result.Unlinked != "") {
+	if err == nil && (result.LeftCount > 0 || result.Unlinked != "" || len(result.Damaged) > 0) {
 		return told{errProblems}
 	}
 	return notInQuarantine(err)
@@ -168,33 +187,26 @@ func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
 	if restored == nil {
 		return
 	}
-	begin, verb, linked := "Put back ", "could not be put back", "linked again"
+	begin, linked := "Put back ", "linked again"
 	switch {
-	case r.Error != "":
-		begin = "Stopped before the end. Put back "
 	case r.DryRun:
-		begin, verb, linked = "Dry run: nothing was put back. It would be ", "could not be", "would be linked again"
+		begin, linked = "Dry run: nothing was put back. It would be ", "would be linked again"
+	case r.failed:
+		begin = "Stopped before the end. Put back "
 	}
-	fmt.Fprintf(w, "%s%s.\n", begin, toldByKind(restored.back))
-	if told := toldByKind(restored.there); told != "nothing" {
-		fmt.Fprintf(w, "There already: %s.\n", told)
-	}
-	for i, left := range restored.Left {
-		if i == shownFailures {
-			fmt.Fprintln(w, "  and more: see --json")
-			break
+	if !r.quiet {
+		fmt.Fprintf(w, "%s%s.\n", begin, toldByKind(restored.back))
+		if told := toldByKind(restored.there); told != "nothing" {
+			fmt.Fprintf(w, "There already: %s.\n", told)
 		}
-		fmt.Fprintf(w, "  not put back: %s\n", printable(left.Path+": "+whyLeft[left.Why]))
 	}
-	if restored.LeftCount > 0 {
-		fmt.Fprintf(w, "%s %s: exit code %d.\n", plural(restored.LeftCount, "removal"), verb, exitProblems)
-	}
-	for i, link := range restored.Linked {
-		if i == shownFailures {
-			fmt.Fprintln(w, "  and more: see --json")
-			break
+	writeNotRestored(w, r)
+	if !r.quiet {
+		var lines []string
+		for _, link := range restored.Linked {
+			lines = append(lines, fmt.Sprintf("%s: %s@%s, which had been deleted through the registry's API", linked, printable(link.Repository), link.Digest))
 		}
-		fmt.Fprintf(w, "  %s: %s@%s, which had been deleted through the registry's API\n", linked, printable(link.Repository), link.Digest)
+		writeFew(w, lines)
 	}
 	switch how := "add --repository NAME to link it in a repository that has its layers, or push it again"; {
 	case restored.Unlinked != "" && restored.options.Repository != "":
@@ -202,7 +214,62 @@ func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
 		fallthrough
 	case restored.Unlinked != "":
 		fmt.Fprintf(w, "%s can't be pulled yet, since no repository links it: %s. Exit code %d.\n", restored.Unlinked, how, exitProblems)
-	case restored.options.Digest != "" && r.Error == "" && !r.DryRun && len(restored.back)+len(restored.Linked) > 0:
+	case r.quiet:
+	case restored.options.Digest != "" && !r.failed && !r.DryRun && len(restored.back)+len(restored.Linked) > 0:
 		fmt.Fprintln(w, "Give it a tag: without one the next gc -m takes it again.")
+	case restored.NotLinkedCount > 0:
+		writeNotLinked(w, restored)
+	}
+}
+
+// writeNotRestored says what could not be put back.
+func writeNotRestored(w *bytes.Buffer, r *quarantineReport) {
+	verb := "could not be put back"
+	if r.DryRun {
+		verb = "could not be"
+	}
+	for _, run := range r.Restored.NotRestored {
+		fmt.Fprintf(w, "  not restored: %s: %s\n", printable(run.Run), printable(run.Problem))
+	}
+	var lines []string
+	for _, left := range r.Restored.Left {
+		lines = append(lines, "not put back: "+printable(left.Path+": "+whyLeft[left.Why]))
+	}
+	writeFew(w, lines)
+	var parts []string
+	if n := r.Restored.LeftCount; n > 0 {
+		parts = append(parts, plural(n, "removal"))
+	}
+	if n := len(r.Restored.NotRestored); n > 0 {
+		parts = append(parts, plural(n, "run"))
+	}
+	if len(parts) > 0 {
+		fmt.Fprintf(w, "%s %s: exit code %d.\n", strings.Join(parts, " and "), verb, exitProblems)
+	}
+}
+
+// writeNotLinked names the manifests that can't be pulled, and says how to link them again.
+func writeNotLinked(w *bytes.Buffer, restored *quarantineReturn) {
+	only := ""
+	if restored.options.Repository != "" {
+		only = " --" + repositoryName + " " + printable(restored.options.Repository)
+	}
+	fmt.Fprintf(w, "%s can't be pulled, since no repository links them. The registry's API had deleted their links before the run. "+
+		"To link one again: regsweep quarantine restore --all --digest DIGEST%s TARGET\n", plural(restored.NotLinkedCount, "manifest"), only)
+	var lines []string
+	for _, d := range restored.NotLinked {
+		lines = append(lines, d.String())
+	}
+	writeFew(w, lines)
+}
+
+// writeFew writes the first lines.
+func writeFew(w *bytes.Buffer, lines []string) {
+	for i, line := range lines {
+		if i == shownFailures {
+			fmt.Fprintln(w, "  and more: see --json")
+			return
+		}
+		fmt.Fprintf(w, "  %s\n", line)
 	}
 }

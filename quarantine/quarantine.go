@@ -38,6 +38,7 @@ const planName = "plan.jsonl"
 
 // Store is what a quarantine needs of a storage.
 type Store interface {
+	storage.Scanner
 	storage.Reader
 	storage.Remover
 	storage.Mover

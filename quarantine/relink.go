@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"regsweep/storage"
 
@@ -57,7 +59,7 @@ func (r *restorer) serves(ctx context.Context, repository string, d digest.Diges
 
 // isLinked reports whether a link is there, or comes back with the restoration.
 func (r *restorer) isLinked(ctx context.Context, repository string, d digest.Digest, path string) (bool, error) {
-	if r.lostLinks[repository][d] {
+	if r.lostLinks[repository][d] && (r.options.DryRun || !r.restored) {
 		return true, nil
 	}
 	return r.exists(ctx, path)
@@ -75,8 +77,71 @@ func (r *restorer) isStored(ctx context.Context, d digest.Digest) (bool, error) 
 	return stored, err
 }
 
-// linkAgain writes the revision links of relink, and finds out whether the digest that was
-// asked for can be pulled now.
+// conclude ends a restoration whose runs are all restored: it links the digest that was asked
+// for, or finds the manifests that no repository links. isStored reports whether that digest is a
+// manifest in the registry.
+func (r *restorer) conclude(ctx context.Context) (isStored bool, err error) {
+	r.restored = true
+	d := r.options.Digest
+	if d == "" {
+		return false, r.findNotLinked(ctx)
+	}
+	manifest, err := r.manifest(ctx, d)
+	if err != nil || len(manifest.References) == 0 || r.lost[d] {
+		return false, err
+	}
+	if isStored, err = r.exists(ctx, storage.BlobPath(d)); err != nil || !isStored && !r.options.DryRun {
+		return false, err
+	}
+	if only := r.options.Repository; only != "" && r.lostLinks[only] == nil {
+		r.lostLinks[only] = map[digest.Digest]bool{}
+	}
+	if err := r.linkIn(ctx, slices.Sorted(maps.Keys(r.lostLinks))); err != nil {
+		return false, err
+	}
+	isLinked, err := r.willBeLinked(ctx)
+	if err != nil || isLinked {
+		return isStored, err
+	}
+	if r.options.Repository != "" {
+		r.result.Unlinked = d
+		return isStored, nil
+	}
+	// No repository of the plans links it. One that kept all its layers is in no plan.
+	r.wanted.digests = map[digest.Digest]bool{}
+	if err := r.reach(ctx, d); err != nil {
+		return false, err
+	}
+	linking, err := r.linking(ctx, slices.Collect(maps.Keys(r.wanted.digests)))
+	if err != nil || len(linking[d]) > 0 {
+		return isStored, err
+	}
+	var repositories []string
+	for _, of := range linking {
+		repositories = append(repositories, of...)
+	}
+	slices.Sort(repositories)
+	if err := r.linkIn(ctx, slices.Compact(repositories)); err != nil {
+		return false, err
+	}
+	if !slices.ContainsFunc(r.result.Linked, func(l Linked) bool { return l.Digest == d }) {
+		r.result.Unlinked = d
+	}
+	return isStored, nil
+}
+
+// linkIn links the digest that was asked for in those of the repositories that can serve it.
+func (r *restorer) linkIn(ctx context.Context, repositories []string) error {
+	r.relink = nil
+	for _, repository := range repositories {
+		if _, err := r.serves(ctx, repository, r.options.Digest); err != nil {
+			return err
+		}
+	}
+	return r.linkAgain(ctx)
+}
+
+// linkAgain writes the revision links of relink.
 func (r *restorer) linkAgain(ctx context.Context) error {
 	for _, link := range r.relink {
 		whole, err := r.isWhole(ctx, link.Digest)
@@ -96,12 +161,10 @@ func (r *restorer) linkAgain(ctx context.Context) error {
 			return err
 		}
 	}
-	if !r.options.DryRun && len(r.result.Linked) > 0 {
-		if err := r.store.Sync(ctx); err != nil {
-			return err
-		}
+	if r.options.DryRun || len(r.relink) == 0 {
+		return nil
 	}
-	return r.findUnlinked(ctx)
+	return r.store.Sync(ctx)
 }
 
 // isWhole reports whether a manifest and what it refers to were not lost.
@@ -114,26 +177,94 @@ func (r *restorer) isWhole(ctx context.Context, d digest.Digest) (bool, error) {
 	return whole, err
 }
 
-// findUnlinked notes the digest that was asked for if it is a manifest that no repository
-// serves.
-func (r *restorer) findUnlinked(ctx context.Context) error {
+// willBeLinked reports whether a repository that the plans name links the digest that was asked
+// for.
+func (r *restorer) willBeLinked(ctx context.Context) (bool, error) {
 	d := r.options.Digest
-	manifest, err := r.manifest(ctx, d)
-	if err != nil || len(manifest.References) == 0 || r.lost[d] {
-		return err
-	}
 	for repository := range r.lostLinks {
 		for _, path := range []string{storage.RevisionPath(repository, d), storage.LayerPath(repository, d)} {
 			linked, err := r.exists(ctx, path)
 			if err != nil || linked {
-				return err
+				return linked, err
 			}
 		}
-		willBe := r.lostLinks[repository][d] || slices.Contains(r.result.Linked, Linked{repository, d})
-		if r.options.DryRun && willBe {
-			return nil
+		if r.options.DryRun && (r.lostLinks[repository][d] || slices.Contains(r.result.Linked, Linked{repository, d})) {
+			return true, nil
 		}
 	}
-	r.result.Unlinked = d
+	return false, nil
+}
+
+// findNotLinked finds the manifests among what was restored that no repository links. Of one
+// repository it finds those that it can serve.
+func (r *restorer) findNotLinked(ctx context.Context) error {
+	unlinked := slices.DeleteFunc(r.unlinked, func(d digest.Digest) bool {
+		_, linked := r.linked[r.hashOf(d)]
+		return linked || r.lost[d]
+	})
+	isManifest := make([]bool, len(unlinked))
+	err := storage.Each(ctx, len(unlinked), r.store.Concurrency(), func(ctx context.Context, i int) error {
+		manifest, err := r.manifest(ctx, unlinked[i])
+		isManifest[i] = len(manifest.References) > 0
+		return err
+	})
+	var found []digest.Digest
+	for i := 0; i < len(unlinked) && err == nil; i++ {
+		serves := isManifest[i]
+		if serves && r.options.Repository != "" {
+			serves, err = r.serves(ctx, r.options.Repository, unlinked[i])
+		}
+		if serves {
+			found = append(found, unlinked[i])
+		}
+	}
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	linking, err := r.linking(ctx, found)
+	if err != nil {
+		return err
+	}
+	found = slices.DeleteFunc(found, func(d digest.Digest) bool { return len(linking[d]) > 0 })
+	slices.Sort(found)
+	found = slices.Compact(found)
+	r.result.NotLinked, r.result.NotLinkedCount = found[:min(len(found), maxLeft)], len(found)
 	return nil
+}
+
+// linking lists all repositories, and finds those that link a digest.
+func (r *restorer) linking(ctx context.Context, digests []digest.Digest) (map[digest.Digest][]string, error) {
+	paths := map[string]digest.Digest{} // how a link to a digest ends
+	for _, d := range digests {
+		if d.Validate() == nil {
+			for _, path := range []string{storage.RevisionPath("", d), storage.LayerPath("", d)} {
+				paths[strings.TrimPrefix(path, storage.RepositoryPath(""))] = d
+			}
+		}
+	}
+	var mu sync.Mutex
+	found := map[digest.Digest][]string{}
+	err := r.store.Scan(ctx, storage.RepositoriesDir, func(page []storage.Object) error {
+		for _, object := range page {
+			at := max(strings.LastIndex(object.Path, "/_layers/"), strings.LastIndex(object.Path, "/_manifests/revisions/"))
+			if at < 0 {
+				continue
+			}
+			d, is := paths[object.Path[at:]]
+			if !is {
+				continue
+			}
+			exists, err := r.exists(ctx, object.Path) // a scan may report the directory of a link
+			if err != nil {
+				return err
+			}
+			if exists {
+				mu.Lock()
+				found[d] = append(found[d], strings.TrimPrefix(object.Path[:at], storage.RepositoriesDir+"/"))
+				mu.Unlock()
+			}
+		}
+		return nil
+	})
+	return found, err
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io/fs"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"regsweep/storage"
 	"regsweep/sweep"
@@ -23,8 +25,8 @@ type RestoreOptions struct {
 	// Digest restores one blob with all that it refers to, if it is a manifest, and the
 	// links to these in the repositories (or the one given) that lost a link to it.
 	Digest digest.Digest
-	// DryRun says what would be done, and does nothing. It reads no blobs, so that a
-	// damaged one counts as good.
+	// DryRun says what would be done, and does nothing. It does not compare blobs with their
+	// digests, so that a damaged one counts as good.
 	DryRun bool
 	// OnRestored, if set, is told of each removal that was undone. It is called serially.
 	OnRestored func(kind sweep.Kind, tally sweep.Tally)
@@ -39,6 +41,15 @@ type Restored struct {
 	// there are.
 	Left      []Left
 	LeftCount int
+	// Damaged are the runs that RestoreAll left because their plans can't be read.
+	Damaged []Damaged
+	// NotLinked are manifests that no repository links, so that nobody can pull them, sorted,
+	// up to a thousand; NotLinkedCount is how many there are. The registry's API had deleted
+	// their links before the run, which put the blobs into the quarantine and no link. With
+	// RestoreOptions.Repository they are those that this repository can serve again, and their
+	// blobs are still in the quarantine. RestoreOptions.Digest links them.
+	NotLinked      []digest.Digest
+	NotLinkedCount int
 	// Linked are the revision links that were written although no plan lists them: before the
 	// run, a deletion through the registry's API had removed them. Only
 	// RestoreOptions.Digest asks for them.
@@ -48,32 +59,16 @@ type Restored struct {
 	Unlinked digest.Digest
 }
 
+// Damaged is a run that can't be restored.
+type Damaged struct {
+	Run     string `json:"run"`
+	Problem string `json:"problem"`
+}
+
 // Linked is a manifest that a repository links again.
 type Linked struct {
 	Repository string        `json:"repository"`
 	Digest     digest.Digest `json:"digest"`
-}
-
-func newRestored() Restored {
-	return Restored{Back: map[sweep.Kind]sweep.Tally{}, There: map[sweep.Kind]sweep.Tally{}}
-}
-
-// add adds what became of another run.
-func (r *Restored) add(of Restored) {
-	for _, sum := range []struct{ to, from map[sweep.Kind]sweep.Tally }{{r.Back, of.Back}, {r.There, of.There}} {
-		for kind, tally := range sum.from {
-			all := sum.to[kind]
-			all.Add(tally.Count, tally.Bytes)
-			sum.to[kind] = all
-		}
-	}
-	r.Left = append(r.Left, of.Left...)
-	r.LeftCount += of.LeftCount
-	r.cut()
-	r.Linked = append(r.Linked, of.Linked...)
-	if of.Unlinked != "" {
-		r.Unlinked = of.Unlinked
-	}
 }
 
 // Left is something that could not be put back, and why.
@@ -109,21 +104,114 @@ var restoreOrder = []sweep.Kind{sweep.Blob, sweep.Upload, sweep.LayerLink, sweep
 // It may run beside a registry, though not beside another regsweep. An error of the
 // storage stops it; Restored says what was done until then.
 func Restore(ctx context.Context, store Store, run string, options RestoreOptions) (Restored, error) {
-	record, err := open(ctx, store, run)
-	if errors.Is(err, errNoPlan) && !options.DryRun {
-		err = forget(ctx, store, run)
+	s := newRestoration(store, options)
+	opened, err := s.restore(ctx, run, true)
+	if !opened {
+		return Restored{}, err
+	}
+	return s.finished(), err
+}
+
+// RestoreAll restores all runs, the newest first. Where the options ask for a part, runs that
+// have nothing of it are left out; the error is a *NothingError if no run has any of it. A
+// manifest that is stored can be linked again without a run. Runs with a damaged plan are left
+// and reported.
+func RestoreAll(ctx context.Context, store Store, options RestoreOptions) (Restored, error) {
+	s := newRestoration(store, options)
+	names, err := store.Names(ctx, Dir)
+	if err != nil {
+		return s.finished(), fmt.Errorf("list the quarantine: %w", err)
+	}
+	if len(names) > 1 {
+		s.noted = map[uint64]bool{}
+	}
+	found := false
+	var nothing *NothingError
+	for _, name := range slices.Backward(names) {
+		_, err := s.restore(ctx, name, false)
+		var noRun *NoRunError
+		var damaged *damagedError
+		switch {
+		case errors.As(err, &noRun), errors.As(err, &nothing):
+		case errors.As(err, &damaged):
+			s.result.Damaged = append(s.result.Damaged, Damaged{name, damaged.Error()})
+		case err != nil:
+			return s.finished(), err
+		default:
+			found = true
+		}
+	}
+	r := &restorer{restoration: s}
+	if err = r.openLater(ctx, ""); err == nil {
+		var isStored bool
+		isStored, err = r.conclude(ctx)
+		if found = found || isStored; err != nil {
+			err = fmt.Errorf("restore: %w", err)
+		}
+	}
+	for _, hidden := range r.laterHidden {
+		err = errors.Join(err, hidden.close())
+	}
+	if err == nil && !found && (nothing != nil || options.Digest != "") && len(s.result.Damaged) == 0 {
+		err = &NothingError{Repository: options.Repository, Digest: options.Digest}
+	}
+	return s.finished(), err
+}
+
+// restoration is what the runs that one command restores have in common. mu guards what a
+// removal's verdict changes.
+type restoration struct {
+	store   Store
+	options RestoreOptions
+	seed    maphash.Seed
+
+	mu     sync.Mutex
+	result Restored
+	// noted are the removals that were counted, by their hashes; true for those that are left.
+	// Several runs can list the same removal. It is nil if there is one run.
+	noted map[uint64]bool
+	// lost are blobs that are not back: what leads to them stays where it is. For a run it is
+	// complete when its first link is come to.
+	lost map[digest.Digest]bool
+	// lostLinks are the repositories that lost revision or layer links to wanted digests, with
+	// these digests. It is for a part alone.
+	lostLinks map[string]map[digest.Digest]bool
+	// linked are the hashes of the digests that a link in a plan leads to, and unlinked are the
+	// blobs of manifests' size that no link in their plan leads to.
+	linked   map[uint64]struct{}
+	unlinked []digest.Digest
+	restored bool // all runs are: what does not exist now does not come back
+}
+
+func newRestoration(store Store, options RestoreOptions) *restoration {
+	return &restoration{
+		store: store, options: options, seed: maphash.MakeSeed(), lost: map[digest.Digest]bool{},
+		lostLinks: map[string]map[digest.Digest]bool{}, linked: map[uint64]struct{}{},
+		result: Restored{Back: map[sweep.Kind]sweep.Tally{}, There: map[sweep.Kind]sweep.Tally{}},
+	}
+}
+
+// restore restores one run. It is the only one if single is set. opened is false if there is
+// nothing to report.
+func (s *restoration) restore(ctx context.Context, run string, single bool) (opened bool, err error) {
+	record, err := open(ctx, s.store, run)
+	if errors.Is(err, errNoPlan) && !s.options.DryRun {
+		err = forget(ctx, s.store, run)
 	}
 	if err != nil {
-		return Restored{}, fmt.Errorf("restore the quarantine %s: %w", run, err)
+		return false, fmt.Errorf("restore the quarantine %s: %w", run, err)
 	}
-	r := newRestorer(store, record.plan, dirOf(run), options)
-	if r.hidden, err = openHidden(ctx, store, run); err == nil {
+	r := &restorer{restoration: s, plan: record.plan, dir: dirOf(run)}
+	if r.hidden, err = openHidden(ctx, s.store, run); err == nil {
 		err = r.openLater(ctx, run)
 	}
 	if err == nil {
 		err = r.run(ctx)
 	}
-	if err == nil && r.wanted.everything && !options.DryRun && r.result.LeftCount == 0 {
+	if err == nil && single {
+		_, err = r.conclude(ctx)
+	}
+	if err == nil && r.wanted.everything && !s.options.DryRun && r.left.Load() == 0 {
 		err = r.discard(ctx, run)
 	}
 	for _, hidden := range append(r.laterHidden, r.hidden) {
@@ -132,41 +220,7 @@ func Restore(ctx context.Context, store Store, run string, options RestoreOption
 	if err = errors.Join(err, record.close()); err != nil {
 		err = fmt.Errorf("restore the quarantine %s: %w", run, err)
 	}
-	return r.finished(), err
-}
-
-// RestoreAll restores all runs, the newest first. Where the options ask for a part, runs that
-// have nothing of it are left out; the error is a *NothingError if no run has any of it. A run
-// with a damaged plan is an error, and the others are restored nevertheless.
-func RestoreAll(ctx context.Context, store Store, options RestoreOptions) (Restored, error) {
-	all := newRestored()
-	names, err := store.Names(ctx, Dir)
-	if err != nil {
-		return all, fmt.Errorf("list the quarantine: %w", err)
-	}
-	found, failed := false, error(nil)
-	var nothing *NothingError
-	for _, name := range slices.Backward(names) {
-		restored, err := Restore(ctx, store, name, options)
-		var noRun *NoRunError
-		var damaged *damagedError
-		switch {
-		case errors.As(err, &noRun), errors.As(err, &nothing):
-			continue
-		case errors.As(err, &damaged):
-			failed = errors.Join(failed, err)
-			continue
-		}
-		found = true
-		all.add(restored)
-		if err != nil {
-			return all, errors.Join(failed, err)
-		}
-	}
-	if failed == nil && nothing != nil && !found {
-		return all, nothing
-	}
-	return all, failed
+	return true, err
 }
 
 // openLater finds the runs that were not made before this one. If this run was interrupted, they
@@ -198,42 +252,29 @@ func (r *restorer) openLater(ctx context.Context, run string) error {
 // RestoreLinks puts back the links that a plan names, of which the blobs are there: what
 // it can undo of a run that has removed and not moved.
 func RestoreLinks(ctx context.Context, store Store, plan *sweep.File, options RestoreOptions) (Restored, error) {
-	r := newRestorer(store, plan, "", options)
-	if err := r.run(ctx); err != nil {
-		return r.finished(), fmt.Errorf("restore links: %w", err)
+	r := &restorer{restoration: newRestoration(store, options), plan: plan}
+	err := r.run(ctx)
+	if err == nil {
+		_, err = r.conclude(ctx)
 	}
-	return r.finished(), nil
+	if err != nil {
+		err = fmt.Errorf("restore links: %w", err)
+	}
+	return r.finished(), err
 }
 
-// restorer is one restoration. Its result is guarded by mu.
+// restorer restores one run. Without a plan it concludes a restoration of all runs.
 type restorer struct {
-	store   Store
-	plan    *sweep.File
-	dir     string   // of the quarantine; "" where there is none
-	later   []string // directories of later runs, see openLater
-	hidden  *hidden  // nil where the quarantine has hidden nothing
-	options RestoreOptions
-	wanted  wanted
+	*restoration
+	plan   *sweep.File
+	dir    string   // of the quarantine; "" where there is none
+	later  []string // directories of later runs, see openLater
+	hidden *hidden  // nil where the quarantine has hidden nothing
+	wanted wanted
+	left   atomic.Int64 // removals of this run that were not undone
 	// laterHidden are the records of later runs that have hidden versions.
 	laterHidden []*hidden
-	// lostLinks are the repositories that lost revision or layer links to wanted digests, with
-	// these digests. relink are the revision links to write that no plan lists. Both are for
-	// options.Digest alone.
-	lostLinks map[string]map[digest.Digest]bool
-	relink    []Linked
-
-	mu     sync.Mutex
-	result Restored
-	// lost are blobs that are not back: what leads to them stays where it is. It is
-	// complete when the first link is come to.
-	lost map[digest.Digest]bool
-}
-
-func newRestorer(store Store, plan *sweep.File, dir string, options RestoreOptions) *restorer {
-	return &restorer{
-		store: store, plan: plan, dir: dir, options: options, lost: map[digest.Digest]bool{},
-		result: newRestored(),
-	}
+	relink      []Linked // revision links to write that no plan lists, for options.Digest alone
 }
 
 func (r *restorer) run(ctx context.Context) error {
@@ -249,11 +290,6 @@ func (r *restorer) run(ctx context.Context) error {
 		}
 		// What a link leads to must not be lost behind it with the power.
 		if err := r.store.Sync(ctx); err != nil {
-			return err
-		}
-	}
-	if r.options.Digest != "" {
-		if err := r.linkAgain(ctx); err != nil {
 			return err
 		}
 	}
@@ -277,6 +313,9 @@ func (r *restorer) kind(ctx context.Context, kind sweep.Kind) error {
 				v, err = undo(ctx, removal)
 			}
 			if err == nil {
+				if v.why != "" {
+					r.left.Add(1)
+				}
 				r.note(removal, v)
 			}
 			return err
@@ -296,25 +335,41 @@ type verdict struct {
 	why  Why
 }
 
-func (r *restorer) note(removal sweep.Removal, v verdict) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	to := r.result.There
+func (s *restoration) note(removal sweep.Removal, v verdict) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	isBack := false // by a newer run
+	if s.noted != nil {
+		hash := maphash.String(s.seed, string(removal.Kind)+" "+removal.Path)
+		wasLeft, again := s.noted[hash]
+		if again && wasLeft == (v.why != "") {
+			return
+		}
+		if again && wasLeft {
+			s.result.LeftCount--
+			s.result.Left = slices.DeleteFunc(s.result.Left, func(l Left) bool { return l.Kind == removal.Kind && l.Path == removal.Path })
+		}
+		isBack = again && !wasLeft
+		s.noted[hash] = v.why != ""
+	}
+	if removal.Kind == sweep.Blob && v.why == "" {
+		delete(s.lost, removal.Digest)
+	} else if removal.Kind == sweep.Blob && !isBack {
+		s.lost[removal.Digest] = true
+	}
+	to := s.result.There
 	switch {
 	case v.why != "":
-		if removal.Kind == sweep.Blob {
-			r.lost[removal.Digest] = true
-		}
-		r.result.LeftCount++
-		r.result.Left = append(r.result.Left, Left{removal, v.why})
-		if len(r.result.Left) > 2*maxLeft {
-			r.result.cut()
+		s.result.LeftCount++
+		s.result.Left = append(s.result.Left, Left{removal, v.why})
+		if len(s.result.Left) > 2*maxLeft {
+			s.result.cut()
 		}
 		return
 	case v.back:
-		to = r.result.Back
-		if r.options.OnRestored != nil {
-			r.options.OnRestored(removal.Kind, sweep.Tally{Count: 1, Bytes: removal.Bytes})
+		to = s.result.Back
+		if s.options.OnRestored != nil {
+			s.options.OnRestored(removal.Kind, sweep.Tally{Count: 1, Bytes: removal.Bytes})
 		}
 	}
 	tally := to[removal.Kind]
@@ -328,9 +383,9 @@ func (r *Restored) cut() {
 	r.Left = r.Left[:min(len(r.Left), maxLeft)]
 }
 
-func (r *restorer) finished() Restored {
-	r.result.cut()
-	return r.result
+func (s *restoration) finished() Restored {
+	s.result.cut()
+	return s.result
 }
 
 // dirs are the directories in which moved objects may lie, the run's own first.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io/fs"
 	"maps"
 	"slices"
@@ -61,30 +62,56 @@ func (w *wanted) hasDirectory(path string) bool {
 func (r *restorer) want(ctx context.Context) error {
 	o := r.options
 	r.wanted = wanted{everything: o.Repository == "" && o.Digest == "", linked: o.Digest != "", digests: map[digest.Digest]bool{}}
-	if r.wanted.everything {
-		return nil
-	}
 	if o.Repository != "" {
 		r.wanted.repositories = map[string]bool{o.Repository: true}
 	}
 	if o.Digest != "" {
 		return r.wantDigest(ctx)
 	}
-	found := false
+	found := r.wanted.everything
 	err := r.plan.Each(func(removal sweep.Removal) error {
-		if removal.Repository == o.Repository {
-			found = true
-			r.wanted.digests[removal.Digest] = true
-			for _, link := range removal.Links() {
-				r.wanted.digests[link.Target] = true
-			}
+		for _, link := range removal.Links() {
+			r.linked[r.hashOf(link.Target)] = struct{}{}
 		}
+		if r.wanted.everything || removal.Repository != o.Repository {
+			return nil
+		}
+		found = true
+		r.wanted.digests[removal.Digest] = true
+		for _, link := range removal.Links() {
+			r.wanted.digests[link.Target] = true
+		}
+		r.noteLost(removal)
 		return nil
 	})
 	if err == nil && !found {
 		err = &NothingError{Repository: o.Repository}
 	}
-	return err
+	if err != nil || r.dir == "" {
+		return err
+	}
+	return r.plan.Each(func(removal sweep.Removal) error {
+		if removal.Kind != sweep.Blob || removal.Bytes > manifestLimit {
+			return nil
+		}
+		if _, linked := r.linked[r.hashOf(removal.Digest)]; !linked {
+			r.unlinked = append(r.unlinked, removal.Digest)
+		}
+		return nil
+	})
+}
+
+func (s *restoration) hashOf(d digest.Digest) uint64 { return maphash.String(s.seed, string(d)) }
+
+// noteLost notes the repository that lost a revision or layer link.
+func (s *restoration) noteLost(removal sweep.Removal) {
+	if removal.Kind != sweep.Revision && removal.Kind != sweep.LayerLink {
+		return
+	}
+	if s.lostLinks[removal.Repository] == nil {
+		s.lostLinks[removal.Repository] = map[digest.Digest]bool{}
+	}
+	s.lostLinks[removal.Repository][removal.Digest] = true
 }
 
 // wantDigest wants one digest with all that it refers to, in the repository given, or in those
@@ -96,7 +123,6 @@ func (r *restorer) wantDigest(ctx context.Context) error {
 	}
 	found := false
 	holders := map[string]bool{} // lost a link to the digest
-	r.lostLinks = map[string]map[digest.Digest]bool{}
 	err := r.plan.Each(func(removal sweep.Removal) error {
 		if removal.Digest == o.Digest {
 			found = found || removal.Kind == sweep.Blob || o.Repository == "" || removal.Repository == o.Repository
@@ -104,12 +130,8 @@ func (r *restorer) wantDigest(ctx context.Context) error {
 				holders[removal.Repository] = true
 			}
 		}
-		isLink := removal.Kind == sweep.Revision || removal.Kind == sweep.LayerLink
-		if isLink && r.wanted.digests[removal.Digest] && (o.Repository == "" || removal.Repository == o.Repository) {
-			if r.lostLinks[removal.Repository] == nil {
-				r.lostLinks[removal.Repository] = map[digest.Digest]bool{}
-			}
-			r.lostLinks[removal.Repository][removal.Digest] = true
+		if r.wanted.digests[removal.Digest] && (o.Repository == "" || removal.Repository == o.Repository) {
+			r.noteLost(removal)
 		}
 		return nil
 	})
@@ -212,9 +234,9 @@ type NothingError struct {
 func (e *NothingError) Error() string {
 	switch {
 	case e.Digest == "":
-		return fmt.Sprintf("there is nothing of the repository %s in it", e.Repository)
+		return fmt.Sprintf("there is nothing of the repository %s in the quarantine", e.Repository)
 	case e.Repository == "":
-		return fmt.Sprintf("there is nothing of %s in it", e.Digest)
+		return fmt.Sprintf("there is nothing of %s in the quarantine", e.Digest)
 	}
-	return fmt.Sprintf("there is nothing of %s in the repository %s in it", e.Digest, e.Repository)
+	return fmt.Sprintf("there is nothing of %s in the repository %s in the quarantine", e.Digest, e.Repository)
 }

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"maps"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"regsweep/internal/parts"
+	"regsweep/storage"
+)
+
+// TestRestoreAllCountsEachRemovalOnce: two runs that list the same removals put back each of them
+// once. A dry run counts as the restoration does, and an image whose links are in one run and
+// whose blobs are in the other can be pulled.
+func TestRestoreAllCountsEachRemovalOnce(t *testing.T) {
+	t.Parallel()
+	loose := app(1, 7)
+	for _, moves := range []int{1, 5, 9, 12} {
+		g := &hold{ground: newGround(t, false)}
+		g.first = g.before
+		g.interrupted(moves)
+		if run := g.reported(append(g.gc(), "--json")...); run.code != 0 {
+			t.Fatalf("the run that finishes ends with %d: %s", run.code, run.report.Error)
+		}
+		root := g.tree.Root()
+		restored := func(args ...string) shown {
+			code, report := g.quarantine(append([]string{"restore", "--all", root}, args...)...)
+			if code != 0 || report.Restored.Unlinked != "" {
+				t.Errorf("after %d moves, %v ends with %d: %+v", moves, args, code, report)
+			}
+			return report
+		}
+		image := []string{"--digest", loose.Digest().String()}
+		for _, args := range [][]string{image, image, nil} {
+			dry := restored(append([]string{"-d"}, args...)...)
+			now := restored(args...)
+			if !reflect.DeepEqual(dry.Restored.Back, now.Restored.Back) || !reflect.DeepEqual(dry.Restored.There, now.Restored.There) {
+				t.Errorf("after %d moves, %v puts back %v, with %v there; the dry run has %v, with %v", moves, args,
+					now.Restored.Back, now.Restored.There, dry.Restored.Back, dry.Restored.There)
+			}
+			if total := now.Restored.Back["blobs"].Count + now.Restored.There["blobs"].Count; args == nil && total != 9 {
+				t.Errorf("after %d moves, %d blobs are back or there", moves, total)
+			}
+			if !g.tree.Exists(parts.RevisionPath("app", loose.Digest())) || !g.tree.Exists(parts.BlobPath(loose.Digest())) {
+				t.Errorf("after %d moves, %v leaves the image unlinked", moves, args)
+			}
+		}
+	}
+}
+
+// TestWhatTheAPIDeletedIsLinkedAfterAllWasRestored: the API removed the revision links of two
+// manifests. A restoration of the run, or of the repository, puts back no such link. It names the
+// manifests, and --digest links them again although the run is gone.
+func TestWhatTheAPIDeletedIsLinkedAfterAllWasRestored(t *testing.T) {
+	t.Parallel()
+	deleted, first, second := app(1, 2), app(4, 5), app(4, 6)
+	index := parts.Index(parts.OCI, first, second)
+	for name, test := range map[string]struct {
+		args  []string
+		names []string
+	}{
+		"a run":               {[]string{"latest"}, []string{deleted.Digest().String(), index.Digest().String()}},
+		"all runs":            {[]string{"--all"}, []string{deleted.Digest().String(), index.Digest().String()}},
+		"a repository":        {[]string{"latest", "--repository", "team/app"}, []string{deleted.Digest().String()}},
+		"a repository of all": {[]string{"--all", "--repository", "team/app"}, []string{deleted.Digest().String()}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			s.push("team/app:v1", deleted)
+			s.push("team/app:latest", app(1, 3))
+			s.push("multi:v1", index) // its images stay: no link in the plan names the repository
+			s.push("multi:first", first)
+			s.push("multi:second", second)
+			s.delete("team/app", deleted.Digest().String())
+			s.delete("multi", index.Digest().String())
+			root := s.tree.Root()
+			if run := s.reported("gc", "--quarantine", "--registry-stopped", "--json", root); run.code != 0 {
+				t.Fatal(run.report.Error)
+			}
+			slices.Sort(test.names)
+			restore := append([]string{"restore", root}, test.args...)
+			if test.args[0] == "latest" {
+				restore = append([]string{"restore", "latest", root}, test.args[1:]...)
+			}
+			for _, dry := range []string{"--dry-run", "--dry-run=false"} {
+				code, report := s.quarantine(append(restore, dry)...)
+				if code != 0 || !slices.Equal(report.Restored.NotLinked, test.names) {
+					t.Errorf("%s ends with %d: %+v, want %v", dry, code, report.Restored, test.names)
+				}
+			}
+			if s.tree.Exists(parts.RevisionPath("team/app", deleted.Digest())) || s.tree.Exists(parts.RevisionPath("multi", index.Digest())) {
+				t.Error("what the API deleted is linked")
+			}
+			for _, digest := range []string{deleted.Digest().String(), index.Digest().String()} {
+				for _, test := range []struct {
+					flag   string
+					linked int
+				}{{"--dry-run", 1}, {"--dry-run=false", 1}, {"--dry-run=false", 0}} {
+					code, report := s.quarantine("restore", "--all", "--digest", digest, test.flag, root)
+					if code != 0 || len(report.Restored.Linked) != test.linked {
+						t.Errorf("--digest %s %s ends with %d: %+v", digest, test.flag, code, report)
+					}
+				}
+			}
+			s.pull("linked", s.client, []image{pulls("team/app", deleted, "latest"), pulls("multi", index, first, second)})
+			if code, report := s.quarantine("restore", "--all", root); code != 0 || len(report.Restored.NotLinked) > 0 {
+				t.Errorf("the rest ends with %d: %+v", code, report)
+			}
+		})
+	}
+}
+
+// TestADamagedRunIsNamedAndTheOthersAreRestored: restore --all does not stop at it, and neither
+// does a dry run. -q prints what is left.
+func TestADamagedRunIsNamedAndTheOthersAreRestored(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.plant("app", "v1", app(1))
+	s.plant("app", "", app(1, 2))
+	root := s.tree.Root()
+	if code, _, stderr := regsweep(s, "gc", "-m", "--quarantine", "--registry-stopped", root); code != 0 {
+		t.Fatal(stderr)
+	}
+	run := slices.Collect(maps.Keys(runsIn(s.shape())))[0]
+	damaged := "20200101T000000Z-00000000"
+	s.write(storage.QuarantineDir+"/"+damaged+"/plan.jsonl", "no plan\n")
+	s.write(storage.QuarantineDir+"/"+damaged+"/"+parts.BlobPath(layer(9).Digest()), "x")
+	line := "  not restored: " + damaged + ": its plan is damaged"
+	code, stdout, stderr := regsweep(s, "quarantine", "restore", "--all", "-d", root)
+	if code != 4 || !strings.HasPrefix(stdout, "Dry run: nothing was put back. It would be 3 blobs") || !strings.Contains(stdout, line) {
+		t.Errorf("a dry run ends with %d: %s%s", code, stdout, stderr)
+	}
+	if code, stdout, stderr = regsweep(s, "quarantine", "restore", "--all", "-d", "-q", root); code != 4 || stdout != "" || !strings.HasPrefix(stderr, line) {
+		t.Errorf("-q ends with %d: %q, %q", code, stdout, stderr)
+	}
+	code, stdout, stderr = regsweep(s, "quarantine", "restore", "--all", root)
+	if code != 4 || !strings.HasPrefix(stdout, "Put back 3 blobs") || !strings.Contains(stdout, line) || !strings.Contains(stdout, "1 run could not be put back: exit code 4.\n") {
+		t.Errorf("it ends with %d: %s%s", code, stdout, stderr)
+	}
+	if _, err := os.Stat(s.tree.Path(storage.QuarantineDir + "/" + run)); err == nil {
+		t.Error("the other run is still there")
+	}
+	_, report := s.quarantine("restore", "--all", root)
+	if len(report.Restored.NotRestored) != 1 || report.Restored.NotRestored[0].Run != damaged {
+		t.Errorf("the report has %+v", report.Restored)
+	}
+}
+
+// TestRestoreQuietlyPrintsWhatIsLeft: exit code 4 never comes without a line.
+func TestRestoreQuietlyPrintsWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	old := app(1, 2)
+	s.plant("app", "v1", app(1))
+	s.plant("app", "", old)
+	root := s.tree.Root()
+	if code, _, stderr := regsweep(s, "gc", "-m", "--quarantine", "--registry-stopped", root); code != 0 {
+		t.Fatal(stderr)
+	}
+	run := slices.Collect(maps.Keys(runsIn(s.shape())))[0]
+	s.write(storage.QuarantineDir+"/"+run+"/"+parts.BlobPath(old.Digest()), "rotten")
+	code, stdout, stderr := regsweep(s, "quarantine", "restore", "-q", "latest", root)
+	if code != 4 || stdout != "" || !strings.Contains(stderr, "not put back: ") || !strings.Contains(stderr, "has another digest") || strings.Contains(stderr, "Put back ") {
+		t.Errorf("it ends with %d: %q, %q", code, stdout, stderr)
+	}
+}
+
+// TestAnEmptyPartIsNotEverything: a variable that is not set must not restore everything.
+func TestAnEmptyPartIsNotEverything(t *testing.T) {
+	t.Parallel()
+	g, _ := newHold(t, func(g *hold) []string { g.quarantined(); return nil })
+	for _, flag := range []string{"--repository", "--digest"} {
+		for _, args := range [][]string{{flag, ""}, {flag + "="}} {
+			code, _, stderr := regsweep(g.site, append([]string{"quarantine", "restore", "latest", g.tree.Root()}, args...)...)
+			if code != 2 || !strings.Contains(stderr, flag+" is empty") {
+				t.Errorf("%q ends with %d: %s", args, code, stderr)
+			}
+		}
+	}
+	if d := difference(g.shape(), g.before); d != "" {
+		t.Errorf("it changes:%s", d)
+	}
+}
