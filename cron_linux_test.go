@@ -91,6 +91,8 @@ func newCron(t *testing.T, settings string) *cron {
 	c.write("dying", "#!/bin/sh\n[ \"$1\" != gc ] || kill -KILL $$\nexec regsweep \"$@\"\n", 0o755)
 	// One that notes its flags and removes nothing: a fake for what the script passes on.
 	c.write("words", "#!/bin/sh\nprintf '%s\\n' \"$*\" >>"+c.dir+"/said\n[ \"$1\" = gc ] || exec regsweep \"$@\"\n", 0o755)
+	// One that is slow to check a registry that is read-only: a fake of this delay alone.
+	c.write("slow", "#!/bin/sh\n[ \"$1 $(ls "+c.dir+"/closed)\" != \"check "+c.dir+"/closed\" ] || { touch "+c.dir+"/closing; sleep 60; }\nexec regsweep \"$@\"\n", 0o755)
 	c.shell("start")
 	t.Cleanup(func() { c.shell("stop") })
 	c.takesPushes("before")
@@ -181,6 +183,7 @@ func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 		name     string
 		settings string // added to those of the registry
 		signal   syscall.Signal
+		at       string        // the file whose appearance brings the signal, or else the first removal
 		toGroup  bool          // as from a terminal
 		upload   time.Duration // an upload was interrupted so long ago
 		code     int
@@ -204,6 +207,15 @@ func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 		{name: "Ctrl-C", settings: "collect='-m --max-requests=300'", signal: syscall.SIGINT, toGroup: true, code: 130, says: "SIGINT"},
 		{name: "not read-only in time", settings: "wait_seconds=3; read_only() { :; }", code: 3, says: "takes pushes"},
 		{name: "read_only fails half-way", settings: "read_only() { stop; false; start; }", code: 1, says: "read_only failed"},
+		{name: "SIGTERM while it closes", settings: "read_only() { stop; touch ${target%/*}/closing; sleep 1; start; }", signal: syscall.SIGTERM, at: "closing", code: 130, says: "SIGTERM"},
+		{name: "Ctrl-C while it closes", settings: "read_only() { stop; touch ${target%/*}/closing; sleep 60; }", signal: syscall.SIGINT, at: "closing", toGroup: true, code: 130, says: "SIGINT"},
+		{name: "SIGTERM while it waits", settings: "read_only() { touch ${target%/*}/closing; }", signal: syscall.SIGTERM, at: "closing", code: 130, says: "SIGTERM"},
+		{name: "Ctrl-C while it waits", settings: "read_only() { touch ${target%/*}/closing; }", signal: syscall.SIGINT, at: "closing", toGroup: true, code: 130, says: "SIGINT"},
+		{name: "SIGTERM while it checks", settings: "regsweep=${target%/*}/slow; read_only() { touch ${target%/*}/closed; }", signal: syscall.SIGTERM, at: "closing", code: 130, says: "SIGTERM"},
+		{name: "settings that end with an error", settings: "[ -f /no/such/file ] && untagged=-m", code: 2, says: "the settings"},
+		{name: "settings with set -e", settings: "set -e; collect=-m", removes: true},
+		{name: "another source of truth", settings: "mkdir -p $target/docker/registry/lockfiles; touch $target/docker/registry/lockfiles/database-in-use; read_only() { false; }", code: 3, says: "GitLab"},
+		{name: "a pull-through cache", settings: "read_only() { stop; start REGISTRY_STORAGE_MAINTENANCE_READONLY='{enabled: true}'; touch $target/scheduler-state.json; }", code: 3, says: "pull-through cache"},
 		{name: "writable fails once", settings: "writable() { stop; start; mkdir $target/tried || return 0; return 1; }; collect=-m", removes: true, says: "writable failed"},
 	} {
 		all.run(test.name, func(t *testing.T) {
@@ -214,7 +226,13 @@ func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 			before := c.blobs()
 			run := c.run()
 			if test.signal != 0 {
-				eventually(t, "it removes", func() bool { return !c.tree.Exists(parts.LayerPath("team/app", c.first)) })
+				eventually(t, "it is time for the signal", func() bool {
+					if test.at != "" {
+						_, err := os.Stat(filepath.Join(c.dir, test.at))
+						return err == nil
+					}
+					return !c.tree.Exists(parts.LayerPath("team/app", c.first))
+				})
 				pid := run.Process.Pid
 				if test.toGroup {
 					pid = -pid
@@ -237,6 +255,29 @@ func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 		})
 	}
 	all.wait.Wait()
+}
+
+// TestCronNamesAProgramThatIsMissing: a missing flock is not taken for another run (2).
+func TestCronNamesAProgramThatIsMissing(t *testing.T) {
+	t.Parallel()
+	settings := filepath.Join(t.TempDir(), "settings")
+	must(t, os.WriteFile(settings, nil, 0o644))
+	shell, err := exec.LookPath("sh")
+	must(t, err)
+	for _, missing := range []string{"flock", "setsid"} {
+		programs := t.TempDir()
+		for _, program := range []string{"flock", "setsid", "mktemp", "rm"} {
+			if path, err := exec.LookPath(program); err == nil && program != missing {
+				must(t, os.Symlink(path, filepath.Join(programs, program)))
+			}
+		}
+		command := exec.Command(shell, cronScript, settings)
+		command.Env = []string{"PATH=" + programs}
+		output, _ := command.CombinedOutput() // the exit code is checked
+		if code := command.ProcessState.ExitCode(); code != 2 || !strings.Contains(string(output), "regsweep-cron: "+missing+" is missing") {
+			t.Errorf("without %s it ends with %d: %s", missing, code, output)
+		}
+	}
 }
 
 // TestCronLeavesARunAlone: a second run ends at once and does nothing to the registry (4).
@@ -293,9 +334,20 @@ func TestCronIsKilled(t *testing.T) {
 // TestCronSaysThatTheRegistryIsStillReadOnly (6).
 func TestCronSaysThatTheRegistryIsStillReadOnly(t *testing.T) {
 	t.Parallel()
-	c := newCron(t, "collect=-m; writable() { false; }")
-	run := c.run()
-	if code := run.exit(t); code != 6 || !strings.Contains(run.stderr.String(), "STILL READ-ONLY") {
-		t.Errorf("it ends with %d: %s", code, &run.stderr)
+	for name, settings := range map[string]string{
+		"success":                 "collect=-m",
+		"SIGTERM while it checks": "regsweep=${target%/*}/slow; read_only() { touch ${target%/*}/closed; }",
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCron(t, settings+"; writable() { false; }")
+			run := c.run()
+			if name != "success" {
+				eventually(t, "it checks", func() bool { _, err := os.Stat(filepath.Join(c.dir, "closing")); return err == nil })
+				run.signal(t, syscall.SIGTERM)
+			}
+			if code := run.exit(t); code != 6 || !strings.Contains(run.stderr.String(), "STILL READ-ONLY") {
+				t.Errorf("it ends with %d: %s", code, &run.stderr)
+			}
+		})
 	}
 }

@@ -9,7 +9,8 @@
 #   0 3 * * *  root  /usr/local/sbin/regsweep-cron.sh /etc/regsweep-cron.conf
 #
 # Without a problem the script prints nothing, so that cron sends no mail. Its exit codes
-# are those of regsweep, 1 if a function of SETTINGS failed, and 6 if the registry could not be made writable again.
+# are those of regsweep, 1 if a function of SETTINGS failed, and 6 if the registry could not
+# be made writable again.
 #
 # The registry is made writable again however the script ends: success, a refusal, a
 # failure, Ctrl-C, SIGTERM, SIGHUP. After SIGKILL or a loss of power it is still read-only.
@@ -38,7 +39,18 @@ case $1 in
 *) settings=./$1 ;;
 esac
 # shellcheck source=/dev/null
-. "$settings" || exit 2
+. "$settings" || {
+	say "the settings $1 end with an error: their last command must succeed"
+	exit 2
+}
+set +e # the settings may have set it
+
+for tool in flock setsid; do
+	command -v "$tool" >/dev/null || {
+		say "$tool is missing: install it (package util-linux)"
+		exit 2
+	}
+done
 
 # Only one run at a time. A run that was killed does not hold the lock, but its regsweep
 # does until it ends.
@@ -113,19 +125,50 @@ act() {
 run() {
 	running=1
 	setsid "$@" &
+	wait_for
+}
+
+# run_logged is the same with the output in the log. It redirects the command alone: an
+# interruption is reported by this shell, and must not be.
+run_logged() {
+	running=1
+	setsid "$@" >"$log" 2>&1 &
+	wait_for
+}
+
+wait_for() {
 	wait "$!"
 	result=$?
 	running=
 	return "$result"
 }
 
-# The settings are checked before anything is done to the registry: so far it is writable,
-# and 3 is the code for that.
-# shellcheck disable=SC2086 # flags are separated by spaces
-run "$regsweep" check $untagged $proof "$target" >"$log" 2>&1
-if [ "$result" -ne 0 ] && [ "$result" -ne 3 ]; then
+# check asks whether something could be removed now. Its flags are added.
+check() {
+	# shellcheck disable=SC2086 # flags are separated by spaces
+	run_logged "$regsweep" check "$@" $untagged $proof "$target"
+}
+
+# lasting reports whether the check was refused for a reason that read-only mode does not
+# change.
+lasting() {
+	[ "$result" -eq 3 ] && grep -Eq '"by": "(other_truth|other_storage|proxy)"' "$log"
+}
+
+# give_up shows what is wrong, and ends with the code of the last check.
+give_up() {
+	code=$result
+	check
 	cat "$log" >&2
-	exit "$result"
+	say "$1"
+	exit "$code"
+}
+
+# The settings are checked before anything is done to the registry. Code 3 is expected, since
+# the registry is still writable.
+check --json
+if [ "$result" -ne 0 ] && [ "$result" -ne 3 ] || lasting; then
+	give_up "the registry was left as it is: regsweep check ended with $result"
 fi
 
 closed=1
@@ -134,12 +177,9 @@ act read_only
 
 deadline=$(($(date +%s) + wait_seconds))
 pause=2
-# shellcheck disable=SC2086
-until run "$regsweep" check $untagged $proof "$target" >"$log" 2>&1; do
-	if [ "$result" -ne 3 ] || [ "$(date +%s)" -ge "$deadline" ]; then
-		cat "$log" >&2
-		say "nothing was removed: after read_only, regsweep check ended with $result (wait_seconds=$wait_seconds)"
-		exit "$result"
+until check --json; do
+	if [ "$result" -ne 3 ] || lasting || [ "$(date +%s)" -ge "$deadline" ]; then
+		give_up "nothing was removed: after read_only, regsweep check ended with $result (wait_seconds=$wait_seconds)"
 	fi
 	# Each check lists the repositories, which takes many requests to a large bucket.
 	run sleep "$pause"
