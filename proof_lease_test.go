@@ -161,12 +161,15 @@ func TestASuspendedRunProvesAnewBeforeItRemoves(t *testing.T) {
 		everything, sent := len(c.files()), c.sent()
 		first.signal(c.T, syscall.SIGCONT)
 		c.proceed()
-		if told := c.ends(first, 3); !strings.Contains(told, "writable") {
+		// Where the pushes took longer than the lock lives, that is what it finds first.
+		told := c.ends(first, 3, 5)
+		isLost := strings.Contains(told, "the lock is lost")
+		if !isLost && !strings.Contains(told, "writable") {
 			c.Errorf("it says %q", told)
 		}
-		if c.isLocked() {
+		if !isLost && c.isLocked() {
 			c.Error("its lock is left")
-		} else if c.tree != nil {
+		} else if c.tree != nil && !isLost {
 			everything-- // the lock
 		}
 		gone := everything - len(c.files())

@@ -64,7 +64,8 @@ func (s *s3Store) Replace(ctx context.Context, path string, content []byte, vers
 //
 // Where the bucket keeps versions, each refresh of a lock has left one. All that are listed
 // while the object has the version given are removed by their own names, the current one
-// last: none of them can be another writer's. Where that is denied, they stay.
+// last: none of them can be another writer's. Where the server refuses that (a permission is
+// missing, Object Lock retains them), they stay behind a delete marker.
 func (s *s3Store) Delete(ctx context.Context, path, version string) error {
 	ctx = urgent(ctx)
 	got, err := s.get(ctx, path, lockLimit)
@@ -76,8 +77,8 @@ func (s *s3Store) Delete(ctx context.Context, path, version string) error {
 	}
 	if got.version != "" {
 		err := s.deleteAll(ctx, path, got.version)
-		status := errorStatus(err)
-		if status != http.StatusForbidden && status != http.StatusNotImplemented && errorCode(err) != "AccessDenied" {
+		status, refused := errorStatus(err), errorCode(err) != ""
+		if status == 0 && !refused || status >= 500 && status != http.StatusNotImplemented {
 			return err
 		}
 	}

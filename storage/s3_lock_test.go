@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"io/fs"
 	"net/http"
@@ -10,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"regsweep/internal/parts"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
@@ -93,6 +97,43 @@ func TestALockIsReleasedWithoutThePermissionForVersions(t *testing.T) {
 	}
 	if _, _, err := store.Version(t.Context(), lockFile); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("it is there: %v", err)
+	}
+}
+
+// TestALockIsReleasedWhereObjectLockRetainsIt: its versions stay, behind a delete marker.
+func TestALockIsReleasedWhereObjectLockRetainsIt(t *testing.T) {
+	t.Parallel()
+	server := parts.SharedMinIO(t)
+	bucket := strings.ToLower("locked-" + rand.Text())
+	locks := true
+	if _, err := server.Client().CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &bucket, ObjectLockEnabledForBucket: &locks}); err != nil {
+		t.Fatal(err)
+	}
+	days := int32(1)
+	_, err := server.Client().PutObjectLockConfiguration(t.Context(), &s3.PutObjectLockConfigurationInput{
+		Bucket: &bucket, ObjectLockConfiguration: &types.ObjectLockConfiguration{
+			ObjectLockEnabled: types.ObjectLockEnabledEnabled,
+			Rule:              &types.ObjectLockRule{DefaultRetention: &types.DefaultRetention{Mode: types.ObjectLockRetentionModeCompliance, Days: &days}},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := mustOpen(t)(openS3(t.Context(), server.Parameters(bucket, ""), Limits{}))
+	for range 2 {
+		version, err := store.Create(t.Context(), lockFile, []byte("one"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if version, err = store.Replace(t.Context(), lockFile, []byte("two"), version); err != nil {
+			t.Fatal(err)
+		}
+		if err := store.Delete(t.Context(), lockFile, version); err != nil {
+			t.Error(err)
+		}
+		if _, _, err := store.Version(t.Context(), lockFile); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("it is there: %v", err)
+		}
 	}
 }
 
