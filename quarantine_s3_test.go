@@ -215,9 +215,9 @@ func (q *quarantineSite) take() string {
 // roundTrip takes and puts back.
 func (q *quarantineSite) roundTrip() {
 	before := q.snapshot()
-	want := "; .* would go to a quarantine, "
+	want := " to a quarantine; .* would be freed "
 	if q.versioning == types.BucketVersioningStatusEnabled {
-		want = "; .* would go behind delete markers, "
+		want = " behind delete markers; .* would be freed "
 	}
 	if _, text, _ := regsweep(q.site, "gc", q.target, "-dm", "--quarantine", "--no-cache"); !regexp.MustCompile(want).MatchString(text) {
 		q.Errorf("a dry run says %s", text)

@@ -25,7 +25,7 @@ func (g *gcRun) confirm(ctx context.Context) (err error) {
 			writeVersions(w, g.report)
 		}
 		if n := g.report.Unlinked; n.Count > 0 {
-			text := fmt.Sprintf("No repository has a link to %s of %s of the garbage.", plural(n.Count, "blob"), size(n.Bytes))
+			text := fmt.Sprintf("No repository has a link to %s of %s of the garbage. That is normal after images were deleted; a repository that is missing looks the same.", plural(n.Count, "blob"), size(n.Bytes))
 			fmt.Fprintf(w, "\n%s\n", strings.Join(wrap(text, width), "\n"))
 		}
 	})
@@ -36,9 +36,10 @@ func (g *gcRun) confirm(ctx context.Context) (err error) {
 func (g *gcRun) question() string {
 	verb, where := "Remove ", ""
 	switch {
-	case g.options.quarantine && g.report.Quarantine.Hidden:
+	case !g.report.moves():
+	case g.report.Quarantine.Hidden:
 		verb, where = "Hide ", " behind delete markers"
-	case g.options.quarantine:
+	default:
 		verb, where = "Move ", " to a quarantine"
 	}
 	amount := amountOf(g.report.plan.Garbage)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 	"unicode/utf8"
 
 	"regsweep/guard"
@@ -101,9 +100,7 @@ func (g *gcRun) run(c *urfave.Context, target []string) error {
 	if err := g.prove(c.Context); err != nil {
 		return err
 	}
-	if g.report.Guard.State == guard.Skipped {
-		g.say("warning: " + g.report.Guard.Reason)
-	}
+	g.warnOfSkipped()
 	return g.locked(c.Context, g.store, g.report.Command, g.progress, func(ctx context.Context) error {
 		plan, err := g.plan(ctx)
 		if err != nil || plan.Idle() {
@@ -112,7 +109,7 @@ func (g *gcRun) run(c *urfave.Context, target []string) error {
 		if err := storage.RequireWrite(g.store, plan.Refs()); err != nil {
 			return err
 		}
-		if plan.Len() > 0 {
+		if plan.HasGarbage() {
 			if err := g.proveRecent(ctx); err != nil {
 				return err
 			}
@@ -224,7 +221,7 @@ func (g *gcRun) prove(ctx context.Context) error {
 		return err
 	}
 	if verdict.State == guard.Skipped {
-		verdict.Reason = withoutProof(g.options.minAge)
+		verdict.Reason = g.withoutProof()
 	}
 	g.report.Guard = &verdict
 	if !verdict.MayRemove() {
@@ -234,14 +231,30 @@ func (g *gcRun) prove(ctx context.Context) error {
 }
 
 // withoutProof says what --unsafe-online means for a push.
-func withoutProof(minAge time.Duration) string {
-	return "the proof that nobody writes is skipped (--unsafe-online): only --min-age " + (&age{minAge}).String() + " protects a push"
+func (g *gcRun) withoutProof() string {
+	text := "the proof that nobody writes is skipped"
+	if g.options.dryRun {
+		text = "a run that removes would skip the proof that nobody writes"
+	}
+	return text + " (--unsafe-online): only --min-age " + (&age{g.options.minAge}).String() + " protects a push"
+}
+
+func (g *gcRun) warnOfSkipped() {
+	if g.report.Guard.State == guard.Skipped {
+		g.say("warning: " + g.report.Guard.Reason)
+	}
 }
 
 // foresee says, in a dry run, how a removal would be refused whatever the registry answers.
 // An empty storage has nothing to refuse.
 func (g *gcRun) foresee(ctx context.Context) (refused, err error) {
 	verdict, isRefused := guard.Signs(ctx, g.guard)
+	if !isRefused && g.options.unsafe { // then nobody is asked
+		if err := g.prove(ctx); err != nil {
+			return nil, err
+		}
+		g.warnOfSkipped()
+	}
 	if !isRefused {
 		return nil, nil
 	}
@@ -309,7 +322,7 @@ func (g *gcRun) remove(ctx context.Context, plan *sweep.Plan) error {
 		return g.explainFull(err)
 	}
 	phase := g.progress.begin(g.verb("removing", "moving", "hiding"), "", plan.Len())
-	if !g.options.quarantine { // which frees nothing
+	if !g.report.moves() { // which frees nothing
 		phase.expectBytes(plan.Garbage[sweep.Blob].Bytes + plan.Garbage[sweep.Upload].Bytes - plan.HardLinked.Bytes)
 	}
 	result, err := plan.Execute(ctx, g.remover, sweep.ExecuteOptions{
@@ -324,7 +337,7 @@ func (g *gcRun) remove(ctx context.Context, plan *sweep.Plan) error {
 // verb is what happens to what goes.
 func (g *gcRun) verb(remove, move, hide string) string {
 	switch {
-	case !g.options.quarantine:
+	case !g.report.moves():
 		return remove
 	case g.report.Quarantine.Hidden:
 		return hide

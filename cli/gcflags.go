@@ -22,7 +22,7 @@ func gcCommand(r *runner) *urfave.Command {
 		toggle("delete-untagged", "untagged manifests go too, unless a tag needs them", "m"),
 		toggle("delete-unlinked-children", "platforms of an index that were deleted through the API go too"),
 		&urfave.StringFlag{Name: planName, Usage: "write the plan to `FILE`, a line of JSON for each removal; - is standard output"},
-		toggle("prune-empty", "remove repositories in which nothing is left"),
+		toggle("prune-empty", "remove repositories in which nothing is left, and empty directories where a repository could be (also the mount point of a disk that is not mounted)"),
 		&urfave.GenericFlag{Name: "min-age", Value: &age{}, Usage: "keep blobs and links younger than `AGE`, such as 36h or 7d"},
 		&urfave.GenericFlag{Name: "upload-age", Value: &age{uploadAge}, Usage: "keep unfinished uploads younger than `AGE`"},
 		toggle("allow-empty", "accept a registry that has no tag at all, or nothing at all"),

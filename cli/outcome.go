@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 
+	"regsweep/guard"
 	"regsweep/storage"
 	"regsweep/sweep"
 )
@@ -14,26 +15,26 @@ const shownFailures = 20
 // writeOutcome says what was done, or would be.
 func writeOutcome(w *bytes.Buffer, r *report) {
 	fmt.Fprintln(w)
-	eligible := size(r.eligible())
+	garbage, eligible := toldByKind(r.plan.Garbage), size(r.eligible())
 	switch {
-	case r.plan.Len() == 0:
+	case !r.plan.HasGarbage():
 		fmt.Fprintln(w, "There is nothing to remove.")
 	case r.DryRun && r.unsaved != "":
 		fmt.Fprintf(w, "Dry run: nothing was removed. The %s was not saved.\n", r.unsaved)
-	case r.DryRun && r.Guard != nil:
+	case r.DryRun && r.Guard != nil && r.Guard.State != guard.Skipped:
 		fmt.Fprintln(w, "Dry run: nothing was removed, and nothing would be: a run that removes would be refused.")
 	case r.DryRun && r.Error != "":
 		fmt.Fprintln(w, "Dry run: nothing was removed, and nothing would be.")
-	case r.DryRun && r.Quarantine != nil && r.Quarantine.Hidden:
-		fmt.Fprintf(w, "Dry run: nothing was hidden; %s would go behind delete markers, and be freed when the quarantine is purged.\n", eligible)
-	case r.DryRun && r.Quarantine != nil:
-		fmt.Fprintf(w, "Dry run: nothing was moved; %s would go to a quarantine, and be freed when that is purged.\n", eligible)
+	case r.DryRun && r.moves() && r.Quarantine.Hidden:
+		fmt.Fprintf(w, "Dry run: nothing was hidden. A run would hide %s behind delete markers; %s would be freed when the quarantine is purged.\n", garbage, eligible)
+	case r.DryRun && r.moves():
+		fmt.Fprintf(w, "Dry run: nothing was moved. A run would move %s to a quarantine; %s would be freed when that is purged.\n", garbage, eligible)
 	case r.DryRun:
-		fmt.Fprintf(w, "Dry run: nothing was removed; %s would be freed.\n", eligible)
-	case r.result == nil && r.Quarantine != nil:
-		fmt.Fprintf(w, "Nothing was moved; %s could go to a quarantine.\n", eligible)
+		fmt.Fprintf(w, "Dry run: nothing was removed. A run would remove %s; %s would be freed.\n", garbage, eligible)
+	case r.result == nil && r.moves():
+		fmt.Fprintf(w, "Nothing was moved. A run could move %s of %s to a quarantine.\n", garbage, eligible)
 	case r.result == nil:
-		fmt.Fprintf(w, "Nothing was removed; %s could be freed.\n", eligible)
+		fmt.Fprintf(w, "Nothing was removed. A run could remove %s; %s could be freed.\n", garbage, eligible)
 	default:
 		writeRemoved(w, r)
 	}
@@ -47,7 +48,7 @@ func writeRemoved(w *bytes.Buffer, r *report) {
 	what := toldByKind(r.result.Removed)
 	verb := "Removed "
 	to := "to the quarantine"
-	if r.Quarantine != nil {
+	if r.moves() {
 		verb = "Moved "
 		if r.Quarantine.Hidden {
 			verb, to = "Hid ", "behind delete markers, in the quarantine"
@@ -57,7 +58,7 @@ func writeRemoved(w *bytes.Buffer, r *report) {
 		verb = "Stopped before the end. " + verb
 	}
 	freed := r.result.Removed[sweep.Blob].Bytes + r.result.Removed[sweep.Upload].Bytes + r.result.Versions.Bytes
-	if r.Quarantine != nil {
+	if r.moves() {
 		fmt.Fprintf(w, "%s%s %s %s.\n", verb, what, to, r.Quarantine.Run)
 		fmt.Fprintf(w, "%s are still there: regsweep quarantine purge frees them, and regsweep quarantine restore puts them back.\n", size(r.HiddenBytes))
 		if n := r.Quarantine.Absent; n > 0 {

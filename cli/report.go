@@ -71,6 +71,7 @@ type tallies struct {
 	Tags            counted     `json:"tags"`
 	Uploads         sweep.Tally `json:"uploads"`
 	Repositories    counted     `json:"repositories"`
+	EmptyDirs       counted     `json:"empty_directories"`
 }
 
 type counted struct {
@@ -106,6 +107,7 @@ func tally(of map[sweep.Kind]sweep.Tally) tallies {
 		Tags:            counted{of[sweep.Tag].Count},
 		Uploads:         of[sweep.Upload],
 		Repositories:    counted{of[sweep.Repository].Count},
+		EmptyDirs:       counted{of[sweep.EmptyDirectory].Count},
 	}
 }
 
@@ -145,6 +147,10 @@ func (r *report) conclude(err error) {
 		r.unsaved = unsaved.noun
 	}
 }
+
+// moves reports whether what goes is moved or hidden. A quarantine takes no directories alone:
+// there is nothing to restore.
+func (r *report) moves() bool { return r.Quarantine != nil && r.plan.Len() > 0 }
 
 // message is what a report tells of an error: nothing where there is none, or where
 // the exit code says it all.

@@ -30,6 +30,7 @@ var kinds = []struct {
 	{sweep.TagIndexEntry, "tag index entry", false},
 	{sweep.Upload, "unfinished upload", true},
 	{sweep.Repository, "empty repository", false},
+	{sweep.EmptyDirectory, "empty directory", false},
 }
 
 // writeSummary prints what the plan comes to: what is alive, what goes, what stays
@@ -41,10 +42,10 @@ func writeSummary(w *bytes.Buffer, r *report, width int) {
 	verdict := ""
 	switch {
 	case r.Guard == nil:
-	case r.DryRun:
-		verdict = "REFUSED: a run that removes would be refused: "
 	case r.Guard.State == guard.Skipped:
 		verdict = "SKIPPED: "
+	case r.DryRun:
+		verdict = "REFUSED: a run that removes would be refused: "
 	}
 	if verdict != "" {
 		for _, line := range wrap(verdict+printable(r.Guard.Reason)+".", width) {
@@ -92,7 +93,7 @@ func claimed(bytes int64) string {
 
 func addGarbage(t *table, plan *sweep.Plan) {
 	t.row("")
-	if plan.Len() == 0 {
+	if !plan.HasGarbage() {
 		t.row("Garbage", "0", size(0), "")
 		return
 	}
@@ -107,7 +108,7 @@ func addGarbage(t *table, plan *sweep.Plan) {
 			t.row("  "+noun(0, k.noun), count(tally.Count), bytes, "")
 		}
 		if k.kind == sweep.Blob && plan.Unlinked.Count > 0 {
-			t.row("    linked by no repository", count(plan.Unlinked.Count), size(plan.Unlinked.Bytes), "a repository that is missing looks like this")
+			t.row("    linked by no repository", count(plan.Unlinked.Count), size(plan.Unlinked.Bytes), "normal after a deletion; a missing repository looks the same")
 		}
 	}
 	if n := plan.HardLinked; n.Count > 0 {
@@ -149,7 +150,7 @@ func addKept(t *table, r *report) {
 	if len(r.Kept) == 0 {
 		if from := r.reachedFrom(); from != "" {
 			t.row("")
-			t.row("Kept without a tag", "0", size(0), "all else is reached from "+from)
+			t.row("Kept without a tag", "0", size(0), "all that is kept is reached from "+from)
 		}
 		return
 	}

@@ -233,7 +233,7 @@ func (b *inventoryBuilder) emptyName(object Object) {
 	if len(b.emptyNames) < maxNamedStrays {
 		b.emptyNames = append(b.emptyNames, Problem{
 			Kind: EmptyDirectory, Path: path, Effect: Note,
-			Detail: "an empty directory where a repository could be: if a disk belongs here, mount it before anything is removed",
+			Detail: "an empty directory where a repository could be: if a disk belongs here, mount it before anything is removed (--prune-empty removes the directory)",
 		})
 	}
 	if !b.isRecent(object) {

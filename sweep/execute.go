@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"regsweep/storage"
@@ -78,7 +79,12 @@ func (p *Plan) Execute(ctx context.Context, remover storage.Remover, options Exe
 			return result, fmt.Errorf("remove %s: %w", kind, err)
 		}
 	}
-	return result, p.tidy(ctx, remover, options.Bulk.Calls)
+	if _, err := tidy(ctx, remover, p.empty, options.Bulk.Calls); err != nil {
+		return result, err
+	}
+	gone, err := tidy(ctx, remover, p.emptyNames, options.Bulk.Calls)
+	result.Removed[EmptyDirectory] = Tally{Count: gone}
+	return result, err
 }
 
 // batch is a run of removals of one kind, from first up to but without end, for one call of
@@ -249,18 +255,22 @@ func (p *Plan) prune(ctx context.Context, remover storage.Remover, options Execu
 	return nil
 }
 
-// tidy removes the empty directories in which a candidate was looked for. They are
-// what an interrupted run, or a deletion through the registry's API, leaves.
-func (p *Plan) tidy(ctx context.Context, remover storage.Remover, atOnce int) error {
-	err := storage.Each(ctx, len(p.empty), atOnce, func(ctx context.Context, i int) error {
-		_, err := remover.Prune(ctx, p.empty[i])
+// tidy removes directories if they are empty, and counts those that it removed. An
+// interrupted run, or a deletion through the registry's API, leaves such directories.
+func tidy(ctx context.Context, remover storage.Remover, dirs []string, atOnce int) (removed int, err error) {
+	var gone atomic.Int64
+	err = storage.Each(ctx, len(dirs), atOnce, func(ctx context.Context, i int) error {
+		isGone, err := remover.Prune(ctx, dirs[i])
+		if isGone {
+			gone.Add(1)
+		}
 		return err
 	})
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	switch {
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case err != nil:
+		err = fmt.Errorf("remove empty directories: %w", err)
 	}
-	if err != nil {
-		return fmt.Errorf("remove empty directories: %w", err)
-	}
-	return nil
+	return int(gone.Load()), err
 }

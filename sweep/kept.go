@@ -68,6 +68,7 @@ func (p *planner) count(ctx context.Context) error {
 		}
 		p.Garbage[kind] = tally
 	}
+	p.Garbage[EmptyDirectory] = Tally{Count: len(p.emptyNames)}
 	p.countByRepository()
 	sizes, err := p.countLive(ctx)
 	if err != nil {

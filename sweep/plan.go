@@ -23,7 +23,8 @@ type Options struct {
 	DeleteUntagged bool
 	// DeleteUnlinked must be what the mark was run with. It is recorded.
 	DeleteUnlinked bool
-	// PruneEmpty removes repositories in which nothing is left.
+	// PruneEmpty removes repositories in which nothing is left, and empty directories where
+	// a repository could be.
 	PruneEmpty bool
 	// Quarantine is for a plan whose removals are moved and can be undone: what can't be
 	// moved stays.
@@ -74,6 +75,7 @@ type Plan struct {
 	blobs        []storage.ID
 	looked       []int64  // their sizes in bytes, where the storage had to be asked for them; or nil
 	empty        []string // directories in which a candidate was not to be found
+	emptyNames   []string // directories where a repository could be, with Options.PruneEmpty
 	young        bits     // blobs that stay for their age; filled where Options.Only is set
 	linked       bits     // stored blobs that a link leads to which goes but for Options.Only
 
@@ -147,7 +149,10 @@ func (p *Plan) Refs() iter.Seq[storage.Ref] {
 
 // Idle reports whether executing the plan would do nothing at all: there is nothing to
 // remove, nor an empty directory to clear up.
-func (p *Plan) Idle() bool { return p.Len() == 0 && len(p.empty) == 0 }
+func (p *Plan) Idle() bool { return !p.HasGarbage() && len(p.empty) == 0 }
+
+// HasGarbage reports whether the plan removes anything that it counts.
+func (p *Plan) HasGarbage() bool { return p.Len()+len(p.emptyNames) > 0 }
 
 // Len is the number of removals.
 func (p *Plan) Len() int {

@@ -391,12 +391,13 @@ func (p *planner) planRepositories() {
 	}
 }
 
-// planEmptied takes the directories that a removal has left which was cut off, and that are
-// no repository's: they would not be there without it.
+// planEmptied takes the directories of blobs that a removal has left which was cut off. With
+// PruneEmpty it takes those where a repository could be, too. A removal may have left them, but
+// they may also be where a disk is mounted, so that they are counted.
 func (p *planner) planEmptied() {
 	p.empty = append(p.empty, p.inv.Emptied...)
 	if p.Options.PruneEmpty {
-		p.empty = append(p.empty, p.inv.EmptiedNames...)
+		p.emptyNames = p.inv.EmptiedNames
 	}
 }
 

@@ -332,6 +332,7 @@ func checkSizes(t *testing.T, d *disk, plan *sweep.Plan) {
 	for _, kind := range sweep.Kinds {
 		total[kind] = sweep.Tally{}
 	}
+	total[sweep.EmptyDirectory] = plan.Garbage[sweep.EmptyDirectory] // which are no removals
 	for removal := range plan.All() {
 		var want int64
 		path := strings.TrimPrefix(removal.Path, "/"+storage.Root+"/")

@@ -28,6 +28,10 @@ const (
 	Blob          Kind = "blob"
 )
 
+// EmptyDirectory counts the directories where a repository could be and nothing is. They are
+// no lines of a plan: removing them needs no order, and nothing is lost with them.
+const EmptyDirectory Kind = "empty_directory"
+
 // Kinds are all kinds in the order of their removal.
 var Kinds = []Kind{TagIndexEntry, Revision, OrphanLink, Tag, LayerLink, Upload, Repository, Blob}
 
