@@ -219,7 +219,10 @@ func (f *filesystem) scanNames(ctx context.Context, dir string, visit nameVisito
 		}
 		return w.names(ctx, dir)
 	})
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return t.checkMounts() // once all symbolic links are followed
 }
 
 // findTop reports whether there is a directory to scan, and follows it if it is a symbolic link.

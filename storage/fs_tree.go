@@ -214,8 +214,7 @@ func (t *tree) follow(dir string) error {
 		if err != nil {
 			return fmt.Errorf("list %s: follow the symbolic link: %w", dir, err)
 		}
-		return fmt.Errorf("list %s: it is a symbolic link that leads back into the storage: remove it, "+
-			"or mount the directory there instead (mount --bind)", dir)
+		return fmt.Errorf("list %s: it is a symbolic link that leads back into the storage: remove it", dir)
 	}
 	all := []linkedDir{{path: strings.Clone(dir), file: os.NewFile(uintptr(fd), dir), fd: fd}}
 	if links != nil {

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestARepositoryIsMountedTwice: two names that are one directory are no two repositories. The run
+// stops and removes nothing (1).
+func TestARepositoryIsMountedTwice(t *testing.T) {
+	t.Parallel()
+	for _, from := range []string{"repositories/team/app", "repositories/team/app/_layers"} {
+		s := newSite(t)
+		tagged := app(1, 2)
+		s.plant("team/app", "v1", tagged)
+		s.plant("team/app", "", app(3))
+		s.plant("other", "v1", app(4))
+		at := s.tree.Path(strings.Replace(from, "app", "again", 1))
+		s.must(os.MkdirAll(at, 0o755))
+		if os.Getuid() != 0 {
+			t.Skip("only root can mount a directory")
+		}
+		if out, err := exec.Command("mount", "--bind", s.tree.Path(from), at).CombinedOutput(); err != nil {
+			t.Skipf("%v: %s", err, out)
+		}
+		t.Cleanup(func() {
+			if err := syscall.Unmount(at, syscall.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		})
+		before := s.shape()
+		list := s.TempDir() + "/roots"
+		s.must(os.WriteFile(list, []byte("team/app@"+tagged.Digest().String()+"\nother:v1\n"), 0o600))
+		code, _, stderr := regsweep(s, "gc", "--roots", list, "--registry-stopped", s.tree.Root())
+		if code != 1 || !strings.Contains(stderr, "one directory, which is mounted twice") {
+			t.Errorf("%s: ends with %d, %s", from, code, stderr)
+		}
+		if d := difference(s.shape(), before); d != "" {
+			t.Errorf("%s: %s", from, d)
+		}
+	}
+}
