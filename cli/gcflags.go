@@ -25,7 +25,7 @@ func gcCommand(r *runner) *urfave.Command {
 		toggle("prune-empty", "remove repositories in which nothing is left, and empty directories where a repository could be (also the mount point of a disk that is not mounted)"),
 		&urfave.GenericFlag{Name: "min-age", Value: &age{}, Usage: "keep blobs and links younger than `AGE`, such as 36h or 7d"},
 		&urfave.GenericFlag{Name: "upload-age", Value: &age{uploadAge}, Usage: "keep unfinished uploads younger than `AGE`"},
-		toggle("allow-empty", "accept a registry that has no tag at all, or nothing at all"),
+		toggle("allow-empty", "accept a registry that has no tag at all, or a root without docker/registry/v2"),
 	}
 	return &urfave.Command{
 		Name:               "gc",
@@ -39,7 +39,8 @@ func gcCommand(r *runner) *urfave.Command {
 		Description: targetHelp + `
    Nothing is removed before the registry is shown to be read-only or stopped.
    With a terminal, nothing is removed before you have seen what would go and said
-   yes, whatever standard input is.
+   yes, whatever standard input is. Without one (cron, ssh without -t, a container)
+   nothing is asked: gc removes at once.
 
 EXAMPLES:
    regsweep gc -d config.yml                 what would go, and why so little
@@ -47,7 +48,7 @@ EXAMPLES:
    regsweep gc config.yml --plan plan.jsonl  remove, and keep a list of it
    regsweep gc --quarantine config.yml       move it away: regsweep quarantine --help
    regsweep gc --registry http://10.0.0.5:5000 --registry http://10.0.0.6:5000 \
-               's3://bucket/prefix?region=eu-west-1'
+       's3://bucket/prefix?region=eu-west-1'
    regsweep gc --json --yes config.yml       for a script
 `,
 	}

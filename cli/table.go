@@ -213,7 +213,7 @@ func (t *table) total(widths []int) int {
 func at(flags []bool, i int) bool { return i < len(flags) && flags[i] }
 
 // wrap breaks text between words into lines of at most width characters, and a longer word
-// after a slash. What has no slash stays whole. width is 0 for no limit.
+// after a slash. A URL stays whole, and so does a word without a slash. width is 0 for no limit.
 func wrap(text string, width int) []string {
 	if width <= 0 {
 		return []string{text}
@@ -234,12 +234,12 @@ func wrap(text string, width int) []string {
 }
 
 // words are the words of a text. One that is longer than width is divided after slashes, if
-// all of its parts fit then.
+// all of its parts fit then and it is no URL, which would be copied.
 func words(text string, width int) []string {
 	var out []string
 	for word := range strings.FieldsSeq(text) {
 		parts := []string{word}
-		for rest := word; utf8.RuneCountInString(rest) > width; {
+		for rest := word; utf8.RuneCountInString(rest) > width && !strings.Contains(word, "://"); {
 			cut := strings.LastIndexByte(rest[:width], '/') + 1
 			if cut < 2 {
 				parts = []string{word}
