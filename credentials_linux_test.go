@@ -41,7 +41,7 @@ func TestAWrongPasswordIsReportedAsSuch(t *testing.T) {
 	for _, token := range []bool{false, true} {
 		registry, root := asksForUsers(t, token)
 		file := filepath.Join(t.TempDir(), "password")
-		for content, want := range map[string]string{"swordfish": "PROVEN", "swordfish\n": "PROVEN", "swordfish\r\n": "PROVEN", "wrong-word": "the username and password: was not accepted"} {
+		for content, want := range map[string]string{"swordfish": "PROVEN", "swordfish\n": "PROVEN", "swordfish\r\n": "PROVEN", "wrong-word": "the username and password were not accepted"} {
 			must(t, os.WriteFile(file, []byte(content), 0o600))
 			code, output := checked(t, registry, root, nil, "--username", "ann", "--password-file", file)
 			if !strings.Contains(output, want) || (code == 0) != (want == "PROVEN") {
@@ -112,7 +112,7 @@ echo '{"ServerURL":"x","Username":"ann","Secret":"swordfish"}'
 		"a helper without it": {`{"credHelpers":{"other:5000":"fake"}}`, "asks for a username and password"},
 		"a missing helper":    {fmt.Sprintf(`{"credHelpers":{"%s":"nowhere"}}`, registry.Host()), "docker-credential-nowhere"},
 		"no helper's name":    {fmt.Sprintf(`{"credHelpers":{"%s":"x/../../fake"}}`, registry.Host()), "is not the name of a program"},
-		"a former password":   {fmt.Sprintf(`{"auths":{"%s":{"auth":"%s"}}}`, registry.Host(), auth("wrong-word")), "was not accepted"},
+		"a former password":   {fmt.Sprintf(`{"auths":{"%s":{"auth":"%s"}}}`, registry.Host(), auth("wrong-word")), "were not accepted"},
 		"another registry":    {fmt.Sprintf(`{"auths":{"other:5000":{"auth":"%s"}}}`, auth("wrong-word")), "asks for a username and password"},
 		"no JSON":             {`{`, "config.json is not valid JSON"},
 		"no base64":           {fmt.Sprintf(`{"auths":{"%s":{"auth":"*"}}}`, registry.Host()), "is not valid base64"},

@@ -167,7 +167,7 @@ func (c *cron) noted(untagged, flags string) {
 		c.Fatal(err)
 	}
 	end := "--registry http://127.0.0.1:5000 " + c.tree.Root()
-	want := []string{"check " + untagged + end, "gc --quiet --yes " + untagged + flags + end}
+	want := []string{"check --json " + untagged + end, "gc --quiet --yes " + untagged + flags + end}
 	lines := slices.Compact(strings.Split(strings.TrimSpace(string(said)), "\n")) // it checks until the registry is read-only
 	if !slices.Equal(lines, want) {
 		c.Errorf("the commands are %q, want %q", lines, want)

@@ -23,7 +23,7 @@ var errNoCredentials = errors.New("no username and password given")
 var errNotForIt = errors.New("no username and password for this address")
 
 // errNotAccepted means that those that were given are wrong.
-var errNotAccepted = errors.New("was not accepted")
+var errNotAccepted = errors.New("were not accepted")
 
 // errNotAllowed means that they are right, and that the user may not do what was asked.
 var errNotAllowed = errors.New("not allowed")

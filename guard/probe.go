@@ -24,16 +24,20 @@ import (
 type state int
 
 const (
-	unclear  state = iota // no answer, or none that is understood
-	readOnly              // a registry of this storage that takes no pushes
-	writable              // a registry that takes pushes
-	foreign               // a registry of another storage
-	lacking               // a registry with repositories that this storage lacks
-	caching               // a pull-through cache that takes no pushes
-	silent                // nothing listens
-	noRoute               // an address that this machine has no way to
-	settled               // silent or noRoute, and the endpoint's other addresses decide
+	unclear     state = iota // no answer, or none that is understood
+	readOnly                 // a registry of this storage that takes no pushes
+	writable                 // a registry that takes pushes
+	foreign                  // a registry of another storage
+	lacking                  // a registry with repositories that this storage lacks
+	caching                  // a pull-through cache that takes no pushes
+	troubled                 // a registry that takes no pushes, and may be a pull-through cache
+	silent                   // nothing listens
+	noRoute                  // an address that this machine has no way to
+	disregarded              // silent or noRoute, and the endpoint's other addresses decide
 )
+
+// severity orders the answers to the push probes. The worst one counts.
+var severity = map[state]int{readOnly: 1, troubled: 2, caching: 3, unclear: 4, writable: 5}
 
 // finding is what is known of one address.
 type finding struct {
@@ -329,19 +333,18 @@ func (p *prober) takesPushes(ctx context.Context, f *finding, repository string)
 		if a.remedy != nil {
 			f.remedies = append(f.remedies, *a.remedy)
 		}
-		weight := map[state]int{readOnly: 1, caching: 2, unclear: 3, writable: 4}
-		if weight[a.state] > weight[worst] {
+		if severity[a.state] > severity[worst] {
 			worst = a.state
 		}
 	}
-	if worst == writable || worst == caching || worst == readOnly && f.ours {
+	if worst == writable || worst == caching || worst == troubled || worst == readOnly && f.ours {
 		f.state = worst
 	}
 }
 
 // answer is one reply to a push probe.
 type answer struct {
-	state   state // readOnly, caching, unclear or writable
+	state   state // one that severity knows
 	seen    string
 	meaning string
 	remedy  *remedy
@@ -366,8 +369,7 @@ type tally struct {
 }
 
 func (t *tally) count(a answer) {
-	weight := map[state]int{readOnly: 1, caching: 2, unclear: 3, writable: 4}
-	if len(t.states) == 0 || weight[a.state] > weight[t.worst.state] {
+	if len(t.states) == 0 || severity[a.state] > severity[t.worst.state] {
 		t.worst = a
 	}
 	t.states = append(t.states, a.state)
@@ -401,7 +403,7 @@ func (t *tally) meaning() string {
 // answer in read-only mode (blobUploadDispatcher in registry/handlers).
 func (p *prober) askAllowed(ctx context.Context, repository string) answer {
 	r, err := p.ask(ctx, http.MethodOptions, repository, "/v2/"+repository+"/blobs/uploads/", nil, "")
-	if a, settled := p.common(r, err, repository); settled {
+	if a, decided := p.common(r, err, repository); decided {
 		return a
 	}
 	allow := strings.Join(r.header.Values("Allow"), ", ")
@@ -433,14 +435,10 @@ const impossible = "sha256:00000000000000000000000000000000000000000000000000000
 func (p *prober) askInvalidPut(ctx context.Context, repository string) answer {
 	header := http.Header{"Content-Type": {"application/vnd.docker.distribution.manifest.v2+json"}}
 	r, err := p.ask(ctx, http.MethodPut, repository, "/v2/"+repository+"/manifests/"+impossible, header, "no manifest, a question by regsweep")
-	if a, settled := p.common(r, err, repository); settled {
+	if a, decided := p.common(r, err, repository); decided {
 		return a
 	}
-	seen := status(r)
-	code := errorCode(r.body)
-	if code != "" {
-		seen += " " + code
-	}
+	seen, code := statusAndCode(r)
 	switch {
 	case r.status == http.StatusMethodNotAllowed && code == "UNSUPPORTED":
 		return answer{seen: seen, meaning: "refuses pushes, but not for being read-only", remedy: &remedy{sayStopped, ""}}
@@ -461,17 +459,16 @@ func (p *prober) askInvalidPut(ctx context.Context, repository string) answer {
 func (p *prober) askUnknown(ctx context.Context, repository string) answer {
 	const cache = "answers as a pull-through cache does: for what it lacks it asks another registry"
 	r, err := p.ask(ctx, http.MethodGet, repository, "/v2/"+repository+"/manifests/"+impossible, nil, "")
-	if a, settled := p.common(r, err, repository); settled {
+	if a, decided := p.common(r, err, repository); decided {
 		return a
 	}
-	seen := status(r)
-	code := errorCode(r.body)
-	if code != "" {
-		seen += " " + code
-	}
+	seen, code := statusAndCode(r)
 	switch {
 	case !r.fromRegistry():
 		return notItself(seen)
+	case r.status == http.StatusTooManyRequests || r.status >= 500:
+		return answer{state: troubled, seen: seen, remedy: &remedy{sayStopped, ""},
+			meaning: "the answer of a registry in trouble, or of a pull-through cache that can't ask its other registry"}
 	case r.status != http.StatusNotFound || code != "MANIFEST_UNKNOWN" && code != "NAME_UNKNOWN":
 		return answer{state: caching, seen: seen, meaning: cache, remedy: &remedy{sayStopped, ""}}
 	}
@@ -513,8 +510,8 @@ func notItself(seen string) answer {
 		meaning: "not the registry's own answer but that of something in front of it"}
 }
 
-// common settles the replies that mean the same for every push probe.
-func (p *prober) common(r reply, err error, repository string) (a answer, settled bool) {
+// common decides on the replies that mean the same for every push probe.
+func (p *prober) common(r reply, err error, repository string) (a answer, decided bool) {
 	switch {
 	case err != nil:
 		return answer{seen: cause(err), meaning: "no answer", remedy: &remedy{nameAll, ""}}, true
@@ -543,7 +540,7 @@ func entry(r reply, repository string) (meaning string, way remedy) {
 	case errors.Is(r.denied, errNotForIt):
 		return "asks for a username and password, which go only to an address that --registry names", remedy{nameAll, ""}
 	case errors.Is(r.denied, errNotAccepted):
-		return "the username and password: " + r.denied.Error(), remedy{logIn, repository}
+		return "the username and password " + r.denied.Error(), remedy{logIn, repository}
 	case r.denied == nil, errors.Is(r.denied, errNotAllowed):
 		return "does not let this user push to " + repository, remedy{logIn, repository}
 	}
@@ -552,6 +549,14 @@ func entry(r reply, repository string) (meaning string, way remedy) {
 
 func status(r reply) string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s", r.status, http.StatusText(r.status)))
+}
+
+// statusAndCode is the answer as it came: with the registry's own code, if it has one.
+func statusAndCode(r reply) (seen, code string) {
+	if code = errorCode(r.body); code == "" {
+		return status(r), ""
+	}
+	return status(r) + " " + code, code
 }
 
 // cause is the last of a chain of errors, on one line and of a length that fits a

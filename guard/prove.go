@@ -172,7 +172,7 @@ func (p *proof) askOwn(ctx context.Context, named []endpoint) {
 // judge weighs the answers of one endpoint's addresses. Where the endpoint does not
 // decide, it can only refuse.
 func (p *proof) judge(findings []finding, decides bool) {
-	settle(findings)
+	disregard(findings)
 	proven := len(findings) > 0
 	for i := range findings {
 		f := &findings[i]
@@ -180,7 +180,7 @@ func (p *proof) judge(findings []finding, decides bool) {
 			p.served = f.subject
 		}
 		switch {
-		case f.state == readOnly, f.state == settled:
+		case f.state == readOnly, f.state == disregarded:
 			if !decides {
 				f.soften("")
 			}
@@ -200,10 +200,10 @@ func (p *proof) judge(findings []finding, decides bool) {
 	}
 }
 
-// settle takes the weight from addresses that add nothing to the others of their
+// disregard takes the weight from addresses that add nothing to the others of their
 // endpoint: the other loopback address of this machine, if nothing listens there, and
 // addresses of a family (IPv4, IPv6) that this machine does not speak.
-func settle(findings []finding) {
+func disregard(findings []finding) {
 	ours := func(matches func(finding) bool) bool {
 		return slices.ContainsFunc(findings, func(f finding) bool { return f.ours && matches(f) })
 	}
@@ -218,7 +218,7 @@ func settle(findings []finding) {
 		default:
 			continue
 		}
-		f.state = settled
+		f.state = disregarded
 	}
 }
 
@@ -250,7 +250,7 @@ func (p *proof) speaksAgainst(f *finding) bool {
 	if p.options.Stopped {
 		return f.answered && f.state != foreign
 	}
-	return f.state == writable || f.ours && (f.state == caching || f.state == lacking)
+	return f.state == writable || f.ours && (f.state == caching || f.state == troubled || f.state == lacking)
 }
 
 func (p *proof) judgeAgainst(f *finding) {
@@ -258,7 +258,7 @@ func (p *proof) judgeAgainst(f *finding) {
 		f.remedies = append(f.remedies, remedy{stopIt, f.subject})
 	}
 	switch f.state {
-	case writable, caching, lacking:
+	case writable, caching, troubled, lacking:
 		p.judgeDeciding(f)
 	default:
 		p.refuse(ByUnknown, "a registry answers at "+f.subject+", although you say that it is stopped", f.remedies...)

@@ -353,7 +353,7 @@ func TestPromise4PasswordsAreAskedFor(t *testing.T) {
 
 				o.Username, o.Password = "ann", "wrong-word"
 				v = prove(t, o)
-				wantRefused(t, v, ByUnknown, "401", "the username and password: was not accepted", "--username NAME")
+				wantRefused(t, v, ByUnknown, "401", "the username and password were not accepted", "--username NAME")
 				if strings.Contains(table(v), "wrong-word") {
 					t.Errorf("shows a password:\n%s", table(v))
 				}

@@ -66,7 +66,7 @@ func (r remedy) text() string {
 	case wait:
 		return "wait, and run it again after " + r.about + ", if nobody pushes until then"
 	case stopIt:
-		return "stop the registry at " + r.about + ""
+		return "stop the registry at " + r.about
 	case removeState:
 		return "if the storage is no longer that of a pull-through cache, remove " + r.about + " from it"
 	case readIt:
@@ -77,8 +77,8 @@ func (r remedy) text() string {
 	return ""
 }
 
-// texts puts steps in words: those with one remedy first. A step is left out if another one
-// settles it, since each remedy of that one is one of its own. all are the remedies without
+// texts puts steps in words: those with one remedy first. A step is left out if each remedy of
+// another step is also one of its own, since that step then does for both. all are the remedies without
 // steps, each once.
 func texts(steps [][]remedy) (inSteps [][]string, all []string) {
 	byKind := func(a, b remedy) int { return int(a.kind - b.kind) }
@@ -92,10 +92,10 @@ func texts(steps [][]remedy) (inSteps [][]string, all []string) {
 	var left [][]remedy
 	var remedies []remedy
 	for _, step := range steps {
-		settles := func(other []remedy) bool {
+		doesForBoth := func(other []remedy) bool {
 			return !slices.ContainsFunc(other, func(r remedy) bool { return !slices.Contains(step, r) })
 		}
-		if len(step) == 0 || slices.ContainsFunc(left, settles) {
+		if len(step) == 0 || slices.ContainsFunc(left, doesForBoth) {
 			continue
 		}
 		left, remedies = append(left, step), append(remedies, step...)

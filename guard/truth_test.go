@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -138,7 +140,30 @@ func TestPromise4APullThroughCacheIsRecognized(t *testing.T) {
 		if err := gone.Stop(); err != nil {
 			t.Fatal(err)
 		}
-		wantRefused(t, prove(t, Options{Endpoints: []string{cache.URL()}, Samples: samples}), ByProxy, "GET an unknown manifest")
+		v := prove(t, Options{Endpoints: []string{cache.URL()}, Samples: samples})
+		wantRefused(t, v, ByUnknown, "GET an unknown manifest", "the answer of a registry in trouble, or of a pull-through cache", "--registry-stopped")
+		if strings.Contains(v.Reason, "is a pull-through cache") {
+			t.Errorf("it is called a cache: %s", v.Reason)
+		}
+		// At config.yml's own address it refuses too: it may be a cache of this storage.
+		o := Options{Config: config(t, cache.Host(), saysReadOnly), Endpoints: []string{upstream.URL()}, Samples: samples}
+		wantRefused(t, prove(t, o), ByUnknown, "the answer of a registry in trouble, or of a pull-through cache")
+		o.Stopped = true
+		wantRefused(t, prove(t, o), ByUnknown)
+	})
+	t.Run("not by a registry in trouble", func(t *testing.T) {
+		for _, code := range []int{http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable} {
+			busy := front(t, upstreamRoot, true, func(w http.ResponseWriter, r *http.Request) bool {
+				if r.Method == http.MethodGet && strings.Contains(r.URL.Path, impossible) {
+					w.Header().Set(apiVersion, "registry/2.0")
+					w.WriteHeader(code)
+					return true
+				}
+				return false
+			})
+			v := prove(t, Options{Endpoints: []string{busy.URL()}, Samples: samples})
+			wantRefused(t, v, ByUnknown, strconv.Itoa(code), "the answer of a registry in trouble")
+		}
 	})
 	t.Run("by its file", func(t *testing.T) {
 		root, cache := cache(t)
