@@ -8,10 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"regsweep/guard"
 	"regsweep/storage"
@@ -33,7 +37,7 @@ func (r *runner) readCredentials(c *urfave.Context, options *guard.Options) (err
 	case options.Username == "" && c.IsSet("password-file"):
 		return storage.Usagef("--password-file: it needs --username")
 	case options.Username == "":
-		options.Credentials = r.dockerCredentials
+		options.Credentials = r.rememberedCredentials()
 		return nil
 	case c.IsSet("password-file"):
 		content, err := os.ReadFile(file)
@@ -72,6 +76,31 @@ type dockerConfig struct {
 	CredsStore  string            `json:"credsStore"`
 }
 
+// rememberedCredentials is dockerCredentials for proofs that are repeated every two seconds: it
+// remembers the login of a host for a minute. The passwords of some helpers expire, so it does
+// not remember them for the whole run.
+func (r *runner) rememberedCredentials() func(ctx context.Context, host string) (username, password string, err error) {
+	type login struct {
+		username, password string
+		found              time.Time
+	}
+	var mu sync.Mutex
+	logins := map[string]login{}
+	return func(ctx context.Context, host string) (string, string, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		known, has := logins[host]
+		if has && r.env.Now().Sub(known.found) < time.Minute {
+			return known.username, known.password, nil
+		}
+		username, password, err := r.dockerCredentials(ctx, host)
+		if err == nil {
+			logins[host] = login{username, password, r.env.Now()}
+		}
+		return username, password, err
+	}
+}
+
 // dockerCredentials finds the username and password with which somebody has logged in
 // to a registry with docker: in $DOCKER_CONFIG or ~/.docker, or with the credential
 // helper that is named there. A host of which nothing is known has none.
@@ -99,10 +128,12 @@ func (r *runner) dockerCredentials(ctx context.Context, host string) (username, 
 	if helper := config.CredHelpers[host]; helper != "" {
 		return helperCredentials(ctx, helper, host)
 	}
-	for key, entry := range config.Auths {
-		if registryHost(key) != host {
-			continue
-		}
+	keys := slices.DeleteFunc(slices.Sorted(maps.Keys(config.Auths)), func(key string) bool { return registryHost(key) != host })
+	if _, exact := config.Auths[host]; exact {
+		keys = slices.Insert(keys, 0, host)
+	}
+	for _, key := range keys {
+		entry := config.Auths[key]
 		if entry.Auth != "" {
 			decoded, err := base64.StdEncoding.DecodeString(entry.Auth)
 			if err != nil {
@@ -130,15 +161,23 @@ func registryHost(key string) string {
 	return host
 }
 
+const helperTimeout = 30 * time.Second
+
 // helperCredentials asks one of docker's credential helpers.
 func helperCredentials(ctx context.Context, helper, host string) (username, password string, err error) {
 	name := "docker-credential-" + helper
 	if strings.ContainsRune(helper, filepath.Separator) {
 		return "", "", fmt.Errorf("%s is not the name of a program", name)
 	}
+	ctx, cancel := context.WithTimeout(ctx, helperTimeout)
+	defer cancel()
 	command := exec.CommandContext(ctx, name, "get")
+	command.WaitDelay = time.Second // a helper may leave an agent that keeps its output open
 	command.Stdin = strings.NewReader(host)
 	out, err := command.Output()
+	if errors.Is(err, exec.ErrWaitDelay) { // the helper itself has ended, and has succeeded
+		err = nil
+	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && bytes.Contains(out, []byte("credentials not found")) {
 		return "", "", nil
