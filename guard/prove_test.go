@@ -870,9 +870,9 @@ func TestVerdictIsForScripts(t *testing.T) {
 	}
 }
 
-// The password goes to a token server only where nobody can listen in, if the registry
-// itself speaks TLS.
-func TestPasswordIsNotSentInTheClear(t *testing.T) {
+// A registry that speaks TLS refers to a token server that does not. TestAPasswordGoesOnlyToItsHost
+// has the other ways for a password to leave.
+func TestATokenServerWithoutTLSIsNotAskedForATLSRegistry(t *testing.T) {
 	var asked atomic.Int64
 	tokens := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
 	defer tokens.Close()
