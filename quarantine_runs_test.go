@@ -123,16 +123,18 @@ func TestTheListShowsWhatIsInTheQuarantine(t *testing.T) {
 	g := &hold{ground: newGround(t, false)}
 	g.first = g.before
 	g.interrupted(5)
-	before := g.shape()
-	holds := 0
-	for name := range before {
-		if match := inRun.FindStringSubmatch(name); match != nil && before[name] != aDirectory && match[2] != "plan.jsonl" {
-			holds++
+	inQuarantine := func() (n int) {
+		for name, content := range g.shape() {
+			if match := inRun.FindStringSubmatch(name); match != nil && content != aDirectory && match[2] != "plan.jsonl" {
+				n++
+			}
 		}
+		return n
 	}
+	holds := inQuarantine()
 	// Another run holds the lock, and the storage is not to be written to.
 	g.write(storage.OwnDir+"/lock", `{"token":"another","host":"elsewhere"}`)
-	before = g.shape()
+	before := g.shape()
 	code, list := g.quarantine("list", g.tree.Root())
 	if code != 0 || len(list.Runs) != 1 {
 		t.Fatalf("list ends with %d: %+v", code, list)
@@ -164,6 +166,20 @@ func TestTheListShowsWhatIsInTheQuarantine(t *testing.T) {
 		t.Errorf("list and show change:%s", d)
 	}
 	g.unlock()
+	if code, _ := g.quarantine("restore", "latest", "--digest", show.Contents[0].Digest, g.tree.Root()); code != 0 {
+		t.Errorf("restoring a part ends with %d", code)
+	}
+	left := inQuarantine()
+	code, list = g.quarantine("list", g.tree.Root())
+	contained = 0
+	for _, run := range list.Runs {
+		for _, kind := range run.Contents {
+			contained += kind.Count
+		}
+	}
+	if code != 0 || contained != left || left == 0 || left >= holds {
+		t.Errorf("of %d objects %d are left; the list, which ends with %d, has %d", holds, left, code, contained)
+	}
 	if code, _ := g.quarantine("restore", "latest", g.tree.Root()); code != 0 {
 		t.Errorf("restore ends with %d", code)
 	}
