@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -70,10 +71,26 @@ func TestConformanceIsTheSameAfterACollection(t *testing.T) {
 	if n := passes(pulled); n < 10 {
 		t.Fatalf("only %d of %d tests pass", n, len(pulled))
 	}
+	// The tests that pull read no blob, and those that push push it again.
+	before := map[string]string{}
+	for path := range c.files() {
+		content, err := os.ReadFile(c.tree.Path(path))
+		c.must(err)
+		before[path] = string(content)
+	}
+	needed := neededByTags(before)
+	if len(needed) < 50 {
+		t.Fatalf("the oracle finds only %d files", len(needed))
+	}
 	for _, flags := range [][]string{{}, {"-m"}} {
 		run := c.gcOn(c.tree.Root(), append([]string{"--registry-stopped"}, flags...)...)
 		if run.code != 0 || run.report.Removed.Blobs.Count == 0 {
 			t.Errorf("gc %v ends with %d and removes %+v: %s", flags, run.code, run.report.Removed, run.stderr)
+		}
+		for _, path := range needed {
+			if !c.tree.Exists(path) {
+				t.Errorf("after gc %v %s is gone", flags, path)
+			}
 		}
 		if len(flags) == 0 {
 			c.same("pulls after a collection", c.results(pulls...), pulled)
