@@ -13,7 +13,7 @@ func TestAPrefixWithoutARegistryIsRefused(t *testing.T) {
 		t.Skip("needs MinIO, which takes minutes to build the first time")
 	}
 	s := newSite(t)
-	s.bystander()
+	s.unrelated()
 	s.moveToBucket()
 	s.must(s.registry.SetReadOnly(true))
 	typo := s.config(strings.ReplaceAll(s.registry.ConfigYAML(), s3Root, "/pord"))
@@ -38,7 +38,7 @@ func TestAPrefixWithoutARegistryIsRefused(t *testing.T) {
 func TestTheReportNamesTheConfig(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.bystander()
+	s.unrelated()
 	s.must(s.registry.SetReadOnly(true))
 	config := s.config(s.registry.ConfigYAML())
 	for _, args := range [][]string{{"gc", "-d"}, {"gc"}, {"check"}} {

@@ -18,7 +18,7 @@ func TestAFlagThatWasGivenIsNotAdvised(t *testing.T) {
 	target := s.config(s.registry.ConfigYAML())
 	for flags, advised := range map[string]bool{"-d": true, "-dm": false} {
 		code, stdout, stderr := regsweep(s, "gc", flags, target)
-		if code != 0 || !strings.Contains(stdout, "whose manifest is gone") || strings.Contains(stdout, "goes with --delete-untagged") != advised {
+		if code != 0 || !strings.Contains(stdout, "whose manifest is gone") || strings.Contains(stdout, "is removed with --delete-untagged") != advised {
 			t.Errorf("gc %s ends with %d: %s%s", flags, code, stdout, stderr)
 		}
 	}

@@ -803,7 +803,7 @@ func TestWritableRegistryIsRefused(t *testing.T) {
 	t.Parallel()
 	onEach(t, "writable", func(t *testing.T, on backend) {
 		s := newSite(t)
-		goes, sound := s.bystander()
+		goes, sound := s.unrelated()
 		s.on(on)
 		before := s.files()
 		for _, flags := range [][]string{{"-m"}, {"-m", "--yes"}, {"-m", "--registry-stopped"}} {
@@ -837,7 +837,7 @@ func TestReadOnlyByTheWrongVariable(t *testing.T) {
 	const variable = "REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED"
 	t.Setenv(variable, "true")
 	s := newSite(t)
-	s.bystander()
+	s.unrelated()
 	before := s.files()
 	config := s.config(s.registry.ConfigYAML())
 
@@ -882,7 +882,7 @@ func TestReadOnlyByTheWrongVariable(t *testing.T) {
 func TestDescriptorCachesAreNamed(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	s.bystander()
+	s.unrelated()
 	s.must(s.registry.SetReadOnly(true))
 	for cache, want := range map[string]string{"inmemory": "restart it", "redis": "flush that database", "": ""} {
 		config := s.registry.ConfigYAML()

@@ -20,7 +20,7 @@ func TestWhatGarbageCollectIsTestedFor(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		flags []string
-		// make returns the manifests of which every blob is left.
+		// make returns the manifests whose blobs are all left.
 		make func(s *site) []*parts.Manifest
 		// deleted are manifests among them that the API has deleted before.
 		deleted func() []*parts.Manifest
@@ -47,7 +47,7 @@ func TestWhatGarbageCollectIsTestedFor(t *testing.T) {
 			return nil
 		}},
 		// Distribution removes the layers of the deleted image.
-		{name: "a tagged index of which an image was deleted", flags: []string{"-m"}, make: func(s *site) []*parts.Manifest {
+		{name: "a tagged index that has a deleted image", flags: []string{"-m"}, make: func(s *site) []*parts.Manifest {
 			index := parts.Index(parts.OCI, app(1), app(2))
 			s.push(repository+":test", index)
 			s.delete(repository, app(2).Digest().String())

@@ -15,10 +15,10 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// bystander plants what every story of damage has beside it: a repository with nothing
+// unrelated plants what every story of damage has beside it: a repository with nothing
 // wrong in it, which is collected to the last byte whatever is damaged elsewhere (2).
 // It shares its first layer with the images of the damaged repositories.
-func (s *site) bystander() (goes []string, alive image) {
+func (s *site) unrelated() (goes []string, alive image) {
 	old, current := app(1, 901), app(1, 902)
 	s.plant("sound", "v1", old)
 	s.plant("sound", "v1", current)
@@ -79,7 +79,7 @@ func TestDamagedLinks(t *testing.T) {
 			name: link.name,
 			tell: func(s *site) outcome {
 				want := outcome{flags: []string{"-m"}, exit: 4}
-				goes, sound := s.bystander()
+				goes, sound := s.unrelated()
 				want.goes, want.alive = goes, []image{sound}
 				for i, content := range contents {
 					repository := "damaged/" + content.name
@@ -106,7 +106,7 @@ func TestDamage(t *testing.T) {
 			// else that the repository has.
 			name: "a revision link that names another manifest",
 			tell: func(s *site) outcome {
-				goes, sound := s.bystander()
+				goes, sound := s.unrelated()
 				tagged, old, untagged := s.damaged("damaged", 10)
 				path := parts.RevisionPath("damaged", old.Digest())
 				s.tree.Write(path, untagged.Digest().String())
@@ -121,7 +121,7 @@ func TestDamage(t *testing.T) {
 			// All that the tag ever had counts, and nothing but that is kept.
 			name: "a tag without its current link",
 			tell: func(s *site) outcome {
-				goes, sound := s.bystander()
+				goes, sound := s.unrelated()
 				tagged, old, untagged := s.damaged("damaged", 10)
 				s.tree.Remove(path.Dir(parts.TagPath("damaged", "v1")))
 				s.push("damaged:v2", app(15))
@@ -141,7 +141,7 @@ func TestDamage(t *testing.T) {
 			// and keeps nothing for them.
 			name: "a sparse index",
 			tell: func(s *site) outcome {
-				goes, sound := s.bystander()
+				goes, sound := s.unrelated()
 				here, absent := app(11), app(12)
 				index := parts.Index(parts.OCI, here, absent)
 				index.Manifests = index.Manifests[:1]
@@ -182,7 +182,7 @@ func TestDamage(t *testing.T) {
 			// What it led to can't be known any more, and nobody can pull it.
 			name: "an untagged revision whose manifest is gone, with -m",
 			tell: func(s *site) outcome {
-				goes, sound := s.bystander()
+				goes, sound := s.unrelated()
 				tagged, untagged := app(1, 11), app(1, 12)
 				s.push("dangling:v1", tagged)
 				s.push("dangling", untagged)
@@ -215,7 +215,7 @@ func TestDamage(t *testing.T) {
 			// A link whose own path is not understood still names something.
 			name: "a layer link by an algorithm that is not known",
 			tell: func(s *site) outcome {
-				goes, sound := s.bystander()
+				goes, sound := s.unrelated()
 				named, old := app(1, 11), app(1, 12)
 				s.push("odd:v1", old)
 				s.push("odd:v1", app(1, 13))
@@ -236,7 +236,7 @@ func TestDamage(t *testing.T) {
 			// Below _manifests it may be what a registry to come finds a manifest by.
 			name: "a revision link by an algorithm that is not known",
 			tell: func(s *site) outcome {
-				goes, sound := s.bystander()
+				goes, sound := s.unrelated()
 				tagged, old, untagged := s.damaged("odd", 10)
 				path := "repositories/odd/_manifests/revisions/blake3/" + strings.Repeat("ab", 32) + "/link"
 				s.tree.Write(path, untagged.Digest().String())
@@ -251,7 +251,7 @@ func TestDamage(t *testing.T) {
 			// Nothing wrong at all: what a repository does not have, it does not need.
 			name: "directories that are missing",
 			tell: func(s *site) outcome {
-				goes, sound := s.bystander()
+				goes, sound := s.unrelated()
 				onlyLayers, untagged := layer(10), app(1, 11)
 				s.must(s.client.PushBlob(s.Context(), "only/layers", onlyLayers))
 				s.push("no/tags", untagged)
@@ -277,7 +277,7 @@ func TestDamage(t *testing.T) {
 			name: "an empty directory where a repository could be",
 			only: filesystem,
 			tell: func(s *site) outcome {
-				goes, sound := s.bystander()
+				goes, sound := s.unrelated()
 				s.tree.Mkdir("repositories/nothing/at/all")
 				return outcome{goes: goes, alive: []image{sound}, flags: []string{"-m"}, problems: []string{problem("empty_directory", "", "repositories/nothing/at/all")}}
 			},
@@ -321,7 +321,7 @@ func TestDamage(t *testing.T) {
 		stories = append(stories, story{
 			name: "a tagged manifest that is " + damage.name,
 			tell: func(s *site) outcome {
-				goes, sound := s.bystander()
+				goes, sound := s.unrelated()
 				tagged, old, untagged := s.damaged("damaged", 10)
 				damage.do(s, parts.BlobPath(tagged.Digest()))
 				return outcome{
@@ -334,7 +334,7 @@ func TestDamage(t *testing.T) {
 			// Deeper down, and in every repository that has it.
 			name: "an entry of an index that is " + damage.name,
 			tell: func(s *site) outcome {
-				goes, sound := s.bystander()
+				goes, sound := s.unrelated()
 				broken, whole := app(1, 21), app(1, 22)
 				index := parts.Index(parts.OCI, parts.Index(parts.OCI, broken), whole)
 				want := outcome{flags: []string{"-m"}, goes: goes, exit: 4, alive: []image{sound}}
@@ -355,7 +355,7 @@ func TestDamage(t *testing.T) {
 			// It could have been the signature of something alive.
 			name: "an untagged manifest that is " + damage.name,
 			tell: func(s *site) outcome {
-				goes, sound := s.bystander()
+				goes, sound := s.unrelated()
 				tagged, old, untagged := s.damaged("damaged", 10)
 				damage.do(s, parts.BlobPath(untagged.Digest()))
 				return outcome{
@@ -377,7 +377,7 @@ func TestManifestThatIsMalformed(t *testing.T) {
 	tellAll(t, []story{{
 		name: "malformed",
 		tell: func(s *site) outcome {
-			goes, sound := s.bystander()
+			goes, sound := s.unrelated()
 			want := outcome{flags: []string{"-m"}, goes: goes, exit: 4, alive: []image{sound}}
 			for i, text := range []string{
 				"", "null", "[]", `"sha256"`, "\xff\xfe{}", "<html>", strings.Repeat("[", 100_000),
@@ -408,7 +408,7 @@ func TestStrictRemovesNothing(t *testing.T) {
 	} {
 		onEach(t, name, func(t *testing.T, on backend) {
 			s := newSite(t)
-			s.bystander()
+			s.unrelated()
 			s.damaged("damaged", 10)
 			damage(s)
 			s.on(on)
@@ -435,7 +435,7 @@ func TestStrictAcceptsNotes(t *testing.T) {
 	tellAll(t, []story{{
 		name: "a stray",
 		tell: func(s *site) outcome {
-			goes, sound := s.bystander()
+			goes, sound := s.unrelated()
 			s.tree.Write("blobs/notes.txt", "x")
 			return outcome{
 				flags: []string{"-m", "--strict"}, goes: goes, alive: []image{sound},
@@ -528,7 +528,7 @@ func TestSymbolicLinksStopTheRun(t *testing.T) {
 		t.Run(strings.ReplaceAll(at, "/", "|"), func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
-			_, sound := s.bystander()
+			_, sound := s.unrelated()
 			s.plant("team/old", "v1", old)
 			signature := s.tree.Blob([]byte("a signature"))
 			s.tree.Write(parts.SignaturePath("team/old", old.Digest(), signature), signature.String())
@@ -574,7 +574,7 @@ func TestSymbolicLinksInPlaceOfFiles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
-			goes, sound := s.bystander()
+			goes, sound := s.unrelated()
 			tagged, old, untagged := s.damaged("damaged", 10)
 			path, kind := at(tagged, old)
 			elsewhere := s.TempDir() + "/moved"

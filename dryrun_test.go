@@ -14,7 +14,7 @@ import (
 // lookedAt is a registry on a filesystem with something to remove of every kind.
 func lookedAt(t *testing.T) *site {
 	s := newSite(t)
-	s.bystander()
+	s.unrelated()
 	s.damaged("damaged", 10)
 	s.tree.Write("repositories/damaged/_manifests/tags/v2/current/link", "no digest")
 	s.tree.Mkdir("repositories/empty/_layers")

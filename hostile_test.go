@@ -25,7 +25,7 @@ func TestTheLockLeavesNoRegistry(t *testing.T) {
 	t.Parallel()
 	for at, to := range map[string]string{".regsweep": "", ".regsweep/lock": "/lock"} {
 		s := newSite(t)
-		s.bystander()
+		s.unrelated()
 		s.must(s.registry.SetReadOnly(true))
 		outside := t.TempDir()
 		s.must(os.WriteFile(outside+"/lock", []byte("of somebody else"), 0o600))
@@ -48,7 +48,7 @@ func TestTheLockLeavesNoRegistry(t *testing.T) {
 func TestHostileNames(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	goes, sound := s.bystander()
+	goes, sound := s.unrelated()
 	long := strings.Repeat("n", 255)
 	deep := strings.TrimSuffix(strings.Repeat(strings.Repeat("d", 99)+"/", 10), "/")
 	old := time.Now().Add(-1000 * time.Hour)
@@ -168,7 +168,7 @@ func TestSecretsAreToldNowhere(t *testing.T) {
 		t.Setenv(name, value)
 	}
 	s := newSite(t)
-	_, sound := s.bystander()
+	_, sound := s.unrelated()
 	root := s.tree.Root()
 	s.must(s.registry.SetReadOnly(true))
 	withS3 := func(storage string) string {

@@ -22,7 +22,7 @@ import (
 func TestAMetadataDatabaseRefusesEveryRemoval(t *testing.T) {
 	onEach(t, "the file in the storage", func(t *testing.T, on backend) {
 		s := newSite(t)
-		s.bystander()
+		s.unrelated()
 		s.on(on)
 		s.must(s.registry.SetReadOnly(true))
 		if code, stdout, _ := regsweep(s, "gc", "-dm", s.config(s.registry.ConfigYAML())); code != 0 || strings.Contains(stdout, "REFUSED") {
@@ -40,7 +40,7 @@ func TestAMetadataDatabaseRefusesEveryRemoval(t *testing.T) {
 	})
 	for _, enabled := range []string{"true", `"prefer"`} {
 		s := newSite(t)
-		s.bystander()
+		s.unrelated()
 		s.must(s.registry.SetReadOnly(true))
 		s.refusesFor("database.enabled", s.config(s.registry.ConfigYAML()+"database:\n  enabled: "+enabled+"\n"), "other_truth")
 	}
@@ -89,7 +89,7 @@ func filesAndSizes(files map[string]int64) []string {
 // Harbor has tags that the storage lacks. Their manifests look untagged.
 func TestHarborsUntaggedManifestsAreNotRemoved(t *testing.T) {
 	s := newSite(t)
-	s.damaged("project/app", 10) // of which -m takes the untagged half
+	s.damaged("project/app", 10) // -m removes the untagged half of it
 	orphan := s.tree.Blob([]byte("what Harbor has forgotten"))
 	s.must(s.registry.SetReadOnly(true))
 	target := s.config(s.registry.ConfigYAML() + "auth:\n  htpasswd:\n    realm: harbor-registry-basic-realm\n    path: /etc/registry/passwd\n")
@@ -142,7 +142,7 @@ func TestAReadOnlyPullThroughCacheIsRefused(t *testing.T) {
 // The target is not what the registry serves: an empty volume, a slip in a prefix.
 func TestAnEmptyStorageIsNotTheRegistrys(t *testing.T) {
 	s := newSite(t)
-	s.bystander()
+	s.unrelated()
 	s.must(s.registry.SetReadOnly(true))
 	empty := t.TempDir()
 	must(t, os.MkdirAll(filepath.Join(empty, storage.Root), 0o755))
@@ -156,7 +156,7 @@ func TestAnEmptyStorageIsNotTheRegistrys(t *testing.T) {
 	// A repository is missing here, as if its disk were not mounted.
 	s.tree.Remove("repositories/sound")
 	whole := newSite(t)
-	whole.bystander()
+	whole.unrelated()
 	whole.plant("kept", "v1", app(1, 77))
 	s.plant("kept", "v1", app(1, 77))
 	s.tree.Blob([]byte("what a crash left"))

@@ -97,7 +97,7 @@ func s3Garbage(t *testing.T) (s *site, alive image) {
 		t.Skip("needs MinIO, which takes minutes to build the first time")
 	}
 	s = newSite(t)
-	_, alive = s.bystander()
+	_, alive = s.unrelated()
 	s.tree.Upload("sound", "old", time.Now().Add(-1000*time.Hour), []byte("half a layer"))
 	s.moveToBucket()
 	s.must(s.registry.SetReadOnly(true))

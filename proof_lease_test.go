@@ -18,7 +18,7 @@ import (
 	"regsweep/storage"
 )
 
-// midway is a storage of which a registry turns writable while a batch is removed. The batch
+// midway is a storage whose registry turns writable while a batch is removed. The batch
 // takes longer than the watch needs to see that. It is a fake of the time that this takes.
 type midway struct {
 	storage.Store
@@ -51,7 +51,7 @@ func (s midway) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcom
 func TestNoRemovalBeginsOnceTheRegistryIsWritable(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	_, alive := s.bystander()
+	_, alive := s.unrelated()
 	const garbage = 200
 	for n := range garbage {
 		s.tree.Blob(layer(n + 100).Content)

@@ -174,7 +174,7 @@ type pusher struct {
 	pushed []pushedImage
 }
 
-// pushedImage is an image of which the registry has acknowledged every part.
+// pushedImage is an image whose every part the registry has acknowledged.
 type pushedImage struct {
 	digest string
 	begun  time.Time // before the first request

@@ -116,7 +116,7 @@ func TestRunsAreRestoredInAnyOrder(t *testing.T) {
 }
 
 // TestTheListShowsWhatIsInTheQuarantine: of a run that was interrupted, list and show have what
-// was moved, and of a run of which something was restored, what is left. They take no lock and
+// was moved, and of a run that was restored in part, what is left. They take no lock and
 // write nothing.
 func TestTheListShowsWhatIsInTheQuarantine(t *testing.T) {
 	t.Parallel()
@@ -293,7 +293,7 @@ func TestAnImageThatTheAPIDeletedIsRestored(t *testing.T) {
 			pulls:  []image{pulls("other/app", deleted)},
 			absent: []string{"third/app", "team/app"},
 		},
-		"an index, of which one image was deleted too": {
+		"an index that has a deleted image": {
 			args: []string{"--digest", index.Digest().String()}, linked: 2,
 			pulls: []image{pulls("team/multi", index, first, second)},
 		},

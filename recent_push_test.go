@@ -12,7 +12,7 @@ import (
 func TestAPushThroughAnotherReplicaRefuses(t *testing.T) {
 	onEach(t, "completed", func(t *testing.T, on backend) {
 		s := newSite(t)
-		s.bystander()
+		s.unrelated()
 		s.on(on)
 		s.must(s.registry.SetReadOnly(true))
 		target := s.config(s.registry.ConfigYAML())
@@ -45,7 +45,7 @@ func TestAPushThroughAnotherReplicaRefuses(t *testing.T) {
 func TestPushesBeforeTheWindowAreExplained(t *testing.T) {
 	onEach(t, "explained", func(t *testing.T, on backend) {
 		s := newSite(t)
-		s.bystander()
+		s.unrelated()
 		s.tree.Upload("sound", "old", time.Now().Add(-1000*time.Hour), []byte("half a layer"))
 		s.on(on)
 		s.must(s.registry.SetReadOnly(true))
@@ -56,7 +56,7 @@ func TestPushesBeforeTheWindowAreExplained(t *testing.T) {
 		}
 	})
 	s := newSite(t)
-	s.bystander()
+	s.unrelated()
 	s.tree.Age("repositories", time.Hour)
 	s.tree.Upload("sound", "old", time.Now().Add(-1000*time.Hour), []byte("half a layer"))
 	s.must(s.registry.SetReadOnly(true))

@@ -22,7 +22,7 @@ func referrerLinks(repository string, subject, referrer digest.Digest) []string 
 	}
 }
 
-// isReferrerLink reports whether a file is a referrer link to a revision, of which the
+// isReferrerLink reports whether a file is a referrer link to the revision whose
 // directory is given.
 func isReferrerLink(file, revision string) bool {
 	repository, hex, _ := strings.Cut(strings.TrimSuffix(revision, "/signatures/"), "/_manifests/revisions/")
@@ -46,7 +46,7 @@ func TestReferrerLinks(t *testing.T) {
 	}
 	tellAll(t, []story{
 		{
-			name: "of what is alive, and of what goes",
+			name: "of what is alive, and of what is removed",
 			tell: func(s *site) outcome {
 				current, old := app(1, 2), app(1, 3)
 				signature := parts.Referrer(current, "application/vnd.example.signature", []byte("signed"))
@@ -69,8 +69,8 @@ func TestReferrerLinks(t *testing.T) {
 			},
 		},
 		{
-			// The subject goes. The link lies in its directory, and stays.
-			name: "a tagged referrer of what goes",
+			// The subject is removed. The link lies in its directory, and stays.
+			name: "a tagged referrer of what is removed",
 			tell: func(s *site) outcome {
 				current, old := app(1, 2), app(1, 3)
 				signature := parts.Referrer(old, "application/vnd.example.signature", []byte("signed"))

@@ -29,7 +29,7 @@ func tagsGo(repository string, tags ...string) (lines []string) {
 }
 
 // With --roots only what the list names is alive, whatever tags there are. A tag whose
-// manifest goes, goes too, and never dangles.
+// manifest is removed is removed too, and never dangles.
 func TestRootsReplaceTags(t *testing.T) {
 	t.Parallel()
 	tellAll(t, []story{
@@ -63,7 +63,7 @@ func TestRootsReplaceTags(t *testing.T) {
 			},
 		},
 		{
-			// The tag's index has another manifest, which is in use: the tag goes as a whole.
+			// The tag's index has another manifest, which is in use: the tag is removed as a whole.
 			name: "a stale tag that once was what is in use",
 			tell: func(s *site) outcome {
 				used, stale := app(1, 2), app(1, 3)
@@ -141,7 +141,7 @@ func TestRootsReplaceTags(t *testing.T) {
 	})
 }
 
-// A list of which nothing is stored is most likely the wrong one.
+// If nothing on a list is stored, it is most likely the wrong list.
 func TestAListOfNothingIsRefused(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)

@@ -58,7 +58,7 @@ func shortened(body []byte) []byte {
 
 func anyRequest(*http.Request) bool { return true }
 
-// isSampled reports whether the k-th case of which one in n is tried is among them.
+// isSampled reports whether the k-th case is tried, if one in n is.
 func isSampled(k, n int) bool { return *everyFault || k%n == 0 }
 
 // wrap is the Transport.Wrap of the fault.
@@ -339,7 +339,7 @@ func (f *faultyBucket) try(what string, fault *httpFault, after map[string]strin
 	if run.code == 0 && !f.lifted && difference(now, f.etags) != "" {
 		want := maps.Clone(after)
 		if slices.ContainsFunc(run.report.Problems, func(p problemJSON) bool { return p.Kind == "undated_upload" }) {
-			for name := range f.before { // an upload of which nothing tells the age
+			for name := range f.before { // an upload whose age nothing tells
 				if strings.Contains(name, "/_uploads/") {
 					want[name] = f.etags[name]
 				}

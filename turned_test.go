@@ -36,7 +36,7 @@ func (s turning) Scan(ctx context.Context, dir string, visit func([]storage.Obje
 func TestTheProofIsRepeatedFromTheSecondListingOn(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	_, alive := s.bystander()
+	_, alive := s.unrelated()
 	s.must(s.registry.SetReadOnly(true))
 	before := s.files()
 	var scans atomic.Int64

@@ -103,7 +103,7 @@ COMMANDS:{{range .VisibleCommands}}
 ` + exitHelp + `
 EXAMPLES:
    regsweep check config.yml       may something be removed now? why not?
-   regsweep gc -d config.yml       what would go, and what stays, and why
+   regsweep gc -d config.yml       what would be removed, what stays, and why
    regsweep gc config.yml          remove it, after a question
    regsweep apply plan.jsonl config.yml
                                    remove what is in a plan that gc wrote before

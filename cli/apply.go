@@ -17,7 +17,7 @@ func applyCommand(r *runner) *urfave.Command {
 		Usage:     "remove what is in a plan that gc wrote, and still garbage",
 		ArgsUsage: "PLAN TARGET",
 		Flags: slices.Concat([]urfave.Flag{
-			dryRunFlag("say what would go, and remove nothing"),
+			dryRunFlag("say what would be removed, and remove nothing"),
 			toggle(partialName, "accept a plan from which lines were taken, and make its last line anew"),
 			&urfave.StringFlag{Name: leftOutName, Usage: "write what is left out of the plan to `FILE`, a line of JSON for each, with the reason"},
 		}, removalFlags()),
@@ -34,7 +34,7 @@ func applyCommand(r *runner) *urfave.Command {
 
 EXAMPLES:
    regsweep gc -dm --plan plan.jsonl config.yml   write a plan, for a review
-   regsweep apply -d plan.jsonl config.yml        what of it would go now
+   regsweep apply -d plan.jsonl config.yml        what of it would be removed now
    regsweep apply plan.jsonl config.yml           remove it, after a question
    jq -c 'select(.plan or .repository == "team/app")' plan.jsonl > app.jsonl
    regsweep apply -d --partial app.jsonl config.yml

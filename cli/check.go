@@ -17,7 +17,7 @@ func checkCommand(r *runner) *urfave.Command {
 		Name:               "check",
 		Usage:              "say whether something could be removed now, and why",
 		ArgsUsage:          "TARGET",
-		Flags:              slices.Concat([]urfave.Flag{jsonFlag(), toggle("delete-untagged", "for gc -m: untagged manifests go too", "m")}, rootFlags(), limitFlags(), guardFlags()),
+		Flags:              slices.Concat([]urfave.Flag{jsonFlag(), toggle("delete-untagged", "for gc -m: untagged manifests are removed too", "m")}, rootFlags(), limitFlags(), guardFlags()),
 		CustomHelpTemplate: commandHelp,
 		OnUsageError:       usageError,
 		Action:             r.check,

@@ -103,7 +103,7 @@ func (r *runner) rememberedCredentials() func(ctx context.Context, host string) 
 
 // dockerCredentials finds the username and password with which somebody has logged in
 // to a registry with docker: in $DOCKER_CONFIG or ~/.docker, or with the credential
-// helper that is named there. A host of which nothing is known has none.
+// helper that is named there. A host without credentials has none.
 func (r *runner) dockerCredentials(ctx context.Context, host string) (username, password string, err error) {
 	dir := r.env.Getenv("DOCKER_CONFIG")
 	if dir == "" {

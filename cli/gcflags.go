@@ -18,9 +18,9 @@ const (
 
 func gcCommand(r *runner) *urfave.Command {
 	flags := []urfave.Flag{
-		dryRunFlag("say what would go, and remove nothing"),
-		toggle("delete-untagged", "untagged manifests go too, unless a tag needs them", "m"),
-		toggle("delete-unlinked-children", "platforms of an index that were deleted through the API go too"),
+		dryRunFlag("say what would be removed, and remove nothing"),
+		toggle("delete-untagged", "untagged manifests are removed too, unless a tag needs them", "m"),
+		toggle("delete-unlinked-children", "platforms of an index that were deleted through the API are removed too"),
 		&urfave.StringFlag{Name: planName, Usage: "write the plan to `FILE`, a line of JSON for each removal; - is standard output"},
 		toggle("prune-empty", "remove repositories in which nothing is left, and empty directories where a repository could be (also the mount point of a disk that is not mounted)"),
 		&urfave.GenericFlag{Name: "min-age", Value: &age{}, Usage: "keep blobs and links younger than `AGE`, such as 36h or 7d"},
@@ -38,12 +38,12 @@ func gcCommand(r *runner) *urfave.Command {
 		Action:             r.gc,
 		Description: targetHelp + `
    Nothing is removed before the registry is shown to be read-only or stopped.
-   With a terminal, nothing is removed before you have seen what would go and said
-   yes, whatever standard input is. Without one (cron, ssh without -t, a container)
+   With a terminal, nothing is removed before you have seen what would be removed and
+   said yes, whatever standard input is. Without one (cron, ssh without -t, a container)
    nothing is asked: gc removes at once.
 
 EXAMPLES:
-   regsweep gc -d config.yml                 what would go, and why so little
+   regsweep gc -d config.yml                 what would be removed, and why so little
    regsweep gc -dm config.yml                the same with untagged manifests
    regsweep gc config.yml --plan plan.jsonl  remove, and keep a list of it
    regsweep gc --quarantine config.yml       move it away: regsweep quarantine --help

@@ -85,7 +85,7 @@ func (m maxDelete) allows(plan *sweep.Plan) error {
 	if !tooMuch {
 		return nil
 	}
-	return fmt.Errorf("%w: %s of %s would go, of %s of %s (%s%% of the blobs, %s%% of the bytes), and the limit is %s: nothing was removed",
+	return fmt.Errorf("%w: %s of %s would be removed, of %s of %s (%s%% of the blobs, %s%% of the bytes), and the limit is %s: nothing was removed",
 		errTooMuch, plural(blobs.Count, "blob"), size(blobs.Bytes), count(all.Count), size(all.Bytes),
 		share(int64(blobs.Count), int64(all.Count)), share(blobs.Bytes, all.Bytes), m.text)
 }

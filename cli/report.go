@@ -148,7 +148,7 @@ func (r *report) conclude(err error) {
 	}
 }
 
-// moves reports whether what goes is moved or hidden. A quarantine takes no directories alone:
+// moves reports whether garbage is moved or hidden, and not removed. A quarantine takes no directories alone:
 // there is nothing to restore.
 func (r *report) moves() bool { return r.Quarantine != nil && r.plan.Len() > 0 }
 

@@ -33,7 +33,7 @@ type rootLists struct {
 	roots, keepDigests *mark.RootList
 }
 
-// errNoRoots refuses a list of which nothing is stored.
+// errNoRoots refuses a list if nothing on it is stored.
 var errNoRoots = errors.New("nothing that it names is stored here: most likely it is the wrong list, or it could not be made")
 
 // readRootLists reads the lists at once, before an hour of listing. The path of apply's plan, if
@@ -91,7 +91,7 @@ func (r *runner) readRootList(c *urfave.Context, name string) (*mark.RootList, e
 }
 
 // agree refuses lists that a plan was not made with, and a plan without its lists. What they
-// say may have changed since: what goes has to be in the plan, and garbage by the lists of now.
+// say may have changed since: a removal has to be in the plan, and garbage by the lists of now.
 func (l rootLists) agree(path, planRoots, planKeepDigests string) error {
 	switch {
 	case planRoots != "" && l.roots == nil:
@@ -122,7 +122,7 @@ func (l rootLists) checksums() (roots, keepDigests string) {
 	return roots, keepDigests
 }
 
-// findRoots looks for what the lists name. A list of which nothing is stored is refused: it
+// findRoots finds what the lists name. A list is refused if nothing on it is stored: it
 // would remove everything, or protect nothing.
 func (g *gcRun) findRoots(inventory *storage.Inventory) ([]*mark.Roots, error) {
 	var all []*mark.Roots
@@ -146,7 +146,7 @@ func (g *gcRun) findRoots(inventory *storage.Inventory) ([]*mark.Roots, error) {
 }
 
 // sampleRoots has the registry asked for manifests that stay: with --roots the target of a
-// tag may go.
+// tag may be removed.
 func (g *gcRun) sampleRoots(inventory *storage.Inventory, roots []*mark.Roots) {
 	if g.lists.roots == nil {
 		return

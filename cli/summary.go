@@ -116,7 +116,7 @@ func addGarbage(t *table, plan *sweep.Plan) {
 	}
 }
 
-// addGarbageOf shows of which repositories the garbage is.
+// addGarbageOf shows the repositories that the garbage belongs to.
 func addGarbageOf(t *table, rows []sweep.RepositoryGarbage) {
 	if len(rows) == 0 {
 		return

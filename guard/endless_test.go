@@ -55,7 +55,7 @@ func endless(t *testing.T, begin, again string) (address string, sent *atomic.In
 // An answer without an end costs little memory, and no more time than the timeout.
 func TestAnswersWithoutAnEndAreCutOff(t *testing.T) {
 	const ok = "HTTP/1.1 200 OK\r\nDocker-Distribution-Api-Version: registry/2.0\r\n"
-	const most = 6 << 20 // bytes, of which the kernel's buffers hold some for each connection
+	const most = 6 << 20 // bytes; the kernel's buffers hold some of them for each connection
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		connection, err := new(net.Dialer).DialContext(ctx, network, address)
 		if err == nil {

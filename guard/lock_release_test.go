@@ -12,7 +12,7 @@ import (
 	"regsweep/storage"
 )
 
-// paused is a storage of which the run is suspended right before it removes its lock. It is
+// paused is a storage whose run is suspended right before it removes its lock. It is
 // a fake of that moment alone.
 type paused struct {
 	storage.Store
@@ -125,7 +125,7 @@ func TestAnEmptyLockHasNoHolder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &memory{content: []byte{}}
 		o := run("two")
-		o.OnWait = func(other Holder, wait time.Duration) { t.Errorf("told to wait %s for %+v", wait, other) }
+		o.OnWait = func(other Holder, wait time.Duration) { t.Errorf("asked to wait %s for %+v", wait, other) }
 		begun := time.Now()
 		_, held := mustLock(t, store, o)
 		if waited := time.Since(begun); waited != time.Second {

@@ -495,7 +495,7 @@ func (p *prober) unknownTag(ctx context.Context, repository string) string {
 	if len(unknown) == 0 {
 		return ""
 	}
-	// Registries list a tag of which only a directory is left, too.
+	// Registries list a tag that is only a directory, too.
 	const link = "/t/current/link"
 	stored, err := p.options.Store.Names(ctx, strings.TrimSuffix(storage.TagPath(repository, "t"), link))
 	unknown = slices.DeleteFunc(unknown, func(tag string) bool { return slices.Contains(stored, tag) })

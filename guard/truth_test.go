@@ -13,8 +13,8 @@ import (
 	"regsweep/storage"
 )
 
-// GitLab's registry with its metadata database has images of which the storage has the
-// blobs and no links.
+// GitLab's registry with its metadata database has images whose blobs the storage
+// has, and whose links it lacks.
 func TestPromise4AMetadataDatabaseRefuses(t *testing.T) {
 	root, samples := content(t)
 	plain := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})

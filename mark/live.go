@@ -83,11 +83,11 @@ type Repository struct {
 	// alive in this repository for nothing better, if there are any.
 	Only map[Cause][]storage.ID
 
-	// DeadTags are the places of tags that go, since their target is not alive. There are
+	// DeadTags are the places of tags that are removed, since their target is not alive. There are
 	// some with Options.OnlyRoots alone.
 	DeadTags []int
-	// Orphans are manifests that are not alive and have no revision link, and of which a
-	// signature or a referrer link is left. They are sorted by digest.
+	// Orphans are manifests that are not alive and have no revision link, and whose
+	// signature or referrer link is left. They are sorted by digest.
 	Orphans []storage.ID
 
 	// unlinked are the digests in tag indexes that are alive though the
@@ -524,7 +524,7 @@ func (t *tracer) judgeUntagged() (dangling map[storage.ID]bool) {
 			dangling[id] = true
 			detail := "an untagged revision whose manifest is gone"
 			if !t.deleteUntagged {
-				detail += ": its link goes with --delete-untagged"
+				detail += ": its link is removed with --delete-untagged"
 			}
 			t.reportPath(storage.DanglingRevision, storage.RevisionPath(t.r.Name, t.inv.Digest(id)), detail, storage.KeepsNothing)
 		}

@@ -31,7 +31,7 @@ func (r *restorer) serves(ctx context.Context, repository string, d digest.Diges
 	if err != nil || len(manifest.References) == 0 {
 		return false, err
 	}
-	before := len(r.relink) // for a manifest of which something is not linked here
+	before := len(r.relink) // for a manifest that has something that is not linked here
 	for _, reference := range manifest.References {
 		to := reference.Digest
 		linked, err := to.Validate() == nil, error(nil)

@@ -46,7 +46,7 @@ func (w *walk) follow(ctx context.Context, dir string) error {
 	return w.tree.follow(dir)
 }
 
-// glance opens a directory to glance at those in it, of which a listing has found so many.
+// glance opens a directory to stat the directories in it. A listing has found so many.
 func (w *walk) glance(ctx context.Context, dir string, directories int) (g *glance, counted bool, err error) {
 	if err := w.fs.begin(ctx); err != nil {
 		return nil, false, err

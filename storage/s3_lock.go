@@ -103,7 +103,7 @@ func (s *s3Store) Delete(ctx context.Context, path, version string) error {
 	if !errors.Is(err, errRefused) {
 		return err
 	}
-	// A retry may be refused for its own first try, of which the answer was lost.
+	// A retry may be refused for its own first try, whose answer was lost.
 	switch _, err := s.Stat(ctx, path); {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil

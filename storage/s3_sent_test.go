@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// These tests are about removals of which the server's answers say less than they seem to.
+// These tests are about removals where the server's answers say less than they seem to.
 // The servers are fakes.
 
 // TestS3ARemovalThatWasSentHasBegun: the answer is lost, and the lease ends before the next try.

@@ -17,7 +17,7 @@ const (
 	KeptAge      Reason = "age"      // younger than --min-age, or named by a link that is
 	KeptDamage   Reason = "damage"   // a damaged repository could reach it
 	// KeptUnlinked is of a manifest that was deleted through the registry's API, and that an
-	// index still has. It goes with --delete-unlinked-children.
+	// index still has. It is removed with --delete-unlinked-children.
 	KeptUnlinked Reason = "unlinked_child"
 	KeptUpload   Reason = "upload"   // of an upload younger than --upload-age
 	KeptStray    Reason = "stray"    // not part of the layout
@@ -87,7 +87,7 @@ func (p *planner) count(ctx context.Context) error {
 	return nil
 }
 
-// RepositoryGarbage counts what goes of one repository. A blob that several repositories link
+// RepositoryGarbage counts what is removed from one repository. A blob that several repositories link
 // to counts for the first of them by name, so that rows can be added up.
 type RepositoryGarbage struct {
 	Repository string `json:"repository"`
@@ -98,7 +98,7 @@ type RepositoryGarbage struct {
 	Uploads Tally `json:"uploads"`
 }
 
-// countByRepository counts what goes by repository, and the blobs to which no link leads.
+// countByRepository counts what is removed by repository, and the blobs to which no link leads.
 func (p *planner) countByRepository() {
 	rows := make([]RepositoryGarbage, len(p.inv.Repositories))
 	for i := range rows {

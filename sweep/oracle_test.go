@@ -148,7 +148,7 @@ func judge(d *disk, r rules) (removals map[string][]string, gone map[string]bool
 				gone[path] = true
 			}
 		}
-		// What a deletion leaves of a manifest goes unless the manifest is alive.
+		// What a deletion leaves of a manifest is removed unless the manifest is alive.
 		orphan := func(of, path, leadsTo string) {
 			switch _, found := r.revisions[of]; {
 			case found:

@@ -45,7 +45,7 @@ type Options struct {
 type Plan struct {
 	// Garbage counts what goes, by kind.
 	Garbage map[Kind]Tally
-	// ByRepository counts what goes of each repository of which something does.
+	// ByRepository counts what is removed from each repository, if anything is.
 	ByRepository []RepositoryGarbage
 	// Unlinked counts those of the blobs that go to which no repository has a link. They are
 	// what a repository that is missing leaves.
@@ -197,7 +197,7 @@ func (p *Plan) removal(kind Kind, i int) Removal {
 		at, found := storage.FindLink(r.Revisions, entry.id)
 		switch {
 		case found && p.live.Repositories[entry.repository].Revisions.At(at) != mark.Dead:
-			removal.Reason = "its tag goes"
+			removal.Reason = "its tag is removed"
 		case found:
 			removal.Reason = "its revision goes"
 		}
