@@ -115,7 +115,7 @@ func (w *driverWalk) directory(ctx context.Context, dir string, listed bool) err
 		return err
 	}
 	var page []Object
-	if _, _, ok := emptied(dir); ok && len(names) == 0 && w.o.directories {
+	if _, ok := emptied(dir); ok && len(names) == 0 && w.o.directories {
 		page = append(page, Object{Path: dir, Dir: true})
 	}
 	for i, name := range names {

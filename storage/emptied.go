@@ -8,21 +8,20 @@ import "strings"
 // them: a scan takes such a directory for what it is named after, and a look at that tells
 // that it is empty.
 //
-// repository is "" for one of blobs. isName is set for a directory in which repositories
-// lay; repository is then the name that one would have which lay in it itself.
-func emptied(dir string) (repository string, isName, ok bool) {
+// isName is set for a directory that could be a repository, or in which repositories lay.
+func emptied(dir string) (isName, ok bool) {
 	top, rest, _ := strings.Cut(dir, "/")
 	switch top {
 	case BlobsDir: // blobs/<alg>/<first 2>
 		alg, first, _ := strings.Cut(rest, "/")
-		return "", false, isAlgorithm(alg) && len(first) == 2 && isHex(first)
+		return false, isAlgorithm(alg) && len(first) == 2 && isHex(first)
 	case RepositoriesDir:
 	default:
-		return "", false, false
+		return false, false
 	}
-	repository, part, below, ok := splitRepository(rest)
+	_, part, below, ok := splitRepository(rest)
 	if !ok {
-		return rest, true, ValidRepository(rest)
+		return true, ValidRepository(rest)
 	}
 	names := strings.Split(below, "/")
 	switch part {
@@ -45,5 +44,5 @@ func emptied(dir string) (repository string, isName, ok bool) {
 			ok = false
 		}
 	}
-	return repository, false, ok
+	return false, ok
 }

@@ -10,29 +10,26 @@ import (
 func TestEmptied(t *testing.T) {
 	t.Parallel()
 	hex := strings.Repeat("ab", 32)
-	for dir, want := range map[string]string{
-		"blobs": "-", "blobs/sha256": "-", "blobs/sha256/ab": "", "blobs/sha256/an empty directory": "-", "blobs/md5/ab": "-", "blobs/sha256/ab/" + hex: "-",
-		"repositories": "-", "repositories/app": "app", "repositories/team/app": "team/app", "repositories/Foo": "-",
-		"repositories/app/_layers": "-", "repositories/app/_layers/sha256": "app", "repositories/app/_layers/md5": "-", "repositories/app/_layers/sha256/" + hex: "-",
-		"repositories/app/_uploads": "-", "repositories/app/_uploads/id": "app", "repositories/app/_uploads/id/hashstates/sha256": "app",
-		"repositories/app/_manifests": "-", "repositories/app/_manifests/tags": "-", "repositories/app/_manifests/tags/v1": "-",
-		"repositories/app/_manifests/tags/v1/current": "-", "repositories/app/_manifests/tags/v1/index": "-",
-		"repositories/app/_manifests/tags/v1/index/sha512": "app", "repositories/app/_manifests/tags/v1/else/sha512": "-",
-		"repositories/app/_manifests/revisions": "-", "repositories/app/_manifests/revisions/sha256": "app",
-		"repositories/app/_manifests/revisions/sha256/" + hex:                        "-",
-		"repositories/app/_manifests/revisions/sha256/" + hex + "/signatures":        "app",
-		"repositories/app/_manifests/revisions/sha256/" + hex + "/signatures/sha256": "app",
-		"repositories/app/_manifests/revisions/sha256/" + hex + "/else":              "-",
-		"repositories/app/_manifests/revisions/sha256/ab/signatures":                 "-",
-		"repositories/app/_manifests/else":                                           "-",
-		".regsweep":                                                                  "-",
+	for dir, want := range map[string]bool{
+		"blobs": false, "blobs/sha256": false, "blobs/sha256/ab": true, "blobs/sha256/an empty directory": false, "blobs/md5/ab": false, "blobs/sha256/ab/" + hex: false,
+		"repositories": false, "repositories/app": true, "repositories/team/app": true, "repositories/Foo": false,
+		"repositories/app/_layers": false, "repositories/app/_layers/sha256": true, "repositories/app/_layers/md5": false, "repositories/app/_layers/sha256/" + hex: false,
+		"repositories/app/_uploads": false, "repositories/app/_uploads/id": true, "repositories/app/_uploads/id/hashstates/sha256": true,
+		"repositories/app/_manifests": false, "repositories/app/_manifests/tags": false, "repositories/app/_manifests/tags/v1": false,
+		"repositories/app/_manifests/tags/v1/current": false, "repositories/app/_manifests/tags/v1/index": false,
+		"repositories/app/_manifests/tags/v1/index/sha512": true, "repositories/app/_manifests/tags/v1/else/sha512": false,
+		"repositories/app/_manifests/revisions": false, "repositories/app/_manifests/revisions/sha256": true,
+		"repositories/app/_manifests/revisions/sha256/" + hex:                        false,
+		"repositories/app/_manifests/revisions/sha256/" + hex + "/signatures":        true,
+		"repositories/app/_manifests/revisions/sha256/" + hex + "/signatures/sha256": true,
+		"repositories/app/_manifests/revisions/sha256/" + hex + "/else":              false,
+		"repositories/app/_manifests/revisions/sha256/ab/signatures":                 false,
+		"repositories/app/_manifests/else":                                           false,
+		".regsweep":                                                                  false,
 	} {
-		repository, isName, ok := emptied(dir)
-		if !ok {
-			repository = "-"
-		}
-		if repository != want || isName && strings.Contains(dir, "_") {
-			t.Errorf("%s: %q, want %q", dir, repository, want)
+		isName, ok := emptied(dir)
+		if ok != want || isName && strings.Contains(dir, "_") {
+			t.Errorf("%s: %t, want %t", dir, ok, want)
 		}
 	}
 }

@@ -403,7 +403,9 @@ func (f *filesystem) Prune(ctx context.Context, dir string) (gone bool, err erro
 		}
 		return false, err
 	}
-	if _, isName, _ := emptied(dir); !isName && parsePath(dir).kind != kindRepository {
+	if isName, _ := emptied(dir); !isName && parsePath(dir).kind != kindRepository {
+		f.slots <- struct{}{}
+		defer f.end()
 		t.removeEmptied(ctx, path.Dir(dir))
 		return true, nil
 	}

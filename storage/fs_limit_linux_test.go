@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,12 +19,16 @@ func TestConcurrencyBoundsAllCalls(t *testing.T) {
 	for _, limit := range []int{1, 3} {
 		tree := newTree(t)
 		var links []Ref
+		var emptied []string
+		tree.Write(QuarantineDir+"/file", "keeps this directory while others in it go")
 		for i := range 12 {
 			name := fmt.Sprintf("app%d", i)
 			tree.Tag(name, "v1", tree.Manifest(name, parts.Image(parts.OCI, parts.Layer(uint64(i), 10))))
 			garbage := tree.Blob(fmt.Appendf(nil, "garbage %d", i))
 			tree.LayerLink(name, garbage)
 			links = append(links, Ref{Path: LayerPath(name, garbage)})
+			emptied = append(emptied, fmt.Sprintf("%s/emptied/%d", QuarantineDir, i)) // no scan lists it
+			tree.Mkdir(emptied[i])
 		}
 		store := mustOpen(t)(openFilesystem(tree.Root(), Limits{Concurrency: limit}))
 		var under, most atomic.Int64
@@ -53,6 +58,24 @@ func TestConcurrencyBoundsAllCalls(t *testing.T) {
 				}
 			})
 			calls.Go(func() { store.Remove(t.Context(), links[i*3:i*3+3]) })
+			calls.Go(func() {
+				for _, dir := range emptied[i*3 : i*3+3] {
+					if gone, err := store.Prune(t.Context(), dir); !gone || err != nil {
+						t.Errorf("prune %s: %t, %v", dir, gone, err)
+					}
+				}
+			})
+			calls.Go(func() {
+				for n := range 3 {
+					from := fmt.Sprintf("%s/put%d/file%d", QuarantineDir, i*3+n, i*3+n)
+					if err := store.Put(t.Context(), from, strings.NewReader("content")); err != nil {
+						t.Error(err)
+					}
+					if err := store.Move(t.Context(), []Move{{From: from, To: from + ".moved/file"}})[0].Err; err != nil {
+						t.Error(err)
+					}
+				}
+			})
 			calls.Go(func() {
 				if err := store.Below(t.Context(), BlobsDir, func([]Object) error { return nil }); err != nil {
 					t.Error(err)

@@ -77,7 +77,7 @@ func (d *digestListing) directories() int {
 
 // reportEmptied reports a directory that a removal has left which was cut off.
 func (w *walk) reportEmptied(ctx context.Context, dir string) error {
-	if _, _, ok := emptied(dir); !ok {
+	if _, ok := emptied(dir); !ok {
 		return nil
 	}
 	stat, err := w.fs.lstat(ctx, w.tree, dir)

@@ -68,7 +68,7 @@ func (b *inventoryBuilder) visitBlobs(page []Object) error {
 		e := parsePath(object.Path)
 		switch {
 		case object.Dir:
-			if _, _, ok := emptied(object.Path); ok && !b.isRecent(object) {
+			if _, ok := emptied(object.Path); ok && !b.isRecent(object) {
 				b.mu.Lock()
 				b.inv.Emptied = append(b.inv.Emptied, strings.Clone(object.Path))
 				b.mu.Unlock()
@@ -204,7 +204,7 @@ func (b *inventoryBuilder) visitRepositories(page []Object) error {
 		if repository == "" {
 			if !object.Dir {
 				b.strayOutside(object)
-			} else if _, isName, ok := emptied(object.Path); ok && isName {
+			} else if isName, ok := emptied(object.Path); ok && isName {
 				b.emptyName(object)
 			}
 			continue
@@ -264,7 +264,7 @@ func (b *inventoryBuilder) add(rb *repositoryBuilder, object Object, e entry) {
 	}
 	if object.Dir {
 		// A young one may be an upload's that was begun at this moment.
-		if _, _, ok := emptied(object.Path); ok && !b.isRecent(object) {
+		if _, ok := emptied(object.Path); ok && !b.isRecent(object) {
 			rb.r.Emptied = append(rb.r.Emptied, strings.Clone(object.Path))
 		}
 		return

@@ -197,7 +197,7 @@ func IsEmpty(ctx context.Context, store Scanner) (bool, error) {
 	for _, dir := range []string{BlobsDir, RepositoriesDir} {
 		err := store.Scan(ctx, dir, func(page []Object) error {
 			for _, object := range page {
-				if _, _, isEmptied := emptied(object.Path); !object.Dir || !isEmptied || object.Err != nil {
+				if _, isEmptied := emptied(object.Path); !object.Dir || !isEmptied || object.Err != nil {
 					return errEnough
 				}
 			}
