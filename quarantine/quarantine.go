@@ -44,6 +44,7 @@ type Store interface {
 	storage.Mover
 	storage.Browser
 	Concurrency() int
+	Identity() storage.Identity
 }
 
 // Run is what a run has taken away and what is left of it in its quarantine.

@@ -134,6 +134,9 @@ func (t *Taker) take(ctx context.Context, refs []storage.Ref) []storage.Outcome 
 // Prune implements storage.Remover. Empty directories are made in the quarantine before
 // they go, so that a tree can be restored as it was.
 func (t *Taker) Prune(ctx context.Context, dir string) (gone bool, err error) {
+	if t.store.Identity().Driver != "filesystem" { // there are no directories
+		return t.store.Prune(ctx, dir)
+	}
 	err = t.store.Below(ctx, dir, func(page []storage.Object) error {
 		for _, object := range page {
 			if !object.Dir {

@@ -38,8 +38,8 @@ func emptied(dir string) (isName, ok bool) {
 				len(names) >= 4 && (name{names[1], names[2]}).valid() &&
 					(names[3] == signaturesDir && (len(names) == 4 || len(names) == 5 && isAlgorithm(names[4])) ||
 						names[3] == referrersDir)
-		case "tags": // <tag>/index/<alg>
-			ok = len(names) == 4 && names[2] == "index" && isAlgorithm(names[3])
+		case "tags": // <tag>, with empty directories in it or none, and <tag>/index/<alg>
+			ok = len(names) == 2 && nameable(names[1]) || len(names) == 4 && names[2] == "index" && isAlgorithm(names[3])
 		default:
 			ok = false
 		}

@@ -15,7 +15,7 @@ func TestEmptied(t *testing.T) {
 		"repositories": false, "repositories/app": true, "repositories/team/app": true, "repositories/Foo": false,
 		"repositories/app/_layers": false, "repositories/app/_layers/sha256": true, "repositories/app/_layers/md5": false, "repositories/app/_layers/sha256/" + hex: false,
 		"repositories/app/_uploads": false, "repositories/app/_uploads/id": true, "repositories/app/_uploads/id/hashstates/sha256": true,
-		"repositories/app/_manifests": false, "repositories/app/_manifests/tags": false, "repositories/app/_manifests/tags/v1": false,
+		"repositories/app/_manifests": false, "repositories/app/_manifests/tags": false, "repositories/app/_manifests/tags/v1": true, "repositories/app/_manifests/tags/..": false,
 		"repositories/app/_manifests/tags/v1/current": false, "repositories/app/_manifests/tags/v1/index": false,
 		"repositories/app/_manifests/tags/v1/index/sha512": true, "repositories/app/_manifests/tags/v1/else/sha512": false,
 		"repositories/app/_manifests/revisions": false, "repositories/app/_manifests/revisions/sha256": true,

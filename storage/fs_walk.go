@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"slices"
@@ -465,6 +466,24 @@ func (w *walk) tag(ctx context.Context, dir string) ([]Object, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(entries) == 0 {
+		return nil, nil // readDir has reported it
+	}
+	var current []dirEntry
+	if slices.Contains(entries, dirEntry{"current", fs.ModeDir}) {
+		if current, err = w.readDir(ctx, dir+"/current"); err != nil {
+			return nil, err
+		}
+	}
+	if len(current) == 0 {
+		object, isEmptied, err := w.emptiedTag(ctx, dir, entries)
+		if err != nil {
+			return nil, err
+		}
+		if isEmptied {
+			return []Object{object}, nil
+		}
+	}
 	var page []Object
 	for _, entry := range entries {
 		child := dir + "/" + entry.name
@@ -474,11 +493,7 @@ func (w *walk) tag(ctx context.Context, dir string) ([]Object, error) {
 		case !entry.isDir():
 			page, err = w.appendFile(ctx, page, child)
 		case entry.name == "current":
-			inside, err := w.readDir(ctx, child)
-			if err != nil {
-				return nil, err
-			}
-			for _, e := range inside {
+			for _, e := range current {
 				switch {
 				case e.name == linkFile:
 					var link Object
@@ -503,6 +518,34 @@ func (w *walk) tag(ctx context.Context, dir string) ([]Object, error) {
 		}
 	}
 	return page, nil
+}
+
+// emptiedTag describes the directory of a tag if it holds directories and no file: the removal of
+// the tag was cut off. Its time is the newest one of them, which a push may have made just now.
+func (w *walk) emptiedTag(ctx context.Context, dir string, entries []dirEntry) (object Object, isEmptied bool, err error) {
+	stat, err := w.fs.lstat(ctx, w.tree, dir)
+	if err != nil {
+		return Object{}, false, &callError{fmt.Errorf("stat %s: %w", dir, listedError(err))}
+	}
+	object = Object{Path: dir, Dir: true, ModTime: modTime(&stat)}
+	for _, entry := range entries {
+		if !entry.isDir() {
+			return Object{}, false, nil
+		}
+		child := dir + "/" + entry.name
+		inside, err := w.fs.readDir(ctx, w.tree, child)
+		if err != nil {
+			return Object{}, false, &callError{fmt.Errorf("list %s: %w", child, listedError(err))}
+		}
+		below, isEmptied, err := w.emptiedTag(ctx, child, inside)
+		if !isEmptied || err != nil {
+			return Object{}, false, err
+		}
+		if below.ModTime.After(object.ModTime) {
+			object.ModTime = below.ModTime
+		}
+	}
+	return object, true, nil
 }
 
 // uploads lists _uploads. No upload keeps anything alive, so that one which can't be read stops

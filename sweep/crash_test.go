@@ -85,7 +85,15 @@ func TestKilledBetweenAnyTwoSteps(t *testing.T) {
 	d.tag("app", "gone", d.image("gone", "an image of which only the tag's index is left here"))
 	delete(d.files, tagFile("app", "gone"))
 	d.tag("app", "gone", d.image("app", "later"))
-	for _, r := range []rules{thorough, {uploadAge: time.Hour}} {
+	d.tag("app", "stale", d.image("app", "of a tag that is removed"))
+	d.tag("app", "stale", d.image("app", "of the same tag, later"))
+	d.tag("x/y/z", "stale", d.image("x/y/z", "of a tag that is removed with its repository"))
+	listed := rules{deleteUntagged: true, roots: []string{"app:latest"}, onlyRoots: true, uploadAge: time.Hour}
+	listedAndPruned := listed
+	listedAndPruned.pruneEmpty = true
+	for name, r := range map[string]rules{
+		"thorough": thorough, "plain": {uploadAge: time.Hour}, "listed": listed, "listed and pruned": listedAndPruned,
+	} {
 		root := d.put(t)
 		store := &steps{Remover: open(t, root), layout: filepath.Join(root, storage.Root)}
 		if _, err := planFor(t, root, r).Execute(t.Context(), store, sweep.ExecuteOptions{Bulk: storage.Bulk{Calls: 1}}); err != nil {
@@ -96,7 +104,7 @@ func TestKilledBetweenAnyTwoSteps(t *testing.T) {
 			t.Fatalf("%+v: only %d steps", r, len(store.taken))
 		}
 		for k := range len(store.taken) + 1 {
-			t.Run(fmt.Sprintf("prune %t, after %d steps", r.pruneEmpty, k), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s, after %d steps", name, k), func(t *testing.T) {
 				t.Parallel()
 				root := d.put(t)
 				for _, name := range store.taken[:k] {

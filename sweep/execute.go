@@ -79,8 +79,10 @@ func (p *Plan) Execute(ctx context.Context, remover storage.Remover, options Exe
 			return result, fmt.Errorf("remove %s: %w", kind, err)
 		}
 	}
-	if _, err := tidy(ctx, remover, p.empty, options.Bulk.Calls); err != nil {
-		return result, err
+	for _, dirs := range [][]string{p.tagDirs(), p.empty} {
+		if _, err := tidy(ctx, remover, dirs, options.Bulk.Calls); err != nil {
+			return result, err
+		}
 	}
 	gone, err := tidy(ctx, remover, p.emptyNames, options.Bulk.Calls)
 	result.Removed[EmptyDirectory] = Tally{Count: gone}
@@ -253,6 +255,16 @@ func (p *Plan) prune(ctx context.Context, remover storage.Remover, options Execu
 		}
 	}
 	return nil
+}
+
+// tagDirs are the directories of the tags that were removed.
+func (p *Plan) tagDirs() []string {
+	dirs := make([]string, len(p.tags))
+	for i, at := range p.tags {
+		r := p.inv.Repositories[at.repository]
+		dirs[i] = dirOf(dirOf(storage.TagPath(r.Name, r.Tags[at.tag].Name)))
+	}
+	return dirs
 }
 
 // tidy removes directories if they are empty, and counts those that it removed. An
