@@ -164,7 +164,9 @@ type quarantineJSON struct {
 		Run     string `json:"run"`
 		Objects tally  `json:"objects"`
 		Hidden  tally  `json:"hidden"`
-		Freed   tally  `json:"freed"`
+
+		StillHidden tally `json:"still_hidden"`
+		Freed       tally `json:"freed"`
 	} `json:"runs"`
 	Restored struct {
 		Back      tallies `json:"back"`
@@ -307,15 +309,7 @@ func (q *quarantineSite) purge() {
 		q.Fatalf("purged %+v", purged)
 	}
 	freed, left := purged[0].Freed, q.versions()
-	// The record of what is hidden has also what came back since.
-	want := held.Objects.Bytes + held.Hidden.Bytes
-	if q.versioning == types.BucketVersioningStatusEnabled {
-		for _, d := range q.old.Digests() {
-			if _, stays := q.swept[layoutRoot+parts.BlobPath(d)]; !stays {
-				want -= q.files()[parts.BlobPath(d)]
-			}
-		}
-	}
+	want := held.Objects.Bytes + held.StillHidden.Bytes
 	if freed.Bytes != want || freed.Bytes == 0 {
 		q.Errorf("freed %+v, want %d bytes", freed, want)
 	}

@@ -59,5 +59,7 @@ func (g *gcRun) endQuarantine(ctx context.Context) error {
 		return nil
 	}
 	g.report.Quarantine.Absent = g.taker.Absent()
-	return g.taker.End(context.WithoutCancel(ctx))
+	err := g.taker.End(context.WithoutCancel(ctx))
+	g.report.Quarantine.Run = g.taker.Run // "" if it has taken nothing
+	return err
 }

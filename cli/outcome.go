@@ -28,7 +28,8 @@ func writeOutcome(w *bytes.Buffer, r *report) {
 	case r.DryRun && r.moves() && r.Quarantine.Hidden:
 		fmt.Fprintf(w, "Dry run: nothing was hidden. A run would hide %s behind delete markers; %s would be freed when the quarantine is purged.\n", garbage, eligible)
 	case r.DryRun && r.moves():
-		fmt.Fprintf(w, "Dry run: nothing was moved. A run would move %s to a quarantine; %s would be freed when that is purged.\n", garbage, eligible)
+		freed := size(r.eligible() - r.plan.HardLinked.Bytes)
+		fmt.Fprintf(w, "Dry run: nothing was moved. A run would move %s to a quarantine; %s would be freed when that is purged.\n", garbage, freed)
 	case r.DryRun:
 		fmt.Fprintf(w, "Dry run: nothing was removed. A run would remove %s; %s would be freed.\n", garbage, eligible)
 	case r.result == nil && r.moves():
@@ -58,13 +59,19 @@ func writeRemoved(w *bytes.Buffer, r *report) {
 		verb = "Stopped before the end. " + verb
 	}
 	freed := r.result.Removed[sweep.Blob].Bytes + r.result.Removed[sweep.Upload].Bytes + r.result.Versions.Bytes
-	if r.moves() {
+	switch {
+	case r.moves() && r.Quarantine.Run == "":
+		fmt.Fprintf(w, "%snothing. No quarantine was kept.\n", verb)
+	case r.moves():
 		fmt.Fprintf(w, "%s%s %s %s.\n", verb, what, to, r.Quarantine.Run)
 		fmt.Fprintf(w, "%s are still there: regsweep quarantine purge frees them, and regsweep quarantine restore puts them back.\n", size(r.HiddenBytes))
+		if n := r.plan.HardLinked; n.Bytes > 0 {
+			fmt.Fprintf(w, "A purge does not free %s of the plan, which have other hard links.\n", size(n.Bytes))
+		}
 		if n := r.Quarantine.Absent; n > 0 {
 			fmt.Fprintf(w, "%s of the plan were gone already, and are not in the quarantine.\n", plural(int(n), "object"))
 		}
-	} else {
+	default:
 		fmt.Fprintf(w, "%s%s; %s freed, as the storage confirmed.\n", verb, what, size(freed))
 	}
 	if r.HiddenBytes > 0 && r.Quarantine == nil {

@@ -86,13 +86,13 @@ func (ph *phase) end(done string) {
 	}
 }
 
-// endWith ends the phase with a word for what was done. A phase that failed says how far it
-// came, if it came anywhere.
+// endWith ends the phase with a word for what was done. A phase that did nothing says nothing, and
+// one that failed says how far it came.
 func (ph *phase) endWith(done string, err error) {
 	switch {
-	case err == nil:
-	case ph.n.Load() == 0:
+	case ph.n.Load() == 0 && (err != nil || !ph.counts()):
 		done = ""
+	case err == nil:
 	default:
 		done = ph.name + " stopped after"
 	}

@@ -82,8 +82,8 @@ func TestAPhaseThatFailsSaysHowFarItCame(t *testing.T) {
 	})
 }
 
-// A phase that did nothing before it failed has nothing to say, and one that counts only
-// what it meets says that.
+// A phase that did nothing has nothing to say, whether it failed or not, and one that counts
+// only what it meets says that.
 func TestAPhaseSaysOnlyWhatItDid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, out := testProgress(0, false)
@@ -92,8 +92,8 @@ func TestAPhaseSaysOnlyWhatItDid(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 		p.begin("restoring", "", 0).endWith("restored", nil)
-		if got, want := out.take(), "restored in 0s\n"; got != want {
-			t.Errorf("%q, want %q", got, want)
+		if got := out.take(); got != "" {
+			t.Errorf("%q", got)
 		}
 		phase := p.begin("restoring", "", 0)
 		phase.addBytes(3, 2048)

@@ -127,6 +127,8 @@ type quarantineReport struct {
 	Storage storage.Identity `json:"storage"`
 	// Runs are those that there are or, of a purge, those that went.
 	Runs []quarantineRun `json:"runs,omitzero"`
+	// PassedOver are the runs that purge --older-than has left, since they are damaged.
+	PassedOver []quarantine.Damaged `json:"passed_over,omitempty"`
 	// Contents is what is in the quarantine of the run that show was asked for.
 	Contents []sweep.Removal   `json:"contents,omitzero"`
 	Restored *quarantineReturn `json:"restored,omitempty"`
@@ -187,7 +189,7 @@ func (r *runner) onQuarantine(c *urfave.Context, command string, target []string
 	isTold := errors.As(err, &told{})
 	q.report.failed = err != nil && !isTold
 	if q.report.quiet = c.Bool("quiet"); q.report.quiet {
-		if isTold || q.report.Restored != nil {
+		if isTold || q.report.Restored != nil || len(q.report.PassedOver) > 0 {
 			r.complain(folded(func(w *bytes.Buffer, width int) { write(w, q.report, width) }))
 		}
 		return err

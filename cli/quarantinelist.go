@@ -17,32 +17,44 @@ type quarantineRun struct {
 	Run string `json:"run"`
 	// Taken is left out where the run's plan is damaged.
 	Taken time.Time `json:"taken,omitzero"`
-	// Plan is what the run was to take, and Contents what of it is in the quarantine now.
+	// Plan is what the run was to take, and Contents what of it is in the quarantine now. With
+	// LinksGuessed the links of Contents are those of Plan: show asks for each.
 	// Objects is what was moved and is there, and Hidden what a bucket that keeps versions was
-	// to hide instead.
+	// to hide instead. StillHidden is what of that has not come back.
 	Plan     tallies     `json:"plan"`
 	Contents tallies     `json:"contents"`
 	Objects  sweep.Tally `json:"objects"`
 	Hidden   sweep.Tally `json:"hidden"`
 	Damage   string      `json:"damage,omitempty"`
+
+	LinksGuessed bool        `json:"links_guessed,omitzero"`
+	StillHidden  sweep.Tally `json:"still_hidden"`
+	// DataBytes are the bytes of Objects and StillHidden without links, and FreeableBytes those
+	// of them that a purge frees.
+	DataBytes     int64 `json:"data_bytes"`
+	FreeableBytes int64 `json:"freeable_bytes"`
 	// HardLinkedBytes are those of Objects that a purge does not free: the files have other hard links.
 	HardLinkedBytes int64 `json:"hard_linked_bytes,omitzero"`
 	// Freed counts what a purge has removed of it, and the bytes that this has freed.
 	Freed *sweep.Tally `json:"freed,omitempty"`
+	// UnreadableVersions are lines of a damaged record. Their versions stay in the bucket.
+	UnreadableVersions int `json:"unreadable_versions,omitzero"`
 
 	plan, contents map[sweep.Kind]sweep.Tally
+	freedData      int64 // bytes of Freed without links
 }
 
 func newQuarantineRun(run quarantine.Run) quarantineRun {
 	return quarantineRun{
 		Run: run.Name, Taken: run.Taken, Plan: tally(run.Plan), Contents: tally(run.Contents), Objects: run.Objects, Hidden: run.Hidden,
 		Damage: run.Damage, HardLinkedBytes: run.HardLinkedBytes, plan: run.Plan, contents: run.Contents,
+		LinksGuessed: run.LinksGuessed, StillHidden: run.StillHidden, DataBytes: run.DataBytes, FreeableBytes: run.FreeableBytes,
 	}
 }
 
-// held is all that a purge may remove.
+// held is all that a purge removes. Links have no bytes worth a number.
 func (r quarantineRun) held() sweep.Tally {
-	return sweep.Tally{Count: r.Objects.Count + r.Hidden.Count, Bytes: r.Objects.Bytes + r.Hidden.Bytes}
+	return sweep.Tally{Count: r.Objects.Count + r.StillHidden.Count, Bytes: r.DataBytes}
 }
 
 // isPart reports whether the run was interrupted, or something of it was restored.
@@ -97,6 +109,9 @@ func writeRuns(w *bytes.Buffer, runs []quarantineRun, width int) {
 			taken, about = "", run.Damage
 		case run.isPart():
 			about += "; not all that its plan lists"
+		}
+		if run.LinksGuessed {
+			about += "; links as its plan lists them, which restore writes anew"
 		}
 		t.row(printable(run.Run), taken, count(run.held().Count), size(run.held().Bytes), printable(about))
 	}

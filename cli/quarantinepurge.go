@@ -23,7 +23,7 @@ func (r *runner) quarantinePurge(c *urfave.Context) error {
 		return err
 	}
 	dryRun, yes := c.Bool("dry-run"), c.Bool("yes")
-	return r.onQuarantine(c, "purge", c.Args().Slice(), func(ctx context.Context, q *quarantineStep) error {
+	purge := func(ctx context.Context, q *quarantineStep) error {
 		if err := chosen.check(); err != nil {
 			return err
 		}
@@ -48,6 +48,14 @@ func (r *runner) quarantinePurge(c *urfave.Context) error {
 			}
 			return q.purge(ctx)
 		})
+	}
+	return r.onQuarantine(c, "purge", c.Args().Slice(), func(ctx context.Context, q *quarantineStep) error {
+		err := purge(ctx, q)
+		unreadable := slices.ContainsFunc(q.report.Runs, func(run quarantineRun) bool { return run.UnreadableVersions > 0 })
+		if err == nil && (unreadable || len(q.report.PassedOver) > 0) {
+			return told{errProblems}
+		}
+		return err
 	}, writeQuarantinePurge)
 }
 
@@ -75,6 +83,13 @@ func (o runChoice) has(run quarantine.Run) bool {
 	return slices.Contains(o.names, run.Name)
 }
 
+// passesOver reports whether a run is as old as was asked for and has to be named, since it is
+// damaged.
+func (o runChoice) passesOver(run quarantine.Run) bool {
+	made := run.Made()
+	return o.byAge && !o.has(run) && run.Damage != "" && !made.IsZero() && !made.After(o.before)
+}
+
 // choose notes the runs that are meant.
 func (q *quarantineStep) choose(ctx context.Context, chosen *runChoice) error {
 	for i, name := range chosen.names {
@@ -93,10 +108,13 @@ func (q *quarantineStep) choose(ctx context.Context, chosen *runChoice) error {
 			return notInQuarantine(&quarantine.NoRunError{Run: name})
 		}
 	}
-	q.report.Runs, q.report.there = []quarantineRun{}, len(runs)
+	q.report.Runs, q.report.PassedOver, q.report.there = []quarantineRun{}, nil, len(runs)
 	for _, run := range runs {
-		if chosen.has(run) {
+		switch {
+		case chosen.has(run):
 			q.report.Runs = append(q.report.Runs, newQuarantineRun(run))
+		case chosen.passesOver(run):
+			q.report.PassedOver = append(q.report.PassedOver, quarantine.Damaged{Run: run.Name, Problem: run.Damage})
 		}
 	}
 	return nil
@@ -120,7 +138,7 @@ func (q *quarantineStep) purge(ctx context.Context) error {
 	for i := range q.report.Runs {
 		run := &q.report.Runs[i]
 		freed, err := quarantine.Purge(ctx, q.store, run.Run)
-		run.Freed = &freed
+		run.Freed, run.freedData, run.UnreadableVersions = &freed.Tally, freed.Bytes-freed.LinkBytes, freed.Unreadable
 		phase.addBytes(freed.Count, freed.Bytes)
 		if err != nil {
 			phase.endWith("purged", err)
@@ -132,18 +150,33 @@ func (q *quarantineStep) purge(ctx context.Context) error {
 }
 
 func writeQuarantinePurge(w *bytes.Buffer, r *quarantineReport, width int) {
-	runs, freed, toFree := 0, sweep.Tally{}, int64(0)
+	if !r.quiet {
+		writePurged(w, r, width)
+	}
 	for _, run := range r.Runs {
-		toFree += run.held().Bytes - run.HardLinkedBytes
+		if n := run.UnreadableVersions; n > 0 {
+			fmt.Fprintf(w, "  %s: %s of its record of versions can't be read: their versions stay in the bucket.\n", printable(run.Run), plural(n, "line"))
+		}
+	}
+	for _, run := range r.PassedOver {
+		fmt.Fprintf(w, "  not purged: %s: %s: purge it with --%s %s\n", printable(run.Run), printable(run.Problem), runName, printable(run.Run))
+	}
+}
+
+func writePurged(w *bytes.Buffer, r *quarantineReport, width int) {
+	runs, objects, freed, toFree := 0, 0, int64(0), int64(0)
+	for _, run := range r.Runs {
+		toFree += run.FreeableBytes
 		if run.Freed != nil {
 			runs++
-			freed.Add(run.Freed.Count, run.Freed.Bytes)
+			objects += run.Freed.Count
+			freed += run.freedData
 		}
 	}
 	switch {
-	case r.Error != "" && runs > 0:
-		fmt.Fprintf(w, "Stopped before the end. %s removed, %s freed, as the storage confirmed.\n", plural(freed.Count, "object"), size(freed.Bytes))
-	case r.Error != "":
+	case r.failed && runs > 0:
+		fmt.Fprintf(w, "Stopped before the end. %s removed, %s freed, as the storage confirmed.\n", plural(objects, "object"), size(freed))
+	case r.failed:
 	case len(r.Runs) == 0 && r.there > 0:
 		fmt.Fprintf(w, "--%s takes none of the %s in the quarantine: nothing was removed.\n", olderName, plural(r.there, "run"))
 	case len(r.Runs) == 0:
@@ -152,6 +185,6 @@ func writeQuarantinePurge(w *bytes.Buffer, r *quarantineReport, width int) {
 		writeRuns(w, r.Runs, width)
 		fmt.Fprintf(w, "\nDry run: nothing was removed; %s would be freed.\n", size(toFree))
 	default:
-		fmt.Fprintf(w, "Purged %s: %s removed, %s freed, as the storage confirmed.\n", plural(runs, "run"), plural(freed.Count, "object"), size(freed.Bytes))
+		fmt.Fprintf(w, "Purged %s: %s removed, %s freed, as the storage confirmed.\n", plural(runs, "run"), plural(objects, "object"), size(freed))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strings"
 
 	"regsweep/quarantine"
 	"regsweep/sweep"
@@ -54,7 +55,18 @@ func writeQuarantineShow(w *bytes.Buffer, r *quarantineReport, width int) {
 		}
 		t.row(nounOf(removal.Kind), bytes, printable(removal.Repository), printable(labelOf(removal)))
 	}
-	t.write(w, width)
+	if widths := t.fit(0); width == 0 || t.total(widths[:3]) <= width {
+		t.write(w, width)
+		return
+	}
+	for _, row := range t.rows[1:] { // the columns do not fit: a line for each cell
+		fmt.Fprintln(w, strings.TrimSpace(row[0]+"  "+row[1]))
+		for _, cell := range row[2:] {
+			if cell != "" {
+				fmt.Fprintln(w, "  "+cell)
+			}
+		}
+	}
 }
 
 // labelOf tells a removal apart from others of its kind and repository.

@@ -63,8 +63,10 @@ type hidden struct {
 	total   sweep.Tally
 	uploads map[string][]storage.HiddenVersion // by the upload's directory
 
+	lenient    bool // pass over lines that can't be read
+	unreadable int  // so many were
+
 	file   *os.File
-	end    int64
 	lineOf map[uint64]int64 // where the line of a path begins, by its hash
 	seed   maphash.Seed
 }
@@ -104,6 +106,7 @@ func recordHidden(ctx context.Context, store Store, over versioned, run string, 
 // write finds the versions, some batches at a time.
 func (h *hidden) write(ctx context.Context, concurrency int, refs iter.Seq[storage.Ref], to io.Writer) error {
 	var mu sync.Mutex
+	end := int64(0)
 	w := bufio.NewWriter(to)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(concurrency)
@@ -123,7 +126,8 @@ func (h *hidden) write(ctx context.Context, concurrency int, refs iter.Seq[stora
 				if _, err := w.Write(append(line, '\n')); err != nil {
 					return fmt.Errorf("write a temporary file: %w", err)
 				}
-				h.add(v, len(line)+1)
+				h.add(v, end)
+				end += int64(len(line)) + 1
 			}
 			return nil
 		})
@@ -150,9 +154,8 @@ func (h *hidden) write(ctx context.Context, concurrency int, refs iter.Seq[stora
 	return nil
 }
 
-func (h *hidden) add(v storage.HiddenVersion, length int) {
-	h.lineOf[maphash.String(h.seed, v.Path)] = h.end
-	h.end += int64(length)
+func (h *hidden) add(v storage.HiddenVersion, at int64) {
+	h.lineOf[maphash.String(h.seed, v.Path)] = at
 	h.total.Add(1, v.Bytes)
 	if dir := uploadOf(v.Path); dir != "" {
 		h.uploads[dir] = append(h.uploads[dir], v)
@@ -169,11 +172,12 @@ func uploadOf(path string) string {
 	return storage.UploadPath(strings.TrimPrefix(repository, storage.RepositoriesDir+"/"), id)
 }
 
-// eachHidden visits the paths whose recorded version is not the current one: those that the
+// eachHidden visits those versions whose recorded version is not the current one: those that the
 // run has hidden and that have not come back. Without the permission to list versions, it
 // visits all that are recorded.
-func (h *hidden) eachHidden(ctx context.Context, visit func(path string)) error {
-	var paths, versions []string
+func (h *hidden) eachHidden(ctx context.Context, visit func(storage.HiddenVersion)) error {
+	var paths []string
+	var versions []storage.HiddenVersion
 	check := func() error {
 		current, err := h.store.Current(ctx, paths)
 		if err != nil && !errors.Is(err, fs.ErrPermission) {
@@ -183,16 +187,16 @@ func (h *hidden) eachHidden(ctx context.Context, visit func(path string)) error 
 		for _, v := range current {
 			visible[v.Path] = v.Version
 		}
-		for i, path := range paths {
-			if visible[path] != versions[i] {
-				visit(path)
+		for _, v := range versions {
+			if visible[v.Path] != v.Version {
+				visit(v)
 			}
 		}
 		paths, versions = paths[:0], versions[:0]
 		return nil
 	}
-	err := h.each(func(v storage.HiddenVersion, _ int) error {
-		if paths, versions = append(paths, v.Path), append(versions, v.Version); len(paths) < storage.RemoveBatch {
+	err := h.each(func(v storage.HiddenVersion, _ int64) error {
+		if paths, versions = append(paths, v.Path), append(versions, v); len(paths) < storage.RemoveBatch {
 			return nil
 		}
 		return check()
@@ -206,6 +210,11 @@ func (h *hidden) eachHidden(ctx context.Context, visit func(path string)) error 
 // openHidden reads a run's record. It is nil where the run has none, since it has copied.
 // The error is a *damagedError where the record can't be made out.
 func openHidden(ctx context.Context, store Store, run string) (*hidden, error) {
+	return readRecord(ctx, store, run, false)
+}
+
+// readRecord is openHidden. If it is lenient, it passes over the lines that can't be read.
+func readRecord(ctx context.Context, store Store, run string, lenient bool) (*hidden, error) {
 	over, is := store.(versioned)
 	if !is {
 		return nil, nil
@@ -218,9 +227,9 @@ func openHidden(ctx context.Context, store Store, run string) (*hidden, error) {
 		return nil, err
 	}
 	h := newHidden(over)
-	h.file = file
-	err = h.each(func(v storage.HiddenVersion, length int) error {
-		h.add(v, length)
+	h.file, h.lenient = file, lenient
+	err = h.each(func(v storage.HiddenVersion, at int64) error {
+		h.add(v, at)
 		return nil
 	})
 	if err != nil {
@@ -229,9 +238,11 @@ func openHidden(ctx context.Context, store Store, run string) (*hidden, error) {
 	return h, nil
 }
 
-// each visits all lines with their lengths.
-func (h *hidden) each(visit func(v storage.HiddenVersion, length int) error) error {
+// each visits all lines, with the places where they begin.
+func (h *hidden) each(visit func(v storage.HiddenVersion, at int64) error) error {
 	lines := bufio.NewReader(io.NewSectionReader(h.file, 0, math.MaxInt64))
+	h.unreadable = 0
+	at := int64(0)
 	for n := 1; ; n++ {
 		line, err := lines.ReadBytes('\n')
 		switch {
@@ -241,12 +252,17 @@ func (h *hidden) each(visit func(v storage.HiddenVersion, length int) error) err
 			return fmt.Errorf("read a temporary file: %w", err)
 		}
 		v, err := parseHidden(line)
-		if err != nil {
+		switch {
+		case err != nil && h.lenient:
+			h.unreadable++
+		case err != nil:
 			return &damagedError{fmt.Sprintf("its record of versions is damaged: line %d", n)}
+		default:
+			if err := visit(v, at); err != nil {
+				return err
+			}
 		}
-		if err := visit(v, len(line)); err != nil {
-			return err
-		}
+		at += int64(len(line))
 	}
 }
 
@@ -329,6 +345,10 @@ type Recorded []*hidden
 // ReadRecorded reads the records of all quarantines but that of a run. It is empty for a
 // storage that keeps no versions.
 func ReadRecorded(ctx context.Context, store Store, but string) (all Recorded, err error) {
+	return readRecords(ctx, store, but, false)
+}
+
+func readRecords(ctx context.Context, store Store, but string, lenient bool) (all Recorded, err error) {
 	var runs []string
 	err = store.Below(ctx, Dir, func(page []storage.Object) error {
 		for _, object := range page {
@@ -343,7 +363,7 @@ func ReadRecorded(ctx context.Context, store Store, but string) (all Recorded, e
 			break
 		}
 		var h *hidden
-		h, err = openHidden(ctx, store, run)
+		h, err = readRecord(ctx, store, run, lenient)
 		switch {
 		case err != nil:
 			err = fmt.Errorf("the quarantine %s: %w", run, err)
@@ -379,12 +399,12 @@ func (r Recorded) Close() (err error) {
 }
 
 // forget removes for good what is still hidden, but for what others record too.
-func (h *hidden) forget(ctx context.Context, others Recorded) (freed sweep.Tally, err error) {
+func (h *hidden) forget(ctx context.Context, others Recorded, freed *Freed) (err error) {
 	var batch []storage.HiddenVersion
 	forget := func() error {
 		var first error
-		for _, o := range h.store.Forget(ctx, batch) {
-			freed.Add(o.Versions, o.VersionBytes)
+		for i, o := range h.store.Forget(ctx, batch) {
+			freed.add(batch[i].Path, o.Versions, o.VersionBytes)
 			if first == nil {
 				first = o.Err
 			}
@@ -392,7 +412,7 @@ func (h *hidden) forget(ctx context.Context, others Recorded) (freed sweep.Tally
 		batch = batch[:0]
 		return first
 	}
-	err = h.each(func(v storage.HiddenVersion, _ int) error {
+	err = h.each(func(v storage.HiddenVersion, _ int64) error {
 		if isRecorded, err := others.Has(v.Path, v.Version); err != nil || isRecorded {
 			return err
 		}
@@ -404,7 +424,8 @@ func (h *hidden) forget(ctx context.Context, others Recorded) (freed sweep.Tally
 	if err == nil {
 		err = forget()
 	}
-	return freed, err
+	freed.Unreadable = h.unreadable
+	return err
 }
 
 // errDamaged is for a version that is not what its path says.

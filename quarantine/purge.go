@@ -4,19 +4,45 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"regsweep/storage"
 	"regsweep/sweep"
 )
 
+// Freed is what a purge has removed, as the storage confirmed.
+type Freed struct {
+	sweep.Tally
+	// LinkBytes are those of the bytes that were links.
+	LinkBytes int64
+	// Unreadable counts the lines of a damaged record of versions. These versions stay, and no
+	// quarantine has them any more.
+	Unreadable int
+}
+
+func (f *Freed) add(path string, count int, bytes int64) {
+	f.Add(count, bytes)
+	if isLink(path) {
+		f.LinkBytes += bytes
+	}
+}
+
 // Purge removes a quarantine for good, its plan last, and returns what the storage has
-// confirmed gone. Interrupted, or stopped by an error, it can be run again.
-func Purge(ctx context.Context, store Store, run string) (freed sweep.Tally, err error) {
+// confirmed gone. Interrupted, or stopped by an error, it can be run again. A damaged record of
+// versions is purged as far as it can be read. The purge of another run stops at it, since both
+// may record the same version.
+func Purge(ctx context.Context, store Store, run string) (freed Freed, err error) {
 	hidden, err := openHidden(ctx, store, run)
+	isDamaged := errors.As(err, new(*damagedError))
+	if isDamaged {
+		hidden, err = readRecord(ctx, store, run, true)
+	}
 	if err == nil && hidden != nil {
 		var others Recorded
-		if others, err = ReadRecorded(ctx, store, run); err == nil {
-			freed, err = hidden.forget(ctx, others)
+		if others, err = readRecords(ctx, store, run, isDamaged); err == nil {
+			err = hidden.forget(ctx, others, &freed)
+		} else if errors.As(err, new(*damagedError)) {
+			err = fmt.Errorf("%w: purge that quarantine first, with --run and its name", err)
 		}
 		err = errors.Join(err, others.Close(), hidden.close())
 	}
@@ -30,7 +56,7 @@ func Purge(ctx context.Context, store Store, run string) (freed sweep.Tally, err
 }
 
 // clearRun removes all that lies in a run's directory, and at last the directory.
-func clearRun(ctx context.Context, store Store, run string, freed *sweep.Tally) error {
+func clearRun(ctx context.Context, store Store, run string, freed *Freed) error {
 	keeping, err := inState(ctx, store, storage.VersionsKept, storage.VersionsSuspended)
 	if err != nil {
 		return err
@@ -71,7 +97,7 @@ func clearRun(ctx context.Context, store Store, run string, freed *sweep.Tally) 
 
 // removeBelow gives up a run's copies that were begun, and removes its objects where that
 // is all it takes.
-func removeBelow(ctx context.Context, store Store, run string, objects bool, freed *sweep.Tally) error {
+func removeBelow(ctx context.Context, store Store, run string, objects bool, freed *Freed) error {
 	var refs []storage.Ref
 	var bytes []int64
 	remove := func() error {
@@ -79,7 +105,7 @@ func removeBelow(ctx context.Context, store Store, run string, objects bool, fre
 		for i, outcome := range store.Remove(ctx, refs) {
 			switch {
 			case outcome.Err == nil && !outcome.Hidden:
-				freed.Add(1, bytes[i]-min(bytes[i], outcome.HardLinkedBytes))
+				freed.add(strings.TrimPrefix(refs[i].Path, dirOf(run)+"/"), 1, bytes[i]-min(bytes[i], outcome.HardLinkedBytes))
 			case first == nil:
 				first = outcome.Err
 			}

@@ -64,9 +64,15 @@ type Run struct {
 	// HardLinkedBytes are those of Objects in files that have other hard links. A purge does not
 	// free them.
 	HardLinkedBytes int64
-	// Hidden counts the versions that the run has hidden instead, or was about to. A purge
-	// frees those that have not come back.
-	Hidden sweep.Tally
+	// Hidden counts the versions that the run has hidden instead, or was about to, and
+	// StillHidden those of them that have not come back: what a purge would remove.
+	Hidden, StillHidden sweep.Tally
+	// DataBytes are the bytes of Objects and StillHidden without links, as a sweep counts them.
+	// FreeableBytes are those that a purge frees.
+	DataBytes, FreeableBytes int64
+	// LinksGuessed is set if Contents has all links of the plan, because the storage keeps no
+	// copies of links and was not asked for each.
+	LinksGuessed bool
 	// Damage says why the plan can't be read; "" if it can. Of such a run nothing can be
 	// restored but by hand: its objects lie under their own paths in its directory.
 	Damage string
@@ -120,6 +126,24 @@ func below(ctx context.Context, store Store, run string, visit func(storage.Obje
 		}
 		return nil
 	})
+}
+
+// Made is when the run was made, by its plan or by its name; zero if neither says so.
+func (r Run) Made() time.Time {
+	if !r.Taken.IsZero() {
+		return r.Taken
+	}
+	at, _, _ := strings.Cut(r.Name, "-")
+	made, err := time.Parse(timeLayout, at)
+	if err != nil {
+		return time.Time{}
+	}
+	return made
+}
+
+// isLink reports whether a path below the layout's root is that of a link.
+func isLink(path string) bool {
+	return strings.HasPrefix(path, storage.RepositoriesDir+"/") && strings.HasSuffix(path, "/link") && uploadOf(path) == ""
 }
 
 func dirOf(run string) string { return Dir + "/" + run }

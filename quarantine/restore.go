@@ -651,7 +651,7 @@ func (r *restorer) discard(ctx context.Context, run string) error {
 	if err != nil || !empty {
 		return err
 	}
-	return clearRun(ctx, r.store, run, &sweep.Tally{})
+	return clearRun(ctx, r.store, run, &Freed{})
 }
 
 // forget finishes a restoration that was cut off when all was back and the plan gone. Then
@@ -661,7 +661,7 @@ func forget(ctx context.Context, store Store, run string) error {
 	if err != nil || !empty {
 		return errors.Join(errNoPlan, err)
 	}
-	if err := clearRun(ctx, store, run, &sweep.Tally{}); err != nil {
+	if err := clearRun(ctx, store, run, &Freed{}); err != nil {
 		return err
 	}
 	return &NoRunError{run}

@@ -21,6 +21,8 @@ type stock struct {
 	paths      map[uint64]struct{}
 	objects    sweep.Tally
 	hardLinked int64 // bytes of the objects that have other hard links
+	hidden     sweep.Tally
+	data, free int64 // see Run.DataBytes
 }
 
 // look takes stock of one run. visit, if it is not nil, gets each removal of its plan that can
@@ -52,7 +54,8 @@ func look(ctx context.Context, store Store, name string, visit func(sweep.Remova
 	if err := s.take(ctx, hidden); err != nil {
 		return run, err
 	}
-	run.Objects, run.HardLinkedBytes = s.objects, s.hardLinked
+	run.Objects, run.HardLinkedBytes, run.StillHidden = s.objects, s.hardLinked, s.hidden
+	run.DataBytes, run.FreeableBytes = s.data, s.free
 	if record != nil {
 		err = s.compare(ctx, record.plan, &run, visit)
 	}
@@ -63,21 +66,31 @@ func look(ctx context.Context, store Store, name string, visit func(sweep.Remova
 func (s *stock) take(ctx context.Context, hidden *hidden) error {
 	err := below(ctx, s.store, s.run, func(object storage.Object) error {
 		if !object.Dir && object.Multipart == "" {
-			s.objects.Add(1, max(0, object.Size))
+			path, bytes := strings.TrimPrefix(object.Path, dirOf(s.run)+"/"), max(0, object.Size)
+			s.objects.Add(1, bytes)
 			if object.HardLinked {
-				s.hardLinked += object.Size
+				s.hardLinked += bytes
 			}
-			s.add(strings.TrimPrefix(object.Path, dirOf(s.run)+"/"))
+			s.add(path, bytes, object.HardLinked)
 		}
 		return nil
 	})
 	if err != nil || hidden == nil {
 		return err
 	}
-	return hidden.eachHidden(ctx, s.add)
+	return hidden.eachHidden(ctx, func(v storage.HiddenVersion) {
+		s.hidden.Add(1, v.Bytes)
+		s.add(v.Path, v.Bytes, false)
+	})
 }
 
-func (s *stock) add(path string) {
+func (s *stock) add(path string, bytes int64, hardLinked bool) {
+	if !isLink(path) {
+		s.data += bytes
+		if !hardLinked {
+			s.free += bytes
+		}
+	}
 	s.paths[maphash.String(s.seed, path)] = struct{}{}
 	if upload := uploadOf(path); upload != "" {
 		s.paths[maphash.String(s.seed, upload)] = struct{}{}
@@ -107,6 +120,7 @@ func (s *stock) compare(ctx context.Context, plan *sweep.File, run *Run, visit f
 			if !holds[i] {
 				continue
 			}
+			run.LinksGuessed = run.LinksGuessed || s.guesses() && len(batch[i].Links()) > 0
 			if add(run.Contents, batch[i]); visit != nil {
 				err = visit(batch[i])
 			}
@@ -152,7 +166,7 @@ func (s *stock) holds(ctx context.Context, removal sweep.Removal) (bool, error) 
 	if _, isS3 := s.store.(versioned); !isS3 || len(links) == 0 {
 		return false, nil
 	}
-	if len(s.paths) > 0 && !s.exact {
+	if s.guesses() {
 		return true, nil
 	}
 	_, err := s.store.Stat(ctx, links[len(links)-1].Path)
@@ -160,4 +174,10 @@ func (s *stock) holds(ctx context.Context, removal sweep.Removal) (bool, error) 
 		return true, nil
 	}
 	return false, err
+}
+
+// guesses reports whether all links of the plan count as taken, since something was.
+func (s *stock) guesses() bool {
+	_, isS3 := s.store.(versioned)
+	return isS3 && len(s.paths) > 0 && !s.exact
 }

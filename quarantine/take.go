@@ -25,6 +25,9 @@ type Taker struct {
 	store  Store
 	hidden *hidden // nil where what goes is moved
 	absent atomic.Int64
+	// taken and failed count outcomes, and pruned is set if empty directories were kept.
+	taken, failed atomic.Int64
+	pruned        atomic.Bool
 }
 
 // Plan is what a Taker has to know of what it is to take.
@@ -88,11 +91,32 @@ func Begin(ctx context.Context, store Store, plan Plan, now time.Time, random io
 // Hides reports whether what goes is hidden behind delete markers, and not moved.
 func (t *Taker) Hides() bool { return t.hidden != nil }
 
-// End returns once all that was taken is safe from a loss of power.
+// End returns once all that was taken is safe from a loss of power. A quarantine that has taken
+// nothing is removed; then Run is "".
 func (t *Taker) End(ctx context.Context) error {
-	if err := errors.Join(t.store.Sync(ctx), t.hidden.close()); err != nil {
+	err := errors.Join(t.store.Sync(ctx), t.hidden.close())
+	if err == nil {
+		err = t.discardEmpty(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("quarantine: %w", err)
 	}
+	return nil
+}
+
+func (t *Taker) discardEmpty(ctx context.Context) error {
+	_, isS3 := t.store.(versioned)
+	if t.taken.Load() > 0 || t.pruned.Load() || isS3 && t.failed.Load() > 0 { // a request that failed may have been carried out
+		return nil
+	}
+	empty, err := isEmpty(ctx, t.store, t.Run)
+	if err != nil || !empty {
+		return err
+	}
+	if err := clearRun(ctx, t.store, t.Run, &Freed{}); err != nil {
+		return err
+	}
+	t.Run = ""
 	return nil
 }
 
@@ -104,7 +128,12 @@ func (t *Taker) Absent() int64 { return t.absent.Load() }
 func (t *Taker) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcome {
 	outcomes := t.take(ctx, refs)
 	for _, o := range outcomes {
-		if o.Err == nil && !o.Hidden {
+		switch {
+		case o.Err != nil:
+			t.failed.Add(1)
+		case o.Hidden:
+			t.taken.Add(1)
+		default:
 			t.absent.Add(1)
 		}
 	}
@@ -145,6 +174,7 @@ func (t *Taker) Prune(ctx context.Context, dir string) (gone bool, err error) {
 			if err := t.store.MakeDir(ctx, dirOf(t.Run)+"/"+object.Path); err != nil {
 				return err
 			}
+			t.pruned.Store(true)
 		}
 		return nil
 	})
