@@ -335,9 +335,11 @@ func (f *faultyBucket) try(what string, fault *httpFault, after map[string]strin
 			f.Errorf("%s: %s is gone, which is no garbage", what, f.readable(name))
 		}
 	}
-	// A 404 may hide all that there is to do. Then nothing is done.
-	if run.code == 0 && !f.lifted && difference(now, f.etags) != "" {
-		want := maps.Clone(after)
+	// A 404 may hide all that there is to do. Then nothing is done. What a lasting one hides is
+	// neither moved nor restored.
+	hides := fault.kind == "404" || fault.kind == "no bucket"
+	if run.code == 0 && !(f.lifted && hides) && difference(now, f.etags) != "" {
+		now, want := maps.Clone(now), maps.Clone(after)
 		if slices.ContainsFunc(run.report.Problems, func(p problemJSON) bool { return p.Kind == "undated_upload" }) {
 			for name := range f.before { // an upload whose age nothing tells
 				if strings.Contains(name, "/_uploads/") {
@@ -345,7 +347,10 @@ func (f *faultyBucket) try(what string, fault *httpFault, after map[string]strin
 				}
 			}
 		}
-		if fault.lasting && (fault.kind == "404" || fault.kind == "no bucket") {
+		if f.lifted {
+			now, want = inPlaceOrHeld(now), inPlaceOrHeld(want)
+		}
+		if fault.lasting && hides {
 			delete(now, ".regsweep/lock") // which each answer says is gone
 		}
 		if d := difference(now, want); d != "" {
