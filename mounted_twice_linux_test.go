@@ -43,3 +43,26 @@ func TestARepositoryIsMountedTwice(t *testing.T) {
 		}
 	}
 }
+
+// TestAnEmptyDiskIsMountedInPlaceOfARepository: its directory can't be removed, and that is no
+// failure.
+func TestAnEmptyDiskIsMountedInPlaceOfARepository(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.plant("team/app", "v1", app(1, 2))
+	s.plant("team/app", "", app(3))
+	at := s.tree.Path("repositories/archive")
+	s.must(os.MkdirAll(at, 0o755))
+	if out, err := exec.Command("mount", "-t", "tmpfs", "none", at).CombinedOutput(); err != nil {
+		t.Skipf("%v: %s", err, out)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(at, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	run := s.reported("gc", "-m", "--prune-empty", "--registry-stopped", "--yes", "--json", s.tree.Root())
+	if run.code != 0 || run.report.Removed.Blobs.Count != 3 || !s.tree.Exists("repositories/archive") {
+		t.Errorf("ends with %d, %s %+v", run.code, run.stderr, run.report)
+	}
+}

@@ -464,7 +464,7 @@ func (f *filesystem) removeEmpty(ctx context.Context, t *tree, dir string) (gone
 		return err == nil, false, err
 	case isNotEmpty(err):
 		return false, true, nil
-	case errors.Is(err, syscall.ENOTDIR):
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EBUSY): // a disk is mounted there
 		return false, false, nil
 	}
 	return false, false, err
