@@ -335,6 +335,9 @@ func (t *tracer) checkDying(ctx context.Context) (absent map[storage.ID]bool, er
 		if err != nil {
 			return err
 		}
+		if !exists && !t.r.LayerDirs {
+			exists, damage = true, "was listed and is not found"
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		if !exists {

@@ -1001,6 +1001,31 @@ func TestANotFoundLinkIsLookedForAgain(t *testing.T) {
 	}
 }
 
+// A layer link that a listing has and that is not found is damage. Where only its directory was
+// listed, there may be none in it.
+func TestALayerLinkThatIsListedAndNotFound(t *testing.T) {
+	for _, dirs := range []bool{false, true} {
+		w := tell(t, `
+			I = image c a
+			app: I x
+			app: tag v1 I`)
+		store := unsized{w.memory}
+		inv, err := storage.TakeInventory(t.Context(), store, storage.InventoryOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		inv.Repositories[0].LayerDirs = dirs
+		delete(w.files, storage.LayerPath("app", w.digest("x")))
+		live, err := Run(t.Context(), inv, store, Options{DeleteUntagged: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := live.Repositories[0]; r.Kept == dirs || live.Blob(inv.ID(w.digest("x"))).Alive() == dirs {
+			t.Errorf("directories alone: %t: %+v, %v", dirs, r, live.Problems)
+		}
+	}
+}
+
 // However many repositories and indexes name a manifest, it is read once, and the
 // reading is told as it goes.
 func TestManifestsAreReadOnce(t *testing.T) {

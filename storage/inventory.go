@@ -70,6 +70,9 @@ type Repository struct {
 	Emptied []string
 	// Problems were met while listing and reading links.
 	Problems []Problem
+	// LayerDirs is set where the listing has directories of layer links, and not the links: one
+	// without a link in it may be there.
+	LayerDirs bool
 	// Strays counts the objects in this repository that are not part of the layout.
 	Strays int
 	// Pushed is the newest time of the links, as far as the listing had times.

@@ -277,6 +277,7 @@ func (b *inventoryBuilder) add(rb *repositoryBuilder, object Object, e entry) {
 	case kindRepository: // a file or a "folder/" key of that name
 		b.strayIn(rb, object)
 	case kindLayer:
+		rb.r.LayerDirs = rb.r.LayerDirs || object.Named
 		// What a sha256 link says beyond its path can't matter while it is alive:
 		// its content could only name another blob, which no client would accept
 		// for the digest it asked for. Before such a link goes it is read.

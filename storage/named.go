@@ -136,6 +136,7 @@ func (b *inventoryBuilder) visitNamedLinks(n namedDigests) error {
 	if isRevision {
 		links = &rb.r.Revisions
 	}
+	rb.r.LayerDirs = rb.r.LayerDirs || !isRevision
 	*links = slices.Grow(*links, len(n.sums))
 	for batch := range slices.Chunk(n.sums, pageBatch) {
 		for _, id := range b.inv.sha256IDs(batch) {
