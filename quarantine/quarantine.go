@@ -73,7 +73,7 @@ type Run struct {
 	// LinksGuessed is set if Contents has all links of the plan, because the storage keeps no
 	// copies of links and was not asked for each.
 	LinksGuessed bool
-	// Damage says why the plan can't be read; "" if it can. Of such a run nothing can be
+	// Damage says why the plan can't be read, or that another run changes this one; "" if neither. Of such a run nothing can be
 	// restored but by hand: its objects lie under their own paths in its directory.
 	Damage string
 
@@ -102,6 +102,12 @@ func Runs(ctx context.Context, store Store) ([]Run, error) {
 	runs := make([]Run, 0, len(names)) // whose names begin with the time
 	for _, name := range names {
 		run, err := look(ctx, store, name, nil)
+		for tries := 1; tries < 5 && errors.Is(err, storage.ErrGone); tries++ {
+			run, err = look(ctx, store, name, nil)
+		}
+		if errors.Is(err, storage.ErrGone) {
+			run, err = Run{Name: name, Damage: "it changes while it is listed: another run restores or purges it"}, nil
+		}
 		if none := (*NoRunError)(nil); errors.As(err, &none) {
 			continue // purged meanwhile; or a server, as SeaweedFS does, still names what it has no keys of
 		}

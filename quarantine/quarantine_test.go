@@ -3,6 +3,7 @@ package quarantine_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -84,7 +85,7 @@ func (r *registry) plan() *sweep.Plan {
 func (r *registry) take() string {
 	r.t.Helper()
 	plan := r.plan()
-	taker, err := quarantine.Begin(r.t.Context(), r.store, plan, time.Now(), strings.NewReader("random bytes"))
+	taker, err := quarantine.Begin(r.t.Context(), r.store, plan, time.Now(), rand.Reader)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -69,7 +69,7 @@ func ListAgain(ctx context.Context, store Store, inv *Inventory) error {
 			}
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("list again %s: %w", link.path, errGone)
+			return fmt.Errorf("list again %s: %w", link.path, ErrGone)
 		}
 		if err != nil && !isDamage(err) {
 			return err

@@ -117,7 +117,7 @@ func (f *filesystem) openBelowRoot(path string) (fd int, err error) {
 			closeDir(at)
 		}
 		dir += "/" + name
-		if err == errGone {
+		if err == ErrGone {
 			return -1, fmt.Errorf("open storage: %s: %w (or it is a symbolic link to nothing: is its disk mounted?)", dir, err)
 		}
 		if err != nil {

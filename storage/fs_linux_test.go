@@ -190,7 +190,7 @@ func TestEachRecord(t *testing.T) {
 	}
 
 	// A name that was listed and is not found is a failure, and not a file.
-	if err := eachRecord(fd, record("gone", unix.DT_UNKNOWN), func([]byte, fs.FileMode) {}); !errors.Is(err, errGone) {
+	if err := eachRecord(fd, record("gone", unix.DT_UNKNOWN), func([]byte, fs.FileMode) {}); !errors.Is(err, ErrGone) {
 		t.Errorf("a name that is gone: %v", err)
 	}
 

@@ -53,7 +53,7 @@ func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 // listedError is the error of a call about something that was listed.
 func listedError(err error) error {
 	if isAbsent(err) {
-		return errGone
+		return ErrGone
 	}
 	return err
 }
@@ -420,7 +420,7 @@ func (t *tree) confirmAbsent(name string) error {
 	case err != nil:
 		return err
 	case names[base]:
-		return errGone
+		return ErrGone
 	}
 	return nil
 }
@@ -443,7 +443,7 @@ func confirmAbsentAt(dir int, name string) error {
 		return err
 	}
 	if names[name] {
-		return errGone
+		return ErrGone
 	}
 	return nil
 }

@@ -300,9 +300,9 @@ type Bulk struct {
 	Calls int
 }
 
-// errGone is the error for what was listed and is not found. It is no fs.ErrNotExist: nobody may
+// ErrGone is the error for what was listed and is not found. It is no fs.ErrNotExist: nobody may
 // take it for absence.
-var errGone = errors.New("it was listed, and now the storage says that it does not exist: " +
+var ErrGone = errors.New("it was listed, and now the storage says that it does not exist: " +
 	"the storage fails, or somebody writes to it")
 
 // notExist gives err the path and makes it match fs.ErrNotExist.
