@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -178,6 +179,11 @@ func (c *cron) noted(untagged, flags string) {
 // it ends, the registry takes pushes afterwards and every image is whole (3, 4).
 func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 	t.Parallel()
+	// A signal that is ignored here, as nohup has it, would be ignored by what is started here. One
+	// that is caught is not.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(caught) })
 	all := atOnce{T: t}
 	for _, test := range []struct {
 		name     string

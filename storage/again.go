@@ -68,6 +68,9 @@ func ListAgain(ctx context.Context, store Store, inv *Inventory) error {
 				return statErr
 			}
 		}
+		if errors.Is(err, fs.ErrNotExist) && link.repository.isDamagedAt(link.path) {
+			return nil // nor was it found before, which keeps the repository
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("list again %s: %w", link.path, ErrGone)
 		}
@@ -99,6 +102,11 @@ type unreadLink struct {
 	repository *Repository // nil if the inventory lacks it
 	path       string
 	named      bool // see Object
+}
+
+// isDamagedAt reports whether damage at a path keeps the repository.
+func (r *Repository) isDamagedAt(path string) bool {
+	return r != nil && slices.ContainsFunc(r.Problems, func(p Problem) bool { return p.Path == path && p.Effect == KeepsRepository })
 }
 
 // comparison is what the inventory has of a link that was listed again.
