@@ -3,6 +3,7 @@ package main
 import (
 	"maps"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -183,5 +184,28 @@ func TestAnEmptyPartIsNotEverything(t *testing.T) {
 	}
 	if d := difference(g.shape(), g.before); d != "" {
 		t.Errorf("it changes:%s", d)
+	}
+}
+
+// TestATagThatIsNotRestoredIsReported: a newer run has the tag with another target than the
+// registry, and an older run has it with the same. What the newer one has is not put back.
+func TestATagThatIsNotRestoredIsReported(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.plant("other", "v1", app(9))
+	list := filepath.Join(s.TempDir(), "roots")
+	s.must(os.WriteFile(list, []byte("other:v1\n"), 0o600))
+	for _, image := range []*parts.Manifest{app(1), app(2), app(1)} {
+		s.plant("app", "v1", image)
+		if image.Digest() == app(1).Digest() && s.tree.Exists(".regsweep/quarantine") {
+			break // the registry has what the older run has
+		}
+		if code, _, stderr := regsweep(s, "gc", "--roots", list, "--quarantine", "--registry-stopped", s.tree.Root()); code != 0 {
+			t.Fatalf("ends with %d: %s", code, stderr)
+		}
+	}
+	code, stdout, _ := regsweep(s, "quarantine", "restore", "--all", s.tree.Root())
+	if code != 4 || !strings.Contains(stdout, "not put back: ") || !strings.Contains(stdout, "tags/v1/current/link") {
+		t.Errorf("ends with %d:\n%s", code, stdout)
 	}
 }

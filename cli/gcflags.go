@@ -30,7 +30,7 @@ func gcCommand(r *runner) *urfave.Command {
 	return &urfave.Command{
 		Name:               "gc",
 		Aliases:            []string{"garbage-collect"},
-		Usage:              "remove what no tag reaches",
+		Usage:              "remove what no manifest needs; with -m, what no tag reaches",
 		ArgsUsage:          "TARGET",
 		Flags:              slices.Concat(flags, removalFlags()),
 		CustomHelpTemplate: commandHelp,

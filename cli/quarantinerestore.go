@@ -189,6 +189,8 @@ func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
 	}
 	begin, linked := "Put back ", "linked again"
 	switch {
+	case r.DryRun && r.failed:
+		begin, linked = "Stopped before the end. Nothing was put back. It would be ", "would be linked again"
 	case r.DryRun:
 		begin, linked = "Dry run: nothing was put back. It would be ", "would be linked again"
 	case r.failed:

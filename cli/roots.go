@@ -36,6 +36,16 @@ type rootLists struct {
 // errNoRoots refuses a list if nothing on it is stored.
 var errNoRoots = errors.New("nothing that it names is stored here: most likely it is the wrong list, or it could not be made")
 
+// errNoLinkedRoots refuses a list of which only blobs are stored. Every tag would be removed.
+var errNoLinkedRoots = errors.New("blobs of what it names are stored, but no repository that it names links them, so that no image could be pulled afterwards: " +
+	"most likely the names of the repositories are wrong")
+
+// hasLinks reports whether any repository links a manifest. The new images of a registry with a
+// metadata database have no links.
+func hasLinks(inventory *storage.Inventory) bool {
+	return slices.ContainsFunc(inventory.Repositories, func(r *storage.Repository) bool { return len(r.Tags)+len(r.Revisions) > 0 })
+}
+
 // readRootLists reads the lists at once, before an hour of listing. The path of apply's plan, if
 // there is one, may name standard input as well.
 func (r *runner) readRootLists(c *urfave.Context, plan string) (lists rootLists, err error) {
@@ -137,9 +147,14 @@ func (g *gcRun) findRoots(inventory *storage.Inventory) ([]*mark.Roots, error) {
 		found := l.list.Find(inventory)
 		all = append(all, found)
 		*l.to = &rootsReport{File: l.list.Name, Entries: len(l.list.Entries), Found: found.Found, NotStored: append([]mark.NotStored{}, found.NotStored...)}
-		if found.Found == 0 && inventory.Blobs() > 0 && !g.options.allowEmpty {
+		refused := errNoRoots
+		if l.name == rootsName && found.Found > 0 {
+			refused = errNoLinkedRoots
+		}
+		isUseless := found.Found == 0 || l.name == rootsName && len(found.NotStored) == len(l.list.Entries) && hasLinks(inventory)
+		if isUseless && inventory.Blobs() > 0 && !g.options.allowEmpty {
 			return nil, fmt.Errorf("--%s: %s has %s: %w; if it is right, say so with --allow-empty",
-				l.name, l.list.Name, plural(len(l.list.Entries), "entry"), errNoRoots)
+				l.name, l.list.Name, plural(len(l.list.Entries), "entry"), refused)
 		}
 	}
 	return all, nil

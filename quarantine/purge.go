@@ -74,6 +74,12 @@ func clearRun(ctx context.Context, store Store, run string, freed *Freed) error 
 		}
 	}
 	// The plan goes last: while it is there, the run can be named, and purged again.
+	return clearPlan(ctx, store, run, keeping)
+}
+
+// clearPlan removes a run's record and its plan, and directories that are empty. keeping is not
+// nil where the bucket keeps versions.
+func clearPlan(ctx context.Context, store Store, run string, keeping versioned) (err error) {
 	for _, path := range []string{hiddenOf(run), planOf(run)} {
 		if keeping != nil {
 			_, _, err = keeping.Erase(ctx, path)

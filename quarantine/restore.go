@@ -340,14 +340,16 @@ func (s *restoration) note(removal sweep.Removal, v verdict) {
 	defer s.mu.Unlock()
 	isBack := false // by a newer run
 	if s.noted != nil {
-		hash := maphash.String(s.seed, string(removal.Kind)+" "+removal.Path)
+		hash := maphash.String(s.seed, string(removal.Kind)+" "+removal.Path+" "+string(removal.Digest))
 		wasLeft, again := s.noted[hash]
 		if again && wasLeft == (v.why != "") {
 			return
 		}
 		if again && wasLeft {
 			s.result.LeftCount--
-			s.result.Left = slices.DeleteFunc(s.result.Left, func(l Left) bool { return l.Kind == removal.Kind && l.Path == removal.Path })
+			s.result.Left = slices.DeleteFunc(s.result.Left, func(l Left) bool {
+				return l.Kind == removal.Kind && l.Path == removal.Path && l.Digest == removal.Digest
+			})
 		}
 		isBack = again && !wasLeft
 		s.noted[hash] = v.why != ""

@@ -113,7 +113,13 @@ func (t *Taker) discardEmpty(ctx context.Context) error {
 	if err != nil || !empty {
 		return err
 	}
-	if err := clearRun(ctx, t.store, t.Run, &Freed{}); err != nil {
+	// A move that was reported as failed may have been made all the same: nothing but the plan and
+	// the record is removed, and directories only if they are empty.
+	keeping, err := inState(ctx, t.store, storage.VersionsKept, storage.VersionsSuspended)
+	if err != nil {
+		return err
+	}
+	if err := clearPlan(ctx, t.store, t.Run, keeping); err != nil {
 		return err
 	}
 	t.Run = ""

@@ -404,9 +404,10 @@ func (f *filesystem) Prune(ctx context.Context, dir string) (gone bool, err erro
 		return false, err
 	}
 	if isName, _ := emptied(dir); !isName && parsePath(dir).kind != kindRepository {
-		f.slots <- struct{}{}
-		defer f.end()
-		t.removeEmptied(ctx, path.Dir(dir))
+		if f.begin(ctx) == nil {
+			defer f.end()
+			t.removeEmptied(ctx, path.Dir(dir))
+		}
 		return true, nil
 	}
 	for dir = path.Dir(dir); dir != "." && dir != RepositoriesDir; dir = path.Dir(dir) {

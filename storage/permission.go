@@ -58,7 +58,7 @@ func permissionError(path string, err error) error {
 // ExplainPermission adds to an error of a filesystem who owns the directory that may not be read
 // or written, if the error is that a permission is missing.
 func ExplainPermission(store Store, err error) error {
-	if !isFilesystem(store) || !errors.Is(err, fs.ErrPermission) || errors.As(err, new(*ownerError)) {
+	if !isFilesystem(store) || !errors.Is(err, fs.ErrPermission) || errors.As(err, new(*ownerError)) || errors.As(err, new(*UsageError)) {
 		return err
 	}
 	layout := filepath.Join(store.Identity().Root, Root)
@@ -110,7 +110,10 @@ func isFilesystem(store Store) bool { return store.Identity().Driver == "filesys
 // accessError says that this process may not use a directory so, or that its filesystem is
 // read-only. A directory that is gone is no obstacle.
 func accessError(dir string, mode uint32) error {
-	err := unix.Faccessat(unix.AT_FDCWD, dir, mode, unix.AT_EACCESS)
+	err := unix.Faccessat(unix.AT_FDCWD, dir, mode, 0)
+	if err != nil { // this flag knows of no access lists where the kernel lacks faccessat2(2)
+		err = unix.Faccessat(unix.AT_FDCWD, dir, mode, unix.AT_EACCESS)
+	}
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
 		verb := "read "
 		if mode&unix.W_OK != 0 {

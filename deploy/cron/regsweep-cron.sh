@@ -149,10 +149,9 @@ check() {
 	run_logged "$regsweep" check "$@" $untagged $proof "$target"
 }
 
-# lasting reports whether the check was refused for a reason that read-only mode does not
-# change.
+# lasting reports whether the check was refused for one of these reasons.
 lasting() {
-	[ "$result" -eq 3 ] && grep -Eq '"by": "(other_truth|other_storage|proxy)"' "$log"
+	[ "$result" -eq 3 ] && grep -Eq "\"by\": \"($1)\"" "$log"
 }
 
 # give_up shows what is wrong, and ends with the code of the last check.
@@ -165,9 +164,9 @@ give_up() {
 }
 
 # The settings are checked before anything is done to the registry. Code 3 is expected, since
-# the registry is still writable.
+# the registry is still writable. A pull-through cache may be about to be stopped.
 check --json
-if [ "$result" -ne 0 ] && [ "$result" -ne 3 ] || lasting; then
+if [ "$result" -ne 0 ] && [ "$result" -ne 3 ] || lasting 'other_truth|other_storage'; then
 	give_up "the registry was left as it is: regsweep check ended with $result"
 fi
 
@@ -178,7 +177,7 @@ act read_only
 deadline=$(($(date +%s) + wait_seconds))
 pause=2
 until check --json; do
-	if [ "$result" -ne 3 ] || lasting || [ "$(date +%s)" -ge "$deadline" ]; then
+	if [ "$result" -ne 3 ] || lasting 'other_truth|other_storage|proxy' || [ "$(date +%s)" -ge "$deadline" ]; then
 		give_up "nothing was removed: after read_only, regsweep check ended with $result (wait_seconds=$wait_seconds)"
 	fi
 	# Each check lists the repositories, which takes many requests to a large bucket.
