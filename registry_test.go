@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -655,7 +654,7 @@ var wrapped sync.Map
 
 // regsweep runs one command line in this process.
 func regsweep(s *site, args ...string) (code int, stdout, stderr string) {
-	var out, errs bytes.Buffer
+	var out, errs output // a note about a silent storage may come at any time
 	code = regsweepWith(s, strings.NewReader(""), &out, &errs, args...)
 	return code, out.String(), errs.String()
 }
