@@ -209,3 +209,54 @@ func TestATagThatIsNotRestoredIsReported(t *testing.T) {
 		t.Errorf("ends with %d:\n%s", code, stdout)
 	}
 }
+
+// TestAListKeepsTheLinksOfWhatTheAPIDeleted: the API removed the revision link of an image that a
+// list names. What the image needs stays linked in its repository, so that it can be linked again.
+func TestAListKeepsTheLinksOfWhatTheAPIDeleted(t *testing.T) {
+	t.Parallel()
+	for _, flag := range []string{"--keep-digests", "--roots"} {
+		s := newSite(t)
+		single, index := app(1, 2), parts.Index(parts.OCI, app(4, 5), app(4, 6))
+		s.push("team/app:v1", single)
+		s.push("team/app:v2", app(1, 3))
+		s.push("mirror:v1", app(1, 2, 9))
+		s.push("multi:v1", index)
+		s.delete("team/app", single.Digest().String())
+		s.delete("multi", index.Digest().String())
+		root := s.tree.Root()
+		list := s.list("team/app:v2", "mirror:v1", "team/app@"+single.Digest().String(), "multi@"+index.Digest().String(), "mirror@"+single.Digest().String())
+		if run := s.reported("gc", "-m", flag, list, "--registry-stopped", "--json", root); run.code != 0 {
+			t.Fatal(run.report.Error)
+		}
+		for _, m := range []*parts.Manifest{single, index} {
+			if code, report := s.quarantine("restore", "--all", "--digest", m.Digest().String(), root); code != 0 || len(report.Restored.Linked) == 0 {
+				t.Errorf("%s: restore ends with %d: %+v", flag, code, report)
+			}
+		}
+		s.pull(flag, s.client, []image{pulls("team/app", single, "v2"), pulls("multi", index)})
+	}
+}
+
+// TestARestorationIsDoneThoughAnotherRepositoryCannotBeListed: which manifests nobody can pull is
+// not known then. All is back, and the run is gone.
+func TestARestorationIsDoneThoughAnotherRepositoryCannotBeListed(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	deleted := app(1, 2)
+	s.push("team/app:v1", deleted)
+	s.push("team/app:v2", app(1, 3))
+	s.delete("team/app", deleted.Digest().String())
+	root := s.tree.Root()
+	if run := s.reported("gc", "--quarantine", "--registry-stopped", "--json", root); run.code != 0 {
+		t.Fatal(run.report.Error)
+	}
+	s.must(os.MkdirAll(s.tree.Path("repositories/other/_manifests"), 0o755))
+	s.must(os.Symlink(t.TempDir(), s.tree.Path("repositories/other/_manifests/revisions")))
+	code, stdout, stderr := regsweep(s, "quarantine", "restore", "latest", root)
+	if code != 4 || !strings.Contains(stdout, "Which of the manifests can't be pulled is not known: ") || strings.Contains(stdout, "Stopped") {
+		t.Errorf("ends with %d, %s\n%s", code, stderr, stdout)
+	}
+	if s.tree.Exists(".regsweep/quarantine") || !s.tree.Exists(parts.BlobPath(deleted.Digest())) {
+		t.Error("something is left in the quarantine")
+	}
+}

@@ -185,6 +185,10 @@ func writePurged(w *bytes.Buffer, r *quarantineReport, width int) {
 		writeRuns(w, r.Runs, width)
 		fmt.Fprintf(w, "\nDry run: nothing was removed; %s would be freed.\n", size(toFree))
 	default:
-		fmt.Fprintf(w, "Purged %s: %s removed, %s freed, as the storage confirmed.\n", plural(runs, "run"), plural(objects, "object"), size(freed))
+		which := plural(runs, "run")
+		if len(r.Runs) == 1 {
+			which = "the run " + printable(r.Runs[0].Run)
+		}
+		fmt.Fprintf(w, "Purged %s: %s removed, %s freed, as the storage confirmed.\n", which, plural(objects, "object"), size(freed))
 	}
 }

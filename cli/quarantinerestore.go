@@ -31,12 +31,16 @@ type quarantineReturn struct {
 	// NotRestored are the runs that --all left, since their plans are damaged.
 	NotRestored []quarantine.Damaged `json:"not_restored,omitempty"`
 	// NotLinked are manifests that no repository links, and that --digest links again.
-	NotLinked      []digest.Digest `json:"not_linked,omitempty"`
-	NotLinkedCount int             `json:"not_linked_count,omitzero"`
+	NotLinked        []digest.Digest `json:"not_linked,omitempty"`
+	NotLinkedCount   int             `json:"not_linked_count,omitzero"`
+	NotLinkedUnknown string          `json:"not_linked_unknown,omitempty"` // why NotLinked is not known
 
 	options     quarantine.RestoreOptions
 	back, there map[sweep.Kind]sweep.Tally
 }
+
+// allRuns is what a report says that --all was restored from.
+const allRuns = "all runs"
 
 func (r *runner) quarantineRestore(c *urfave.Context) error {
 	from, target := c.String(planName), c.Args().Slice()
@@ -45,7 +49,7 @@ func (r *runner) quarantineRestore(c *urfave.Context) error {
 	case byPlan && all:
 		return storage.Usagef("--%s restores runs, and --%s a plan: give one of them", allName, planName)
 	case all:
-		from = "all runs"
+		from = allRuns
 		if err := checkNoRun(target, "restore latest, without --"+allName); err != nil {
 			return err
 		}
@@ -160,13 +164,13 @@ func (q *quarantineStep) returned(from string, options quarantine.RestoreOptions
 	q.report.Restored = &quarantineReturn{
 		From: from, Back: tally(result.Back), There: tally(result.There), LeftCount: result.LeftCount, Left: append([]quarantine.Left{}, result.Left...),
 		Linked: result.Linked, Unlinked: result.Unlinked,
-		NotRestored: result.Damaged, NotLinked: result.NotLinked, NotLinkedCount: result.NotLinkedCount,
+		NotRestored: result.Damaged, NotLinked: result.NotLinked, NotLinkedCount: result.NotLinkedCount, NotLinkedUnknown: result.NotLinkedUnknown,
 		back: result.Back, there: result.There, options: options,
 	}
 	if storage.IsFull(err) {
 		err = fmt.Errorf("%w: the directories that come back take some space and inodes: free some, and run it again", err)
 	}
-	if err == nil && (result.LeftCount > 0 || result.Unlinked != "" || len(result.Damaged) > 0) {
+	if err == nil && (result.LeftCount > 0 || result.Unlinked != "" || len(result.Damaged) > 0 || result.NotLinkedUnknown != "") {
 		return told{errProblems}
 	}
 	return notInQuarantine(err)
@@ -203,6 +207,9 @@ func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
 		}
 	}
 	writeNotRestored(w, r)
+	if unknown := restored.NotLinkedUnknown; unknown != "" {
+		fmt.Fprintf(w, "Which of the manifests can't be pulled is not known: %s: exit code %d.\n", printable(unknown), exitProblems)
+	}
 	if !r.quiet {
 		var lines []string
 		for _, link := range restored.Linked {
@@ -210,11 +217,15 @@ func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
 		}
 		writeFew(w, lines)
 	}
-	switch how := "add --repository NAME to link it in a repository that has its layers, or push it again"; {
-	case restored.Unlinked != "" && restored.options.Repository != "":
-		how = "the repository " + printable(restored.options.Repository) + " does not link all its layers: push it again"
-		fallthrough
+	switch {
 	case restored.Unlinked != "":
+		how := "add --repository NAME to link it in a repository that has its layers, or push it again"
+		if only := restored.options.Repository; only != "" {
+			how = "the repository " + printable(only) + " does not link all its layers: push it again"
+		}
+		if restored.From != allRuns {
+			how = "if another run has some of its links, use --all; otherwise " + how
+		}
 		fmt.Fprintf(w, "%s can't be pulled yet, since no repository links it: %s. Exit code %d.\n", restored.Unlinked, how, exitProblems)
 	case r.quiet:
 	case restored.options.Digest != "" && !r.failed && !r.DryRun && len(restored.back)+len(restored.Linked) > 0:

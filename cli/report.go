@@ -57,7 +57,7 @@ type report struct {
 
 	notRead      []string // the usual config.yml that are there as well
 	leftOutSaved bool     // in a file, all of it
-	unsaved      string   // the file for lack of which the run ends: "plan" or "list"
+	unsaved      string   // "plan" or "list", if the run ends because that could not be saved
 	stopped      bool     // the removal ended before its end
 }
 
@@ -148,8 +148,8 @@ func (r *report) conclude(err error) {
 	}
 }
 
-// moves reports whether garbage is moved or hidden, and not removed. A quarantine takes no directories alone:
-// there is nothing to restore.
+// moves reports whether garbage is moved or hidden, and not removed. A quarantine takes no
+// directories alone: there is nothing to restore.
 func (r *report) moves() bool { return r.Quarantine != nil && r.plan.Len() > 0 }
 
 // message is what a report tells of an error: nothing where there is none, or where

@@ -36,7 +36,7 @@ type rootLists struct {
 // errNoRoots refuses a list if nothing on it is stored.
 var errNoRoots = errors.New("nothing that it names is stored here: most likely it is the wrong list, or it could not be made")
 
-// errNoLinkedRoots refuses a list of which only blobs are stored. Every tag would be removed.
+// errNoLinkedRoots refuses a list if no repository links what it names. Every tag would be removed.
 var errNoLinkedRoots = errors.New("blobs of what it names are stored, but no repository that it names links them, so that no image could be pulled afterwards: " +
 	"most likely the names of the repositories are wrong")
 

@@ -243,8 +243,11 @@ func (t *tracer) run(ctx context.Context, mayGo func(revision int) bool) (*Repos
 		}
 	}
 	for _, v := range t.roots {
-		if v.isManifest() {
+		switch n := t.nodes.at(v.id()); {
+		case v.isManifest():
 			tagged = append(tagged, v.id())
+		case n != nil && n.state == intact && !t.r.HasLayer(v.id()): // see RootList.Find
+			t.named[v.id()] = true
 		}
 	}
 	tagged = append(tagged, t.r.Doubted...)

@@ -142,7 +142,8 @@ type Roots struct {
 
 // Find looks for the entries. A digest alone is a root in every repository that has a link to
 // it. A digest that is stored, and that the repository has no link to, is a root all the
-// same: a registry may keep its links in a database.
+// same: a registry may keep its links in a database, and a deletion through the API removes the
+// link of a manifest alone. What it reaches is alive in the repository that was named.
 func (l *RootList) Find(inv *storage.Inventory) *Roots {
 	f := &Roots{of: map[int][]vertex{}}
 	alone := map[storage.ID]bool{} // whether a manifest link was found for a digest alone
@@ -203,7 +204,7 @@ func (f *Roots) find(inv *storage.Inventory, e RootEntry, alone map[storage.ID]b
 		if isNamed && (r.HasRevision(id) || pointsAt(r, id)) {
 			found = true
 			f.add(at, id)
-		} else if isNamed && r.HasLayer(id) {
+		} else if isNamed && (r.HasLayer(id) || inv.Stored(id)) {
 			f.of[at] = append(f.of[at], plain(id))
 		}
 	}

@@ -73,8 +73,9 @@ type Run struct {
 	// LinksGuessed is set if Contents has all links of the plan, because the storage keeps no
 	// copies of links and was not asked for each.
 	LinksGuessed bool
-	// Damage says why the plan can't be read, or that another run changes this one; "" if neither. Of such a run nothing can be
-	// restored but by hand: its objects lie under their own paths in its directory.
+	// Damage says why the plan can't be read, or that the run changed while it was listed; ""
+	// if neither. If the plan can't be read, its objects can be restored by hand alone: they lie
+	// under their own paths in its directory.
 	Damage string
 
 	planless bool // there is no plan, damaged or not
@@ -106,7 +107,7 @@ func Runs(ctx context.Context, store Store) ([]Run, error) {
 			run, err = look(ctx, store, name, nil)
 		}
 		if errors.Is(err, storage.ErrGone) {
-			run, err = Run{Name: name, Damage: "it changes while it is listed: another run restores or purges it"}, nil
+			run, err = Run{Name: name, Damage: "it changes while it is listed: another run restores or purges it, or the storage fails"}, nil
 		}
 		if none := (*NoRunError)(nil); errors.As(err, &none) {
 			continue // purged meanwhile; or a server, as SeaweedFS does, still names what it has no keys of

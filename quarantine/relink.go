@@ -84,7 +84,10 @@ func (r *restorer) conclude(ctx context.Context) (isStored bool, err error) {
 	r.restored = true
 	d := r.options.Digest
 	if d == "" {
-		return false, r.findNotLinked(ctx)
+		if err := r.findNotLinked(ctx); err != nil {
+			r.result.NotLinkedUnknown = err.Error()
+		}
+		return false, context.Cause(ctx)
 	}
 	manifest, err := r.manifest(ctx, d)
 	if err != nil || len(manifest.References) == 0 || r.lost[d] {

@@ -50,6 +50,9 @@ type Restored struct {
 	// blobs are still in the quarantine. RestoreOptions.Digest links them.
 	NotLinked      []digest.Digest
 	NotLinkedCount int
+	// NotLinkedUnknown is why NotLinked is not known, "" if it is. It is no reason to call a
+	// restoration unfinished.
+	NotLinkedUnknown string
 	// Linked are the revision links that were written although no plan lists them: before the
 	// run, a deletion through the registry's API had removed them. Only
 	// RestoreOptions.Digest asks for them.
@@ -208,11 +211,11 @@ func (s *restoration) restore(ctx context.Context, run string, single bool) (ope
 	if err == nil {
 		err = r.run(ctx)
 	}
-	if err == nil && single {
-		_, err = r.conclude(ctx)
-	}
 	if err == nil && r.wanted.everything && !s.options.DryRun && r.left.Load() == 0 {
 		err = r.discard(ctx, run)
+	}
+	if err == nil && single {
+		_, err = r.conclude(ctx)
 	}
 	for _, hidden := range append(r.laterHidden, r.hidden) {
 		err = errors.Join(err, hidden.close())
