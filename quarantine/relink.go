@@ -84,10 +84,7 @@ func (r *restorer) conclude(ctx context.Context) (isStored bool, err error) {
 	r.restored = true
 	d := r.options.Digest
 	if d == "" {
-		if err := r.findNotLinked(ctx); err != nil {
-			r.result.NotLinkedUnknown = err.Error()
-		}
-		return false, context.Cause(ctx)
+		return false, r.findNotLinked(ctx)
 	}
 	manifest, err := r.manifest(ctx, d)
 	if err != nil || len(manifest.References) == 0 || r.lost[d] {
@@ -225,8 +222,9 @@ func (r *restorer) findNotLinked(ctx context.Context) error {
 		return err
 	}
 	linking, err := r.linking(ctx, found)
-	if err != nil {
-		return err
+	if err != nil { // a repository that has nothing to do with the restoration may not be listable
+		r.result.NotLinkedUnknown = err.Error()
+		return context.Cause(ctx)
 	}
 	found = slices.DeleteFunc(found, func(d digest.Digest) bool { return len(linking[d]) > 0 })
 	slices.Sort(found)

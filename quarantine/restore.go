@@ -50,8 +50,8 @@ type Restored struct {
 	// blobs are still in the quarantine. RestoreOptions.Digest links them.
 	NotLinked      []digest.Digest
 	NotLinkedCount int
-	// NotLinkedUnknown is why NotLinked is not known, "" if it is. It is no reason to call a
-	// restoration unfinished.
+	// NotLinkedUnknown is why the repositories could not be listed for NotLinked, "" if they
+	// were. The restoration is done all the same.
 	NotLinkedUnknown string
 	// Linked are the revision links that were written although no plan lists them: before the
 	// run, a deletion through the registry's API had removed them. Only
