@@ -138,7 +138,7 @@ func TestSizesOfAQuarantineAgree(t *testing.T) {
 	s.plant("app", "", app(1, 2))
 	s.tree.Upload("app", "left", time.Now().Add(-1000*time.Hour), []byte("half an upload"))
 	root := s.tree.Root()
-	moved := regexp.MustCompile(`(?m)^(.*B) are still there:`)
+	moved := regexp.MustCompile(`(?m)^(.*B) are not freed yet:`)
 	_, text, stderr := regsweep(s, "gc", "-m", "--quarantine", "--registry-stopped", root)
 	match := moved.FindStringSubmatch(text)
 	if match == nil {

@@ -64,7 +64,7 @@ func writeRemoved(w *bytes.Buffer, r *report) {
 		fmt.Fprintf(w, "%snothing. No quarantine was kept.\n", verb)
 	case r.moves():
 		fmt.Fprintf(w, "%s%s %s %s.\n", verb, what, to, r.Quarantine.Run)
-		fmt.Fprintf(w, "%s are still there: regsweep quarantine purge frees them, and regsweep quarantine restore puts them back.\n", size(r.HiddenBytes))
+		fmt.Fprintln(w, afterMove(r.HiddenBytes))
 		if n := r.plan.HardLinked; n.Bytes > 0 {
 			fmt.Fprintf(w, "A purge does not free %s of the plan, which have other hard links.\n", size(n.Bytes))
 		}
@@ -84,6 +84,14 @@ func writeRemoved(w *bytes.Buffer, r *report) {
 		}
 		fmt.Fprintf(w, "  not removed: %s\n", printable(failed.Path+": "+failed.Error))
 	}
+}
+
+// afterMove says what can be done with what was moved.
+func afterMove(bytes int64) string {
+	if bytes == 0 { // of links
+		return "regsweep quarantine restore puts that back, and regsweep quarantine purge removes it for good."
+	}
+	return size(bytes) + " are not freed yet: regsweep quarantine purge frees them, and regsweep quarantine restore puts them back."
 }
 
 // eligible is how many bytes the plan would free.

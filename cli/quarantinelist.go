@@ -107,8 +107,10 @@ func writeRuns(w *bytes.Buffer, runs []quarantineRun, width int) {
 		switch {
 		case run.Damage != "":
 			taken, about = "", run.Damage
+		case run.isPart() && about == "nothing":
+			about += ": what its plan lists was restored, or never moved"
 		case run.isPart():
-			about += "; not all that its plan lists"
+			about += "; the rest of its plan was restored, or never moved"
 		}
 		if run.LinksGuessed {
 			about += "; links as its plan lists them, which restore writes anew"

@@ -71,7 +71,7 @@ func (r *runner) quarantineRestore(c *urfave.Context) error {
 	}
 	return r.onQuarantine(c, "restore", target, func(ctx context.Context, q *quarantineStep) error {
 		if options.Digest != "" && options.Digest.Validate() != nil {
-			return storage.Usagef("--%s: %q is no digest such as sha256:…, whole", digestName, string(options.Digest))
+			return storage.Usagef("--%s: %q is not a complete digest, such as sha256: and 64 lower-case hex digits", digestName, string(options.Digest))
 		}
 		// What can be restored is found before the lock is made: where there is nothing, nothing
 		// is written.

@@ -193,7 +193,7 @@ func writeNotStored(w *bytes.Buffer, r *report) {
 		if list == nil || len(list.NotStored) == 0 {
 			continue
 		}
-		fmt.Fprintf(w, "\nNot stored: %s of the %s in %s\n", count(len(list.NotStored)), plural(list.Entries, "entry"), printable(list.File))
+		fmt.Fprintf(w, "\nNot found: %s of the %s in %s\n", count(len(list.NotStored)), plural(list.Entries, "entry"), printable(list.File))
 		for i, entry := range list.NotStored {
 			if i == shownNotStored {
 				fmt.Fprintf(w, "  and %s more: see --json\n", count(len(list.NotStored)-i))
@@ -201,7 +201,7 @@ func writeNotStored(w *bytes.Buffer, r *report) {
 			}
 			kept := ""
 			if entry.Kept {
-				kept = ", and its blob is kept"
+				kept = "; a blob with this digest is stored, and kept"
 			}
 			fmt.Fprintf(w, "  line %d: %s: %s%s\n", entry.Line, printable(entry.Text), notStoredReasons[entry.Reason], kept)
 		}

@@ -64,6 +64,9 @@ func writeSummary(w *bytes.Buffer, r *report, width int) {
 	addGarbageOf(t, r.ByRepository)
 	addKept(t, r)
 	t.write(w, width)
+	if from := r.reachedFrom(); len(r.Kept) == 0 && from != "" {
+		fmt.Fprintf(w, "\nAll that is kept is reached from %s.\n", from)
+	}
 	writeNotStored(w, r)
 	writeLeftOut(w, r.LeftOut, r.leftOutSaved)
 	writeProblems(w, r.Problems)
@@ -148,10 +151,6 @@ var reasons = []struct {
 // addKept answers "why is so little eligible?".
 func addKept(t *table, r *report) {
 	if len(r.Kept) == 0 {
-		if from := r.reachedFrom(); from != "" {
-			t.row("")
-			t.row("Kept without a tag", "0", size(0), "all that is kept is reached from "+from)
-		}
 		return
 	}
 	t.row("")

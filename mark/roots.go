@@ -82,7 +82,7 @@ func (e *RootEntry) parse() (problem string) {
 	if alg, _, found := strings.Cut(text, ":"); found && digest.Algorithm(alg).Available() {
 		e.digest = digest.Digest(text)
 		if e.digest.Validate() != nil {
-			return "it is no whole digest"
+			return "it must be a complete digest: sha256: and 64 lower-case hex digits, for example"
 		}
 		return ""
 	}
@@ -90,13 +90,13 @@ func (e *RootEntry) parse() (problem string) {
 	if at := strings.LastIndexByte(name, ':'); at > strings.LastIndexByte(name, '/') {
 		name, e.tag = name[:at], name[at+1:]
 		if !tagPattern.MatchString(e.tag) {
-			return "its tag is no tag"
+			return "its tag is not valid"
 		}
 	}
 	if hasDigest { // a client that has both takes the digest
 		e.tag, e.digest = "", digest.Digest(of)
 		if e.digest.Validate() != nil {
-			return "its digest is no whole digest"
+			return "its digest must be complete: sha256: and 64 lower-case hex digits, for example"
 		}
 	}
 	if !hasDigest && e.tag == "" {
@@ -110,7 +110,7 @@ func (e *RootEntry) parse() (problem string) {
 		e.repositories = append(e.repositories, rest)
 	}
 	if len(e.repositories) == 0 {
-		return "its repository is no name of one"
+		return "its repository name is not valid"
 	}
 	return ""
 }

@@ -260,7 +260,7 @@ func (r Removal) problem() string {
 		return "it has to have one of signature_digests or one of referrers, as a line of its kind does"
 	}
 	if r.Digest != "" && r.Digest.Validate() != nil {
-		return "its digest is no digest"
+		return "its digest is not valid"
 	}
 	return ""
 }

@@ -87,7 +87,7 @@ func TestPlanFilesThatAreRefused(t *testing.T) {
 		"no repository":          {with(3, `{"kind":"revision","digest":"`+digest+`"}`), "line 3: it has no repository, which a line of kind revision needs", false},
 		"no tag":                 {with(3, `{"kind":"tag_index_entry","repository":"app","digest":"`+digest+`"}`), "line 3: it has no tag, which a line of kind tag_index_entry needs", false},
 		"no upload":              {with(3, `{"kind":"upload","repository":"app"}`), "line 3: it has no upload, which a line of kind upload needs", false},
-		"a wrong digest":         {with(3, `{"kind":"blob","digest":"sha256:../../../x"}`), "line 3: its digest is no digest", false},
+		"a wrong digest":         {with(3, `{"kind":"blob","digest":"sha256:../../../x"}`), "line 3: its digest is not valid", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if test.file == good {

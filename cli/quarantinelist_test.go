@@ -1,0 +1,36 @@
+package cli
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"regsweep/quarantine"
+	"regsweep/sweep"
+)
+
+// TestARunOfWhichNothingIsLeft: the list says why a run has less than its plan lists.
+func TestARunOfWhichNothingIsLeft(t *testing.T) {
+	planned := map[sweep.Kind]sweep.Tally{sweep.Blob: {Count: 2, Bytes: 20}}
+	for want, contents := range map[string]map[sweep.Kind]sweep.Tally{
+		"  nothing: what its plan lists was restored, or never moved\n": {},
+		"  1 blob; the rest of its plan was restored, or never moved\n": {sweep.Blob: {Count: 1, Bytes: 10}},
+		"  2 blobs\n": planned,
+	} {
+		var w bytes.Buffer
+		writeRuns(&w, []quarantineRun{newQuarantineRun(quarantine.Run{Name: "20260131T020000Z-5f3a9c1e", Plan: planned, Contents: contents})}, 0)
+		if !strings.HasSuffix(w.String(), want) {
+			t.Errorf("the list is %q, want %q at its end", w.String(), want)
+		}
+	}
+}
+
+// TestWhatWasMovedWithoutBytes: links alone leave no bytes to be freed.
+func TestWhatWasMovedWithoutBytes(t *testing.T) {
+	if got := afterMove(0); strings.Contains(got, "0 B") {
+		t.Error(got)
+	}
+	if got := afterMove(10); !strings.HasPrefix(got, "10 B are not freed yet: ") {
+		t.Error(got)
+	}
+}
