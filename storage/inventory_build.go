@@ -697,8 +697,14 @@ func sealLinks(links []Link) []Link {
 	return links
 }
 
+// clocksDiffer is how much later than its last write an upload may say that it began: the
+// registry's clock and the storage's differ.
+const clocksDiffer = 24 * time.Hour
+
 // sealUpload dates an upload by its startedat, as the registry's own purging does
-// (registry/storage/purgeuploads.go), or else by its last write.
+// (registry/storage/purgeuploads.go), or else by its last write. An
+// upload that began in year 1 is none that a registry began, and one that began after its last
+// write would never be old.
 func (rb *repositoryBuilder) sealUpload(u *uploadBuilder) Upload {
 	// What dates the upload goes last: the rest must not look younger after a run that
 	// was interrupted.
@@ -721,17 +727,22 @@ func (rb *repositoryBuilder) sealUpload(u *uploadBuilder) Upload {
 		})
 		return u.Upload
 	}
+	detail := "the upload does not say when it began: its last write counts"
 	if u.startedat != nil {
-		if started, err := time.Parse(time.RFC3339, string(u.startedat.Content)); err == nil {
+		started, err := time.Parse(time.RFC3339, string(u.startedat.Content))
+		if err == nil && !started.IsZero() && (u.Touched.IsZero() || !started.After(u.Touched.Add(clocksDiffer))) {
 			u.Started = started
 			return u.Upload
+		}
+		if err == nil {
+			detail = "the upload says that it began " + started.Format(time.RFC3339) + ", which can't be: its last write counts"
 		}
 	}
 	u.Started = u.Touched
 	rb.r.Problems = append(rb.r.Problems, Problem{
 		Kind: UndatedUpload, Repository: rb.r.Name, Effect: Note,
 		Path:   RepositoryPath(rb.r.Name) + "/" + uploadsDir + "/" + u.ID,
-		Detail: "the upload does not say when it began: its last write counts",
+		Detail: detail,
 	})
 	return u.Upload
 }

@@ -303,6 +303,28 @@ func TestInventoryOddities(t *testing.T) {
 			met: "undated_upload",
 		},
 		{
+			name: "an upload that began in year 1",
+			make: func(tree *parts.Tree) {
+				tree.Upload("app", "id", storyStart, []byte("half"))
+				tree.Write(UploadPath("app", "id")+"/startedat", "0001-01-01T00:00:00Z")
+			},
+			check: func(t *testing.T, _ *Inventory, r *Repository) {
+				want(t, "counts from now", time.Since(r.Uploads[0].Started) < time.Hour, true)
+			},
+			met: "undated_upload",
+		},
+		{
+			name: "an upload that began long after its last write",
+			make: func(tree *parts.Tree) {
+				tree.Upload("app", "id", storyStart, []byte("half"))
+				tree.Write(UploadPath("app", "id")+"/startedat", time.Now().Add(365*24*time.Hour).Format(time.RFC3339))
+			},
+			check: func(t *testing.T, _ *Inventory, r *Repository) {
+				want(t, "counts from now", time.Since(r.Uploads[0].Started) < time.Hour, true)
+			},
+			met: "undated_upload",
+		},
+		{
 			name: "an upload is dated by its startedat, which goes last",
 			make: func(tree *parts.Tree) {
 				tree.Upload("app", "id", storyStart, []byte("half"))

@@ -31,7 +31,7 @@ const (
 	CacheDamaged         ProblemKind = "cache_damaged"          // something in the cache that was not written there
 	CacheUnusable        ProblemKind = "cache_unusable"         // a cache that can't be written
 	UnreadableUpload     ProblemKind = "unreadable_upload"      // an upload that can't be listed or read
-	UndatedUpload        ProblemKind = "undated_upload"         // an upload whose startedat is missing or malformed
+	UndatedUpload        ProblemKind = "undated_upload"         // an upload whose startedat is missing or malformed, or can't be true
 	NoManifests          ProblemKind = "no_manifests"           // a repository with layer links and no manifest
 	EmptyDirectory       ProblemKind = "empty_directory"        // where a repository could be, or no blobs are
 	Unlisted             ProblemKind = "unlisted"               // what is there, and the listing lacks
