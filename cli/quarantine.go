@@ -214,6 +214,12 @@ func notInQuarantine(err error) error {
 		return storage.Usagef("%w: regsweep quarantine list says which there are", none)
 	case errors.As(err, &several):
 		return storage.Usagef("%w: write more of the name", several)
+	case errors.As(err, &nothing) && len(nothing.Others) > 0:
+		newest := nothing.Others[len(nothing.Others)-1]
+		if n := len(nothing.Others); n > 1 {
+			return storage.Usagef("%w; %d other runs have some of it, the newest is %s: name one of them, or use --%s", err, n, newest, allName)
+		}
+		return storage.Usagef("%w; the run %s has some of it: name that run, or use --%s", err, newest, allName)
 	case errors.As(err, &nothing):
 		return storage.Usagef("%w", err)
 	}

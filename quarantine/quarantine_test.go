@@ -500,3 +500,31 @@ func TestASymbolicLinkIsNoRun(t *testing.T) {
 	}
 	r.same(before, "after a purge")
 }
+
+// TestARunThatHasNothingOfARepository: the error names the other runs that have some of it.
+func TestARunThatHasNothingOfARepository(t *testing.T) {
+	r := newRegistry(t)
+	r.live("app")
+	r.live("other")
+	image := r.untagged("app", parts.Layer(2, 100))
+	first := r.take()
+	r.untagged("other", parts.Layer(3, 100))
+	second := r.take()
+	for _, test := range []struct {
+		run     string
+		options quarantine.RestoreOptions
+		others  []string
+	}{
+		{second, quarantine.RestoreOptions{Repository: "app"}, []string{first}},
+		{first, quarantine.RestoreOptions{Repository: "other"}, []string{second}},
+		{second, quarantine.RestoreOptions{Digest: image.Digest()}, []string{first}},
+		{second, quarantine.RestoreOptions{Digest: image.Digest(), Repository: "app"}, []string{first}},
+		{second, quarantine.RestoreOptions{Repository: "none"}, nil},
+	} {
+		_, err := quarantine.Restore(t.Context(), r.store, test.run, test.options)
+		nothing := (*quarantine.NothingError)(nil)
+		if !errors.As(err, &nothing) || nothing.Run != test.run || !slices.Equal(nothing.Others, test.others) {
+			t.Errorf("%+v: %v, and the others are %v", test.options, err, nothing)
+		}
+	}
+}

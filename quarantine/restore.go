@@ -211,6 +211,12 @@ func (s *restoration) restore(ctx context.Context, run string, single bool) (ope
 	if err == nil {
 		err = r.run(ctx)
 	}
+	if nothing := (*NothingError)(nil); single && errors.As(err, &nothing) {
+		nothing.Run = run
+		if nothing.Others, err = s.others(ctx, run); err == nil {
+			err = nothing
+		}
+	}
 	if err == nil && r.wanted.everything && !s.options.DryRun && r.left.Load() == 0 {
 		err = r.discard(ctx, run)
 	}

@@ -73,7 +73,7 @@ func (r *restorer) want(ctx context.Context) error {
 		for _, link := range removal.Links() {
 			r.linked[r.hashOf(link.Target)] = struct{}{}
 		}
-		if r.wanted.everything || removal.Repository != o.Repository {
+		if r.wanted.everything || !o.names(removal) {
 			return nil
 		}
 		found = true
@@ -125,7 +125,7 @@ func (r *restorer) wantDigest(ctx context.Context) error {
 	holders := map[string]bool{} // lost a link to the digest
 	err := r.plan.Each(func(removal sweep.Removal) error {
 		if removal.Digest == o.Digest {
-			found = found || removal.Kind == sweep.Blob || o.Repository == "" || removal.Repository == o.Repository
+			found = found || o.names(removal)
 			if removal.Repository != "" {
 				holders[removal.Repository] = true
 			}
@@ -229,14 +229,63 @@ func (r *restorer) readKept(ctx context.Context, path string, limit int64) ([]by
 type NothingError struct {
 	Repository string
 	Digest     digest.Digest
+	// Run is the run that was to be restored, and Others are those other runs whose plans list
+	// some of it. For all runs, or for a plan in a file, both are empty.
+	Run    string
+	Others []string
 }
 
 func (e *NothingError) Error() string {
+	in := "in the quarantine"
+	if e.Run != "" {
+		in = "in this run"
+	}
 	switch {
 	case e.Digest == "":
-		return fmt.Sprintf("there is nothing of the repository %s in the quarantine", e.Repository)
+		return fmt.Sprintf("there is nothing of the repository %s %s", e.Repository, in)
 	case e.Repository == "":
-		return fmt.Sprintf("there is nothing of %s in the quarantine", e.Digest)
+		return fmt.Sprintf("there is nothing of %s %s", e.Digest, in)
 	}
-	return fmt.Sprintf("there is nothing of %s in the repository %s in the quarantine", e.Digest, e.Repository)
+	return fmt.Sprintf("there is nothing of %s in the repository %s %s", e.Digest, e.Repository, in)
+}
+
+// others finds the runs other than one whose plans list some of what the options ask for. Runs
+// whose plans can't be read are left out.
+func (s *restoration) others(ctx context.Context, run string) (others []string, err error) {
+	names, err := s.store.Names(ctx, Dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if name == run {
+			continue
+		}
+		record, err := open(ctx, s.store, name)
+		if errors.As(err, new(*NoRunError)) || errors.As(err, new(*damagedError)) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		lists := false
+		err = record.plan.Each(func(removal sweep.Removal) error {
+			lists = lists || s.options.names(removal)
+			return nil
+		})
+		if err = errors.Join(err, record.close()); err != nil {
+			return nil, err
+		}
+		if lists {
+			others = append(others, name)
+		}
+	}
+	return others, nil
+}
+
+// names reports whether a removal is of the repository or the digest that is asked for.
+func (o RestoreOptions) names(removal sweep.Removal) bool {
+	if o.Digest == "" {
+		return removal.Repository == o.Repository
+	}
+	return removal.Digest == o.Digest && (removal.Kind == sweep.Blob || o.Repository == "" || removal.Repository == o.Repository)
 }
