@@ -433,12 +433,20 @@ var errDamaged = errors.New("it has another digest")
 
 // unhide makes a version current again if it has a digest; "" is for what has none.
 func (r *restorer) unhide(ctx context.Context, v storage.HiddenVersion, d digest.Digest) (verdict, error) {
-	hider, err := r.store.(versioned), error(nil) // since there is a record
 	if r.options.DryRun {
-		err = hider.Hides(ctx, v)
-	} else {
-		err = hider.Unhide(ctx, v, func() error { return r.verify(ctx, v, d) })
+		return r.wouldUnhide(ctx, v)
 	}
+	hider := r.store.(versioned) // since there is a record
+	return unhidden(hider.Unhide(ctx, v, func() error { return r.verify(ctx, v, d) }))
+}
+
+// wouldUnhide is what unhide would do with an intact version. It changes nothing.
+func (r *restorer) wouldUnhide(ctx context.Context, v storage.HiddenVersion) (verdict, error) {
+	return unhidden(r.store.(versioned).Hides(ctx, v))
+}
+
+// unhidden is the verdict that an error stands for.
+func unhidden(err error) (verdict, error) {
 	switch {
 	case err == nil:
 		return verdict{back: true}, nil

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"regsweep/internal/parts"
 	"regsweep/quarantine"
 	"regsweep/storage"
 
@@ -127,5 +128,41 @@ func TestS3RestoresOnlyWhatItsDigestSays(t *testing.T) {
 	}
 	if n := b.versions()[storage.Root+"/"+storage.BlobPath(damaged)]; n > 0 {
 		t.Errorf("of what was purged there are %d versions", n)
+	}
+}
+
+// TestS3RestoresAPartAndNothingElse: finding out which repository can serve an image changes
+// nothing. A version that is hidden comes back only after it was compared with its digest, and
+// only if it was asked for.
+func TestS3RestoresAPartAndNothingElse(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("needs MinIO, which takes minutes to build the first time")
+	}
+	for name, options := range map[string]quarantine.RestoreOptions{
+		"a digest": {Digest: parts.Image(parts.OCI, parts.Layer(7, 100)).Digest()}, "a repository": {Repository: "other"},
+	} {
+		b := newBucket(t, types.BucketVersioningStatusEnabled)
+		tree, files := parts.NewTree(t, t.TempDir()), map[string]string{}
+		image := parts.Image(parts.OCI, parts.Layer(7, 100))
+		tree.Manifest("team/app", image)
+		tree.Remove(parts.RevisionPath("team/app", image.Digest())) // as the API does
+		tree.LayerLink("other", parts.Layer(7, 100).Digest())
+		b.read(tree, files)
+		config := image.Digests()[len(image.Digests())-1]
+		files[storage.Root+"/"+storage.BlobPath(config)] = "rotten"
+		for key, content := range files {
+			b.write(strings.TrimPrefix(key, storage.Root+"/"), content)
+		}
+		run, err := b.take(b.store)
+		b.must(err)
+		restored, err := quarantine.Restore(t.Context(), b.store, run, options)
+		b.must(err)
+		if isWanted := options.Digest != ""; isWanted != (restored.LeftCount > 0) || isWanted && restored.Left[0].Why != quarantine.WhyDamaged {
+			t.Errorf("%s: restored %+v", name, restored)
+		}
+		if _, err := b.store.Stat(t.Context(), storage.BlobPath(config)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: the damaged config is there: %v", name, err)
+		}
 	}
 }

@@ -551,13 +551,13 @@ func (r *restorer) link(ctx context.Context, link sweep.Link) (verdict, error) {
 	return verdict{back: true}, err
 }
 
-// comesBack reports whether the quarantine has an object, moved or hidden.
+// comesBack reports whether the quarantine has an object, moved or hidden. It changes nothing.
 func (r *restorer) comesBack(ctx context.Context, path string) (bool, error) {
 	switch hidden, found, err := r.hidden.find(path); {
 	case err != nil:
 		return false, err
 	case found:
-		v, err := r.unhide(ctx, hidden, "")
+		v, err := r.wouldUnhide(ctx, hidden)
 		return v.back, err
 	}
 	kept, _, err := r.locate(ctx, path)
