@@ -260,3 +260,24 @@ func TestARestorationIsDoneThoughAnotherRepositoryCannotBeListed(t *testing.T) {
 		t.Error("something is left in the quarantine")
 	}
 }
+
+// TestAnIndexEntryOfATagIsNoLink: a tag was moved to another image, and the API deleted the image
+// that it had. The tag's index still has an entry for that image, which nobody can pull.
+func TestAnIndexEntryOfATagIsNoLink(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{"latest"}, {"--all"}, {"latest", "--repository", "team/app"}} {
+		s := newSite(t)
+		deleted := app(1, 2)
+		s.push("team/app:v1", deleted)
+		s.push("team/app:v1", app(1, 3))
+		s.delete("team/app", deleted.Digest().String())
+		root := s.tree.Root()
+		if run := s.reported("gc", "--quarantine", "--registry-stopped", "--json", root); run.code != 0 {
+			t.Fatal(run.report.Error)
+		}
+		code, report := s.quarantine(append(append([]string{"restore"}, args...), root)...)
+		if code != 0 || report.Restored.Back["tag_index_entries"].Count != 1 || !slices.Equal(report.Restored.NotLinked, []string{deleted.Digest().String()}) {
+			t.Errorf("%v ends with %d: %+v", args, code, report.Restored)
+		}
+	}
+}

@@ -179,8 +179,8 @@ type restoration struct {
 	// lostLinks are the repositories that lost revision or layer links to wanted digests, with
 	// these digests. It is for a part alone.
 	lostLinks map[string]map[digest.Digest]bool
-	// linked are the hashes of the digests that a link in a plan leads to, and unlinked are the
-	// blobs of manifests' size that no link in their plan leads to.
+	// linked are the hashes of the digests to which a revision or a layer link of a plan leads,
+	// and unlinked are the blobs of manifests' size that have no such link in their plan.
 	linked   map[uint64]struct{}
 	unlinked []digest.Digest
 	restored bool // all runs are: what does not exist now does not come back

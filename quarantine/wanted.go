@@ -70,8 +70,10 @@ func (r *restorer) want(ctx context.Context) error {
 	}
 	found := r.wanted.everything
 	err := r.plan.Each(func(removal sweep.Removal) error {
-		for _, link := range removal.Links() {
-			r.linked[r.hashOf(link.Target)] = struct{}{}
+		if removal.Kind == sweep.Revision || removal.Kind == sweep.LayerLink { // without these no tag can be pulled
+			for _, link := range removal.Links() {
+				r.linked[r.hashOf(link.Target)] = struct{}{}
+			}
 		}
 		if r.wanted.everything || !o.names(removal) {
 			return nil
