@@ -281,3 +281,62 @@ func TestAnIndexEntryOfATagIsNoLink(t *testing.T) {
 		}
 	}
 }
+
+// TestADamagedCopyOfABlobThatIsThere: the blob was pushed again after the run. What leads to it
+// comes back, and nothing is left. A damaged blob in the registry is not taken for a good one.
+func TestADamagedCopyOfABlobThatIsThere(t *testing.T) {
+	t.Parallel()
+	for _, isGood := range []bool{true, false} {
+		s := newSite(t)
+		old := app(1, 2)
+		s.plant("app", "v1", app(1))
+		s.plant("app", "", old)
+		root := s.tree.Root()
+		if code, _, stderr := regsweep(s, "gc", "-m", "--quarantine", "--registry-stopped", root); code != 0 {
+			t.Fatal(stderr)
+		}
+		copied := storage.QuarantineDir + "/" + onlyRun(s) + "/" + parts.BlobPath(layer(2).Digest())
+		s.write(copied, "rotten")
+		s.plant("other", "v1", app(2))
+		if isGood {
+			wantCode(s, 0, "quarantine", "restore", "latest", root)
+			s.pull("restored", s.client, []image{pulls("app", old)})
+			if s.tree.Exists(storage.QuarantineDir) {
+				t.Error("something is left in the quarantine")
+			}
+			continue
+		}
+		s.write(parts.BlobPath(layer(2).Digest()), "rotten too")
+		wantCode(s, 4, "quarantine", "restore", "latest", root)
+		if !s.tree.Exists(copied) {
+			t.Error("the copy is gone")
+		}
+	}
+}
+
+// TestAnUploadThatIsNowhereIsLeft: a run was interrupted before it moved the upload, and another
+// one removed the upload for good.
+func TestAnUploadThatIsNowhereIsLeft(t *testing.T) {
+	t.Parallel()
+	g := &hold{ground: newGround(t, false)}
+	g.first = g.before
+	g.interrupted(1)
+	root := g.tree.Root()
+	_, before := g.quarantine("restore", "latest", "-d", root)
+	if n := before.Restored.There["uploads"].Count; n != 1 {
+		t.Errorf("before it is removed, there are %+v", before.Restored)
+	}
+	wantCode(g.site, 0, "gc", "-m", "--registry-stopped", "--upload-age", "1h", root)
+	code, after := g.quarantine("restore", "latest", "-d", root)
+	if n := after.Restored.There["uploads"].Count; n != 0 || code != 4 {
+		t.Errorf("it ends with %d: %+v", code, after.Restored)
+	}
+}
+
+// wantCode runs a command that ends with a code.
+func wantCode(s *site, want int, args ...string) {
+	s.Helper()
+	if code, stdout, stderr := regsweep(s, args...); code != want {
+		s.Errorf("%v ends with %d: %s%s", args, code, stdout, stderr)
+	}
+}

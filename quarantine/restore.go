@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -85,7 +86,7 @@ type Why string
 
 // The reasons.
 const (
-	WhyGone     Why = "gone"     // the blob is neither in the registry nor in the quarantine
+	WhyGone     Why = "gone"     // it is neither in the registry nor in the quarantine
 	WhyDamaged  Why = "damaged"  // the blob in the quarantine is not what it was
 	WhyOccupied Why = "occupied" // there is something else in its place, which nobody writes over
 	WhyCovered  Why = "covered"  // a later version of it is hidden as well, by another run or by hand
@@ -462,11 +463,27 @@ func (r *restorer) blob(ctx context.Context, removal sweep.Removal) (verdict, er
 	}
 	if !r.options.DryRun {
 		intact, err := r.intact(ctx, kept, removal.Digest)
-		if err != nil || !intact {
-			return verdict{why: WhyDamaged}, err
+		if err == nil && !intact {
+			return r.damagedBlob(ctx, kept, path, removal.Digest)
+		}
+		if err != nil {
+			return verdict{}, err
 		}
 	}
 	return r.moveBack(ctx, kept, path, func() (bool, error) { return r.intact(ctx, path, removal.Digest) })
+}
+
+// damagedBlob is for a blob whose copy in the quarantine is damaged. If the registry has a good
+// one, the copy is not needed.
+func (r *restorer) damagedBlob(ctx context.Context, kept, path string, d digest.Digest) (verdict, error) {
+	there, err := r.exists(ctx, path)
+	if err == nil && there {
+		there, err = r.intact(ctx, path, d)
+	}
+	if err != nil || !there {
+		return verdict{why: WhyDamaged}, err
+	}
+	return verdict{}, r.store.Remove(ctx, []storage.Ref{{Path: kept}})[0].Err
 }
 
 // intact reports whether an object has a digest.
@@ -633,7 +650,29 @@ func (r *restorer) upload(ctx context.Context, removal sweep.Removal) (verdict, 
 			all.back = all.back || v.back
 		}
 	}
+	if !all.back {
+		return r.uploadThere(ctx, dir)
+	}
 	return all, nil
+}
+
+// uploadThere is the verdict for an upload that has no file in a quarantine: it is there, or it
+// is gone. An empty directory of it counts, and in the run's own directory too, which comes back.
+func (r *restorer) uploadThere(ctx context.Context, dir string) (verdict, error) {
+	there := false
+	for _, at := range append([]string{""}, r.dirs()...) {
+		err := r.store.Below(ctx, path.Join(at, dir), func(page []storage.Object) error {
+			there = there || len(page) > 0
+			return nil
+		})
+		if err != nil {
+			return verdict{}, err
+		}
+	}
+	if !there {
+		return verdict{why: WhyGone}, nil
+	}
+	return verdict{}, nil
 }
 
 // directories makes the empty directories anew that there were.
