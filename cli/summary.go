@@ -33,7 +33,7 @@ var kinds = []struct {
 	{sweep.EmptyDirectory, "empty directory", false},
 }
 
-// writeSummary prints what the plan comes to: what is alive, what goes, what stays
+// writeSummary prints what the plan comes to: what is kept, what goes, what stays
 // although no tag reaches it, and what is wrong.
 func writeSummary(w *bytes.Buffer, r *report, width int) {
 	fmt.Fprintf(w, "%s %s\n", r.Storage.Driver, printable(r.Storage.Root))
@@ -55,7 +55,7 @@ func writeSummary(w *bytes.Buffer, r *report, width int) {
 	}
 	t := &table{right: []bool{false, true, true}, wraps: []bool{false, false, false, true}}
 	t.row("", "COUNT", "SIZE", "")
-	t.row("Alive", "", "", "")
+	t.row("Kept", "", "", "")
 	t.row("  repositories", count(r.Mark.Repositories), "", "")
 	t.row("  tags", count(r.Mark.Tags), "", "")
 	t.row("  manifests", count(r.Mark.Manifests), "", "")
