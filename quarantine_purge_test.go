@@ -38,7 +38,7 @@ func (s *site) ofRuns(wantCode int, args ...string) (report purgeReport) {
 }
 
 // TestPurgeByAgeNamesDamagedRuns: a damaged run that is old enough is named, also with -q, and
-// purged by its name. One that is too young is not named.
+// purged by its name. So is one of which nobody knows how old it is. One that is too young is not named.
 func TestPurgeByAgeNamesDamagedRuns(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -62,6 +62,12 @@ func TestPurgeByAgeNamesDamagedRuns(t *testing.T) {
 	if report := s.ofRuns(4, "purge", "--yes", "--older-than", "7d", root); len(report.PassedOver) != 1 || report.PassedOver[0].Run != old {
 		t.Errorf("the report has %+v", report)
 	}
+	unknown := "a-copy" // whose name has no time
+	s.write(storage.QuarantineDir+"/"+unknown+"/"+parts.BlobPath(layer(9).Digest()), "x")
+	if report := s.ofRuns(4, "purge", "--yes", "--older-than", "7d", root); len(report.PassedOver) != 2 || report.PassedOver[1].Run != unknown {
+		t.Errorf("the report has %+v", report)
+	}
+	s.ofRuns(0, "purge", "--yes", "--run", unknown, root)
 	s.ofRuns(0, "purge", "--yes", "--run", old, root)
 	s.ofRuns(0, "purge", "--yes", "--older-than", "7d", root)
 	if run := onlyRun(s); run != young {

@@ -83,11 +83,10 @@ func (o runChoice) has(run quarantine.Run) bool {
 	return slices.Contains(o.names, run.Name)
 }
 
-// passesOver reports whether a run is as old as was asked for and has to be named, since it is
-// damaged.
+// passesOver reports whether a run has to be named, since it is damaged: it is as old as was asked
+// for, or nobody knows how old it is.
 func (o runChoice) passesOver(run quarantine.Run) bool {
-	made := run.Made()
-	return o.byAge && !o.has(run) && run.Damage != "" && !made.IsZero() && !made.After(o.before)
+	return o.byAge && !o.has(run) && run.Damage != "" && !run.Made().After(o.before)
 }
 
 // choose notes the runs that are meant.

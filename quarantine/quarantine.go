@@ -83,7 +83,9 @@ type Run struct {
 
 // IsRemnant reports whether nothing is left of a run but empty directories, as a purge
 // leaves that was interrupted at its very end.
-func (r Run) IsRemnant() bool { return r.planless && r.Objects.Count == 0 && r.Hidden.Count == 0 }
+func (r Run) IsRemnant() bool {
+	return r.planless && r.Damage == errNoPlan.problem && r.Objects.Count == 0 && r.Hidden.Count == 0
+}
 
 // Show visits what is in the quarantine of a run, as its plan has it.
 func Show(ctx context.Context, store Store, name string, visit func(sweep.Removal) error) (Run, error) {
