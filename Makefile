@@ -91,7 +91,7 @@ cases: ## go through many cases of a kind: deaths and faults at each operation, 
 	wait $$root && exit $$rest
 
 faults: ## fail every system call and every request to S3 in every way, for hours
-	$(GO) test -count=1 -timeout 0 -run 'TestEachSystemCall|TestEachRequestToS3' . -every-fault
+	$(GO) test -count=1 -timeout 0 -v -run 'TestEachSystemCall|TestEachRequestToS3' . -every-fault
 
 # How long, and from which seed: what it prints repeats a soak, as far as kills allow.
 SOAK ?= 10m

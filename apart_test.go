@@ -1,6 +1,9 @@
 package main
 
-import "flag"
+import (
+	"flag"
+	"testing"
+)
 
 var allFlag = flag.Bool("all", false, "let runs die, and storages fail, at every single operation, alike ones too")
 
@@ -17,3 +20,11 @@ func apart(n int) int {
 
 // isTried reports whether the k-th of them is tried.
 func isTried(k, n int) bool { return *allFlag || k%n == 0 }
+
+// progress says how many faults were tried, since trying all of them takes hours.
+func progress(t *testing.T, tried int) {
+	t.Helper()
+	if *everyFault && tried%1000 == 0 && tried > 0 {
+		t.Logf("%d faults tried", tried)
+	}
+}

@@ -456,6 +456,7 @@ func TestEachRequestToS3Fails(t *testing.T) {
 					for j, lasting := range []bool{false, true} {
 						if isSampled(5*k+2*i+j, ways) && !(kind == "short" && lasting) {
 							tries++
+							progress(t, tries)
 							fault := &httpFault{kind: kind, lasting: lasting, matches: matches, at: at}
 							f.try(fmt.Sprintf("%s at %s, lasting: %t", kind, what, lasting), fault, after, isSampled(tries, 5))
 						}

@@ -208,6 +208,7 @@ func TestEachSystemCallFails(t *testing.T) {
 			faults := faultsOf(calls, faultedCases())
 			t.Logf("%d calls, %d faults", len(calls), len(faults))
 			for i, f := range faults {
+				progress(t, i)
 				met, stop := failCalls(t, root, f.call, systemErrors[f.error].err, systemErrors[f.error].ops, scopes[f.scope].fails)
 				run := g.run(args...)
 				stop()
@@ -282,6 +283,7 @@ func TestEachSystemCallOfAQuarantineFails(t *testing.T) {
 			faults := faultsOf(calls, faultedCases())
 			t.Logf("%d calls, %d faults", len(calls), len(faults))
 			for i, f := range faults {
+				progress(t, i)
 				met, stop := failCalls(t, root, f.call, systemErrors[f.error].err, systemErrors[f.error].ops, scopes[f.scope].fails)
 				run := g.reported(args...)
 				stop()
