@@ -28,6 +28,9 @@ var errNotAccepted = errors.New("were not accepted")
 // errNotAllowed means that they are right, and that the user may not do what was asked.
 var errNotAllowed = errors.New("not allowed")
 
+// errInClear means that a password would go to another host without TLS.
+var errInClear = errors.New("the password is not sent there in the clear")
+
 // challenge is one way in.
 type challenge struct {
 	scheme string // lower case
@@ -158,7 +161,7 @@ func (p *prober) token(ctx context.Context, repository string, params map[string
 		return "", errors.New("the registry names no token server that can be asked")
 	}
 	if p.username != "" && !p.endpoint.takesPassword(realm) {
-		return "", fmt.Errorf("the registry sends to a token server at http://%s: the password is not sent there in the clear", realm.Host)
+		return "", fmt.Errorf("the registry sends to a token server at http://%s: %w", realm.Host, errInClear)
 	}
 	query := realm.Query()
 	if service := params["service"]; service != "" {

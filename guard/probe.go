@@ -544,6 +544,9 @@ func entry(r reply, repository string) (meaning string, way remedy) {
 	case r.denied == nil, errors.Is(r.denied, errNotAllowed):
 		return "does not let this user push to " + repository, remedy{logIn, repository}
 	}
+	if errors.Is(r.denied, errInClear) {
+		return cause(r.denied), remedy{tokenOverTLS, ""}
+	}
 	return cause(r.denied), remedy{logIn, repository}
 }
 

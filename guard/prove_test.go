@@ -886,7 +886,11 @@ func TestATokenServerWithoutTLSIsNotAskedForATLSRegistry(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := Options{Endpoints: []string{registry.URL}, TLS: trust, Username: "ann", Password: "swordfish"}
-	wantRefused(t, prove(t, o), ByUnknown, "not sent there in the clear")
+	v := prove(t, o)
+	wantRefused(t, v, ByUnknown, "not sent there in the clear")
+	if !slices.ContainsFunc(v.Remedy, func(text string) bool { return strings.Contains(text, "auth.token.realm") }) {
+		t.Errorf("the remedies are %q", v.Remedy)
+	}
 	if asked.Load() != 0 {
 		t.Error("the token server was asked")
 	}

@@ -21,6 +21,7 @@ const (
 	restart     // about config.yml's path
 	logIn       // about a repository
 	trustIt
+	tokenOverTLS
 	nameThis // about a URL
 	nameAll  // about the URL in http.host, or ""
 	wait     // about a time
@@ -55,6 +56,8 @@ func (r remedy) text() string {
 		return "let regsweep in, as a user who may push to " + r.about + ": --username NAME with --password-file FILE or --password-stdin, or docker login for the same host and port"
 	case trustIt:
 		return "trust the registry's certificate: --registry-cacert FILE (or, for any certificate, --registry-insecure)"
+	case tokenOverTLS:
+		return "let the registry name its token server with https:// (auth.token.realm in its config.yml), or with the host that --registry has"
 	case nameThis:
 		return "name the address itself: --registry " + r.about
 	case nameAll:
