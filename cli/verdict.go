@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"regsweep/guard"
@@ -101,7 +102,8 @@ func stackEvidence(w *bytes.Buffer, evidence []guard.Evidence, width int) {
 }
 
 // writeRemedies prints what to do: one remedy of each step. The steps that have one remedy
-// come first. Lines of configuration stand at the left margin, as they are to be pasted.
+// come first. A remedy that is in several steps is printed once. Lines of configuration stand at
+// the left margin, as they are to be pasted.
 func writeRemedies(w *bytes.Buffer, steps [][]string, width int) {
 	if len(steps) == 0 {
 		return
@@ -131,8 +133,29 @@ func writeRemedies(w *bytes.Buffer, steps [][]string, width int) {
 		list(title, slices.Concat(steps[:musts]...)...)
 		title = "and one of these:"
 	}
+	numbers := map[string]int{} // of what was printed
 	for _, step := range steps[musts:] {
-		list(title, step...)
+		fresh := slices.DeleteFunc(slices.Clone(step), func(remedy string) bool { return numbers[remedy] > 0 })
+		var done []string
+		for _, remedy := range step {
+			if n := numbers[remedy]; n > 0 && len(fresh) > 0 {
+				done = append(done, strconv.Itoa(n))
+			}
+		}
+		switch {
+		case len(fresh) == 0:
+			fresh = step
+		case len(done) > 0:
+			choice := "one of these"
+			if len(fresh) == 1 {
+				choice = "this"
+			}
+			title = "and, unless you do " + strings.Join(done, " or ") + ", " + choice + ":"
+		}
+		for i, remedy := range fresh {
+			numbers[remedy] = number + i + 1
+		}
+		list(title, fresh...)
 		title = "and one of these:"
 	}
 }

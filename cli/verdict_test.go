@@ -110,6 +110,10 @@ func TestRemediesSayWhetherAllAreNeeded(t *testing.T) {
 		{[][]string{{"a"}, {"b"}}, "\nTo go on, do all of these:\n 1. a\n 2. b\n"},
 		{[][]string{{"a"}, {"b", "c"}}, "\nTo go on, do this:\n 1. a\n\nand one of these:\n 2. b\n 3. c\n"},
 		{[][]string{{"a", "b"}, {"c", "d"}}, "\nTo go on, do one of these:\n 1. a\n 2. b\n\nand one of these:\n 3. c\n 4. d\n"},
+		{[][]string{{"a", "b"}, {"c", "b"}}, "\nTo go on, do one of these:\n 1. a\n 2. b\n\nand, unless you do 2, this:\n 3. c\n"},
+		{[][]string{{"a", "b"}, {"c", "d", "b"}}, "\nTo go on, do one of these:\n 1. a\n 2. b\n\nand, unless you do 2, one of these:\n 3. c\n 4. d\n"},
+		{[][]string{{"a", "b"}, {"c", "a", "b"}}, "\nTo go on, do one of these:\n 1. a\n 2. b\n\nand, unless you do 1 or 2, this:\n 3. c\n"},
+		{[][]string{{"a", "b"}, {"c", "d"}, {"b", "c"}}, "\nTo go on, do one of these:\n 1. a\n 2. b\n\nand one of these:\n 3. c\n 4. d\n\nand one of these:\n 5. b\n 6. c\n"},
 	} {
 		w := new(bytes.Buffer)
 		if writeRemedies(w, c.steps, 80); w.String() != c.want {
