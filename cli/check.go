@@ -22,7 +22,9 @@ func checkCommand(r *runner) *urfave.Command {
 		OnUsageError:       usageError,
 		Action:             r.check,
 		Description: targetHelp + `
-   It changes nothing, neither in the registry nor in its storage. Exit code 0 says
+   It changes nothing, neither in the registry nor in its storage. It sends GET, HEAD and
+   OPTIONS requests to the registry, and a PUT of a text that is no manifest: a read-only
+   registry refuses that for the method, and every other one for the content. Exit code 0 says
    that something could be removed now, and 3 that it could not. For gc with -m, give
    -m to check, too: it may be refused where gc without it is not.
 
@@ -109,10 +111,7 @@ func (r *runner) gather(c *urfave.Context, report *checkReport, progress *progre
 	options.Samples = samples(survey, false)
 	options.HasTag = func(string, string) bool { return false } // the storage is asked
 	options.HasRepository = func(name string) bool { _, has := survey.Repositories[name]; return has }
-	if last := survey.LastUpload; last != nil {
-		options.LastUpload = &guard.Upload{Repository: last.Repository, ID: last.ID, Touched: last.Touched}
-	}
-	if err := r.readLastPush(c.Context, &options, store, survey.Repositories); err != nil {
+	if err := r.readPushes(c.Context, &options, store, survey); err != nil {
 		return err
 	}
 	phase := progress.begin("asking the registry", "", 0)

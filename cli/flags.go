@@ -52,6 +52,14 @@ func (r *runner) guardOptions(c *urfave.Context, config storage.Config, store st
 	return options, r.readCredentials(c, &options)
 }
 
+// readPushes tells a proof by endpoints what a whole survey has seen of pushes.
+func (r *runner) readPushes(ctx context.Context, options *guard.Options, store storage.Store, survey storage.Survey) error {
+	if last := survey.LastUpload; last != nil {
+		options.LastUpload = &guard.Upload{Repository: last.Repository, ID: last.ID, Touched: last.Touched}
+	}
+	return r.readLastPush(ctx, options, store, survey.Repositories)
+}
+
 // readLastPush tells a proof by endpoints what was pushed last, if it was just now.
 func (r *runner) readLastPush(ctx context.Context, options *guard.Options, store storage.Store, pushed map[string]time.Time) error {
 	if options.Stopped || options.Unsafe {

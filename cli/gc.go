@@ -98,7 +98,7 @@ func (g *gcRun) run(c *urfave.Context, target []string) error {
 		return err
 	}
 	if err := g.prove(c.Context); err != nil {
-		return err
+		return g.withLastPush(c.Context, err)
 	}
 	g.warnOfSkipped()
 	return g.locked(c.Context, g.store, g.report.Command, g.progress, func(ctx context.Context) error {
@@ -228,6 +228,26 @@ func (g *gcRun) prove(ctx context.Context) error {
 		return &guard.RefusedError{Verdict: verdict}
 	}
 	return nil
+}
+
+// withLastPush adds a recent push to a refusal, as check does, so that a run says all reasons at
+// once. A push is known only when all repositories are listed. A listing that fails changes nothing.
+func (g *gcRun) withLastPush(ctx context.Context, err error) error {
+	var refused *guard.RefusedError
+	if !errors.As(err, &refused) || g.guard.Stopped {
+		return err
+	}
+	survey, failed := g.runner.survey(ctx, g.store, g.progress)
+	if failed != nil {
+		return err
+	}
+	options := g.guard
+	if g.readPushes(ctx, &options, g.store, survey) != nil {
+		return err
+	}
+	verdict := refused.Verdict.WithLastUpload(options.LastUpload)
+	g.report.Guard = &verdict
+	return &guard.RefusedError{Verdict: verdict}
 }
 
 // withoutProof says what --unsafe-online means for a push.

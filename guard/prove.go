@@ -395,6 +395,7 @@ func (p *proof) verdict() Verdict {
 		if reason, found := p.grounds[by]; found {
 			v.State, v.By, v.Reason = Refused, by, reason
 			v.Steps, v.Remedy = texts(p.steps)
+			v.proof = p
 			return v
 		}
 	}

@@ -1,5 +1,10 @@
 package guard
 
+import (
+	"maps"
+	"slices"
+)
+
 // State is what a verdict comes to.
 type State string
 
@@ -44,6 +49,21 @@ type Verdict struct {
 	Remedy []string `json:"remedy"`
 	// Steps are the same for a reader: one of each is to be done.
 	Steps [][]string `json:"-"`
+
+	proof *proof // of a refusal
+}
+
+// WithLastUpload is the refusal with what was pushed last, where that became known later. Nothing
+// is asked again.
+func (v Verdict) WithLastUpload(last *Upload) Verdict {
+	if v.proof == nil || last == nil || v.proof.options.LastUpload != nil {
+		return v
+	}
+	p := *v.proof
+	p.evidence, p.steps, p.grounds = slices.Clone(p.evidence), slices.Clone(p.steps), maps.Clone(p.grounds)
+	p.options.LastUpload = last
+	p.readUploads()
+	return p.verdict()
 }
 
 // MayRemove reports whether the verdict lets a sweep begin, or go on.
