@@ -46,6 +46,9 @@ func (s midway) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcom
 	return outcomes
 }
 
+// stoppedHeadline is the first line of a refusal once something is removed.
+const stoppedHeadline = "STOPPED: nothing more may be removed.\n"
+
 // TestNoRemovalBeginsOnceTheRegistryIsWritable: not even the rest of a batch that has begun. What
 // went before is reported, and nothing else (4, 6).
 func TestNoRemovalBeginsOnceTheRegistryIsWritable(t *testing.T) {
@@ -68,11 +71,24 @@ func TestNoRemovalBeginsOnceTheRegistryIsWritable(t *testing.T) {
 		t.Errorf("it ends with %d, %q", run.code, run.report.Error)
 	}
 	gone := before - len(s.files())
+	if want := fmt.Sprintf("; stopped after %d of %d removals", gone, garbage); !strings.HasSuffix(run.report.Error, want) {
+		t.Errorf("it says %q, want %q at its end", run.report.Error, want)
+	}
 	if refused.Load() == 0 || gone != int(removed.Load()) || gone != run.report.Removed.Blobs.Count {
 		t.Errorf("%d of %d blobs are gone, %d were removed, %d refused, and it reports %d", gone, garbage, removed.Load(), refused.Load(), run.report.Removed.Blobs.Count)
 	}
 	if strings.Contains(run.stderr, "not removed") {
 		t.Errorf("it reports removals as failed that it has not begun: %s", run.stderr)
+	}
+
+	// The little that --quiet prints says so too.
+	s.must(s.registry.SetReadOnly(true))
+	before = len(s.files())
+	removed.Store(0)
+	code, stdout, stderr := regsweep(s, "gc", "--quiet", "--yes", "--registry", s.registry.URL(), s.config(s.registry.ConfigYAML()))
+	want := fmt.Sprintf("; stopped after %d of %d removals\n", before-len(s.files()), garbage-gone)
+	if code != 3 || stdout != "" || !strings.HasPrefix(stderr, stoppedHeadline) || !strings.HasSuffix(stderr, want) {
+		t.Errorf("quiet, it ends with %d, %q, %q, want %q and %q", code, stdout, stderr, stoppedHeadline, want)
 	}
 	s.pull("afterwards", s.client, []image{alive})
 }

@@ -69,7 +69,7 @@ func (r *runner) check(c *urfave.Context) error {
 		return err
 	}
 	printed := r.print(func(w *bytes.Buffer, width int) {
-		writeVerdict(w, *report.Guard, width)
+		writeVerdict(w, verdicts[report.Guard.State], *report.Guard, width)
 		if report.Config != "" {
 			fmt.Fprintln(w)
 			writeConfig(w, report.Config, report.notRead, width)

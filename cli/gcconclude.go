@@ -25,6 +25,8 @@ func (g *gcRun) conclude(err error) error {
 		err = fmt.Errorf("%w: nothing was removed", ErrInterrupted)
 	case errors.Is(err, ErrInterrupted):
 		err = fmt.Errorf("%w: run it again to remove the rest", ErrInterrupted)
+	case g.isHalfDone(err):
+		err = fmt.Errorf("%w; stopped after %s of %s", err, count(g.report.result.Len()), plural(g.report.plan.Len(), g.verb("removal", "move", "removal")))
 	}
 	if g.options.quiet && g.report.result != nil && toldByKind(g.report.result.Removed) != "nothing" {
 		g.warnOfDescriptors()
@@ -34,8 +36,12 @@ func (g *gcRun) conclude(err error) error {
 	}
 	g.report.conclude(err)
 	if verdict := refusal(err); verdict != nil {
+		headline := verdicts[verdict.State]
+		if g.isHalfDone(err) {
+			headline = stoppedVerdict
+		}
 		verdict.Reason = "" // which is the run's last line
-		g.complain(func(w *bytes.Buffer, width int) { writeVerdict(w, *verdict, width) })
+		g.complain(func(w *bytes.Buffer, width int) { writeVerdict(w, headline, *verdict, width) })
 	}
 	if g.options.quiet {
 		for _, problem := range failures(g.report.Problems) {
@@ -61,6 +67,14 @@ func (g *gcRun) conclude(err error) error {
 		err = printed
 	}
 	return err
+}
+
+// isHalfDone reports whether err has stopped a removal that has removed something.
+func (g *gcRun) isHalfDone(err error) bool {
+	if g.report.result == nil || g.report.result.Len() == 0 {
+		return false
+	}
+	return g.report.stopped || errors.As(err, new(*guard.LostError)) || errors.Is(err, guard.ErrLockLost)
 }
 
 // descriptors say what to do with a registry that keeps descriptors of blobs.

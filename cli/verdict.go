@@ -40,10 +40,12 @@ func legend(evidence []guard.Evidence) string {
 	return strings.Join(parts, ", ")
 }
 
+// stoppedVerdict stands for a refusal that stops a removal that has begun.
+const stoppedVerdict = "STOPPED: nothing more may be removed"
+
 // writeVerdict prints the verdict, then what was seen, then what to do. Where there is
 // no terminal (width 0), each thing has its line, however long.
-func writeVerdict(w *bytes.Buffer, v guard.Verdict, width int) {
-	headline := verdicts[v.State]
+func writeVerdict(w *bytes.Buffer, headline string, v guard.Verdict, width int) {
 	if v.Reason != "" {
 		headline += " (" + printable(v.Reason) + ")"
 	}

@@ -24,7 +24,7 @@ var writable = guard.Verdict{
 
 func verdictText(v guard.Verdict, width int) string {
 	w := new(bytes.Buffer)
-	writeVerdict(w, v, width)
+	writeVerdict(w, verdicts[v.State], v, width)
 	return w.String()
 }
 

@@ -27,6 +27,15 @@ type Result struct {
 	Failed []Failure
 }
 
+// Len is the number of removals that were done, out of Plan.Len.
+func (r *Result) Len() int {
+	n := 0
+	for _, kind := range Kinds {
+		n += r.Removed[kind].Count
+	}
+	return n
+}
+
 // Failure is a removal that did not happen, or not wholly.
 type Failure struct {
 	Removal
