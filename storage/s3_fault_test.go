@@ -541,7 +541,7 @@ func spoil(t *testing.T, server *parts.S3, before func(r *http.Request), change 
 	proxy := httptest.NewServer(&httputil.ReverseProxy{
 		// The host stays the one that was signed for.
 		Rewrite: func(r *httputil.ProxyRequest) {
-			before(r.In)
+			before(r.Out)
 			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = target.Scheme, target.Host, r.In.Host
 		},
 		ModifyResponse: change,

@@ -17,6 +17,10 @@ import (
 // lockLimit is the largest object that Version reads, in bytes.
 const lockLimit = 1 << 20
 
+// lockConflicts is how often the versions of a lock are removed again if the server answers that
+// something else is under way on them (409).
+const lockConflicts = 3
+
 // s3WriterKey is the user metadata by which a writer knows its own write again.
 const s3WriterKey = "regsweep-write"
 
@@ -77,6 +81,12 @@ func (s *s3Store) Delete(ctx context.Context, path, version string) error {
 	}
 	if got.version != "" {
 		err := s.deleteAll(ctx, path, got.version)
+		for try := 1; try <= lockConflicts && errorStatus(err) == http.StatusConflict; try++ {
+			if err := s.retries.wait(ctx, try); err != nil {
+				return err
+			}
+			err = s.deleteAll(ctx, path, got.version)
+		}
 		status, refused := errorStatus(err), errorCode(err) != ""
 		if status == 0 && !refused || status >= 500 && status != http.StatusNotImplemented {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"io"
 	"io/fs"
 	"net/http"
 	"strings"
@@ -98,6 +99,43 @@ func TestALockIsReleasedWithoutThePermissionForVersions(t *testing.T) {
 	if _, _, err := store.Version(t.Context(), lockFile); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("it is there: %v", err)
 	}
+}
+
+// TestALockOfWhichAVersionIsInUse: a server that answers 409 is asked again, and no version stays.
+func TestALockOfWhichAVersionIsInUse(t *testing.T) {
+	t.Parallel()
+	b := newVersionedBucket(t)
+	var refused atomic.Int64
+	isRemoval := func(r *http.Request) bool {
+		return r.URL.Query().Has("delete") || r.Method == http.MethodDelete && r.URL.Query().Has("versionId")
+	}
+	proxy := spoil(t, b.server, func(r *http.Request) {
+		if isRemoval(r) && refused.Load() < 2 {
+			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), "Signature=", "Signature=0", 1))
+		}
+	}, func(r *http.Response) error {
+		if isRemoval(r.Request) && r.StatusCode == http.StatusForbidden {
+			refused.Add(1)
+			r.StatusCode, r.Status, r.ContentLength = http.StatusConflict, "409 Conflict", -1
+			r.Header.Del("Content-Length")
+			r.Body = io.NopCloser(strings.NewReader("<Error><Code>ConcurrentModification</Code></Error>"))
+		}
+		return nil
+	})
+	parameters := b.server.Parameters(b.bucket, "")
+	parameters["regionendpoint"] = proxy.URL
+	store := mustOpen(t)(openS3(t.Context(), parameters, Limits{}))
+	version, err := store.Create(t.Context(), lockFile, []byte("one"))
+	if err == nil {
+		version, err = store.Replace(t.Context(), lockFile, []byte("two"), version)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := store.Delete(t.Context(), lockFile, version); err != nil || refused.Load() != 2 {
+		t.Errorf("after %d refusals: %v", refused.Load(), err)
+	}
+	b.want(lockFile, "")
 }
 
 // TestALockIsReleasedWhereObjectLockRetainsIt: its versions stay, behind a delete marker.
