@@ -34,3 +34,16 @@ func TestWhatWasMovedWithoutBytes(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestManifestsThatCannotBePulled: one and several.
+func TestManifestsThatCannotBePulled(t *testing.T) {
+	for n, want := range map[int]string{
+		1: "1 manifest can't be pulled, since no repository links it. The registry's API had deleted its link before the run. To link it again: ",
+		2: "2 manifests can't be pulled, since no repository links them. The registry's API had deleted their links before the run. To link one again: ",
+	} {
+		var w bytes.Buffer
+		if writeNotLinked(&w, &quarantineReturn{NotLinkedCount: n}); !strings.HasPrefix(w.String(), want) {
+			t.Errorf("%d: %q", n, w.String())
+		}
+	}
+}

@@ -267,8 +267,12 @@ func writeNotLinked(w *bytes.Buffer, restored *quarantineReturn) {
 	if restored.options.Repository != "" {
 		only = " --" + repositoryName + " " + printable(restored.options.Repository)
 	}
-	fmt.Fprintf(w, "%s can't be pulled, since no repository links them. The registry's API had deleted their links before the run. "+
-		"To link one again: regsweep quarantine restore --all --digest DIGEST%s TARGET\n", plural(restored.NotLinkedCount, "manifest"), only)
+	them, their, links, one := "them", "their", "links", "To link one again"
+	if restored.NotLinkedCount == 1 {
+		them, their, links, one = "it", "its", "link", "To link it again"
+	}
+	fmt.Fprintf(w, "%s can't be pulled, since no repository links %s. The registry's API had deleted %s %s before the run. "+
+		"%s: regsweep quarantine restore --all --digest DIGEST%s TARGET\n", plural(restored.NotLinkedCount, "manifest"), them, their, links, one, only)
 	var lines []string
 	for _, d := range restored.NotLinked {
 		lines = append(lines, d.String())
