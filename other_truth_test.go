@@ -46,6 +46,17 @@ func TestAMetadataDatabaseRefusesEveryRemoval(t *testing.T) {
 	}
 }
 
+// With --unsafe-online pushes may run: they are no second reason to refuse.
+func TestUnsafeOnlineIsNotRefusedForAPush(t *testing.T) {
+	s := newSite(t)
+	s.unrelated()
+	s.tree.Upload("sound", "new", time.Now(), []byte("half a layer"))
+	code, _, stderr := regsweep(s, "gc", "--unsafe-online", s.config(s.registry.ConfigYAML()+"database:\n  enabled: true\n"))
+	if code != 3 || strings.Contains(stderr, "pushed just now") || strings.Contains(stderr, "wait, and run it again") {
+		t.Errorf("ends with %d: %s", code, stderr)
+	}
+}
+
 // refusesFor runs everything that removes, which must end with 3 and name a sign.
 func (s *site) refusesFor(sign, target, by string) {
 	s.Helper()

@@ -234,7 +234,7 @@ func (g *gcRun) prove(ctx context.Context) error {
 // once. A push is known only when all repositories are listed. A listing that fails changes nothing.
 func (g *gcRun) withLastPush(ctx context.Context, err error) error {
 	var refused *guard.RefusedError
-	if !errors.As(err, &refused) || g.guard.Stopped {
+	if !errors.As(err, &refused) || g.guard.Stopped || g.guard.Unsafe {
 		return err
 	}
 	survey, failed := g.runner.survey(ctx, g.store, g.progress)
