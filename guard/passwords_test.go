@@ -86,10 +86,12 @@ func TestAPasswordGoesOnlyToItsHost(t *testing.T) {
 		// A login of docker.
 		"the login of http.host":                     {arrange: func(t *testing.T, f *fixture) {}},
 		"the login of http.host, referred elsewhere": {challenge: toElsewhere, arrange: func(t *testing.T, f *fixture) {}},
+		"the login of http.host, in the clear":       {arrange: func(t *testing.T, f *fixture) { f.o.TLS = nil }},
 		"the login of http.host, stopped": {challenge: toElsewhere, arrange: func(t *testing.T, f *fixture) {
 			f.o.Stopped = true
 		}},
 		"the login of http.host, at a socket": {arrange: func(t *testing.T, f *fixture) {
+			f.logins["localhost"] = "local"
 			f.o.Config = config(t, filepath.Join(t.TempDir(), "socket"), saysNothing, "  net: unix", public)
 		}},
 		"the login of http.host, from any certificate": {tls: true, arrange: func(t *testing.T, f *fixture) {
