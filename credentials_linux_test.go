@@ -56,31 +56,74 @@ func TestAWrongPasswordIsReportedAsSuch(t *testing.T) {
 
 // waitForSilence waits until what is typed is not shown.
 func (s *session) waitForSilence() error {
-	connection, err := s.master.SyscallConn()
-	if err != nil {
-		return err
-	}
+	silent := false
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		var state *unix.Termios
-		var stateErr error
-		if err := connection.Control(func(fd uintptr) { state, stateErr = unix.IoctlGetTermios(int(fd), unix.TCGETS) }); err != nil || stateErr != nil {
-			return errors.Join(err, stateErr)
-		}
-		if state.Lflag&unix.ECHO == 0 {
-			return nil
+		err := s.control(func(fd int) error {
+			state, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+			silent = err == nil && state.Lflag&unix.ECHO == 0
+			return err
+		})
+		if err != nil || silent {
+			return err
 		}
 	}
 	return errors.New("the terminal shows what is typed")
 }
 
+// control does something to the terminal.
+func (s *session) control(do func(fd int) error) error {
+	connection, err := s.master.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var doErr error
+	err = connection.Control(func(fd uintptr) { doErr = do(int(fd)) })
+	return errors.Join(err, doErr)
+}
+
+// suspendAndResume does what a shell does for Ctrl-Z and fg: meanwhile the terminal is the
+// shell's, which shows what is typed.
+func (s *session) suspendAndResume() error {
+	if err := s.Process.Signal(unix.SIGSTOP); err != nil {
+		return err
+	}
+	err := s.control(func(fd int) error {
+		state, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+		if err != nil {
+			return err
+		}
+		state.Lflag |= unix.ECHO
+		return unix.IoctlSetTermios(fd, unix.TCSETS, state)
+	})
+	return errors.Join(err, s.Process.Signal(unix.SIGCONT))
+}
+
+// TestAQuestionIsShownAgainAfterASuspension, and what is typed as a password is still not shown.
+func TestAQuestionIsShownAgainAfterASuspension(t *testing.T) {
+	registry, root := asksForUsers(t, false)
+	s := mustStart(t, program(t, "check", "--registry", registry.URL(), "--username", "ann", root))
+	must(t, s.waitFor("Password: "), s.waitForSilence())
+	must(t, s.suspendAndResume(), s.waitFor("Password: Password: "), s.waitForSilence(), s.types("swordfish\r"))
+	if code, err := s.end(); err != nil || code != 0 || strings.Contains(s.shows(), "swordfish") {
+		t.Errorf("exit code %d, %v: %s", code, err, s.shows())
+	}
+
+	tree, garbage := treeWithGarbage(t)
+	s = mustStart(t, program(t, "gc", "--registry-stopped", tree.Root()))
+	must(t, s.waitFor(question), s.suspendAndResume(), s.waitFor(question+strings.TrimPrefix(question, "\n")), s.types("y\r"))
+	if code, err := s.end(); err != nil || code != 0 || tree.Exists(garbage) {
+		t.Errorf("exit code %d, %v: %s", code, err, s.shows())
+	}
+}
+
 func TestTheTerminalIsAskedForThePassword(t *testing.T) {
 	registry, root := asksForUsers(t, false)
-	for typed, want := range map[string]int{"swordfish\r": 0, "wrong-word\r": 3, "\r": 2} {
+	for typed, want := range map[string]int{"swordfish\r": 0, "wrong-word\r": 3, "\r": 2, "\x04": 2, "sword\x04\x04": 2} {
 		s := mustStart(t, program(t, "check", "--registry", registry.URL(), "--username", "ann", root))
 		must(t, s.waitFor("Password: "), s.waitForSilence(), s.types(typed))
 		code, err := s.end()
 		must(t, err)
-		if code != want || strings.Contains(s.shows(), strings.TrimSpace(typed)) && typed != "\r" {
+		if code != want || strings.Contains(s.shows(), strings.Trim(typed, "\r\x04")) && want != 2 {
 			t.Errorf("%q: exit code %d: %s", typed, code, s.shows())
 		}
 	}

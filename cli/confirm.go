@@ -92,8 +92,9 @@ func (r *runner) ask(ctx context.Context, question string, show func(w *bytes.Bu
 	if err := terminal.Flush(); err != nil {
 		return true, fmt.Errorf("ask on the terminal: %w: nothing was removed", err)
 	}
-	fmt.Fprintf(terminal, "%s ", strings.Join(wrap(question+" [y/N]", width), "\n"))
-	answer, err := await(ctx, func() (string, error) { return readLine(terminal) })
+	answer, err := terminal.awaitLine(ctx, func() {
+		fmt.Fprintf(terminal, "%s ", strings.Join(wrap(question+" [y/N]", width), "\n"))
+	})
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.EIO): // nobody has pressed enter, or the terminal is gone
 		fmt.Fprintln(terminal)

@@ -32,7 +32,7 @@ func newTerminal(t *testing.T) *terminal {
 	x := &terminal{out: new(shown), screen: new(shown), keys: writer}
 	x.Env = Env{
 		In: strings.NewReader("y\n"), Out: x.out, Err: x.screen, Now: time.Now, Getenv: func(string) string { return "" },
-		Terminal:   &Terminal{Reader: reader, Writer: x.screen, Flush: func() error { return x.flushError }},
+		Terminal:   &Terminal{Reader: reader, Writer: x.screen, Flush: func() error { return x.flushError }, OnResume: func(func()) func() { return func() {} }},
 		InTerminal: true, OutTerminal: true, ErrTerminal: true, Width: func(io.Writer) int { return 100 },
 		Host: "here", User: "me", ProbeInterval: time.Minute,
 	}

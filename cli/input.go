@@ -58,12 +58,22 @@ func (r *runner) password(ctx context.Context, stdin bool) (string, error) {
 		}
 		return line, err
 	}
-	read, restore, err := r.env.Terminal.ReadSecret()
+	terminal := r.env.Terminal
+	restore, err := terminal.Hide()
 	if err != nil {
 		return "", err
 	}
-	defer fmt.Fprintln(r.env.Terminal)
+	defer fmt.Fprintln(terminal)
 	defer restore()
-	fmt.Fprint(r.env.Terminal, "Password: ")
-	return await(ctx, read)
+	line, err := terminal.awaitLine(ctx, func() {
+		// The shell that was there meanwhile has made the terminal show what is typed.
+		if _, err := terminal.Hide(); err != nil {
+			return // without the question nobody types a password
+		}
+		fmt.Fprint(terminal, "Password: ")
+	})
+	if errors.Is(err, io.EOF) { // Ctrl-D: what was typed before it is no password
+		return "", nil
+	}
+	return line, err
 }

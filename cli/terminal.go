@@ -1,10 +1,9 @@
 package cli
 
 import (
+	"context"
 	"io"
 	"os"
-
-	"golang.org/x/term"
 )
 
 // Terminal is a terminal to ask questions on.
@@ -13,9 +12,11 @@ type Terminal struct {
 	io.Writer
 	// Flush drops everything that was typed and not read yet.
 	Flush func() error
-	// ReadSecret reads a line without showing it. Once restore is called the terminal
-	// shows what is typed again, whether read has returned or not.
-	ReadSecret func() (read func() (string, error), restore func(), err error)
+	// Hide makes the terminal show no more what is typed, until restore is called.
+	Hide func() (restore func(), err error)
+	// OnResume calls do each time the process goes on after it was suspended, until stop
+	// returns.
+	OnResume func(do func()) (stop func())
 }
 
 // findTerminal finds the terminal that the process was started from. Standard input may
@@ -40,22 +41,17 @@ func findTerminal(env Env) (terminal *Terminal, noAnswer string) {
 func terminalOn(in, out *os.File) *Terminal {
 	return &Terminal{
 		Reader: in, Writer: out,
-		Flush: func() error { return flushTyped(int(in.Fd())) },
-		ReadSecret: func() (read func() (string, error), restore func(), err error) {
-			before, err := term.GetState(int(in.Fd()))
-			if err != nil {
-				return nil, nil, err
-			}
-			read = func() (string, error) {
-				line, err := term.ReadPassword(int(in.Fd()))
-				return string(line), err
-			}
-			restore = func() {
-				if err := term.Restore(int(in.Fd()), before); err != nil {
-					return // the terminal is gone
-				}
-			}
-			return read, restore, nil
-		},
+		Flush:    func() error { return flushTyped(int(in.Fd())) },
+		Hide:     func() (restore func(), err error) { return hideTyped(int(in.Fd())) },
+		OnResume: onResume,
 	}
+}
+
+// awaitLine returns the line that is typed after a prompt. Whoever suspends the process and
+// goes on sees the prompt again.
+func (t *Terminal) awaitLine(ctx context.Context, prompt func()) (string, error) {
+	prompt()
+	stop := t.OnResume(prompt)
+	defer stop()
+	return await(ctx, func() (string, error) { return readLine(t) })
 }

@@ -2,4 +2,6 @@ package cli
 
 import "golang.org/x/sys/unix"
 
+const getState, setState = unix.TCGETS, unix.TCSETS
+
 func flushInput(fd int) error { return unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIFLUSH) }
