@@ -54,6 +54,7 @@ type pace struct {
 	quiet     time.Duration
 	heard     time.Time // the last answer, a refusal too
 	reported  time.Time // the last call of onSilence
+	gaveUp    *silence  // the last operation that ended since nothing was answered; nil if there is none
 
 	recent [paceBuckets]paceBucket
 }
@@ -275,12 +276,24 @@ type paceTotals struct {
 	at              time.Time
 	accepted, heard time.Time // see pace
 	taken, refused  int
+	gaveUp          *silence // nil if something was answered since
 }
 
 func (p *pace) totals() paceTotals {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return paceTotals{time.Now(), p.accepted, p.heard, p.taken, p.refused}
+	totals := paceTotals{time.Now(), p.accepted, p.heard, p.taken, p.refused, p.gaveUp}
+	if p.gaveUp != nil && p.heard.After(p.gaveUp.at) {
+		totals.gaveUp = nil
+	}
+	return totals
+}
+
+// giveUp notes that an operation has ended since nothing was answered.
+func (p *pace) giveUp(s *silence) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gaveUp = s
 }
 
 // bucket is where the answers of now are counted. The caller holds p.mu.

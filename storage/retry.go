@@ -54,6 +54,9 @@ func (r retries) do(ctx context.Context, op func() error) error {
 	var before paceTotals
 	if r.pace != nil {
 		before = r.pace.totals()
+		if lost := before.gaveUp; lost != nil && before.at.Sub(lost.at) < r.pace.quiet {
+			return lost
+		}
 	}
 	for try := 1; ; try++ {
 		if err := ctx.Err(); err != nil {
@@ -66,8 +69,11 @@ func (r retries) do(ctx context.Context, op func() error) error {
 		if ctxErr := ctx.Err(); ctxErr != nil {
 			return ctxErr
 		}
-		if !transient(err) || r.exhausted(try, before, err) {
+		if !transient(err) {
 			return err
+		}
+		if r.exhausted(try, before, err) {
+			return r.explain(before, err)
 		}
 		if err := r.wait(ctx, try); err != nil {
 			return err
@@ -90,10 +96,37 @@ func (r retries) exhausted(try int, before paceTotals, err error) bool {
 	}
 	now := r.pace.totals()
 	if !busy(err) {
-		return try >= r.tries || now.at.Sub(latest(now.heard, before.at)) >= r.silence
+		return try >= r.tries || now.gaveUp != nil || now.at.Sub(latest(now.heard, before.at)) >= r.silence
 	}
 	silent := now.at.Sub(latest(now.accepted, before.at))
 	return silent >= r.patience || try >= refusedTries && now.taken-before.taken > now.refused-before.refused
+}
+
+// silence is the error of an operation that ended since the server answered nothing at all.
+type silence struct {
+	error
+	lasted time.Duration
+	at     time.Time // when it ended
+}
+
+func (s *silence) Unwrap() error { return s.error }
+
+// explain makes the last error a silence, if it is one. What begins in the next half minute
+// fails at once with it: otherwise each step of a run would wait for minutes.
+func (r retries) explain(before paceTotals, err error) error {
+	if r.pace == nil || timedOut(err) == nil {
+		return err
+	}
+	now := r.pace.totals()
+	lasted := now.at.Sub(latest(now.heard, before.at))
+	if earlier := now.gaveUp; earlier != nil {
+		lasted = earlier.lasted + now.at.Sub(earlier.at)
+	} else if lasted < r.silence {
+		return err
+	}
+	lost := &silence{err, lasted, now.at}
+	r.pace.giveUp(lost)
+	return lost
 }
 
 // wait sleeps after the given failed try.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
@@ -79,10 +80,13 @@ func (e *s3Error) reason() string {
 		ErrorMessage() string
 	}
 	var sent *url.Error
+	var lost *silence
 	status := errorStatus(e.err)
 	switch {
+	case errors.As(e.err, &lost):
+		return fmt.Sprintf("no answer from %s for %s: check the endpoint and the firewall", e.endpoint, lost.lasted.Round(time.Second))
 	case timedOut(e.err) != nil:
-		return "no answer from " + e.endpoint + ": " + timedOut(e.err).Error()
+		return "no answer from " + e.endpoint + ": " + withoutURL(timedOut(e.err)).Error()
 	case errors.As(e.err, &sent):
 		return e.connection(sent)
 	case errors.Is(e.err, errNotListing):
@@ -162,6 +166,14 @@ func timedOut(err error) error {
 		return timeout
 	}
 	return nil
+}
+
+// withoutURL leaves out the request, which has the names of parameters in it.
+func withoutURL(err error) error {
+	if sent, is := err.(*url.Error); is {
+		return sent.Err
+	}
+	return err
 }
 
 // webPage describes an answer that no S3 server gives, or returns "": one without an error

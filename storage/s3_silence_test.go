@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -46,6 +47,42 @@ func TestSilenceEndsARun(t *testing.T) {
 		if fmt.Sprint(reported) != "[0s after 30s]" {
 			t.Errorf("reported: %v", reported)
 		}
+	})
+}
+
+// TestSilenceOfOneOperationEndsTheNext: what begins in the half minute after it fails at once.
+// What was under way has no further try, and what begins later has one, until an answer comes.
+func TestSilenceOfOneOperationEndsTheNext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := pacedRetries(8, 0)
+		silent := func() error {
+			time.Sleep(s3Silence)
+			return sent(os.ErrDeadlineExceeded)
+		}
+		takes := func(name string, want time.Duration) {
+			began := time.Now()
+			var lost *silence
+			if err := r.do(t.Context(), silent); !errors.As(err, &lost) || time.Since(began).Round(10*time.Second) != want.Round(10*time.Second) || lost.lasted < 2*s3Silence {
+				t.Errorf("%s: %v after %v", name, err, time.Since(began))
+			}
+		}
+		var all sync.WaitGroup
+		all.Go(func() {
+			time.Sleep(100 * time.Second)
+			takes("under way", s3Silence)
+		})
+		takes("the first", 2*s3Silence)
+		takes("at once", 0)
+		all.Wait() // for 25 s
+		time.Sleep(time.Minute)
+		takes("later", s3Silence)
+		takes("at once after that", 0)
+		time.Sleep(time.Minute)
+		if err := r.do(t.Context(), func() error { return nil }); err != nil {
+			t.Error(err)
+		}
+		takes("after an answer", 2*s3Silence)
 	})
 }
 
