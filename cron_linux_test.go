@@ -133,6 +133,16 @@ func (c *cron) takesPushes(tag string) {
 	}
 }
 
+// pid is that of the registry: another one after each restart.
+func (c *cron) pid() string {
+	c.Helper()
+	pid, err := os.ReadFile(filepath.Join(c.dir, "pid"))
+	if err != nil {
+		c.Fatal(err)
+	}
+	return string(pid)
+}
+
 func (c *cron) blobs() int {
 	c.Helper()
 	blobs, err := filepath.Glob(c.tree.Path("blobs/sha256/*/*/data"))
@@ -206,7 +216,7 @@ func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 		{name: "wait for an interrupted upload", settings: "collect=-m", upload: guard.RecentUpload - 6*time.Second, removes: true},
 		{name: "an upload interrupted just now", upload: time.Second, settings: "wait_seconds=3", code: 3, says: "an upload in team/app"},
 		{name: "failure of regsweep", settings: "collect=--no-such-flag", code: 2, says: "no-such-flag"},
-		{name: "killed regsweep", settings: "regsweep=$(dirname $target)/dying", code: 137},
+		{name: "killed regsweep", settings: "regsweep=$(dirname $target)/dying", code: 137, says: "killed by a signal (exit code 137)"},
 		{name: "wrong target", settings: "target=/no/such/registry", code: 2, says: "/no/such/registry"},
 		{name: "SIGTERM", settings: "collect='-m --max-requests=100'", signal: syscall.SIGTERM, code: 130, says: "SIGTERM"},
 		{name: "SIGHUP", settings: "collect='-m --max-requests=100'", signal: syscall.SIGHUP, toGroup: true, code: 130, says: "SIGHUP"},
@@ -219,17 +229,32 @@ func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 		{name: "Ctrl-C while it waits", settings: "read_only() { touch ${target%/*}/closing; }", signal: syscall.SIGINT, at: "closing", toGroup: true, code: 130, says: "SIGINT"},
 		{name: "SIGTERM while it checks", settings: "regsweep=${target%/*}/slow; read_only() { touch ${target%/*}/closed; }", signal: syscall.SIGTERM, at: "closing", code: 130, says: "SIGTERM"},
 		{name: "settings that end with an error", settings: "[ -f /no/such/file ] && untagged=-m", code: 2, says: "the settings"},
-		{name: "settings with set -e", settings: "set -e; collect=-m", removes: true},
+		{name: "settings with set -eC", settings: "set -e; [ $# -eq 0 ] || set -C; collect=-m", removes: true},
 		{name: "another source of truth", settings: "mkdir -p $target/docker/registry/lockfiles; touch $target/docker/registry/lockfiles/database-in-use; read_only() { false; }", code: 3, says: "GitLab"},
 		{name: "a pull-through cache", settings: "read_only() { stop; start REGISTRY_STORAGE_MAINTENANCE_READONLY='{enabled: true}'; touch $target/scheduler-state.json; }", code: 3, says: "pull-through cache"},
 		{name: "writable fails once", settings: "writable() { stop; start; mkdir $target/tried || return 0; return 1; }; collect=-m", removes: true, says: "writable failed"},
+		// Mistakes in the settings.
+		{name: "no function read_only", settings: "unset -f read_only", code: 2, says: "no function read_only"},
+		{name: "a misspelt writable", settings: "unset -f writable; writeable() { :; }", code: 2, says: "no function writable"},
+		{name: "a wrong wait_seconds", settings: "wait_seconds=10m", code: 2, says: `not "10m"`},
+		{name: "an empty wait_seconds", settings: "wait_seconds=", code: 2, says: `not ""`},
+		{name: "an empty target", settings: "target=", code: 2, says: "the target is empty"},
+		{name: "a variable that is unset", settings: "unset collect", code: 2, says: "collect"},
+		{name: "a misspelt command", settings: "read_only() { stop; dokcer stop registry; start; }", code: 1, says: "dokcer"},
+		// Nowhere to write.
+		{name: "no TMPDIR", settings: "export TMPDIR=/no/such; collect=-m", removes: true},
+		{name: "no TMPDIR, and read_only fails", settings: "export TMPDIR=/no/such; read_only() { echo the reason; false; }", code: 1, says: "the reason"},
+		{name: "a full /dev/shm", settings: "mount -t tmpfs -o size=4k full /dev/shm; collect=-m", removes: true},
+		{name: "no inode in /dev/shm, and no TMPDIR", settings: "mount -t tmpfs -o nr_inodes=1 full /dev/shm; export TMPDIR=/no/such", code: 2, says: "/no/such has room"},
+		{name: "a full /dev/shm and a full TMPDIR", settings: "mount -t tmpfs -o size=4k full /dev/shm; export TMPDIR=/dev/shm", code: 2, says: "/dev/shm has room"},
+		{name: "/dev/shm gets full", settings: "mount -t tmpfs -o size=64k small /dev/shm; wait_seconds=3; read_only() { head -c 99999 /dev/zero >/dev/shm/else || true; }", code: 3, says: "takes pushes"},
 	} {
 		all.run(test.name, func(t *testing.T) {
 			c := newCron(t, test.settings)
 			if test.upload > 0 {
 				c.tree.Upload("team/app", "01234567-89ab-cdef-0123-456789abcdef", time.Now().Add(-test.upload), []byte("half of a layer"))
 			}
-			before := c.blobs()
+			before, pid := c.blobs(), c.pid()
 			run := c.run()
 			if test.signal != 0 {
 				eventually(t, "it is time for the signal", func() bool {
@@ -254,6 +279,9 @@ func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 			if removed := before - c.blobs(); test.removes != (removed == c.garbage) || !test.removes && test.signal == 0 && removed > 0 {
 				t.Errorf("it removed %d of %d blobs\n%s", removed, c.garbage, said)
 			}
+			if leaves := strings.Contains(said, "left as it is"); leaves && c.pid() != pid {
+				t.Errorf("it restarted the registry, and says %q", said)
+			}
 			if strings.Contains(test.settings, "/words") {
 				c.noted(test.untagged, test.flags)
 			}
@@ -267,7 +295,7 @@ func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 func TestCronNamesAProgramThatIsMissing(t *testing.T) {
 	t.Parallel()
 	settings := filepath.Join(t.TempDir(), "settings")
-	must(t, os.WriteFile(settings, nil, 0o644))
+	must(t, os.WriteFile(settings, []byte("read_only() { :; }; writable() { :; }"), 0o644))
 	shell, err := exec.LookPath("sh")
 	must(t, err)
 	for _, missing := range []string{"flock", "setsid"} {
@@ -286,26 +314,43 @@ func TestCronNamesAProgramThatIsMissing(t *testing.T) {
 	}
 }
 
+// TestCronNamesSettingsThatAreMissing (2).
+func TestCronNamesSettingsThatAreMissing(t *testing.T) {
+	t.Parallel()
+	command := exec.Command("sh", cronScript, "/no/such/settings")
+	output, _ := command.CombinedOutput() // the exit code is checked
+	if code := command.ProcessState.ExitCode(); code != 2 || !strings.Contains(string(output), "/no/such/settings can't be read") {
+		t.Errorf("it ends with %d: %s", code, output)
+	}
+}
+
+// TestCronSettingsNoticeARegistryThatEndsAtOnce: docker start succeeds then.
+func TestCronSettingsNoticeARegistryThatEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("needs a network namespace")
+	}
+	script := ". deploy/cron/regsweep-cron.conf; docker() { :; }; set -e; writable"
+	command := parts.NewNamespaceT(t).Command("sh", "-c", script)
+	output, err := exec.Command(command[0], command[1:]...).CombinedOutput()
+	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || !strings.Contains(string(output), "connect") {
+		t.Errorf("nothing answers, and writable ends with %v: %s", err, output)
+	}
+}
+
 // TestCronLeavesARunAlone: a second run ends at once and does nothing to the registry (4).
 func TestCronLeavesARunAlone(t *testing.T) {
 	t.Parallel()
 	c := newCron(t, "collect='-m --max-requests=300'")
 	first := c.run()
-	read := func() string {
-		pid, err := os.ReadFile(filepath.Join(c.dir, "pid"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(pid)
-	}
-	writable := read()
-	eventually(t, "it is read-only", func() bool { return read() != writable && read() != "" })
-	readOnly := read()
+	writable := c.pid()
+	eventually(t, "it is read-only", func() bool { return c.pid() != writable && c.pid() != "" })
+	readOnly := c.pid()
 	second := c.run()
 	if code := second.exit(t); code != 5 || !strings.Contains(second.stderr.String(), "not over") {
 		t.Errorf("the second one ends with %d: %s", code, &second.stderr)
 	}
-	if read() != readOnly {
+	if c.pid() != readOnly {
 		t.Error("the second one restarted the registry")
 	}
 	if code := first.exit(t); code != 0 {
@@ -337,21 +382,21 @@ func TestCronIsKilled(t *testing.T) {
 	c.takesPushes("afterwards")
 }
 
-// TestCronSaysThatTheRegistryIsStillReadOnly (6).
-func TestCronSaysThatTheRegistryIsStillReadOnly(t *testing.T) {
+// TestCronSaysThatTheRegistryIsNotWritable, and why (6).
+func TestCronSaysThatTheRegistryIsNotWritable(t *testing.T) {
 	t.Parallel()
 	for name, settings := range map[string]string{
 		"success":                 "collect=-m",
 		"SIGTERM while it checks": "regsweep=${target%/*}/slow; read_only() { touch ${target%/*}/closed; }",
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := newCron(t, settings+"; writable() { false; }")
+			c := newCron(t, settings+"; writable() { dokcer start registry; }")
 			run := c.run()
 			if name != "success" {
 				eventually(t, "it checks", func() bool { _, err := os.Stat(filepath.Join(c.dir, "closing")); return err == nil })
 				run.signal(t, syscall.SIGTERM)
 			}
-			if code := run.exit(t); code != 6 || !strings.Contains(run.stderr.String(), "STILL READ-ONLY") {
+			if code := run.exit(t); code != 6 || !strings.Contains(run.stderr.String(), "or not run at all") || !strings.Contains(run.stderr.String(), "dokcer") {
 				t.Errorf("it ends with %d: %s", code, &run.stderr)
 			}
 		})

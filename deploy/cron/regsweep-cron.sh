@@ -9,8 +9,8 @@
 #   0 3 * * *  root  /usr/local/sbin/regsweep-cron.sh /etc/regsweep-cron.conf
 #
 # Without a problem the script prints nothing, so that cron sends no mail. Its exit codes
-# are those of regsweep, 1 if a function of SETTINGS failed, and 6 if the registry could not
-# be made writable again.
+# are those of regsweep, 1 if a function of SETTINGS failed, 6 if the registry could not be
+# made writable again, and more than 128 if regsweep was killed by a signal.
 #
 # The registry is made writable again however the script ends: success, a refusal, a
 # failure, Ctrl-C, SIGTERM, SIGHUP. After SIGKILL or a loss of power it is still read-only.
@@ -21,10 +21,14 @@ PATH=$PATH:/usr/local/sbin:/usr/local/bin
 
 say() { printf '%s\n' "regsweep-cron: $*" >&2; }
 
-if [ $# -ne 1 ] || [ ! -r "$1" ]; then
-	say "usage: regsweep-cron.sh SETTINGS, a file that can be read"
+# refuse ends the script before anything is done to the registry.
+refuse() {
+	say "$*"
 	exit 2
-fi
+}
+
+[ $# -eq 1 ] || refuse "usage: regsweep-cron.sh SETTINGS"
+[ -r "$1" ] || refuse "the settings $1 can't be read"
 regsweep=regsweep
 target=
 proof=
@@ -32,24 +36,20 @@ untagged=
 collect='--max-delete 30%'
 wait_seconds=900
 before_writable() { :; }
-read_only() { say "the settings have no function read_only"; return 1; }
-writable() { say "the settings have no function writable"; return 1; }
 case $1 in
 */*) settings=$1 ;;
 *) settings=./$1 ;;
 esac
 # shellcheck source=/dev/null
-. "$settings" || {
-	say "the settings $1 end with an error: their last command must succeed"
-	exit 2
-}
-set +e # the settings may have set it
+. "$settings" || refuse "the settings $1 end with an error: their last command must succeed"
+set +eC # the settings may have set these
 
+for name in read_only writable; do
+	command -v "$name" >/dev/null || refuse "the settings $1 have no function $name: the registry was left as it is"
+done
+[ "$wait_seconds" -ge 0 ] 2>/dev/null || refuse "wait_seconds has to be a number of seconds, not \"$wait_seconds\": the registry was left as it is"
 for tool in flock setsid; do
-	command -v "$tool" >/dev/null || {
-		say "$tool is missing: install it (package util-linux)"
-		exit 2
-	}
+	command -v "$tool" >/dev/null || refuse "$tool is missing: install it (package util-linux)"
 done
 
 # Only one run at a time. A run that was killed does not hold the lock, but its regsweep
@@ -60,8 +60,14 @@ if ! flock -n 9; then
 	exit 5
 fi
 
-# What the functions and check print is shown only if they fail.
-log=$(mktemp) || log=/dev/null # on a full disk
+# What the functions and check print is shown only if they fail. The file for it is in memory
+# if possible, since a full disk is a reason to run this. It has to take some output.
+for directory in /dev/shm "${TMPDIR:-/tmp}"; do
+	log=$(mktemp "$directory/regsweep-cron.XXXXXX") && head -c 65536 /dev/zero >"$log" && break
+	rm -f "$log"
+	log=
+done 2>/dev/null
+[ -n "$log" ] || refuse "neither /dev/shm nor ${TMPDIR:-/tmp} has room for a temporary file: export TMPDIR=DIRECTORY in the settings $1. The registry was left as it is"
 closed=  # set once the registry may be read-only
 running= # set while regsweep runs
 
@@ -79,11 +85,11 @@ finish() {
 			try=$((try + 1))
 		done
 		if [ "$acted" -ne 0 ]; then
-			say "THE REGISTRY IS STILL READ-ONLY: pulls work, pushes do not. Make it writable by hand."
+			say "THE REGISTRY COULD NOT BE MADE WRITABLE: it may be read-only, or not run at all. Check it now, and do by hand what the function writable does."
 			code=6
 		fi
 	fi
-	[ "$log" = /dev/null ] || rm -f "$log"
+	rm -f "$log"
 	exit "$code"
 }
 
@@ -128,14 +134,6 @@ run() {
 	wait_for
 }
 
-# run_logged is the same with the output in the log. It redirects the command alone: an
-# interruption is reported by this shell, and must not be.
-run_logged() {
-	running=1
-	setsid "$@" >"$log" 2>&1 &
-	wait_for
-}
-
 wait_for() {
 	wait "$!"
 	result=$?
@@ -143,10 +141,13 @@ wait_for() {
 	return "$result"
 }
 
-# check asks whether something could be removed now. Its flags are added.
+# check asks whether something could be removed now. The answer is in the log. It redirects
+# regsweep alone: an interruption is reported by this shell, and must not be in the log.
 check() {
+	running=1
 	# shellcheck disable=SC2086 # flags are separated by spaces
-	run_logged "$regsweep" check "$@" $untagged $proof "$target"
+	setsid "$regsweep" check --json $untagged $proof "$target" >"$log" 2>&1 &
+	wait_for
 }
 
 # lasting reports whether the check was refused for one of these reasons.
@@ -157,15 +158,15 @@ lasting() {
 # give_up shows what is wrong, and ends with the code of the last check.
 give_up() {
 	code=$result
-	check
-	cat "$log" >&2
+	# shellcheck disable=SC2086
+	run "$regsweep" check $untagged $proof "$target" >&2
 	say "$1"
 	exit "$code"
 }
 
 # The settings are checked before anything is done to the registry. Code 3 is expected, since
 # the registry is still writable. A pull-through cache may be about to be stopped.
-check --json
+check
 if [ "$result" -ne 0 ] && [ "$result" -ne 3 ] || lasting 'other_truth|other_storage'; then
 	give_up "the registry was left as it is: regsweep check ended with $result"
 fi
@@ -174,10 +175,10 @@ closed=1
 act read_only
 [ "$acted" -eq 0 ] || exit 1
 
-deadline=$(($(date +%s) + wait_seconds))
+since=$(date +%s)
 pause=2
-until check --json; do
-	if [ "$result" -ne 3 ] || lasting 'other_truth|other_storage|proxy' || [ "$(date +%s)" -ge "$deadline" ]; then
+until check; do
+	if [ "$result" -ne 3 ] || lasting 'other_truth|other_storage|proxy' || [ $(($(date +%s) - since)) -ge "$wait_seconds" ]; then
 		give_up "nothing was removed: after read_only, regsweep check ended with $result (wait_seconds=$wait_seconds)"
 	fi
 	# Each check lists the repositories, which takes many requests to a large bucket.
@@ -187,4 +188,7 @@ done
 
 # shellcheck disable=SC2086
 run "$regsweep" gc --quiet --yes $untagged $collect $proof "$target"
+if [ "$result" -gt 128 ] && [ "$result" -ne 130 ]; then # 130 is regsweep's own
+	say "regsweep was killed by a signal (exit code $result): run the script again to remove the rest"
+fi
 exit "$result"
