@@ -34,6 +34,21 @@ func recipes(t *testing.T) map[string][]string {
 	return found
 }
 
+// crontab is the commands of the runbook's lines for cron.
+func crontab(t *testing.T) []string {
+	t.Helper()
+	text, err := os.ReadFile("docs/runbook.md")
+	must(t, err)
+	var commands []string
+	for _, line := range regexp.MustCompile(`(?m)^[0-9]+ [0-9]+ \* \* \*  root  (.*)$`).FindAllStringSubmatch(string(text), -1) {
+		commands = append(commands, line[1])
+	}
+	if len(commands) != 2 {
+		t.Errorf("the lines for cron are %q, want a collection and a purge", commands)
+	}
+	return commands
+}
+
 // TestRunbook runs each recipe of docs/runbook.md as it stands there, with real registries.
 // docker and kubectl are stand-ins (testdata/standin). Afterwards the garbage is gone, and
 // the registry takes pushes (4).
@@ -52,6 +67,9 @@ func TestRunbook(t *testing.T) {
 	all := atOnce{T: t}
 	for _, name := range []string{"docker exec", "docker run", "docker stopped", "kubernetes", "in use", "cron"} {
 		steps := append(slices.Clone(blocks["setup"]), blocks[name]...)
+		if name == "cron" {
+			steps = append(steps, crontab(t)...)
+		}
 		all.run(name, func(t *testing.T) {
 			r := newRunbook(t, program)
 			r.run(steps)
