@@ -113,8 +113,17 @@ func TestS3RestoresOnlyWhatItsDigestSays(t *testing.T) {
 	}
 	wantLeft(first, damaged, quarantine.WhyDamaged)
 	wantLeft(first, again, quarantine.WhyCovered)
+	// The second run would put it back, so that nothing is left of the first one.
+	dry, err := quarantine.RestoreAll(t.Context(), b.store, quarantine.RestoreOptions{DryRun: true})
+	if err != nil || dry.LeftCount > 0 {
+		t.Errorf("a dry run on all: %+v, %v", dry, err)
+	}
 	if restored := restore(second, again); restored.LeftCount > 0 || len(restored.Back) != 1 {
 		t.Errorf("restored of the second run: %+v", restored)
+	}
+	// The first run keeps the record of the version that is not back.
+	if restored := restore(first, ""); restored.LeftCount != 1 {
+		t.Errorf("restored of the first run: %+v", restored)
 	}
 	// The first run's version lies below one that is alive.
 	if _, err := quarantine.Purge(t.Context(), b.store, first); err != nil {

@@ -348,11 +348,12 @@ type verdict struct {
 func (s *restoration) note(removal sweep.Removal, v verdict) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	isBack := false // by a newer run
 	if s.noted != nil {
 		hash := maphash.String(s.seed, string(removal.Kind)+" "+removal.Path+" "+string(removal.Digest))
 		wasLeft, again := s.noted[hash]
-		if again && wasLeft == (v.why != "") {
+		// In a dry run the version that a newer run would put back still covers an older one.
+		wouldBeThere := again && !wasLeft && s.options.DryRun && v.why == WhyCovered
+		if wouldBeThere || again && wasLeft == (v.why != "") {
 			return
 		}
 		if again && wasLeft {
@@ -361,12 +362,11 @@ func (s *restoration) note(removal sweep.Removal, v verdict) {
 				return l.Kind == removal.Kind && l.Path == removal.Path && l.Digest == removal.Digest
 			})
 		}
-		isBack = again && !wasLeft
 		s.noted[hash] = v.why != ""
 	}
 	if removal.Kind == sweep.Blob && v.why == "" {
 		delete(s.lost, removal.Digest)
-	} else if removal.Kind == sweep.Blob && !isBack {
+	} else if removal.Kind == sweep.Blob {
 		s.lost[removal.Digest] = true
 	}
 	to := s.result.There
