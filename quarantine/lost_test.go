@@ -1,11 +1,15 @@
 package quarantine_test
 
 import (
+	"context"
+	"crypto/rand"
 	"slices"
 	"testing"
+	"time"
 
 	"regsweep/internal/parts"
 	"regsweep/quarantine"
+	"regsweep/storage"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -78,4 +82,30 @@ func TestARunThatTookDirectoriesAlone(t *testing.T) {
 	}
 	r.restore(run, quarantine.RestoreOptions{})
 	r.same(before, "restored")
+}
+
+// forgetful injects a fault: its moves are made and reported as failed.
+type forgetful struct{ storage.Store }
+
+func (f forgetful) Move(ctx context.Context, moves []storage.Move) []storage.Outcome {
+	outcomes := f.Store.Move(ctx, moves)
+	for i := range outcomes {
+		outcomes[i].Err = errFails
+	}
+	return outcomes
+}
+
+// TestAMoveThatIsReportedAsFailed and was made all the same: the run keeps its plan.
+func TestAMoveThatIsReportedAsFailed(t *testing.T) {
+	r := newRegistry(t)
+	path := parts.BlobPath(r.Blob([]byte("garbage")))
+	refs := planOf{{Path: path}}
+	taker, err := quarantine.Begin(t.Context(), forgetful{r.store}, refs, time.Now(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	taker.Remove(t.Context(), refs)
+	if err := taker.End(t.Context()); err != nil || !r.Exists(kept(taker.Run, path)) || !r.Exists(kept(taker.Run, "plan.jsonl")) {
+		t.Errorf("the run %q ends with %v", taker.Run, err)
+	}
 }
