@@ -25,6 +25,9 @@ func TestWrongStorageSectionIsAUsageError(t *testing.T) {
 			t.Errorf("%s: ends with %d: %s", section, code, stderr)
 		}
 	}
+	if code, _, stderr := regsweep(s, "gc", "s3://bucket/prefix", "-d"); code != 2 || stderr != "regsweep: s3://bucket/prefix: no region: add ?region=…, or ?endpoint=… for a server that is not Amazon's\n" {
+		t.Errorf("ends with %d: %s", code, stderr)
+	}
 	if code, _, stderr := regsweep(s, "gc", "s3://bucket?endpoint=ftp://there", "-d", "--registry-stopped"); code != 2 || !strings.Contains(stderr, "regionendpoint") {
 		t.Errorf("ends with %d: %s", code, stderr)
 	}

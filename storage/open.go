@@ -42,7 +42,11 @@ func Open(ctx context.Context, c Config) (Store, error) {
 		}
 		return openFilesystem(root, c.Limits)
 	case "s3", "s3aws":
-		if _, err := parseS3Parameters(c.Parameters); err != nil {
+		_, err := parseS3Parameters(c.Parameters)
+		if errors.Is(err, errNoRegion) && c.File == "" {
+			err = errors.New("no region: add ?region=…, or ?endpoint=… for a server that is not Amazon's")
+		}
+		if err != nil {
 			return nil, usagef("%s: %w", c.Target, err)
 		}
 		store, err := openS3Over(ctx, c.Parameters, c.Limits, c.Transport)

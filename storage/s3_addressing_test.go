@@ -2,11 +2,15 @@ package storage
 
 import (
 	"net"
+	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"regsweep/internal/parts"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
 // TestS3BucketThatIsNoHost: release 2 of the registry takes a host's name as its endpoint
@@ -49,6 +53,28 @@ func TestS3EndpointThatIsNoHost(t *testing.T) {
 	if err := scanError(t, store); err == nil || !strings.Contains(err.Error(), "bucket.no-such-host.invalid") || !strings.Contains(err.Error(), "set forcepathstyle: true") {
 		t.Errorf("%v", err)
 	}
+}
+
+// TestS3AmazonIsNoHost: without an endpoint the host is Amazon's, whichever way the bucket is
+// addressed. Another server was meant, more likely.
+func TestS3AmazonIsNoHost(t *testing.T) {
+	t.Parallel()
+	for _, pathStyle := range []bool{true, false} {
+		store := mustOpen(t)(openS3Over(t.Context(), map[string]any{
+			"accesskey": "a", "secretkey": "s", "bucket": "bucket", "region": "us-east-1", "forcepathstyle": pathStyle,
+		}, Limits{}, Transport{Wrap: func(s3.HTTPClient) s3.HTTPClient { return noHost{} }})).(*s3Store)
+		err := scanError(t, store)
+		if err == nil || strings.Contains(err.Error(), "forcepathstyle") || !strings.Contains(err.Error(), "no such host; no endpoint is set, so this is Amazon S3: for another server set regionendpoint") {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+// noHost finds no host's address.
+type noHost struct{}
+
+func (noHost) Do(r *http.Request) (*http.Response, error) {
+	return nil, &url.Error{Op: "Get", URL: r.URL.String(), Err: &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: r.URL.Hostname(), IsNotFound: true}}}
 }
 
 // TestS3SlashAfterTheBucket: the registry writes into the bucket, and so does regsweep.

@@ -3,9 +3,11 @@ package storage
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -64,7 +66,11 @@ func newS3Client(ctx context.Context, p s3Parameters, concurrency int, wires Tra
 		return nil, fmt.Errorf("s3: read the AWS configuration: %w", err)
 	}
 	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
-		return nil, fmt.Errorf("s3: no credentials: set accesskey and secretkey, or give some to the AWS SDK's default chain: %w", err)
+		reason := ""
+		if !strings.Contains(err.Error(), "no EC2 IMDS role found") { // which is the last place, where nobody has put any
+			reason = " (" + err.Error() + ")"
+		}
+		return nil, errors.New("s3: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws, or accesskey and secretkey in a config.yml" + reason)
 	}
 	if count.client = cfg.HTTPClient; wires.Wrap != nil {
 		count.client = wires.Wrap(cfg.HTTPClient)

@@ -30,7 +30,7 @@ func (s *s3Store) describe(ctx context.Context, op, permission, path string, err
 	}
 	failed := &s3Error{
 		op: op, at: "s3://" + s.parameters.bucket + "/" + s.prefix + path, permission: permission,
-		endpoint: s.endpoint(), err: err,
+		endpoint: s.endpoint(), bucket: s.parameters.bucket, err: err,
 	}
 	if op == "read" && isWithheld(errorCode(err)) {
 		return fmt.Errorf("%w: %w", ErrUnreadable, failed)
@@ -61,8 +61,8 @@ func isWithheld(code string) bool {
 
 // s3Error is a failed request in one line; the SDK's own error is inside.
 type s3Error struct {
-	op, at, permission, endpoint string
-	err                          error
+	op, at, permission, endpoint, bucket string
+	err                                  error
 }
 
 func (e *s3Error) Unwrap() error { return e.err }
@@ -97,6 +97,9 @@ func (e *s3Error) reason() string {
 	if page := webPage(e.err); page != "" {
 		return fmt.Sprintf("%s answers as a web server does, with %s: is this the address of an S3 server?", e.endpoint, page)
 	}
+	if e.isForeign(api.ErrorCode(), api.ErrorMessage()) {
+		return fmt.Sprintf("%s answers %d without an S3 error: check the endpoint", e.endpoint, status)
+	}
 	reason := api.ErrorCode()
 	if message := api.ErrorMessage(); message != "" && message != reason {
 		reason += ": " + strings.TrimSuffix(message, ".")
@@ -108,6 +111,22 @@ func (e *s3Error) reason() string {
 		reason += "; " + advice
 	}
 	return reason
+}
+
+// isForeign reports whether the SDK has made the error from the status alone, and that is one
+// with which an S3 server gives a reason. A HEAD has no body for a reason.
+func (e *s3Error) isForeign(code, message string) bool {
+	var answered *smithyhttp.ResponseError
+	if !errors.As(e.err, &answered) || answered.Response == nil || answered.Response.Response == nil {
+		return false
+	}
+	status, request := answered.HTTPStatusCode(), answered.Response.Request
+	switch status {
+	case http.StatusUnauthorized, http.StatusNotFound, http.StatusMethodNotAllowed:
+		text := http.StatusText(status)
+		return code == strings.ReplaceAll(text, " ", "") && message == text && (request == nil || request.Method != http.MethodHead)
+	}
+	return false
 }
 
 // advice says what an error code asks for, where it leaves no doubt.
@@ -149,7 +168,9 @@ func (e *s3Error) connection(sent *url.Error) string {
 	switch {
 	case strings.Contains(reason, "server gave HTTP response to HTTPS client"), strings.Contains(reason, "does not look like a TLS handshake"):
 		return e.endpoint + " does not speak HTTPS: write the endpoint with http://, or set secure: false (" + reason + ")"
-	case errors.As(sent.Err, &dns) && !strings.Contains(e.endpoint, "//"+dns.Name):
+	case errors.As(sent.Err, &dns) && strings.HasSuffix(dns.Name, ".amazonaws.com"):
+		return e.endpoint + ": " + reason + "; no endpoint is set, so this is Amazon S3: for another server set regionendpoint (endpoint=… in an s3:// target)"
+	case errors.As(sent.Err, &dns) && strings.HasPrefix(dns.Name, e.bucket+"."):
 		return fmt.Sprintf("%s: %s; the bucket's name is part of this host name: set forcepathstyle: true if the server does not serve such names", e.endpoint, reason)
 	}
 	return e.endpoint + ": " + reason

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -88,6 +89,23 @@ func TestS3ErrorOfAWebServer(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestS3ErrorOfAnotherServer: what answers without a reason, as a registry does, is no S3 server.
+func TestS3ErrorOfAnotherServer(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{401, 404, 405} {
+		for _, body := range []string{"", "404 page not found\n", `{"errors":[]}`} {
+			store, _ := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) {
+				w.WriteHeader(status)
+				io.WriteString(w, body)
+			})
+			want := fmt.Sprintf("/blobs/: %s answers %d without an S3 error: check the endpoint", store.parameters.endpoint, status)
+			if err := scanError(t, store); err == nil || !strings.HasSuffix(err.Error(), want) {
+				t.Errorf("%d %q: %v, want %q", status, body, err, want)
+			}
+		}
 	}
 }
 

@@ -44,6 +44,8 @@ type s3Parameters struct {
 	acl     string
 }
 
+var errNoRegion = errors.New("s3: no region: set storage.s3.region, or regionendpoint for a server that is not Amazon's")
+
 // parseS3Parameters reads the parameters of the s3 driver's section. Its errors
 // name the parameter, never the value of a secret.
 func parseS3Parameters(params map[string]any) (s3Parameters, error) {
@@ -99,7 +101,7 @@ func parseS3Parameters(params map[string]any) (s3Parameters, error) {
 	if p.endpoint == "" {
 		p.plain = !secure
 		if p.region == "" {
-			return p, errors.New("s3: no region: set storage.s3.region, or regionendpoint for a server that is not Amazon's")
+			return p, errNoRegion
 		}
 		return p, nil
 	}
