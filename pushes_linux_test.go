@@ -353,3 +353,39 @@ func suspended(e *elsewhere, run *running) time.Time {
 	run.signal(e.T, syscall.SIGCONT)
 	return time.Time{}
 }
+
+// TestAPushThroughAnotherReplicaEndsTheRemoval: the registry that is named is read-only. Another
+// one takes pushes while regsweep removes. The run says so, whatever it has removed. What is pushed
+// to a repository while links are removed ends the run before a blob goes (4, 6).
+func TestAPushThroughAnotherReplicaEndsTheRemoval(t *testing.T) {
+	t.Parallel()
+	all := atOnce{T: t}
+	for _, c := range []struct {
+		name    string
+		removes func(e *elsewhere) bool
+	}{
+		{"while it removes links", (*elsewhere).removesLinks},
+		{"while it removes blobs", (*elsewhere).removesBlobs},
+	} {
+		all.run(c.name, func(t *testing.T) {
+			e := newElsewhere(t, 800)
+			e.setReadOnly(true)
+			e.start(e.there)
+			run := e.gc("--registry", there, "--max-requests=120", e.tree.Root())
+			eventually(t, "it removes", func() bool { return c.removes(e) })
+			e.setReadOnly(false)
+			e.pushesBegin(e.start(parts.NewNamespaceT(t)))
+			code, report := e.report(run)
+			ended := time.Now()
+			if code != 3 || !strings.Contains(report.Error, "somebody pushed during the removal") {
+				t.Errorf("it ends with %d, %q", code, report.Error)
+			}
+			if n := report.Removed.Blobs.Count; n > 0 && c.name == "while it removes links" {
+				t.Errorf("it removed %d blobs", n)
+			}
+			e.pushesGoOn()
+			e.whole(ended)
+		})
+	}
+	all.wait.Wait()
+}

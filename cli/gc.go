@@ -335,6 +335,10 @@ func (g *gcRun) sweep(ctx context.Context, plan *sweep.Plan) error {
 
 // remove lists once more, and removes what the plan lists.
 func (g *gcRun) remove(ctx context.Context, plan *sweep.Plan) error {
+	pushes, err := g.newPushCheck(ctx)
+	if err != nil {
+		return err
+	}
 	if err := g.listAgain(ctx, plan); err != nil {
 		return err
 	}
@@ -348,7 +352,12 @@ func (g *gcRun) remove(ctx context.Context, plan *sweep.Plan) error {
 	result, err := plan.Execute(ctx, g.remover, sweep.ExecuteOptions{
 		Bulk:      g.store.Bulk(),
 		OnRemoved: func(_ sweep.Kind, tally sweep.Tally) { phase.addBytes(tally.Count, tally.Bytes) },
+
+		BeforeBlobs: pushes.sometimes,
 	})
+	if err == nil && result.Len() > 0 {
+		err = pushes.check(ctx)
+	}
 	phase.endWith(g.verb("removed", "moved", "hidden"), err)
 	g.report.executed(result, err)
 	return g.explainFull(err)

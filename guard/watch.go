@@ -11,16 +11,24 @@ import (
 	"regsweep/storage"
 )
 
-// The causes for which Watch cancels its context. Both are found with errors.Is in
-// what context.Cause returns, which is a *LostError.
+// Why a proof is lost. Each is found with errors.Is in a *LostError. The first two are causes for
+// which Watch cancels its context.
 var (
 	// ErrTurnedWritable: a registry was seen that takes pushes to this storage.
 	ErrTurnedWritable = errors.New("the registry turned writable")
 	// ErrProofLost: the proof fails for another reason, such as no answer.
 	ErrProofLost = errors.New("the proof that nobody can write is lost")
+	// ErrPushed: something was pushed during the sweep, whatever was proved.
+	ErrPushed = errors.New("somebody pushed during the removal")
 )
 
-// LostError says why Watch cancelled its context.
+// PushedError is for a push during a sweep.
+func PushedError(push Upload) *LostError {
+	return &LostError{err: fmt.Errorf("%w, at %s to %s, through a registry that was not asked or was writable for a moment: what was pushed since may be incomplete. Stop every registry on this storage, or make it read-only, and run it again; then push again",
+		ErrPushed, push.Touched.UTC().Format(time.RFC3339), push.Repository)}
+}
+
+// LostError says why nothing more may be removed.
 type LostError struct {
 	Verdict Verdict // the verdict that ended it
 	err     error
@@ -43,6 +51,11 @@ const ProofAge = 5 * time.Second
 // probe does not hold up the removals.
 const WatchInterval = 2 * time.Second
 
+// overdue is how late the next proof may be before removals wait for it, although the last one is
+// younger than ProofAge. A process that was suspended for a few seconds does not go on with a proof
+// from before.
+const overdue = time.Second
+
 // patience is how many probes in a row may bring no proof before the proof counts as lost.
 // Removals wait meanwhile, so patience costs time only. A registry that is slow for a
 // moment must not end a sweep of an hour.
@@ -51,9 +64,9 @@ const patience = 10
 // Watch repeats the proof of o every interval until stop is called or the proof fails.
 //
 // The context that it returns is also a lease (storage.WithLease). A removal begins only
-// if the last proof is at most ProofAge old. If it is older, because the registry is slow
-// or because this process was suspended, the removal waits for the next proof. There is no
-// proof before the first probe of the watch itself.
+// if the last proof is at most ProofAge old, and the next one is not overdue. Otherwise, because
+// the registry is slow or because this process was suspended, the removal waits for the next
+// proof. There is no proof before the first probe of the watch itself.
 //
 // If the proof fails, no removal begins any more, and the context is cancelled with a
 // *LostError as its cause. A verdict that gives a reason to refuse has this effect at once.
@@ -112,8 +125,9 @@ type watch struct {
 
 // lastProof is what is known of the proof, until next is closed.
 type lastProof struct {
-	asked time.Time // when the probe began that proved; zero before the first
-	lost  error     // a *LostError once the proof has failed
+	asked time.Time     // when the probe began that proved; zero before the first
+	lasts time.Duration // how long removals may begin from then on
+	lost  error         // a *LostError once the proof has failed
 	next  chan struct{}
 }
 
@@ -129,7 +143,7 @@ func (w *watch) mayRemove(ctx context.Context) error {
 		switch {
 		case proof.lost != nil:
 			return proof.lost
-		case isFresh(proof.asked):
+		case isWithin(proof.lasts, proof.asked):
 			return nil
 		}
 		select {
@@ -142,12 +156,12 @@ func (w *watch) mayRemove(ctx context.Context) error {
 	}
 }
 
-// isFresh reports whether a proof may still be used. It reads both clocks. A machine that
-// was suspended may have stopped the monotonic clock, and somebody may set the other one.
-// If one of them is wrong, a removal only waits for the next proof.
-func isFresh(asked time.Time) bool {
+// isWithin reports whether no more than an age has passed since a proof was asked for. It reads
+// both clocks. A machine that was suspended may have stopped the monotonic clock, and somebody may
+// set the other one. If one of them is wrong, a removal only waits for the next proof.
+func isWithin(age time.Duration, asked time.Time) bool {
 	now := time.Now()
-	return now.Sub(asked) <= ProofAge && now.Round(0).Sub(asked.Round(0)) <= ProofAge
+	return now.Sub(asked) <= age && now.Round(0).Sub(asked.Round(0)) <= age
 }
 
 // run returns once ctx is done or the proof has failed.
@@ -167,8 +181,10 @@ func (w *watch) run(ctx context.Context) {
 		}
 		isProof := err == nil && v.MayRemove()
 		switch {
-		case isProof && isFresh(asked):
-			w.set(lastProof{asked: asked})
+		case isProof && isWithin(ProofAge, asked):
+			// The next proof is asked for after the interval, and takes about as long as this one.
+			took := time.Since(asked)
+			w.set(lastProof{asked: asked, lasts: min(ProofAge, max(w.interval, took)+took+overdue)})
 			failed = 0
 		case err == nil && !isProof && v.By != ByUnknown && v.By != ByRecentUpload:
 			failed = patience // the registry itself gave a reason

@@ -73,10 +73,38 @@ func TestPromise4ARemovalWaitsForAProofOfTheLastSeconds(t *testing.T) {
 		delay.Store(int64(3800 * time.Millisecond))
 		// Asked at 4 s, answered at 5 s; asked at 6 s, answered at 9.8 s.
 		at(5 * time.Second)
-		time.Sleep(4 * time.Second)
-		at(9 * time.Second) // the proof of 4 s is 5 s old
+		time.Sleep(3 * time.Second)
+		at(8 * time.Second) // a proof that takes as long as the last one would be there since 7 s
 		time.Sleep(time.Millisecond)
 		at(9800 * time.Millisecond)
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		hangUp()
+	})
+}
+
+// A process that was suspended for less than ProofAge waits for a new proof: the last one is from
+// before. The suspension is a fake: a registry that does not answer any more.
+func TestPromise4ARemovalWaitsForAProofThatIsOverdue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var delay atomic.Int64
+		begun := time.Now()
+		ctx, stop := Watch(t.Context(), slowly(&delay), WatchInterval, nil)
+		may := leaseOf(ctx)
+		if err := may(); err != nil {
+			t.Fatal(err)
+		}
+		delay.Store(int64(ProofAge - time.Second)) // from 2 s to 6 s
+		for _, c := range []struct{ sleep, may time.Duration }{{3 * time.Second, 3 * time.Second}, {time.Millisecond, 6 * time.Second}} {
+			time.Sleep(c.sleep)
+			if err := may(); err != nil {
+				t.Fatal(err)
+			}
+			if got := time.Since(begun); got != c.may {
+				t.Errorf("it may remove after %s, want %s", got, c.may)
+			}
+		}
 		if err := stop(); err != nil {
 			t.Error(err)
 		}

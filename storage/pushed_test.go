@@ -3,6 +3,8 @@ package storage
 import (
 	"testing"
 	"time"
+
+	"regsweep/internal/parts"
 )
 
 // A push that moves an old tag and mounts its layers from another repository makes neither an
@@ -53,6 +55,65 @@ func TestPromise4APushIsSeenByItsLinks(t *testing.T) {
 			got := ""
 			if last != nil {
 				got = last.Repository
+			}
+			if got != test.want {
+				t.Errorf("found a push to %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// What is pushed while a run removes is found, in a repository that was there and in a new one. What
+// the run removes is no push, nor is a link with a wrong time.
+func TestPromise4APushDuringARemovalIsFound(t *testing.T) {
+	for name, test := range map[string]struct {
+		does func(tree *parts.Tree, remove func(paths ...string))
+		want string
+	}{
+		"nothing":           {func(*parts.Tree, func(...string)) {}, ""},
+		"a new tag":         {func(tree *parts.Tree, _ func(...string)) { tree.Tag("team/app", "v2", tree.Blob([]byte("image"))) }, "team/app"},
+		"a new manifest":    {func(tree *parts.Tree, _ func(...string)) { tree.Revision("team/app", tree.Blob([]byte("new"))) }, "team/app"},
+		"a new repository":  {func(tree *parts.Tree, _ func(...string)) { tree.Revision("new", tree.Blob([]byte("image"))) }, "new"},
+		"one below a name":  {func(tree *parts.Tree, _ func(...string)) { tree.Revision("team/new/app", tree.Blob([]byte("image"))) }, "team/new/app"},
+		"one below another": {func(tree *parts.Tree, _ func(...string)) { tree.Revision("team/app/new", tree.Blob([]byte("image"))) }, "team/app/new"},
+		"a directory":       {func(tree *parts.Tree, _ func(...string)) { tree.Mkdir("repositories/new/_manifests/tags") }, ""},
+		"an image goes": {func(tree *parts.Tree, remove func(...string)) {
+			remove(RevisionPath("team/app", tree.Blob([]byte("old"))))
+		}, ""},
+		"a link of the future": {func(tree *parts.Tree, remove func(...string)) {
+			remove(RevisionPath("team/future", tree.Blob([]byte("old"))))
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tree := newTree(t)
+			for _, repository := range []string{"team/app", "team/future"} {
+				image := tree.Blob([]byte("image"))
+				tree.Revision(repository, image)
+				tree.Revision(repository, tree.Blob([]byte("old")))
+				tree.Tag(repository, "v1", image)
+			}
+			tree.Age("", time.Hour)
+			tree.Age("repositories/team/future", -time.Hour)
+			store := mustOpen(t)(openFilesystem(tree.Root(), Limits{}))
+			inv := inventoryOf(t, store)
+			pushes, err := NewPushes(t.Context(), store, inv, time.Now().Add(-time.Minute))
+			if err != nil {
+				t.Fatal(err)
+			}
+			test.does(tree, func(paths ...string) {
+				for _, path := range paths {
+					if outcome := store.Remove(t.Context(), []Ref{{Path: path}}); outcome[0].Err != nil {
+						t.Error(outcome[0].Err)
+					}
+				}
+			})
+			found, err := pushes.Find(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			if found != nil {
+				got = found.Repository
 			}
 			if got != test.want {
 				t.Errorf("found a push to %q, want %q", got, test.want)

@@ -49,6 +49,9 @@ type ExecuteOptions struct {
 	Bulk storage.Bulk
 	// OnRemoved, if set, is told what was confirmed. It is called serially.
 	OnRemoved func(kind Kind, tally Tally)
+	// BeforeBlobs, if set, is called before each batch of blobs. Then no other kind of removal is
+	// under way. An error of it ends the removal.
+	BeforeBlobs func(ctx context.Context) error
 }
 
 // ErrExecuted is returned by Execute for a plan that was executed already.
@@ -133,6 +136,11 @@ func (p *Plan) removeKind(ctx context.Context, kind Kind, remover storage.Remove
 	var failed error
 	for {
 		for failed == nil && ctx.Err() == nil && underWay < options.Bulk.Calls && next < p.len(kind) {
+			if kind == Blob && options.BeforeBlobs != nil {
+				if failed = options.BeforeBlobs(ctx); failed != nil {
+					break
+				}
+			}
 			b := p.nextBatch(kind, next, options.Bulk.Objects)
 			next = b.end
 			underWay++
