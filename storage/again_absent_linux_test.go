@@ -99,6 +99,12 @@ func TestATagOfABucketThatTheSecondListingDoesNotFind(t *testing.T) {
 	if err := ListAgain(t.Context(), store, inv); err == nil || errors.Is(err, fs.ErrNotExist) || !store.met {
 		t.Errorf("the second listing says %v", err)
 	}
+	// If it was not found before either, the repository is kept.
+	put(TagPath("app", "v1"), digest.FromString("in no index"))
+	inv = inventoryOf(t, store)
+	if err := ListAgain(t.Context(), store, inv); err != nil || !inv.Repository("app").Kept() {
+		t.Errorf("the second listing says %v, and the repository is kept: %t", err, inv.Repository("app").Kept())
+	}
 }
 
 // A link that is known by the name of its directory counts as absent only if a listing agrees.
