@@ -63,13 +63,10 @@ func ListAgain(ctx context.Context, store Store, inv *Inventory) error {
 	err = Each(ctx, len(unread), store.Concurrency(), func(ctx context.Context, i int) error {
 		link := unread[i]
 		content, err := store.Read(ctx, link.path, linkLimit)
-		if errors.Is(err, fs.ErrNotExist) && link.named { // perhaps only the directory is there
-			if isThere, statErr := IsThere(ctx, store, link.path); !isThere {
-				return statErr
-			}
-		}
-		if errors.Is(err, fs.ErrNotExist) && link.repository.isDamagedAt(link.path) {
-			return nil // nor was it found before, which keeps the repository
+		// A named one was not in the listing of its directory either. Damage at this path means that
+		// the first listing did not find it, which keeps the repository.
+		if errors.Is(err, fs.ErrNotExist) && (link.named || link.repository.isDamagedAt(link.path)) {
+			return nil
 		}
 		if errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("list again %s: %w", link.path, ErrGone)

@@ -3,6 +3,7 @@ package storage
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestEmptied: only what a removal empties counts, and never what a registry expects to be
@@ -32,4 +33,20 @@ func TestEmptied(t *testing.T) {
 			t.Errorf("%s: %t, want %t", dir, ok, want)
 		}
 	}
+}
+
+// TestAYoungDirectoryOfATagStays: a push that begins now may have made it.
+func TestAYoungDirectoryOfATagStays(t *testing.T) {
+	tree := newTree(t)
+	for _, tag := range []string{"old", "young"} {
+		tree.Mkdir("repositories/app/_manifests/tags/" + tag + "/index/sha256")
+	}
+	tree.Age("repositories", time.Hour)
+	tree.Mkdir("repositories/app/_manifests/tags/young/index/sha256/" + strings.Repeat("ab", 32))
+	store := mustOpen(t)(openFilesystem(tree.Root(), Limits{}))
+	inv, err := TakeInventory(t.Context(), store, InventoryOptions{Since: time.Now().Add(-time.Minute)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, "emptied", strings.Join(inv.Repository("app").Emptied, " "), "repositories/app/_manifests/tags/old")
 }
