@@ -1,6 +1,7 @@
 package quarantine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,12 +87,12 @@ func clearPlan(ctx context.Context, store Store, run string, keeping versioned) 
 		} else {
 			err = store.Remove(ctx, []storage.Ref{{Path: path}})[0].Err
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, storage.ErrNotRegular) { // else it is a directory, which is pruned
 			return err
 		}
 	}
-	if _, err := store.Prune(ctx, dirOf(run)); err != nil {
-		return err
+	if gone, pruneErr := store.Prune(ctx, dirOf(run)); pruneErr != nil || !gone && err != nil {
+		return cmp.Or(pruneErr, err)
 	}
 	// Of other runs' directories even the empty ones are something to restore.
 	if others, err := store.Names(ctx, Dir); err != nil || len(others) > 0 {

@@ -12,6 +12,7 @@
 package quarantine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -176,7 +177,7 @@ func Find(ctx context.Context, store Store, meant string) (string, error) {
 				continue
 			}
 			_, err := store.Stat(ctx, planOf(name))
-			if err == nil {
+			if err == nil || errors.Is(err, storage.ErrNotRegular) {
 				return name, nil
 			}
 			if errors.Is(err, fs.ErrNotExist) {
@@ -238,7 +239,11 @@ type damagedError struct{ problem string }
 
 func (e *damagedError) Error() string { return e.problem }
 
-var errNoPlan = &damagedError{"its plan is missing"}
+var (
+	errNoPlan      = &damagedError{"its plan is missing"}
+	errNoFile      = &damagedError{"its plan is a symbolic link, or no file"}
+	errNoDirectory = &damagedError{"it is a symbolic link, which is not followed, or no directory"}
+)
 
 // record is a run's plan, copied to where it can be read several times.
 type record struct {
@@ -271,6 +276,9 @@ func open(ctx context.Context, store Store, run string) (*record, error) {
 			err = &NoRunError{run}
 		}
 	}
+	if errors.Is(err, storage.ErrNotRegular) {
+		err = notRegular(ctx, store, run)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -301,6 +309,30 @@ func survey(ctx context.Context, store Store, run string) (holds bool, err error
 		return nil
 	})
 	return holds, err
+}
+
+// notRegular is the damage of a run whose plan is no regular file.
+func notRegular(ctx context.Context, store Store, run string) error {
+	err := error(errNoFile)
+	listErr := store.Below(ctx, dirOf(run), func(page []storage.Object) error {
+		if page[0].Path == dirOf(run) && !page[0].Dir {
+			err = errNoDirectory
+		}
+		return nil
+	})
+	return cmp.Or(listErr, err)
+}
+
+// isDirectory reports whether a run that is listed is a directory. A bucket has nothing else.
+func isDirectory(ctx context.Context, store Store, run string) (bool, error) {
+	if _, isS3 := store.(versioned); isS3 {
+		return true, nil
+	}
+	_, err := store.Names(ctx, dirOf(run))
+	if errors.Is(err, storage.ErrNotRegular) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 func (r *record) close() error { return r.file.Close() }

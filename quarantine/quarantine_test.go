@@ -483,24 +483,6 @@ type naming struct {
 
 func (n naming) Names(context.Context, string) ([]string, error) { return []string{n.name}, nil }
 
-// A run that is a symbolic link is none: what lies behind it is not moved or removed.
-func TestASymbolicLinkIsNoRun(t *testing.T) {
-	r := newRegistry(t)
-	r.live("app")
-	before := r.everything()
-	r.Mkdir(quarantine.Dir)
-	if err := os.Symlink("../../blobs", r.Path(kept("run", "")[:len(quarantine.Dir)+4])); err != nil {
-		t.Fatal(err)
-	}
-	if runs, err := quarantine.Runs(t.Context(), r.store); err != nil || len(runs) != 0 {
-		t.Errorf("the runs are %+v, %v", runs, err)
-	}
-	if _, err := quarantine.Purge(t.Context(), r.store, "run"); err == nil {
-		t.Error("it was purged")
-	}
-	r.same(before, "after a purge")
-}
-
 // TestARunThatHasNothingOfARepository: the error names the other runs that have some of it.
 func TestARunThatHasNothingOfARepository(t *testing.T) {
 	r := newRegistry(t)

@@ -87,7 +87,7 @@ type Why string
 // The reasons.
 const (
 	WhyGone     Why = "gone"     // it is neither in the registry nor in the quarantine
-	WhyDamaged  Why = "damaged"  // the blob in the quarantine is not what it was
+	WhyDamaged  Why = "damaged"  // what is in the quarantine is not what it was
 	WhyOccupied Why = "occupied" // there is something else in its place, which nobody writes over
 	WhyCovered  Why = "covered"  // a later version of it is hidden as well, by another run or by hand
 	WhyNoBlob   Why = "no_blob"  // the blob that the link leads to is not there
@@ -243,6 +243,11 @@ func (r *restorer) openLater(ctx context.Context, run string) error {
 	madeAt, _, _ := strings.Cut(run, "-")
 	for _, name := range names {
 		if at, _, _ := strings.Cut(name, "-"); name == run || at < madeAt {
+			continue
+		}
+		if isDir, err := isDirectory(ctx, r.store, name); err != nil {
+			return err
+		} else if !isDir { // nothing is taken through a symbolic link
 			continue
 		}
 		r.later = append(r.later, dirOf(name))
@@ -507,6 +512,8 @@ func (r *restorer) moveBack(ctx context.Context, kept, path string, same func() 
 	switch {
 	case err == nil:
 		return verdict{back: true}, nil
+	case errors.Is(err, storage.ErrNotRegular): // somebody has put a symbolic link or a pipe there
+		return verdict{why: WhyDamaged}, nil
 	case !errors.Is(err, fs.ErrExist):
 		return verdict{}, err
 	}
@@ -638,6 +645,9 @@ func (r *restorer) upload(ctx context.Context, removal sweep.Removal) (verdict, 
 			}
 			return nil
 		})
+		if errors.Is(err, storage.ErrNotRegular) {
+			return verdict{why: WhyDamaged}, nil
+		}
 		if err != nil {
 			return verdict{}, err
 		}

@@ -59,6 +59,9 @@ func look(ctx context.Context, store Store, name string, visit func(sweep.Remova
 	if record != nil {
 		err = s.compare(ctx, record.plan, &run, visit)
 	}
+	if errors.Is(err, storage.ErrNotRegular) {
+		run.Damage, err = err.Error(), nil
+	}
 	return run, err
 }
 

@@ -5,6 +5,7 @@ package storage
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -16,15 +17,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Names lists the directories in a directory.
+// Names lists the directories in a directory, and the symbolic links.
 func (f *filesystem) Names(ctx context.Context, dir string) ([]string, error) {
-	entries, _, err := f.browse(ctx, dir)
+	entries, found, err := f.browse(ctx, dir)
+	if err == nil && found == somethingElse {
+		err = fmt.Errorf("list %s: %w", dir, noDirectoryError{})
+	}
 	if err != nil {
 		return nil, err
 	}
 	var names []string
 	for _, entry := range entries {
-		if entry.isDir() {
+		if entry.isDir() || entry.isSymlink() {
 			names = append(names, entry.name)
 		}
 	}
@@ -32,13 +36,34 @@ func (f *filesystem) Names(ctx context.Context, dir string) ([]string, error) {
 	return names, nil
 }
 
+// noDirectoryError is for what has the name of a directory and is none. Nobody may take it for an
+// empty one. It matches ErrNotRegular.
+type noDirectoryError struct{}
+
+func (noDirectoryError) Error() string {
+	return "it is a symbolic link, which is not followed, or no directory"
+}
+
+func (noDirectoryError) Is(target error) bool { return target == ErrNotRegular }
+
 // Below walks a directory.
 func (f *filesystem) Below(ctx context.Context, dir string, visit func([]Object) error) error {
 	entries, found, err := f.browse(ctx, dir)
-	if err != nil || !found {
+	if err != nil || found == nothing {
 		return err
 	}
-	return f.below(ctx, dir, entries, visit)
+	if found == directory {
+		return f.below(ctx, dir, entries, visit)
+	}
+	t, err := f.tree()
+	if err != nil {
+		return err
+	}
+	stat, err := f.lstat(ctx, t, dir)
+	if err != nil {
+		return fmt.Errorf("stat %s: %w", dir, listedError(err))
+	}
+	return visit([]Object{fileObject(dir, &stat)})
 }
 
 func (f *filesystem) below(ctx context.Context, dir string, entries []dirEntry, visit func([]Object) error) error {
@@ -87,38 +112,52 @@ func (f *filesystem) lstat(ctx context.Context, t *tree, name string) (unix.Stat
 	return stat, err
 }
 
-// browse lists a directory, to which no symbolic link may lead: what is found there is
-// moved and removed.
-func (f *filesystem) browse(ctx context.Context, dir string) (entries []dirEntry, found bool, err error) {
+// whatIsThere says what has the name of a directory that is to be listed.
+type whatIsThere int
+
+const (
+	nothing whatIsThere = iota
+	directory
+	somethingElse
+)
+
+// browse lists a directory. No symbolic link may lead to it, but for those that are followed: what
+// is found there is moved and removed.
+func (f *filesystem) browse(ctx context.Context, dir string) (entries []dirEntry, found whatIsThere, err error) {
 	if err := f.begin(ctx); err != nil {
-		return nil, false, err
+		return nil, nothing, err
 	}
 	defer f.end()
 	t, err := f.tree()
 	if t == nil || err != nil {
-		return nil, false, err
+		return nil, nothing, err
 	}
 	for at := dir; at != "."; at = path.Dir(at) {
 		mode, err := t.mode(at)
 		if isAbsent(err) {
 			err = t.confirmAbsent(at)
 			if err == nil {
-				return nil, false, nil
+				return nil, nothing, nil
 			}
 		}
-		if err != nil {
-			return nil, false, fmt.Errorf("list %s: %w", dir, err)
-		}
-		if mode != fs.ModeDir {
-			return nil, false, nil
+		switch {
+		case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR):
+			continue // one of the directories around says which it is
+		case err != nil:
+			return nil, nothing, fmt.Errorf("list %s: %w", dir, err)
+		case mode == fs.ModeDir, mode == fs.ModeSymlink && mayBeLink(at):
+		case at == dir:
+			return nil, somethingElse, nil
+		default:
+			return nil, nothing, fmt.Errorf("list %s: %s: %w", dir, at, noDirectoryError{})
 		}
 	}
 	f.list.Add(1)
 	entries, err = t.readDir(dir)
 	if err != nil {
-		return nil, false, fmt.Errorf("list %s: %w", dir, listedError(err))
+		return nil, nothing, fmt.Errorf("list %s: %w", dir, listedError(err))
 	}
-	return entries, true, nil
+	return entries, directory, nil
 }
 
 // Stream copies a file.

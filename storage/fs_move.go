@@ -69,6 +69,9 @@ func (f *filesystem) move(ctx context.Context, m Move) error {
 		}
 		_, err = (&removal{tree: t, fd: -1}).removeFile(m.From)
 	}
+	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENOTDIR) {
+		return ErrNotRegular // there is a symbolic link, or a file, in the place of a directory
+	}
 	if errors.Is(err, syscall.EXDEV) {
 		return fmt.Errorf("%s lies on another filesystem, to which nothing can be renamed: %w", m.To, err)
 	}

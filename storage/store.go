@@ -250,11 +250,14 @@ type MoveChecker interface {
 // Browser looks at what is no part of the layout, such as OwnDir. Its methods may be
 // called concurrently.
 type Browser interface {
-	// Names are the directories right below dir, sorted; none where it does not exist.
+	// Names are the directories right below dir, sorted; none where it does not exist. A symbolic
+	// link counts, since somebody may have moved the directory. Where dir is no directory the error
+	// is ErrNotRegular (wrapped).
 	Names(ctx context.Context, dir string) ([]string, error)
 	// Below reports every object below dir, in pages and in no order, and with Dir set
 	// each directory that holds nothing. It calls visit serially. A dir that does not
-	// exist is empty; symbolic links are reported and not followed.
+	// exist is empty; symbolic links are reported and not followed, also in the place of dir. Where
+	// a directory that dir lies in is none the error is ErrNotRegular (wrapped).
 	Below(ctx context.Context, dir string, visit func(page []Object) error) error
 	// Stream writes the content of an object of any size to w. The error is
 	// fs.ErrNotExist (wrapped) where there is no such object, and ErrNotRegular where
