@@ -162,7 +162,8 @@ func message(err error) string {
 }
 
 // keepers counts the problems that kept something that might have gone, and the removals
-// that failed: those that do not stop a run are of repositories that could not be pruned.
+// that failed: those that do not stop a run are of repositories that could not be pruned, and of
+// uploads of which a file was left.
 func (r *report) keepers() int {
 	n := 0
 	for _, p := range r.Problems {

@@ -74,8 +74,35 @@ func clearRun(ctx context.Context, store Store, run string, freed *Freed) error 
 			}
 		}
 	}
+	if err := pruneBelow(ctx, store, run); err != nil {
+		return err
+	}
 	// The plan goes last: while it is there, the run can be named, and purged again.
 	return clearPlan(ctx, store, run, keeping)
+}
+
+// pruneBelow removes the directories in a run's directory. One that can't be removed has a file in it
+// that was not listed.
+func pruneBelow(ctx context.Context, store Store, run string) error {
+	if store.Identity().Driver != "filesystem" { // there are no directories
+		return nil
+	}
+	names, err := store.Names(ctx, dirOf(run))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		dir := dirOf(run) + "/" + name
+		if dir == planOf(run) { // a symbolic link or a directory
+			continue
+		}
+		if gone, err := store.Prune(ctx, dir); err != nil {
+			return err
+		} else if !gone {
+			return fmt.Errorf("%s still holds what was not listed", dir)
+		}
+	}
+	return nil
 }
 
 // clearPlan removes a run's record and its plan, and directories that are empty. keeping is not

@@ -24,29 +24,31 @@ import (
 func (f *filesystem) Move(ctx context.Context, moves []Move) []Outcome {
 	outcomes := make([]Outcome, len(moves))
 	for i, m := range moves {
-		if err := f.move(ctx, m); err != nil {
-			outcomes[i].Err = &fs.PathError{Op: "move", Path: m.From, Err: err}
+		left, err := f.move(ctx, m)
+		if err != nil {
+			err = &fs.PathError{Op: "move", Path: m.From, Err: err}
 		}
+		outcomes[i] = Outcome{Err: err, DirLeft: err == nil && (left || isDeepInUpload(m.From))}
 	}
 	return outcomes
 }
 
-func (f *filesystem) move(ctx context.Context, m Move) error {
+func (f *filesystem) move(ctx context.Context, m Move) (left bool, err error) {
 	if err := f.begin(ctx); err != nil {
-		return err
+		return false, err
 	}
 	defer f.end()
 	t, err := f.tree()
 	if err != nil {
-		return err
+		return false, err
 	}
 	if t == nil {
-		return fs.ErrNotExist
+		return false, fs.ErrNotExist
 	}
 	f.put.Add(1)
 	for tries := 0; ; tries++ {
 		if err := f.mayRemove(ctx); err != nil {
-			return err
+			return false, err
 		}
 		err = t.rename(m.From, m.To)
 		if !isAbsent(err) || tries == 10 {
@@ -56,46 +58,45 @@ func (f *filesystem) move(ctx context.Context, m Move) error {
 		if _, err := t.mode(m.From); isAbsent(err) {
 			return t.confirmMoved(ctx, m)
 		} else if err != nil {
-			return err
+			return false, err
 		}
 		if err := t.makeDirs(path.Dir(m.To)); err != nil {
-			return listedError(err)
+			return false, listedError(err)
 		}
 	}
 	if errors.Is(err, fs.ErrExist) && t.isOneFile(m.From, m.To) {
 		// Both names, of which an interruption has kept a rename from removing the first.
 		if err := f.mayRemove(ctx); err != nil {
-			return err
+			return false, err
 		}
 		_, err = (&removal{tree: t, fd: -1}).removeFile(m.From)
 	}
 	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENOTDIR) {
-		return ErrNotRegular // there is a symbolic link, or a file, in the place of a directory
+		return false, ErrNotRegular // there is a symbolic link, or a file, in the place of a directory
 	}
 	if errors.Is(err, syscall.EXDEV) {
-		return fmt.Errorf("%s lies on another filesystem, to which nothing can be renamed: %w", m.To, err)
+		return false, fmt.Errorf("%s lies on another filesystem, to which nothing can be renamed: %w", m.To, err)
 	}
 	if err != nil {
-		return listedError(err)
+		return false, listedError(err)
 	}
-	t.removeEmptied(ctx, path.Dir(m.From))
-	return nil
+	return t.removeEmptied(ctx, path.Dir(m.From)), nil
 }
 
 // confirmMoved returns nil if an object is at the path that it was to be moved to, and not at the
 // other one.
-func (t *tree) confirmMoved(ctx context.Context, m Move) error {
+func (t *tree) confirmMoved(ctx context.Context, m Move) (left bool, err error) {
 	if err := t.confirmAbsent(m.From); err != nil {
-		return err
+		return false, err
 	}
-	t.removeEmptied(ctx, path.Dir(m.From))
-	_, err := t.mode(m.To)
+	left = t.removeEmptied(ctx, path.Dir(m.From))
+	_, err = t.mode(m.To)
 	if isAbsent(err) {
 		if err := t.confirmAbsent(m.To); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return err
+	return left, err
 }
 
 // rename gives a file a path where there is nothing. It follows no symbolic link.

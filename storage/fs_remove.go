@@ -20,7 +20,7 @@ func (f *filesystem) Remove(ctx context.Context, refs []Ref) []Outcome {
 	outcomes := make([]Outcome, len(refs))
 	r := removal{}
 	for i, ref := range refs {
-		outcomes[i].HardLinkedBytes, outcomes[i].Err = f.removeFile(ctx, &r, ref)
+		outcomes[i] = f.removeFile(ctx, &r, ref)
 	}
 	f.slots <- struct{}{}
 	defer f.end()
@@ -28,21 +28,21 @@ func (f *filesystem) Remove(ctx context.Context, refs []Ref) []Outcome {
 	return outcomes
 }
 
-func (f *filesystem) removeFile(ctx context.Context, r *removal, ref Ref) (hardLinkedBytes int64, err error) {
+func (f *filesystem) removeFile(ctx context.Context, r *removal, ref Ref) (o Outcome) {
 	if err := f.begin(ctx); err != nil {
-		return 0, err
+		return Outcome{Err: err}
 	}
 	defer f.end()
 	if ref.Multipart != "" { // the path may be that of a file, which nobody asked for
-		return 0, fmt.Errorf("abort the upload of %s: a filesystem has none", ref.Path)
+		return Outcome{Err: fmt.Errorf("abort the upload of %s: a filesystem has none", ref.Path)}
 	}
 	t, err := f.tree()
 	if t == nil {
-		return 0, err
+		return Outcome{Err: err}
 	}
 	r.enter(ctx, t, path.Dir(path.Dir(ref.Path)))
 	err = f.remove(ctx, t, func() (err error) {
-		hardLinkedBytes, err = r.removeFile(ref.Path)
+		o.HardLinkedBytes, err = r.removeFile(ref.Path)
 		return err
 	})
 	if err == nil {
@@ -51,10 +51,16 @@ func (f *filesystem) removeFile(ctx context.Context, r *removal, ref Ref) (hardL
 		err = r.confirmAbsent(ref.Path)
 	}
 	if err != nil {
-		return 0, &fs.PathError{Op: "remove", Path: ref.Path, Err: err}
+		return Outcome{Err: &fs.PathError{Op: "remove", Path: ref.Path, Err: err}}
 	}
-	r.removeDir(ctx, path.Dir(ref.Path))
-	return hardLinkedBytes, nil
+	o.DirLeft = r.removeDir(ctx, path.Dir(ref.Path)) || isDeepInUpload(ref.Path)
+	return o
+}
+
+// isDeepInUpload reports whether a file lies in a directory of an upload's directory.
+func isDeepInUpload(name string) bool {
+	_, below, found := strings.Cut(name, "/"+uploadsDir+"/")
+	return found && strings.Count(below, "/") > 1
 }
 
 // removeTries is how often a removal is tried that has found no room.
@@ -203,16 +209,16 @@ func (r *removal) confirmAbsent(name string) error {
 	return r.tree.confirmAbsent(name)
 }
 
-// removeDir removes the directory that a file was in, if that has emptied it.
-func (r *removal) removeDir(ctx context.Context, dir string) {
+// removeDir removes the directory that a file was in, if that has emptied it. left is set where it
+// has not. Other errors are no failure, as in removeEmptied.
+func (r *removal) removeDir(ctx context.Context, dir string) (left bool) {
 	if isCeiling(dir) || !mayRemoveNow(ctx) {
-		return
+		return false
 	}
 	if below, found := strings.CutPrefix(dir, r.around+"/"); found && r.fd >= 0 && !strings.Contains(below, "/") {
-		_ = system.Unlinkat(r.fd, below, unix.AT_REMOVEDIR) // as in removeEmptied
-		return
+		return isNotEmpty(system.Unlinkat(r.fd, below, unix.AT_REMOVEDIR))
 	}
-	_ = r.tree.removeDir(dir)
+	return isNotEmpty(r.tree.removeDir(dir))
 }
 
 // removeDir removes an empty directory.
@@ -224,13 +230,14 @@ func (t *tree) removeDir(name string) error {
 // the part of the layout that encloses them. The kernel refuses to remove a
 // directory that is not empty, so a file that appears meanwhile is safe, and a
 // refusal is where to stop and no failure: an empty directory costs nobody
-// anything, and the next run tries again.
-func (t *tree) removeEmptied(ctx context.Context, dir string) {
-	for ; !isCeiling(dir) && mayRemoveNow(ctx); dir = path.Dir(dir) {
-		if err := t.removeDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return
+// anything, and the next run tries again. left is set where dir itself is not empty.
+func (t *tree) removeEmptied(ctx context.Context, dir string) (left bool) {
+	for at := dir; !isCeiling(at) && mayRemoveNow(ctx); at = path.Dir(at) {
+		if err := t.removeDir(at); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return at == dir && isNotEmpty(err)
 		}
 	}
+	return false
 }
 
 // isCeiling reports whether an emptied directory stays because a registry expects

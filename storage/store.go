@@ -103,6 +103,9 @@ type Outcome struct {
 	// HardLinkedBytes is the size of a file that was removed while it had other hard links.
 	// They keep its space.
 	HardLinkedBytes int64
+	// DirLeft is set on a filesystem where the directory that the object was in is not empty. Of an
+	// object deep in an upload it is always set: the upload's own directory may not be empty.
+	DirLeft bool
 	// Versions and VersionBytes are what Versions.Remove has removed beside the
 	// object itself.
 	Versions     int

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -144,7 +145,7 @@ func (p *Plan) removeKind(ctx context.Context, kind Kind, remover storage.Remove
 			b := p.nextBatch(kind, next, options.Bulk.Objects)
 			next = b.end
 			underWay++
-			go func() { answers <- answer{b, removeBatch(ctx, remover, b.refs)} }()
+			go func() { answers <- answer{b, p.removeBatch(ctx, kind, remover, b)} }()
 		}
 		if underWay == 0 {
 			break
@@ -170,19 +171,49 @@ func (p *Plan) removeKind(ctx context.Context, kind Kind, remover storage.Remove
 // done. Whether anything more is sent is up to the lease of ctx, which each removal asks:
 // after an interruption the batch goes on to its end, after the loss of the lock or of the
 // proof it does not.
-func removeBatch(ctx context.Context, remover storage.Remover, refs []storage.Ref) []storage.Outcome {
+func (p *Plan) removeBatch(ctx context.Context, kind Kind, remover storage.Remover, b batch) []storage.Outcome {
 	sent, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
 	defer stop()
 	var outcomes []storage.Outcome
-	for len(refs) > 0 {
+	for refs := b.refs; len(refs) > 0; {
 		n := min(len(refs), storage.RemoveBatch)
 		outcomes = append(outcomes, remover.Remove(sent, refs[:n])...)
 		refs = refs[n:]
 	}
+	if kind == Upload {
+		p.confirmUploads(sent, remover, b, outcomes)
+	}
 	return outcomes
 }
+
+// confirmUploads removes the directories of uploads whose files have gone and that are not empty. A
+// directory that can't be removed has a file in it which was not listed: then the upload has not gone.
+func (p *Plan) confirmUploads(ctx context.Context, remover storage.Remover, b batch, outcomes []storage.Outcome) {
+	for i, n := range b.counts {
+		of := outcomes[:n]
+		outcomes = outcomes[n:]
+		removal := p.removal(Upload, b.first+i)
+		hasFailed := slices.ContainsFunc(of, func(o storage.Outcome) bool { return o.Err != nil })
+		if n == 0 || hasFailed || !of[n-1].DirLeft || removal.Repository == "" {
+			continue
+		}
+		gone, err := remover.Prune(ctx, storage.UploadPath(removal.Repository, removal.Upload))
+		switch {
+		case errors.Is(err, storage.ErrNotBegun):
+			of[n-1].Err = err
+		case err != nil:
+			of[n-1].Err = fmt.Errorf("%w: %w", errUploadLeft, err)
+		case !gone:
+			of[n-1].Err = errUploadLeft
+		}
+	}
+}
+
+// errUploadLeft is for an upload of which a file was left. It is no reason to stop: no upload keeps
+// anything alive.
+var errUploadLeft = errors.New("its directory still holds what was not listed")
 
 // confirm counts what has gone, and what has not with the first reason. A removal has
 // gone when all its objects have.
@@ -208,6 +239,8 @@ func (p *Plan) confirm(kind Kind, b batch, outcomes []storage.Outcome, options E
 		switch {
 		case errors.Is(failure, storage.ErrNotBegun): // the storage has refused nothing
 			first = cmp.Or(first, failure)
+		case errors.Is(failure, errUploadLeft):
+			result.fail(removal, failure)
 		case failure != nil:
 			failures++
 			first = cmp.Or(first, fmt.Errorf("%s: %w", removal.Path, failure))
