@@ -15,7 +15,7 @@ import (
 // purgeReport is what purge and list say of runs.
 type purgeReport struct {
 	Runs []struct {
-		Run                string
+		Run, Damage        string
 		Contents           map[string]struct{ Count int }
 		Objects            tally
 		Freed              tally

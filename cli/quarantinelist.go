@@ -40,6 +40,9 @@ type quarantineRun struct {
 	// UnreadableVersions are lines of a damaged record. Their versions stay in the bucket.
 	UnreadableVersions int `json:"unreadable_versions,omitzero"`
 
+	// UnrecordedVersions are hidden in the bucket, and the run's record lacks them. They stay there.
+	UnrecordedVersions int `json:"unrecorded_versions,omitzero"`
+
 	plan, contents map[sweep.Kind]sweep.Tally
 	freedData      int64 // bytes of Freed without links
 }
@@ -48,7 +51,8 @@ func newQuarantineRun(run quarantine.Run) quarantineRun {
 	return quarantineRun{
 		Run: run.Name, Taken: run.Taken, Plan: tally(run.Plan), Contents: tally(run.Contents), Objects: run.Objects, Hidden: run.Hidden,
 		Damage: run.Damage, HardLinkedBytes: run.HardLinkedBytes, plan: run.Plan, contents: run.Contents,
-		LinksGuessed: run.LinksGuessed, StillHidden: run.StillHidden, DataBytes: run.DataBytes, FreeableBytes: run.FreeableBytes,
+		UnrecordedVersions: run.Unrecorded,
+		LinksGuessed:       run.LinksGuessed, StillHidden: run.StillHidden, DataBytes: run.DataBytes, FreeableBytes: run.FreeableBytes,
 	}
 }
 

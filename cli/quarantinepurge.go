@@ -51,7 +51,7 @@ func (r *runner) quarantinePurge(c *urfave.Context) error {
 	}
 	return r.onQuarantine(c, "purge", c.Args().Slice(), func(ctx context.Context, q *quarantineStep) error {
 		err := purge(ctx, q)
-		unreadable := slices.ContainsFunc(q.report.Runs, func(run quarantineRun) bool { return run.UnreadableVersions > 0 })
+		unreadable := slices.ContainsFunc(q.report.Runs, func(run quarantineRun) bool { return run.UnreadableVersions+run.UnrecordedVersions > 0 })
 		if err == nil && (unreadable || len(q.report.PassedOver) > 0) {
 			return told{errProblems}
 		}
@@ -155,6 +155,9 @@ func writeQuarantinePurge(w *bytes.Buffer, r *quarantineReport, width int) {
 	for _, run := range r.Runs {
 		if n := run.UnreadableVersions; n > 0 {
 			fmt.Fprintf(w, "  %s: %s of its record of versions can't be read: their versions stay in the bucket.\n", printable(run.Run), plural(n, "line"))
+		}
+		if n := run.UnrecordedVersions; n > 0 {
+			fmt.Fprintf(w, "  %s: its record of versions lacks %s: their versions stay in the bucket.\n", printable(run.Run), plural(n, "object"))
 		}
 	}
 	for _, run := range r.PassedOver {

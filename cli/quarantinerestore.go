@@ -178,12 +178,13 @@ func (q *quarantineStep) returned(from string, options quarantine.RestoreOptions
 
 // whyLeft says why something could not be put back.
 var whyLeft = map[quarantine.Why]string{
-	quarantine.WhyGone:     "neither in this quarantine nor in the registry",
-	quarantine.WhyDamaged:  "what is in the quarantine has another digest",
-	quarantine.WhyOccupied: "there is something else in its place, which is not written over",
-	quarantine.WhyCovered:  "a later version of it is hidden as well: restore the run that hid that first",
-	quarantine.WhyNoBlob:   "the blob that it leads to is not there",
-	quarantine.WhyUnnamed:  "its line in the plan names nothing that a registry could hold",
+	quarantine.WhyGone:       "neither in this quarantine nor in the registry",
+	quarantine.WhyDamaged:    "what is in the quarantine has another digest, or is no file",
+	quarantine.WhyUnrecorded: "it is hidden in the bucket, and the run's record of versions lacks it: its versions stay in the bucket",
+	quarantine.WhyOccupied:   "there is something else in its place, which is not written over",
+	quarantine.WhyCovered:    "a later version of it is hidden as well: restore the run that hid that first",
+	quarantine.WhyNoBlob:     "the blob that it leads to is not there",
+	quarantine.WhyUnnamed:    "its line in the plan names nothing that a registry could hold",
 }
 
 func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {

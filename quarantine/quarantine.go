@@ -74,7 +74,10 @@ type Run struct {
 	// LinksGuessed is set if Contents has all links of the plan, because the storage keeps no
 	// copies of links and was not asked for each.
 	LinksGuessed bool
-	// Damage says why the plan can't be read, or that the run changed while it was listed; ""
+	// Unrecorded counts what is hidden in the bucket and what the run's record of versions lacks. A
+	// purge leaves these versions in the bucket.
+	Unrecorded int
+	// Damage says why the plan can't be read, that the record of versions is damaged, or that the run changed while it was listed; ""
 	// if neither. If the plan can't be read, its objects can be restored by hand alone: they lie
 	// under their own paths in its directory.
 	Damage string

@@ -90,8 +90,10 @@ const (
 	WhyDamaged  Why = "damaged"  // what is in the quarantine is not what it was
 	WhyOccupied Why = "occupied" // there is something else in its place, which nobody writes over
 	WhyCovered  Why = "covered"  // a later version of it is hidden as well, by another run or by hand
-	WhyNoBlob   Why = "no_blob"  // the blob that the link leads to is not there
-	WhyUnnamed  Why = "unnamed"  // the plan's line names nothing that a registry could hold
+	// WhyUnrecorded is for what is hidden in the bucket, in a version that no record has.
+	WhyUnrecorded Why = "unrecorded"
+	WhyNoBlob     Why = "no_blob" // the blob that the link leads to is not there
+	WhyUnnamed    Why = "unnamed" // the plan's line names nothing that a registry could hold
 )
 
 const maxLeft = 1000
@@ -461,8 +463,11 @@ func (r *restorer) blob(ctx context.Context, removal sweep.Removal) (verdict, er
 		return verdict{}, err
 	case kept == "":
 		hidden, found, err := r.findLater(path)
-		if err != nil || !found {
-			return verdict{why: WhyGone}, err
+		if err != nil {
+			return verdict{}, err
+		}
+		if !found {
+			return r.gone(ctx, path)
 		}
 		return r.unhide(ctx, hidden, removal.Digest)
 	}
@@ -680,7 +685,7 @@ func (r *restorer) uploadThere(ctx context.Context, dir string) (verdict, error)
 		}
 	}
 	if !there {
-		return verdict{why: WhyGone}, nil
+		return r.gone(ctx, dir+"/data")
 	}
 	return verdict{}, nil
 }

@@ -56,6 +56,14 @@ func look(ctx context.Context, store Store, name string, visit func(sweep.Remova
 	}
 	run.Objects, run.HardLinkedBytes, run.StillHidden = s.objects, s.hardLinked, s.hidden
 	run.DataBytes, run.FreeableBytes = s.data, s.free
+	if record != nil && run.Damage == "" {
+		if run.Unrecorded, err = s.unrecorded(ctx, record.plan, hidden); err != nil {
+			return run, err
+		}
+		if run.Unrecorded > 0 {
+			run.Damage = unrecordedDamage(run.Unrecorded)
+		}
+	}
 	if record != nil {
 		err = s.compare(ctx, record.plan, &run, visit)
 	}

@@ -27,6 +27,9 @@ type Hider interface {
 	// Current finds the current versions of at most RemoveBatch objects, in any order;
 	// none of an object that is not there.
 	Current(ctx context.Context, paths []string) ([]HiddenVersion, error)
+	// HiddenPaths finds those of at most RemoveBatch objects that have a version and are not there,
+	// in any order.
+	HiddenPaths(ctx context.Context, paths []string) ([]string, error)
 	// Hides returns nil where the object is hidden and this version would come to light.
 	// The error is fs.ErrExist (wrapped) where the object is there, whichever version it
 	// is, fs.ErrNotExist where neither it nor the version is, and ErrCovered.
@@ -110,6 +113,21 @@ func (s *s3Store) Current(ctx context.Context, paths []string) ([]HiddenVersion,
 		}
 	}
 	return current, nil
+}
+
+// HiddenPaths implements Hider.
+func (s *s3Store) HiddenPaths(ctx context.Context, paths []string) ([]string, error) {
+	histories, err := s.histories(ctx, paths)
+	if err != nil {
+		return nil, err
+	}
+	var hidden []string
+	for path, h := range histories {
+		if len(h.versions) > 0 && !h.versions[0].latest {
+			hidden = append(hidden, path)
+		}
+	}
+	return hidden, nil
 }
 
 // Hides implements Hider.

@@ -1,0 +1,103 @@
+package quarantine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"regsweep/storage"
+	"regsweep/sweep"
+)
+
+// unrecorded counts the blobs and uploads of a plan that are hidden in the bucket, that the run has
+// not copied, and that no record of versions has: the run's own record is missing or too short. It
+// is 0 without the permission to list versions.
+func (s *stock) unrecorded(ctx context.Context, plan *sweep.File, own *hidden) (count int, err error) {
+	over, err := inState(ctx, s.store, storage.VersionsKept, storage.VersionsSuspended)
+	if err != nil || over == nil {
+		return 0, err
+	}
+	var paths, found []string
+	ask := func() error {
+		hidden, err := over.HiddenPaths(ctx, paths)
+		if errors.Is(err, fs.ErrPermission) {
+			err = nil
+		}
+		found, paths = append(found, hidden...), paths[:0]
+		return err
+	}
+	err = plan.Each(func(removal sweep.Removal) error {
+		path := contentOf(removal)
+		if path == "" || s.has(path) {
+			return nil
+		}
+		if _, is, err := own.find(path); err != nil || is {
+			return err
+		}
+		if paths = append(paths, path); len(paths) < storage.RemoveBatch {
+			return nil
+		}
+		return ask()
+	})
+	if err == nil {
+		err = ask()
+	}
+	if err != nil || len(found) == 0 {
+		return 0, err
+	}
+	// A run that was killed before it had a record has hidden nothing. The next run has.
+	others, err := readRecords(ctx, s.store, s.run, true)
+	for i := 0; i < len(found) && err == nil; i++ {
+		var is bool
+		if is, err = others.names(found[i]); !is {
+			count++
+		}
+	}
+	return count, errors.Join(err, others.Close())
+}
+
+// contentOf is the path of what a removal has beside links: a blob, or the data of an upload.
+func contentOf(removal sweep.Removal) string {
+	switch {
+	case !removal.IsNamed():
+	case removal.Kind == sweep.Blob:
+		return storage.BlobPath(removal.Digest)
+	case removal.Kind == sweep.Upload && removal.Repository != "":
+		return storage.UploadPath(removal.Repository, removal.Upload) + "/data"
+	}
+	return ""
+}
+
+// names reports whether a quarantine records any version of an object.
+func (r Recorded) names(path string) (bool, error) {
+	for _, h := range r {
+		if _, found, err := h.find(path); err != nil || found {
+			return found, err
+		}
+	}
+	return false, nil
+}
+
+// unrecordedDamage is the damage of a run whose record lacks so many objects.
+func unrecordedDamage(count int) string {
+	return fmt.Sprintf("its record of versions is missing or too short: it lacks %d that are hidden in the bucket", count)
+}
+
+// gone is the verdict for a blob, or the data of an upload, that is nowhere: it is gone, or it is hidden in the bucket and no
+// record says in which version.
+func (r *restorer) gone(ctx context.Context, path string) (verdict, error) {
+	over, is := r.store.(versioned)
+	if !is {
+		return verdict{why: WhyGone}, nil
+	}
+	hidden, err := over.HiddenPaths(ctx, []string{path})
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+	case err != nil:
+		return verdict{}, err
+	case len(hidden) > 0:
+		return verdict{why: WhyUnrecorded}, nil
+	}
+	return verdict{why: WhyGone}, nil
+}
