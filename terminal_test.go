@@ -312,7 +312,7 @@ func TestInTheBackgroundTheRunDoesNotBegin(t *testing.T) {
 	command := exec.CommandContext(t.Context(), "bash", "-mc", "regsweep gc --registry-stopped "+tree.Root()+" & wait %1")
 	command.Dir = t.TempDir()
 	s := mustStart(t, command)
-	must(t, s.waitFor("regsweep: regsweep runs in the background, where it can't ask"))
+	must(t, s.waitFor("regsweep: it runs in the background, where it can't ask"))
 	code, err := s.end()
 	must(t, err)
 	if code != 2 || !tree.Exists(garbage) {

@@ -123,6 +123,7 @@ func writeVersions(w *bytes.Buffer, r *report) {
 		}
 	}
 	switch {
+	case r.Versions.Purge && (r.result != nil && r.Versions.Removed.Count == 0 || r.result == nil && r.Versions.Garbage.Count == 0):
 	case r.Versions.Purge && r.result != nil:
 		fmt.Fprintf(w, "With that went %s of %s.\n", plural(r.Versions.Removed.Count, "noncurrent version"), size(r.Versions.Removed.Bytes))
 	case r.Versions.Purge:

@@ -104,7 +104,9 @@ EXAMPLES:
 					dryRunFlag("say what would go, and do nothing"),
 					toggle("yes", "do not ask before removing", "y"),
 				},
-				Description: targetHelp + `
+				Description: runHelp + targetHelp + `
+   On a terminal it asks first. Without one, as from cron, it purges at once.
+
 EXAMPLES:
    regsweep quarantine purge --older-than 7d config.yml
    regsweep quarantine purge --run 20260131T020000Z-5f3a9c1e config.yml

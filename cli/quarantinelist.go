@@ -117,7 +117,7 @@ func writeRuns(w *bytes.Buffer, runs []quarantineRun, width int) {
 			about += "; the rest of its plan was restored, or never moved"
 		}
 		if run.LinksGuessed {
-			about += "; links as its plan lists them, which restore writes anew"
+			about += "; the links are in its plan, and restore writes them again"
 		}
 		t.row(printable(run.Run), taken, count(run.held().Count), size(run.held().Bytes), printable(about))
 	}

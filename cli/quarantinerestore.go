@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 
 	"regsweep/quarantine"
@@ -36,6 +39,8 @@ type quarantineReturn struct {
 	NotLinkedUnknown string          `json:"not_linked_unknown,omitempty"` // why NotLinked is not known
 
 	options     quarantine.RestoreOptions
+	byPlan      bool   // From is a plan's name
+	olderPlan   string // what gc has renamed a plan of this name to, the newest
 	back, there map[sweep.Kind]sweep.Tally
 }
 
@@ -143,10 +148,32 @@ func (q *quarantineStep) restoreLinks(ctx context.Context, path string, options 
 	if is := q.store.Identity(); plan.Storage != is {
 		return otherStorage(path, plan.Storage, is)
 	}
-	return q.returned(path, options, func(options quarantine.RestoreOptions) (quarantine.Restored, error) {
+	err = q.returned(path, options, func(options quarantine.RestoreOptions) (quarantine.Restored, error) {
 		return quarantine.RestoreLinks(ctx, q.store, plan, options)
 	})
+	if restored := q.report.Restored; restored != nil {
+		restored.byPlan, restored.olderPlan = true, newestOlderPlan(path)
+	}
+	return err
 }
+
+// newestOlderPlan finds what gc has renamed the earlier plans of a name to; "" if there is none.
+func newestOlderPlan(path string) string {
+	dir, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		return "" // it is only named in a hint
+	}
+	newest := ""
+	for _, entry := range dir {
+		if time, is := strings.CutPrefix(entry.Name(), filepath.Base(path)+"."); is && isOlderPlan.MatchString(time) {
+			newest = filepath.Join(filepath.Dir(path), entry.Name())
+		}
+	}
+	return newest
+}
+
+// isOlderPlan matches what keepOlder appends to a plan's name.
+var isOlderPlan = regexp.MustCompile(`^\d{8}T\d{6}Z(-\d+)?$`)
 
 // returned restores, shows how it goes on, and notes what came of it.
 func (q *quarantineStep) returned(from string, options quarantine.RestoreOptions, restore func(quarantine.RestoreOptions) (quarantine.Restored, error)) error {
@@ -187,6 +214,12 @@ var whyLeft = map[quarantine.Why]string{
 	quarantine.WhyUnnamed:    "its line in the plan names nothing that a registry could hold",
 }
 
+// listsNothing reports whether it was restored with a plan that has no links.
+func (q *quarantineReturn) listsNothing() bool {
+	isWhole := q.byPlan && q.options.Repository == "" && q.options.Digest == ""
+	return isWhole && q.LeftCount == 0 && toldByKind(q.back) == "nothing" && toldByKind(q.there) == "nothing"
+}
+
 func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
 	restored := r.Restored
 	if restored == nil {
@@ -200,6 +233,13 @@ func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
 		begin, linked = "Dry run: nothing was put back. It would be ", "would be linked again"
 	case r.failed:
 		begin = "Stopped before the end. Put back "
+	}
+	if restored.listsNothing() && !r.quiet && !r.failed {
+		fmt.Fprintf(w, "%s lists no links: there is nothing to put back.\n", printable(restored.From))
+		if restored.olderPlan != "" {
+			fmt.Fprintf(w, "An older plan is %s.\n", printable(restored.olderPlan))
+		}
+		return
 	}
 	if !r.quiet {
 		fmt.Fprintf(w, "%s%s.\n", begin, toldByKind(restored.back))
@@ -233,6 +273,10 @@ func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
 		fmt.Fprintln(w, "Give it a tag: without one the next gc -m takes it again.")
 	case restored.NotLinkedCount > 0:
 		writeNotLinked(w, restored)
+	}
+	isRun := restored.options.Digest == "" && !r.quiet && !r.failed && !r.DryRun
+	if n := restored.back[sweep.Revision].Count; isRun && n > 0 && restored.back[sweep.Tag].Count == 0 {
+		fmt.Fprintf(w, "%s came back without a tag: give a tag to each image that is to stay, or the next gc -m takes it again.\n", plural(n, "manifest"))
 	}
 }
 

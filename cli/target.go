@@ -26,6 +26,9 @@ func (r *runner) target(c *urfave.Context, args []string, allowEmpty bool) (stor
 		return storage.Config{}, nil, storage.Usagef("the target is empty: leave it out for the default config.yml, or name one")
 	}
 	config, err := storage.ParseTarget(name, r.env.Getenv)
+	if err != nil && name == "help" {
+		return config, nil, storage.Usagef("help does not exist, did you mean %s --help?", c.Command.HelpName)
+	}
 	if err != nil && !(allowEmpty && errors.As(err, new(*storage.AbsentError))) {
 		return config, nil, err
 	}

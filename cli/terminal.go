@@ -27,7 +27,7 @@ func findTerminal(env Env) (terminal *Terminal, noAnswer string) {
 	own, foreground, err := controllingTerminal()
 	switch {
 	case err == nil && !foreground:
-		return nil, "regsweep runs in the background, where it can't ask before it removes something"
+		return nil, "it runs in the background, where it can't ask before it removes something"
 	case err == nil:
 		return terminalOn(own, own), ""
 	case !env.InTerminal:

@@ -234,7 +234,7 @@ func (e *NoRunError) Error() string {
 	if e.Run == Latest {
 		return "there is no run in the quarantine"
 	}
-	return "there is no quarantine " + e.Run
+	return "there is no run " + e.Run + " in the quarantine"
 }
 
 // damagedError is a run whose plan can't be made out.

@@ -60,7 +60,7 @@ func Open(ctx context.Context, c Config) (Store, error) {
 	}
 	driver, err := factory.Create(ctx, c.Driver, c.Parameters)
 	if unknown := (factory.InvalidStorageDriverError{}); errors.As(err, &unknown) {
-		return nil, usagef("%s: storage driver %q is not in this program, which has filesystem and s3: build it with Distribution's %s driver imported", c.Target, c.Driver, c.Driver)
+		return nil, usagef("%s: storage driver %q: regsweep works on filesystem and s3 only", c.Target, c.Driver)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open storage driver %s: %w", c.Driver, err)

@@ -147,5 +147,5 @@ func TestS3TargetBecomesTheParametersOfAConfig(t *testing.T) {
 func TestADriverThatIsNotLinkedIsNamed(t *testing.T) {
 	c := mustParse(t, configFile(t, "version: 0.1\nstorage: {gcs: {bucket: images, keyfile: /swordfish}}\n"))
 	_, err := Open(t.Context(), c)
-	usageError(t, err, `storage driver "gcs" is not in this program, which has filesystem and s3`)
+	usageError(t, err, `storage driver "gcs": regsweep works on filesystem and s3 only`)
 }

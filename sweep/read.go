@@ -216,6 +216,8 @@ func (s *fileScan) readHeader(line []byte) (problem string) {
 		Plan *int `json:"plan"`
 	}
 	switch err := json.Unmarshal(line, &version); {
+	case len(line) == 1: // which is { or [
+		return "it is not a whole JSON object (of jq, ask for a line each: jq -c)"
 	case err != nil || version.Plan == nil || *version.Plan < 1:
 		return "it is not the header of a plan, which has to stay when lines are taken out"
 	case *version.Plan > FileFormat:

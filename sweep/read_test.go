@@ -70,6 +70,7 @@ func TestPlanFilesThatAreRefused(t *testing.T) {
 		"no checksum":            {strings.TrimSuffix(good, last+"\n") + `{"removals":12,"bytes":0}`, "it was edited: the checksum in its last line is that of other lines", true},
 		"the future":             {with(1, `{"plan":2,"storage":[]}`), "line 1: the plan is of format 2, and this regsweep knows no format above 1: take the one that wrote it, or a newer one", false},
 		"no header":              {strings.Join(lines[1:], ""), "line 1: it is not the header of a plan, which has to stay when lines are taken out", false},
+		"a header over lines":    {"{\n" + good[1:], "line 1: it is not a whole JSON object (of jq, ask for a line each: jq -c)", false},
 		"a header of zero":       {with(1, `{"plan":0}`), "line 1: it is not the header of a plan, which has to stay when lines are taken out", false},
 		"a damaged header":       {with(1, `{"plan":1,"storage":7}`), "line 1: the header is damaged", false},
 		"no age":                 {with(1, `{"plan":1}`), "line 1: min_age in the header is no age", false},
