@@ -93,10 +93,16 @@ func (s *screen) output(printed []byte) {
 func fits(line string) bool { return utf8.RuneCountInString(line) <= width }
 
 // breakLine breaks a line at its last space that fits, or at the width where it has
-// none, and indents the rest.
+// none, and indents the rest: below the last column of a table, if there is room for it.
 func breakLine(line string) (head, rest string) {
-	const indent = "    "
+	const room = 24
 	text := []rune(line)
+	indent := "    "
+	if at := strings.LastIndex(string(text[:width]), "  "); at >= 0 {
+		if column := utf8.RuneCountInString(line[:at+2]); column > len(indent) && column <= width-room {
+			indent = strings.Repeat(" ", column)
+		}
+	}
 	cut := width
 	for cut > len(indent) && text[cut] != ' ' {
 		cut--
