@@ -76,7 +76,7 @@ func (r reading) read(ctx context.Context, id storage.ID) (found, error) {
 		defer func() { <-r.large }()
 	}
 	f := r.takeApart(content, p)
-	f.id, f.unlisted = id, !r.inv.Stored(id)
+	f.id, f.unlisted = id, !r.inv.Listed(id)
 	return f, nil
 }
 

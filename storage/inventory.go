@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // Inventory is what a registry's storage holds, by name. Blobs are listed before
@@ -32,8 +34,15 @@ type Inventory struct {
 	// and EmptiedNames those in which the last repository was removed.
 	Emptied, EmptiedNames []string
 
+	// others are the digests of blobs that are stored under another algorithm than sha256. They are
+	// strays: no registry of today writes them, but it serves them.
+	others map[digest.Digest]bool
 	recent []bool // by blob; nil unless InventoryOptions.Since was set
 }
+
+// Listed reports whether a blob was listed. One under another algorithm than sha256 is not Stored: it
+// is never a candidate.
+func (inv *Inventory) Listed(id ID) bool { return inv.Stored(id) || inv.others[inv.Digest(id)] }
 
 // Strays counts what is not part of the layout.
 type Strays struct {

@@ -86,11 +86,24 @@ func (b *inventoryBuilder) visitBlobs(page []Object) error {
 				recent = append(recent, next.sha256)
 			}
 		default:
+			if e.kind == kindBlob {
+				b.addOther(e.digest)
+			}
 			b.strayOutside(object)
 		}
 	}
 	b.addBlobs(blobs, recent)
 	return nil
+}
+
+// addOther notes a blob that is stored under another algorithm than sha256.
+func (b *inventoryBuilder) addOther(n name) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.inv.others == nil {
+		b.inv.others = map[digest.Digest]bool{}
+	}
+	b.inv.others[digest.NewDigestFromEncoded(digest.Algorithm(strings.Clone(n.alg)), strings.Clone(n.hex))] = true
 }
 
 // addBlobs adds a page of blobs, and those among them that are recent.

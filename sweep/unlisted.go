@@ -20,7 +20,7 @@ func (p *planner) lookForUnlisted(ctx context.Context) error {
 		r := p.inv.Repositories[i]
 		for at, cause := range live.Layers.All() {
 			id := r.Layers[at].ID()
-			if p.inv.Stored(id) || !cause.Alive() {
+			if p.inv.Listed(id) || !cause.Alive() {
 				continue
 			}
 			if _, isAlias := r.Aliases[id]; !isAlias && !slices.Contains(ids, id) {
