@@ -304,11 +304,19 @@ func (g *ground) judgeStop(what string, run gcRun, want map[string]string) {
 	g.confirmed(what, run, now)
 	switch run.code {
 	case 0, 4:
-		if run.code == 4 && len(run.report.Problems) == 0 {
+		if run.code == 4 && len(run.report.Problems)+len(run.report.Failed) == 0 {
 			g.Errorf("%s: it ends with 4 and names no problem", what)
 		}
-		if run.report.Removed != run.report.Garbage {
-			g.Errorf("%s: it ends with %d and has removed %+v of %+v", what, run.code, run.report.Removed, run.report.Garbage)
+		goes := run.report.Garbage
+		for _, failed := range run.report.Failed { // an upload of which a file was not listed
+			of := goes.of(failed.Kind)
+			of.Count, of.Bytes = of.Count-1, of.Bytes-failed.Bytes
+			if failed.Kind != "upload" {
+				g.Errorf("%s: %+v has failed", what, failed)
+			}
+		}
+		if run.report.Removed != goes {
+			g.Errorf("%s: it ends with %d and has removed %+v of %+v", what, run.code, run.report.Removed, goes)
 		}
 		for path := range want {
 			if now[path] == "" && !strings.HasPrefix(path, ".regsweep") {

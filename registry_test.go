@@ -489,6 +489,7 @@ type gcReport struct {
 	} `json:"mark"`
 	Garbage  tallies       `json:"garbage"`
 	Removed  tallies       `json:"removed"`
+	Failed   []failedJSON  `json:"failed"`
 	Kept     []kept        `json:"kept"`
 	Problems []problemJSON `json:"problems"`
 	LeftOut  []struct {
@@ -508,6 +509,13 @@ type gcReport struct {
 	}
 	ExitCode int    `json:"exit_code"`
 	Error    string `json:"error"`
+}
+
+// failedJSON is a removal that did not happen.
+type failedJSON struct {
+	Kind  string `json:"kind"`
+	Bytes int64  `json:"bytes"`
+	Error string `json:"error"`
 }
 
 type problemJSON struct {
