@@ -531,8 +531,11 @@ func (r *restorer) moveBack(ctx context.Context, kept, path string, same func() 
 // links puts the links of a removal back, from the quarantine or as the plan has them.
 func (r *restorer) links(ctx context.Context, removal sweep.Removal) (verdict, error) {
 	var all verdict
-	for _, link := range removal.Links() {
-		v, err := r.link(ctx, link)
+	links := removal.Links()
+	for n, link := range links {
+		// What other links said the run need not have read.
+		isRead := n == len(links)-1 && (removal.Kind == sweep.LayerLink || removal.Kind == sweep.Revision || removal.Kind == sweep.Tag)
+		v, err := r.link(ctx, link, isRead)
 		if err != nil || v.why != "" {
 			return v, err
 		}
@@ -541,7 +544,9 @@ func (r *restorer) links(ctx context.Context, removal sweep.Removal) (verdict, e
 	return all, nil
 }
 
-func (r *restorer) link(ctx context.Context, link sweep.Link) (verdict, error) {
+// link puts a link back. If the run has read it, a copy that says something else than the plan is not
+// put back: the link is written anew.
+func (r *restorer) link(ctx context.Context, link sweep.Link, isRead bool) (verdict, error) {
 	if r.lost[link.Target] {
 		there, err := r.exists(ctx, link.Path)
 		if err != nil || !there {
@@ -559,7 +564,16 @@ func (r *restorer) link(ctx context.Context, link sweep.Link) (verdict, error) {
 	case err != nil || there:
 		return verdict{}, err
 	case kept != "":
-		return r.moveBack(ctx, kept, link.Path, func() (bool, error) { return r.alike(ctx, kept, link.Path) })
+		intact := !isRead || r.options.DryRun
+		if !intact {
+			intact, err = r.says(ctx, kept, link.Target)
+		}
+		if err != nil {
+			return verdict{}, err
+		}
+		if intact {
+			return r.moveBack(ctx, kept, link.Path, func() (bool, error) { return r.alike(ctx, kept, link.Path) })
+		}
 	}
 	stored, err := r.exists(ctx, storage.BlobPath(link.Target))
 	if !stored && r.options.DryRun && err == nil {
@@ -574,10 +588,29 @@ func (r *restorer) link(ctx context.Context, link sweep.Link) (verdict, error) {
 		return verdict{back: true}, nil
 	}
 	err = r.store.Put(ctx, link.Path, strings.NewReader(string(link.Target)))
-	if errors.Is(err, fs.ErrExist) {
-		return verdict{}, nil
+	isThere := errors.Is(err, fs.ErrExist)
+	if err != nil && !isThere {
+		return verdict{}, err
 	}
-	return verdict{back: true}, err
+	if kept != "" { // a damaged copy
+		if good, err := r.says(ctx, link.Path, link.Target); err != nil || !good {
+			return verdict{why: WhyOccupied}, err
+		}
+		err = r.store.Remove(ctx, []storage.Ref{{Path: kept}})[0].Err
+		if err != nil && !errors.Is(err, storage.ErrNotRegular) { // else it stays, and the run with it
+			return verdict{}, err
+		}
+	}
+	return verdict{back: !isThere}, nil
+}
+
+// says reports whether a link says a digest.
+func (r *restorer) says(ctx context.Context, path string, target digest.Digest) (bool, error) {
+	content, err := r.store.Read(ctx, path, 1<<10)
+	if errors.Is(err, storage.ErrNotRegular) || errors.Is(err, storage.ErrTooLarge) || errors.Is(err, storage.ErrUnreadable) {
+		return false, nil
+	}
+	return strings.TrimSpace(string(content)) == string(target), err
 }
 
 // comesBack reports whether the quarantine has an object, moved or hidden. It changes nothing.

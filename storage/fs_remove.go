@@ -49,6 +49,8 @@ func (f *filesystem) removeFile(ctx context.Context, r *removal, ref Ref) (o Out
 		f.del.Add(1)
 	} else if isAbsent(err) {
 		err = r.confirmAbsent(ref.Path)
+	} else if isBelow(ref.Path, QuarantineDir) && (err == unix.ELOOP || err == unix.ENOTDIR) {
+		err = ErrNotRegular // it lies behind a symbolic link
 	}
 	if err != nil {
 		return Outcome{Err: &fs.PathError{Op: "remove", Path: ref.Path, Err: err}}
