@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -32,6 +33,30 @@ func TestARootOfAnotherUser(t *testing.T) {
 			}
 			if strings.Count(stderr, path+" belongs to user 12345") != 1 {
 				t.Errorf("%q, by config: %t: %s", dir, byConfig, stderr)
+			}
+		}
+	}
+}
+
+// TestPermissionsThatTheOwnerLacks: a user who owns a directory is not told to run as its owner, but
+// which permissions it has.
+func TestPermissionsThatTheOwnerLacks(t *testing.T) {
+	t.Parallel()
+	for _, dir := range []string{"docker", "docker/registry/v2", "docker/registry/v2/blobs", "docker/registry/v2/repositories/app"} {
+		for _, mode := range []os.FileMode{0o555, 0o311, 0o600} {
+			s := newSite(t)
+			s.plant("app", "v1", app(1))
+			s.plant("app", "", app(2))
+			give(t, s.tree.Root())
+			path := s.tree.Root() + "/" + dir
+			s.must(os.Chmod(path, mode))
+			code, stderr := asNobody(t, "gc", "-m", "--registry-stopped", "--yes", s.tree.Root())
+			s.must(os.Chmod(path, 0o755))
+			if strings.Contains(stderr, "run regsweep as that user") || strings.Count(stderr, "runs as its owner") > 1 {
+				t.Errorf("%s %o: ends with %d, %s", dir, mode, code, stderr)
+			}
+			if says := fmt.Sprintf("%s has the permissions %04o, and regsweep runs as its owner", path, mode); code != 0 && !strings.Contains(stderr, says) {
+				t.Errorf("%s %o: ends with %d, %s", dir, mode, code, stderr)
 			}
 		}
 	}

@@ -22,15 +22,20 @@ import (
 type ownerError struct {
 	error
 	path, owner string
+	isOwner     bool // this process runs as the owner
+	mode        fs.FileMode
 }
 
 func (e *ownerError) Error() string {
+	if e.isOwner {
+		return fmt.Sprintf("%v: %s has the permissions %04o, and regsweep runs as its owner, user %s: add the permission (chmod u+rwx), or run regsweep as root (sudo)", e.error, e.path, e.mode.Perm(), e.owner)
+	}
 	return fmt.Sprintf("%v: %s belongs to user %s: run regsweep as that user, or as root (sudo)", e.error, e.path, e.owner)
 }
 
 func (e *ownerError) Unwrap() error { return e.error }
 
-// permissionError adds to an error who may read a path, if the error is that the permission is
+// permissionError adds to an error who may read a path, or which permission its owner lacks, if the error is that the permission is
 // missing.
 func permissionError(path string, err error) error {
 	if !errors.Is(err, fs.ErrPermission) {
@@ -52,7 +57,11 @@ func permissionError(path string, err error) error {
 	if u, lookupErr := user.LookupId(owner); lookupErr == nil {
 		owner = u.Username + " (" + owner + ")"
 	}
-	return &ownerError{err, path, owner}
+	isOwner := int(stat.Uid) == os.Geteuid()
+	if isOwner && info.Mode()&0o700 == 0o700 {
+		return err // something else is the reason
+	}
+	return &ownerError{err, path, owner, isOwner, info.Mode()}
 }
 
 // ExplainPermission adds to an error of a filesystem who owns the directory that may not be read
