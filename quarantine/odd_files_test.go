@@ -1,6 +1,7 @@
 package quarantine_test
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"syscall"
@@ -89,7 +90,8 @@ func TestARunOfOddFilesIsDamaged(t *testing.T) {
 
 // TestASymbolicLinkWithinARunIsLeft: what lies behind a symbolic link within a run is not restored, and is no reason to stop.
 func TestASymbolicLinkWithinARunIsLeft(t *testing.T) {
-	for _, dir := range []string{"blobs", "repositories", "repositories/app/_uploads"} {
+	for _, dir := range []string{"blobs", "repositories", "repositories/app/_uploads", "blobs to nothing", "repositories to nothing"} {
+		dir, toNothing := strings.CutSuffix(dir, " to nothing")
 		r := newRegistry(t)
 		r.live("app")
 		r.untagged("app", parts.Layer(2, 100))
@@ -97,6 +99,11 @@ func TestASymbolicLinkWithinARunIsLeft(t *testing.T) {
 		run := r.take()
 		if err := moveAway(r, kept(run, dir)); err != nil {
 			t.Fatal(err)
+		}
+		if toNothing {
+			if err := errors.Join(os.RemoveAll(awayOf(r)), os.Mkdir(awayOf(r), 0o755)); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if runs, err := quarantine.Runs(t.Context(), r.store); err != nil || len(runs) != 1 {
 			t.Errorf("%s: the runs are %+v, %v", dir, runs, err)

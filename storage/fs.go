@@ -385,6 +385,9 @@ func (f *filesystem) Stat(ctx context.Context, name string) (Object, error) {
 	if errors.Is(err, syscall.ENOTDIR) {
 		return Object{}, notExist("stat", name)
 	}
+	if isBelow(name, QuarantineDir) && errors.Is(err, syscall.ELOOP) {
+		err = ErrNotRegular // it lies behind a symbolic link
+	}
 	if err != nil {
 		return Object{}, fmt.Errorf("stat %s: %w", name, err)
 	}
