@@ -36,7 +36,7 @@ func (c *pushCheck) sometimes(ctx context.Context) error {
 
 func (c *pushCheck) check(ctx context.Context) error {
 	began := c.env.Now()
-	push, err := c.pushes.Find(ctx)
+	push, err := c.pushes.Find(ctx, began)
 	if err != nil {
 		return fmt.Errorf("look for pushes during the removal: %w", err)
 	}

@@ -7,8 +7,13 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"regsweep/internal/system"
+
+	"golang.org/x/sys/unix"
 )
 
 // isPushed reports whether only a push writes such a link. Removals do not change its time.
@@ -72,8 +77,11 @@ func firstPush(ctx context.Context, n, limit int, find func(ctx context.Context,
 	return nil, err
 }
 
+// pushedDirs are the directories of a repository of which a push changes one at least.
+var pushedDirs = []string{uploadsDir, manifestsDir + "/tags", manifestsDir + "/revisions/sha256", layersDir + "/sha256"}
+
 func (f *filesystem) pushedTo(ctx context.Context, repository string, after time.Time) (*LastUpload, error) {
-	for _, name := range []string{uploadsDir, manifestsDir + "/tags", manifestsDir + "/revisions/sha256", layersDir + "/sha256"} {
+	for _, name := range pushedDirs {
 		changed, err := f.changedAfter(ctx, RepositoryPath(repository)+"/"+name, after)
 		if err != nil {
 			return nil, err
@@ -116,62 +124,148 @@ func (f *filesystem) linkedAfter(ctx context.Context, dir string, after time.Tim
 }
 
 // Pushes finds what is pushed to a filesystem while a run removes from it, through a registry that
-// was not asked or that took pushes between two probes. It finds what LastPush finds, and
-// repositories that are new. Nothing may be removed from a repository meanwhile. In another storage
-// it finds nothing, since it would have to list everything.
+// was not asked or that took pushes between two probes: manifests, tags, and repositories that are
+// new. It does not find an old tag that is moved to a manifest which the repository had. Nothing may
+// be removed from a repository meanwhile. In another storage it finds nothing, since it would have
+// to list everything.
 type Pushes struct {
 	filesystem *filesystem // nil for another storage
-	begun      time.Time
-	dirs       []string              // of the repositories, and all directories above them
-	since      map[string]*time.Time // by directory of a repository: begun, or later
-	known      map[string]bool       // dirs
+	since      time.Time
+	dirs       []string             // of the repositories, and all directories above them
+	isKnown    map[string]bool      // has dirs: whether it is that of a repository
+	later      map[string]time.Time // by directory: links that had a later time from the beginning
 }
 
-// NewPushes is for pushes after a time. A link that has a later time already, by a clock that is
+// clockTick is how far the time of a file may be behind the clock when it is written.
+const clockTick = 10 * time.Millisecond
+
+// NewPushes is for pushes from now on. A link that has a later time already, by a clock that is
 // wrong, is no such push.
-func NewPushes(ctx context.Context, store Store, inv *Inventory, begun time.Time) (*Pushes, error) {
+func NewPushes(ctx context.Context, store Store, inv *Inventory, now time.Time) (*Pushes, error) {
 	f, isFilesystem := store.(*filesystem)
 	if !isFilesystem {
 		return &Pushes{}, nil
 	}
-	p := &Pushes{filesystem: f, begun: begun, since: map[string]*time.Time{}, known: map[string]bool{RepositoriesDir: true}}
+	p := &Pushes{filesystem: f, since: now.Add(-clockTick), isKnown: map[string]bool{RepositoriesDir: false}, later: map[string]time.Time{}}
 	for _, r := range inv.Repositories {
 		dir := RepositoryPath(r.Name)
-		since := begun
-		p.since[dir] = &since
-		for ; !p.known[dir]; dir = path.Dir(dir) {
-			p.known[dir] = true
+		p.isKnown[dir] = true
+		for dir = path.Dir(dir); !hasKey(p.isKnown, dir); dir = path.Dir(dir) {
+			p.isKnown[dir] = false
 		}
 	}
-	p.dirs = slices.Sorted(maps.Keys(p.known))
+	p.dirs = slices.Sorted(maps.Keys(p.isKnown))
+	var mu sync.Mutex
 	return p, Each(ctx, len(inv.Repositories), f.Concurrency(), func(ctx context.Context, i int) error {
-		name := inv.Repositories[i].Name
-		found, err := f.pushedTo(ctx, name, begun)
+		found, err := f.pushedTo(ctx, inv.Repositories[i].Name, p.since)
 		if found != nil {
-			*p.since[RepositoryPath(name)] = found.Touched
+			mu.Lock()
+			p.later[RepositoryPath(found.Repository)] = found.Touched
+			mu.Unlock()
 		}
 		return err
 	})
 }
 
-// Find returns a push, or nil if there was none.
-func (p *Pushes) Find(ctx context.Context) (*LastUpload, error) {
+// Find returns a push since the last call, or nil if there was none.
+func (p *Pushes) Find(ctx context.Context, now time.Time) (*LastUpload, error) {
 	if p.filesystem == nil {
 		return nil, nil
 	}
-	return firstPush(ctx, len(p.dirs), p.filesystem.Concurrency(), func(ctx context.Context, i int) (*LastUpload, error) {
-		if since := p.since[p.dirs[i]]; since != nil {
-			if found, err := p.filesystem.pushedTo(ctx, strings.TrimPrefix(p.dirs[i], RepositoriesDir+"/"), *since); found != nil || err != nil {
+	found, err := firstPush(ctx, len(p.dirs), p.filesystem.Concurrency(), func(ctx context.Context, i int) (*LastUpload, error) {
+		if dir := p.dirs[i]; p.isKnown[dir] {
+			if found, err := p.pushedTo(ctx, dir); found != nil || err != nil {
 				return found, err
 			}
 		}
 		return p.newRepository(ctx, p.dirs[i])
 	})
+	if found == nil && err == nil {
+		p.since = now.Add(-clockTick)
+	}
+	return found, err
+}
+
+// pushedTo finds a push to a repository. It is LastPush in fewer calls: what a run removes changes
+// the directories of most repositories. A registry writes a link into a directory of its own, so
+// the time of that directory tells whether to stat the link.
+func (p *Pushes) pushedTo(ctx context.Context, repository string) (*LastUpload, error) {
+	since := p.since
+	if later := p.later[repository]; later.After(since) {
+		since = later
+	}
+	isChanged := false
+	for _, name := range pushedDirs {
+		changed, err := p.filesystem.changedAfter(ctx, repository+"/"+name, since)
+		if err != nil {
+			return nil, err
+		}
+		isChanged = isChanged || changed
+	}
+	if !isChanged {
+		return nil, nil
+	}
+	for _, place := range []struct{ dir, below string }{{"/tags", "/current"}, {"/revisions/sha256", ""}} {
+		touched, err := p.filesystem.linkAfter(ctx, repository+"/"+manifestsDir+place.dir, place.below, since)
+		if err != nil {
+			return nil, err
+		}
+		if !touched.IsZero() {
+			return &LastUpload{Repository: strings.TrimPrefix(repository, RepositoriesDir+"/"), Touched: touched}, nil
+		}
+	}
+	return nil, nil
+}
+
+// linkAfter finds a link that was written after a time, in the directories that a directory has.
+func (f *filesystem) linkAfter(ctx context.Context, dir, below string, after time.Time) (touched time.Time, err error) {
+	t, err := f.tree()
+	if t == nil || err != nil {
+		return time.Time{}, err
+	}
+	entries, err := f.readDir(ctx, t, dir)
+	if isAbsent(err) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, &fs.PathError{Op: "list", Path: dir, Err: err}
+	}
+	if err := f.begin(ctx); err != nil {
+		return time.Time{}, err
+	}
+	defer f.end()
+	fd, err := t.openDir(dir)
+	if err != nil {
+		return time.Time{}, &fs.PathError{Op: "open", Path: dir, Err: listedError(err)}
+	}
+	defer closeDir(fd)
+	for _, entry := range entries {
+		if !entry.isDir() {
+			continue
+		}
+		for _, name := range []string{entry.name + below, entry.name + below + "/" + linkFile} {
+			var stat unix.Stat_t
+			err := system.Lstatat(fd, name, &stat)
+			if isAbsent(err) {
+				break
+			}
+			if err != nil {
+				return time.Time{}, &fs.PathError{Op: "stat", Path: dir + "/" + name, Err: err}
+			}
+			if touched = modTime(&stat); !touched.After(after) {
+				break
+			}
+			if path.Base(name) == linkFile {
+				return touched, nil
+			}
+		}
+	}
+	return time.Time{}, nil
 }
 
 // newRepository finds a push to a repository that is new below a directory.
 func (p *Pushes) newRepository(ctx context.Context, parent string) (*LastUpload, error) {
-	isChanged, err := p.filesystem.changedAfter(ctx, parent, p.begun)
+	isChanged, err := p.filesystem.changedAfter(ctx, parent, p.since)
 	if !isChanged || err != nil {
 		return nil, err
 	}
@@ -181,12 +275,17 @@ func (p *Pushes) newRepository(ctx context.Context, parent string) (*LastUpload,
 	}
 	for _, entry := range entries {
 		dir := parent + "/" + entry.name
-		if !entry.isDir() || p.known[dir] || entry.name[0] == '_' {
+		if !entry.isDir() || hasKey(p.isKnown, dir) || entry.name[0] == '_' {
 			continue
 		}
-		if found, err := p.filesystem.linkedAfter(ctx, dir, p.begun); found != nil || err != nil {
+		if found, err := p.filesystem.linkedAfter(ctx, dir, p.since); found != nil || err != nil {
 			return found, err
 		}
 	}
 	return nil, nil
+}
+
+func hasKey(m map[string]bool, key string) bool {
+	_, found := m[key]
+	return found
 }

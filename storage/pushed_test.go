@@ -107,7 +107,7 @@ func TestPromise4APushDuringARemovalIsFound(t *testing.T) {
 					}
 				}
 			})
-			found, err := pushes.Find(t.Context())
+			found, err := pushes.Find(t.Context(), time.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
