@@ -100,15 +100,18 @@ func (f *filesystem) mayRemove(ctx context.Context) error {
 	return nil
 }
 
-// mayRemoveNow is MayRemove without waiting.
+// mayRemoveNow reports whether the lease of ctx allows a removal, without waiting for it.
 func mayRemoveNow(ctx context.Context) bool {
-	if leaseOf(ctx) == nil {
-		return true
-	}
-	done, cancel := context.WithCancel(ctx)
-	cancel()
-	return MayRemove(done) == nil
+	may := leaseOf(ctx)
+	return may == nil || may(noWait) == nil
 }
+
+// noWait is done: a lease that would have to wait says so at once.
+var noWait = func() context.Context {
+	done, cancel := context.WithCancel(context.Background())
+	cancel()
+	return done
+}()
 
 // mayGo says which files go. A plan names regular ones. Of an upload that nobody will
 // finish, and of a quarantine, a pipe or a symbolic link may go too: the link, and not

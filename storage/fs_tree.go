@@ -357,7 +357,7 @@ func (t *tree) list(dir string, visit func(name []byte, mode fs.FileMode)) (isEm
 		}
 		isEmpty, err := eachEntry(fd, visit)
 		if err == nil && isEmpty {
-			err = confirmEmpty(fd)
+			err = confirmEmpty(fd, namesExpectedIn(dir))
 		}
 		if err = closeAfter(fd, err); err != errNotEmpty || tries == 3 {
 			return isEmpty, err
@@ -378,9 +378,18 @@ var errNotEmpty = errors.New("it is listed as empty and is not: the storage fail
 // layoutNames are names that a directory of the layout may have in it.
 var layoutNames = []string{linkFile, "current", "sha256", "revisions", "tags", manifestsDir, layersDir, RepositoriesDir}
 
+// namesExpectedIn are those of layoutNames that a directory may have in it.
+func namesExpectedIn(dir string) []string {
+	base := path.Base(dir)
+	if len(base) == 64 && isHex(base) && strings.Contains(dir, "/_") { // of a link: the registry's API empties many
+		return layoutNames[:1]
+	}
+	return layoutNames
+}
+
 // confirmEmpty returns errNotEmpty if an open directory that was listed as empty has something in
 // it: a directory that its link count includes, a size of all names, or one of the usual names.
-func confirmEmpty(fd int) error {
+func confirmEmpty(fd int, names []string) error {
 	var stat unix.Stat_t
 	if err := system.Fstat(fd, &stat); err != nil {
 		return err
@@ -391,7 +400,7 @@ func confirmEmpty(fd int) error {
 	if sized, err := isSizedByNames(fd, &stat); err != nil || sized && stat.Size > 0 {
 		return cmp.Or(err, errNotEmpty)
 	}
-	for _, name := range layoutNames {
+	for _, name := range names {
 		if err := system.Lstatat(fd, name, &stat); err == nil {
 			return errNotEmpty
 		} else if !isAbsent(err) {

@@ -13,6 +13,7 @@ import (
 
 	"regsweep/internal/system"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 
@@ -124,12 +125,13 @@ func (f *filesystem) linkedAfter(ctx context.Context, dir string, after time.Tim
 }
 
 // Pushes finds what is pushed to a filesystem while a run removes from it, through a registry that
-// was not asked or that took pushes between two probes: manifests, tags, and repositories that are
-// new. It does not find an old tag that is moved to a manifest which the repository had. Nothing may
-// be removed from a repository meanwhile. In another storage it finds nothing, since it would have
-// to list everything.
+// was not asked or that took pushes between two probes: tags, and manifests and repositories that
+// are new. It does not find an old tag that is moved to a manifest which the repository had, with
+// nothing else, nor such a manifest without a tag. Nothing may be removed from a repository
+// meanwhile. In another storage it finds nothing, since it would have to list everything.
 type Pushes struct {
 	filesystem *filesystem // nil for another storage
+	inv        *Inventory
 	since      time.Time
 	dirs       []string             // of the repositories, and all directories above them
 	isKnown    map[string]bool      // has dirs: whether it is that of a repository
@@ -146,7 +148,7 @@ func NewPushes(ctx context.Context, store Store, inv *Inventory, now time.Time) 
 	if !isFilesystem {
 		return &Pushes{}, nil
 	}
-	p := &Pushes{filesystem: f, since: now.Add(-clockTick), isKnown: map[string]bool{RepositoriesDir: false}, later: map[string]time.Time{}}
+	p := &Pushes{filesystem: f, inv: inv, since: now.Add(-clockTick), isKnown: map[string]bool{RepositoriesDir: false}, later: map[string]time.Time{}}
 	for _, r := range inv.Repositories {
 		dir := RepositoryPath(r.Name)
 		p.isKnown[dir] = true
@@ -186,39 +188,47 @@ func (p *Pushes) Find(ctx context.Context, now time.Time) (*LastUpload, error) {
 	return found, err
 }
 
-// pushedTo finds a push to a repository. It is LastPush in fewer calls: what a run removes changes
-// the directories of most repositories. A registry writes a link into a directory of its own, so
-// the time of that directory tells whether to stat the link.
+// pushedTo finds a push to a repository. It is LastPush in fewer calls, since a removal of revisions
+// changes the directory that has them in most repositories. A registry writes a link into a directory
+// of its own, so the time of that directory tells whether to stat the link.
 func (p *Pushes) pushedTo(ctx context.Context, repository string) (*LastUpload, error) {
 	since := p.since
 	if later := p.later[repository]; later.After(since) {
 		since = later
 	}
-	isChanged := false
-	for _, name := range pushedDirs {
-		changed, err := p.filesystem.changedAfter(ctx, repository+"/"+name, since)
+	name := strings.TrimPrefix(repository, RepositoriesDir+"/")
+	r := p.inv.Repository(name)
+	isNew := func(hex string) bool {
+		id, found := p.inv.Find(digest.NewDigestFromEncoded(digest.SHA256, hex))
+		return !found || !r.HasRevision(id)
+	}
+	var touched time.Time
+	for _, place := range []struct {
+		dir, link string
+		may       func(name string) bool
+	}{
+		{manifestsDir + "/tags", "/current", func(string) bool { return true }},
+		{manifestsDir + "/revisions/sha256", "", isNew},
+	} {
+		changed, err := p.filesystem.changedAfter(ctx, repository+"/"+place.dir, since)
 		if err != nil {
 			return nil, err
 		}
-		isChanged = isChanged || changed
+		if changed && touched.IsZero() {
+			if touched, err = p.filesystem.linkAfter(ctx, repository+"/"+place.dir, place.link, since, place.may); err != nil {
+				return nil, err
+			}
+		}
 	}
-	if !isChanged {
+	if touched.IsZero() {
 		return nil, nil
 	}
-	for _, place := range []struct{ dir, below string }{{"/tags", "/current"}, {"/revisions/sha256", ""}} {
-		touched, err := p.filesystem.linkAfter(ctx, repository+"/"+manifestsDir+place.dir, place.below, since)
-		if err != nil {
-			return nil, err
-		}
-		if !touched.IsZero() {
-			return &LastUpload{Repository: strings.TrimPrefix(repository, RepositoriesDir+"/"), Touched: touched}, nil
-		}
-	}
-	return nil, nil
+	return &LastUpload{Repository: name, Touched: touched}, nil
 }
 
-// linkAfter finds a link that was written after a time, in the directories that a directory has.
-func (f *filesystem) linkAfter(ctx context.Context, dir, below string, after time.Time) (touched time.Time, err error) {
+// linkAfter finds a link that was written after a time, in those directories of a directory that
+// may have one.
+func (f *filesystem) linkAfter(ctx context.Context, dir, below string, after time.Time, may func(name string) bool) (touched time.Time, err error) {
 	t, err := f.tree()
 	if t == nil || err != nil {
 		return time.Time{}, err
@@ -240,7 +250,7 @@ func (f *filesystem) linkAfter(ctx context.Context, dir, below string, after tim
 	}
 	defer closeDir(fd)
 	for _, entry := range entries {
-		if !entry.isDir() {
+		if !entry.isDir() || !may(entry.name) {
 			continue
 		}
 		for _, name := range []string{entry.name + below, entry.name + below + "/" + linkFile} {
