@@ -126,7 +126,7 @@ func TestAPurgeFreesWhatItsDryRunSays(t *testing.T) {
 	if show := q.ofRuns(0, "show", run, q.target).Runs[0]; show.LinksGuessed || show.DataBytes != list.DataBytes {
 		t.Errorf("show has %+v", show)
 	}
-	if _, text, _ := regsweep(q.site, "quarantine", "list", q.target); !strings.Contains(strings.Join(strings.Fields(text), " "), "; links as its plan lists them") {
+	if _, text, _ := regsweep(q.site, "quarantine", "list", q.target); !strings.Contains(strings.Join(strings.Fields(text), " "), "; the links are in its plan") {
 		t.Errorf("the list says: %s", text)
 	}
 	freed := q.ofRuns(0, "purge", "--yes", "--run", run, q.target).Runs[0].Freed
