@@ -65,7 +65,7 @@ func (r *runner) readLastPush(ctx context.Context, options *guard.Options, store
 	if options.Stopped || options.Unsafe {
 		return nil
 	}
-	last, err := storage.LastPush(ctx, store, pushed, r.env.Now().Add(-guard.RecentUpload), options.Config.Changed.Add(guard.ClockTick))
+	last, err := storage.LastPush(ctx, store, pushed, r.env.Now().Add(-guard.RecentUpload), options.Config.Changed.Add(storage.ClockTick))
 	if err != nil || last == nil {
 		return err
 	}

@@ -335,7 +335,7 @@ func (g *gcRun) sweep(ctx context.Context, plan *sweep.Plan) error {
 
 // remove lists once more, and removes what the plan lists.
 func (g *gcRun) remove(ctx context.Context, plan *sweep.Plan) error {
-	pushes, err := g.newPushCheck(ctx)
+	pushes, err := g.newPushCheck(ctx, plan)
 	if err != nil {
 		return err
 	}
@@ -352,14 +352,14 @@ func (g *gcRun) remove(ctx context.Context, plan *sweep.Plan) error {
 	result, err := plan.Execute(ctx, g.remover, sweep.ExecuteOptions{
 		Bulk:      g.store.Bulk(),
 		OnRemoved: func(_ sweep.Kind, tally sweep.Tally) { phase.addBytes(tally.Count, tally.Bytes) },
-
+		// Links are not removed then.
 		BeforeBlobs: pushes.sometimes,
 	})
+	phase.endWith(g.verb("removed", "moved", "hidden"), err)
+	g.report.executed(result, err)
 	if err == nil && result.Len() > 0 {
 		err = pushes.check(ctx)
 	}
-	phase.endWith(g.verb("removed", "moved", "hidden"), err)
-	g.report.executed(result, err)
 	return g.explainFull(err)
 }
 

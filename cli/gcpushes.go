@@ -7,6 +7,7 @@ import (
 
 	"regsweep/guard"
 	"regsweep/storage"
+	"regsweep/sweep"
 )
 
 // pushCheck finds pushes that begin during a removal. The proof does not see those through a
@@ -18,11 +19,11 @@ type pushCheck struct {
 }
 
 // newPushCheck is for pushes from now on. With --unsafe-online there may be some.
-func (g *gcRun) newPushCheck(ctx context.Context) (*pushCheck, error) {
+func (g *gcRun) newPushCheck(ctx context.Context, plan *sweep.Plan) (*pushCheck, error) {
 	if g.options.unsafe {
 		return &pushCheck{gcRun: g, pushes: &storage.Pushes{}}, nil
 	}
-	pushes, err := storage.NewPushes(ctx, g.store, g.listed, g.env.Now())
+	pushes, err := storage.NewPushes(ctx, g.store, g.listed, plan.RemovedRevisions, g.env.Now())
 	return &pushCheck{gcRun: g, pushes: pushes}, err
 }
 

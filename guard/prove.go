@@ -352,9 +352,6 @@ func (p *proof) readReadOnly() {
 	p.add(result, "config.yml", check, seen, meaning)
 }
 
-// ClockTick is how far the time of a file may be behind the clock when it is written.
-const ClockTick = 10 * time.Millisecond
-
 // readUploads weighs what was pushed last.
 func (p *proof) readUploads() {
 	u := p.options.LastUpload
@@ -376,11 +373,11 @@ func (p *proof) readUploads() {
 		p.add(OK, subject, check, seen, "no push under way")
 	case p.options.Stopped:
 		p.add(Note, subject, check, seen, "somebody pushed just now; you say that the registry is stopped")
-	case p.obeys && p.options.Config.Registry.ReadOnly.Enabled && !u.Touched.After(p.options.Config.Changed.Add(ClockTick)):
+	case p.obeys && p.options.Config.Registry.ReadOnly.Enabled && !u.Touched.After(p.options.Config.Changed.Add(storage.ClockTick)):
 		p.add(Note, subject, check, seen, "before config.yml was changed, which says read-only")
 	default:
 		reason := fmt.Sprintf("%s less than %d minutes ago, perhaps through another replica", what, int(RecentUpload.Minutes()))
-		if age < -ClockTick {
+		if age < -storage.ClockTick {
 			reason = fmt.Sprintf("%s at %s, which is in the future: a push is under way, or a clock was wrong (then give its files the present time with touch)", what, u.Touched.UTC().Format(time.RFC3339))
 		}
 		p.add(Against, subject, check, seen, "somebody pushed just now, perhaps through a registry that was not asked")

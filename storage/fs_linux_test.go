@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 
@@ -200,6 +201,25 @@ func TestEachRecord(t *testing.T) {
 	for _, malformed := range [][]byte{short, long, records[:len(records)-1], records[:5]} {
 		if err := eachRecord(fd, malformed, func([]byte, fs.FileMode) {}); err != errDirent {
 			t.Errorf("of %q: %v", malformed, err)
+		}
+	}
+}
+
+// Only of a directory in which a link is kept, under a digest, is nothing but the link expected. The
+// name of a tag or of a repository may look like the hex digits of a digest.
+func TestNamesThatADirectoryMayHave(t *testing.T) {
+	hex := digest.FromString("x").Encoded()
+	for dir, want := range map[string]int{
+		"repositories/app/_manifests/revisions/sha256/" + hex:     1,
+		"repositories/app/_manifests/tags/v1/index/sha256/" + hex: 1,
+		"repositories/app/_layers/sha256/" + hex:                  1,
+		"repositories/app/_manifests/tags/" + hex:                 len(layoutNames),
+		"repositories/app/" + hex:                                 len(layoutNames),
+		"repositories/sha256/" + hex:                              len(layoutNames),
+		"repositories/app/_layers/sha256":                         len(layoutNames),
+	} {
+		if got := namesExpectedIn(dir); len(got) != want || got[0] != linkFile {
+			t.Errorf("in %s it expects %v", dir, got)
 		}
 	}
 }

@@ -380,8 +380,9 @@ var layoutNames = []string{linkFile, "current", "sha256", "revisions", "tags", m
 
 // namesExpectedIn are those of layoutNames that a directory may have in it.
 func namesExpectedIn(dir string) []string {
-	base := path.Base(dir)
-	if len(base) == 64 && isHex(base) && strings.Contains(dir, "/_") { // of a link: the registry's API empties many
+	parent, base := path.Split(dir)
+	isOfLink := len(base) == 64 && isHex(base) && isAlgorithm(path.Base(parent)) && strings.Contains(parent, "/_")
+	if isOfLink { // the registry's API empties many
 		return layoutNames[:1]
 	}
 	return layoutNames

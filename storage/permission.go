@@ -35,8 +35,8 @@ func (e *ownerError) Error() string {
 
 func (e *ownerError) Unwrap() error { return e.error }
 
-// permissionError adds to an error who may read a path, or which permission its owner lacks, if the error is that the permission is
-// missing.
+// permissionError adds to an error who may read a path, or which permission its owner lacks, if the
+// error is that the permission is missing.
 func permissionError(path string, err error) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err

@@ -126,29 +126,31 @@ func (f *filesystem) linkedAfter(ctx context.Context, dir string, after time.Tim
 
 // Pushes finds what is pushed to a filesystem while a run removes from it, through a registry that
 // was not asked or that took pushes between two probes: tags, and manifests and repositories that
-// are new. It does not find an old tag that is moved to a manifest which the repository had, with
-// nothing else, nor such a manifest without a tag. Nothing may be removed from a repository
-// meanwhile. In another storage it finds nothing, since it would have to list everything.
+// are new or that the run has removed before. It does not find an old tag that is moved to a manifest
+// which the repository has.
+// Nothing may be removed from a repository meanwhile. In another storage it finds nothing, since it
+// would have to list everything.
 type Pushes struct {
 	filesystem *filesystem // nil for another storage
 	inv        *Inventory
+	removed    func(repository string) map[ID]bool
 	since      time.Time
 	dirs       []string             // of the repositories, and all directories above them
 	isKnown    map[string]bool      // has dirs: whether it is that of a repository
 	later      map[string]time.Time // by directory: links that had a later time from the beginning
 }
 
-// clockTick is how far the time of a file may be behind the clock when it is written.
-const clockTick = 10 * time.Millisecond
+// ClockTick is how far the time of a file may be behind the clock when it is written.
+const ClockTick = 10 * time.Millisecond
 
-// NewPushes is for pushes from now on. A link that has a later time already, by a clock that is
-// wrong, is no such push.
-func NewPushes(ctx context.Context, store Store, inv *Inventory, now time.Time) (*Pushes, error) {
+// NewPushes is for pushes from now on, during a run that removes revisions: one that is there again
+// was pushed. A link that has a later time already, by a clock that is wrong, is no push.
+func NewPushes(ctx context.Context, store Store, inv *Inventory, removed func(repository string) map[ID]bool, now time.Time) (*Pushes, error) {
 	f, isFilesystem := store.(*filesystem)
 	if !isFilesystem {
 		return &Pushes{}, nil
 	}
-	p := &Pushes{filesystem: f, inv: inv, since: now.Add(-clockTick), isKnown: map[string]bool{RepositoriesDir: false}, later: map[string]time.Time{}}
+	p := &Pushes{filesystem: f, inv: inv, removed: removed, since: now.Add(-ClockTick), isKnown: map[string]bool{RepositoriesDir: false}, later: map[string]time.Time{}}
 	for _, r := range inv.Repositories {
 		dir := RepositoryPath(r.Name)
 		p.isKnown[dir] = true
@@ -183,7 +185,7 @@ func (p *Pushes) Find(ctx context.Context, now time.Time) (*LastUpload, error) {
 		return p.newRepository(ctx, p.dirs[i])
 	})
 	if found == nil && err == nil {
-		p.since = now.Add(-clockTick)
+		p.since = now.Add(-ClockTick)
 	}
 	return found, err
 }
@@ -197,10 +199,10 @@ func (p *Pushes) pushedTo(ctx context.Context, repository string) (*LastUpload, 
 		since = later
 	}
 	name := strings.TrimPrefix(repository, RepositoriesDir+"/")
-	r := p.inv.Repository(name)
+	r, removed := p.inv.Repository(name), p.removed(name)
 	isNew := func(hex string) bool {
 		id, found := p.inv.Find(digest.NewDigestFromEncoded(digest.SHA256, hex))
-		return !found || !r.HasRevision(id)
+		return !found || !r.HasRevision(id) || removed[id]
 	}
 	var touched time.Time
 	for _, place := range []struct {

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"regsweep/internal/parts"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // A push that moves an old tag and mounts its layers from another repository makes neither an
@@ -70,9 +72,14 @@ func TestPromise4APushDuringARemovalIsFound(t *testing.T) {
 		does func(tree *parts.Tree, remove func(paths ...string))
 		want string
 	}{
-		"nothing":           {func(*parts.Tree, func(...string)) {}, ""},
-		"a new tag":         {func(tree *parts.Tree, _ func(...string)) { tree.Tag("team/app", "v2", tree.Blob([]byte("image"))) }, "team/app"},
-		"a new manifest":    {func(tree *parts.Tree, _ func(...string)) { tree.Revision("team/app", tree.Blob([]byte("new"))) }, "team/app"},
+		"nothing":        {func(*parts.Tree, func(...string)) {}, ""},
+		"a new tag":      {func(tree *parts.Tree, _ func(...string)) { tree.Tag("team/app", "v2", tree.Blob([]byte("image"))) }, "team/app"},
+		"a new manifest": {func(tree *parts.Tree, _ func(...string)) { tree.Revision("team/app", tree.Blob([]byte("new"))) }, "team/app"},
+		"a manifest again that was removed": {func(tree *parts.Tree, remove func(...string)) {
+			old := tree.Blob([]byte("old"))
+			remove(RevisionPath("team/app", old))
+			tree.Revision("team/app", old)
+		}, "team/app"},
 		"a new repository":  {func(tree *parts.Tree, _ func(...string)) { tree.Revision("new", tree.Blob([]byte("image"))) }, "new"},
 		"one below a name":  {func(tree *parts.Tree, _ func(...string)) { tree.Revision("team/new/app", tree.Blob([]byte("image"))) }, "team/new/app"},
 		"one below another": {func(tree *parts.Tree, _ func(...string)) { tree.Revision("team/app/new", tree.Blob([]byte("image"))) }, "team/app/new"},
@@ -96,7 +103,11 @@ func TestPromise4APushDuringARemovalIsFound(t *testing.T) {
 			tree.Age("repositories/team/future", -time.Hour)
 			store := mustOpen(t)(openFilesystem(tree.Root(), Limits{}))
 			inv := inventoryOf(t, store)
-			pushes, err := NewPushes(t.Context(), store, inv, time.Now().Add(-time.Minute))
+			removed := func(string) map[ID]bool {
+				id, _ := inv.Find(digest.FromString("old"))
+				return map[ID]bool{id: true}
+			}
+			pushes, err := NewPushes(t.Context(), store, inv, removed, time.Now().Add(-time.Minute))
 			if err != nil {
 				t.Fatal(err)
 			}

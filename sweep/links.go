@@ -3,8 +3,10 @@ package sweep
 import (
 	"slices"
 	"sort"
+	"strings"
 
 	"regsweep/mark"
+	"regsweep/storage"
 )
 
 // links are links that go: 4 bytes each, since there may be millions, and no slice of
@@ -59,4 +61,16 @@ func (l *links) order(compare func(repository int, a, b uint32) int) {
 	for r, of := range l.of {
 		slices.SortFunc(of, func(a, b uint32) int { return compare(r, a, b) })
 	}
+}
+
+// RemovedRevisions are the revisions that are removed from a repository.
+func (p *Plan) RemovedRevisions(repository string) map[storage.ID]bool {
+	removed := map[storage.ID]bool{}
+	i, found := slices.BinarySearchFunc(p.inv.Repositories, repository, func(r *storage.Repository, name string) int { return strings.Compare(r.Name, name) })
+	if found && i < len(p.revisions.of) {
+		for _, at := range p.revisions.of[i] {
+			removed[p.inv.Repositories[i].Revisions[at].ID()] = true
+		}
+	}
+	return removed
 }
