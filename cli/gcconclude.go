@@ -26,7 +26,12 @@ func (g *gcRun) conclude(err error) error {
 	case errors.Is(err, ErrInterrupted):
 		err = fmt.Errorf("%w: run it again to remove the rest", ErrInterrupted)
 	case g.isHalfDone(err):
-		err = fmt.Errorf("%w; stopped after %s of %s", err, count(g.report.result.Len()), plural(g.report.plan.Len(), g.verb("removal", "move", "removal")))
+		done, all := g.report.result.Len(), plural(g.report.plan.Len(), g.verb("removal", "move", "removal"))
+		if done == g.report.plan.Len() {
+			err = fmt.Errorf("%w; all of %s were made", err, all)
+		} else {
+			err = fmt.Errorf("%w; stopped after %s of %s", err, count(done), all)
+		}
 	}
 	if g.options.quiet && g.report.result != nil && toldByKind(g.report.result.Removed) != "nothing" {
 		g.warnOfDescriptors()

@@ -5,9 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"regexp"
 	"strings"
 
 	"regsweep/quarantine"
@@ -39,8 +36,7 @@ type quarantineReturn struct {
 	NotLinkedUnknown string          `json:"not_linked_unknown,omitempty"` // why NotLinked is not known
 
 	options     quarantine.RestoreOptions
-	byPlan      bool   // From is a plan's name
-	olderPlan   string // what gc has renamed a plan of this name to, the newest
+	byPlan      bool // From is a plan's name
 	back, there map[sweep.Kind]sweep.Tally
 }
 
@@ -152,28 +148,10 @@ func (q *quarantineStep) restoreLinks(ctx context.Context, path string, options 
 		return quarantine.RestoreLinks(ctx, q.store, plan, options)
 	})
 	if restored := q.report.Restored; restored != nil {
-		restored.byPlan, restored.olderPlan = true, newestOlderPlan(path)
+		restored.byPlan = true
 	}
 	return err
 }
-
-// newestOlderPlan finds what gc has renamed the earlier plans of a name to; "" if there is none.
-func newestOlderPlan(path string) string {
-	dir, err := os.ReadDir(filepath.Dir(path))
-	if err != nil {
-		return "" // it is only named in a hint
-	}
-	newest := ""
-	for _, entry := range dir {
-		if time, is := strings.CutPrefix(entry.Name(), filepath.Base(path)+"."); is && isOlderPlan.MatchString(time) {
-			newest = filepath.Join(filepath.Dir(path), entry.Name())
-		}
-	}
-	return newest
-}
-
-// isOlderPlan matches what keepOlder appends to a plan's name.
-var isOlderPlan = regexp.MustCompile(`^\d{8}T\d{6}Z(-\d+)?$`)
 
 // returned restores, shows how it goes on, and notes what came of it.
 func (q *quarantineStep) returned(from string, options quarantine.RestoreOptions, restore func(quarantine.RestoreOptions) (quarantine.Restored, error)) error {
@@ -235,10 +213,7 @@ func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
 		begin = "Stopped before the end. Put back "
 	}
 	if restored.listsNothing() && !r.quiet && !r.failed {
-		fmt.Fprintf(w, "%s lists no links: there is nothing to put back.\n", printable(restored.From))
-		if restored.olderPlan != "" {
-			fmt.Fprintf(w, "An older plan is %s.\n", printable(restored.olderPlan))
-		}
+		fmt.Fprintf(w, "%s lists no links: there is nothing to put back. gc keeps an older plan that a restore could need beside it, with its time in the name.\n", printable(restored.From))
 		return
 	}
 	if !r.quiet {

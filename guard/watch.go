@@ -24,8 +24,8 @@ var (
 
 // PushedError is for a push during a sweep.
 func PushedError(push Upload) *LostError {
-	return &LostError{err: fmt.Errorf("%w, at %s to %s, through a registry that was not asked or was writable for a moment: what was pushed since may be incomplete. Stop every registry on this storage, or make it read-only, and run it again; then push again",
-		ErrPushed, push.Touched.UTC().Format(time.RFC3339), push.Repository)}
+	return &LostError{err: fmt.Errorf("%w, to %s at %s: a registry on this storage was not asked, or was writable for a moment. Stop it or make it read-only, run regsweep again, and then push again what was pushed meanwhile: it may lack layers",
+		ErrPushed, push.Repository, push.Touched.UTC().Format(time.RFC3339))}
 }
 
 // LostError says why nothing more may be removed.

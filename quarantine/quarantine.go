@@ -77,9 +77,9 @@ type Run struct {
 	// Unrecorded counts what is hidden in the bucket and what the run's record of versions lacks. A
 	// purge leaves these versions in the bucket.
 	Unrecorded int
-	// Damage says why the plan can't be read, that the record of versions is damaged, or that the run changed while it was listed; ""
-	// if neither. If the plan can't be read, its objects can be restored by hand alone: they lie
-	// under their own paths in its directory.
+	// Damage says why the plan can't be read, that the record of versions is damaged, or that the
+	// run changed while it was listed; "" if none of these. If the plan can't be read, its objects
+	// can be restored by hand alone: they lie under their own paths in its directory.
 	Damage string
 
 	planless bool // there is no plan, damaged or not

@@ -84,8 +84,8 @@ func unrecordedDamage(count int) string {
 	return fmt.Sprintf("its record of versions is missing or too short: it lacks %d that are hidden in the bucket", count)
 }
 
-// gone is the verdict for a blob, or the data of an upload, that is nowhere: it is gone, or it is hidden in the bucket and no
-// record says in which version.
+// gone is the verdict for a blob, or the data of an upload, that is nowhere: it is gone, or it is
+// hidden in the bucket and no record says in which version.
 func (r *restorer) gone(ctx context.Context, path string) (verdict, error) {
 	over, is := r.store.(versioned)
 	if !is {
