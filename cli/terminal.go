@@ -50,8 +50,8 @@ func terminalOn(in, out *os.File) *Terminal {
 // awaitLine returns the line that is typed after a prompt. Whoever suspends the process and
 // goes on sees the prompt again.
 func (t *Terminal) awaitLine(ctx context.Context, prompt func()) (string, error) {
-	prompt()
 	stop := t.OnResume(prompt)
 	defer stop()
+	prompt() // once it is seen, a suspension is noticed
 	return await(ctx, func() (string, error) { return readLine(t) })
 }
