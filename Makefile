@@ -87,20 +87,20 @@ ALIKE = TestDamage|AKeyIsMissing|TestClients|RequestsOfARun|HostileManifests|Get
 # Two lots at once, since the first one often waits for others. The tests of bench go along:
 # what they start are whole programs, of which the race detector sees nothing.
 cases: ## go through many cases of a kind: deaths and faults at each operation, damage
-	@$(GO) test -count=1 -timeout 30m -run '$(FAULTS)|$(ALIKE)' . -all & root=$$!; \
+	@$(GO) test -count=1 -timeout 30m -run '$(FAULTS)|$(ALIKE)' ./e2e -all & root=$$!; \
 	$(GO) test -count=1 -timeout 30m -run '$(ALIKE)|RandomRegistries' ./storage ./sweep && \
 	$(GO) test -count=1 -timeout 30m ./bench/...; rest=$$?; \
 	wait $$root && exit $$rest
 
 faults: ## fail every system call and every request to S3 in every way, for hours
-	$(GO) test -count=1 -timeout 0 -v -run 'TestEachSystemCall|TestEachRequestToS3' . -every-fault
+	$(GO) test -count=1 -timeout 0 -v -run 'TestEachSystemCall|TestEachRequestToS3' ./e2e -every-fault
 
 # How long, and from which seed: what it prints repeats a soak, as far as kills allow.
 SOAK ?= 10m
 SEED ?= 0
 
 soak: ## random registries, faults, kills and pushes, for SOAK (10m), from SEED
-	$(GO) test $(RACE) -run '^TestSoak$$' -count=1 -timeout 0 -v . -soak $(SOAK) -soak-seed $(SEED)
+	$(GO) test $(RACE) -run '^TestSoak$$' -count=1 -timeout 0 -v ./e2e -soak $(SOAK) -soak-seed $(SEED)
 
 # It wants some 12 minutes of two idle cores.
 bench-scale: ## measure memory and time on up to 10 million blobs, simulated

@@ -1,0 +1,456 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"regsweep/internal/parts"
+
+	"github.com/opencontainers/go-digest"
+	specs "github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// ledger writes down what clients do to a registry. What must be alive follows from it,
+// by the words of docs/DESIGN.md and without any code of the program's.
+type ledger struct {
+	*site
+	repositories map[string]*account
+}
+
+// account is what clients have put into one repository.
+type account struct {
+	manifests map[digest.Digest]*parts.Manifest // with a revision link
+	known     map[digest.Digest]*parts.Manifest // ever pushed
+	linked    map[digest.Digest]bool            // with a layer link
+	tags      map[string]digest.Digest
+	history   map[string]map[digest.Digest]bool // tag indexes
+}
+
+func newLedger(s *site) *ledger { return &ledger{s, map[string]*account{}} }
+
+func (l *ledger) account(repository string) *account {
+	a := l.repositories[repository]
+	if a == nil {
+		a = &account{
+			manifests: map[digest.Digest]*parts.Manifest{}, known: map[digest.Digest]*parts.Manifest{},
+			linked: map[digest.Digest]bool{}, tags: map[string]digest.Digest{},
+			history: map[string]map[digest.Digest]bool{},
+		}
+		l.repositories[repository] = a
+	}
+	return a
+}
+
+// push pushes a manifest under a tag, or by its digest alone where tag is "".
+func (l *ledger) push(repository, tag string, m *parts.Manifest) {
+	l.Helper()
+	reference := repository
+	if tag != "" {
+		reference += ":" + tag
+	}
+	l.site.push(reference, m)
+	l.note(repository, tag, m)
+}
+
+// note writes down a push.
+func (l *ledger) note(repository, tag string, m *parts.Manifest) {
+	a := l.account(repository)
+	a.manifests[m.Digest()], a.known[m.Digest()] = m, m
+	for _, blob := range m.Blobs {
+		if len(blob.URLs) == 0 {
+			a.linked[blob.Digest()] = true
+		}
+	}
+	for _, child := range m.Manifests {
+		l.note(repository, "", child)
+	}
+	if tag == "" {
+		return
+	}
+	a.tags[tag] = m.Digest()
+	if a.history[tag] == nil {
+		a.history[tag] = map[digest.Digest]bool{}
+	}
+	a.history[tag][m.Digest()] = true
+}
+
+// untag deletes a tag.
+func (l *ledger) untag(repository, tag string) {
+	l.Helper()
+	l.delete(repository, tag)
+	a := l.account(repository)
+	delete(a.tags, tag)
+	delete(a.history, tag)
+}
+
+// deleteManifest deletes a manifest by its digest, and with it the tags that point there.
+func (l *ledger) deleteManifest(repository string, m *parts.Manifest) {
+	l.Helper()
+	l.delete(repository, m.Digest().String())
+	a := l.account(repository)
+	delete(a.manifests, m.Digest())
+	for tag, target := range a.tags {
+		if target == m.Digest() {
+			delete(a.tags, tag)
+			delete(a.history, tag)
+		}
+	}
+}
+
+func (l *ledger) mount(repository, from string, d digest.Digest) {
+	l.Helper()
+	l.must(l.client.Mount(l.Context(), repository, from, d))
+	l.account(repository).linked[d] = true
+}
+
+// subject is what a manifest says that it is attached to, or "".
+func subject(m *parts.Manifest) digest.Digest {
+	var attached struct {
+		Subject struct {
+			Digest digest.Digest `json:"digest"`
+		} `json:"subject"`
+	}
+	if err := json.Unmarshal(m.Content, &attached); err != nil {
+		panic(err)
+	}
+	return attached.Subject.Digest
+}
+
+// alive is what a repository keeps: what its tags reach and, unless untagged manifests
+// go, what its revisions reach; and what is attached to any of that.
+func (a *account) alive(deleteUntagged bool) map[digest.Digest]bool {
+	alive := map[digest.Digest]bool{}
+	keep := func(m *parts.Manifest) {
+		for _, d := range m.Digests() {
+			alive[d] = true
+		}
+	}
+	for _, target := range a.tags {
+		keep(a.known[target])
+	}
+	if !deleteUntagged {
+		for _, m := range a.manifests {
+			keep(m)
+		}
+	}
+	for grown := true; grown; {
+		before := len(alive)
+		for _, m := range a.manifests {
+			if to := subject(m); to != "" && alive[to] {
+				keep(m)
+			}
+		}
+		grown = len(alive) > before
+	}
+	return alive
+}
+
+// outcome is what a run must come to.
+func (l *ledger) outcome(deleteUntagged bool) outcome {
+	l.Helper()
+	var want outcome
+	if deleteUntagged {
+		want.flags = []string{"-m"}
+	}
+	stored, anywhere := map[digest.Digest]bool{}, map[digest.Digest]bool{}
+	files := map[string]bool{}
+	for repository, a := range l.repositories {
+		alive := a.alive(deleteUntagged)
+		maps.Copy(anywhere, alive)
+		image := image{repository: repository, references: slices.Collect(maps.Keys(a.tags))}
+		for d, m := range a.known {
+			stored[d] = true
+			if a.manifests[d] == nil {
+				continue
+			}
+			files[parts.RevisionPath(repository, d)] = true
+			if alive[d] {
+				image.references = append(image.references, d.String())
+			} else {
+				want.goes = append(want.goes, revisionsGo(repository, m)...)
+			}
+		}
+		want.alive = append(want.alive, image)
+		for d := range a.linked {
+			stored[d] = true
+			files[parts.LayerPath(repository, d)] = true
+			if !alive[d] {
+				want.goes = append(want.goes, layersGo(repository, d)...)
+			}
+		}
+		if len(a.linked) > 0 && len(a.manifests)+len(a.history) == 0 {
+			want.problems = append(want.problems, problem("no_manifests", repository, "repositories/"+repository))
+		}
+		for tag, digests := range a.history {
+			files[parts.TagPath(repository, tag)] = true
+			for d := range digests {
+				files[parts.TagIndexPath(repository, tag, d)] = true
+				if !alive[d] || a.manifests[d] == nil {
+					want.goes = append(want.goes, tagEntriesGo(repository, tag, a.known[d])...)
+				}
+			}
+		}
+	}
+	for d := range stored {
+		files[parts.BlobPath(d)] = true
+		if !anywhere[d] {
+			want.goes = append(want.goes, blobsGo(d)...)
+		}
+	}
+	l.same("what clients did, by their ledger", keys(l.files()), slices.Sorted(maps.Keys(files)))
+	return want
+}
+
+// TestClients pushes what clients push, deletes what people delete, and collects it with
+// and without -m. What remains is what the ledger says, link by link and blob by blob;
+// all of it pulls (1).
+func TestClients(t *testing.T) {
+	t.Parallel()
+	var stories []story
+	for _, client := range []struct {
+		name   string
+		direct bool
+		do     func(l *ledger)
+	}{
+		{name: "images for several platforms", direct: true, do: platforms},
+		{name: "build caches", do: buildCaches},
+		{name: "signatures", do: signatures},
+		{name: "artifacts", do: artifacts},
+		{name: "repositories that share", do: sharing},
+		{name: "images that are one image in both formats", do: formats},
+	} {
+		for _, deleteUntagged := range []bool{false, true} {
+			name := client.name
+			if deleteUntagged {
+				name += " with -m"
+			}
+			stories = append(stories, story{name: name, direct: client.direct && deleteUntagged, tell: func(s *site) outcome {
+				l := newLedger(s)
+				client.do(l)
+				return l.outcome(deleteUntagged)
+			}})
+		}
+	}
+	tellAll(t, stories)
+}
+
+// platforms are lists and indexes, also of indexes, that are rebuilt a few times.
+func platforms(l *ledger) {
+	for i, format := range []parts.Format{parts.Docker, parts.OCI} {
+		repository := []string{"docker/app", "oci/app"}[i]
+		n := 100 * i
+		base, amd, arm := formatted(format, n+1), formatted(format, n+1, n+2), formatted(format, n+1, n+3)
+		former := formatted(format, n+1, n+4)
+		first, second := parts.Index(format, amd, former), parts.Index(format, amd, arm)
+		l.push(repository, "latest", first)
+		l.push(repository, "latest", second)
+		l.push(repository, "base", base)
+		l.push(repository, "one-platform", arm)
+		nested := parts.Index(format, parts.Index(format, formatted(format, n+5)), base)
+		l.push(repository, "nested", nested)
+		l.push(repository, "nested", parts.Index(format, parts.Index(format, formatted(format, n+6)), base))
+		gone := parts.Index(format, formatted(format, n+7), amd)
+		l.push(repository, "gone", gone)
+		l.deleteManifest(repository, gone)
+	}
+}
+
+// buildCaches are what BuildKit exports with image-manifest=false: indexes whose entries
+// are plain blobs.
+func buildCaches(l *ledger) {
+	l.push("app", "v1", app(1, 2))
+	l.push("app", "buildcache", parts.BuildKitCache(layer(1), layer(3)))
+	l.push("app", "buildcache", parts.BuildKitCache(layer(1), layer(4)))
+	l.push("cache", "main", parts.BuildKitCache(layer(1), layer(5)))
+	l.push("cache", "", parts.BuildKitCache(layer(6)))
+	gone := parts.BuildKitCache(layer(7))
+	l.push("cache", "branch", gone)
+	l.deleteManifest("cache", gone)
+}
+
+// signatures are attached in each way that is in use: by a tag that spells the digest,
+// by a subject, and by a subject with the tag that stands in for a referrers API.
+func signatures(l *ledger) {
+	current, old, untagged := app(1), app(2), app(3)
+	l.push("app", "v1", old)
+	l.push("app", "v1", current)
+	l.push("app", "", untagged)
+
+	attach := func(to *parts.Manifest, what string) *parts.Manifest {
+		return parts.Referrer(to, "application/vnd.example."+what, []byte(what+" of "+to.Digest().String()))
+	}
+	for _, m := range []*parts.Manifest{current, old, untagged} {
+		signature := attach(m, "signature")
+		l.push("app", "", signature)
+		l.push("app", "", attach(signature, "timestamp"))
+		l.push("app", "", attach(m, "sbom"))
+	}
+
+	// cosign's first way: an image under a tag. Such a tag is a tag, and stays as long
+	// as nobody deletes it.
+	byTag := func(m *parts.Manifest) string { return "sha256-" + m.Digest().Encoded() + ".sig" }
+	payload := func(m *parts.Manifest) *parts.Manifest {
+		return parts.Image(parts.OCI, parts.Blob{
+			MediaType: "application/vnd.dev.cosign.simplesigning.v1+json",
+			Content:   fmt.Appendf(nil, `{"critical":{"image":{"docker-manifest-digest":%q}}}`, m.Digest()),
+		})
+	}
+	l.push("app", byTag(current), payload(current))
+	l.push("app", byTag(old), payload(old))
+	l.untag("app", byTag(old))
+
+	// A client that finds no referrers API keeps an index of them under a tag.
+	l.client.ReferrersTag = true
+	defer func() { l.client.ReferrersTag = false }()
+	for _, what := range []string{"signature", "sbom"} {
+		m := app(11)
+		l.push("fallback", "v1", m)
+		referrer := attach(m, what)
+		l.push("fallback", "", referrer)
+		l.noteFallback("fallback", m)
+	}
+}
+
+// noteFallback writes down the index that a client keeps of what is attached to m.
+func (l *ledger) noteFallback(repository string, m *parts.Manifest) {
+	l.Helper()
+	tag := "sha256-" + m.Digest().Encoded()
+	content, err := l.ask(repository + "/manifests/" + tag)
+	l.must(err)
+	index := &parts.Manifest{MediaType: ocispec.MediaTypeImageIndex, Content: content}
+	var entries ocispec.Index
+	l.must(json.Unmarshal(content, &entries))
+	if len(entries.Manifests) == 0 {
+		l.Fatalf("the index of what is attached is empty: %s", content)
+	}
+	for _, entry := range entries.Manifests {
+		index.Manifests = append(index.Manifests, l.account(repository).known[entry.Digest])
+	}
+	l.name(repository+":"+tag, index)
+	l.note(repository, tag, index)
+}
+
+// artifacts are what is no image: charts, models and policies, with the empty config
+// that all of them share.
+func artifacts(l *ledger) {
+	artifact := func(kind string, files ...string) *parts.Manifest {
+		m := &parts.Manifest{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: "application/vnd.example." + kind}
+		var layers []ocispec.Descriptor
+		for _, file := range files {
+			blob := parts.Blob{MediaType: "application/vnd.example." + kind + ".layer", Content: []byte(file)}
+			m.Blobs = append(m.Blobs, blob)
+			layers = append(layers, blob.Descriptor())
+		}
+		empty := parts.Blob{MediaType: ocispec.MediaTypeEmptyJSON, Content: []byte("{}")}
+		if len(files) == 0 {
+			layers = []ocispec.Descriptor{empty.Descriptor()}
+		}
+		m.Blobs = append(m.Blobs, empty)
+		content, err := json.Marshal(ocispec.Manifest{
+			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: m.MediaType, ArtifactType: m.ArtifactType,
+			Config: empty.Descriptor(), Layers: layers, Annotations: map[string]string{"org.opencontainers.image.title": kind},
+		})
+		l.must(err)
+		m.Content = content
+		return m
+	}
+	l.push("charts", "1.0", artifact("chart", "a chart"))
+	l.push("charts", "1.1", artifact("chart", "a chart", "and its provenance"))
+	l.push("charts", "1.1", artifact("chart", "another chart"))
+	l.push("charts", "marker", artifact("marker"))
+	l.push("only/markers", "", artifact("marker"))
+	gone := artifact("model", "weights")
+	l.push("models", "v1", gone)
+	l.deleteManifest("models", gone)
+	l.push("models", "v2", artifact("model", "better weights"))
+}
+
+// sharing is layers that were mounted, images that two repositories have for reasons of
+// their own, and layers that lie elsewhere.
+func sharing(l *ledger) {
+	base, derived := app(1, 2), app(1, 2, 3)
+	l.push("base", "v1", base)
+	l.mount("team/app", "base", layer(1).Digest())
+	l.mount("team/app", "base", layer(2).Digest())
+	l.push("team/app", "v1", derived)
+	l.push("copies", "v1", derived)
+	l.push("copies", "other", app(4))
+	l.untag("copies", "v1")
+	l.deleteManifest("base", base)
+
+	// Mounted for a push that never came.
+	l.mount("abandoned", "team/app", layer(3).Digest())
+
+	foreign := layer(5)
+	foreign.MediaType = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+	foreign.URLs = []string{"https://example.com/layer"}
+	for _, n := range []int{6, 7} { // by hand: a registry takes such layers once it is told to
+		m := parts.Image(parts.Docker, foreign, layer(n))
+		l.plant("windows", "v1", m)
+		l.note("windows", "v1", m)
+	}
+}
+
+// formats are images of which everything but the manifest is the same blob.
+func formats(l *ledger) {
+	l.push("app", "oci", formatted(parts.OCI, 1, 2))
+	l.push("app", "docker", formatted(parts.Docker, 1, 2))
+	l.untag("app", "oci")
+	l.push("app", "again", formatted(parts.OCI, 1, 3))
+	l.push("app", "docker2", formatted(parts.Docker, 1, 3))
+	l.deleteManifest("app", formatted(parts.OCI, 1, 3))
+	l.push("app", "again", formatted(parts.OCI, 1, 3))
+}
+
+// TestOtherClients has programs of other makes copy an image within the registry, each
+// where it is installed.
+func TestOtherClients(t *testing.T) {
+	t.Parallel()
+	for _, tool := range []struct {
+		name string
+		copy func(host, from, to string) []string
+	}{
+		{"skopeo", func(host, from, to string) []string {
+			return []string{"--insecure-policy", "copy", "--all", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false",
+				"docker://" + host + "/" + from, "docker://" + host + "/" + to}
+		}},
+		{"crane", func(host, from, to string) []string {
+			return []string{"copy", "--insecure", host + "/" + from, host + "/" + to}
+		}},
+	} {
+		path, err := exec.LookPath(tool.name)
+		if err != nil {
+			t.Run(tool.name, func(t *testing.T) { t.Skipf("%s is not installed: %v", tool.name, err) })
+			continue
+		}
+		tellAll(t, []story{{
+			name: tool.name, direct: true,
+			tell: func(s *site) outcome {
+				l := newLedger(s)
+				index := parts.Index(parts.OCI, app(1, 2), app(1, 3))
+				single := formatted(parts.Docker, 1, 4)
+				l.push("from", "index", index)
+				l.push("from", "single", single)
+				l.push("to", "single", app(5))
+				for tag, m := range map[string]*parts.Manifest{"index": index, "single": single} {
+					command := exec.CommandContext(s.Context(), path, tool.copy(s.registry.Host(), "from:"+tag, "to:"+tag)...)
+					command.Env = append(command.Environ(), "HOME="+s.TempDir(), "TMPDIR="+s.TempDir(),
+						"REGISTRY_AUTH_FILE="+filepath.Join(s.TempDir(), "none"))
+					if output, err := command.CombinedOutput(); err != nil {
+						s.Fatalf("%s: %v\n%s", tool.name, err, output)
+					}
+					l.note("to", tag, m)
+				}
+				l.deleteManifest("from", single)
+				l.untag("from", "index")
+				return l.outcome(true)
+			},
+		}})
+	}
+}

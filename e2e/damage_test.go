@@ -1,0 +1,593 @@
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"regsweep/internal/parts"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// unrelated plants what every story of damage has beside it: a repository with nothing
+// wrong in it, which is collected to the last byte whatever is damaged elsewhere (2).
+// It shares its first layer with the images of the damaged repositories.
+func (s *site) unrelated() (goes []string, alive image) {
+	old, current := app(1, 901), app(1, 902)
+	s.plant("sound", "v1", old)
+	s.plant("sound", "v1", current)
+	return slices.Concat(
+		tagEntriesGo("sound", "v1", old), revisionsGo("sound", old),
+		layersGo("sound", layer(901).Digest(), config(old)),
+		blobsGo(old.Digest(), layer(901).Digest(), config(old))), pulls("sound", "v1", current)
+}
+
+// damaged plants a repository of which a run with -m would take the untagged half: a
+// tag that moved, an image that was never tagged and a blob that nothing names.
+func (s *site) damaged(repository string, n int) (tagged, old, untagged *parts.Manifest) {
+	tagged, old, untagged = app(1, n+1), app(1, n+2), app(1, n+3)
+	s.plant(repository, "v1", old)
+	s.plant(repository, "v1", tagged)
+	s.plant(repository, "", untagged)
+	s.tree.LayerLink(repository, s.tree.Blob(layer(n+4).Content))
+	return tagged, old, untagged
+}
+
+// TestDamagedLinks: what a link says can be wrong in many ways, in any kind of link. The
+// repository keeps all that it has, and the run says which link it is (2).
+func TestDamagedLinks(t *testing.T) {
+	t.Parallel()
+	contents := []struct {
+		name string
+		of   func(d digest.Digest) string
+	}{
+		{"empty", func(digest.Digest) string { return "" }},
+		{"newline", func(d digest.Digest) string { return d.String() + "\n" }},
+		{"short", func(d digest.Digest) string { return d.String()[:40] }},
+		{"long", func(d digest.Digest) string { return d.String() + "00" }},
+		{"prose", func(digest.Digest) string { return "see the other disk" }},
+		{"zeros", func(d digest.Digest) string { return strings.Repeat("\x00", len(d)) }},
+		{"huge", func(d digest.Digest) string { return strings.Repeat(d.String(), 100) }},
+	}
+	links := []struct {
+		name string
+		// damage returns the path of the link and the digest that it should name.
+		damage func(repository string, tagged, old *parts.Manifest) (string, digest.Digest)
+	}{
+		{"tag", func(r string, tagged, _ *parts.Manifest) (string, digest.Digest) {
+			return parts.TagPath(r, "v1"), tagged.Digest()
+		}},
+		{"revision", func(r string, tagged, _ *parts.Manifest) (string, digest.Digest) {
+			return parts.RevisionPath(r, tagged.Digest()), tagged.Digest()
+		}},
+		{"untagged-revision", func(r string, _, old *parts.Manifest) (string, digest.Digest) {
+			return parts.RevisionPath(r, old.Digest()), old.Digest()
+		}},
+		{"dying-layer", func(r string, _, old *parts.Manifest) (string, digest.Digest) {
+			return parts.LayerPath(r, old.Blobs[1].Digest()), old.Blobs[1].Digest()
+		}},
+	}
+	var stories []story
+	for _, link := range links {
+		stories = append(stories, story{
+			name: link.name,
+			tell: func(s *site) outcome {
+				want := outcome{flags: []string{"-m"}, exit: 4}
+				goes, sound := s.unrelated()
+				want.goes, want.alive = goes, []image{sound}
+				for i, content := range contents {
+					repository := "damaged/" + content.name
+					tagged, old, untagged := s.damaged(repository, 10*(i+1))
+					path, d := link.damage(repository, tagged, old)
+					s.tree.Write(path, content.of(d))
+					want.problems = append(want.problems, problem("damaged_link", repository, path))
+					want.alive = append(want.alive, pulls(repository, untagged))
+				}
+				return want
+			},
+		})
+	}
+	tellAll(t, stories)
+}
+
+// TestDamage has a story for each row of the design's table of damage (2), but for those
+// of links and of faults.
+func TestDamage(t *testing.T) {
+	t.Parallel()
+	stories := []story{
+		{
+			// It could name anything, so what it names counts as well, and so does all
+			// else that the repository has.
+			name: "a revision link that names another manifest",
+			tell: func(s *site) outcome {
+				goes, sound := s.unrelated()
+				tagged, old, untagged := s.damaged("damaged", 10)
+				path := parts.RevisionPath("damaged", old.Digest())
+				s.tree.Write(path, untagged.Digest().String())
+				return outcome{
+					flags: []string{"-m"}, goes: goes, exit: 4,
+					alive:    []image{sound, pulls("damaged", "v1", tagged, untagged)},
+					problems: []string{problem("damaged_link", "damaged", path)},
+				}
+			},
+		},
+		{
+			// All that the tag ever had counts, and nothing but that is kept.
+			name: "a tag without its current link",
+			tell: func(s *site) outcome {
+				goes, sound := s.unrelated()
+				tagged, old, untagged := s.damaged("damaged", 10)
+				s.tree.Remove(path.Dir(parts.TagPath("damaged", "v1")))
+				s.push("damaged:v2", app(15))
+				return outcome{
+					flags: []string{"-m"}, exit: 4,
+					goes: slices.Concat(goes,
+						revisionsGo("damaged", untagged),
+						layersGo("damaged", layer(13).Digest(), config(untagged), layer(14).Digest()),
+						blobsGo(untagged.Digest(), layer(13).Digest(), config(untagged), layer(14).Digest())),
+					alive:    []image{sound, pulls("damaged", "v2", tagged, old)},
+					problems: []string{problem("tag_without_current", "damaged", parts.TagPath("damaged", "v1"))},
+				}
+			},
+		},
+		{
+			// An index may name platforms that were never copied. It is whole as it is,
+			// and keeps nothing for them.
+			name: "a sparse index",
+			tell: func(s *site) outcome {
+				goes, sound := s.unrelated()
+				here, absent := app(11), app(12)
+				index := parts.Index(parts.OCI, here, absent)
+				index.Manifests = index.Manifests[:1]
+				old := app(13)
+				s.push("sparse:v1", old)
+				s.push("sparse:v1", index)
+				return outcome{
+					flags: []string{"-m"},
+					goes: slices.Concat(goes, tagEntriesGo("sparse", "v1", old), revisionsGo("sparse", old),
+						layersGo("sparse", content(old)...), blobsGo(old.Digests()...)),
+					alive:    []image{sound, pulls("sparse", here)},
+					problems: []string{problem("sparse_index", "sparse", parts.BlobPath(index.Digest()))},
+				}
+			},
+		},
+		{
+			// An entry that another repository has is alive there, or not, for reasons of
+			// that repository's own.
+			name: "a sparse index whose entry lies in another repository",
+			tell: func(s *site) outcome {
+				here, there := app(11), app(12)
+				index := parts.Index(parts.OCI, here, there)
+				index.Manifests = index.Manifests[:1]
+				s.push("sparse:v1", index)
+				s.push("other:v1", there)
+				s.push("other:v1", app(13))
+				// The index names it, whatever the repository has links for: kept, though
+				// only its links could bring it back.
+				return outcome{
+					flags: []string{"-m"},
+					goes: slices.Concat(tagEntriesGo("other", "v1", there), revisionsGo("other", there),
+						layersGo("other", content(there)...)),
+					alive: []image{pulls("sparse", here), pulls("other", "v1")},
+				}
+			},
+		},
+		{
+			// What it led to can't be known any more, and nobody can pull it.
+			name: "an untagged revision whose manifest is gone, with -m",
+			tell: func(s *site) outcome {
+				goes, sound := s.unrelated()
+				tagged, untagged := app(1, 11), app(1, 12)
+				s.push("dangling:v1", tagged)
+				s.push("dangling", untagged)
+				s.tree.Remove(path.Dir(parts.BlobPath(untagged.Digest())))
+				return outcome{
+					flags: []string{"-m"},
+					goes: slices.Concat(goes, revisionsGo("dangling", untagged),
+						layersGo("dangling", layer(12).Digest(), config(untagged)), blobsGo(layer(12).Digest(), config(untagged))),
+					alive:    []image{sound, pulls("dangling", "v1", tagged)},
+					problems: []string{problem("dangling_revision", "dangling", parts.RevisionPath("dangling", untagged.Digest()))},
+				}
+			},
+		},
+		{
+			name: "an untagged revision whose manifest is gone",
+			tell: func(s *site) outcome {
+				tagged, untagged := app(1, 11), app(1, 12)
+				s.push("dangling:v1", tagged)
+				s.push("dangling", untagged)
+				s.tree.Remove(path.Dir(parts.BlobPath(untagged.Digest())))
+				return outcome{
+					goes: slices.Concat(
+						layersGo("dangling", layer(12).Digest(), config(untagged)), blobsGo(layer(12).Digest(), config(untagged))),
+					alive:    []image{pulls("dangling", "v1", tagged)},
+					problems: []string{problem("dangling_revision", "dangling", parts.RevisionPath("dangling", untagged.Digest()))},
+				}
+			},
+		},
+		{
+			// A link whose own path is not understood still names something.
+			name: "a layer link by an algorithm that is not known",
+			tell: func(s *site) outcome {
+				goes, sound := s.unrelated()
+				named, old := app(1, 11), app(1, 12)
+				s.push("odd:v1", old)
+				s.push("odd:v1", app(1, 13))
+				s.push("odd", named)
+				path := "repositories/odd/_layers/blake3/" + strings.Repeat("ab", 32) + "/link"
+				s.tree.Write(path, named.Digest().String())
+				return outcome{
+					flags: []string{"-m"},
+					goes: slices.Concat(goes, tagEntriesGo("odd", "v1", old), revisionsGo("odd", old),
+						layersGo("odd", layer(12).Digest(), config(old)),
+						blobsGo(old.Digest(), layer(12).Digest(), config(old))),
+					alive:    []image{sound, pulls("odd", "v1", named)},
+					problems: []string{problem("stray", "odd", path), problem("unknown_link_algorithm", "odd", path)},
+				}
+			},
+		},
+		{
+			// Below _manifests it may be what a registry to come finds a manifest by.
+			name: "a revision link by an algorithm that is not known",
+			tell: func(s *site) outcome {
+				goes, sound := s.unrelated()
+				tagged, old, untagged := s.damaged("odd", 10)
+				path := "repositories/odd/_manifests/revisions/blake3/" + strings.Repeat("ab", 32) + "/link"
+				s.tree.Write(path, untagged.Digest().String())
+				return outcome{
+					flags: []string{"-m"}, goes: goes, exit: 4,
+					alive:    []image{sound, pulls("odd", "v1", tagged, old, untagged)},
+					problems: []string{problem("stray", "odd", path), problem("unknown_link_algorithm", "odd", path)},
+				}
+			},
+		},
+		{
+			// Nothing wrong at all: what a repository does not have, it does not need.
+			name: "directories that are missing",
+			tell: func(s *site) outcome {
+				goes, sound := s.unrelated()
+				onlyLayers, untagged := layer(10), app(1, 11)
+				s.must(s.client.PushBlob(s.Context(), "only/layers", onlyLayers))
+				s.push("no/tags", untagged)
+				s.tree.Tag("no/revisions", "v1", untagged.Digest())
+				for _, d := range content(untagged) {
+					s.tree.LayerLink("no/revisions", d)
+				}
+				return outcome{
+					flags: []string{"-m"},
+					goes: slices.Concat(goes, layersGo("only/layers", onlyLayers.Digest()), blobsGo(onlyLayers.Digest()),
+						revisionsGo("no/tags", untagged), layersGo("no/tags", content(untagged)...)),
+					alive:    []image{sound},
+					problems: []string{problem("no_manifests", "only/layers", "repositories/only/layers")},
+					after: func(s *site) {
+						s.write(parts.RevisionPath("no/revisions", untagged.Digest()), untagged.Digest().String())
+						s.pull("once the link is there", s.client, []image{pulls("no/revisions", "v1", untagged)})
+					},
+				}
+			},
+		},
+		{
+			// It looks like this when a disk of repositories is not mounted.
+			name: "an empty directory where a repository could be",
+			only: filesystem,
+			tell: func(s *site) outcome {
+				goes, sound := s.unrelated()
+				s.tree.Mkdir("repositories/nothing/at/all")
+				return outcome{goes: goes, alive: []image{sound}, flags: []string{"-m"}, problems: []string{problem("empty_directory", "", "repositories/nothing/at/all")}}
+			},
+		},
+		{
+			// Its last write is all that tells its age.
+			name: "an upload that does not say when it began",
+			only: filesystem, // where a test can make a file look old
+			tell: func(s *site) outcome {
+				s.push("app:v1", app(1))
+				for id, startedat := range map[string]string{"nonsense": "yesterday", "empty": ""} {
+					s.tree.Upload("app", id, time.Now(), []byte("half"))
+					s.tree.Write(parts.UploadPath("app", id)+"/startedat", startedat)
+					s.tree.Age(parts.UploadPath("app", id), 200*time.Hour)
+				}
+				s.tree.Write(parts.UploadPath("app", "young")+"/data", "half")
+				var problems []string
+				for _, id := range []string{"nonsense", "empty", "young"} {
+					problems = append(problems, problem("undated_upload", "app", parts.UploadPath("app", id)))
+				}
+				return outcome{
+					goes:     slices.Concat(uploadGoes("app", "nonsense"), uploadGoes("app", "empty")),
+					alive:    []image{pulls("app", "v1")},
+					problems: problems,
+				}
+			},
+		},
+	}
+	// A live manifest that is not what it should be: what it leads to can't be known, but
+	// it can only be what is linked in the repository.
+	for _, damage := range []struct {
+		name, kind string
+		do         func(s *site, blob string)
+	}{
+		{"missing", "manifest_missing", func(s *site, blob string) { s.tree.Remove(path.Dir(blob)) }},
+		{"empty", "manifest_damaged", func(s *site, blob string) { s.tree.Write(blob, "") }},
+		{"cut off", "manifest_damaged", func(s *site, blob string) { s.tree.Write(blob, `{"schemaVersion":2,"layers":[{"di`) }},
+		{"another one", "manifest_damaged", func(s *site, blob string) { s.tree.Write(blob, string(app(1).Content)) }},
+		{"much too large", "manifest_damaged", func(s *site, blob string) { s.tree.Write(blob, strings.Repeat(" ", 9<<20)) }},
+	} {
+		stories = append(stories, story{
+			name: "a tagged manifest that is " + damage.name,
+			tell: func(s *site) outcome {
+				goes, sound := s.unrelated()
+				tagged, old, untagged := s.damaged("damaged", 10)
+				damage.do(s, parts.BlobPath(tagged.Digest()))
+				return outcome{
+					flags: []string{"-m"}, goes: goes, exit: 4,
+					alive:    []image{sound, pulls("damaged", old, untagged)},
+					problems: []string{problem(damage.kind, "damaged", parts.BlobPath(tagged.Digest()))},
+				}
+			},
+		}, story{
+			// Deeper down, and in every repository that has it.
+			name: "an entry of an index that is " + damage.name,
+			tell: func(s *site) outcome {
+				goes, sound := s.unrelated()
+				broken, whole := app(1, 21), app(1, 22)
+				index := parts.Index(parts.OCI, parts.Index(parts.OCI, broken), whole)
+				want := outcome{flags: []string{"-m"}, goes: goes, exit: 4, alive: []image{sound}}
+				for i, repository := range []string{"first", "second"} {
+					tagged, old, untagged := s.damaged(repository, 30+10*i)
+					s.push(repository+":index", index)
+					want.alive = append(want.alive, pulls(repository, "v1", tagged, old, untagged, whole))
+					want.problems = append(want.problems, problem(damage.kind, repository, parts.BlobPath(broken.Digest())))
+				}
+				damage.do(s, parts.BlobPath(broken.Digest()))
+				return want
+			},
+		})
+		if damage.kind == "manifest_missing" {
+			continue // dangling: a story of its own
+		}
+		stories = append(stories, story{
+			// It could have been the signature of something alive.
+			name: "an untagged manifest that is " + damage.name,
+			tell: func(s *site) outcome {
+				goes, sound := s.unrelated()
+				tagged, old, untagged := s.damaged("damaged", 10)
+				damage.do(s, parts.BlobPath(untagged.Digest()))
+				return outcome{
+					flags: []string{"-m"}, goes: goes, exit: 4,
+					alive:    []image{sound, pulls("damaged", "v1", tagged, old)},
+					problems: []string{problem("manifest_damaged", "damaged", parts.BlobPath(untagged.Digest()))},
+				}
+			},
+		})
+	}
+	tellAll(t, stories)
+}
+
+// TestManifestThatIsMalformed is what its digest says, and claims a type that it has not
+// the form of.
+func TestManifestThatIsMalformed(t *testing.T) {
+	t.Parallel()
+	const head = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",`
+	tellAll(t, []story{{
+		name: "malformed",
+		tell: func(s *site) outcome {
+			goes, sound := s.unrelated()
+			want := outcome{flags: []string{"-m"}, goes: goes, exit: 4, alive: []image{sound}}
+			for i, text := range []string{
+				"", "null", "[]", `"sha256"`, "\xff\xfe{}", "<html>", strings.Repeat("[", 100_000),
+				head + `"layers":{}}`, head + `"layers":[{"size":1}]}`, head + `"layers":[{"digest":"sha256:abc"}]}`,
+				head + `"config":"none"}`, head + `"subject":{"digest":"latest"}}`, head + `"layers":[]} {}`,
+			} {
+				repository := fmt.Sprintf("malformed/%d", i)
+				_, old, untagged := s.damaged(repository, 10*(i+1))
+				broken := &parts.Manifest{Content: []byte(text)}
+				s.plant(repository, "broken", broken)
+				want.alive = append(want.alive, pulls(repository, "v1", old, untagged))
+				want.problems = append(want.problems, problem("manifest_damaged", repository, parts.BlobPath(broken.Digest())))
+			}
+			return want
+		},
+	}})
+}
+
+// TestStrictRemovesNothing: with --strict, any problem but a note stops the run before
+// it removes anything, even one that would have kept nothing.
+func TestStrictRemovesNothing(t *testing.T) {
+	t.Parallel()
+	for name, damage := range map[string]func(s *site){
+		"damaged link": func(s *site) { s.tree.Write(parts.TagPath("damaged", "v1"), "") },
+		"dangling revision": func(s *site) {
+			s.tree.Remove(path.Dir(parts.BlobPath(app(1, 13).Digest())))
+		},
+	} {
+		onEach(t, name, func(t *testing.T, on backend) {
+			s := newSite(t)
+			s.unrelated()
+			s.damaged("damaged", 10)
+			damage(s)
+			s.on(on)
+			s.must(s.registry.SetReadOnly(true))
+			before := s.files()
+			run := s.gc("-m", "--strict")
+			if run.code != 1 || !strings.Contains(run.report.Error, "--strict") {
+				t.Errorf("ends with %d, %q", run.code, run.report.Error)
+			}
+			s.same("the files", keys(s.files()), keys(before))
+			if counts := run.report.Removed.counts(); len(counts) > 0 {
+				t.Errorf("it says that it removed %v", counts)
+			}
+			if without := s.gc("-m"); len(without.report.Removed.counts()) == 0 {
+				t.Error("without --strict nothing is removed either, so this shows nothing")
+			}
+		})
+	}
+}
+
+// TestStrictAcceptsNotes: what keeps nothing that could have gone is no problem.
+func TestStrictAcceptsNotes(t *testing.T) {
+	t.Parallel()
+	tellAll(t, []story{{
+		name: "a stray",
+		tell: func(s *site) outcome {
+			goes, sound := s.unrelated()
+			s.tree.Write("blobs/notes.txt", "x")
+			return outcome{
+				flags: []string{"-m", "--strict"}, goes: goes, alive: []image{sound},
+				problems: []string{problem("stray", "", "blobs/notes.txt")},
+			}
+		},
+	}})
+}
+
+// TestNothingStored: a root without a registry is most likely the wrong one. A registry that
+// was never pushed to looks the same, and --allow-empty says so.
+func TestNothingStored(t *testing.T) {
+	t.Parallel()
+	onEach(t, "nothing", func(t *testing.T, on backend) {
+		s := newSite(t)
+		s.on(on)
+		s.must(s.registry.Stop())
+		for _, flags := range [][]string{{"--dry-run"}, {}, {"--prune-empty"}} {
+			flags = append(flags, "--registry-stopped")
+			run := s.gcOn(s.config(s.registry.ConfigYAML()), flags...)
+			if run.code != 2 || !strings.Contains(run.report.Error, "--allow-empty") {
+				t.Errorf("%v ends with %d, %q", flags, run.code, run.report.Error)
+			}
+			run = s.gcOn(s.config(s.registry.ConfigYAML()), append(flags, "--allow-empty")...)
+			if run.code != 0 || len(run.report.Garbage.counts()) > 0 {
+				t.Errorf("%v with --allow-empty ends with %d, %+v\n%s", flags, run.code, run.report, run.stderr)
+			}
+		}
+	})
+}
+
+// TestNothingTagged: blobs without any tag mean most likely that the root is wrong, or
+// that somebody has taken the repositories away. Who means it can say so (1).
+func TestNothingTagged(t *testing.T) {
+	t.Parallel()
+	for name, damage := range map[string]func(s *site){
+		"no repositories": func(s *site) { s.tree.Remove("repositories") },
+		"no tags":         func(s *site) { s.tree.Remove("repositories/app/_manifests/tags") },
+	} {
+		onEach(t, name, func(t *testing.T, on backend) {
+			s := newSite(t)
+			image := app(1, 2)
+			s.push("app:v1", image)
+			damage(s)
+			s.on(on)
+			before := s.files()
+			target := s.config(s.registry.ConfigYAML())
+			s.must(s.registry.Stop())
+			for _, flags := range [][]string{{"--registry-stopped"}, {"--registry-stopped", "--dry-run"}} {
+				run := s.gcOn(target, append(flags, "-m")...)
+				if run.code != 3 || !strings.Contains(run.report.Error, "--allow-empty") {
+					t.Errorf("%v ends with %d, %q", flags, run.code, run.report.Error)
+				}
+			}
+			s.same("the files", keys(s.files()), keys(before))
+
+			run := s.gcOn(target, "-m", "--registry-stopped", "--allow-empty")
+			if run.code != 0 {
+				t.Errorf("--allow-empty ends with %d: %s", run.code, run.report.Error)
+			}
+			s.same("what --allow-empty leaves", keys(s.files()), nil)
+		})
+	}
+}
+
+// TestSymbolicLinksStopTheRun: a symbolic link where operators make none is not followed. What
+// lies behind it could be all that keeps an image alive, so the run stops and names it (1). The
+// links that are followed are in linked_directories_test.go.
+func TestSymbolicLinksStopTheRun(t *testing.T) {
+	t.Parallel()
+	old := parts.Schema1("old", "v1", layer(1), layer(2))
+	for _, at := range []string{
+		path.Dir(path.Dir(parts.BlobPath(old.Digest()))),
+		"repositories/team/old/_layers",
+		"repositories/team/old/_layers/sha256",
+		path.Dir(parts.LayerPath("team/old", layer(1).Digest())),
+		"repositories/team/old/_manifests",
+		"repositories/team/old/_manifests/revisions",
+		"repositories/team/old/_manifests/revisions/sha256",
+		path.Dir(parts.RevisionPath("team/old", old.Digest())),
+		path.Dir(parts.RevisionPath("team/old", old.Digest())) + "/signatures",
+		path.Dir(parts.RevisionPath("team/old", old.Digest())) + "/signatures/sha256",
+		"repositories/team/old/_manifests/tags",
+		"repositories/team/old/_manifests/tags/v1",
+		"repositories/team/old/_manifests/tags/v1/current",
+		"repositories/team/old/_manifests/tags/v1/index",
+		"repositories/team/old/_manifests/tags/v1/index/sha256",
+		"repositories/team/old/_uploads",
+	} {
+		t.Run(strings.ReplaceAll(at, "/", "|"), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			_, sound := s.unrelated()
+			s.plant("team/old", "v1", old)
+			signature := s.tree.Blob([]byte("a signature"))
+			s.tree.Write(parts.SignaturePath("team/old", old.Digest(), signature), signature.String())
+			s.tree.Upload("team/old", "an-upload", time.Now(), []byte("half"))
+			s.must(s.registry.SetReadOnly(true))
+			elsewhere := s.TempDir() + "/moved"
+			s.must(os.Rename(s.tree.Path(at), elsewhere))
+			s.must(os.Symlink(elsewhere, s.tree.Path(at)))
+			before := s.files()
+			moved := parts.SnapshotT(t, elsewhere)
+
+			run := s.gc("-m")
+			if run.code != 1 || !strings.Contains(run.report.Error, at+": it is a symbolic link") {
+				t.Errorf("ends with %d, %q", run.code, run.report.Error)
+			}
+			s.same("the files", keys(s.files()), keys(before))
+			if !maps.Equal(parts.SnapshotT(t, elsewhere), moved) {
+				t.Error("what lies behind the link was changed")
+			}
+			s.pull("after the run", s.client, []image{sound})
+		})
+	}
+}
+
+// TestSymbolicLinksInPlaceOfFiles: a link or a blob that is a symbolic link is one
+// damaged file, and not followed.
+func TestSymbolicLinksInPlaceOfFiles(t *testing.T) {
+	t.Parallel()
+	for name, at := range map[string]func(tagged, old *parts.Manifest) (path, kind string){
+		"tag": func(*parts.Manifest, *parts.Manifest) (string, string) {
+			return parts.TagPath("damaged", "v1"), "damaged_link"
+		},
+		"revision": func(_, old *parts.Manifest) (string, string) {
+			return parts.RevisionPath("damaged", old.Digest()), "damaged_link"
+		},
+		"dying layer": func(_, old *parts.Manifest) (string, string) {
+			return parts.LayerPath("damaged", old.Blobs[1].Digest()), "damaged_link"
+		},
+		"manifest": func(tagged, _ *parts.Manifest) (string, string) {
+			return parts.BlobPath(tagged.Digest()), "manifest_damaged"
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			goes, sound := s.unrelated()
+			tagged, old, untagged := s.damaged("damaged", 10)
+			path, kind := at(tagged, old)
+			elsewhere := s.TempDir() + "/moved"
+			s.must(os.Rename(s.tree.Path(path), elsewhere))
+			s.must(os.Symlink(elsewhere, s.tree.Path(path)))
+			s.check(outcome{
+				flags: []string{"-m"}, goes: goes, exit: 4,
+				alive:    []image{sound, pulls("damaged", "v1", tagged, old, untagged)},
+				problems: []string{problem(kind, "damaged", path)},
+			})
+			if _, err := os.Stat(elsewhere); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -1,0 +1,336 @@
+package e2e
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"regsweep/internal/parts"
+	"regsweep/storage"
+)
+
+// shown is the report of quarantine list and of quarantine show.
+type shown struct {
+	Runs []struct {
+		Run            string
+		Plan, Contents map[string]struct{ Count int }
+		Objects        struct{ Count int }
+	}
+	Contents []struct{ Kind, Repository, Digest, Path string }
+	Restored struct {
+		From        string
+		Back, There map[string]struct{ Count int }
+		Linked      []struct{ Repository, Digest string }
+		Unlinked    string
+		NotLinked   []string               `json:"not_linked"`
+		NotRestored []struct{ Run string } `json:"not_restored"`
+	}
+	Error string
+}
+
+// quarantine runs a command of the quarantine and reads its report.
+func (s *site) quarantine(args ...string) (code int, report shown) {
+	s.Helper()
+	code, stdout, stderr := regsweep(s, append([]string{"quarantine"}, append(args, "--json")...)...)
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil {
+		s.Fatalf("%v: %v: %q %q", args, err, stdout, stderr)
+	}
+	return code, report
+}
+
+// interrupted makes a run of gc --quarantine that is gone after so many moves.
+func (g *hold) interrupted(moves int) {
+	g.Helper()
+	f := &storeFault{err: errDead, dies: true, late: true}
+	watch := &storeFault{at: -1}
+	g.Run("undisturbed", func(t *testing.T) {
+		watch.before(t, g.tree.Root())
+		g.reported(append(g.gc(), "--json", oneByOne)...)
+	})
+	g.restore()
+	for at, call := range watch.seen {
+		if strings.HasPrefix(call, "Move ") {
+			if moves--; moves == 0 {
+				f.at = at + 1
+			}
+		}
+	}
+	if f.at == 0 {
+		g.Fatal("it does not move so much")
+	}
+	g.Run("interrupted", func(t *testing.T) {
+		f.before(t, g.tree.Root())
+		if run := g.reported(append(g.gc(), "--json", oneByOne)...); run.code == 0 {
+			t.Error("it was not interrupted")
+		}
+	})
+	g.unlock()
+}
+
+// TestRunsAreRestoredInAnyOrder: a run that was interrupted and the run that finished it restore
+// the registry whichever is restored first, one after the other or with --all.
+func TestRunsAreRestoredInAnyOrder(t *testing.T) {
+	t.Parallel()
+	for name, orders := range map[string]func(g *hold, runs []string) [][]string{
+		"as listed":    func(_ *hold, runs []string) [][]string { return [][]string{{runs[0]}, {runs[1]}} },
+		"newest first": func(_ *hold, runs []string) [][]string { return [][]string{{runs[1]}, {runs[0]}} },
+		"all":          func(*hold, []string) [][]string { return [][]string{{"--all"}} },
+		"a repository of the first, then all": func(_ *hold, runs []string) [][]string {
+			return [][]string{{runs[0], "--repository", "app"}, {"--all"}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, moves := range []int{1, 4, 10} {
+				g := &hold{ground: newGround(t, false)}
+				g.first = g.before
+				g.interrupted(moves)
+				if run := g.reported(append(g.gc(), "--json")...); run.code != 0 {
+					t.Fatalf("the run that finishes ends with %d: %s", run.code, run.report.Error)
+				}
+				runs := slices.Sorted(maps.Keys(runsIn(g.shape())))
+				if len(runs) != 2 {
+					t.Fatalf("after %d moves there are the runs %q", moves, runs)
+				}
+				for _, args := range orders(g, runs) {
+					args = slices.Concat([]string{"restore"}, args, []string{g.tree.Root()})
+					if code, report := g.quarantine(args...); code != 0 {
+						t.Errorf("after %d moves, %v ends with %d: %s", moves, args, code, report.Error)
+					}
+				}
+				now := g.shape()
+				for name := range g.first {
+					if now[name] == "" && g.isBare(name) {
+						now[name] = aDirectory
+					}
+				}
+				if d := difference(now, g.first); d != "" {
+					t.Errorf("after %d moves, restored:%s", moves, g.readable(d))
+				}
+			}
+		})
+	}
+}
+
+// TestTheListShowsWhatIsInTheQuarantine: of a run that was interrupted, list and show have what
+// was moved, and of a run that was restored in part, what is left. They take no lock and
+// write nothing.
+func TestTheListShowsWhatIsInTheQuarantine(t *testing.T) {
+	t.Parallel()
+	g := &hold{ground: newGround(t, false)}
+	g.first = g.before
+	g.interrupted(5)
+	inQuarantine := func() (n int) {
+		for name, content := range g.shape() {
+			if match := inRun.FindStringSubmatch(name); match != nil && content != aDirectory && match[2] != "plan.jsonl" {
+				n++
+			}
+		}
+		return n
+	}
+	holds := inQuarantine()
+	// Another run holds the lock, and the storage is not to be written to.
+	g.write(storage.OwnDir+"/lock", `{"token":"another","host":"elsewhere"}`)
+	before := g.shape()
+	code, list := g.quarantine("list", g.tree.Root())
+	if code != 0 || len(list.Runs) != 1 {
+		t.Fatalf("list ends with %d: %+v", code, list)
+	}
+	planned, contained := 0, 0
+	for _, kind := range list.Runs[0].Plan {
+		planned += kind.Count
+	}
+	for _, kind := range list.Runs[0].Contents {
+		contained += kind.Count
+	}
+	if holds != 5 || contained != holds || planned <= contained {
+		t.Errorf("%d objects were moved; the list has %d of %d", holds, contained, planned)
+	}
+	code, show := g.quarantine("show", "latest", g.tree.Root())
+	if code != 0 || len(show.Contents) != holds {
+		t.Errorf("show ends with %d, and has %d of %d objects: %+v", code, len(show.Contents), holds, show.Contents)
+	}
+	for _, entry := range show.Contents {
+		path := strings.TrimPrefix(entry.Path, "/docker/registry/v2/")
+		if before[storage.QuarantineDir+"/"+list.Runs[0].Run+"/"+path] == "" || before[path] != "" {
+			t.Errorf("show has %s, which is not in the quarantine", g.readable(path))
+		}
+	}
+	if _, text, _ := regsweep(g.site, "quarantine", "list", g.tree.Root()); !strings.Contains(text, "; the rest of its plan was restored, or never moved") {
+		t.Errorf("the list does not say that the run is not whole: %s", text)
+	}
+	if d := difference(g.shape(), before); d != "" {
+		t.Errorf("list and show change:%s", d)
+	}
+	g.unlock()
+	if code, _ := g.quarantine("restore", "latest", "--digest", show.Contents[0].Digest, g.tree.Root()); code != 0 {
+		t.Errorf("restoring a part ends with %d", code)
+	}
+	left := inQuarantine()
+	code, list = g.quarantine("list", g.tree.Root())
+	contained = 0
+	for _, run := range list.Runs {
+		for _, kind := range run.Contents {
+			contained += kind.Count
+		}
+	}
+	if code != 0 || contained != left || left == 0 || left >= holds {
+		t.Errorf("of %d objects %d are left; the list, which ends with %d, has %d", holds, left, code, contained)
+	}
+	if code, _ := g.quarantine("restore", "latest", g.tree.Root()); code != 0 {
+		t.Errorf("restore ends with %d", code)
+	}
+	if d := difference(g.shape(), g.first); d != "" {
+		t.Errorf("restored:%s", g.readable(d))
+	}
+}
+
+// TestTheNameOfARun: a run is meant by its name, by the beginning of it that no other run has, or
+// by latest. A target in its place is refused, and the default target is not used.
+func TestTheNameOfARun(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.plant("app", "v1", app(1))
+	var runs []string
+	for n := range 2 {
+		s.plant("app", "", app(1, 20+n))
+		if code, _, stderr := regsweep(s, "gc", "-m", "--quarantine", "--registry-stopped", s.tree.Root()); code != 0 {
+			t.Fatal(stderr)
+		}
+		runs = slices.Sorted(maps.Keys(runsIn(s.shape())))
+		if n == 0 { // the second run's name has to begin otherwise
+			s.must(os.Rename(s.tree.Path(storage.QuarantineDir+"/"+runs[0]), s.tree.Path(storage.QuarantineDir+"/20200102T030405Z-aaaaaaaa")))
+		}
+	}
+	s.tree.Mkdir(storage.QuarantineDir + "/zz-somebody-elses")
+	root := s.tree.Root()
+	for _, test := range []struct {
+		args []string
+		run  string
+	}{
+		{[]string{"show", "latest", root}, runs[1]},
+		{[]string{"show", "2020", root}, runs[0]},
+		{[]string{"show", runs[1][:12], root}, runs[1]},
+		{[]string{"purge", "-d", "--run", "latest", root}, runs[1]},
+		{[]string{"purge", "-d", "--run", "2020010", root}, runs[0]},
+	} {
+		if code, report := s.quarantine(test.args...); code != 0 || len(report.Runs) != 1 || report.Runs[0].Run != test.run {
+			t.Errorf("%v ends with %d, on %+v: %s", test.args, code, report.Runs, report.Error)
+		}
+	}
+	for _, meant := range []string{"latest", "2020"} {
+		want := map[string]string{"latest": runs[1], "2020": runs[0]}[meant]
+		if code, report := s.quarantine("restore", "-d", meant, root); code != 0 || report.Restored.From != want {
+			t.Errorf("restore %s ends with %d, from %s", meant, code, report.Restored.From)
+		}
+	}
+	before := s.shape()
+	for _, args := range [][]string{
+		{"restore", s.config("version: 0.1\nstorage: {filesystem: {rootdirectory: " + root + "}}\n")},
+		{"restore", "config.yml"}, {"show", "config.yml"}, {"restore", "s3://bucket"}, {"show", root},
+		{"restore"}, {"show"}, {"restore", "2", root}, {"show", "19990101", root}, {"purge", "--yes", "--run", "2", root},
+		{"restore", "--all", "--plan", "plan.jsonl", root},
+	} {
+		if code, stdout, stderr := regsweep(s, append([]string{"quarantine"}, args...)...); code != 2 || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%v ends with %d, %q, %q", args, code, stdout, stderr)
+		}
+	}
+	for _, target := range []string{"config.yml", "s3://bucket", root, "docs"} {
+		for _, command := range []string{"restore", "show"} {
+			if code, _, stderr := regsweep(s, "quarantine", command, target); code != 2 || !strings.Contains(stderr, "is a target and no run") {
+				t.Errorf("%s %s ends with %d, %q", command, target, code, stderr)
+			}
+		}
+	}
+	if d := difference(s.shape(), before); d != "" {
+		t.Errorf("it changes:%s", d)
+	}
+}
+
+// TestAnImageThatTheAPIDeletedIsRestored: the API removes the revision link of an image and the
+// next gc the rest of it. An image that is restored by its digest is linked again where its
+// layers are linked, and nowhere else, so that it can be pulled.
+func TestAnImageThatTheAPIDeletedIsRestored(t *testing.T) {
+	t.Parallel()
+	deleted, alive := app(1, 2), app(1, 3)
+	first, second := app(4, 5), app(4, 6)
+	index := parts.Index(parts.OCI, first, second)
+	gone := func(t *testing.T) *site {
+		s := newSite(t)
+		s.push("team/app:v1", deleted)
+		s.push("team/app:latest", alive)
+		s.push("other/app:v1", deleted)
+		s.push("third/app:v1", alive)
+		s.push("third/app:base", app(2))
+		s.push("team/multi:v1", index)
+		s.delete("team/app", deleted.Digest().String())
+		s.delete("other/app", deleted.Digest().String())
+		s.delete("third/app", app(2).Digest().String())
+		s.delete("team/multi", index.Digest().String())
+		s.delete("team/multi", first.Digest().String())
+		if run := s.reported("gc", "-m", "--quarantine", "--registry-stopped", "--json", s.tree.Root()); run.code != 0 {
+			t.Fatal(run.report.Error)
+		}
+		return s
+	}
+	for name, test := range map[string]struct {
+		args   []string
+		code   int
+		pulls  []image
+		linked int
+		absent []string
+	}{
+		"an image, in both repositories": {
+			args: []string{"--digest", deleted.Digest().String()}, linked: 2,
+			pulls:  []image{pulls("team/app", deleted), pulls("other/app", deleted)},
+			absent: []string{"third/app"},
+		},
+		"an image, in one repository": {
+			args: []string{"--digest", deleted.Digest().String(), "--repository", "other/app"}, linked: 1,
+			pulls:  []image{pulls("other/app", deleted)},
+			absent: []string{"third/app", "team/app"},
+		},
+		"an index that has a deleted image": {
+			args: []string{"--digest", index.Digest().String()}, linked: 2,
+			pulls: []image{pulls("team/multi", index, first, second)},
+		},
+		"a repository that has not all layers": {
+			args: []string{"--digest", deleted.Digest().String(), "--repository", "third/app"}, code: 4,
+			absent: []string{"third/app", "team/app", "other/app"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := gone(t)
+			restore := append([]string{"restore", "latest", s.tree.Root()}, test.args...)
+			before := s.shape()
+			code, dry := s.quarantine(append(restore, "--dry-run")...)
+			if d := difference(s.shape(), before); d != "" || code != test.code {
+				t.Errorf("a dry run ends with %d and changes:%s", code, d)
+			}
+			code, report := s.quarantine(restore...)
+			if code != test.code || len(report.Restored.Linked) != test.linked || (report.Restored.Unlinked != "") != (code == 4) {
+				t.Errorf("ends with %d: %+v", code, report.Restored)
+			}
+			if len(dry.Restored.Linked) != test.linked || dry.Restored.Unlinked != report.Restored.Unlinked {
+				t.Errorf("the dry run has %+v", dry.Restored)
+			}
+			s.pull("restored", s.client, test.pulls)
+			s.pull("restored", s.client, []image{pulls("team/app", "latest", alive), pulls("third/app", "v1", alive)})
+			for _, repository := range test.absent {
+				if s.tree.Exists(parts.RevisionPath(repository, deleted.Digest())) {
+					t.Errorf("it is linked in %s", repository)
+				}
+			}
+			if code, again := s.quarantine(restore...); code != test.code || len(again.Restored.Linked) != 0 {
+				t.Errorf("once more it ends with %d: %+v", code, again.Restored)
+			}
+			if code, _ := s.quarantine("restore", "--all", s.tree.Root()); code != 0 {
+				t.Errorf("restoring the rest ends with %d", code)
+			}
+		})
+	}
+}

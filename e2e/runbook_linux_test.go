@@ -1,0 +1,236 @@
+package e2e
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"regsweep/internal/parts"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// recipes are the code blocks of the runbook, by the names in the comment before each.
+func recipes(t *testing.T) map[string][]string {
+	t.Helper()
+	text, err := os.ReadFile("docs/runbook.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string][]string{}
+	for _, block := range regexp.MustCompile("(?s)<!-- ([^>]+) -->\n```[a-z]+\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+		for _, name := range strings.Split(block[1], ", ") {
+			found[name] = append(found[name], block[2])
+		}
+	}
+	return found
+}
+
+// crontab is the commands of the runbook's lines for cron.
+func crontab(t *testing.T) []string {
+	t.Helper()
+	text, err := os.ReadFile("docs/runbook.md")
+	must(t, err)
+	var commands []string
+	for _, line := range regexp.MustCompile(`(?m)^[0-9]+ [0-9]+ \* \* \*  root  (.*)$`).FindAllStringSubmatch(string(text), -1) {
+		commands = append(commands, line[1])
+	}
+	if len(commands) != 2 {
+		t.Errorf("the lines for cron are %q, want a collection and a purge", commands)
+	}
+	return commands
+}
+
+// TestRunbook runs each recipe of docs/runbook.md as it stands there, with real registries.
+// docker and kubectl are stand-ins (e2e/testdata/standin). Afterwards the garbage is gone, and
+// the registry takes pushes (4).
+func TestRunbook(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("builds regsweep, and starts processes in network namespaces")
+	}
+	program := filepath.Join(t.TempDir(), "regsweep")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", program, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	blocks := recipes(t)
+	all := atOnce{T: t}
+	for _, name := range []string{"docker exec", "docker run", "docker stopped", "kubernetes", "in use", "cron"} {
+		steps := append(slices.Clone(blocks["setup"]), blocks[name]...)
+		if name == "cron" {
+			steps = append(steps, crontab(t)...)
+		}
+		all.run(name, func(t *testing.T) {
+			r := newRunbook(t, program)
+			r.run(steps)
+			r.collected()
+			if kept := r.tree.Exists(parts.BlobPath(r.inUse)); kept != (name == "in use") {
+				r.Errorf("what a cluster runs is kept: %t", kept)
+			}
+		})
+		delete(blocks, name)
+	}
+	delete(blocks, "setup")
+
+	config := strings.Replace(blocks["config"][0], "/var/lib/registry", "storage", 1)
+	for _, host := range []struct{ name, recipe, config, env string }{
+		{"host read-only", "host read-only", "", "REGISTRY_STORAGE_MAINTENANCE_READONLY={enabled: true}"},
+		{"host stopped", "host stopped", "", ""},
+		{"config", "host read-only", config, "A=b"},
+	} {
+		steps := blocks[host.recipe]
+		all.run(host.name, func(t *testing.T) {
+			r := newRunbook(t, program)
+			writable := parts.FilesystemConfig(r.tree.Root(), false)
+			r.write("config.yml", writable)
+			if host.config != "" {
+				r.write("config.yml", strings.Replace(host.config, "storage\n", r.tree.Root()+"\n", 1))
+			}
+			stop := func() {}
+			if host.env != "" {
+				server := r.namespace.StartBinaryT(t, r.registry, filepath.Join(r.dir, "config.yml"), registryPort, host.env)
+				stop = func() {
+					if err := server.Stop(); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			r.run(steps)
+			stop()
+			r.write("config.yml", writable)
+			r.namespace.StartBinaryT(t, r.registry, filepath.Join(r.dir, "config.yml"), registryPort)
+			r.collected()
+		})
+	}
+	all.wait.Wait()
+	for _, name := range []string{"config", "host read-only", "host stopped"} {
+		delete(blocks, name)
+	}
+	for name := range blocks {
+		t.Errorf("no test runs the recipe %q", name)
+	}
+}
+
+// runbook is a machine on which somebody follows the runbook.
+type runbook struct {
+	*testing.T
+	namespace *parts.Namespace
+	registry  string // the program
+	dir       string // the directory that somebody works in
+	standin   string // where the stand-in for docker keeps its containers
+	tree      *parts.Tree
+	garbage   digest.Digest
+	inUse     digest.Digest // without a tag, and a cluster runs it
+}
+
+func newRunbook(t *testing.T, program string) *runbook {
+	t.Helper()
+	registry, err := parts.RegistryBinary(t.Context(), parts.Release3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &runbook{T: t, namespace: parts.NewNamespaceT(t), registry: registry, dir: t.TempDir(), standin: t.TempDir()}
+	r.tree = parts.NewTree(t, t.TempDir())
+	r.tree.Tag("team/app", "v1", r.tree.Manifest("team/app", app(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20)))
+	r.garbage = r.tree.Manifest("team/app", app(1, 31))
+	r.inUse = r.tree.Manifest("team/app", app(1, 32))
+	r.tree.Age("", time.Hour)
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(r.dir, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for from, to := range map[string]string{program: "bin/regsweep", filepath.Join(here, "deploy"): "deploy", filepath.Join(here, "e2e/testdata/standin"): "standin"} {
+		if err := os.Symlink(from, filepath.Join(r.dir, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(r.stop)
+	return r
+}
+
+func (r *runbook) write(name, content string) {
+	r.Helper()
+	if err := os.WriteFile(filepath.Join(r.dir, name), []byte(content), 0o644); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// run runs commands in the order in which they come. The machine has the storage at
+// /srv/registry, and its own /etc and /usr/local/sbin. Between two blocks it waits until the
+// registry listens, as somebody would who pastes one after the other.
+func (r *runbook) run(blocks []string) {
+	r.Helper()
+	script := `
+mount -t tmpfs tmpfs /srv && mkdir /srv/registry && mount --bind "$1" /srv/registry
+cp -a /etc "$STANDIN/etc" && mount --bind "$STANDIN/etc" /etc
+mount -t tmpfs tmpfs /usr/local/sbin
+listens() {
+	for container in "$STANDIN"/registry*/pid; do
+		[ -e "$container" ] || return 0
+	done
+	until ss -ltn | grep -q :5000; do sleep 0.1; done
+}
+set -x
+` + strings.Join(blocks, "\n{ listens; } 2>/dev/null\n")
+	command := r.namespace.Command("unshare", "--mount", "sh", "-euc", script, "sh", r.tree.Root())
+	c := exec.Command(command[0], command[1:]...)
+	c.Dir = r.dir
+	c.Env = append(c.Environ(), "PATH="+filepath.Join(r.dir, "standin")+":"+os.Getenv("PATH"), "STANDIN="+r.standin,
+		"REGISTRY="+r.registry, "NAMESPACE="+r.namespace.Name(), "IN_USE="+r.inUse.String())
+	output := &output{}
+	c.Stdout, c.Stderr = output, output
+	err := c.Run()
+	if r.Logf("%s", output); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// collected checks that the garbage is gone, and that the registry takes pushes.
+func (r *runbook) collected() {
+	r.Helper()
+	if r.tree.Exists(parts.BlobPath(r.garbage)) {
+		r.Error("the garbage is still there")
+	}
+	client := r.namespace.Client(registryPort)
+	eventually(r.T, "the registry listens", func() bool { return client.Ping(r.Context()) == nil })
+	if err := client.Push(r.Context(), "team/app:v2", app(1, 31)); err != nil {
+		r.Errorf("the registry takes no pushes: %v", err)
+	}
+	if err := client.PullAll(r.Context(), "team/app", "v1", "v2"); err != nil {
+		r.Error(err)
+	}
+}
+
+// stop ends the registries in containers.
+func (r *runbook) stop() {
+	pids, err := filepath.Glob(filepath.Join(r.standin, "*/pid"))
+	if err != nil {
+		r.Fatal(err)
+	}
+	for _, file := range pids {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			r.Fatal(err)
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
+		if err != nil {
+			r.Fatal(err)
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			r.Errorf("kill %d: %v", pid, err)
+		}
+	}
+}
