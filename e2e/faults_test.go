@@ -383,7 +383,7 @@ func TestABitIsFlipped(t *testing.T) {
 	}
 }
 
-// TestAKeyIsMissingFromTheListing proves what docs/DESIGN.md says of a listing that misses a
+// TestAKeyIsMissingFromTheListing proves what docs/safety.md says of a listing that misses a
 // key: each key of a small registry in turn is missing from the first listing, and from
 // both. The first is seen, or costs nothing. Of the second this is what is lost, and no
 // more: what nothing but the missing key has led to.
