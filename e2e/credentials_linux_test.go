@@ -38,6 +38,7 @@ func checked(t *testing.T, registry *parts.Registry, root string, env []string, 
 }
 
 func TestAWrongPasswordIsReportedAsSuch(t *testing.T) {
+	t.Parallel()
 	for _, token := range []bool{false, true} {
 		registry, root := asksForUsers(t, token)
 		file := filepath.Join(t.TempDir(), "password")
@@ -100,6 +101,7 @@ func (s *session) suspendAndResume() error {
 
 // TestAQuestionIsShownAgainAfterASuspension, and what is typed as a password is still not shown.
 func TestAQuestionIsShownAgainAfterASuspension(t *testing.T) {
+	t.Parallel()
 	registry, root := asksForUsers(t, false)
 	s := mustStart(t, program(t, "check", "--registry", registry.URL(), "--username", "ann", root))
 	must(t, s.waitFor("Password: "), s.waitForSilence())
@@ -117,6 +119,7 @@ func TestAQuestionIsShownAgainAfterASuspension(t *testing.T) {
 }
 
 func TestTheTerminalIsAskedForThePassword(t *testing.T) {
+	t.Parallel()
 	registry, root := asksForUsers(t, false)
 	for typed, want := range map[string]int{"swordfish\r": 0, "wrong-word\r": 3, "\r": 2, "\x04": 2, "sword\x04\x04": 2} {
 		s := mustStart(t, program(t, "check", "--registry", registry.URL(), "--username", "ann", root))
@@ -135,6 +138,7 @@ func TestTheTerminalIsAskedForThePassword(t *testing.T) {
 }
 
 func TestDockersLoginsAreUsed(t *testing.T) {
+	t.Parallel()
 	registry, root := asksForUsers(t, true)
 	auth := func(password string) string { return base64.StdEncoding.EncodeToString([]byte("ann:" + password)) }
 	// A helper is a program; this one stands for those of docker.

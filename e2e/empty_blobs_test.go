@@ -12,6 +12,7 @@ import (
 
 // Links without any blob: the disk of the blobs is not mounted. An empty registry is none of that.
 func TestEmptyBlobsAskForTheirDisk(t *testing.T) {
+	t.Parallel()
 	const asks = "blobs is empty, and repositories name blobs: is its disk mounted?"
 	for _, links := range []bool{true, false} {
 		tree := parts.NewTree(t, t.TempDir())

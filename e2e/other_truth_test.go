@@ -20,6 +20,7 @@ import (
 // A registry with GitLab's metadata database: its newer images have blobs and no links, so
 // that they look like garbage. Promise 1.
 func TestAMetadataDatabaseRefusesEveryRemoval(t *testing.T) {
+	t.Parallel()
 	onEach(t, "the file in the storage", func(t *testing.T, on backend) {
 		s := newSite(t)
 		s.unrelated()
@@ -48,6 +49,7 @@ func TestAMetadataDatabaseRefusesEveryRemoval(t *testing.T) {
 
 // With --unsafe-online pushes may run: they are no second reason to refuse.
 func TestUnsafeOnlineIsNotRefusedForAPush(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	s.unrelated()
 	s.tree.Upload("sound", "new", time.Now(), []byte("half a layer"))

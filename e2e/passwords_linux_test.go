@@ -17,6 +17,7 @@ import (
 // config.yml that asks for a password and refers to a token server. The listener is a fake:
 // no registry asks for a password in order to steal it.
 func TestPasswordsLeaveOnlyForTheirHost(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	var stolen []string
 	listen := func(challenge string) *httptest.Server {

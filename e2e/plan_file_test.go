@@ -12,6 +12,7 @@ import (
 // A plan file that is replaced keeps its owner and its mode. Where that can't be done it is
 // not replaced.
 func TestAPlanFileKeepsItsOwner(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("only root can give files away")
 	}

@@ -43,6 +43,7 @@ func TestAPushThroughAnotherReplicaRefuses(t *testing.T) {
 // What was pushed before the registry was made read-only is no sign of another one, and
 // neither is what a former run has removed.
 func TestPushesBeforeTheWindowAreExplained(t *testing.T) {
+	t.Parallel()
 	onEach(t, "explained", func(t *testing.T, on backend) {
 		s := newSite(t)
 		s.unrelated()
@@ -70,6 +71,7 @@ func TestPushesBeforeTheWindowAreExplained(t *testing.T) {
 
 // A run that will be refused does not ask first.
 func TestARecentPushRefusesBeforeTheQuestion(t *testing.T) {
+	t.Parallel()
 	tree, garbage := treeWithGarbage(t)
 	registry := parts.StartRegistryT(t, parts.Config{Root: tree.Root(), ReadOnly: true})
 	s := mustStart(t, program(t, "gc", "--registry", registry.URL(), tree.Root()))

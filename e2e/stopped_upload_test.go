@@ -10,6 +10,7 @@ import (
 
 // Your word that the registry is stopped proves, but a push just now speaks against it.
 func TestARecentUploadWarnsOfARegistryThatIsNotStopped(t *testing.T) {
+	t.Parallel()
 	for age, want := range map[time.Duration]bool{time.Minute: true, time.Hour: false} {
 		tree := parts.NewTree(t, t.TempDir())
 		tree.Tag("team/app", "v1", tree.Manifest("team/app", app(1, 2)))

@@ -268,6 +268,7 @@ func TestAnAnswerBeforeTheQuestionIsDropped(t *testing.T) {
 
 // The terminal goes away while the run waits for an answer.
 func TestATerminalThatGoesAwayIsNoAnswer(t *testing.T) {
+	t.Parallel()
 	tree, garbage := treeWithGarbage(t)
 	s := mustStart(t, program(t, "gc", "--registry-stopped", tree.Root()))
 	must(t, s.waitFor(question), s.master.Close())
@@ -284,6 +285,7 @@ func TestATerminalThatGoesAwayIsNoAnswer(t *testing.T) {
 
 // With --yes a terminal is not asked, and neither is anybody for a dry run.
 func TestWhatNeedsNoAnswerIsNotAsked(t *testing.T) {
+	t.Parallel()
 	for flag, removes := range map[string]bool{"--yes": true, "--dry-run": false} {
 		tree, garbage := treeWithGarbage(t)
 		s := mustStart(t, program(t, "gc", "--registry-stopped", flag, tree.Root()))
@@ -297,6 +299,7 @@ func TestWhatNeedsNoAnswerIsNotAsked(t *testing.T) {
 
 // Without a terminal, as from cron, the command line is the answer.
 func TestWithoutATerminalNobodyIsAsked(t *testing.T) {
+	t.Parallel()
 	tree, garbage := treeWithGarbage(t)
 	command := program(t, "gc", "--registry-stopped", tree.Root())
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -308,6 +311,7 @@ func TestWithoutATerminalNobodyIsAsked(t *testing.T) {
 
 // A process in the background would be stopped when it asks. It says so at once.
 func TestInTheBackgroundTheRunDoesNotBegin(t *testing.T) {
+	t.Parallel()
 	tree, garbage := treeWithGarbage(t)
 	command := exec.CommandContext(t.Context(), "bash", "-mc", "regsweep gc --registry-stopped "+tree.Root()+" & wait %1")
 	command.Dir = t.TempDir()

@@ -12,6 +12,7 @@ import (
 // What is printed on a terminal fits it, and is broken between words. A single word may be
 // longer.
 func TestOutputFitsTheTerminal(t *testing.T) {
+	t.Parallel()
 	tree := parts.NewTree(t, t.TempDir())
 	const long = "platform/infrastructure/observability/grafana-dashboards"
 	for i, repository := range []string{"x", "team/app", long} {

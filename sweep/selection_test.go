@@ -20,6 +20,7 @@ import (
 func testSelection(t *testing.T, d *disk, r rules, take func(sweep.Removal) bool, want *disk) {
 	t.Helper()
 	root := d.put(t)
+	defer remove(t, root)
 	file, taken := selectLines(t, planFor(t, root, r), take)
 	selected := r
 	selected.only = map[string]bool{}
