@@ -9,9 +9,6 @@ import (
 // A prefix of a bucket at which there is no registry is refused, and not collected in vain.
 func TestAPrefixWithoutARegistryIsRefused(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs MinIO, which takes minutes to build the first time")
-	}
 	s := newSite(t)
 	s.unrelated()
 	s.moveToBucket()

@@ -27,9 +27,6 @@ type cachedRun struct {
 // cachedSite is a registry in a bucket that has what must be read to know what lives.
 func cachedSite(t *testing.T) (s *site, config string, app *faultyApp) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("needs MinIO, which takes minutes to build the first time")
-	}
 	s = newSite(t)
 	_, app = faulty(s)
 	s.moveToBucket()

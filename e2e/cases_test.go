@@ -20,6 +20,7 @@ import (
 // garbage-collect removes what is alive, leaves what is not, or gives up.
 func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 	t.Parallel()
+	manyAlike(t)
 	tellAll(t, []story{
 		{
 			// The plainest one, which all others build on (1, 5, 6).
@@ -730,9 +731,6 @@ func (s *site) judgeFault(run gcRun, want outcome, before map[string]int64) {
 // repository (1). That every request may fail is in s3_http_faults_test.go.
 func TestFaultsOfS3(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs MinIO, which takes minutes to build the first time")
-	}
 	reads := func(path func(app *faultyApp) string) func(*faultyApp, *http.Request, string) bool {
 		return func(app *faultyApp, r *http.Request, _ string) bool {
 			return r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, path(app))

@@ -212,6 +212,7 @@ func (l *ledger) outcome(deleteUntagged bool) outcome {
 // all of it pulls (1).
 func TestClients(t *testing.T) {
 	t.Parallel()
+	manyAlike(t)
 	var stories []story
 	for _, client := range []struct {
 		name   string

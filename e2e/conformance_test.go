@@ -50,7 +50,7 @@ func (c *conformance) results(env ...string) []string {
 func TestConformanceIsTheSameAfterACollection(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("builds the conformance tests, which take half a minute")
+		t.Skip("the conformance tests take half a minute")
 	}
 	program, err := parts.ConformanceBinary(t.Context())
 	if err != nil {

@@ -59,9 +59,6 @@ type cron struct {
 
 func newCron(t *testing.T, settings string) *cron {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("starts processes in network namespaces")
-	}
 	for _, tool := range []string{"flock", "setsid"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			if os.Getenv("CI") == "true" {
@@ -70,10 +67,7 @@ func newCron(t *testing.T, settings string) *cron {
 			t.Skip(err)
 		}
 	}
-	registry, err := parts.RegistryBinary(t.Context(), parts.Release3)
-	if err != nil {
-		t.Fatal(err)
-	}
+	registry := parts.RegistryBinaryT(t)
 	c := &cron{T: t, namespace: parts.NewNamespaceT(t), dir: t.TempDir(), garbage: 300}
 	c.tree = parts.NewTree(t, filepath.Join(c.dir, "storage"))
 	c.tree.Tag("team/app", "v1", c.tree.Manifest("team/app", app(1, 2)))
@@ -93,7 +87,7 @@ func newCron(t *testing.T, settings string) *cron {
 	// One that notes its flags and removes nothing: a fake for what the script passes on.
 	c.write("words", "#!/bin/sh\nprintf '%s\\n' \"$*\" >>"+c.dir+"/said\n[ \"$1\" = gc ] || exec regsweep \"$@\"\n", 0o755)
 	// One that is slow to check a registry that is read-only: a fake of this delay alone.
-	c.write("slow", "#!/bin/sh\n[ \"$1 $(ls "+c.dir+"/closed)\" != \"check "+c.dir+"/closed\" ] || { touch "+c.dir+"/closing; sleep 60; }\nexec regsweep \"$@\"\n", 0o755)
+	c.write("slow", "#!/bin/sh\n[ \"$1 $(ls "+c.dir+"/closed)\" != \"check "+c.dir+"/closed\" ] || { touch "+c.dir+"/closing; sleep 60 >/dev/null 2>&1; }\nexec regsweep \"$@\"\n", 0o755)
 	c.shell("start")
 	t.Cleanup(func() { c.shell("stop") })
 	c.takesPushes("before")
@@ -189,13 +183,16 @@ func (c *cron) noted(untagged, flags string) {
 // it ends, the registry takes pushes afterwards and every image is whole (3, 4).
 func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 	t.Parallel()
-	// A signal that is ignored here, as nohup has it, would be ignored by what is started here. One
-	// that is caught is not.
+	// A signal that is ignored here, as after nohup or in the background of a script, would be ignored
+	// by what is started here. One that is caught is not.
 	caught := make(chan os.Signal, 1)
-	signal.Notify(caught, syscall.SIGHUP)
+	for _, ignored := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
+		if signal.Ignored(ignored) {
+			signal.Notify(caught, ignored)
+		}
+	}
 	t.Cleanup(func() { signal.Stop(caught) })
-	all := atOnce{T: t}
-	for _, test := range []struct {
+	type ending struct {
 		name     string
 		settings string // added to those of the registry
 		signal   syscall.Signal
@@ -207,7 +204,9 @@ func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 		says     string
 		untagged string // the flag that check and gc get, with a space, if words notes it
 		flags    string // the further flags that gc gets
-	}{
+	}
+	all := atOnce{T: t}
+	for _, test := range some([]ending{
 		{name: "success", settings: "collect=-m", removes: true},
 		{name: "untagged and a flush that fails", settings: "collect=; untagged=-m; before_writable() { false; }", code: 1, removes: true, says: "before_writable failed"},
 		{name: "no flag for untagged", settings: "regsweep=$(dirname $target)/words", flags: "--max-delete 30% "},
@@ -248,7 +247,7 @@ func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 		{name: "no inode in /dev/shm, and no TMPDIR", settings: "mount -t tmpfs -o nr_inodes=1 full /dev/shm; export TMPDIR=/no/such", code: 2, says: "/no/such has room"},
 		{name: "a full /dev/shm and a full TMPDIR", settings: "mount -t tmpfs -o size=4k full /dev/shm; export TMPDIR=/dev/shm", code: 2, says: "/dev/shm has room"},
 		{name: "/dev/shm gets full", settings: "mount -t tmpfs -o size=64k small /dev/shm; wait_seconds=3; read_only() { head -c 99999 /dev/zero >/dev/shm/else || true; }", code: 3, says: "takes pushes"},
-	} {
+	}, 2) {
 		all.run(test.name, func(t *testing.T) {
 			c := newCron(t, test.settings)
 			if test.upload > 0 {
@@ -327,9 +326,6 @@ func TestCronNamesSettingsThatAreMissing(t *testing.T) {
 // TestCronSettingsNoticeARegistryThatEndsAtOnce: docker start succeeds then.
 func TestCronSettingsNoticeARegistryThatEndsAtOnce(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs a network namespace")
-	}
 	script := ". deploy/cron/regsweep-cron.conf; docker() { :; }; set -e; writable"
 	command := parts.NewNamespaceT(t).Command("sh", "-c", script)
 	output, err := exec.Command(command[0], command[1:]...).CombinedOutput()
@@ -385,11 +381,12 @@ func TestCronIsKilled(t *testing.T) {
 // TestCronSaysThatTheRegistryIsNotWritable, and why (6).
 func TestCronSaysThatTheRegistryIsNotWritable(t *testing.T) {
 	t.Parallel()
+	all := atOnce{T: t}
 	for name, settings := range map[string]string{
 		"success":                 "collect=-m",
 		"SIGTERM while it checks": "regsweep=${target%/*}/slow; read_only() { touch ${target%/*}/closed; }",
 	} {
-		t.Run(name, func(t *testing.T) {
+		all.run(name, func(t *testing.T) {
 			c := newCron(t, settings+"; writable() { dokcer start registry; }")
 			run := c.run()
 			if name != "success" {
@@ -401,4 +398,5 @@ func TestCronSaysThatTheRegistryIsNotWritable(t *testing.T) {
 			}
 		})
 	}
+	all.wait.Wait()
 }

@@ -43,6 +43,7 @@ func (s *site) damaged(repository string, n int) (tagged, old, untagged *parts.M
 // repository keeps all that it has, and the run says which link it is (2).
 func TestDamagedLinks(t *testing.T) {
 	t.Parallel()
+	manyAlike(t)
 	contents := []struct {
 		name string
 		of   func(d digest.Digest) string
@@ -100,6 +101,7 @@ func TestDamagedLinks(t *testing.T) {
 // of links and of faults.
 func TestDamage(t *testing.T) {
 	t.Parallel()
+	manyAlike(t)
 	stories := []story{
 		{
 			// It could name anything, so what it names counts as well, and so does all
@@ -373,6 +375,7 @@ func TestDamage(t *testing.T) {
 // the form of.
 func TestManifestThatIsMalformed(t *testing.T) {
 	t.Parallel()
+	manyAlike(t)
 	const head = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",`
 	tellAll(t, []story{{
 		name: "malformed",

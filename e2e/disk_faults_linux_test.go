@@ -19,6 +19,7 @@ import (
 // it there; each is named (1).
 func TestPermissionsThatAreMissing(t *testing.T) {
 	t.Parallel()
+	manyAlike(t)
 	for name, test := range map[string]struct {
 		of      func(tagged, untagged *parts.Manifest) string
 		mode    os.FileMode

@@ -354,7 +354,7 @@ func TestABitIsFlipped(t *testing.T) {
 			want, calls := g.undisturbed(args)
 			flips := 0
 			spoil := func(on, path string, n int) {
-				if flips++; !isTried(flips, stride) {
+				if flips++; !isTried(flips, stride()) {
 					return
 				}
 				what := fmt.Sprintf("bit %d, by %s of %s", n, on, path)
@@ -389,6 +389,7 @@ func TestABitIsFlipped(t *testing.T) {
 // more: what nothing but the missing key has led to.
 func TestAKeyIsMissingFromTheListing(t *testing.T) {
 	t.Parallel()
+	manyAlike(t)
 	for _, command := range removing[:2] {
 		t.Run(command.name, func(t *testing.T) {
 			g := newGround(t, command.untagged)
@@ -448,7 +449,7 @@ func TestAPageIsMissingOrComesTwice(t *testing.T) {
 			args := append(command.args(g), oneByOne)
 			want, _ := g.undisturbed(args)
 			for i, key := range slices.Sorted(maps.Keys(g.before)) {
-				if g.before[key] == aDirectory || strings.HasPrefix(key, ".regsweep") || !isTried(i, 3*stride) {
+				if g.before[key] == aDirectory || strings.HasPrefix(key, ".regsweep") || !isTried(i, 3*stride()) {
 					continue
 				}
 				for what, f := range map[string]*storeFault{

@@ -90,6 +90,7 @@ func TestHostileNames(t *testing.T) {
 // TestHostileManifestsCostLittle: what somebody pushes or writes to wear a run out is read
 // once, and costs memory in proportion to what it takes itself at most. All of it is kept.
 func TestHostileManifestsCostLittle(t *testing.T) {
+	manyAlike(t)
 	const indexType = `"application/vnd.oci.image.index.v1+json"`
 	entry := func(d digest.Digest) string {
 		return fmt.Sprintf(`{"mediaType":%s,"digest":%q,"size":10}`, indexType, d)

@@ -152,9 +152,6 @@ func onBoth(t *testing.T, test func(c *contested)) {
 	for _, on := range []backend{filesystem, bucket} {
 		t.Run(string(on), func(t *testing.T) {
 			t.Parallel()
-			if on == bucket && testing.Short() {
-				t.Skip("needs MinIO, which takes minutes to build the first time")
-			}
 			test(contest(t, on))
 		})
 	}

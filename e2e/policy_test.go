@@ -93,9 +93,6 @@ func (s *site) policy(statements []statement, without string) string {
 // s3Garbage is a registry in a bucket that keeps versions, with something to remove of
 // every kind that is in a bucket: links, blobs, an upload, and a multipart upload.
 func s3Garbage(t *testing.T) (s *site, alive image) {
-	if testing.Short() {
-		t.Skip("needs MinIO, which takes minutes to build the first time")
-	}
 	s = newSite(t)
 	_, alive = s.unrelated()
 	s.tree.Upload("sound", "old", time.Now().Add(-1000*time.Hour), []byte("half a layer"))

@@ -97,9 +97,6 @@ func TestNoRemovalBeginsOnceTheRegistryIsWritable(t *testing.T) {
 // request. The answer is waited for and reported, and no other request is sent (4, 6).
 func TestARequestThatWasSentIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs MinIO, which takes minutes to build the first time")
-	}
 	s := newSite(t)
 	s.plant("team/app", "v1", app(1, 2))
 	for n := range 5 {

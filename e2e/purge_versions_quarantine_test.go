@@ -15,9 +15,6 @@ import (
 // of a bucket that keeps versions. It returns the run's name and the files before it.
 func newVersionedQuarantine(t *testing.T) (q *quarantineSite, run string, before map[string]string) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("needs MinIO, which takes minutes to build the first time")
-	}
 	q = newQuarantineSite(t, parts.SharedMinIO(t), types.BucketVersioningStatusEnabled)
 	before = q.snapshot()
 	return q, q.take(), before

@@ -42,14 +42,7 @@ const (
 // refers to.
 func newElsewhere(t *testing.T, n int) *elsewhere {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("starts processes in network namespaces")
-	}
-	program, err := parts.RegistryBinary(t.Context(), parts.Release3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := &elsewhere{T: t, program: program, here: parts.NewNamespaceT(t), there: parts.NewNamespaceT(t)}
+	e := &elsewhere{T: t, program: parts.RegistryBinaryT(t), here: parts.NewNamespaceT(t), there: parts.NewNamespaceT(t)}
 	e.here.ConnectT(t, hereAddress, e.there, thereAddress)
 	e.tree = parts.NewTree(t, t.TempDir())
 	e.tree.Tag("team/app", "v1", e.tree.Manifest("team/app", app(1, 2)))
@@ -207,13 +200,14 @@ func (p *pusher) acknowledged() []pushedImage {
 // run is refused and removes nothing, so that every pushed image is whole (4).
 func TestSilenceProvesNothing(t *testing.T) {
 	t.Parallel()
-	all := atOnce{T: t}
-	for _, c := range []struct {
+	type silence struct {
 		name     string
 		endpoint string // "" if none is named
 		config   bool   // the target is config.yml, which says read-only
 		pushed   bool   // images are pushed before regsweep starts, too
-	}{
+	}
+	all := atOnce{T: t}
+	for _, c := range some([]silence{
 		{"the config was edited and the registry was not restarted", "", true, false},
 		{"the same after recent pushes", "", true, true},
 		{"a wrong port", "http://" + thereAddress + ":5001", false, false},
@@ -222,7 +216,7 @@ func TestSilenceProvesNothing(t *testing.T) {
 		{"an address that no machine has", "http://10.77.1.99:5000", false, false},
 		{"an address without a route", "http://10.77.2.1:5000", false, false},
 		{"a name that no resolver knows", "http://registry.invalid:5000", false, false},
-	} {
+	}, 2) {
 		all.run(c.name, func(t *testing.T) {
 			e := newElsewhere(t, 40)
 			registry := e.start(e.there)
@@ -284,21 +278,22 @@ const exposure = guard.ProofAge
 // exposure is whole (4).
 func TestARegistryThatTurnsWritableMidway(t *testing.T) {
 	t.Parallel()
-	all := atOnce{T: t}
-	for _, c := range []struct {
+	type turn struct {
 		name    string
 		removes func(e *elsewhere) bool
 		// turn starts the writable registry. Each image whose push begins after the time
 		// that it returns must be whole.
 		turn func(e *elsewhere, run *running) time.Time
-	}{
+	}
+	all := atOnce{T: t}
+	for _, c := range some([]turn{
 		{"while it removes links", (*elsewhere).removesLinks, restarted},
 		{"while it removes blobs", (*elsewhere).removesBlobs, restarted},
 		{"a rollout while it removes links", (*elsewhere).removesLinks, rolledOut},
 		{"a rollout while it removes blobs", (*elsewhere).removesBlobs, rolledOut},
 		{"regsweep is suspended while it removes links", (*elsewhere).removesLinks, suspended},
 		{"regsweep is suspended while it removes blobs", (*elsewhere).removesBlobs, suspended},
-	} {
+	}, 1) {
 		all.run(c.name, func(t *testing.T) { turnsMidway(t, c.removes, c.turn) })
 	}
 	all.wait.Wait()
@@ -359,14 +354,15 @@ func suspended(e *elsewhere, run *running) time.Time {
 // to a repository while links are removed ends the run before a blob goes (4, 6).
 func TestAPushThroughAnotherReplicaEndsTheRemoval(t *testing.T) {
 	t.Parallel()
-	all := atOnce{T: t}
-	for _, c := range []struct {
+	type push struct {
 		name    string
 		removes func(e *elsewhere) bool
-	}{
+	}
+	all := atOnce{T: t}
+	for _, c := range some([]push{
 		{"while it removes links", (*elsewhere).removesLinks},
 		{"while it removes blobs", (*elsewhere).removesBlobs},
-	} {
+	}, 1) {
 		all.run(c.name, func(t *testing.T) {
 			e := newElsewhere(t, 800)
 			e.setReadOnly(true)

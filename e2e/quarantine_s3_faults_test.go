@@ -155,9 +155,6 @@ func (b *bucketHold) again(what, name string, want map[string]string) {
 // and the next run ends as an undisturbed one (1, 3).
 func TestQuarantineOnS3IsCutOffAtEachWrite(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs MinIO, which takes minutes to build the first time")
-	}
 	b := newBucketHold(t)
 	for _, name := range []string{"gc", "restore", "purge"} {
 		count := &spoiledFront{at: -1, met: 1, matches: isWrite}

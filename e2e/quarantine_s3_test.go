@@ -21,9 +21,6 @@ import (
 // byte, all or a part, or be freed, whether the bucket keeps versions or not.
 func TestQuarantineOnS3(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs MinIO and versitygw, which take minutes to build the first time")
-	}
 	for name, bucket := range map[string]struct {
 		server     func(testing.TB) *parts.S3
 		versioning types.BucketVersioningStatus

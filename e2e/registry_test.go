@@ -114,9 +114,6 @@ func onEach(t *testing.T, name string, test func(t *testing.T, on backend)) {
 	for _, on := range []backend{filesystem, bucket} {
 		t.Run(name+"/"+string(on), func(t *testing.T) {
 			t.Parallel()
-			if on == bucket && testing.Short() {
-				t.Skip("needs MinIO, which takes minutes to build the first time")
-			}
 			test(t, on)
 		})
 	}
@@ -415,11 +412,10 @@ func (s *site) pull(when string, client *parts.Client, images []image) {
 }
 
 // pullFromRelease2 pulls images from a registry of the former release, if there is
-// one on this machine. From a bucket, of which a test has seen that it holds what the
-// filesystem does, it does so with -all.
+// one on this machine.
 func (s *site) pullFromRelease2(images []image) {
 	s.Helper()
-	if len(images) == 0 || testing.Short() || s.s3 != nil && !*allFlag {
+	if len(images) == 0 || testing.Short() {
 		return
 	}
 	s.Run("pulls from release 2", func(t *testing.T) {

@@ -55,7 +55,7 @@ func crontab(t *testing.T) []string {
 func TestRunbook(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("builds regsweep, and starts processes in network namespaces")
+		t.Skip("builds regsweep, as a user would")
 	}
 	program := filepath.Join(t.TempDir(), "regsweep")
 	build := exec.Command("go", "build", "-buildvcs=false", "-o", program, ".")
@@ -135,10 +135,7 @@ type runbook struct {
 
 func newRunbook(t *testing.T, program string) *runbook {
 	t.Helper()
-	registry, err := parts.RegistryBinary(t.Context(), parts.Release3)
-	if err != nil {
-		t.Fatal(err)
-	}
+	registry := parts.RegistryBinaryT(t)
 	r := &runbook{T: t, namespace: parts.NewNamespaceT(t), registry: registry, dir: t.TempDir(), standin: t.TempDir()}
 	r.tree = parts.NewTree(t, t.TempDir())
 	r.tree.Tag("team/app", "v1", r.tree.Manifest("team/app", app(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20)))

@@ -148,9 +148,7 @@ var (
 // without the fault the next run ends as it should (1).
 func TestSpoiledAnswersOfS3(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs MinIO, which takes minutes to build the first time")
-	}
+	manyAlike(t)
 	withoutOne := func(body []byte) []byte {
 		all := contentsElement.FindAllIndex(body, -1)
 		if len(all) == 0 {
@@ -216,9 +214,6 @@ func TestSpoiledAnswersOfS3(t *testing.T) {
 // what an undisturbed one leaves, byte for byte (3).
 func TestKilledAtEachRequestToS3(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs MinIO, which takes minutes to build the first time")
-	}
 	s := newSite(t)
 	want, _ := faulty(s)
 	root := s.tree.Root()

@@ -401,9 +401,6 @@ func inPlaceOrHeld(tags map[string]string) map[string]string {
 // each time, nothing but garbage is gone, and the next run ends as an undisturbed one.
 func TestEachRequestToS3Fails(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs MinIO, which takes minutes to build the first time")
-	}
 	gc := func(flags ...string) func(*faultyBucket) []string {
 		return func(f *faultyBucket) []string {
 			return append([]string{"gc", "-m", "--no-cache", "--registry-stopped", f.config(f.registry.ConfigYAML())}, flags...)
@@ -435,7 +432,7 @@ func TestEachRequestToS3Fails(t *testing.T) {
 	} {
 		t.Run(command.name, func(t *testing.T) {
 			t.Parallel()
-			f, step := plantFaulty(t), stride
+			f, step := plantFaulty(t), stride()
 			if command.keeps { // and gets more of them with each try
 				f.keepVersions()
 				step *= 3

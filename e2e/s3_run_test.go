@@ -45,9 +45,7 @@ func (s *site) run(flags ...string) (r s3Report) {
 // they are as they should be. What goes, goes a thousand at a time, and costs no look.
 func TestRequestsOfARunOnS3(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs MinIO, which takes minutes to build the first time")
-	}
+	manyAlike(t)
 	s := newSite(t)
 	const repositories, images = 40, 8
 	for r := range repositories {
@@ -95,9 +93,6 @@ func TestRequestsOfARunOnS3(t *testing.T) {
 // --purge-versions all of it goes, and the bytes of the dry run are those of the run.
 func TestVersionedBucket(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs MinIO, which takes minutes to build the first time")
-	}
 	s := newBucketSite(t)
 	_, err := s.s3.Client().PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{
 		Bucket: &s.bucket, VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},

@@ -30,9 +30,7 @@ var (
 // leaves exactly the blobs that an oracle says: it knows what was pushed and what became of
 // it, and nothing of how the storage is read (1, 3).
 func TestSoak(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes a while")
-	}
+	t.Parallel()
 	seed := *soakSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())

@@ -13,9 +13,6 @@ import (
 // was pushed before or since is destroyed. The report says how much is freed.
 func TestSuspendedVersioning(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs MinIO, which takes minutes to build the first time")
-	}
 	for name, test := range map[string]struct {
 		states []types.BucketVersioningStatus // of the bucket before each push, and at the run
 		frees  int                            // of the two manifests

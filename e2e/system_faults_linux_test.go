@@ -176,10 +176,10 @@ func (f systemFault) String() string {
 
 // faultedCases is how many faults of each command are tried where not all are.
 func faultedCases() int {
-	if *allFlag {
-		return 100
+	if testing.Short() {
+		return 3
 	}
-	return 40 / stride
+	return 100
 }
 
 // TestEachSystemCallFails: whatever system call of a collection fails, and however, once or from

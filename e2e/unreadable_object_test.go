@@ -13,9 +13,6 @@ import (
 // repository. The others are collected.
 func TestUnreadableObjectKeepsItsRepository(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs MinIO, which takes minutes to build the first time")
-	}
 	kept, old, other, otherOld := app(1, 2), app(3, 4), app(5, 6), app(7, 8)
 	for name, test := range map[string]struct {
 		path   string

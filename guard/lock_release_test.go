@@ -74,9 +74,6 @@ func TestPromise4ARunReleasesOnlyItsOwnLock(t *testing.T) {
 		test(t, storage.Config{Driver: "filesystem", Parameters: storage.Parameters{"rootdirectory": root}})
 	})
 	t.Run("s3", func(t *testing.T) {
-		if testing.Short() {
-			t.Skip("builds a server the first time")
-		}
 		minio := parts.SharedMinIO(t)
 		test(t, storage.Config{Driver: "s3", Parameters: storage.Parameters(minio.Parameters(minio.NewBucketT(t), "/team"))})
 	})

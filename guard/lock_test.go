@@ -548,9 +548,6 @@ func TestLockOnRealStorages(t *testing.T) {
 		lockOnRealStorage(t, storage.Config{Driver: "filesystem", Parameters: storage.Parameters{"rootdirectory": t.TempDir()}})
 	})
 	t.Run("s3", func(t *testing.T) {
-		if testing.Short() {
-			t.Skip("builds a server the first time")
-		}
 		minio := parts.SharedMinIO(t)
 		lockOnRealStorage(t, storage.Config{Driver: "s3", Parameters: storage.Parameters(minio.Parameters(minio.NewBucketT(t), "/team"))})
 	})

@@ -36,9 +36,6 @@ func (b *bucket) write(path, content string) {
 // brought back by it.
 func TestS3HidesNothingThatIsNotRecorded(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs MinIO, which takes minutes to build the first time")
-	}
 	b := newBucket(t, types.BucketVersioningStatusEnabled)
 	path := func(content string) string { return storage.BlobPath(digest.FromString(content)) }
 	b.write(path("recorded"), "recorded")
@@ -81,9 +78,6 @@ func TestS3HidesNothingThatIsNotRecorded(t *testing.T) {
 // TestS3RestoresOnlyWhatItsDigestSays, and what another run has hidden since is that run's.
 func TestS3RestoresOnlyWhatItsDigestSays(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs MinIO, which takes minutes to build the first time")
-	}
 	b := newBucket(t, types.BucketVersioningStatusEnabled)
 	damaged := digest.FromString("what it should be")
 	b.write(storage.BlobPath(damaged), "what it is")
@@ -145,9 +139,6 @@ func TestS3RestoresOnlyWhatItsDigestSays(t *testing.T) {
 // only if it was asked for.
 func TestS3RestoresAPartAndNothingElse(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs MinIO, which takes minutes to build the first time")
-	}
 	for name, options := range map[string]quarantine.RestoreOptions{
 		"a digest": {Digest: parts.Image(parts.OCI, parts.Layer(7, 100)).Digest()}, "a repository": {Repository: "other"},
 	} {

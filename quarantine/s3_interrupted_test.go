@@ -319,9 +319,6 @@ func skipAlike(t *testing.T, versioning types.BucketVersioningStatus) {
 // lost and nothing taken either, and the same command once more does the rest.
 func TestS3QuarantineDiesAnywhere(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs MinIO, which takes minutes to build the first time")
-	}
 	for _, versioning := range []types.BucketVersioningStatus{"", types.BucketVersioningStatusEnabled, types.BucketVersioningStatusSuspended} {
 		name := "versioning " + string(versioning)
 		t.Run(name+"/taking", func(t *testing.T) {

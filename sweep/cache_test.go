@@ -14,9 +14,6 @@ import (
 // a cache, with one that is empty and with one that knows them.
 func TestCacheChangesNoPlan(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs MinIO, which takes minutes to build the first time")
-	}
 	server := parts.SharedMinIO(t)
 	for seed := uint64(1); seed <= 12; seed++ {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -22,18 +21,17 @@ import (
 	"regsweep/sweep"
 )
 
-var seedsFlag = flag.Int("seeds", 0, "how many random registries to try (default $REGSWEEP_SEEDS, else 100)")
+var (
+	seedFlag  = flag.Uint64("seed", 1, "the first random registry")
+	seedsFlag = flag.Int("seeds", 0, "how many random registries to try (default 100, and 10 with -short)")
+)
 
-func seeds(t *testing.T) int {
+func seeds() int {
 	if *seedsFlag > 0 {
 		return *seedsFlag
 	}
-	if text := os.Getenv("REGSWEEP_SEEDS"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			t.Fatalf("REGSWEEP_SEEDS: %v", err)
-		}
-		return n
+	if testing.Short() {
+		return 10
 	}
 	return 100
 }
@@ -43,20 +41,12 @@ func seeds(t *testing.T) int {
 // run finds nothing, and a run that is interrupted and run again ends where an
 // uninterrupted one does, with every tag whole in between (promise 3).
 func TestRandomRegistries(t *testing.T) {
-	first := uint64(1)
-	if text := os.Getenv("REGSWEEP_SEED"); text != "" {
-		n, err := strconv.ParseUint(text, 10, 64)
-		if err != nil {
-			t.Fatalf("REGSWEEP_SEED: %v", err)
-		}
-		first = n
-	}
-	for seed := first; seed < first+uint64(seeds(t)); seed++ {
+	for seed := *seedFlag; seed < *seedFlag+uint64(seeds()); seed++ {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			t.Parallel()
 			testRegistry(t, seed)
 			if t.Failed() {
-				t.Logf("again: REGSWEEP_SEED=%d REGSWEEP_SEEDS=1 go test ./sweep -run TestRandomRegistries", seed)
+				t.Logf("again: go test ./sweep -run TestRandomRegistries -seed %d -seeds 1", seed)
 			}
 		})
 	}
@@ -143,6 +133,7 @@ func testRegistry(t *testing.T, seed uint64) {
 // testInterruption stops a run after so many objects, and runs again.
 func testInterruption(t *testing.T, d *disk, r rules, objects int, killed bool, want *disk) {
 	root := d.put(t)
+	defer remove(t, root)
 	store := open(t, root)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)

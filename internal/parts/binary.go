@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"testing"
 	"time"
 )
 
@@ -23,39 +24,65 @@ const (
 	Release2 Release = "v2.8" // as Debian has it
 )
 
+// goProgram is a program that is built from its released source, apart from our own module,
+// which would have to take on all that the program requires.
+type goProgram struct{ name, pkg, version string }
+
+var (
+	registry3   = goProgram{"registry", "github.com/distribution/distribution/v3/cmd/registry", string(Release3)}
+	conformance = goProgram{"conformance", "github.com/opencontainers/distribution-spec/conformance", "v0.0.0-20260831232431-97274622c111"}
+	minio       = goProgram{"minio", "github.com/minio/minio", "v0.0.0-20260212201848-7aac2a2c5b7c"}
+	versitygw   = goProgram{"versitygw", "github.com/versity/versitygw/cmd/versitygw", "v1.8.0"}
+)
+
+// get is the path of the program, which is built the first time.
+func (p goProgram) get(ctx context.Context) (string, error) {
+	return cached(ctx, p.name, p.version, func(dir string) error {
+		return run(ctx, dir, []string{"GOBIN=" + dir, "GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0"},
+			"go", "install", p.pkg+"@"+p.version)
+	})
+}
+
+// shortNeeds skips a test with -short if the program is not built yet, which takes minutes.
+func shortNeeds(t testing.TB, p goProgram) {
+	t.Helper()
+	if !testing.Short() {
+		return
+	}
+	path, err := cachePath(p.name, p.version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !exists(path) {
+		t.Skipf("with -short %s is not built: make parts does that", p.name)
+	}
+}
+
 // RegistryBinary is the path of a registry's program, which may take minutes to
 // build or fetch the first time.
 func RegistryBinary(ctx context.Context, release Release) (string, error) {
 	switch release {
 	case Release3:
-		return goBinary(ctx, "registry", "github.com/distribution/distribution/v3/cmd/registry", string(release))
+		return registry3.get(ctx)
 	case Release2:
 		return debianRegistry(ctx)
 	}
 	return "", fmt.Errorf("registry %s: no such release here", release)
 }
 
+// RegistryBinaryT is the path of release 3 for a test.
+func RegistryBinaryT(t testing.TB) string {
+	t.Helper()
+	shortNeeds(t, registry3)
+	path, err := RegistryBinary(t.Context(), Release3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // ConformanceBinary is the path of the conformance tests of the OCI distribution-spec.
-func ConformanceBinary(ctx context.Context) (string, error) {
-	return goBinary(ctx, "conformance", "github.com/opencontainers/distribution-spec/conformance", "v0.0.0-20260831232431-97274622c111")
-}
-
-func minioBinary(ctx context.Context) (string, error) {
-	return goBinary(ctx, "minio", "github.com/minio/minio", "v0.0.0-20260212201848-7aac2a2c5b7c")
-}
-
-func versityBinary(ctx context.Context) (string, error) {
-	return goBinary(ctx, "versitygw", "github.com/versity/versitygw/cmd/versitygw", "v1.8.0")
-}
-
-// goBinary builds a program from its released source, apart from our own module,
-// which would have to take on all that the program requires.
-func goBinary(ctx context.Context, name, pkg, version string) (string, error) {
-	return cached(ctx, name, version, func(dir string) error {
-		return run(ctx, dir, []string{"GOBIN=" + dir, "GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0"},
-			"go", "install", pkg+"@"+version)
-	})
-}
+func ConformanceBinary(ctx context.Context) (string, error) { return conformance.get(ctx) }
 
 // debianRegistry is an installed release 2, or else Debian's package unpacked. It
 // can't be built from source as it was released before modules.
@@ -124,15 +151,14 @@ func cached(ctx context.Context, name, version string, make func(dir string) err
 			err = fmt.Errorf("get %s %s: %w", name, version, err)
 		}
 	}()
-	cache, err := os.UserCacheDir()
+	path, err := cachePath(name, version)
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(cache, "regsweep-parts", name+"@"+version)
-	path := filepath.Join(dir, name)
 	if exists(path) {
 		return path, nil
 	}
+	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
@@ -154,6 +180,15 @@ func cached(ctx context.Context, name, version string, make func(dir string) err
 		return "", err
 	}
 	return path, os.Rename(filepath.Join(work, name), path)
+}
+
+// cachePath is where cached has a program.
+func cachePath(name, version string) (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(cache, "regsweep-parts", name+"@"+version, name), nil
 }
 
 func exists(path string) bool {

@@ -39,7 +39,7 @@ type S3 struct {
 // StartMinIO starts MinIO. It keeps the MD5 as ETag, versions, and unfinished
 // multipart uploads as S3 does.
 func StartMinIO(ctx context.Context) (*S3, error) {
-	path, err := minioBinary(ctx)
+	path, err := minio.get(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("start minio: %w", err)
 	}
@@ -68,7 +68,7 @@ func StartMinIO(ctx context.Context) (*S3, error) {
 // StartVersityGW starts the Versity gateway, an S3 server of another make that
 // serves a directory.
 func StartVersityGW(ctx context.Context) (*S3, error) {
-	path, err := versityBinary(ctx)
+	path, err := versitygw.get(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("start versitygw: %w", err)
 	}
@@ -86,6 +86,7 @@ func StartVersityGW(ctx context.Context) (*S3, error) {
 // of its own. It ends with the process.
 func SharedMinIO(t testing.TB) *S3 {
 	t.Helper()
+	shortNeeds(t, minio)
 	s, err := sharedMinIO()
 	if err != nil {
 		t.Fatal(err)
@@ -96,6 +97,7 @@ func SharedMinIO(t testing.TB) *S3 {
 // SharedVersityGW is the same for the Versity gateway.
 func SharedVersityGW(t testing.TB) *S3 {
 	t.Helper()
+	shortNeeds(t, versitygw)
 	s, err := sharedVersityGW()
 	if err != nil {
 		t.Fatal(err)
