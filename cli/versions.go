@@ -78,7 +78,7 @@ func (g *gcRun) findDestroyed(ctx context.Context, versioner storage.Versioner, 
 	case err != nil:
 		return err
 	}
-	g.remover = versions.WhileSuspended()
+	g.remover = versions.WhileSuspended
 	g.report.Versions.DestroyedBytes = versions.NullBytes
 	return nil
 }

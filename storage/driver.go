@@ -142,7 +142,7 @@ func (w *driverWalk) directory(ctx context.Context, dir string, listed bool) err
 			page = append(page, Object{Path: name, Dir: true})
 		}
 	}
-	return visitPage(page, w.visit)
+	return VisitPage(page, w.visit)
 }
 
 // again lists a directory that is not found though its parent's listing has it. A
@@ -217,7 +217,7 @@ func (o *overDriver) Read(ctx context.Context, path string, limit int64) (conten
 		if err != nil {
 			return err
 		}
-		content, err = readBody(body, nil, limit)
+		content, err = ReadBody(body, nil, limit)
 		return err
 	})
 	if err == nil {
@@ -298,7 +298,7 @@ func (o *overDriver) Create(ctx context.Context, path string, content []byte) (s
 
 // Version reads an object; its version is a hash of its content.
 func (o *overDriver) Version(ctx context.Context, path string) ([]byte, string, error) {
-	content, err := o.Read(ctx, path, lockLimit)
+	content, err := o.Read(ctx, path, LockLimit)
 	if err != nil {
 		return nil, "", err
 	}
@@ -376,3 +376,17 @@ func isInvalidPath(err error) bool {
 
 // driverPath is a path below the layout's root as the drivers have it.
 func driverPath(path string) string { return "/" + Root + "/" + path }
+
+// Beside stats a file.
+func (o *overDriver) Beside(ctx context.Context, path string) (bool, error) {
+	err := o.do(ctx, "stat", path, func() error {
+		o.head.Add(1)
+		_, err := o.driver.Stat(ctx, "/"+path)
+		return err
+	})
+	var missing storagedriver.PathNotFoundError
+	if errors.Is(err, fs.ErrNotExist) || errors.As(err, &missing) {
+		return false, nil
+	}
+	return err == nil, err
+}

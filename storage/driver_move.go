@@ -137,7 +137,7 @@ func (o *overDriver) Below(ctx context.Context, dir string, visit func([]Object)
 			}
 		}
 	}
-	return visitPage(page, visit)
+	return VisitPage(page, visit)
 }
 
 // Stream copies what the driver's reader brings. A reader that fails is not opened

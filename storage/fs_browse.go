@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"path/filepath"
 	"slices"
 
 	"regsweep/internal/system"
@@ -96,7 +97,7 @@ func (f *filesystem) below(ctx context.Context, dir string, entries []dirEntry, 
 		}
 		page = append(page, fileObject(name, &stat))
 	}
-	return visitPage(page, visit)
+	return VisitPage(page, visit)
 }
 
 // lstat is tree.lstat, bounded. Its error is fs.ErrNotExist only if a listing agrees.
@@ -212,4 +213,26 @@ func (f *filesystem) stream(ctx context.Context, fd int, w io.Writer) error {
 		left -= int64(n)
 	}
 	return nil
+}
+
+// Beside stats a file. It counts as absent only if a listing agrees.
+func (f *filesystem) Beside(ctx context.Context, name string) (bool, error) {
+	if err := f.begin(ctx); err != nil {
+		return false, err
+	}
+	defer f.end()
+	f.head.Add(1)
+	dir, err := f.openBelowRoot(path.Dir(name))
+	if dir < 0 || err != nil {
+		return false, err
+	}
+	_, err = modeOf(dir, path.Base(name))
+	isThere := err == nil
+	if isAbsent(err) {
+		err = confirmAbsentAt(dir, path.Base(name))
+	}
+	if err = closeAfter(dir, err); err != nil {
+		return false, &fs.PathError{Op: "stat", Path: filepath.Join(f.identity.Root, name), Err: err}
+	}
+	return isThere, nil
 }

@@ -113,7 +113,7 @@ func (f *filesystem) Version(ctx context.Context, name string) ([]byte, string, 
 	if err := ctx.Err(); err != nil {
 		return nil, "", err
 	}
-	content, err := f.read(name, lockLimit)
+	content, err := f.read(name, LockLimit)
 	if err != nil {
 		return nil, "", readError(name, err)
 	}
@@ -207,7 +207,7 @@ func (f *filesystem) replaceUnlocked(t *tree, name string, content []byte, versi
 			err = ErrLost
 		}
 	}()
-	now, err := f.read(name, lockLimit)
+	now, err := f.read(name, LockLimit)
 	if err != nil {
 		return err
 	}
@@ -230,7 +230,7 @@ func (f *filesystem) replaceUnlocked(t *tree, name string, content []byte, versi
 // deleteUnlocked removes where the kernel has no locks. It reads the file, and asks the lease after
 // that.
 func (f *filesystem) deleteUnlocked(ctx context.Context, t *tree, name, version string) error {
-	now, err := f.read(name, lockLimit)
+	now, err := f.read(name, LockLimit)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && string(now) != version {
 		return ErrLost
 	}
@@ -268,7 +268,7 @@ func (t *tree) withVersion(ctx context.Context, name, version string, change fun
 		return err
 	}
 	defer func() { err = closeAfter(fd, err) }() // which gives the kernel's lock back
-	now, err := readDescriptor(nil, fd, lockLimit)
+	now, err := readDescriptor(nil, fd, LockLimit)
 	if err != nil {
 		return err
 	}

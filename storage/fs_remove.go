@@ -89,7 +89,7 @@ func (f *filesystem) remove(ctx context.Context, t *tree, removal func() error) 
 // mayRemove is MayRemove between begin and end. While it waits, other calls may be made: the lease
 // may be renewed by somebody who reads this storage.
 func (f *filesystem) mayRemove(ctx context.Context) error {
-	for !mayRemoveNow(ctx) {
+	for !MayRemoveNow(ctx) {
 		f.end()
 		err := MayRemove(ctx)
 		f.slots <- struct{}{}
@@ -99,19 +99,6 @@ func (f *filesystem) mayRemove(ctx context.Context) error {
 	}
 	return nil
 }
-
-// mayRemoveNow reports whether the lease of ctx allows a removal, without waiting for it.
-func mayRemoveNow(ctx context.Context) bool {
-	may := leaseOf(ctx)
-	return may == nil || may(noWait) == nil
-}
-
-// noWait is done: a lease that would have to wait says so at once.
-var noWait = func() context.Context {
-	done, cancel := context.WithCancel(context.Background())
-	cancel()
-	return done
-}()
 
 // mayGo says which files go. A plan names regular ones. Of an upload that nobody will
 // finish, and of a quarantine, a pipe or a symbolic link may go too: the link, and not
@@ -217,7 +204,7 @@ func (r *removal) confirmAbsent(name string) error {
 // removeDir removes the directory that a file was in, if that has emptied it. left is set where it
 // has not. Other errors are no failure, as in removeEmptied.
 func (r *removal) removeDir(ctx context.Context, dir string) (left bool) {
-	if isCeiling(dir) || !mayRemoveNow(ctx) {
+	if isCeiling(dir) || !MayRemoveNow(ctx) {
 		return false
 	}
 	if below, found := strings.CutPrefix(dir, r.around+"/"); found && r.fd >= 0 && !strings.Contains(below, "/") {
@@ -237,7 +224,7 @@ func (t *tree) removeDir(name string) error {
 // refusal is where to stop and no failure: an empty directory costs nobody
 // anything, and the next run tries again. left is set where dir itself is not empty.
 func (t *tree) removeEmptied(ctx context.Context, dir string) (left bool) {
-	for at := dir; !isCeiling(at) && mayRemoveNow(ctx); at = path.Dir(at) {
+	for at := dir; !isCeiling(at) && MayRemoveNow(ctx); at = path.Dir(at) {
 		if err := t.removeDir(at); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return at == dir && isNotEmpty(err)
 		}

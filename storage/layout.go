@@ -308,3 +308,14 @@ func LayoutPaths(repository string) []string {
 	at := RepositoryPath(repository) + "/"
 	return []string{at + manifestsDir, at + refsDir, at + layersDir, at + uploadsDir}
 }
+
+// Files beside the layout by which other users of a storage are known. Their paths are
+// below the registry's root directory.
+const (
+	// GitLabDatabaseFile is written by GitLab's registry when its metadata database is
+	// in use. Source: registry/storage/locker.go of GitLab's container-registry.
+	GitLabDatabaseFile = "docker/registry/lockfiles/database-in-use"
+	// ProxyStateFile is where a pull-through cache keeps the expiry of what it has
+	// cached. Source: registry/proxy/proxyregistry.go of Distribution.
+	ProxyStateFile = "scheduler-state.json"
+)

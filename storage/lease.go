@@ -53,3 +53,16 @@ func MayRemove(ctx context.Context) error {
 	}
 	return nil
 }
+
+// MayRemoveNow reports whether the lease of ctx allows a removal, without waiting for it.
+func MayRemoveNow(ctx context.Context) bool {
+	may := leaseOf(ctx)
+	return may == nil || may(noWait) == nil
+}
+
+// noWait is done: a lease that would have to wait says so at once.
+var noWait = func() context.Context {
+	done, cancel := context.WithCancel(context.Background())
+	cancel()
+	return done
+}()

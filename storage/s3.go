@@ -1,11 +1,8 @@
 package storage
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -115,40 +112,13 @@ func (s *s3Store) get(ctx context.Context, path string, limit int64) (got s3Cont
 			return err
 		}
 		got.etag, got.writer, got.version = cleanETag(out.ETag), out.Metadata[s3WriterKey], aws.ToString(out.VersionId)
-		got.content, err = readBody(out.Body, out.ContentLength, limit)
+		got.content, err = ReadBody(out.Body, out.ContentLength, limit)
 		return err
 	})
 	if err != nil {
 		return s3Content{}, err
 	}
 	return got, nil
-}
-
-// readBody reads and closes an answer's body.
-func readBody(body io.ReadCloser, length *int64, limit int64) (content []byte, err error) {
-	defer func() {
-		if closeErr := body.Close(); err == nil && closeErr != nil {
-			err = closeErr
-		}
-	}()
-	if length != nil && *length > limit {
-		return nil, ErrTooLarge
-	}
-	var read bytes.Buffer
-	if length != nil && *length >= 0 {
-		read.Grow(int(*length) + bytes.MinRead) // as much as is announced, which is within the limit, and does not grow
-	}
-	_, err = read.ReadFrom(io.LimitReader(body, limit+1))
-	content = read.Bytes()
-	switch {
-	case err != nil:
-		return nil, err
-	case int64(len(content)) > limit:
-		return nil, ErrTooLarge
-	case length != nil && *length >= 0 && int64(len(content)) != *length:
-		return nil, fmt.Errorf("%d bytes of %d arrived: %w", len(content), *length, io.ErrUnexpectedEOF)
-	}
-	return content, nil
 }
 
 // Stat asks for one object with one request.

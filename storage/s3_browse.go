@@ -40,7 +40,7 @@ func (s *s3Store) Below(ctx context.Context, dir string, visit func([]Object) er
 		if err != nil {
 			return err
 		}
-		if err := visitPage(page.objects, visit); err != nil {
+		if err := VisitPage(page.objects, visit); err != nil {
 			return err
 		}
 		if page.token == "" {
@@ -106,4 +106,18 @@ func (f *failingWriter) Write(p []byte) (int, error) {
 		f.err = err
 	}
 	return n, err
+}
+
+// Beside lists: a stat of a key takes a permission on that key, which the policies of
+// the README do not give.
+func (s *s3Store) Beside(ctx context.Context, path string) (found bool, err error) {
+	key := strings.TrimSuffix(s.prefix, Root+"/") + path
+	err = s.do(ctx, "list", "s3:ListBucket", path, func() error {
+		out, err := s.client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &s.parameters.bucket, Prefix: &key, MaxKeys: aws.Int32(1)})
+		if err == nil {
+			found = len(out.Contents) > 0 && aws.ToString(out.Contents[0].Key) == key
+		}
+		return err
+	})
+	return found, err
 }

@@ -9,51 +9,6 @@ import (
 	"slices"
 )
 
-// HiddenVersion is the version of an object that a removal has hidden behind a delete
-// marker, or is about to.
-type HiddenVersion struct {
-	Path    string `json:"path"`
-	Version string `json:"version"`
-	Bytes   int64  `json:"bytes"`
-}
-
-// ErrCovered is returned by Hider where another version would come to light before the
-// one that was asked for.
-var ErrCovered = errors.New("a later version is above it")
-
-// Hider is a store in which a plain removal hides: S3, where the bucket keeps versions.
-// Its methods may be called concurrently.
-type Hider interface {
-	// Current finds the current versions of at most RemoveBatch objects, in any order;
-	// none of an object that is not there.
-	Current(ctx context.Context, paths []string) ([]HiddenVersion, error)
-	// HiddenPaths finds those of at most RemoveBatch objects that have a version and are not there,
-	// in any order.
-	HiddenPaths(ctx context.Context, paths []string) ([]string, error)
-	// Hides returns nil where the object is hidden and this version would come to light.
-	// The error is fs.ErrExist (wrapped) where the object is there, whichever version it
-	// is, fs.ErrNotExist where neither it nor the version is, and ErrCovered.
-	Hides(ctx context.Context, hidden HiddenVersion) error
-	// Unhide makes the version the current one again, if Hides returns nil and intact
-	// does.
-	Unhide(ctx context.Context, hidden HiddenVersion, intact func() error) error
-	// StreamVersion is Browser.Stream of one version.
-	StreamVersion(ctx context.Context, hidden HiddenVersion, w io.Writer) error
-}
-
-// Forgetter removes for good what only a listing of versions shows. Its methods may be
-// called concurrently.
-type Forgetter interface {
-	// Forget removes at most RemoveBatch hidden versions, and returns for each an outcome,
-	// in order, whose Versions and VersionBytes say what has gone. A version that is the
-	// current one stays, which is no error, and so does every other version of its object.
-	Forget(ctx context.Context, hidden []HiddenVersion) []Outcome
-	// Erase removes all versions, and delete markers, of all objects of which the path
-	// begins with prefix, but for those spared. It returns how many versions have gone,
-	// with their bytes, also beside an error.
-	Erase(ctx context.Context, prefix string, spared ...string) (count int, bytes int64, err error)
-}
-
 // history is what a bucket keeps of one object: versions and delete markers, each the
 // newest first. How they lie among each other nobody says but for the newest of all. Their
 // times don't: that of a version which came in parts is when it was begun.

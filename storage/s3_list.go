@@ -130,7 +130,7 @@ func (l *s3Division) list(ctx context.Context, r *s3Range) error {
 		}
 		objects, more := l.take(r, page, token, time.Since(asked))
 		l.divide(ctx)
-		if err := visitPage(objects, l.visit); err != nil {
+		if err := VisitPage(objects, l.visit); err != nil {
 			return err
 		}
 		if !more {
@@ -418,11 +418,4 @@ func (l *s3Division) learn(ctx context.Context, n *s3Names) error {
 	l.mu.Unlock()
 	l.divide(ctx)
 	return nil
-}
-
-func visitPage(page []Object, visit func([]Object) error) error {
-	if len(page) == 0 {
-		return nil
-	}
-	return visit(page)
 }

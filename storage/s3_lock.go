@@ -14,9 +14,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// lockLimit is the largest object that Version reads, in bytes.
-const lockLimit = 1 << 20
-
 // lockConflicts is how often the versions of a lock are removed again if the server answers that
 // something else is under way on them (409).
 const lockConflicts = 3
@@ -43,7 +40,7 @@ func (s *s3Store) Create(ctx context.Context, path string, content []byte) (stri
 
 // Version reads an object; its version is its entity tag.
 func (s *s3Store) Version(ctx context.Context, path string) (content []byte, version string, err error) {
-	got, err := s.get(urgent(ctx), path, lockLimit)
+	got, err := s.get(urgent(ctx), path, LockLimit)
 	return got.content, got.etag, err
 }
 
@@ -72,7 +69,7 @@ func (s *s3Store) Replace(ctx context.Context, path string, content []byte, vers
 // missing, Object Lock retains them), they stay behind a delete marker.
 func (s *s3Store) Delete(ctx context.Context, path, version string) error {
 	ctx = urgent(ctx)
-	got, err := s.get(ctx, path, lockLimit)
+	got, err := s.get(ctx, path, LockLimit)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), err == nil && got.etag != version:
 		return fmt.Errorf("remove %s: %w", path, ErrLost)
@@ -190,7 +187,7 @@ func (s *s3Store) write(ctx context.Context, op, path string, content []byte, co
 	if err != nil && !errors.Is(err, errRefused) {
 		return "", err
 	}
-	got, err := s.get(ctx, path, lockLimit)
+	got, err := s.get(ctx, path, LockLimit)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "", fmt.Errorf("%s %s: %w", op, path, refused)

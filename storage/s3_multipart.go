@@ -75,7 +75,7 @@ func (s *s3Store) listUploads(ctx context.Context, dir, prefix string, visit fun
 			}
 		}
 		found = found || len(page) > 0
-		if err := visitPage(page, visit); err != nil {
+		if err := VisitPage(page, visit); err != nil {
 			return found, err
 		}
 		if !aws.ToBool(out.IsTruncated) {

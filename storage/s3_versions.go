@@ -15,41 +15,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Versioning says whether a storage keeps what is removed.
-type Versioning string
-
-const (
-	VersionsOff       Versioning = "off"
-	VersionsKept      Versioning = "enabled"
-	VersionsSuspended Versioning = "suspended" // earlier versions are still there
-	VersionsUnknown   Versioning = "unknown"   // we may not ask
-)
-
-// Versioner is a store that may keep versions: S3.
-type Versioner interface {
-	// Versioning asks whether it does. Where that is denied, or the server does not
-	// know the question, the answer is VersionsUnknown and no error.
-	Versioning(ctx context.Context) (Versioning, error)
-	// Versions finds all versions of the objects named, but for those that recorded
-	// reports: these stay. It lists the versions of all blobs, or of the repositories
-	// concerned, rather than ask for each object, and keeps some 200 bytes for each
-	// version of what is named. recorded is not called concurrently.
-	Versions(ctx context.Context, refs iter.Seq[Ref], recorded func(path, version string) (bool, error)) (*Versions, error)
-}
-
-// Versions are all versions of objects that are to be removed for good. It removes an
-// object by removing each of them, delete markers too, so that nothing is left of it
-// and no new marker is made. An object with a recorded version is hidden, and then its
-// other versions are removed. Its delete markers stay, since they hide the recorded one.
-type Versions struct {
-	// Count and Bytes are those of the versions that are not the current one; delete
-	// markers, which have no bytes, are not counted.
-	Count int
-	Bytes int64
-	// NullBytes are those of the blobs' and uploads' versions "null". Where versioning is
-	// suspended a plain removal destroys these, and hides other versions.
-	NullBytes int64
-
+// versions are all versions of objects: the remover of Versions.
+type versions struct {
 	store *s3Store
 	of    map[string][]version // by path, without those that stay
 	stays map[string]version   // by path: a recorded version
@@ -68,11 +35,8 @@ func (v version) counted() bool { return !v.latest && !v.marker }
 
 func (v version) isNull() bool { return v.id == "null" && !v.marker }
 
-// WhileSuspended returns what removes plainly, and says of each object whether that destroyed
-// it. Versioning of the bucket must be suspended.
-func (v *Versions) WhileSuspended() Remover { return suspended{v} }
-
-type suspended struct{ *Versions }
+// suspended is Versions.WhileSuspended.
+type suspended struct{ *versions }
 
 // Remove implements Remover.
 func (v suspended) Remove(ctx context.Context, refs []Ref) []Outcome {
@@ -117,7 +81,8 @@ const versionedBlobs, versionedRepositories = 10_000, 1_000
 
 // Versions implements Versioner.
 func (s *s3Store) Versions(ctx context.Context, refs iter.Seq[Ref], recorded func(path, version string) (bool, error)) (*Versions, error) {
-	v := &Versions{store: s, of: map[string][]version{}, stays: map[string]version{}}
+	v := &versions{store: s, of: map[string][]version{}, stays: map[string]version{}}
+	found := &Versions{Remover: v, WhileSuspended: suspended{v}}
 	repositories, blobs := map[string]bool{}, 0
 	for ref := range refs {
 		if ref.Multipart != "" {
@@ -171,11 +136,11 @@ func (s *s3Store) Versions(ctx context.Context, refs iter.Seq[Ref], recorded fun
 				}
 				v.of[path] = append(have, next)
 				if next.isNull() && (strings.HasPrefix(path, BlobsDir+"/") || strings.Contains(path, "/_uploads/")) {
-					v.NullBytes += next.bytes
+					found.NullBytes += next.bytes
 				}
 				if next.counted() {
-					v.Count++
-					v.Bytes += next.bytes
+					found.Count++
+					found.Bytes += next.bytes
 				}
 			})
 		})
@@ -183,12 +148,12 @@ func (s *s3Store) Versions(ctx context.Context, refs iter.Seq[Ref], recorded fun
 	if err := errors.Join(g.Wait(), failed); err != nil {
 		return nil, err
 	}
-	return v, v.mayHide(ctx)
+	return found, v.mayHide(ctx)
 }
 
 // mayHide fails where the removal that hides a recorded version would destroy it. In a
 // bucket whose versioning is suspended, a removal replaces the version "null".
-func (v *Versions) mayHide(ctx context.Context) error {
+func (v *versions) mayHide(ctx context.Context) error {
 	for path, version := range v.stays {
 		if version.id != "null" {
 			continue
@@ -272,7 +237,7 @@ func (s *s3Store) versionPage(ctx context.Context, input *s3.ListObjectVersionsI
 
 // Remove implements Remover. An object of which no version was listed is removed as it
 // is. It counts as removed when all its versions are, but for those that stay.
-func (v *Versions) Remove(ctx context.Context, refs []Ref) []Outcome {
+func (v *versions) Remove(ctx context.Context, refs []Ref) []Outcome {
 	outcomes := make([]Outcome, len(refs))
 	var plain []Ref
 	var places []int // in refs, of plain
@@ -314,6 +279,6 @@ func (v *Versions) Remove(ctx context.Context, refs []Ref) []Outcome {
 }
 
 // Prune implements Remover.
-func (v *Versions) Prune(ctx context.Context, dir string) (bool, error) {
+func (v *versions) Prune(ctx context.Context, dir string) (bool, error) {
 	return v.store.Prune(ctx, dir)
 }

@@ -13,20 +13,6 @@ import (
 	"strings"
 )
 
-// UsageError is a wrong argument, flag or configuration: one line that says what is
-// wrong, where, and what to do. It carries no secret.
-type UsageError struct{ err error }
-
-func (e *UsageError) Error() string { return e.err.Error() }
-func (e *UsageError) Unwrap() error { return e.err }
-
-// Usagef makes a UsageError as fmt.Errorf would make an error.
-func Usagef(format string, args ...any) error {
-	return &UsageError{fmt.Errorf(format, args...)}
-}
-
-func usagef(format string, args ...any) error { return Usagef(format, args...) }
-
 const (
 	configVariable = "REGISTRY_CONFIGURATION_PATH"
 	targetHelp     = "pass a registry's config.yml, a directory that holds docker/registry/v2, or s3://bucket/prefix"

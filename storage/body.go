@@ -1,0 +1,45 @@
+package storage
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+)
+
+// ReadBody reads and closes an answer's body.
+func ReadBody(body io.ReadCloser, length *int64, limit int64) (content []byte, err error) {
+	defer func() {
+		if closeErr := body.Close(); err == nil && closeErr != nil {
+			err = closeErr
+		}
+	}()
+	if length != nil && *length > limit {
+		return nil, ErrTooLarge
+	}
+	var read bytes.Buffer
+	if length != nil && *length >= 0 {
+		read.Grow(int(*length) + bytes.MinRead) // as much as is announced, which is within the limit, and does not grow
+	}
+	_, err = read.ReadFrom(io.LimitReader(body, limit+1))
+	content = read.Bytes()
+	switch {
+	case err != nil:
+		return nil, err
+	case int64(len(content)) > limit:
+		return nil, ErrTooLarge
+	case length != nil && *length >= 0 && int64(len(content)) != *length:
+		return nil, fmt.Errorf("%d bytes of %d arrived: %w", len(content), *length, io.ErrUnexpectedEOF)
+	}
+	return content, nil
+}
+
+// LockLimit is the largest object that Locker.Version reads, in bytes.
+const LockLimit = 1 << 20
+
+// VisitPage calls visit, but for an empty page.
+func VisitPage(page []Object, visit func([]Object) error) error {
+	if len(page) == 0 {
+		return nil
+	}
+	return visit(page)
+}

@@ -1,0 +1,17 @@
+package storage
+
+import "fmt"
+
+// UsageError is a wrong argument, flag or configuration: one line that says what is
+// wrong, where, and what to do. It carries no secret.
+type UsageError struct{ err error }
+
+func (e *UsageError) Error() string { return e.err.Error() }
+func (e *UsageError) Unwrap() error { return e.err }
+
+// Usagef makes a UsageError as fmt.Errorf would make an error.
+func Usagef(format string, args ...any) error {
+	return &UsageError{fmt.Errorf(format, args...)}
+}
+
+func usagef(format string, args ...any) error { return Usagef(format, args...) }
