@@ -29,9 +29,9 @@ func ListAgain(ctx context.Context, store Store, inv *Inventory) error {
 	err := store.Scan(ctx, RepositoriesDir, func(page []Object) error {
 		var r *Repository
 		for batch := range slices.Chunk(page, pageBatch) {
-			var entries [pageBatch]entry
+			var entries [pageBatch]located
 			for i := range batch {
-				entries[i] = parsePath(batch[i].Path)
+				entries[i] = located{entry: parsePath(batch[i].Path)}
 			}
 			inv.identify(entries[:len(batch)])
 			for i, e := range entries[:len(batch)] {
@@ -71,10 +71,10 @@ func ListAgain(ctx context.Context, store Store, inv *Inventory) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("list again %s: %w", link.path, ErrGone)
 		}
-		if err != nil && !isDamage(err) {
+		if err != nil && !IsDamage(err) {
 			return err
 		}
-		entries := []entry{parsePath(link.path)}
+		entries := []located{{entry: parsePath(link.path)}}
 		inv.identify(entries)
 		if !inv.knows(link.repository, entries[0], content) {
 			mu.Lock()
@@ -135,7 +135,7 @@ func (inv *Inventory) Repository(name string) *Repository {
 }
 
 // compare compares an object with what the inventory's repository r has of it.
-func (inv *Inventory) compare(r *Repository, e entry, object Object) comparison {
+func (inv *Inventory) compare(r *Repository, e located, object Object) comparison {
 	isLink := e.kind != kindBlob && e.kind != kindUpload && e.kind != kindRepository
 	if e.kind == kindStray {
 		isLink = isStrayLink(e, object.Path)
@@ -200,7 +200,7 @@ func missingUnless(found bool) comparison {
 }
 
 // knows reports whether the inventory has what a link says.
-func (inv *Inventory) knows(r *Repository, e entry, content []byte) bool {
+func (inv *Inventory) knows(r *Repository, e located, content []byte) bool {
 	target, _, _ := readLink(content)
 	if r == nil {
 		return target == ""

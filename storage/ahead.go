@@ -11,7 +11,7 @@ import (
 // is wished for. A filesystem's scan has as many calls under way as there may be, and
 // does not wait long for any.
 func (b *inventoryBuilder) listRepositories(ctx context.Context) error {
-	if _, isFilesystem := b.store.(*filesystem); isFilesystem || b.options.OnRevision == nil {
+	if _, isFast := b.store.(nameScanner); isFast || b.options.OnRevision == nil {
 		return b.scan(ctx, RepositoriesDir, b.repositoryVisitor())
 	}
 	g, ctx := errgroup.WithContext(ctx)

@@ -35,7 +35,7 @@ func CheckLink(ctx context.Context, reader Reader, path string) (exists bool, da
 			damage = notFoundOnce
 		}
 		return exists, damage, err
-	case isDamage(err):
+	case IsDamage(err):
 		return true, err.Error(), nil
 	case err != nil:
 		return false, "", err
@@ -47,10 +47,10 @@ func CheckLink(ctx context.Context, reader Reader, path string) (exists bool, da
 }
 
 // InDoubt returns those of a repository's layer links of which CheckLink has more to tell than
-// that they are there and say what their paths say. It spares most of what CheckLink costs on
-// a filesystem, and elsewhere is in doubt about all.
+// that they are there and say what their paths say. A LinkVerifier spares most of what CheckLink
+// costs; without one all links are in doubt.
 func InDoubt(ctx context.Context, reader Reader, inv *Inventory, repository string, layers []ID, limit int) ([]ID, error) {
-	f, ok := reader.(*filesystem)
+	verifier, ok := reader.(LinkVerifier)
 	if !ok {
 		return layers, nil
 	}
@@ -59,7 +59,7 @@ func InDoubt(ctx context.Context, reader Reader, inv *Inventory, repository stri
 	var doubted []ID
 	parts := slices.Collect(slices.Chunk(layers, together))
 	err := Each(ctx, len(parts), limit, func(ctx context.Context, i int) error {
-		some, err := f.inDoubt(ctx, inv, RepositoryPath(repository)+"/"+layersDir+"/sha256", parts[i])
+		some, err := inDoubt(ctx, verifier, inv, RepositoryPath(repository)+"/"+layersDir+"/sha256", parts[i])
 		mu.Lock()
 		defer mu.Unlock()
 		doubted = append(doubted, some...)
@@ -68,27 +68,23 @@ func InDoubt(ctx context.Context, reader Reader, inv *Inventory, repository stri
 	return doubted, err
 }
 
-// inDoubt glances at links in one directory.
-func (f *filesystem) inDoubt(ctx context.Context, inv *Inventory, dir string, layers []ID) (doubted []ID, err error) {
-	t, err := f.tree()
-	if t == nil || err != nil {
-		return layers, err
+// inDoubt is InDoubt of links in one directory.
+func inDoubt(ctx context.Context, verifier LinkVerifier, inv *Inventory, dir string, layers []ID) (doubted []ID, err error) {
+	var stored []ID
+	var sums [][32]byte
+	for _, id := range layers {
+		if inv.Stored(id) {
+			stored, sums = append(stored, id), append(sums, inv.blobs.at(int(id)).sha256)
+		} else {
+			doubted = append(doubted, id)
+		}
 	}
-	if err := f.begin(ctx); err != nil {
+	verified, err := verifier.VerifyLinks(ctx, dir, sums)
+	if err != nil {
 		return nil, err
 	}
-	defer f.end()
-	g := newGlance(t, dir)
-	defer f.endGlance(g)
-	for _, id := range layers {
-		if !inv.Stored(id) {
-			doubted = append(doubted, id)
-			continue
-		}
-		own := &inv.blobs.at(int(id)).sha256
-		g.goTo("")
-		g.enterDigest(own)
-		if said, is := g.link(linkFile); is != ordinary || said != *own {
+	for i, id := range stored {
+		if !verified[i] {
 			doubted = append(doubted, id)
 		}
 	}

@@ -3,8 +3,6 @@ package storage
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"iter"
 	"slices"
 	"sync"
@@ -107,16 +105,13 @@ func (d *digests) Digest(id ID) digest.Digest {
 
 // BlobPath is where a stored blob lies.
 func (d *digests) BlobPath(id ID) string {
-	var room [len(BlobsDir) + len("/sha256/00/") + 2*sha256.Size + len("/") + len(dataFile)]byte
-	return string(d.AppendBlobPath(room[:0], id))
+	var buffer [128]byte
+	return string(AppendBlobPath(buffer[:0], &d.blobs.at(int(id)).sha256))
 }
 
 // AppendBlobPath appends to path what BlobPath returns.
 func (d *digests) AppendBlobPath(path []byte, id ID) []byte {
-	sum := &d.blobs.at(int(id)).sha256
-	path = hex.AppendEncode(append(path, BlobsDir+"/sha256/"...), sum[:1])
-	path = hex.AppendEncode(append(path, '/'), sum[:])
-	return append(path, "/"+dataFile...)
+	return AppendBlobPath(path, &d.blobs.at(int(id)).sha256)
 }
 
 // IsContent reports whether a stored blob is one of this content.
@@ -182,8 +177,14 @@ func (d *digests) id(n name) ID {
 	return d.intern(n.digest())
 }
 
+// located is a path taken apart, and the id of its digest once identify has set that.
+type located struct {
+	entry
+	id ID
+}
+
 // identify gives entries, at most pageBatch, the ids of the digests in their paths.
-func (d *digests) identify(entries []entry) {
+func (d *digests) identify(entries []located) {
 	var sums [pageBatch][32]byte
 	var of [pageBatch]int
 	n := 0
@@ -216,63 +217,6 @@ func (d *digests) sha256IDs(sums [][32]byte) iter.Seq2[int, ID] {
 		}
 	}
 }
-
-// decodeSHA256 decodes 64 lower-case digits.
-func decodeSHA256(hex string) (sum [32]byte) {
-	sum, _ = ParseSHA256([]byte(hex))
-	return sum
-}
-
-// ParseSHA256 decodes the hex part of a SHA-256 digest: 64 lower-case digits, and nothing else.
-// It takes eight of them at a time, a fifth of what looking each up takes.
-func ParseSHA256(text []byte) (sum [32]byte, ok bool) {
-	const ones = 0x0101010101010101
-	if len(text) != 2*len(sum) {
-		return sum, false
-	}
-	bad := uint64(0)
-	for i := 0; i < len(text); i += 8 {
-		digits := binary.LittleEndian.Uint64(text[i:])
-		// Letters have a bit that figures have not, and what they stand for is 9 above their
-		// low bits. Whether they were digits shows by writing them anew.
-		values := digits&(ones*0x0f) + 9*(digits>>6&ones)
-		letters := (values + 6*ones) >> 4 & ones
-		bad |= values&(ones*0xf0) | (digits ^ (values + '0'*ones + ('a'-'9'-1)*letters))
-		packed := (values<<4 | values>>8) & 0x00ff00ff00ff00ff
-		packed = (packed | packed>>8) & 0x0000ffff0000ffff
-		binary.LittleEndian.PutUint32(sum[i/2:], uint32(packed|packed>>16))
-	}
-	return sum, bad == 0
-}
-
-// sha256Digest is the digest of such a sum, without go-digest's allocations.
-func sha256Digest(sum *[32]byte) digest.Digest {
-	const algorithm = "sha256:"
-	var text [len(algorithm) + 2*len(sum)]byte
-	copy(text[:], algorithm)
-	hex.Encode(text[len(algorithm):], sum[:])
-	return digest.Digest(text[:])
-}
-
-// hexOfSum is a sum as the layout has it in names.
-func hexOfSum(sum [32]byte) string {
-	var text [2 * len(sum)]byte
-	hex.Encode(text[:], sum[:])
-	return string(text[:])
-}
-
-// hexDigits has the values of lower-case hex digits, and notHex elsewhere.
-var hexDigits = func() (table [256]byte) {
-	for i := range table {
-		table[i] = notHex
-	}
-	for value, digit := range []byte("0123456789abcdef") {
-		table[digit] = byte(value)
-	}
-	return table
-}()
-
-const notHex = 0xff
 
 func (d *digests) intern(of digest.Digest) ID {
 	d.mu.RLock()

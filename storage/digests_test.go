@@ -82,7 +82,7 @@ func TestDigestsAreFound(t *testing.T) {
 func foundTogether(t *testing.T, d *digests, sums [][32]byte) {
 	t.Helper()
 	for batch := range slices.Chunk(sums, pageBatch) {
-		entries, want := make([]entry, len(batch)), make([]digest.Digest, len(batch))
+		entries, want := make([]located, len(batch)), make([]digest.Digest, len(batch))
 		for i, sum := range batch {
 			entries[i].digest = name{"sha256", hex.EncodeToString(sum[:])}
 			switch i % 6 {
@@ -93,7 +93,7 @@ func foundTogether(t *testing.T, d *digests, sums [][32]byte) {
 			case 4:
 				entries[i].digest = name{"sha512", entries[i].digest.hex + entries[i].digest.hex}
 			case 5:
-				entries[i] = entry{id: 77} // a path without a digest keeps what it has
+				entries[i] = located{id: 77} // a path without a digest keeps what it has
 			}
 			want[i] = entries[i].digest.digest()
 		}

@@ -259,7 +259,8 @@ func (f *filesystem) Read(ctx context.Context, name string, limit int64) ([]byte
 	return content, nil
 }
 
-func (f *filesystem) readInto(ctx context.Context, room, name []byte, limit int64) ([]byte, error) {
+// ReadInto implements IntoReader.
+func (f *filesystem) ReadInto(ctx context.Context, room, name []byte, limit int64) ([]byte, error) {
 	if err := f.begin(ctx); err != nil {
 		return nil, err
 	}

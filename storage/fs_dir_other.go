@@ -54,7 +54,3 @@ func (*unnoticed) open(open func(flag int) (fd int, err error)) (fd int, err err
 func (f *filesystem) readNamed([]byte, []byte, int64) (content []byte, supported bool, err error) {
 	return nil, false, nil
 }
-
-func (f *filesystem) statBlobFast(*Inventory, ID) (object Object, ok bool) {
-	return Object{}, false
-}

@@ -2,6 +2,8 @@
 
 package storage
 
+import "context"
+
 // What a glance takes for ordinary may have no directory and no file named link that the
 // layout has no place for: what such a link names is kept (inventoryBuilder.pin). Files
 // of other names are not seen.
@@ -61,4 +63,26 @@ func (g *glance) tag(name string) (target [32]byte, entries int, ok bool) {
 	ok = g.isAbsent(linkFile)
 	g.enterDigest(&target)
 	return target, 1, ok && g.directories("") >= 0
+}
+
+// VerifyLinks implements LinkVerifier.
+func (f *filesystem) VerifyLinks(ctx context.Context, dir string, digests [][32]byte) (verified []bool, err error) {
+	verified = make([]bool, len(digests))
+	t, err := f.tree()
+	if t == nil || err != nil {
+		return verified, err
+	}
+	if err := f.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer f.end()
+	g := newGlance(t, dir)
+	defer f.endGlance(g)
+	for i := range digests {
+		g.goTo("")
+		g.enterDigest(&digests[i])
+		said, is := g.link(linkFile)
+		verified[i] = is == ordinary && said == digests[i]
+	}
+	return verified, nil
 }

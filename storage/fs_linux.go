@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"context"
 	"time"
 
 	"regsweep/internal/system"
@@ -36,23 +37,27 @@ func (f *filesystem) readNamed(room, name []byte, limit int64) (content []byte, 
 	return content, true, closeAfter(fd, err)
 }
 
-// statBlobFast stats a stored blob; ok is false for what is no regular file, and after an error.
-func (f *filesystem) statBlobFast(inv *Inventory, id ID) (object Object, ok bool) {
+// StatBlob implements BlobStater. It does not know of what is no regular file, and after an error.
+func (f *filesystem) StatBlob(ctx context.Context, digest *[32]byte) (object Object, ok bool, err error) {
+	if err := f.begin(ctx); err != nil {
+		return Object{}, false, err
+	}
+	defer f.end()
 	t := f.opened.Load()
 	if t == nil || t.links.Load() != nil {
-		return Object{}, false
+		return Object{}, false, nil
 	}
 	f.head.Add(1)
 	var room [128]byte
-	path := append(inv.AppendBlobPath(room[:0], id), 0)
+	path := append(AppendBlobPath(room[:0], digest), 0)
 	const known = unix.STATX_TYPE | unix.STATX_SIZE | unix.STATX_MTIME
 	var stat unix.Statx_t
 	if err := system.Statx(t.fd, path, unix.AT_SYMLINK_NOFOLLOW, known|unix.STATX_NLINK, &stat); err != nil {
-		return Object{}, false
+		return Object{}, false, nil
 	}
 	ok = stat.Mask&known == known && stat.Mode&unix.S_IFMT == unix.S_IFREG
 	return Object{
 		Size: int64(stat.Size), ModTime: time.Unix(stat.Mtime.Sec, int64(stat.Mtime.Nsec)),
 		HardLinked: stat.Mask&unix.STATX_NLINK != 0 && stat.Nlink > 1,
-	}, ok
+	}, ok, nil
 }

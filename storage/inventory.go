@@ -196,9 +196,6 @@ type InventoryOptions struct {
 	OnRevision func(ctx context.Context, inv *Inventory, id ID) error
 }
 
-// linkLimit bounds the reading of links: the longest good one has 135 bytes.
-const linkLimit = 1 << 10
-
 // TakeInventory lists the storage: one pass over the names, and a read for each
 // link whose content is neither at hand nor proved by its ETag.
 func TakeInventory(ctx context.Context, store Store, options InventoryOptions) (*Inventory, error) {
@@ -225,4 +222,15 @@ func TakeInventory(ctx context.Context, store Store, options InventoryOptions) (
 	}
 	b.seal()
 	return b.inv, nil
+}
+
+// StatBlob is Reader.Stat of a stored blob. A BlobStater leaves the object's path empty.
+func StatBlob(ctx context.Context, reader Reader, inv *Inventory, id ID) (Object, error) {
+	if s, ok := reader.(BlobStater); ok {
+		object, ok, err := s.StatBlob(ctx, &inv.blobs.at(int(id)).sha256)
+		if ok || err != nil {
+			return object, err
+		}
+	}
+	return reader.Stat(ctx, inv.BlobPath(id))
 }

@@ -56,7 +56,7 @@ type uploadBuilder struct {
 // pendingLink is a link of which more has to be learnt than the scan told.
 type pendingLink struct {
 	object      Object
-	entry       entry
+	entry       located
 	needContent bool
 	needTime    bool
 }
@@ -197,7 +197,7 @@ const pageBatch = 64
 
 func (b *inventoryBuilder) visitRepositories(page []Object) error {
 	links := 0
-	var entries [pageBatch]entry
+	var entries [pageBatch]located
 	var rb *repositoryBuilder
 	defer func() {
 		if rb != nil {
@@ -208,7 +208,7 @@ func (b *inventoryBuilder) visitRepositories(page []Object) error {
 		if i%pageBatch == 0 {
 			batch := page[i:min(i+pageBatch, len(page))]
 			for j := range batch {
-				entries[j] = parsePath(batch[j].Path)
+				entries[j] = located{entry: parsePath(batch[j].Path)}
 			}
 			b.inv.identify(entries[:len(batch)])
 		}
@@ -266,7 +266,7 @@ func (b *inventoryBuilder) repository(name string) *repositoryBuilder {
 }
 
 // add puts one object where it belongs. The caller holds rb.mu.
-func (b *inventoryBuilder) add(rb *repositoryBuilder, object Object, e entry) {
+func (b *inventoryBuilder) add(rb *repositoryBuilder, object Object, e located) {
 	if object.Multipart != "" && e.kind != kindUpload {
 		b.strayIn(rb, object)
 		return
@@ -282,7 +282,7 @@ func (b *inventoryBuilder) add(rb *repositoryBuilder, object Object, e entry) {
 		}
 		return
 	}
-	if object.ModTime.After(rb.r.Pushed) && e.isPushed() {
+	if object.ModTime.After(rb.r.Pushed) && isPushed(e.entry) {
 		rb.r.Pushed = object.ModTime
 	}
 	needTime := !b.options.Since.IsZero() && object.ModTime.IsZero()
@@ -338,12 +338,12 @@ func (b *inventoryBuilder) add(rb *repositoryBuilder, object Object, e entry) {
 }
 
 // isStrayLink reports whether a stray is a link in a repository, so that what it names is kept.
-func isStrayLink(e entry, path string) bool {
+func isStrayLink(e located, path string) bool {
 	return e.repository != "" && strings.HasSuffix(path, "/"+linkFile) && !strings.Contains(path, "/"+uploadsDir+"/")
 }
 
 // dateAttached notes whether a link of a signature or a referrer is recent.
-func (b *inventoryBuilder) dateAttached(rb *repositoryBuilder, object Object, e entry, needTime bool) {
+func (b *inventoryBuilder) dateAttached(rb *repositoryBuilder, object Object, e located, needTime bool) {
 	if needTime {
 		rb.wait(object, e, false, true)
 	} else {
@@ -358,24 +358,22 @@ func (b *inventoryBuilder) strayIn(rb *repositoryBuilder, object Object) {
 	b.mu.Unlock()
 }
 
-// kept is a copy of an object that does not keep the page it came in.
-func (o Object) kept() *Object {
+// keptObject is a copy of an object that does not keep the page it came in.
+func keptObject(o Object) *Object {
 	o.Path, o.ETag = strings.Clone(o.Path), strings.Clone(o.ETag)
 	return &o
 }
 
 // wait puts a link off until more is known of it.
-func (rb *repositoryBuilder) wait(object Object, e entry, needContent, needTime bool) {
-	kept := object.kept()
-	entry := parsePath(kept.Path)
-	entry.id = e.id
+func (rb *repositoryBuilder) wait(object Object, e located, needContent, needTime bool) {
+	kept := keptObject(object)
 	rb.pending = append(rb.pending, pendingLink{
-		object: *kept, entry: entry, needContent: needContent, needTime: needTime,
+		object: *kept, entry: located{parsePath(kept.Path), e.id}, needContent: needContent, needTime: needTime,
 	})
 }
 
 // addRead adds a link whose content counts.
-func (b *inventoryBuilder) addRead(rb *repositoryBuilder, object Object, e entry, needTime bool) {
+func (b *inventoryBuilder) addRead(rb *repositoryBuilder, object Object, e located, needTime bool) {
 	isSettled := object.Content != nil || settles(object, e.digest)
 	if needTime || !isSettled {
 		rb.wait(object, e, !isSettled, needTime)
@@ -386,7 +384,7 @@ func (b *inventoryBuilder) addRead(rb *repositoryBuilder, object Object, e entry
 
 // addKnown adds a link of which all is known: its content, or that it says what its
 // path says; and its time, if that matters.
-func (b *inventoryBuilder) addKnown(rb *repositoryBuilder, object Object, e entry, isSettled bool) {
+func (b *inventoryBuilder) addKnown(rb *repositoryBuilder, object Object, e located, isSettled bool) {
 	b.noteRecent(rb, e, object)
 	own := e.id
 	if object.Content != nil && !e.digest.isSaidBy(object.Content) {
@@ -423,7 +421,7 @@ func (rb *repositoryBuilder) damaged(path, detail string) {
 	})
 }
 
-func (b *inventoryBuilder) noteRecent(rb *repositoryBuilder, e entry, object Object) {
+func (b *inventoryBuilder) noteRecent(rb *repositoryBuilder, e located, object Object) {
 	if !b.isRecent(object) {
 		return
 	}
@@ -448,7 +446,7 @@ func (rb *repositoryBuilder) upload(id string) *uploadBuilder {
 	return u
 }
 
-func (rb *repositoryBuilder) addUpload(object Object, e entry) {
+func (rb *repositoryBuilder) addUpload(object Object, e located) {
 	u := rb.upload(e.upload)
 	if object.Err != nil {
 		u.failure = fmt.Errorf("%s: %w", object.Path, object.Err)
@@ -462,7 +460,7 @@ func (rb *repositoryBuilder) addUpload(object Object, e entry) {
 		u.Touched = object.ModTime
 	}
 	if object.Multipart == "" && strings.HasSuffix(object.Path, "/"+e.upload+"/"+startedAt) {
-		u.startedat = object.kept()
+		u.startedat = keptObject(object)
 	}
 }
 
@@ -484,22 +482,6 @@ func settles(object Object, own name) bool {
 	return object.ETag == string(etag[:])
 }
 
-// readLink reads a link's content. target is the digest it names, if it can be made
-// out at all; ok is false where a registry would not accept it, detail saying why.
-func readLink(content []byte) (target digest.Digest, ok bool, detail string) {
-	text := string(content)
-	if n, valid := splitDigest(text); valid {
-		return n.digest(), true, ""
-	}
-	if n, valid := splitDigest(strings.TrimSpace(text)); valid {
-		return n.digest(), false, "has white space around its digest, which a registry does not accept"
-	}
-	if len(content) == 0 {
-		return "", false, "is empty"
-	}
-	return "", false, fmt.Sprintf("names no digest (%d bytes, beginning %.40q)", len(content), text)
-}
-
 // readLinks learns what the scan did not tell.
 func (b *inventoryBuilder) readLinks(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
@@ -519,7 +501,7 @@ func (b *inventoryBuilder) readLinks(ctx context.Context) error {
 			if u.startedat != nil && u.startedat.Content == nil {
 				g.Go(func() error {
 					content, err := b.store.Read(ctx, u.startedat.Path, linkLimit)
-					if err = ignoreDamage(err); err == nil {
+					if err = IgnoreDamage(err); err == nil {
 						u.startedat.Content = content
 					} else if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
 						u.failure, err = err, nil // the file fails, and not the storage
@@ -548,7 +530,7 @@ func (b *inventoryBuilder) readPending(ctx context.Context, rb *repositoryBuilde
 			}
 		}
 		switch {
-		case errors.Is(err, fs.ErrNotExist), isDamage(err):
+		case errors.Is(err, fs.ErrNotExist), IsDamage(err):
 			// Nobody deletes from a read-only registry, so a link that was listed and
 			// is not found is a storage's doing, and may well be there.
 			rb.mu.Lock()
@@ -561,7 +543,7 @@ func (b *inventoryBuilder) readPending(ctx context.Context, rb *repositoryBuilde
 	}
 	if p.needTime {
 		object, err := b.store.Stat(ctx, p.object.Path)
-		isLost := errors.Is(err, fs.ErrNotExist) || isDamage(err)
+		isLost := errors.Is(err, fs.ErrNotExist) || IsDamage(err)
 		if isLost && p.object.Named && !p.needContent { // perhaps only the directory is there
 			exists, _, readErr := CheckLink(ctx, b.store, p.object.Path)
 			if readErr != nil {
@@ -618,18 +600,6 @@ func (b *inventoryBuilder) pin(rb *repositoryBuilder, object Object) {
 		return
 	}
 	rb.r.Problems = append(rb.r.Problems, problem)
-}
-
-// isDamage tells an object that is not what it should be from a storage that fails.
-func isDamage(err error) bool {
-	return errors.Is(err, ErrTooLarge) || errors.Is(err, ErrNotRegular) || errors.Is(err, ErrUnreadable)
-}
-
-func ignoreDamage(err error) error {
-	if isDamage(err) || errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }
 
 // seal makes the repositories out of what was collected.

@@ -59,7 +59,7 @@ func (t *tagsBuilder) named(name string) *tagBuilder {
 
 // addIndex adds an entry of a tag's index. It settles what the current link says, if its
 // ETag says so.
-func (t *tagBuilder) addIndex(e entry, object Object) {
+func (t *tagBuilder) addIndex(e located, object Object) {
 	t.addEntry(newLink(e.id, settles(object, e.digest)))
 	if t.current != nil && settles(*t.current, e.digest) {
 		t.target, t.hasTarget, t.current = e.id, true, nil
@@ -91,7 +91,7 @@ func (b *inventoryBuilder) addCurrent(rb *repositoryBuilder, t *tagBuilder, obje
 		return
 	}
 	if !b.settleCurrent(t, object) {
-		t.current = object.kept()
+		t.current = keptObject(object)
 	}
 }
 
@@ -153,7 +153,7 @@ func (b *inventoryBuilder) setTarget(rb *repositoryBuilder, t *tagBuilder, conte
 
 func (b *inventoryBuilder) readTag(ctx context.Context, rb *repositoryBuilder, t *tagBuilder) error {
 	content, err := b.store.Read(ctx, t.current.Path, linkLimit)
-	isLost := errors.Is(err, fs.ErrNotExist) || isDamage(err)
+	isLost := errors.Is(err, fs.ErrNotExist) || IsDamage(err)
 	if err != nil && !isLost {
 		return err
 	}

@@ -8,6 +8,22 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
+// Root is where the layout lies below a registry's root directory.
+const Root = "docker/registry/v2"
+
+// The two trees of the layout, as Scan takes them.
+const (
+	BlobsDir        = "blobs"
+	RepositoriesDir = "repositories"
+)
+
+// OwnDir is regsweep's own directory, below the layout's root. Distribution looks at
+// blobs and repositories there, and at nothing else.
+const OwnDir = ".regsweep"
+
+// QuarantineDir is where what was taken away lies, below a directory for each run.
+const QuarantineDir = OwnDir + "/quarantine"
+
 // The names of the layout. Source: registry/storage/paths.go of Distribution.
 const (
 	layersDir     = "_layers"
@@ -46,7 +62,6 @@ type entry struct {
 	digest     name   // what the path names: the blob, the link's own digest
 	revision   name   // for a signature, the manifest that it signs; for a referrer link, the subject
 	artifact   string // for a referrer link, ReferrerLink.Type
-	id         ID     // of digest, once digests.identify has set it
 }
 
 // name is a digest as the layout spells it in a path.

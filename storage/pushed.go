@@ -2,7 +2,6 @@ package storage
 
 import (
 	"context"
-	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -11,14 +10,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"regsweep/internal/system"
-
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sys/unix"
 )
 
 // isPushed reports whether only a push writes such a link. Removals do not change its time.
-func (e entry) isPushed() bool {
+func isPushed(e entry) bool {
 	return e.kind == kindLayer || e.kind == kindRevision || e.kind == kindTag || e.kind == kindTagIndex
 }
 
@@ -33,8 +29,8 @@ func (e entry) isPushed() bool {
 // repository has under an old tag changes none of them.
 func LastPush(ctx context.Context, store Store, pushed map[string]time.Time, since, explained time.Time) (*LastUpload, error) {
 	names := slices.Sorted(maps.Keys(pushed))
-	f, isFilesystem := store.(*filesystem)
-	if !isFilesystem {
+	dirs, hasTimes := store.(DirTimes)
+	if !hasTimes {
 		last := LastUpload{Touched: since}
 		for _, name := range names {
 			if pushed[name].After(last.Touched) {
@@ -47,17 +43,17 @@ func LastPush(ctx context.Context, store Store, pushed map[string]time.Time, sin
 		return &last, nil
 	}
 	if explained.After(since) {
-		if found, err := f.pushedAfter(ctx, names, explained); found != nil || err != nil {
+		if found, err := pushedAfter(ctx, store, dirs, names, explained); found != nil || err != nil {
 			return found, err
 		}
 	}
-	return f.pushedAfter(ctx, names, since)
+	return pushedAfter(ctx, store, dirs, names, since)
 }
 
 // pushedAfter finds a link of a manifest that was written after a time.
-func (f *filesystem) pushedAfter(ctx context.Context, repositories []string, after time.Time) (*LastUpload, error) {
-	return firstPush(ctx, len(repositories), f.Concurrency(), func(ctx context.Context, i int) (*LastUpload, error) {
-		return f.pushedTo(ctx, repositories[i], after)
+func pushedAfter(ctx context.Context, store Store, dirs DirTimes, repositories []string, after time.Time) (*LastUpload, error) {
+	return firstPush(ctx, len(repositories), store.Concurrency(), func(ctx context.Context, i int) (*LastUpload, error) {
+		return pushedTo(ctx, store, dirs, repositories[i], after)
 	})
 }
 
@@ -81,39 +77,22 @@ func firstPush(ctx context.Context, n, limit int, find func(ctx context.Context,
 // pushedDirs are the directories of a repository of which a push changes one at least.
 var pushedDirs = []string{uploadsDir, manifestsDir + "/tags", manifestsDir + "/revisions/sha256", layersDir + "/sha256"}
 
-func (f *filesystem) pushedTo(ctx context.Context, repository string, after time.Time) (*LastUpload, error) {
+func pushedTo(ctx context.Context, store Browser, dirs DirTimes, repository string, after time.Time) (*LastUpload, error) {
 	for _, name := range pushedDirs {
-		changed, err := f.changedAfter(ctx, RepositoryPath(repository)+"/"+name, after)
+		changed, err := dirs.ChangedAfter(ctx, RepositoryPath(repository)+"/"+name, after)
 		if err != nil {
 			return nil, err
 		}
 		if changed {
-			return f.linkedAfter(ctx, RepositoryPath(repository)+"/"+manifestsDir, after)
+			return linkedAfter(ctx, store, RepositoryPath(repository)+"/"+manifestsDir, after)
 		}
 	}
 	return nil, nil
 }
 
-// changedAfter reports whether a directory is there and was changed after a time.
-func (f *filesystem) changedAfter(ctx context.Context, dir string, after time.Time) (bool, error) {
-	t, err := f.tree()
-	if t == nil || err != nil {
-		return false, err
-	}
-	f.head.Add(1)
-	stat, err := f.lstat(ctx, t, dir)
-	if isAbsent(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, &fs.PathError{Op: "stat", Path: dir, Err: err}
-	}
-	return modTime(&stat).After(after), nil
-}
-
 // linkedAfter finds the newest link below a directory that was written after a time.
-func (f *filesystem) linkedAfter(ctx context.Context, dir string, after time.Time) (newest *LastUpload, err error) {
-	err = f.Below(ctx, dir, func(page []Object) error {
+func linkedAfter(ctx context.Context, store Browser, dir string, after time.Time) (newest *LastUpload, err error) {
+	err = store.Below(ctx, dir, func(page []Object) error {
 		for _, object := range page {
 			if path.Base(object.Path) == linkFile && object.ModTime.After(after) {
 				newest, after = &LastUpload{Repository: strings.Clone(parsePath(object.Path).repository), Touched: object.ModTime}, object.ModTime
@@ -131,13 +110,14 @@ func (f *filesystem) linkedAfter(ctx context.Context, dir string, after time.Tim
 // Nothing may be removed from a repository meanwhile. In another storage it finds nothing, since it
 // would have to list everything.
 type Pushes struct {
-	filesystem *filesystem // nil for another storage
-	inv        *Inventory
-	removed    func(repository string) map[ID]bool
-	since      time.Time
-	dirs       []string             // of the repositories, and all directories above them
-	isKnown    map[string]bool      // has dirs: whether it is that of a repository
-	later      map[string]time.Time // by directory: links that had a later time from the beginning
+	store   Store
+	times   DirTimes // nil for a storage without directories
+	inv     *Inventory
+	removed func(repository string) map[ID]bool
+	since   time.Time
+	dirs    []string             // of the repositories, and all directories above them
+	isKnown map[string]bool      // has dirs: whether it is that of a repository
+	later   map[string]time.Time // by directory: links that had a later time from the beginning
 }
 
 // ClockTick is how far the time of a file may be behind the clock when it is written.
@@ -146,11 +126,11 @@ const ClockTick = 10 * time.Millisecond
 // NewPushes is for pushes from now on, during a run that removes revisions: one that is there again
 // was pushed. A link that has a later time already, by a clock that is wrong, is no push.
 func NewPushes(ctx context.Context, store Store, inv *Inventory, removed func(repository string) map[ID]bool, now time.Time) (*Pushes, error) {
-	f, isFilesystem := store.(*filesystem)
-	if !isFilesystem {
+	times, hasTimes := store.(DirTimes)
+	if !hasTimes {
 		return &Pushes{}, nil
 	}
-	p := &Pushes{filesystem: f, inv: inv, removed: removed, since: now.Add(-ClockTick), isKnown: map[string]bool{RepositoriesDir: false}, later: map[string]time.Time{}}
+	p := &Pushes{store: store, times: times, inv: inv, removed: removed, since: now.Add(-ClockTick), isKnown: map[string]bool{RepositoriesDir: false}, later: map[string]time.Time{}}
 	for _, r := range inv.Repositories {
 		dir := RepositoryPath(r.Name)
 		p.isKnown[dir] = true
@@ -160,8 +140,8 @@ func NewPushes(ctx context.Context, store Store, inv *Inventory, removed func(re
 	}
 	p.dirs = slices.Sorted(maps.Keys(p.isKnown))
 	var mu sync.Mutex
-	return p, Each(ctx, len(inv.Repositories), f.Concurrency(), func(ctx context.Context, i int) error {
-		found, err := f.pushedTo(ctx, inv.Repositories[i].Name, p.since)
+	return p, Each(ctx, len(inv.Repositories), store.Concurrency(), func(ctx context.Context, i int) error {
+		found, err := pushedTo(ctx, store, times, inv.Repositories[i].Name, p.since)
 		if found != nil {
 			mu.Lock()
 			p.later[RepositoryPath(found.Repository)] = found.Touched
@@ -173,10 +153,10 @@ func NewPushes(ctx context.Context, store Store, inv *Inventory, removed func(re
 
 // Find returns a push since the last call, or nil if there was none.
 func (p *Pushes) Find(ctx context.Context, now time.Time) (*LastUpload, error) {
-	if p.filesystem == nil {
+	if p.times == nil {
 		return nil, nil
 	}
-	found, err := firstPush(ctx, len(p.dirs), p.filesystem.Concurrency(), func(ctx context.Context, i int) (*LastUpload, error) {
+	found, err := firstPush(ctx, len(p.dirs), p.store.Concurrency(), func(ctx context.Context, i int) (*LastUpload, error) {
 		if dir := p.dirs[i]; p.isKnown[dir] {
 			if found, err := p.pushedTo(ctx, dir); found != nil || err != nil {
 				return found, err
@@ -209,15 +189,15 @@ func (p *Pushes) pushedTo(ctx context.Context, repository string) (*LastUpload, 
 		dir, link string
 		may       func(name string) bool
 	}{
-		{manifestsDir + "/tags", "/current", func(string) bool { return true }},
+		{manifestsDir + "/tags", "current", func(string) bool { return true }},
 		{manifestsDir + "/revisions/sha256", "", isNew},
 	} {
-		changed, err := p.filesystem.changedAfter(ctx, repository+"/"+place.dir, since)
+		changed, err := p.times.ChangedAfter(ctx, repository+"/"+place.dir, since)
 		if err != nil {
 			return nil, err
 		}
 		if changed && touched.IsZero() {
-			if touched, err = p.filesystem.linkAfter(ctx, repository+"/"+place.dir, place.link, since, place.may); err != nil {
+			if touched, err = p.times.LinkedAfter(ctx, repository+"/"+place.dir, place.link, since, place.may); err != nil {
 				return nil, err
 			}
 		}
@@ -228,69 +208,22 @@ func (p *Pushes) pushedTo(ctx context.Context, repository string) (*LastUpload, 
 	return &LastUpload{Repository: name, Touched: touched}, nil
 }
 
-// linkAfter finds a link that was written after a time, in those directories of a directory that
-// may have one.
-func (f *filesystem) linkAfter(ctx context.Context, dir, below string, after time.Time, may func(name string) bool) (touched time.Time, err error) {
-	t, err := f.tree()
-	if t == nil || err != nil {
-		return time.Time{}, err
-	}
-	entries, err := f.readDir(ctx, t, dir)
-	if isAbsent(err) {
-		return time.Time{}, nil
-	}
-	if err != nil {
-		return time.Time{}, &fs.PathError{Op: "list", Path: dir, Err: err}
-	}
-	if err := f.begin(ctx); err != nil {
-		return time.Time{}, err
-	}
-	defer f.end()
-	fd, err := t.openDir(dir)
-	if err != nil {
-		return time.Time{}, &fs.PathError{Op: "open", Path: dir, Err: listedError(err)}
-	}
-	defer closeDir(fd)
-	for _, entry := range entries {
-		if !entry.isDir() || !may(entry.name) {
-			continue
-		}
-		for _, name := range []string{entry.name + below, entry.name + below + "/" + linkFile} {
-			var stat unix.Stat_t
-			err := system.Lstatat(fd, name, &stat)
-			if isAbsent(err) {
-				break
-			}
-			if err != nil {
-				return time.Time{}, &fs.PathError{Op: "stat", Path: dir + "/" + name, Err: err}
-			}
-			if touched = modTime(&stat); !touched.After(after) {
-				break
-			}
-			if path.Base(name) == linkFile {
-				return touched, nil
-			}
-		}
-	}
-	return time.Time{}, nil
-}
-
 // newRepository finds a push to a repository that is new below a directory.
 func (p *Pushes) newRepository(ctx context.Context, parent string) (*LastUpload, error) {
-	isChanged, err := p.filesystem.changedAfter(ctx, parent, p.since)
+	isChanged, err := p.times.ChangedAfter(ctx, parent, p.since)
 	if !isChanged || err != nil {
 		return nil, err
 	}
-	entries, _, err := p.filesystem.browse(ctx, parent)
+	names, err := p.store.Names(ctx, parent)
 	if err != nil {
 		return nil, err
 	}
-	for _, entry := range entries {
-		dir := parent + "/" + entry.name
-		if !entry.isDir() || hasKey(p.isKnown, dir) || entry.name[0] == '_' {
+	for _, name := range names {
+		dir := parent + "/" + name
+		if hasKey(p.isKnown, dir) || name[0] == '_' {
 			continue
 		}
-		if found, err := p.filesystem.linkedAfter(ctx, dir, p.since); found != nil || err != nil {
+		if found, err := linkedAfter(ctx, p.store, dir, p.since); found != nil || err != nil {
 			return found, err
 		}
 	}

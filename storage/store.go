@@ -19,15 +19,6 @@ import (
 	_ "regsweep/internal/system" // says on which systems regsweep does not run
 )
 
-// Root is where the layout lies below a registry's root directory.
-const Root = "docker/registry/v2"
-
-// The two trees of the layout, as Scan takes them.
-const (
-	BlobsDir        = "blobs"
-	RepositoriesDir = "repositories"
-)
-
 // ErrTooLarge is returned by Reader.Read for an object above its limit.
 var ErrTooLarge = errors.New("larger than the limit")
 
@@ -135,31 +126,50 @@ type Reader interface {
 	Stat(ctx context.Context, path string) (Object, error)
 }
 
-// ReadInto is Reader.Read for one who reads many objects, one after the other: the content
-// is in room if that has more than it needs, where the storage can read it there. A filesystem
-// that returns less than there is may cut it short: it is for content that is verified.
-func ReadInto(ctx context.Context, reader Reader, room, path []byte, limit int64) ([]byte, error) {
-	if r, ok := reader.(interface {
-		readInto(ctx context.Context, room, path []byte, limit int64) ([]byte, error)
-	}); ok {
-		return r.readInto(ctx, room, path, limit)
+// IntoReader is a reader that reads into a buffer of the caller.
+type IntoReader interface {
+	// ReadInto is Reader.Read for a caller who reads many objects, one after the other: the
+	// content is in buffer if that is larger than the content. A filesystem that returns less
+	// than there is may cut it short: it is for content that is verified.
+	ReadInto(ctx context.Context, buffer, path []byte, limit int64) ([]byte, error)
+}
+
+// ReadInto is IntoReader.ReadInto, or Reader.Read where the reader has none.
+func ReadInto(ctx context.Context, reader Reader, buffer, path []byte, limit int64) ([]byte, error) {
+	if r, ok := reader.(IntoReader); ok {
+		return r.ReadInto(ctx, buffer, path, limit)
 	}
 	return reader.Read(ctx, string(path), limit)
 }
 
-// StatBlob is Reader.Stat of a stored blob. On a filesystem it spares the copies of the blob's
-// path, and leaves the object's empty.
-func StatBlob(ctx context.Context, reader Reader, inv *Inventory, id ID) (Object, error) {
-	if f, ok := reader.(*filesystem); ok {
-		if err := f.begin(ctx); err != nil {
-			return Object{}, err
-		}
-		object, ok := f.statBlobFast(inv, id)
-		if f.end(); ok {
-			return object, nil
-		}
-	}
-	return reader.Stat(ctx, inv.BlobPath(id))
+// BlobStater is a reader that stats blobs without the copies that their paths take.
+type BlobStater interface {
+	// StatBlob is Reader.Stat of the blob with a SHA-256 digest, and leaves the object's path
+	// empty. ok is false where it does not know: then Stat tells.
+	StatBlob(ctx context.Context, digest *[32]byte) (object Object, ok bool, err error)
+}
+
+// LinkVerifier is a reader that verifies many links in less time than it takes to read each.
+type LinkVerifier interface {
+	// VerifyLinks reports for each digest whether dir/<hex>/link exists and says that digest.
+	// Where it reports false the link may do so all the same: reading it tells.
+	VerifyLinks(ctx context.Context, dir string, digests [][32]byte) (verified []bool, err error)
+}
+
+// DirTimes is a store with directories. Their times tell where something was written.
+type DirTimes interface {
+	// ChangedAfter reports whether a directory exists and was changed after a time.
+	ChangedAfter(ctx context.Context, dir string, after time.Time) (bool, error)
+	// LinkedAfter finds a link that was written after a time, dir/<name>/<below>/link, for those
+	// names that may have one, and returns its time. It returns the zero time if there is none.
+	LinkedAfter(ctx context.Context, dir, below string, after time.Time, may func(name string) bool) (time.Time, error)
+}
+
+// LayoutFinder is a store that knows whether it has the layout, without a listing of it.
+type LayoutFinder interface {
+	// FindLayout reports whether there is a docker/registry/v2 or, if it is certain that there is
+	// none, what there is instead, as far as the storage says.
+	FindLayout(ctx context.Context) (found bool, instead []string, err error)
 }
 
 // Remover removes objects. Its methods may be called concurrently.
@@ -202,13 +212,6 @@ type Locker interface {
 	// object is read right before, and the lease of ctx asked after that.
 	Delete(ctx context.Context, path, version string) error
 }
-
-// OwnDir is regsweep's own directory, below the layout's root. Distribution looks at
-// blobs and repositories there, and at nothing else.
-const OwnDir = ".regsweep"
-
-// QuarantineDir is where what was taken away lies, below a directory for each run.
-const QuarantineDir = OwnDir + "/quarantine"
 
 // Move takes one object from a path to another.
 type Move struct {
@@ -314,4 +317,17 @@ var ErrGone = errors.New("it was listed, and now the storage says that it does n
 // notExist gives err the path and makes it match fs.ErrNotExist.
 func notExist(op, path string) error {
 	return &fs.PathError{Op: op, Path: path, Err: fs.ErrNotExist}
+}
+
+// IsDamage tells an object that is not what it should be from a storage that fails.
+func IsDamage(err error) bool {
+	return errors.Is(err, ErrTooLarge) || errors.Is(err, ErrNotRegular) || errors.Is(err, ErrUnreadable)
+}
+
+// IgnoreDamage drops the error of an object that is damaged or not there.
+func IgnoreDamage(err error) error {
+	if IsDamage(err) || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }

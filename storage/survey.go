@@ -78,7 +78,7 @@ func TakeSurvey(ctx context.Context, store Store, n int, quick bool) (Survey, er
 				mu.Unlock()
 				last, pushed = e.repository, time.Time{}
 			}
-			if e.isPushed() && object.ModTime.After(pushed) {
+			if isPushed(e) && object.ModTime.After(pushed) {
 				pushed = object.ModTime
 			}
 			switch {
@@ -161,7 +161,7 @@ func intactTarget(ctx context.Context, store Store, tag Object, repository strin
 	if content == nil {
 		var err error
 		if content, err = store.Read(ctx, tag.Path, linkLimit); err != nil {
-			return "", ignoreDamage(err)
+			return "", IgnoreDamage(err)
 		}
 	}
 	target, ok, _ := readLink(content)
@@ -176,11 +176,11 @@ func intactManifest(ctx context.Context, store Store, repository string, target 
 	// A registry follows symbolic links, and may well serve what lies behind one.
 	link, err := store.Read(ctx, RevisionPath(repository, target), linkLimit)
 	if !errors.Is(err, ErrNotRegular) && (err != nil || string(link) != string(target)) {
-		return "", ignoreDamage(err)
+		return "", IgnoreDamage(err)
 	}
 	manifest, err := store.Read(ctx, BlobPath(target), surveyLimit)
 	if !errors.Is(err, ErrNotRegular) && (err != nil || target.Algorithm().FromBytes(manifest) != target || !json.Valid(manifest)) {
-		return "", ignoreDamage(err)
+		return "", IgnoreDamage(err)
 	}
 	return target, nil
 }
