@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regsweep/internal/system"
 	"slices"
 	"strings"
 )
@@ -19,25 +20,20 @@ func (e *AbsentError) Error() string { return e.problem }
 // RequireLayout fails with an *AbsentError, which is a usage error, if the storage that c
 // names has no docker/registry/v2.
 func RequireLayout(ctx context.Context, store Store, c Config) error {
-	what := ""
-	switch s := store.(type) {
-	case *filesystem:
-		if tree, err := s.tree(); err != nil || tree != nil {
-			return err
-		}
-		what = describeRoot(s.identity.Root)
-	default:
-		for _, dir := range []string{BlobsDir, RepositoriesDir, OwnDir} { // a bucket has no empty directories
-			names, err := store.Names(ctx, dir)
-			if err != nil || len(names) > 0 {
-				return err
-			}
-		}
-		if s, is := store.(*s3Store); is {
-			what = s.describeRest(ctx)
-		}
+	found, instead, err := store.FindLayout(ctx)
+	if found || err != nil {
+		return err
 	}
-	return c.absent(store.Identity().Root, what)
+	root, what := store.Identity().Root, ""
+	switch {
+	case c.Driver == "filesystem":
+		what = describeRoot(root)
+	case len(instead) > 0:
+		what = "is not among what the bucket holds: " + firstFew(instead)
+	case instead != nil:
+		what = "is empty, and the bucket has no directory at all"
+	}
+	return c.absent(root, what)
 }
 
 // absent says where the root is set, what it is instead, and what to do.
@@ -57,19 +53,6 @@ func (c Config) absent(root, what string) error {
 	return &UsageError{&AbsentError{problem}}
 }
 
-// describeRest names what the bucket holds elsewhere. It is a hint: what can't be listed has
-// none.
-func (s *s3Store) describeRest(ctx context.Context) string {
-	names, _, err := s.names(ctx, "", "")
-	if err != nil {
-		return ""
-	}
-	if len(names) == 0 {
-		return "is empty, and the bucket has no directory at all"
-	}
-	return "is not among what the bucket holds: " + firstFew(names)
-}
-
 // firstFew writes out the first few names.
 func firstFew(names []string) string {
 	const shown = 5
@@ -84,7 +67,7 @@ func firstFew(names []string) string {
 func forbidden(root string) error {
 	for _, path := range []string{filepath.Join(root, Root), filepath.Join(root, Root, "blobs")} {
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrPermission) {
-			return usagef("%w", permissionError(path, err))
+			return usagef("%w", system.PermissionError(path, err))
 		}
 	}
 	return nil

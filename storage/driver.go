@@ -390,3 +390,14 @@ func (o *overDriver) Beside(ctx context.Context, path string) (bool, error) {
 	}
 	return err == nil, err
 }
+
+// FindLayout implements LayoutFinder.
+func (o *overDriver) FindLayout(ctx context.Context) (found bool, instead []string, err error) {
+	for _, dir := range []string{BlobsDir, RepositoriesDir, OwnDir} { // flat keys have no empty directories
+		names, err := o.Names(ctx, dir)
+		if err != nil || len(names) > 0 {
+			return true, nil, err
+		}
+	}
+	return false, nil, nil
+}

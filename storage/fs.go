@@ -54,14 +54,14 @@ func openFilesystem(root string, limits Limits) (Store, error) {
 	}
 	resolved, err := filepath.EvalSymlinks(absolute)
 	if err != nil {
-		return nil, fmt.Errorf("open storage: %w", permissionError(absolute, err))
+		return nil, fmt.Errorf("open storage: %w", system.PermissionError(absolute, err))
 	}
 	fd, err := system.Open(resolved, unix.O_RDONLY|system.PathOnly|unix.O_DIRECTORY)
 	if err == unix.ENOTDIR {
 		return nil, fmt.Errorf("open storage: %s is not a directory", absolute)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open storage: %w", permissionError(resolved, err))
+		return nil, fmt.Errorf("open storage: %w", system.PermissionError(resolved, err))
 	}
 	f := &filesystem{
 		identity: Identity{Driver: "filesystem", Root: resolved}, limits: limits,
@@ -121,7 +121,7 @@ func (f *filesystem) openBelowRoot(path string) (fd int, err error) {
 			return -1, fmt.Errorf("open storage: %s: %w (or it is a symbolic link to nothing: is its disk mounted?)", dir, err)
 		}
 		if err != nil {
-			return -1, fmt.Errorf("open storage: %w", permissionError(dir, &fs.PathError{Op: "open", Path: dir, Err: err}))
+			return -1, fmt.Errorf("open storage: %w", system.PermissionError(dir, &fs.PathError{Op: "open", Path: dir, Err: err}))
 		}
 		if next < 0 {
 			return -1, nil
@@ -492,4 +492,10 @@ func isNotEmpty(err error) bool {
 func symlinkError(name string) error {
 	return fmt.Errorf("list %s: it is a symbolic link, and what lies behind it could keep images alive: "+
 		"mount the directory there instead (mount --bind)", name)
+}
+
+// FindLayout implements LayoutFinder.
+func (f *filesystem) FindLayout(context.Context) (found bool, instead []string, err error) {
+	t, err := f.tree()
+	return t != nil, nil, err
 }

@@ -121,3 +121,20 @@ func (s *s3Store) Beside(ctx context.Context, path string) (found bool, err erro
 	})
 	return found, err
 }
+
+// FindLayout implements LayoutFinder. What there is instead is a hint: if it can't be listed there
+// is none.
+func (s *s3Store) FindLayout(ctx context.Context) (found bool, instead []string, err error) {
+	for _, dir := range []string{BlobsDir, RepositoriesDir, OwnDir} { // a bucket has no empty directories
+		names, err := s.Names(ctx, dir)
+		if err != nil || len(names) > 0 {
+			return true, nil, err
+		}
+	}
+	if names, _, err := s.names(ctx, "", ""); err == nil && len(names) > 0 {
+		return false, names, nil
+	} else if err == nil {
+		return false, []string{}, nil
+	}
+	return false, nil, nil
+}

@@ -165,10 +165,35 @@ type DirTimes interface {
 	LinkedAfter(ctx context.Context, dir, below string, after time.Time, may func(name string) bool) (time.Time, error)
 }
 
-// LayoutFinder is a store that knows whether it has the layout, without a listing of it.
+// PermissionChecker is a store that knows which permissions this process has in it.
+type PermissionChecker interface {
+	// ExplainPermission adds to an error who owns the directory that may not be read or written,
+	// if the error is that a permission is missing.
+	ExplainPermission(err error) error
+	// RequireWrite fails if this process may not remove objects.
+	RequireWrite(refs iter.Seq[Ref]) error
+}
+
+// ExplainPermission is PermissionChecker.ExplainPermission, where the store has it.
+func ExplainPermission(store Store, err error) error {
+	if c, ok := store.(PermissionChecker); ok {
+		return c.ExplainPermission(err)
+	}
+	return err
+}
+
+// RequireWrite is PermissionChecker.RequireWrite, where the store has it.
+func RequireWrite(store Store, refs iter.Seq[Ref]) error {
+	if c, ok := store.(PermissionChecker); ok {
+		return c.RequireWrite(refs)
+	}
+	return nil
+}
+
+// LayoutFinder finds the layout without listing all of it.
 type LayoutFinder interface {
-	// FindLayout reports whether there is a docker/registry/v2 or, if it is certain that there is
-	// none, what there is instead, as far as the storage says.
+	// FindLayout reports whether there is a docker/registry/v2. instead are the names of what
+	// there is beside it, if the storage is asked for them and says so; nil otherwise.
 	FindLayout(ctx context.Context) (found bool, instead []string, err error)
 }
 
@@ -292,6 +317,7 @@ type Store interface {
 	Locker
 	Mover
 	Browser
+	LayoutFinder
 	Identity() Identity
 	Requests() Requests
 	// Concurrency is how many calls are worth having under way at once. More of them
