@@ -62,11 +62,13 @@ func anyRequest(*http.Request) bool { return true }
 func isSampled(k, n int) bool { return *everyFault || k%n == 0 }
 
 // wrap is the Transport.Wrap of the fault.
-func (f *httpFault) wrap(network s3.HTTPClient) s3.HTTPClient { return faultyNetwork{f, network} }
+func (f *httpFault) wrap(network storage.HTTPClient) storage.HTTPClient {
+	return faultyNetwork{f, network}
+}
 
 type faultyNetwork struct {
 	f       *httpFault
-	network s3.HTTPClient
+	network storage.HTTPClient
 }
 
 func (n faultyNetwork) Do(r *http.Request) (*http.Response, error) {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,7 +17,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/sirupsen/logrus"
 	"go.yaml.in/yaml/v2"
@@ -63,25 +61,6 @@ type Config struct {
 	OnSilence func(endpoint string, since time.Time) `json:"-"`
 	// Transport is for tests.
 	Transport Transport `json:"-"`
-}
-
-// Transport is how requests leave for an S3 server. The zero value is the usual one.
-type Transport struct {
-	// Wrap, if set, returns what stands between the S3 client and the network. Tests let
-	// requests fail there.
-	Wrap func(s3.HTTPClient) s3.HTTPClient
-	// Haste divides the times that a storage waits before it asks a server again; 0 is 1.
-	Haste int
-	// Silence divides the times after which a server that sends nothing counts as silent; 0 is 1.
-	Silence int
-}
-
-func (t Transport) wait(usual time.Duration) time.Duration {
-	return usual / time.Duration(max(1, t.Haste))
-}
-
-func (t Transport) silence(usual time.Duration) time.Duration {
-	return usual / time.Duration(max(1, t.Silence))
 }
 
 // Registry is what a config.yml says of the registry that runs with it. The
@@ -147,7 +126,7 @@ func (p Parameters) public() map[string]any {
 		case !shown[key]:
 			public[key] = hidden
 		default:
-			public[key] = withoutUserinfo(fmt.Sprint(value))
+			public[key] = WithoutUserinfo(fmt.Sprint(value))
 		}
 	}
 	return public
@@ -165,20 +144,6 @@ func (p Parameters) String() string {
 func (p Parameters) GoString() string { return "storage.Parameters{" + p.String() + "}" }
 
 func (p Parameters) MarshalJSON() ([]byte, error) { return json.Marshal(p.public()) }
-
-// withoutUserinfo drops the user and password of a URL, and its query, which may
-// be signed. What is no URL stays as it is.
-func withoutUserinfo(s string) string {
-	if !strings.Contains(s, "@") && !strings.Contains(s, "?") {
-		return s
-	}
-	u, err := url.Parse(s)
-	if err != nil {
-		return hidden
-	}
-	u.User, u.RawQuery = nil, ""
-	return u.String()
-}
 
 // maxConfigSize is larger than any config.yml, in bytes.
 const maxConfigSize = 16 << 20
@@ -425,13 +390,13 @@ func registryFacts(parsed *configuration.Configuration, ignored []string) *Regis
 		HTTP: HTTP{
 			Net:    parsed.HTTP.Net,
 			Addr:   parsed.HTTP.Addr,
-			Host:   withoutUserinfo(parsed.HTTP.Host),
+			Host:   WithoutUserinfo(parsed.HTTP.Host),
 			Prefix: parsed.HTTP.Prefix,
 			// As ListenAndServe in registry/registry.go decides it.
 			TLS:         parsed.HTTP.TLS.Certificate != "" || parsed.HTTP.TLS.LetsEncrypt.CacheFile != "",
 			Certificate: parsed.HTTP.TLS.Certificate,
 		},
-		ProxyRemote: withoutUserinfo(parsed.Proxy.RemoteURL),
+		ProxyRemote: WithoutUserinfo(parsed.Proxy.RemoteURL),
 	}
 	maintenance := parsed.Storage["maintenance"]
 	r.ReadOnly = readOnly(maintenance)

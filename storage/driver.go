@@ -32,6 +32,9 @@ type overDriver struct {
 	list, get, head, put, del atomic.Int64
 }
 
+// driverConcurrency is how many calls are under way where nobody says.
+const driverConcurrency = 32
+
 // OverDriver gives the registry's storage behind any of Distribution's drivers.
 // root is what its Identity says; what the driver itself calls its root directory
 // is the driver's own business.
@@ -52,7 +55,7 @@ func OverDriver(d storagedriver.StorageDriver, root string) Store {
 
 func newOverDriver(d storagedriver.StorageDriver, root string, limits Limits) *overDriver {
 	o := &overDriver{driver: d, identity: Identity{Driver: d.Name(), Root: root}, limits: limits, retries: defaultRetries}
-	o.retries.pace = newPace(limits.concurrency(driverConcurrency), limits.MaxRequests)
+	o.retries.pace = newPace(limits.AtOnce(driverConcurrency), limits.MaxRequests)
 	switch d.Name() {
 	case "filesystem", "inmemory":
 		o.directories = true
@@ -64,7 +67,7 @@ func newOverDriver(d storagedriver.StorageDriver, root string, limits Limits) *o
 
 func (o *overDriver) Identity() Identity { return o.identity }
 
-func (o *overDriver) Concurrency() int { return o.limits.concurrency(driverConcurrency) }
+func (o *overDriver) Concurrency() int { return o.limits.AtOnce(driverConcurrency) }
 
 // Bulk has few calls, since a driver may stand for S3.
 func (o *overDriver) Bulk() Bulk { return Bulk{Objects: RemoveBatch, Calls: min(4, o.Concurrency())} }
@@ -356,9 +359,26 @@ func contentVersion(content []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// detailed is an error of a driver and what it wraps without an Unwrap.
+type detailed struct {
+	error
+	detail error
+}
+
+func (e detailed) Unwrap() []error { return []error{e.error, e.detail} }
+
+// withDetail makes the reason of a driver's error known to errors.Is and errors.As.
+func withDetail(err error) error {
+	var wrapped storagedriver.Error
+	if errors.As(err, &wrapped) && wrapped.Detail != nil {
+		return detailed{err, withDetail(wrapped.Detail)}
+	}
+	return err
+}
+
 // do calls the driver, with retries: its own, where it has some, give up sooner.
 func (o *overDriver) do(ctx context.Context, op, path string, call func() error) error {
-	err := o.retries.do(ctx, call)
+	err := o.retries.do(ctx, func() error { return withDetail(call()) })
 	var missing storagedriver.PathNotFoundError
 	switch {
 	case err == nil:

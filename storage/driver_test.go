@@ -314,3 +314,25 @@ func (flat) Walk(context.Context, string, storagedriver.WalkFn, ...func(*storage
 func (flat) Writer(context.Context, string, bool) (storagedriver.FileWriter, error) {
 	panic("not asked for")
 }
+
+// TestWhatADriverWrapsIsTriedAgain where the reason passes.
+func TestWhatADriverWrapsIsTriedAgain(t *testing.T) {
+	for name, test := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"a busy server":  {storagedriver.Error{Detail: storagedriver.Error{Detail: busyServer{}}}, true},
+		"a permission":   {storagedriver.Error{Detail: fs.ErrPermission}, false},
+		"path not found": {storagedriver.PathNotFoundError{}, false},
+	} {
+		if got := transient(withDetail(test.err)); got != test.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
+// busyServer is a server's answer, with the method that the SDK's errors have.
+type busyServer struct{}
+
+func (busyServer) Error() string       { return "503 Service Unavailable" }
+func (busyServer) HTTPStatusCode() int { return 503 }

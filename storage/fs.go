@@ -44,6 +44,10 @@ type filesystem struct {
 	list, get, head, put, del atomic.Int64
 }
 
+// filesystemConcurrency is how many calls are under way where nobody says. Each one that waits
+// holds a thread.
+const filesystemConcurrency = 32
+
 // openFilesystem opens the tree of a registry whose rootdirectory is root. The
 // directory must exist; the layout below it need not, as in a registry that was
 // never pushed to.
@@ -157,7 +161,7 @@ func (e dirEntry) isSymlink() bool { return e.mode == fs.ModeSymlink }
 
 func (f *filesystem) Identity() Identity { return f.identity }
 
-func (f *filesystem) Concurrency() int { return f.limits.concurrency(filesystemConcurrency) }
+func (f *filesystem) Concurrency() int { return f.limits.AtOnce(filesystemConcurrency) }
 
 // Bulk divides finely: a call removes one file after the other, and a disk that is told of
 // each block that has become free answers many in the time of one.

@@ -14,13 +14,5 @@ type Limits struct {
 	MaxRequests int
 }
 
-// How many requests are under way where nobody says. At the 15 to 30 ms that S3 takes, 64
-// come to half of what it sustains for one prefix. On a filesystem every read under way
-// holds a thread.
-const (
-	s3Concurrency         = 64
-	filesystemConcurrency = 32
-	driverConcurrency     = 32
-)
-
-func (l Limits) concurrency(own int) int { return cmp.Or(l.Concurrency, own) }
+// AtOnce is how many requests may be under way, for a backend with a number of its own.
+func (l Limits) AtOnce(own int) int { return cmp.Or(l.Concurrency, own) }

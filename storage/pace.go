@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"sync"
 	"time"
-
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // pace decides when a request may go to a storage. All requests of a store pass
@@ -101,8 +99,8 @@ func newPace(concurrency, maxRequests int) *pace {
 
 // hasten makes all waits shorter.
 func (p *pace) hasten(t Transport) {
-	p.quiet = t.silence(p.quiet)
-	p.firstWait, p.lastWait, p.haste = t.wait(p.firstWait), t.wait(p.lastWait), float64(max(1, t.Haste))
+	p.quiet = t.SilentAfter(p.quiet)
+	p.firstWait, p.lastWait, p.haste = t.Wait(p.firstWait), t.Wait(p.lastWait), float64(max(1, t.Haste))
 }
 
 // do sends one request when its turn has come, and learns from the answer. request
@@ -361,13 +359,13 @@ func busy(err error) bool {
 	return status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable
 }
 
-// retryAfter reads the header of that name, seconds or a date, or returns 0.
+// retryAfter reads what an error has of the header of that name, seconds or a date, or returns 0.
 func retryAfter(err error, now time.Time) time.Duration {
-	var answered *smithyhttp.ResponseError
-	if !errors.As(err, &answered) || answered.Response == nil || answered.Response.Response == nil {
+	var answered interface{ RetryAfter() string }
+	if !errors.As(err, &answered) {
 		return 0
 	}
-	value := answered.Response.Header.Get("Retry-After")
+	value := answered.RetryAfter()
 	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
 		return time.Duration(seconds) * time.Second
 	}

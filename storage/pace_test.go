@@ -11,7 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/opencontainers/go-digest"
 
 	"regsweep/internal/parts"
@@ -214,11 +213,7 @@ func TestPaceHeedsRetryAfter(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 				switch {
 				case asked.Add(1) == 1:
-					err := answered(503, "SlowDown")
-					var response *smithyhttp.ResponseError
-					errors.As(err, &response)
-					response.Response.Header = http.Header{"Retry-After": {value()}}
-					return err
+					return answer{503, "SlowDown", value()}
 				case since > 10*time.Millisecond && since < 29*time.Second:
 					early.Add(1)
 				}

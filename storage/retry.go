@@ -12,8 +12,6 @@ import (
 	"net/http"
 	"syscall"
 	"time"
-
-	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
 )
 
 // retries says how often an operation is tried again that failed for a reason
@@ -44,7 +42,7 @@ var defaultRetries = retries{tries: 8, base: 400 * time.Millisecond, max: 20 * t
 
 // hasten makes all waits shorter.
 func (r retries) hasten(t Transport) retries {
-	r.base, r.max, r.patience, r.silence = t.wait(r.base), t.wait(r.max), t.wait(r.patience), t.silence(r.silence)
+	r.base, r.max, r.patience, r.silence = t.Wait(r.base), t.Wait(r.max), t.Wait(r.patience), t.SilentAfter(r.silence)
 	return r
 }
 
@@ -155,11 +153,6 @@ func (r retries) delay(try int) time.Duration {
 // What it does not know is final: a denied access or a wrong name only costs the
 // user a minute when it is tried again.
 func transient(err error) bool {
-	// Distribution's drivers wrap what happened without an Unwrap.
-	var wrapped storagedriver.Error
-	for errors.As(err, &wrapped) && wrapped.Detail != nil {
-		err = wrapped.Detail
-	}
 	var last final
 	if errors.As(err, &last) || errors.Is(err, context.Canceled) || neverConnects(err) {
 		return false
@@ -263,4 +256,17 @@ func errorStatus(err error) int {
 		return v1.StatusCode()
 	}
 	return 0
+}
+
+// timedOut returns the error of a server that sent nothing for too long, or nil. The SDK's is
+// no net.Error.
+func timedOut(err error) error {
+	var timeout interface {
+		error
+		Timeout() bool
+	}
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return timeout
+	}
+	return nil
 }

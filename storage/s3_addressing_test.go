@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"regsweep/internal/parts"
-
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
 // TestS3BucketThatIsNoHost: release 2 of the registry takes a host's name as its endpoint
@@ -62,7 +60,7 @@ func TestS3AmazonIsNoHost(t *testing.T) {
 	for _, pathStyle := range []bool{true, false} {
 		store := mustOpen(t)(openS3Over(t.Context(), map[string]any{
 			"accesskey": "a", "secretkey": "s", "bucket": "bucket", "region": "us-east-1", "forcepathstyle": pathStyle,
-		}, Limits{}, Transport{Wrap: func(s3.HTTPClient) s3.HTTPClient { return noHost{} }})).(*s3Store)
+		}, Limits{}, Transport{Wrap: func(HTTPClient) HTTPClient { return noHost{} }})).(*s3Store)
 		err := scanError(t, store)
 		if err == nil || strings.Contains(err.Error(), "forcepathstyle") || !strings.Contains(err.Error(), "no such host; no endpoint is set, so this is Amazon S3: for another server set regionendpoint") {
 			t.Errorf("%v", err)

@@ -40,7 +40,7 @@ func newS3Client(ctx context.Context, p s3Parameters, concurrency int, wires Tra
 	// A buildable client, and not one of our own, since the SDK adds the
 	// certificates of AWS_CA_BUNDLE to it. Proxies come from the environment.
 	transport := awshttp.NewBuildableClient().
-		WithReadTimeout(wires.silence(s3Silence)).
+		WithReadTimeout(wires.SilentAfter(s3Silence)).
 		WithTransportOptions(func(t *http.Transport) {
 			t.MaxIdleConns = concurrency + 8
 			t.MaxIdleConnsPerHost = concurrency + 8

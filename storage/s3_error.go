@@ -176,19 +176,6 @@ func (e *s3Error) connection(sent *url.Error) string {
 	return e.endpoint + ": " + reason
 }
 
-// timedOut returns the error of a server that sent nothing for too long, or nil. The SDK's is
-// no net.Error.
-func timedOut(err error) error {
-	var timeout interface {
-		error
-		Timeout() bool
-	}
-	if errors.As(err, &timeout) && timeout.Timeout() {
-		return timeout
-	}
-	return nil
-}
-
 // withoutURL leaves out the request, which has the names of parameters in it.
 func withoutURL(err error) error {
 	if sent, is := err.(*url.Error); is {
@@ -212,7 +199,7 @@ func webPage(err error) string {
 	}
 	page := fmt.Sprintf("a page of HTML (status %d)", status)
 	if to := header.Get("Location"); to != "" {
-		page = fmt.Sprintf("a redirection to %s (status %d)", withoutUserinfo(to), status)
+		page = fmt.Sprintf("a redirection to %s (status %d)", WithoutUserinfo(to), status)
 	}
 	return page
 }

@@ -202,7 +202,7 @@ func TestS3VirtualHosts(t *testing.T) {
 }
 
 // toServer sends all requests to one server, whatever host they name.
-func toServer(server *httptest.Server) s3.HTTPClient {
+func toServer(server *httptest.Server) HTTPClient {
 	return clientFunc(func(r *http.Request) (*http.Response, error) {
 		host := r.URL.Host
 		r = r.Clone(r.Context())

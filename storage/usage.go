@@ -1,6 +1,10 @@
 package storage
 
-import "fmt"
+import (
+	"fmt"
+	"net/url"
+	"strings"
+)
 
 // UsageError is a wrong argument, flag or configuration: one line that says what is
 // wrong, where, and what to do. It carries no secret.
@@ -15,3 +19,17 @@ func Usagef(format string, args ...any) error {
 }
 
 func usagef(format string, args ...any) error { return Usagef(format, args...) }
+
+// WithoutUserinfo drops the user and password of a URL, and its query, which may
+// be signed. What is no URL stays as it is.
+func WithoutUserinfo(s string) string {
+	if !strings.Contains(s, "@") && !strings.Contains(s, "?") {
+		return s
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return "(not shown)"
+	}
+	u.User, u.RawQuery = nil, ""
+	return u.String()
+}
