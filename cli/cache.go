@@ -95,8 +95,12 @@ func (g *gcRun) closeCache(ctx context.Context) {
 	g.cache.Close(ctx)
 	use := g.cache.Use()
 	g.report.Cache = &use
-	for _, p := range g.cache.Problems() {
-		g.cacheProblem(p)
+	for _, f := range g.cache.Failures() {
+		kind := storage.CacheUnusable
+		if f.IsDamage {
+			kind = storage.CacheDamaged
+		}
+		g.cacheProblem(storage.Problem{Kind: kind, Path: f.Path, Effect: storage.Note, Detail: f.Detail})
 	}
 	g.cache = nil
 }

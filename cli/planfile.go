@@ -13,6 +13,7 @@ import (
 	"slices"
 	"syscall"
 
+	"regsweep/internal/spool"
 	"regsweep/storage"
 	"regsweep/sweep"
 )
@@ -345,7 +346,7 @@ func copyOf(ctx context.Context, open func() (io.ReadCloser, error)) (*os.File, 
 
 // temporary makes a file without a name, to read from its start.
 func temporary(write func(io.Writer) error) (*os.File, error) {
-	file, err := storage.TemporaryFile()
+	file, err := spool.New()
 	if err != nil {
 		return nil, fmt.Errorf("a plan from standard input or a pipe is copied to a temporary file: %w: set TMPDIR to a directory that can be written, or name a file", err)
 	}

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 
+	"regsweep/internal/spool"
 	"regsweep/storage"
 	"regsweep/sweep"
 
@@ -89,7 +90,7 @@ func (h *hidden) close() error {
 // content nothing else tells. An object that has none is not there.
 func recordHidden(ctx context.Context, store Store, over versioned, run string, refs iter.Seq[storage.Ref]) (*hidden, error) {
 	var h *hidden
-	file, err := storage.Spool(func(w io.Writer) error {
+	file, err := spool.Write(func(w io.Writer) error {
 		h = newHidden(over)
 		return h.write(ctx, store.Concurrency(), refs, w)
 	})
@@ -219,7 +220,7 @@ func readRecord(ctx context.Context, store Store, run string, lenient bool) (*hi
 	if !is {
 		return nil, nil
 	}
-	file, err := storage.Spool(func(w io.Writer) error { return store.Stream(ctx, hiddenOf(run), w) })
+	file, err := spool.Write(func(w io.Writer) error { return store.Stream(ctx, hiddenOf(run), w) })
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

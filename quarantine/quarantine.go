@@ -24,6 +24,7 @@ import (
 	"strings"
 	"time"
 
+	"regsweep/internal/spool"
 	"regsweep/storage"
 	"regsweep/sweep"
 )
@@ -261,7 +262,7 @@ func open(ctx context.Context, store Store, run string) (*record, error) {
 		return nil, &NoRunError{run}
 	}
 	read := func() (*os.File, error) {
-		return storage.Spool(func(w io.Writer) error { return store.Stream(ctx, planOf(run), w) })
+		return spool.Write(func(w io.Writer) error { return store.Stream(ctx, planOf(run), w) })
 	}
 	file, err := read()
 	if errors.Is(err, fs.ErrNotExist) {

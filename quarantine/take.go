@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"regsweep/internal/spool"
 	"regsweep/storage"
 	"regsweep/sweep"
 )
@@ -61,7 +62,7 @@ func Begin(ctx context.Context, store Store, plan Plan, now time.Time, random io
 		return nil, fmt.Errorf("quarantine: make a name: %w", err)
 	}
 	t := &Taker{Run: now.UTC().Format(timeLayout) + "-" + hex.EncodeToString(distinct), store: store}
-	file, err := storage.Spool(func(w io.Writer) error { _, err := plan.WriteTo(w); return err })
+	file, err := spool.Write(func(w io.Writer) error { _, err := plan.WriteTo(w); return err })
 	if err != nil {
 		return nil, fmt.Errorf("quarantine: %w", err)
 	}

@@ -48,9 +48,9 @@ func (c Config) absent(root, what string) error {
 	case c.Registry == nil:
 		problem += "check the bucket and the prefix" + what
 	default:
-		problem += "the root is " + c.rootFrom + what + ". If the registry runs with REGISTRY_STORAGE_… variables, set them here too"
+		problem += "the root is " + c.RootFrom + what + ". If the registry runs with REGISTRY_STORAGE_… variables, set them here too"
 	}
-	return &UsageError{&AbsentError{problem}}
+	return Usagef("%w", &AbsentError{problem})
 }
 
 // firstFew writes out the first few names.
@@ -67,7 +67,7 @@ func firstFew(names []string) string {
 func forbidden(root string) error {
 	for _, path := range []string{filepath.Join(root, Root), filepath.Join(root, Root, "blobs")} {
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrPermission) {
-			return usagef("%w", system.PermissionError(path, err))
+			return Usagef("%w", system.PermissionError(path, err))
 		}
 	}
 	return nil

@@ -93,7 +93,7 @@ func TestATagOfABucketThatTheSecondListingDoesNotFind(t *testing.T) {
 		put(TagIndexPath("app", "v1", d), d)
 		put(TagPath("app", "v1"), d)
 	}
-	store := &unfound{Store: mustOpen(t)(openS3(t.Context(), server.Parameters(bucket, ""), Limits{})), path: TagPath("app", "v1")}
+	store := &unfound{Store: mustOpen(t)(openS3(t.Context(), server.Parameters(bucket, ""), s3Options{})), path: TagPath("app", "v1")}
 	inv := inventoryOf(t, store)
 	put(TagPath("app", "v1"), oldImage)
 	if err := ListAgain(t.Context(), store, inv); err == nil || errors.Is(err, fs.ErrNotExist) || !store.met {

@@ -76,7 +76,7 @@ func TestASecondListingSeesWhatLinksSay(t *testing.T) {
 						}
 						putObject(t, server, bucket, Root+"/"+path, string(content))
 					}
-					store = mustOpen(t)(openS3(t.Context(), server.Parameters(bucket, ""), Limits{}))
+					store = mustOpen(t)(openS3(t.Context(), server.Parameters(bucket, ""), s3Options{}))
 					write = func(path, content string) { putObject(t, server, bucket, Root+"/"+path, content) }
 				}
 				inv := inventoryOf(t, store)

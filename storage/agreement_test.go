@@ -44,7 +44,7 @@ func TestBackendsAgree(t *testing.T) {
 			t.Fatal(err)
 		}
 		parameters := server.Parameters(bucket, root)
-		inBucket := looked(t, mustOpen(t)(openS3(t.Context(), parameters, Limits{})))
+		inBucket := looked(t, mustOpen(t)(openS3(t.Context(), parameters, s3Options{})))
 		agree(t, name+", native", inBucket, withoutDirs(reference))
 		through := looked(t, overS3(t, parameters))
 		agree(t, name+", s3-aws driver", through, inBucket)

@@ -49,7 +49,7 @@ func CanCache(store Store) bool {
 }
 
 // OpenCache puts the cache in a directory, which it makes if need be, before a store that
-// CanCache. Content that is damaged is no error: Problems will tell. now is when the
+// CanCache. Content that is damaged is no error: Failures will tell. now is when the
 // cache is used.
 func OpenCache(store Store, dir string, now time.Time) (*Cache, error) {
 	tagged, ok := store.(taggedReader)
@@ -131,7 +131,7 @@ func (c *Cache) notePoisoned(d digest.Digest) {
 }
 
 // Close saves what was learnt, unless the blobs were not listed to the end; what keeps
-// it from that is among the Problems. Afterwards the store is asked for everything. If
+// it from that is among the Failures. Afterwards the store is asked for everything. If
 // ctx is done it saves only what needs no copying. A second Close does nothing.
 func (c *Cache) Close(ctx context.Context) { c.file.close(ctx, c.listed.Swap(false)) }
 
@@ -145,23 +145,29 @@ type CacheUse struct {
 // Use tells what the cache was good for so far.
 func (c *Cache) Use() CacheUse { return CacheUse{c.hits.Load(), c.reads.Load()} }
 
-// Problems are what was wrong with the cache, once it is closed. None of them changes
-// what a run finds.
-func (c *Cache) Problems() []Problem {
+// CacheFailure is something that was wrong with a cache. It changes nothing of what a run finds.
+type CacheFailure struct {
+	// IsDamage is set for something in the cache that was not written there; otherwise the cache
+	// can't be written.
+	IsDamage bool
+	// Path is the cache's file.
+	Path, Detail string
+}
+
+// Failures are what was wrong with the cache, once it is closed.
+func (c *Cache) Failures() []CacheFailure {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var problems []Problem
+	var failures []CacheFailure
 	if c.file.damage != "" {
-		problems = append(problems, Problem{Kind: CacheDamaged, Path: c.file.path(), Effect: Note,
-			Detail: c.file.damage + ": what it held is read from the storage"})
+		failures = append(failures, CacheFailure{true, c.file.path(), c.file.damage + ": what it held is read from the storage"})
 	}
 	if c.poisoned > 0 {
-		problems = append(problems, Problem{Kind: CacheDamaged, Path: c.file.path(), Effect: Note,
-			Detail: fmt.Sprintf("of the manifests in it %d did not match their digest and were read from the storage, the first %s", c.poisoned, c.first)})
+		failures = append(failures, CacheFailure{true, c.file.path(),
+			fmt.Sprintf("of the manifests in it %d did not match their digest and were read from the storage, the first %s", c.poisoned, c.first)})
 	}
 	if c.file.next.failure != nil {
-		problems = append(problems, Problem{Kind: CacheUnusable, Path: c.file.path(), Effect: Note,
-			Detail: fmt.Sprintf("the cache was not saved: %v", c.file.next.failure)})
+		failures = append(failures, CacheFailure{false, c.file.path(), fmt.Sprintf("the cache was not saved: %v", c.file.next.failure)})
 	}
-	return problems
+	return failures
 }

@@ -20,7 +20,7 @@ import (
 )
 
 // cachedRun is one run's use of a cache: it lists the blobs and reads some of them.
-func cachedRun(t *testing.T, store Store, dir string, limits cacheLimits, paths ...string) (contents []string, use CacheUse, problems []Problem) {
+func cachedRun(t *testing.T, store Store, dir string, limits cacheLimits, paths ...string) (contents []string, use CacheUse, problems []CacheFailure) {
 	t.Helper()
 	cache, err := OpenCache(store, dir, time.Now())
 	if err != nil {
@@ -48,7 +48,7 @@ func cachedRun(t *testing.T, store Store, dir string, limits cacheLimits, paths 
 	group.Wait()
 	cache.Close(t.Context())
 	cache.Close(t.Context()) // which changes nothing
-	return contents, cache.Use(), cache.Problems()
+	return contents, cache.Use(), cache.Failures()
 }
 
 // theFile is the only file in a cache's directory, so nothing was left beside it.
@@ -68,7 +68,7 @@ func sameUse(t *testing.T, what string, got CacheUse, hits, reads int64) {
 	}
 }
 
-func noProblems(t *testing.T, what string, problems []Problem) {
+func noProblems(t *testing.T, what string, problems []CacheFailure) {
 	t.Helper()
 	if len(problems) > 0 {
 		t.Errorf("%s: %v", what, problems)
@@ -266,7 +266,7 @@ func afterDamage(t *testing.T, what string, store *simulated, dir string, report
 	if use.Reads == 0 || use.Hits+use.Reads != int64(len(store.paths)) {
 		t.Errorf("%s: %+v", what, use)
 	}
-	if found := slices.ContainsFunc(problems, func(p Problem) bool { return p.Kind == CacheDamaged && p.Effect == Note }); found != reported {
+	if found := slices.ContainsFunc(problems, func(f CacheFailure) bool { return f.IsDamage }); found != reported {
 		t.Errorf("%s: reported as %v", what, problems)
 	}
 	_, use, problems = cachedRun(t, store, dir, cacheLimits{}, store.paths...)
@@ -375,7 +375,7 @@ func TestCacheFileIsARegularFile(t *testing.T) {
 	if contents[0] != store.want[store.paths[0]] {
 		t.Errorf("a manifest is taken for %q", contents[0])
 	}
-	if len(problems) != 2 || problems[0].Kind != CacheDamaged || problems[1].Kind != CacheUnusable {
+	if len(problems) != 2 || !problems[0].IsDamage || problems[1].IsDamage {
 		t.Errorf("a directory that can't be replaced: %v", problems)
 	}
 	theFile(t, dir)
@@ -539,7 +539,7 @@ func TestFullDiskIsNotedAndNoFailure(t *testing.T) {
 			}
 		}
 		cache.Close(t.Context())
-		if problems := cache.Problems(); len(problems) != 1 || problems[0].Kind != CacheUnusable || !strings.Contains(problems[0].Detail, "no space left") {
+		if problems := cache.Failures(); len(problems) != 1 || problems[0].IsDamage || !strings.Contains(problems[0].Detail, "no space left") {
 			t.Errorf("a disk with room for %d bytes: %v", left, problems)
 		}
 		theFile(t, dir)
@@ -573,7 +573,7 @@ func TestInterruptedRunLeavesACacheThatIsWhole(t *testing.T) {
 			t.Errorf("it reads on: %v", err)
 		}
 		cache.Close(ctx)
-		noProblems(t, "interrupted", cache.Problems())
+		noProblems(t, "interrupted", cache.Failures())
 		theFile(t, dir)
 	}
 	interrupted(0, 4)

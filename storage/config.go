@@ -50,8 +50,9 @@ type Config struct {
 	// usual places where there is one, if the target was left out.
 	File    string   `json:"file,omitempty"`
 	NotRead []string `json:"not_read,omitempty"`
-	// rootFrom says where the root is set.
-	rootFrom string
+	// RootFrom says where the root is set, as in "set by $REGISTRY_STORAGE_S3_ROOTDIRECTORY"; "" if
+	// the target is no config.yml.
+	RootFrom string `json:"-"`
 	// Changed is when the config.yml was last written; zero if the target is none.
 	Changed time.Time `json:"-"`
 	// Limits are not the target's to say, but the user's: ParseTarget leaves them zero.
@@ -166,13 +167,13 @@ func readConfig(path string) (Config, error) {
 	content, err := readConfigFile(path)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return Config{}, usagef("%s can't be read: permission denied; run as the user that the registry runs as", path)
+		return Config{}, Usagef("%s can't be read: permission denied; run as the user that the registry runs as", path)
 	case err != nil:
-		return Config{}, usagef("%s can't be read: %w", path, err)
+		return Config{}, Usagef("%s can't be read: %w", path, err)
 	}
 	parsed, ignored, err := parseConfig(content)
 	if err != nil {
-		return Config{}, usagef("%s does not read as a registry's config.yml: %w", path, err)
+		return Config{}, Usagef("%s does not read as a registry's config.yml: %w", path, err)
 	}
 	absolute, err := filepath.Abs(path)
 	if err != nil {
@@ -180,7 +181,7 @@ func readConfig(path string) (Config, error) {
 	}
 	info, err := os.Stat(path)
 	if err != nil {
-		return Config{}, usagef("%s can't be read: %w", path, err)
+		return Config{}, Usagef("%s can't be read: %w", path, err)
 	}
 	c := Config{
 		Target:     absolute,
@@ -191,12 +192,12 @@ func readConfig(path string) (Config, error) {
 		Registry:   registryFacts(parsed, ignored),
 	}
 	if c.Registry.Database, err = databaseEnabled(content, os.Getenv); err != nil {
-		return Config{}, usagef("%s: database.enabled can't be read: %w", path, oneLine(err.Error()))
+		return Config{}, Usagef("%s: database.enabled can't be read: %w", path, oneLine(err.Error()))
 	}
 	if c.Parameters == nil {
 		c.Parameters = Parameters{}
 	}
-	c.rootFrom = c.rootSource(os.LookupEnv)
+	c.RootFrom = c.rootSource(os.LookupEnv)
 	if c.Driver == "filesystem" {
 		if err := c.settleRoot(); err != nil {
 			return Config{}, err
@@ -267,7 +268,7 @@ func (c *Config) settleRoot() error {
 		root = DefaultRootDirectory
 	}
 	if root == nil || fmt.Sprint(root) == "" {
-		return usagef("%s: storage.filesystem.rootdirectory is empty (it is %s); set it to the directory that holds docker/registry/v2", c.Target, c.rootFrom)
+		return Usagef("%s: storage.filesystem.rootdirectory is empty (it is %s); set it to the directory that holds docker/registry/v2", c.Target, c.RootFrom)
 	}
 	path := fmt.Sprint(root)
 	if !filepath.IsAbs(path) {
@@ -466,4 +467,16 @@ func readOnly(maintenance configuration.Parameters) ReadOnly {
 		return ReadOnly{Problem: "storage.maintenance.readonly.enabled" + panics + "it must be true or false, without quotes"}
 	}
 	return ReadOnly{Set: true, Enabled: enabled}
+}
+
+// Root is a filesystem's root directory.
+func (c Config) Root() (string, error) {
+	value, found := c.Parameters["rootdirectory"]
+	if !found {
+		return DefaultRootDirectory, nil
+	}
+	if value == nil || fmt.Sprint(value) == "" {
+		return "", Usagef("%s: storage.filesystem.rootdirectory is empty", c.Target)
+	}
+	return fmt.Sprint(value), nil
 }

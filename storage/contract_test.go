@@ -992,7 +992,7 @@ func putThrough(t *testing.T, d storagedriver.StorageDriver, path, content strin
 func openBucket(t *testing.T, server *parts.S3, bucket string) (Store, func(path, content string)) {
 	t.Helper()
 	const root = "/a/registry"
-	store := mustOpen(t)(openS3(t.Context(), server.Parameters(bucket, root), Limits{}))
+	store := mustOpen(t)(openS3(t.Context(), server.Parameters(bucket, root), s3Options{}))
 	return store, func(path, content string) {
 		putObject(t, server, bucket, "a/registry/"+Root+"/"+path, content)
 	}

@@ -2,9 +2,8 @@ package storage
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // Each calls f for each of 0 to n-1, up to limit of them at once (or one), and returns the
@@ -14,23 +13,27 @@ import (
 // A goroutine takes one after the other. To start one for each costs more than f does, where
 // that is a look at a file.
 func Each(ctx context.Context, n, limit int, f func(ctx context.Context, i int) error) error {
-	g, ctx := errgroup.WithContext(ctx)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var first error
+	var once sync.Once
+	fail := func(err error) { once.Do(func() { first = err; cancel() }) }
 	var next atomic.Int64
+	var workers sync.WaitGroup
 	for range min(max(limit, 1), n) {
-		g.Go(func() error {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= n {
-					return nil
+		workers.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				err := ctx.Err()
+				if err == nil {
+					err = f(ctx, i)
 				}
-				if err := ctx.Err(); err != nil {
-					return err
-				}
-				if err := f(ctx, i); err != nil {
-					return err
+				if err != nil {
+					fail(err)
+					return
 				}
 			}
 		})
 	}
-	return g.Wait()
+	workers.Wait()
+	return first
 }

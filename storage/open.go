@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
-	"time"
 
 	"github.com/distribution/distribution/v3/registry/storage/driver/factory"
 )
@@ -19,48 +18,41 @@ import (
 func Open(ctx context.Context, c Config) (Store, error) {
 	switch c.Driver {
 	case "filesystem":
-		root, err := c.root()
+		root, err := c.Root()
 		if err != nil {
 			return nil, err
 		}
 		// This program has threads of its own, but a registry refuses what is no number.
 		if !isThreadLimit(c.Parameters["maxthreads"]) {
-			return nil, usagef("%s: storage.filesystem.maxthreads is not a number: %v", c.Target, c.Parameters["maxthreads"])
+			return nil, Usagef("%s: storage.filesystem.maxthreads is not a number: %v", c.Target, c.Parameters["maxthreads"])
 		}
 		if info, err := os.Stat(root); errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
 			problem := "does not exist: is its volume mounted here?"
 			if err == nil {
 				problem = "is no directory"
 			}
-			if c.rootFrom != "" {
-				problem = "(" + c.rootFrom + ") " + problem
+			if c.RootFrom != "" {
+				problem = "(" + c.RootFrom + ") " + problem
 			}
-			return nil, usagef("the root directory %s %s", root, problem)
+			return nil, Usagef("the root directory %s %s", root, problem)
 		}
 		if err := forbidden(root); err != nil {
 			return nil, err
 		}
 		return openFilesystem(root, c.Limits)
 	case "s3", "s3aws":
-		_, err := parseS3Parameters(c.Parameters)
+		err := checkS3Parameters(c.Parameters)
 		if errors.Is(err, errNoRegion) && c.File == "" {
 			err = errors.New("no region: add ?region=…, or ?endpoint=… for a server that is not Amazon's")
 		}
 		if err != nil {
-			return nil, usagef("%s: %w", c.Target, err)
+			return nil, Usagef("%s: %w", c.Target, err)
 		}
-		store, err := openS3Over(ctx, c.Parameters, c.Limits, c.Transport)
-		if err != nil {
-			return nil, err
-		}
-		if c.OnSilence != nil {
-			store.retries.pace.onSilence = func(since time.Time) { c.OnSilence(store.endpoint(), since) }
-		}
-		return store, nil
+		return openS3(ctx, c.Parameters, s3Options{c.Limits, c.Transport, c.OnSilence})
 	}
 	driver, err := factory.Create(ctx, c.Driver, c.Parameters)
 	if unknown := (factory.InvalidStorageDriverError{}); errors.As(err, &unknown) {
-		return nil, usagef("%s: storage driver %q: regsweep works on filesystem and s3 only", c.Target, c.Driver)
+		return nil, Usagef("%s: storage driver %q: regsweep works on filesystem and s3 only", c.Target, c.Driver)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open storage driver %s: %w", c.Driver, err)
@@ -82,16 +74,4 @@ func isThreadLimit(value any) bool {
 		return err == nil
 	}
 	return false
-}
-
-// root is a filesystem's root directory.
-func (c Config) root() (string, error) {
-	value, found := c.Parameters["rootdirectory"]
-	if !found {
-		return DefaultRootDirectory, nil
-	}
-	if value == nil || fmt.Sprint(value) == "" {
-		return "", usagef("%s: storage.filesystem.rootdirectory is empty", c.Target)
-	}
-	return fmt.Sprint(value), nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
@@ -44,34 +45,45 @@ type s3Store struct {
 // S3 takes, they come to half of what it sustains for one prefix.
 const s3Concurrency = 64
 
-// openS3 opens the bucket that the parameters of a registry's s3 section name. It
-// sends the bucket no request yet.
-func openS3(ctx context.Context, params map[string]any, limits Limits) (Store, error) {
-	s, err := openS3Over(ctx, params, limits, Transport{})
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
+// s3Options say how a bucket is asked. The zero value is the usual way.
+type s3Options struct {
+	Limits    Limits
+	Transport Transport
+	// OnSilence, if set, is called when the server has answered nothing for 30 s, once until it
+	// answers again. It may be called from any goroutine.
+	OnSilence func(endpoint string, since time.Time)
 }
 
-func openS3Over(ctx context.Context, params map[string]any, limits Limits, transport Transport) (*s3Store, error) {
+// openS3 opens the bucket that the parameters of a registry's s3 section name. It
+// sends the bucket no request yet.
+func openS3(ctx context.Context, params map[string]any, o s3Options) (Store, error) {
 	p, err := parseS3Parameters(params)
 	if err != nil {
 		return nil, err
 	}
 	s := &s3Store{
-		parameters: p, limits: limits, retries: defaultRetries.hasten(transport), prefix: Root + "/",
+		parameters: p, limits: o.Limits, retries: defaultRetries.hasten(o.Transport), prefix: Root + "/",
 		largestCopy: s3LargestCopy, versionPageLength: s3PageLength,
 	}
-	s.retries.pace = newPace(limits.AtOnce(s3Concurrency), limits.MaxRequests)
-	s.retries.pace.hasten(transport)
+	s.retries.pace = newPace(o.Limits.AtOnce(s3Concurrency), o.Limits.MaxRequests)
+	s.retries.pace.hasten(o.Transport)
 	if p.root != "" {
 		s.prefix = p.root + "/" + s.prefix
 	}
-	if s.client, err = newS3Client(ctx, p, limits.AtOnce(s3Concurrency), transport, &s.requests); err != nil {
+	if s.client, err = newS3Client(ctx, p, o.Limits.AtOnce(s3Concurrency), o.Transport, &s.requests); err != nil {
 		return nil, err
 	}
+	if o.OnSilence != nil {
+		s.retries.pace.onSilence = func(since time.Time) { o.OnSilence(s.endpoint(), since) }
+	}
 	return s, nil
+}
+
+// checkS3Parameters fails if the parameters of a registry's s3 section name no bucket that can be
+// opened.
+func checkS3Parameters(params map[string]any) error {
+	_, err := parseS3Parameters(params)
+	return err
 }
 
 func (s *s3Store) Identity() Identity { return s.parameters.identity() }

@@ -26,7 +26,7 @@ func TestS3BucketThatIsNoHost(t *testing.T) {
 		parameters := server.Parameters(bucket, "")
 		parameters["forcepathstyle"] = set
 		parameters["regionendpoint"] = strings.Replace(server.Endpoint, "127.0.0.1", "localhost", 1)
-		store := mustOpen(t)(openS3(t.Context(), parameters, Limits{})).(*s3Store)
+		store := mustOpen(t)(openS3(t.Context(), parameters, s3Options{})).(*s3Store)
 		samePaths(t, keysOf(scan(t, store, BlobsDir)), map[string]string{path: ""})
 		if content, err := store.Read(t.Context(), path, 10); err != nil || string(content) != "x" {
 			t.Errorf("forcepathstyle %v: %q, %v", set, content, err)
@@ -40,7 +40,7 @@ func TestS3EndpointThatIsNoHost(t *testing.T) {
 	t.Parallel()
 	store := mustOpen(t)(openS3(t.Context(), map[string]any{
 		"accesskey": "a", "secretkey": "s", "bucket": "bucket", "regionendpoint": "http://no-such-host.invalid:9000",
-	}, Limits{})).(*s3Store)
+	}, s3Options{})).(*s3Store)
 	store.retries.base, store.retries.pace.firstWait = time.Millisecond, time.Millisecond
 	err := scanError(t, store)
 	if err == nil || !strings.Contains(err.Error(), "http://no-such-host.invalid:9000: ") || strings.Contains(err.Error(), "forcepathstyle") {
@@ -58,9 +58,9 @@ func TestS3EndpointThatIsNoHost(t *testing.T) {
 func TestS3AmazonIsNoHost(t *testing.T) {
 	t.Parallel()
 	for _, pathStyle := range []bool{true, false} {
-		store := mustOpen(t)(openS3Over(t.Context(), map[string]any{
+		store := mustOpen(t)(openS3(t.Context(), map[string]any{
 			"accesskey": "a", "secretkey": "s", "bucket": "bucket", "region": "us-east-1", "forcepathstyle": pathStyle,
-		}, Limits{}, Transport{Wrap: func(HTTPClient) HTTPClient { return noHost{} }})).(*s3Store)
+		}, s3Options{Transport: Transport{Wrap: func(HTTPClient) HTTPClient { return noHost{} }}})).(*s3Store)
 		err := scanError(t, store)
 		if err == nil || strings.Contains(err.Error(), "forcepathstyle") || !strings.Contains(err.Error(), "no such host; no endpoint is set, so this is Amazon S3: for another server set regionendpoint") {
 			t.Errorf("%v", err)
@@ -85,7 +85,7 @@ func TestS3SlashAfterTheBucket(t *testing.T) {
 	if err := registry.Client().Push(t.Context(), "app:v1", image); err != nil {
 		t.Fatal(err)
 	}
-	store := mustOpen(t)(openS3(t.Context(), server.Parameters(bucket+"/", "/root"), Limits{}))
+	store := mustOpen(t)(openS3(t.Context(), server.Parameters(bucket+"/", "/root"), s3Options{}))
 	if _, found := scan(t, store, BlobsDir)[BlobPath(image.Digest())]; !found {
 		t.Error("the manifest that the registry has stored is not found")
 	}

@@ -33,7 +33,7 @@ func TestS3MovesWhatIsTooLargeForOneRequest(t *testing.T) {
 	refused := &refusal{}
 	parameters := server.Parameters(bucket, "")
 	parameters["regionendpoint"] = refused.before(t, server.Endpoint)
-	store := mustOpen(t)(openS3(t.Context(), parameters, Limits{})).(*s3Store)
+	store := mustOpen(t)(openS3(t.Context(), parameters, s3Options{})).(*s3Store)
 	store.largestCopy = 5 << 20 // as small as the parts of a copy may be
 	content := make([]byte, 12<<20)
 	rand.Read(content)
@@ -157,7 +157,7 @@ func TestS3MovesKeysOfAllKinds(t *testing.T) {
 	eachServer(t, func(t *testing.T, server *parts.S3) {
 		bucket := server.NewBucketT(t)
 		for _, root := range []string{"/a b", "/a+b%2Fc%", "/ü/日本", "/~!$&'()*,;=:@?#[]"} {
-			store := mustOpen(t)(openS3(t.Context(), server.Parameters(bucket, root), Limits{})).(*s3Store)
+			store := mustOpen(t)(openS3(t.Context(), server.Parameters(bucket, root), s3Options{})).(*s3Store)
 			blob := blobPath("sha256", hexOf("blob"))
 			putObject(t, server, bucket, *store.key(blob), "content")
 			before := store.Requests()
@@ -183,7 +183,7 @@ func TestS3MovesEncrypted(t *testing.T) {
 		bucket := server.NewBucketT(t)
 		parameters := server.Parameters(bucket, "")
 		parameters["encrypt"], parameters["keyid"], parameters["objectacl"] = true, keyID, "private"
-		store := mustOpen(t)(openS3(t.Context(), parameters, Limits{})).(*s3Store)
+		store := mustOpen(t)(openS3(t.Context(), parameters, s3Options{})).(*s3Store)
 		blob := blobPath("sha256", hexOf("blob"))
 		if err := store.Put(t.Context(), blob, strings.NewReader("content")); err != nil {
 			t.Fatal(err)

@@ -123,7 +123,7 @@ func TestS3ErrorOfAnAddressWithoutItsScheme(t *testing.T) {
 	host := strings.TrimPrefix(plain.URL, "http://")
 	store := mustOpen(t)(openS3(t.Context(), map[string]any{
 		"accesskey": "key", "secretkey": "secret", "bucket": "bucket", "regionendpoint": host, "forcepathstyle": true,
-	}, Limits{})).(*s3Store)
+	}, s3Options{})).(*s3Store)
 	err := scanError(t, store)
 	if err == nil || !strings.Contains(err.Error(), "https://"+host+" does not speak HTTPS: write the endpoint with http://") {
 		t.Errorf("%v", err)

@@ -33,7 +33,7 @@ func openFake(t *testing.T, fake *httptest.Server) *s3Store {
 	store := mustOpen(t)(openS3(t.Context(), map[string]any{
 		"accesskey": "key", "secretkey": "secret", "bucket": "bucket",
 		"regionendpoint": fake.URL, "forcepathstyle": true,
-	}, Limits{})).(*s3Store)
+	}, s3Options{})).(*s3Store)
 	store.retries.base, store.retries.pace.firstWait = time.Millisecond, time.Millisecond
 	return store
 }
@@ -565,7 +565,7 @@ func TestS3LockSurvivesALostAnswer(t *testing.T) {
 		})
 		parameters := server.Parameters(server.NewBucketT(t), "")
 		parameters["regionendpoint"] = proxy.URL
-		store := mustOpen(t)(openS3(t.Context(), parameters, Limits{})).(*s3Store)
+		store := mustOpen(t)(openS3(t.Context(), parameters, s3Options{})).(*s3Store)
 		store.retries.base = time.Millisecond
 		const path = ".regsweep/lock"
 
@@ -602,7 +602,7 @@ func TestS3LockIsTheServersToGive(t *testing.T) {
 		}, func(*http.Response) error { return nil })
 		parameters := server.Parameters(bucket, "")
 		parameters["regionendpoint"] = proxy.URL
-		store := mustOpen(t)(openS3(t.Context(), parameters, Limits{}))
+		store := mustOpen(t)(openS3(t.Context(), parameters, s3Options{}))
 		const path = ".regsweep/lock"
 		stays := func(want string) {
 			t.Helper()

@@ -83,7 +83,7 @@ func (b *bucketOfKeys) open(t testing.TB) *s3Store {
 	store, err := openS3(context.Background(), map[string]any{
 		"bucket": "b", "region": "us-east-1", "regionendpoint": server.URL, "forcepathstyle": true,
 		"accesskey": "a", "secretkey": "b",
-	}, Limits{})
+	}, s3Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

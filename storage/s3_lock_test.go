@@ -88,7 +88,7 @@ func TestALockIsReleasedWithoutThePermissionForVersions(t *testing.T) {
 	}, func(*http.Response) error { return nil })
 	parameters := b.server.Parameters(b.bucket, "")
 	parameters["regionendpoint"] = proxy.URL
-	store := mustOpen(t)(openS3(t.Context(), parameters, Limits{}))
+	store := mustOpen(t)(openS3(t.Context(), parameters, s3Options{}))
 	version, err := store.Create(t.Context(), lockFile, []byte("one"))
 	if err != nil {
 		t.Fatal(err)
@@ -124,7 +124,7 @@ func TestALockOfWhichAVersionIsInUse(t *testing.T) {
 	})
 	parameters := b.server.Parameters(b.bucket, "")
 	parameters["regionendpoint"] = proxy.URL
-	store := mustOpen(t)(openS3(t.Context(), parameters, Limits{}))
+	store := mustOpen(t)(openS3(t.Context(), parameters, s3Options{}))
 	version, err := store.Create(t.Context(), lockFile, []byte("one"))
 	if err == nil {
 		version, err = store.Replace(t.Context(), lockFile, []byte("two"), version)
@@ -157,7 +157,7 @@ func TestALockIsReleasedWhereObjectLockRetainsIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store := mustOpen(t)(openS3(t.Context(), server.Parameters(bucket, ""), Limits{}))
+	store := mustOpen(t)(openS3(t.Context(), server.Parameters(bucket, ""), s3Options{}))
 	for range 2 {
 		version, err := store.Create(t.Context(), lockFile, []byte("one"))
 		if err != nil {

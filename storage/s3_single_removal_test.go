@@ -114,7 +114,7 @@ func openBehind(t *testing.T, server *parts.S3, bucket string, answer func(w htt
 	t.Cleanup(front.Close)
 	parameters := server.Parameters(bucket, "")
 	parameters["regionendpoint"] = front.URL
-	store := mustOpen(t)(openS3(t.Context(), parameters, Limits{})).(*s3Store)
+	store := mustOpen(t)(openS3(t.Context(), parameters, s3Options{})).(*s3Store)
 	store.retries.base, store.retries.pace.firstWait = time.Millisecond, time.Millisecond
 	return store
 }

@@ -53,7 +53,7 @@ func TestS3KeysAreTheRegistrys(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			store := mustOpen(t)(openS3(t.Context(), parameters, Limits{}))
+			store := mustOpen(t)(openS3(t.Context(), parameters, s3Options{}))
 			want := story()
 			plantAll(func(path, content string) { putThrough(t, d, path, content) }, want)
 			got := keysOf(scan(t, store, BlobsDir))
@@ -83,7 +83,7 @@ func TestS3RootIsNoPrefixOfAnother(t *testing.T) {
 		putObject(t, server, bucket, root+"/"+Root+"/blobs/in-"+root[len(root)-1:], "x")
 		putObject(t, server, bucket, root+"/"+Root+"-old/blobs/beside", "x")
 	}
-	store := mustOpen(t)(openS3(t.Context(), server.Parameters(bucket, "/a"), Limits{}))
+	store := mustOpen(t)(openS3(t.Context(), server.Parameters(bucket, "/a"), s3Options{}))
 	samePaths(t, keysOf(scan(t, store, BlobsDir)), map[string]string{"blobs/in-a": ""})
 }
 
@@ -233,7 +233,7 @@ func TestS3EncryptsWhatItWrites(t *testing.T) {
 			bucket := server.NewBucketT(t)
 			parameters := server.Parameters(bucket, "")
 			parameters["encrypt"], parameters["keyid"] = "true", encryption.keyID
-			store := mustOpen(t)(openS3(t.Context(), parameters, Limits{}))
+			store := mustOpen(t)(openS3(t.Context(), parameters, s3Options{}))
 			version, err := store.Create(t.Context(), ".regsweep/lock", []byte("one"))
 			if err != nil {
 				t.Fatal(err)
@@ -289,7 +289,7 @@ func TestS3ErrorsAreOneLineWithoutSecrets(t *testing.T) {
 			t.Parallel()
 			parameters := server.Parameters(bucket, "")
 			maps.Copy(parameters, test.change)
-			store := mustOpen(t)(openS3(t.Context(), parameters, Limits{}))
+			store := mustOpen(t)(openS3(t.Context(), parameters, s3Options{}))
 			began := time.Now()
 			err := store.Scan(t.Context(), BlobsDir, func([]Object) error { return nil })
 			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
@@ -341,7 +341,7 @@ func TestS3SkipVerify(t *testing.T) {
 			"accesskey": "a", "secretkey": "s", "bucket": "b", "forcepathstyle": true,
 			"regionendpoint": strings.TrimPrefix(fake.URL, "https://"), "skipverify": skip,
 		}
-		store := mustOpen(t)(openS3(t.Context(), parameters, Limits{}))
+		store := mustOpen(t)(openS3(t.Context(), parameters, s3Options{}))
 		err := store.Scan(t.Context(), BlobsDir, func([]Object) error { return nil })
 		if trusted := skip == true || skip == "true"; trusted != (err == nil) {
 			t.Errorf("skipverify %v: %v", skip, err)
@@ -415,7 +415,7 @@ func TestS3Parameters(t *testing.T) {
 		"endpoint password": {map[string]any{"regionendpoint": "http://x:secret@y"}, "user name"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := openS3(t.Context(), base(test.give), Limits{})
+			_, err := openS3(t.Context(), base(test.give), s3Options{})
 			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "secret@") || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%v, want %q", err, test.want)
 			}
@@ -431,14 +431,14 @@ func TestS3CredentialsFromTheEnvironment(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", server.AccessKey)
 	t.Setenv("AWS_SECRET_ACCESS_KEY", server.SecretKey)
 	t.Setenv("AWS_ENDPOINT_URL", "http://no-such-host.invalid") // which Distribution does not heed
-	amazon := mustOpen(t)(openS3(t.Context(), map[string]any{"bucket": "b", "region": "eu-central-1"}, Limits{})).(*s3Store)
+	amazon := mustOpen(t)(openS3(t.Context(), map[string]any{"bucket": "b", "region": "eu-central-1"}, s3Options{})).(*s3Store)
 	if endpoint := amazon.client.Options().BaseEndpoint; endpoint != nil {
 		t.Errorf("the registry would be collected at %s", *endpoint)
 	}
 	parameters := server.Parameters(bucket, "")
 	delete(parameters, "accesskey")
 	delete(parameters, "secretkey")
-	store := mustOpen(t)(openS3(t.Context(), parameters, Limits{}))
+	store := mustOpen(t)(openS3(t.Context(), parameters, s3Options{}))
 	scan(t, store, BlobsDir)
 
 	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} {
@@ -447,7 +447,7 @@ func TestS3CredentialsFromTheEnvironment(t *testing.T) {
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	t.Setenv("AWS_CONFIG_FILE", t.TempDir()+"/none")
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", t.TempDir()+"/none")
-	if _, err := openS3(t.Context(), parameters, Limits{}); err == nil || !strings.Contains(err.Error(), "no credentials") || strings.Contains(err.Error(), "\n") {
+	if _, err := openS3(t.Context(), parameters, s3Options{}); err == nil || !strings.Contains(err.Error(), "no credentials") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("open without credentials: %v", err)
 	}
 }

@@ -64,7 +64,7 @@ func TestS3ThrottledRunLosesNothing(t *testing.T) {
 	t.Cleanup(proxy.Close)
 	parameters := server.Parameters(bucket, "")
 	parameters["regionendpoint"] = proxy.URL
-	store := mustOpen(t)(openS3(t.Context(), parameters, Limits{}))
+	store := mustOpen(t)(openS3(t.Context(), parameters, s3Options{}))
 
 	listed := scan(t, store, BlobsDir)
 	samePaths(t, keysOf(listed), want)

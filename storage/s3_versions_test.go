@@ -185,7 +185,7 @@ func TestS3VirtualHosts(t *testing.T) {
 		store := mustOpen(t)(openS3(t.Context(), map[string]any{
 			"accesskey": "key", "secretkey": "secret", "bucket": "bucket",
 			"regionendpoint": "http://localhost:" + port, "forcepathstyle": forced,
-		}, Limits{})).(*s3Store)
+		}, s3Options{})).(*s3Store)
 		store.requests.client = toServer(fake)
 		if err := store.Scan(t.Context(), RepositoriesDir, func([]Object) error { return nil }); err != nil {
 			t.Fatal(err)

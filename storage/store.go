@@ -14,6 +14,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"syscall"
 	"time"
 
 	_ "regsweep/internal/system" // says on which systems regsweep does not run
@@ -357,3 +358,6 @@ func IgnoreDamage(err error) error {
 	}
 	return err
 }
+
+// IsFull reports whether there was no room: no block, no inode, or none within a quota.
+func IsFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }

@@ -56,23 +56,23 @@ func parseTarget(arg string, env func(string) string, usual []string) (Config, e
 		}
 		return c, err
 	}
-	return Config{}, usagef("no target: $%s is not set and there is no %s: %s",
+	return Config{}, Usagef("no target: $%s is not set and there is no %s: %s",
 		configVariable, strings.Join(usual, " or "), targetHelp)
 }
 
 func namedTarget(arg string) (Config, error) {
 	if scheme, _, found := strings.Cut(arg, "://"); found {
 		if !strings.EqualFold(scheme, "s3") {
-			return Config{}, usagef("%s:// is not a target: %s", scheme, targetHelp)
+			return Config{}, Usagef("%s:// is not a target: %s", scheme, targetHelp)
 		}
 		return s3Target(arg)
 	}
 	info, err := os.Stat(arg)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return Config{}, usagef("%s does not exist: %s", arg, targetHelp)
+		return Config{}, Usagef("%s does not exist: %s", arg, targetHelp)
 	case err != nil:
-		return Config{}, usagef("target %s: %w", arg, err)
+		return Config{}, Usagef("target %s: %w", arg, err)
 	case info.IsDir():
 		return directoryTarget(arg)
 	}
@@ -101,7 +101,7 @@ func directoryTarget(arg string) (Config, error) {
 	}
 	for _, name := range []string{"config.yml", "config.yaml"} {
 		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
-			return Config{}, usagef("%s holds no %s but a %s: pass %s", dir, Root, name, filepath.Join(dir, name))
+			return Config{}, Usagef("%s holds no %s but a %s: pass %s", dir, Root, name, filepath.Join(dir, name))
 		}
 	}
 	if err := forbidden(dir); err != nil {
@@ -144,15 +144,15 @@ func s3Target(arg string) (Config, error) {
 	u, err := url.Parse(arg)
 	switch {
 	case err != nil:
-		return Config{}, usagef("the s3:// target is not a URL: write s3://bucket/prefix?endpoint=https://host&region=name")
+		return Config{}, Usagef("the s3:// target is not a URL: write s3://bucket/prefix?endpoint=https://host&region=name")
 	case u.User != nil:
-		return Config{}, usagef("an s3:// target takes no access key: %s", s3Keys)
+		return Config{}, Usagef("an s3:// target takes no access key: %s", s3Keys)
 	case u.Fragment != "":
-		return Config{}, usagef("the s3:// target has a #: write it as %%23")
+		return Config{}, Usagef("the s3:// target has a #: write it as %%23")
 	case u.Hostname() == "":
-		return Config{}, usagef("the s3:// target names no bucket: write s3://bucket/prefix")
+		return Config{}, Usagef("the s3:// target names no bucket: write s3://bucket/prefix")
 	case u.Port() != "":
-		return Config{}, usagef("s3://%s: a bucket has no port: write s3://bucket/prefix?endpoint=http://%s", u.Host, u.Host)
+		return Config{}, Usagef("s3://%s: a bucket has no port: write s3://bucket/prefix?endpoint=http://%s", u.Host, u.Host)
 	}
 	parameters := Parameters{"bucket": u.Host}
 	prefix := strings.Trim(u.Path, "/")
@@ -162,7 +162,7 @@ func s3Target(arg string) (Config, error) {
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return Config{}, usagef("s3://%s: what follows the ? is not key=value&key=value", u.Host)
+		return Config{}, Usagef("s3://%s: what follows the ? is not key=value&key=value", u.Host)
 	}
 	for key, values := range query {
 		value, err := s3Param(u.Host, key, values)
@@ -173,7 +173,7 @@ func s3Target(arg string) (Config, error) {
 			key = "regionendpoint"
 		}
 		if _, twice := parameters[key]; twice {
-			return Config{}, usagef("s3://%s: the endpoint is given twice, as endpoint and as regionendpoint", u.Host)
+			return Config{}, Usagef("s3://%s: the endpoint is given twice, as endpoint and as regionendpoint", u.Host)
 		}
 		parameters[key] = value
 	}
@@ -187,7 +187,7 @@ func s3Target(arg string) (Config, error) {
 func s3Param(bucket, key string, values []string) (any, error) {
 	switch strings.ToLower(key) {
 	case "accesskey", "secretkey", "sessiontoken", "accesskeyid", "secretaccesskey":
-		return nil, usagef("s3://%s: %s is not accepted on the command line, where others can see it: %s", bucket, strings.ToLower(key), s3Keys)
+		return nil, Usagef("s3://%s: %s is not accepted on the command line, where others can see it: %s", bucket, strings.ToLower(key), s3Keys)
 	}
 	kind, known := s3Params[key]
 	if key == "endpoint" {
@@ -196,32 +196,32 @@ func s3Param(bucket, key string, values []string) (any, error) {
 	if !known {
 		keys := append(slices.Collect(maps.Keys(s3Params)), "endpoint")
 		slices.Sort(keys)
-		return nil, usagef("s3://%s: unknown key %q: the keys are %s", bucket, key, strings.Join(keys, ", "))
+		return nil, Usagef("s3://%s: unknown key %q: the keys are %s", bucket, key, strings.Join(keys, ", "))
 	}
 	if len(values) != 1 || values[0] == "" {
-		return nil, usagef("s3://%s: %s needs one value", bucket, key)
+		return nil, Usagef("s3://%s: %s needs one value", bucket, key)
 	}
 	value := values[0]
 	switch {
 	case kind == boolean:
 		set, err := strconv.ParseBool(value)
 		if err != nil {
-			return nil, usagef("s3://%s: %s must be true or false", bucket, key)
+			return nil, Usagef("s3://%s: %s must be true or false", bucket, key)
 		}
 		return set, nil
 	case kind == number:
 		n, err := strconv.Atoi(value)
 		if err != nil {
-			return nil, usagef("s3://%s: %s must be a number", bucket, key)
+			return nil, Usagef("s3://%s: %s must be a number", bucket, key)
 		}
 		return n, nil
 	case key == "endpoint" || key == "regionendpoint":
 		endpoint, err := url.Parse(value)
 		if err == nil && endpoint.User != nil {
-			return nil, usagef("s3://%s: an endpoint takes no access key: %s", bucket, s3Keys)
+			return nil, Usagef("s3://%s: an endpoint takes no access key: %s", bucket, s3Keys)
 		}
 		if err == nil && endpoint.RawQuery != "" {
-			return nil, usagef("s3://%s: an endpoint has no ?", bucket)
+			return nil, Usagef("s3://%s: an endpoint has no ?", bucket)
 		}
 	}
 	return value, nil

@@ -18,8 +18,6 @@ func Usagef(format string, args ...any) error {
 	return &UsageError{fmt.Errorf(format, args...)}
 }
 
-func usagef(format string, args ...any) error { return Usagef(format, args...) }
-
 // WithoutUserinfo drops the user and password of a URL, and its query, which may
 // be signed. What is no URL stays as it is.
 func WithoutUserinfo(s string) string {

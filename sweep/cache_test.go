@@ -49,7 +49,7 @@ func TestCacheChangesNoPlan(t *testing.T) {
 				if hits := pass > 0; (use.Hits > 0) != hits || use.Hits+use.Reads == 0 || hits && seed%2 == 1 && use.Reads > 0 {
 					t.Errorf("pass %d: %+v", pass, use)
 				}
-				if problems := cache.Problems(); len(problems) > 0 {
+				if problems := cache.Failures(); len(problems) > 0 {
 					t.Errorf("pass %d: %v", pass, problems)
 				}
 			}

@@ -1,24 +1,25 @@
-package storage
+// Package spool makes files that nobody else sees and that are gone when they are closed.
+package spool
 
 import (
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"syscall"
+	"regsweep/storage"
 )
 
-// Spool makes a file that nobody else sees and that is gone when it is closed, and has write fill
+// Write makes a file that nobody else sees and that is gone when it is closed, and has write fill
 // it. It lies in the directory for temporary files, or in memory if nothing can be written there:
 // a container may have no such directory, and the registry's full disk may be the one that has it.
-func Spool(write func(io.Writer) error) (*os.File, error) {
+func Write(write func(io.Writer) error) (*os.File, error) {
 	file, err := temporaryFile()
 	if err == nil {
 		if err = write(file); err == nil {
 			return file, nil
 		}
 		err = errors.Join(err, file.Close())
-		if !IsFull(err) {
+		if !storage.IsFull(err) {
 			return nil, err
 		}
 	}
@@ -32,8 +33,8 @@ func Spool(write func(io.Writer) error) (*os.File, error) {
 	return file, nil
 }
 
-// TemporaryFile makes a file that nobody else sees and that is gone when it is closed, as Spool does.
-func TemporaryFile() (*os.File, error) {
+// New makes such a file, as Write does.
+func New() (*os.File, error) {
 	file, err := temporaryFile()
 	if err == nil {
 		return file, nil
@@ -54,6 +55,3 @@ func temporaryFile() (*os.File, error) {
 	}
 	return file, nil
 }
-
-// IsFull reports whether there was no room: no block, no inode, or none within a quota.
-func IsFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
