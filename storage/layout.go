@@ -8,22 +8,6 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Root is where the layout lies below a registry's root directory.
-const Root = "docker/registry/v2"
-
-// The two trees of the layout, as Scan takes them.
-const (
-	BlobsDir        = "blobs"
-	RepositoriesDir = "repositories"
-)
-
-// OwnDir is regsweep's own directory, below the layout's root. Distribution looks at
-// blobs and repositories there, and at nothing else.
-const OwnDir = ".regsweep"
-
-// QuarantineDir is where what was taken away lies, below a directory for each run.
-const QuarantineDir = OwnDir + "/quarantine"
-
 // The names of the layout. Source: registry/storage/paths.go of Distribution.
 const (
 	layersDir     = "_layers"
