@@ -21,11 +21,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"regsweep/internal/parts"
-
-	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
-	fsdriver "github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
-	"github.com/distribution/distribution/v3/registry/storage/driver/inmemory"
-	s3driver "github.com/distribution/distribution/v3/registry/storage/driver/s3-aws"
 )
 
 // subject is a store that must keep the contract of store.go, with what its
@@ -46,83 +41,7 @@ type subject struct {
 	slow        bool // takes a request and more for each object
 }
 
-// TestContract runs one suite against every way to reach a storage.
-func TestContract(t *testing.T) {
-	for name, s := range subjects() {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			testStore(t, s)
-		})
-	}
-}
-
-func subjects() map[string]subject {
-	return map[string]subject{
-		"filesystem": {
-			directories: true, removesDirs: true, named: true, anyName: true,
-			open: func(t *testing.T) (Store, func(path, content string)) {
-				tree := newTree(t)
-				tree.Mkdir("")
-				return mustOpen(t)(openFilesystem(tree.Root(), Limits{})), tree.Write
-			},
-			openBare: func(t *testing.T) (Store, func(path, content string)) {
-				tree := newTree(t)
-				return mustOpen(t)(openFilesystem(tree.Root(), Limits{})), tree.Write
-			},
-		},
-		"s3 on MinIO": {
-			anyName: true, multipart: true,
-			open: func(t *testing.T) (Store, func(path, content string)) {
-				server := parts.SharedMinIO(t)
-				return openBucket(t, server, server.NewBucketT(t))
-			},
-		},
-		"s3 on versitygw": {
-			anyName: true, multipart: true,
-			open: func(t *testing.T) (Store, func(path, content string)) {
-				server := parts.SharedVersityGW(t)
-				return openBucket(t, server, server.NewBucketT(t))
-			},
-		},
-		"s3 behind a cache": {
-			anyName: true, multipart: true,
-			open: func(t *testing.T) (Store, func(path, content string)) {
-				server := parts.SharedMinIO(t)
-				store, plant := openBucket(t, server, server.NewBucketT(t))
-				cache, err := OpenCache(store, t.TempDir(), time.Now())
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { cache.Close(context.WithoutCancel(t.Context())) })
-				return cache, plant
-			},
-		},
-		"Distribution's filesystem driver": {
-			directories: true,
-			open: func(t *testing.T) (Store, func(path, content string)) {
-				tree := newTree(t)
-				return overFilesystem(tree.Root()), tree.Write
-			},
-		},
-		"Distribution's s3-aws driver": {
-			slow: true,
-			open: func(t *testing.T) (Store, func(path, content string)) {
-				server := parts.SharedMinIO(t)
-				bucket := server.NewBucketT(t)
-				_, plant := openBucket(t, server, bucket)
-				return overS3(t, server.Parameters(bucket, "/a/registry")), plant
-			},
-		},
-		"Distribution's inmemory driver": {
-			directories: true,
-			open: func(t *testing.T) (Store, func(path, content string)) {
-				d := inmemory.New()
-				return OverDriver(d, ""), func(path, content string) { putThrough(t, d, path, content) }
-			},
-		},
-	}
-}
-
+// testStore runs the suite against one way to reach a storage.
 func testStore(t *testing.T, s subject) {
 	t.Run("scan reports every object once", func(t *testing.T) { testScan(t, s) })
 	t.Run("scan reports thousands", func(t *testing.T) { testScanMany(t, s) })
@@ -145,7 +64,7 @@ func testStore(t *testing.T, s subject) {
 	t.Run("stream", func(t *testing.T) { testStream(t, s) })
 	t.Run("create, version and replace", func(t *testing.T) { testLock(t, s) })
 	t.Run("a registry that nobody has pushed to", func(t *testing.T) { testBegins(t, s) })
-	t.Run("the layout is required", func(t *testing.T) { testRequireLayout(t, s) })
+	t.Run("the layout is required", func(t *testing.T) { testFindLayout(t, s) })
 	t.Run("one of many wins a lock", func(t *testing.T) { testLockRace(t, s) })
 	t.Run("requests are counted", func(t *testing.T) { testRequests(t, s) })
 }
@@ -346,21 +265,21 @@ func testScanNothing(t *testing.T, s subject) {
 	}
 }
 
-// testRequireLayout: a root is refused only where it has no part of the layout. A registry from
-// which everything was moved to a quarantine has that.
-func testRequireLayout(t *testing.T, s subject) {
+// testFindLayout: a storage has the layout once it has any part of it. A registry from which
+// everything was moved to a quarantine has that.
+func testFindLayout(t *testing.T, s subject) {
 	for _, path := range []string{blobPath("sha256", hexOf(1)), "repositories/app/_uploads/1/data", QuarantineDir + "/run/plan.jsonl"} {
 		open := s.open
 		if s.openBare != nil {
 			open = s.openBare
 		}
 		store, plant := open(t)
-		if err := RequireLayout(t.Context(), store, Config{}); !errors.As(err, new(*AbsentError)) || !errors.As(err, new(*UsageError)) {
-			t.Errorf("without a layout: %v", err)
+		if found, _, err := store.FindLayout(t.Context()); found || err != nil {
+			t.Errorf("without a layout: %t, %v", found, err)
 		}
 		plant(path, "x")
-		if err := RequireLayout(t.Context(), store, Config{}); err != nil {
-			t.Errorf("with %s: %v", path, err)
+		if found, _, err := store.FindLayout(t.Context()); !found || err != nil {
+			t.Errorf("with %s: %t, %v", path, found, err)
 		}
 	}
 }
@@ -964,37 +883,6 @@ func mustOpen(t *testing.T) func(Store, error) Store {
 			t.Fatal(err)
 		}
 		return store
-	}
-}
-
-func overFilesystem(root string) Store {
-	return OverDriver(fsdriver.New(fsdriver.DriverParameters{RootDirectory: root, MaxThreads: 64}), root)
-}
-
-func overS3(t *testing.T, parameters map[string]any) Store {
-	t.Helper()
-	d, err := s3driver.FromParameters(t.Context(), parameters)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return OverDriver(d, fmt.Sprint(parameters["bucket"]))
-}
-
-func putThrough(t *testing.T, d storagedriver.StorageDriver, path, content string) {
-	t.Helper()
-	if err := d.PutContent(t.Context(), driverPath(path), []byte(content)); err != nil {
-		t.Error(err)
-	}
-}
-
-// openBucket opens a registry in a bucket, at a root directory, and a way past the
-// store to put objects there.
-func openBucket(t *testing.T, server *parts.S3, bucket string) (Store, func(path, content string)) {
-	t.Helper()
-	const root = "/a/registry"
-	store := mustOpen(t)(openS3(t.Context(), server.Parameters(bucket, root), s3Options{}))
-	return store, func(path, content string) {
-		putObject(t, server, bucket, "a/registry/"+Root+"/"+path, content)
 	}
 }
 
