@@ -86,7 +86,7 @@ func (u *unfound) Read(ctx context.Context, path string, limit int64) ([]byte, e
 func TestATagOfABucketThatTheSecondListingDoesNotFind(t *testing.T) {
 	server := parts.SharedMinIO(t)
 	bucket := server.NewBucketT(t)
-	put := func(path string, d digest.Digest) { putObject(t, server, bucket, Root+"/"+path, d.String()) }
+	put := func(path string, d digest.Digest) { server.PutT(t, bucket, Root+"/"+path, d.String()) }
 	oldImage, newImage := digest.FromString("old"), digest.FromString("new")
 	for _, d := range []digest.Digest{oldImage, newImage} {
 		put(RevisionPath("app", d), d)

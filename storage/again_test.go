@@ -74,10 +74,10 @@ func TestASecondListingSeesWhatLinksSay(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						putObject(t, server, bucket, Root+"/"+path, string(content))
+						server.PutT(t, bucket, Root+"/"+path, string(content))
 					}
 					store = mustOpen(t)(openS3(t.Context(), server.Parameters(bucket, ""), s3Options{}))
-					write = func(path, content string) { putObject(t, server, bucket, Root+"/"+path, content) }
+					write = func(path, content string) { server.PutT(t, bucket, Root+"/"+path, content) }
 				}
 				inv := inventoryOf(t, store)
 				if change.path != nil {

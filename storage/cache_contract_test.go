@@ -14,7 +14,7 @@ func TestContractCache(t *testing.T) {
 			anyName: true, multipart: true,
 			open: func(t *testing.T) (Store, func(path, content string)) {
 				server := parts.SharedMinIO(t)
-				store, plant := openBucket(t, server, server.NewBucketT(t))
+				store, plant := openInBucket(t, server, server.NewBucketT(t))
 				cache, err := OpenCache(store, t.TempDir(), time.Now())
 				if err != nil {
 					t.Fatal(err)

@@ -90,9 +90,9 @@ func manifestsOf(n int) (paths []string, contents map[string]string) {
 // what is gone from the bucket is gone from the cache.
 func TestCacheSparesReads(t *testing.T) {
 	t.Parallel()
-	eachServer(t, func(t *testing.T, server *parts.S3) {
+	forEachServer(t, func(t *testing.T, server *parts.S3) {
 		dir := filepath.Join(t.TempDir(), "made", "as needed")
-		store, plant := openBucket(t, server, server.NewBucketT(t))
+		store, plant := openInBucket(t, server, server.NewBucketT(t))
 		paths, want := manifestsOf(12)
 		for _, path := range paths[:10] {
 			plant(path, want[path])
@@ -140,9 +140,9 @@ func TestCacheSparesReads(t *testing.T) {
 // A cache must not hide damage: what was written since is read again, whatever its size.
 func TestCacheReadsWhatWasWrittenSince(t *testing.T) {
 	t.Parallel()
-	eachServer(t, func(t *testing.T, server *parts.S3) {
+	forEachServer(t, func(t *testing.T, server *parts.S3) {
 		dir := t.TempDir()
-		store, plant := openBucket(t, server, server.NewBucketT(t))
+		store, plant := openInBucket(t, server, server.NewBucketT(t))
 		paths, want := manifestsOf(5)
 		plantAll(plant, want)
 		cachedRun(t, store, dir, cacheLimits{}, paths...)
@@ -586,7 +586,7 @@ func TestInterruptedRunLeavesACacheThatIsWhole(t *testing.T) {
 func TestFilesystemHasNoCache(t *testing.T) {
 	t.Parallel()
 	tree := newTree(t)
-	for _, store := range []Store{mustOpen(t)(openFilesystem(tree.Root(), Limits{})), overFilesystem(tree.Root())} {
+	for _, store := range []Store{mustOpen(t)(openFilesystem(tree.Root(), Limits{})), OverDriver(fsDriver(tree.Root()), tree.Root())} {
 		if CanCache(store) {
 			t.Errorf("%v can", store.Identity())
 		}
@@ -594,4 +594,9 @@ func TestFilesystemHasNoCache(t *testing.T) {
 			t.Errorf("%v has one", store.Identity())
 		}
 	}
+}
+
+func forEachServer(t *testing.T, test func(t *testing.T, server *parts.S3)) {
+	t.Run("MinIO", func(t *testing.T) { t.Parallel(); test(t, parts.SharedMinIO(t)) })
+	t.Run("versitygw", func(t *testing.T) { t.Parallel(); test(t, parts.SharedVersityGW(t)) })
 }

@@ -43,7 +43,7 @@ func TestInDoubt(t *testing.T) {
 	tree.Write("repositories/app/_layers/sha256/"+hexOf("not stored")+"/link", "sha256:"+hexOf("not stored"))
 
 	for name, store := range map[string]Store{
-		"filesystem": mustOpen(t)(openFilesystem(tree.Root(), Limits{})), "driver": overFilesystem(tree.Root()),
+		"filesystem": mustOpen(t)(openFilesystem(tree.Root(), Limits{})), "driver": OverDriver(fsDriver(tree.Root()), tree.Root()),
 	} {
 		inv := inventoryOf(t, store)
 		var layers, want []ID

@@ -14,7 +14,7 @@ func TestContractDriver(t *testing.T) {
 			directories: true,
 			open: func(t *testing.T) (Store, func(path, content string)) {
 				tree := newTree(t)
-				return overFilesystem(tree.Root()), tree.Write
+				return OverDriver(fsDriver(tree.Root()), tree.Root()), tree.Write
 			},
 		},
 		"Distribution's s3-aws driver": {
@@ -22,8 +22,8 @@ func TestContractDriver(t *testing.T) {
 			open: func(t *testing.T) (Store, func(path, content string)) {
 				server := parts.SharedMinIO(t)
 				bucket := server.NewBucketT(t)
-				_, plant := openBucket(t, server, bucket)
-				return overS3(t, server.Parameters(bucket, "/a/registry")), plant
+				_, plant := openInBucket(t, server, bucket)
+				return OverDriver(s3Driver(t, server.Parameters(bucket, "/a/registry")), bucket), plant
 			},
 		},
 		"Distribution's inmemory driver": {

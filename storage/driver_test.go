@@ -27,7 +27,7 @@ func TestDriverReportsWhatItRefuses(t *testing.T) {
 	tree.Write("blobs/sha256/a b", "file of a name that the driver refuses")
 	tree.Write("blobs/sha256/c d/data", "in a directory of such a name")
 	tree.Write("blobs/file", "x")
-	store := overFilesystem(tree.Root())
+	store := OverDriver(fsDriver(tree.Root()), tree.Root())
 	objects := scan(t, store, BlobsDir)
 	samePaths(t, keysOf(objects), map[string]string{"blobs/sha256/a b": "", "blobs/sha256/c d": "", "blobs/file": ""})
 	for path, object := range objects {
@@ -50,7 +50,7 @@ func TestDriverScanNamesWhatItCannotList(t *testing.T) {
 	t.Run("a file where a directory should be", func(t *testing.T) {
 		tree := newTree(t)
 		tree.Write("blobs", "a file")
-		err := overFilesystem(tree.Root()).Scan(t.Context(), BlobsDir, func([]Object) error { return nil })
+		err := OverDriver(fsDriver(tree.Root()), tree.Root()).Scan(t.Context(), BlobsDir, func([]Object) error { return nil })
 		if err == nil || !strings.Contains(err.Error(), "blobs") {
 			t.Errorf("scan: %v", err)
 		}
@@ -61,7 +61,7 @@ func TestDriverScanNamesWhatItCannotList(t *testing.T) {
 		if err := os.Symlink("loop", tree.Path("blobs/loop")); err != nil {
 			t.Fatal(err)
 		}
-		err := overFilesystem(tree.Root()).Scan(t.Context(), BlobsDir, func([]Object) error { return nil })
+		err := OverDriver(fsDriver(tree.Root()), tree.Root()).Scan(t.Context(), BlobsDir, func([]Object) error { return nil })
 		if err == nil || !strings.Contains(err.Error(), "blobs/loop") {
 			t.Errorf("scan: %v", err)
 		}
@@ -89,7 +89,7 @@ func TestDriverKeepsListedButMissing(t *testing.T) {
 	if err := os.Symlink("nowhere", tree.Path("blobs/dangling")); err != nil {
 		t.Fatal(err)
 	}
-	objects := scan(t, overFilesystem(tree.Root()), BlobsDir)
+	objects := scan(t, OverDriver(fsDriver(tree.Root()), tree.Root()), BlobsDir)
 	if got := objects["blobs/dangling"]; got.Size != -1 || len(objects) != 1 {
 		t.Errorf("%v", objects)
 	}
@@ -101,7 +101,7 @@ func TestDriverRemovesNoDirectory(t *testing.T) {
 	t.Run("filesystem", func(t *testing.T) {
 		tree := newTree(t)
 		tree.Write("blobs/sha256/aa/data", "x")
-		outcome := overFilesystem(tree.Root()).Remove(t.Context(), []Ref{{Path: "blobs/sha256"}})[0]
+		outcome := OverDriver(fsDriver(tree.Root()), tree.Root()).Remove(t.Context(), []Ref{{Path: "blobs/sha256"}})[0]
 		if !errors.Is(outcome.Err, ErrNotRegular) || !tree.Exists("blobs/sha256/aa/data") {
 			t.Errorf("%+v", outcome)
 		}
@@ -109,8 +109,8 @@ func TestDriverRemovesNoDirectory(t *testing.T) {
 	t.Run("s3-aws, an object beside objects below it", func(t *testing.T) {
 		server := parts.SharedMinIO(t)
 		bucket := server.NewBucketT(t)
-		_, plant := openBucket(t, server, bucket)
-		store := overS3(t, server.Parameters(bucket, "/a/registry"))
+		_, plant := openInBucket(t, server, bucket)
+		store := OverDriver(s3Driver(t, server.Parameters(bucket, "/a/registry")), bucket)
 		plant("blobs/x/data", "x")
 		plant("blobs/xy", "x")
 		for _, path := range []string{"blobs/x", "blobs/"} {
@@ -141,7 +141,7 @@ func TestDriverRemovesNoDirectory(t *testing.T) {
 func TestDriverLeavesEmptiedDirectories(t *testing.T) {
 	tree := newTree(t)
 	tree.Write("repositories/a/_uploads/u/data", "x")
-	store := overFilesystem(tree.Root())
+	store := OverDriver(fsDriver(tree.Root()), tree.Root())
 	if outcome := store.Remove(t.Context(), []Ref{{Path: "repositories/a/_uploads/u/data"}})[0]; outcome.Err != nil {
 		t.Fatal(outcome.Err)
 	}
@@ -202,7 +202,7 @@ func TestDriverLockIsExactWithinOneStore(t *testing.T) {
 func TestDriverIdentity(t *testing.T) {
 	server := parts.SharedMinIO(t)
 	bucket := server.NewBucketT(t)
-	if got := overS3(t, server.Parameters(bucket, "")).Identity(); got.Driver != "s3" {
+	if got := OverDriver(s3Driver(t, server.Parameters(bucket, "")), bucket).Identity(); got.Driver != "s3" {
 		t.Errorf("%+v", got)
 	}
 	if got := OverDriver(inmemory.New(), "root").Identity(); got != (Identity{"inmemory", "root"}) {

@@ -1,31 +1,33 @@
+// Package drivertest makes Distribution's own drivers, as a registry would use them.
 package storage
 
 import (
-	fsdriver "github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
-	s3driver "github.com/distribution/distribution/v3/registry/storage/driver/s3-aws"
-
-	"fmt"
 	"testing"
 
 	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
+	fsdriver "github.com/distribution/distribution/v3/registry/storage/driver/filesystem"
+	s3driver "github.com/distribution/distribution/v3/registry/storage/driver/s3-aws"
 )
 
-func overFilesystem(root string) Store {
-	return OverDriver(fsdriver.New(fsdriver.DriverParameters{RootDirectory: root, MaxThreads: 64}), root)
+// fsDriver is the driver of a filesystem registry.
+func fsDriver(root string) storagedriver.StorageDriver {
+	return fsdriver.New(fsdriver.DriverParameters{RootDirectory: root, MaxThreads: 64})
 }
 
-func overS3(t *testing.T, parameters map[string]any) Store {
+// s3Driver is the driver of a registry in a bucket.
+func s3Driver(t *testing.T, parameters map[string]any) storagedriver.StorageDriver {
 	t.Helper()
 	d, err := s3driver.FromParameters(t.Context(), parameters)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return OverDriver(d, fmt.Sprint(parameters["bucket"]))
+	return d
 }
 
+// putThrough writes an object by its path below the layout's root.
 func putThrough(t *testing.T, d storagedriver.StorageDriver, path, content string) {
 	t.Helper()
-	if err := d.PutContent(t.Context(), driverPath(path), []byte(content)); err != nil {
+	if err := d.PutContent(t.Context(), "/"+Root+"/"+path, []byte(content)); err != nil {
 		t.Error(err)
 	}
 }

@@ -36,7 +36,7 @@ func TestAbsenceOfWhatWasListed(t *testing.T) {
 		} {
 			t.Run(name+" "+dir, func(t *testing.T) {
 				tree, store, _ := fsStory(t)
-				inv := inventoryOf(t, store)
+				inv := takenInventory(t, store)
 				reached := false
 				systemtest.FailBelow(t, tree.Path(""), func(op, path string) error {
 					switch {
@@ -85,7 +85,7 @@ func TestADeletedRevisionIsNoFault(t *testing.T) {
 	if err := os.Remove(tree.Path(RevisionPath("app", image))); err != nil {
 		t.Fatal(err)
 	}
-	inv := inventoryOf(t, store)
+	inv := takenInventory(t, store)
 	if r := inv.Repositories[0]; len(r.Revisions) != 0 || len(r.Problems) != 0 {
 		t.Errorf("found %+v", r)
 	}

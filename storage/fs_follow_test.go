@@ -63,7 +63,7 @@ func TestLinksToOtherDisksAreFollowed(t *testing.T) {
 				}
 			}
 			store := open()
-			inv := inventoryOf(t, store)
+			inv := takenInventory(t, store)
 			if object, err := StatBlob(t.Context(), store, inv, inv.ID(images[1])); err != nil || object.Size == 0 {
 				t.Errorf("stat: %+v, %v", object, err)
 			}
@@ -199,14 +199,14 @@ func TestOneTreeForAllCalls(t *testing.T) {
 			if got := scanAll(t, store); !reflect.DeepEqual(got, want) && name != "a link replaces it" {
 				t.Errorf("listed are\n%v, want\n%v", got, want)
 			}
-			inv := inventoryOf(t, store)
+			inv := takenInventory(t, store)
 			if len(inv.Repositories) != 2 || !inv.Stored(inv.ID(images[0])) {
 				t.Errorf("the inventory is of another tree: %+v", inv.Repositories)
 			}
 			if outcome := store.Remove(t.Context(), []Ref{{Path: RevisionPath("lib", images[0])}})[0]; outcome.Err != nil {
 				t.Error(outcome.Err)
 			}
-			if r := inventoryOf(t, store).Repositories[0]; len(r.Revisions) != 0 {
+			if r := takenInventory(t, store).Repositories[0]; len(r.Revisions) != 0 {
 				t.Errorf("one tree is listed, and from another one is removed: %+v", r)
 			}
 		})

@@ -108,8 +108,8 @@ func TestAGlanceMissesNothing(t *testing.T) {
 				current = image.Encoded()
 			}
 			change(t, tree, current)
-			got := inventoryOf(t, mustOpen(t)(openFilesystem(tree.Root(), Limits{})))
-			want := inventoryOf(t, overFilesystem(tree.Root()))
+			got := takenInventory(t, mustOpen(t)(openFilesystem(tree.Root(), Limits{})))
+			want := takenInventory(t, OverDriver(fsDriver(tree.Root()), tree.Root()))
 			if got, want := told(got), told(want); !reflect.DeepEqual(got, want) {
 				t.Errorf("the inventory has\n%s\nand through the driver\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 			}
@@ -160,7 +160,7 @@ func TestManyRevisionsAreAllFound(t *testing.T) {
 			tree.Write(fmt.Sprintf("repositories/r%d/_manifests/revisions/sha256/%s/link", r, name(r, i)), "sha256:"+name(r, i))
 		}
 	}
-	inv := inventoryOf(t, mustOpen(t)(openFilesystem(tree.Root(), Limits{})))
+	inv := takenInventory(t, mustOpen(t)(openFilesystem(tree.Root(), Limits{})))
 	for r := range repositories {
 		found := inv.Repository(fmt.Sprint("r", r))
 		if found == nil || len(found.Revisions) != revisions {
@@ -184,7 +184,7 @@ func TestATagWhoseNameIsNoTextIsKept(t *testing.T) {
 		tree.Tag(repository, "v1", image)
 		tree.Tag(repository, strings.Repeat("x", i)+"\xff", image)
 	}
-	for _, r := range inventoryOf(t, mustOpen(t)(openFilesystem(tree.Root(), Limits{}))).Repositories {
+	for _, r := range takenInventory(t, mustOpen(t)(openFilesystem(tree.Root(), Limits{}))).Repositories {
 		if len(r.Tags) != 1 || r.Tags[0].Name != "v1" || !r.Kept() {
 			t.Errorf("%s: the tags are %+v, and the repository is kept: %t", r.Name, r.Tags, r.Kept())
 		}

@@ -26,7 +26,7 @@ func TestAnInterruptedCallIsMadeAgain(t *testing.T) {
 		}
 		return nil
 	})
-	inv := inventoryOf(t, store)
+	inv := takenInventory(t, store)
 	if len(inv.Problems) > 0 || len(inv.Repositories) != 1 || len(inv.Repositories[0].Tags) != 1 {
 		t.Errorf("the inventory has %+v", inv)
 	}

@@ -91,7 +91,7 @@ func TestAnUnreadableUploadIsKept(t *testing.T) {
 			var inv *Inventory
 			var survey Survey
 			unprivileged(t, tree.Root(), func() {
-				inv = inventoryOf(t, store)
+				inv = takenInventory(t, store)
 				var err error
 				if survey, err = TakeSurvey(t.Context(), store, 1, false); err != nil {
 					t.Fatal(err)
@@ -126,7 +126,7 @@ func TestOldUploadsGoWithWhatIsNoFile(t *testing.T) {
 	if err := syscall.Mkfifo(tree.Path(upload+"/pipe"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	uploads := inventoryOf(t, store).Repositories[0].Uploads
+	uploads := takenInventory(t, store).Repositories[0].Uploads
 	if len(uploads) != 1 || len(uploads[0].Objects) != 5 {
 		t.Fatalf("the uploads are %+v", uploads)
 	}

@@ -32,26 +32,14 @@ func fsStory(t *testing.T) (tree *parts.Tree, store Store, image digest.Digest) 
 	return tree, mustOpen(t)(openFilesystem(tree.Root(), Limits{})), image
 }
 
-// inventoryOf takes the inventory and fails the test if that fails.
-func inventoryOf(t *testing.T, store Store) *Inventory {
+// takenInventory takes the inventory and fails the test if that fails.
+func takenInventory(t *testing.T, store Store) *Inventory {
 	t.Helper()
 	inv, err := TakeInventory(t.Context(), store, InventoryOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return inv
-}
-
-// moveAway replaces a directory by a symbolic link to where it has gone.
-func moveAway(t *testing.T, path string) {
-	t.Helper()
-	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
-	if err := os.Rename(path, elsewhere); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(elsewhere, path); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // What lies behind a symbolic link could be all that keeps an image alive. Wherever the
@@ -96,7 +84,7 @@ func TestSymbolicLinksAmongBlobs(t *testing.T) {
 			tree, store, image := fsStory(t)
 			at := strings.NewReplacer("%", image.Encoded()[:2], "@", image.Encoded()).Replace(at)
 			moveAway(t, tree.Path(at))
-			inv := inventoryOf(t, store)
+			inv := takenInventory(t, store)
 			if strings.HasSuffix(at, "/data") != inv.Stored(inv.ID(image)) {
 				t.Errorf("%s is stored: %t", image, inv.Stored(inv.ID(image)))
 			}
@@ -172,7 +160,7 @@ func TestLinksThatAreNoFiles(t *testing.T) {
 				tree, store, image := fsStory(t)
 				path := map[string]string{"revision": RevisionPath("app", image), "current": TagPath("app", "v1")}[damaged]
 				spoil(t, tree.Path(path))
-				inv := inventoryOf(t, store)
+				inv := takenInventory(t, store)
 				r := inv.Repositories[0]
 				if !r.Kept() || len(r.Problems) != 1 || r.Problems[0].Kind != DamagedLink || r.Problems[0].Path != path {
 					t.Errorf("%s: problems: %+v", damaged, r.Problems)
@@ -196,7 +184,7 @@ func TestLinksThatAreNoFiles(t *testing.T) {
 				return // which is none of the upload's files
 			}
 			spoil(t, tree.Path(UploadPath("app", "upload")+"/startedat"))
-			upload := inventoryOf(t, store).Repositories[0].Uploads[0]
+			upload := takenInventory(t, store).Repositories[0].Uploads[0]
 			if upload.Started.IsZero() || upload.Started != upload.Touched {
 				t.Errorf("an upload begun %v was touched %v", upload.Started, upload.Touched)
 			}
@@ -305,7 +293,7 @@ func TestPruneSparesNestedRepositories(t *testing.T) {
 func TestOpenFilesystem(t *testing.T) {
 	empty := t.TempDir()
 	store := mustOpen(t)(openFilesystem(empty, Limits{}))
-	if inv := inventoryOf(t, store); inv.Blobs() != 0 || len(inv.Repositories) != 0 {
+	if inv := takenInventory(t, store); inv.Blobs() != 0 || len(inv.Repositories) != 0 {
 		t.Errorf("there is something: %+v", inv)
 	}
 	if _, err := store.Read(t.Context(), "blobs/x", 1); !errors.Is(err, fs.ErrNotExist) {
@@ -330,7 +318,7 @@ func TestOpenFilesystem(t *testing.T) {
 	if through.Identity() != direct.Identity() {
 		t.Errorf("through a link it is %+v, and else %+v", through.Identity(), direct.Identity())
 	}
-	if inv := inventoryOf(t, through); len(inv.Repositories) != 1 {
+	if inv := takenInventory(t, through); len(inv.Repositories) != 1 {
 		t.Errorf("through a link there are %d repositories", len(inv.Repositories))
 	}
 
@@ -398,7 +386,7 @@ func TestReadIntoReadsLikeRead(t *testing.T) {
 	}
 	tree.Write("directory/file", "")
 	for name, store := range map[string]Store{
-		"filesystem": mustOpen(t)(openFilesystem(tree.Root(), Limits{})), "driver": overFilesystem(tree.Root()),
+		"filesystem": mustOpen(t)(openFilesystem(tree.Root(), Limits{})), "driver": OverDriver(fsDriver(tree.Root()), tree.Root()),
 	} {
 		for _, path := range names {
 			path = strings.TrimSuffix(path, "/")
@@ -432,7 +420,7 @@ func TestStatBlobLooksLikeStat(t *testing.T) {
 		t.Fatal(err)
 	}
 	store := mustOpen(t)(openFilesystem(tree.Root(), Limits{}))
-	inv := inventoryOf(t, store)
+	inv := takenInventory(t, store)
 	for id := range ID(inv.Blobs()) {
 		want, wantErr := store.Stat(t.Context(), inv.BlobPath(id))
 		got, err := StatBlob(t.Context(), store, inv, id)

@@ -27,7 +27,7 @@ func TestReadingIsNotNoticed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	inv := inventoryOf(t, store)
+	inv := takenInventory(t, store)
 	if _, err := store.Read(t.Context(), BlobPath(image), 1<<20); err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestReadingIsNotNoticed(t *testing.T) {
 func TestReadingWhatBelongsToOthers(t *testing.T) {
 	tree, store, _ := fsStory(t)
 	unprivileged(t, tree.Root(), func() {
-		if inv := inventoryOf(t, store); len(inv.Repositories) != 1 || len(inv.Repositories[0].Tags) != 1 {
+		if inv := takenInventory(t, store); len(inv.Repositories) != 1 || len(inv.Repositories[0].Tags) != 1 {
 			t.Errorf("found %+v", inv.Repositories)
 		}
 	})

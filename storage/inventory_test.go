@@ -18,8 +18,6 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-var storyStart = time.Now().Add(-30 * 24 * time.Hour).Truncate(time.Second)
-
 // keys is a storage of flat keys, as S3 is one: what it lists has sizes, times and
 // ETags, and no directories.
 type keys struct {
@@ -254,10 +252,10 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name: "a layer link of sha512 is an alias",
-			make: func(tree *parts.Tree) { tree.Write(LayerPath("app", layoutLong), string(a)) },
+			make: func(tree *parts.Tree) { tree.Write(LayerPath("app", longDigest), string(a)) },
 			check: func(t *testing.T, inv *Inventory, r *Repository) {
-				want(t, "has the layer of its path", r.HasLayer(inv.ID(layoutLong)), true)
-				want(t, "alias", inv.Digest(r.Aliases[inv.ID(layoutLong)]), a)
+				want(t, "has the layer of its path", r.HasLayer(inv.ID(longDigest)), true)
+				want(t, "alias", inv.Digest(r.Aliases[inv.ID(longDigest)]), a)
 			},
 			met: "no_manifests",
 		},
@@ -360,9 +358,9 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name: "a link that is a directory is damaged where it is read",
-			make: func(tree *parts.Tree) { tree.Mkdir(LayerPath("app", layoutLong)) },
+			make: func(tree *parts.Tree) { tree.Mkdir(LayerPath("app", longDigest)) },
 			check: func(t *testing.T, inv *Inventory, r *Repository) {
-				want(t, "has the layer of its path", r.HasLayer(inv.ID(layoutLong)), true)
+				want(t, "has the layer of its path", r.HasLayer(inv.ID(longDigest)), true)
 			},
 			met: "damaged_link",
 		},
@@ -378,7 +376,7 @@ func TestInventoryOddities(t *testing.T) {
 			name: "blobs that are none",
 			make: func(tree *parts.Tree) {
 				tree.Write("blobs/sha256/00/"+a.Encoded()+"/data", "in the wrong place")
-				tree.Write(BlobPath(layoutLong), "of another algorithm")
+				tree.Write(BlobPath(longDigest), "of another algorithm")
 				tree.Write("blobs/sha256/file", "x")
 				tree.Write("blobs/sha256/ab/file", "x")
 			},
@@ -505,3 +503,16 @@ func TestSharedNamesStay(t *testing.T) {
 		t.Error("names are not what they were")
 	}
 }
+
+// inventoryOf takes the inventory and fails the test if that fails.
+func inventoryOf(t *testing.T, store Store) *Inventory {
+	t.Helper()
+	inv, err := TakeInventory(t.Context(), store, InventoryOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inv
+}
+
+// longDigest is of another algorithm than the usual one.
+var longDigest = digest.SHA512.FromString("a")

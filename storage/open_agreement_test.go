@@ -25,7 +25,7 @@ func TestBackendsAgree(t *testing.T) {
 	}
 	left(tree)
 
-	reference := looked(t, overFilesystem(tree.Root()))
+	reference := looked(t, OverDriver(fsDriver(tree.Root()), tree.Root()))
 	if len(reference) < 100 {
 		t.Fatalf("only %d objects to compare", len(reference))
 	}
@@ -46,7 +46,7 @@ func TestBackendsAgree(t *testing.T) {
 		parameters := server.Parameters(bucket, root)
 		inBucket := looked(t, mustOpen(t)(openS3(t.Context(), parameters, s3Options{})))
 		agree(t, name+", native", inBucket, withoutDirs(reference))
-		through := looked(t, overS3(t, parameters))
+		through := looked(t, OverDriver(s3Driver(t, parameters), bucket))
 		agree(t, name+", s3-aws driver", through, inBucket)
 		for path, object := range through {
 			// Only here are both said to have been written by the same server.
@@ -63,12 +63,12 @@ func TestFolderKeysAgree(t *testing.T) {
 	t.Parallel()
 	server := parts.SharedMinIO(t)
 	bucket := server.NewBucketT(t)
-	native, plant := openBucket(t, server, bucket)
+	native, plant := openInBucket(t, server, bucket)
 	for _, key := range []string{"blobs/", "blobs/sha256/", "repositories/app/_layers/", "repositories/app/"} {
 		plant(key, "")
 	}
 	plantAll(plant, story())
-	got := looked(t, overS3(t, server.Parameters(bucket, "/a/registry")))
+	got := looked(t, OverDriver(s3Driver(t, server.Parameters(bucket, "/a/registry")), bucket))
 	for path, object := range got {
 		if strings.HasSuffix(path, "/") && object.Size == -1 {
 			object.Size = 0 // the driver refuses to stat a name with a slash at its end

@@ -22,7 +22,7 @@ func TestS3BucketThatIsNoHost(t *testing.T) {
 			t.Skip("here every name below localhost is this host's")
 		}
 		path := blobPath("sha256", hexOf(1))
-		putObject(t, server, bucket, Root+"/"+path, "x")
+		server.PutT(t, bucket, Root+"/"+path, "x")
 		parameters := server.Parameters(bucket, "")
 		parameters["forcepathstyle"] = set
 		parameters["regionendpoint"] = strings.Replace(server.Endpoint, "127.0.0.1", "localhost", 1)

@@ -37,6 +37,6 @@ func openBucket(t *testing.T, server *parts.S3, bucket string) (Store, func(path
 	const root = "/a/registry"
 	store := mustOpen(t)(openS3(t.Context(), server.Parameters(bucket, root), s3Options{}))
 	return store, func(path, content string) {
-		putObject(t, server, bucket, "a/registry/"+Root+"/"+path, content)
+		server.PutT(t, bucket, "a/registry/"+Root+"/"+path, content)
 	}
 }

@@ -159,7 +159,7 @@ func TestS3MovesKeysOfAllKinds(t *testing.T) {
 		for _, root := range []string{"/a b", "/a+b%2Fc%", "/ü/日本", "/~!$&'()*,;=:@?#[]"} {
 			store := mustOpen(t)(openS3(t.Context(), server.Parameters(bucket, root), s3Options{})).(*s3Store)
 			blob := blobPath("sha256", hexOf("blob"))
-			putObject(t, server, bucket, *store.key(blob), "content")
+			server.PutT(t, bucket, *store.key(blob), "content")
 			before := store.Requests()
 			if o := store.Move(t.Context(), []Move{{From: blob, To: moved(blob)}})[0]; o.Err != nil {
 				t.Errorf("%s: %v", root, o.Err)

@@ -597,7 +597,7 @@ func TestS3LockIsTheServersToGive(t *testing.T) {
 		var theirs atomic.Value
 		proxy := spoil(t, server, func(r *http.Request) {
 			if content, ok := theirs.Load().(string); ok && r.Method == http.MethodPut {
-				putObject(t, server, bucket, Root+"/.regsweep/lock", content)
+				server.PutT(t, bucket, Root+"/.regsweep/lock", content)
 			}
 		}, func(*http.Response) error { return nil })
 		parameters := server.Parameters(bucket, "")

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"context"
 	"crypto/md5"
 	"fmt"
 	"io"
@@ -88,27 +89,13 @@ func BenchmarkListingPath(b *testing.B) {
 	}
 	b.Run("ours", func(b *testing.B) {
 		perSecond(b, func() (keys int) {
-			builder := &inventoryBuilder{inv: &Inventory{}, repositories: map[string]*repositoryBuilder{}}
-			for _, sum := range sums {
-				builder.inv.blobs.add(blob{sha256: sum})
+			inv, err := TakeInventory(b.Context(), linkPagesStore{store, sums}, InventoryOptions{})
+			if err != nil {
+				b.Fatal(err)
 			}
-			builder.sealBlobs()
-			for after, token := "", ""; ; {
-				page, err := store.page(b.Context(), RepositoriesDir, after, token)
-				if err != nil {
-					b.Fatal(err)
-				}
-				if err := builder.visitRepositories(page.objects); err != nil {
-					b.Fatal(err)
-				}
-				if after, token = page.last, page.token; token == "" {
-					break
-				}
-			}
-			builder.seal()
-			for _, r := range builder.inv.Repositories {
+			for _, r := range inv.Repositories {
 				keys += len(r.Layers)
-				if !r.Layers[0].Settled() || !builder.inv.Stored(r.Layers[0].ID()) {
+				if !r.Layers[0].Settled() || !inv.Stored(r.Layers[0].ID()) {
 					b.Fatal("a link is not settled")
 				}
 			}
@@ -130,6 +117,34 @@ func BenchmarkListingPath(b *testing.B) {
 			return keys
 		})
 	})
+}
+
+// linkPagesStore lists blobs without a request, and one repository page after page.
+type linkPagesStore struct {
+	*s3Store
+	blobs [][32]byte
+}
+
+func (s linkPagesStore) Scan(ctx context.Context, dir string, visit func([]Object) error) error {
+	if dir == BlobsDir {
+		var page []Object
+		for i := range s.blobs {
+			page = append(page, Object{Path: string(AppendBlobPath(nil, &s.blobs[i])), Size: 1})
+		}
+		return visit(page)
+	}
+	for after, token := "", ""; ; {
+		page, err := s.page(ctx, dir, after, token)
+		if err != nil {
+			return err
+		}
+		if err := visit(page.objects); err != nil {
+			return err
+		}
+		if after, token = page.last, page.token; token == "" {
+			return nil
+		}
+	}
 }
 
 // cpuTime is what this process has used of the processors.

@@ -44,7 +44,7 @@ func TestS3WithoutBulkRemoval(t *testing.T) {
 			var refs []Ref
 			for i := range 40 {
 				path := blobPath("sha256", hexOf(i))
-				putObject(t, server, bucket, Root+"/"+path, path)
+				server.PutT(t, bucket, Root+"/"+path, path)
 				refs = append(refs, Ref{Path: path})
 			}
 			refs = append(refs, Ref{Path: "blobs/absent"})

@@ -38,7 +38,7 @@ func TestS3ThrottledRunLosesNothing(t *testing.T) {
 	t.Parallel()
 	server := parts.SharedMinIO(t)
 	bucket := server.NewBucketT(t)
-	plant := func(path string) { putObject(t, server, bucket, Root+"/"+path, path) }
+	plant := func(path string) { server.PutT(t, bucket, Root+"/"+path, path) }
 	const blobs = 400
 	want := map[string]string{}
 	var group errgroup.Group

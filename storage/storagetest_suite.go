@@ -894,3 +894,18 @@ func exists(t *testing.T, path string) bool {
 	}
 	return err == nil
 }
+
+// storyStart is when the uploads of the tests began.
+var storyStart = time.Now().Add(-30 * 24 * time.Hour).Truncate(time.Second)
+
+// moveAway replaces a directory by a symbolic link to where it has gone.
+func moveAway(t *testing.T, path string) {
+	t.Helper()
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	if err := os.Rename(path, elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(elsewhere, path); err != nil {
+		t.Fatal(err)
+	}
+}

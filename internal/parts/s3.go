@@ -178,6 +178,15 @@ func (s *S3) NewBucketT(t testing.TB) string {
 	return name
 }
 
+// PutT writes an object, past all that is tested. It may be called from any goroutine.
+func (s *S3) PutT(t testing.TB, bucket, key, content string) {
+	t.Helper()
+	_, err := s.client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: &bucket, Key: &key, Body: strings.NewReader(content)})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // Parameters are what Distribution's s3 driver takes to store in a bucket.
 func (s *S3) Parameters(bucket, rootDirectory string) configuration.Parameters {
 	return configuration.Parameters{
