@@ -84,16 +84,16 @@ func (r *runner) check(c *urfave.Context) error {
 // gather asks whether something could be removed, with all that is to be known of the
 // storage short of an inventory.
 func (r *runner) gather(c *urfave.Context, report *checkReport, progress *progress) error {
-	config, store, err := r.target(c, c.Args().Slice(), false)
+	conf, store, err := r.target(c, c.Args().Slice(), false)
 	if err != nil {
 		return err
 	}
-	report.Storage, report.Config, report.notRead = store.Identity(), config.File, config.NotRead
+	report.Storage, report.Config, report.notRead = store.Identity(), conf.File, conf.NotRead
 	lists, err := r.readRootLists(c, "")
 	if err != nil {
 		return err
 	}
-	options, err := r.guardOptions(c, config, store)
+	options, err := r.guardOptions(c, conf, store)
 	if err != nil {
 		return err
 	}
@@ -104,7 +104,7 @@ func (r *runner) gather(c *urfave.Context, report *checkReport, progress *progre
 		return storage.ExplainPermission(store, err)
 	}
 	if len(survey.Tagged)+len(survey.Untagged) == 0 {
-		if err := storage.RequireLayout(c.Context, store, config); err != nil {
+		if err := storage.RequireLayout(c.Context, store, conf); err != nil {
 			return err
 		}
 	}

@@ -15,54 +15,54 @@ import (
 // nothing to it.
 func (g *gcRun) plan(ctx context.Context) (*sweep.Plan, error) {
 	now := g.env.Now()
-	inventory, err := g.list(ctx, now)
+	inv, err := g.list(ctx, now)
 	if err != nil {
 		return nil, err
 	}
-	if inventory.Blobs() == 0 && len(inventory.Repositories) == 0 && len(inventory.Uploads) == 0 {
+	if inv.Blobs() == 0 && len(inv.Repositories) == 0 && len(inv.Uploads) == 0 {
 		if err := g.requireLayout(ctx); err != nil {
 			return nil, err
 		}
 	}
-	g.listed = inventory
-	g.guard.LastUpload = lastUpload(inventory)
+	g.listed = inv
+	g.guard.LastUpload = lastUpload(inv)
 	if last := g.guard.LastUpload; g.guard.Stopped && last != nil && g.env.Now().Sub(last.Touched) < guard.RecentUpload {
 		g.progress.note(fmt.Sprintf("warning: an upload %s was touched less than %d minutes ago: is every registry on this storage stopped?",
 			last.Where(), int(guard.RecentUpload.Minutes())))
 	}
 	if !g.options.dryRun {
 		pushed := map[string]time.Time{}
-		for _, r := range inventory.Repositories {
+		for _, r := range inv.Repositories {
 			pushed[r.Name] = r.Pushed
 		}
 		if err := g.readLastPush(ctx, &g.guard, g.store, pushed); err != nil {
 			return nil, err
 		}
 	}
-	g.guard.HasRepository = func(name string) bool { return inventory.Repository(name) != nil }
+	g.guard.HasRepository = func(name string) bool { return inv.Repository(name) != nil }
 	g.guard.HasTag = func(repository, tag string) bool {
-		r := inventory.Repository(repository)
+		r := inv.Repository(repository)
 		return r != nil && r.HasTag(tag)
 	}
-	only, err := g.review.selection(ctx, inventory, g.store)
+	only, err := g.review.selection(ctx, inv, g.store)
 	if err != nil {
 		return nil, err
 	}
-	roots, err := g.findRoots(inventory)
+	roots, err := g.findRoots(inv)
 	if err != nil {
 		return nil, err
 	}
-	live, err := g.mark(ctx, inventory, only, roots)
+	live, err := g.mark(ctx, inv, only, roots)
 	g.closeCache(ctx)
 	if err != nil {
 		return nil, err
 	}
-	plan, err := g.decide(ctx, now, inventory, live, only)
+	plan, err := g.decide(ctx, now, inv, live, only)
 	if err != nil {
 		return nil, err
 	}
 	g.report.planned(plan)
-	g.sampleRoots(inventory, roots)
+	g.sampleRoots(inv, roots)
 	if err := g.review.compare(plan, g.report); err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func (g *gcRun) plan(ctx context.Context) (*sweep.Plan, error) {
 	if n := len(failures(plan.Problems)); g.options.strict && n > 0 {
 		return nil, fmt.Errorf("--strict: there is %s: nothing was removed", plural(n, "problem"))
 	}
-	if err := g.savePlan(plan, inventory); err != nil {
+	if err := g.savePlan(plan, inv); err != nil {
 		return nil, err
 	}
 	return plan, g.checkQuarantine(ctx, plan)
@@ -83,8 +83,8 @@ func (g *gcRun) plan(ctx context.Context) (*sweep.Plan, error) {
 
 // savePlan saves the plan if that was asked for, and keeps an older one that a restore could
 // need.
-func (g *gcRun) savePlan(plan *sweep.Plan, inventory *storage.Inventory) error {
-	older, err := g.planFile.keepOlder(inventory)
+func (g *gcRun) savePlan(plan *sweep.Plan, inv *storage.Inventory) error {
+	older, err := g.planFile.keepOlder(inv)
 	if err != nil {
 		return err
 	}
@@ -103,15 +103,15 @@ func (g *gcRun) list(ctx context.Context, now time.Time) (*storage.Inventory, er
 	if g.options.minAge > 0 {
 		options.Since = now.Add(-g.options.minAge)
 	}
-	inventory, err := storage.TakeInventory(ctx, g.cached(), options)
+	inv, err := storage.TakeInventory(ctx, g.cached(), options)
 	phase.endWith("listed", err)
-	return inventory, err
+	return inv, err
 }
 
-func (g *gcRun) mark(ctx context.Context, inventory *storage.Inventory, only *sweep.Selection, roots []*mark.Roots) (*mark.Live, error) {
+func (g *gcRun) mark(ctx context.Context, inv *storage.Inventory, only *sweep.Selection, roots []*mark.Roots) (*mark.Live, error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Mark)()
 	phase := g.progress.begin("marking", "manifest", 0)
-	live, err := mark.Run(ctx, inventory, g.cached(), mark.Options{
+	live, err := mark.Run(ctx, inv, g.cached(), mark.Options{
 		Concurrency: g.store.Concurrency(), DeleteUntagged: g.options.deleteUntagged, MayGo: only.MayGo,
 		Roots: roots, OnlyRoots: g.lists.roots != nil, TagMayGo: only.TagMayGo, DeleteUnlinked: g.options.deleteUnlinked,
 		Ahead: g.ahead, OnManifests: phase.expect, OnRead: phase.add,
@@ -120,11 +120,11 @@ func (g *gcRun) mark(ctx context.Context, inventory *storage.Inventory, only *sw
 	return live, err
 }
 
-func (g *gcRun) decide(ctx context.Context, now time.Time, inventory *storage.Inventory, live *mark.Live, only *sweep.Selection) (*sweep.Plan, error) {
+func (g *gcRun) decide(ctx context.Context, now time.Time, inv *storage.Inventory, live *mark.Live, only *sweep.Selection) (*sweep.Plan, error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Plan)()
 	phase := g.progress.begin("planning", "", 0)
 	rootsSum, keepSum := g.lists.checksums()
-	plan, err := sweep.NewPlan(ctx, inventory, live, g.store, sweep.Options{
+	plan, err := sweep.NewPlan(ctx, inv, live, g.store, sweep.Options{
 		Now: now, MinAge: g.options.minAge, UploadAge: g.options.uploadAge, DeleteUntagged: g.options.deleteUntagged,
 		PruneEmpty: g.options.pruneEmpty, AllowEmpty: g.options.allowEmpty, Quarantine: g.options.quarantine, Concurrency: g.store.Concurrency(), Only: only,
 		DeleteUnlinked: g.options.deleteUnlinked, Roots: rootsSum, KeepDigests: keepSum,
@@ -133,7 +133,7 @@ func (g *gcRun) decide(ctx context.Context, now time.Time, inventory *storage.In
 	return plan, err
 }
 
-func lastUpload(inventory *storage.Inventory) *guard.Upload {
+func lastUpload(inv *storage.Inventory) *guard.Upload {
 	var last *guard.Upload
 	note := func(repository string, uploads []storage.Upload) {
 		for _, u := range uploads {
@@ -142,8 +142,8 @@ func lastUpload(inventory *storage.Inventory) *guard.Upload {
 			}
 		}
 	}
-	note("", inventory.Uploads)
-	for _, r := range inventory.Repositories {
+	note("", inv.Uploads)
+	for _, r := range inv.Repositories {
 		note(r.Name, r.Uploads)
 	}
 	return last

@@ -163,9 +163,9 @@ func (r *runner) onQuarantine(c *urfave.Context, command string, target []string
 ) error {
 	q := &quarantineStep{runner: r, report: newQuarantineReport(command, c.Bool("dry-run"))}
 	q.progress = r.newProgress(c.Bool("quiet"))
-	config, store, err := r.target(c, target, false)
+	conf, store, err := r.target(c, target, false)
 	if err == nil {
-		err = storage.RequireLayout(c.Context, store, config)
+		err = storage.RequireLayout(c.Context, store, conf)
 		if errors.As(err, new(*storage.AbsentError)) { // nothing is found there, which may be meant
 			r.say("warning: " + err.Error())
 			err = nil

@@ -42,8 +42,8 @@ var errNoLinkedRoots = errors.New("blobs of what it names are stored, but no rep
 
 // hasLinks reports whether any repository links a manifest. The new images of a registry with a
 // metadata database have no links.
-func hasLinks(inventory *storage.Inventory) bool {
-	return slices.ContainsFunc(inventory.Repositories, func(r *storage.Repository) bool { return len(r.Tags)+len(r.Revisions) > 0 })
+func hasLinks(inv *storage.Inventory) bool {
+	return slices.ContainsFunc(inv.Repositories, func(r *storage.Repository) bool { return len(r.Tags)+len(r.Revisions) > 0 })
 }
 
 // readRootLists reads the lists at once, before an hour of listing. The path of apply's plan, if
@@ -134,7 +134,7 @@ func (l rootLists) checksums() (roots, keepDigests string) {
 
 // findRoots finds what the lists name. A list is refused if nothing on it is stored: it
 // would remove everything, or protect nothing.
-func (g *gcRun) findRoots(inventory *storage.Inventory) ([]*mark.Roots, error) {
+func (g *gcRun) findRoots(inv *storage.Inventory) ([]*mark.Roots, error) {
 	var all []*mark.Roots
 	for _, l := range []struct {
 		name string
@@ -144,15 +144,15 @@ func (g *gcRun) findRoots(inventory *storage.Inventory) ([]*mark.Roots, error) {
 		if l.list == nil {
 			continue
 		}
-		found := l.list.Find(inventory)
+		found := l.list.Find(inv)
 		all = append(all, found)
 		*l.to = &rootsReport{File: l.list.Name, Entries: len(l.list.Entries), Found: found.Found, NotStored: append([]mark.NotStored{}, found.NotStored...)}
 		refused := errNoRoots
 		if l.name == rootsName && found.Found > 0 {
 			refused = errNoLinkedRoots
 		}
-		isUseless := found.Found == 0 || l.name == rootsName && len(found.NotStored) == len(l.list.Entries) && hasLinks(inventory)
-		if isUseless && inventory.Blobs() > 0 && !g.options.allowEmpty {
+		isUseless := found.Found == 0 || l.name == rootsName && len(found.NotStored) == len(l.list.Entries) && hasLinks(inv)
+		if isUseless && inv.Blobs() > 0 && !g.options.allowEmpty {
 			return nil, fmt.Errorf("--%s: %s has %s: %w; if it is right, say so with --allow-empty",
 				l.name, l.list.Name, plural(len(l.list.Entries), "entry"), refused)
 		}
@@ -162,13 +162,13 @@ func (g *gcRun) findRoots(inventory *storage.Inventory) ([]*mark.Roots, error) {
 
 // sampleRoots has the registry asked for manifests that stay: with --roots the target of a
 // tag may be removed.
-func (g *gcRun) sampleRoots(inventory *storage.Inventory, roots []*mark.Roots) {
+func (g *gcRun) sampleRoots(inv *storage.Inventory, roots []*mark.Roots) {
 	if g.lists.roots == nil {
 		return
 	}
 	var staying []guard.Sample
 	for _, list := range roots {
-		list.Linked(inventory, func(repository, digest string) bool {
+		list.Linked(inv, func(repository, digest string) bool {
 			staying = append(staying, guard.Sample{Repository: repository, Digest: digest})
 			return len(staying) < guard.MaxSamples
 		})

@@ -25,32 +25,32 @@ func (r *runner) target(c *urfave.Context, args []string, allowEmpty bool) (stor
 		// An unset variable in a script must not mean the default registry.
 		return storage.Config{}, nil, storage.Usagef("the target is empty: leave it out for the default config.yml, or name one")
 	}
-	config, err := storage.ParseTarget(name, r.env.Getenv)
+	conf, err := storage.ParseTarget(name, r.env.Getenv)
 	if err != nil && name == "help" {
-		return config, nil, storage.Usagef("help does not exist, did you mean %s --help?", c.Command.HelpName)
+		return conf, nil, storage.Usagef("help does not exist, did you mean %s --help?", c.Command.HelpName)
 	}
 	if err != nil && !(allowEmpty && errors.As(err, new(*storage.AbsentError))) {
-		return config, nil, err
+		return conf, nil, err
 	}
-	for _, warning := range config.Warnings {
+	for _, warning := range conf.Warnings {
 		r.say("warning: " + warning)
 	}
-	config.Limits = readLimits(c)
-	config.OnSilence = func(endpoint string, since time.Time) {
+	conf.Limits = readLimits(c)
+	conf.OnSilence = func(endpoint string, since time.Time) {
 		r.shown.note(fmt.Sprintf("no answer from %s since %s", endpoint, since.Format(time.TimeOnly)))
 	}
-	open := r.env.Open
-	if open == nil {
-		open = storage.Open
+	openStore := r.env.Open
+	if openStore == nil {
+		openStore = storage.Open
 	}
-	store, err := open(c.Context, config)
-	if known := []string{"filesystem", "s3", "s3aws"}; errors.As(err, new(*storage.UsageError)) && !slices.Contains(known, config.Driver) {
-		if near := closest(config.Driver, known); near != "" {
+	store, err := openStore(c.Context, conf)
+	if known := []string{"filesystem", "s3", "s3aws"}; errors.As(err, new(*storage.UsageError)) && !slices.Contains(known, conf.Driver) {
+		if near := closest(conf.Driver, known); near != "" {
 			err = storage.Usagef("%w%s", err, didYouMean(near))
 		}
 	}
-	if err == nil && config.Driver == "filesystem" {
+	if err == nil && conf.Driver == "filesystem" {
 		letCallsWait(r.env.Getenv, store.Concurrency())
 	}
-	return config, store, err
+	return conf, store, err
 }

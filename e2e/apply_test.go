@@ -47,9 +47,9 @@ func TestApply(t *testing.T) {
 		goes := slices.Concat(
 			tagEntriesGo("team/app", "latest", mounted, gone, pulled),
 			revisionsGo("team/app", mounted, pulled),
-			layersGo("team/app", layer(4).Digest(), config(mounted), layer(5).Digest(), config(gone), layer(6).Digest(), config(pulled)),
-			blobsGo(mounted.Digest(), config(mounted)), blobsGo(gone.Digest(), layer(5).Digest(), config(gone)),
-			blobsGo(pulled.Digest(), layer(6).Digest(), config(pulled)))
+			layersGo("team/app", layer(4).Digest(), configOf(mounted), layer(5).Digest(), configOf(gone), layer(6).Digest(), configOf(pulled)),
+			blobsGo(mounted.Digest(), configOf(mounted)), blobsGo(gone.Digest(), layer(5).Digest(), configOf(gone)),
+			blobsGo(pulled.Digest(), layer(6).Digest(), configOf(pulled)))
 		leftOut := []string{
 			"blob tagged 4", // three of the one that is back, and the layer of the other image
 			"layer_link tagged 2", "revision gone 1", "revision tagged 1", "tag_index_entry tagged 1",
@@ -75,7 +75,7 @@ func TestApply(t *testing.T) {
 		rest := s.gc("-m")
 		s.same("what is left for gc", rest.lines(), slices.Sorted(slices.Values(slices.Concat(
 			tagEntriesGo("team/app", "moved", late), revisionsGo("team/app", late),
-			layersGo("team/app", layer(7).Digest(), config(late)), blobsGo(late.Digest(), layer(7).Digest(), config(late))))))
+			layersGo("team/app", layer(7).Digest(), configOf(late)), blobsGo(late.Digest(), layer(7).Digest(), configOf(late))))))
 		s.pull("after gc", s.client, []image{pulls("team/app", "latest", current), pulls("team/app", "back", again), pulls("lib/other", "v1", other)})
 	})
 }

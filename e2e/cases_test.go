@@ -33,8 +33,8 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 					flags: []string{"-m"},
 					goes: slices.Concat(
 						tagEntriesGo("team/app", "latest", old), revisionsGo("team/app", old),
-						layersGo("team/app", layer(2).Digest(), config(old)),
-						blobsGo(old.Digest(), layer(2).Digest(), config(old))),
+						layersGo("team/app", layer(2).Digest(), configOf(old)),
+						blobsGo(old.Digest(), layer(2).Digest(), configOf(old))),
 					alive: []image{pulls("team/app", "latest", current)},
 				}
 			},
@@ -50,8 +50,8 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 				s.delete("team/app", deleted.Digest().String())
 				return outcome{
 					goes: slices.Concat(
-						layersGo("team/app", layer(4).Digest(), config(deleted)),
-						blobsGo(deleted.Digest(), layer(4).Digest(), config(deleted))),
+						layersGo("team/app", layer(4).Digest(), configOf(deleted)),
+						blobsGo(deleted.Digest(), layer(4).Digest(), configOf(deleted))),
 					alive: []image{pulls("team/app", "latest", current, old)},
 				}
 			},
@@ -74,8 +74,8 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 				s.delete("app", dead.Digest().String())
 				return outcome{
 					goes: slices.Concat(
-						layersGo("app", long(3).Digest(), layer(3).Digest(), config(dead)),
-						blobsGo(dead.Digest(), layer(3).Digest(), config(dead))),
+						layersGo("app", long(3).Digest(), layer(3).Digest(), configOf(dead)),
+						blobsGo(dead.Digest(), layer(3).Digest(), configOf(dead))),
 					alive: []image{pulls("app", "v1", live)},
 				}
 			},
@@ -117,7 +117,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 				s.delete("a", "v1")
 				return outcome{
 					flags: []string{"-m"},
-					goes:  slices.Concat(revisionsGo("a", shared), layersGo("a", layer(2).Digest(), config(shared))),
+					goes:  slices.Concat(revisionsGo("a", shared), layersGo("a", layer(2).Digest(), configOf(shared))),
 					alive: []image{pulls("a", "v2", other), pulls("b", "v1", shared)},
 				}
 			},
@@ -185,8 +185,8 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 					flags: []string{"-m"},
 					goes: slices.Concat(
 						tagEntriesGo("app", "v1", old), revisionsGo("app", old, former),
-						layersGo("app", layer(4).Digest(), config(former)),
-						blobsGo(old.Digest(), former.Digest(), layer(4).Digest(), config(former))),
+						layersGo("app", layer(4).Digest(), configOf(former)),
+						blobsGo(old.Digest(), former.Digest(), layer(4).Digest(), configOf(former))),
 					alive: []image{pulls("app", "v1", current, amd, arm)},
 				}
 			},
@@ -202,7 +202,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 					flags: []string{"-m"},
 					goes: slices.Concat(
 						revisionsGo("cache", untagged), layersGo("cache", content(untagged)...),
-						blobsGo(untagged.Digest(), layer(2).Digest(), config(untagged))),
+						blobsGo(untagged.Digest(), layer(2).Digest(), configOf(untagged))),
 					alive: []image{pulls("app", "v1")},
 				}
 			},
@@ -238,8 +238,8 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 					flags: []string{"-m"},
 					goes: slices.Concat(
 						tagEntriesGo("sound", "v1", gone), revisionsGo("sound", gone),
-						layersGo("sound", layer(22).Digest(), config(gone)),
-						blobsGo(gone.Digest(), layer(22).Digest(), config(gone))),
+						layersGo("sound", layer(22).Digest(), configOf(gone)),
+						blobsGo(gone.Digest(), layer(22).Digest(), configOf(gone))),
 					alive: []image{
 						pulls("empty", "v2", old["empty"]), pulls("newline", "v2", old["newline"]), pulls("sound", "v1", "v2"),
 					},
@@ -394,7 +394,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 					flags: []string{"-m"},
 					goes: slices.Concat(
 						tagEntriesGo("lost", "v1", old), revisionsGo("lost", old),
-						blobsGo(old.Digest(), layer(3).Digest(), config(old))),
+						blobsGo(old.Digest(), layer(3).Digest(), configOf(old))),
 					alive: []image{pulls("app", "v1")},
 					after: func(s *site) {
 						for _, d := range content(lost) {
@@ -604,11 +604,11 @@ func faulty(s *site) (want outcome, app *faultyApp) {
 		gone := formatted(parts.OCI, 1, 20+i)
 		s.plant(repository, "", gone)
 		s.tree.Remove(parts.RevisionPath(repository, gone.Digest()))
-		links := layersGo(repository, layer(20+i).Digest(), config(gone))
-		blobs := blobsGo(gone.Digest(), layer(20+i).Digest(), config(gone))
+		links := layersGo(repository, layer(20+i).Digest(), configOf(gone))
+		blobs := blobsGo(gone.Digest(), layer(20+i).Digest(), configOf(gone))
 		want.goes = slices.Concat(want.goes, links, blobs)
 		if repository == "app" {
-			app.garbage = slices.Concat(links, blobsGo(layer(20).Digest(), config(gone)))
+			app.garbage = slices.Concat(links, blobsGo(layer(20).Digest(), configOf(gone)))
 		}
 	}
 	return want, app

@@ -24,8 +24,8 @@ func (s *site) unrelated() (goes []string, alive image) {
 	s.plant("sound", "v1", current)
 	return slices.Concat(
 		tagEntriesGo("sound", "v1", old), revisionsGo("sound", old),
-		layersGo("sound", layer(901).Digest(), config(old)),
-		blobsGo(old.Digest(), layer(901).Digest(), config(old))), pulls("sound", "v1", current)
+		layersGo("sound", layer(901).Digest(), configOf(old)),
+		blobsGo(old.Digest(), layer(901).Digest(), configOf(old))), pulls("sound", "v1", current)
 }
 
 // damaged plants a repository of which a run with -m would take the untagged half: a
@@ -131,8 +131,8 @@ func TestDamage(t *testing.T) {
 					flags: []string{"-m"}, exit: 4,
 					goes: slices.Concat(goes,
 						revisionsGo("damaged", untagged),
-						layersGo("damaged", layer(13).Digest(), config(untagged), layer(14).Digest()),
-						blobsGo(untagged.Digest(), layer(13).Digest(), config(untagged), layer(14).Digest())),
+						layersGo("damaged", layer(13).Digest(), configOf(untagged), layer(14).Digest()),
+						blobsGo(untagged.Digest(), layer(13).Digest(), configOf(untagged), layer(14).Digest())),
 					alive:    []image{sound, pulls("damaged", "v2", tagged, old)},
 					problems: []string{problem("tag_without_current", "damaged", parts.TagPath("damaged", "v1"))},
 				}
@@ -192,7 +192,7 @@ func TestDamage(t *testing.T) {
 				return outcome{
 					flags: []string{"-m"},
 					goes: slices.Concat(goes, revisionsGo("dangling", untagged),
-						layersGo("dangling", layer(12).Digest(), config(untagged)), blobsGo(layer(12).Digest(), config(untagged))),
+						layersGo("dangling", layer(12).Digest(), configOf(untagged)), blobsGo(layer(12).Digest(), configOf(untagged))),
 					alive:    []image{sound, pulls("dangling", "v1", tagged)},
 					problems: []string{problem("dangling_revision", "dangling", parts.RevisionPath("dangling", untagged.Digest()))},
 				}
@@ -207,7 +207,7 @@ func TestDamage(t *testing.T) {
 				s.tree.Remove(path.Dir(parts.BlobPath(untagged.Digest())))
 				return outcome{
 					goes: slices.Concat(
-						layersGo("dangling", layer(12).Digest(), config(untagged)), blobsGo(layer(12).Digest(), config(untagged))),
+						layersGo("dangling", layer(12).Digest(), configOf(untagged)), blobsGo(layer(12).Digest(), configOf(untagged))),
 					alive:    []image{pulls("dangling", "v1", tagged)},
 					problems: []string{problem("dangling_revision", "dangling", parts.RevisionPath("dangling", untagged.Digest()))},
 				}
@@ -227,8 +227,8 @@ func TestDamage(t *testing.T) {
 				return outcome{
 					flags: []string{"-m"},
 					goes: slices.Concat(goes, tagEntriesGo("odd", "v1", old), revisionsGo("odd", old),
-						layersGo("odd", layer(12).Digest(), config(old)),
-						blobsGo(old.Digest(), layer(12).Digest(), config(old))),
+						layersGo("odd", layer(12).Digest(), configOf(old)),
+						blobsGo(old.Digest(), layer(12).Digest(), configOf(old))),
 					alive:    []image{sound, pulls("odd", "v1", named)},
 					problems: []string{problem("stray", "odd", path), problem("unknown_link_algorithm", "odd", path)},
 				}

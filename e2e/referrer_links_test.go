@@ -62,8 +62,8 @@ func TestReferrerLinks(t *testing.T) {
 					flags: []string{"-m"},
 					goes: slices.Concat(
 						revisionsGo("app", old, gone),
-						layersGo("app", layer(3).Digest(), config(old), config(gone)),
-						blobsGo(old.Digest(), gone.Digest(), layer(3).Digest(), config(old), config(gone))),
+						layersGo("app", layer(3).Digest(), configOf(old), configOf(gone)),
+						blobsGo(old.Digest(), gone.Digest(), layer(3).Digest(), configOf(old), configOf(gone))),
 					alive: []image{pulls("app", "v1", signature)},
 				}
 			},
@@ -82,8 +82,8 @@ func TestReferrerLinks(t *testing.T) {
 				return outcome{
 					flags: []string{"-m"},
 					goes: slices.Concat(
-						revisionsGo("app", old), layersGo("app", layer(3).Digest(), config(old)),
-						blobsGo(old.Digest(), layer(3).Digest(), config(old))),
+						revisionsGo("app", old), layersGo("app", layer(3).Digest(), configOf(old)),
+						blobsGo(old.Digest(), layer(3).Digest(), configOf(old))),
 					alive: []image{pulls("app", "v1", "signature")},
 				}
 			},

@@ -838,7 +838,7 @@ func content(m *parts.Manifest) (digests []digest.Digest) {
 }
 
 // config is the digest of an image's config, which no other image shares.
-func config(m *parts.Manifest) digest.Digest { return m.Blobs[len(m.Blobs)-1].Digest() }
+func configOf(m *parts.Manifest) digest.Digest { return m.Blobs[len(m.Blobs)-1].Digest() }
 
 func pulls(repository string, references ...any) image {
 	i := image{repository: repository}

@@ -55,9 +55,9 @@ func TestRootsReplaceTags(t *testing.T) {
 						tagEntriesGo("team/app", "stale", old, stale), tagEntriesGo("lib/other", "v1", stale),
 						revisionsGo("team/app", old, stale), revisionsGo("lib/other", stale),
 						tagsGo("team/app", "stale"), tagsGo("lib/other", "v1"),
-						layersGo("team/app", layer(4).Digest(), layer(5).Digest(), config(old), config(stale)),
+						layersGo("team/app", layer(4).Digest(), layer(5).Digest(), configOf(old), configOf(stale)),
 						layersGo("lib/other", content(stale)...),
-						blobsGo(old.Digest(), stale.Digest(), layer(4).Digest(), layer(5).Digest(), config(old), config(stale))),
+						blobsGo(old.Digest(), stale.Digest(), layer(4).Digest(), layer(5).Digest(), configOf(old), configOf(stale))),
 					alive: []image{pulls("team/app", "v1", used, signature)},
 				}
 			},
@@ -73,7 +73,7 @@ func TestRootsReplaceTags(t *testing.T) {
 					flags: []string{"--roots", s.list("app@" + used.Digest().String())},
 					goes: slices.Concat(
 						tagEntriesGo("app", "latest", used, stale), revisionsGo("app", stale), tagsGo("app", "latest"),
-						layersGo("app", layer(3).Digest(), config(stale)), blobsGo(stale.Digest(), layer(3).Digest(), config(stale))),
+						layersGo("app", layer(3).Digest(), configOf(stale)), blobsGo(stale.Digest(), layer(3).Digest(), configOf(stale))),
 					alive: []image{pulls("app", used)},
 				}
 			},
@@ -91,7 +91,7 @@ func TestRootsReplaceTags(t *testing.T) {
 					flags: []string{"--roots", s.list(index.Digest().String())}, // alone
 					goes: slices.Concat(
 						tagEntriesGo("app", "gone", gone), revisionsGo("app", gone), tagsGo("app", "gone"),
-						layersGo("app", layer(4).Digest(), config(gone)), blobsGo(gone.Digest(), layer(4).Digest(), config(gone))),
+						layersGo("app", layer(4).Digest(), configOf(gone)), blobsGo(gone.Digest(), layer(4).Digest(), configOf(gone))),
 					alive: []image{pulls("app", "amd64", "multi", other)},
 				}
 			},
@@ -110,7 +110,7 @@ func TestRootsReplaceTags(t *testing.T) {
 					flags: []string{"-m", "--keep-digests", s.list("app@"+used.Digest().String(), "app:gone", "nothing@"+digest.FromString("x").String())},
 					goes: slices.Concat(
 						revisionsGo("app", gone),
-						layersGo("app", layer(4).Digest(), config(gone)), blobsGo(gone.Digest(), layer(4).Digest(), config(gone))),
+						layersGo("app", layer(4).Digest(), configOf(gone)), blobsGo(gone.Digest(), layer(4).Digest(), configOf(gone))),
 					alive: []image{pulls("app", "v1", used)},
 				}
 			},
@@ -126,7 +126,7 @@ func TestRootsReplaceTags(t *testing.T) {
 				s.tree.Remove("repositories/group")
 				return outcome{
 					flags: []string{"--roots", s.list("group/app@"+used.Digest().String(), "lib:v1")},
-					goes:  blobsGo(gone.Digest(), layer(3).Digest(), config(gone)),
+					goes:  blobsGo(gone.Digest(), layer(3).Digest(), configOf(gone)),
 					alive: []image{pulls("lib", "v1")},
 					after: func(s *site) {
 						for _, d := range used.Digests() {
@@ -242,7 +242,7 @@ func TestApplyWithRoots(t *testing.T) {
 	s.must(os.WriteFile(planFile, content, 0o600))
 	run = s.apply(planFile, "--roots", s.list("app:used", "app:back"))
 	goes := slices.Concat(tagEntriesGo("app", "gone", gone), revisionsGo("app", gone), tagsGo("app", "gone"),
-		layersGo("app", layer(4).Digest(), config(gone)), blobsGo(gone.Digest(), layer(4).Digest(), config(gone)))
+		layersGo("app", layer(4).Digest(), configOf(gone)), blobsGo(gone.Digest(), layer(4).Digest(), configOf(gone)))
 	if run.code != 0 {
 		t.Errorf("it ends with %d: %s", run.code, run.report.Error)
 	}

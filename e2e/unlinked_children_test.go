@@ -50,8 +50,8 @@ func TestADeletedPlatformOfAnIndex(t *testing.T) {
 				return outcome{
 					flags: []string{"-m", "--delete-unlinked-children"},
 					goes: slices.Concat(
-						layersGo("app", layer(3).Digest(), config(deleted)),
-						blobsGo(deleted.Digest(), layer(3).Digest(), config(deleted))),
+						layersGo("app", layer(3).Digest(), configOf(deleted)),
+						blobsGo(deleted.Digest(), layer(3).Digest(), configOf(deleted))),
 					alive:    []image{pulls("app", live)},
 					problems: []string{},
 				}

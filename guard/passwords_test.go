@@ -92,10 +92,10 @@ func TestAPasswordGoesOnlyToItsHost(t *testing.T) {
 		}},
 		"the login of http.host, at a socket": {arrange: func(t *testing.T, f *fixture) {
 			f.logins["localhost"] = "local"
-			f.o.Config = config(t, filepath.Join(t.TempDir(), "socket"), saysNothing, "  net: unix", public)
+			f.o.Config = configured(t, filepath.Join(t.TempDir(), "socket"), saysNothing, "  net: unix", public)
 		}},
 		"the login of http.host, from any certificate": {tls: true, arrange: func(t *testing.T, f *fixture) {
-			f.o.Config = config(t, f.own.host(), saysNothing, public, "  tls: {certificate: /none.pem}")
+			f.o.Config = configured(t, f.own.host(), saysNothing, public, "  tls: {certificate: /none.pem}")
 		}},
 		"the login of the own address": {arrange: func(t *testing.T, f *fixture) {
 			f.logins[f.own.host()] = "local"
@@ -120,7 +120,7 @@ func TestAPasswordGoesOnlyToItsHost(t *testing.T) {
 		}, want: "own explicit"},
 		"the own address, a socket": {arrange: func(t *testing.T, f *fixture) {
 			explicit(f)
-			f.o.Config = config(t, filepath.Join(t.TempDir(), "socket"), saysNothing, "  net: unix", public)
+			f.o.Config = configured(t, filepath.Join(t.TempDir(), "socket"), saysNothing, "  net: unix", public)
 		}, want: "own explicit"},
 		"the own address, stopped": {arrange: func(t *testing.T, f *fixture) {
 			explicit(f)
@@ -149,7 +149,7 @@ func TestAPasswordGoesOnlyToItsHost(t *testing.T) {
 		}, want: "own explicit"},
 		"the other loopback address is not named": {arrange: func(t *testing.T, f *fixture) {
 			explicit(f)
-			f.o.Config = config(t, ":5000", saysNothing)
+			f.o.Config = configured(t, ":5000", saysNothing)
 			f.o.Endpoints = []string{"http://127.0.0.1:5000"}
 		}, want: "other explicit"},
 
@@ -203,7 +203,7 @@ func TestAPasswordGoesOnlyToItsHost(t *testing.T) {
 			n := network{names: map[string][]string{"registry.example.com": {"192.0.2.1"}, "localhost": {"127.0.0.1"}},
 				servers: map[string]string{"192.0.2.1:80": f.other.host(), "registry.example.com:5001": f.elsewhere.host(),
 					"elsewhere.example.com:80": f.elsewhere.host(), "127.0.0.1:5000": f.other.host(), "[::1]:5000": f.own.host()}}
-			f.o = Options{Config: config(t, f.own.host(), saysNothing, public), TLS: trust, Lookup: n.lookup,
+			f.o = Options{Config: configured(t, f.own.host(), saysNothing, public), TLS: trust, Lookup: n.lookup,
 				Samples: []Sample{{"team/app", impossible}},
 				Dial: func(ctx context.Context, kind, address string) (net.Conn, error) {
 					if _, known := n.servers[address]; known {
@@ -279,9 +279,9 @@ func TestTheLoginOfAHostOpensIt(t *testing.T) {
 					return "ann", logins[host], nil
 				}}
 			if test.own {
-				o.Endpoints, o.Config = nil, config(t, registry.Host(), saysNothing, public)
+				o.Endpoints, o.Config = nil, configured(t, registry.Host(), saysNothing, public)
 				if test.tls {
-					o.Config = config(t, registry.Host(), saysNothing, public, "  tls: {certificate: "+registry.CAFile()+"}")
+					o.Config = configured(t, registry.Host(), saysNothing, public, "  tls: {certificate: "+registry.CAFile()+"}")
 				}
 			}
 			wantProven(t, prove(t, o), ByReadOnly)
@@ -297,7 +297,7 @@ func TestAPasswordThatIsHeldBackIsReported(t *testing.T) {
 	locked := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true, Username: "ann", Password: "swordfish"})
 	open := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
 	const said = "asks for a username and password, which go only to an address that --registry names"
-	o := Options{Config: config(t, locked.Host(), saysReadOnly), Samples: samples, Username: "ann", Password: "swordfish", Endpoints: []string{open.URL()}}
+	o := Options{Config: configured(t, locked.Host(), saysReadOnly), Samples: samples, Username: "ann", Password: "swordfish", Endpoints: []string{open.URL()}}
 	v := prove(t, o)
 	wantProven(t, v, ByReadOnly)
 	if !strings.Contains(table(v), said) {

@@ -104,7 +104,7 @@ func content(t *testing.T) (root string, samples []Sample) {
 
 // config is the target of a config.yml whose registry listens at addr; more are
 // further top-level lines.
-func config(t *testing.T, addr, maintenance string, more ...string) storage.Config {
+func configured(t *testing.T, addr, maintenance string, more ...string) storage.Config {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config.yml")
 	text := fmt.Sprintf("version: 0.1\nstorage:\n  filesystem: {rootdirectory: /srv/registry}\n  maintenance: %s\nhttp:\n  addr: %q\n%s\n",
@@ -209,7 +209,7 @@ func TestPromise4EveryReleaseIsReadRight(t *testing.T) {
 			return o
 		}
 		own := func(s server, maintenance string) Options {
-			return Options{Samples: samples, Config: config(t, s.Host(), maintenance)}
+			return Options{Samples: samples, Config: configured(t, s.Host(), maintenance)}
 		}
 
 		t.Run("writable", func(t *testing.T) {
@@ -297,7 +297,7 @@ func TestPromise4NothingKnownIsRefused(t *testing.T) {
 		wantRefused(t, prove(t, Options{Config: config}), ByUnknown, "--registry https://", "--registry-stopped")
 	}
 	for _, addr := range []string{"", ":0", "nonsense", "host:"} {
-		wantRefused(t, prove(t, Options{Config: config(t, addr, saysReadOnly)}), ByUnknown, "http.addr", "--registry-stopped")
+		wantRefused(t, prove(t, Options{Config: configured(t, addr, saysReadOnly)}), ByUnknown, "http.addr", "--registry-stopped")
 	}
 }
 
@@ -398,11 +398,11 @@ func TestPromise4CertificatesAreVerified(t *testing.T) {
 	}
 	addr := "127.0.0.1:" + port
 	public := "  host: https://registry.example.com"
-	own := Options{Samples: samples, Config: config(t, addr, saysNothing, public, "  tls: {certificate: "+registry.CAFile()+"}")}
+	own := Options{Samples: samples, Config: configured(t, addr, saysNothing, public, "  tls: {certificate: "+registry.CAFile()+"}")}
 	wantProven(t, prove(t, own), ByReadOnly)
 
 	other := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true, TLS: true})
-	own.Config = config(t, addr, saysNothing, public, "  tls: {certificate: "+other.CAFile()+"}")
+	own.Config = configured(t, addr, saysNothing, public, "  tls: {certificate: "+other.CAFile()+"}")
 	wantRefused(t, prove(t, own), ByUnknown, "not trusted")
 
 	// http:// where https:// is wanted, and the other way round.
@@ -611,7 +611,7 @@ func TestPromise4AnAddressFamilyThatIsNotSpoken(t *testing.T) {
 	})
 	named := Options{Endpoints: []string{"http://registry.example.com:5000"}, Samples: samples,
 		Lookup: network{names: map[string][]string{"registry.example.com": {"192.0.2.1", "2001:db8::1"}}}.lookup}
-	own := Options{Samples: samples, Config: config(t, ":5000", saysReadOnly)}
+	own := Options{Samples: samples, Config: configured(t, ":5000", saysReadOnly)}
 	for _, errno := range []syscall.Errno{syscall.ENETUNREACH, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT} {
 		named.Dial = dial(registry.Host(), errno)
 		wantProven(t, prove(t, named), ByReadOnly)
@@ -670,7 +670,7 @@ func TestPromise4AllInterfacesMeansBothLoopbacks(t *testing.T) {
 	for _, addr := range []string{":5000", "[::]:5000", "0.0.0.0:5000"} {
 		var asked []string
 		n := network{servers: map[string]string{"127.0.0.1:5000": registry.Host(), "[::1]:5000": freePort(t)}}
-		o := Options{Samples: samples, Config: config(t, addr, saysNothing), Dial: n.dial}
+		o := Options{Samples: samples, Config: configured(t, addr, saysNothing), Dial: n.dial}
 		v := prove(t, o)
 		wantProven(t, v, ByReadOnly)
 		for _, e := range v.Evidence {
@@ -693,14 +693,14 @@ func TestPromise4PrefixAndSocketAreFollowed(t *testing.T) {
 	registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true, Wrap: func(registry http.Handler) http.Handler {
 		return http.StripPrefix("/images", registry)
 	}})
-	own := Options{Samples: samples, Config: config(t, registry.Host(), saysNothing, "  prefix: /images/")}
+	own := Options{Samples: samples, Config: configured(t, registry.Host(), saysNothing, "  prefix: /images/")}
 	wantProven(t, prove(t, own), ByReadOnly)
 	for _, path := range []string{"/images", "/images/", "/images/v2/"} {
 		wantProven(t, prove(t, Options{Samples: samples, Endpoints: []string{registry.URL() + path}}), ByReadOnly)
 	}
 
 	socket := filepath.Join(t.TempDir(), "registry.sock")
-	own.Config = config(t, socket, saysReadOnly, "  net: unix", "  prefix: /images")
+	own.Config = configured(t, socket, saysReadOnly, "  net: unix", "  prefix: /images")
 	wantRefused(t, prove(t, own), ByUnknown, "no such socket", "silence proves nothing")
 	own.Dial = func(ctx context.Context, kind, address string) (net.Conn, error) {
 		if kind != "unix" || address != socket {
@@ -728,7 +728,7 @@ func TestStrangersAreNotProbed(t *testing.T) {
 func TestPromise4TheRegistryNextDoorIsSeen(t *testing.T) {
 	root, samples := content(t)
 	registry := parts.StartRegistryT(t, parts.Config{Root: root})
-	own := config(t, registry.Host(), saysNothing)
+	own := configured(t, registry.Host(), saysNothing)
 	slip := []string{"http://" + freePort(t)}
 	wantRefused(t, prove(t, Options{Config: own, Samples: samples, Endpoints: slip}), ByWritable, registry.Host()+" takes pushes")
 	wantRefused(t, prove(t, Options{Config: own, Samples: samples, Stopped: true}), ByWritable, "although you say that it is stopped")
@@ -738,14 +738,14 @@ func TestPromise4TheRegistryNextDoorIsSeen(t *testing.T) {
 	// does not.
 	wantRefused(t, prove(t, Options{Config: own, Stopped: true}), ByWritable, "although you say that it is stopped", "stop the registry at")
 	other := parts.StartRegistryT(t, parts.Config{Root: t.TempDir()})
-	own = config(t, other.Host(), saysNothing)
+	own = configured(t, other.Host(), saysNothing)
 	wantProven(t, prove(t, Options{Config: own, Samples: samples, Stopped: true}), ByOperator)
 	wantRefused(t, prove(t, Options{Config: own, Samples: samples, Endpoints: slip}), ByUnknown, "silence proves nothing")
 }
 
 func TestPromise4TheUsersWord(t *testing.T) {
 	wantProven(t, prove(t, Options{Stopped: true}), ByOperator)
-	wantProven(t, prove(t, Options{Stopped: true, Config: config(t, freePort(t), saysNothing)}), ByOperator)
+	wantProven(t, prove(t, Options{Stopped: true, Config: configured(t, freePort(t), saysNothing)}), ByOperator)
 	v := prove(t, Options{Unsafe: true, Endpoints: []string{"http://" + freePort(t)}})
 	if v.State != Skipped || v.By != ByUnsafe || !v.MayRemove() {
 		t.Errorf("--unsafe-online: got\n%s", table(v))
@@ -756,7 +756,7 @@ func TestPromise4APullThroughCacheMustBeStopped(t *testing.T) {
 	root, samples := content(t)
 	registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
 	const proxy = `proxy: {remoteurl: "https://me:swordfish@registry-1.example.com"}`
-	running := config(t, registry.Host(), saysReadOnly, proxy)
+	running := configured(t, registry.Host(), saysReadOnly, proxy)
 	v := prove(t, Options{Config: running, Samples: samples})
 	wantRefused(t, v, ByProxy, "whenever somebody pulls", "--registry-stopped")
 	if strings.Contains(table(v), "swordfish") {
@@ -766,7 +766,7 @@ func TestPromise4APullThroughCacheMustBeStopped(t *testing.T) {
 
 	wantRefused(t, prove(t, Options{Config: running, Samples: samples, Stopped: true}), ByProxy)
 
-	silent := config(t, freePort(t), saysReadOnly, proxy)
+	silent := configured(t, freePort(t), saysReadOnly, proxy)
 	wantRefused(t, prove(t, Options{Config: silent, Samples: samples}), ByProxy)
 	wantProven(t, prove(t, Options{Config: silent, Samples: samples, Stopped: true}), ByOperator)
 }
@@ -776,7 +776,7 @@ func TestPromise4ARecentUploadIsASignOfAnotherReplica(t *testing.T) {
 	registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	options := func(age time.Duration) Options {
-		c := config(t, registry.Host(), saysReadOnly)
+		c := configured(t, registry.Host(), saysReadOnly)
 		c.Changed = now.Add(-24 * time.Hour)
 		return Options{Config: c, Samples: samples,
 			Now:        func() time.Time { return now },
@@ -802,7 +802,7 @@ func TestPromise4ARecentUploadIsASignOfAnotherReplica(t *testing.T) {
 	o.Config.Changed, o.Config.Registry.ReadOnly.Enabled = now.Add(-time.Second), false
 	wantRefused(t, prove(t, o), ByRecentUpload)
 	o = options(time.Minute) // the registry of that config.yml is elsewhere
-	o.Endpoints, o.Config = []string{registry.URL()}, config(t, freePort(t), saysReadOnly)
+	o.Endpoints, o.Config = []string{registry.URL()}, configured(t, freePort(t), saysReadOnly)
 	o.Config.Changed = now.Add(-time.Second)
 	wantRefused(t, prove(t, o), ByRecentUpload)
 	verdict := prove(t, options(-time.Hour))
@@ -812,7 +812,7 @@ func TestPromise4ARecentUploadIsASignOfAnotherReplica(t *testing.T) {
 }
 
 func TestPromise4SettingsThatNoRegistryObeysAreNamed(t *testing.T) {
-	c := config(t, freePort(t), `{readonly: {enabled: "true"}}`)
+	c := configured(t, freePort(t), `{readonly: {enabled: "true"}}`)
 	wantRefused(t, prove(t, Options{Config: c}), ByUnknown, "without quotes")
 }
 

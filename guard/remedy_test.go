@@ -65,7 +65,7 @@ func TestOnlyRemediesThatHelpAreOffered(t *testing.T) {
 
 func TestAWritableConfigIsReported(t *testing.T) {
 	for _, maintenance := range []string{saysNothing, "{readonly: {enabled: false}}"} {
-		v := prove(t, Options{Config: config(t, freePort(t), maintenance), Stopped: true})
+		v := prove(t, Options{Config: configured(t, freePort(t), maintenance), Stopped: true})
 		wantProven(t, v, ByOperator)
 		if words := table(v); !strings.Contains(words, "config.yml does not make the registry read-only") {
 			t.Error(words)

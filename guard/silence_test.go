@@ -31,11 +31,11 @@ func TestPromise4SilenceProvesNothing(t *testing.T) {
 	}
 	socket := filepath.Join(t.TempDir(), "registry.sock")
 	for name, o := range map[string]Options{
-		"config.yml was edited":         {Config: config(t, ":5000", saysReadOnly), Dial: refused},
-		"an address of one interface":   {Config: config(t, "192.0.2.1:5000", saysReadOnly), Dial: refused},
-		"no such interface":             {Config: config(t, "192.0.2.1:5000", saysReadOnly), Dial: fails(syscall.EADDRNOTAVAIL)},
-		"no route":                      {Config: config(t, "192.0.2.1:5000", saysReadOnly), Dial: fails(syscall.EHOSTUNREACH)},
-		"a socket in another container": {Config: config(t, socket, saysReadOnly, "  net: unix")},
+		"config.yml was edited":         {Config: configured(t, ":5000", saysReadOnly), Dial: refused},
+		"an address of one interface":   {Config: configured(t, "192.0.2.1:5000", saysReadOnly), Dial: refused},
+		"no such interface":             {Config: configured(t, "192.0.2.1:5000", saysReadOnly), Dial: fails(syscall.EADDRNOTAVAIL)},
+		"no route":                      {Config: configured(t, "192.0.2.1:5000", saysReadOnly), Dial: fails(syscall.EHOSTUNREACH)},
+		"a socket in another container": {Config: configured(t, socket, saysReadOnly, "  net: unix")},
 		"a wrong port":                  {Endpoints: []string{"http://" + freePort(t)}},
 		"a service between two pods":    {Endpoints: []string{"http://192.0.2.1:5000"}, Dial: refused},
 		"a reset connection":            {Endpoints: []string{"http://192.0.2.1:5000"}, Dial: fails(syscall.ECONNRESET)},
@@ -68,9 +68,9 @@ func TestPromise4EveryEndpointMustBeReached(t *testing.T) {
 	}
 	// config.yml's own address does not stand in for a named one, nor need it answer if
 	// the named ones do.
-	own := config(t, registry.Host(), saysReadOnly)
+	own := configured(t, registry.Host(), saysReadOnly)
 	wantRefused(t, prove(t, Options{Endpoints: []string{gone}, Config: own, Samples: samples}), ByUnknown, "nothing answers at "+gone)
-	silent := config(t, freePort(t), saysReadOnly)
+	silent := configured(t, freePort(t), saysReadOnly)
 	wantProven(t, prove(t, Options{Endpoints: []string{registry.URL()}, Config: silent, Samples: samples}), ByReadOnly)
 }
 
@@ -85,7 +85,7 @@ func TestTheOtherLoopbackAddressNeedNotAnswer(t *testing.T) {
 		wantProven(t, prove(t, o), ByReadOnly)
 		o.Endpoints = []string{"http://pods.example.com:5000"}
 		wantRefused(t, prove(t, o), ByUnknown, "at 192.0.2.1")
-		o.Endpoints, o.Config = nil, config(t, ":5000", saysNothing)
+		o.Endpoints, o.Config = nil, configured(t, ":5000", saysNothing)
 		wantProven(t, prove(t, o), ByReadOnly)
 	}
 }
@@ -95,12 +95,12 @@ func TestTheOtherLoopbackAddressNeedNotAnswer(t *testing.T) {
 func TestPromise4AStoppedRegistryDoesNotAnswer(t *testing.T) {
 	root, samples := content(t)
 	locked := parts.StartRegistryT(t, parts.Config{Root: root, Username: "ann", Password: "swordfish"})
-	v := prove(t, Options{Config: config(t, locked.Host(), saysNothing), Samples: samples, Stopped: true})
+	v := prove(t, Options{Config: configured(t, locked.Host(), saysNothing), Samples: samples, Stopped: true})
 	wantRefused(t, v, ByUnknown, "a registry answers at http://"+locked.Host()+", although you say that it is stopped", "stop the registry at")
 	wantRefused(t, prove(t, Options{Endpoints: []string{locked.URL()}, Samples: samples, Stopped: true}), ByUnknown, "although you say", "--username")
 
 	readOnly := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
-	wantProven(t, prove(t, Options{Config: config(t, readOnly.Host(), saysNothing), Samples: samples, Stopped: true}), ByOperator)
+	wantProven(t, prove(t, Options{Config: configured(t, readOnly.Host(), saysNothing), Samples: samples, Stopped: true}), ByOperator)
 
 	balancer := front(t, root, false, func(w http.ResponseWriter, r *http.Request) bool {
 		http.Error(w, "no backend", http.StatusServiceUnavailable)
@@ -154,7 +154,7 @@ func TestPromise4TheRegistryHasMoreThanTheStorage(t *testing.T) {
 	wantRefused(t, prove(t, o), ByOtherStorage, "has repositories that this storage lacks", "base, team/app")
 	o.Samples = nil
 	wantRefused(t, prove(t, o), ByOtherStorage, "has repositories that this storage lacks")
-	o.Endpoints, o.Config = nil, config(t, registry.Host(), saysReadOnly)
+	o.Endpoints, o.Config = nil, configured(t, registry.Host(), saysReadOnly)
 	wantRefused(t, prove(t, o), ByOtherStorage, "has repositories that this storage lacks")
 
 	// A part of the storage is missing here.
@@ -197,7 +197,7 @@ func TestPromise4ABusyNeighbourThatTakesPushesRefuses(t *testing.T) {
 					}
 					return r.Method == http.MethodHead
 				})
-				o := Options{Config: config(t, own.Host(), saysNothing), Samples: samples, Timeout: 300 * time.Millisecond, Endpoints: []string{named.URL()}}
+				o := Options{Config: configured(t, own.Host(), saysNothing), Samples: samples, Timeout: 300 * time.Millisecond, Endpoints: []string{named.URL()}}
 				for _, o.Quick = range []bool{false, true} {
 					if v := prove(t, o); !readOnly {
 						wantRefused(t, v, ByWritable, own.Host()+" takes pushes")

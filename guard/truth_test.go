@@ -36,12 +36,12 @@ func TestPromise4AMetadataDatabaseRefuses(t *testing.T) {
 		sign   string
 		byFile bool // it is seen without asking a registry
 	}{
-		"database.enabled: true":     {Options{Config: config(t, plain.Host(), saysReadOnly, "database: {enabled: true}")}, "database.enabled", true},
-		"database.enabled: prefer":   {Options{Config: config(t, plain.Host(), saysReadOnly, `database: {enabled: "prefer"}`)}, "prefer", true},
+		"database.enabled: true":     {Options{Config: configured(t, plain.Host(), saysReadOnly, "database: {enabled: true}")}, "database.enabled", true},
+		"database.enabled: prefer":   {Options{Config: configured(t, plain.Host(), saysReadOnly, `database: {enabled: "prefer"}`)}, "prefer", true},
 		"the file in the storage":    {Options{Endpoints: []string{plain.URL()}, Store: opened(t, marked)}, storage.GitLabDatabaseFile, true},
 		"the header of an endpoint":  {Options{Endpoints: []string{database.URL()}}, databaseHeader, false},
-		"the header at http.addr":    {Options{Config: config(t, database.Host(), saysReadOnly)}, databaseHeader, false},
-		"the header, and it is said": {Options{Config: config(t, database.Host(), saysReadOnly), Stopped: true}, databaseHeader, false},
+		"the header at http.addr":    {Options{Config: configured(t, database.Host(), saysReadOnly)}, databaseHeader, false},
+		"the header, and it is said": {Options{Config: configured(t, database.Host(), saysReadOnly), Stopped: true}, databaseHeader, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := test.o
@@ -69,11 +69,11 @@ func TestPromise4AMetadataDatabaseRefuses(t *testing.T) {
 		})
 	}
 	for _, off := range []string{"{enabled: false}", "{enabled: no}", "{}", "{host: db.example.com}"} {
-		o := Options{Config: config(t, plain.Host(), saysReadOnly, "database: "+off), Samples: samples, Store: opened(t, root)}
+		o := Options{Config: configured(t, plain.Host(), saysReadOnly, "database: "+off), Samples: samples, Store: opened(t, root)}
 		wantProven(t, prove(t, o), ByReadOnly)
 	}
 	t.Setenv("REGISTRY_DATABASE_ENABLED", "prefer")
-	wantRefused(t, prove(t, Options{Config: config(t, plain.Host(), saysReadOnly, "database: {enabled: false}"), Samples: samples}), ByOtherTruth, "prefer")
+	wantRefused(t, prove(t, Options{Config: configured(t, plain.Host(), saysReadOnly, "database: {enabled: false}"), Samples: samples}), ByOtherTruth, "prefer")
 }
 
 // Harbor has tags in its database that the storage lacks.
@@ -90,7 +90,7 @@ func TestPromise4HarborsUntaggedManifestsAreKept(t *testing.T) {
 		return true
 	})
 	for name, o := range map[string]Options{
-		"config.yml":    {Config: config(t, registry.Host(), saysReadOnly, "auth: {htpasswd: {realm: harbor-registry-basic-realm, path: /etc/registry/passwd}}")},
+		"config.yml":    {Config: configured(t, registry.Host(), saysReadOnly, "auth: {htpasswd: {realm: harbor-registry-basic-realm, path: /etc/registry/passwd}}")},
 		"its challenge": {Endpoints: []string{harbor.URL()}, Username: "harbor_registry_user", Password: "swordfish"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -146,7 +146,7 @@ func TestPromise4APullThroughCacheIsRecognized(t *testing.T) {
 			t.Errorf("it is called a cache: %s", v.Reason)
 		}
 		// At config.yml's own address it refuses too: it may be a cache of this storage.
-		o := Options{Config: config(t, cache.Host(), saysReadOnly), Endpoints: []string{upstream.URL()}, Samples: samples}
+		o := Options{Config: configured(t, cache.Host(), saysReadOnly), Endpoints: []string{upstream.URL()}, Samples: samples}
 		wantRefused(t, prove(t, o), ByUnknown, "the answer of a registry in trouble, or of a pull-through cache")
 		o.Stopped = true
 		wantRefused(t, prove(t, o), ByUnknown)

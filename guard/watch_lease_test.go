@@ -151,7 +151,7 @@ func TestPromise4AProofThatComesTooLateIsNone(t *testing.T) {
 // name server may not answer. That does not hold up the removals.
 func TestPromise4SilenceOfAStoppedRegistryHoldsNothingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := Options{Stopped: true, Config: config(t, "192.0.2.1:5000", saysNothing),
+		o := Options{Stopped: true, Config: configured(t, "192.0.2.1:5000", saysNothing),
 			Endpoints: []string{"http://192.0.2.2", "http://registry.example.com"},
 			Dial: func(context.Context, string, string) (net.Conn, error) {
 				time.Sleep(time.Hour)

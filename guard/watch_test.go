@@ -69,7 +69,7 @@ func TestPromise4ASweepWithoutProofEnds(t *testing.T) {
 	}
 	// Nothing listens any more, and config.yml does not say read-only: it may come
 	// back as anything.
-	ctx, stop, verdicts := watching(t, Options{Config: config(t, registry.Host(), saysNothing), Samples: samples})
+	ctx, stop, verdicts := watching(t, Options{Config: configured(t, registry.Host(), saysNothing), Samples: samples})
 	wantProven(t, <-verdicts, ByReadOnly)
 	if err := registry.Stop(); err != nil {
 		t.Fatal(err)
@@ -128,7 +128,7 @@ func TestAHiccupOfTheRegistryThatExplainsAnUpload(t *testing.T) {
 		}
 		return busy
 	})
-	o := Options{Config: config(t, own.Host(), saysReadOnly), Endpoints: []string{named.URL()}, Samples: samples,
+	o := Options{Config: configured(t, own.Host(), saysReadOnly), Endpoints: []string{named.URL()}, Samples: samples,
 		LastUpload: &Upload{Repository: "app", Touched: time.Now()}}
 	o.Config.Changed = o.LastUpload.Touched.Add(time.Second)
 	ctx, stop, verdicts := watching(t, o)

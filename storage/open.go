@@ -50,7 +50,7 @@ func Open(ctx context.Context, c Config) (Store, error) {
 		}
 		return openS3(ctx, c.Parameters, s3Options{c.Limits, c.Transport, c.OnSilence})
 	}
-	driver, err := factory.Create(ctx, c.Driver, c.Parameters)
+	d, err := factory.Create(ctx, c.Driver, c.Parameters)
 	if unknown := (factory.InvalidStorageDriverError{}); errors.As(err, &unknown) {
 		return nil, Usagef("%s: storage driver %q: regsweep works on filesystem and s3 only", c.Target, c.Driver)
 	}
@@ -61,7 +61,7 @@ func Open(ctx context.Context, c Config) (Store, error) {
 	if value, found := c.Parameters["rootdirectory"]; found && value != nil {
 		root = fmt.Sprint(value)
 	}
-	return newOverDriver(driver, root, c.Limits), nil
+	return newOverDriver(d, root, c.Limits), nil
 }
 
 // isThreadLimit reports whether Distribution's filesystem driver takes a value for maxthreads.

@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"sync"
 	"testing"
@@ -32,7 +33,7 @@ func TestSilenceEndsARun(t *testing.T) {
 			all.Go(func() {
 				err := r.do(t.Context(), func() error {
 					time.Sleep(requestTimeout)
-					return sent(os.ErrDeadlineExceeded)
+					return &url.Error{Op: "Get", URL: "http://server", Err: os.ErrDeadlineExceeded}
 				})
 				if took := time.Since(began); err == nil || took > 3*time.Minute {
 					t.Errorf("%v after %v", err, took)
@@ -56,7 +57,7 @@ func TestSilenceOfOneOperationEndsTheNext(t *testing.T) {
 		r := pacedRetries(8, 0)
 		silent := func() error {
 			time.Sleep(requestTimeout)
-			return sent(os.ErrDeadlineExceeded)
+			return &url.Error{Op: "Get", URL: "http://server", Err: os.ErrDeadlineExceeded}
 		}
 		takes := func(name string, want time.Duration) {
 			began := time.Now()

@@ -67,7 +67,7 @@ func TestS3KeysAreTheRegistrys(t *testing.T) {
 			if _, err := store.Create(t.Context(), ".regsweep/lock", []byte("lock")); err != nil {
 				t.Fatal(err)
 			}
-			if lock, err := d.GetContent(t.Context(), driverPath(".regsweep/lock")); err != nil || string(lock) != "lock" {
+			if lock, err := d.GetContent(t.Context(), "/"+Root+"/.regsweep/lock"); err != nil || string(lock) != "lock" {
 				t.Errorf("the driver reads %q, %v", lock, err)
 			}
 		})

@@ -95,7 +95,7 @@ func TestKilledBetweenAnyTwoSteps(t *testing.T) {
 		"thorough": thorough, "plain": {uploadAge: time.Hour}, "listed": listed, "listed and pruned": listedAndPruned,
 	} {
 		root := d.put(t)
-		store := &steps{Remover: open(t, root), layout: filepath.Join(root, storage.Root)}
+		store := &steps{Remover: openStore(t, root), layout: filepath.Join(root, storage.Root)}
 		if _, err := planFor(t, root, r).Execute(t.Context(), store, sweep.ExecuteOptions{Bulk: storage.Bulk{Calls: 1}}); err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +118,7 @@ func TestKilledBetweenAnyTwoSteps(t *testing.T) {
 						t.Errorf("a tag has lost %s", path)
 					}
 				}
-				if _, err := planFor(t, root, r).Execute(t.Context(), open(t, root), sweep.ExecuteOptions{}); err != nil {
+				if _, err := planFor(t, root, r).Execute(t.Context(), openStore(t, root), sweep.ExecuteOptions{}); err != nil {
 					t.Fatal(err)
 				}
 				after := look(t, root)

@@ -179,7 +179,7 @@ func TestKindsAreRemovedInOrder(t *testing.T) {
 // between them still finds them the next time (promise 3).
 func TestSignaturesGoBeforeTheirRevision(t *testing.T) {
 	d := worn(2)
-	r := &recorder{Remover: open(t, d.put(t))}
+	r := &recorder{Remover: openStore(t, d.put(t))}
 	if _, err := planFor(t, d.put(t), thorough).Execute(t.Context(), r, sweep.ExecuteOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +202,7 @@ func TestARefusalStopsLaterKinds(t *testing.T) {
 			root := d.put(t)
 			plan := planFor(t, root, thorough)
 			refused := 0
-			r := &recorder{Remover: open(t, root), refuse: func(path string) error {
+			r := &recorder{Remover: openStore(t, root), refuse: func(path string) error {
 				if kindOf(path) == kind && strings.HasSuffix(path, "/link") != (kind == "upload" || kind == "blob") && refused < 2 {
 					refused++
 					return refusal
@@ -250,7 +250,7 @@ func TestARefusalStopsLaterKinds(t *testing.T) {
 				}
 			}
 			again := planFor(t, root, thorough)
-			if _, err := again.Execute(t.Context(), open(t, root), sweep.ExecuteOptions{}); err != nil {
+			if _, err := again.Execute(t.Context(), openStore(t, root), sweep.ExecuteOptions{}); err != nil {
 				t.Errorf("the next run: %v", err)
 			}
 			_, gone := judge(d, thorough)
@@ -287,7 +287,7 @@ func TestExecuteStopsWithTheCause(t *testing.T) {
 			d.plenty(kind)
 			root := d.put(t)
 			ctx, cancel := context.WithCancelCause(t.Context())
-			r := &recorder{Remover: open(t, root), before: func(paths []string) {
+			r := &recorder{Remover: openStore(t, root), before: func(paths []string) {
 				if kindOf(paths[0]) == kind || kind == "repository" && kindOf(paths[0]) == "upload" {
 					cancel(writable)
 				}
@@ -333,7 +333,7 @@ func TestExecuteStopsWithTheCause(t *testing.T) {
 		plan := planFor(t, root, thorough)
 		ctx, cancel := context.WithCancelCause(t.Context())
 		cancel(writable)
-		if _, err := plan.Execute(ctx, open(t, root), sweep.ExecuteOptions{}); !errors.Is(err, writable) {
+		if _, err := plan.Execute(ctx, openStore(t, root), sweep.ExecuteOptions{}); !errors.Is(err, writable) {
 			t.Errorf("error: %v", err)
 		}
 		sameNames(t, "nothing goes", look(t, root).names(), d.names())
@@ -344,7 +344,7 @@ func TestExecuteStopsWithTheCause(t *testing.T) {
 func TestAPlanIsExecutedOnce(t *testing.T) {
 	root := worn(1).put(t)
 	plan := planFor(t, root, thorough)
-	if _, err := plan.Execute(t.Context(), open(t, root), sweep.ExecuteOptions{}); err != nil {
+	if _, err := plan.Execute(t.Context(), openStore(t, root), sweep.ExecuteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	r := &recorder{}
@@ -359,7 +359,7 @@ func TestAbsentIsSuccess(t *testing.T) {
 	root := d.put(t)
 	first, second := planFor(t, root, thorough), planFor(t, root, thorough)
 	for _, plan := range []*sweep.Plan{first, second} {
-		result, err := plan.Execute(t.Context(), open(t, root), sweep.ExecuteOptions{})
+		result, err := plan.Execute(t.Context(), openStore(t, root), sweep.ExecuteOptions{})
 		if err != nil || result.Removed[sweep.Blob] != plan.Garbage[sweep.Blob] {
 			t.Errorf("%+v, %v", result, err)
 		}
@@ -443,7 +443,7 @@ func TestEmptyDirectoriesAreTidied(t *testing.T) {
 	if plan.Len() > 0 {
 		t.Errorf("an empty directory is garbage: %v", paths(plan))
 	}
-	if _, err := plan.Execute(t.Context(), open(t, root), sweep.ExecuteOptions{}); err != nil {
+	if _, err := plan.Execute(t.Context(), openStore(t, root), sweep.ExecuteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if after := look(t, root); len(after.dirs) > 0 {
@@ -462,7 +462,7 @@ func TestARepositoryThatIsNotEmptyAfterAll(t *testing.T) {
 	if n := plan.Garbage[sweep.Repository].Count; n != 2 {
 		t.Fatalf("%d repositories are to go", n)
 	}
-	result, err := plan.Execute(t.Context(), open(t, root), sweep.ExecuteOptions{})
+	result, err := plan.Execute(t.Context(), openStore(t, root), sweep.ExecuteOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func TestSizesOfWhatGoes(t *testing.T) {
 		d.blob(content)
 		want.Add(1, int64(len(content)))
 	}
-	store := halfListed{open(t, d.put(t))}
+	store := halfListed{openStore(t, d.put(t))}
 	inventory, err := storage.TakeInventory(t.Context(), store, storage.InventoryOptions{})
 	if err != nil {
 		t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 func TestADamagedOlderPlanIsNeeded(t *testing.T) {
 	d := worn(1)
 	root := d.put(t)
-	inv, err := storage.TakeInventory(t.Context(), open(t, root), storage.InventoryOptions{})
+	inv, err := storage.TakeInventory(t.Context(), openStore(t, root), storage.InventoryOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,7 @@ func TestPlanFile(t *testing.T) {
 	}
 	lines := strings.Split(strings.TrimSuffix(file.String(), "\n"), "\n")
 
-	identity := open(t, root).Identity()
+	identity := openStore(t, root).Identity()
 	wantJSON(t, lines[0], map[string]any{
 		"plan": 1, "time": now.UTC().Format(time.RFC3339), "storage": map[string]any{"driver": "filesystem", "root": identity.Root},
 		"options": map[string]any{"delete_untagged": true, "prune_empty": true, "allow_empty": true, "min_age": "36h0m0s", "upload_age": "1h0m0s"},
@@ -228,14 +228,14 @@ func TestNothingTagged(t *testing.T) {
 			d := newDisk()
 			test.make(d)
 			root := d.put(t)
-			if _, err := tryPlan(t.Context(), open(t, root), rules{refuseEmpty: true}); errors.Is(err, sweep.ErrNothingTagged) != test.refuse {
+			if _, err := tryPlan(t.Context(), openStore(t, root), rules{refuseEmpty: true}); errors.Is(err, sweep.ErrNothingTagged) != test.refuse {
 				t.Errorf("refused: %v", err)
 			}
 			noTag := test.refuse || name == "manifests, and no tag"
-			if _, err := tryPlan(t.Context(), open(t, root), rules{refuseEmpty: true, deleteUntagged: true}); errors.Is(err, sweep.ErrNothingTagged) != noTag {
+			if _, err := tryPlan(t.Context(), openStore(t, root), rules{refuseEmpty: true, deleteUntagged: true}); errors.Is(err, sweep.ErrNothingTagged) != noTag {
 				t.Errorf("with -m refused: %v", err)
 			}
-			if _, err := tryPlan(t.Context(), open(t, root), rules{}); err != nil {
+			if _, err := tryPlan(t.Context(), openStore(t, root), rules{}); err != nil {
 				t.Errorf("with --allow-empty: %v", err)
 			}
 		})
@@ -402,7 +402,7 @@ func TestOrphanedSignaturesGo(t *testing.T) {
 	if n := plan.Garbage[sweep.OrphanLink].Count; n != 1 {
 		t.Errorf("%d links of deleted manifests are to go", n)
 	}
-	if _, err := plan.Execute(t.Context(), open(t, root), sweep.ExecuteOptions{}); err != nil {
+	if _, err := plan.Execute(t.Context(), openStore(t, root), sweep.ExecuteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if slices.Contains(look(t, root).names(), orphan) {
@@ -415,7 +415,7 @@ func TestAFailingStorageEndsThePlan(t *testing.T) {
 	failure := errors.New("the disk is on fire")
 	d := worn(1)
 	for _, part := range []string{"blobs/", "/index/"} {
-		store := &burning{Store: open(t, d.put(t)), part: part, failure: failure}
+		store := &burning{Store: openStore(t, d.put(t)), part: part, failure: failure}
 		if plan, err := tryPlan(t.Context(), store, thorough); !errors.Is(err, failure) || plan != nil {
 			t.Errorf("%s can't be looked at: %v", part, err)
 		}

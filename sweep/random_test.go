@@ -76,7 +76,7 @@ func testRegistry(t *testing.T, seed uint64) {
 		r := options[2] // with -m
 		r.roots, r.onlyRoots = lines, random.IntN(4) > 0
 		options = append(options, r)
-		_, err := tryPlan(t.Context(), open(t, root), r)
+		_, err := tryPlan(t.Context(), openStore(t, root), r)
 		if isRefused := err != nil && strings.Contains(err.Error(), "nothing tells what it keeps alive"); isRefused {
 			options = options[:len(options)-1] // what it names is damaged
 		} else if random.IntN(2) == 0 { // so that half of all runs have a list
@@ -105,7 +105,7 @@ func testRegistry(t *testing.T, seed uint64) {
 		}
 	}
 	plan := planFor(t, root, r)
-	result, err := plan.Execute(t.Context(), open(t, root), sweep.ExecuteOptions{})
+	result, err := plan.Execute(t.Context(), openStore(t, root), sweep.ExecuteOptions{})
 	if err != nil {
 		t.Fatalf("%+v: %v", r, err)
 	}
@@ -134,7 +134,7 @@ func testRegistry(t *testing.T, seed uint64) {
 func testInterruption(t *testing.T, d *disk, r rules, objects int, killed bool, want *disk) {
 	root := d.put(t)
 	defer remove(t, root)
-	store := open(t, root)
+	store := openStore(t, root)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
 	remover := &faulty{Remover: store, layout: filepath.Join(root, storage.Root), left: objects, killed: killed, at: func() { cancel(errStopped) }}
@@ -235,7 +235,7 @@ func listOf(d *disk, random *rand.Rand) (lines []string) {
 // planFor takes the whole way from the files to the plan.
 func planFor(t testing.TB, root string, r rules) *sweep.Plan {
 	t.Helper()
-	plan, err := tryPlan(t.Context(), open(t, root), r)
+	plan, err := tryPlan(t.Context(), openStore(t, root), r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,11 +248,11 @@ func tryPlan(ctx context.Context, store storage.Store, r rules) (*sweep.Plan, er
 
 // planOf plans what is in a file and still garbage, or all garbage where there is none.
 func planOf(ctx context.Context, store storage.Store, r rules, file *sweep.File) (*sweep.Plan, error) {
-	inventory := storage.InventoryOptions{}
+	listing := storage.InventoryOptions{}
 	if r.minAge > 0 {
-		inventory.Since = now.Add(-r.minAge)
+		listing.Since = now.Add(-r.minAge)
 	}
-	inv, err := storage.TakeInventory(ctx, store, inventory)
+	inv, err := storage.TakeInventory(ctx, store, listing)
 	if err != nil {
 		return nil, err
 	}

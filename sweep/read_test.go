@@ -35,7 +35,7 @@ func TestPlanFileIsRead(t *testing.T) {
 	want := sweep.Options{
 		Now: now.UTC(), MinAge: 36 * time.Hour, UploadAge: time.Hour, DeleteUntagged: true, PruneEmpty: true, AllowEmpty: true,
 	}
-	if file.Options != want || file.Storage != open(t, root).Identity() || file.Removals != plan.Len() {
+	if file.Options != want || file.Storage != openStore(t, root).Identity() || file.Removals != plan.Len() {
 		t.Errorf("%+v", file)
 	}
 }
@@ -181,7 +181,7 @@ func TestPlanFileThatChanges(t *testing.T) {
 			t.Fatal(err)
 		}
 		from.Reset(content)
-		if plan, err := planOf(t.Context(), open(t, root), thorough, file); err == nil || plan != nil {
+		if plan, err := planOf(t.Context(), openStore(t, root), thorough, file); err == nil || plan != nil {
 			t.Errorf("%s: it plans %v", name, plan)
 		}
 	}

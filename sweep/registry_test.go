@@ -200,7 +200,7 @@ func look(t testing.TB, root string) *disk {
 	return d
 }
 
-func open(t testing.TB, root string) storage.Store {
+func openStore(t testing.TB, root string) storage.Store {
 	t.Helper()
 	store, err := storage.Open(t.Context(), storage.Config{
 		Driver: "filesystem", Parameters: map[string]any{"rootdirectory": root},

@@ -27,7 +27,7 @@ func testSelection(t *testing.T, d *disk, r rules, take func(sweep.Removal) bool
 	for path := range taken {
 		selected.only[path] = true
 	}
-	plan, err := planOf(t.Context(), open(t, root), r, file)
+	plan, err := planOf(t.Context(), openStore(t, root), r, file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func testSelection(t *testing.T, d *disk, r rules, take func(sweep.Removal) bool
 		t.Errorf("%s: %d go and %d are left out", what, plan.Len(), len(leftOut))
 	}
 	checkSizes(t, d, plan)
-	if _, err := plan.Execute(t.Context(), open(t, root), sweep.ExecuteOptions{}); err != nil {
+	if _, err := plan.Execute(t.Context(), openStore(t, root), sweep.ExecuteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	left := newDisk()
@@ -65,7 +65,7 @@ func testSelection(t *testing.T, d *disk, r rules, take func(sweep.Removal) bool
 			t.Errorf("%s: a tag has lost %s", what, path)
 		}
 	}
-	if _, err := planFor(t, root, r).Execute(t.Context(), open(t, root), sweep.ExecuteOptions{}); err != nil {
+	if _, err := planFor(t, root, r).Execute(t.Context(), openStore(t, root), sweep.ExecuteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	sameNames(t, what+", and then all", look(t, root).names(), want.names())
@@ -148,7 +148,7 @@ func TestReasonsForLeavingOut(t *testing.T) {
 	}
 	d.upload("app", "dated anew", time.Hour, "half")
 	d.files[blobFile(sha256Of("written anew"))] = file{"written anew", time.Hour}
-	plan, err := planOf(t.Context(), open(t, d.put(t)), r, reviewed)
+	plan, err := planOf(t.Context(), openStore(t, d.put(t)), r, reviewed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +233,7 @@ func TestLinesWrittenByHand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := planOf(t.Context(), open(t, root), thorough, file)
+	plan, err := planOf(t.Context(), openStore(t, root), thorough, file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +250,7 @@ func TestLinesWrittenByHand(t *testing.T) {
 // A selection that the mark does not know of is a mistake, which removes nothing.
 func TestSelectionWithoutItsMark(t *testing.T) {
 	root := worn(1).put(t)
-	store := open(t, root)
+	store := openStore(t, root)
 	file, _ := selectLines(t, planFor(t, root, thorough), func(removal sweep.Removal) bool { return removal.Kind != sweep.Revision })
 	inv, err := storage.TakeInventory(t.Context(), store, storage.InventoryOptions{})
 	if err != nil {
@@ -291,7 +291,7 @@ func TestWhatIsNotNamedStays(t *testing.T) {
 	if len(taken) != all.Len()-2 {
 		t.Fatalf("%d of %d lines are taken", len(taken), all.Len())
 	}
-	plan, err := planOf(t.Context(), open(t, root), r, file)
+	plan, err := planOf(t.Context(), openStore(t, root), r, file)
 	if err != nil {
 		t.Fatal(err)
 	}
