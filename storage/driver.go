@@ -267,7 +267,7 @@ func (o *overDriver) remove(ctx context.Context, ref Ref) error {
 	}
 	err = o.do(ctx, "remove", ref.Path, func() error {
 		if err := MayRemove(ctx); err != nil {
-			return final{err}
+			return Final(err)
 		}
 		o.del.Add(1)
 		return o.driver.Delete(ctx, driverPath(ref.Path))

@@ -35,7 +35,7 @@ func (o *overDriver) move(ctx context.Context, m Move) error {
 	}
 	return o.do(ctx, "move", m.From, func() error {
 		if err := MayRemove(ctx); err != nil {
-			return final{err}
+			return Final(err)
 		}
 		o.put.Add(1)
 		return o.driver.Move(ctx, driverPath(m.From), driverPath(m.To))

@@ -227,7 +227,9 @@ func transientConnection(err error) bool {
 		errors.As(err, &network) || errors.As(err, &cut)
 }
 
-// final marks an error that is not to be tried again, whatever it looks like.
+// Final marks an error that is not to be tried again, whatever it looks like.
+func Final(err error) error { return final{err} }
+
 type final struct{ error }
 
 func (f final) Unwrap() error { return f.error }

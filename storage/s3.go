@@ -192,7 +192,7 @@ func (s *s3Store) retry(ctx context.Context, try func() error) error {
 			}
 		}
 		if err != nil && !s.requests.answered.Load() && errors.Is(err, syscall.ECONNREFUSED) {
-			return final{err}
+			return Final(err)
 		}
 		return withRetryAfter(err)
 	})

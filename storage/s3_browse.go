@@ -74,7 +74,7 @@ func (s *s3Store) stream(ctx context.Context, permission, path string, version *
 			}
 		}()
 		if written > 0 && !strings.HasPrefix(aws.ToString(out.ContentRange), fmt.Sprintf("bytes %d-", written)) {
-			return final{fmt.Errorf("the server does not go on at byte %d", written)}
+			return Final(fmt.Errorf("the server does not go on at byte %d", written))
 		}
 		etag = out.ETag
 		body := &failingWriter{w: w}
@@ -82,7 +82,7 @@ func (s *s3Store) stream(ctx context.Context, permission, path string, version *
 		written += n
 		switch {
 		case body.err != nil:
-			return final{body.err}
+			return Final(body.err)
 		case out.ContentLength != nil && n == *out.ContentLength:
 			return nil // all that there is, however the connection ended
 		case err != nil:

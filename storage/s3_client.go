@@ -168,7 +168,7 @@ type boundedBody struct {
 func (b *boundedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if b.left -= int64(n); b.left < 0 {
-		return n, final{fmt.Errorf("the answer has more than %d MiB: it is not that of an S3 server", s3AnswerLimit>>20)}
+		return n, Final(fmt.Errorf("the answer has more than %d MiB: it is not that of an S3 server", s3AnswerLimit>>20))
 	}
 	return n, err
 }

@@ -93,12 +93,12 @@ func (s *s3Store) Delete(ctx context.Context, path, version string) error {
 	remove := func(condition *string) error {
 		return s.do(ctx, "remove", "s3:DeleteObject", path, func() error {
 			if err := MayRemove(ctx); err != nil {
-				return final{err}
+				return Final(err)
 			}
 			input := &s3.DeleteObjectInput{Bucket: &s.parameters.bucket, Key: s.key(path), IfMatch: condition}
 			_, err := s.client.DeleteObject(ctx, input)
 			if isRefusal(err) {
-				return final{errRefused}
+				return Final(errRefused)
 			}
 			return err
 		})
@@ -175,7 +175,7 @@ func (s *s3Store) write(ctx context.Context, op, path string, content []byte, co
 			condition(input)
 			_, err := s.client.PutObject(ctx, input)
 			if isRefusal(err) {
-				return final{errRefused}
+				return Final(errRefused)
 			}
 			return err
 		})

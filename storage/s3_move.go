@@ -201,7 +201,7 @@ func (s *s3Store) Put(ctx context.Context, path string, content io.ReadSeeker) e
 	conditional, tries := true, 0
 	put := func() error {
 		if _, err := content.Seek(0, io.SeekStart); err != nil {
-			return final{err}
+			return Final(err)
 		}
 		tries++
 		input := &s3.PutObjectInput{
@@ -213,7 +213,7 @@ func (s *s3Store) Put(ctx context.Context, path string, content io.ReadSeeker) e
 		input.ServerSideEncryption, input.SSEKMSKeyId = s.encryption()
 		_, err := s.client.PutObject(ctx, input)
 		if isRefusal(err) {
-			return final{errRefused}
+			return Final(errRefused)
 		}
 		return err
 	}

@@ -182,9 +182,9 @@ func (s *s3Store) retryRemoval(ctx context.Context, send func() error) error {
 		case !errors.Is(err, ErrNotBegun):
 			last = err
 		case last != nil:
-			return final{unconfirmed{last}}
+			return Final(unconfirmed{last})
 		default:
-			return final{err}
+			return Final(err)
 		}
 		return err
 	})
@@ -261,7 +261,7 @@ func (s *s3Store) sendDelete(ctx context.Context, objects []types.ObjectIdentifi
 		return out, err
 	}
 	if err := MayRemove(ctx); err != nil {
-		return nil, final{err}
+		return nil, Final(err)
 	}
 	older, olderErr := s.client.DeleteObjects(ctx, input, withContentMD5)
 	if olderErr != nil {

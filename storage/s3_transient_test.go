@@ -66,7 +66,7 @@ func TestTransient(t *testing.T) {
 		"cancelled":      {sent(context.Canceled), false},
 		"permission":     {fs.ErrPermission, false},
 		"too large":      {ErrTooLarge, false},
-		"final":          {final{sent(dial(syscall.ECONNREFUSED))}, false},
+		"final":          {Final(sent(dial(syscall.ECONNREFUSED))), false},
 		"nobody knows":   {errors.New("odd"), false},
 	} {
 		if got := transient(test.err); got != test.want {
