@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"regsweep/inventory"
 	"regsweep/storage"
+	"regsweep/storage/cache"
 
 	urfave "github.com/urfave/cli/v2"
 )
@@ -51,7 +53,7 @@ func (g *gcRun) openCache() error {
 	switch {
 	case o.off:
 		return nil
-	case !storage.CanCache(g.store):
+	case !cache.CanCache(g.store):
 		if o.given {
 			g.say("warning: --cache: there is nothing to remember of a " + g.store.Identity().Driver + " storage, only of a bucket")
 		}
@@ -61,7 +63,7 @@ func (g *gcRun) openCache() error {
 	case !o.given:
 		o.dir = filepath.Join(g.env.CacheDir, "regsweep")
 	}
-	cache, err := storage.OpenCache(g.store, o.dir, g.env.Now())
+	cache, err := cache.Open(g.store, o.dir, g.env.Now())
 	if err == nil {
 		g.cache = cache
 		return nil
@@ -72,8 +74,8 @@ func (g *gcRun) openCache() error {
 	if o.given {
 		return storage.Usagef("--cache: %s can't be written: %w", o.dir, err)
 	}
-	g.cacheProblem(storage.Problem{
-		Kind: storage.CacheUnusable, Path: o.dir, Effect: storage.Note,
+	g.cacheProblem(inventory.Problem{
+		Kind: inventory.CacheUnusable, Path: o.dir, Effect: inventory.Note,
 		Detail: fmt.Sprintf("the cache can't be written (%v): all manifests are read; --no-cache, or --cache with another directory", err),
 	})
 	return nil
@@ -96,18 +98,18 @@ func (g *gcRun) closeCache(ctx context.Context) {
 	use := g.cache.Use()
 	g.report.Cache = &use
 	for _, f := range g.cache.Failures() {
-		kind := storage.CacheUnusable
+		kind := inventory.CacheUnusable
 		if f.IsDamage {
-			kind = storage.CacheDamaged
+			kind = inventory.CacheDamaged
 		}
-		g.cacheProblem(storage.Problem{Kind: kind, Path: f.Path, Effect: storage.Note, Detail: f.Detail})
+		g.cacheProblem(inventory.Problem{Kind: kind, Path: f.Path, Effect: inventory.Note, Detail: f.Detail})
 	}
 	g.cache = nil
 }
 
 // cacheProblem tells at once what is wrong with the cache, since it is this machine's
 // and not the registry's, and reports it too.
-func (g *gcRun) cacheProblem(p storage.Problem) {
+func (g *gcRun) cacheProblem(p inventory.Problem) {
 	g.progress.note("warning: " + describe(p))
 	g.report.cacheProblems = append(g.report.cacheProblems, p)
 }

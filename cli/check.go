@@ -7,7 +7,9 @@ import (
 	"slices"
 
 	"regsweep/guard"
+	"regsweep/inventory"
 	"regsweep/storage"
+	"regsweep/storage/config"
 
 	urfave "github.com/urfave/cli/v2"
 )
@@ -104,7 +106,7 @@ func (r *runner) gather(c *urfave.Context, report *checkReport, progress *progre
 		return storage.ExplainPermission(store, err)
 	}
 	if len(survey.Tagged)+len(survey.Untagged) == 0 {
-		if err := storage.RequireLayout(c.Context, store, conf); err != nil {
+		if err := config.RequireLayout(c.Context, store, conf); err != nil {
 			return err
 		}
 	}
@@ -124,8 +126,8 @@ func (r *runner) gather(c *urfave.Context, report *checkReport, progress *progre
 	return nil
 }
 
-func (r *runner) survey(ctx context.Context, store storage.Store, progress *progress) (storage.Survey, error) {
+func (r *runner) survey(ctx context.Context, store storage.Store, progress *progress) (inventory.Survey, error) {
 	phase := progress.begin("looking for tags and uploads", "", 0)
 	defer phase.end("")
-	return storage.TakeSurvey(ctx, store, guard.MaxSamples, false)
+	return inventory.TakeSurvey(ctx, store, guard.MaxSamples, false)
 }

@@ -10,6 +10,7 @@ import (
 
 	"regsweep/guard"
 	"regsweep/storage"
+	"regsweep/storage/config"
 
 	"golang.org/x/term"
 )
@@ -26,8 +27,8 @@ type Env struct {
 	NoAnswer string
 	Now      func() time.Time
 	Getenv   func(string) string
-	// Open opens the storage that a target names; nil means storage.Open.
-	Open func(context.Context, storage.Config) (storage.Store, error)
+	// Open opens the storage that a target names; nil means open.Open.
+	Open func(context.Context, config.Config) (storage.Store, error)
 
 	InTerminal, OutTerminal, ErrTerminal bool
 	// Width is the width of the terminal that a writer is, or 0 where it is none.

@@ -5,7 +5,9 @@ import (
 	"time"
 
 	"regsweep/guard"
+	"regsweep/inventory"
 	"regsweep/storage"
+	"regsweep/storage/config"
 
 	urfave "github.com/urfave/cli/v2"
 )
@@ -36,7 +38,7 @@ func guardFlags() []urfave.Flag {
 }
 
 // guardOptions reads those flags.
-func (r *runner) guardOptions(c *urfave.Context, config storage.Config, store storage.Store) (guard.Options, error) {
+func (r *runner) guardOptions(c *urfave.Context, config config.Config, store storage.Store) (guard.Options, error) {
 	options := guard.Options{
 		Config: config, Store: store, Endpoints: c.StringSlice("registry"),
 		Stopped: c.Bool("registry-stopped"), Unsafe: c.Bool("unsafe-online"), Now: r.env.Now,
@@ -53,7 +55,7 @@ func (r *runner) guardOptions(c *urfave.Context, config storage.Config, store st
 }
 
 // readPushes tells a proof by endpoints what a whole survey has seen of pushes.
-func (r *runner) readPushes(ctx context.Context, options *guard.Options, store storage.Store, survey storage.Survey) error {
+func (r *runner) readPushes(ctx context.Context, options *guard.Options, store storage.Store, survey inventory.Survey) error {
 	if last := survey.LastUpload; last != nil {
 		options.LastUpload = &guard.Upload{Repository: last.Repository, ID: last.ID, Touched: last.Touched}
 	}
@@ -65,7 +67,7 @@ func (r *runner) readLastPush(ctx context.Context, options *guard.Options, store
 	if options.Stopped || options.Unsafe {
 		return nil
 	}
-	last, err := storage.LastPush(ctx, store, pushed, r.env.Now().Add(-guard.RecentUpload), options.Config.Changed.Add(storage.ClockTick))
+	last, err := inventory.LastPush(ctx, store, pushed, r.env.Now().Add(-guard.RecentUpload), options.Config.Changed.Add(inventory.ClockTick))
 	if err != nil || last == nil {
 		return err
 	}
@@ -75,7 +77,7 @@ func (r *runner) readLastPush(ctx context.Context, options *guard.Options, store
 
 // samples are what a registry is asked for, to know that it serves this storage. A run
 // that may remove untagged manifests does not ask for them.
-func samples(survey storage.Survey, deleteUntagged bool) []guard.Sample {
+func samples(survey inventory.Survey, deleteUntagged bool) []guard.Sample {
 	manifests := survey.Tagged
 	if !deleteUntagged {
 		manifests = append(manifests, survey.Untagged...)

@@ -7,9 +7,12 @@ import (
 	"unicode/utf8"
 
 	"regsweep/guard"
+	"regsweep/inventory"
 	"regsweep/mark"
 	"regsweep/quarantine"
 	"regsweep/storage"
+	"regsweep/storage/cache"
+	"regsweep/storage/config"
 	"regsweep/sweep"
 
 	urfave "github.com/urfave/cli/v2"
@@ -21,20 +24,20 @@ type gcRun struct {
 	*runner
 	options  gcOptions
 	review   *review // nil for gc
-	config   storage.Config
+	config   config.Config
 	store    storage.Store
 	remover  storage.Remover   // the store, what removes all versions in it, or a quarantine's taker
 	taker    *quarantine.Taker // nil unless what goes is moved
 	ahead    *mark.Ahead       // what was read of manifests during the listing
-	cache    *storage.Cache    // nil where there is none
+	cache    *cache.Cache      // nil where there is none
 	guard    guard.Options
 	planFile *planFile
 	lists    rootLists // what the user says is in use
 	progress *progress
 	report   *report
-	survey   storage.Survey     // what was seen before the listing
-	listed   *storage.Inventory // what the listing has
-	asked    bool               // the summary was shown, and what it says confirmed
+	survey   inventory.Survey     // what was seen before the listing
+	listed   *inventory.Inventory // what the listing has
+	asked    bool                 // the summary was shown, and what it says confirmed
 }
 
 func (r *runner) gc(c *urfave.Context) error {
@@ -82,7 +85,7 @@ func (g *gcRun) run(c *urfave.Context, target []string) error {
 		return refused
 	}
 	// Where nobody has pushed there is nothing to prove, nor to prove it by.
-	if empty, err := storage.IsEmpty(c.Context, g.store); err != nil {
+	if empty, err := inventory.IsEmpty(c.Context, g.store); err != nil {
 		return err
 	} else if empty {
 		if err := g.requireLayout(c.Context); err != nil {
@@ -182,13 +185,13 @@ func (g *gcRun) requireLayout(ctx context.Context) error {
 	if g.options.allowEmpty {
 		return nil
 	}
-	return g.orAllowEmpty(storage.RequireLayout(ctx, g.store, g.config))
+	return g.orAllowEmpty(config.RequireLayout(ctx, g.store, g.config))
 }
 
 // orAllowEmpty names the flag that accepts a root without a registry. apply has none: there
 // the plan says it.
 func (g *gcRun) orAllowEmpty(err error) error {
-	if g.review == nil && errors.As(err, new(*storage.AbsentError)) {
+	if g.review == nil && errors.As(err, new(*config.AbsentError)) {
 		return storage.Usagef("%w. For a registry that nobody has pushed to, pass --allow-empty", err)
 	}
 	return err
@@ -206,7 +209,7 @@ func orTarget(err error, targetGiven bool, example, value string) error {
 // sample picks what the registry is asked for, to know that it serves this storage.
 func (g *gcRun) sample(ctx context.Context) error {
 	phase := g.progress.begin("looking for tagged manifests", "", 0)
-	survey, err := storage.TakeSurvey(ctx, g.store, guard.MaxSamples, true)
+	survey, err := inventory.TakeSurvey(ctx, g.store, guard.MaxSamples, true)
 	phase.end("")
 	g.survey, g.guard.Samples = survey, samples(survey, g.options.deleteUntagged)
 	return err
@@ -278,7 +281,7 @@ func (g *gcRun) foresee(ctx context.Context) (refused, err error) {
 	if !isRefused {
 		return nil, nil
 	}
-	if empty, err := storage.IsEmpty(ctx, g.store); err != nil || empty {
+	if empty, err := inventory.IsEmpty(ctx, g.store); err != nil || empty {
 		return nil, err
 	}
 	g.report.Guard = &verdict

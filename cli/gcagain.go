@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"regsweep/storage"
+	"regsweep/inventory"
 	"regsweep/sweep"
 )
 
@@ -16,15 +16,15 @@ func (g *gcRun) listAgain(ctx context.Context, plan *sweep.Plan) error {
 		return nil
 	}
 	if missing := g.survey.Lacks(g.listed); missing != "" {
-		return fmt.Errorf("%w: %s", storage.ErrIncomplete, missing)
+		return fmt.Errorf("%w: %s", inventory.ErrIncomplete, missing)
 	}
 	for _, p := range plan.Problems {
-		if p.Kind == storage.Unlisted {
-			return fmt.Errorf("%w: %s", storage.ErrIncomplete, p.Path)
+		if p.Kind == inventory.Unlisted {
+			return fmt.Errorf("%w: %s", inventory.ErrIncomplete, p.Path)
 		}
 	}
 	phase := g.progress.begin("listing once more", "", 0)
-	err := storage.ListAgain(ctx, g.store, g.listed)
+	err := inventory.ListAgain(ctx, g.store, g.listed)
 	phase.end("")
 	return err
 }

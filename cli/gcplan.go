@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"regsweep/guard"
+	"regsweep/inventory"
 	"regsweep/mark"
-	"regsweep/storage"
 	"regsweep/sweep"
 )
 
@@ -83,7 +83,7 @@ func (g *gcRun) plan(ctx context.Context) (*sweep.Plan, error) {
 
 // savePlan saves the plan if that was asked for, and keeps an older one that a restore could
 // need.
-func (g *gcRun) savePlan(plan *sweep.Plan, inv *storage.Inventory) error {
+func (g *gcRun) savePlan(plan *sweep.Plan, inv *inventory.Inventory) error {
 	older, err := g.planFile.keepOlder(inv)
 	if err != nil {
 		return err
@@ -95,20 +95,20 @@ func (g *gcRun) savePlan(plan *sweep.Plan, inv *storage.Inventory) error {
 	return g.planFile.save(writesPlan(plan))
 }
 
-func (g *gcRun) list(ctx context.Context, now time.Time) (*storage.Inventory, error) {
+func (g *gcRun) list(ctx context.Context, now time.Time) (*inventory.Inventory, error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Inventory)()
 	phase := g.progress.begin("listing", "name", 0)
 	g.ahead = mark.NewAhead(g.cached())
-	options := storage.InventoryOptions{Concurrency: g.store.Concurrency(), OnBlobs: phase.add, OnLinks: phase.add, OnRevision: g.ahead.Read}
+	options := inventory.Options{Concurrency: g.store.Concurrency(), OnBlobs: phase.add, OnLinks: phase.add, OnRevision: g.ahead.Read}
 	if g.options.minAge > 0 {
 		options.Since = now.Add(-g.options.minAge)
 	}
-	inv, err := storage.TakeInventory(ctx, g.cached(), options)
+	inv, err := inventory.Take(ctx, g.cached(), options)
 	phase.endWith("listed", err)
 	return inv, err
 }
 
-func (g *gcRun) mark(ctx context.Context, inv *storage.Inventory, only *sweep.Selection, roots []*mark.Roots) (*mark.Live, error) {
+func (g *gcRun) mark(ctx context.Context, inv *inventory.Inventory, only *sweep.Selection, roots []*mark.Roots) (*mark.Live, error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Mark)()
 	phase := g.progress.begin("marking", "manifest", 0)
 	live, err := mark.Run(ctx, inv, g.cached(), mark.Options{
@@ -120,7 +120,7 @@ func (g *gcRun) mark(ctx context.Context, inv *storage.Inventory, only *sweep.Se
 	return live, err
 }
 
-func (g *gcRun) decide(ctx context.Context, now time.Time, inv *storage.Inventory, live *mark.Live, only *sweep.Selection) (*sweep.Plan, error) {
+func (g *gcRun) decide(ctx context.Context, now time.Time, inv *inventory.Inventory, live *mark.Live, only *sweep.Selection) (*sweep.Plan, error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Plan)()
 	phase := g.progress.begin("planning", "", 0)
 	rootsSum, keepSum := g.lists.checksums()
@@ -133,9 +133,9 @@ func (g *gcRun) decide(ctx context.Context, now time.Time, inv *storage.Inventor
 	return plan, err
 }
 
-func lastUpload(inv *storage.Inventory) *guard.Upload {
+func lastUpload(inv *inventory.Inventory) *guard.Upload {
 	var last *guard.Upload
-	note := func(repository string, uploads []storage.Upload) {
+	note := func(repository string, uploads []inventory.Upload) {
 		for _, u := range uploads {
 			if last == nil || u.Touched.After(last.Touched) {
 				last = &guard.Upload{Repository: repository, ID: u.ID, Touched: u.Touched}

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"regsweep/guard"
-	"regsweep/storage"
+	"regsweep/inventory"
 	"regsweep/sweep"
 )
 
@@ -14,16 +14,16 @@ import (
 // registry that nobody named, nor those to a registry that was writable between two probes.
 type pushCheck struct {
 	*gcRun
-	pushes *storage.Pushes
+	pushes *inventory.Pushes
 	next   time.Time
 }
 
 // newPushCheck is for pushes from now on. With --unsafe-online there may be some.
 func (g *gcRun) newPushCheck(ctx context.Context, plan *sweep.Plan) (*pushCheck, error) {
 	if g.options.unsafe {
-		return &pushCheck{gcRun: g, pushes: &storage.Pushes{}}, nil
+		return &pushCheck{gcRun: g, pushes: &inventory.Pushes{}}, nil
 	}
-	pushes, err := storage.NewPushes(ctx, g.store, g.listed, plan.RemovedRevisions, g.env.Now())
+	pushes, err := inventory.NewPushes(ctx, g.store, g.listed, plan.RemovedRevisions, g.env.Now())
 	return &pushCheck{gcRun: g, pushes: pushes}, err
 }
 

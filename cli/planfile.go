@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"regsweep/internal/spool"
+	"regsweep/inventory"
 	"regsweep/storage"
 	"regsweep/sweep"
 )
@@ -240,7 +241,7 @@ func (f *planFile) unchanged() error {
 
 // keepOlder gives another name to a plan that a restore could need: it names a link that is
 // not in the inventory any more. It returns the new name, or "".
-func (f *planFile) keepOlder(inventory *storage.Inventory) (name string, err error) {
+func (f *planFile) keepOlder(inventory *inventory.Inventory) (name string, err error) {
 	if f == nil || f.before == nil || f.before.Size() == 0 {
 		return "", nil
 	}

@@ -5,23 +5,24 @@ import (
 	"fmt"
 	"strings"
 
-	"regsweep/storage"
+	"regsweep/inventory"
+	"regsweep/storage/layout"
 )
 
 // shownProblems is how many problems the summary tells; the JSON report has them all.
 const shownProblems = 20
 
 // writeProblems prints what is wrong, and then what is only to be noted.
-func writeProblems(w *bytes.Buffer, problems []storage.Problem) {
-	var notes []storage.Problem
+func writeProblems(w *bytes.Buffer, problems []inventory.Problem) {
+	var notes []inventory.Problem
 	for _, p := range problems {
-		if p.Effect == storage.Note {
+		if p.Effect == inventory.Note {
 			notes = append(notes, p)
 		}
 	}
 	for _, group := range []struct {
 		title    string
-		problems []storage.Problem
+		problems []inventory.Problem
 	}{{"Problems", failures(problems)}, {"Notes", notes}} {
 		if len(group.problems) == 0 {
 			continue
@@ -37,16 +38,16 @@ func writeProblems(w *bytes.Buffer, problems []storage.Problem) {
 	}
 }
 
-var effects = map[storage.Effect]string{
-	storage.KeepsRepository: " (all of this repository is kept)",
-	storage.KeepsNamed:      " (what it names is kept)",
+var effects = map[inventory.Effect]string{
+	inventory.KeepsRepository: " (all of this repository is kept)",
+	inventory.KeepsNamed:      " (what it names is kept)",
 }
 
 // describe says in one line where a problem is, what it is, and what it keeps.
-func describe(p storage.Problem) string {
+func describe(p inventory.Problem) string {
 	where := p.Path
 	if p.Repository != "" {
-		where = p.Repository + ": " + strings.TrimPrefix(p.Path, storage.RepositoryPath(p.Repository)+"/")
+		where = p.Repository + ": " + strings.TrimPrefix(p.Path, layout.RepositoryPath(p.Repository)+"/")
 	}
 	return printable(strings.TrimSuffix(where, ": ") + ": " + p.Detail + effects[p.Effect] + advice(p))
 }
@@ -55,15 +56,15 @@ func describe(p storage.Problem) string {
 const shownTags = 5
 
 // advice says which tags a problem breaks, and what to do about it.
-func advice(p storage.Problem) string {
-	switch isManifest := p.Kind == storage.ManifestDamaged || p.Kind == storage.ManifestMissing; {
+func advice(p inventory.Problem) string {
+	switch isManifest := p.Kind == inventory.ManifestDamaged || p.Kind == inventory.ManifestMissing; {
 	case len(p.Tags) > 0:
 		shown := strings.Join(p.Tags[:min(len(p.Tags), shownTags)], ", ")
 		if more := len(p.Tags) - shownTags; more > 0 {
 			shown += " and " + count(more) + " more"
 		}
 		return fmt.Sprintf("; %s can't be pulled: %s: push the image again, or delete the %s", noun(len(p.Tags), "tag"), shown, noun(len(p.Tags), "tag"))
-	case isManifest && p.Effect == storage.KeepsRepository:
+	case isManifest && p.Effect == inventory.KeepsRepository:
 		return "; no tag needs it: push it again, or delete it"
 	}
 	return ""

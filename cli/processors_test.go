@@ -9,6 +9,8 @@ import (
 
 	"regsweep/internal/parts"
 	"regsweep/storage"
+	"regsweep/storage/config"
+	"regsweep/storage/open"
 )
 
 // A run on a filesystem lets more calls wait than there are processors, unless the user has
@@ -31,9 +33,9 @@ func TestCallsToAFilesystemWaitBesideEachOther(t *testing.T) {
 		env := Env{
 			Out: io.Discard, Err: io.Discard, Now: time.Now, Width: func(io.Writer) int { return 0 },
 			Getenv: func(name string) string { return map[string]string{"GOMAXPROCS": c.procs}[name] },
-			Open: func(ctx context.Context, config storage.Config) (storage.Store, error) {
+			Open: func(ctx context.Context, config config.Config) (storage.Store, error) {
 				config.Driver, config.Parameters = "filesystem", map[string]any{"rootdirectory": tree.Root()}
-				return storage.Open(ctx, config)
+				return open.Open(ctx, config)
 			},
 		}
 		code := Run(t.Context(), []string{"regsweep", "gc", "--dry-run", "--no-cache", "--concurrency", c.concurrency, c.target}, env)

@@ -11,6 +11,7 @@ import (
 
 	"regsweep/quarantine"
 	"regsweep/storage"
+	"regsweep/storage/config"
 	"regsweep/sweep"
 
 	urfave "github.com/urfave/cli/v2"
@@ -165,8 +166,8 @@ func (r *runner) onQuarantine(c *urfave.Context, command string, target []string
 	q.progress = r.newProgress(c.Bool("quiet"))
 	conf, store, err := r.target(c, target, false)
 	if err == nil {
-		err = storage.RequireLayout(c.Context, store, conf)
-		if errors.As(err, new(*storage.AbsentError)) { // nothing is found there, which may be meant
+		err = config.RequireLayout(c.Context, store, conf)
+		if errors.As(err, new(*config.AbsentError)) { // nothing is found there, which may be meant
 			r.say("warning: " + err.Error())
 			err = nil
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"regsweep/inventory"
 	"regsweep/quarantine"
 	"regsweep/storage"
 	"regsweep/sweep"
@@ -80,7 +81,7 @@ func (r *runner) quarantineRestore(c *urfave.Context) error {
 		isThere := true
 		switch {
 		case byPlan:
-			empty, err := storage.IsEmpty(ctx, q.store)
+			empty, err := inventory.IsEmpty(ctx, q.store)
 			if err != nil {
 				return err
 			}
@@ -93,7 +94,7 @@ func (r *runner) quarantineRestore(c *urfave.Context) error {
 			}
 			isThere = len(names) > 0
 			if !isThere && options.Digest != "" { // what is stored can be linked again
-				empty, err := storage.IsEmpty(ctx, q.store)
+				empty, err := inventory.IsEmpty(ctx, q.store)
 				if err != nil {
 					return err
 				}

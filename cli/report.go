@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"regsweep/guard"
+	"regsweep/inventory"
 	"regsweep/storage"
+	"regsweep/storage/cache"
 	"regsweep/sweep"
 )
 
@@ -29,7 +31,7 @@ type report struct {
 	Kept       []sweep.Kept `json:"kept"`
 	// ByRepository has what is garbage in each repository.
 	ByRepository []sweep.RepositoryGarbage `json:"garbage_by_repository"`
-	Problems     []storage.Problem         `json:"problems"`
+	Problems     []inventory.Problem       `json:"problems"`
 	Requests     storage.Requests          `json:"requests"`
 	Seconds      seconds                   `json:"seconds"`
 
@@ -39,10 +41,10 @@ type report struct {
 	Quarantine  *quarantined `json:"quarantine,omitempty"`
 	LeftOut     []*leftOut   `json:"left_out,omitzero"` // apply's alone
 	// OlderPlan is the new name of a plan that had the name of --plan, and that a restore could need.
-	OlderPlan   string            `json:"older_plan,omitempty"`
-	Roots       *rootsReport      `json:"roots,omitempty"`
-	KeepDigests *rootsReport      `json:"keep_digests,omitempty"`
-	Cache       *storage.CacheUse `json:"cache,omitempty"`
+	OlderPlan   string       `json:"older_plan,omitempty"`
+	Roots       *rootsReport `json:"roots,omitempty"`
+	KeepDigests *rootsReport `json:"keep_digests,omitempty"`
+	Cache       *cache.Use   `json:"cache,omitempty"`
 	// Versions is left out where the storage has none.
 	Versions *versionsReport `json:"versions,omitempty"`
 	Failed   []failure       `json:"failed"`
@@ -50,7 +52,7 @@ type report struct {
 	ExitCode int             `json:"exit_code"`
 	Error    string          `json:"error,omitempty"`
 
-	cacheProblems []storage.Problem // until they are among the others
+	cacheProblems []inventory.Problem // until they are among the others
 
 	plan   *sweep.Plan   // nil until there is one
 	result *sweep.Result // nil until something may have been removed
@@ -93,7 +95,7 @@ type failure struct {
 func newReport(command string) *report {
 	return &report{
 		Report: 1, Command: command,
-		Kept: []sweep.Kept{}, ByRepository: []sweep.RepositoryGarbage{}, Problems: []storage.Problem{}, Failed: []failure{},
+		Kept: []sweep.Kept{}, ByRepository: []sweep.RepositoryGarbage{}, Problems: []inventory.Problem{}, Failed: []failure{},
 	}
 }
 
@@ -175,10 +177,10 @@ func (r *report) keepers() int {
 }
 
 // failures are the problems that are more than a note.
-func failures(problems []storage.Problem) []storage.Problem {
-	var out []storage.Problem
+func failures(problems []inventory.Problem) []inventory.Problem {
+	var out []inventory.Problem
 	for _, p := range problems {
-		if p.Effect != storage.Note {
+		if p.Effect != inventory.Note {
 			out = append(out, p)
 		}
 	}

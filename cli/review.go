@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 
+	"regsweep/inventory"
 	"regsweep/storage"
 	"regsweep/sweep"
 
@@ -166,7 +167,7 @@ func otherStorage(path string, made, is storage.Identity) error {
 }
 
 // selection is what the plan names of an inventory: everything, where there is none.
-func (v *review) selection(ctx context.Context, inventory *storage.Inventory, store storage.Store) (*sweep.Selection, error) {
+func (v *review) selection(ctx context.Context, inventory *inventory.Inventory, store storage.Store) (*sweep.Selection, error) {
 	if v == nil {
 		return nil, nil
 	}

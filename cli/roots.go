@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"regsweep/guard"
+	"regsweep/inventory"
 	"regsweep/mark"
 	"regsweep/storage"
 
@@ -42,8 +43,8 @@ var errNoLinkedRoots = errors.New("blobs of what it names are stored, but no rep
 
 // hasLinks reports whether any repository links a manifest. The new images of a registry with a
 // metadata database have no links.
-func hasLinks(inv *storage.Inventory) bool {
-	return slices.ContainsFunc(inv.Repositories, func(r *storage.Repository) bool { return len(r.Tags)+len(r.Revisions) > 0 })
+func hasLinks(inv *inventory.Inventory) bool {
+	return slices.ContainsFunc(inv.Repositories, func(r *inventory.Repository) bool { return len(r.Tags)+len(r.Revisions) > 0 })
 }
 
 // readRootLists reads the lists at once, before an hour of listing. The path of apply's plan, if
@@ -134,7 +135,7 @@ func (l rootLists) checksums() (roots, keepDigests string) {
 
 // findRoots finds what the lists name. A list is refused if nothing on it is stored: it
 // would remove everything, or protect nothing.
-func (g *gcRun) findRoots(inv *storage.Inventory) ([]*mark.Roots, error) {
+func (g *gcRun) findRoots(inv *inventory.Inventory) ([]*mark.Roots, error) {
 	var all []*mark.Roots
 	for _, l := range []struct {
 		name string
@@ -162,7 +163,7 @@ func (g *gcRun) findRoots(inv *storage.Inventory) ([]*mark.Roots, error) {
 
 // sampleRoots has the registry asked for manifests that stay: with --roots the target of a
 // tag may be removed.
-func (g *gcRun) sampleRoots(inv *storage.Inventory, roots []*mark.Roots) {
+func (g *gcRun) sampleRoots(inv *inventory.Inventory, roots []*mark.Roots) {
 	if g.lists.roots == nil {
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"regsweep/guard"
+	"regsweep/inventory"
 	"regsweep/storage"
 	"regsweep/sweep"
 )
@@ -93,7 +94,7 @@ func exitCode(err error) int {
 		return exitProblems
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.As(err, &refused), errors.As(err, &lost), errors.Is(err, sweep.ErrNothingTagged), errors.Is(err, errTooMuch), errors.Is(err, errNoRoots), errors.Is(err, errNoLinkedRoots), errors.Is(err, storage.ErrOtherProduct):
+	case errors.As(err, &refused), errors.As(err, &lost), errors.Is(err, sweep.ErrNothingTagged), errors.Is(err, errTooMuch), errors.Is(err, errNoRoots), errors.Is(err, errNoLinkedRoots), errors.Is(err, inventory.ErrOtherProduct):
 		return exitRefused
 	case errors.As(err, &held), errors.Is(err, guard.ErrLockLost):
 		return exitLocked

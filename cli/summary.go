@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"regsweep/guard"
-	"regsweep/storage"
+	"regsweep/inventory"
 	"regsweep/sweep"
 )
 
@@ -181,7 +181,7 @@ func addKept(t *table, r *report) {
 // reachedFrom says from where all that stays is reached, or "" if that is not known: damage
 // can keep what nothing reaches.
 func (r *report) reachedFrom() string {
-	damaged := slices.ContainsFunc(r.Problems, func(p storage.Problem) bool { return p.Effect.Keeps() })
+	damaged := slices.ContainsFunc(r.Problems, func(p inventory.Problem) bool { return p.Effect.Keeps() })
 	switch {
 	case damaged:
 		return ""

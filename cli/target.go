@@ -7,29 +7,31 @@ import (
 	"time"
 
 	"regsweep/storage"
+	"regsweep/storage/config"
+	"regsweep/storage/open"
 
 	urfave "github.com/urfave/cli/v2"
 )
 
 // target opens what the only one of the arguments names. A root without a registry in it
 // is an error unless allowEmpty is set.
-func (r *runner) target(c *urfave.Context, args []string, allowEmpty bool) (storage.Config, storage.Store, error) {
+func (r *runner) target(c *urfave.Context, args []string, allowEmpty bool) (config.Config, storage.Store, error) {
 	name := ""
 	if len(args) > 0 {
 		name = args[0]
 	}
 	switch {
 	case len(args) > 1:
-		return storage.Config{}, nil, storage.Usagef("one target at a time, not %d: %q", len(args), args)
+		return config.Config{}, nil, storage.Usagef("one target at a time, not %d: %q", len(args), args)
 	case len(args) == 1 && name == "":
 		// An unset variable in a script must not mean the default registry.
-		return storage.Config{}, nil, storage.Usagef("the target is empty: leave it out for the default config.yml, or name one")
+		return config.Config{}, nil, storage.Usagef("the target is empty: leave it out for the default config.yml, or name one")
 	}
-	conf, err := storage.ParseTarget(name, r.env.Getenv)
+	conf, err := config.ParseTarget(name, r.env.Getenv)
 	if err != nil && name == "help" {
 		return conf, nil, storage.Usagef("help does not exist, did you mean %s --help?", c.Command.HelpName)
 	}
-	if err != nil && !(allowEmpty && errors.As(err, new(*storage.AbsentError))) {
+	if err != nil && !(allowEmpty && errors.As(err, new(*config.AbsentError))) {
 		return conf, nil, err
 	}
 	for _, warning := range conf.Warnings {
@@ -41,7 +43,7 @@ func (r *runner) target(c *urfave.Context, args []string, allowEmpty bool) (stor
 	}
 	openStore := r.env.Open
 	if openStore == nil {
-		openStore = storage.Open
+		openStore = open.Open
 	}
 	store, err := openStore(c.Context, conf)
 	if known := []string{"filesystem", "s3", "s3aws"}; errors.As(err, new(*storage.UsageError)) && !slices.Contains(known, conf.Driver) {

@@ -13,6 +13,7 @@ import (
 
 	"regsweep/internal/parts"
 	"regsweep/storage"
+	"regsweep/storage/layout"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
@@ -30,14 +31,14 @@ func TestAMetadataDatabaseRefusesEveryRemoval(t *testing.T) {
 			t.Fatalf("without a sign it ends with %d: %s", code, stdout)
 		}
 		if on == bucket {
-			key := s3Root + "/" + storage.GitLabDatabaseFile
+			key := s3Root + "/" + layout.GitLabDatabaseFile
 			_, err := s.s3.Client().PutObject(t.Context(), &s3.PutObjectInput{Bucket: &s.bucket, Key: &key, Body: bytes.NewReader(nil)})
 			s.must(err)
 		} else {
-			file := filepath.Join(s.tree.Root(), storage.GitLabDatabaseFile)
+			file := filepath.Join(s.tree.Root(), layout.GitLabDatabaseFile)
 			must(t, os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, nil, 0o644))
 		}
-		s.refusesFor(storage.GitLabDatabaseFile, s.config(s.registry.ConfigYAML()), "other_truth")
+		s.refusesFor(layout.GitLabDatabaseFile, s.config(s.registry.ConfigYAML()), "other_truth")
 	})
 	for _, enabled := range []string{"true", `"prefer"`} {
 		s := newSite(t)

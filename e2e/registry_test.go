@@ -21,6 +21,8 @@ import (
 	"regsweep/cli"
 	"regsweep/internal/parts"
 	"regsweep/storage"
+	"regsweep/storage/config"
+	"regsweep/storage/open"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/opencontainers/go-digest"
@@ -637,11 +639,11 @@ func (s *site) reported(args ...string) gcRun {
 }
 
 // openStorage opens a storage, behind the faults that are planned for it.
-func openStorage(ctx context.Context, config storage.Config) (storage.Store, error) {
+func openStorage(ctx context.Context, config config.Config) (storage.Store, error) {
 	if transport, planned := transports.Load(config.Parameters["bucket"]); planned {
 		config.Transport = transport.(storage.Transport)
 	}
-	store, err := storage.Open(ctx, config)
+	store, err := open.Open(ctx, config)
 	if err == nil {
 		if wrap, planned := wrapped.Load(store.Identity().Root); planned {
 			store = wrap.(func(storage.Store) storage.Store)(store)

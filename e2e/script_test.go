@@ -21,7 +21,8 @@ import (
 	"regsweep/guard"
 	"regsweep/internal/parts"
 	"regsweep/quarantine"
-	"regsweep/storage"
+	"regsweep/storage/config"
+	"regsweep/storage/open"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -318,11 +319,11 @@ func (s *script) newest(ts *testscript.TestScript, args []string) error {
 }
 
 func (s *script) lock(ts *testscript.TestScript, args []string) error {
-	config, err := storage.ParseTarget(ts.MkAbs(args[0]), ts.Getenv)
+	config, err := config.ParseTarget(ts.MkAbs(args[0]), ts.Getenv)
 	if err != nil {
 		return err
 	}
-	store, err := storage.Open(context.Background(), config)
+	store, err := open.Open(context.Background(), config)
 	if err != nil {
 		return err
 	}

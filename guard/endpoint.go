@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"regsweep/storage"
+	"regsweep/storage/config"
 )
 
 // endpoint is one registry as somebody names it.
@@ -91,7 +92,7 @@ func (e *endpoint) resolve(ctx context.Context, o Options) error {
 
 // ownEndpoint is where config.yml lets the registry listen, as seen from this
 // machine: an address that stands for all interfaces is asked at the loopback ones.
-func ownEndpoint(h storage.HTTP) (endpoint, error) {
+func ownEndpoint(h config.HTTP) (endpoint, error) {
 	scheme := "http"
 	if h.TLS {
 		scheme = "https"

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"regsweep/storage"
+	"regsweep/storage/config"
 )
 
 // RecentUpload is how long an upload that was touched is taken for a sign that some
@@ -24,7 +25,7 @@ const RecentUpload = 10 * time.Minute
 // value knows nothing, and so proves nothing.
 type Options struct {
 	// Config is the target; its Registry facts are used where it has any.
-	Config storage.Config
+	Config config.Config
 	// Endpoints are the URLs that the user named with --registry: every replica
 	// of the registry, as http://host:port or https://host/prefix. Where there
 	// are none, the config's own address is asked.

@@ -10,6 +10,8 @@ import (
 
 	"regsweep/internal/parts"
 	"regsweep/storage"
+	"regsweep/storage/config"
+	"regsweep/storage/open"
 )
 
 // paused is a storage whose run is suspended right before it removes its lock. It is
@@ -33,8 +35,8 @@ func (p paused) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcom
 // successor has taken it over, or made its own after somebody removed the old one.
 func TestPromise4ARunReleasesOnlyItsOwnLock(t *testing.T) {
 	const successor = `{"token":"y","host":"two","pid":7,"user":"root","command":"regsweep gc"}`
-	test := func(t *testing.T, config storage.Config) {
-		store, err := storage.Open(t.Context(), config)
+	test := func(t *testing.T, config config.Config) {
+		store, err := open.Open(t.Context(), config)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,11 +73,11 @@ func TestPromise4ARunReleasesOnlyItsOwnLock(t *testing.T) {
 	}
 	t.Run("filesystem", func(t *testing.T) {
 		root, _ := content(t)
-		test(t, storage.Config{Driver: "filesystem", Parameters: storage.Parameters{"rootdirectory": root}})
+		test(t, config.Config{Driver: "filesystem", Parameters: config.Parameters{"rootdirectory": root}})
 	})
 	t.Run("s3", func(t *testing.T) {
 		minio := parts.SharedMinIO(t)
-		test(t, storage.Config{Driver: "s3", Parameters: storage.Parameters(minio.Parameters(minio.NewBucketT(t), "/team"))})
+		test(t, config.Config{Driver: "s3", Parameters: config.Parameters(minio.Parameters(minio.NewBucketT(t), "/team"))})
 	})
 }
 

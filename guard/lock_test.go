@@ -16,6 +16,8 @@ import (
 
 	"regsweep/internal/parts"
 	"regsweep/storage"
+	"regsweep/storage/config"
+	"regsweep/storage/open"
 )
 
 // memory is a fake storage: the tests of the lock run by a fake clock, which no real
@@ -542,18 +544,18 @@ func TestAStorageThatCannotLockSaysSo(t *testing.T) {
 func TestLockOnRealStorages(t *testing.T) {
 	t.Run("filesystem", func(t *testing.T) {
 		root, _ := content(t)
-		lockOnRealStorage(t, storage.Config{Driver: "filesystem", Parameters: storage.Parameters{"rootdirectory": root}})
+		lockOnRealStorage(t, config.Config{Driver: "filesystem", Parameters: config.Parameters{"rootdirectory": root}})
 	})
 	t.Run("filesystem that nobody has pushed to", func(t *testing.T) {
-		lockOnRealStorage(t, storage.Config{Driver: "filesystem", Parameters: storage.Parameters{"rootdirectory": t.TempDir()}})
+		lockOnRealStorage(t, config.Config{Driver: "filesystem", Parameters: config.Parameters{"rootdirectory": t.TempDir()}})
 	})
 	t.Run("s3", func(t *testing.T) {
 		minio := parts.SharedMinIO(t)
-		lockOnRealStorage(t, storage.Config{Driver: "s3", Parameters: storage.Parameters(minio.Parameters(minio.NewBucketT(t), "/team"))})
+		lockOnRealStorage(t, config.Config{Driver: "s3", Parameters: config.Parameters(minio.Parameters(minio.NewBucketT(t), "/team"))})
 	})
 }
 
-func lockOnRealStorage(t *testing.T, config storage.Config) {
+func lockOnRealStorage(t *testing.T, config config.Config) {
 	t.Parallel() // they mostly wait
 	quick := func(host string) LockOptions {
 		o := run(host)
@@ -562,7 +564,7 @@ func lockOnRealStorage(t *testing.T, config storage.Config) {
 	}
 	open := func() storage.Store { // as each process does for itself
 		t.Helper()
-		store, err := storage.Open(t.Context(), config)
+		store, err := open.Open(t.Context(), config)
 		if err != nil {
 			t.Fatal(err)
 		}

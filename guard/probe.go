@@ -15,7 +15,7 @@ import (
 	"strings"
 	"syscall"
 
-	"regsweep/storage"
+	"regsweep/storage/layout"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -244,7 +244,7 @@ func (p *prober) damaged(ctx context.Context, sample Sample) bool {
 		return false
 	}
 	d := digest.Digest(sample.Digest)
-	for _, path := range []string{storage.RevisionPath(sample.Repository, d), storage.BlobPath(d)} {
+	for _, path := range []string{layout.RevisionPath(sample.Repository, d), layout.BlobPath(d)} {
 		if _, err := p.options.Store.Stat(ctx, path); errors.Is(err, fs.ErrNotExist) {
 			return true
 		}
@@ -268,10 +268,10 @@ func (p *prober) hasMore(ctx context.Context, f *finding) {
 	}
 	var missing []string
 	for _, name := range catalog.Repositories {
-		if !storage.ValidRepository(name) || p.options.HasRepository(name) {
+		if !layout.ValidRepository(name) || p.options.HasRepository(name) {
 			continue
 		}
-		names, err := p.options.Store.Names(ctx, storage.RepositoryPath(name))
+		names, err := p.options.Store.Names(ctx, layout.RepositoryPath(name))
 		if err != nil {
 			return // the run meets this error where it matters
 		}
@@ -497,7 +497,7 @@ func (p *prober) unknownTag(ctx context.Context, repository string) string {
 	}
 	// Registries list a tag that is only a directory, too.
 	const link = "/t/current/link"
-	stored, err := p.options.Store.Names(ctx, strings.TrimSuffix(storage.TagPath(repository, "t"), link))
+	stored, err := p.options.Store.Names(ctx, strings.TrimSuffix(layout.TagPath(repository, "t"), link))
 	unknown = slices.DeleteFunc(unknown, func(tag string) bool { return slices.Contains(stored, tag) })
 	if err != nil || len(unknown) == 0 {
 		return ""

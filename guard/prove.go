@@ -9,7 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"regsweep/storage"
+	"regsweep/inventory"
+	"regsweep/storage/layout"
 )
 
 // Prove gathers the evidence and gives the verdict. A refusal is a verdict, not an
@@ -303,9 +304,9 @@ func (p *proof) readConfig(ctx context.Context) {
 			p.judgeProxy("config.yml", "proxy.remoteurl", r.ProxyRemote, "the registry is a pull-through cache of "+r.ProxyRemote)
 		}
 	}
-	if found, known := p.beside(ctx, storage.ProxyStateFile); known && found {
-		p.judgeProxy("storage", storage.ProxyStateFile, "is there", "a pull-through cache uses this storage ("+storage.ProxyStateFile+" is there)",
-			remedy{removeState, storage.ProxyStateFile})
+	if found, known := p.beside(ctx, layout.ProxyStateFile); known && found {
+		p.judgeProxy("storage", layout.ProxyStateFile, "is there", "a pull-through cache uses this storage ("+layout.ProxyStateFile+" is there)",
+			remedy{removeState, layout.ProxyStateFile})
 	}
 }
 
@@ -373,11 +374,11 @@ func (p *proof) readUploads() {
 		p.add(OK, subject, check, seen, "no push under way")
 	case p.options.Stopped:
 		p.add(Note, subject, check, seen, "somebody pushed just now; you say that the registry is stopped")
-	case p.obeys && p.options.Config.Registry.ReadOnly.Enabled && !u.Touched.After(p.options.Config.Changed.Add(storage.ClockTick)):
+	case p.obeys && p.options.Config.Registry.ReadOnly.Enabled && !u.Touched.After(p.options.Config.Changed.Add(inventory.ClockTick)):
 		p.add(Note, subject, check, seen, "before config.yml was changed, which says read-only")
 	default:
 		reason := fmt.Sprintf("%s less than %d minutes ago, perhaps through another replica", what, int(RecentUpload.Minutes()))
-		if age < -storage.ClockTick {
+		if age < -inventory.ClockTick {
 			reason = fmt.Sprintf("%s at %s, which is in the future: a push is under way, or a clock was wrong (then give its files the present time with touch)", what, u.Touched.UTC().Format(time.RFC3339))
 		}
 		p.add(Against, subject, check, seen, "somebody pushed just now, perhaps through a registry that was not asked")

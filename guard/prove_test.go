@@ -23,6 +23,8 @@ import (
 
 	"regsweep/internal/parts"
 	"regsweep/storage"
+	"regsweep/storage/config"
+	"regsweep/storage/open"
 )
 
 // All of these prove promise 4, removal needs proof: nothing is removed until the
@@ -104,7 +106,7 @@ func content(t *testing.T) (root string, samples []Sample) {
 
 // config is the target of a config.yml whose registry listens at addr; more are
 // further top-level lines.
-func configured(t *testing.T, addr, maintenance string, more ...string) storage.Config {
+func configured(t *testing.T, addr, maintenance string, more ...string) config.Config {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config.yml")
 	text := fmt.Sprintf("version: 0.1\nstorage:\n  filesystem: {rootdirectory: /srv/registry}\n  maintenance: %s\nhttp:\n  addr: %q\n%s\n",
@@ -112,7 +114,7 @@ func configured(t *testing.T, addr, maintenance string, more ...string) storage.
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := storage.ParseTarget(path, func(string) string { return "" })
+	c, err := config.ParseTarget(path, func(string) string { return "" })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,7 +295,7 @@ func everything(t *testing.T, root string) map[string]string {
 }
 
 func TestPromise4NothingKnownIsRefused(t *testing.T) {
-	for _, config := range []storage.Config{{}, {Target: "/srv/registry", Driver: "filesystem"}} {
+	for _, config := range []config.Config{{}, {Target: "/srv/registry", Driver: "filesystem"}} {
 		wantRefused(t, prove(t, Options{Config: config}), ByUnknown, "--registry https://", "--registry-stopped")
 	}
 	for _, addr := range []string{"", ":0", "nonsense", "host:"} {
@@ -317,7 +319,7 @@ func TestPromise4DamageIsNoSignOfAnotherStorage(t *testing.T) {
 	samples = append([]Sample{{"team/broken", gone.Digest().String()}}, samples...)
 	registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
 
-	store, err := storage.Open(t.Context(), storage.Config{Driver: "filesystem", Parameters: storage.Parameters{"rootdirectory": root}})
+	store, err := open.Open(t.Context(), config.Config{Driver: "filesystem", Parameters: config.Parameters{"rootdirectory": root}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -787,7 +789,7 @@ func TestPromise4ARecentUploadIsASignOfAnotherReplica(t *testing.T) {
 		wantRefused(t, prove(t, o), ByRecentUpload, "team/app", "run it again after 2026-01-02T", "--registry-stopped")
 		o.Endpoints = []string{registry.URL()} // which could not take it
 		wantRefused(t, prove(t, o), ByRecentUpload)
-		o.Endpoints, o.Config, o.Stopped = nil, storage.Config{}, true
+		o.Endpoints, o.Config, o.Stopped = nil, config.Config{}, true
 		wantProven(t, prove(t, o), ByOperator)
 
 	}

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"regsweep/internal/parts"
-	"regsweep/storage"
+	"regsweep/storage/config"
 )
 
 // wantSteps asserts what is to be done: for each step the first words of its remedies.
@@ -31,14 +31,14 @@ const (
 func TestOnlyRemediesThatHelpAreOffered(t *testing.T) {
 	root, samples := content(t)
 	open := parts.StartRegistryT(t, parts.Config{Root: root})
-	gone := storage.Registry{HTTP: storage.HTTP{Addr: freePort(t)}}
+	gone := config.Registry{HTTP: config.HTTP{Addr: freePort(t)}}
 
 	database, cache := gone, gone
 	database.Database = "true"
 	cache.ProxyRemote = "https://registry-1.docker.io"
 	o := Options{Samples: samples}
 	for name, c := range map[string]struct {
-		registry *storage.Registry
+		registry *config.Registry
 		named    []string
 		stopped  bool
 		want     [][]string
@@ -47,7 +47,7 @@ func TestOnlyRemediesThatHelpAreOffered(t *testing.T) {
 		"database, nothing answers":  {&database, nil, false, [][]string{{"let the database say"}, {nameAddress, stopAndSay}}},
 		"database, stopped":          {&database, nil, true, [][]string{{"let the database say"}}},
 		"a cache, nothing answers":   {&cache, nil, false, [][]string{{stopAndSay}}},
-		"a cache and a database":     {func() *storage.Registry { r := cache; r.Database = "true"; return &r }(), nil, false, [][]string{{"let the database say"}, {stopAndSay}}},
+		"a cache and a database":     {func() *config.Registry { r := cache; r.Database = "true"; return &r }(), nil, false, [][]string{{"let the database say"}, {stopAndSay}}},
 		"takes pushes":               {nil, []string{open.URL()}, false, [][]string{{"make the registry read-only", stopAndSay}}},
 		"takes pushes, yet stopped":  {nil, []string{open.URL()}, true, [][]string{{"make the registry read-only", "stop the registry at " + open.URL()}}},
 		"one of two takes pushes":    {nil, []string{open.URL(), "http://" + gone.HTTP.Addr}, false, [][]string{{"make the registry read-only", stopAndSay}, {nameAddress, stopAndSay}}},

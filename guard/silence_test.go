@@ -15,6 +15,8 @@ import (
 
 	"regsweep/internal/parts"
 	"regsweep/storage"
+	"regsweep/storage/config"
+	"regsweep/storage/open"
 )
 
 // A registry that runs and takes pushes somewhere else is the reason for each of these: an
@@ -130,7 +132,7 @@ func TestAQuickProofIsTwoRequests(t *testing.T) {
 
 func opened(t *testing.T, root string) storage.Store {
 	t.Helper()
-	store, err := storage.Open(t.Context(), storage.Config{Driver: "filesystem", Parameters: storage.Parameters{"rootdirectory": root}})
+	store, err := open.Open(t.Context(), config.Config{Driver: "filesystem", Parameters: config.Parameters{"rootdirectory": root}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"strings"
 
-	"regsweep/storage"
+	"regsweep/storage/layout"
 )
 
 // Some registries keep what is alive in a database. The links in the storage then say
@@ -40,8 +40,8 @@ func (p *proof) readTruth(ctx context.Context) {
 			p.refuseHarbor("config.yml", "auth.htpasswd.realm", r.Realm)
 		}
 	}
-	if found, known := p.beside(ctx, storage.GitLabDatabaseFile); known && found {
-		p.refuseDatabase("storage", storage.GitLabDatabaseFile, "is there")
+	if found, known := p.beside(ctx, layout.GitLabDatabaseFile); known && found {
+		p.refuseDatabase("storage", layout.GitLabDatabaseFile, "is there")
 	}
 }
 

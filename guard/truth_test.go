@@ -11,6 +11,7 @@ import (
 
 	"regsweep/internal/parts"
 	"regsweep/storage"
+	"regsweep/storage/layout"
 )
 
 // GitLab's registry with its metadata database has images whose blobs the storage
@@ -24,7 +25,7 @@ func TestPromise4AMetadataDatabaseRefuses(t *testing.T) {
 		return false
 	})
 	marked, _ := content(t)
-	file := filepath.Join(marked, storage.GitLabDatabaseFile)
+	file := filepath.Join(marked, layout.GitLabDatabaseFile)
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +39,7 @@ func TestPromise4AMetadataDatabaseRefuses(t *testing.T) {
 	}{
 		"database.enabled: true":     {Options{Config: configured(t, plain.Host(), saysReadOnly, "database: {enabled: true}")}, "database.enabled", true},
 		"database.enabled: prefer":   {Options{Config: configured(t, plain.Host(), saysReadOnly, `database: {enabled: "prefer"}`)}, "prefer", true},
-		"the file in the storage":    {Options{Endpoints: []string{plain.URL()}, Store: opened(t, marked)}, storage.GitLabDatabaseFile, true},
+		"the file in the storage":    {Options{Endpoints: []string{plain.URL()}, Store: opened(t, marked)}, layout.GitLabDatabaseFile, true},
 		"the header of an endpoint":  {Options{Endpoints: []string{database.URL()}}, databaseHeader, false},
 		"the header at http.addr":    {Options{Config: configured(t, database.Host(), saysReadOnly)}, databaseHeader, false},
 		"the header, and it is said": {Options{Config: configured(t, database.Host(), saysReadOnly), Stopped: true}, databaseHeader, false},
@@ -171,7 +172,7 @@ func TestPromise4APullThroughCacheIsRecognized(t *testing.T) {
 			t.Fatal(err)
 		}
 		o := Options{Endpoints: []string{upstream.URL()}, Samples: samples, Store: opened(t, root), Now: time.Now}
-		wantRefused(t, prove(t, o), ByProxy, storage.ProxyStateFile, "--registry-stopped")
+		wantRefused(t, prove(t, o), ByProxy, layout.ProxyStateFile, "--registry-stopped")
 		o.Endpoints, o.Stopped = nil, true
 		wantProven(t, prove(t, o), ByOperator)
 	})

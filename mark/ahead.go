@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 
+	"regsweep/inventory"
 	"regsweep/storage"
 )
 
@@ -17,15 +18,15 @@ type Ahead struct {
 	large  chan struct{}
 
 	mu   sync.Mutex
-	inv  *storage.Inventory // whose ids all below are; nil if nothing was read
+	inv  *inventory.Inventory // whose ids all below are; nil if nothing was read
 	done readings
 }
 
 // readings are manifests that were read, and what they lead to.
 type readings struct {
-	nodes             map[storage.ID]*node
+	nodes             map[inventory.ID]*node
 	count             int
-	children, perhaps []storage.ID
+	children, perhaps []inventory.ID
 }
 
 // NewAhead makes an Ahead that has read nothing. It is for one inventory.
@@ -34,9 +35,9 @@ func NewAhead(reader storage.Reader) *Ahead {
 }
 
 // Read reads the manifest that is a stored blob, and is what
-// storage.InventoryOptions.OnRevision takes. Its error is the storage's. It may be called
+// inventory.Options.OnRevision takes. Its error is the storage's. It may be called
 // concurrently.
-func (a *Ahead) Read(ctx context.Context, inv *storage.Inventory, id storage.ID) error {
+func (a *Ahead) Read(ctx context.Context, inv *inventory.Inventory, id inventory.ID) error {
 	f, err := reading{inv, a.reader, a.large}.read(ctx, id)
 	if err != nil || f.node.state == missing || f.unlisted {
 		return err
@@ -45,7 +46,7 @@ func (a *Ahead) Read(ctx context.Context, inv *storage.Inventory, id storage.ID)
 	defer a.mu.Unlock()
 	a.inv = inv
 	if a.done.nodes == nil {
-		a.done.nodes = map[storage.ID]*node{}
+		a.done.nodes = map[inventory.ID]*node{}
 	}
 	a.done.nodes[id] = f.node
 	a.done.count++
@@ -54,7 +55,7 @@ func (a *Ahead) Read(ctx context.Context, inv *storage.Inventory, id storage.ID)
 }
 
 // take hands over what was read for an inventory.
-func (a *Ahead) take(inv *storage.Inventory) readings {
+func (a *Ahead) take(inv *inventory.Inventory) readings {
 	if a == nil {
 		return readings{}
 	}

@@ -4,7 +4,8 @@ import (
 	"errors"
 	"testing"
 
-	"regsweep/storage"
+	"regsweep/inventory"
+	"regsweep/storage/layout"
 )
 
 // A manifest that is missing when it is read ahead is read again by Run, and no other. A
@@ -16,14 +17,14 @@ func TestWhatIsMissingIsLeftToRun(t *testing.T) {
 		app: I J
 		app: tag v1 I`)
 	store := unsized{w.memory}
-	inv, err := storage.TakeInventory(t.Context(), store, storage.InventoryOptions{})
+	inv, err := inventory.Take(t.Context(), store, inventory.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ahead := NewAhead(store)
 	read := func(letter string) error { return ahead.Read(t.Context(), inv, inv.ID(w.digest(letter))) }
 
-	missing, damaged := storage.BlobPath(w.digest("I")), storage.BlobPath(w.digest("J"))
+	missing, damaged := layout.BlobPath(w.digest("I")), layout.BlobPath(w.digest("J"))
 	failure := errors.New("the disk is on fire")
 	w.fails[missing] = failure
 	if err := read("I"); !errors.Is(err, failure) {
@@ -56,8 +57,8 @@ func TestWhatWasReadForAnotherInventoryIsNotTaken(t *testing.T) {
 		I = image c a
 		app: I
 		app: tag v1 I`)
-	inventory := func() *storage.Inventory {
-		inv, err := storage.TakeInventory(t.Context(), w.memory, storage.InventoryOptions{})
+	inventory := func() *inventory.Inventory {
+		inv, err := inventory.Take(t.Context(), w.memory, inventory.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,7 +66,7 @@ func TestWhatWasReadForAnotherInventoryIsNotTaken(t *testing.T) {
 	}
 	other, inv := inventory(), inventory()
 	ahead := w.readAhead(t, other, 1)
-	path := storage.BlobPath(w.digest("I"))
+	path := layout.BlobPath(w.digest("I"))
 	if _, err := Run(t.Context(), inv, w.memory, Options{Ahead: ahead}); err != nil || w.read[path] != 2 {
 		t.Errorf("%v, %d reads; want one for each inventory", err, w.read[path])
 	}

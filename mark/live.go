@@ -8,7 +8,9 @@ import (
 	"slices"
 	"sync"
 
+	"regsweep/inventory"
 	"regsweep/storage"
+	"regsweep/storage/layout"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -62,7 +64,7 @@ type Live struct {
 	// Repositories are in the order of the inventory's.
 	Repositories []*Repository
 	// Problems were met in manifests; those of the inventory come first.
-	Problems []storage.Problem
+	Problems []inventory.Problem
 	// Manifests is the number of intact manifests that are alive.
 	Manifests int
 
@@ -70,7 +72,7 @@ type Live struct {
 }
 
 // Blob says why a stored blob is alive, in whatever repository.
-func (l *Live) Blob(id storage.ID) Cause { return l.blobs[id] }
+func (l *Live) Blob(id inventory.ID) Cause { return l.blobs[id] }
 
 // Repository is what is alive in one repository. A digest that is alive in one need
 // not be in another.
@@ -81,23 +83,23 @@ type Repository struct {
 	Revisions, Layers Causes
 	// Only has, for the causes Recent, Untagged and Damage, the digests that are
 	// alive in this repository for nothing better, if there are any.
-	Only map[Cause][]storage.ID
+	Only map[Cause][]inventory.ID
 
 	// DeadTags are the places of tags that are removed, since their target is not alive. There are
 	// some with Options.OnlyRoots alone.
 	DeadTags []int
 	// Orphans are manifests that are not alive and have no revision link, and whose
 	// signature or referrer link is left. They are sorted by digest.
-	Orphans []storage.ID
+	Orphans []inventory.ID
 
 	// unlinked are the digests in tag indexes that are alive though the
 	// repository has no revision link for them.
-	unlinked map[storage.ID]bool
+	unlinked map[inventory.ID]bool
 }
 
 // Unlinked reports whether a digest that a tag's index names is alive though the
 // repository has no revision link for it.
-func (r *Repository) Unlinked(id storage.ID) bool { return r.unlinked[id] }
+func (r *Repository) Unlinked(id inventory.ID) bool { return r.unlinked[id] }
 
 // Run marks all repositories.
 //
@@ -105,7 +107,7 @@ func (r *Repository) Unlinked(id storage.ID) bool { return r.unlinked[id] }
 // what they reach. A storage that fails is an error and nothing is known then. A
 // manifest that is damaged keeps, in every repository where it is alive, all that
 // the repository's links name: a manifest can only lead to what is linked there.
-func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, options Options) (*Live, error) {
+func Run(ctx context.Context, inv *inventory.Inventory, reader storage.Reader, options Options) (*Live, error) {
 	m := &manifests{
 		reading: reading{inv, reader, roomForLarge()},
 		limit:   cmp.Or(options.Concurrency, 32), onRead: options.OnRead,
@@ -127,8 +129,8 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 		Problems:     slices.Clone(inv.Problems),
 		blobs:        make([]Cause, inv.Blobs()),
 	}
-	problems := make([][]storage.Problem, len(inv.Repositories))
-	intactAlive := map[storage.ID]struct{}{}
+	problems := make([][]inventory.Problem, len(inv.Repositories))
+	intactAlive := map[inventory.ID]struct{}{}
 	var mu, large sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
@@ -145,7 +147,7 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 			t := &tracer{
 				inv: inv, nodes: &m.nodes, r: r, reader: reader, limit: m.limit,
 				deleteUntagged: options.DeleteUntagged,
-				marks:          newMarks(links, inv.Digests()), named: map[storage.ID]bool{}, reported: map[storage.ID]bool{},
+				marks:          newMarks(links, inv.Digests()), named: map[inventory.ID]bool{}, reported: map[inventory.ID]bool{},
 			}
 			defer t.marks.release()
 			var err error
@@ -179,11 +181,11 @@ func Run(ctx context.Context, inv *storage.Inventory, reader storage.Reader, opt
 	unlinked.addTo(live, intactAlive)
 	for _, p := range problems {
 		// Links are read concurrently, and a dry run must read like the real one.
-		slices.SortFunc(p, storage.CompareProblems)
+		slices.SortFunc(p, inventory.CompareProblems)
 		live.Problems = append(live.Problems, p...)
 	}
 	for _, id := range m.unlisted {
-		live.Problems = append(live.Problems, storage.UnlistedBlob(inv.Digest(id)))
+		live.Problems = append(live.Problems, inventory.UnlistedBlob(inv.Digest(id)))
 	}
 	live.Manifests = len(intactAlive)
 	return live, nil
@@ -195,9 +197,9 @@ const largeRepository = 1 << 20
 
 // tracer marks one repository.
 type tracer struct {
-	inv    *storage.Inventory
+	inv    *inventory.Inventory
 	nodes  *nodes
-	r      *storage.Repository
+	r      *inventory.Repository
 	reader storage.Reader
 	limit  int
 
@@ -205,15 +207,15 @@ type tracer struct {
 	roots    []vertex // that a list names
 
 	marks     *marks
-	named     map[storage.ID]bool // manifests by other links than a revision's
-	referrers map[storage.ID][]storage.ID
+	named     map[inventory.ID]bool // manifests by other links than a revision's
+	referrers map[inventory.ID][]inventory.ID
 	stages    []stage
-	problems  []storage.Problem
-	reported  map[storage.ID]bool // damaged manifests, which several stages may meet
+	problems  []inventory.Problem
+	reported  map[inventory.ID]bool // damaged manifests, which several stages may meet
 	kept      bool
 
 	// broken has, by digest, the place of the problem for which it can't be served.
-	broken map[storage.ID]int
+	broken map[inventory.ID]int
 
 	// deferred are entries of indexes that have no revision link. They are followed after
 	// tags, or not at all if dropUnlinked is set.
@@ -227,8 +229,8 @@ type tracer struct {
 // stage is what one kind of root has added to those before it.
 type stage struct {
 	cause     Cause
-	added     []vertex     // each digest once, whichever way it was met first
-	manifests []storage.ID // met as manifests: of added, or added as plain content before
+	added     []vertex       // each digest once, whichever way it was met first
+	manifests []inventory.ID // met as manifests: of added, or added as plain content before
 }
 
 func (t *tracer) run(ctx context.Context, mayGo func(revision int) bool) (*Repository, error) {
@@ -236,7 +238,7 @@ func (t *tracer) run(ctx context.Context, mayGo func(revision int) bool) (*Repos
 	t.kept = t.r.Kept()
 	t.findReferrers()
 
-	var tagged, recent, untagged []storage.ID
+	var tagged, recent, untagged []inventory.ID
 	for i, tag := range t.r.Tags {
 		if !t.tagMayGo(i) {
 			tagged = append(tagged, tagRoots(tag)...)
@@ -278,7 +280,7 @@ func (t *tracer) run(ctx context.Context, mayGo func(revision int) bool) (*Repos
 	}
 	dangling := t.judgeUntagged()
 	if len(untagged) > 0 {
-		t.stage(Untagged, slices.DeleteFunc(untagged, func(id storage.ID) bool { return dangling[id] }))
+		t.stage(Untagged, slices.DeleteFunc(untagged, func(id inventory.ID) bool { return dangling[id] }))
 		t.judge(nil)
 	}
 	t.judgeAliases()
@@ -297,7 +299,7 @@ func (t *tracer) run(ctx context.Context, mayGo func(revision int) bool) (*Repos
 }
 
 // addTo adds what is alive in the repository to what is alive in any.
-func (t *tracer) addTo(live *Live, intactAlive map[storage.ID]struct{}) {
+func (t *tracer) addTo(live *Live, intactAlive map[inventory.ID]struct{}) {
 	for _, stage := range t.stages {
 		for _, v := range stage.added {
 			id := v.id()
@@ -316,25 +318,25 @@ func (t *tracer) addTo(live *Live, intactAlive map[storage.ID]struct{}) {
 // checkDying reads the layer links that are about to go and were known by their
 // directories alone. One that is damaged raises the doubt that keeps a repository;
 // one that is not there is none.
-func (t *tracer) checkDying(ctx context.Context) (absent map[storage.ID]bool, err error) {
-	absent = map[storage.ID]bool{}
+func (t *tracer) checkDying(ctx context.Context) (absent map[inventory.ID]bool, err error) {
+	absent = map[inventory.ID]bool{}
 	if t.kept {
 		return absent, nil
 	}
-	var dying []storage.ID
+	var dying []inventory.ID
 	for _, link := range t.r.Layers {
 		if !link.Settled() && !t.marks.isAlive(link.ID()) {
 			dying = append(dying, link.ID())
 		}
 	}
-	dying, err = storage.InDoubt(ctx, t.reader, t.inv, t.r.Name, dying, t.limit)
+	dying, err = inventory.InDoubt(ctx, t.reader, t.inv, t.r.Name, dying, t.limit)
 	if err != nil {
 		return nil, err
 	}
 	var mu sync.Mutex // guards absent, kept and problems
 	err = storage.Each(ctx, len(dying), t.limit, func(ctx context.Context, i int) error {
-		path := storage.LayerPath(t.r.Name, t.inv.Digest(dying[i]))
-		exists, damage, err := storage.CheckLink(ctx, t.reader, path)
+		path := layout.LayerPath(t.r.Name, t.inv.Digest(dying[i]))
+		exists, damage, err := inventory.CheckLink(ctx, t.reader, path)
 		if err != nil {
 			return err
 		}
@@ -347,7 +349,7 @@ func (t *tracer) checkDying(ctx context.Context) (absent map[storage.ID]bool, er
 			absent[dying[i]] = true
 		} else if damage != "" {
 			t.kept = true
-			t.reportPath(storage.DamagedLink, path, damage, storage.KeepsRepository)
+			t.reportPath(inventory.DamagedLink, path, damage, inventory.KeepsRepository)
 		}
 		return nil
 	})
@@ -355,7 +357,7 @@ func (t *tracer) checkDying(ctx context.Context) (absent map[storage.ID]bool, er
 }
 
 // stage reaches what it can from roots. A digest that is met both ways counts once.
-func (t *tracer) stage(cause Cause, roots []storage.ID) {
+func (t *tracer) stage(cause Cause, roots []inventory.ID) {
 	seen := make([]vertex, len(roots))
 	for i, id := range roots {
 		seen[i] = t.see(plain(id))
@@ -416,7 +418,7 @@ func (t *tracer) findReferrers() {
 	for _, link := range t.r.Revisions {
 		if n := t.nodes.at(link.ID()); n != nil && n.hasSubject {
 			if t.referrers == nil {
-				t.referrers = map[storage.ID][]storage.ID{}
+				t.referrers = map[inventory.ID][]inventory.ID{}
 			}
 			t.referrers[n.subject] = append(t.referrers[n.subject], link.ID())
 		}
@@ -425,7 +427,7 @@ func (t *tracer) findReferrers() {
 
 // judge looks for damage in what the last stage has added. Roots must be there;
 // what an index names need not, if it was never pushed here.
-func (t *tracer) judge(roots []storage.ID) {
+func (t *tracer) judge(roots []inventory.ID) {
 	last := t.stages[len(t.stages)-1]
 	isRoot := sync.OnceValue(func() idSet {
 		var all idSet
@@ -438,11 +440,11 @@ func (t *tracer) judge(roots []storage.ID) {
 		n := t.nodes.at(id)
 		switch {
 		case n.state == damaged:
-			t.keep(storage.ManifestDamaged, id, n.detail)
+			t.keep(inventory.ManifestDamaged, id, n.detail)
 		case n.state == missing && (t.r.HasRevision(id) || last.cause == Tagged && isRoot().has(id)):
-			t.keep(storage.ManifestMissing, id, n.detail)
+			t.keep(inventory.ManifestMissing, id, n.detail)
 		case n.state == intact && n.kind == Unknown:
-			t.report(storage.ManifestUnknown, id, n.detail, storage.Note)
+			t.report(inventory.ManifestUnknown, id, n.detail, inventory.Note)
 		case n.state == intact && n.kind == Index:
 			t.noteSparse(id, n)
 		}
@@ -450,7 +452,7 @@ func (t *tracer) judge(roots []storage.ID) {
 }
 
 // noteSparse reports entries of an index that were never pushed to this repository.
-func (t *tracer) noteSparse(id storage.ID, n *node) {
+func (t *tracer) noteSparse(id inventory.ID, n *node) {
 	absent := 0
 	for _, v := range n.edges {
 		entry := v.id()
@@ -463,7 +465,7 @@ func (t *tracer) noteSparse(id storage.ID, n *node) {
 		}
 	}
 	if absent > 0 {
-		t.report(storage.SparseIndex, id, fmt.Sprintf("%d of its %d entries were never pushed here", absent, len(n.edges)), storage.Note)
+		t.report(inventory.SparseIndex, id, fmt.Sprintf("%d of its %d entries were never pushed here", absent, len(n.edges)), inventory.Note)
 	}
 }
 
@@ -475,8 +477,8 @@ func (t *tracer) judgeAliases() {
 		if t.marks.isAlive(id) && !t.inv.Stored(to) {
 			t.kept = true
 			t.breaks(id)
-			t.reportPath(storage.DamagedLink, storage.LayerPath(t.r.Name, t.inv.Digest(id)),
-				fmt.Sprintf("names %s, which is not stored", t.inv.Digest(to)), storage.KeepsRepository)
+			t.reportPath(inventory.DamagedLink, layout.LayerPath(t.r.Name, t.inv.Digest(id)),
+				fmt.Sprintf("names %s, which is not stored", t.inv.Digest(to)), inventory.KeepsRepository)
 		}
 	}
 }
@@ -502,11 +504,11 @@ func (t *tracer) findAliases(ctx context.Context) error {
 }
 
 func (t *tracer) findAlias(ctx context.Context, d digest.Digest) error {
-	path := storage.LayerPath(t.r.Name, d)
-	exists, _, err := storage.CheckLink(ctx, t.reader, path)
+	path := layout.LayerPath(t.r.Name, d)
+	exists, _, err := inventory.CheckLink(ctx, t.reader, path)
 	if exists {
 		t.kept = true
-		t.reportPath(storage.Unlisted, path, "it is there, and the listing lacks it: the listing is not whole", storage.KeepsRepository)
+		t.reportPath(inventory.Unlisted, path, "it is there, and the listing lacks it: the listing is not whole", inventory.KeepsRepository)
 	}
 	return err
 }
@@ -515,8 +517,8 @@ func (t *tracer) findAlias(ctx context.Context, d digest.Digest) error {
 // is gone dangles, and can't keep anything. One that is damaged may have been the
 // referrer of something alive, which only its content could tell: in doubt the
 // repository is kept.
-func (t *tracer) judgeUntagged() (dangling map[storage.ID]bool) {
-	dangling = map[storage.ID]bool{}
+func (t *tracer) judgeUntagged() (dangling map[inventory.ID]bool) {
+	dangling = map[inventory.ID]bool{}
 	for _, link := range t.r.Revisions {
 		id := link.ID()
 		n := t.nodes.at(id)
@@ -525,49 +527,49 @@ func (t *tracer) judgeUntagged() (dangling map[storage.ID]bool) {
 		}
 		switch n.state {
 		case damaged:
-			t.keep(storage.ManifestDamaged, id, n.detail)
+			t.keep(inventory.ManifestDamaged, id, n.detail)
 		case missing:
 			dangling[id] = true
 			detail := "an untagged revision whose manifest is gone"
 			if !t.deleteUntagged {
 				detail += ": its link is removed with --delete-untagged"
 			}
-			t.reportPath(storage.DanglingRevision, storage.RevisionPath(t.r.Name, t.inv.Digest(id)), detail, storage.KeepsNothing)
+			t.reportPath(inventory.DanglingRevision, layout.RevisionPath(t.r.Name, t.inv.Digest(id)), detail, inventory.KeepsNothing)
 		}
 	}
 	return dangling
 }
 
-func (t *tracer) keep(kind storage.ProblemKind, id storage.ID, detail string) {
+func (t *tracer) keep(kind inventory.ProblemKind, id inventory.ID, detail string) {
 	t.kept = true
 	if !t.reported[id] {
 		t.reported[id] = true
 		t.breaks(id)
-		t.report(kind, id, detail, storage.KeepsRepository)
+		t.report(kind, id, detail, inventory.KeepsRepository)
 	}
 }
 
 // breaks notes that the next problem is that of a digest.
-func (t *tracer) breaks(id storage.ID) {
+func (t *tracer) breaks(id inventory.ID) {
 	if t.broken == nil {
-		t.broken = map[storage.ID]int{}
+		t.broken = map[inventory.ID]int{}
 	}
 	t.broken[id] = len(t.problems)
 }
 
-func (t *tracer) report(kind storage.ProblemKind, id storage.ID, detail string, effect storage.Effect) {
-	t.reportPath(kind, storage.BlobPath(t.inv.Digest(id)), detail, effect)
+func (t *tracer) report(kind inventory.ProblemKind, id inventory.ID, detail string, effect inventory.Effect) {
+	t.reportPath(kind, layout.BlobPath(t.inv.Digest(id)), detail, effect)
 }
 
-func (t *tracer) reportPath(kind storage.ProblemKind, path, detail string, effect storage.Effect) {
-	t.problems = append(t.problems, storage.Problem{
+func (t *tracer) reportPath(kind inventory.ProblemKind, path, detail string, effect inventory.Effect) {
+	t.problems = append(t.problems, inventory.Problem{
 		Kind: kind, Repository: t.r.Name, Path: path, Detail: detail, Effect: effect,
 	})
 }
 
 // everything is what the repository's links name.
-func (t *tracer) everything() []storage.ID {
-	var ids []storage.ID
+func (t *tracer) everything() []inventory.ID {
+	var ids []inventory.ID
 	for _, link := range slices.Concat(t.r.Revisions, t.r.Layers) {
 		ids = append(ids, link.ID())
 	}
@@ -586,16 +588,16 @@ func (t *tracer) everything() []storage.ID {
 }
 
 // result says of each link why it stays.
-func (t *tracer) result(absent, dangling map[storage.ID]bool, mayGo func(revision int) bool) *Repository {
+func (t *tracer) result(absent, dangling map[inventory.ID]bool, mayGo func(revision int) bool) *Repository {
 	out := &Repository{Kept: t.kept}
 	for _, stage := range t.stages {
 		if stage.cause == Tagged || len(stage.added) == 0 {
 			continue
 		}
 		if out.Only == nil {
-			out.Only = map[Cause][]storage.ID{}
+			out.Only = map[Cause][]inventory.ID{}
 		}
-		only := make([]storage.ID, len(stage.added))
+		only := make([]inventory.ID, len(stage.added))
 		for i, v := range stage.added {
 			only[i] = v.id()
 		}
@@ -621,7 +623,7 @@ func (t *tracer) result(absent, dangling map[storage.ID]bool, mayGo func(revisio
 		for _, link := range tag.Index {
 			if t.marks.isAlive(link.ID()) && !t.r.HasRevision(link.ID()) {
 				if out.unlinked == nil {
-					out.unlinked = map[storage.ID]bool{}
+					out.unlinked = map[inventory.ID]bool{}
 				}
 				out.unlinked[link.ID()] = true
 			}
@@ -638,9 +640,9 @@ func (t *tracer) result(absent, dangling map[storage.ID]bool, mayGo func(revisio
 
 // orphans are what a deletion through the registry's API leaves: it removes a revision's
 // own link alone.
-func (t *tracer) orphans() []storage.ID {
-	var orphans []storage.ID
-	add := func(id storage.ID) {
+func (t *tracer) orphans() []inventory.ID {
+	var orphans []inventory.ID
+	add := func(id inventory.ID) {
 		if !t.r.HasRevision(id) && !t.marks.isAlive(id) {
 			orphans = append(orphans, id)
 		}
@@ -651,6 +653,6 @@ func (t *tracer) orphans() []storage.ID {
 	for referrer := range t.r.Referrers {
 		add(referrer)
 	}
-	slices.SortFunc(orphans, func(a, b storage.ID) int { return cmp.Compare(t.inv.Digest(a), t.inv.Digest(b)) })
+	slices.SortFunc(orphans, func(a, b inventory.ID) int { return cmp.Compare(t.inv.Digest(a), t.inv.Digest(b)) })
 	return slices.Compact(orphans)
 }

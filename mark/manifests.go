@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"regsweep/inventory"
 	"regsweep/storage"
 )
 
@@ -22,11 +23,11 @@ type node struct {
 	state      state
 	kind       Kind
 	hasSubject bool
-	subject    storage.ID
+	subject    inventory.ID
 	edges      []vertex
-	perhaps    map[storage.ID]bool // edges to what is a manifest if it reads like one
-	detail     string              // of a damaged one
-	isContent  bool                // of a damaged one: its content is what its digest says, or too large for a manifest
+	perhaps    map[inventory.ID]bool // edges to what is a manifest if it reads like one
+	detail     string                // of a damaged one
+	isContent  bool                  // of a damaged one: its content is what its digest says, or too large for a manifest
 }
 
 // isKnown reports whether it is whole, and of a type that is known.
@@ -40,7 +41,7 @@ type manifests struct {
 	onRead func(n int)
 
 	nodes    nodes
-	unlisted []storage.ID // manifests that were read, and that the listing of blobs lacks
+	unlisted []inventory.ID // manifests that were read, and that the listing of blobs lacks
 }
 
 // load reads the roots and then, generation by generation, the manifests that
@@ -56,7 +57,7 @@ func (m *manifests) load(ctx context.Context, named idSet, done readings) error 
 	if m.onRead != nil {
 		m.onRead(done.count)
 	}
-	tried := map[storage.ID]bool{}
+	tried := map[inventory.ID]bool{}
 	next, perhaps := m.unread(append(named.ids(), done.children...), nil), done.perhaps
 	for len(next) > 0 || len(perhaps) > 0 {
 		for len(next) > 0 {
@@ -64,7 +65,7 @@ func (m *manifests) load(ctx context.Context, named idSet, done readings) error 
 			if err != nil {
 				return err
 			}
-			var children []storage.ID
+			var children []inventory.ID
 			for _, f := range found {
 				m.nodes.set(f.id, f.node)
 				children, perhaps = f.leadsTo(children, perhaps)
@@ -90,15 +91,15 @@ func (m *manifests) load(ctx context.Context, named idSet, done readings) error 
 }
 
 // unread sorts ids and leaves out those that were read before.
-func (m *manifests) unread(ids []storage.ID, tried map[storage.ID]bool) []storage.ID {
+func (m *manifests) unread(ids []inventory.ID, tried map[inventory.ID]bool) []inventory.ID {
 	slices.Sort(ids)
-	return slices.DeleteFunc(slices.Compact(ids), func(id storage.ID) bool { return m.nodes.at(id) != nil || tried[id] })
+	return slices.DeleteFunc(slices.Compact(ids), func(id inventory.ID) bool { return m.nodes.at(id) != nil || tried[id] })
 }
 
 // readUnlinked reads what a list names and no repository has a link to. What is no manifest
 // is left to be content, like a config. One that is damaged ends the run: there is no
 // repository whose links would tell what it may need.
-func (m *manifests) readUnlinked(ctx context.Context, named *idSet, unlinked []storage.ID) error {
+func (m *manifests) readUnlinked(ctx context.Context, named *idSet, unlinked []inventory.ID) error {
 	unlinked = slices.DeleteFunc(slices.Clone(unlinked), named.has)
 	slices.Sort(unlinked)
 	found, err := m.readAll(ctx, slices.Compact(unlinked))
@@ -116,18 +117,18 @@ func (m *manifests) readUnlinked(ctx context.Context, named *idSet, unlinked []s
 	return nil
 }
 
-func (m *manifests) damagedUnlinked(id storage.ID, n *node) error {
+func (m *manifests) damagedUnlinked(id inventory.ID, n *node) error {
 	return fmt.Errorf("%s, which the list needs, can't be read as a manifest (%s), and no repository has a link to it: "+
 		"nothing tells what it keeps alive", m.inv.Digest(id), n.detail)
 }
 
 // markUnlinked marks what a list names and no repository has a link to.
 func (m *manifests) markUnlinked(lists []*Roots) (*tracer, error) {
-	var roots []storage.ID
+	var roots []inventory.ID
 	for _, list := range lists {
 		roots = append(roots, list.unlinked...)
 	}
-	t := &tracer{inv: m.inv, nodes: &m.nodes, r: &storage.Repository{}, named: map[storage.ID]bool{}, follows: true}
+	t := &tracer{inv: m.inv, nodes: &m.nodes, r: &inventory.Repository{}, named: map[inventory.ID]bool{}, follows: true}
 	if len(roots) == 0 {
 		return t, nil
 	}
@@ -166,11 +167,11 @@ func (m *manifests) named() idSet {
 
 // tagRoots is what a tag keeps alive: its target or, where it has none, all that it
 // ever pointed at.
-func tagRoots(tag storage.Tag) []storage.ID {
+func tagRoots(tag inventory.Tag) []inventory.ID {
 	if tag.HasTarget {
-		return []storage.ID{tag.Target}
+		return []inventory.ID{tag.Target}
 	}
-	ids := make([]storage.ID, len(tag.Index))
+	ids := make([]inventory.ID, len(tag.Index))
 	for i, link := range tag.Index {
 		ids[i] = link.ID()
 	}
@@ -178,7 +179,7 @@ func tagRoots(tag storage.Tag) []storage.ID {
 }
 
 // readAll reads manifests concurrently, and returns what it finds in their order.
-func (m *manifests) readAll(ctx context.Context, ids []storage.ID) ([]found, error) {
+func (m *manifests) readAll(ctx context.Context, ids []inventory.ID) ([]found, error) {
 	all := make([]found, len(ids))
 	err := storage.Each(ctx, len(ids), m.limit, func(ctx context.Context, i int) (err error) {
 		all[i], err = m.read(ctx, ids[i])

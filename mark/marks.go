@@ -4,7 +4,7 @@ import (
 	"slices"
 	"sync"
 
-	"regsweep/storage"
+	"regsweep/inventory"
 )
 
 // marks are what the mark of one repository knows of each digest: as what it was met, and
@@ -12,7 +12,7 @@ import (
 // must, an array of all is smaller than a map of its own, and faster; where there are few
 // digests it is faster, and small.
 type marks struct {
-	few  map[storage.ID]flags
+	few  map[inventory.ID]flags
 	many []flags // by ID; nil where there is a map
 }
 
@@ -40,7 +40,7 @@ func newMarks(links, digests int) *marks {
 	case links*mapCosts >= digests:
 		return &marks{many: make([]flags, digests)}
 	}
-	return &marks{few: make(map[storage.ID]flags, links)}
+	return &marks{few: make(map[inventory.ID]flags, links)}
 }
 
 // smallArray is how many bytes each repository that is being marked may have at any rate.
@@ -56,7 +56,7 @@ func (m *marks) release() {
 	}
 }
 
-func (m *marks) of(id storage.ID) flags {
+func (m *marks) of(id inventory.ID) flags {
 	if m.many == nil {
 		return m.few[id]
 	}
@@ -66,7 +66,7 @@ func (m *marks) of(id storage.ID) flags {
 	return 0
 }
 
-func (m *marks) set(id storage.ID, to flags) {
+func (m *marks) set(id inventory.ID, to flags) {
 	if m.many == nil {
 		m.few[id] = to
 		return
@@ -92,7 +92,7 @@ func (m *marks) Add(v vertex) bool {
 }
 
 // keep gives a cause to a digest that has none, and reports whether it had none.
-func (m *marks) keep(id storage.ID, cause Cause) bool {
+func (m *marks) keep(id inventory.ID, cause Cause) bool {
 	known := m.of(id)
 	if known>>causeBits != 0 {
 		return false
@@ -101,7 +101,7 @@ func (m *marks) keep(id storage.ID, cause Cause) bool {
 	return true
 }
 
-func (m *marks) isAlive(id storage.ID) bool { return m.of(id)&(metAsContent|metAsManifest) != 0 }
+func (m *marks) isAlive(id inventory.ID) bool { return m.of(id)&(metAsContent|metAsManifest) != 0 }
 
 // cause is why a digest is alive, or Dead.
-func (m *marks) cause(id storage.ID) Cause { return Cause(m.of(id) >> causeBits) }
+func (m *marks) cause(id inventory.ID) Cause { return Cause(m.of(id) >> causeBits) }

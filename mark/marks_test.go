@@ -4,7 +4,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"regsweep/storage"
+	"regsweep/inventory"
 )
 
 // An array and a map say the same of every digest, also of one that had no id when they
@@ -18,7 +18,7 @@ func TestMarksInAnArrayAndInAMapAreAlike(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	added, kept := 0, 0
 	for range 2000 {
-		id := storage.ID(random.IntN(digests + late))
+		id := inventory.ID(random.IntN(digests + late))
 		v := plain(id)
 		if random.IntN(2) == 0 {
 			v |= asManifest
@@ -43,7 +43,7 @@ func TestMarksInAnArrayAndInAMapAreAlike(t *testing.T) {
 				kept++
 			}
 		}
-		for id := range storage.ID(digests + late + 1) {
+		for id := range inventory.ID(digests + late + 1) {
 			if array.isAlive(id) != few.isAlive(id) || array.cause(id) != few.cause(id) {
 				t.Fatalf("of %x the array says %t, %d, and the map %t, %d", id,
 					array.isAlive(id), array.cause(id), few.isAlive(id), few.cause(id))
@@ -60,7 +60,7 @@ func TestMarksOfOneRepositoryAreNotTheNextOnes(t *testing.T) {
 	const digests = 1000
 	for range 100 { // a pool need not give back what it was given
 		m := newMarks(digests/20, digests)
-		for id := range storage.ID(digests + 1) {
+		for id := range inventory.ID(digests + 1) {
 			if m.isAlive(id) || m.cause(id) != Dead {
 				t.Fatalf("%d is alive (%t) for %d before anything was marked", id, m.isAlive(id), m.cause(id))
 			}

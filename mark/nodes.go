@@ -3,7 +3,7 @@ package mark
 import (
 	"math/bits"
 
-	"regsweep/storage"
+	"regsweep/inventory"
 )
 
 // nodes are the manifests that were read, by digest. Its zero value has none, and expects
@@ -19,7 +19,7 @@ type nodes struct {
 	expected idSet
 	before   []uint32 // how many are expected below each 64th id
 	of       []*node  // of the expected ones, by id
-	others   map[storage.ID]*node
+	others   map[inventory.ID]*node
 }
 
 func expect(ids idSet) nodes {
@@ -33,20 +33,20 @@ func expect(ids idSet) nodes {
 	return n
 }
 
-func (n *nodes) set(id storage.ID, to *node) {
+func (n *nodes) set(id inventory.ID, to *node) {
 	n.have.add(id)
 	if n.expected.has(id) {
 		n.of[n.place(id)] = to
 		return
 	}
 	if n.others == nil {
-		n.others = map[storage.ID]*node{}
+		n.others = map[inventory.ID]*node{}
 	}
 	n.others[id] = to
 }
 
 // at returns nil for what is no manifest, or was not read.
-func (n *nodes) at(id storage.ID) *node {
+func (n *nodes) at(id inventory.ID) *node {
 	switch {
 	case !n.have.has(id):
 		return nil
@@ -57,21 +57,21 @@ func (n *nodes) at(id storage.ID) *node {
 }
 
 // place is where the node of an expected manifest lies.
-func (n *nodes) place(id storage.ID) int {
+func (n *nodes) place(id inventory.ID) int {
 	return int(n.before[id/64]) + bits.OnesCount64(n.expected[id/64]&(1<<(id%64)-1))
 }
 
 // idSet is a set of ids, a bit for each up to the largest.
 type idSet []uint64
 
-func (s *idSet) add(id storage.ID) {
+func (s *idSet) add(id inventory.ID) {
 	for int(id/64) >= len(*s) {
 		*s = append(*s, 0)
 	}
 	(*s)[id/64] |= 1 << (id % 64)
 }
 
-func (s idSet) has(id storage.ID) bool {
+func (s idSet) has(id inventory.ID) bool {
 	return int(id/64) < len(s) && s[id/64]&(1<<(id%64)) != 0
 }
 
@@ -84,11 +84,11 @@ func (s idSet) len() int {
 }
 
 // ids are its members, sorted.
-func (s idSet) ids() []storage.ID {
-	ids := make([]storage.ID, 0, s.len())
+func (s idSet) ids() []inventory.ID {
+	ids := make([]inventory.ID, 0, s.len())
 	for i, word := range s {
 		for ; word != 0; word &= word - 1 {
-			ids = append(ids, storage.ID(64*i+bits.TrailingZeros64(word)))
+			ids = append(ids, inventory.ID(64*i+bits.TrailingZeros64(word)))
 		}
 	}
 	return ids

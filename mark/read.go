@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"sync"
 
+	"regsweep/inventory"
 	"regsweep/storage"
+	"regsweep/storage/layout"
 )
 
 // manifestLimit is the largest manifest that is read, in bytes. Registries refuse
@@ -19,7 +21,7 @@ const largeManifest = 1 << 20
 
 // reading reads manifests, each by itself. It may be used concurrently.
 type reading struct {
-	inv    *storage.Inventory // what it knows of digests is all that is asked of it
+	inv    *inventory.Inventory // what it knows of digests is all that is asked of it
 	reader storage.Reader
 	// large has room for each large manifest that is taken apart. That takes several
 	// times its size, and many are read at once.
@@ -35,14 +37,14 @@ func roomForLarge() chan struct{} { return make(chan struct{}, largeAtOnce) }
 // found is a manifest that was read.
 type found struct {
 	node     *node
-	id       storage.ID
+	id       inventory.ID
 	unlisted bool // it is there, and the listing of blobs lacks it
 	leads    bool // it names manifests that are stored, or what may be some
 }
 
 // leadsTo appends what is stored of what a manifest names: manifests, and what may be some
 // though nothing says so.
-func (f *found) leadsTo(children, perhaps []storage.ID) (moreChildren, morePerhaps []storage.ID) {
+func (f *found) leadsTo(children, perhaps []inventory.ID) (moreChildren, morePerhaps []inventory.ID) {
 	if !f.leads {
 		return children, perhaps
 	}
@@ -59,7 +61,7 @@ func (f *found) leadsTo(children, perhaps []storage.ID) (moreChildren, morePerha
 
 // read reads one manifest and verifies that it is what its digest says. Its error is
 // the storage's: damage is a property of the node.
-func (r reading) read(ctx context.Context, id storage.ID) (found, error) {
+func (r reading) read(ctx context.Context, id inventory.ID) (found, error) {
 	p := parsings.Get().(*parsing)
 	defer p.release()
 	content, lost, err := r.verified(ctx, id, p)
@@ -82,7 +84,7 @@ func (r reading) read(ctx context.Context, id storage.ID) (found, error) {
 
 // verified reads what has the digest, into p's room if it can, or says with lost why there is
 // nothing of the kind.
-func (r reading) verified(ctx context.Context, id storage.ID, p *parsing) (content []byte, lost *node, err error) {
+func (r reading) verified(ctx context.Context, id inventory.ID, p *parsing) (content []byte, lost *node, err error) {
 	damage := func(format string, args ...any) *node {
 		return &node{state: damaged, detail: fmt.Sprintf(format, args...)}
 	}
@@ -92,7 +94,7 @@ func (r reading) verified(ctx context.Context, id storage.ID, p *parsing) (conte
 		// A digest that can't be verified can't be trusted either.
 		return nil, damage("its digest is of an unknown algorithm"), nil
 	} else {
-		p.path = append(p.path[:0], storage.BlobPath(d)...)
+		p.path = append(p.path[:0], layout.BlobPath(d)...)
 	}
 	content, err = storage.ReadInto(ctx, r.reader, p.room, p.path, manifestLimit)
 	matches := err == nil && r.matches(id, content)
@@ -125,7 +127,7 @@ func (r reading) verified(ctx context.Context, id storage.ID, p *parsing) (conte
 }
 
 // matches reports whether content is what the digest says.
-func (r reading) matches(id storage.ID, content []byte) bool {
+func (r reading) matches(id inventory.ID, content []byte) bool {
 	if r.inv.Stored(id) {
 		return r.inv.IsContent(id, content)
 	}
@@ -139,7 +141,7 @@ type parsing struct {
 	room     []byte
 	manifest plainManifest
 	named    [][]byte
-	ids      []storage.ID
+	ids      []inventory.ID
 
 	// Of these newNode gives parts away until nothing is left.
 	nodes []node
@@ -215,7 +217,7 @@ func (r reading) node(p *parsing) found {
 			f.leads = true
 		case m.kind == Unknown, m.kind == Index && reference.MayBeManifest():
 			if n.perhaps == nil {
-				n.perhaps = map[storage.ID]bool{}
+				n.perhaps = map[inventory.ID]bool{}
 			}
 			n.perhaps[to] = true
 			f.leads = true
@@ -226,7 +228,7 @@ func (r reading) node(p *parsing) found {
 
 // wasSeen reports whether the scan saw the blob itself. On a filesystem it only saw the
 // blob's directory, which may be empty.
-func (r reading) wasSeen(id storage.ID) bool {
+func (r reading) wasSeen(id inventory.ID) bool {
 	_, exact := r.inv.Size(id)
 	return exact
 }
@@ -234,12 +236,12 @@ func (r reading) wasSeen(id storage.ID) bool {
 // missing is a manifest that a read did not find, and the scan has not seen. Where the scan
 // has seen the directory of its blob, one more look has to agree: of a manifest that is
 // missing nothing is kept.
-func (r reading) missing(ctx context.Context, id storage.ID) (*node, error) {
+func (r reading) missing(ctx context.Context, id inventory.ID) (*node, error) {
 	gone := &node{state: missing, detail: "its blob is missing"}
 	if !r.inv.Stored(id) {
 		return gone, nil
 	}
-	isThere, err := storage.IsThere(ctx, r.reader, storage.BlobPath(r.inv.Digest(id)))
+	isThere, err := inventory.IsThere(ctx, r.reader, layout.BlobPath(r.inv.Digest(id)))
 	if err != nil {
 		return nil, err
 	}

@@ -14,7 +14,7 @@ import (
 	_ "crypto/sha256"
 	_ "crypto/sha512"
 
-	"regsweep/storage"
+	"regsweep/storage/layout"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -291,7 +291,7 @@ func (m *Manifest) attach(subject descriptor) error {
 func isDigest[T ~string | ~[]byte](s T) bool {
 	const algorithm = "sha256:"
 	if len(s) == len(algorithm)+64 && string(s[:len(algorithm)]) == algorithm {
-		_, ok := storage.ParseSHA256([]byte(s[len(algorithm):]))
+		_, ok := layout.ParseSHA256([]byte(s[len(algorithm):]))
 		return ok
 	}
 	switch err := digest.Digest(s).Validate(); err {

@@ -11,7 +11,8 @@ import (
 	"slices"
 	"strings"
 
-	"regsweep/storage"
+	"regsweep/inventory"
+	"regsweep/storage/layout"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -102,11 +103,11 @@ func (e *RootEntry) parse() (problem string) {
 	if !hasDigest && e.tag == "" {
 		return "it has neither a tag nor a digest"
 	}
-	if storage.ValidRepository(name) {
+	if layout.ValidRepository(name) {
 		e.repositories = append(e.repositories, name)
 	}
 	host, rest, _ := strings.Cut(name, "/")
-	if isHost := strings.ContainsAny(host, ".:") && host[0] != '.' || host == "localhost"; isHost && storage.ValidRepository(rest) {
+	if isHost := strings.ContainsAny(host, ".:") && host[0] != '.' || host == "localhost"; isHost && layout.ValidRepository(rest) {
 		e.repositories = append(e.repositories, rest)
 	}
 	if len(e.repositories) == 0 {
@@ -137,16 +138,16 @@ type Roots struct {
 	Found int
 
 	of       map[int][]vertex // by repository
-	unlinked []storage.ID     // stored, and no repository that was named has a link
+	unlinked []inventory.ID   // stored, and no repository that was named has a link
 }
 
 // Find looks for the entries. A digest alone is a root in every repository that has a link to
 // it. A digest that is stored, and that the repository has no link to, is a root all the
 // same: a registry may keep its links in a database, and a deletion through the API removes the
 // link of a manifest alone. What it reaches is alive in the repository that was named.
-func (l *RootList) Find(inv *storage.Inventory) *Roots {
+func (l *RootList) Find(inv *inventory.Inventory) *Roots {
 	f := &Roots{of: map[int][]vertex{}}
-	alone := map[storage.ID]bool{} // whether a manifest link was found for a digest alone
+	alone := map[inventory.ID]bool{} // whether a manifest link was found for a digest alone
 	for _, e := range l.Entries {
 		if id, found := inv.Find(e.digest); found && len(e.repositories) == 0 {
 			alone[id] = false
@@ -170,7 +171,7 @@ func (l *RootList) Find(inv *storage.Inventory) *Roots {
 }
 
 // find looks for one entry, in each repository that it may mean.
-func (f *Roots) find(inv *storage.Inventory, e RootEntry, alone map[storage.ID]bool) (reason string, kept bool) {
+func (f *Roots) find(inv *inventory.Inventory, e RootEntry, alone map[inventory.ID]bool) (reason string, kept bool) {
 	id, isNamed := inv.Find(e.digest)
 	isStored := e.tag == "" && isNamed && inv.Stored(id)
 	if len(e.repositories) == 0 {
@@ -182,7 +183,7 @@ func (f *Roots) find(inv *storage.Inventory, e RootEntry, alone map[storage.ID]b
 	reason = RootNoRepository
 	found := false
 	for _, name := range e.repositories {
-		at, isThere := slices.BinarySearchFunc(inv.Repositories, name, func(r *storage.Repository, name string) int { return strings.Compare(r.Name, name) })
+		at, isThere := slices.BinarySearchFunc(inv.Repositories, name, func(r *inventory.Repository, name string) int { return strings.Compare(r.Name, name) })
 		if !isThere {
 			continue
 		}
@@ -191,7 +192,7 @@ func (f *Roots) find(inv *storage.Inventory, e RootEntry, alone map[storage.ID]b
 			if reason == RootNoRepository {
 				reason = RootNoTag
 			}
-			t, hasTag := slices.BinarySearchFunc(r.Tags, e.tag, func(t storage.Tag, name string) int { return strings.Compare(t.Name, name) })
+			t, hasTag := slices.BinarySearchFunc(r.Tags, e.tag, func(t inventory.Tag, name string) int { return strings.Compare(t.Name, name) })
 			if hasTag {
 				found = true
 				for _, id := range tagRoots(r.Tags[t]) {
@@ -215,8 +216,8 @@ func (f *Roots) find(inv *storage.Inventory, e RootEntry, alone map[storage.ID]b
 }
 
 // findAlone looks in one repository for the digests that stand alone.
-func (f *Roots) findAlone(at int, r *storage.Repository, alone map[storage.ID]bool) {
-	note := func(id storage.ID) {
+func (f *Roots) findAlone(at int, r *inventory.Repository, alone map[inventory.ID]bool) {
+	note := func(id inventory.ID) {
 		if _, isNamed := alone[id]; isNamed {
 			alone[id] = true
 			f.add(at, id)
@@ -237,15 +238,15 @@ func (f *Roots) findAlone(at int, r *storage.Repository, alone map[storage.ID]bo
 	}
 }
 
-func pointsAt(r *storage.Repository, id storage.ID) bool {
-	return slices.ContainsFunc(r.Tags, func(t storage.Tag) bool { return slices.Contains(tagRoots(t), id) })
+func pointsAt(r *inventory.Repository, id inventory.ID) bool {
+	return slices.ContainsFunc(r.Tags, func(t inventory.Tag) bool { return slices.Contains(tagRoots(t), id) })
 }
 
-func (f *Roots) add(repository int, id storage.ID) {
+func (f *Roots) add(repository int, id inventory.ID) {
 	f.of[repository] = append(f.of[repository], plain(id)|asManifest)
 }
 
-func (f *Roots) keepUnlinked(id storage.ID, isStored bool) (kept bool) {
+func (f *Roots) keepUnlinked(id inventory.ID, isStored bool) (kept bool) {
 	if isStored {
 		f.unlinked = append(f.unlinked, id)
 	}
@@ -253,7 +254,7 @@ func (f *Roots) keepUnlinked(id storage.ID, isStored bool) (kept bool) {
 }
 
 // Linked visits the manifests that a repository has a revision link for, until visit says no.
-func (f *Roots) Linked(inv *storage.Inventory, visit func(repository, digest string) bool) {
+func (f *Roots) Linked(inv *inventory.Inventory, visit func(repository, digest string) bool) {
 	for at, r := range inv.Repositories {
 		for _, v := range f.of[at] {
 			if v.isManifest() && r.HasRevision(v.id()) && inv.Stored(v.id()) && !visit(r.Name, string(inv.Digest(v.id()))) {

@@ -12,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"regsweep/inventory"
 	"regsweep/storage"
+	"regsweep/storage/layout"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -114,9 +116,9 @@ func tell(t *testing.T, story string) *world {
 		case strings.HasSuffix(words[0], ":"):
 			w.in(strings.TrimSuffix(words[0], ":"), words[1:])
 		case words[0] == "lose":
-			delete(w.files, storage.BlobPath(w.digest(words[1])))
+			delete(w.files, layout.BlobPath(w.digest(words[1])))
 		case words[0] == "spoil":
-			w.files[storage.BlobPath(w.digest(words[1]))] += " "
+			w.files[layout.BlobPath(w.digest(words[1]))] += " "
 		case words[0] == "unlink":
 			delete(w.files, w.linkPath(words[1], words[2]))
 		case words[0] == "young":
@@ -146,9 +148,9 @@ func isManifest(letter string) bool { return letter >= "A" && letter <= "Z~" }
 
 func (w *world) linkPath(repository, letter string) string {
 	if isManifest(letter) {
-		return storage.RevisionPath(repository, w.digest(letter))
+		return layout.RevisionPath(repository, w.digest(letter))
 	}
-	return storage.LayerPath(repository, w.digest(letter))
+	return layout.LayerPath(repository, w.digest(letter))
 }
 
 func (w *world) define(letter, kind string, parts []string) {
@@ -207,25 +209,25 @@ func (w *world) in(repository string, words []string) {
 	link := func(path string, to digest.Digest) { w.files[path] = string(to) }
 	switch words[0] {
 	case "revision":
-		link(storage.RevisionPath(repository, w.digest(words[1])), w.digest(words[1]))
+		link(layout.RevisionPath(repository, w.digest(words[1])), w.digest(words[1]))
 	case "layer":
-		link(storage.LayerPath(repository, w.digest(words[1])), w.digest(words[1]))
+		link(layout.LayerPath(repository, w.digest(words[1])), w.digest(words[1]))
 	case "alias":
-		link(storage.LayerPath(repository, w.digest(words[1]+"!")), w.digest(words[1]))
+		link(layout.LayerPath(repository, w.digest(words[1]+"!")), w.digest(words[1]))
 	case "signature":
 		w.put(words[2])
-		link(storage.SignaturePath(repository, w.digest(words[1]), w.digest(words[2])), w.digest(words[2]))
+		link(layout.SignaturePath(repository, w.digest(words[1]), w.digest(words[2])), w.digest(words[2]))
 	case "entry":
-		link(storage.TagIndexPath(repository, words[1], w.digest(words[2])), w.digest(words[2]))
+		link(layout.TagIndexPath(repository, words[1], w.digest(words[2])), w.digest(words[2]))
 	case "tag":
-		link(storage.TagIndexPath(repository, words[1], w.digest(words[2])), w.digest(words[2]))
-		link(storage.TagPath(repository, words[1]), w.digest(words[2]))
+		link(layout.TagIndexPath(repository, words[1], w.digest(words[2])), w.digest(words[2]))
+		link(layout.TagPath(repository, words[1]), w.digest(words[2]))
 	case "write":
 		text := strings.Join(words[2:], " ")
 		if len(words) == 3 && len(words[2]) == 1 {
 			text = string(w.digest(words[2]))
 		}
-		w.files[storage.RepositoryPath(repository)+"/"+words[1]] = text
+		w.files[layout.RepositoryPath(repository)+"/"+words[1]] = text
 	default:
 		for _, letter := range words {
 			w.push(repository, letter)
@@ -234,7 +236,7 @@ func (w *world) in(repository string, words []string) {
 }
 
 func (w *world) put(letter string) {
-	w.files[storage.BlobPath(w.digest(strings.TrimSuffix(letter, "!")))] = w.text(strings.TrimSuffix(letter, "!"))
+	w.files[layout.BlobPath(w.digest(strings.TrimSuffix(letter, "!")))] = w.text(strings.TrimSuffix(letter, "!"))
 }
 
 func (w *world) push(repository, letter string) {
@@ -263,10 +265,10 @@ func (w *world) letter(d digest.Digest) string {
 
 // mark runs over the story, with nothing read ahead, with all that may be, and with a part
 // of it, which must come to the same.
-func (w *world) mark(t *testing.T, deleteUntagged bool) (inv *storage.Inventory, live *Live) {
+func (w *world) mark(t *testing.T, deleteUntagged bool) (inv *inventory.Inventory, live *Live) {
 	t.Helper()
 	for _, every := range []int{0, 1, 2} {
-		inventory, err := storage.TakeInventory(t.Context(), w.memory, storage.InventoryOptions{Since: storyTime.Add(-time.Hour)})
+		inventory, err := inventory.Take(t.Context(), w.memory, inventory.Options{Since: storyTime.Add(-time.Hour)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -290,11 +292,11 @@ func (w *world) mark(t *testing.T, deleteUntagged bool) (inv *storage.Inventory,
 
 // readAhead reads the stored blobs that revisions name, of a part of all ids: every one,
 // every other, and so on; none for 0.
-func (w *world) readAhead(t *testing.T, inv *storage.Inventory, every int) *Ahead {
+func (w *world) readAhead(t *testing.T, inv *inventory.Inventory, every int) *Ahead {
 	t.Helper()
 	ahead := NewAhead(w.memory)
-	for id := range storage.ID(inv.Blobs()) {
-		isRevision := slices.ContainsFunc(inv.Repositories, func(r *storage.Repository) bool { return r.HasRevision(id) })
+	for id := range inventory.ID(inv.Blobs()) {
+		isRevision := slices.ContainsFunc(inv.Repositories, func(r *inventory.Repository) bool { return r.HasRevision(id) })
 		if every == 0 || int(id)%every > 0 || !isRevision {
 			continue
 		}
@@ -306,7 +308,7 @@ func (w *world) readAhead(t *testing.T, inv *storage.Inventory, every int) *Ahea
 }
 
 // goes says what the mark leaves to be removed: links by repository, then blobs.
-func (w *world) goes(inv *storage.Inventory, live *Live) string {
+func (w *world) goes(inv *inventory.Inventory, live *Live) string {
 	var parts []string
 	say := func(who string, letters []string) {
 		if slices.Sort(letters); len(letters) > 0 {
@@ -328,7 +330,7 @@ func (w *world) goes(inv *storage.Inventory, live *Live) string {
 		say(r.Name, dead)
 	}
 	var dead []string
-	for id := range storage.ID(inv.Blobs()) {
+	for id := range inventory.ID(inv.Blobs()) {
 		if live.Blob(id) == Dead {
 			dead = append(dead, w.letter(inv.Digest(id)))
 		}
@@ -341,7 +343,7 @@ func (w *world) goes(inv *storage.Inventory, live *Live) string {
 func met(live *Live) string {
 	var parts []string
 	for _, p := range live.Problems {
-		if p.Kind == storage.Stray || p.Kind == storage.NoManifests { // what a scan has noted
+		if p.Kind == inventory.Stray || p.Kind == inventory.NoManifests { // what a scan has noted
 			continue
 		}
 		part := string(p.Kind)
@@ -918,8 +920,8 @@ func TestAFailingStorageEndsTheMark(t *testing.T) {
 		app: tag v1 I`
 	failure := errors.New("the disk is on fire")
 	w := tell(t, story)
-	w.fails[storage.BlobPath(w.digest("I"))] = failure
-	inv, err := storage.TakeInventory(t.Context(), w.memory, storage.InventoryOptions{})
+	w.fails[layout.BlobPath(w.digest("I"))] = failure
+	inv, err := inventory.Take(t.Context(), w.memory, inventory.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -928,8 +930,8 @@ func TestAFailingStorageEndsTheMark(t *testing.T) {
 	}
 
 	w = tell(t, story)
-	w.fails[storage.LayerPath("app", w.digest("x"))] = failure // a link that would go is read
-	if inv, err = storage.TakeInventory(t.Context(), w.memory, storage.InventoryOptions{}); err != nil {
+	w.fails[layout.LayerPath("app", w.digest("x"))] = failure // a link that would go is read
+	if inv, err = inventory.Take(t.Context(), w.memory, inventory.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	if live, err := Run(t.Context(), inv, w.memory, Options{}); !errors.Is(err, failure) || live != nil {
@@ -964,9 +966,9 @@ func TestANotFoundManifestIsLookedForAgain(t *testing.T) {
 			J = image c b
 			app: I J
 			app: tag v1 J`)
-		path := storage.BlobPath(w.digest("I"))
+		path := layout.BlobPath(w.digest("I"))
 		w.fails[path] = fs.ErrNotExist
-		inv, err := storage.TakeInventory(t.Context(), unsized{w.memory}, storage.InventoryOptions{})
+		inv, err := inventory.Take(t.Context(), unsized{w.memory}, inventory.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -989,7 +991,7 @@ func TestANotFoundLinkIsLookedForAgain(t *testing.T) {
 		I = image c a
 		app: I x
 		app: tag v1 I`)
-	w.fails[storage.LayerPath("app", w.digest("x"))] = fs.ErrNotExist
+	w.fails[layout.LayerPath("app", w.digest("x"))] = fs.ErrNotExist
 	_, live := w.mark(t, false)
 	r := live.Repositories[0]
 	isAbsent := false
@@ -1010,12 +1012,12 @@ func TestALayerLinkThatIsListedAndNotFound(t *testing.T) {
 			app: I x
 			app: tag v1 I`)
 		store := unsized{w.memory}
-		inv, err := storage.TakeInventory(t.Context(), store, storage.InventoryOptions{})
+		inv, err := inventory.Take(t.Context(), store, inventory.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		inv.Repositories[0].LayerDirs = dirs
-		delete(w.files, storage.LayerPath("app", w.digest("x")))
+		delete(w.files, layout.LayerPath("app", w.digest("x")))
 		live, err := Run(t.Context(), inv, store, Options{DeleteUntagged: true})
 		if err != nil {
 			t.Fatal(err)
@@ -1039,7 +1041,7 @@ func TestManifestsAreReadOnce(t *testing.T) {
 		lib: Y
 		lib: tag v1 X
 		unlink app X`)
-	inv, err := storage.TakeInventory(t.Context(), w.memory, storage.InventoryOptions{})
+	inv, err := inventory.Take(t.Context(), w.memory, inventory.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -1058,11 +1060,11 @@ func TestManifestsAreReadOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, letter := range []string{"I", "X", "Y"} {
-		if n := w.read[storage.BlobPath(w.digest(letter))]; n != 1 {
+		if n := w.read[layout.BlobPath(w.digest(letter))]; n != 1 {
 			t.Errorf("%s is read %d times", letter, n)
 		}
 	}
-	if n := w.read[storage.BlobPath(w.digest("a"))]; n != 0 {
+	if n := w.read[layout.BlobPath(w.digest("a"))]; n != 0 {
 		t.Errorf("a layer is read %d times", n)
 	}
 	if live.Manifests != 3 || expected != 3 || read != 3 {
@@ -1087,7 +1089,7 @@ func TestCauses(t *testing.T) {
 		bad: tag v1 B`)
 	inv, live := w.mark(t, false)
 	got := map[string]Cause{}
-	for id := range storage.ID(inv.Blobs()) {
+	for id := range inventory.ID(inv.Blobs()) {
 		got[w.letter(inv.Digest(id))] = live.Blob(id)
 	}
 	for letters, want := range map[string]Cause{

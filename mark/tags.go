@@ -3,7 +3,8 @@ package mark
 import (
 	"slices"
 
-	"regsweep/storage"
+	"regsweep/inventory"
+	"regsweep/storage/layout"
 )
 
 // maxNamedTags is how many tags a problem names.
@@ -14,7 +15,7 @@ const maxNamedTags = 100
 func (t *tracer) nameTags() {
 	links := map[string]int{} // damaged ones, by path
 	for at, p := range t.problems {
-		if p.Kind == storage.DamagedLink {
+		if p.Kind == inventory.DamagedLink {
 			links[p.Path] = at
 		}
 	}
@@ -26,9 +27,9 @@ func (t *tracer) nameTags() {
 			p.Tags = append(p.Tags, tag)
 		}
 	}
-	found := map[storage.ID][]int{} // by target
+	found := map[inventory.ID][]int{} // by target
 	for _, tag := range t.r.Tags {
-		if at, isDamaged := links[storage.TagPath(t.r.Name, tag.Name)]; isDamaged {
+		if at, isDamaged := links[layout.TagPath(t.r.Name, tag.Name)]; isDamaged {
 			name(at, tag.Name)
 		}
 		if !tag.HasTarget {
@@ -46,7 +47,7 @@ func (t *tracer) nameTags() {
 }
 
 // problemsBelow are the places of the problems of what a manifest needs.
-func (t *tracer) problemsBelow(root storage.ID, links map[string]int) (problems []int) {
+func (t *tracer) problemsBelow(root inventory.ID, links map[string]int) (problems []int) {
 	Reach(MapSet[vertex]{}, []vertex{t.see(plain(root) | asManifest)}, func(v vertex) []vertex {
 		if at, isBroken := t.broken[v.id()]; isBroken {
 			problems = append(problems, at)
@@ -54,7 +55,7 @@ func (t *tracer) problemsBelow(root storage.ID, links map[string]int) (problems 
 		if !v.isManifest() {
 			return nil
 		}
-		if at, isDamaged := links[storage.RevisionPath(t.r.Name, t.inv.Digest(v.id()))]; isDamaged {
+		if at, isDamaged := links[layout.RevisionPath(t.r.Name, t.inv.Digest(v.id()))]; isDamaged {
 			problems = append(problems, at)
 		}
 		var edges []vertex

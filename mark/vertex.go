@@ -1,6 +1,8 @@
 package mark
 
-import "regsweep/storage"
+import (
+	"regsweep/inventory"
+)
 
 // vertex is a digest as the mark of one repository meets it: as a manifest, whose
 // references count, or as plain content.
@@ -17,9 +19,9 @@ type vertex uint32
 
 const asManifest vertex = 1 << 31
 
-func plain(id storage.ID) vertex { return vertex(id) }
+func plain(id inventory.ID) vertex { return vertex(id) }
 
-func (v vertex) id() storage.ID   { return storage.ID(v &^ asManifest) }
+func (v vertex) id() inventory.ID { return inventory.ID(v &^ asManifest) }
 func (v vertex) isManifest() bool { return v&asManifest != 0 }
 
 // see is how this repository meets a digest.

@@ -12,6 +12,7 @@ import (
 	"regsweep/internal/parts"
 	"regsweep/quarantine"
 	"regsweep/storage"
+	"regsweep/storage/layout"
 	"regsweep/sweep"
 )
 
@@ -22,13 +23,13 @@ func TestWhatIsAbsentIsNotInTheQuarantine(t *testing.T) {
 	layer := parts.Layer(2, 100)
 	r.untagged("app", layer)
 	plan := r.plan()
-	r.Remove(storage.BlobPath(layer.Digest()))
+	r.Remove(layout.BlobPath(layer.Digest()))
 	taker, err := quarantine.Begin(t.Context(), r.store, plan, time.Now(), strings.NewReader("random bytes"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	result, err := plan.Execute(t.Context(), taker, sweep.ExecuteOptions{})
-	if err != nil || taker.Absent() != 1 || r.Exists(kept(taker.Run, storage.BlobPath(layer.Digest()))) {
+	if err != nil || taker.Absent() != 1 || r.Exists(kept(taker.Run, layout.BlobPath(layer.Digest()))) {
 		t.Errorf("%d objects were absent, %v", taker.Absent(), err)
 	}
 	if removed := result.Removed[sweep.Blob]; removed.Bytes != int64(len(layer.Content)) || result.Hidden == 0 {

@@ -20,6 +20,7 @@ import (
 
 	"regsweep/internal/spool"
 	"regsweep/storage"
+	"regsweep/storage/layout"
 	"regsweep/sweep"
 
 	"github.com/opencontainers/go-digest"
@@ -170,7 +171,7 @@ func uploadOf(path string) string {
 		return ""
 	}
 	id, _, _ := strings.Cut(below, "/")
-	return storage.UploadPath(strings.TrimPrefix(repository, storage.RepositoriesDir+"/"), id)
+	return layout.UploadPath(strings.TrimPrefix(repository, storage.RepositoriesDir+"/"), id)
 }
 
 // eachHidden visits those versions whose recorded version is not the current one: those that the

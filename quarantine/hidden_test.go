@@ -13,6 +13,7 @@ import (
 	"regsweep/internal/parts"
 	"regsweep/quarantine"
 	"regsweep/storage"
+	"regsweep/storage/layout"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -37,7 +38,7 @@ func (b *bucket) write(path, content string) {
 func TestS3HidesNothingThatIsNotRecorded(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, types.BucketVersioningStatusEnabled)
-	path := func(content string) string { return storage.BlobPath(digest.FromString(content)) }
+	path := func(content string) string { return layout.BlobPath(digest.FromString(content)) }
 	b.write(path("recorded"), "recorded")
 	refs := planOf{{Path: path("recorded")}, {Path: path("late")}, {Path: path("absent")}, {Path: "repositories/app/link", Content: "known"}}
 	taker, err := quarantine.Begin(t.Context(), b.store, refs, b.now, rand.Reader)
@@ -80,12 +81,12 @@ func TestS3RestoresOnlyWhatItsDigestSays(t *testing.T) {
 	t.Parallel()
 	b := newBucket(t, types.BucketVersioningStatusEnabled)
 	damaged := digest.FromString("what it should be")
-	b.write(storage.BlobPath(damaged), "what it is")
+	b.write(layout.BlobPath(damaged), "what it is")
 	again := digest.FromString("pushed again")
-	b.write(storage.BlobPath(again), "pushed again")
+	b.write(layout.BlobPath(again), "pushed again")
 	first, err := b.take(b.store)
 	b.must(err)
-	b.write(storage.BlobPath(again), "pushed again")
+	b.write(layout.BlobPath(again), "pushed again")
 	second, err := b.take(b.store)
 	b.must(err)
 
@@ -101,7 +102,7 @@ func TestS3RestoresOnlyWhatItsDigestSays(t *testing.T) {
 		if restored.LeftCount != 1 || restored.Left[0].Why != why {
 			t.Errorf("restored %s: %+v, want %s", digest, restored, why)
 		}
-		if _, err := b.store.Stat(t.Context(), storage.BlobPath(digest)); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := b.store.Stat(t.Context(), layout.BlobPath(digest)); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s is there: %v", digest, err)
 		}
 	}
@@ -126,10 +127,10 @@ func TestS3RestoresOnlyWhatItsDigestSays(t *testing.T) {
 	if _, err := quarantine.Purge(t.Context(), b.store, second); err != nil {
 		t.Error(err)
 	}
-	if content, err := b.store.Read(t.Context(), storage.BlobPath(again), 100); err != nil || string(content) != "pushed again" {
+	if content, err := b.store.Read(t.Context(), layout.BlobPath(again), 100); err != nil || string(content) != "pushed again" {
 		t.Errorf("after the purge it is %q, %v", content, err)
 	}
-	if n := b.versions()[storage.Root+"/"+storage.BlobPath(damaged)]; n > 0 {
+	if n := b.versions()[storage.Root+"/"+layout.BlobPath(damaged)]; n > 0 {
 		t.Errorf("of what was purged there are %d versions", n)
 	}
 }
@@ -150,7 +151,7 @@ func TestS3RestoresAPartAndNothingElse(t *testing.T) {
 		tree.LayerLink("other", parts.Layer(7, 100).Digest())
 		b.read(tree, files)
 		config := image.Digests()[len(image.Digests())-1]
-		files[storage.Root+"/"+storage.BlobPath(config)] = "rotten"
+		files[storage.Root+"/"+layout.BlobPath(config)] = "rotten"
 		for key, content := range files {
 			b.write(strings.TrimPrefix(key, storage.Root+"/"), content)
 		}
@@ -161,7 +162,7 @@ func TestS3RestoresAPartAndNothingElse(t *testing.T) {
 		if isWanted := options.Digest != ""; isWanted != (restored.LeftCount > 0) || isWanted && restored.Left[0].Why != quarantine.WhyDamaged {
 			t.Errorf("%s: restored %+v", name, restored)
 		}
-		if _, err := b.store.Stat(t.Context(), storage.BlobPath(config)); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := b.store.Stat(t.Context(), layout.BlobPath(config)); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s: the damaged config is there: %v", name, err)
 		}
 	}

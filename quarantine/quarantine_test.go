@@ -17,9 +17,12 @@ import (
 	"time"
 
 	"regsweep/internal/parts"
+	"regsweep/inventory"
 	"regsweep/mark"
 	"regsweep/quarantine"
 	"regsweep/storage"
+	"regsweep/storage/config"
+	"regsweep/storage/open"
 	"regsweep/sweep"
 
 	"github.com/opencontainers/go-digest"
@@ -36,11 +39,11 @@ func newRegistry(t *testing.T) *registry {
 	t.Helper()
 	tree := parts.NewTree(t, t.TempDir())
 	tree.Mkdir("")
-	config, err := storage.ParseTarget(tree.Root(), func(string) string { return "" })
+	config, err := config.ParseTarget(tree.Root(), func(string) string { return "" })
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := storage.Open(t.Context(), config)
+	store, err := open.Open(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +67,7 @@ func (r *registry) live(repository string) digest.Digest {
 func (r *registry) plan() *sweep.Plan {
 	r.t.Helper()
 	ctx, now := r.t.Context(), time.Now()
-	inventory, err := storage.TakeInventory(ctx, r.store, storage.InventoryOptions{})
+	inventory, err := inventory.Take(ctx, r.store, inventory.Options{})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"regsweep/storage"
+	"regsweep/storage/layout"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -23,7 +24,7 @@ import (
 // serves reports whether a repository serves a manifest once the restoration is done. The
 // revision links that this takes and that no plan lists are added to relink.
 func (r *restorer) serves(ctx context.Context, repository string, d digest.Digest) (bool, error) {
-	linked, err := r.isLinked(ctx, repository, d, storage.RevisionPath(repository, d))
+	linked, err := r.isLinked(ctx, repository, d, layout.RevisionPath(repository, d))
 	if err != nil || linked {
 		return linked, err
 	}
@@ -36,7 +37,7 @@ func (r *restorer) serves(ctx context.Context, repository string, d digest.Diges
 		to := reference.Digest
 		linked, err := to.Validate() == nil, error(nil)
 		if linked {
-			linked, err = r.isLinked(ctx, repository, to, storage.LayerPath(repository, to))
+			linked, err = r.isLinked(ctx, repository, to, layout.LayerPath(repository, to))
 		}
 		if err == nil && !linked { // an entry of an index
 			linked, err = r.serves(ctx, repository, to)
@@ -70,9 +71,9 @@ func (r *restorer) isStored(ctx context.Context, d digest.Digest) (bool, error) 
 	if d.Validate() != nil {
 		return false, nil
 	}
-	stored, err := r.exists(ctx, storage.BlobPath(d))
+	stored, err := r.exists(ctx, layout.BlobPath(d))
 	if err == nil && !stored {
-		stored, err = r.comesBack(ctx, storage.BlobPath(d))
+		stored, err = r.comesBack(ctx, layout.BlobPath(d))
 	}
 	return stored, err
 }
@@ -90,7 +91,7 @@ func (r *restorer) conclude(ctx context.Context) (isStored bool, err error) {
 	if err != nil || len(manifest.References) == 0 || r.lost[d] {
 		return false, err
 	}
-	if isStored, err = r.exists(ctx, storage.BlobPath(d)); err != nil || !isStored && !r.options.DryRun {
+	if isStored, err = r.exists(ctx, layout.BlobPath(d)); err != nil || !isStored && !r.options.DryRun {
 		return false, err
 	}
 	if only := r.options.Repository; only != "" && r.lostLinks[only] == nil {
@@ -152,7 +153,7 @@ func (r *restorer) linkAgain(ctx context.Context) error {
 			continue
 		}
 		if !r.options.DryRun {
-			err = r.store.Put(ctx, storage.RevisionPath(link.Repository, link.Digest), strings.NewReader(link.Digest.String()))
+			err = r.store.Put(ctx, layout.RevisionPath(link.Repository, link.Digest), strings.NewReader(link.Digest.String()))
 		}
 		switch {
 		case err == nil:
@@ -182,7 +183,7 @@ func (r *restorer) isWhole(ctx context.Context, d digest.Digest) (bool, error) {
 func (r *restorer) willBeLinked(ctx context.Context) (bool, error) {
 	d := r.options.Digest
 	for repository := range r.lostLinks {
-		for _, path := range []string{storage.RevisionPath(repository, d), storage.LayerPath(repository, d)} {
+		for _, path := range []string{layout.RevisionPath(repository, d), layout.LayerPath(repository, d)} {
 			linked, err := r.exists(ctx, path)
 			if err != nil || linked {
 				return linked, err
@@ -238,8 +239,8 @@ func (r *restorer) linking(ctx context.Context, digests []digest.Digest) (map[di
 	paths := map[string]digest.Digest{} // how a link to a digest ends
 	for _, d := range digests {
 		if d.Validate() == nil {
-			for _, path := range []string{storage.RevisionPath("", d), storage.LayerPath("", d)} {
-				paths[strings.TrimPrefix(path, storage.RepositoryPath(""))] = d
+			for _, path := range []string{layout.RevisionPath("", d), layout.LayerPath("", d)} {
+				paths[strings.TrimPrefix(path, layout.RepositoryPath(""))] = d
 			}
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 
 	"regsweep/storage"
+	"regsweep/storage/layout"
 	"regsweep/sweep"
 
 	"github.com/opencontainers/go-digest"
@@ -450,7 +451,7 @@ func (r *restorer) exists(ctx context.Context, path string) (bool, error) {
 
 // blob puts a blob back, if it is what its digest says.
 func (r *restorer) blob(ctx context.Context, removal sweep.Removal) (verdict, error) {
-	path := storage.BlobPath(removal.Digest)
+	path := layout.BlobPath(removal.Digest)
 	switch hidden, found, err := r.hidden.find(path); {
 	case err != nil:
 		return verdict{}, err
@@ -575,9 +576,9 @@ func (r *restorer) link(ctx context.Context, link sweep.Link, isRead bool) (verd
 			return r.moveBack(ctx, kept, link.Path, func() (bool, error) { return r.alike(ctx, kept, link.Path) })
 		}
 	}
-	stored, err := r.exists(ctx, storage.BlobPath(link.Target))
+	stored, err := r.exists(ctx, layout.BlobPath(link.Target))
 	if !stored && r.options.DryRun && err == nil {
-		stored, err = r.comesBack(ctx, storage.BlobPath(link.Target))
+		stored, err = r.comesBack(ctx, layout.BlobPath(link.Target))
 	}
 	switch {
 	case err != nil:
@@ -659,7 +660,7 @@ func (r *restorer) alike(ctx context.Context, one, other string) (bool, error) {
 
 // upload puts back what there is of an upload.
 func (r *restorer) upload(ctx context.Context, removal sweep.Removal) (verdict, error) {
-	dir := storage.UploadPath(removal.Repository, removal.Upload)
+	dir := layout.UploadPath(removal.Repository, removal.Upload)
 	var all verdict
 	for _, hidden := range append([]*hidden{r.hidden}, r.laterHidden...) {
 		if hidden == nil {

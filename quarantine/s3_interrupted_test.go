@@ -18,9 +18,12 @@ import (
 	"time"
 
 	"regsweep/internal/parts"
+	"regsweep/inventory"
 	"regsweep/mark"
 	"regsweep/quarantine"
 	"regsweep/storage"
+	"regsweep/storage/config"
+	"regsweep/storage/open"
 	"regsweep/sweep"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -95,7 +98,7 @@ func newBucket(t *testing.T, versioning types.BucketVersioningStatus) *bucket {
 	open := func(endpoint string) storage.Store {
 		parameters := server.Parameters(b.name, "")
 		parameters["regionendpoint"] = endpoint
-		store, err := storage.Open(t.Context(), storage.Config{Driver: "s3", Parameters: storage.Parameters(parameters), Limits: storage.Limits{Concurrency: 1}})
+		store, err := open.Open(t.Context(), config.Config{Driver: "s3", Parameters: config.Parameters(parameters), Limits: storage.Limits{Concurrency: 1}})
 		b.must(err)
 		return store
 	}
@@ -198,7 +201,7 @@ func (b *bucket) versions() map[string]int {
 func (b *bucket) take(through storage.Store) (run string, err error) {
 	b.Helper()
 	ctx := b.Context()
-	inventory, err := storage.TakeInventory(ctx, b.store, storage.InventoryOptions{Concurrency: 4})
+	inventory, err := inventory.Take(ctx, b.store, inventory.Options{Concurrency: 4})
 	b.must(err)
 	live, err := mark.Run(ctx, inventory, b.store, mark.Options{Concurrency: 4, DeleteUntagged: true})
 	b.must(err)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"regsweep/storage"
+	"regsweep/storage/layout"
 	"regsweep/sweep"
 )
 
@@ -159,11 +160,11 @@ func (s *stock) holds(ctx context.Context, removal sweep.Removal) (bool, error) 
 	}
 	switch removal.Kind {
 	case sweep.Blob:
-		return s.has(storage.BlobPath(removal.Digest)), nil
+		return s.has(layout.BlobPath(removal.Digest)), nil
 	case sweep.Upload:
-		return s.has(storage.UploadPath(removal.Repository, removal.Upload)), nil
+		return s.has(layout.UploadPath(removal.Repository, removal.Upload)), nil
 	case sweep.Repository:
-		names, err := s.store.Names(ctx, dirOf(s.run)+"/"+storage.RepositoryPath(removal.Repository))
+		names, err := s.store.Names(ctx, dirOf(s.run)+"/"+layout.RepositoryPath(removal.Repository))
 		return len(names) > 0, err
 	}
 	links := removal.Links()

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"regsweep/storage"
+	"regsweep/storage/layout"
 	"regsweep/sweep"
 )
 
@@ -62,9 +63,9 @@ func contentOf(removal sweep.Removal) string {
 	switch {
 	case !removal.IsNamed():
 	case removal.Kind == sweep.Blob:
-		return storage.BlobPath(removal.Digest)
+		return layout.BlobPath(removal.Digest)
 	case removal.Kind == sweep.Upload && removal.Repository != "":
-		return storage.UploadPath(removal.Repository, removal.Upload) + "/data"
+		return layout.UploadPath(removal.Repository, removal.Upload) + "/data"
 	}
 	return ""
 }

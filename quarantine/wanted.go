@@ -12,6 +12,7 @@ import (
 
 	"regsweep/mark"
 	"regsweep/storage"
+	"regsweep/storage/layout"
 	"regsweep/sweep"
 
 	"github.com/opencontainers/go-digest"
@@ -49,7 +50,7 @@ func (w *wanted) hasDirectory(path string) bool {
 		return w.everything
 	}
 	for name := range w.repositories {
-		for _, dir := range storage.LayoutPaths(name) {
+		for _, dir := range layout.LayoutPaths(name) {
 			if path == dir || strings.HasPrefix(path, dir+"/") {
 				return true
 			}
@@ -196,7 +197,7 @@ func (r *restorer) manifest(ctx context.Context, d digest.Digest) (mark.Manifest
 	if d.Validate() != nil {
 		return mark.Manifest{}, nil
 	}
-	path := storage.BlobPath(d)
+	path := layout.BlobPath(d)
 	for _, read := range []func(context.Context, string, int64) ([]byte, error){r.readHidden, r.readKept, r.store.Read} {
 		content, err := read(ctx, path, manifestLimit)
 		switch {

@@ -357,8 +357,8 @@ type Bulk struct {
 var ErrGone = errors.New("it was listed, and now the storage says that it does not exist: " +
 	"the storage fails, or somebody writes to it")
 
-// notExist gives err the path and makes it match fs.ErrNotExist.
-func notExist(op, path string) error {
+// NotExist gives err the path and makes it match fs.ErrNotExist.
+func NotExist(op, path string) error {
 	return &fs.PathError{Op: op, Path: path, Err: fs.ErrNotExist}
 }
 

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"regsweep/internal/parts"
-	"regsweep/storage"
+	"regsweep/storage/cache"
+	"regsweep/storage/config"
+	"regsweep/storage/open"
 )
 
 // Random registries in buckets, damaged ones among them, come to the same plan without
@@ -22,7 +24,7 @@ func TestCacheChangesNoPlan(t *testing.T) {
 			if err := parts.UploadTree(t.Context(), server, bucket, "", generate(seed, seed%2 == 0, false).put(t)); err != nil {
 				t.Fatal(err)
 			}
-			store, err := storage.Open(t.Context(), storage.Config{Driver: "s3", Parameters: storage.Parameters(server.Parameters(bucket, ""))})
+			store, err := open.Open(t.Context(), config.Config{Driver: "s3", Parameters: config.Parameters(server.Parameters(bucket, ""))})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -32,7 +34,7 @@ func TestCacheChangesNoPlan(t *testing.T) {
 				t.Fatal(err)
 			}
 			for pass := range 2 {
-				cache, err := storage.OpenCache(store, dir, time.Now())
+				cache, err := cache.Open(store, dir, time.Now())
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"regsweep/storage"
+	"regsweep/storage/layout"
 )
 
 // Result is what was removed: nothing that the storage has not confirmed.
@@ -199,7 +200,7 @@ func (p *Plan) confirmUploads(ctx context.Context, remover storage.Remover, b ba
 		if n == 0 || hasFailed || !of[n-1].DirLeft || removal.Repository == "" {
 			continue
 		}
-		gone, err := remover.Prune(ctx, storage.UploadPath(removal.Repository, removal.Upload))
+		gone, err := remover.Prune(ctx, layout.UploadPath(removal.Repository, removal.Upload))
 		switch {
 		case errors.Is(err, storage.ErrNotBegun):
 			of[n-1].Err = err
@@ -283,7 +284,7 @@ func (p *Plan) prune(ctx context.Context, remover storage.Remover, options Execu
 		}
 		removal := p.removal(Repository, i)
 		gone := true
-		for _, dir := range storage.LayoutPaths(removal.Repository) {
+		for _, dir := range layout.LayoutPaths(removal.Repository) {
 			goes, err := remover.Prune(ctx, dir)
 			if err != nil {
 				if !errors.Is(err, storage.ErrNotBegun) {
@@ -312,7 +313,7 @@ func (p *Plan) tagDirs() []string {
 	dirs := make([]string, len(p.tags))
 	for i, at := range p.tags {
 		r := p.inv.Repositories[at.repository]
-		dirs[i] = dirOf(dirOf(storage.TagPath(r.Name, r.Tags[at.tag].Name)))
+		dirs[i] = dirOf(dirOf(layout.TagPath(r.Name, r.Tags[at.tag].Name)))
 	}
 	return dirs
 }

@@ -4,8 +4,8 @@ import (
 	"context"
 	"slices"
 
+	"regsweep/inventory"
 	"regsweep/mark"
-	"regsweep/storage"
 )
 
 // Reason is why something that is not reached from a tag stays nevertheless.
@@ -135,7 +135,7 @@ func (p *planner) countBlobsByRepository(rows []RepositoryGarbage) {
 		unlinked.add(int(id))
 	}
 	for i, r := range p.inv.Repositories {
-		add := func(id storage.ID) {
+		add := func(id inventory.ID) {
 			if !unlinked.has(int(id)) {
 				return
 			}
@@ -176,8 +176,8 @@ func (p *planner) countBlobsByRepository(rows []RepositoryGarbage) {
 
 // countLive counts the live blobs, and returns the size of each: from the listing, from the
 // manifests that name it or, for the few that no intact manifest names, by looking.
-func (p *planner) countLive(ctx context.Context) (func(storage.ID) int64, error) {
-	var unknown []storage.ID
+func (p *planner) countLive(ctx context.Context) (func(inventory.ID) int64, error) {
+	var unknown []inventory.ID
 	for id, size := range p.inv.Sizes() {
 		if p.live.Blob(id) == mark.Dead {
 			continue
@@ -196,12 +196,12 @@ func (p *planner) countLive(ctx context.Context) (func(storage.ID) int64, error)
 	if err != nil {
 		return nil, err
 	}
-	looked := map[storage.ID]int64{}
+	looked := map[inventory.ID]int64{}
 	for i, id := range unknown {
 		looked[id] = looks[i].bytes
 		p.Live.Bytes = addBytes(p.Live.Bytes, looks[i].bytes)
 	}
-	return func(id storage.ID) int64 {
+	return func(id inventory.ID) int64 {
 		if size, _ := p.inv.Size(id); size >= 0 {
 			return size
 		}
@@ -209,7 +209,7 @@ func (p *planner) countLive(ctx context.Context) (func(storage.ID) int64, error)
 	}, nil
 }
 
-func (p *planner) countKept(sizes func(storage.ID) int64) {
+func (p *planner) countKept(sizes func(inventory.ID) int64) {
 	counted := make([]bool, p.inv.Blobs()) // each has one cause
 	links := make([]byCause, len(p.live.Repositories))
 	for i, live := range p.live.Repositories {
@@ -254,7 +254,7 @@ func countCauses(lists ...mark.Causes) (counts byCause) {
 }
 
 func (p *planner) countKeptUploads() {
-	count := func(repository int, name string, uploads []storage.Upload) {
+	count := func(repository int, name string, uploads []inventory.Upload) {
 		for _, reason := range []Reason{KeptUpload, KeptMultipart, KeptUnlisted} {
 			row := Kept{Reason: reason, Repository: name}
 			for at, u := range uploads {

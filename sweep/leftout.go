@@ -3,8 +3,8 @@ package sweep
 import (
 	"slices"
 
+	"regsweep/inventory"
 	"regsweep/mark"
-	"regsweep/storage"
 )
 
 // Reasons for which a line of a plan file stays, beside those of Kept.
@@ -60,7 +60,7 @@ func (p *Plan) whyNot(removal Removal) Reason {
 		}
 		return LeftNotEmpty
 	default:
-		return p.whyNotBlob(storage.ID(at.at))
+		return p.whyNotBlob(inventory.ID(at.at))
 	}
 }
 
@@ -70,7 +70,7 @@ func (p *Plan) whyNotEntry(at place) Reason {
 	if _, goes := slices.BinarySearchFunc(p.tagEntries, tagEntry{at.repository, at.tag, id}, p.compareEntries); goes {
 		return ""
 	}
-	if revision, found := storage.FindLink(r.Revisions, id); found && live.Revisions.At(revision) != mark.Dead {
+	if revision, found := inventory.FindLink(r.Revisions, id); found && live.Revisions.At(revision) != mark.Dead {
 		return causes[live.Revisions.At(revision)]
 	}
 	switch {
@@ -93,7 +93,7 @@ func (p *Plan) whyNotTag(at place) Reason {
 		return KeptLinked
 	}
 	r := p.inv.Repositories[at.repository]
-	if revision, found := storage.FindLink(r.Revisions, r.Tags[at.tag].Target); found {
+	if revision, found := inventory.FindLink(r.Revisions, r.Tags[at.tag].Target); found {
 		return causes[live.Revisions.At(revision)]
 	}
 	return LeftTagged
@@ -112,7 +112,7 @@ func (p *Plan) whyNotOrphan(o orphan) Reason {
 	return LeftTagged // or it has a revision link again
 }
 
-func (p *Plan) whyNotBlob(id storage.ID) Reason {
+func (p *Plan) whyNotBlob(id inventory.ID) Reason {
 	if cause := p.live.Blob(id); cause != mark.Dead {
 		return causes[cause]
 	}

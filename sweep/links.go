@@ -5,8 +5,8 @@ import (
 	"sort"
 	"strings"
 
+	"regsweep/inventory"
 	"regsweep/mark"
-	"regsweep/storage"
 )
 
 // links are links that go: 4 bytes each, since there may be millions, and no slice of
@@ -64,9 +64,9 @@ func (l *links) order(compare func(repository int, a, b uint32) int) {
 }
 
 // RemovedRevisions are the revisions that are removed from a repository.
-func (p *Plan) RemovedRevisions(repository string) map[storage.ID]bool {
-	removed := map[storage.ID]bool{}
-	i, found := slices.BinarySearchFunc(p.inv.Repositories, repository, func(r *storage.Repository, name string) int { return strings.Compare(r.Name, name) })
+func (p *Plan) RemovedRevisions(repository string) map[inventory.ID]bool {
+	removed := map[inventory.ID]bool{}
+	i, found := slices.BinarySearchFunc(p.inv.Repositories, repository, func(r *inventory.Repository, name string) int { return strings.Compare(r.Name, name) })
 	if found && i < len(p.revisions.of) {
 		for _, at := range p.revisions.of[i] {
 			removed[p.inv.Repositories[i].Revisions[at].ID()] = true

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"regsweep/inventory"
 	"regsweep/mark"
 	"regsweep/storage"
 	"regsweep/sweep"
@@ -57,7 +58,7 @@ func TestSizesOfWhatGoes(t *testing.T) {
 		want.Add(1, int64(len(content)))
 	}
 	store := halfListed{openStore(t, d.put(t))}
-	inventory, err := storage.TakeInventory(t.Context(), store, storage.InventoryOptions{})
+	inventory, err := inventory.Take(t.Context(), store, inventory.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,14 +8,14 @@ import (
 	"fmt"
 	"io"
 
-	"regsweep/storage"
+	"regsweep/inventory"
 )
 
 // IsNeeded reports whether a plan file names a link that an inventory lacks. Some run has
 // removed that link then, and the file may be all that can put it back. A run removes in the
 // order of its plan, so the first links of each kind tell. A damaged file counts as needed,
 // and so does the plan of another storage.
-func IsNeeded(from io.Reader, inv *storage.Inventory) (bool, error) {
+func IsNeeded(from io.Reader, inv *inventory.Inventory) (bool, error) {
 	const first = 1000
 	lines := bufio.NewScanner(from)
 	lines.Buffer(nil, 1<<20)

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/storage"
+	"regsweep/inventory"
 	"regsweep/sweep"
 )
 
@@ -13,7 +13,7 @@ import (
 func TestADamagedOlderPlanIsNeeded(t *testing.T) {
 	d := worn(1)
 	root := d.put(t)
-	inv, err := storage.TakeInventory(t.Context(), openStore(t, root), storage.InventoryOptions{})
+	inv, err := inventory.Take(t.Context(), openStore(t, root), inventory.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,8 +4,10 @@ import (
 	"iter"
 	"time"
 
+	"regsweep/inventory"
 	"regsweep/mark"
 	"regsweep/storage"
+	"regsweep/storage/layout"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -15,7 +17,7 @@ type Options struct {
 	// Now is the time of the run, against which ages are reckoned.
 	Now time.Time
 	// MinAge keeps blobs that were written less than this before Now. Links of
-	// that age are the mark's to keep (storage.InventoryOptions.Since).
+	// that age are the mark's to keep (inventory.Options.Since).
 	MinAge time.Duration
 	// UploadAge keeps uploads that were begun less than this before Now.
 	UploadAge time.Duration
@@ -58,11 +60,11 @@ type Plan struct {
 	// Kept says what might have gone, and why it does not.
 	Kept []Kept
 	// Problems are all that were met.
-	Problems []storage.Problem
+	Problems []inventory.Problem
 	// Options are what the plan was made with.
 	Options Options
 
-	inv  *storage.Inventory
+	inv  *inventory.Inventory
 	live *mark.Live
 
 	tagEntries   []tagEntry
@@ -72,7 +74,7 @@ type Plan struct {
 	layers       links
 	uploads      []upload
 	repositories []int
-	blobs        []storage.ID
+	blobs        []inventory.ID
 	looked       []int64  // their sizes in bytes, where the storage had to be asked for them; or nil
 	empty        []string // directories in which a candidate was not to be found
 	emptyNames   []string // directories where a repository could be, with Options.PruneEmpty
@@ -98,14 +100,14 @@ type Totals struct {
 type (
 	tagEntry struct {
 		repository, tag int
-		id              storage.ID
+		id              inventory.ID
 	}
 	// orphan is a link of a deleted manifest: the signature, or the referrer link if there
 	// is one.
 	orphan struct {
 		repository    int
-		of, signature storage.ID
-		referrer      *storage.ReferrerLink
+		of, signature inventory.ID
+		referrer      *inventory.ReferrerLink
 	}
 	upload struct{ repository, at int } // repository is -1 for one of no repository
 )
@@ -192,9 +194,9 @@ func (p *Plan) removal(kind Kind, i int) Removal {
 		entry := p.tagEntries[i]
 		r := p.inv.Repositories[entry.repository]
 		removal.Repository, removal.Tag, removal.Digest = r.Name, r.Tags[entry.tag].Name, p.inv.Digest(entry.id)
-		removal.Path = storage.TagIndexPath(r.Name, removal.Tag, removal.Digest)
+		removal.Path = layout.TagIndexPath(r.Name, removal.Tag, removal.Digest)
 		removal.Reason = "its revision is gone"
-		at, found := storage.FindLink(r.Revisions, entry.id)
+		at, found := inventory.FindLink(r.Revisions, entry.id)
 		switch {
 		case found && p.live.Repositories[entry.repository].Revisions.At(at) != mark.Dead:
 			removal.Reason = "its tag is removed"
@@ -212,7 +214,7 @@ func (p *Plan) removal(kind Kind, i int) Removal {
 		for _, link := range r.Referrers[id] {
 			removal.Referrers = append(removal.Referrers, p.referrer(link))
 		}
-		removal.Path = storage.RevisionPath(r.Name, removal.Digest)
+		removal.Path = layout.RevisionPath(r.Name, removal.Digest)
 		removal.Reason = "untagged"
 	case OrphanLink:
 		o := p.orphans[i]
@@ -228,14 +230,14 @@ func (p *Plan) removal(kind Kind, i int) Removal {
 		r := p.inv.Repositories[p.tags[i].repository]
 		tag := r.Tags[p.tags[i].tag]
 		removal.Repository, removal.Tag, removal.Digest = r.Name, tag.Name, p.inv.Digest(tag.Target)
-		removal.Path = storage.TagPath(r.Name, tag.Name)
+		removal.Path = layout.TagPath(r.Name, tag.Name)
 		removal.Reason = "no root reaches its manifest"
 	case LayerLink:
 		link := p.layers.get(i)
 		r := p.inv.Repositories[link.repository]
 		id := r.Layers[link.at].ID()
 		removal.Repository, removal.Digest = r.Name, p.inv.Digest(id)
-		removal.Path = storage.LayerPath(r.Name, removal.Digest)
+		removal.Path = layout.LayerPath(r.Name, removal.Digest)
 		removal.Reason = "no live manifest of the repository reaches it"
 		if to, alias := r.Aliases[id]; alias {
 			removal.Target = p.inv.Digest(to)
@@ -247,29 +249,29 @@ func (p *Plan) removal(kind Kind, i int) Removal {
 		removal.Repository, removal.Upload, removal.Bytes = repository, u.ID, u.Bytes
 		removal.Path = u.Objects[0].Path
 		if repository != "" {
-			removal.Path = storage.UploadPath(repository, u.ID)
+			removal.Path = layout.UploadPath(repository, u.ID)
 		}
 		removal.Reason = "begun " + u.Started.UTC().Format(time.RFC3339)
 	case Repository:
 		r := p.inv.Repositories[p.repositories[i]]
-		removal.Repository, removal.Path = r.Name, storage.RepositoryPath(r.Name)
+		removal.Repository, removal.Path = r.Name, layout.RepositoryPath(r.Name)
 		removal.Reason = "nothing is left in it"
 	case Blob:
 		removal.Digest, removal.Bytes = p.inv.Digest(p.blobs[i]), p.blobBytes(i)
-		removal.Path = storage.BlobPath(removal.Digest)
+		removal.Path = layout.BlobPath(removal.Digest)
 		removal.Reason = "no live manifest of any repository reaches it"
 	}
 	removal.Path = "/" + storage.Root + "/" + removal.Path
 	return removal
 }
 
-func (p *Plan) referrer(link storage.ReferrerLink) Referrer {
+func (p *Plan) referrer(link inventory.ReferrerLink) Referrer {
 	return Referrer{Subject: p.inv.Digest(link.Subject), Type: link.Type}
 }
 
-func (p *Plan) upload(i int) (u storage.Upload, repository string) { return p.uploadAt(p.uploads[i]) }
+func (p *Plan) upload(i int) (u inventory.Upload, repository string) { return p.uploadAt(p.uploads[i]) }
 
-func (p *Plan) uploadAt(at upload) (u storage.Upload, repository string) {
+func (p *Plan) uploadAt(at upload) (u inventory.Upload, repository string) {
 	if at.repository < 0 {
 		return p.inv.Uploads[at.at], ""
 	}
@@ -286,7 +288,7 @@ func (p *Plan) refs(kind Kind, i int) []storage.Ref {
 	case Repository:
 		return nil
 	case Blob:
-		return []storage.Ref{{Path: storage.BlobPath(p.inv.Digest(p.blobs[i]))}}
+		return []storage.Ref{{Path: layout.BlobPath(p.inv.Digest(p.blobs[i]))}}
 	}
 	links := p.removal(kind, i).Links()
 	refs := make([]storage.Ref, len(links))
@@ -307,7 +309,7 @@ func (p *Plan) isKnown(kind Kind, i int) bool {
 	case TagIndexEntry:
 		entry := p.tagEntries[i]
 		index := p.inv.Repositories[entry.repository].Tags[entry.tag].Index
-		at, found := storage.FindLink(index, entry.id)
+		at, found := inventory.FindLink(index, entry.id)
 		return found && index[at].Settled() && p.inv.Stored(entry.id)
 	case Revision:
 		link := p.revisions.get(i)

@@ -10,8 +10,10 @@ import (
 	"strings"
 	"time"
 
+	"regsweep/inventory"
 	"regsweep/mark"
 	"regsweep/storage"
+	"regsweep/storage/layout"
 )
 
 // ErrNothingTagged is returned by NewPlan where there are blobs but no tag, and no blob is
@@ -33,7 +35,7 @@ type planner struct {
 
 // NewPlan decides what goes. It looks at each candidate that the inventory knows by
 // the name of its directory alone, and at nothing else.
-func NewPlan(ctx context.Context, inv *storage.Inventory, live *mark.Live, reader storage.Reader, options Options) (*Plan, error) {
+func NewPlan(ctx context.Context, inv *inventory.Inventory, live *mark.Live, reader storage.Reader, options Options) (*Plan, error) {
 	options.Concurrency = cmp.Or(options.Concurrency, 32)
 	p := &planner{
 		Plan: &Plan{
@@ -81,7 +83,7 @@ func (p *planner) refuseNothingTagged() error {
 			return nil
 		}
 	}
-	for id := range storage.ID(p.inv.Blobs()) {
+	for id := range inventory.ID(p.inv.Blobs()) {
 		cause := p.live.Blob(id)
 		if cause == mark.Tagged || cause == mark.Untagged || cause != mark.Dead && !p.Options.DeleteUntagged {
 			return nil
@@ -95,14 +97,14 @@ func (p *planner) planRevisionsAndLayers() error {
 		r := p.inv.Repositories[i]
 		for _, dir := range r.Emptied {
 			// Of a repository in doubt uploads go, and nothing else.
-			if isUpload := strings.HasPrefix(dir, storage.UploadPath(r.Name, "")); !live.Kept || isUpload && !r.Misnamed() {
+			if isUpload := strings.HasPrefix(dir, layout.UploadPath(r.Name, "")); !live.Kept || isUpload && !r.Misnamed() {
 				p.empty = append(p.empty, dir)
 			}
 		}
 		for at, cause := range live.Layers.All() {
 			switch id := r.Layers[at].ID(); {
 			case cause == mark.Absent:
-				p.empty = append(p.empty, dirOf(storage.LayerPath(r.Name, p.inv.Digest(id))))
+				p.empty = append(p.empty, dirOf(layout.LayerPath(r.Name, p.inv.Digest(id))))
 			case cause == mark.Dead && !p.Options.Only.has(LayerLink, place{repository: i, at: at}):
 				p.unlisted[i]++
 				p.leadsTo(id)
@@ -125,7 +127,7 @@ func (p *planner) planRevisionsAndLayers() error {
 }
 
 // leadsTo notes that a link stays which leads to a digest: its blob stays too.
-func (p *Plan) leadsTo(id storage.ID) {
+func (p *Plan) leadsTo(id inventory.ID) {
 	if p.inv.Stored(id) {
 		p.linked.add(int(id))
 	}
@@ -150,7 +152,7 @@ func (p *Plan) compareEntries(a, b tagEntry) int {
 }
 
 // compareDigests has stored blobs first, whose ids are in the order of their digests.
-func (p *Plan) compareDigests(a, b storage.ID) int {
+func (p *Plan) compareDigests(a, b inventory.ID) int {
 	if p.inv.Stored(a) || p.inv.Stored(b) {
 		return cmp.Compare(a, b)
 	}
@@ -172,7 +174,7 @@ func (p *planner) planTagIndexes(ctx context.Context) error {
 		for t, tag := range r.Tags {
 			_, goes := slices.BinarySearch(live.DeadTags, t)
 			for e, link := range tag.Index {
-				at, found := storage.FindLink(r.Revisions, link.ID())
+				at, found := inventory.FindLink(r.Revisions, link.ID())
 				stays := live.Unlinked(link.ID())
 				if found {
 					stays = live.Revisions.At(at) != mark.Dead
@@ -190,7 +192,7 @@ func (p *planner) planTagIndexes(ctx context.Context) error {
 		if tag.Index[places[i].at].Settled() {
 			return ""
 		}
-		return storage.TagIndexPath(r.Name, tag.Name, p.inv.Digest(entries[i].id))
+		return layout.TagIndexPath(r.Name, tag.Name, p.inv.Digest(entries[i].id))
 	}
 	looks, err := p.look(ctx, len(entries), path)
 	if err != nil {
@@ -237,7 +239,7 @@ func (p *planner) planOrphans(ctx context.Context) error {
 }
 
 // orphansOf are the links of one deleted manifest, in a fixed order.
-func orphansOf(inv *storage.Inventory, repository int, of storage.ID) []orphan {
+func orphansOf(inv *inventory.Inventory, repository int, of inventory.ID) []orphan {
 	r := inv.Repositories[repository]
 	var orphans []orphan
 	for _, signature := range r.Signatures[of] {
@@ -249,16 +251,16 @@ func orphansOf(inv *storage.Inventory, repository int, of storage.ID) []orphan {
 	return orphans
 }
 
-func (o orphan) path(inv *storage.Inventory) string {
+func (o orphan) path(inv *inventory.Inventory) string {
 	name, of := inv.Repositories[o.repository].Name, inv.Digest(o.of)
 	if o.referrer != nil {
-		return storage.ReferrerPath(name, of, inv.Digest(o.referrer.Subject), o.referrer.Type)
+		return layout.ReferrerPath(name, of, inv.Digest(o.referrer.Subject), o.referrer.Type)
 	}
-	return storage.SignaturePath(name, of, inv.Digest(o.signature))
+	return layout.SignaturePath(name, of, inv.Digest(o.signature))
 }
 
 // leadsTo is the digest that the link says.
-func (o orphan) leadsTo() storage.ID {
+func (o orphan) leadsTo() inventory.ID {
 	if o.referrer != nil {
 		return o.of
 	}
@@ -287,12 +289,12 @@ func (p *planner) look(ctx context.Context, n int, path func(i int) string) ([]l
 }
 
 // lookAtBlobs looks at those stored blobs whose size the listing has not told.
-func (p *planner) lookAtBlobs(ctx context.Context, ids []storage.ID) ([]look, error) {
+func (p *planner) lookAtBlobs(ctx context.Context, ids []inventory.ID) ([]look, error) {
 	return p.lookWith(ctx, len(ids), func(ctx context.Context, i int) (storage.Object, error) {
 		if _, exact := p.inv.Size(ids[i]); exact {
 			return storage.Object{}, nil
 		}
-		return storage.StatBlob(ctx, p.reader, p.inv, ids[i])
+		return inventory.StatBlob(ctx, p.reader, p.inv, ids[i])
 	})
 }
 
@@ -311,7 +313,7 @@ func (p *planner) lookWith(ctx context.Context, n int, stat func(ctx context.Con
 }
 
 func (p *planner) planUploads() {
-	take := func(repository int, uploads []storage.Upload) {
+	take := func(repository int, uploads []inventory.Upload) {
 		for at := range uploads {
 			if u := (upload{repository, at}); p.keepsUpload(u) == "" {
 				p.uploads = append(p.uploads, u)
@@ -407,19 +409,19 @@ const lookedAt = 1 << 12
 
 func (p *planner) planBlobs(ctx context.Context) error {
 	count, listed := 0, true
-	for id := range storage.ID(p.inv.Blobs()) {
+	for id := range inventory.ID(p.inv.Blobs()) {
 		if p.live.Blob(id) == mark.Dead {
 			count++
 			_, exact := p.inv.Size(id)
 			listed = listed && exact
 		}
 	}
-	p.blobs = make([]storage.ID, 0, count)
+	p.blobs = make([]inventory.ID, 0, count)
 	if !listed {
 		p.looked = make([]int64, 0, count)
 	}
-	dead := make([]storage.ID, 0, lookedAt)
-	for id := range storage.ID(p.inv.Blobs()) {
+	dead := make([]inventory.ID, 0, lookedAt)
+	for id := range inventory.ID(p.inv.Blobs()) {
 		if p.live.Blob(id) == mark.Dead {
 			dead = append(dead, id)
 		}
@@ -434,7 +436,7 @@ func (p *planner) planBlobs(ctx context.Context) error {
 }
 
 // lookAt plans the removal of dead blobs, if they are there and not young.
-func (p *planner) lookAt(ctx context.Context, dead []storage.ID) error {
+func (p *planner) lookAt(ctx context.Context, dead []inventory.ID) error {
 	looks, err := p.lookAtBlobs(ctx, dead)
 	if err != nil {
 		return err
@@ -468,7 +470,7 @@ func (p *planner) lookAt(ctx context.Context, dead []storage.ID) error {
 }
 
 // keepsBlob says why a dead blob stays, "" if it does not.
-func (p *planner) keepsBlob(id storage.ID, young bool) Reason {
+func (p *planner) keepsBlob(id inventory.ID, young bool) Reason {
 	switch {
 	case young:
 		if p.Options.Only != nil {

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"regsweep/inventory"
 	"regsweep/mark"
 	"regsweep/storage"
 	"regsweep/sweep"
@@ -248,11 +249,11 @@ func tryPlan(ctx context.Context, store storage.Store, r rules) (*sweep.Plan, er
 
 // planOf plans what is in a file and still garbage, or all garbage where there is none.
 func planOf(ctx context.Context, store storage.Store, r rules, file *sweep.File) (*sweep.Plan, error) {
-	listing := storage.InventoryOptions{}
+	listing := inventory.Options{}
 	if r.minAge > 0 {
 		listing.Since = now.Add(-r.minAge)
 	}
-	inv, err := storage.TakeInventory(ctx, store, listing)
+	inv, err := inventory.Take(ctx, store, listing)
 	if err != nil {
 		return nil, err
 	}
@@ -288,9 +289,9 @@ func planOf(ctx context.Context, store storage.Store, r rules, file *sweep.File)
 }
 
 // readAhead reads every other manifest as a listing of a bucket would.
-func readAhead(ctx context.Context, store storage.Store, inv *storage.Inventory) (*mark.Ahead, error) {
+func readAhead(ctx context.Context, store storage.Store, inv *inventory.Inventory) (*mark.Ahead, error) {
 	ahead := mark.NewAhead(store)
-	read := map[storage.ID]bool{}
+	read := map[inventory.ID]bool{}
 	for _, r := range inv.Repositories {
 		for _, link := range r.Revisions {
 			id := link.ID()

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"regsweep/storage"
+	"regsweep/storage/config"
+	"regsweep/storage/open"
 )
 
 // disk is a registry's storage as files and nothing else: what the oracle judges,
@@ -202,7 +204,7 @@ func look(t testing.TB, root string) *disk {
 
 func openStore(t testing.TB, root string) storage.Store {
 	t.Helper()
-	store, err := storage.Open(t.Context(), storage.Config{
+	store, err := open.Open(t.Context(), config.Config{
 		Driver: "filesystem", Parameters: map[string]any{"rootdirectory": root},
 	})
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"math"
 	"strings"
 
-	"regsweep/storage"
+	"regsweep/storage/layout"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -61,7 +61,7 @@ type Removal struct {
 	Referrers []Referrer `json:"referrers,omitempty"`
 }
 
-// Referrer is a link to a referrer (storage.ReferrerLink).
+// Referrer is a link to a referrer (inventory.ReferrerLink).
 type Referrer struct {
 	Subject digest.Digest `json:"subject"`
 	Type    string        `json:"type,omitempty"`
@@ -81,21 +81,21 @@ type Link struct {
 func (r Removal) Links() []Link {
 	switch r.Kind {
 	case TagIndexEntry:
-		return []Link{{storage.TagIndexPath(r.Repository, r.Tag, r.Digest), r.Digest}}
+		return []Link{{layout.TagIndexPath(r.Repository, r.Tag, r.Digest), r.Digest}}
 	case Tag:
-		return []Link{{storage.TagPath(r.Repository, r.Tag), r.Digest}}
+		return []Link{{layout.TagPath(r.Repository, r.Tag), r.Digest}}
 	case LayerLink:
-		return []Link{{storage.LayerPath(r.Repository, r.Digest), cmp.Or(r.Target, r.Digest)}}
+		return []Link{{layout.LayerPath(r.Repository, r.Digest), cmp.Or(r.Target, r.Digest)}}
 	case Revision, OrphanLink:
 		links := make([]Link, 0, len(r.SignatureDigests)+len(r.Referrers)+1)
 		for _, signature := range r.SignatureDigests {
-			links = append(links, Link{storage.SignaturePath(r.Repository, r.Digest, signature), signature})
+			links = append(links, Link{layout.SignaturePath(r.Repository, r.Digest, signature), signature})
 		}
 		for _, referrer := range r.Referrers {
-			links = append(links, Link{storage.ReferrerPath(r.Repository, r.Digest, referrer.Subject, referrer.Type), r.Digest})
+			links = append(links, Link{layout.ReferrerPath(r.Repository, r.Digest, referrer.Subject, referrer.Type), r.Digest})
 		}
 		if r.Kind == Revision {
-			links = append(links, Link{storage.RevisionPath(r.Repository, r.Digest), r.Digest})
+			links = append(links, Link{layout.RevisionPath(r.Repository, r.Digest), r.Digest})
 		}
 		return links
 	}
@@ -122,7 +122,7 @@ func (r Removal) IsNamed() bool {
 			return false
 		}
 	}
-	return r.problem() == "" && (r.Repository == "" || storage.ValidRepository(r.Repository))
+	return r.problem() == "" && (r.Repository == "" || layout.ValidRepository(r.Repository))
 }
 
 // Tally counts things and their bytes.

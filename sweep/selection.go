@@ -8,7 +8,9 @@ import (
 	"slices"
 	"strings"
 
+	"regsweep/inventory"
 	"regsweep/storage"
+	"regsweep/storage/layout"
 )
 
 // Selection is what of an inventory a plan file names: a bit for each link, upload and
@@ -23,7 +25,7 @@ import (
 //   - so is one that an entry in a tag's index leads to, if that is not named;
 //   - a blob stays if a link to it does.
 type Selection struct {
-	inv          *storage.Inventory
+	inv          *inventory.Inventory
 	repositories []*selected // by place in the inventory; nil where nothing is named
 	uploads      bits        // those of no repository
 	blobs        bits
@@ -53,7 +55,7 @@ func (b *bits) add(i int) {
 func (b bits) has(i int) bool { return i/64 < len(b) && b[i/64]&(1<<(i%64)) != 0 }
 
 // Select finds what a plan file names in an inventory. What is not there it skips.
-func Select(ctx context.Context, file *File, inv *storage.Inventory, reader storage.Reader) (*Selection, error) {
+func Select(ctx context.Context, file *File, inv *inventory.Inventory, reader storage.Reader) (*Selection, error) {
 	s := &Selection{inv: inv, repositories: make([]*selected, len(inv.Repositories))}
 	err := file.Each(func(removal Removal) error {
 		if at, found := s.find(removal); found {
@@ -88,9 +90,9 @@ type place struct {
 // find looks for what a line names, by names and digests alone.
 func (s *Selection) find(removal Removal) (at place, found bool) {
 	at.repository = -1
-	var r *storage.Repository
+	var r *inventory.Repository
 	if removal.Repository != "" && removal.Kind != Blob {
-		at.repository, found = slices.BinarySearchFunc(s.inv.Repositories, removal.Repository, func(r *storage.Repository, name string) int {
+		at.repository, found = slices.BinarySearchFunc(s.inv.Repositories, removal.Repository, func(r *inventory.Repository, name string) int {
 			return strings.Compare(r.Name, name)
 		})
 		if !found {
@@ -106,7 +108,7 @@ func (s *Selection) find(removal Removal) (at place, found bool) {
 		if r != nil {
 			uploads = r.Uploads
 		}
-		at.at, found = slices.BinarySearchFunc(uploads, removal.Upload, func(u storage.Upload, id string) int { return strings.Compare(u.ID, id) })
+		at.at, found = slices.BinarySearchFunc(uploads, removal.Upload, func(u inventory.Upload, id string) int { return strings.Compare(u.ID, id) })
 		return at, found
 	}
 	id, found := s.inv.Find(removal.Digest)
@@ -115,14 +117,14 @@ func (s *Selection) find(removal Removal) (at place, found bool) {
 	}
 	switch removal.Kind {
 	case TagIndexEntry:
-		at.tag, found = slices.BinarySearchFunc(r.Tags, removal.Tag, func(t storage.Tag, name string) int { return strings.Compare(t.Name, name) })
+		at.tag, found = slices.BinarySearchFunc(r.Tags, removal.Tag, func(t inventory.Tag, name string) int { return strings.Compare(t.Name, name) })
 		if found {
-			at.at, found = storage.FindLink(r.Tags[at.tag].Index, id)
+			at.at, found = inventory.FindLink(r.Tags[at.tag].Index, id)
 		}
 	case Revision:
-		at.at, found = storage.FindLink(r.Revisions, id)
+		at.at, found = inventory.FindLink(r.Revisions, id)
 	case Tag:
-		at.tag, found = slices.BinarySearchFunc(r.Tags, removal.Tag, func(t storage.Tag, name string) int { return strings.Compare(t.Name, name) })
+		at.tag, found = slices.BinarySearchFunc(r.Tags, removal.Tag, func(t inventory.Tag, name string) int { return strings.Compare(t.Name, name) })
 		found = found && r.Tags[at.tag].HasTarget && r.Tags[at.tag].Target == id // what was reviewed
 	case OrphanLink:
 		for _, o := range orphansOf(s.inv, at.repository, id) {
@@ -132,7 +134,7 @@ func (s *Selection) find(removal Removal) (at place, found bool) {
 			}
 		}
 	case LayerLink:
-		at.at, found = storage.FindLink(r.Layers, id)
+		at.at, found = inventory.FindLink(r.Layers, id)
 	case Blob:
 		at.at, found = int(id), s.inv.Stored(id)
 	}
@@ -187,7 +189,7 @@ func (s *Selection) pin(ctx context.Context, repository int, of *selected, reade
 	}
 	for t, tag := range r.Tags {
 		for i, link := range tag.Index {
-			at, found := storage.FindLink(r.Revisions, link.ID())
+			at, found := inventory.FindLink(r.Revisions, link.ID())
 			if !found || !of.revisions.has(at) || of.pinned.has(at) || of.hasEntry(t, i) {
 				continue
 			}
@@ -233,11 +235,11 @@ func (of *selected) hasEntry(tag, at int) bool {
 }
 
 // isEntry reports whether an entry of a tag's index is there, and not only its directory.
-func (s *Selection) isEntry(ctx context.Context, r *storage.Repository, tag storage.Tag, link storage.Link, reader storage.Reader) (bool, error) {
+func (s *Selection) isEntry(ctx context.Context, r *inventory.Repository, tag inventory.Tag, link inventory.Link, reader storage.Reader) (bool, error) {
 	if link.Settled() {
 		return true, nil
 	}
-	_, err := reader.Stat(ctx, storage.TagIndexPath(r.Name, tag.Name, s.inv.Digest(link.ID())))
+	_, err := reader.Stat(ctx, layout.TagIndexPath(r.Name, tag.Name, s.inv.Digest(link.ID())))
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrNotRegular) {
 		return false, nil
 	}

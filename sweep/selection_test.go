@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"regsweep/inventory"
 	"regsweep/mark"
 	"regsweep/storage"
 	"regsweep/sweep"
@@ -252,7 +253,7 @@ func TestSelectionWithoutItsMark(t *testing.T) {
 	root := worn(1).put(t)
 	store := openStore(t, root)
 	file, _ := selectLines(t, planFor(t, root, thorough), func(removal sweep.Removal) bool { return removal.Kind != sweep.Revision })
-	inv, err := storage.TakeInventory(t.Context(), store, storage.InventoryOptions{})
+	inv, err := inventory.Take(t.Context(), store, inventory.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,8 @@ import (
 	"context"
 	"slices"
 
-	"regsweep/storage"
+	"regsweep/inventory"
+	"regsweep/storage/layout"
 )
 
 // lookedForUnlisted bounds how many missing blobs are looked at. A registry in order has
@@ -15,7 +16,7 @@ const lookedForUnlisted = 100
 // are no candidates, so that none of them is lost; but where one is there, the listing has
 // a hole, and it may not be the only one.
 func (p *planner) lookForUnlisted(ctx context.Context) error {
-	var ids []storage.ID
+	var ids []inventory.ID
 	for i, live := range p.live.Repositories {
 		r := p.inv.Repositories[i]
 		for at, cause := range live.Layers.All() {
@@ -34,14 +35,14 @@ func (p *planner) lookForUnlisted(ctx context.Context) error {
 	return p.reportUnlisted(ctx, ids)
 }
 
-func (p *planner) reportUnlisted(ctx context.Context, ids []storage.ID) error {
-	looks, err := p.look(ctx, len(ids), func(i int) string { return storage.BlobPath(p.inv.Digest(ids[i])) })
+func (p *planner) reportUnlisted(ctx context.Context, ids []inventory.ID) error {
+	looks, err := p.look(ctx, len(ids), func(i int) string { return layout.BlobPath(p.inv.Digest(ids[i])) })
 	if err != nil {
 		return err
 	}
 	for i := range ids {
 		if !looks[i].isAbsent {
-			p.Problems = append(p.Problems, storage.UnlistedBlob(p.inv.Digest(ids[i])))
+			p.Problems = append(p.Problems, inventory.UnlistedBlob(p.inv.Digest(ids[i])))
 		}
 	}
 	return nil

@@ -1,0 +1,262 @@
+package inventory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"regsweep/storage"
+	"regsweep/storage/layout"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// ErrIncomplete is matched by the error for a listing that lacks what is there.
+var ErrIncomplete = errors.New("the listing of the storage is not whole: what it lacks could keep images alive")
+
+// errChanged is for a link that says something else than when it was listed.
+var errChanged = errors.New("a link has changed since it was listed: somebody writes to this storage")
+
+// ListAgain lists the repositories once more. It fails if there is a link that the
+// inventory lacks, or a tag that has another target. A listing that misses a key says
+// nothing of it; two of them seldom miss the same one. It is for a storage that nobody
+// writes to: elsewhere new links are no fault.
+//
+// Blobs are not listed again. One that is missing from an inventory is no candidate.
+func ListAgain(ctx context.Context, store storage.Store, inv *Inventory) error {
+	var mu sync.Mutex
+	var missing, changed []string
+	var unread []unreadLink
+	err := store.Scan(ctx, storage.RepositoriesDir, func(page []storage.Object) error {
+		var r *Repository
+		for batch := range slices.Chunk(page, pageBatch) {
+			var entries [pageBatch]located
+			for i := range batch {
+				entries[i] = located{Entry: layout.Parse(batch[i].Path)}
+			}
+			inv.identify(entries[:len(batch)])
+			for i, e := range entries[:len(batch)] {
+				if r == nil || r.Name != e.Repository {
+					r = inv.Repository(e.Repository)
+				}
+				is := inv.compare(r, e, batch[i])
+				if is == isKnown {
+					continue
+				}
+				path := strings.Clone(batch[i].Path)
+				mu.Lock()
+				switch is {
+				case isMissing:
+					missing = append(missing, path)
+				case isChanged:
+					changed = append(changed, path)
+				case isUnread:
+					unread = append(unread, unreadLink{r, path, batch[i].Named})
+				}
+				mu.Unlock()
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = storage.Each(ctx, len(unread), store.Concurrency(), func(ctx context.Context, i int) error {
+		link := unread[i]
+		content, err := store.Read(ctx, link.path, layout.LinkLimit)
+		// A named one was not in the listing of its directory either. Damage at this path means that
+		// the first listing did not find it, which keeps the repository.
+		if errors.Is(err, fs.ErrNotExist) && (link.named || link.repository.isDamagedAt(link.path)) {
+			return nil
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("list again %s: %w", link.path, storage.ErrGone)
+		}
+		if err != nil && !storage.IsDamage(err) {
+			return err
+		}
+		entries := []located{{Entry: layout.Parse(link.path)}}
+		inv.identify(entries)
+		if !inv.knows(link.repository, entries[0], content) {
+			mu.Lock()
+			changed = append(changed, link.path)
+			mu.Unlock()
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case len(missing) > 0:
+		return fmt.Errorf("%w: %s", ErrIncomplete, firstOf(missing))
+	case len(changed) > 0:
+		return fmt.Errorf("%w: %s", errChanged, firstOf(changed))
+	}
+	return nil
+}
+
+// unreadLink is a link that has to be read before it can be compared.
+type unreadLink struct {
+	repository *Repository // nil if the inventory lacks it
+	path       string
+	named      bool // see Object
+}
+
+// isDamagedAt reports whether damage at a path keeps the repository.
+func (r *Repository) isDamagedAt(path string) bool {
+	return r != nil && slices.ContainsFunc(r.Problems, func(p Problem) bool { return p.Path == path && p.Effect == KeepsRepository })
+}
+
+// comparison is what the inventory has of a link that was listed again.
+type comparison int
+
+const (
+	isKnown   comparison = iota // the same, or the object is no link
+	isMissing                   // nothing
+	isChanged                   // another content
+	isUnread                    // the listing does not tell
+)
+
+// firstOf names the first of several paths, and says how many they are.
+func firstOf(paths []string) string {
+	first := slices.Min(paths)
+	if len(paths) > 1 {
+		return fmt.Sprintf("%s and %d more", first, len(paths)-1)
+	}
+	return first
+}
+
+// Repository is the repository of a name, or nil.
+func (inv *Inventory) Repository(name string) *Repository {
+	at, found := slices.BinarySearchFunc(inv.Repositories, name, func(r *Repository, name string) int { return strings.Compare(r.Name, name) })
+	if !found {
+		return nil
+	}
+	return inv.Repositories[at]
+}
+
+// compare compares an object with what the inventory's repository r has of it.
+func (inv *Inventory) compare(r *Repository, e located, object storage.Object) comparison {
+	isLink := e.Kind != layout.Blob && e.Kind != layout.Upload && e.Kind != layout.Repository
+	if e.Kind == layout.Stray {
+		isLink = isStrayLink(e, object.Path)
+	}
+	if !isLink || object.Dir || object.Multipart != "" {
+		return isKnown
+	}
+	if e.Kind == layout.Revision && object.Named && (r == nil || !r.hasEmptied(object.Path)) {
+		return isUnread // its directory is empty, or the link says something unusual
+	}
+	if r == nil {
+		return isMissing
+	}
+	if object.Named && r.hasEmptied(object.Path) {
+		return isKnown
+	}
+	is := isKnown
+	switch e.Kind {
+	case layout.Layer:
+		is = missingUnless(r.HasLayer(e.id))
+	case layout.Revision:
+		is = missingUnless(r.HasRevision(e.id))
+		if is == isKnown && object.Content != nil && !e.Digest.IsSaidBy(object.Content) && !inv.knows(r, e, object.Content) {
+			is = isChanged
+		}
+	case layout.Signature:
+		is = missingUnless(slices.Contains(r.Signatures[inv.id(e.Revision)], e.id))
+	case layout.Referrer:
+		is = missingUnless(slices.Contains(r.Referrers[e.id], ReferrerLink{inv.id(e.Revision), e.Artifact}))
+	case layout.TagIndex:
+		t := r.tag(e.Tag)
+		is = missingUnless(t != nil && has(t.Index, e.id))
+	case layout.Tag:
+		t := r.tag(e.Tag)
+		switch {
+		case t == nil || r.lacksCurrent(e.Tag):
+			is = isMissing
+		case object.Content == nil && t.HasTarget && settles(object, inv.name(t.Target)):
+		case object.Content == nil:
+			is = isUnread
+		case !inv.knows(r, e, object.Content):
+			is = isChanged
+		}
+	case layout.Stray:
+		_, found := slices.BinarySearchFunc(r.Problems, object.Path, func(p Problem, path string) int { return strings.Compare(p.Path, path) })
+		switch {
+		case found:
+		case strings.HasPrefix(object.Path, layout.RepositoryPath(r.Name)+"/"+layout.ManifestsDir+"/"):
+			is = isMissing
+		default: // one that names no digest has no problem
+			is = isUnread
+		}
+	}
+	return is
+}
+
+func missingUnless(found bool) comparison {
+	if found {
+		return isKnown
+	}
+	return isMissing
+}
+
+// knows reports whether the inventory has what a link says.
+func (inv *Inventory) knows(r *Repository, e located, content []byte) bool {
+	target, _, _ := layout.LinkTarget(content)
+	if r == nil {
+		return target == ""
+	}
+	id, found := inv.Find(target)
+	switch e.Kind {
+	case layout.Tag:
+		t := r.tag(e.Tag)
+		return t != nil && t.HasTarget == (target != "") && (!t.HasTarget || found && id == t.Target)
+	case layout.Revision:
+		if target == "" {
+			return r.Kept()
+		}
+		return found && (id == e.id && r.HasRevision(id) || slices.Contains(r.Doubted, id))
+	}
+	return target == "" || found && slices.Contains(r.Pinned, id)
+}
+
+func (inv *Inventory) name(id ID) layout.Name {
+	n, _ := layout.ParseDigest(string(inv.Digest(id)))
+	return n
+}
+
+// hasEmptied reports whether there was no link in the link's directory.
+func (r *Repository) hasEmptied(link string) bool {
+	_, found := slices.BinarySearch(r.Emptied, strings.TrimSuffix(link, "/"+layout.LinkFile))
+	return found
+}
+
+// tag is the tag of a name, or nil.
+func (r *Repository) tag(name string) *Tag {
+	at, found := slices.BinarySearchFunc(r.Tags, name, func(t Tag, name string) int { return strings.Compare(t.Name, name) })
+	if !found {
+		return nil
+	}
+	return &r.Tags[at]
+}
+
+// lacksCurrent reports whether no current link of a tag was listed.
+func (r *Repository) lacksCurrent(tag string) bool {
+	return slices.ContainsFunc(r.Problems, func(p Problem) bool {
+		return p.Kind == TagWithoutCurrent && p.Path == layout.TagPath(r.Name, tag)
+	})
+}
+
+// Lacks returns the path of something that the survey has seen and an inventory lacks that
+// was taken after it, or "".
+func (s Survey) Lacks(inv *Inventory) string {
+	for _, seen := range s.Tagged {
+		r := inv.Repository(seen.Repository)
+		id, found := inv.Find(seen.Digest)
+		if r == nil || !found || !r.HasRevision(id) && !slices.ContainsFunc(r.Tags, func(t Tag) bool { return t.HasTarget && t.Target == id }) {
+			return layout.RevisionPath(seen.Repository, seen.Digest)
+		}
+	}
+	return ""
+}

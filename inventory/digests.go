@@ -1,0 +1,243 @@
+package inventory
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"iter"
+	"regsweep/storage/layout"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// ID stands for a digest within one Inventory. The blobs that are stored have the
+// ids 0 to Blobs()-1, in the order of their digests; digests that are only named
+// (by a link or a manifest) have the ids above, in the order of their coming.
+type ID uint32
+
+// maxID leaves a bit to Link.
+const maxID = 1<<31 - 1
+
+// digests interns digests as ids. The table of stored blobs is complete before the
+// first ID is given out and never changes again; what is added later goes into a
+// map behind a lock.
+type digests struct {
+	blobs blobTable
+
+	mu    sync.RWMutex
+	ids   map[digest.Digest]ID
+	extra []digest.Digest
+}
+
+// seal ends the adding of blobs, and starts giving out ids.
+func (d *digests) seal() {
+	d.blobs.seal()
+	d.ids = map[digest.Digest]ID{}
+}
+
+// Blobs is the number of stored blobs.
+func (d *digests) Blobs() int { return d.blobs.len() }
+
+// Digests is the number of digests that have ids. It may be called concurrently.
+func (d *digests) Digests() int {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.blobs.len() + len(d.extra)
+}
+
+// Stored reports whether the id is that of a blob which the scan found.
+func (d *digests) Stored(id ID) bool { return int(id) < d.blobs.len() }
+
+// Size is a stored blob's size in bytes as the scan learnt it or, failing that, as a
+// manifest has it, which exact tells apart; or -1 where nobody knows.
+func (d *digests) Size(id ID) (bytes int64, exact bool) {
+	if !d.Stored(id) {
+		return -1, false
+	}
+	return d.blobs.at(int(id)).bytes()
+}
+
+// Sizes yields the size of each stored blob, as Size returns it.
+func (d *digests) Sizes() iter.Seq2[ID, int64] {
+	return func(yield func(ID, int64) bool) {
+		id := ID(0)
+		for _, shelf := range &d.blobs.shelves {
+			for i := range shelf {
+				if size, _ := shelf[i].bytes(); !yield(id, size) {
+					return
+				}
+				id++
+			}
+		}
+	}
+}
+
+// maxClaim is more, in bytes, than a storage has in one object. A manifest may say anything.
+const maxClaim = 1 << 43
+
+// Declare notes the size in bytes that a manifest gives for a digest; below 0 it gives
+// none. It may be called concurrently.
+func (d *digests) Declare(id ID, bytes int64) {
+	if bytes < 0 || !d.Stored(id) {
+		return
+	}
+	bytes = min(bytes, maxClaim)
+	size := &d.blobs.at(int(id)).size
+	for {
+		// Where manifests disagree the largest counts, whoever came first.
+		known := atomic.LoadInt64(size)
+		if known >= 0 || known <= -2-bytes || atomic.CompareAndSwapInt64(size, known, -2-bytes) {
+			return
+		}
+	}
+}
+
+// Digest is what the id stands for.
+func (d *digests) Digest(id ID) digest.Digest {
+	if d.Stored(id) {
+		return layout.DigestOf(&d.blobs.at(int(id)).sha256)
+	}
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.extra[int(id)-d.blobs.len()]
+}
+
+// BlobPath is where a stored blob lies.
+func (d *digests) BlobPath(id ID) string {
+	var buffer [128]byte
+	return string(layout.AppendBlobPath(buffer[:0], &d.blobs.at(int(id)).sha256))
+}
+
+// AppendBlobPath appends to path what BlobPath returns.
+func (d *digests) AppendBlobPath(path []byte, id ID) []byte {
+	return layout.AppendBlobPath(path, &d.blobs.at(int(id)).sha256)
+}
+
+// IsContent reports whether a stored blob is one of this content.
+func (d *digests) IsContent(id ID, content []byte) bool {
+	return sha256.Sum256(content) == d.blobs.at(int(id)).sha256
+}
+
+// ID returns the id of a digest, giving it one if it is new. It may be called
+// concurrently.
+func (d *digests) ID(of digest.Digest) ID {
+	n, ok := layout.ParseDigest(string(of))
+	if !ok {
+		return d.intern(of)
+	}
+	return d.id(n)
+}
+
+// IDs appends the ids of many digests, in their order, in less time than ID takes for each
+// of them. It keeps none of their text, and may be called concurrently.
+func (d *digests) IDs(to []ID, of [][]byte) []ID {
+	for batch := range slices.Chunk(of, pageBatch) {
+		var sums [pageBatch][32]byte
+		var places [pageBatch]int
+		var isSum [pageBatch]bool
+		for i, text := range batch {
+			if hex, found := bytes.CutPrefix(text, []byte("sha256:")); found {
+				sums[i], isSum[i] = layout.ParseSHA256(hex)
+			}
+		}
+		d.blobs.findEach(sums[:len(batch)], places[:])
+		for i, text := range batch {
+			if isSum[i] && places[i] >= 0 {
+				to = append(to, ID(places[i]))
+			} else {
+				to = append(to, d.intern(digest.Digest(text)))
+			}
+		}
+	}
+	return to
+}
+
+// Find returns the id of a digest that has one, and gives none. It may be called
+// concurrently.
+func (d *digests) Find(of digest.Digest) (id ID, found bool) {
+	if n, ok := layout.ParseDigest(string(of)); ok && n.Alg == "sha256" {
+		if i, found := d.blobs.find(layout.DecodeSHA256(n.Hex)); found {
+			return ID(i), true
+		}
+	}
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	id, found = d.ids[of]
+	return id, found
+}
+
+// id takes a name that is valid.
+func (d *digests) id(n layout.Name) ID {
+	if n.Alg == "sha256" {
+		if i, found := d.blobs.find(layout.DecodeSHA256(n.Hex)); found {
+			return ID(i)
+		}
+	}
+	return d.intern(n.Digest())
+}
+
+// located is a path taken apart, and the id of its digest once identify has set that.
+type located struct {
+	layout.Entry
+	id ID
+}
+
+// identify gives entries, at most pageBatch, the ids of the digests in their paths.
+func (d *digests) identify(entries []located) {
+	var sums [pageBatch][32]byte
+	var of [pageBatch]int
+	n := 0
+	for i := range entries {
+		if entries[i].Digest.Alg == "sha256" {
+			sums[n], of[n] = layout.DecodeSHA256(entries[i].Digest.Hex), i
+			n++
+		} else if entries[i].Digest.Alg != "" {
+			entries[i].id = d.intern(entries[i].Digest.Digest())
+		}
+	}
+	for i, id := range d.sha256IDs(sums[:n]) {
+		entries[of[i]].id = id
+	}
+}
+
+// sha256IDs yields the ids of SHA-256 digests, at most pageBatch, in their order.
+func (d *digests) sha256IDs(sums [][32]byte) iter.Seq2[int, ID] {
+	return func(yield func(int, ID) bool) {
+		var places [pageBatch]int
+		d.blobs.findEach(sums, places[:])
+		for i := range sums {
+			id := ID(places[i])
+			if places[i] < 0 {
+				id = d.intern(layout.DigestOf(&sums[i]))
+			}
+			if !yield(i, id) {
+				return
+			}
+		}
+	}
+}
+
+func (d *digests) intern(of digest.Digest) ID {
+	d.mu.RLock()
+	id, found := d.ids[of]
+	d.mu.RUnlock()
+	if found {
+		return id
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if id, found := d.ids[of]; found {
+		return id
+	}
+	next := d.blobs.len() + len(d.extra)
+	if next > maxID {
+		panic("more than 2^31 digests")
+	}
+	// The key may be part of a whole listing page: keep the digest alone.
+	of = digest.Digest(bytes.Clone([]byte(of)))
+	d.extra = append(d.extra, of)
+	d.ids[of] = ID(next)
+	return ID(next)
+}

@@ -1,0 +1,69 @@
+package inventory
+
+import (
+	"regsweep/storage/layout"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Problem is something that is not as it should be, and what that keeps.
+type Problem struct {
+	Kind       ProblemKind `json:"kind"`
+	Repository string      `json:"repository"`
+	Path       string      `json:"path"`
+	Detail     string      `json:"detail"`
+	Effect     Effect      `json:"effect"`
+	// Tags are the tags of the repository that can't be pulled for it.
+	Tags []string `json:"tags,omitempty"`
+}
+
+// ProblemKind names what is wrong. The names are part of the report.
+type ProblemKind string
+
+// The kinds of problems.
+const (
+	DamagedLink          ProblemKind = "damaged_link"           // a link that names no digest
+	TagWithoutCurrent    ProblemKind = "tag_without_current"    // a tag with an index but no current link
+	ManifestMissing      ProblemKind = "manifest_missing"       // a live manifest that is not stored
+	ManifestDamaged      ProblemKind = "manifest_damaged"       // stored, but not what its digest or type says
+	ManifestUnknown      ProblemKind = "manifest_unknown_type"  // of a type that is not known
+	DanglingRevision     ProblemKind = "dangling_revision"      // an untagged revision whose manifest is gone
+	SparseIndex          ProblemKind = "sparse_index"           // an index entry that was never pushed
+	BadRepositoryName    ProblemKind = "bad_repository_name"    // a directory that no registry could serve
+	UnknownLinkAlgorithm ProblemKind = "unknown_link_algorithm" // a link under a digest that is not understood
+	Stray                ProblemKind = "stray"                  // an object that is not part of the layout
+	CacheDamaged         ProblemKind = "cache_damaged"          // something in the cache that was not written there
+	CacheUnusable        ProblemKind = "cache_unusable"         // a cache that can't be written
+	UnreadableUpload     ProblemKind = "unreadable_upload"      // an upload that can't be listed or read
+	UndatedUpload        ProblemKind = "undated_upload"         // an upload whose startedat is missing or malformed, or can't be true
+	NoManifests          ProblemKind = "no_manifests"           // a repository with layer links and no manifest
+	EmptyDirectory       ProblemKind = "empty_directory"        // where a repository could be, or no blobs are
+	Unlisted             ProblemKind = "unlisted"               // what is there, and the listing lacks
+)
+
+// UnlistedBlob is the problem of a blob that was found where the listing has none. Somebody
+// pushes, or the listing can't be trusted.
+func UnlistedBlob(d digest.Digest) Problem {
+	return Problem{
+		Kind: Unlisted, Path: layout.BlobPath(d), Effect: Note,
+		Detail: "it is stored, and the listing of blobs lacks it: it was pushed meanwhile, or the listing is not whole",
+	}
+}
+
+// Effect is what a problem keeps from being removed.
+type Effect string
+
+const (
+	// Note keeps nothing that could have gone, and is no failure.
+	Note Effect = "note"
+	// KeepsNothing is a failure of the registry that costs nothing else.
+	KeepsNothing Effect = "keeps_nothing"
+	// KeepsNamed keeps the digests that the damaged thing names.
+	KeepsNamed Effect = "keeps_named"
+	// KeepsRepository keeps every link of the repository and every blob that
+	// they name.
+	KeepsRepository Effect = "keeps_repository"
+)
+
+// Keeps reports whether the problem kept something that might have gone.
+func (e Effect) Keeps() bool { return e == KeepsNamed || e == KeepsRepository }

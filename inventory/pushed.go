@@ -1,0 +1,238 @@
+package inventory
+
+import (
+	"context"
+	"maps"
+	"path"
+	"regsweep/storage"
+	"regsweep/storage/layout"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// isPushed reports whether only a push writes such a link. Removals do not change its time.
+func isPushed(e layout.Entry) bool {
+	return e.Kind == layout.Layer || e.Kind == layout.Revision || e.Kind == layout.Tag || e.Kind == layout.TagIndex
+}
+
+// LastPush finds a push after since, by the times of links, and one that is after explained
+// too if there is one. It returns nil if nothing was pushed since.
+//
+// pushed has the repositories, with the newest time of their links if the listing had times,
+// as those of S3 have. On a filesystem the directories say where to look. A push changes
+// that of the uploads, of the tags, of the revisions or of the layers: one that mounts its
+// layers from another repository and moves an old tag changes only the last two. A removal
+// changes directories too, but not the times of links. A push of a manifest that the
+// repository has under an old tag changes none of them.
+func LastPush(ctx context.Context, store storage.Store, pushed map[string]time.Time, since, explained time.Time) (*LastUpload, error) {
+	names := slices.Sorted(maps.Keys(pushed))
+	dirs, hasTimes := store.(storage.DirTimes)
+	if !hasTimes {
+		last := LastUpload{Touched: since}
+		for _, name := range names {
+			if pushed[name].After(last.Touched) {
+				last = LastUpload{Repository: name, Touched: pushed[name]}
+			}
+		}
+		if last.Repository == "" {
+			return nil, nil
+		}
+		return &last, nil
+	}
+	if explained.After(since) {
+		if found, err := pushedAfter(ctx, store, dirs, names, explained); found != nil || err != nil {
+			return found, err
+		}
+	}
+	return pushedAfter(ctx, store, dirs, names, since)
+}
+
+// pushedAfter finds a link of a manifest that was written after a time.
+func pushedAfter(ctx context.Context, store storage.Store, dirs storage.DirTimes, repositories []string, after time.Time) (*LastUpload, error) {
+	return firstPush(ctx, len(repositories), store.Concurrency(), func(ctx context.Context, i int) (*LastUpload, error) {
+		return pushedTo(ctx, store, dirs, repositories[i], after)
+	})
+}
+
+// firstPush looks for a push in n places, and stops at the first that is found.
+func firstPush(ctx context.Context, n, limit int, find func(ctx context.Context, i int) (*LastUpload, error)) (*LastUpload, error) {
+	var push atomic.Pointer[LastUpload]
+	err := storage.Each(ctx, n, limit, func(ctx context.Context, i int) error {
+		found, err := find(ctx, i)
+		if found != nil {
+			push.Store(found)
+			return errEnough
+		}
+		return err
+	})
+	if found := push.Load(); found != nil {
+		return found, nil
+	}
+	return nil, err
+}
+
+// pushedDirs are the directories of a repository of which a push changes one at least.
+var pushedDirs = []string{layout.UploadsDir, layout.ManifestsDir + "/tags", layout.ManifestsDir + "/revisions/sha256", layout.LayersDir + "/sha256"}
+
+func pushedTo(ctx context.Context, store storage.Browser, dirs storage.DirTimes, repository string, after time.Time) (*LastUpload, error) {
+	for _, name := range pushedDirs {
+		changed, err := dirs.ChangedAfter(ctx, layout.RepositoryPath(repository)+"/"+name, after)
+		if err != nil {
+			return nil, err
+		}
+		if changed {
+			return linkedAfter(ctx, store, layout.RepositoryPath(repository)+"/"+layout.ManifestsDir, after)
+		}
+	}
+	return nil, nil
+}
+
+// linkedAfter finds the newest link below a directory that was written after a time.
+func linkedAfter(ctx context.Context, store storage.Browser, dir string, after time.Time) (newest *LastUpload, err error) {
+	err = store.Below(ctx, dir, func(page []storage.Object) error {
+		for _, object := range page {
+			if path.Base(object.Path) == layout.LinkFile && object.ModTime.After(after) {
+				newest, after = &LastUpload{Repository: strings.Clone(layout.Parse(object.Path).Repository), Touched: object.ModTime}, object.ModTime
+			}
+		}
+		return nil
+	})
+	return newest, err
+}
+
+// Pushes finds what is pushed to a filesystem while a run removes from it, through a registry that
+// was not asked or that took pushes between two probes: tags, and manifests and repositories that
+// are new or that the run has removed before. It does not find an old tag that is moved to a manifest
+// which the repository has.
+// Nothing may be removed from a repository meanwhile. In another storage it finds nothing, since it
+// would have to list everything.
+type Pushes struct {
+	store   storage.Store
+	times   storage.DirTimes // nil for a storage without directories
+	inv     *Inventory
+	removed func(repository string) map[ID]bool
+	since   time.Time
+	dirs    []string             // of the repositories, and all directories above them
+	isKnown map[string]bool      // has dirs: whether it is that of a repository
+	later   map[string]time.Time // by directory: links that had a later time from the beginning
+}
+
+// ClockTick is how far the time of a file may be behind the clock when it is written.
+const ClockTick = 10 * time.Millisecond
+
+// NewPushes is for pushes from now on, during a run that removes revisions: one that is there again
+// was pushed. A link that has a later time already, by a clock that is wrong, is no push.
+func NewPushes(ctx context.Context, store storage.Store, inv *Inventory, removed func(repository string) map[ID]bool, now time.Time) (*Pushes, error) {
+	times, hasTimes := store.(storage.DirTimes)
+	if !hasTimes {
+		return &Pushes{}, nil
+	}
+	p := &Pushes{store: store, times: times, inv: inv, removed: removed, since: now.Add(-ClockTick), isKnown: map[string]bool{storage.RepositoriesDir: false}, later: map[string]time.Time{}}
+	for _, r := range inv.Repositories {
+		dir := layout.RepositoryPath(r.Name)
+		p.isKnown[dir] = true
+		for dir = path.Dir(dir); !hasKey(p.isKnown, dir); dir = path.Dir(dir) {
+			p.isKnown[dir] = false
+		}
+	}
+	p.dirs = slices.Sorted(maps.Keys(p.isKnown))
+	var mu sync.Mutex
+	return p, storage.Each(ctx, len(inv.Repositories), store.Concurrency(), func(ctx context.Context, i int) error {
+		found, err := pushedTo(ctx, store, times, inv.Repositories[i].Name, p.since)
+		if found != nil {
+			mu.Lock()
+			p.later[layout.RepositoryPath(found.Repository)] = found.Touched
+			mu.Unlock()
+		}
+		return err
+	})
+}
+
+// Find returns a push since the last call, or nil if there was none.
+func (p *Pushes) Find(ctx context.Context, now time.Time) (*LastUpload, error) {
+	if p.times == nil {
+		return nil, nil
+	}
+	found, err := firstPush(ctx, len(p.dirs), p.store.Concurrency(), func(ctx context.Context, i int) (*LastUpload, error) {
+		if dir := p.dirs[i]; p.isKnown[dir] {
+			if found, err := p.pushedTo(ctx, dir); found != nil || err != nil {
+				return found, err
+			}
+		}
+		return p.newRepository(ctx, p.dirs[i])
+	})
+	if found == nil && err == nil {
+		p.since = now.Add(-ClockTick)
+	}
+	return found, err
+}
+
+// pushedTo finds a push to a repository. It is LastPush in fewer calls, since a removal of revisions
+// changes the directory that has them in most repositories. A registry writes a link into a directory
+// of its own, so the time of that directory tells whether to stat the link.
+func (p *Pushes) pushedTo(ctx context.Context, repository string) (*LastUpload, error) {
+	since := p.since
+	if later := p.later[repository]; later.After(since) {
+		since = later
+	}
+	name := strings.TrimPrefix(repository, storage.RepositoriesDir+"/")
+	r, removed := p.inv.Repository(name), p.removed(name)
+	isNew := func(hex string) bool {
+		id, found := p.inv.Find(digest.NewDigestFromEncoded(digest.SHA256, hex))
+		return !found || !r.HasRevision(id) || removed[id]
+	}
+	var touched time.Time
+	for _, place := range []struct {
+		dir, link string
+		may       func(name string) bool
+	}{
+		{layout.ManifestsDir + "/tags", "current", func(string) bool { return true }},
+		{layout.ManifestsDir + "/revisions/sha256", "", isNew},
+	} {
+		changed, err := p.times.ChangedAfter(ctx, repository+"/"+place.dir, since)
+		if err != nil {
+			return nil, err
+		}
+		if changed && touched.IsZero() {
+			if touched, err = p.times.LinkedAfter(ctx, repository+"/"+place.dir, place.link, since, place.may); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if touched.IsZero() {
+		return nil, nil
+	}
+	return &LastUpload{Repository: name, Touched: touched}, nil
+}
+
+// newRepository finds a push to a repository that is new below a directory.
+func (p *Pushes) newRepository(ctx context.Context, parent string) (*LastUpload, error) {
+	isChanged, err := p.times.ChangedAfter(ctx, parent, p.since)
+	if !isChanged || err != nil {
+		return nil, err
+	}
+	names, err := p.store.Names(ctx, parent)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		dir := parent + "/" + name
+		if hasKey(p.isKnown, dir) || name[0] == '_' {
+			continue
+		}
+		if found, err := linkedAfter(ctx, p.store, dir, p.since); found != nil || err != nil {
+			return found, err
+		}
+	}
+	return nil, nil
+}
+
+func hasKey(m map[string]bool, key string) bool {
+	_, found := m[key]
+	return found
+}

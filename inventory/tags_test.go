@@ -1,0 +1,55 @@
+package inventory
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"regsweep/storage/layout"
+	"slices"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Whatever the order that a repository's tags are listed in, and whatever comes between the
+// keys of one, the tags are the same: with all that their indexes have, and what their
+// current links say known from its ETag, without a read.
+func TestTagsAreJoined(t *testing.T) {
+	const tags = 30
+	named := func(tag, entry int) digest.Digest { return digest.FromString(fmt.Sprint(tag, entry)) }
+	store := &keys{}
+	for tag := range tags {
+		name := fmt.Sprintf("v%02d", tag)
+		store.put(layout.TagPath("app", name), string(named(tag, tag%3)), "") // the last entry
+		for entry := range tag%3 + 1 {
+			store.put(layout.TagIndexPath("app", name, named(tag, entry)), string(named(tag, entry)), "")
+		}
+	}
+	for range 50 {
+		rand.Shuffle(len(store.objects), func(i, j int) {
+			store.objects[i], store.objects[j] = store.objects[j], store.objects[i]
+		})
+		inv, err := Take(context.Background(), store, Options{})
+		if err != nil || len(store.reads) > 0 {
+			t.Fatalf("%v, and of links were read %s", err, store.reads)
+		}
+		got := inv.Repositories[0].Tags
+		if len(got) != tags {
+			t.Fatalf("%d tags of %d names", len(got), tags)
+		}
+		for tag, is := range got {
+			var index, want []digest.Digest
+			for _, entry := range is.Index {
+				index = append(index, inv.Digest(entry.ID()))
+			}
+			for entry := range tag%3 + 1 {
+				want = append(want, named(tag, entry))
+			}
+			slices.Sort(index)
+			slices.Sort(want)
+			if is.Name != fmt.Sprintf("v%02d", tag) || !slices.Equal(index, want) || !is.HasTarget || inv.Digest(is.Target) != named(tag, tag%3) {
+				t.Fatalf("tag %d is %+v, which names %s", tag, is, index)
+			}
+		}
+	}
+}

@@ -1,0 +1,168 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"regsweep/storage"
+	"regsweep/storage/pace"
+	"slices"
+)
+
+// Move has the driver move objects, which some do by copying.
+func (o *Store) Move(ctx context.Context, moves []storage.Move) []storage.Outcome {
+	return storage.OutcomesOf(len(moves), o.Concurrency(), func(i int) error { return o.move(ctx, moves[i]) })
+}
+
+// move looks before it moves, since a driver writes over what is there. What comes
+// between the two is lost: Distribution's drivers have no conditional write.
+func (o *Store) move(ctx context.Context, m storage.Move) error {
+	there, err := o.exists(ctx, m.To)
+	if err != nil {
+		return err
+	}
+	here, err := o.exists(ctx, m.From)
+	switch {
+	case err != nil:
+		return err
+	case there && here:
+		return &fs.PathError{Op: "move", Path: m.From, Err: fs.ErrExist}
+	case there:
+		return nil
+	case !here:
+		return storage.NotExist("move", m.From)
+	}
+	return o.do(ctx, "move", m.From, func() error {
+		if err := storage.MayRemove(ctx); err != nil {
+			return pace.Final(err)
+		}
+		o.put.Add(1)
+		return o.driver.Move(ctx, driverPath(m.From), driverPath(m.To))
+	})
+}
+
+// exists reports whether there is an object at a path. A directory in its place is an
+// error.
+func (o *Store) exists(ctx context.Context, path string) (bool, error) {
+	_, err := o.Stat(ctx, path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Put looks, and writes.
+func (o *Store) Put(ctx context.Context, path string, content io.ReadSeeker) error {
+	there, err := o.exists(ctx, path)
+	if err != nil {
+		return err
+	}
+	if there {
+		return &fs.PathError{Op: "write", Path: path, Err: fs.ErrExist}
+	}
+	return o.do(ctx, "write", path, func() (err error) {
+		if _, err := content.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		o.put.Add(1)
+		w, err := o.driver.Writer(ctx, driverPath(path), false)
+		if err != nil {
+			return err
+		}
+		if _, err = io.Copy(w, content); err == nil {
+			err = w.Commit(ctx)
+		} else {
+			err = errors.Join(err, w.Cancel(ctx))
+		}
+		if closeErr := w.Close(); err == nil {
+			err = closeErr
+		}
+		return err
+	})
+}
+
+// MakeDir does nothing: drivers make directories as they need them.
+func (o *Store) MakeDir(ctx context.Context, dir string) error { return ctx.Err() }
+
+// Sync does nothing: what a driver has confirmed is as safe as the driver makes it.
+func (o *Store) Sync(ctx context.Context) error { return ctx.Err() }
+
+// Names lists the directories in a directory.
+func (o *Store) Names(ctx context.Context, dir string) ([]string, error) {
+	paths, err := o.listDir(ctx, dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, name := range paths {
+		_, isDir, err := o.stat(ctx, name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		if isDir {
+			names = append(names, path.Base(name))
+		}
+	}
+	return slices.Compact(names), nil
+}
+
+// Below walks a directory.
+func (o *Store) Below(ctx context.Context, dir string, visit func([]storage.Object) error) error {
+	paths, err := o.listDir(ctx, dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if len(paths) == 0 && o.directories {
+		return visit([]storage.Object{{Path: dir, Dir: true}})
+	}
+	var page []storage.Object
+	for _, name := range paths {
+		object, isDir, err := o.stat(ctx, name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // gone meanwhile
+		case err != nil:
+			return err
+		case !isDir:
+			page = append(page, object)
+		default:
+			if err := o.Below(ctx, name, visit); err != nil {
+				return err
+			}
+		}
+	}
+	return storage.VisitPage(page, visit)
+}
+
+// Stream copies what the driver's reader brings. A reader that fails is not opened
+// again: half of the content would be written twice.
+func (o *Store) Stream(ctx context.Context, path string, w io.Writer) error {
+	if _, err := o.Stat(ctx, path); err != nil {
+		return err
+	}
+	var body io.ReadCloser
+	err := o.do(ctx, "read", path, func() (err error) {
+		o.get.Add(1)
+		body, err = o.driver.Reader(ctx, driverPath(path), 0)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, body)
+	if closeErr := body.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	return nil
+}

@@ -1,0 +1,508 @@
+//go:build unix
+
+package filesystem
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"regsweep/internal/system"
+	"regsweep/storage"
+	"regsweep/storage/layout"
+	"regsweep/storage/pace"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// Store is a registry's tree in a directory.
+//
+// Symbolic links that operators use to put a part of the tree on another disk are followed: see
+// mayBeLink. All others are refused by reads and removals, and the scan stops at one where it
+// would have to look behind it, since what lies there could be all that keeps an image alive.
+type Store struct {
+	identity storage.Identity
+	limits   storage.Limits
+	pace     *pace.Pace // nil if requests are not bounded
+	dir      string
+	root     *tree // rootdirectory
+	opening  sync.Mutex
+	opened   atomic.Pointer[tree]
+	standIn  atomic.Pointer[os.File] // the layout's directory, where its lock stands for a file: see Create
+	slots    chan struct{}           // has one entry for each call that is under way
+
+	unnoticed unnoticed
+
+	list, get, head, put, del atomic.Int64
+}
+
+// defaultConcurrency is how many calls are under way where nobody says. Each one that waits
+// holds a thread.
+const defaultConcurrency = 32
+
+// Open opens the tree of a registry whose rootdirectory is root. The
+// directory must exist; the layout below it need not, as in a registry that was
+// never pushed to.
+func Open(root string, limits storage.Limits) (storage.Store, error) {
+	absolute, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("open storage %s: %w", root, err)
+	}
+	resolved, err := filepath.EvalSymlinks(absolute)
+	if err != nil {
+		return nil, fmt.Errorf("open storage: %w", system.PermissionError(absolute, err))
+	}
+	fd, err := system.Open(resolved, unix.O_RDONLY|system.PathOnly|unix.O_DIRECTORY)
+	if err == unix.ENOTDIR {
+		return nil, fmt.Errorf("open storage: %s is not a directory", absolute)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open storage: %w", system.PermissionError(resolved, err))
+	}
+	f := &Store{
+		identity: storage.Identity{Driver: "filesystem", Root: resolved}, limits: limits,
+		dir: filepath.Join(resolved, storage.Root),
+	}
+	f.root = openedTree(fd, resolved, &f.unnoticed)
+	f.slots = make(chan struct{}, f.Concurrency())
+	if limits.MaxRequests > 0 {
+		f.pace = pace.New(f.Concurrency(), limits.MaxRequests)
+	}
+	if _, err := f.tree(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// tree returns nil where there is no layout yet. It may come later: a lock is the
+// first thing that is written to some registries.
+func (f *Store) tree() (*tree, error) {
+	if t := f.opened.Load(); t != nil {
+		return t, nil
+	}
+	f.opening.Lock()
+	defer f.opening.Unlock()
+	if t := f.opened.Load(); t != nil {
+		return t, nil
+	}
+	fd, err := f.openBelowRoot(storage.Root)
+	if fd < 0 || err != nil {
+		return nil, err
+	}
+	t := openedTree(fd, f.dir, &f.unnoticed)
+	f.opened.Store(t)
+	return t, nil
+}
+
+// openBelowRoot opens a directory below the root directory. Each directory on the way may be a
+// symbolic link. It returns -1 if one of them does not exist.
+func (f *Store) openBelowRoot(path string) (fd int, err error) {
+	at, dir := f.root.fd, f.identity.Root
+	for rest, more := path, true; more; {
+		var name string
+		name, rest, more = strings.Cut(rest, "/")
+		flags := unix.O_RDONLY | unix.O_DIRECTORY
+		if more {
+			flags |= system.PathOnly
+		}
+		next, err := system.Openat(at, name, flags, 0)
+		if isAbsent(err) {
+			next, err = -1, confirmAbsentAt(at, name)
+		}
+		if at != f.root.fd {
+			closeDir(at)
+		}
+		dir += "/" + name
+		if err == storage.ErrGone {
+			return -1, fmt.Errorf("open storage: %s: %w (or it is a symbolic link to nothing: is its disk mounted?)", dir, err)
+		}
+		if err != nil {
+			return -1, fmt.Errorf("open storage: %w", system.PermissionError(dir, &fs.PathError{Op: "open", Path: dir, Err: err}))
+		}
+		if next < 0 {
+			return -1, nil
+		}
+		at = next
+	}
+	return at, nil
+}
+
+// makeLayout makes the directories from the root directory to the layout.
+func (f *Store) makeLayout() (*tree, error) {
+	t, err := f.tree()
+	if t != nil || err != nil {
+		return t, err
+	}
+	if err := f.root.makeDirs(storage.Root); err != nil {
+		return nil, err
+	}
+	if t, err = f.tree(); t == nil && err == nil {
+		err = fs.ErrNotExist
+	}
+	return t, err
+}
+
+// dirEntry is a name in a directory and the type bits of what it names.
+type dirEntry struct {
+	name string
+	mode fs.FileMode
+}
+
+func (e dirEntry) isDir() bool     { return e.mode == fs.ModeDir }
+func (e dirEntry) isSymlink() bool { return e.mode == fs.ModeSymlink }
+
+func (f *Store) Identity() storage.Identity { return f.identity }
+
+func (f *Store) Concurrency() int { return f.limits.AtOnce(defaultConcurrency) }
+
+// Bulk divides finely: a call removes one file after the other, and a disk that is told of
+// each block that has become free answers many in the time of one.
+func (f *Store) Bulk() storage.Bulk { return storage.Bulk{Objects: 64, Calls: f.Concurrency()} }
+
+func (f *Store) Requests() storage.Requests {
+	return storage.Requests{
+		List: f.list.Load(), Get: f.get.Load(), Head: f.head.Load(),
+		Put: f.put.Load(), Delete: f.del.Load(),
+	}
+}
+
+// begin waits until one more call may be made: Limits say how many may begin in a second, and how
+// many may be under way. Unless it fails, end has to follow. No call begins another one.
+func (f *Store) begin(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if f.pace != nil {
+		if err := f.pace.Wait(ctx); err != nil {
+			return err
+		}
+	}
+	select {
+	case f.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (f *Store) end() { <-f.slots }
+
+// Scan reads directories and nothing else, but for the links that its contract
+// wants read: see walk.
+func (f *Store) Scan(ctx context.Context, dir string, visit func([]storage.Object) error) error {
+	return f.ScanNames(ctx, dir, storage.NameVisitor{
+		Objects: visit,
+		Digests: func(n storage.NamedDigests) error { return visit(n.Objects()) },
+		Tags:    func(n storage.NamedTags) error { return visit(n.Objects()) },
+	})
+}
+
+func (f *Store) ScanNames(ctx context.Context, dir string, visit storage.NameVisitor) error {
+	t, err := f.tree()
+	if t == nil {
+		return errors.Join(err, ctx.Err())
+	}
+	found, err := f.findTop(ctx, t, dir)
+	if !found || err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(f.Concurrency())
+	w := &walk{fs: f, tree: t, group: g, visit: visit}
+	g.Go(func() error {
+		if dir == storage.BlobsDir {
+			return w.blobs(ctx, dir, 0)
+		}
+		return w.names(ctx, dir)
+	})
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return t.checkMounts() // once all symbolic links are followed
+}
+
+// findTop reports whether there is a directory to scan, and follows it if it is a symbolic link.
+func (f *Store) findTop(ctx context.Context, t *tree, dir string) (found bool, err error) {
+	if err := f.begin(ctx); err != nil {
+		return false, err
+	}
+	defer f.end()
+	mode, err := t.mode(dir)
+	switch {
+	case isAbsent(err):
+		if err = t.confirmAbsent(dir); err == nil {
+			return false, nil
+		}
+		return false, fmt.Errorf("list %s: %w", dir, err)
+	case err != nil:
+		return false, fmt.Errorf("list %s: %w", dir, err)
+	case mode == fs.ModeSymlink:
+		return true, t.follow(dir)
+	}
+	return true, nil
+}
+
+// Read returns the content of one file.
+func (f *Store) Read(ctx context.Context, name string, limit int64) ([]byte, error) {
+	if err := f.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer f.end()
+	content, err := f.read(name, limit)
+	if err != nil {
+		return nil, readError(name, err)
+	}
+	return content, nil
+}
+
+// ReadInto implements storage.IntoReader.
+func (f *Store) ReadInto(ctx context.Context, room, name []byte, limit int64) ([]byte, error) {
+	if err := f.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer f.end()
+	content, supported, err := f.readNamed(room, name, limit)
+	if !supported {
+		content, err = f.readTo(room, string(name), limit)
+	}
+	if err != nil {
+		return nil, readError(string(name), err)
+	}
+	return content, nil
+}
+
+// readRooms are larger than all links and nearly all manifests.
+var readRooms = sync.Pool{New: func() any { return new([16 << 10]byte) }}
+
+func (f *Store) read(name string, limit int64) ([]byte, error) {
+	room := readRooms.Get().(*[16 << 10]byte)
+	defer readRooms.Put(room)
+	content, err := f.readTo(room[:], name, limit)
+	if len(content) < len(room) {
+		content = bytes.Clone(content)
+	}
+	return content, err
+}
+
+// readTo reads a file into room if that is larger than the file.
+func (f *Store) readTo(room []byte, name string, limit int64) ([]byte, error) {
+	t, err := f.tree()
+	if err != nil {
+		return nil, err
+	}
+	if t == nil {
+		return nil, storage.NotExist("read", name)
+	}
+	f.get.Add(1)
+	fd, err := t.openRead(name)
+	if err != nil {
+		return nil, err
+	}
+	return readAndClose(room, fd, limit)
+}
+
+func readAndClose(room []byte, fd int, limit int64) ([]byte, error) {
+	content, err := readDescriptor(room, fd, limit)
+	return content, closeAfter(fd, err)
+}
+
+// readDescriptor reads a file that must be a regular one of at most limit bytes: into room if
+// there is more room than the file needs.
+func readDescriptor(room []byte, fd int, limit int64) ([]byte, error) {
+	n, readErr := system.Read(fd, room)
+	return readRest(room, n, readErr, fd, limit)
+}
+
+// readRest reads what a first read has not.
+func readRest(room []byte, n int, readErr error, fd int, limit int64) ([]byte, error) {
+	var stat unix.Stat_t
+	// A read may return less than there is. Only the size tells.
+	if err := system.Fstat(fd, &stat); err != nil {
+		return nil, err
+	}
+	switch {
+	case typeOf(&stat) != 0:
+		return nil, storage.ErrNotRegular
+	case readErr != nil:
+		return nil, readErr
+	case stat.Size > limit:
+		return nil, storage.ErrTooLarge
+	case int64(n) == stat.Size && n < len(room):
+		return room[:n], nil
+	}
+	content := make([]byte, stat.Size)
+	for read := copy(content, room[:n]); read < len(content); {
+		n, err := system.Read(fd, content[read:])
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			return nil, errShrunk
+		}
+		read += n
+	}
+	return content, nil
+}
+
+// errShrunk is no content: a link or a manifest is written once, as a whole.
+var errShrunk = errors.New("reading ends before the end of the file")
+
+// readError names the path, and tells a symbolic link apart from a failure of the
+// disk: the first is one damaged file, the second a reason to stop.
+func readError(name string, err error) error {
+	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EISDIR) ||
+		errors.Is(err, syscall.ENXIO) || errors.Is(err, syscall.EXDEV) {
+		err = storage.ErrNotRegular
+	}
+	var pathErr *fs.PathError
+	if errors.As(err, &pathErr) {
+		err = pathErr.Err
+	}
+	return &fs.PathError{Op: "read", Path: name, Err: err}
+}
+
+// Stat returns a regular file's size and time.
+func (f *Store) Stat(ctx context.Context, name string) (storage.Object, error) {
+	if err := f.begin(ctx); err != nil {
+		return storage.Object{}, err
+	}
+	defer f.end()
+	t, err := f.tree()
+	if err != nil {
+		return storage.Object{}, err
+	}
+	if t == nil {
+		return storage.Object{}, storage.NotExist("stat", name)
+	}
+	f.head.Add(1)
+	object, err := t.stat(name)
+	if isAbsent(err) {
+		err = cmp.Or(t.confirmAbsent(name), err)
+	}
+	if errors.Is(err, syscall.ENOTDIR) {
+		return storage.Object{}, storage.NotExist("stat", name)
+	}
+	if isBelow(name, storage.QuarantineDir) && errors.Is(err, syscall.ELOOP) {
+		err = storage.ErrNotRegular // it lies behind a symbolic link
+	}
+	if err != nil {
+		return storage.Object{}, fmt.Errorf("stat %s: %w", name, err)
+	}
+	return object, nil
+}
+
+// Prune removes dir and what is below it, if that is directories alone.
+func (f *Store) Prune(ctx context.Context, dir string) (gone bool, err error) {
+	t, err := f.tree()
+	if t == nil {
+		return err == nil, err
+	}
+	if gone, err := f.pruneTree(ctx, t, dir); !gone || err != nil {
+		if err != nil {
+			err = fmt.Errorf("prune %s: %w", dir, err)
+		}
+		return false, err
+	}
+	if isName, _ := layout.Emptied(dir); !isName && layout.Parse(dir).Kind != layout.Repository {
+		if f.begin(ctx) == nil {
+			defer f.end()
+			t.removeEmptied(ctx, path.Dir(dir))
+		}
+		return true, nil
+	}
+	for dir = path.Dir(dir); dir != "." && dir != storage.RepositoriesDir; dir = path.Dir(dir) {
+		if gone, _, err := f.removeEmpty(ctx, t, dir); !gone || err != nil {
+			if err != nil {
+				err = fmt.Errorf("prune %s: %w", dir, err)
+			}
+			return true, err
+		}
+	}
+	return true, nil
+}
+
+// pruneTree removes directories that hold nothing but directories, from the bottom up, and
+// reports whether dir is gone. Nearly all are empty, so that it begins with the removal.
+func (f *Store) pruneTree(ctx context.Context, t *tree, dir string) (gone bool, err error) {
+	gone, holds, err := f.removeEmpty(ctx, t, dir)
+	if !holds || err != nil {
+		return gone, err
+	}
+	entries, err := f.readDir(ctx, t, dir)
+	if isAbsent(err) { // another goroutine has pruned a directory inside, and then this one
+		err := t.confirmAbsent(dir)
+		return err == nil, err
+	}
+	if err != nil {
+		return false, listedError(err)
+	}
+	for _, entry := range entries {
+		if !entry.isDir() {
+			return false, nil
+		}
+		if gone, err := f.pruneTree(ctx, t, dir+"/"+entry.name); !gone || err != nil {
+			return false, err
+		}
+	}
+	gone, _, err = f.removeEmpty(ctx, t, dir)
+	return gone, err
+}
+
+// removeEmpty removes a directory that is empty. holds is set where it is not; what is no
+// directory is left.
+func (f *Store) removeEmpty(ctx context.Context, t *tree, dir string) (gone, holds bool, err error) {
+	if err := f.begin(ctx); err != nil {
+		return false, false, err
+	}
+	defer f.end()
+	err = f.remove(ctx, t, func() error { return t.removeDir(dir) })
+	switch {
+	case err == nil:
+		f.del.Add(1)
+		return true, false, nil
+	case isAbsent(err):
+		err := t.confirmAbsent(dir)
+		return err == nil, false, err
+	case isNotEmpty(err):
+		return false, true, nil
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EBUSY): // a disk is mounted there
+		return false, false, nil
+	}
+	return false, false, err
+}
+
+// readDir is tree.readDir, counted and bounded.
+func (f *Store) readDir(ctx context.Context, t *tree, dir string) ([]dirEntry, error) {
+	if err := f.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer f.end()
+	f.list.Add(1)
+	return t.readDir(dir)
+}
+
+func isNotEmpty(err error) bool {
+	return errors.Is(err, syscall.ENOTEMPTY) || errors.Is(err, syscall.EEXIST)
+}
+
+func symlinkError(name string) error {
+	return fmt.Errorf("list %s: it is a symbolic link, and what lies behind it could keep images alive: "+
+		"mount the directory there instead (mount --bind)", name)
+}
+
+// FindLayout implements storage.LayoutFinder.
+func (f *Store) FindLayout(context.Context) (found bool, instead []string, err error) {
+	t, err := f.tree()
+	return t != nil, nil, err
+}

@@ -1,0 +1,121 @@
+//go:build unix
+
+package filesystem
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"regsweep/internal/system"
+	"regsweep/storage"
+	"regsweep/storage/layout"
+)
+
+// withoutRoom makes system calls fail with err, those that the test chooses, up to so many times. It
+// is a fake of a disk that can't be made here.
+func withoutRoom(t *testing.T, times int64, err error, chosen func(system.Call) bool) (met *atomic.Int64) {
+	met = new(atomic.Int64)
+	t.Cleanup(func() { system.SetFault(nil) })
+	system.SetFault(func(c system.Call) error {
+		if chosen(c) && met.Add(1) <= times {
+			return err
+		}
+		return nil
+	})
+	return met
+}
+
+// A removal frees space, and needs some on a full btrfs. After a sync there is some.
+func TestARemovalThatFindsNoRoomIsTriedAgain(t *testing.T) {
+	for times, fails := range map[int64]bool{1: false, removeTries - 1: false, 1000: true} {
+		tree, store, _ := fsStory(t)
+		path := layout.BlobPath(tree.Blob([]byte("x")))
+		tree.Mkdir("repositories/empty/_layers")
+		for name, removal := range map[string]func() error{
+			path:                         func() error { return store.Remove(t.Context(), []storage.Ref{{Path: path}})[0].Err },
+			"repositories/empty/_layers": func() error { _, err := store.Prune(t.Context(), "repositories/empty/_layers"); return err },
+		} {
+			met := withoutRoom(t, times, syscall.ENOSPC, func(c system.Call) bool { return c.Op == "unlinkat" && (c.Name == "data" || c.Name == "_layers") })
+			if err := removal(); errors.Is(err, syscall.ENOSPC) != fails || (err != nil) != fails || met.Load() == 0 {
+				t.Errorf("%s, %d times without room: %v after %d tries", name, times, err, met.Load())
+			}
+			system.SetFault(nil)
+			if tree.Exists(name) != fails {
+				t.Errorf("%s, %d times without room: it is there: %t", name, times, !fails)
+			}
+		}
+	}
+}
+
+// Whichever step of making the lock finds no room, and for whatever reason, the kernel's lock
+// stands in for it, and nothing is left of what was begun.
+func TestPromise4NoRoomForALockAtAnyStep(t *testing.T) {
+	for _, op := range []string{"mkdirat", "fchownat", "fchmodat", "openat", "write"} {
+		for _, err := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
+			t.Run(fmt.Sprint(op, " ", err), func(t *testing.T) {
+				tree, store, _ := fsStory(t)
+				if op == "fchmodat" || op == "fchownat" { // only if the directory around has other ones
+					if os.Getuid() != 0 {
+						t.Skip("only root can give a directory away")
+					}
+					if err := errors.Join(os.Chown(tree.Path("."), 65534, 65534), os.Chmod(tree.Path("."), 0o770)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				met := withoutRoom(t, 1000, err, func(c system.Call) bool {
+					return c.Op == op && (op != "openat" || c.Name == "lock")
+				})
+				version, err := store.Create(t.Context(), lockFile, []byte("ours"))
+				if err != nil || met.Load() == 0 || tree.Exists(storage.OwnDir) {
+					t.Errorf("%v, met %d times, something is left: %t", err, met.Load(), tree.Exists(storage.OwnDir))
+				}
+				system.SetFault(nil)
+				if version, err = store.Replace(t.Context(), lockFile, []byte("with room"), version); err != nil || !tree.Exists(lockFile) {
+					t.Errorf("with room: %v", err)
+				}
+				if err := store.Delete(t.Context(), lockFile, version); err != nil || tree.Exists(storage.OwnDir) {
+					t.Errorf("released: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// Without locks of the kernel a lock is renewed and released too, if it is this run's. A release takes
+// a lease that holds.
+func TestPromise4ALockIsReleasedWithoutLocksOfTheKernel(t *testing.T) {
+	for _, err := range []syscall.Errno{syscall.ENOLCK, syscall.ENOSYS, syscall.EOPNOTSUPP} {
+		tree, store, _ := fsStory(t)
+		met := withoutRoom(t, 1000, err, func(c system.Call) bool { return c.Op == "flock" })
+		version, createErr := store.Create(t.Context(), lockFile, []byte("ours"))
+		if createErr != nil {
+			t.Fatal(createErr)
+		}
+		if err := store.Delete(t.Context(), lockFile, "theirs"); !errors.Is(err, storage.ErrLost) || !tree.Exists(lockFile) {
+			t.Errorf("%v: another's lock is removed: %v", err, err)
+		}
+		if _, err := store.Replace(t.Context(), lockFile, []byte("again"), "theirs"); !errors.Is(err, storage.ErrLost) {
+			t.Errorf("%v: another's lock is renewed: %v", err, err)
+		}
+		renewed, replaceErr := store.Replace(t.Context(), lockFile, []byte("again"), version)
+		if content, _, err := store.Version(t.Context(), lockFile); replaceErr != nil || err != nil || string(content) != "again" {
+			t.Fatalf("it is not renewed: %q, %v", content, errors.Join(replaceErr, err))
+		}
+		version = renewed
+		ctx, lost := leaseFor(t.Context(), 0)
+		if err := store.Delete(ctx, lockFile, version); !errors.Is(err, lost) || !tree.Exists(lockFile) {
+			t.Errorf("%v: it is removed without a lease: %v", err, err)
+		}
+		if err := store.Delete(t.Context(), lockFile, version); err != nil || tree.Exists(storage.OwnDir) || met.Load() == 0 {
+			t.Errorf("%v: it is not removed: %v", err, err)
+		}
+		if _, err := store.Replace(t.Context(), lockFile, []byte("again"), version); !errors.Is(err, storage.ErrLost) || tree.Exists(storage.OwnDir) {
+			t.Errorf("a lock that is gone is renewed: %v", err)
+		}
+		system.SetFault(nil)
+	}
+}

@@ -1,0 +1,54 @@
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"regsweep/storage"
+	"regsweep/storage/layout"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// leaseFor is a lease that allows so many removals.
+func leaseFor(ctx context.Context, removals int) (context.Context, error) {
+	lost := errors.New("lost")
+	return storage.WithLease(ctx, func(context.Context) error {
+		if removals--; removals < 0 {
+			return lost
+		}
+		return nil
+	}), lost
+}
+
+// Directories that a removal has emptied are removed under the lease too: whoever pushes makes
+// one, and writes into it.
+func TestPromise4DirectoriesAreRemovedUnderTheLease(t *testing.T) {
+	const layers, repository = "repositories/team/app/_layers", "repositories/team/app"
+	for removals, left := range []string{layers, repository, "repositories/team", "repositories"} {
+		tree, store, _ := fsStory(t)
+		tree.Mkdir(layers)
+		ctx, lost := leaseFor(t.Context(), removals)
+		gone, err := store.Prune(ctx, layers)
+		if removals < 3 && (!errors.Is(err, lost) || !errors.Is(err, storage.ErrNotBegun)) || removals == 3 && err != nil || gone != (removals > 0) {
+			t.Errorf("%d removals: %t, %v", removals, gone, err)
+		}
+		for _, dir := range []string{layers, repository, "repositories/team"} {
+			if want := len(dir) <= len(left); tree.Exists(dir) != want {
+				t.Errorf("%d removals: there is %s: %t, want %t", removals, dir, !want, want)
+			}
+		}
+	}
+	// Of a file, its directory, and the directory around that.
+	for removals, left := range []string{layout.BlobPath(digest.FromString("x")), "blobs/sha256/" + digest.FromString("x").Encoded()[:2] + "/" + digest.FromString("x").Encoded(), "blobs/sha256/" + digest.FromString("x").Encoded()[:2]} {
+		tree, store, _ := fsStory(t)
+		path := layout.BlobPath(tree.Blob([]byte("x")))
+		ctx, lost := leaseFor(t.Context(), removals)
+		if outcome := store.Remove(ctx, []storage.Ref{{Path: path}})[0]; removals == 0 && !errors.Is(outcome.Err, lost) || removals > 0 && outcome.Err != nil {
+			t.Errorf("%d removals: %v", removals, outcome.Err)
+		}
+		if !tree.Exists(left) {
+			t.Errorf("%d removals: %s is gone", removals, left)
+		}
+	}
+}

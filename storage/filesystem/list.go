@@ -1,0 +1,94 @@
+//go:build unix
+
+package filesystem
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"regsweep/storage"
+	"regsweep/storage/layout"
+	"sync"
+)
+
+// eachEntry calls visit for each entry of a directory that was listed, in no order, with a name
+// that is valid until visit returns. Any failure would be a hole in the listing, and so would a
+// directory that is gone.
+func (w *walk) eachEntry(ctx context.Context, dir string, visit func(name []byte, mode fs.FileMode)) error {
+	if err := w.fs.begin(ctx); err != nil {
+		return err
+	}
+	w.fs.list.Add(1)
+	isEmpty, err := w.tree.list(dir, visit)
+	w.fs.end()
+	if err != nil {
+		return &callError{fmt.Errorf("list %s: %w", dir, listedError(err))}
+	}
+	if isEmpty {
+		return w.reportEmptied(ctx, dir)
+	}
+	return nil
+}
+
+// readDir returns the entries of a directory.
+func (w *walk) readDir(ctx context.Context, dir string) (entries []dirEntry, err error) {
+	err = w.eachEntry(ctx, dir, func(name []byte, mode fs.FileMode) {
+		entries = append(entries, dirEntry{string(name), mode})
+	})
+	return entries, err
+}
+
+// digestListing is what lies in a directory that is one of digests: directories whose names are
+// SHA-256 digests, which nearly all are, and the rest.
+type digestListing struct {
+	sums   [][32]byte
+	others []dirEntry
+}
+
+var digestListings = sync.Pool{New: func() any { return new(digestListing) }}
+
+// readDigests returns the entries of a directory of digests, to be released once they are
+// not needed any more.
+func (w *walk) readDigests(ctx context.Context, dir string) (*digestListing, error) {
+	d := digestListings.Get().(*digestListing)
+	err := w.eachEntry(ctx, dir, func(name []byte, mode fs.FileMode) {
+		if sum, ok := layout.ParseSHA256(name); ok && mode == fs.ModeDir {
+			d.sums = append(d.sums, sum)
+		} else {
+			d.others = append(d.others, dirEntry{string(name), mode})
+		}
+	})
+	return d, err
+}
+
+func (d *digestListing) release() {
+	d.sums, d.others = d.sums[:0], nil
+	digestListings.Put(d)
+}
+
+// directories is how many directories there are.
+func (d *digestListing) directories() int {
+	n := len(d.sums)
+	for _, entry := range d.others {
+		if entry.isDir() {
+			n++
+		}
+	}
+	return n
+}
+
+// reportEmptied reports a directory that a removal has left which was cut off.
+func (w *walk) reportEmptied(ctx context.Context, dir string) error {
+	if _, ok := layout.Emptied(dir); !ok {
+		return nil
+	}
+	stat, err := w.fs.lstat(ctx, w.tree, dir)
+	if err != nil && !isAbsent(err) {
+		return &callError{fmt.Errorf("stat %s: %w", dir, err)}
+	}
+	object := storage.Object{Path: dir, Dir: true}
+	if err == nil {
+		object.ModTime = modTime(&stat)
+	}
+	return w.emit([]storage.Object{object})
+}

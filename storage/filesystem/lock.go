@@ -1,0 +1,406 @@
+//go:build unix
+
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"time"
+
+	"regsweep/internal/system"
+	"regsweep/storage"
+
+	"golang.org/x/sys/unix"
+)
+
+// What is ours lies where others may write too. So a file of ours is never reached
+// through a symbolic link: one in the place of the directory or of the file is an error, and what it leads to is neither read nor written.
+
+// flockWait is how long a file may be written by another process before it counts as
+// that one's. It takes milliseconds, unless the process was suspended meanwhile.
+const flockWait = 10 * time.Second
+
+// Create writes a file that must not exist, with O_EXCL.
+//
+// The lock is made before anything is removed, and an operator often collects because the
+// disk is full. If there is no room for the file, the kernel's lock on the layout's
+// directory stands in for it until Replace finds room. Every Create takes the kernel's
+// lock, so no other run can make the file meanwhile. The kernel's lock ends with the
+// process, so it never stays behind.
+func (f *Store) Create(ctx context.Context, name string, content []byte) (string, error) {
+	for tries := 1; ; tries++ {
+		if err := ctx.Err(); err != nil {
+			return "", err
+		}
+		err := f.create(ctx, name, content)
+		if err == nil {
+			return string(content), nil
+		}
+		// Another run may have removed the directory, which it had emptied.
+		if !errors.Is(err, fs.ErrNotExist) || tries == 100 {
+			return "", ownError("create", name, err)
+		}
+	}
+}
+
+func (f *Store) create(ctx context.Context, name string, content []byte) error {
+	t, err := f.makeLayout()
+	if err != nil {
+		return err
+	}
+	fd, err := system.Openat(t.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	root := os.NewFile(uintptr(fd), f.dir)
+	locked, err := flockSoon(ctx, fd)
+	if err != nil {
+		return errors.Join(err, root.Close())
+	}
+	f.put.Add(1)
+	err = t.createOwn(ctx, name, content)
+	switch {
+	case storage.IsFull(err) && locked:
+		f.standIn.Store(root)
+		return nil
+	case storage.IsFull(err): // such as NFS, where only a file that is open for writing can be locked
+		err = fmt.Errorf("%w, and this filesystem locks no directories, so a run needs a free file of 4 KiB for its lock", err)
+	}
+	return errors.Join(err, root.Close())
+}
+
+// flockSoon locks an open file, and waits for a while if another process has the lock. locked is
+// false where the filesystem has no such locks.
+func flockSoon(ctx context.Context, fd int) (locked bool, err error) {
+	for deadline := time.Now().Add(flockWait); ; {
+		locked, err := flock(fd)
+		if locked || err != nil {
+			return locked, nil
+		}
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		if time.Now().After(deadline) {
+			return false, fmt.Errorf("another process has locked the directory: %w", storage.ErrLost)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// createOwn makes a file of ours, and the directory that it is in. Where there is no room
+// for both it leaves neither.
+func (t *tree) createOwn(ctx context.Context, name string, content []byte) error {
+	err := t.makeDir(path.Dir(name))
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		var dir int
+		if dir, err = t.openOwn(name); err == nil {
+			err = writeNew(dir, path.Base(name), content)
+			closeDir(dir)
+		}
+	}
+	if storage.IsFull(err) {
+		t.removeEmptied(ctx, path.Dir(name))
+	}
+	return err
+}
+
+// Version returns the content, which is its own version: lock files name their
+// holder and the time, so no two are alike.
+func (f *Store) Version(ctx context.Context, name string) ([]byte, string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, "", err
+	}
+	content, err := f.read(name, storage.LockLimit)
+	if err != nil {
+		return nil, "", readError(name, err)
+	}
+	return content, string(content), nil
+}
+
+// Replace overwrites under the kernel's exclusive lock on the file itself, which makes
+// comparing and renaming one step among processes of one host, and among hosts where
+// the filesystem supports such locks.
+func (f *Store) Replace(ctx context.Context, name string, content []byte, version string) (string, error) {
+	t, err := f.tree()
+	if err != nil {
+		return "", err
+	}
+	root := f.standIn.Load()
+	switch {
+	case t == nil:
+		err = storage.ErrLost
+	case root == nil:
+		err = t.withVersion(ctx, name, version, func(dir, fd int) error {
+			f.put.Add(1)
+			return overwrite(dir, fd, path.Base(name), content)
+		})
+		if lacksLocks(err) {
+			err = f.replaceUnlocked(t, name, content, version)
+		}
+		if storage.IsFull(err) && version == "" { // an empty file has no blocks to write to
+			if err = f.Delete(ctx, name, version); err == nil {
+				_, err = f.Create(ctx, name, content)
+			}
+			if errors.Is(err, fs.ErrExist) {
+				err = storage.ErrLost
+			}
+		}
+	default:
+		f.put.Add(1)
+		switch err = t.createOwn(ctx, name, content); {
+		case err == nil:
+			err = f.standDown(root)
+		case storage.IsFull(err):
+			err = nil
+		case errors.Is(err, fs.ErrExist): // made by a host that the kernel's lock does not reach
+			err = storage.ErrLost
+		}
+	}
+	if err != nil {
+		return "", ownError("replace", name, err)
+	}
+	return string(content), nil
+}
+
+// Delete removes under the same lock.
+func (f *Store) Delete(ctx context.Context, name, version string) error {
+	t, err := f.tree()
+	if err != nil {
+		return err
+	}
+	root := f.standIn.Load()
+	switch {
+	case t == nil:
+		err = storage.ErrLost
+	case root != nil:
+		err = f.standDown(root)
+	default:
+		err = t.withVersion(ctx, name, version, func(dir, _ int) error {
+			f.del.Add(1)
+			return system.Unlinkat(dir, path.Base(name), 0)
+		})
+		if lacksLocks(err) {
+			err = f.deleteUnlocked(ctx, t, name, version)
+		}
+		t.removeEmptied(ctx, path.Dir(name))
+	}
+	if err != nil {
+		return ownError("remove", name, err)
+	}
+	return nil
+}
+
+// lacksLocks reports whether an error says that the filesystem has no locks of the kernel, such as
+// NFS without a lock server.
+func lacksLocks(err error) bool {
+	return errors.Is(err, unix.ENOLCK) || errors.Is(err, errors.ErrUnsupported)
+}
+
+// replaceUnlocked replaces where the kernel has no locks. What another run writes between reading
+// and renaming is lost, and that run finds out when it next looks at its lock.
+func (f *Store) replaceUnlocked(t *tree, name string, content []byte, version string) (err error) {
+	defer func() {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = storage.ErrLost
+		}
+	}()
+	now, err := f.read(name, storage.LockLimit)
+	if err != nil {
+		return err
+	}
+	if string(now) != version {
+		return storage.ErrLost
+	}
+	dir, err := t.openOwn(name)
+	if err != nil {
+		return err
+	}
+	defer closeDir(dir)
+	fd, err := system.Openat(dir, path.Base(name), unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	f.put.Add(1)
+	return closeAfter(fd, overwrite(dir, fd, path.Base(name), content))
+}
+
+// deleteUnlocked removes where the kernel has no locks. It reads the file, and asks the lease after
+// that.
+func (f *Store) deleteUnlocked(ctx context.Context, t *tree, name, version string) error {
+	now, err := f.read(name, storage.LockLimit)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && string(now) != version {
+		return storage.ErrLost
+	}
+	if err == nil {
+		err = storage.MayRemove(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	f.del.Add(1)
+	return t.unlink(name)
+}
+
+// standDown gives back the kernel's lock that stood in for a file.
+func (f *Store) standDown(root *os.File) error {
+	f.standIn.Store(nil)
+	return root.Close()
+}
+
+// withVersion calls change while the kernel locks a file of ours, if that has the version.
+// The error is storage.ErrLost if it has another one, or if there is no file.
+func (t *tree) withVersion(ctx context.Context, name, version string, change func(dir, fd int) error) (err error) {
+	defer func() {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = storage.ErrLost
+		}
+	}()
+	dir, err := t.openOwn(name)
+	if err != nil {
+		return err
+	}
+	defer closeDir(dir)
+	fd, err := openLocked(ctx, dir, path.Base(name))
+	if err != nil {
+		return err
+	}
+	defer func() { err = closeAfter(fd, err) }() // which gives the kernel's lock back
+	now, err := readDescriptor(nil, fd, storage.LockLimit)
+	if err != nil {
+		return err
+	}
+	if string(now) != version {
+		return storage.ErrLost
+	}
+	return change(dir, fd)
+}
+
+// overwrite gives a file new content by a rename, so that whoever reads it finds the one or
+// the other. On a full disk it writes to the blocks that the file has already. Whoever reads
+// half of that finds a lock of no known holder, which has changed.
+func overwrite(dir, fd int, name string, content []byte) error {
+	// A run that was killed here may have left one.
+	if err := ignoreAbsent(system.Unlinkat(dir, name+".new", 0)); err != nil {
+		return err
+	}
+	err := writeNew(dir, name+".new", content)
+	if storage.IsFull(err) {
+		if err := system.Seek(fd, 0); err != nil {
+			return err
+		}
+		if _, err := descriptor(fd).Write(content); err != nil {
+			return err
+		}
+		return system.Ftruncate(fd, int64(len(content)))
+	}
+	if err != nil {
+		return err
+	}
+	return system.Renameat(dir, name+".new", dir, name)
+}
+
+// openLocked opens a file and has the kernel lock it. Whoever waits for that lock may
+// get that of a file which has been replaced or removed meanwhile, and which others
+// don't see any more: then the one that is there now is opened.
+func openLocked(ctx context.Context, dir int, name string) (fd int, err error) {
+	deadline := time.Now().Add(flockWait)
+	for {
+		// O_NONBLOCK: opening a pipe would wait for its other end for ever.
+		fd, err := system.Openat(dir, name, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return -1, err
+		}
+		locked, err := flock(fd)
+		if locked && err == nil {
+			var is bool
+			if is, err = isAt(fd, dir, name); is {
+				return fd, nil
+			}
+		}
+		if err := errors.Join(closeAfter(fd, err), ctx.Err()); err != nil {
+			return -1, err
+		}
+		if locked {
+			continue
+		}
+		if time.Now().After(deadline) {
+			return -1, fmt.Errorf("another process is writing it: %w", storage.ErrLost)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// flock locks an open file, unless somebody else has.
+func flock(fd int) (locked bool, err error) {
+	err = system.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	if err == unix.EWOULDBLOCK {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// isAt reports whether an open file is the one that has the name.
+func isAt(fd, dir int, name string) (bool, error) {
+	var opened, named unix.Stat_t
+	if err := system.Fstat(fd, &opened); err != nil {
+		return false, err
+	}
+	if err := system.Lstatat(dir, name, &named); err != nil {
+		return false, err
+	}
+	return isSame(&opened, &named), nil
+}
+
+// openOwn opens the directory of a file of ours.
+func (t *tree) openOwn(name string) (fd int, err error) {
+	own := path.Dir(name)
+	fd, err = t.openDir(own)
+	if err == unix.ELOOP || err == unix.ENOTDIR {
+		err = fmt.Errorf("%s is not a directory", own)
+	}
+	return fd, err
+}
+
+// writeNew writes a file that must not exist, so that nothing is written through a link. Of
+// a file that can't be written in full nothing is left.
+//
+// The kernel locks the file from before anything is in it: whoever finds it empty can't
+// replace it until it is written.
+func writeNew(dir int, name string, content []byte) error {
+	fd, err := createAt(dir, name)
+	if err != nil {
+		return err
+	}
+	if locked, err := flock(fd); err == nil { // else the filesystem has no such locks
+		is, err := isAt(fd, dir, name)
+		if err == nil && !(locked && is) {
+			err = fs.ErrExist // somebody found it empty, and was faster
+		}
+		if err != nil {
+			return closeAfter(fd, err)
+		}
+	}
+	err = inherit(dir, dir, name)
+	if err == nil {
+		_, err = descriptor(fd).Write(content)
+	}
+	if err != nil {
+		return errors.Join(err, system.Unlinkat(dir, name, 0), system.Close(fd))
+	}
+	if err := system.Close(fd); err != nil { // as NFS does, which writes only now
+		return errors.Join(err, ignoreAbsent(system.Unlinkat(dir, name, 0)))
+	}
+	return nil
+}
+
+// ownError names the file of ours that an operation failed on.
+func ownError(op, name string, err error) error {
+	if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
+		err = pathErr.Err
+	}
+	return fmt.Errorf("%s %s: %w", op, name, err)
+}

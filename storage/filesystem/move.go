@@ -1,0 +1,367 @@
+//go:build unix
+
+package filesystem
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"syscall"
+
+	"regsweep/internal/system"
+	"regsweep/storage"
+
+	"golang.org/x/sys/unix"
+)
+
+// Move renames, which neither copies anything nor takes space, and is done or not done
+// whenever it is interrupted.
+func (f *Store) Move(ctx context.Context, moves []storage.Move) []storage.Outcome {
+	outcomes := make([]storage.Outcome, len(moves))
+	for i, m := range moves {
+		left, err := f.move(ctx, m)
+		if err != nil {
+			err = &fs.PathError{Op: "move", Path: m.From, Err: err}
+		}
+		outcomes[i] = storage.Outcome{Err: err, DirLeft: err == nil && (left || isDeepInUpload(m.From))}
+	}
+	return outcomes
+}
+
+func (f *Store) move(ctx context.Context, m storage.Move) (left bool, err error) {
+	if err := f.begin(ctx); err != nil {
+		return false, err
+	}
+	defer f.end()
+	t, err := f.tree()
+	if err != nil {
+		return false, err
+	}
+	if t == nil {
+		return false, fs.ErrNotExist
+	}
+	f.put.Add(1)
+	for tries := 0; ; tries++ {
+		if err := f.mayRemove(ctx); err != nil {
+			return false, err
+		}
+		err = t.rename(m.From, m.To)
+		if !isAbsent(err) || tries == 10 {
+			break
+		}
+		// It is the object that is not there, or the directory that it goes to.
+		if _, err := t.mode(m.From); isAbsent(err) {
+			return t.confirmMoved(ctx, m)
+		} else if err != nil {
+			return false, err
+		}
+		if err := t.makeDirs(path.Dir(m.To)); err != nil {
+			return false, listedError(err)
+		}
+	}
+	if errors.Is(err, fs.ErrExist) && t.isOneFile(m.From, m.To) {
+		// Both names, of which an interruption has kept a rename from removing the first.
+		if err := f.mayRemove(ctx); err != nil {
+			return false, err
+		}
+		_, err = (&removal{tree: t, fd: -1}).removeFile(m.From)
+	}
+	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENOTDIR) {
+		return false, storage.ErrNotRegular // there is a symbolic link, or a file, in the place of a directory
+	}
+	if errors.Is(err, syscall.EXDEV) {
+		return false, fmt.Errorf("%s lies on another filesystem, to which nothing can be renamed: %w", m.To, err)
+	}
+	if err != nil {
+		return false, listedError(err)
+	}
+	return t.removeEmptied(ctx, path.Dir(m.From)), nil
+}
+
+// confirmMoved returns nil if an object is at the path that it was to be moved to, and not at the
+// other one.
+func (t *tree) confirmMoved(ctx context.Context, m storage.Move) (left bool, err error) {
+	if err := t.confirmAbsent(m.From); err != nil {
+		return false, err
+	}
+	left = t.removeEmptied(ctx, path.Dir(m.From))
+	_, err = t.mode(m.To)
+	if isAbsent(err) {
+		if err := t.confirmAbsent(m.To); err != nil {
+			return false, err
+		}
+	}
+	return left, err
+}
+
+// rename gives a file a path where there is nothing. It follows no symbolic link.
+func (t *tree) rename(from, to string) error {
+	return t.inParent(from, func(source int, old string) error {
+		mode, err := modeOf(source, old)
+		if err == nil {
+			err = errors.Join(mayGo(from, mode), mayGo(to, mode))
+		}
+		if err != nil {
+			return err
+		}
+		return t.inParent(to, func(target int, name string) error { return renameAt(source, old, target, name) })
+	})
+}
+
+// renameAt renames and replaces nothing. Where the filesystem can't do that in one step
+// (NFS), a second name is made, which can't replace anything either; and where it has no
+// second names, what is there is looked for before, which is one step short of certain.
+func renameAt(source int, old string, target int, name string) error {
+	err := system.RenameNew(source, old, target, name)
+	if err != unix.EINVAL && err != unix.ENOSYS {
+		return err
+	}
+	switch err := system.Linkat(source, old, target, name); err {
+	case nil:
+		return system.Unlinkat(source, old, 0)
+	case unix.EPERM, unix.EOPNOTSUPP, unix.ENOSYS:
+	default:
+		return err
+	}
+	if _, err := modeOf(target, name); err != unix.ENOENT {
+		return cmp.Or(err, error(unix.EEXIST))
+	}
+	return system.Renameat(source, old, target, name)
+}
+
+// isOneFile reports whether two paths are names of the same file.
+func (t *tree) isOneFile(a, b string) bool {
+	first, err := t.lstat(a)
+	if err != nil {
+		return false
+	}
+	second, err := t.lstat(b)
+	return err == nil && isSame(&first, &second)
+}
+
+func isSame(a, b *unix.Stat_t) bool { return a.Dev == b.Dev && a.Ino == b.Ino }
+
+// makeDirs makes a directory and those that it lies in.
+func (t *tree) makeDirs(dir string) error {
+	err := t.makeDir(dir)
+	if errors.Is(err, fs.ErrNotExist) && dir != "." {
+		if err := t.makeDirs(path.Dir(dir)); err != nil {
+			return err
+		}
+		err = t.makeDir(dir)
+	}
+	if errors.Is(err, fs.ErrExist) { // of whatever type: what is made in it will tell
+		return nil
+	}
+	return err
+}
+
+// makeDir makes a directory with the owner and the permissions of the one that it is
+// made in: a registry that runs as somebody else has to be able to write to it.
+func (t *tree) makeDir(dir string) error {
+	t.making.Lock()
+	defer t.making.Unlock()
+	return t.inParent(dir, func(parent int, name string) error {
+		if err := system.Mkdirat(parent, name, 0o777); err != nil {
+			return err
+		}
+		err := inherit(parent, parent, name)
+		if err != nil { // nobody else could write to it
+			err = errors.Join(err, ignoreAbsent(system.Unlinkat(parent, name, unix.AT_REMOVEDIR)))
+		}
+		return err
+	})
+}
+
+// inherit gives a file or directory the owner and the permissions of an open directory; a file is
+// not executable. Who may not give things away keeps them.
+func inherit(from, parent int, name string) error {
+	var of, made unix.Stat_t
+	if err := system.Lstatat(from, ".", &of); err != nil {
+		return err
+	}
+	if err := system.Lstatat(parent, name, &made); err != nil {
+		return err
+	}
+	if of.Uid != made.Uid || of.Gid != made.Gid {
+		if err := system.Lchownat(parent, name, int(of.Uid), int(of.Gid)); err != nil && err != unix.EPERM {
+			return err
+		}
+	}
+	permissions := uint32(of.Mode) & 0o2777
+	if typeOf(&made) != fs.ModeDir {
+		permissions &= 0o666
+	}
+	if uint32(made.Mode)&0o2777 != permissions {
+		return system.Fchmodat(parent, name, permissions)
+	}
+	return nil
+}
+
+// Put writes a file under another name, in storage.OwnDir, and renames it once it is on the
+// disk and has the owner that it should have.
+func (f *Store) Put(ctx context.Context, name string, content io.ReadSeeker) (err error) {
+	defer func() {
+		if err != nil {
+			err = &fs.PathError{Op: "write", Path: name, Err: err}
+		}
+	}()
+	if err := f.begin(ctx); err != nil {
+		return err
+	}
+	defer f.end()
+	t, err := f.makeLayout() // a registry that nobody has pushed to has none
+	if err != nil {
+		return err
+	}
+	if _, err := t.mode(name); err == nil {
+		return fs.ErrExist
+	}
+	if err := t.makeDirs(storage.OwnDir); err != nil {
+		return err
+	}
+	f.put.Add(1)
+	temporary := temporaryFor(name)
+	err = t.write(temporary, content)
+	if err == nil {
+		err = t.makeDirs(path.Dir(name))
+	}
+	if err == nil {
+		err = t.inParent(name, func(dir int, _ string) error {
+			return t.inParent(temporary, func(parent int, name string) error { return inherit(dir, parent, name) })
+		})
+	}
+	if err == nil {
+		err = t.rename(temporary, name)
+	}
+	if err != nil {
+		err = errors.Join(err, ignoreAbsent(t.unlink(temporary)))
+		t.removeEmptied(ctx, path.Dir(name))
+		t.removeEmptied(ctx, storage.OwnDir)
+	}
+	return err
+}
+
+// unlink removes a file of ours.
+func (t *tree) unlink(name string) error {
+	return t.inParent(name, func(parent int, name string) error { return system.Unlinkat(parent, name, 0) })
+}
+
+// temporaryFor is the name that a file has until it is whole. It follows from the path,
+// so that what an interruption has left of it is written over when that is put again. A
+// run's directory never comes again, and only the holder of the lock writes there, its
+// plan: that has the same name in all of them.
+func temporaryFor(name string) string {
+	if isBelow(name, storage.QuarantineDir) {
+		name = storage.QuarantineDir + "/" + path.Base(name)
+	}
+	sum := sha256.Sum256([]byte(name))
+	return storage.OwnDir + "/" + hex.EncodeToString(sum[:8]) + ".new"
+}
+
+func ignoreAbsent(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// write makes a file of what content has, and returns once it is on the disk.
+func (t *tree) write(name string, content io.ReadSeeker) error {
+	if _, err := content.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	// What was left there may be a symbolic link, by which O_TRUNC would write elsewhere.
+	if err := ignoreAbsent(t.unlink(name)); err != nil {
+		return err
+	}
+	return t.inParent(name, func(parent int, name string) error {
+		fd, err := createAt(parent, name)
+		if err != nil {
+			return err
+		}
+		if _, err = io.Copy(descriptor(fd), content); err == nil {
+			err = system.Fsync(fd)
+		}
+		return closeAfter(fd, err)
+	})
+}
+
+// createAt makes a file that must not exist, so that nothing is written through a link.
+func createAt(dir int, name string) (fd int, err error) {
+	return system.Openat(dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o666)
+}
+
+// descriptor writes to an open file.
+type descriptor int
+
+func (d descriptor) Write(p []byte) (n int, err error) {
+	for n < len(p) {
+		written, err := system.Write(int(d), p[n:])
+		if err != nil {
+			return n, err
+		}
+		if written == 0 {
+			return n, io.ErrShortWrite
+		}
+		n += written
+	}
+	return n, nil
+}
+
+// MakeDir makes a directory.
+func (f *Store) MakeDir(ctx context.Context, dir string) error {
+	if err := f.begin(ctx); err != nil {
+		return err
+	}
+	defer f.end()
+	t, err := f.tree()
+	if err == nil && t == nil {
+		err = fs.ErrNotExist
+	}
+	if err == nil {
+		err = t.makeDirs(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("make the directory %s: %w", dir, err)
+	}
+	return nil
+}
+
+// Sync has the kernel write all of the filesystem that it has not yet written, and of those that
+// symbolic links lead to.
+func (f *Store) Sync(ctx context.Context) error {
+	t, err := f.tree()
+	if t == nil || err != nil {
+		return errors.Join(err, ctx.Err())
+	}
+	if err := f.begin(ctx); err != nil {
+		return err
+	}
+	defer f.end()
+	if err := t.sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", f.dir, err)
+	}
+	return ctx.Err()
+}
+
+func (t *tree) sync() error {
+	fds := []int{t.fd}
+	if links := t.links.Load(); links != nil {
+		for _, link := range *links {
+			fds = append(fds, link.fd)
+		}
+	}
+	for _, fd := range fds {
+		if err := system.Syncfs(fd); err != nil {
+			return err
+		}
+	}
+	return nil
+}

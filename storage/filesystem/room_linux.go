@@ -1,0 +1,106 @@
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"path"
+
+	"regsweep/internal/system"
+	"regsweep/storage"
+
+	"golang.org/x/sys/unix"
+)
+
+// mount is where a directory lies. A rename between two mounts fails, also if they show the same
+// filesystem; a filesystem may have several devices.
+type mount struct {
+	device, id uint64
+}
+
+// CheckMoves implements storage.MoveChecker. Nearly all objects lie alone in their directory, which moves
+// with them. So the directories around these are compared.
+func (f *Store) CheckMoves(ctx context.Context, dir string, bytes int64, refs iter.Seq[storage.Ref]) error {
+	t, err := f.tree()
+	if t == nil || err != nil {
+		return err
+	}
+	existing, to, free, err := t.nearest(dir)
+	if err != nil {
+		return fmt.Errorf("check %s: %w", dir, err)
+	}
+	around, made := map[string]bool{}, map[string]bool{}
+	for ref := range refs {
+		from := path.Dir(path.Dir(ref.Path))
+		if ref.Multipart != "" || around[from] {
+			continue
+		}
+		around[from] = true
+		if err := f.begin(ctx); err != nil {
+			return err
+		}
+		at, _, err := t.placeOf(from)
+		f.end()
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // nothing to move
+			continue
+		case err != nil:
+			return fmt.Errorf("check %s: %w", from, err)
+		case at != to:
+			return storage.Usagef("%s and %s lie on different filesystems or mounts, between which nothing can be renamed: "+
+				"run without --quarantine, or have one mount hold both", from, existing)
+		}
+		for dir := from; dir != "." && !made[dir]; dir = path.Dir(dir) {
+			made[dir] = true
+		}
+	}
+	// Besides these directories, each of the moves under way has one of its own.
+	directories := int64(len(made) + f.Concurrency() + 2)
+	if free.Type == unix.EXT4_SUPER_MAGIC { // where each directory takes a block
+		bytes += directories * int64(free.Bsize)
+	}
+	blocks := free.Bavail
+	if os.Geteuid() == 0 { // whom the blocks are reserved for
+		blocks = free.Bfree
+	}
+	has := int64(blocks) * int64(free.Bsize)
+	if has < bytes || free.Files > 0 && int64(free.Ffree) < directories+1 {
+		inodes := fmt.Sprintf(" and %d inodes", free.Ffree)
+		if free.Files == 0 { // such as btrfs, which makes them as they are needed
+			inodes = ""
+		}
+		return fmt.Errorf("%s: %w: a quarantine takes %d KiB and %d inodes for its plan and directories, and there are %d KiB%s: "+
+			"free as much, or run without --quarantine, which takes none",
+			f.identity.Root, unix.ENOSPC, (bytes+1023)/1024, directories+1, has/1024, inodes)
+	}
+	return nil
+}
+
+// nearest finds the place of a directory, or of the nearest one around it that exists.
+func (t *tree) nearest(dir string) (existing string, at mount, free unix.Statfs_t, err error) {
+	for ; ; dir = path.Dir(dir) {
+		if at, free, err = t.placeOf(dir); dir == "." || !errors.Is(err, fs.ErrNotExist) {
+			return dir, at, free, err
+		}
+	}
+}
+
+// placeOf finds where a directory lies, and what is free there.
+func (t *tree) placeOf(dir string) (at mount, free unix.Statfs_t, err error) {
+	fd, err := t.openDir(dir)
+	if err != nil {
+		return at, free, err
+	}
+	var stat unix.Statx_t
+	if err = system.Statx(fd, []byte{0}, unix.AT_EMPTY_PATH, unix.STATX_TYPE|unix.STATX_MNT_ID, &stat); err == nil {
+		at.device = unix.Mkdev(stat.Dev_major, stat.Dev_minor)
+		if stat.Mask&unix.STATX_MNT_ID != 0 { // since Linux 5.8
+			at.id = stat.Mnt_id
+		}
+		err = system.Fstatfs(fd, &free)
+	}
+	return at, free, closeAfter(fd, err)
+}

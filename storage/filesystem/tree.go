@@ -1,0 +1,461 @@
+//go:build unix
+
+package filesystem
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"regsweep/internal/system"
+	"regsweep/storage"
+	"regsweep/storage/layout"
+
+	"golang.org/x/sys/unix"
+)
+
+// tree is a directory that was opened once. Every file below it is reached through its
+// descriptor, so that all calls concern the same directory, whatever its path names by then.
+//
+// Paths follow no symbolic link, except those that follow has found.
+type tree struct {
+	file      *os.File // keeps fd open
+	fd        int
+	unnoticed *unnoticed
+
+	// making is held while a directory is made: one that is made in it gets its owner, and must
+	// not find it without.
+	making sync.Mutex
+
+	following sync.Mutex
+	links     atomic.Pointer[[]linkedDir]
+}
+
+// linkedDir is the target of a symbolic link, opened.
+type linkedDir struct {
+	path string // of the link, below the tree
+	file *os.File
+	fd   int
+}
+
+func openedTree(fd int, path string, u *unnoticed) *tree {
+	return &tree{file: os.NewFile(uintptr(fd), path), fd: fd, unnoticed: u}
+}
+
+func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+
+// listedError is the error of a call about something that was listed.
+func listedError(err error) error {
+	if isAbsent(err) {
+		return storage.ErrGone
+	}
+	return err
+}
+
+// at returns the open directory that a path begins in, and the rest of the path.
+func (t *tree) at(name string) (fd int, below string) {
+	links := t.links.Load()
+	if links == nil {
+		return t.fd, name
+	}
+	for _, link := range *links {
+		if rest, found := strings.CutPrefix(name, link.path); found && (rest == "" || rest[0] == '/') {
+			if rest == "" {
+				return link.fd, "."
+			}
+			return link.fd, rest[1:]
+		}
+	}
+	return t.fd, name
+}
+
+// open opens what is at a path.
+func (t *tree) open(name string, flags int) (fd int, err error) {
+	err = t.through(name, func() error {
+		at, below := t.at(name)
+		fd, err = system.OpenBeneath(at, below, flags)
+		return err
+	})
+	return fd, err
+}
+
+// openUnnoticed is open without a new time of access, if the kernel allows that.
+func (t *tree) openUnnoticed(name string, flags int) (fd int, err error) {
+	err = t.through(name, func() error {
+		at, below := t.at(name)
+		fd, err = t.unnoticed.open(func(flag int) (int, error) { return system.OpenBeneath(at, below, flags|flag) })
+		return err
+	})
+	return fd, err
+}
+
+// openList opens a directory that will be listed.
+func (t *tree) openList(dir string) (fd int, err error) {
+	return t.openUnnoticed(dir, unix.O_RDONLY|unix.O_DIRECTORY)
+}
+
+// openDir opens a directory that paths will begin in.
+func (t *tree) openDir(dir string) (fd int, err error) {
+	return t.open(dir, unix.O_RDONLY|system.PathOnly|unix.O_DIRECTORY)
+}
+
+// openRead opens a file to read. O_NONBLOCK: opening a pipe would wait for its writer for ever.
+func (t *tree) openRead(name string) (fd int, err error) {
+	return t.openUnnoticed(name, unix.O_RDONLY|unix.O_NONBLOCK)
+}
+
+// through calls f, and calls it again each time that it meets a symbolic link which is followed.
+func (t *tree) through(name string, f func() error) error {
+	for {
+		known := t.links.Load()
+		err := f()
+		if err != unix.ELOOP && err != unix.ENOTDIR {
+			return err
+		}
+		followed, followErr := t.followOn(name)
+		if followErr != nil {
+			return followErr
+		}
+		if !followed && t.links.Load() == known { // else another goroutine has followed it
+			return err
+		}
+	}
+}
+
+// mayBeLink reports whether operators put a symbolic link in the place of this directory: blobs,
+// repositories, blobs/<alg>, and a directory of repository names.
+func mayBeLink(dir string) bool {
+	top, rest, below := strings.Cut(dir, "/")
+	switch {
+	case top == storage.BlobsDir:
+		return !strings.Contains(rest, "/")
+	case top != storage.RepositoriesDir:
+		return false
+	case !below:
+		return true
+	}
+	_, _, _, isInside := layout.SplitRepository(rest)
+	first, _, _ := strings.Cut(rest, "/")
+	return !isInside && first != layout.LayersDir && first != layout.ManifestsDir && first != layout.UploadsDir
+}
+
+// followOn follows the first symbolic link on the way to a path that is not yet followed.
+func (t *tree) followOn(name string) (followed bool, err error) {
+	for end := 0; end < len(name); {
+		next := strings.IndexByte(name[end+1:], '/')
+		if end += 1 + next; next < 0 {
+			end = len(name)
+		}
+		dir := name[:end]
+		if !mayBeLink(dir) {
+			return false, nil
+		}
+		if _, below := t.at(dir); below == "." {
+			continue
+		}
+		mode, err := t.mode(dir)
+		if err != nil {
+			return false, nil // the caller has an error
+		}
+		if mode == fs.ModeSymlink {
+			return true, t.follow(dir)
+		}
+	}
+	return false, nil
+}
+
+// follow opens the target of a symbolic link, once. Everything below the link is then looked up
+// below this directory. A link that leads back into the tree is refused: what is below it would
+// have two paths.
+func (t *tree) follow(dir string) error {
+	if !mayBeLink(dir) {
+		return symlinkError(dir)
+	}
+	t.following.Lock()
+	defer t.following.Unlock()
+	if _, below := t.at(dir); below == "." {
+		return nil // another goroutine was faster
+	}
+	var fd int
+	err := t.inParent(dir, func(parent int, name string) (err error) {
+		fd, err = system.Openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+		return err
+	})
+	switch {
+	case isAbsent(err):
+		return fmt.Errorf("list %s: it is a symbolic link to a directory that does not exist: is its disk mounted?", dir)
+	case err == unix.ELOOP || err == unix.ENOTDIR:
+		return symlinkError(dir)
+	case err != nil:
+		return fmt.Errorf("list %s: follow the symbolic link: %w", dir, err)
+	}
+	roots := []int{t.fd}
+	links := t.links.Load()
+	if links != nil {
+		for _, link := range *links {
+			roots = append(roots, link.fd)
+		}
+	}
+	for _, root := range roots {
+		overlap, err := contains(root, fd)
+		if err == nil && !overlap {
+			overlap, err = contains(fd, root)
+		}
+		if err == nil && !overlap {
+			continue
+		}
+		closeDir(fd)
+		if err != nil {
+			return fmt.Errorf("list %s: follow the symbolic link: %w", dir, err)
+		}
+		return fmt.Errorf("list %s: it is a symbolic link that leads back into the storage: remove it", dir)
+	}
+	all := []linkedDir{{path: strings.Clone(dir), file: os.NewFile(uintptr(fd), dir), fd: fd}}
+	if links != nil {
+		all = append(all, *links...)
+	}
+	// A link below the target of another comes first.
+	slices.SortStableFunc(all, func(a, b linkedDir) int { return len(b.path) - len(a.path) })
+	t.links.Store(&all)
+	return nil
+}
+
+// contains reports whether an open directory is another one, or a parent of it.
+func contains(parent, dir int) (bool, error) {
+	var want, is unix.Stat_t
+	if err := system.Fstat(parent, &want); err != nil {
+		return false, err
+	}
+	at := dir
+	defer func() {
+		if at != dir {
+			closeDir(at)
+		}
+	}()
+	for {
+		if err := system.Fstat(at, &is); err != nil {
+			return false, err
+		}
+		if is.Dev == want.Dev && is.Ino == want.Ino {
+			return true, nil
+		}
+		up, err := system.Openat(at, "..", unix.O_RDONLY|system.PathOnly|unix.O_DIRECTORY, 0)
+		if err != nil {
+			return false, err
+		}
+		if at != dir {
+			closeDir(at)
+		}
+		device, inode := is.Dev, is.Ino
+		at = up
+		if err := system.Fstat(at, &is); err != nil {
+			return false, err
+		}
+		if is.Dev == device && is.Ino == inode { // the root of all
+			return false, nil
+		}
+	}
+}
+
+// inParent calls f with the open directory that holds a name.
+func (t *tree) inParent(name string, f func(parent int, name string) error) error {
+	dir, base := path.Split(name)
+	if dir == "" {
+		return f(t.fd, base)
+	}
+	dir = dir[:len(dir)-1]
+	if at, below := t.at(dir); below == "." {
+		return f(at, base)
+	}
+	parent, err := t.openDir(dir)
+	if err != nil {
+		return err
+	}
+	defer closeDir(parent)
+	return f(parent, base)
+}
+
+// closeDir closes a directory that paths began in. Nothing was read or written through it, so that
+// an error tells nothing about the calls that were made.
+func closeDir(fd int) { _ = system.Close(fd) }
+
+// closeAfter closes a descriptor, and returns the first error.
+func closeAfter(fd int, err error) error {
+	if closeErr := system.Close(fd); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+// lstat describes what is at a path.
+func (t *tree) lstat(name string) (stat unix.Stat_t, err error) {
+	err = t.inParent(name, func(parent int, name string) error { return system.Lstatat(parent, name, &stat) })
+	return stat, err
+}
+
+// mode is the type of what is at a path.
+func (t *tree) mode(name string) (mode fs.FileMode, err error) {
+	err = t.inParent(name, func(parent int, name string) (err error) {
+		mode, err = modeOf(parent, name)
+		return err
+	})
+	return mode, err
+}
+
+// modeOf is the type of what a name in an open directory names.
+func modeOf(dir int, name string) (fs.FileMode, error) {
+	var stat unix.Stat_t
+	if err := system.Lstatat(dir, name, &stat); err != nil {
+		return 0, err
+	}
+	return typeOf(&stat), nil
+}
+
+func typeOf(stat *unix.Stat_t) fs.FileMode {
+	switch stat.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		return 0
+	case unix.S_IFDIR:
+		return fs.ModeDir
+	case unix.S_IFLNK:
+		return fs.ModeSymlink
+	}
+	return fs.ModeIrregular
+}
+
+// stat describes a regular file.
+func (t *tree) stat(name string) (storage.Object, error) {
+	var stat unix.Stat_t
+	at, below := t.at(name)
+	if err := system.Lstatat(at, below, &stat); err != nil {
+		return storage.Object{}, err
+	}
+	if typeOf(&stat) != 0 {
+		return storage.Object{}, storage.ErrNotRegular
+	}
+	return fileObject(name, &stat), nil
+}
+
+func fileObject(name string, stat *unix.Stat_t) storage.Object {
+	return storage.Object{Path: name, Size: stat.Size, ModTime: modTime(stat), HardLinked: stat.Nlink > 1}
+}
+
+func modTime(stat *unix.Stat_t) time.Time { return time.Unix(stat.Mtim.Unix()) }
+
+// list calls visit for each entry of a directory, in no order.
+func (t *tree) list(dir string, visit func(name []byte, mode fs.FileMode)) (isEmpty bool, err error) {
+	for tries := 1; ; tries++ {
+		fd, err := t.openList(dir)
+		if err != nil {
+			return false, err
+		}
+		isEmpty, err := eachEntry(fd, visit)
+		if err == nil && isEmpty {
+			err = confirmEmpty(fd, namesExpectedIn(dir))
+		}
+		if err = closeAfter(fd, err); err != errNotEmpty || tries == 3 {
+			return isEmpty, err
+		}
+	}
+}
+
+// readDir returns the entries of a directory, in no order.
+func (t *tree) readDir(dir string) (entries []dirEntry, err error) {
+	_, err = t.list(dir, func(name []byte, mode fs.FileMode) {
+		entries = append(entries, dirEntry{string(name), mode})
+	})
+	return entries, err
+}
+
+var errNotEmpty = errors.New("it is listed as empty and is not: the storage fails")
+
+// layoutNames are names that a directory of the layout may have in it.
+var layoutNames = []string{layout.LinkFile, "current", "sha256", "revisions", "tags", layout.ManifestsDir, layout.LayersDir, storage.RepositoriesDir}
+
+// namesExpectedIn are those of layoutNames that a directory may have in it.
+func namesExpectedIn(dir string) []string {
+	parent, base := path.Split(dir)
+	isOfLink := len(base) == 64 && layout.IsHex(base) && layout.IsAlgorithm(path.Base(parent)) && strings.Contains(parent, "/_")
+	if isOfLink { // the registry's API empties many
+		return layoutNames[:1]
+	}
+	return layoutNames
+}
+
+// confirmEmpty returns errNotEmpty if an open directory that was listed as empty has something in
+// it: a directory that its link count includes, a size of all names, or one of the usual names.
+func confirmEmpty(fd int, names []string) error {
+	var stat unix.Stat_t
+	if err := system.Fstat(fd, &stat); err != nil {
+		return err
+	}
+	if stat.Nlink > 2 {
+		return errNotEmpty
+	}
+	if sized, err := isSizedByNames(fd, &stat); err != nil || sized && stat.Size > 0 {
+		return cmp.Or(err, errNotEmpty)
+	}
+	for _, name := range names {
+		if err := system.Lstatat(fd, name, &stat); err == nil {
+			return errNotEmpty
+		} else if !isAbsent(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// confirmAbsent returns nil if a listing of the directory that would hold a name does not have it.
+// It is for a name that a call has not found: a storage that fails may say so falsely.
+func (t *tree) confirmAbsent(name string) error {
+	dir, base := path.Dir(name), path.Base(name)
+	fd, err := t.openList(dir)
+	if isAbsent(err) && dir != "." {
+		return t.confirmAbsent(dir)
+	}
+	if err != nil {
+		return err
+	}
+	names, err := namesIn(fd)
+	err = closeAfter(fd, err)
+	switch {
+	case isAbsent(err) && dir != ".": // the directory was removed after it was opened
+		return t.confirmAbsent(dir)
+	case err != nil:
+		return err
+	case names[base]:
+		return storage.ErrGone
+	}
+	return nil
+}
+
+// namesIn are the names in an open directory.
+func namesIn(fd int) (map[string]bool, error) {
+	names := map[string]bool{}
+	err := eachName(fd, func(name []byte) { names[string(name)] = true })
+	return names, err
+}
+
+// confirmAbsentAt is confirmAbsent of a name in an open directory.
+func confirmAbsentAt(dir int, name string) error {
+	fd, err := system.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	names, err := namesIn(fd)
+	if err := closeAfter(fd, err); err != nil {
+		return err
+	}
+	if names[name] {
+		return storage.ErrGone
+	}
+	return nil
+}

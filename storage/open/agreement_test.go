@@ -1,0 +1,200 @@
+package open
+
+import (
+	"errors"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"regsweep/internal/drivertest"
+	"regsweep/internal/parts"
+	"regsweep/storage"
+	"regsweep/storage/driver"
+	"regsweep/storage/filesystem"
+	"regsweep/storage/s3"
+	"regsweep/storage/s3/s3test"
+	"regsweep/storage/storagetest"
+)
+
+// TestBackendsAgree tells one story on a filesystem and in two buckets: a registry
+// that real clients pushed to, and what crashes, old releases and careless people
+// leave. Whatever the way to look at it, the same is there.
+func TestBackendsAgree(t *testing.T) {
+	t.Parallel()
+	tree := storagetest.NewTree(t)
+	registry := parts.StartRegistryT(t, parts.Config{Root: tree.Root()})
+	pushed(t, registry)
+	if err := registry.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	left(tree)
+
+	reference := looked(t, driver.Over(drivertest.Filesystem(tree.Root()), tree.Root()))
+	if len(reference) < 100 {
+		t.Fatalf("only %d objects to compare", len(reference))
+	}
+	native := looked(t, storagetest.MustOpen(t)(filesystem.Open(tree.Root(), storage.Limits{})))
+	seen := maps.Clone(reference)
+	maps.DeleteFunc(seen, func(path string, _ storage.Object) bool { return storagetest.BesideLink(reference, path) })
+	if len(seen) == len(reference) {
+		t.Error("nothing lies beside a link")
+	}
+	agree(t, "filesystem, native", native, seen)
+
+	for name, server := range map[string]*parts.S3{"MinIO": parts.SharedMinIO(t), "versitygw": parts.SharedVersityGW(t)} {
+		const root = "/a/registry"
+		bucket := server.NewBucketT(t)
+		if err := parts.UploadTree(t.Context(), server, bucket, root, tree.Root()); err != nil {
+			t.Fatal(err)
+		}
+		parameters := server.Parameters(bucket, root)
+		inBucket := looked(t, storagetest.MustOpen(t)(s3.Open(t.Context(), parameters, s3.Options{})))
+		agree(t, name+", native", inBucket, withoutDirs(reference))
+		through := looked(t, driver.Over(drivertest.S3(t, parameters), bucket))
+		agree(t, name+", s3-aws driver", through, inBucket)
+		for path, object := range through {
+			// Only here are both said to have been written by the same server.
+			if got := inBucket[path].ModTime; !got.Truncate(time.Second).Equal(object.ModTime.Truncate(time.Second)) {
+				t.Errorf("%s: %s was written at %v, natively at %v", name, path, object.ModTime, got)
+			}
+		}
+	}
+}
+
+// TestFolderKeysAgree: only a bucket can hold these, so only there is there something
+// to compare.
+func TestFolderKeysAgree(t *testing.T) {
+	t.Parallel()
+	server := parts.SharedMinIO(t)
+	bucket := server.NewBucketT(t)
+	native, plant := s3test.Open(t, server, bucket)
+	for _, key := range []string{"blobs/", "blobs/sha256/", "repositories/app/_layers/", "repositories/app/"} {
+		plant(key, "")
+	}
+	storagetest.PlantAll(plant, storagetest.Story())
+	got := looked(t, driver.Over(drivertest.S3(t, server.Parameters(bucket, "/a/registry")), bucket))
+	for path, object := range got {
+		if strings.HasSuffix(path, "/") && object.Size == -1 {
+			object.Size = 0 // the driver refuses to stat a name with a slash at its end
+			got[path] = object
+		}
+	}
+	agree(t, "s3-aws driver", got, looked(t, native))
+}
+
+// pushed is a registry's daily business.
+func pushed(t *testing.T, registry *parts.Registry) {
+	t.Helper()
+	client, ctx := registry.Client(), t.Context()
+	base := parts.Layer(1, 100)
+	app := parts.Image(parts.OCI, base, parts.Layer(2, 200))
+	docker := parts.Image(parts.Docker, base, parts.Layer(3, 300))
+	for reference, manifest := range map[string]*parts.Manifest{
+		"app:v1":             app,
+		"app:v2":             parts.Image(parts.OCI, base, parts.Layer(4, 400)),
+		"app/nested:latest":  docker,
+		"app/nested/deep:v1": parts.Index(parts.OCI, app, parts.Image(parts.OCI, parts.Layer(5, 500))),
+		"app-dev:v1":         parts.Index(parts.Docker, docker),
+		"app.dev:v1":         parts.Image(parts.OCI, parts.Layer(6, 600), base),
+		"app":                parts.Image(parts.OCI, parts.Layer(7, 700)), // untagged
+		"signed:v1":          app,
+		"signed":             parts.Referrer(app, "application/vnd.example.signature", []byte("signature")),
+	} {
+		if err := client.Push(ctx, reference, manifest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 8 {
+		moved := parts.Image(parts.OCI, base, parts.Layer(uint64(100+i), 10))
+		if err := client.Push(ctx, "app:moving", moved); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := client.Delete(ctx, "app", "v2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.DeleteBlob(ctx, "app.dev", base.Digest()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.LeaveUpload(ctx, "app", []byte("half a layer")); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Mount(ctx, "mounted", "app", base.Digest()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// left is what no client makes.
+func left(tree *parts.Tree) {
+	for path, content := range storagetest.Story() {
+		tree.Write(path, content)
+	}
+	tree.Upload("app", "6fd5a5a8-93d9-4d48-a9a4-5d3e5d4f0002", time.Now().Add(-300*time.Hour), []byte("old"))
+	tree.Manifest("old", parts.Schema1("old", "v1", parts.Layer(8, 80)))
+	tree.Manifest("cache", parts.BuildKitCache(parts.Layer(9, 90)))
+	tree.Write("repositories/app/_manifests/tags/cut/current/link", "")
+	tree.Write("repositories/app/_manifests/tags/newline/current/link", "sha256:"+storagetest.HexOf("x")+"\n")
+	tree.Write("blobs/sha256/aa/"+storagetest.HexOf("wrong directory")+"/data", "x")
+	tree.Write("blobs/sha256/AB/"+strings.ToUpper(storagetest.HexOf("upper case"))+"/data", "x")
+	tree.Write("repositories/app/_manifests/revisions/stray", "x")
+	tree.Write("repositories/app/_manifests/tags/stray", "x")
+	tree.Write("repositories/app/_manifests/stray", "x")
+	tree.Write("repositories/_layers/sha256/"+storagetest.HexOf("no repository")+"/link", "x")
+	tree.Write("repositories/link", "x")
+	tree.Write("repositories/data/data", "x")
+}
+
+// looked is all that a store reports. What it names without having looked is looked at
+// now, and dropped where there is nothing, as its contract allows.
+func looked(t *testing.T, store storage.Store) map[string]storage.Object {
+	t.Helper()
+	all := map[string]storage.Object{}
+	for _, dir := range []string{storage.BlobsDir, storage.RepositoriesDir} {
+		maps.Copy(all, storagetest.Scan(t, store, dir))
+	}
+	for path, object := range all {
+		switch {
+		case object.Dir:
+			all[path] = storage.Object{Path: path, Dir: true}
+			continue
+		case object.Named || object.Size == -1 && object.ETag == "":
+			found, err := store.Stat(t.Context(), path)
+			if errors.Is(err, fs.ErrNotExist) {
+				delete(all, path)
+				continue
+			}
+			if err == nil {
+				object.Size, object.ModTime = found.Size, found.ModTime
+			}
+		}
+		all[path] = storage.Object{Path: path, Size: object.Size, ModTime: object.ModTime}
+	}
+	return all
+}
+
+func agree(t *testing.T, name string, got, want map[string]storage.Object) {
+	t.Helper()
+	for _, path := range slices.Sorted(maps.Keys(want)) {
+		object, found := got[path]
+		switch {
+		case !found:
+			t.Errorf("%s: %s is missing", name, path)
+		case object.Size != want[path].Size || object.Dir != want[path].Dir:
+			t.Errorf("%s: %+v, want %+v", name, object, want[path])
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(got)) {
+		if _, wanted := want[path]; !wanted {
+			t.Errorf("%s: %s is too many", name, path)
+		}
+	}
+}
+
+func withoutDirs(objects map[string]storage.Object) map[string]storage.Object {
+	files := maps.Clone(objects)
+	maps.DeleteFunc(files, func(_ string, o storage.Object) bool { return o.Dir })
+	return files
+}

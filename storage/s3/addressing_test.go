@@ -1,0 +1,95 @@
+package s3
+
+import (
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"regsweep/internal/parts"
+	"regsweep/storage"
+	"regsweep/storage/layout"
+	"regsweep/storage/storagetest"
+)
+
+// TestS3BucketThatIsNoHost: release 2 of the registry takes a host's name as its endpoint
+// without forcepathstyle. The bucket's name below it is no host's, so it goes into the path.
+func TestS3BucketThatIsNoHost(t *testing.T) {
+	t.Parallel()
+	server := parts.SharedMinIO(t)
+	for _, set := range []any{nil, false, "false"} {
+		bucket := server.NewBucketT(t)
+		if _, err := net.DefaultResolver.LookupHost(t.Context(), bucket+".localhost"); err == nil {
+			t.Skip("here every name below localhost is this host's")
+		}
+		path := storagetest.BlobPath("sha256", storagetest.HexOf(1))
+		server.PutT(t, bucket, storage.Root+"/"+path, "x")
+		parameters := server.Parameters(bucket, "")
+		parameters["forcepathstyle"] = set
+		parameters["regionendpoint"] = strings.Replace(server.Endpoint, "127.0.0.1", "localhost", 1)
+		store := storagetest.MustOpen(t)(Open(t.Context(), parameters, Options{})).(*Store)
+		storagetest.SamePaths(t, storagetest.KeysOf(storagetest.Scan(t, store, storage.BlobsDir)), map[string]string{path: ""})
+		if content, err := store.Read(t.Context(), path, 10); err != nil || string(content) != "x" {
+			t.Errorf("forcepathstyle %v: %q, %v", set, content, err)
+		}
+	}
+}
+
+// TestS3EndpointThatIsNoHost: the message names the endpoint's own host, and the one with the
+// bucket's name where only that is no host's.
+func TestS3EndpointThatIsNoHost(t *testing.T) {
+	t.Parallel()
+	store := storagetest.MustOpen(t)(Open(t.Context(), map[string]any{
+		"accesskey": "a", "secretkey": "s", "bucket": "bucket", "regionendpoint": "http://no-such-host.invalid:9000",
+	}, Options{})).(*Store)
+	store.retries.Base, store.retries.Pace.FirstWait = time.Millisecond, time.Millisecond
+	err := scanError(t, store)
+	if err == nil || !strings.Contains(err.Error(), "http://no-such-host.invalid:9000: ") || strings.Contains(err.Error(), "forcepathstyle") {
+		t.Errorf("%v", err)
+	}
+	// A server that answered before uses such names: then the bucket has none.
+	store.requests.answered.Store(true)
+	if err := scanError(t, store); err == nil || !strings.Contains(err.Error(), "bucket.no-such-host.invalid") || !strings.Contains(err.Error(), "set forcepathstyle: true") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestS3AmazonIsNoHost: without an endpoint the host is Amazon's, whichever way the bucket is
+// addressed. Another server was meant, more likely.
+func TestS3AmazonIsNoHost(t *testing.T) {
+	t.Parallel()
+	for _, pathStyle := range []bool{true, false} {
+		store := storagetest.MustOpen(t)(Open(t.Context(), map[string]any{
+			"accesskey": "a", "secretkey": "s", "bucket": "bucket", "region": "us-east-1", "forcepathstyle": pathStyle,
+		}, Options{Transport: storage.Transport{Wrap: func(storage.HTTPClient) storage.HTTPClient { return noHost{} }}})).(*Store)
+		err := scanError(t, store)
+		if err == nil || strings.Contains(err.Error(), "forcepathstyle") || !strings.Contains(err.Error(), "no such host; no endpoint is set, so this is Amazon S3: for another server set regionendpoint") {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+// noHost finds no host's address.
+type noHost struct{}
+
+func (noHost) Do(r *http.Request) (*http.Response, error) {
+	return nil, &url.Error{Op: "Get", URL: r.URL.String(), Err: &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: r.URL.Hostname(), IsNotFound: true}}}
+}
+
+// TestS3SlashAfterTheBucket: the registry writes into the bucket, and so does regsweep.
+func TestS3SlashAfterTheBucket(t *testing.T) {
+	t.Parallel()
+	server := parts.SharedMinIO(t)
+	bucket := server.NewBucketT(t)
+	registry := parts.StartRegistryT(t, parts.Config{Storage: server.Storage(bucket+"/", "/root")})
+	image := parts.Image(parts.OCI, parts.Layer(1, 100))
+	if err := registry.Client().Push(t.Context(), "app:v1", image); err != nil {
+		t.Fatal(err)
+	}
+	store := storagetest.MustOpen(t)(Open(t.Context(), server.Parameters(bucket+"/", "/root"), Options{}))
+	if _, found := storagetest.Scan(t, store, storage.BlobsDir)[layout.BlobPath(image.Digest())]; !found {
+		t.Error("the manifest that the registry has stored is not found")
+	}
+}

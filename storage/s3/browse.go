@@ -1,0 +1,142 @@
+package s3
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"regsweep/storage"
+	"regsweep/storage/pace"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+)
+
+// Names lists the common prefixes of the keys below dir.
+func (s *Store) Names(ctx context.Context, dir string) ([]string, error) {
+	var names []string
+	prefix, after := *s.key(dir + "/"), ""
+	for {
+		some, more, err := s.names(ctx, prefix, after)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range some {
+			after = name
+			names = append(names, strings.TrimSuffix(name[len(prefix):], "/"))
+		}
+		if !more {
+			return names, nil
+		}
+	}
+}
+
+// Below lists the keys below dir, page by page, and the multipart uploads.
+func (s *Store) Below(ctx context.Context, dir string, visit func([]storage.Object) error) error {
+	if err := s.scanUploads(ctx, dir, visit); err != nil {
+		return err
+	}
+	after, token := "", ""
+	for {
+		page, err := s.page(ctx, dir, after, token)
+		if err != nil {
+			return err
+		}
+		if err := storage.VisitPage(page.objects, visit); err != nil {
+			return err
+		}
+		if page.token == "" {
+			return nil
+		}
+		after, token = page.last, page.token
+	}
+}
+
+// Stream gets an object.
+func (s *Store) Stream(ctx context.Context, path string, w io.Writer) error {
+	return s.stream(ctx, "s3:GetObject", path, nil, w)
+}
+
+// stream gets an object, or that version of it. What a connection that breaks has brought
+// is written, and the next try asks for the rest, of the same object.
+func (s *Store) stream(ctx context.Context, permission, path string, version *string, w io.Writer) error {
+	written, etag := int64(0), (*string)(nil)
+	return s.do(ctx, "read", permission, path, func() (err error) {
+		input := &s3.GetObjectInput{Bucket: &s.parameters.bucket, Key: s.key(path), VersionId: version, IfMatch: etag}
+		if written > 0 {
+			input.Range = aws.String(fmt.Sprintf("bytes=%d-", written))
+		}
+		out, err := s.client.GetObject(ctx, input)
+		if err != nil {
+			return err
+		}
+		defer func() {
+			if closeErr := out.Body.Close(); err == nil && closeErr != nil {
+				err = closeErr
+			}
+		}()
+		if written > 0 && !strings.HasPrefix(aws.ToString(out.ContentRange), fmt.Sprintf("bytes %d-", written)) {
+			return pace.Final(fmt.Errorf("the server does not go on at byte %d", written))
+		}
+		etag = out.ETag
+		body := &failingWriter{w: w}
+		n, err := io.Copy(body, out.Body)
+		written += n
+		switch {
+		case body.err != nil:
+			return pace.Final(body.err)
+		case out.ContentLength != nil && n == *out.ContentLength:
+			return nil // all that there is, however the connection ended
+		case err != nil:
+			return err
+		case out.ContentLength != nil:
+			return fmt.Errorf("%d bytes of %d arrived: %w", n, *out.ContentLength, io.ErrUnexpectedEOF)
+		}
+		return nil
+	})
+}
+
+// failingWriter remembers the writer's own error, which no other try would mend.
+type failingWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (f *failingWriter) Write(p []byte) (int, error) {
+	n, err := f.w.Write(p)
+	if err != nil {
+		f.err = err
+	}
+	return n, err
+}
+
+// Beside lists: a stat of a key takes a permission on that key, which the policies of
+// the README do not give.
+func (s *Store) Beside(ctx context.Context, path string) (found bool, err error) {
+	key := strings.TrimSuffix(s.prefix, storage.Root+"/") + path
+	err = s.do(ctx, "list", "s3:ListBucket", path, func() error {
+		out, err := s.client.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &s.parameters.bucket, Prefix: &key, MaxKeys: aws.Int32(1)})
+		if err == nil {
+			found = len(out.Contents) > 0 && aws.ToString(out.Contents[0].Key) == key
+		}
+		return err
+	})
+	return found, err
+}
+
+// FindLayout implements storage.LayoutFinder. What there is instead is a hint: if it can't be listed there
+// is none.
+func (s *Store) FindLayout(ctx context.Context) (found bool, instead []string, err error) {
+	for _, dir := range []string{storage.BlobsDir, storage.RepositoriesDir, storage.OwnDir} { // a bucket has no empty directories
+		names, err := s.Names(ctx, dir)
+		if err != nil || len(names) > 0 {
+			return true, nil, err
+		}
+	}
+	if names, _, err := s.names(ctx, "", ""); err == nil && len(names) > 0 {
+		return false, names, nil
+	} else if err == nil {
+		return false, []string{}, nil
+	}
+	return false, nil, nil
+}

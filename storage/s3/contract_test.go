@@ -1,0 +1,44 @@
+package s3
+
+import (
+	"regsweep/internal/parts"
+	"regsweep/storage"
+	"regsweep/storage/storagetest"
+	"testing"
+)
+
+// TestContract runs the suite of all storages.
+func TestContract(t *testing.T) {
+	for name, s := range map[string]storagetest.Subject{
+		"s3 on MinIO": {
+			AnyName: true, Multipart: true,
+			Open: func(t *testing.T) (storage.Store, func(path, content string)) {
+				server := parts.SharedMinIO(t)
+				return openBucket(t, server, server.NewBucketT(t))
+			},
+		},
+		"s3 on versitygw": {
+			AnyName: true, Multipart: true,
+			Open: func(t *testing.T) (storage.Store, func(path, content string)) {
+				server := parts.SharedVersityGW(t)
+				return openBucket(t, server, server.NewBucketT(t))
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			storagetest.Test(t, s)
+		})
+	}
+}
+
+// openBucket opens a registry in a bucket, at a root directory, and a way past the
+// store to put objects there.
+func openBucket(t *testing.T, server *parts.S3, bucket string) (storage.Store, func(path, content string)) {
+	t.Helper()
+	const root = "/a/registry"
+	store := storagetest.MustOpen(t)(Open(t.Context(), server.Parameters(bucket, root), Options{}))
+	return store, func(path, content string) {
+		server.PutT(t, bucket, "a/registry/"+storage.Root+"/"+path, content)
+	}
+}

@@ -1,0 +1,441 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regsweep/storage"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+// withDecoder makes one ListObjectsV2 request put its answer into l, if it is an
+// ordinary one, and leave the SDK's output empty. Every other answer, errors among
+// them, is the SDK's to read.
+//
+// length is that of the last answer: S3 does not say how long the next one is, which
+// most often is as long.
+func withDecoder(l *s3Listing, length *atomic.Int64) func(*s3.Options) {
+	return func(o *s3.Options) {
+		o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
+			decoder := &listingMiddleware{into: l, length: length}
+			sdk, err := stack.Deserialize.Swap("OperationDeserializer", decoder)
+			if err != nil {
+				return fmt.Errorf("prepare a listing: %w", err)
+			}
+			decoder.sdk = sdk
+			return nil
+		})
+	}
+}
+
+type listingMiddleware struct {
+	sdk  middleware.DeserializeMiddleware
+	into *s3Listing
+
+	length *atomic.Int64 // of the last answer, in bytes
+}
+
+func (m *listingMiddleware) ID() string { return m.sdk.ID() }
+
+func (m *listingMiddleware) HandleDeserialize(ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler) (
+	middleware.DeserializeOutput, middleware.Metadata, error,
+) {
+	out, metadata, err := next.HandleDeserialize(ctx, in)
+	if err != nil {
+		return out, metadata, err
+	}
+	bySDK := func() (middleware.DeserializeOutput, middleware.Metadata, error) {
+		return m.sdk.HandleDeserialize(ctx, in, alreadyAnswered{out, metadata})
+	}
+	response, ok := out.RawResponse.(*smithyhttp.Response)
+	if !ok || response.StatusCode != http.StatusOK {
+		return bySDK()
+	}
+	body := bodies.Get().(*bytes.Buffer)
+	body.Reset()
+	length := response.ContentLength
+	if length < 0 {
+		length = m.length.Load()
+	}
+	body.Grow(int(min(max(length, 0), bodyLimit)) + bytes.MinRead)
+	_, err = body.ReadFrom(response.Body)
+	if closeErr := response.Body.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return out, metadata, fmt.Errorf("read the listing: %w", err)
+	}
+	m.length.Store(int64(body.Len()))
+	if *m.into, ok = decodeListing(body.Bytes()); ok {
+		if body.Cap() <= 2*bodyLimit {
+			bodies.Put(body)
+		}
+		out.Result = &s3.ListObjectsV2Output{}
+		return out, metadata, nil
+	}
+	response.Body = io.NopCloser(body)
+	return bySDK()
+}
+
+// bodies are buffers that answers were read into. Of those nothing is left in what was
+// decoded from them.
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// bodyLimit is more than an ordinary answer has, in bytes. What is said to be longer
+// gets its memory as it comes.
+const bodyLimit = 4 << 20
+
+// alreadyAnswered is a handler that has its answer already.
+type alreadyAnswered struct {
+	out      middleware.DeserializeOutput
+	metadata middleware.Metadata
+}
+
+func (a alreadyAnswered) HandleDeserialize(context.Context, middleware.DeserializeInput) (middleware.DeserializeOutput, middleware.Metadata, error) {
+	return a.out, a.metadata, nil
+}
+
+// decodeListing reads the answer to a ListObjectsV2 request in one pass. Decoding is
+// what a listing costs on a fast network, and this document is always the same.
+//
+// It gives up, with ok false, on everything out of the ordinary: then the SDK's
+// decoder decides. What it does accept it must read exactly as that would;
+// FuzzDecodeListing holds the two against each other.
+//
+// Nothing of the listing is part of body. Its keys and ETags are parts of one string,
+// which is less than half as long and in which nobody need look for pointers: most of
+// what a run leaves to the garbage collector is pages.
+func decodeListing(body []byte) (l s3Listing, ok bool) {
+	texts := listingTexts.Get().(*listingText)
+	defer listingTexts.Put(texts)
+	texts.reset()
+	d := listingDecoder{rest: body, texts: texts}
+	d.declaration()
+	if name, attributes := d.open(); string(name) != "ListBucketResult" || !ordinaryRoot(attributes) {
+		return s3Listing{}, false
+	}
+	for !d.failed && !d.closes("ListBucketResult") {
+		name, attributes := d.open()
+		if attributes != nil {
+			return s3Listing{}, false
+		}
+		switch string(name) {
+		case "Contents":
+			d.contents(&l)
+		case "Name":
+			l.named = true
+			d.text(name)
+		case "IsTruncated":
+			l.truncation = string(d.text(name))
+			d.failed = d.failed || l.truncation != "true" && l.truncation != "false"
+		case "NextContinuationToken":
+			l.token = string(d.text(name))
+		case "EncodingType":
+			l.encoding = string(d.text(name))
+		case "Prefix", "StartAfter", "ContinuationToken", "Delimiter":
+			d.text(name)
+		case "KeyCount", "MaxKeys":
+			d.number(d.text(name))
+		default:
+			d.failed = true
+		}
+	}
+	d.space()
+	if d.failed || len(d.rest) > 0 || l.truncation == "" || (l.encoding != "" && l.encoding != "url") {
+		return s3Listing{}, false
+	}
+	texts.share(l.objects)
+	if l.encoding == "url" && !l.unescape() {
+		return s3Listing{}, false
+	}
+	l.decoded = true
+	return l, true
+}
+
+// listingText collects the keys and ETags of a listing, by object.
+type listingText struct {
+	text []byte
+	ends []int // of each key, and of the ETag behind it
+}
+
+var listingTexts = sync.Pool{New: func() any { return new(listingText) }}
+
+func (t *listingText) reset() { t.text, t.ends = t.text[:0], t.ends[:0] }
+
+func (t *listingText) add(key, etag []byte) {
+	t.text = append(t.text, key...)
+	t.ends = append(t.ends, len(t.text))
+	t.text = append(t.text, etag...)
+	t.ends = append(t.ends, len(t.text))
+}
+
+// share gives all objects their parts of one string.
+func (t *listingText) share(objects []storage.Object) {
+	all, from := string(t.text), 0
+	for i := range objects {
+		key, etag := t.ends[2*i], t.ends[2*i+1]
+		objects[i].Path, objects[i].ETag = all[from:key], all[key:etag]
+		from = etag
+	}
+}
+
+// s3Listing is what one answer of a listing says.
+type s3Listing struct {
+	decoded    bool // it was an ordinary answer
+	named      bool // it says which bucket it lists
+	truncation string
+	token      string
+	encoding   string
+	objects    []storage.Object // Path is the whole key
+}
+
+// unescape undoes EncodingType url.
+func (l *s3Listing) unescape() bool {
+	for i := range l.objects {
+		key := l.objects[i].Path
+		if strings.IndexByte(key, '%') < 0 && strings.IndexByte(key, '+') < 0 {
+			continue
+		}
+		decoded, err := url.QueryUnescape(key)
+		if err != nil {
+			return false
+		}
+		l.objects[i].Path = decoded
+	}
+	return true
+}
+
+// ordinaryRoot accepts the namespace that S3 and its like declare, or none.
+func ordinaryRoot(attributes []byte) bool {
+	return attributes == nil || string(attributes) == ` xmlns="http://s3.amazonaws.com/doc/2006-03-01/"`
+}
+
+// listingDecoder reads elements from the front of a document. Once something is not
+// as it should be, failed is set and all else it returns means nothing.
+type listingDecoder struct {
+	rest   []byte
+	texts  *listingText
+	failed bool
+}
+
+func (d *listingDecoder) space() {
+	if len(d.rest) == 0 || d.rest[0] != '<' {
+		d.rest = bytes.TrimLeft(d.rest, " \t\r\n")
+	}
+}
+
+// declaration skips <?xml …?> if it is of the usual form.
+func (d *listingDecoder) declaration() {
+	d.space()
+	if after, found := bytes.CutPrefix(d.rest, []byte(`<?xml version="1.0" encoding="UTF-8"?>`)); found {
+		d.rest = after
+		d.space()
+	}
+}
+
+// open reads an opening tag.
+func (d *listingDecoder) open() (name, attributes []byte) {
+	d.space()
+	if d.failed || len(d.rest) < 2 || d.rest[0] != '<' {
+		d.failed = true
+		return nil, nil
+	}
+	end := bytes.IndexByte(d.rest, '>')
+	if end < 2 || d.rest[end-1] == '/' {
+		d.failed = true
+		return nil, nil
+	}
+	name = d.rest[1:end]
+	if at := bytes.IndexByte(name, ' '); at >= 0 {
+		name, attributes = name[:at], name[at:]
+	}
+	d.rest = d.rest[end+1:]
+	return name, attributes
+}
+
+// closes reads a closing tag if it comes next.
+func (d *listingDecoder) closes(name string) bool {
+	d.space()
+	n := len(name)
+	if len(d.rest) < n+3 || d.rest[0] != '<' || d.rest[1] != '/' || string(d.rest[2:2+n]) != name || d.rest[2+n] != '>' {
+		return false
+	}
+	d.rest = d.rest[n+3:]
+	return true
+}
+
+// text reads the text of an element that holds nothing else, and its closing tag.
+// Only plain characters are ordinary: an entity, a line end or a character that XML
+// has rules for is for the other decoder.
+func (d *listingDecoder) text(name []byte) []byte {
+	if d.failed {
+		return nil
+	}
+	end := bytes.IndexByte(d.rest, '<')
+	if end < 0 {
+		d.failed = true
+		return nil
+	}
+	text := d.rest[:end]
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c > '~' || c == '&' || c == '>' {
+			d.failed = true
+			return nil
+		}
+	}
+	d.close(end, name)
+	return text
+}
+
+// close expects a closing tag at a place.
+func (d *listingDecoder) close(at int, name []byte) {
+	d.rest = d.rest[at:]
+	n := len(name)
+	if len(d.rest) < n+3 || d.rest[1] != '/' || !bytes.Equal(d.rest[2:2+n], name) || d.rest[2+n] != '>' {
+		d.failed = true
+		return
+	}
+	d.rest = d.rest[n+3:]
+}
+
+// contents reads one object.
+func (d *listingDecoder) contents(l *s3Listing) {
+	o := storage.Object{Size: -1}
+	var key, etag []byte
+	var hasKey, hasSize, hasTime, hasETag bool
+	for !d.failed && !d.closes("Contents") {
+		name, attributes := d.open()
+		if attributes != nil {
+			d.failed = true
+		}
+		switch string(name) {
+		case "Key":
+			d.failed = d.failed || hasKey
+			key, hasKey = d.text(name), true
+		case "Size":
+			d.failed = d.failed || hasSize
+			o.Size, hasSize = d.number(d.text(name)), true
+		case "LastModified":
+			d.failed = d.failed || hasTime
+			o.ModTime, hasTime = d.time(d.text(name)), true
+		case "ETag":
+			d.failed = d.failed || hasETag
+			etag, hasETag = d.etag(name), true
+		case "StorageClass":
+			d.text(name)
+		case "ChecksumAlgorithm", "ChecksumType":
+			d.text(name)
+		case "Owner":
+			d.owner()
+		default:
+			d.failed = true
+		}
+	}
+	if !hasKey || !hasSize {
+		d.failed = true
+	}
+	if l.objects == nil {
+		l.objects = *s3Pages.Get().(*[]storage.Object)
+	}
+	l.objects = append(l.objects, o)
+	d.texts.add(key, etag)
+}
+
+func (d *listingDecoder) owner() {
+	for !d.failed && !d.closes("Owner") {
+		name, attributes := d.open()
+		if string(name) != "ID" && string(name) != "DisplayName" || attributes != nil {
+			d.failed = true
+		}
+		d.text(name)
+	}
+}
+
+// etag reads an entity tag, whose quotes come as an entity, of either kind, or as
+// they are.
+func (d *listingDecoder) etag(name []byte) []byte {
+	if d.failed {
+		return nil
+	}
+	end := bytes.IndexByte(d.rest, '<')
+	if end < 0 {
+		d.failed = true
+		return nil
+	}
+	text := d.rest[:end]
+	for _, quote := range quotes {
+		if inner, found := bytes.CutPrefix(text, quote); found {
+			text, found = bytes.CutSuffix(inner, quote)
+			d.failed = d.failed || !found
+			break
+		}
+	}
+	for i := range len(text) {
+		if c := text[i]; c <= ' ' || c > '~' || c == '&' || c == '>' || c == '"' {
+			d.failed = true
+			return nil
+		}
+	}
+	d.close(end, name)
+	return text
+}
+
+// quotes are those of an entity tag.
+var quotes = [][]byte{[]byte("&quot;"), []byte("&#34;"), []byte(`"`)}
+
+func (d *listingDecoder) number(text []byte) (n int64) {
+	if len(text) == 0 || len(text) > 18 {
+		d.failed = true
+		return 0
+	}
+	for i := range len(text) {
+		digit := text[i] - '0'
+		if digit > 9 {
+			d.failed = true
+			return 0
+		}
+		n = n*10 + int64(digit)
+	}
+	return n
+}
+
+// time reads "2006-01-02T15:04:05.000Z", with or without the fraction.
+func (d *listingDecoder) time(text []byte) time.Time {
+	if len(text) != len("2006-01-02T15:04:05.000Z") && len(text) != len("2006-01-02T15:04:05Z") {
+		d.failed = true
+		return time.Time{}
+	}
+	if text[4] != '-' || text[7] != '-' || text[10] != 'T' || text[13] != ':' || text[16] != ':' || text[len(text)-1] != 'Z' {
+		d.failed = true
+		return time.Time{}
+	}
+	part := func(from, to int) int { return int(d.number(text[from:to])) }
+	year, month, day := part(0, 4), part(5, 7), part(8, 10)
+	hour, minute, second, milli := part(11, 13), part(14, 16), part(17, 19), 0
+	if len(text) == 24 {
+		if text[19] != '.' {
+			d.failed = true
+		}
+		milli = part(20, 23)
+	}
+	// Days above 28 depend on the month, and time.Date would carry them over.
+	if d.failed || year < 1970 || month < 1 || month > 12 || day < 1 || day > 28 && day > daysIn(year, month) || hour > 23 || minute > 59 || second > 59 {
+		d.failed = true
+		return time.Time{}
+	}
+	return time.Date(year, time.Month(month), day, hour, minute, second, milli*int(time.Millisecond), time.UTC)
+}
+
+func daysIn(year, month int) int {
+	return time.Date(year, time.Month(month)+1, 0, 0, 0, 0, 0, time.UTC).Day()
+}

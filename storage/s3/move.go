@@ -1,0 +1,240 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"regsweep/storage"
+	"regsweep/storage/pace"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"golang.org/x/sync/errgroup"
+)
+
+// Move copies within the server and then removes, since S3 renames nothing: all copies
+// are confirmed before one request removes what was copied. Objects whose content is
+// known, which is to say links, are removed at once.
+func (s *Store) Move(ctx context.Context, moves []storage.Move) []storage.Outcome {
+	outcomes := storage.OutcomesOf(len(moves), s.Concurrency(), func(i int) error {
+		if moves[i].Content != "" {
+			return nil
+		}
+		return s.copy(ctx, moves[i])
+	})
+	var places []int
+	var copied []storage.Ref
+	for i, m := range moves {
+		if outcomes[i].Err == nil {
+			places, copied = append(places, i), append(copied, storage.Ref{Path: m.From})
+		}
+	}
+	for n, o := range s.Remove(ctx, copied) {
+		outcomes[places[n]] = o
+	}
+	return outcomes
+}
+
+// copy makes sure that an object's copy is at To. It writes over nothing that is not
+// such a copy itself.
+func (s *Store) copy(ctx context.Context, m storage.Move) error {
+	from, err := s.head(ctx, m.From)
+	missing := errors.Is(err, fs.ErrNotExist)
+	if missing { // nobody may take a single answer for it
+		err = s.seenGone(ctx, "move", objectVersion{key: *s.key(m.From)})
+	}
+	if err != nil {
+		return err
+	}
+	to, err := s.head(ctx, m.To)
+	switch {
+	case err == nil && missing: // it was moved before
+		return nil
+	case missing && errors.Is(err, fs.ErrNotExist):
+		return storage.NotExist("move", m.From)
+	case err == nil && isCopy(from, to):
+		return nil
+	case err == nil:
+		return &fs.PathError{Op: "move", Path: m.From, Err: fs.ErrExist}
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	size, etag := sizeOf(from.ContentLength), ""
+	if size > s.largestCopy {
+		err = s.copyInParts(ctx, m, from)
+	} else {
+		etag, err = s.copyWhole(ctx, m, from)
+	}
+	// The original is removed next: what the server says of the copy has to agree. Entity
+	// tags of equal content may differ, by parts and by encryption.
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // nobody may take it for gone: it was there
+		return fmt.Errorf("move %s: the server has it and does not find it to copy", m.From)
+	case err != nil || etag != "" && etag == cleanETag(from.ETag):
+		return err
+	}
+	to, err = s.head(ctx, m.To)
+	switch {
+	case err != nil:
+		return err
+	case sizeOf(to.ContentLength) != size:
+		return fmt.Errorf("move %s: its copy has %d bytes of %d", m.From, sizeOf(to.ContentLength), size)
+	}
+	return nil
+}
+
+// isCopy reports whether two objects are seen to be the same.
+func isCopy(a, b *s3.HeadObjectOutput) bool {
+	return sizeOf(a.ContentLength) == sizeOf(b.ContentLength) && cleanETag(a.ETag) != "" && cleanETag(a.ETag) == cleanETag(b.ETag)
+}
+
+// copyWhole copies with one request, with the object's metadata and storage class, and
+// returns the copy's ETag. The object's own sees to it that what is copied is what was
+// looked at.
+func (s *Store) copyWhole(ctx context.Context, m storage.Move, from *s3.HeadObjectOutput) (etag string, err error) {
+	err = s.do(ctx, "copy", "s3:PutObject", m.To, func() error {
+		input := &s3.CopyObjectInput{
+			Bucket: &s.parameters.bucket, Key: s.key(m.To), CopySource: s.copySource(m.From), CopySourceIfMatch: from.ETag,
+			StorageClass: from.StorageClass, ACL: types.ObjectCannedACL(s.parameters.acl),
+		}
+		input.ServerSideEncryption, input.SSEKMSKeyId = s.encryption()
+		out, err := s.client.CopyObject(ctx, input)
+		if err == nil && out.CopyObjectResult != nil {
+			etag = cleanETag(out.CopyObjectResult.ETag)
+		}
+		return err
+	})
+	return etag, err
+}
+
+// copySource names an object as the header of a copy has it: bucket and key, escaped. Some
+// servers take a plus sign for a space there.
+func (s *Store) copySource(path string) *string {
+	segments := strings.Split(s.parameters.bucket+"/"+s.prefix+path, "/")
+	for i, segment := range segments {
+		segments[i] = strings.ReplaceAll(url.PathEscape(segment), "+", "%2B")
+	}
+	return aws.String(strings.Join(segments, "/"))
+}
+
+// S3 copies at most 5 GiB with one request, and in at most 10,000 parts.
+// Source: "Copying objects" and "Multipart upload limits" in the S3 User Guide.
+const (
+	largestCopySize = 5 << 30
+	s3PartLength    = 1 << 30
+)
+
+// copyInParts copies what is too large for one request. A copy that fails is given up
+// whole, so that no parts are left to be paid for.
+func (s *Store) copyInParts(ctx context.Context, m storage.Move, from *s3.HeadObjectOutput) error {
+	var upload *s3.CreateMultipartUploadOutput
+	err := s.do(ctx, "copy", "s3:PutObject", m.To, func() (err error) {
+		input := &s3.CreateMultipartUploadInput{
+			Bucket: &s.parameters.bucket, Key: s.key(m.To), StorageClass: from.StorageClass,
+			ContentType: from.ContentType, Metadata: from.Metadata, ACL: types.ObjectCannedACL(s.parameters.acl),
+		}
+		input.ServerSideEncryption, input.SSEKMSKeyId = s.encryption()
+		upload, err = s.client.CreateMultipartUpload(ctx, input)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err = s.copyParts(ctx, m, from, upload.UploadId); err != nil {
+		aborted := s.abort(context.WithoutCancel(ctx), storage.Ref{Path: m.To, Multipart: aws.ToString(upload.UploadId)})
+		return errors.Join(err, aborted.Err)
+	}
+	return nil
+}
+
+func (s *Store) copyParts(ctx context.Context, m storage.Move, from *s3.HeadObjectOutput, upload *string) error {
+	size, length := sizeOf(from.ContentLength), min(s.largestCopy, s3PartLength)
+	parts := make([]types.CompletedPart, (size+length-1)/length)
+	g, copying := errgroup.WithContext(ctx)
+	g.SetLimit(s3SingleRemovals)
+	for i := range parts {
+		first := int64(i) * length
+		last := min(first+length, size) - 1
+		g.Go(func() error {
+			return s.do(copying, "copy", "s3:PutObject", m.To, func() error {
+				out, err := s.client.UploadPartCopy(copying, &s3.UploadPartCopyInput{
+					Bucket: &s.parameters.bucket, Key: s.key(m.To), UploadId: upload, PartNumber: aws.Int32(int32(i + 1)),
+					CopySource: s.copySource(m.From), CopySourceIfMatch: from.ETag,
+					CopySourceRange: aws.String(fmt.Sprintf("bytes=%d-%d", first, last)),
+				})
+				if err == nil {
+					parts[i] = types.CompletedPart{ETag: out.CopyPartResult.ETag, PartNumber: aws.Int32(int32(i + 1))}
+				}
+				return err
+			})
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	tries := 0
+	return s.do(ctx, "copy", "s3:PutObject", m.To, func() error {
+		tries++
+		_, err := s.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
+			Bucket: &s.parameters.bucket, Key: s.key(m.To), UploadId: upload, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
+		})
+		if tries > 1 && pace.ErrorCode(err) == "NoSuchUpload" {
+			return nil // the first try has completed it, and its answer was lost: copy looks
+		}
+		return err
+	})
+}
+
+// Put writes on the condition that there is nothing, and looks before, since some
+// servers don't heed the condition.
+func (s *Store) Put(ctx context.Context, path string, content io.ReadSeeker) error {
+	switch _, err := s.Stat(ctx, path); {
+	case err == nil:
+		return &fs.PathError{Op: "write", Path: path, Err: fs.ErrExist}
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	conditional, tries := true, 0
+	put := func() error {
+		if _, err := content.Seek(0, io.SeekStart); err != nil {
+			return pace.Final(err)
+		}
+		tries++
+		input := &s3.PutObjectInput{
+			Bucket: &s.parameters.bucket, Key: s.key(path), Body: content, ACL: types.ObjectCannedACL(s.parameters.acl),
+		}
+		if conditional {
+			input.IfNoneMatch = aws.String("*")
+		}
+		input.ServerSideEncryption, input.SSEKMSKeyId = s.encryption()
+		_, err := s.client.PutObject(ctx, input)
+		if isRefusal(err) {
+			return pace.Final(errRefused)
+		}
+		return err
+	}
+	err := s.do(ctx, "write", "s3:PutObject", path, put)
+	if pace.ErrorStatus(err) == http.StatusNotImplemented { // a server that knows no conditions
+		conditional = false
+		err = s.do(ctx, "write", "s3:PutObject", path, put)
+	}
+	switch {
+	case errors.Is(err, errRefused) && tries > 1:
+		return nil // for its own first try, of which the answer was lost: nothing was there before
+	case errors.Is(err, errRefused):
+		return &fs.PathError{Op: "write", Path: path, Err: fs.ErrExist}
+	}
+	return err
+}
+
+// MakeDir does nothing: there are no directories.
+func (s *Store) MakeDir(ctx context.Context, dir string) error { return ctx.Err() }
+
+// Sync does nothing: what S3 has confirmed is safe.
+func (s *Store) Sync(ctx context.Context) error { return ctx.Err() }

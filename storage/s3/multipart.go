@@ -1,0 +1,100 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"regsweep/storage"
+	"regsweep/storage/pace"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+)
+
+// scanUploads reports the multipart uploads begun below dir and neither completed
+// nor aborted: pushes cut short below repositories, copies cut short below blobs.
+//
+// A server that has no such listing is taken to have no such uploads, since there
+// would be no way to name one. A listing that is denied is an error.
+func (s *Store) scanUploads(ctx context.Context, dir string, visit func([]storage.Object) error) error {
+	below := s.prefix + dir + "/"
+	found, err := s.listUploads(ctx, dir, below, visit)
+	if pace.ErrorStatus(err) == http.StatusNotImplemented || pace.ErrorCode(err) == "NotImplemented" {
+		return nil
+	}
+	if err != nil || found {
+		return err
+	}
+	// MinIO takes a prefix for a whole key and finds none that is a directory's.
+	// It lists all uploads where no prefix is given. Elsewhere this finds nothing
+	// new, and who may only list below a prefix has been answered already.
+	_, err = s.listUploads(ctx, dir, "", visit)
+	if status := pace.ErrorStatus(err); status == http.StatusForbidden || status == http.StatusNotImplemented {
+		return nil
+	}
+	return err
+}
+
+// listUploads lists the uploads whose keys begin with a prefix, and reports those
+// that lie below dir.
+func (s *Store) listUploads(ctx context.Context, dir, prefix string, visit func([]storage.Object) error) (found bool, err error) {
+	below := s.prefix + dir + "/"
+	input := &s3.ListMultipartUploadsInput{
+		Bucket:       &s.parameters.bucket,
+		MaxUploads:   aws.Int32(pageLength),
+		EncodingType: types.EncodingTypeUrl,
+	}
+	if prefix != "" {
+		input.Prefix = &prefix
+	}
+	// No order is promised that a repeated page could be told by, but a marker
+	// never comes twice.
+	markers := map[[2]string]bool{}
+	for {
+		var out *s3.ListMultipartUploadsOutput
+		err := s.do(ctx, "list uploads", "s3:ListBucketMultipartUploads", dir+"/", func() (err error) {
+			out, err = s.client.ListMultipartUploads(ctx, input)
+			if err == nil && out.Bucket == nil && out.IsTruncated == nil {
+				return errNotListing
+			}
+			return err
+		})
+		if err != nil {
+			return found, err
+		}
+		var page []storage.Object
+		for i := range out.Uploads {
+			u := &out.Uploads[i]
+			key, err := decodeKey(u.Key, out.EncodingType)
+			if err != nil {
+				return found, fmt.Errorf("list uploads %s/: %w", dir, err)
+			}
+			if strings.HasPrefix(key, below) && aws.ToString(u.UploadId) != "" {
+				page = append(page, storage.Object{Path: key[len(s.prefix):], Size: -1, ModTime: aws.ToTime(u.Initiated), Multipart: *u.UploadId})
+			}
+		}
+		found = found || len(page) > 0
+		if err := storage.VisitPage(page, visit); err != nil {
+			return found, err
+		}
+		if !aws.ToBool(out.IsTruncated) {
+			return found, nil
+		}
+		key, err := decodeKey(out.NextKeyMarker, out.EncodingType)
+		if err != nil {
+			return found, fmt.Errorf("list uploads %s/: %w", dir, err)
+		}
+		marker := [2]string{key, aws.ToString(out.NextUploadIdMarker)}
+		if key == "" || markers[marker] {
+			return found, fmt.Errorf("list uploads %s/: %w", dir, errors.New("the server cuts its listing and does not say how to go on"))
+		}
+		markers[marker] = true
+		input.KeyMarker, input.UploadIdMarker = &marker[0], nil
+		if marker[1] != "" {
+			input.UploadIdMarker = &marker[1]
+		}
+	}
+}

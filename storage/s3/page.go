@@ -1,0 +1,174 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"regsweep/storage"
+	"strings"
+	"sync"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+)
+
+// pageLength is as many keys as S3 gives in one answer.
+const pageLength = 1000
+
+// errNotListing is a page that no S3 server would send: with a mistyped endpoint a
+// web server's friendly page would else read as an empty bucket.
+var errNotListing = errors.New("the answer is no bucket listing: is this the address of an S3 server?")
+
+// errUnordered is a listing that has gone backwards or in a circle. Ranges of keys
+// can't be told apart then, nor the end of the listing from its middle.
+var errUnordered = errors.New("the server does not list keys in order")
+
+// s3Page is one answer of a listing.
+type s3Page struct {
+	objects []storage.Object
+	last    string // the last key, whole; "" where there was none
+	token   string // asks for the next page; "" after the last
+}
+
+// s3Pages are pages that nobody looks at any more.
+var s3Pages = sync.Pool{New: func() any {
+	page := make([]storage.Object, 0, pageLength)
+	return &page
+}}
+
+// reusing is visit for pages that are done with once it has returned: the next answer is
+// decoded into the same memory.
+func reusing(visit func([]storage.Object) error) func([]storage.Object) error {
+	return func(page []storage.Object) error {
+		err := visit(page)
+		page = page[:0]
+		clear(page[:cap(page)]) // or it would keep what its objects hold
+		s3Pages.Put(&page)
+		return err
+	}
+}
+
+// page asks for the keys below dir/ that come after a key, or for those that a
+// token continues with. The keys of an answer rise, each above after, as S3
+// promises: a server that repeats a page would be listened to for ever, and one
+// that skips backwards would have keys reported twice.
+func (s *Store) page(ctx context.Context, dir, after, token string) (page s3Page, err error) {
+	input := &s3.ListObjectsV2Input{
+		Bucket:       &s.parameters.bucket,
+		Prefix:       s.key(dir + "/"),
+		MaxKeys:      aws.Int32(pageLength),
+		EncodingType: types.EncodingTypeUrl, // a key may hold what XML may not
+	}
+	switch {
+	case token != "":
+		input.ContinuationToken = &token
+	case after != "":
+		input.StartAfter = &after
+	}
+	err = s.do(ctx, "list", "s3:ListBucket", dir+"/", func() error {
+		var l s3Listing
+		out, err := s.client.ListObjectsV2(ctx, input, withDecoder(&l, &s.listingLength))
+		if err == nil && !l.decoded {
+			l, err = convertListing(out)
+		}
+		if err != nil {
+			return err
+		}
+		page, err = s.readPage(l, *input.Prefix, after)
+		if err == nil && page.token != "" && page.token == token {
+			return fmt.Errorf("%w: it repeats a continuation token", errUnordered)
+		}
+		return err
+	})
+	return page, err
+}
+
+// names lists the directories right below a prefix, a thousand at most, from above a
+// key on. It is only ever a hint: a server that does not group keys has no names.
+func (s *Store) names(ctx context.Context, prefix, after string) (names []string, more bool, err error) {
+	input := &s3.ListObjectsV2Input{
+		Bucket: &s.parameters.bucket, Prefix: &prefix, Delimiter: aws.String("/"),
+		MaxKeys: aws.Int32(pageLength), EncodingType: types.EncodingTypeUrl,
+	}
+	if after != "" {
+		input.StartAfter = &after
+	}
+	var out *s3.ListObjectsV2Output
+	err = s.do(ctx, "list", "s3:ListBucket", strings.TrimPrefix(prefix, s.prefix), func() (err error) {
+		out, err = s.client.ListObjectsV2(ctx, input)
+		return err
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	for i := range out.CommonPrefixes {
+		name, err := decodeKey(out.CommonPrefixes[i].Prefix, out.EncodingType)
+		if err != nil || len(name) <= len(prefix) || !strings.HasPrefix(name, prefix) || name <= after {
+			return nil, false, nil
+		}
+		after = name
+		names = append(names, name)
+	}
+	return names, aws.ToBool(out.IsTruncated) && len(names) > 0, nil
+}
+
+// convertListing is the way of an answer that the SDK had to decode.
+func convertListing(out *s3.ListObjectsV2Output) (s3Listing, error) {
+	l := s3Listing{named: out.Name != nil, token: aws.ToString(out.NextContinuationToken), objects: make([]storage.Object, len(out.Contents))}
+	if out.IsTruncated != nil {
+		l.truncation = fmt.Sprint(*out.IsTruncated)
+	}
+	for i := range out.Contents {
+		o := &out.Contents[i]
+		key, err := decodeKey(o.Key, out.EncodingType)
+		if err != nil {
+			return s3Listing{}, err
+		}
+		l.objects[i] = storage.Object{Path: key, Size: sizeOf(o.Size), ModTime: aws.ToTime(o.LastModified), ETag: cleanETag(o.ETag)}
+	}
+	return l, nil
+}
+
+// readPage checks an answer and takes the prefix off its keys.
+func (s *Store) readPage(l s3Listing, prefix, after string) (s3Page, error) {
+	if !l.named && l.truncation == "" {
+		return s3Page{}, errNotListing
+	}
+	page := s3Page{objects: l.objects, last: after}
+	for i := range l.objects {
+		key := l.objects[i].Path
+		if len(key) < len(prefix) || key[:len(prefix)] != prefix {
+			return s3Page{}, fmt.Errorf("the server answers with %q, which lies elsewhere", key)
+		}
+		if key <= page.last {
+			return s3Page{}, fmt.Errorf("%w: %q comes after %q", errUnordered, key, page.last)
+		}
+		page.last = key
+		l.objects[i].Path = key[len(s.prefix):]
+	}
+	// Absent would mean that it is the last page, and that is what a spoilt answer says too.
+	if l.truncation == "" {
+		return s3Page{}, errors.New("the server does not say whether its listing is cut")
+	}
+	if l.truncation == "true" {
+		if page.token = l.token; page.token == "" {
+			return s3Page{}, errors.New("the server cuts its listing and does not say how to go on")
+		}
+	}
+	return page, nil
+}
+
+// decodeKey undoes EncodingType url, which a server need not have heeded. A space
+// is a plus sign in it.
+func decodeKey(key *string, encoding types.EncodingType) (string, error) {
+	if encoding != types.EncodingTypeUrl {
+		return aws.ToString(key), nil
+	}
+	decoded, err := url.QueryUnescape(aws.ToString(key))
+	if err != nil {
+		return "", fmt.Errorf("decode the key %q: %w", aws.ToString(key), err)
+	}
+	return decoded, nil
+}
