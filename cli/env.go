@@ -27,7 +27,7 @@ type Env struct {
 	NoAnswer string
 	Now      func() time.Time
 	Getenv   func(string) string
-	// Open opens the storage that a target names; nil means open.Open.
+	// Open opens the storage that a target names; nil means open.Store.
 	Open func(context.Context, config.Config) (storage.Store, error)
 
 	InTerminal, OutTerminal, ErrTerminal bool

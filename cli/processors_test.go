@@ -35,7 +35,7 @@ func TestCallsToAFilesystemWaitBesideEachOther(t *testing.T) {
 			Getenv: func(name string) string { return map[string]string{"GOMAXPROCS": c.procs}[name] },
 			Open: func(ctx context.Context, config config.Config) (storage.Store, error) {
 				config.Driver, config.Parameters = "filesystem", map[string]any{"rootdirectory": tree.Root()}
-				return open.Open(ctx, config)
+				return open.Store(ctx, config)
 			},
 		}
 		code := Run(t.Context(), []string{"regsweep", "gc", "--dry-run", "--no-cache", "--concurrency", c.concurrency, c.target}, env)

@@ -43,7 +43,7 @@ func (r *runner) target(c *urfave.Context, args []string, allowEmpty bool) (conf
 	}
 	openStore := r.env.Open
 	if openStore == nil {
-		openStore = open.Open
+		openStore = open.Store
 	}
 	store, err := openStore(c.Context, conf)
 	if known := []string{"filesystem", "s3", "s3aws"}; errors.As(err, new(*storage.UsageError)) && !slices.Contains(known, conf.Driver) {

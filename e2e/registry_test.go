@@ -643,7 +643,7 @@ func openStorage(ctx context.Context, config config.Config) (storage.Store, erro
 	if transport, planned := transports.Load(config.Parameters["bucket"]); planned {
 		config.Transport = transport.(storage.Transport)
 	}
-	store, err := open.Open(ctx, config)
+	store, err := open.Store(ctx, config)
 	if err == nil {
 		if wrap, planned := wrapped.Load(store.Identity().Root); planned {
 			store = wrap.(func(storage.Store) storage.Store)(store)

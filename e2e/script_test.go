@@ -323,7 +323,7 @@ func (s *script) lock(ts *testscript.TestScript, args []string) error {
 	if err != nil {
 		return err
 	}
-	store, err := open.Open(context.Background(), config)
+	store, err := open.Store(context.Background(), config)
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ func (p paused) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcom
 func TestPromise4ARunReleasesOnlyItsOwnLock(t *testing.T) {
 	const successor = `{"token":"y","host":"two","pid":7,"user":"root","command":"regsweep gc"}`
 	test := func(t *testing.T, config config.Config) {
-		store, err := open.Open(t.Context(), config)
+		store, err := open.Store(t.Context(), config)
 		if err != nil {
 			t.Fatal(err)
 		}

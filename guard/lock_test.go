@@ -564,7 +564,7 @@ func lockOnRealStorage(t *testing.T, config config.Config) {
 	}
 	open := func() storage.Store { // as each process does for itself
 		t.Helper()
-		store, err := open.Open(t.Context(), config)
+		store, err := open.Store(t.Context(), config)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -319,7 +319,7 @@ func TestPromise4DamageIsNoSignOfAnotherStorage(t *testing.T) {
 	samples = append([]Sample{{"team/broken", gone.Digest().String()}}, samples...)
 	registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
 
-	store, err := open.Open(t.Context(), config.Config{Driver: "filesystem", Parameters: config.Parameters{"rootdirectory": root}})
+	store, err := open.Store(t.Context(), config.Config{Driver: "filesystem", Parameters: config.Parameters{"rootdirectory": root}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -132,7 +132,7 @@ func TestAQuickProofIsTwoRequests(t *testing.T) {
 
 func opened(t *testing.T, root string) storage.Store {
 	t.Helper()
-	store, err := open.Open(t.Context(), config.Config{Driver: "filesystem", Parameters: config.Parameters{"rootdirectory": root}})
+	store, err := open.Store(t.Context(), config.Config{Driver: "filesystem", Parameters: config.Parameters{"rootdirectory": root}})
 	if err != nil {
 		t.Fatal(err)
 	}

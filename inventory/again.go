@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"regsweep/storage"
-	"regsweep/storage/layout"
 	"slices"
 	"strings"
 	"sync"
+
+	"regsweep/storage"
+	"regsweep/storage/layout"
 )
 
 // ErrIncomplete is matched by the error for a listing that lacks what is there.

@@ -2,8 +2,9 @@ package inventory
 
 import (
 	"context"
-	"regsweep/storage"
 	"sync"
+
+	"regsweep/storage"
 
 	"golang.org/x/sync/errgroup"
 )

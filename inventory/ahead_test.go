@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regsweep/storage"
-	"regsweep/storage/layout"
 	"slices"
 	"sync"
 	"testing"
 	"time"
+
+	"regsweep/storage"
+	"regsweep/storage/layout"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"

@@ -10,13 +10,14 @@ import (
 	"io/fs"
 	"maps"
 	"path"
-	"regsweep/storage"
-	"regsweep/storage/layout"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"regsweep/storage"
+	"regsweep/storage/layout"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"

@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"regsweep/storage"
-	"regsweep/storage/layout"
 	"slices"
 	"sync"
+
+	"regsweep/storage"
+	"regsweep/storage/layout"
 )
 
 // IsThere stats an object that a read has not found: a storage that fails for a moment may say

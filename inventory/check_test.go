@@ -3,14 +3,15 @@ package inventory
 import (
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
 	"regsweep/internal/drivertest"
 	"regsweep/storage"
 	"regsweep/storage/driver"
 	"regsweep/storage/filesystem"
 	"regsweep/storage/storagetest"
-	"slices"
-	"strings"
-	"testing"
 
 	"github.com/opencontainers/go-digest"
 )

@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"iter"
-	"regsweep/storage/layout"
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"regsweep/storage/layout"
 
 	"github.com/opencontainers/go-digest"
 )

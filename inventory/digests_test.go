@@ -7,11 +7,12 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
-	"regsweep/storage/layout"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"regsweep/storage/layout"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -85,14 +86,14 @@ func foundTogether(t *testing.T, d *digests, sums [][32]byte) {
 	for batch := range slices.Chunk(sums, pageBatch) {
 		entries, want := make([]located, len(batch)), make([]digest.Digest, len(batch))
 		for i, sum := range batch {
-			entries[i].Digest = layout.Name{"sha256", hex.EncodeToString(sum[:])}
+			entries[i].Digest = layout.Name{Alg: "sha256", Hex: hex.EncodeToString(sum[:])}
 			switch i % 6 {
 			case 2:
 				sum[0] ^= 0x55
 				sum[31] ^= 1
 				entries[i].Digest.Hex = hex.EncodeToString(sum[:])
 			case 4:
-				entries[i].Digest = layout.Name{"sha512", entries[i].Digest.Hex + entries[i].Digest.Hex}
+				entries[i].Digest = layout.Name{Alg: "sha512", Hex: entries[i].Digest.Hex + entries[i].Digest.Hex}
 			case 5:
 				entries[i] = located{id: 77} // a path without a digest keeps what it has
 			}

@@ -1,13 +1,14 @@
 package inventory
 
 import (
+	"strings"
+	"testing"
+	"time"
+
 	"regsweep/storage"
 	"regsweep/storage/filesystem"
 	"regsweep/storage/layout"
 	"regsweep/storage/storagetest"
-	"strings"
-	"testing"
-	"time"
 )
 
 // TestEmptied: only what a removal empties counts, and never what a registry expects to be

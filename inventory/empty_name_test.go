@@ -1,12 +1,13 @@
 package inventory
 
 import (
-	"regsweep/storage"
-	"regsweep/storage/filesystem"
-	"regsweep/storage/storagetest"
 	"slices"
 	"testing"
 	"time"
+
+	"regsweep/storage"
+	"regsweep/storage/filesystem"
+	"regsweep/storage/storagetest"
 )
 
 // An empty directory is named if a repository could be there, however young it is: somebody

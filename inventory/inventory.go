@@ -1,13 +1,17 @@
+// Package inventory is what a registry's storage holds, by name: blobs as dense ids, and the tags,
+// links and uploads of each repository. It also finds what was pushed since, and what a listing
+// lacks.
 package inventory
 
 import (
 	"cmp"
 	"context"
 	"fmt"
-	"regsweep/storage"
 	"slices"
 	"strings"
 	"time"
+
+	"regsweep/storage"
 
 	"github.com/opencontainers/go-digest"
 )

@@ -3,9 +3,10 @@ package inventory
 import (
 	"context"
 	"path"
+	"slices"
+
 	"regsweep/storage"
 	"regsweep/storage/layout"
-	"slices"
 )
 
 // scan has the store report what it knows by names apart, if it can.

@@ -4,13 +4,14 @@ import (
 	"context"
 	"maps"
 	"path"
-	"regsweep/storage"
-	"regsweep/storage/layout"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"regsweep/storage"
+	"regsweep/storage/layout"
 
 	"github.com/opencontainers/go-digest"
 )

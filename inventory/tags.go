@@ -5,10 +5,11 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"regsweep/storage"
-	"regsweep/storage/layout"
 	"slices"
 	"strings"
+
+	"regsweep/storage"
+	"regsweep/storage/layout"
 )
 
 // tagsBuilder is a repository's tags in the making. There may be millions, so that they

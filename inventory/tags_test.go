@@ -4,9 +4,10 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"regsweep/storage/layout"
 	"slices"
 	"testing"
+
+	"regsweep/storage/layout"
 
 	"github.com/opencontainers/go-digest"
 )

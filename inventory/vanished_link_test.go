@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"testing"
+	"time"
+
 	"regsweep/storage"
 	"regsweep/storage/filesystem"
 	"regsweep/storage/layout"
 	"regsweep/storage/storagetest"
-	"testing"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 )

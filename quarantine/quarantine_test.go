@@ -43,7 +43,7 @@ func newRegistry(t *testing.T) *registry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := open.Open(t.Context(), config)
+	store, err := open.Store(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -98,7 +98,7 @@ func newBucket(t *testing.T, versioning types.BucketVersioningStatus) *bucket {
 	open := func(endpoint string) storage.Store {
 		parameters := server.Parameters(b.name, "")
 		parameters["regionendpoint"] = endpoint
-		store, err := open.Open(t.Context(), config.Config{Driver: "s3", Parameters: config.Parameters(parameters), Limits: storage.Limits{Concurrency: 1}})
+		store, err := open.Store(t.Context(), config.Config{Driver: "s3", Parameters: config.Parameters(parameters), Limits: storage.Limits{Concurrency: 1}})
 		b.must(err)
 		return store
 	}

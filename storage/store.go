@@ -1,11 +1,9 @@
-// Package storage is what is stored: which storage a target names, the layout
-// of a Distribution registry in it, the inventory of what is there, verified
-// reads, and removal.
+// Package storage is the contract between a registry's storage and everything that reads it or
+// removes from it: Store, and the optional interfaces of what a backend can do faster.
 //
-// Everything above this package speaks of paths below the layout's root,
-// <rootdirectory>/docker/registry/v2: slash-separated, without a leading slash,
-// such as "blobs/sha256/ab/ab12…/data". It is the only package that knows
-// Distribution's drivers and the AWS SDK.
+// Paths are below the layout's root, <rootdirectory>/docker/registry/v2: slash-separated, without
+// a leading slash, such as "blobs/sha256/ab/ab12…/data". The backends, the grammar of the paths and
+// the configuration are in packages below this one, which needs none of them.
 package storage
 
 import (
@@ -16,8 +14,6 @@ import (
 	"iter"
 	"syscall"
 	"time"
-
-	_ "regsweep/internal/system" // says on which systems regsweep does not run
 )
 
 // Root is where the layout lies below a registry's root directory.

@@ -24,7 +24,7 @@ func TestCacheChangesNoPlan(t *testing.T) {
 			if err := parts.UploadTree(t.Context(), server, bucket, "", generate(seed, seed%2 == 0, false).put(t)); err != nil {
 				t.Fatal(err)
 			}
-			store, err := open.Open(t.Context(), config.Config{Driver: "s3", Parameters: config.Parameters(server.Parameters(bucket, ""))})
+			store, err := open.Store(t.Context(), config.Config{Driver: "s3", Parameters: config.Parameters(server.Parameters(bucket, ""))})
 			if err != nil {
 				t.Fatal(err)
 			}

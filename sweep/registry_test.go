@@ -204,7 +204,7 @@ func look(t testing.TB, root string) *disk {
 
 func openStore(t testing.TB, root string) storage.Store {
 	t.Helper()
-	store, err := open.Open(t.Context(), config.Config{
+	store, err := open.Store(t.Context(), config.Config{
 		Driver: "filesystem", Parameters: map[string]any{"rootdirectory": root},
 	})
 	if err != nil {

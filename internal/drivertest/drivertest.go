@@ -2,8 +2,9 @@
 package drivertest
 
 import (
-	"regsweep/storage"
 	"testing"
+
+	"regsweep/storage"
 
 	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
 	fsdriver "github.com/distribution/distribution/v3/registry/storage/driver/filesystem"

@@ -1,14 +1,16 @@
+// Package cache keeps manifests from one run to the next, on the machine that regsweep runs on.
 package cache
 
 import (
 	"context"
 	"crypto/sha256"
 	"fmt"
-	"regsweep/storage"
-	"regsweep/storage/layout"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"regsweep/storage"
+	"regsweep/storage/layout"
 
 	"github.com/opencontainers/go-digest"
 )

@@ -2,12 +2,13 @@ package cache
 
 import (
 	"context"
+	"testing"
+	"time"
+
 	"regsweep/internal/parts"
 	"regsweep/storage"
 	"regsweep/storage/s3/s3test"
 	"regsweep/storage/storagetest"
-	"testing"
-	"time"
 )
 
 // TestContract runs the suite of all storages.

@@ -14,12 +14,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regsweep/storage"
 	"slices"
 	"sort"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"regsweep/storage"
 )
 
 const (

@@ -6,10 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regsweep/internal/system"
-	"regsweep/storage"
 	"slices"
 	"strings"
+
+	"regsweep/internal/system"
+	"regsweep/storage"
 )
 
 // AbsentError is a root without docker/registry/v2. Most likely it is the wrong root, but a

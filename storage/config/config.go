@@ -1,3 +1,4 @@
+// Package config finds out which storage a target names and what a registry's config.yml says.
 package config
 
 import (
@@ -11,12 +12,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"regsweep/storage"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"regsweep/storage"
 
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/sirupsen/logrus"

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regsweep/storage"
 	"strings"
 	"testing"
+
+	"regsweep/storage"
 )
 
 // configFile writes a config.yml and returns its path.

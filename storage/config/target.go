@@ -8,10 +8,11 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regsweep/storage"
 	"slices"
 	"strconv"
 	"strings"
+
+	"regsweep/storage"
 )
 
 const (

@@ -4,10 +4,10 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"regsweep/storage"
-	"regsweep/storage/open"
 	"strings"
 	"testing"
+
+	"regsweep/storage"
 )
 
 // registryDir makes a directory with an empty docker/registry/v2.
@@ -144,10 +144,4 @@ func TestS3TargetBecomesTheParametersOfAConfig(t *testing.T) {
 			t.Errorf("%s: got %v, want %v", arg, c.Parameters, want)
 		}
 	}
-}
-
-func TestADriverThatIsNotLinkedIsNamed(t *testing.T) {
-	c := mustParse(t, configFile(t, "version: 0.1\nstorage: {gcs: {bucket: images, keyfile: /swordfish}}\n"))
-	_, err := open.Open(t.Context(), c)
-	usageError(t, err, `storage driver "gcs": regsweep works on filesystem and s3 only`)
 }

@@ -1,12 +1,13 @@
 package driver
 
 import (
+	"testing"
+
 	"regsweep/internal/drivertest"
 	"regsweep/internal/parts"
 	"regsweep/storage"
 	"regsweep/storage/s3/s3test"
 	"regsweep/storage/storagetest"
-	"testing"
 
 	"github.com/distribution/distribution/v3/registry/storage/driver/inmemory"
 )

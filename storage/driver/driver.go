@@ -1,3 +1,5 @@
+// Package driver is the backend for the storages of Distribution's own drivers. It is slow. It asks
+// the registry's own code about every object, so tests compare the other backends with it.
 package driver
 
 import (
@@ -8,15 +10,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"regsweep/storage"
-	"regsweep/storage/layout"
-	"regsweep/storage/pace"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 
+	"regsweep/storage"
+	"regsweep/storage/layout"
+	"regsweep/storage/pace"
+
 	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
+	"github.com/distribution/distribution/v3/registry/storage/driver/factory"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -53,10 +57,30 @@ const defaultConcurrency = 32
 //   - Create and Replace are exact among the users of one Store only.
 //   - Unfinished multipart uploads are not seen.
 func Over(d storagedriver.StorageDriver, root string) storage.Store {
-	return Open(d, root, storage.Limits{})
+	return over(d, root, storage.Limits{})
 }
 
-func Open(d storagedriver.StorageDriver, root string, limits storage.Limits) *Store {
+// ErrUnknown is matched by the error for a driver that is not linked into this program.
+var ErrUnknown = errors.New("unknown storage driver")
+
+// Open opens the registry's storage behind the driver of a name, with the parameters that a
+// registry's config.yml has for it. Distribution's factory knows the drivers that are linked.
+func Open(ctx context.Context, name string, parameters map[string]any, limits storage.Limits) (storage.Store, error) {
+	d, err := factory.Create(ctx, name, parameters)
+	if unknown := (factory.InvalidStorageDriverError{}); errors.As(err, &unknown) {
+		return nil, ErrUnknown
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open storage driver %s: %w", name, err)
+	}
+	root := ""
+	if value, found := parameters["rootdirectory"]; found && value != nil {
+		root = fmt.Sprint(value)
+	}
+	return over(d, root, limits), nil
+}
+
+func over(d storagedriver.StorageDriver, root string, limits storage.Limits) *Store {
 	o := &Store{driver: d, identity: storage.Identity{Driver: d.Name(), Root: root}, limits: limits, retries: pace.DefaultRetries}
 	o.retries.Pace = pace.New(limits.AtOnce(defaultConcurrency), limits.MaxRequests)
 	switch d.Name() {

@@ -15,15 +15,15 @@ import (
 	"testing"
 	"time"
 
-	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
-	"github.com/distribution/distribution/v3/registry/storage/driver/inmemory"
-
 	"regsweep/internal/drivertest"
 	"regsweep/internal/parts"
 	"regsweep/storage"
 	"regsweep/storage/pace"
 	"regsweep/storage/s3/s3test"
 	"regsweep/storage/storagetest"
+
+	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
+	"github.com/distribution/distribution/v3/registry/storage/driver/inmemory"
 )
 
 // TestDriverReportsWhatItRefuses by its name, since it was listed and so is there.
@@ -210,7 +210,7 @@ func TestDriverIdentity(t *testing.T) {
 	if got := Over(drivertest.S3(t, server.Parameters(bucket, "")), bucket).Identity(); got.Driver != "s3" {
 		t.Errorf("%+v", got)
 	}
-	if got := Over(inmemory.New(), "root").Identity(); got != (storage.Identity{"inmemory", "root"}) {
+	if got := Over(inmemory.New(), "root").Identity(); got != (storage.Identity{Driver: "inmemory", Root: "root"}) {
 		t.Errorf("%+v", got)
 	}
 }

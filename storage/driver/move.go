@@ -7,9 +7,10 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
+
 	"regsweep/storage"
 	"regsweep/storage/pace"
-	"slices"
 )
 
 // Move has the driver move objects, which some do by copying.

@@ -1,9 +1,10 @@
 package filesystem
 
 import (
+	"testing"
+
 	"regsweep/storage"
 	"regsweep/storage/storagetest"
-	"testing"
 )
 
 // TestContract runs the suite of all storages.

@@ -1,5 +1,7 @@
 //go:build unix
 
+// Package filesystem is the backend for a registry's tree in a directory. It calls the system
+// through internal/system, where tests make calls fail.
 package filesystem
 
 import (

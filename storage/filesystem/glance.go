@@ -4,6 +4,7 @@ package filesystem
 
 import (
 	"context"
+
 	"regsweep/storage/layout"
 )
 

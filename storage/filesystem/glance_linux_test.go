@@ -3,9 +3,10 @@ package filesystem
 import (
 	"os"
 	"path/filepath"
+	"testing"
+
 	"regsweep/storage/layout"
 	"regsweep/storage/storagetest"
-	"testing"
 
 	"golang.org/x/sys/unix"
 )

@@ -3,9 +3,10 @@ package filesystem
 import (
 	"context"
 	"errors"
+	"testing"
+
 	"regsweep/storage"
 	"regsweep/storage/layout"
-	"testing"
 
 	"github.com/opencontainers/go-digest"
 )

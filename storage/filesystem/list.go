@@ -6,9 +6,10 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"sync"
+
 	"regsweep/storage"
 	"regsweep/storage/layout"
-	"sync"
 )
 
 // eachEntry calls visit for each entry of a directory that was listed, in no order, with a name

@@ -9,9 +9,10 @@ import (
 	"iter"
 	"path"
 	"path/filepath"
+	"strings"
+
 	"regsweep/internal/system"
 	"regsweep/storage"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )

@@ -4,9 +4,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regsweep/storage/layout"
 	"testing"
 	"time"
+
+	"regsweep/storage/layout"
 
 	"golang.org/x/sys/unix"
 )

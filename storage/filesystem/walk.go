@@ -9,10 +9,11 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
-	"regsweep/storage"
-	"regsweep/storage/layout"
 	"slices"
 	"strings"
+
+	"regsweep/storage"
+	"regsweep/storage/layout"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -244,7 +245,7 @@ func (w *walk) otherDigests(ctx context.Context, dir, algorithm string, other fu
 	}
 	var page []storage.Object
 	for _, entry := range entries {
-		if !entry.isDir() || !(layout.Name{algorithm, entry.name}).Valid() {
+		if !entry.isDir() || !(layout.Name{Alg: algorithm, Hex: entry.name}).Valid() {
 			if err := w.besideDigests(ctx, dir, entry); err != nil {
 				return err
 			}
@@ -434,7 +435,7 @@ func (w *walk) someTags(ctx context.Context, dir string, names []string, directo
 	if err := w.emit(page); err != nil {
 		return err
 	}
-	return w.emitTags(storage.NamedTags{dir, ordinary})
+	return w.emitTags(storage.NamedTags{Dir: dir, Tags: ordinary})
 }
 
 // glanceAtTag reports whether a tag is ordinary. Of one that was moved it lists the index, and
@@ -459,7 +460,7 @@ func (w *walk) glanceAtTag(ctx context.Context, g *glance, dir, name string) (ta
 	}
 	defer index.release()
 	ok = len(current) == 1 && len(index.sums) > 0 && len(index.others) == 0
-	return storage.NamedTag{name, target, slices.Clone(index.sums)}, ok, nil
+	return storage.NamedTag{Name: name, Target: target, Index: slices.Clone(index.sums)}, ok, nil
 }
 
 // tag lists one tag: current/link and index.

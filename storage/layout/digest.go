@@ -3,6 +3,7 @@ package layout
 import (
 	"encoding/binary"
 	"encoding/hex"
+
 	"regsweep/storage"
 
 	"github.com/opencontainers/go-digest"

@@ -1,8 +1,9 @@
 package layout
 
 import (
-	"regsweep/storage"
 	"strings"
+
+	"regsweep/storage"
 )
 
 // Emptied tells which empty directories are what a removal leaves that was cut off between

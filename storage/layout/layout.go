@@ -1,9 +1,12 @@
+// Package layout is the grammar of the paths of a Distribution registry: what a path names, where
+// something is stored, and what the content of a link says. It reads nothing.
 package layout
 
 import (
-	"regsweep/storage"
 	"strings"
 	"unicode/utf8"
+
+	"regsweep/storage"
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"

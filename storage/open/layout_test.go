@@ -2,12 +2,15 @@ package open
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
 	"regsweep/internal/parts"
 	"regsweep/storage"
 	"regsweep/storage/config"
 	"regsweep/storage/storagetest"
-	"strings"
-	"testing"
 )
 
 // TestRequireLayout: what is refused is a usage error, whatever the storage is.
@@ -19,7 +22,7 @@ func TestRequireLayout(t *testing.T) {
 		{Driver: "filesystem", Parameters: config.Parameters{"rootdirectory": tree.Root()}},
 		{Driver: "s3", Parameters: config.Parameters(server.Parameters(bucket, "/registry"))},
 	} {
-		store := storagetest.MustOpen(t)(Open(t.Context(), c))
+		store := storagetest.MustOpen(t)(Store(t.Context(), c))
 		if err := config.RequireLayout(t.Context(), store, c); !errors.As(err, new(*config.AbsentError)) || !errors.As(err, new(*storage.UsageError)) {
 			t.Errorf("%s without a layout: %v", c.Driver, err)
 		}
@@ -29,5 +32,20 @@ func TestRequireLayout(t *testing.T) {
 		if err := config.RequireLayout(t.Context(), store, c); err != nil {
 			t.Errorf("%s with a layout: %v", c.Driver, err)
 		}
+	}
+}
+
+func TestADriverThatIsNotLinkedIsNamed(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.yml")
+	if err := os.WriteFile(file, []byte("version: 0.1\nstorage: {gcs: {bucket: images, keyfile: /swordfish}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.ParseTarget(file, os.Getenv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Store(t.Context(), c)
+	if !errors.As(err, new(*storage.UsageError)) || !strings.Contains(err.Error(), `storage driver "gcs": regsweep works on filesystem and s3 only`) || strings.Contains(err.Error(), "swordfish") {
+		t.Errorf("%v", err)
 	}
 }

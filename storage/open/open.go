@@ -1,26 +1,26 @@
+// Package open opens the storage that a configuration names. It is the one package that knows every
+// backend.
 package open
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
+
+	_ "regsweep/internal/system" // says on which systems regsweep does not run
 	"regsweep/storage"
 	"regsweep/storage/config"
 	"regsweep/storage/driver"
 	"regsweep/storage/filesystem"
 	"regsweep/storage/s3"
-	"strconv"
-
-	"github.com/distribution/distribution/v3/registry/storage/driver/factory"
 )
 
-// Open opens the storage that c names. "filesystem" and "s3" have backends of their
-// own; any other driver is asked of Distribution's factory, in which only a program
-// that links the driver has registered it. A driver that is not there is a
+// Store opens the storage that c names. "filesystem" and "s3" have backends of their
+// own; see driver.Open for any other. A driver that is not there is a
 // *storage.UsageError.
-func Open(ctx context.Context, c config.Config) (storage.Store, error) {
+func Store(ctx context.Context, c config.Config) (storage.Store, error) {
 	switch c.Driver {
 	case "filesystem":
 		root, err := c.Root()
@@ -53,20 +53,13 @@ func Open(ctx context.Context, c config.Config) (storage.Store, error) {
 		if err != nil {
 			return nil, storage.Usagef("%s: %w", c.Target, err)
 		}
-		return s3.Open(ctx, c.Parameters, s3.Options{c.Limits, c.Transport, c.OnSilence})
+		return s3.Open(ctx, c.Parameters, s3.Options{Limits: c.Limits, Transport: c.Transport, OnSilence: c.OnSilence})
 	}
-	d, err := factory.Create(ctx, c.Driver, c.Parameters)
-	if unknown := (factory.InvalidStorageDriverError{}); errors.As(err, &unknown) {
+	store, err := driver.Open(ctx, c.Driver, c.Parameters, c.Limits)
+	if errors.Is(err, driver.ErrUnknown) {
 		return nil, storage.Usagef("%s: storage driver %q: regsweep works on filesystem and s3 only", c.Target, c.Driver)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("open storage driver %s: %w", c.Driver, err)
-	}
-	root := ""
-	if value, found := c.Parameters["rootdirectory"]; found && value != nil {
-		root = fmt.Sprint(value)
-	}
-	return driver.Open(d, root, c.Limits), nil
+	return store, err
 }
 
 // isThreadLimit reports whether Distribution's filesystem driver takes a value for maxthreads.

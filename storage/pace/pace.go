@@ -1,3 +1,4 @@
+// Package pace decides when a request may go to a storage and how often it is tried again.
 package pace
 
 import (
@@ -6,10 +7,11 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
-	"regsweep/storage"
 	"strconv"
 	"sync"
 	"time"
+
+	"regsweep/storage"
 )
 
 // Pace decides when a request may go to a storage. All requests of a store pass

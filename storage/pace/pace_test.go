@@ -3,21 +3,12 @@ package pace
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/opencontainers/go-digest"
-
-	"regsweep/internal/parts"
-	"regsweep/storage"
-	"regsweep/storage/filesystem"
-	"regsweep/storage/layout"
-	"regsweep/storage/storagetest"
 )
 
 // throttle is a server that takes so many requests a second and refuses what is more,
@@ -155,51 +146,6 @@ func TestPaceBoundsRequests(t *testing.T) {
 			t.Errorf("%d requests under way", server.most)
 		}
 	})
-}
-
-// TestPaceBoundsAFilesystem too: a scan of a hundred repositories, of which each takes
-// several directory reads.
-func TestPaceBoundsAFilesystem(t *testing.T) {
-	t.Parallel()
-	tree := parts.NewTree(t, t.TempDir())
-	for i := range 100 {
-		tree.LayerLink(fmt.Sprintf("app%d", i), digest.FromString("layer"))
-	}
-	store := storagetest.MustOpen(t)(filesystem.Open(tree.Root(), storage.Limits{MaxRequests: 500}))
-	began := time.Now()
-	if objects := storagetest.Scan(t, store, storage.RepositoriesDir); len(objects) < 100 {
-		t.Errorf("%d objects", len(objects))
-	}
-	least := time.Duration(store.Requests().List-1) * time.Second / 500
-	if took := time.Since(began); took < least || least < 300*time.Millisecond {
-		t.Errorf("%+v in %v, want at least %v", store.Requests(), took, least)
-	}
-}
-
-// TestPaceBoundsGlances: a tag and a revision each count, though neither is listed.
-func TestPaceBoundsGlances(t *testing.T) {
-	t.Parallel()
-	for name, plant := range map[string]func(tree *parts.Tree, i int){
-		"revisions": func(tree *parts.Tree, i int) {
-			d := digest.FromString(fmt.Sprint(i))
-			tree.Write(layout.RevisionPath("app", d), d.String())
-		},
-		"tags": func(tree *parts.Tree, i int) { tree.Tag("app", fmt.Sprint("v", i), digest.FromString("image")) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			tree := storagetest.NewTree(t)
-			for i := range 200 {
-				plant(tree, i)
-			}
-			store := storagetest.MustOpen(t)(filesystem.Open(tree.Root(), storage.Limits{MaxRequests: 500}))
-			began := time.Now()
-			storagetest.Scan(t, store, storage.RepositoriesDir)
-			if took := time.Since(began); took < 199*time.Second/500 {
-				t.Errorf("200 in %v at 500 a second", took)
-			}
-		})
-	}
 }
 
 // TestPaceHeedsRetryAfter of any one request, for all.

@@ -10,9 +10,10 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"regsweep/storage"
 	"syscall"
 	"time"
+
+	"regsweep/storage"
 )
 
 // Retries says how often an operation is tried again that failed for a reason

@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"regsweep/storage"
-	"regsweep/storage/pace"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"regsweep/storage"
+	"regsweep/storage/pace"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/middleware"

@@ -1,10 +1,11 @@
 package s3
 
 import (
+	"testing"
+
 	"regsweep/internal/parts"
 	"regsweep/storage"
 	"regsweep/storage/storagetest"
-	"testing"
 )
 
 // TestContract runs the suite of all storages.

@@ -7,11 +7,12 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"regsweep/storage"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"regsweep/storage"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go/middleware"

@@ -5,9 +5,10 @@ import (
 	"io"
 	"net/http"
 	"reflect"
-	"regsweep/storage"
 	"strings"
 	"testing"
+
+	"regsweep/storage"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"

@@ -3,10 +3,11 @@ package s3
 import (
 	"net/http"
 	"net/http/httptest"
-	"regsweep/storage"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"regsweep/storage"
 )
 
 // A server whose answers have no end, as no S3 server's are, must not fill the memory.

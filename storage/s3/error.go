@@ -8,14 +8,14 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"regsweep/storage"
-	"regsweep/storage/pace"
 	"strings"
 	"time"
 
-	smithyhttp "github.com/aws/smithy-go/transport/http"
+	"regsweep/storage"
+	"regsweep/storage/pace"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // describe turns the SDK's error into one line that says which operation failed, on which

@@ -6,10 +6,11 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"regsweep/storage"
-	"regsweep/storage/storagetest"
 	"strings"
 	"testing"
+
+	"regsweep/storage"
+	"regsweep/storage/storagetest"
 )
 
 // TestS3ErrorSaysWhatTheServerSaid: the message begins with the server's own code. Advice is

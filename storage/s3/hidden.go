@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"regsweep/storage"
 	"slices"
+
+	"regsweep/storage"
 )
 
 // history is what a bucket keeps of one object: versions and delete markers, each the

@@ -9,12 +9,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-
 	"regsweep/internal/parts"
 	"regsweep/storage"
 	"regsweep/storage/storagetest"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
 // versionedBucket is a store of a bucket that keeps versions.

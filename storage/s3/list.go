@@ -4,13 +4,14 @@ import (
 	"cmp"
 	"context"
 	"math"
-	"regsweep/storage"
-	"regsweep/storage/pace"
 	"slices"
 	"sort"
 	"strings"
 	"sync"
 	"time"
+
+	"regsweep/storage"
+	"regsweep/storage/pace"
 
 	"golang.org/x/sync/errgroup"
 )

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"regsweep/storage"
 	"slices"
 	"sort"
 	"strconv"
@@ -15,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"regsweep/storage"
 )
 
 // bucketOfKeys is a fake S3 server that can only list: keys by the hundred thousand,

@@ -8,9 +8,10 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"slices"
+
 	"regsweep/storage"
 	"regsweep/storage/pace"
-	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"

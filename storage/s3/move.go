@@ -8,9 +8,10 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
+	"strings"
+
 	"regsweep/storage"
 	"regsweep/storage/pace"
-	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"

@@ -2,10 +2,11 @@ package s3
 
 import (
 	"math"
-	"regsweep/storage"
 	"slices"
 	"sort"
 	"strings"
+
+	"regsweep/storage"
 )
 
 // s3Names are the names right below a directory, of repositories or of what they lie in,

@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"regsweep/storage"
 	"strconv"
 	"strings"
+
+	"regsweep/storage"
 )
 
 // settings is what a registry's configuration says about its bucket, each

@@ -7,10 +7,11 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
-	"regsweep/storage"
-	"regsweep/storage/pace"
 	"unicode"
 	"unicode/utf8"
+
+	"regsweep/storage"
+	"regsweep/storage/pace"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"

@@ -1,20 +1,21 @@
+// Package s3 is the backend for a bucket of Amazon S3 or of a server that speaks its protocol.
 package s3
 
 import (
 	"context"
 	"errors"
 	"net"
-	"regsweep/storage"
-	"regsweep/storage/pace"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
-	smithyhttp "github.com/aws/smithy-go/transport/http"
+	"regsweep/storage"
+	"regsweep/storage/pace"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // Store is a registry's bucket. S3 has no directories: it reports none, and

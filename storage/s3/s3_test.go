@@ -16,16 +16,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-	s3driver "github.com/distribution/distribution/v3/registry/storage/driver/s3-aws"
-
 	"regsweep/internal/drivertest"
 	"regsweep/internal/parts"
 	"regsweep/storage"
 	"regsweep/storage/pace"
 	"regsweep/storage/storagetest"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	s3driver "github.com/distribution/distribution/v3/registry/storage/driver/s3-aws"
 )
 
 // init frees the tests from what the machine says about AWS, which both SDKs heed.

@@ -7,11 +7,12 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"regsweep/storage"
-	"regsweep/storage/storagetest"
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"regsweep/storage"
+	"regsweep/storage/storagetest"
 )
 
 // These tests are about removals where the server's answers say less than they seem to.

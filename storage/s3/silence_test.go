@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"regsweep/storage"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"regsweep/storage"
 )
 
 // TestS3ServerThatNeverAnswers: it accepts connections, or answers for a while and stops, or

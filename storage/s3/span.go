@@ -2,9 +2,10 @@ package s3
 
 import (
 	"math"
-	"regsweep/storage"
 	"strings"
 	"time"
+
+	"regsweep/storage"
 )
 
 // s3Span is a stretch of keys that have a prefix in common and go on with characters

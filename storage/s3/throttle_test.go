@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"regsweep/internal/parts"
 	"regsweep/storage"
 	"regsweep/storage/storagetest"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // throttled stands before a real server and refuses some of the first requests as too many.

@@ -13,10 +13,11 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"regsweep/storage"
-	"regsweep/storage/pace"
 	"syscall"
 	"testing"
+
+	"regsweep/storage"
+	"regsweep/storage/pace"
 
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"

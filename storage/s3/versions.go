@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"regsweep/storage"
-	"regsweep/storage/pace"
 	"slices"
 	"strings"
 	"sync"
+
+	"regsweep/storage"
+	"regsweep/storage/pace"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"

@@ -8,14 +8,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-	"github.com/opencontainers/go-digest"
-
 	"regsweep/internal/parts"
 	"regsweep/storage"
 	"regsweep/storage/layout"
 	"regsweep/storage/storagetest"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/opencontainers/go-digest"
 )
 
 func setVersioning(t *testing.T, server *parts.S3, bucket string, status types.BucketVersioningStatus) {

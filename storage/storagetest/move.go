@@ -7,10 +7,11 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"regsweep/storage"
 	"slices"
 	"strings"
 	"testing"
+
+	"regsweep/storage"
 )
 
 // Moved is where the tests of the contract move what is at a path.

@@ -1,3 +1,4 @@
+// Package storagetest is the contract of package storage as a suite of tests. Each backend runs it.
 package storagetest
 
 import (
@@ -18,11 +19,11 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"regsweep/internal/parts"
 	"regsweep/storage"
 	"regsweep/storage/layout"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Subject is a store that must keep the contract of store.go, with what its

@@ -2,10 +2,11 @@
 package s3test
 
 import (
+	"testing"
+
 	"regsweep/internal/parts"
 	"regsweep/storage"
 	"regsweep/storage/s3"
-	"testing"
 )
 
 // Open opens a registry in a bucket, at a root directory, and a way past the
