@@ -26,7 +26,7 @@ VCS := $(shell git status --porcelain >/dev/null 2>&1 && echo true || echo false
 unexport $(filter AWS_%,$(.VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo bench bench-scale test check parts fuzz-briefly fuzz all race quiet-demo faults soak clean
+.PHONY: help build demo bench bench-scale test check servers fuzz-briefly fuzz all race quiet-demo faults soak clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,7 +54,7 @@ test: ## check everything, and run all tests
 		printf '\n== Stage %s of 6, after %d s: %s\n' "$$1" $$(($$(date +%s) - $(begun))) "$$2"; $(MAKE) --no-print-directory "$$3"; \
 	}; \
 	stage 1 'gofmt, vet and staticcheck' check; \
-	stage 2 'registries and S3 servers are built and tested' parts; \
+	stage 2 'registries and S3 servers are built and tested' servers; \
 	stage 3 'each fuzz target' fuzz-briefly; \
 	stage 4 'all tests, without the race detector' all; \
 	stage 5 'all tests, with the race detector and fewer cases' race; \
@@ -69,10 +69,10 @@ check:
 	GOOS=darwin $(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 
-# The tests of internal/parts build the servers that all other tests use. They go
+# These tests build the servers that all other tests use. They go
 # first, with a patience that a test of regsweep should not have.
-parts:
-	$(GO) test -timeout 40m ./internal/parts/...
+servers:
+	$(GO) test -timeout 40m ./internal/registrytest ./internal/miniotest
 
 fuzz-briefly: FUZZTIME = $(TESTFUZZTIME)
 fuzz-briefly: fuzz

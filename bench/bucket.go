@@ -12,13 +12,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"regsweep/bench/generate"
-	"regsweep/internal/parts"
+	"regsweep/internal/miniotest"
+	"regsweep/internal/registrytest"
 )
 
 // bucket compares dry runs on MinIO, at several latencies, and counts the requests of a
 // removal.
 func (b *bench) bucket(ctx context.Context) (section Section, err error) {
-	minio, err := parts.StartMinIO(ctx)
+	minio, err := miniotest.StartMinIO(ctx)
 	if err != nil {
 		return section, err
 	}
@@ -67,7 +68,7 @@ func (b *bench) bucket(ctx context.Context) (section Section, err error) {
 
 // onBucket are all who take part on S3. Those whom a request costs a round trip, one
 // after the other, are left out where they would take the better part of an hour.
-func (b *bench) onBucket(minio *parts.S3, endpoint, bucket string, latency time.Duration, t task) []contender {
+func (b *bench) onBucket(minio *miniotest.S3, endpoint, bucket string, latency time.Duration, t task) []contender {
 	first := b.regsweep(t)
 	t.cache = filepath.Join(b.dir, "cache")
 	second := b.regsweep(t)
@@ -86,7 +87,7 @@ func (b *bench) onBucket(minio *parts.S3, endpoint, bucket string, latency time.
 }
 
 // emptied counts what it takes regsweep to remove most of a bucket.
-func (b *bench) emptied(ctx context.Context, minio *parts.S3, through *proxy) (Case, error) {
+func (b *bench) emptied(ctx context.Context, minio *miniotest.S3, through *proxy) (Case, error) {
 	// Three times as many, so that what is left over of each thousand weighs little.
 	shape := generate.Deep(3 * b.s3Repositories)
 	shape.Deleted = 0.9
@@ -110,7 +111,7 @@ func (b *bench) emptied(ctx context.Context, minio *parts.S3, through *proxy) (C
 
 // upload puts a registry into a bucket of its own and returns the config.yml of a
 // registry that reaches it at endpoint.
-func (b *bench) upload(ctx context.Context, minio *parts.S3, endpoint, bucket string, registry *generate.Registry) (string, error) {
+func (b *bench) upload(ctx context.Context, minio *miniotest.S3, endpoint, bucket string, registry *generate.Registry) (string, error) {
 	b.say("\nuploading a registry of %+v", registry.Size())
 	if err := minio.NewBucket(ctx, bucket); err != nil {
 		return "", err
@@ -125,5 +126,5 @@ func (b *bench) upload(ctx context.Context, minio *parts.S3, endpoint, bucket st
 	at := *minio
 	at.Endpoint = endpoint
 	config := filepath.Join(b.dir, bucket+".yml")
-	return config, os.WriteFile(config, []byte(at.ConfigYAML(bucket, "", true)), 0o600)
+	return config, os.WriteFile(config, []byte(registrytest.StorageConfig(at.Storage(bucket, ""), true)), 0o600)
 }

@@ -10,7 +10,7 @@ import (
 	"syscall"
 
 	"regsweep/bench/generate"
-	"regsweep/internal/parts"
+	"regsweep/internal/registrytest"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,7 +23,7 @@ func (b *bench) tree(ctx context.Context, dir, name string, registry *generate.R
 		return "", "", err
 	}
 	syscall.Sync() // so that writing it does not go on while it is read
-	return root, config, os.WriteFile(config, []byte(parts.FilesystemConfig(root, true)), 0o644)
+	return root, config, os.WriteFile(config, []byte(registrytest.FilesystemConfig(root, true)), 0o644)
 }
 
 // filesystem compares dry runs on many repositories, with a warm cache of the kernel

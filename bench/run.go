@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/registrytest"
 )
 
 // bench is one run of the whole.
@@ -90,11 +90,11 @@ func (b *bench) build(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if b.programs.release3, err = parts.RegistryBinary(ctx, parts.Release3); err != nil {
+	if b.programs.release3, err = registrytest.Binary(ctx, registrytest.Release3); err != nil {
 		return err
 	}
-	b.programs.release2, err = parts.RegistryBinary(ctx, parts.Release2)
-	if errors.Is(err, parts.ErrUnavailable) {
+	b.programs.release2, err = registrytest.Binary(ctx, registrytest.Release2)
+	if errors.Is(err, registrytest.ErrUnavailable) {
 		b.say("registry 2.8 is left out: %s", err)
 		return nil
 	}

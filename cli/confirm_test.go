@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/storage"
 
 	"github.com/opencontainers/go-digest"
@@ -40,10 +40,10 @@ func newTerminal(t *testing.T) *terminal {
 }
 
 // run starts a run of gc that has something to remove, and waits until it asks.
-func (x *terminal) run(ctx context.Context, t *testing.T, flags ...string) (tree *parts.Tree, code chan int) {
+func (x *terminal) run(ctx context.Context, t *testing.T, flags ...string) (tree *imagetest.Tree, code chan int) {
 	t.Helper()
-	tree = parts.NewTree(t, t.TempDir())
-	tree.Tag("team/app", "v1", tree.Manifest("team/app", parts.Image(parts.OCI, parts.Layer(1, 0))))
+	tree = imagetest.NewTree(t, t.TempDir())
+	tree.Tag("team/app", "v1", tree.Manifest("team/app", imagetest.Image(imagetest.OCI, imagetest.Layer(1, 0))))
 	tree.Blob([]byte("what a crash left"))
 	code = make(chan int, 1)
 	go func() {
@@ -137,8 +137,8 @@ func TestASignalAnswersTheQuestion(t *testing.T) {
 func TestWithoutAPlaceToAskItDoesNotGuess(t *testing.T) {
 	x := newTerminal(t)
 	x.Terminal, x.NoAnswer = nil, "it runs in the background"
-	tree := parts.NewTree(t, t.TempDir())
-	tree.Tag("team/app", "v1", tree.Manifest("team/app", parts.Image(parts.OCI, parts.Layer(1, 0))))
+	tree := imagetest.NewTree(t, t.TempDir())
+	tree.Tag("team/app", "v1", tree.Manifest("team/app", imagetest.Image(imagetest.OCI, imagetest.Layer(1, 0))))
 	garbage := tree.Blob([]byte("what a crash left"))
 	if got := Run(t.Context(), []string{"regsweep", "gc", "--registry-stopped", tree.Root()}, x.Env); got != exitUsage {
 		t.Errorf("it exits with %d", got)
@@ -146,7 +146,7 @@ func TestWithoutAPlaceToAskItDoesNotGuess(t *testing.T) {
 	if got, want := x.screen.take(), "regsweep: it runs in the background: say --yes if nothing needs to be asked\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if !tree.Exists(parts.BlobPath(garbage)) {
+	if !tree.Exists(imagetest.BlobPath(garbage)) {
 		t.Error("it removes")
 	}
 	if got := Run(t.Context(), []string{"regsweep", "gc", "--registry-stopped", "--yes", tree.Root()}, x.Env); got != exitDone {
@@ -158,13 +158,13 @@ func TestWithoutAPlaceToAskItDoesNotGuess(t *testing.T) {
 func TestAnAnswerIsNotReadWhereWhatWasTypedCannotBeDropped(t *testing.T) {
 	x := newTerminal(t)
 	x.flushError = errBroken
-	tree := parts.NewTree(t, t.TempDir())
-	tree.Tag("team/app", "v1", tree.Manifest("team/app", parts.Image(parts.OCI, parts.Layer(1, 0))))
+	tree := imagetest.NewTree(t, t.TempDir())
+	tree.Tag("team/app", "v1", tree.Manifest("team/app", imagetest.Image(imagetest.OCI, imagetest.Layer(1, 0))))
 	garbage := tree.Blob([]byte("what a crash left"))
 	if got := Run(t.Context(), []string{"regsweep", "gc", "--registry-stopped", tree.Root()}, x.Env); got != exitFailed {
 		t.Errorf("it exits with %d", got)
 	}
-	if !tree.Exists(parts.BlobPath(garbage)) {
+	if !tree.Exists(imagetest.BlobPath(garbage)) {
 		t.Error("it removes")
 	}
 }
@@ -179,7 +179,7 @@ func TestAnAnswerWithoutEnterIsNoAnswer(t *testing.T) {
 	if got := <-code; got != exitInterrupted {
 		t.Errorf("it exits with %d", got)
 	}
-	if !tree.Exists(parts.BlobPath(digest.FromString("what a crash left"))) {
+	if !tree.Exists(imagetest.BlobPath(digest.FromString("what a crash left"))) {
 		t.Error("it removes")
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/storage"
 	"regsweep/storage/config"
 	"regsweep/storage/open"
@@ -16,8 +16,8 @@ import (
 // A run on a filesystem lets more calls wait than there are processors, unless the user has
 // said how many may; one on another storage does not.
 func TestCallsToAFilesystemWaitBesideEachOther(t *testing.T) {
-	tree := parts.NewTree(t, t.TempDir())
-	tree.Tag("app", "v1", tree.Manifest("app", parts.Image(parts.OCI, parts.Layer(1, 0))))
+	tree := imagetest.NewTree(t, t.TempDir())
+	tree.Tag("app", "v1", tree.Manifest("app", imagetest.Image(imagetest.OCI, imagetest.Layer(1, 0))))
 	before := runtime.GOMAXPROCS(0)
 	defer runtime.GOMAXPROCS(before)
 	for name, c := range map[string]struct {

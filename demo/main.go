@@ -17,7 +17,8 @@ import (
 	"syscall"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/registrytest"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -43,7 +44,7 @@ func run(ctx context.Context, out *screen) (err error) {
 		return err
 	}
 	start := time.Now()
-	registry, err := parts.StartRegistry(ctx, parts.Config{Root: filepath.Join(dir, "registry")})
+	registry, err := registrytest.Start(ctx, registrytest.Config{Root: filepath.Join(dir, "registry")})
 	if err != nil {
 		return err
 	}
@@ -83,27 +84,27 @@ const repository = "shop/app"
 type story struct {
 	out      *screen
 	dir      string // holds the program, config.yml and the registry's directory
-	registry *parts.Registry
-	client   *parts.Client
+	registry *registrytest.Registry
+	client   *registrytest.Client
 
 	layers                     []layer
-	version1, version2, branch *parts.Manifest
+	version1, version2, branch *imagetest.Manifest
 	names                      map[digest.Digest]string // what this demo calls a blob
 }
 
 type layer struct {
 	name string
-	blob parts.Blob
+	blob imagetest.Blob
 }
 
-func newStory(out *screen, dir string, registry *parts.Registry) *story {
+func newStory(out *screen, dir string, registry *registrytest.Registry) *story {
 	s := &story{out: out, dir: dir, registry: registry, client: registry.Client(), names: map[digest.Digest]string{}}
-	blobs := map[string]parts.Blob{}
+	blobs := map[string]imagetest.Blob{}
 	for i, l := range []struct {
 		name     string
 		mebibyte int
 	}{{"A", 8}, {"B", 4}, {"C", 2}, {"D", 1}, {"E", 6}} {
-		blob := parts.Layer(uint64(i), l.mebibyte<<20)
+		blob := imagetest.Layer(uint64(i), l.mebibyte<<20)
 		blobs[l.name] = blob
 		s.layers = append(s.layers, layer{l.name, blob})
 		s.names[blob.Digest()] = "layer " + l.name
@@ -115,8 +116,8 @@ func newStory(out *screen, dir string, registry *parts.Registry) *story {
 }
 
 // image is an image of these layers, with names for what else it brings.
-func (s *story) image(name string, layers ...parts.Blob) *parts.Manifest {
-	image := parts.Image(parts.OCI, layers...)
+func (s *story) image(name string, layers ...imagetest.Blob) *imagetest.Manifest {
+	image := imagetest.Image(imagetest.OCI, layers...)
 	s.names[image.Digest()] = name + "'s manifest"
 	for _, blob := range image.Blobs {
 		if s.names[blob.Digest()] == "" {
@@ -127,7 +128,7 @@ func (s *story) image(name string, layers ...parts.Blob) *parts.Manifest {
 }
 
 // own are the digests that only these images have: their manifests and configs.
-func (s *story) own(images ...*parts.Manifest) []digest.Digest {
+func (s *story) own(images ...*imagetest.Manifest) []digest.Digest {
 	var own []digest.Digest
 	for _, image := range images {
 		own = append(own, image.Digest())
@@ -155,7 +156,7 @@ func (s *story) pushImages(ctx context.Context) error {
 	s.out.figure("        └──────── branch")
 	for _, push := range []struct {
 		tag   string
-		image *parts.Manifest
+		image *imagetest.Manifest
 	}{{"version1", s.version1}, {"version2", s.version2}, {"latest", s.version2}, {"branch", s.branch}} {
 		if err := s.client.Push(ctx, repository+":"+push.tag, push.image); err != nil {
 			return err

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 )
 
 // Advice to give a flag is for a run without it.
@@ -14,7 +14,7 @@ func TestAFlagThatWasGivenIsNotAdvised(t *testing.T) {
 	tagged, untagged := app(1, 11), app(1, 12)
 	s.push("dangling:v1", tagged)
 	s.push("dangling", untagged)
-	s.tree.Remove(path.Dir(parts.BlobPath(untagged.Digest())))
+	s.tree.Remove(path.Dir(imagetest.BlobPath(untagged.Digest())))
 	target := s.config(s.registry.ConfigYAML())
 	for flags, advised := range map[string]bool{"-d": true, "-dm": false} {
 		code, stdout, stderr := regsweep(s, "gc", flags, target)

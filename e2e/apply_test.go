@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 )
 
 // Between a plan and its application the registry took pushes: what is alive again stays
@@ -19,7 +19,7 @@ func TestApply(t *testing.T) {
 	onEach(t, "a plan that has aged", func(t *testing.T, on backend) {
 		s := newSite(t)
 		current, again, mounted, gone, pulled, late := app(1, 2), app(1, 3), app(1, 4), app(1, 5), app(1, 6), app(1, 7)
-		for _, m := range []*parts.Manifest{again, mounted, gone, pulled, current} {
+		for _, m := range []*imagetest.Manifest{again, mounted, gone, pulled, current} {
 			s.push("team/app:latest", m)
 		}
 		s.on(on)
@@ -32,7 +32,7 @@ func TestApply(t *testing.T) {
 		// into another image, and one has lost its tag only now.
 		s.push("team/app:back", again)
 		s.delete("team/app", gone.Digest().String())
-		other := parts.Image(parts.OCI, layer(4), layer(8))
+		other := imagetest.Image(imagetest.OCI, layer(4), layer(8))
 		s.push("lib/other:v1", other)
 		s.push("team/app:moved", late)
 		s.push("team/app:moved", current)
@@ -87,7 +87,7 @@ func TestApplyWithoutALine(t *testing.T) {
 	onEach(t, "each in turn", func(t *testing.T, on backend) {
 		s := newSite(t)
 		child, current := app(1, 2), app(1, 3)
-		index := parts.Index(parts.OCI, child, app(4))
+		index := imagetest.Index(imagetest.OCI, child, app(4))
 		s.push("team/app:latest", index)
 		s.push("team/app:latest", current)
 		s.on(on)

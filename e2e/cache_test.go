@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 )
 
 // cachedRun is what a dry run in a process of its own has told.
@@ -135,7 +135,7 @@ func TestCacheSparesAllButTheListing(t *testing.T) {
 	// Damage to the storage shows, of the size that it was: as without a cache.
 	content := bytes.Clone(app.arm.Content)
 	content[len(content)/2] ^= 1
-	s.write(parts.BlobPath(app.arm.Digest()), string(content))
+	s.write(imagetest.BlobPath(app.arm.Digest()), string(content))
 	without = s.dryRun(dir, "--no-cache", config)()
 	if without.code != 4 {
 		t.Fatalf("a damaged manifest: %+v", without)

@@ -9,7 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/registrytest"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/distribution/distribution/v3/registry/storage/driver"
@@ -63,12 +64,12 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			name:   "a layer pushed by its sha512",
 			direct: true,
 			tell: func(s *site) outcome {
-				long := func(n int) parts.Blob {
+				long := func(n int) imagetest.Blob {
 					blob := layer(n)
 					blob.Algorithm = digest.SHA512
 					return blob
 				}
-				live, dead := parts.Image(parts.OCI, long(1), layer(2)), parts.Image(parts.OCI, long(3), layer(2))
+				live, dead := imagetest.Image(imagetest.OCI, long(1), layer(2)), imagetest.Image(imagetest.OCI, long(3), layer(2))
 				s.push("app:v1", live)
 				s.push("app:v2", dead)
 				s.delete("app", dead.Digest().String())
@@ -91,7 +92,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 				s.push("app:whole", whole)
 				s.push("app:moved", old)
 				s.push("app:moved", whole)
-				s.tree.Remove(parts.RevisionPath("app", broken.Digest()))
+				s.tree.Remove(imagetest.RevisionPath("app", broken.Digest()))
 				return outcome{
 					flags: []string{"-m"},
 					goes: slices.Concat(
@@ -99,7 +100,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 						layersGo("app", content(old)...), blobsGo(old.Digests()...)),
 					alive: []image{pulls("app", "whole", "moved")},
 					after: func(s *site) {
-						s.write(parts.RevisionPath("app", broken.Digest()), broken.Digest().String())
+						s.write(imagetest.RevisionPath("app", broken.Digest()), broken.Digest().String())
 						s.pull("once the link is back", s.client, []image{pulls("app", "broken")})
 					},
 				}
@@ -139,9 +140,9 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			name: "untagged referrers of a tagged image",
 			tell: func(s *site) outcome {
 				current, old := app(1), app(2)
-				signature := parts.Referrer(current, "application/vnd.example.signature", []byte("signed"))
-				timestamp := parts.Referrer(signature, "application/vnd.example.timestamp", []byte("at noon"))
-				orphan := parts.Referrer(old, "application/vnd.example.signature", []byte("signed long ago"))
+				signature := imagetest.Referrer(current, "application/vnd.example.signature", []byte("signed"))
+				timestamp := imagetest.Referrer(signature, "application/vnd.example.timestamp", []byte("at noon"))
+				orphan := imagetest.Referrer(old, "application/vnd.example.signature", []byte("signed long ago"))
 				s.push("app:v1", old)
 				s.push("app:v1", current)
 				s.push("app", signature)
@@ -163,7 +164,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			name: "a tagged signature of an untagged image",
 			tell: func(s *site) outcome {
 				old := app(2)
-				signature := parts.Referrer(old, "application/vnd.example.signature", []byte("signed"))
+				signature := imagetest.Referrer(old, "application/vnd.example.signature", []byte("signed"))
 				s.push("app", old)
 				s.push("app:signature", signature)
 				return outcome{
@@ -177,8 +178,8 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			// Release 2 deletes the children, which have no tag of their own (1).
 			name: "children of a manifest list",
 			tell: func(s *site) outcome {
-				amd, arm, former := formatted(parts.Docker, 1, 2), formatted(parts.Docker, 1, 3), formatted(parts.Docker, 1, 4)
-				old, current := parts.Index(parts.Docker, amd, former), parts.Index(parts.Docker, amd, arm)
+				amd, arm, former := formatted(imagetest.Docker, 1, 2), formatted(imagetest.Docker, 1, 3), formatted(imagetest.Docker, 1, 4)
+				old, current := imagetest.Index(imagetest.Docker, amd, former), imagetest.Index(imagetest.Docker, amd, arm)
 				s.push("app:v1", old)
 				s.push("app:v1", current)
 				return outcome{
@@ -221,7 +222,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			// the whole run gives up (2). See TestDamagedLinks for all of them.
 			name: "links that are empty or end in a newline",
 			tell: func(s *site) outcome {
-				old := map[string]*parts.Manifest{}
+				old := map[string]*imagetest.Manifest{}
 				for i, repository := range []string{"empty", "newline", "sound"} {
 					n := 10 * i
 					old[repository] = app(n+1, n+2)
@@ -230,7 +231,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 					s.push(repository+":v1", current)
 					s.push(repository+":v2", current)
 				}
-				empty, newline := parts.TagPath("empty", "v1"), parts.TagPath("newline", "v1")
+				empty, newline := imagetest.TagPath("empty", "v1"), imagetest.TagPath("newline", "v1")
 				s.tree.Write(empty, "")
 				s.tree.Write(newline, app(11, 13).Digest().String()+"\n")
 				gone := old["sound"]
@@ -255,12 +256,12 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			name: "schema 1 with signatures",
 			tell: func(s *site) outcome {
 				s.push("app:v1", app(9))
-				sign := func(m *parts.Manifest, text string) digest.Digest {
+				sign := func(m *imagetest.Manifest, text string) digest.Digest {
 					signature := s.tree.Blob([]byte(text))
-					s.tree.Write(parts.SignaturePath("old", m.Digest(), signature), signature.String())
+					s.tree.Write(imagetest.SignaturePath("old", m.Digest(), signature), signature.String())
 					return signature
 				}
-				kept, gone := parts.Schema1("old", "v1", layer(1), layer(2)), parts.Schema1("old", "v0", layer(1), layer(3))
+				kept, gone := imagetest.Schema1("old", "v1", layer(1), layer(2)), imagetest.Schema1("old", "v0", layer(1), layer(3))
 				s.plant("old", "v1", kept)
 				s.plant("old", "", gone)
 				sign(kept, "a signature")
@@ -280,11 +281,11 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			name: "a manifest of an unknown type",
 			tell: func(s *site) outcome {
 				s.push("app:v1", app(9))
-				unknown := &parts.Manifest{
+				unknown := &imagetest.Manifest{
 					MediaType: "application/vnd.example.machine.v7+json",
 					Content: []byte(`{"mediaType":"application/vnd.example.machine.v7+json","disk":{"parts":[{"at":"` +
 						layer(1).Digest().String() + `"}]},"boot":"from ` + layer(2).Digest().String() + `, if at all"}`),
-					Blobs: []parts.Blob{layer(1), layer(2)},
+					Blobs: []imagetest.Blob{layer(1), layer(2)},
 				}
 				old := app(3)
 				s.plant("machines", "m1", unknown)
@@ -293,7 +294,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 					flags:    []string{"-m"},
 					goes:     slices.Concat(revisionsGo("machines", old), layersGo("machines", content(old)...), blobsGo(old.Digests()...)),
 					alive:    []image{pulls("app", "v1")},
-					problems: []string{problem("manifest_unknown_type", "machines", parts.BlobPath(unknown.Digest()))},
+					problems: []string{problem("manifest_unknown_type", "machines", imagetest.BlobPath(unknown.Digest()))},
 					after:    func(s *site) { s.blobs("machines", layer(1).Digest(), layer(2).Digest()) },
 				}
 			},
@@ -302,7 +303,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			// There, it is a panic (2).
 			name: "a manifest that is not JSON",
 			tell: func(s *site) outcome {
-				broken := &parts.Manifest{Content: []byte(`{"schemaVersion":2,"layers":[`)}
+				broken := &imagetest.Manifest{Content: []byte(`{"schemaVersion":2,"layers":[`)}
 				beside, gone := app(1), app(2)
 				s.plant("broken", "v1", broken)
 				s.plant("broken", "", beside)
@@ -314,7 +315,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 						tagEntriesGo("app", "v1", gone), revisionsGo("app", gone),
 						layersGo("app", content(gone)...), blobsGo(gone.Digests()...)),
 					alive:    []image{pulls("app", "v1"), pulls("broken", beside)},
-					problems: []string{problem("manifest_damaged", "broken", parts.BlobPath(broken.Digest()))},
+					problems: []string{problem("manifest_damaged", "broken", imagetest.BlobPath(broken.Digest()))},
 					exit:     4,
 				}
 			},
@@ -332,7 +333,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 					"blobs/sha256/notes.txt",
 					"blobs/sha256/ab/not-a-digest/data",
 					"blobs/sha256/abcd/data",
-					parts.BlobPath(other),
+					imagetest.BlobPath(other),
 					"repositories/notes.txt",
 					"repositories/app/notes.txt",
 					"blobs/md5/aa/aabbccddeeff00112233445566778899/data",
@@ -342,7 +343,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 					s.tree.Write(path, "x")
 					problems = append(problems, problem("stray", "", path))
 				}
-				for _, path := range []string{"repositories/app/_manifests/notes.txt", parts.TagPath("app", "v1") + ".4c1f.tmp"} {
+				for _, path := range []string{"repositories/app/_manifests/notes.txt", imagetest.TagPath("app", "v1") + ".4c1f.tmp"} {
 					s.tree.Write(path, "x")
 					problems = append(problems, problem("stray", "app", path))
 				}
@@ -398,7 +399,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 					alive: []image{pulls("app", "v1")},
 					after: func(s *site) {
 						for _, d := range content(lost) {
-							s.write(parts.LayerPath("lost", d), d.String())
+							s.write(imagetest.LayerPath("lost", d), d.String())
 						}
 						s.pull("once the links are back", s.client, []image{pulls("lost", "v1", lost)})
 					},
@@ -413,7 +414,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 				whole, half := app(1), app(2, 3)
 				s.push("app:v1", whole)
 				s.push("app:half", half)
-				s.tree.Remove(path.Dir(parts.BlobPath(layer(3).Digest())))
+				s.tree.Remove(path.Dir(imagetest.BlobPath(layer(3).Digest())))
 				s.tree.LayerLink("app", digest.FromString("long gone"))
 				return outcome{
 					goes:  layersGo("app", digest.FromString("long gone")),
@@ -427,7 +428,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			name: "a stale tag index",
 			tell: func(s *site) outcome {
 				deleted, untagged, current := app(1), app(2), app(3)
-				for _, m := range []*parts.Manifest{deleted, untagged, current} {
+				for _, m := range []*imagetest.Manifest{deleted, untagged, current} {
 					s.push("app:latest", m)
 				}
 				s.delete("app", deleted.Digest().String())
@@ -444,7 +445,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			// another one is its own affair (1).
 			name: "empty repositories, nested ones too",
 			tell: func(s *site) outcome {
-				gone := map[string]*parts.Manifest{"a": app(1), "x/y/z": app(2), "keep/gone": app(3)}
+				gone := map[string]*imagetest.Manifest{"a": app(1), "x/y/z": app(2), "keep/gone": app(3)}
 				for repository, m := range gone {
 					s.push(repository+":v1", m)
 					s.delete(repository, m.Digest().String())
@@ -529,7 +530,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 				s.must(err)
 				young, err := s.client.LeaveUpload(s.Context(), "app", make([]byte, 6<<20))
 				s.must(err)
-				s.write(parts.UploadPath("app", old)+"/startedat", time.Now().Add(-169*time.Hour).UTC().Format(time.RFC3339))
+				s.write(imagetest.UploadPath("app", old)+"/startedat", time.Now().Add(-169*time.Hour).UTC().Format(time.RFC3339))
 				if got := s.multiparts(); len(got) != 2 {
 					s.Fatalf("the story has %v, not two unfinished uploads", got)
 				}
@@ -537,7 +538,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 					goes:  uploadGoes("app", old),
 					alive: []image{pulls("app", "v1")},
 					after: func(s *site) {
-						s.same("unfinished uploads", s.multiparts(), []string{parts.UploadPath("app", young) + "/data"})
+						s.same("unfinished uploads", s.multiparts(), []string{imagetest.UploadPath("app", young) + "/data"})
 					},
 				}
 			},
@@ -549,7 +550,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			only:   bucket,
 			tell: func(s *site) outcome {
 				s.push("app:v1", app(1))
-				path := parts.BlobPath(digest.FromString("never finished"))
+				path := imagetest.BlobPath(digest.FromString("never finished"))
 				key := s.key(path)
 				_, err := s.s3.Client().CreateMultipartUpload(s.Context(), &s3.CreateMultipartUploadInput{Bucket: &s.bucket, Key: &key})
 				s.must(err)
@@ -592,18 +593,18 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 // faulty tells the story that faults strike in: repositories "app", where they do, and
 // "sound", each with what must live for every reason there is, and with garbage.
 func faulty(s *site) (want outcome, app *faultyApp) {
-	app = &faultyApp{amd: formatted(parts.OCI, 1, 2), arm: formatted(parts.OCI, 1, 3), untagged: formatted(parts.OCI, 1, 4)}
-	app.index = parts.Index(parts.OCI, app.amd, app.arm)
-	app.signature = parts.Referrer(app.index, "application/vnd.example.signature", []byte("signed"))
+	app = &faultyApp{amd: formatted(imagetest.OCI, 1, 2), arm: formatted(imagetest.OCI, 1, 3), untagged: formatted(imagetest.OCI, 1, 4)}
+	app.index = imagetest.Index(imagetest.OCI, app.amd, app.arm)
+	app.signature = imagetest.Referrer(app.index, "application/vnd.example.signature", []byte("signed"))
 	s.plant("app", "v1", app.index)
 	s.plant("app", "", app.signature)
 	s.plant("app", "", app.untagged)
-	s.plant("sound", "v1", formatted(parts.OCI, 1, 9))
+	s.plant("sound", "v1", formatted(imagetest.OCI, 1, 9))
 	want.alive = []image{pulls("app", "v1", app.amd, app.arm, app.signature, app.untagged), pulls("sound", "v1")}
 	for i, repository := range []string{"app", "sound"} {
-		gone := formatted(parts.OCI, 1, 20+i)
+		gone := formatted(imagetest.OCI, 1, 20+i)
 		s.plant(repository, "", gone)
-		s.tree.Remove(parts.RevisionPath(repository, gone.Digest()))
+		s.tree.Remove(imagetest.RevisionPath(repository, gone.Digest()))
 		links := layersGo(repository, layer(20+i).Digest(), configOf(gone))
 		blobs := blobsGo(gone.Digest(), layer(20+i).Digest(), configOf(gone))
 		want.goes = slices.Concat(want.goes, links, blobs)
@@ -615,7 +616,7 @@ func faulty(s *site) (want outcome, app *faultyApp) {
 }
 
 type faultyApp struct {
-	amd, arm, index, signature, untagged *parts.Manifest
+	amd, arm, index, signature, untagged *imagetest.Manifest
 	// garbage is what goes for the sake of this repository, and stays if it is in doubt.
 	garbage []string
 }
@@ -662,40 +663,42 @@ func TestFaultsWhileReading(t *testing.T) {
 			}},
 		{"a revision link is not found",
 			func(app *faultyApp) *fault {
-				return &fault{on: "Reader", path: parts.RevisionPath("app", app.untagged.Digest()), err: notFound}
+				return &fault{on: "Reader", path: imagetest.RevisionPath("app", app.untagged.Digest()), err: notFound}
 			},
 			func(want outcome, app *faultyApp) outcome {
-				return want.keepsApp(app, problem("damaged_link", "app", parts.RevisionPath("app", app.untagged.Digest())))
+				return want.keepsApp(app, problem("damaged_link", "app", imagetest.RevisionPath("app", app.untagged.Digest())))
 			}},
 		{"a tag is not found",
-			func(*faultyApp) *fault { return &fault{on: "Reader", path: parts.TagPath("app", "v1"), err: notFound} },
+			func(*faultyApp) *fault {
+				return &fault{on: "Reader", path: imagetest.TagPath("app", "v1"), err: notFound}
+			},
 			func(want outcome, app *faultyApp) outcome {
-				return want.keepsApp(app, problem("damaged_link", "app", parts.TagPath("app", "v1")))
+				return want.keepsApp(app, problem("damaged_link", "app", imagetest.TagPath("app", "v1")))
 			}},
 		{"an index's child is not found",
 			func(app *faultyApp) *fault {
-				return &fault{on: "Reader", path: parts.BlobPath(app.arm.Digest()), err: notFound}
+				return &fault{on: "Reader", path: imagetest.BlobPath(app.arm.Digest()), err: notFound}
 			},
 			func(want outcome, app *faultyApp) outcome {
-				return want.keepsApp(app, problem("manifest_damaged", "app", parts.BlobPath(app.arm.Digest())))
+				return want.keepsApp(app, problem("manifest_damaged", "app", imagetest.BlobPath(app.arm.Digest())))
 			}},
 		{"an index's child is unavailable",
 			func(app *faultyApp) *fault {
-				return &fault{on: "Reader", path: parts.BlobPath(app.arm.Digest()), err: errUnavailable}
+				return &fault{on: "Reader", path: imagetest.BlobPath(app.arm.Digest()), err: errUnavailable}
 			}, stops},
 		{"a tag is unavailable",
 			func(*faultyApp) *fault {
-				return &fault{on: "Reader", path: parts.TagPath("app", "v1"), err: errUnavailable}
+				return &fault{on: "Reader", path: imagetest.TagPath("app", "v1"), err: errUnavailable}
 			}, stops},
 		{"a revision link is unavailable",
 			func(app *faultyApp) *fault {
-				return &fault{on: "Reader", path: parts.RevisionPath("app", app.untagged.Digest()), err: errUnavailable}
+				return &fault{on: "Reader", path: imagetest.RevisionPath("app", app.untagged.Digest()), err: errUnavailable}
 			}, stops},
 		{"a listing is unavailable",
 			func(*faultyApp) *fault { return &fault{on: "List", path: "app/_layers", err: errUnavailable} }, stops},
 		{"a blob is unavailable",
 			func(*faultyApp) *fault {
-				return &fault{on: "Stat", path: parts.BlobPath(layer(21).Digest()), err: errUnavailable}
+				return &fault{on: "Stat", path: imagetest.BlobPath(layer(21).Digest()), err: errUnavailable}
 			}, stops},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -736,7 +739,7 @@ func TestFaultsOfS3(t *testing.T) {
 			return r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, path(app))
 		}
 	}
-	child := reads(func(app *faultyApp) string { return parts.BlobPath(app.arm.Digest()) })
+	child := reads(func(app *faultyApp) string { return imagetest.BlobPath(app.arm.Digest()) })
 	removal := func(of string) func(*faultyApp, *http.Request, string) bool {
 		return func(_ *faultyApp, r *http.Request, body string) bool {
 			return r.Method == http.MethodPost && r.URL.Query().Has("delete") && strings.Contains(body, of)
@@ -752,7 +755,7 @@ func TestFaultsOfS3(t *testing.T) {
 		{"an index's child is denied", &faultyFront{status: 403, code: "AccessDenied"}, child, stops},
 		{"an index's child is not found", &faultyFront{status: 404, code: "NoSuchKey"}, child,
 			func(want outcome, app *faultyApp) outcome {
-				return want.keepsApp(app, problem("manifest_damaged", "app", parts.BlobPath(app.arm.Digest())))
+				return want.keepsApp(app, problem("manifest_damaged", "app", imagetest.BlobPath(app.arm.Digest())))
 			}},
 		// Links first: what they lead to must not go before them (3, 6).
 		{"the removal of links is denied", &faultyFront{status: 403, code: "AccessDenied"}, removal("/_layers/"), stops},
@@ -856,15 +859,15 @@ func TestReadOnlyByTheWrongVariable(t *testing.T) {
 	if testing.Short() {
 		return
 	}
-	for _, release := range []parts.Release{parts.Release2, parts.Release3} {
+	for _, release := range []registrytest.Release{registrytest.Release2, registrytest.Release3} {
 		t.Run(string(release), func(t *testing.T) {
-			path, err := parts.RegistryBinary(t.Context(), release)
-			if errors.Is(err, parts.ErrUnavailable) {
+			path, err := registrytest.Binary(t.Context(), release)
+			if errors.Is(err, registrytest.ErrUnavailable) {
 				t.Skipf("there is no registry of this release here: %v", err)
 			}
 			s.must(err)
-			server := parts.StartBinaryT(t, path, parts.FilesystemConfig(s.tree.Root(), false), variable+"=true")
-			run := s.gcOn(s.config(parts.FilesystemConfig(s.tree.Root(), false)), "-m", "--registry", server.URL())
+			server := registrytest.StartBinaryT(t, path, registrytest.FilesystemConfig(s.tree.Root(), false), variable+"=true")
+			run := s.gcOn(s.config(registrytest.FilesystemConfig(s.tree.Root(), false)), "-m", "--registry", server.URL())
 			if run.code != 3 || !strings.Contains(run.report.Error, "takes pushes") {
 				t.Errorf("ends with %d, %q", run.code, run.report.Error)
 			}

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 
 	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/image-spec/specs-go"
@@ -25,9 +25,9 @@ type ledger struct {
 
 // account is what clients have put into one repository.
 type account struct {
-	manifests map[digest.Digest]*parts.Manifest // with a revision link
-	known     map[digest.Digest]*parts.Manifest // ever pushed
-	linked    map[digest.Digest]bool            // with a layer link
+	manifests map[digest.Digest]*imagetest.Manifest // with a revision link
+	known     map[digest.Digest]*imagetest.Manifest // ever pushed
+	linked    map[digest.Digest]bool                // with a layer link
 	tags      map[string]digest.Digest
 	history   map[string]map[digest.Digest]bool // tag indexes
 }
@@ -38,7 +38,7 @@ func (l *ledger) account(repository string) *account {
 	a := l.repositories[repository]
 	if a == nil {
 		a = &account{
-			manifests: map[digest.Digest]*parts.Manifest{}, known: map[digest.Digest]*parts.Manifest{},
+			manifests: map[digest.Digest]*imagetest.Manifest{}, known: map[digest.Digest]*imagetest.Manifest{},
 			linked: map[digest.Digest]bool{}, tags: map[string]digest.Digest{},
 			history: map[string]map[digest.Digest]bool{},
 		}
@@ -48,7 +48,7 @@ func (l *ledger) account(repository string) *account {
 }
 
 // push pushes a manifest under a tag, or by its digest alone where tag is "".
-func (l *ledger) push(repository, tag string, m *parts.Manifest) {
+func (l *ledger) push(repository, tag string, m *imagetest.Manifest) {
 	l.Helper()
 	reference := repository
 	if tag != "" {
@@ -59,7 +59,7 @@ func (l *ledger) push(repository, tag string, m *parts.Manifest) {
 }
 
 // note writes down a push.
-func (l *ledger) note(repository, tag string, m *parts.Manifest) {
+func (l *ledger) note(repository, tag string, m *imagetest.Manifest) {
 	a := l.account(repository)
 	a.manifests[m.Digest()], a.known[m.Digest()] = m, m
 	for _, blob := range m.Blobs {
@@ -90,7 +90,7 @@ func (l *ledger) untag(repository, tag string) {
 }
 
 // deleteManifest deletes a manifest by its digest, and with it the tags that point there.
-func (l *ledger) deleteManifest(repository string, m *parts.Manifest) {
+func (l *ledger) deleteManifest(repository string, m *imagetest.Manifest) {
 	l.Helper()
 	l.delete(repository, m.Digest().String())
 	a := l.account(repository)
@@ -110,7 +110,7 @@ func (l *ledger) mount(repository, from string, d digest.Digest) {
 }
 
 // subject is what a manifest says that it is attached to, or "".
-func subject(m *parts.Manifest) digest.Digest {
+func subject(m *imagetest.Manifest) digest.Digest {
 	var attached struct {
 		Subject struct {
 			Digest digest.Digest `json:"digest"`
@@ -126,7 +126,7 @@ func subject(m *parts.Manifest) digest.Digest {
 // go, what its revisions reach; and what is attached to any of that.
 func (a *account) alive(deleteUntagged bool) map[digest.Digest]bool {
 	alive := map[digest.Digest]bool{}
-	keep := func(m *parts.Manifest) {
+	keep := func(m *imagetest.Manifest) {
 		for _, d := range m.Digests() {
 			alive[d] = true
 		}
@@ -169,7 +169,7 @@ func (l *ledger) outcome(deleteUntagged bool) outcome {
 			if a.manifests[d] == nil {
 				continue
 			}
-			files[parts.RevisionPath(repository, d)] = true
+			files[imagetest.RevisionPath(repository, d)] = true
 			if alive[d] {
 				image.references = append(image.references, d.String())
 			} else {
@@ -179,7 +179,7 @@ func (l *ledger) outcome(deleteUntagged bool) outcome {
 		want.alive = append(want.alive, image)
 		for d := range a.linked {
 			stored[d] = true
-			files[parts.LayerPath(repository, d)] = true
+			files[imagetest.LayerPath(repository, d)] = true
 			if !alive[d] {
 				want.goes = append(want.goes, layersGo(repository, d)...)
 			}
@@ -188,9 +188,9 @@ func (l *ledger) outcome(deleteUntagged bool) outcome {
 			want.problems = append(want.problems, problem("no_manifests", repository, "repositories/"+repository))
 		}
 		for tag, digests := range a.history {
-			files[parts.TagPath(repository, tag)] = true
+			files[imagetest.TagPath(repository, tag)] = true
 			for d := range digests {
-				files[parts.TagIndexPath(repository, tag, d)] = true
+				files[imagetest.TagIndexPath(repository, tag, d)] = true
 				if !alive[d] || a.manifests[d] == nil {
 					want.goes = append(want.goes, tagEntriesGo(repository, tag, a.known[d])...)
 				}
@@ -198,7 +198,7 @@ func (l *ledger) outcome(deleteUntagged bool) outcome {
 		}
 	}
 	for d := range stored {
-		files[parts.BlobPath(d)] = true
+		files[imagetest.BlobPath(d)] = true
 		if !anywhere[d] {
 			want.goes = append(want.goes, blobsGo(d)...)
 		}
@@ -243,20 +243,20 @@ func TestClients(t *testing.T) {
 
 // platforms are lists and indexes, also of indexes, that are rebuilt a few times.
 func platforms(l *ledger) {
-	for i, format := range []parts.Format{parts.Docker, parts.OCI} {
+	for i, format := range []imagetest.Format{imagetest.Docker, imagetest.OCI} {
 		repository := []string{"docker/app", "oci/app"}[i]
 		n := 100 * i
 		base, amd, arm := formatted(format, n+1), formatted(format, n+1, n+2), formatted(format, n+1, n+3)
 		former := formatted(format, n+1, n+4)
-		first, second := parts.Index(format, amd, former), parts.Index(format, amd, arm)
+		first, second := imagetest.Index(format, amd, former), imagetest.Index(format, amd, arm)
 		l.push(repository, "latest", first)
 		l.push(repository, "latest", second)
 		l.push(repository, "base", base)
 		l.push(repository, "one-platform", arm)
-		nested := parts.Index(format, parts.Index(format, formatted(format, n+5)), base)
+		nested := imagetest.Index(format, imagetest.Index(format, formatted(format, n+5)), base)
 		l.push(repository, "nested", nested)
-		l.push(repository, "nested", parts.Index(format, parts.Index(format, formatted(format, n+6)), base))
-		gone := parts.Index(format, formatted(format, n+7), amd)
+		l.push(repository, "nested", imagetest.Index(format, imagetest.Index(format, formatted(format, n+6)), base))
+		gone := imagetest.Index(format, formatted(format, n+7), amd)
 		l.push(repository, "gone", gone)
 		l.deleteManifest(repository, gone)
 	}
@@ -266,11 +266,11 @@ func platforms(l *ledger) {
 // are plain blobs.
 func buildCaches(l *ledger) {
 	l.push("app", "v1", app(1, 2))
-	l.push("app", "buildcache", parts.BuildKitCache(layer(1), layer(3)))
-	l.push("app", "buildcache", parts.BuildKitCache(layer(1), layer(4)))
-	l.push("cache", "main", parts.BuildKitCache(layer(1), layer(5)))
-	l.push("cache", "", parts.BuildKitCache(layer(6)))
-	gone := parts.BuildKitCache(layer(7))
+	l.push("app", "buildcache", imagetest.BuildKitCache(layer(1), layer(3)))
+	l.push("app", "buildcache", imagetest.BuildKitCache(layer(1), layer(4)))
+	l.push("cache", "main", imagetest.BuildKitCache(layer(1), layer(5)))
+	l.push("cache", "", imagetest.BuildKitCache(layer(6)))
+	gone := imagetest.BuildKitCache(layer(7))
 	l.push("cache", "branch", gone)
 	l.deleteManifest("cache", gone)
 }
@@ -283,10 +283,10 @@ func signatures(l *ledger) {
 	l.push("app", "v1", current)
 	l.push("app", "", untagged)
 
-	attach := func(to *parts.Manifest, what string) *parts.Manifest {
-		return parts.Referrer(to, "application/vnd.example."+what, []byte(what+" of "+to.Digest().String()))
+	attach := func(to *imagetest.Manifest, what string) *imagetest.Manifest {
+		return imagetest.Referrer(to, "application/vnd.example."+what, []byte(what+" of "+to.Digest().String()))
 	}
-	for _, m := range []*parts.Manifest{current, old, untagged} {
+	for _, m := range []*imagetest.Manifest{current, old, untagged} {
 		signature := attach(m, "signature")
 		l.push("app", "", signature)
 		l.push("app", "", attach(signature, "timestamp"))
@@ -295,9 +295,9 @@ func signatures(l *ledger) {
 
 	// cosign's first way: an image under a tag. Such a tag is a tag, and stays as long
 	// as nobody deletes it.
-	byTag := func(m *parts.Manifest) string { return "sha256-" + m.Digest().Encoded() + ".sig" }
-	payload := func(m *parts.Manifest) *parts.Manifest {
-		return parts.Image(parts.OCI, parts.Blob{
+	byTag := func(m *imagetest.Manifest) string { return "sha256-" + m.Digest().Encoded() + ".sig" }
+	payload := func(m *imagetest.Manifest) *imagetest.Manifest {
+		return imagetest.Image(imagetest.OCI, imagetest.Blob{
 			MediaType: "application/vnd.dev.cosign.simplesigning.v1+json",
 			Content:   fmt.Appendf(nil, `{"critical":{"image":{"docker-manifest-digest":%q}}}`, m.Digest()),
 		})
@@ -319,12 +319,12 @@ func signatures(l *ledger) {
 }
 
 // noteFallback writes down the index that a client keeps of what is attached to m.
-func (l *ledger) noteFallback(repository string, m *parts.Manifest) {
+func (l *ledger) noteFallback(repository string, m *imagetest.Manifest) {
 	l.Helper()
 	tag := "sha256-" + m.Digest().Encoded()
 	content, err := l.ask(repository + "/manifests/" + tag)
 	l.must(err)
-	index := &parts.Manifest{MediaType: ocispec.MediaTypeImageIndex, Content: content}
+	index := &imagetest.Manifest{MediaType: ocispec.MediaTypeImageIndex, Content: content}
 	var entries ocispec.Index
 	l.must(json.Unmarshal(content, &entries))
 	if len(entries.Manifests) == 0 {
@@ -340,15 +340,15 @@ func (l *ledger) noteFallback(repository string, m *parts.Manifest) {
 // artifacts are what is no image: charts, models and policies, with the empty config
 // that all of them share.
 func artifacts(l *ledger) {
-	artifact := func(kind string, files ...string) *parts.Manifest {
-		m := &parts.Manifest{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: "application/vnd.example." + kind}
+	artifact := func(kind string, files ...string) *imagetest.Manifest {
+		m := &imagetest.Manifest{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: "application/vnd.example." + kind}
 		var layers []ocispec.Descriptor
 		for _, file := range files {
-			blob := parts.Blob{MediaType: "application/vnd.example." + kind + ".layer", Content: []byte(file)}
+			blob := imagetest.Blob{MediaType: "application/vnd.example." + kind + ".layer", Content: []byte(file)}
 			m.Blobs = append(m.Blobs, blob)
 			layers = append(layers, blob.Descriptor())
 		}
-		empty := parts.Blob{MediaType: ocispec.MediaTypeEmptyJSON, Content: []byte("{}")}
+		empty := imagetest.Blob{MediaType: ocispec.MediaTypeEmptyJSON, Content: []byte("{}")}
 		if len(files) == 0 {
 			layers = []ocispec.Descriptor{empty.Descriptor()}
 		}
@@ -392,7 +392,7 @@ func sharing(l *ledger) {
 	foreign.MediaType = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 	foreign.URLs = []string{"https://example.com/layer"}
 	for _, n := range []int{6, 7} { // by hand: a registry takes such layers once it is told to
-		m := parts.Image(parts.Docker, foreign, layer(n))
+		m := imagetest.Image(imagetest.Docker, foreign, layer(n))
 		l.plant("windows", "v1", m)
 		l.note("windows", "v1", m)
 	}
@@ -400,13 +400,13 @@ func sharing(l *ledger) {
 
 // formats are images of which everything but the manifest is the same blob.
 func formats(l *ledger) {
-	l.push("app", "oci", formatted(parts.OCI, 1, 2))
-	l.push("app", "docker", formatted(parts.Docker, 1, 2))
+	l.push("app", "oci", formatted(imagetest.OCI, 1, 2))
+	l.push("app", "docker", formatted(imagetest.Docker, 1, 2))
 	l.untag("app", "oci")
-	l.push("app", "again", formatted(parts.OCI, 1, 3))
-	l.push("app", "docker2", formatted(parts.Docker, 1, 3))
-	l.deleteManifest("app", formatted(parts.OCI, 1, 3))
-	l.push("app", "again", formatted(parts.OCI, 1, 3))
+	l.push("app", "again", formatted(imagetest.OCI, 1, 3))
+	l.push("app", "docker2", formatted(imagetest.Docker, 1, 3))
+	l.deleteManifest("app", formatted(imagetest.OCI, 1, 3))
+	l.push("app", "again", formatted(imagetest.OCI, 1, 3))
 }
 
 // TestOtherClients has programs of other makes copy an image within the registry, each
@@ -434,12 +434,12 @@ func TestOtherClients(t *testing.T) {
 			name: tool.name, direct: true,
 			tell: func(s *site) outcome {
 				l := newLedger(s)
-				index := parts.Index(parts.OCI, app(1, 2), app(1, 3))
-				single := formatted(parts.Docker, 1, 4)
+				index := imagetest.Index(imagetest.OCI, app(1, 2), app(1, 3))
+				single := formatted(imagetest.Docker, 1, 4)
 				l.push("from", "index", index)
 				l.push("from", "single", single)
 				l.push("to", "single", app(5))
-				for tag, m := range map[string]*parts.Manifest{"index": index, "single": single} {
+				for tag, m := range map[string]*imagetest.Manifest{"index": index, "single": single} {
 					command := exec.CommandContext(s.Context(), path, tool.copy(s.registry.Host(), "from:"+tag, "to:"+tag)...)
 					command.Env = append(command.Environ(), "HOME="+s.TempDir(), "TMPDIR="+s.TempDir(),
 						"REGISTRY_AUTH_FILE="+filepath.Join(s.TempDir(), "none"))

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -21,107 +21,107 @@ func TestWhatGarbageCollectIsTestedFor(t *testing.T) {
 		name  string
 		flags []string
 		// make returns the manifests whose blobs are all left.
-		make func(s *site) []*parts.Manifest
+		make func(s *site) []*imagetest.Manifest
 		// deleted are manifests among them that the API has deleted before.
-		deleted func() []*parts.Manifest
+		deleted func() []*imagetest.Manifest
 	}{
-		{name: "no deletion, no effect", make: func(s *site) []*parts.Manifest {
-			list := parts.Index(parts.Docker, app(1), app(2))
+		{name: "no deletion, no effect", make: func(s *site) []*imagetest.Manifest {
+			list := imagetest.Index(imagetest.Docker, app(1), app(2))
 			s.push(repository, list)
 			s.push(repository, app(3))
-			return []*parts.Manifest{list, app(3)}
+			return []*imagetest.Manifest{list, app(3)}
 		}},
-		{name: "a manifest that lost its tag", flags: []string{"-m"}, make: func(s *site) []*parts.Manifest {
+		{name: "a manifest that lost its tag", flags: []string{"-m"}, make: func(s *site) []*imagetest.Manifest {
 			s.push(repository+":test", app(1, 2, 3))
 			s.push(repository+":test", app(4, 5, 6))
-			return []*parts.Manifest{app(4, 5, 6)}
+			return []*imagetest.Manifest{app(4, 5, 6)}
 		}},
-		{name: "an index that has its tag", flags: []string{"-m"}, make: func(s *site) []*parts.Manifest {
-			index := parts.Index(parts.OCI, app(1), app(2))
+		{name: "an index that has its tag", flags: []string{"-m"}, make: func(s *site) []*imagetest.Manifest {
+			index := imagetest.Index(imagetest.OCI, app(1), app(2))
 			s.push(repository+":test", index)
-			return []*parts.Manifest{index}
+			return []*imagetest.Manifest{index}
 		}},
-		{name: "an index that lost its tag", flags: []string{"-m", "--allow-empty"}, make: func(s *site) []*parts.Manifest {
-			s.push(repository+":test", parts.Index(parts.OCI, app(1), app(2)))
+		{name: "an index that lost its tag", flags: []string{"-m", "--allow-empty"}, make: func(s *site) []*imagetest.Manifest {
+			s.push(repository+":test", imagetest.Index(imagetest.OCI, app(1), app(2)))
 			s.delete(repository, "test")
 			return nil
 		}},
 		// Distribution removes the layers of the deleted image.
-		{name: "a tagged index that has a deleted image", flags: []string{"-m"}, make: func(s *site) []*parts.Manifest {
-			index := parts.Index(parts.OCI, app(1), app(2))
+		{name: "a tagged index that has a deleted image", flags: []string{"-m"}, make: func(s *site) []*imagetest.Manifest {
+			index := imagetest.Index(imagetest.OCI, app(1), app(2))
 			s.push(repository+":test", index)
 			s.delete(repository, app(2).Digest().String())
-			return []*parts.Manifest{index}
-		}, deleted: func() []*parts.Manifest { return []*parts.Manifest{app(2)} }},
-		{name: "layer links that nothing uses", flags: []string{"-m", "--allow-empty"}, make: func(s *site) []*parts.Manifest {
+			return []*imagetest.Manifest{index}
+		}, deleted: func() []*imagetest.Manifest { return []*imagetest.Manifest{app(2)} }},
+		{name: "layer links that nothing uses", flags: []string{"-m", "--allow-empty"}, make: func(s *site) []*imagetest.Manifest {
 			s.push(repository, app(1, 2))
 			return nil
 		}},
-		{name: "no directory of tags", flags: []string{"-m", "--allow-empty"}, make: func(s *site) []*parts.Manifest {
+		{name: "no directory of tags", flags: []string{"-m", "--allow-empty"}, make: func(s *site) []*imagetest.Manifest {
 			s.push(repository+":image", app(1, 2))
 			s.tree.Remove("repositories/" + repository + "/_manifests/tags")
 			return nil
 		}},
-		{name: "no directory of manifests", flags: []string{"--allow-empty"}, make: func(s *site) []*parts.Manifest {
+		{name: "no directory of manifests", flags: []string{"--allow-empty"}, make: func(s *site) []*imagetest.Manifest {
 			s.push(repository, app(1, 2))
 			s.tree.Remove("repositories/" + repository + "/_manifests")
 			return nil
 		}},
-		{name: "deleted manifests", make: func(s *site) []*parts.Manifest {
+		{name: "deleted manifests", make: func(s *site) []*imagetest.Manifest {
 			for n := 1; n <= 3; n++ {
 				s.push(repository, app(n, n+10))
 			}
 			s.delete(repository, app(2, 12).Digest().String())
 			s.delete(repository, app(3, 13).Digest().String())
-			return []*parts.Manifest{app(1, 11)}
+			return []*imagetest.Manifest{app(1, 11)}
 		}},
-		{name: "a deleted manifest that shares a layer", make: func(s *site) []*parts.Manifest {
+		{name: "a deleted manifest that shares a layer", make: func(s *site) []*imagetest.Manifest {
 			s.push(repository, app(1, 2, 3))
 			s.push(repository, app(3, 4, 5))
 			s.delete(repository, app(3, 4, 5).Digest().String())
-			return []*parts.Manifest{app(1, 2, 3)}
+			return []*imagetest.Manifest{app(1, 2, 3)}
 		}},
-		{name: "a blob that no manifest refers to", make: func(s *site) []*parts.Manifest {
+		{name: "a blob that no manifest refers to", make: func(s *site) []*imagetest.Manifest {
 			s.must(s.client.PushBlob(s.Context(), repository, layer(9)))
 			s.push(repository, app(1))
-			return []*parts.Manifest{app(1)}
+			return []*imagetest.Manifest{app(1)}
 		}},
-		{name: "a tagged list of untagged images", flags: []string{"-m"}, make: func(s *site) []*parts.Manifest {
-			list := parts.Index(parts.Docker, formatted(parts.Docker, 1), formatted(parts.Docker, 2))
+		{name: "a tagged list of untagged images", flags: []string{"-m"}, make: func(s *site) []*imagetest.Manifest {
+			list := imagetest.Index(imagetest.Docker, formatted(imagetest.Docker, 1), formatted(imagetest.Docker, 2))
 			s.push(repository+":test", list)
-			return []*parts.Manifest{list}
+			return []*imagetest.Manifest{list}
 		}},
-		{name: "an untagged list of untagged images", flags: []string{"-m", "--allow-empty"}, make: func(s *site) []*parts.Manifest {
-			s.push(repository, parts.Index(parts.Docker, formatted(parts.Docker, 1), formatted(parts.Docker, 2)))
+		{name: "an untagged list of untagged images", flags: []string{"-m", "--allow-empty"}, make: func(s *site) []*imagetest.Manifest {
+			s.push(repository, imagetest.Index(imagetest.Docker, formatted(imagetest.Docker, 1), formatted(imagetest.Docker, 2)))
 			return nil
 		}},
-		{name: "an untagged list of tagged images", flags: []string{"-m"}, make: func(s *site) []*parts.Manifest {
-			images := []*parts.Manifest{formatted(parts.Docker, 1), formatted(parts.Docker, 2)}
+		{name: "an untagged list of tagged images", flags: []string{"-m"}, make: func(s *site) []*imagetest.Manifest {
+			images := []*imagetest.Manifest{formatted(imagetest.Docker, 1), formatted(imagetest.Docker, 2)}
 			s.push(repository+":image1", images[0])
 			s.push(repository+":image2", images[1])
-			s.push(repository, parts.Index(parts.Docker, images...))
+			s.push(repository, imagetest.Index(imagetest.Docker, images...))
 			return images
 		}},
-		{name: "an untagged list of deleted images", flags: []string{"-m", "--allow-empty"}, make: func(s *site) []*parts.Manifest {
-			images := []*parts.Manifest{formatted(parts.Docker, 1), formatted(parts.Docker, 2)}
-			s.push(repository, parts.Index(parts.Docker, images...))
+		{name: "an untagged list of deleted images", flags: []string{"-m", "--allow-empty"}, make: func(s *site) []*imagetest.Manifest {
+			images := []*imagetest.Manifest{formatted(imagetest.Docker, 1), formatted(imagetest.Docker, 2)}
+			s.push(repository, imagetest.Index(imagetest.Docker, images...))
 			s.delete(repository, images[0].Digest().String())
 			s.delete(repository, images[1].Digest().String())
 			return nil
 		}},
 		// Distribution removes it: only revisions are roots there.
-		{name: "a tag without a revision link", flags: []string{"-m"}, make: func(s *site) []*parts.Manifest {
+		{name: "a tag without a revision link", flags: []string{"-m"}, make: func(s *site) []*imagetest.Manifest {
 			s.push(repository+":test", app(1, 2))
 			s.push(repository+":other", app(3))
-			s.tree.Remove(parts.RevisionPath(repository, app(1, 2).Digest()))
-			return []*parts.Manifest{app(1, 2), app(3)}
-		}, deleted: func() []*parts.Manifest { return []*parts.Manifest{app(1, 2)} }},
+			s.tree.Remove(imagetest.RevisionPath(repository, app(1, 2).Digest()))
+			return []*imagetest.Manifest{app(1, 2), app(3)}
+		}, deleted: func() []*imagetest.Manifest { return []*imagetest.Manifest{app(1, 2)} }},
 		// Distribution removes the signature: it has no tag.
-		{name: "a referrer of a tagged image", flags: []string{"-m"}, make: func(s *site) []*parts.Manifest {
-			signature := parts.Referrer(app(1), "application/vnd.example.signature", []byte("signed"))
+		{name: "a referrer of a tagged image", flags: []string{"-m"}, make: func(s *site) []*imagetest.Manifest {
+			signature := imagetest.Referrer(app(1), "application/vnd.example.signature", []byte("signed"))
 			s.push(repository+":test", app(1))
 			s.push(repository, signature)
-			return []*parts.Manifest{app(1), signature}
+			return []*imagetest.Manifest{app(1), signature}
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -138,8 +138,8 @@ func TestWhatGarbageCollectIsTestedFor(t *testing.T) {
 			}
 
 			blobs, revisions := map[digest.Digest]bool{}, map[digest.Digest]bool{}
-			var count func(m *parts.Manifest)
-			count = func(m *parts.Manifest) {
+			var count func(m *imagetest.Manifest)
+			count = func(m *imagetest.Manifest) {
 				revisions[m.Digest()] = true
 				for _, child := range m.Manifests {
 					count(child)
@@ -156,7 +156,7 @@ func TestWhatGarbageCollectIsTestedFor(t *testing.T) {
 					delete(revisions, m.Digest())
 				}
 			}
-			want := slices.Concat(paths(blobs, parts.BlobPath), paths(revisions, func(d digest.Digest) string { return parts.RevisionPath(repository, d) }))
+			want := slices.Concat(paths(blobs, imagetest.BlobPath), paths(revisions, func(d digest.Digest) string { return imagetest.RevisionPath(repository, d) }))
 			var got []string
 			for path := range s.files() {
 				if isBlob(path) || strings.Contains(path, "/revisions/") {

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/registrytest"
 )
 
 // conformance is a registry that the conformance tests of the OCI distribution-spec run on.
@@ -52,7 +52,7 @@ func TestConformanceIsTheSameAfterACollection(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the conformance tests take half a minute")
 	}
-	program, err := parts.ConformanceBinary(t.Context())
+	program, err := registrytest.ConformanceBinary(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,20 +10,20 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/registrytest"
 
 	"golang.org/x/sys/unix"
 )
 
 // asksForUsers is a read-only registry that lets ann in, and nobody else.
-func asksForUsers(t *testing.T, token bool) (registry *parts.Registry, root string) {
+func asksForUsers(t *testing.T, token bool) (registry *registrytest.Registry, root string) {
 	tree, _ := treeWithGarbage(t)
 	tree.Age("", time.Hour)
-	return parts.StartRegistryT(t, parts.Config{Root: tree.Root(), ReadOnly: true, Username: "ann", Password: "swordfish", Token: token}), tree.Root()
+	return registrytest.StartT(t, registrytest.Config{Root: tree.Root(), ReadOnly: true, Username: "ann", Password: "swordfish", Token: token}), tree.Root()
 }
 
 // checked is what a check of it prints, and its exit code.
-func checked(t *testing.T, registry *parts.Registry, root string, env []string, flags ...string) (code int, output string) {
+func checked(t *testing.T, registry *registrytest.Registry, root string, env []string, flags ...string) (code int, output string) {
 	t.Helper()
 	command := program(t, append([]string{"check", "--registry", registry.URL(), root}, flags...)...)
 	command.Env = append(command.Environ(), append([]string{"HOME=" + t.TempDir(), "DOCKER_CONFIG="}, env...)...)

@@ -14,7 +14,8 @@ import (
 	"time"
 
 	"regsweep/guard"
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/registrytest"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -50,9 +51,9 @@ writable() {
 // cron is a registry that the recipe makes read-only and writable.
 type cron struct {
 	*testing.T
-	namespace *parts.Namespace
+	namespace *registrytest.Namespace
 	dir       string
-	tree      *parts.Tree
+	tree      *imagetest.Tree
 	garbage   int           // blobs, each with a link
 	first     digest.Digest // the one that is removed first
 }
@@ -67,9 +68,9 @@ func newCron(t *testing.T, settings string) *cron {
 			t.Skip(err)
 		}
 	}
-	registry := parts.RegistryBinaryT(t)
-	c := &cron{T: t, namespace: parts.NewNamespaceT(t), dir: t.TempDir(), garbage: 300}
-	c.tree = parts.NewTree(t, filepath.Join(c.dir, "storage"))
+	registry := registrytest.BinaryT(t)
+	c := &cron{T: t, namespace: registrytest.NewNamespaceT(t), dir: t.TempDir(), garbage: 300}
+	c.tree = imagetest.NewTree(t, filepath.Join(c.dir, "storage"))
 	c.tree.Tag("team/app", "v1", c.tree.Manifest("team/app", app(1, 2)))
 	for i := range c.garbage {
 		d := c.tree.Blob(layer(100 + i).Content)
@@ -79,7 +80,7 @@ func newCron(t *testing.T, settings string) *cron {
 		}
 	}
 	c.tree.Age("", time.Hour)
-	c.write("config.yml", parts.FilesystemConfig(c.tree.Root(), false), 0o644)
+	c.write("config.yml", registrytest.FilesystemConfig(c.tree.Root(), false), 0o644)
 	c.write("settings", fmt.Sprintf(cronSettings, c.dir, registry)+settings, 0o644)
 	c.write("pid", "0", 0o644)
 	// A program that kills itself in place of a collection: a fake of this fault alone.
@@ -261,7 +262,7 @@ func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 						_, err := os.Stat(filepath.Join(c.dir, test.at))
 						return err == nil
 					}
-					return !c.tree.Exists(parts.LayerPath("team/app", c.first))
+					return !c.tree.Exists(imagetest.LayerPath("team/app", c.first))
 				})
 				pid := run.Process.Pid
 				if test.toGroup {
@@ -327,7 +328,7 @@ func TestCronNamesSettingsThatAreMissing(t *testing.T) {
 func TestCronSettingsNoticeARegistryThatEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	script := ". deploy/cron/regsweep-cron.conf; docker() { :; }; set -e; writable"
-	command := parts.NewNamespaceT(t).Command("sh", "-c", script)
+	command := registrytest.NewNamespaceT(t).Command("sh", "-c", script)
 	output, err := exec.Command(command[0], command[1:]...).CombinedOutput()
 	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || !strings.Contains(string(output), "connect") {
 		t.Errorf("nothing answers, and writable ends with %v: %s", err, output)
@@ -361,7 +362,7 @@ func TestCronIsKilled(t *testing.T) {
 	t.Parallel()
 	c := newCron(t, "collect='-m --max-requests=300'")
 	killed := c.run()
-	eventually(t, "it removes", func() bool { return !c.tree.Exists(parts.LayerPath("team/app", c.first)) })
+	eventually(t, "it removes", func() bool { return !c.tree.Exists(imagetest.LayerPath("team/app", c.first)) })
 	killed.signal(t, syscall.SIGKILL)
 	killed.exit(t)
 	if err := c.namespace.Client(registryPort).Push(t.Context(), "team/app:meanwhile", app(1, 5)); err == nil {

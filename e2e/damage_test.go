@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -30,7 +30,7 @@ func (s *site) unrelated() (goes []string, alive image) {
 
 // damaged plants a repository of which a run with -m would take the untagged half: a
 // tag that moved, an image that was never tagged and a blob that nothing names.
-func (s *site) damaged(repository string, n int) (tagged, old, untagged *parts.Manifest) {
+func (s *site) damaged(repository string, n int) (tagged, old, untagged *imagetest.Manifest) {
 	tagged, old, untagged = app(1, n+1), app(1, n+2), app(1, n+3)
 	s.plant(repository, "v1", old)
 	s.plant(repository, "v1", tagged)
@@ -59,19 +59,19 @@ func TestDamagedLinks(t *testing.T) {
 	links := []struct {
 		name string
 		// damage returns the path of the link and the digest that it should name.
-		damage func(repository string, tagged, old *parts.Manifest) (string, digest.Digest)
+		damage func(repository string, tagged, old *imagetest.Manifest) (string, digest.Digest)
 	}{
-		{"tag", func(r string, tagged, _ *parts.Manifest) (string, digest.Digest) {
-			return parts.TagPath(r, "v1"), tagged.Digest()
+		{"tag", func(r string, tagged, _ *imagetest.Manifest) (string, digest.Digest) {
+			return imagetest.TagPath(r, "v1"), tagged.Digest()
 		}},
-		{"revision", func(r string, tagged, _ *parts.Manifest) (string, digest.Digest) {
-			return parts.RevisionPath(r, tagged.Digest()), tagged.Digest()
+		{"revision", func(r string, tagged, _ *imagetest.Manifest) (string, digest.Digest) {
+			return imagetest.RevisionPath(r, tagged.Digest()), tagged.Digest()
 		}},
-		{"untagged-revision", func(r string, _, old *parts.Manifest) (string, digest.Digest) {
-			return parts.RevisionPath(r, old.Digest()), old.Digest()
+		{"untagged-revision", func(r string, _, old *imagetest.Manifest) (string, digest.Digest) {
+			return imagetest.RevisionPath(r, old.Digest()), old.Digest()
 		}},
-		{"dying-layer", func(r string, _, old *parts.Manifest) (string, digest.Digest) {
-			return parts.LayerPath(r, old.Blobs[1].Digest()), old.Blobs[1].Digest()
+		{"dying-layer", func(r string, _, old *imagetest.Manifest) (string, digest.Digest) {
+			return imagetest.LayerPath(r, old.Blobs[1].Digest()), old.Blobs[1].Digest()
 		}},
 	}
 	var stories []story
@@ -110,7 +110,7 @@ func TestDamage(t *testing.T) {
 			tell: func(s *site) outcome {
 				goes, sound := s.unrelated()
 				tagged, old, untagged := s.damaged("damaged", 10)
-				path := parts.RevisionPath("damaged", old.Digest())
+				path := imagetest.RevisionPath("damaged", old.Digest())
 				s.tree.Write(path, untagged.Digest().String())
 				return outcome{
 					flags: []string{"-m"}, goes: goes, exit: 4,
@@ -125,7 +125,7 @@ func TestDamage(t *testing.T) {
 			tell: func(s *site) outcome {
 				goes, sound := s.unrelated()
 				tagged, old, untagged := s.damaged("damaged", 10)
-				s.tree.Remove(path.Dir(parts.TagPath("damaged", "v1")))
+				s.tree.Remove(path.Dir(imagetest.TagPath("damaged", "v1")))
 				s.push("damaged:v2", app(15))
 				return outcome{
 					flags: []string{"-m"}, exit: 4,
@@ -134,7 +134,7 @@ func TestDamage(t *testing.T) {
 						layersGo("damaged", layer(13).Digest(), configOf(untagged), layer(14).Digest()),
 						blobsGo(untagged.Digest(), layer(13).Digest(), configOf(untagged), layer(14).Digest())),
 					alive:    []image{sound, pulls("damaged", "v2", tagged, old)},
-					problems: []string{problem("tag_without_current", "damaged", parts.TagPath("damaged", "v1"))},
+					problems: []string{problem("tag_without_current", "damaged", imagetest.TagPath("damaged", "v1"))},
 				}
 			},
 		},
@@ -145,7 +145,7 @@ func TestDamage(t *testing.T) {
 			tell: func(s *site) outcome {
 				goes, sound := s.unrelated()
 				here, absent := app(11), app(12)
-				index := parts.Index(parts.OCI, here, absent)
+				index := imagetest.Index(imagetest.OCI, here, absent)
 				index.Manifests = index.Manifests[:1]
 				old := app(13)
 				s.push("sparse:v1", old)
@@ -155,7 +155,7 @@ func TestDamage(t *testing.T) {
 					goes: slices.Concat(goes, tagEntriesGo("sparse", "v1", old), revisionsGo("sparse", old),
 						layersGo("sparse", content(old)...), blobsGo(old.Digests()...)),
 					alive:    []image{sound, pulls("sparse", here)},
-					problems: []string{problem("sparse_index", "sparse", parts.BlobPath(index.Digest()))},
+					problems: []string{problem("sparse_index", "sparse", imagetest.BlobPath(index.Digest()))},
 				}
 			},
 		},
@@ -165,7 +165,7 @@ func TestDamage(t *testing.T) {
 			name: "a sparse index whose entry lies in another repository",
 			tell: func(s *site) outcome {
 				here, there := app(11), app(12)
-				index := parts.Index(parts.OCI, here, there)
+				index := imagetest.Index(imagetest.OCI, here, there)
 				index.Manifests = index.Manifests[:1]
 				s.push("sparse:v1", index)
 				s.push("other:v1", there)
@@ -188,13 +188,13 @@ func TestDamage(t *testing.T) {
 				tagged, untagged := app(1, 11), app(1, 12)
 				s.push("dangling:v1", tagged)
 				s.push("dangling", untagged)
-				s.tree.Remove(path.Dir(parts.BlobPath(untagged.Digest())))
+				s.tree.Remove(path.Dir(imagetest.BlobPath(untagged.Digest())))
 				return outcome{
 					flags: []string{"-m"},
 					goes: slices.Concat(goes, revisionsGo("dangling", untagged),
 						layersGo("dangling", layer(12).Digest(), configOf(untagged)), blobsGo(layer(12).Digest(), configOf(untagged))),
 					alive:    []image{sound, pulls("dangling", "v1", tagged)},
-					problems: []string{problem("dangling_revision", "dangling", parts.RevisionPath("dangling", untagged.Digest()))},
+					problems: []string{problem("dangling_revision", "dangling", imagetest.RevisionPath("dangling", untagged.Digest()))},
 				}
 			},
 		},
@@ -204,12 +204,12 @@ func TestDamage(t *testing.T) {
 				tagged, untagged := app(1, 11), app(1, 12)
 				s.push("dangling:v1", tagged)
 				s.push("dangling", untagged)
-				s.tree.Remove(path.Dir(parts.BlobPath(untagged.Digest())))
+				s.tree.Remove(path.Dir(imagetest.BlobPath(untagged.Digest())))
 				return outcome{
 					goes: slices.Concat(
 						layersGo("dangling", layer(12).Digest(), configOf(untagged)), blobsGo(layer(12).Digest(), configOf(untagged))),
 					alive:    []image{pulls("dangling", "v1", tagged)},
-					problems: []string{problem("dangling_revision", "dangling", parts.RevisionPath("dangling", untagged.Digest()))},
+					problems: []string{problem("dangling_revision", "dangling", imagetest.RevisionPath("dangling", untagged.Digest()))},
 				}
 			},
 		},
@@ -268,7 +268,7 @@ func TestDamage(t *testing.T) {
 					alive:    []image{sound},
 					problems: []string{problem("no_manifests", "only/layers", "repositories/only/layers")},
 					after: func(s *site) {
-						s.write(parts.RevisionPath("no/revisions", untagged.Digest()), untagged.Digest().String())
+						s.write(imagetest.RevisionPath("no/revisions", untagged.Digest()), untagged.Digest().String())
 						s.pull("once the link is there", s.client, []image{pulls("no/revisions", "v1", untagged)})
 					},
 				}
@@ -292,13 +292,13 @@ func TestDamage(t *testing.T) {
 				s.push("app:v1", app(1))
 				for id, startedat := range map[string]string{"nonsense": "yesterday", "empty": ""} {
 					s.tree.Upload("app", id, time.Now(), []byte("half"))
-					s.tree.Write(parts.UploadPath("app", id)+"/startedat", startedat)
-					s.tree.Age(parts.UploadPath("app", id), 200*time.Hour)
+					s.tree.Write(imagetest.UploadPath("app", id)+"/startedat", startedat)
+					s.tree.Age(imagetest.UploadPath("app", id), 200*time.Hour)
 				}
-				s.tree.Write(parts.UploadPath("app", "young")+"/data", "half")
+				s.tree.Write(imagetest.UploadPath("app", "young")+"/data", "half")
 				var problems []string
 				for _, id := range []string{"nonsense", "empty", "young"} {
-					problems = append(problems, problem("undated_upload", "app", parts.UploadPath("app", id)))
+					problems = append(problems, problem("undated_upload", "app", imagetest.UploadPath("app", id)))
 				}
 				return outcome{
 					goes:     slices.Concat(uploadGoes("app", "nonsense"), uploadGoes("app", "empty")),
@@ -325,11 +325,11 @@ func TestDamage(t *testing.T) {
 			tell: func(s *site) outcome {
 				goes, sound := s.unrelated()
 				tagged, old, untagged := s.damaged("damaged", 10)
-				damage.do(s, parts.BlobPath(tagged.Digest()))
+				damage.do(s, imagetest.BlobPath(tagged.Digest()))
 				return outcome{
 					flags: []string{"-m"}, goes: goes, exit: 4,
 					alive:    []image{sound, pulls("damaged", old, untagged)},
-					problems: []string{problem(damage.kind, "damaged", parts.BlobPath(tagged.Digest()))},
+					problems: []string{problem(damage.kind, "damaged", imagetest.BlobPath(tagged.Digest()))},
 				}
 			},
 		}, story{
@@ -338,15 +338,15 @@ func TestDamage(t *testing.T) {
 			tell: func(s *site) outcome {
 				goes, sound := s.unrelated()
 				broken, whole := app(1, 21), app(1, 22)
-				index := parts.Index(parts.OCI, parts.Index(parts.OCI, broken), whole)
+				index := imagetest.Index(imagetest.OCI, imagetest.Index(imagetest.OCI, broken), whole)
 				want := outcome{flags: []string{"-m"}, goes: goes, exit: 4, alive: []image{sound}}
 				for i, repository := range []string{"first", "second"} {
 					tagged, old, untagged := s.damaged(repository, 30+10*i)
 					s.push(repository+":index", index)
 					want.alive = append(want.alive, pulls(repository, "v1", tagged, old, untagged, whole))
-					want.problems = append(want.problems, problem(damage.kind, repository, parts.BlobPath(broken.Digest())))
+					want.problems = append(want.problems, problem(damage.kind, repository, imagetest.BlobPath(broken.Digest())))
 				}
-				damage.do(s, parts.BlobPath(broken.Digest()))
+				damage.do(s, imagetest.BlobPath(broken.Digest()))
 				return want
 			},
 		})
@@ -359,11 +359,11 @@ func TestDamage(t *testing.T) {
 			tell: func(s *site) outcome {
 				goes, sound := s.unrelated()
 				tagged, old, untagged := s.damaged("damaged", 10)
-				damage.do(s, parts.BlobPath(untagged.Digest()))
+				damage.do(s, imagetest.BlobPath(untagged.Digest()))
 				return outcome{
 					flags: []string{"-m"}, goes: goes, exit: 4,
 					alive:    []image{sound, pulls("damaged", "v1", tagged, old)},
-					problems: []string{problem("manifest_damaged", "damaged", parts.BlobPath(untagged.Digest()))},
+					problems: []string{problem("manifest_damaged", "damaged", imagetest.BlobPath(untagged.Digest()))},
 				}
 			},
 		})
@@ -389,10 +389,10 @@ func TestManifestThatIsMalformed(t *testing.T) {
 			} {
 				repository := fmt.Sprintf("malformed/%d", i)
 				_, old, untagged := s.damaged(repository, 10*(i+1))
-				broken := &parts.Manifest{Content: []byte(text)}
+				broken := &imagetest.Manifest{Content: []byte(text)}
 				s.plant(repository, "broken", broken)
 				want.alive = append(want.alive, pulls(repository, "v1", old, untagged))
-				want.problems = append(want.problems, problem("manifest_damaged", repository, parts.BlobPath(broken.Digest())))
+				want.problems = append(want.problems, problem("manifest_damaged", repository, imagetest.BlobPath(broken.Digest())))
 			}
 			return want
 		},
@@ -404,9 +404,9 @@ func TestManifestThatIsMalformed(t *testing.T) {
 func TestStrictRemovesNothing(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]func(s *site){
-		"damaged link": func(s *site) { s.tree.Write(parts.TagPath("damaged", "v1"), "") },
+		"damaged link": func(s *site) { s.tree.Write(imagetest.TagPath("damaged", "v1"), "") },
 		"dangling revision": func(s *site) {
-			s.tree.Remove(path.Dir(parts.BlobPath(app(1, 13).Digest())))
+			s.tree.Remove(path.Dir(imagetest.BlobPath(app(1, 13).Digest())))
 		},
 	} {
 		onEach(t, name, func(t *testing.T, on backend) {
@@ -509,18 +509,18 @@ func TestNothingTagged(t *testing.T) {
 // links that are followed are in linked_directories_test.go.
 func TestSymbolicLinksStopTheRun(t *testing.T) {
 	t.Parallel()
-	old := parts.Schema1("old", "v1", layer(1), layer(2))
+	old := imagetest.Schema1("old", "v1", layer(1), layer(2))
 	for _, at := range []string{
-		path.Dir(path.Dir(parts.BlobPath(old.Digest()))),
+		path.Dir(path.Dir(imagetest.BlobPath(old.Digest()))),
 		"repositories/team/old/_layers",
 		"repositories/team/old/_layers/sha256",
-		path.Dir(parts.LayerPath("team/old", layer(1).Digest())),
+		path.Dir(imagetest.LayerPath("team/old", layer(1).Digest())),
 		"repositories/team/old/_manifests",
 		"repositories/team/old/_manifests/revisions",
 		"repositories/team/old/_manifests/revisions/sha256",
-		path.Dir(parts.RevisionPath("team/old", old.Digest())),
-		path.Dir(parts.RevisionPath("team/old", old.Digest())) + "/signatures",
-		path.Dir(parts.RevisionPath("team/old", old.Digest())) + "/signatures/sha256",
+		path.Dir(imagetest.RevisionPath("team/old", old.Digest())),
+		path.Dir(imagetest.RevisionPath("team/old", old.Digest())) + "/signatures",
+		path.Dir(imagetest.RevisionPath("team/old", old.Digest())) + "/signatures/sha256",
 		"repositories/team/old/_manifests/tags",
 		"repositories/team/old/_manifests/tags/v1",
 		"repositories/team/old/_manifests/tags/v1/current",
@@ -534,21 +534,21 @@ func TestSymbolicLinksStopTheRun(t *testing.T) {
 			_, sound := s.unrelated()
 			s.plant("team/old", "v1", old)
 			signature := s.tree.Blob([]byte("a signature"))
-			s.tree.Write(parts.SignaturePath("team/old", old.Digest(), signature), signature.String())
+			s.tree.Write(imagetest.SignaturePath("team/old", old.Digest(), signature), signature.String())
 			s.tree.Upload("team/old", "an-upload", time.Now(), []byte("half"))
 			s.must(s.registry.SetReadOnly(true))
 			elsewhere := s.TempDir() + "/moved"
 			s.must(os.Rename(s.tree.Path(at), elsewhere))
 			s.must(os.Symlink(elsewhere, s.tree.Path(at)))
 			before := s.files()
-			moved := parts.SnapshotT(t, elsewhere)
+			moved := imagetest.SnapshotT(t, elsewhere)
 
 			run := s.gc("-m")
 			if run.code != 1 || !strings.Contains(run.report.Error, at+": it is a symbolic link") {
 				t.Errorf("ends with %d, %q", run.code, run.report.Error)
 			}
 			s.same("the files", keys(s.files()), keys(before))
-			if !maps.Equal(parts.SnapshotT(t, elsewhere), moved) {
+			if !maps.Equal(imagetest.SnapshotT(t, elsewhere), moved) {
 				t.Error("what lies behind the link was changed")
 			}
 			s.pull("after the run", s.client, []image{sound})
@@ -560,18 +560,18 @@ func TestSymbolicLinksStopTheRun(t *testing.T) {
 // damaged file, and not followed.
 func TestSymbolicLinksInPlaceOfFiles(t *testing.T) {
 	t.Parallel()
-	for name, at := range map[string]func(tagged, old *parts.Manifest) (path, kind string){
-		"tag": func(*parts.Manifest, *parts.Manifest) (string, string) {
-			return parts.TagPath("damaged", "v1"), "damaged_link"
+	for name, at := range map[string]func(tagged, old *imagetest.Manifest) (path, kind string){
+		"tag": func(*imagetest.Manifest, *imagetest.Manifest) (string, string) {
+			return imagetest.TagPath("damaged", "v1"), "damaged_link"
 		},
-		"revision": func(_, old *parts.Manifest) (string, string) {
-			return parts.RevisionPath("damaged", old.Digest()), "damaged_link"
+		"revision": func(_, old *imagetest.Manifest) (string, string) {
+			return imagetest.RevisionPath("damaged", old.Digest()), "damaged_link"
 		},
-		"dying layer": func(_, old *parts.Manifest) (string, string) {
-			return parts.LayerPath("damaged", old.Blobs[1].Digest()), "damaged_link"
+		"dying layer": func(_, old *imagetest.Manifest) (string, string) {
+			return imagetest.LayerPath("damaged", old.Blobs[1].Digest()), "damaged_link"
 		},
-		"manifest": func(tagged, _ *parts.Manifest) (string, string) {
-			return parts.BlobPath(tagged.Digest()), "manifest_damaged"
+		"manifest": func(tagged, _ *imagetest.Manifest) (string, string) {
+			return imagetest.BlobPath(tagged.Digest()), "manifest_damaged"
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

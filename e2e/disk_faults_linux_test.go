@@ -8,7 +8,8 @@ import (
 	"syscall"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/registrytest"
 )
 
 // EIO takes a disk that fails, or FUSE: TestEachSystemCallFails injects it. What a kernel can be
@@ -21,19 +22,23 @@ func TestPermissionsThatAreMissing(t *testing.T) {
 	t.Parallel()
 	manyAlike(t)
 	for name, test := range map[string]struct {
-		of      func(tagged, untagged *parts.Manifest) string
+		of      func(tagged, untagged *imagetest.Manifest) string
 		mode    os.FileMode
 		removes bool
 	}{
-		"a repository's tags":        {func(*parts.Manifest, *parts.Manifest) string { return "repositories/app/_manifests/tags" }, 0, false},
-		"a repository":               {func(*parts.Manifest, *parts.Manifest) string { return "repositories/app" }, 0, false},
-		"revisions, names alone":     {func(*parts.Manifest, *parts.Manifest) string { return "repositories/app/_manifests/revisions/sha256" }, 0o444, false},
-		"the blobs":                  {func(*parts.Manifest, *parts.Manifest) string { return "blobs/sha256" }, 0, false},
-		"a manifest":                 {func(m, _ *parts.Manifest) string { return parts.BlobPath(m.Digest()) }, 0, false},
-		"a tag":                      {func(*parts.Manifest, *parts.Manifest) string { return parts.TagPath("app", "v1") }, 0, false},
-		"a revision":                 {func(_, m *parts.Manifest) string { return parts.RevisionPath("app", m.Digest()) }, 0, false},
-		"removal of revisions":       {func(*parts.Manifest, *parts.Manifest) string { return "repositories/app/_manifests/revisions/sha256" }, 0o555, true},
-		"removal of one blob's data": {func(_, m *parts.Manifest) string { return filepath.Dir(parts.BlobPath(m.Digest())) }, 0o555, true},
+		"a repository's tags": {func(*imagetest.Manifest, *imagetest.Manifest) string { return "repositories/app/_manifests/tags" }, 0, false},
+		"a repository":        {func(*imagetest.Manifest, *imagetest.Manifest) string { return "repositories/app" }, 0, false},
+		"revisions, names alone": {func(*imagetest.Manifest, *imagetest.Manifest) string {
+			return "repositories/app/_manifests/revisions/sha256"
+		}, 0o444, false},
+		"the blobs":  {func(*imagetest.Manifest, *imagetest.Manifest) string { return "blobs/sha256" }, 0, false},
+		"a manifest": {func(m, _ *imagetest.Manifest) string { return imagetest.BlobPath(m.Digest()) }, 0, false},
+		"a tag":      {func(*imagetest.Manifest, *imagetest.Manifest) string { return imagetest.TagPath("app", "v1") }, 0, false},
+		"a revision": {func(_, m *imagetest.Manifest) string { return imagetest.RevisionPath("app", m.Digest()) }, 0, false},
+		"removal of revisions": {func(*imagetest.Manifest, *imagetest.Manifest) string {
+			return "repositories/app/_manifests/revisions/sha256"
+		}, 0o555, true},
+		"removal of one blob's data": {func(_, m *imagetest.Manifest) string { return filepath.Dir(imagetest.BlobPath(m.Digest())) }, 0o555, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -47,7 +52,7 @@ func TestPermissionsThatAreMissing(t *testing.T) {
 			if test.removes { // the link itself lies in a directory below
 				path = filepath.Clean(path)
 				if strings.HasSuffix(path, "sha256") {
-					path = filepath.Dir(s.tree.Path(parts.RevisionPath("app", untagged.Digest())))
+					path = filepath.Dir(s.tree.Path(imagetest.RevisionPath("app", untagged.Digest())))
 				}
 			}
 			s.must(os.Chmod(path, test.mode))
@@ -64,7 +69,7 @@ func TestPermissionsThatAreMissing(t *testing.T) {
 				t.Errorf("the next run ends with %d: %s", code, stderr)
 			}
 			s.pull("after the next run", s.client, []image{pulls("app", "v1", tagged), pulls("sound", "v1")})
-			if s.tree.Exists(parts.BlobPath(untagged.Digest())) {
+			if s.tree.Exists(imagetest.BlobPath(untagged.Digest())) {
 				t.Error("after the next run there is garbage yet")
 			}
 		})
@@ -131,8 +136,8 @@ func TestADiskThatIsFull(t *testing.T) {
 func TestAFullDiskTakesNoQuarantine(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, "size=4m")
-	s := &site{T: t, tree: parts.NewTree(t, disk), names: map[string]string{}}
-	s.serve(parts.Config{Root: disk})
+	s := &site{T: t, tree: imagetest.NewTree(t, disk), names: map[string]string{}}
+	s.serve(registrytest.Config{Root: disk})
 	s.plant("app", "v1", app(1))
 	for n := range 200 {
 		s.tree.Blob(layer(n + 100).Content)

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/storage"
 )
 
@@ -15,7 +15,7 @@ func TestEmptyBlobsAskForTheirDisk(t *testing.T) {
 	t.Parallel()
 	const asks = "blobs is empty, and repositories name blobs: is its disk mounted?"
 	for _, links := range []bool{true, false} {
-		tree := parts.NewTree(t, t.TempDir())
+		tree := imagetest.NewTree(t, t.TempDir())
 		if links {
 			tree.Tag("team/app", "v1", app(1, 2).Digest())
 		}

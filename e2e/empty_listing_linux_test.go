@@ -6,7 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/registrytest"
 	"regsweep/internal/system"
 	"regsweep/internal/system/systemtest"
 )
@@ -14,8 +15,8 @@ import (
 // TestAFalselyEmptyDirectoryOfBtrfs: its link counts do not include directories, and its sizes tell.
 func TestAFalselyEmptyDirectoryOfBtrfs(t *testing.T) {
 	root := loopDisk(t, 120, "mkfs.btrfs", "-q")
-	s := &site{T: t, tree: parts.NewTree(t, root), names: map[string]string{}}
-	s.serve(parts.Config{Root: root})
+	s := &site{T: t, tree: imagetest.NewTree(t, root), names: map[string]string{}}
+	s.serve(registrytest.Config{Root: root})
 	s.plant("app", "v1", app(1))
 	s.plant("app", "", app(2))
 	tags := "repositories/app/_manifests/tags"

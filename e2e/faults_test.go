@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -56,13 +56,13 @@ func newGround(t *testing.T, untagged bool) *ground {
 	t.Helper()
 	g := &ground{site: newSite(t)}
 	amd, arm, single := app(1, 2), app(1, 3), app(1, 4)
-	index := parts.Index(parts.OCI, amd, arm)
-	signature := parts.Referrer(index, "application/vnd.example.signature", []byte("signed"))
+	index := imagetest.Index(imagetest.OCI, amd, arm)
+	signature := imagetest.Referrer(index, "application/vnd.example.signature", []byte("signed"))
 	wide := layer(5)
 	wide.Algorithm = digest.SHA512
-	aliased := parts.Image(parts.OCI, layer(1), wide)
+	aliased := imagetest.Image(imagetest.OCI, layer(1), wide)
 	former, loose := app(1, 6), app(1, 7)
-	schema1 := parts.Schema1("old", "v1", layer(8))
+	schema1 := imagetest.Schema1("old", "v1", layer(8))
 
 	g.plant("app", "former", former)
 	g.plant("app", "former", single)
@@ -72,7 +72,7 @@ func newGround(t *testing.T, untagged bool) *ground {
 	g.plant("team/wide", "v1", aliased)
 	g.plant("old", "v1", schema1)
 	signed := g.tree.Blob([]byte("a signature of schema 1"))
-	g.tree.Write(parts.SignaturePath("old", schema1.Digest(), signed), signed.String())
+	g.tree.Write(imagetest.SignaturePath("old", schema1.Digest(), signed), signed.String())
 	g.keep("app", "former", single)
 	g.keep("app", "v1", index, signature)
 	g.keep("team/wide", "v1", aliased)
@@ -80,20 +80,20 @@ func newGround(t *testing.T, untagged bool) *ground {
 		g.keep("app", "", loose, former)
 	}
 	g.alive = append(g.alive, pulls("app", "v1", "former", index, amd, arm, signature, single), pulls("team/wide", "v1"))
-	g.sole = append(g.sole, parts.RevisionPath("app", signature.Digest()))
+	g.sole = append(g.sole, imagetest.RevisionPath("app", signature.Digest()))
 	if untagged {
-		g.sole = append(g.sole, parts.RevisionPath("app", loose.Digest()), parts.RevisionPath("app", former.Digest()))
+		g.sole = append(g.sole, imagetest.RevisionPath("app", loose.Digest()), imagetest.RevisionPath("app", former.Digest()))
 		g.alive = append(g.alive, pulls("app", loose, former))
 	}
 	// No registry of today serves schema 1.
 	g.keep("old", "v1", schema1)
-	g.needed = append(g.needed, parts.SignaturePath("old", schema1.Digest(), signed), parts.BlobPath(signed))
-	g.sole = append(g.sole, parts.SignaturePath("old", schema1.Digest(), signed))
+	g.needed = append(g.needed, imagetest.SignaturePath("old", schema1.Digest(), signed), imagetest.BlobPath(signed))
+	g.sole = append(g.sole, imagetest.SignaturePath("old", schema1.Digest(), signed))
 
 	g.tree.LayerLink("app", g.tree.Blob([]byte("an unreferenced layer")))
 	// What a deletion leaves, and a kill: directories that are named like links.
-	g.tree.Mkdir(strings.TrimSuffix(parts.RevisionPath("app", digest.FromString("deleted")), "/link"))
-	g.tree.Mkdir(strings.TrimSuffix(parts.LayerPath("app", digest.SHA512.FromString("deleted")), "/link"))
+	g.tree.Mkdir(strings.TrimSuffix(imagetest.RevisionPath("app", digest.FromString("deleted")), "/link"))
+	g.tree.Mkdir(strings.TrimSuffix(imagetest.LayerPath("app", digest.SHA512.FromString("deleted")), "/link"))
 	g.tree.LayerLink("left/over", g.tree.Blob([]byte("all that is left")))
 	g.tree.Blob([]byte("an unreferenced blob"))
 	g.tree.Upload("app", "old-upload", time.Now().Add(-1000*time.Hour), []byte("half"))
@@ -125,15 +125,15 @@ const aDirectory = "a directory"
 const inventoryScan = 2
 
 // keep notes the files of manifests under a tag, or under none.
-func (g *ground) keep(repository, tag string, manifests ...*parts.Manifest) {
+func (g *ground) keep(repository, tag string, manifests ...*imagetest.Manifest) {
 	if tag != "" {
-		g.needed = append(g.needed, parts.TagPath(repository, tag))
+		g.needed = append(g.needed, imagetest.TagPath(repository, tag))
 	}
 	for _, m := range manifests {
-		g.needed = append(g.needed, parts.BlobPath(m.Digest()), parts.RevisionPath(repository, m.Digest()))
+		g.needed = append(g.needed, imagetest.BlobPath(m.Digest()), imagetest.RevisionPath(repository, m.Digest()))
 		for _, blob := range m.Blobs {
 			stored := digest.FromBytes(blob.Content)
-			g.needed = append(g.needed, parts.BlobPath(stored), parts.LayerPath(repository, blob.Digest()), parts.LayerPath(repository, stored))
+			g.needed = append(g.needed, imagetest.BlobPath(stored), imagetest.LayerPath(repository, blob.Digest()), imagetest.LayerPath(repository, stored))
 		}
 		g.keep(repository, "", m.Manifests...)
 	}

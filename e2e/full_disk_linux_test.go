@@ -11,7 +11,8 @@ import (
 	"syscall"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/registrytest"
 	"regsweep/storage"
 )
 
@@ -98,8 +99,8 @@ func TestAFullDiskIsCollected(t *testing.T) {
 		for user, uid := range map[string]uint32{"root": 0, "the registry's user": nobody} {
 			t.Run(name+", "+user, func(t *testing.T) {
 				root := disk.mount(t)
-				s := &site{T: t, tree: parts.NewTree(t, root), names: map[string]string{}}
-				s.serve(parts.Config{Root: root})
+				s := &site{T: t, tree: imagetest.NewTree(t, root), names: map[string]string{}}
+				s.serve(registrytest.Config{Root: root})
 				s.plant("app", "v1", app(1))
 				live := keys(s.files())
 				s.plant("app", "", app(2))
@@ -151,8 +152,8 @@ func TestAFullDiskIsCollected(t *testing.T) {
 func full(t *testing.T) (s *site, fill func()) {
 	t.Helper()
 	disk := smallDisk(t, "size=8m")
-	s = &site{T: t, tree: parts.NewTree(t, disk), names: map[string]string{}}
-	s.serve(parts.Config{Root: disk})
+	s = &site{T: t, tree: imagetest.NewTree(t, disk), names: map[string]string{}}
+	s.serve(registrytest.Config{Root: disk})
 	s.plant("app", "v1", app(1))
 	for n := range 100 {
 		s.tree.Blob(layer(n + 100).Content)

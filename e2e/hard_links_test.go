@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -78,7 +78,7 @@ func TestHardLinkedFilesFreeNothing(t *testing.T) {
 		t.Errorf("the dry run of the purge says: %s", text)
 	}
 	regsweep(s, "quarantine", "restore", run, config)
-	if !s.tree.Exists(parts.BlobPath(small)) {
+	if !s.tree.Exists(imagetest.BlobPath(small)) {
 		t.Fatal("the blob was not restored")
 	}
 
@@ -87,7 +87,7 @@ func TestHardLinkedFilesFreeNothing(t *testing.T) {
 		real.Garbage != dry.Garbage || real.HiddenBytes != 0 {
 		t.Errorf("the run counts %+v, the dry run %+v", real, dry)
 	}
-	if s.tree.Exists(parts.BlobPath(small)) || s.tree.Exists(parts.BlobPath(alone)) {
+	if s.tree.Exists(imagetest.BlobPath(small)) || s.tree.Exists(imagetest.BlobPath(alone)) {
 		t.Error("a blob is still there")
 	}
 }
@@ -122,9 +122,9 @@ func TestHardLinksCountAtTheRemoval(t *testing.T) {
 func TestTwoBlobsInOneFile(t *testing.T) {
 	t.Parallel()
 	s, large, small := linkedSite(t)
-	path := s.tree.Path(parts.BlobPath(small))
+	path := s.tree.Path(imagetest.BlobPath(small))
 	s.must(os.Remove(path))
-	s.must(os.Link(s.tree.Path(parts.BlobPath(large)), path))
+	s.must(os.Link(s.tree.Path(imagetest.BlobPath(large)), path))
 	if dry := s.runLinked("--dry-run"); dry.Garbage.Blobs.Bytes != 2000 || dry.HardLinked.Count != 2 || dry.HardLinked.Bytes != 2000 {
 		t.Errorf("the dry run counts %+v", dry)
 	}

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -58,8 +58,8 @@ func TestHostileNames(t *testing.T) {
 			goes = append(goes, uploadGoes("sound", id)...)
 		}
 	}
-	s.tree.Write(parts.UploadPath("sound", long)+"/"+deep, "deep")
-	s.tree.Age(parts.UploadPath("sound", long), 1000*time.Hour)
+	s.tree.Write(imagetest.UploadPath("sound", long)+"/"+deep, "deep")
+	s.tree.Age(imagetest.UploadPath("sound", long), 1000*time.Hour)
 	// A tag of that name keeps what it names, and its repository with it.
 	kept, untagged := app(31), app(32)
 	s.plant("odd", "v\xff", kept)
@@ -102,24 +102,24 @@ func TestHostileManifestsCostLittle(t *testing.T) {
 	const nobody = `"sha256:0000000000000000000000000000000000000000000000000000000000000001"`
 	for _, test := range []struct {
 		name     string
-		manifest func(tree *parts.Tree) string
+		manifest func(tree *imagetest.Tree) string
 		exit     int
 		reads    int // of manifests and links
 		memory   int // of what is allocated all in all, in MiB
 	}{
-		{"100 MiB", func(*parts.Tree) string { return `{"manifests":[` + strings.Repeat(" ", 100<<20) + "]}" }, 4, 4, 32},
-		{"an index of a million entries", func(*parts.Tree) string { return index(times(1_000_000, `{"digest":`+nobody+`}`)) }, 4, 4, 32},
-		{"nested 10,000 deep", func(*parts.Tree) string {
+		{"100 MiB", func(*imagetest.Tree) string { return `{"manifests":[` + strings.Repeat(" ", 100<<20) + "]}" }, 4, 4, 32},
+		{"an index of a million entries", func(*imagetest.Tree) string { return index(times(1_000_000, `{"digest":`+nobody+`}`)) }, 4, 4, 32},
+		{"nested 10,000 deep", func(*imagetest.Tree) string {
 			return `{"a":` + strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000) + "}"
 		}, 4, 4, 32},
-		{"nested 4,000,000 deep", func(*parts.Tree) string { return strings.Repeat("[", 4_000_000) + strings.Repeat("]", 4_000_000) }, 4, 4, 96},
-		{"nested 10,000,000 deep", func(*parts.Tree) string { return strings.Repeat("[", 10_000_000) + strings.Repeat("]", 10_000_000) }, 4, 4, 32},
-		{"a field given 400,000 times", func(*parts.Tree) string { return "{" + times(400_000, `"manifests":[]`) + "}" }, 0, 4, 300},
-		{"a digest given 90,000 times", func(*parts.Tree) string { return `{"layers":[{` + times(90_000, `"digest":`+nobody) + "}]}" }, 0, 4, 300},
-		{"entries without a digest", func(*parts.Tree) string { return `{"manifests":[` + times(1_000_000, "{}") + "]}" }, 4, 4, 600},
+		{"nested 4,000,000 deep", func(*imagetest.Tree) string { return strings.Repeat("[", 4_000_000) + strings.Repeat("]", 4_000_000) }, 4, 4, 96},
+		{"nested 10,000,000 deep", func(*imagetest.Tree) string { return strings.Repeat("[", 10_000_000) + strings.Repeat("]", 10_000_000) }, 4, 4, 32},
+		{"a field given 400,000 times", func(*imagetest.Tree) string { return "{" + times(400_000, `"manifests":[]`) + "}" }, 0, 4, 300},
+		{"a digest given 90,000 times", func(*imagetest.Tree) string { return `{"layers":[{` + times(90_000, `"digest":`+nobody) + "}]}" }, 0, 4, 300},
+		{"entries without a digest", func(*imagetest.Tree) string { return `{"manifests":[` + times(1_000_000, "{}") + "]}" }, 4, 4, 600},
 		// Indexes of indexes, each with the same child again and again: by the paths that
 		// lead there it is 10,000^15 manifests.
-		{"a fan of 15 indexes", func(tree *parts.Tree) string {
+		{"a fan of 15 indexes", func(tree *imagetest.Tree) string {
 			child := tree.Blob([]byte(index()))
 			for range 15 {
 				child = tree.Blob([]byte(index(slices.Repeat([]string{entry(child)}, 10_000)...)))
@@ -129,7 +129,7 @@ func TestHostileManifestsCostLittle(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			root := t.TempDir()
-			tree := parts.NewTree(t, root)
+			tree := imagetest.NewTree(t, root)
 			d := tree.Blob([]byte(test.manifest(tree)))
 			tree.Revision("app", d)
 			tree.Tag("app", "v1", d)

@@ -110,7 +110,10 @@ var ofDistribution = []string{
 	"github.com/distribution/distribution/v3/registry/storage/driver/factory",
 }
 
-// workshop are the packages that may use internal/parts, besides tests.
+// forTests are the packages that start real servers or make images, for tests.
+var forTests = []string{"regsweep/internal/servertest", "regsweep/internal/registrytest", "regsweep/internal/miniotest", "regsweep/internal/imagetest"}
+
+// workshop are the packages that may import them, besides tests.
 var workshop = []string{"regsweep/bench", "regsweep/demo", "regsweep/internal/", "regsweep/storage/storagetest", "regsweep/storage/s3/s3test"}
 
 type goPackage struct {
@@ -246,13 +249,13 @@ func same(t *testing.T, kind string, want []string, got map[string]bool) {
 	}
 }
 
-func TestPartsAreForTestsAndDemonstrations(t *testing.T) {
+func TestServersAreForTestsAndDemonstrations(t *testing.T) {
 	for _, p := range goList(t, "./...") {
 		if slices.ContainsFunc(workshop, func(name string) bool { return within(p.ImportPath, name) }) {
 			continue
 		}
 		for _, imported := range p.Imports {
-			if within(imported, "regsweep/internal/parts") {
+			if slices.ContainsFunc(forTests, func(name string) bool { return within(imported, name) }) {
 				t.Errorf("%s must not import %s", p.ImportPath, imported)
 			}
 		}

@@ -19,7 +19,8 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/registrytest"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -110,11 +111,11 @@ func eventually(t *testing.T, what string, is func() bool) {
 }
 
 // garbageTree is a registry with an image, and n blobs that nothing reaches.
-func garbageTree(t *testing.T, n int) (root string, image *parts.Manifest) {
+func garbageTree(t *testing.T, n int) (root string, image *imagetest.Manifest) {
 	t.Helper()
 	root = t.TempDir()
-	tree := parts.NewTree(t, root)
-	image = parts.Image(parts.OCI, parts.Layer(1, 0))
+	tree := imagetest.NewTree(t, root)
+	image = imagetest.Image(imagetest.OCI, imagetest.Layer(1, 0))
 	tree.Tag("team/app", "v1", tree.Manifest("team/app", image))
 	for i := range n {
 		tree.Blob(fmt.Appendf(nil, "garbage %d %s", i, strings.Repeat("x", i%7)))
@@ -124,7 +125,7 @@ func garbageTree(t *testing.T, n int) (root string, image *parts.Manifest) {
 
 // firstGarbage is the file of the blob that goes first: they go in the order of their
 // digests.
-func firstGarbage(t *testing.T, root string, image *parts.Manifest) string {
+func firstGarbage(t *testing.T, root string, image *imagetest.Manifest) string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(root, layoutRoot, "blobs/sha256/*/*/data"))
 	if err != nil {
@@ -229,7 +230,7 @@ func interrupted(t *testing.T, sent syscall.Signal, garbage int) bool {
 	if left, _, err := blobsIn(root); err != nil || left != alive {
 		t.Errorf("after the second run there are %d blobs, %v, and not %d", left, err, alive)
 	}
-	registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	registry := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
 	if err := registry.Client().PullAll(t.Context(), "team/app", "v1", image.Digest().String()); err != nil {
 		t.Error(err)
 	}
@@ -239,7 +240,7 @@ func interrupted(t *testing.T, sent syscall.Signal, garbage int) bool {
 // TestAnInterruptionEndsAWait: nothing that it waits for keeps a run alive.
 func TestAnInterruptionEndsAWait(t *testing.T) {
 	root, _ := garbageTree(t, 3)
-	before := parts.SnapshotT(t, root)
+	before := imagetest.SnapshotT(t, root)
 
 	t.Setenv("AWS_ACCESS_KEY_ID", "any")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "any")
@@ -247,7 +248,7 @@ func TestAnInterruptionEndsAWait(t *testing.T) {
 	if err := os.CopyFS(locked, os.DirFS(root)); err != nil {
 		t.Fatal(err)
 	}
-	parts.NewTree(t, locked).Write(".regsweep/lock", `{"token":"of a run that was killed"}`)
+	imagetest.NewTree(t, locked).Write(".regsweep/lock", `{"token":"of a run that was killed"}`)
 
 	for _, wait := range []struct {
 		name string
@@ -284,10 +285,10 @@ func TestAnInterruptionEndsAWait(t *testing.T) {
 			}
 		})
 	}
-	if after := parts.SnapshotT(t, root); fmt.Sprint(after) != fmt.Sprint(before) {
+	if after := imagetest.SnapshotT(t, root); fmt.Sprint(after) != fmt.Sprint(before) {
 		t.Error("the storage has changed")
 	}
-	if _, err := os.Stat(parts.NewTree(t, locked).Path(".regsweep/lock")); err != nil {
+	if _, err := os.Stat(imagetest.NewTree(t, locked).Path(".regsweep/lock")); err != nil {
 		t.Errorf("the lock of another run: %v", err)
 	}
 }

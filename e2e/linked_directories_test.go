@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 )
 
 // TestLinkedDirectories: a registry whose directories were moved to another disk, with symbolic
@@ -21,7 +21,7 @@ func TestLinkedDirectories(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
 			tagged, untagged := app(1, 2), app(1, 3)
-			schema1 := parts.Schema1("team/old", "v1", layer(8))
+			schema1 := imagetest.Schema1("team/old", "v1", layer(8))
 			s.plant("app", "v1", tagged)
 			s.plant("app", "", untagged)
 			s.plant("team/old", "v2", app(4, 5))
@@ -37,12 +37,12 @@ func TestLinkedDirectories(t *testing.T) {
 			s.pull("before", s.client, append(alive, pulls("app", untagged)))
 			s.must(s.registry.SetReadOnly(true))
 
-			if run := s.gc("-m", "--quarantine"); run.code != 0 || len(run.report.Problems) > 0 || s.tree.Exists(parts.BlobPath(garbage)) {
+			if run := s.gc("-m", "--quarantine"); run.code != 0 || len(run.report.Problems) > 0 || s.tree.Exists(imagetest.BlobPath(garbage)) {
 				t.Errorf("quarantine: ends with %d, %s %+v", run.code, run.report.Error, run.report.Problems)
 			}
 			s.pull("quarantined", s.client, alive)
 			restored := s.reported("quarantine", "restore", onlyRun(s), s.tree.Root(), "--json")
-			if restored.code != 0 || !s.tree.Exists(parts.BlobPath(garbage)) {
+			if restored.code != 0 || !s.tree.Exists(imagetest.BlobPath(garbage)) {
 				t.Errorf("restore: ends with %d, %s", restored.code, restored.report.Error)
 			}
 			s.pull("restored", s.client, append(alive, pulls("app", untagged)))
@@ -50,7 +50,7 @@ func TestLinkedDirectories(t *testing.T) {
 			if run.code != 0 || len(run.report.Problems) > 0 || run.report.Removed != run.report.Garbage {
 				t.Errorf("ends with %d, %s %+v", run.code, run.report.Error, run.report.Problems)
 			}
-			for _, path := range []string{parts.BlobPath(garbage), parts.BlobPath(untagged.Digest()), parts.RevisionPath("app", untagged.Digest())} {
+			for _, path := range []string{imagetest.BlobPath(garbage), imagetest.BlobPath(untagged.Digest()), imagetest.RevisionPath("app", untagged.Digest())} {
 				if s.tree.Exists(path) {
 					t.Errorf("%s is still there", path)
 				}

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"regsweep/cli"
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 )
 
 // hasty and patient are the program, but that a lock is refreshed often, and that with the
@@ -275,13 +275,13 @@ func TestDryRunsTakeNoLock(t *testing.T) {
 	s.must(s.registry.SetReadOnly(true))
 	s.tree.Age("", time.Hour) // or it would be a sign that somebody pushes
 	s.tree.Write(".regsweep/lock", `{"token":"of a run that was killed"}`)
-	root, before := s.tree.Root(), parts.SnapshotT(t, s.tree.Root())
+	root, before := s.tree.Root(), imagetest.SnapshotT(t, s.tree.Root())
 	for _, args := range readOnlyCommands(t, root, s.registry.URL()) {
 		if code, _, stderr := regsweep(s, args...); code != 0 || strings.Contains(stderr, "lock") {
 			t.Errorf("%v ends with %d: %s", args, code, stderr)
 		}
 	}
-	if after := parts.SnapshotT(t, root); !maps.Equal(after, before) {
+	if after := imagetest.SnapshotT(t, root); !maps.Equal(after, before) {
 		t.Errorf("there was %v, and now there is %v", before, after)
 	}
 }

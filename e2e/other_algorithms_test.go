@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -25,7 +25,7 @@ func TestBlobsUnderOtherAlgorithmsAreKept(t *testing.T) {
 			s.tree.Blob([]byte("garbage"))
 			blob := func(content string, algorithm digest.Algorithm) digest.Digest {
 				d := algorithm.FromString(content)
-				s.write(parts.BlobPath(d), content)
+				s.write(imagetest.BlobPath(d), content)
 				return d
 			}
 			config, data := blob("{}", of.blobs), blob("a layer under another algorithm", of.blobs)
@@ -61,8 +61,8 @@ func TestBlobsUnderOtherAlgorithmsAreKept(t *testing.T) {
 			}
 			after := s.files()
 			for _, path := range []string{
-				parts.BlobPath(image), parts.BlobPath(config), parts.BlobPath(data), parts.RevisionPath("other", image),
-				parts.LayerPath("other", config), parts.LayerPath("other", data),
+				imagetest.BlobPath(image), imagetest.BlobPath(config), imagetest.BlobPath(data), imagetest.RevisionPath("other", image),
+				imagetest.LayerPath("other", config), imagetest.LayerPath("other", data),
 			} {
 				if after[path] != before[path] || before[path] == 0 {
 					t.Errorf("%s: %s is gone", what, path)

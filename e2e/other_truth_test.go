@@ -11,7 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/registrytest"
 	"regsweep/storage"
 	"regsweep/storage/layout"
 
@@ -123,10 +124,10 @@ func TestHarborsUntaggedManifestsAreNotRemoved(t *testing.T) {
 			t.Errorf("%v ends with %d: %s%s", args, code, stdout, stderr)
 		}
 	}
-	if !s.tree.Exists(parts.BlobPath(orphan)) {
+	if !s.tree.Exists(imagetest.BlobPath(orphan)) {
 		t.Error("a refused run has removed something")
 	}
-	if run := s.gcOn(target); run.code != 0 || run.report.Removed.Revisions.Count != 0 || s.tree.Exists(parts.BlobPath(orphan)) {
+	if run := s.gcOn(target); run.code != 0 || run.report.Removed.Revisions.Count != 0 || s.tree.Exists(imagetest.BlobPath(orphan)) {
 		t.Errorf("without -m: ends with %d, and %v is removed: %s", run.code, run.report.Removed.counts(), run.report.Error)
 	}
 }
@@ -138,8 +139,8 @@ func TestAReadOnlyPullThroughCacheIsRefused(t *testing.T) {
 	upstream.push("team/app:v1", app(1, 2))
 	upstream.push("team/app:v2", app(1, 3))
 	root := t.TempDir()
-	s := &site{T: t, tree: parts.NewTree(t, root), names: map[string]string{}}
-	s.serve(parts.Config{Root: root, ReadOnly: true, ProxyOf: upstream.registry.URL()})
+	s := &site{T: t, tree: imagetest.NewTree(t, root), names: map[string]string{}}
+	s.serve(registrytest.Config{Root: root, ReadOnly: true, ProxyOf: upstream.registry.URL()})
 	s.must(s.client.PullAll(t.Context(), "team/app", "v1"))
 	s.tree.Blob([]byte("garbage"))
 	s.tree.Age("", time.Hour)

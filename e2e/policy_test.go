@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
@@ -109,7 +109,7 @@ func s3Garbage(t *testing.T) (s *site, alive image) {
 // beginUpload leaves a multipart upload unfinished.
 func (s *site) beginUpload() {
 	s.Helper()
-	key := s.key(parts.BlobPath(digest.FromString("never finished")))
+	key := s.key(imagetest.BlobPath(digest.FromString("never finished")))
 	_, err := s.s3.Client().CreateMultipartUpload(s.Context(), &s3.CreateMultipartUploadInput{Bucket: &s.bucket, Key: &key})
 	s.must(err)
 }

@@ -5,7 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/miniotest"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -15,13 +16,13 @@ import (
 // of a bucket that keeps versions. It returns the run's name and the files before it.
 func newVersionedQuarantine(t *testing.T) (q *quarantineSite, run string, before map[string]string) {
 	t.Helper()
-	q = newQuarantineSite(t, parts.SharedMinIO(t), types.BucketVersioningStatusEnabled)
+	q = newQuarantineSite(t, miniotest.SharedMinIO(t), types.BucketVersioningStatusEnabled)
 	before = q.snapshot()
 	return q, q.take(), before
 }
 
 // pushAgain pushes the manifest that lies in the quarantine, and deletes it again.
-func (q *quarantineSite) pushAgain(m *parts.Manifest) {
+func (q *quarantineSite) pushAgain(m *imagetest.Manifest) {
 	q.Helper()
 	q.must(q.registry.SetReadOnly(false))
 	q.push("team/app:again", m)
@@ -42,13 +43,13 @@ func TestPurgeVersionsSparesTheQuarantine(t *testing.T) {
 	t.Parallel()
 	q, run, before := newVersionedQuarantine(t)
 	q.pushAgain(q.old)
-	before3 := q.versions()[parts.BlobPath(q.old.Digest())]
+	before3 := q.versions()[imagetest.BlobPath(q.old.Digest())]
 	got := q.gcPurging()
 	q.wantFiles("after gc --purge-versions", q.swept)
 	if freed := got.Removed.Blobs; freed.Count == 0 || freed.Bytes == 0 {
 		t.Errorf("nothing of the second push was freed: %+v", got)
 	}
-	if after3 := q.versions()[parts.BlobPath(q.old.Digest())]; after3 > before3 {
+	if after3 := q.versions()[imagetest.BlobPath(q.old.Digest())]; after3 > before3 {
 		t.Errorf("the manifest had %d versions and markers before the run, and has %d after it", before3, after3)
 	}
 	if again := q.gcPurging(); again.Garbage != (tallies{}) {

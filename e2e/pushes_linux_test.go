@@ -14,7 +14,8 @@ import (
 	"time"
 
 	"regsweep/guard"
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/registrytest"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -23,11 +24,11 @@ import (
 // another one. Both use the same directory. A client pushes images all the time.
 type elsewhere struct {
 	*testing.T
-	here, there *parts.Namespace
-	tree        *parts.Tree
+	here, there *registrytest.Namespace
+	tree        *imagetest.Tree
 	config      string // a config.yml, which says at first that the registry takes pushes
 	program     string
-	garbage     []parts.Blob // layers that only garbage refers to
+	garbage     []imagetest.Blob // layers that only garbage refers to
 	pusher      *pusher
 }
 
@@ -42,9 +43,9 @@ const (
 // refers to.
 func newElsewhere(t *testing.T, n int) *elsewhere {
 	t.Helper()
-	e := &elsewhere{T: t, program: parts.RegistryBinaryT(t), here: parts.NewNamespaceT(t), there: parts.NewNamespaceT(t)}
+	e := &elsewhere{T: t, program: registrytest.BinaryT(t), here: registrytest.NewNamespaceT(t), there: registrytest.NewNamespaceT(t)}
 	e.here.ConnectT(t, hereAddress, e.there, thereAddress)
-	e.tree = parts.NewTree(t, t.TempDir())
+	e.tree = imagetest.NewTree(t, t.TempDir())
 	e.tree.Tag("team/app", "v1", e.tree.Manifest("team/app", app(1, 2)))
 	for i := range n {
 		e.garbage = append(e.garbage, layer(100+i))
@@ -53,7 +54,7 @@ func newElsewhere(t *testing.T, n int) *elsewhere {
 	e.tree.Age("", time.Hour)
 	// regsweep removes the blobs in the order of their digests. The pusher begins with the
 	// ones that it removes last.
-	slices.SortFunc(e.garbage, func(a, b parts.Blob) int { return strings.Compare(b.Digest().String(), a.Digest().String()) })
+	slices.SortFunc(e.garbage, func(a, b imagetest.Blob) int { return strings.Compare(b.Digest().String(), a.Digest().String()) })
 	e.config = filepath.Join(t.TempDir(), "config.yml")
 	e.setReadOnly(false)
 	e.pusher = &pusher{garbage: e.garbage}
@@ -63,19 +64,19 @@ func newElsewhere(t *testing.T, n int) *elsewhere {
 // setReadOnly writes config.yml, which a registry reads when it starts.
 func (e *elsewhere) setReadOnly(readOnly bool) {
 	e.Helper()
-	config := strings.Replace(parts.FilesystemConfig(e.tree.Root(), readOnly), "addr: 127.0.0.1:", "addr: :", 1)
+	config := strings.Replace(registrytest.FilesystemConfig(e.tree.Root(), readOnly), "addr: 127.0.0.1:", "addr: :", 1)
 	if err := os.WriteFile(e.config, []byte(config), 0o644); err != nil {
 		e.Fatal(err)
 	}
 }
 
 // start starts a registry as config.yml says now.
-func (e *elsewhere) start(where *parts.Namespace) *parts.Server {
+func (e *elsewhere) start(where *registrytest.Namespace) *registrytest.Server {
 	e.Helper()
 	return where.StartBinaryT(e.T, e.program, e.config, registryPort)
 }
 
-func (e *elsewhere) stop(server *parts.Server) {
+func (e *elsewhere) stop(server *registrytest.Server) {
 	e.Helper()
 	if err := server.Stop(); err != nil {
 		e.Fatal(err)
@@ -90,7 +91,7 @@ func (e *elsewhere) gc(args ...string) *running {
 }
 
 // pushesBegin pushes through a registry until the test ends.
-func (e *elsewhere) pushesBegin(server *parts.Server) {
+func (e *elsewhere) pushesBegin(server *registrytest.Server) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -111,7 +112,7 @@ func (e *elsewhere) pushesGoOn() {
 // blob. The registry that serves them is a new one, which has nothing in a cache.
 func (e *elsewhere) whole(since time.Time) {
 	e.Helper()
-	client := parts.StartRegistryT(e.T, parts.Config{Root: e.tree.Root(), ReadOnly: true}).Client()
+	client := registrytest.StartT(e.T, registrytest.Config{Root: e.tree.Root(), ReadOnly: true}).Client()
 	if err := client.PullAll(e.Context(), "team/app", "v1"); err != nil {
 		e.Error(err)
 	}
@@ -161,7 +162,7 @@ func (e *elsewhere) refused(run *running) {
 
 // pusher pushes images one after the other, each with a layer that was garbage.
 type pusher struct {
-	garbage []parts.Blob
+	garbage []imagetest.Blob
 
 	mu     sync.Mutex
 	pushed []pushedImage
@@ -173,9 +174,9 @@ type pushedImage struct {
 	begun  time.Time // before the first request
 }
 
-func (p *pusher) push(ctx context.Context, client *parts.Client) {
+func (p *pusher) push(ctx context.Context, client *registrytest.Client) {
 	for i := 0; ctx.Err() == nil; i++ {
-		image := parts.Image(parts.OCI, p.garbage[i%len(p.garbage)], parts.Layer(uint64(1_000_000+i), 100))
+		image := imagetest.Image(imagetest.OCI, p.garbage[i%len(p.garbage)], imagetest.Layer(uint64(1_000_000+i), 100))
 		begun := time.Now()
 		attempt, cancel := context.WithTimeout(ctx, 5*time.Second)
 		err := client.Push(attempt, fmt.Sprintf("team/app:new-%d", i), image)
@@ -260,7 +261,7 @@ func TestARolloutProvesNothing(t *testing.T) {
 func TestAReplicaThatIsNotNamedIsNoticed(t *testing.T) {
 	t.Parallel()
 	e := newElsewhere(t, 40)
-	e.pushesBegin(e.start(parts.NewNamespaceT(t)))
+	e.pushesBegin(e.start(registrytest.NewNamespaceT(t)))
 	e.pushesGoOn()
 	e.setReadOnly(true)
 	e.start(e.there)
@@ -321,10 +322,10 @@ func turnsMidway(t *testing.T, removes func(*elsewhere) bool, turn func(*elsewhe
 func (e *elsewhere) first() digest.Digest { return e.garbage[len(e.garbage)-1].Digest() }
 
 func (e *elsewhere) removesLinks() bool {
-	return !e.tree.Exists(parts.LayerPath("team/app", e.first()))
+	return !e.tree.Exists(imagetest.LayerPath("team/app", e.first()))
 }
 
-func (e *elsewhere) removesBlobs() bool { return !e.tree.Exists(parts.BlobPath(e.first())) }
+func (e *elsewhere) removesBlobs() bool { return !e.tree.Exists(imagetest.BlobPath(e.first())) }
 
 func restarted(e *elsewhere, run *running) time.Time {
 	turned := time.Now()
@@ -370,7 +371,7 @@ func TestAPushThroughAnotherReplicaEndsTheRemoval(t *testing.T) {
 			run := e.gc("--registry", there, "--max-requests=120", e.tree.Root())
 			eventually(t, "it removes", func() bool { return c.removes(e) })
 			e.setReadOnly(false)
-			e.pushesBegin(e.start(parts.NewNamespaceT(t)))
+			e.pushesBegin(e.start(registrytest.NewNamespaceT(t)))
 			code, report := e.report(run)
 			ended := time.Now()
 			if code != 3 || !strings.Contains(report.Error, "somebody pushed during the removal") {

@@ -8,7 +8,8 @@ import (
 	"syscall"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/registrytest"
 	"regsweep/storage"
 )
 
@@ -174,8 +175,8 @@ func TestAFullDiskSaysWhatAQuarantineTakes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			disk := smallDisk(t, test.options)
-			s := &site{T: t, tree: parts.NewTree(t, disk), names: map[string]string{}}
-			s.serve(parts.Config{Root: disk})
+			s := &site{T: t, tree: imagetest.NewTree(t, disk), names: map[string]string{}}
+			s.serve(registrytest.Config{Root: disk})
 			s.plant("app", "v1", app(1))
 			for n := range 200 {
 				s.tree.Blob(layer(n + 100).Content)

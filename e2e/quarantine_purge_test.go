@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/storage"
 )
 
@@ -47,7 +47,7 @@ func TestPurgeByAgeNamesDamagedRuns(t *testing.T) {
 	old, young := "20200101T000000Z-00000000", time.Now().UTC().Format("20060102T150405Z")+"-00000001"
 	for _, run := range []string{old, young} {
 		s.write(storage.QuarantineDir+"/"+run+"/plan.jsonl", "no plan\n")
-		s.write(storage.QuarantineDir+"/"+run+"/"+parts.BlobPath(layer(9).Digest()), "x")
+		s.write(storage.QuarantineDir+"/"+run+"/"+imagetest.BlobPath(layer(9).Digest()), "x")
 	}
 	line := "  not purged: " + old + ": its plan is damaged"
 	for _, dry := range []string{"-d", "--yes"} {
@@ -63,7 +63,7 @@ func TestPurgeByAgeNamesDamagedRuns(t *testing.T) {
 		t.Errorf("the report has %+v", report)
 	}
 	unknown := "a-copy" // whose name has no time
-	s.write(storage.QuarantineDir+"/"+unknown+"/"+parts.BlobPath(layer(9).Digest()), "x")
+	s.write(storage.QuarantineDir+"/"+unknown+"/"+imagetest.BlobPath(layer(9).Digest()), "x")
 	if report := s.ofRuns(4, "purge", "--yes", "--older-than", "7d", root); len(report.PassedOver) != 2 || report.PassedOver[1].Run != unknown {
 		t.Errorf("the report has %+v", report)
 	}

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/storage"
 )
 
@@ -45,7 +45,7 @@ func TestRestoreAllCountsEachRemovalOnce(t *testing.T) {
 			if total := now.Restored.Back["blobs"].Count + now.Restored.There["blobs"].Count; args == nil && total != 9 {
 				t.Errorf("after %d moves, %d blobs are back or there", moves, total)
 			}
-			if !g.tree.Exists(parts.RevisionPath("app", loose.Digest())) || !g.tree.Exists(parts.BlobPath(loose.Digest())) {
+			if !g.tree.Exists(imagetest.RevisionPath("app", loose.Digest())) || !g.tree.Exists(imagetest.BlobPath(loose.Digest())) {
 				t.Errorf("after %d moves, %v leaves the image unlinked", moves, args)
 			}
 		}
@@ -58,7 +58,7 @@ func TestRestoreAllCountsEachRemovalOnce(t *testing.T) {
 func TestWhatTheAPIDeletedIsLinkedAfterAllWasRestored(t *testing.T) {
 	t.Parallel()
 	deleted, first, second := app(1, 2), app(4, 5), app(4, 6)
-	index := parts.Index(parts.OCI, first, second)
+	index := imagetest.Index(imagetest.OCI, first, second)
 	for name, test := range map[string]struct {
 		args  []string
 		names []string
@@ -93,7 +93,7 @@ func TestWhatTheAPIDeletedIsLinkedAfterAllWasRestored(t *testing.T) {
 					t.Errorf("%s ends with %d: %+v, want %v", dry, code, report.Restored, test.names)
 				}
 			}
-			if s.tree.Exists(parts.RevisionPath("team/app", deleted.Digest())) || s.tree.Exists(parts.RevisionPath("multi", index.Digest())) {
+			if s.tree.Exists(imagetest.RevisionPath("team/app", deleted.Digest())) || s.tree.Exists(imagetest.RevisionPath("multi", index.Digest())) {
 				t.Error("what the API deleted is linked")
 			}
 			for _, digest := range []string{deleted.Digest().String(), index.Digest().String()} {
@@ -129,7 +129,7 @@ func TestADamagedRunIsNamedAndTheOthersAreRestored(t *testing.T) {
 	run := slices.Collect(maps.Keys(runsIn(s.shape())))[0]
 	damaged := "20200101T000000Z-00000000"
 	s.write(storage.QuarantineDir+"/"+damaged+"/plan.jsonl", "no plan\n")
-	s.write(storage.QuarantineDir+"/"+damaged+"/"+parts.BlobPath(layer(9).Digest()), "x")
+	s.write(storage.QuarantineDir+"/"+damaged+"/"+imagetest.BlobPath(layer(9).Digest()), "x")
 	line := "  not restored: " + damaged + ": its plan is damaged"
 	code, stdout, stderr := regsweep(s, "quarantine", "restore", "--all", "-d", root)
 	if code != 4 || !strings.HasPrefix(stdout, "Dry run: nothing was put back. It would be 3 blobs") || !strings.Contains(stdout, line) {
@@ -163,7 +163,7 @@ func TestRestoreQuietlyPrintsWhatIsLeft(t *testing.T) {
 		t.Fatal(stderr)
 	}
 	run := slices.Collect(maps.Keys(runsIn(s.shape())))[0]
-	s.write(storage.QuarantineDir+"/"+run+"/"+parts.BlobPath(old.Digest()), "rotten")
+	s.write(storage.QuarantineDir+"/"+run+"/"+imagetest.BlobPath(old.Digest()), "rotten")
 	code, stdout, stderr := regsweep(s, "quarantine", "restore", "-q", "latest", root)
 	if code != 4 || stdout != "" || !strings.Contains(stderr, "not put back: ") || !strings.Contains(stderr, "has another digest") || strings.Contains(stderr, "Put back ") {
 		t.Errorf("it ends with %d: %q, %q", code, stdout, stderr)
@@ -195,7 +195,7 @@ func TestATagThatIsNotRestoredIsReported(t *testing.T) {
 	s.plant("other", "v1", app(9))
 	list := filepath.Join(s.TempDir(), "roots")
 	s.must(os.WriteFile(list, []byte("other:v1\n"), 0o600))
-	for _, image := range []*parts.Manifest{app(1), app(2), app(1)} {
+	for _, image := range []*imagetest.Manifest{app(1), app(2), app(1)} {
 		s.plant("app", "v1", image)
 		if image.Digest() == app(1).Digest() && s.tree.Exists(".regsweep/quarantine") {
 			break // the registry has what the older run has
@@ -216,7 +216,7 @@ func TestAListKeepsTheLinksOfWhatTheAPIDeleted(t *testing.T) {
 	t.Parallel()
 	for _, flag := range []string{"--keep-digests", "--roots"} {
 		s := newSite(t)
-		single, index := app(1, 2), parts.Index(parts.OCI, app(4, 5), app(4, 6))
+		single, index := app(1, 2), imagetest.Index(imagetest.OCI, app(4, 5), app(4, 6))
 		s.push("team/app:v1", single)
 		s.push("team/app:v2", app(1, 3))
 		s.push("mirror:v1", app(1, 2, 9))
@@ -228,7 +228,7 @@ func TestAListKeepsTheLinksOfWhatTheAPIDeleted(t *testing.T) {
 		if run := s.reported("gc", "-m", flag, list, "--registry-stopped", "--json", root); run.code != 0 {
 			t.Fatal(run.report.Error)
 		}
-		for _, m := range []*parts.Manifest{single, index} {
+		for _, m := range []*imagetest.Manifest{single, index} {
 			if code, report := s.quarantine("restore", "--all", "--digest", m.Digest().String(), root); code != 0 || len(report.Restored.Linked) == 0 {
 				t.Errorf("%s: restore ends with %d: %+v", flag, code, report)
 			}
@@ -256,7 +256,7 @@ func TestARestorationIsDoneThoughAnotherRepositoryCannotBeListed(t *testing.T) {
 	if code != 4 || !strings.Contains(stdout, "Which of the manifests can't be pulled is not known: ") || strings.Contains(stdout, "Stopped") {
 		t.Errorf("ends with %d, %s\n%s", code, stderr, stdout)
 	}
-	if s.tree.Exists(".regsweep/quarantine") || !s.tree.Exists(parts.BlobPath(deleted.Digest())) {
+	if s.tree.Exists(".regsweep/quarantine") || !s.tree.Exists(imagetest.BlobPath(deleted.Digest())) {
 		t.Error("something is left in the quarantine")
 	}
 }
@@ -295,7 +295,7 @@ func TestADamagedCopyOfABlobThatIsThere(t *testing.T) {
 		if code, _, stderr := regsweep(s, "gc", "-m", "--quarantine", "--registry-stopped", root); code != 0 {
 			t.Fatal(stderr)
 		}
-		copied := storage.QuarantineDir + "/" + onlyRun(s) + "/" + parts.BlobPath(layer(2).Digest())
+		copied := storage.QuarantineDir + "/" + onlyRun(s) + "/" + imagetest.BlobPath(layer(2).Digest())
 		s.write(copied, "rotten")
 		s.plant("other", "v1", app(2))
 		if isGood {
@@ -306,7 +306,7 @@ func TestADamagedCopyOfABlobThatIsThere(t *testing.T) {
 			}
 			continue
 		}
-		s.write(parts.BlobPath(layer(2).Digest()), "rotten too")
+		s.write(imagetest.BlobPath(layer(2).Digest()), "rotten too")
 		wantCode(s, 4, "quarantine", "restore", "latest", root)
 		if !s.tree.Exists(copied) {
 			t.Error("the copy is gone")

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/storage"
 )
 
@@ -257,7 +257,7 @@ func TestAnImageThatTheAPIDeletedIsRestored(t *testing.T) {
 	t.Parallel()
 	deleted, alive := app(1, 2), app(1, 3)
 	first, second := app(4, 5), app(4, 6)
-	index := parts.Index(parts.OCI, first, second)
+	index := imagetest.Index(imagetest.OCI, first, second)
 	gone := func(t *testing.T) *site {
 		s := newSite(t)
 		s.push("team/app:v1", deleted)
@@ -321,7 +321,7 @@ func TestAnImageThatTheAPIDeletedIsRestored(t *testing.T) {
 			s.pull("restored", s.client, test.pulls)
 			s.pull("restored", s.client, []image{pulls("team/app", "latest", alive), pulls("third/app", "v1", alive)})
 			for _, repository := range test.absent {
-				if s.tree.Exists(parts.RevisionPath(repository, deleted.Digest())) {
+				if s.tree.Exists(imagetest.RevisionPath(repository, deleted.Digest())) {
 					t.Errorf("it is linked in %s", repository)
 				}
 			}

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/miniotest"
 	"regsweep/storage"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -77,7 +77,7 @@ func (b *bucketHold) reset() {
 			b.must(b.removeKey(b.key(name)))
 		}
 	}
-	b.must(parts.UploadTree(b.Context(), b.s3, b.bucket, s3Root, b.before))
+	b.must(miniotest.UploadTree(b.Context(), b.s3, b.bucket, s3Root, b.before))
 }
 
 // command is a command on the bucket, at an endpoint.

@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/miniotest"
+	"regsweep/internal/registrytest"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
@@ -22,13 +24,13 @@ import (
 func TestQuarantineOnS3(t *testing.T) {
 	t.Parallel()
 	for name, bucket := range map[string]struct {
-		server     func(testing.TB) *parts.S3
+		server     func(testing.TB) *miniotest.S3
 		versioning types.BucketVersioningStatus
 	}{
-		"MinIO":                       {parts.SharedMinIO, ""},
-		"MinIO, versions kept":        {parts.SharedMinIO, types.BucketVersioningStatusEnabled},
-		"MinIO, versions kept before": {parts.SharedMinIO, types.BucketVersioningStatusSuspended},
-		"versitygw":                   {parts.SharedVersityGW, ""},
+		"MinIO":                       {miniotest.SharedMinIO, ""},
+		"MinIO, versions kept":        {miniotest.SharedMinIO, types.BucketVersioningStatusEnabled},
+		"MinIO, versions kept before": {miniotest.SharedMinIO, types.BucketVersioningStatusSuspended},
+		"versitygw":                   {miniotest.SharedVersityGW, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -49,12 +51,12 @@ type quarantineSite struct {
 	tree       string // what was uploaded
 	target     string
 	alive      []image
-	old, other *parts.Manifest // untagged, of team/app and of team/other
-	upload     string          // the directory of one
+	old, other *imagetest.Manifest // untagged, of team/app and of team/other
+	upload     string              // the directory of one
 	swept      map[string]string
 }
 
-func newQuarantineSite(t *testing.T, server *parts.S3, versioning types.BucketVersioningStatus) *quarantineSite {
+func newQuarantineSite(t *testing.T, server *miniotest.S3, versioning types.BucketVersioningStatus) *quarantineSite {
 	q := &quarantineSite{site: newSite(t), versioning: versioning}
 	kept := app(1, 2)
 	q.old, q.other = app(2, 3), app(4, 5)
@@ -63,10 +65,10 @@ func newQuarantineSite(t *testing.T, server *parts.S3, versioning types.BucketVe
 	q.site.tree.TagIndex("team/app", "kept", q.old.Digest()) // which was its first
 	q.plant("team/other", "", q.other)
 	q.plant("team/other", "kept", kept)
-	signed := q.plant("team/app", "", parts.Schema1("team/app", "old", layer(6)))
+	signed := q.plant("team/app", "", imagetest.Schema1("team/app", "old", layer(6)))
 	signature := q.site.tree.Blob([]byte("a signature"))
-	q.write(parts.SignaturePath("team/app", signed, signature), signature.String())
-	q.upload = parts.UploadPath("team/app", "6fd5a5a8-93d9-4d48-a9a4-5d3e5d4f0001")
+	q.write(imagetest.SignaturePath("team/app", signed, signature), signature.String())
+	q.upload = imagetest.UploadPath("team/app", "6fd5a5a8-93d9-4d48-a9a4-5d3e5d4f0001")
 	q.site.tree.Upload("team/app", "6fd5a5a8-93d9-4d48-a9a4-5d3e5d4f0001", time.Now().Add(-1000*time.Hour), []byte("half of it"))
 	q.write(q.upload+"/hashstates/sha256/10", "a state")
 	q.alive = []image{pulls("team/app", kept, "kept"), pulls("team/other", kept, "kept")}
@@ -92,11 +94,11 @@ func (q *quarantineSite) newBucket(versioning types.BucketVersioningStatus) {
 	if versioning != "" {
 		q.setVersioning(types.BucketVersioningStatusEnabled)
 	}
-	q.must(parts.UploadTree(q.Context(), q.s3, q.bucket, s3Root, q.tree))
+	q.must(miniotest.UploadTree(q.Context(), q.s3, q.bucket, s3Root, q.tree))
 	if versioning == types.BucketVersioningStatusSuspended {
 		q.setVersioning(versioning)
 	}
-	q.serve(parts.Config{Storage: q.s3.Storage(q.bucket, s3Root), ReadOnly: true})
+	q.serve(registrytest.Config{Storage: q.s3.Storage(q.bucket, s3Root), ReadOnly: true})
 }
 
 func (q *quarantineSite) setVersioning(status types.BucketVersioningStatus) {
@@ -245,7 +247,7 @@ func (q *quarantineSite) roundTrip() {
 // deletedByAPI puts an image back whose revision link was deleted before the run.
 func (q *quarantineSite) deletedByAPI() {
 	before := q.snapshot()
-	q.must(q.removeKey(q.key(parts.RevisionPath("team/app", q.old.Digest()))))
+	q.must(q.removeKey(q.key(imagetest.RevisionPath("team/app", q.old.Digest()))))
 	run := q.take()
 	if code, shown := q.quarantine("show", run[:10], q.target); code != 0 || len(shown.Contents) < 9 {
 		q.Errorf("show ends with %d, and has %+v", code, shown.Contents)
@@ -317,7 +319,7 @@ func (q *quarantineSite) purge() {
 		return // there the versions of earlier times stay, as they would without us
 	}
 	for _, d := range q.other.Digests() {
-		if n := left[parts.BlobPath(d)]; n > 0 {
+		if n := left[imagetest.BlobPath(d)]; n > 0 {
 			q.Errorf("of %s there are %d versions", d, n)
 		}
 	}

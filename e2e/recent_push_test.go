@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/registrytest"
 )
 
 // A replica that nobody named takes pushes, while the one that was named is read-only. Promise 4.
@@ -16,13 +16,13 @@ func TestAPushThroughAnotherReplicaRefuses(t *testing.T) {
 		s.on(on)
 		s.must(s.registry.SetReadOnly(true))
 		target := s.config(s.registry.ConfigYAML())
-		shared := parts.Config{}
+		shared := registrytest.Config{}
 		if on == bucket {
 			shared.Storage = s.s3.Storage(s.bucket, s3Root)
 		} else {
 			shared.Root = s.tree.Root()
 		}
-		replica := parts.StartRegistryT(t, shared)
+		replica := registrytest.StartT(t, shared)
 		time.Sleep(1100 * time.Millisecond) // S3 has whole seconds
 		if err := replica.Client().Push(t.Context(), "sound:pushed", app(1, 902)); err != nil {
 			t.Fatal(err)
@@ -73,7 +73,7 @@ func TestPushesBeforeTheWindowAreExplained(t *testing.T) {
 func TestARecentPushRefusesBeforeTheQuestion(t *testing.T) {
 	t.Parallel()
 	tree, garbage := treeWithGarbage(t)
-	registry := parts.StartRegistryT(t, parts.Config{Root: tree.Root(), ReadOnly: true})
+	registry := registrytest.StartT(t, registrytest.Config{Root: tree.Root(), ReadOnly: true})
 	s := mustStart(t, program(t, "gc", "--registry", registry.URL(), tree.Root()))
 	must(t, s.waitFor("REFUSED"))
 	code, err := s.end()

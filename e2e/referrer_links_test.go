@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -17,7 +17,7 @@ import (
 func referrerLinks(repository string, subject, referrer digest.Digest) []string {
 	tail := "sha256/" + referrer.Encoded() + "/link"
 	return []string{
-		path.Dir(parts.RevisionPath(repository, subject)) + "/_referrers/_application%2Fvnd.example.signature/" + tail,
+		path.Dir(imagetest.RevisionPath(repository, subject)) + "/_referrers/_application%2Fvnd.example.signature/" + tail,
 		"repositories/" + repository + "/_refs/subjects/sha256/" + subject.Encoded() + "/" + tail,
 	}
 }
@@ -49,8 +49,8 @@ func TestReferrerLinks(t *testing.T) {
 			name: "of what is alive, and of what is removed",
 			tell: func(s *site) outcome {
 				current, old := app(1, 2), app(1, 3)
-				signature := parts.Referrer(current, "application/vnd.example.signature", []byte("signed"))
-				gone := parts.Referrer(old, "application/vnd.example.signature", []byte("signed long ago"))
+				signature := imagetest.Referrer(current, "application/vnd.example.signature", []byte("signed"))
+				gone := imagetest.Referrer(old, "application/vnd.example.signature", []byte("signed long ago"))
 				s.push("app:v1", current)
 				s.push("app:v0", old)
 				s.push("app", signature)
@@ -73,7 +73,7 @@ func TestReferrerLinks(t *testing.T) {
 			name: "a tagged referrer of what is removed",
 			tell: func(s *site) outcome {
 				current, old := app(1, 2), app(1, 3)
-				signature := parts.Referrer(old, "application/vnd.example.signature", []byte("signed"))
+				signature := imagetest.Referrer(old, "application/vnd.example.signature", []byte("signed"))
 				s.push("app:v1", current)
 				s.push("app:v0", old)
 				s.push("app:signature", signature)
@@ -93,18 +93,18 @@ func TestReferrerLinks(t *testing.T) {
 			name: "of manifests that were deleted",
 			tell: func(s *site) outcome {
 				current := app(1, 2)
-				gone := parts.Referrer(current, "application/vnd.example.signature", []byte("signed"))
+				gone := imagetest.Referrer(current, "application/vnd.example.signature", []byte("signed"))
 				s.push("app:v1", current)
 				s.push("app", gone)
 				refer(s, current.Digest(), gone.Digest())
 				s.delete("app", gone.Digest().String())
 				old := digest.FromString("a manifest of schema 1 that was deleted")
 				signature := s.tree.Blob([]byte("a signature"))
-				s.tree.Write(parts.SignaturePath("app", old, signature), signature.String())
+				s.tree.Write(imagetest.SignaturePath("app", old, signature), signature.String())
 				return outcome{
 					goes: slices.Concat(
 						orphansGo(referrerLinks("app", current.Digest(), gone.Digest())...),
-						orphansGo(parts.SignaturePath("app", old, signature)),
+						orphansGo(imagetest.SignaturePath("app", old, signature)),
 						layersGo("app", content(gone)...),
 						blobsGo(append(gone.Digests(), signature)...)),
 					alive: []image{pulls("app", "v1", current)},
@@ -119,12 +119,12 @@ func TestReferrerLinks(t *testing.T) {
 				s.push("app:v1", app(9))
 				s.push("app:v2", current)
 				signature := s.tree.Blob([]byte("a signature"))
-				s.tree.Write(parts.SignaturePath("app", current.Digest(), signature), signature.String())
-				s.tree.Remove(parts.RevisionPath("app", current.Digest()))
+				s.tree.Write(imagetest.SignaturePath("app", current.Digest(), signature), signature.String())
+				s.tree.Remove(imagetest.RevisionPath("app", current.Digest()))
 				return outcome{
 					alive: []image{pulls("app", "v1")},
 					after: func(s *site) {
-						s.write(parts.RevisionPath("app", current.Digest()), current.Digest().String())
+						s.write(imagetest.RevisionPath("app", current.Digest()), current.Digest().String())
 						s.pull("once the link is back", s.client, []image{pulls("app", "v2")})
 					},
 				}
@@ -142,7 +142,7 @@ func TestAnOrphanLinkIsStruckFromAPlan(t *testing.T) {
 	var links []string
 	for _, text := range []string{"a signature", "another"} {
 		signature := s.tree.Blob([]byte(text))
-		links = append(links, parts.SignaturePath("app", old, signature))
+		links = append(links, imagetest.SignaturePath("app", old, signature))
 		s.tree.Write(links[len(links)-1], signature.String())
 	}
 	planFile, run := s.savePlan()
@@ -158,7 +158,7 @@ func TestAnOrphanLinkIsStruckFromAPlan(t *testing.T) {
 	if run.code != 0 {
 		t.Fatalf("%d: %s", run.code, run.stderr)
 	}
-	gone := []string{"orphan_link " + links[1], "blob " + parts.BlobPath(digest.FromString("another"))}
+	gone := []string{"orphan_link " + links[1], "blob " + imagetest.BlobPath(digest.FromString("another"))}
 	s.same("the files", keys(s.files()), keys(without(before, gone)))
 	s.same("what was left out", run.leftOut(), []string{"blob linked 1"})
 }

@@ -19,7 +19,9 @@ import (
 	"time"
 
 	"regsweep/cli"
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/miniotest"
+	"regsweep/internal/registrytest"
 	"regsweep/storage"
 	"regsweep/storage/config"
 	"regsweep/storage/open"
@@ -132,11 +134,11 @@ func (s *site) on(where backend) {
 // site is a registry on one backend, with a real one serving it.
 type site struct {
 	*testing.T
-	registry *parts.Registry
-	client   *parts.Client
-	tree     *parts.Tree // nil once it is in a bucket
+	registry *registrytest.Registry
+	client   *registrytest.Client
+	tree     *imagetest.Tree // nil once it is in a bucket
 
-	s3     *parts.S3
+	s3     *miniotest.S3
 	bucket string
 
 	names map[string]string // by digest, for messages
@@ -145,34 +147,34 @@ type site struct {
 // newSite starts a registry on a filesystem.
 func newSite(t *testing.T) *site {
 	root := t.TempDir()
-	s := &site{T: t, tree: parts.NewTree(t, root), names: map[string]string{}}
-	s.serve(parts.Config{Root: root})
+	s := &site{T: t, tree: imagetest.NewTree(t, root), names: map[string]string{}}
+	s.serve(registrytest.Config{Root: root})
 	return s
 }
 
 // newBucketSite starts a registry in a bucket of its own.
 func newBucketSite(t *testing.T) *site {
 	s := &site{T: t, names: map[string]string{}}
-	s.s3 = parts.SharedMinIO(t)
+	s.s3 = miniotest.SharedMinIO(t)
 	s.bucket = s.s3.NewBucketT(t)
-	s.serve(parts.Config{Storage: s.s3.Storage(s.bucket, s3Root)})
+	s.serve(registrytest.Config{Storage: s.s3.Storage(s.bucket, s3Root)})
 	return s
 }
 
 // moveToBucket puts the registry of a filesystem into a bucket as it is.
 func (s *site) moveToBucket() {
 	s.Helper()
-	s.s3 = parts.SharedMinIO(s)
+	s.s3 = miniotest.SharedMinIO(s)
 	s.bucket = s.s3.NewBucketT(s.T)
-	s.must(parts.UploadTree(s.Context(), s.s3, s.bucket, s3Root, s.tree.Root()))
+	s.must(miniotest.UploadTree(s.Context(), s.s3, s.bucket, s3Root, s.tree.Root()))
 	s.tree = nil
-	s.serve(parts.Config{Storage: s.s3.Storage(s.bucket, s3Root)})
+	s.serve(registrytest.Config{Storage: s.s3.Storage(s.bucket, s3Root)})
 }
 
-func (s *site) serve(config parts.Config) {
+func (s *site) serve(config registrytest.Config) {
 	s.Helper()
 	config.SparseIndexes = true // or a registry refuses BuildKit's caches
-	s.registry = parts.StartRegistryT(s.T, config)
+	s.registry = registrytest.StartT(s.T, config)
 	s.client = s.registry.Client()
 }
 
@@ -185,13 +187,13 @@ func (s *site) must(err error) {
 
 // push pushes manifests to one reference after the other, and remembers the name of
 // all that they hold.
-func (s *site) push(reference string, m *parts.Manifest) {
+func (s *site) push(reference string, m *imagetest.Manifest) {
 	s.Helper()
 	s.name(reference, m)
 	s.must(s.client.Push(s.Context(), reference, m))
 }
 
-func (s *site) name(reference string, m *parts.Manifest) {
+func (s *site) name(reference string, m *imagetest.Manifest) {
 	note := func(d digest.Digest, name string) {
 		if s.names[d.Encoded()] == "" {
 			s.names[d.Encoded()] = "<" + name + " " + d.Encoded()[:8] + ">"
@@ -208,7 +210,7 @@ func (s *site) name(reference string, m *parts.Manifest) {
 }
 
 // plant stores a manifest by hand, under a tag unless that is "".
-func (s *site) plant(repository, tag string, m *parts.Manifest) digest.Digest {
+func (s *site) plant(repository, tag string, m *imagetest.Manifest) digest.Digest {
 	s.Helper()
 	s.name(repository+":"+tag, m)
 	d := s.tree.Manifest(repository, m)
@@ -404,7 +406,7 @@ func without(files map[string]int64, lines []string) map[string]int64 {
 }
 
 // pull pulls images, which must be whole.
-func (s *site) pull(when string, client *parts.Client, images []image) {
+func (s *site) pull(when string, client *registrytest.Client, images []image) {
 	s.Helper()
 	for _, image := range images {
 		if err := client.PullAll(s.Context(), image.repository, image.references...); err != nil {
@@ -421,14 +423,14 @@ func (s *site) pullFromRelease2(images []image) {
 		return
 	}
 	s.Run("pulls from release 2", func(t *testing.T) {
-		path, err := parts.RegistryBinary(t.Context(), parts.Release2)
-		if errors.Is(err, parts.ErrUnavailable) {
+		path, err := registrytest.Binary(t.Context(), registrytest.Release2)
+		if errors.Is(err, registrytest.ErrUnavailable) {
 			t.Skipf("there is no registry of release 2 here, so that nothing was pulled from one: %v", err)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		server := parts.StartBinaryT(t, path, s.registry.ConfigYAML())
+		server := registrytest.StartBinaryT(t, path, s.registry.ConfigYAML())
 		for _, image := range images {
 			if err := server.Client().PullAll(t.Context(), image.repository, image.references...); err != nil {
 				t.Error(s.readable(err.Error()))
@@ -778,34 +780,34 @@ func keys(files map[string]int64) []string { return slices.Sorted(maps.Keys(file
 
 func blobsGo(digests ...digest.Digest) (lines []string) {
 	for _, d := range digests {
-		lines = append(lines, "blob "+parts.BlobPath(d))
+		lines = append(lines, "blob "+imagetest.BlobPath(d))
 	}
 	return lines
 }
 
 func layersGo(repository string, digests ...digest.Digest) (lines []string) {
 	for _, d := range digests {
-		lines = append(lines, "layer_link "+parts.LayerPath(repository, d))
+		lines = append(lines, "layer_link "+imagetest.LayerPath(repository, d))
 	}
 	return lines
 }
 
-func revisionsGo(repository string, manifests ...*parts.Manifest) (lines []string) {
+func revisionsGo(repository string, manifests ...*imagetest.Manifest) (lines []string) {
 	for _, m := range manifests {
-		lines = append(lines, "revision "+parts.RevisionPath(repository, m.Digest()))
+		lines = append(lines, "revision "+imagetest.RevisionPath(repository, m.Digest()))
 	}
 	return lines
 }
 
-func tagEntriesGo(repository, tag string, manifests ...*parts.Manifest) (lines []string) {
+func tagEntriesGo(repository, tag string, manifests ...*imagetest.Manifest) (lines []string) {
 	for _, m := range manifests {
-		lines = append(lines, "tag_index_entry "+parts.TagIndexPath(repository, tag, m.Digest()))
+		lines = append(lines, "tag_index_entry "+imagetest.TagIndexPath(repository, tag, m.Digest()))
 	}
 	return lines
 }
 
 func uploadGoes(repository, id string) []string {
-	return []string{"upload " + parts.UploadPath(repository, id)}
+	return []string{"upload " + imagetest.UploadPath(repository, id)}
 }
 
 func repositoriesGo(repositories ...string) (lines []string) {
@@ -818,21 +820,21 @@ func repositoriesGo(repositories ...string) (lines []string) {
 // What stories are made of.
 
 // layer is a small layer, another one for each n.
-func layer(n int) parts.Blob { return parts.Layer(uint64(n), 600+n) }
+func layer(n int) imagetest.Blob { return imagetest.Layer(uint64(n), 600+n) }
 
 // app is an image of the layers with these numbers.
-func app(numbers ...int) *parts.Manifest { return formatted(parts.OCI, numbers...) }
+func app(numbers ...int) *imagetest.Manifest { return formatted(imagetest.OCI, numbers...) }
 
-func formatted(format parts.Format, numbers ...int) *parts.Manifest {
-	layers := make([]parts.Blob, len(numbers))
+func formatted(format imagetest.Format, numbers ...int) *imagetest.Manifest {
+	layers := make([]imagetest.Blob, len(numbers))
 	for i, n := range numbers {
 		layers[i] = layer(n)
 	}
-	return parts.Image(format, layers...)
+	return imagetest.Image(format, layers...)
 }
 
 // content are the digests of a manifest's config and layers.
-func content(m *parts.Manifest) (digests []digest.Digest) {
+func content(m *imagetest.Manifest) (digests []digest.Digest) {
 	for _, blob := range m.Blobs {
 		digests = append(digests, blob.Digest())
 	}
@@ -840,7 +842,7 @@ func content(m *parts.Manifest) (digests []digest.Digest) {
 }
 
 // config is the digest of an image's config, which no other image shares.
-func configOf(m *parts.Manifest) digest.Digest { return m.Blobs[len(m.Blobs)-1].Digest() }
+func configOf(m *imagetest.Manifest) digest.Digest { return m.Blobs[len(m.Blobs)-1].Digest() }
 
 func pulls(repository string, references ...any) image {
 	i := image{repository: repository}
@@ -848,7 +850,7 @@ func pulls(repository string, references ...any) image {
 		switch r := reference.(type) {
 		case string:
 			i.references = append(i.references, r)
-		case *parts.Manifest:
+		case *imagetest.Manifest:
 			i.references = append(i.references, r.Digest().String())
 		default:
 			panic(fmt.Sprintf("no reference: %v", r))

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -23,7 +23,7 @@ func (s *site) list(lines ...string) string {
 
 func tagsGo(repository string, tags ...string) (lines []string) {
 	for _, tag := range tags {
-		lines = append(lines, "tag "+parts.TagPath(repository, tag))
+		lines = append(lines, "tag "+imagetest.TagPath(repository, tag))
 	}
 	return lines
 }
@@ -37,7 +37,7 @@ func TestRootsReplaceTags(t *testing.T) {
 			name: "digests and tags, with and without a host name",
 			tell: func(s *site) outcome {
 				used, tagged, stale, old := app(1, 2), app(1, 3), app(1, 4), app(1, 5)
-				signature := parts.Referrer(used, "application/vnd.example.signature", []byte("signed"))
+				signature := imagetest.Referrer(used, "application/vnd.example.signature", []byte("signed"))
 				s.push("team/app:stale", old)
 				s.push("team/app:stale", stale)
 				s.push("team/app:used", used)
@@ -83,7 +83,7 @@ func TestRootsReplaceTags(t *testing.T) {
 			name: "the tag of one platform of an index",
 			tell: func(s *site) outcome {
 				child, other, gone := app(1, 2), app(1, 3), app(1, 4)
-				index := parts.Index(parts.OCI, child, other)
+				index := imagetest.Index(imagetest.OCI, child, other)
 				s.push("app:amd64", child)
 				s.push("app:multi", index)
 				s.push("app:gone", gone)
@@ -130,7 +130,7 @@ func TestRootsReplaceTags(t *testing.T) {
 					alive: []image{pulls("lib", "v1")},
 					after: func(s *site) {
 						for _, d := range used.Digests() {
-							if _, found := s.files()[parts.BlobPath(d)]; !found {
+							if _, found := s.files()[imagetest.BlobPath(d)]; !found {
 								s.Errorf("%s is gone", s.readable(d.String()))
 							}
 						}
@@ -195,7 +195,7 @@ func TestARootIsDamaged(t *testing.T) {
 	s.push("lib:v1", app(9))
 	s.must(s.registry.SetReadOnly(true))
 	before := s.files()
-	s.tree.Write(parts.BlobPath(used.Digest()), "spoilt")
+	s.tree.Write(imagetest.BlobPath(used.Digest()), "spoilt")
 	run := s.gc("--roots", s.list("app@"+used.Digest().String(), "lib:v1"))
 	if run.code != 4 || run.report.Removed.Blobs.Count != 0 {
 		t.Errorf("linked: it ends with %d, %d blobs removed: %s", run.code, run.report.Removed.Blobs.Count, run.report.Error)

@@ -13,7 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/registrytest"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -74,7 +75,7 @@ func TestRunbook(t *testing.T) {
 			r := newRunbook(t, program)
 			r.run(steps)
 			r.collected()
-			if kept := r.tree.Exists(parts.BlobPath(r.inUse)); kept != (name == "in use") {
+			if kept := r.tree.Exists(imagetest.BlobPath(r.inUse)); kept != (name == "in use") {
 				r.Errorf("what a cluster runs is kept: %t", kept)
 			}
 		})
@@ -91,7 +92,7 @@ func TestRunbook(t *testing.T) {
 		steps := blocks[host.recipe]
 		all.run(host.name, func(t *testing.T) {
 			r := newRunbook(t, program)
-			writable := parts.FilesystemConfig(r.tree.Root(), false)
+			writable := registrytest.FilesystemConfig(r.tree.Root(), false)
 			r.write("config.yml", writable)
 			if host.config != "" {
 				r.write("config.yml", strings.Replace(host.config, "storage\n", r.tree.Root()+"\n", 1))
@@ -124,20 +125,20 @@ func TestRunbook(t *testing.T) {
 // runbook is a machine on which somebody follows the runbook.
 type runbook struct {
 	*testing.T
-	namespace *parts.Namespace
+	namespace *registrytest.Namespace
 	registry  string // the program
 	dir       string // the directory that somebody works in
 	standin   string // where the stand-in for docker keeps its containers
-	tree      *parts.Tree
+	tree      *imagetest.Tree
 	garbage   digest.Digest
 	inUse     digest.Digest // without a tag, and a cluster runs it
 }
 
 func newRunbook(t *testing.T, program string) *runbook {
 	t.Helper()
-	registry := parts.RegistryBinaryT(t)
-	r := &runbook{T: t, namespace: parts.NewNamespaceT(t), registry: registry, dir: t.TempDir(), standin: t.TempDir()}
-	r.tree = parts.NewTree(t, t.TempDir())
+	registry := registrytest.BinaryT(t)
+	r := &runbook{T: t, namespace: registrytest.NewNamespaceT(t), registry: registry, dir: t.TempDir(), standin: t.TempDir()}
+	r.tree = imagetest.NewTree(t, t.TempDir())
 	r.tree.Tag("team/app", "v1", r.tree.Manifest("team/app", app(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20)))
 	r.garbage = r.tree.Manifest("team/app", app(1, 31))
 	r.inUse = r.tree.Manifest("team/app", app(1, 32))
@@ -198,7 +199,7 @@ set -x
 // collected checks that the garbage is gone, and that the registry takes pushes.
 func (r *runbook) collected() {
 	r.Helper()
-	if r.tree.Exists(parts.BlobPath(r.garbage)) {
+	if r.tree.Exists(imagetest.BlobPath(r.garbage)) {
 		r.Error("the garbage is still there")
 	}
 	client := r.namespace.Client(registryPort)

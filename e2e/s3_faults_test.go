@@ -13,7 +13,8 @@ import (
 	"sync"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/miniotest"
+	"regsweep/internal/registrytest"
 )
 
 // spoiledFront stands before a real S3 server and hands its answers on, but for one.
@@ -246,12 +247,12 @@ func TestKilledAtEachRequestToS3(t *testing.T) {
 	if requests < 12 || writes < 4 {
 		t.Fatalf("only %d requests, and %d that change something", requests, writes)
 	}
-	s.serve(parts.Config{Storage: s.s3.Storage(s.bucket, s3Root), ReadOnly: true})
+	s.serve(registrytest.Config{Storage: s.s3.Storage(s.bucket, s3Root), ReadOnly: true})
 	// A request that changes nothing is like any other: of these every fifth is tried.
 	kill := func(matches func(*http.Request, string) bool, k int) {
 		for _, arrives := range []bool{false, true}[k%2 : k%2+1] {
 			what := fmt.Sprintf("killed at request %d, which arrives: %t", k, arrives)
-			s.must(parts.UploadTree(t.Context(), s.s3, s.bucket, s3Root, root))
+			s.must(miniotest.UploadTree(t.Context(), s.s3, s.bucket, s3Root, root))
 			if code := killedAt(t, s.s3.Endpoint, matches, k, arrives, args); code != -1 {
 				t.Errorf("%s: ends with %d", what, code)
 			}

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/storage"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -217,8 +217,8 @@ func (s *site) tags() map[string]string {
 // plantFaulty makes a registry with something of everything in it.
 func plantFaulty(t *testing.T) *faultyBucket {
 	s := newSite(t)
-	index := parts.Index(parts.OCI, app(1, 2), app(1, 3))
-	signature := parts.Referrer(index, "application/vnd.example.signature", []byte("signed"))
+	index := imagetest.Index(imagetest.OCI, app(1, 2), app(1, 3))
+	signature := imagetest.Referrer(index, "application/vnd.example.signature", []byte("signed"))
 	single, former := app(1, 4), app(1, 5)
 	s.plant("app", "former", former)
 	s.plant("app", "former", single)

@@ -19,7 +19,8 @@ import (
 
 	"regsweep/cli"
 	"regsweep/guard"
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/registrytest"
 	"regsweep/quarantine"
 	"regsweep/storage/config"
 	"regsweep/storage/open"
@@ -72,7 +73,7 @@ func TestScripts(t *testing.T) {
 			for key := range registryVariables() {
 				env.Setenv(key, "")
 			}
-			s := &script{t: env.T().(testing.TB), registries: map[string]*parts.Registry{}, snapshots: map[string]map[string]string{}}
+			s := &script{t: env.T().(testing.TB), registries: map[string]*registrytest.Registry{}, snapshots: map[string]map[string]string{}}
 			env.Values[scriptKey{}] = s
 			env.Defer(func() {
 				for name, registry := range s.registries {
@@ -117,7 +118,7 @@ type scriptKey struct{}
 // script is what one script has made so far.
 type script struct {
 	t          testing.TB
-	registries map[string]*parts.Registry
+	registries map[string]*registrytest.Registry
 	snapshots  map[string]map[string]string
 }
 
@@ -141,7 +142,7 @@ func (s *script) registry(ts *testscript.TestScript, args []string) error {
 		if err := os.MkdirAll(root, 0o755); err != nil {
 			return err
 		}
-		registry, err := parts.StartRegistry(context.Background(), parts.Config{Root: root})
+		registry, err := registrytest.Start(context.Background(), registrytest.Config{Root: root})
 		if err != nil {
 			return err
 		}
@@ -166,7 +167,7 @@ func (s *script) registry(ts *testscript.TestScript, args []string) error {
 	return fmt.Errorf("%s: unknown", action)
 }
 
-func (s *script) client(name string) (*parts.Client, error) {
+func (s *script) client(name string) (*registrytest.Client, error) {
 	registry, found := s.registries[name]
 	if !found {
 		return nil, fmt.Errorf("%s was not started", name)
@@ -182,15 +183,15 @@ func (s *script) push(_ *testscript.TestScript, args []string) error {
 	if err != nil {
 		return err
 	}
-	var layers []parts.Blob
+	var layers []imagetest.Blob
 	for _, arg := range args[2:] {
 		seed, err := strconv.ParseUint(arg, 10, 64)
 		if err != nil {
 			return err
 		}
-		layers = append(layers, parts.Layer(seed, 0))
+		layers = append(layers, imagetest.Layer(seed, 0))
 	}
-	return client.Push(context.Background(), args[1], parts.Image(parts.OCI, layers...))
+	return client.Push(context.Background(), args[1], imagetest.Image(imagetest.OCI, layers...))
 }
 
 func (s *script) delete(_ *testscript.TestScript, args []string) error {
@@ -226,7 +227,7 @@ func (s *script) tree(ts *testscript.TestScript, args []string) error {
 	if len(args) < 3 {
 		return errors.New(usage)
 	}
-	tree := parts.NewTree(s.t, ts.MkAbs(args[0]))
+	tree := imagetest.NewTree(s.t, ts.MkAbs(args[0]))
 	switch args = args[1:]; {
 	case args[0] == "blob" && len(args) == 2:
 		tree.Blob([]byte(args[1]))
@@ -287,7 +288,7 @@ func ignoreAbsence(err error) error {
 }
 
 func (s *script) snapshot(ts *testscript.TestScript, args []string) error {
-	snapshot, err := parts.Snapshot(ts.MkAbs(args[0]))
+	snapshot, err := imagetest.Snapshot(ts.MkAbs(args[0]))
 	s.snapshots[args[0]] = snapshot
 	return err
 }
@@ -297,7 +298,7 @@ func (s *script) unchanged(ts *testscript.TestScript, args []string) error {
 	if !found {
 		return errors.New("no snapshot to compare with")
 	}
-	now, err := parts.Snapshot(ts.MkAbs(args[0]))
+	now, err := imagetest.Snapshot(ts.MkAbs(args[0]))
 	if err == nil && !maps.Equal(before, now) {
 		err = fmt.Errorf("%d files have become %d, or others", len(before), len(now))
 	}

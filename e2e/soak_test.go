@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -61,10 +61,10 @@ func TestSoak(t *testing.T) {
 type soak struct {
 	*site
 	*rand.Rand
-	base     parts.Blob // a layer that everybody builds on
-	number   int        // of layers
-	tags     map[string]map[string]*parts.Manifest
-	untagged map[string][]*parts.Manifest
+	base     imagetest.Blob // a layer that everybody builds on
+	number   int            // of layers
+	tags     map[string]map[string]*imagetest.Manifest
+	untagged map[string][]*imagetest.Manifest
 	flags    []string
 	mu       sync.Mutex
 }
@@ -72,7 +72,7 @@ type soak struct {
 func newSoak(t *testing.T, seed uint64) *soak {
 	s := &soak{
 		site: newSite(t), Rand: rand.New(rand.NewPCG(seed, 3)), base: layer(0), number: int(seed % 1_000_000),
-		tags: map[string]map[string]*parts.Manifest{}, untagged: map[string][]*parts.Manifest{},
+		tags: map[string]map[string]*imagetest.Manifest{}, untagged: map[string][]*imagetest.Manifest{},
 	}
 	if s.IntN(3) > 0 {
 		s.flags = append(s.flags, "-m")
@@ -81,7 +81,7 @@ func newSoak(t *testing.T, seed uint64) *soak {
 		s.flags = append(s.flags, "--prune-empty")
 	}
 	for _, repository := range []string{"app", "app/web", "team/one", "z"}[:1+s.IntN(4)] {
-		s.tags[repository] = map[string]*parts.Manifest{}
+		s.tags[repository] = map[string]*imagetest.Manifest{}
 		s.put(repository, "base", s.image())
 		for range s.IntN(8) {
 			switch m := s.manifest(); s.IntN(6) {
@@ -89,12 +89,12 @@ func newSoak(t *testing.T, seed uint64) *soak {
 				s.put(repository, "", m)
 			case 1: // deleted through the API, which leaves a directory behind
 				s.plant(repository, "", m)
-				s.tree.Remove(parts.RevisionPath(repository, m.Digest()))
+				s.tree.Remove(imagetest.RevisionPath(repository, m.Digest()))
 				for _, entry := range m.Manifests { // which were not deleted with their index
 					s.note(repository, "", entry)
 				}
 			case 2:
-				s.put(repository, "", parts.Referrer(s.tags[repository]["base"], "application/vnd.example.signature", fmt.Append(nil, s.next())))
+				s.put(repository, "", imagetest.Referrer(s.tags[repository]["base"], "application/vnd.example.signature", fmt.Append(nil, s.next())))
 				s.put(repository, "v1", m)
 			default:
 				s.put(repository, fmt.Sprint("v", s.IntN(3)), m)
@@ -112,29 +112,29 @@ func newSoak(t *testing.T, seed uint64) *soak {
 
 func (s *soak) next() int { s.number++; return s.number }
 
-func (s *soak) image() *parts.Manifest {
-	layers := []parts.Blob{s.base}
+func (s *soak) image() *imagetest.Manifest {
+	layers := []imagetest.Blob{s.base}
 	for range 1 + s.IntN(3) {
 		layers = append(layers, layer(s.next()))
 	}
-	return parts.Image(parts.Format(s.IntN(2)), layers...)
+	return imagetest.Image(imagetest.Format(s.IntN(2)), layers...)
 }
 
-func (s *soak) manifest() *parts.Manifest {
+func (s *soak) manifest() *imagetest.Manifest {
 	if s.IntN(3) == 0 {
-		return parts.Index(parts.OCI, s.image(), s.image())
+		return imagetest.Index(imagetest.OCI, s.image(), s.image())
 	}
 	return s.image()
 }
 
 // put stores a manifest under a tag, which moves, or under none.
-func (s *soak) put(repository, tag string, m *parts.Manifest) {
+func (s *soak) put(repository, tag string, m *imagetest.Manifest) {
 	s.plant(repository, tag, m)
 	s.note(repository, tag, m)
 }
 
 // note is what the oracle learns.
-func (s *soak) note(repository, tag string, m *parts.Manifest) {
+func (s *soak) note(repository, tag string, m *imagetest.Manifest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if tag == "" {
@@ -153,11 +153,11 @@ func (s *soak) alive() (images []image, blobs map[string]bool) {
 	for repository, tags := range s.tags {
 		of := image{repository: repository}
 		live := map[digest.Digest]bool{}
-		keep := func(m *parts.Manifest, reference string) {
+		keep := func(m *imagetest.Manifest, reference string) {
 			of.references = append(of.references, reference)
 			for _, d := range m.Digests() {
 				live[d] = true
-				blobs[parts.BlobPath(d)] = true
+				blobs[imagetest.BlobPath(d)] = true
 			}
 		}
 		for tag, m := range tags {
@@ -217,7 +217,7 @@ func (s *soak) meets(trouble string) {
 		for range 3 {
 			// All that is random is drawn here, in an order that the seed decides.
 			repository := pickName(s.Rand, s.tags)
-			images := []*parts.Manifest{s.image(), s.image()}
+			images := []*imagetest.Manifest{s.image(), s.image()}
 			tag := fmt.Sprint("v", s.IntN(3), "-", s.next())
 			pushes.Go(func() {
 				for _, m := range images {

@@ -5,14 +5,14 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 )
 
 // Your word that the registry is stopped proves, but a push just now speaks against it.
 func TestARecentUploadWarnsOfARegistryThatIsNotStopped(t *testing.T) {
 	t.Parallel()
 	for age, want := range map[time.Duration]bool{time.Minute: true, time.Hour: false} {
-		tree := parts.NewTree(t, t.TempDir())
+		tree := imagetest.NewTree(t, t.TempDir())
 		tree.Tag("team/app", "v1", tree.Manifest("team/app", app(1, 2)))
 		tree.Upload("team/app", "01234567-89ab-cdef-0123-456789abcdef", time.Now().Add(-age), []byte("half"))
 		out, err := program(t, "gc", "--yes", "--registry-stopped", tree.Root()).CombinedOutput()

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
@@ -24,7 +24,7 @@ func TestSuspendedVersioning(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			q := &quarantineSite{site: newBucketSite(t)}
-			gone := []*parts.Manifest{app(1, 2), app(3, 4)}
+			gone := []*imagetest.Manifest{app(1, 2), app(3, 4)}
 			q.push("team/app:kept", app(5, 6))
 			for i, state := range test.states {
 				if state != "" {

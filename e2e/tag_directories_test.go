@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 )
 
 // tagDirectories are the directories in those of tags.
@@ -72,7 +72,7 @@ func TestATagsDirectoryWithAFileStays(t *testing.T) {
 	s.push("app:stale", app(1, 3))
 	damaged := app(1, 4)
 	s.push("app:damaged", damaged)
-	s.tree.Remove(parts.TagPath("app", "damaged"))
+	s.tree.Remove(imagetest.TagPath("app", "damaged"))
 	s.tree.Mkdir("repositories/app/_manifests/tags/damaged/current")
 	s.tree.Mkdir("repositories/app/_manifests/tags/emptied")
 	s.tree.Write("repositories/app/_manifests/tags/stale/note", "somebody's own")

@@ -15,7 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/registrytest"
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
@@ -140,10 +141,10 @@ func leaveTerminal() {
 }
 
 // treeWithGarbage is a storage with one image and one blob that nothing reaches.
-func treeWithGarbage(t *testing.T) (tree *parts.Tree, garbage string) {
-	tree = parts.NewTree(t, t.TempDir())
-	tree.Tag("team/app", "v1", tree.Manifest("team/app", parts.Image(parts.OCI, parts.Layer(1, 0))))
-	return tree, parts.BlobPath(tree.Blob([]byte("what a crash left")))
+func treeWithGarbage(t *testing.T) (tree *imagetest.Tree, garbage string) {
+	tree = imagetest.NewTree(t, t.TempDir())
+	tree.Tag("team/app", "v1", tree.Manifest("team/app", imagetest.Image(imagetest.OCI, imagetest.Layer(1, 0))))
+	return tree, imagetest.BlobPath(tree.Blob([]byte("what a crash left")))
 }
 
 // question is what a run on treeWithGarbage asks.
@@ -245,7 +246,7 @@ func TestAnAnswerBeforeTheQuestionIsDropped(t *testing.T) {
 			tree, garbage := treeWithGarbage(t)
 			tree.Age("", time.Hour) // or a push is seen before the question
 			begun, answer, asked := make(chan struct{}), make(chan struct{}), sync.Once{}
-			registry := parts.StartRegistryT(t, parts.Config{Root: tree.Root(), ReadOnly: true, Wrap: func(next http.Handler) http.Handler {
+			registry := registrytest.StartT(t, registrytest.Config{Root: tree.Root(), ReadOnly: true, Wrap: func(next http.Handler) http.Handler {
 				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					asked.Do(func() { close(begun) })
 					<-answer

@@ -5,16 +5,16 @@ import (
 	"slices"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 )
 
 // One platform of an index was deleted through the registry's API. Its blobs are kept, since
 // the index still has it; the report says so, and --delete-unlinked-children lets them go.
 func TestADeletedPlatformOfAnIndex(t *testing.T) {
 	t.Parallel()
-	make := func(s *site) (live, deleted, index *parts.Manifest) {
+	make := func(s *site) (live, deleted, index *imagetest.Manifest) {
 		live, deleted = app(1, 2), app(1, 3)
-		index = parts.Index(parts.OCI, live, deleted)
+		index = imagetest.Index(imagetest.OCI, live, deleted)
 		s.push("app:v1", index)
 		s.delete("app", deleted.Digest().String())
 		return live, deleted, index
@@ -76,12 +76,12 @@ func TestADeletedPlatformOfAnIndex(t *testing.T) {
 			tell: func(s *site) outcome {
 				live, deleted, _ := make(s)
 				s.push("app:arm", deleted)
-				s.tree.Remove(parts.RevisionPath("app", deleted.Digest()))
+				s.tree.Remove(imagetest.RevisionPath("app", deleted.Digest()))
 				return outcome{
 					flags: []string{"-m", "--delete-unlinked-children"},
 					alive: []image{pulls("app", live)},
 					after: func(s *site) {
-						s.write(parts.RevisionPath("app", deleted.Digest()), deleted.Digest().String())
+						s.write(imagetest.RevisionPath("app", deleted.Digest()), deleted.Digest().String())
 						s.pull("once the link is back", s.client, []image{pulls("app", "v1", "arm")})
 					},
 				}

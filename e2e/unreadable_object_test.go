@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 )
 
 // TestUnreadableObjectKeepsItsRepository: a bucket has an object and does not hand out its
@@ -20,9 +20,9 @@ func TestUnreadableObjectKeepsItsRepository(t *testing.T) {
 		code   string
 		kind   string
 	}{
-		"an archived manifest":         {parts.BlobPath(kept.Digest()), 403, "InvalidObjectState", "manifest_damaged"},
-		"a manifest of a disabled key": {parts.BlobPath(kept.Digest()), 400, "KMS.DisabledException", "manifest_damaged"},
-		"an archived untagged one":     {parts.BlobPath(old.Digest()), 403, "InvalidObjectState", "manifest_damaged"},
+		"an archived manifest":         {imagetest.BlobPath(kept.Digest()), 403, "InvalidObjectState", "manifest_damaged"},
+		"a manifest of a disabled key": {imagetest.BlobPath(kept.Digest()), 400, "KMS.DisabledException", "manifest_damaged"},
+		"an archived untagged one":     {imagetest.BlobPath(old.Digest()), 403, "InvalidObjectState", "manifest_damaged"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -46,12 +46,12 @@ func TestUnreadableObjectKeepsItsRepository(t *testing.T) {
 				t.Errorf("ends with %d, %s: %v", run.code, run.report.Error, run.report.Problems)
 			}
 			files := s.files()
-			for _, m := range []*parts.Manifest{kept, old, other} {
-				if _, stays := files[parts.BlobPath(m.Digest())]; !stays {
+			for _, m := range []*imagetest.Manifest{kept, old, other} {
+				if _, stays := files[imagetest.BlobPath(m.Digest())]; !stays {
 					t.Errorf("%s is gone", m.Digest())
 				}
 			}
-			if _, stays := files[parts.BlobPath(otherOld.Digest())]; stays {
+			if _, stays := files[imagetest.BlobPath(otherOld.Digest())]; stays {
 				t.Error("the garbage of the other repository is still there")
 			}
 			s.pull("after the run", s.client, []image{pulls("team/app", kept, old, "kept"), pulls("team/other", other, "kept")})

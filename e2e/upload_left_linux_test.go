@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/internal/system"
 	"regsweep/internal/system/systemtest"
 )
@@ -58,7 +58,7 @@ func TestAnUploadOfWhichAFileIsLeftHasNotGone(t *testing.T) {
 				if report.Removed.Uploads.Count != 1 || s.tree.Exists("repositories/app/_uploads/other/data") {
 					t.Errorf("%s: it reports %d uploads", what, report.Removed.Uploads.Count)
 				}
-				if s.tree.Exists(parts.BlobPath(layer(2).Digest())) {
+				if s.tree.Exists(imagetest.BlobPath(layer(2).Digest())) {
 					t.Errorf("%s: the run has stopped", what)
 				}
 				if code, _, stderr := regsweep(s, args...); code != 0 || s.tree.Exists(upload) {

@@ -6,19 +6,19 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 )
 
 // What is printed on a terminal fits it, and is broken between words. A single word may be
 // longer.
 func TestOutputFitsTheTerminal(t *testing.T) {
 	t.Parallel()
-	tree := parts.NewTree(t, t.TempDir())
+	tree := imagetest.NewTree(t, t.TempDir())
 	const long = "platform/infrastructure/observability/grafana-dashboards"
 	for i, repository := range []string{"x", "team/app", long} {
 		n := uint64(10 * i)
-		tree.Tag(repository, "v1", tree.Manifest(repository, parts.Image(parts.OCI, parts.Layer(n+1, 0))))
-		tree.Manifest(repository, parts.Image(parts.OCI, parts.Layer(n+2, 0)))
+		tree.Tag(repository, "v1", tree.Manifest(repository, imagetest.Image(imagetest.OCI, imagetest.Layer(n+1, 0))))
+		tree.Manifest(repository, imagetest.Image(imagetest.OCI, imagetest.Layer(n+2, 0)))
 	}
 	tree.Write("repositories/"+long+"/_manifests/tags/broken/current/link", "")
 	tree.Write("blobs/notes.txt", "hello")

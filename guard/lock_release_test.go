@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/miniotest"
 	"regsweep/storage"
 	"regsweep/storage/config"
 	"regsweep/storage/open"
@@ -76,7 +76,7 @@ func TestPromise4ARunReleasesOnlyItsOwnLock(t *testing.T) {
 		test(t, config.Config{Driver: "filesystem", Parameters: config.Parameters{"rootdirectory": root}})
 	})
 	t.Run("s3", func(t *testing.T) {
-		minio := parts.SharedMinIO(t)
+		minio := miniotest.SharedMinIO(t)
 		test(t, config.Config{Driver: "s3", Parameters: config.Parameters(minio.Parameters(minio.NewBucketT(t), "/team"))})
 	})
 }

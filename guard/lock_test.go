@@ -14,7 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/miniotest"
 	"regsweep/storage"
 	"regsweep/storage/config"
 	"regsweep/storage/open"
@@ -550,7 +550,7 @@ func TestLockOnRealStorages(t *testing.T) {
 		lockOnRealStorage(t, config.Config{Driver: "filesystem", Parameters: config.Parameters{"rootdirectory": t.TempDir()}})
 	})
 	t.Run("s3", func(t *testing.T) {
-		minio := parts.SharedMinIO(t)
+		minio := miniotest.SharedMinIO(t)
 		lockOnRealStorage(t, config.Config{Driver: "s3", Parameters: config.Parameters(minio.Parameters(minio.NewBucketT(t), "/team"))})
 	})
 }

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/registrytest"
 )
 
 // listener is a fake: no registry asks for a password in order to steal it. It answers each
@@ -262,7 +262,7 @@ func TestTheLoginOfAHostOpensIt(t *testing.T) {
 		"own, token, login of the host": {own: true, tls: true, token: true, login: "registry.example.com"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true, Username: "ann", Password: "swordfish", TLS: test.tls, Token: test.token})
+			registry := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true, Username: "ann", Password: "swordfish", TLS: test.tls, Token: test.token})
 			trust, err := TLSConfig(registry.CAFile(), false)
 			if err != nil {
 				t.Fatal(err)
@@ -294,8 +294,8 @@ func TestTheLoginOfAHostOpensIt(t *testing.T) {
 // The evidence says why an address that asks for a password got none.
 func TestAPasswordThatIsHeldBackIsReported(t *testing.T) {
 	root, samples := content(t)
-	locked := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true, Username: "ann", Password: "swordfish"})
-	open := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	locked := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true, Username: "ann", Password: "swordfish"})
+	open := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
 	const said = "asks for a username and password, which go only to an address that --registry names"
 	o := Options{Config: configured(t, locked.Host(), saysReadOnly), Samples: samples, Username: "ann", Password: "swordfish", Endpoints: []string{open.URL()}}
 	v := prove(t, o)

@@ -21,7 +21,8 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/registrytest"
 	"regsweep/storage"
 	"regsweep/storage/config"
 	"regsweep/storage/open"
@@ -41,26 +42,26 @@ type server interface {
 // left out of short runs: the first of them takes minutes to build.
 var releases = map[string]func(t *testing.T, root string, readOnly bool) server{
 	"v3 in process": func(t *testing.T, root string, readOnly bool) server {
-		return parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: readOnly})
+		return registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: readOnly})
 	},
 	"v3.1.2": func(t *testing.T, root string, readOnly bool) server {
-		return startRelease(t, parts.Release3, root, readOnly)
+		return startRelease(t, registrytest.Release3, root, readOnly)
 	},
 	"v2.8": func(t *testing.T, root string, readOnly bool) server {
-		return startRelease(t, parts.Release2, root, readOnly)
+		return startRelease(t, registrytest.Release2, root, readOnly)
 	},
 }
 
-func startRelease(t *testing.T, release parts.Release, root string, readOnly bool) server {
+func startRelease(t *testing.T, release registrytest.Release, root string, readOnly bool) server {
 	t.Helper()
-	path, err := parts.RegistryBinary(t.Context(), release)
-	if errors.Is(err, parts.ErrUnavailable) {
+	path, err := registrytest.Binary(t.Context(), release)
+	if errors.Is(err, registrytest.ErrUnavailable) {
 		t.Skip(err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	binary, err := parts.StartBinary(t.Context(), path, parts.FilesystemConfig(root, readOnly))
+	binary, err := registrytest.StartBinary(t.Context(), path, registrytest.FilesystemConfig(root, readOnly))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +76,7 @@ func startRelease(t *testing.T, release parts.Release, root string, readOnly boo
 
 // stoppedOnce is a server that a test may stop before its end does.
 type stoppedOnce struct {
-	*parts.Server
+	*registrytest.Server
 	stop func() error
 }
 
@@ -96,10 +97,10 @@ func forEachRelease(t *testing.T, test func(t *testing.T, start func(root string
 func content(t *testing.T) (root string, samples []Sample) {
 	t.Helper()
 	root = t.TempDir()
-	tree := parts.NewTree(t, root)
-	app := parts.Image(parts.OCI, parts.Layer(1, 500))
+	tree := imagetest.NewTree(t, root)
+	app := imagetest.Image(imagetest.OCI, imagetest.Layer(1, 500))
 	tree.Tag("team/app", "v1", tree.Manifest("team/app", app))
-	all := parts.Index(parts.Docker, parts.Image(parts.Docker, parts.Layer(2, 500)))
+	all := imagetest.Index(imagetest.Docker, imagetest.Image(imagetest.Docker, imagetest.Layer(2, 500)))
 	tree.Tag("base", "all", tree.Manifest("base", all))
 	return root, []Sample{{"team/app", app.Digest().String()}, {"base", all.Digest().String()}}
 }
@@ -305,7 +306,7 @@ func TestPromise4NothingKnownIsRefused(t *testing.T) {
 
 func TestPromise4WithoutASampleNoEndpointIsRecognized(t *testing.T) {
 	root, _ := content(t)
-	registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	registry := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
 	wantRefused(t, prove(t, Options{Endpoints: []string{registry.URL()}}), ByUnknown, "can't be told", "--registry-stopped")
 }
 
@@ -313,11 +314,11 @@ func TestPromise4WithoutASampleNoEndpointIsRecognized(t *testing.T) {
 // and that the registry does not know, does.
 func TestPromise4DamageIsNoSignOfAnotherStorage(t *testing.T) {
 	root, samples := content(t)
-	tree := parts.NewTree(t, root)
-	gone := parts.Image(parts.OCI, parts.Layer(9, 100))
+	tree := imagetest.NewTree(t, root)
+	gone := imagetest.Image(imagetest.OCI, imagetest.Layer(9, 100))
 	tree.Tag("team/broken", "v1", gone.Digest())
 	samples = append([]Sample{{"team/broken", gone.Digest().String()}}, samples...)
-	registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	registry := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
 
 	store, err := open.Store(t.Context(), config.Config{Driver: "filesystem", Parameters: config.Parameters{"rootdirectory": root}})
 	if err != nil {
@@ -326,7 +327,7 @@ func TestPromise4DamageIsNoSignOfAnotherStorage(t *testing.T) {
 	o := Options{Endpoints: []string{registry.URL()}, Samples: samples, Store: store}
 	wantProven(t, prove(t, o), ByReadOnly)
 
-	stranger := parts.StartRegistryT(t, parts.Config{Root: t.TempDir(), ReadOnly: true})
+	stranger := registrytest.StartT(t, registrytest.Config{Root: t.TempDir(), ReadOnly: true})
 	o.Endpoints = []string{stranger.URL()}
 	wantRefused(t, prove(t, o), ByOtherStorage)
 
@@ -342,7 +343,7 @@ func TestPromise4PasswordsAreAskedFor(t *testing.T) {
 	for name, token := range map[string]bool{"basic": false, "token": true} {
 		for _, tls := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, tls %v", name, tls), func(t *testing.T) {
-				registry := parts.StartRegistryT(t, parts.Config{
+				registry := registrytest.StartT(t, registrytest.Config{
 					Root: root, ReadOnly: true, Username: "ann", Password: "swordfish", Token: token, TLS: tls})
 				trust, err := TLSConfig(registry.CAFile(), false)
 				if err != nil {
@@ -374,7 +375,7 @@ func TestPromise4PasswordsAreAskedFor(t *testing.T) {
 
 func TestPromise4CertificatesAreVerified(t *testing.T) {
 	root, samples := content(t)
-	registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true, TLS: true})
+	registry := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true, TLS: true})
 	named := Options{Endpoints: []string{registry.URL()}, Samples: samples}
 	wantRefused(t, prove(t, named), ByUnknown, "not trusted", "--registry-cacert FILE")
 
@@ -403,23 +404,23 @@ func TestPromise4CertificatesAreVerified(t *testing.T) {
 	own := Options{Samples: samples, Config: configured(t, addr, saysNothing, public, "  tls: {certificate: "+registry.CAFile()+"}")}
 	wantProven(t, prove(t, own), ByReadOnly)
 
-	other := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true, TLS: true})
+	other := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true, TLS: true})
 	own.Config = configured(t, addr, saysNothing, public, "  tls: {certificate: "+other.CAFile()+"}")
 	wantRefused(t, prove(t, own), ByUnknown, "not trusted")
 
 	// http:// where https:// is wanted, and the other way round.
 	named.TLS, named.Endpoints = nil, []string{"http://" + registry.Host()}
 	wantRefused(t, prove(t, named), ByUnknown, "speaks TLS", "--registry https://"+registry.Host())
-	plain := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	plain := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
 	named.Endpoints = []string{"https://" + plain.Host()}
 	wantRefused(t, prove(t, named), ByUnknown, "does not speak TLS", "--registry http://"+plain.Host())
 }
 
 // front is a registry with something in front of it that answers some requests
 // itself, and passes the others on.
-func front(t *testing.T, root string, readOnly bool, answers func(http.ResponseWriter, *http.Request) bool) *parts.Registry {
+func front(t *testing.T, root string, readOnly bool, answers func(http.ResponseWriter, *http.Request) bool) *registrytest.Registry {
 	t.Helper()
-	return parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: readOnly, Wrap: func(registry http.Handler) http.Handler {
+	return registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: readOnly, Wrap: func(registry http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if !answers(w, r) {
 				registry.ServeHTTP(w, r)
@@ -569,8 +570,8 @@ func (n network) dial(ctx context.Context, kind, address string) (net.Conn, erro
 
 func TestPromise4EveryAddressOfANameIsAsked(t *testing.T) {
 	root, samples := content(t)
-	first := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
-	second := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	first := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
+	second := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
 	n := network{
 		names:   map[string][]string{"registry.example.com": {"192.0.2.1", "192.0.2.2"}},
 		servers: map[string]string{"192.0.2.1:5000": first.Host(), "192.0.2.2:5000": second.Host()},
@@ -598,7 +599,7 @@ func TestPromise4EveryAddressOfANameIsAsked(t *testing.T) {
 // other is no gap where it has answered by the one, and one where it has not.
 func TestPromise4AnAddressFamilyThatIsNotSpoken(t *testing.T) {
 	root, samples := content(t)
-	registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	registry := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
 	dial := func(reachable string, errno syscall.Errno) func(context.Context, string, string) (net.Conn, error) {
 		return func(ctx context.Context, kind, address string) (net.Conn, error) {
 			if strings.HasPrefix(address, "[") {
@@ -650,8 +651,8 @@ func TestPromise4AnAddressFamilyThatIsNotSpoken(t *testing.T) {
 func TestPromise4ReplicasBehindOneAddressAreMet(t *testing.T) {
 	root, samples := content(t)
 	hosts := []string{
-		parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true}).Host(),
-		parts.StartRegistryT(t, parts.Config{Root: root}).Host(),
+		registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true}).Host(),
+		registrytest.StartT(t, registrytest.Config{Root: root}).Host(),
 	}
 	// As a balancer deals them out: the writable one gets every seventh connection.
 	var connections atomic.Int64
@@ -668,7 +669,7 @@ func TestPromise4ReplicasBehindOneAddressAreMet(t *testing.T) {
 
 func TestPromise4AllInterfacesMeansBothLoopbacks(t *testing.T) {
 	root, samples := content(t)
-	registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	registry := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
 	for _, addr := range []string{":5000", "[::]:5000", "0.0.0.0:5000"} {
 		var asked []string
 		n := network{servers: map[string]string{"127.0.0.1:5000": registry.Host(), "[::1]:5000": freePort(t)}}
@@ -692,7 +693,7 @@ func TestPromise4AllInterfacesMeansBothLoopbacks(t *testing.T) {
 
 func TestPromise4PrefixAndSocketAreFollowed(t *testing.T) {
 	root, samples := content(t)
-	registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true, Wrap: func(registry http.Handler) http.Handler {
+	registry := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true, Wrap: func(registry http.Handler) http.Handler {
 		return http.StripPrefix("/images", registry)
 	}})
 	own := Options{Samples: samples, Config: configured(t, registry.Host(), saysNothing, "  prefix: /images/")}
@@ -729,7 +730,7 @@ func TestStrangersAreNotProbed(t *testing.T) {
 // A slip in a URL must not hide the registry that runs next door.
 func TestPromise4TheRegistryNextDoorIsSeen(t *testing.T) {
 	root, samples := content(t)
-	registry := parts.StartRegistryT(t, parts.Config{Root: root})
+	registry := registrytest.StartT(t, registrytest.Config{Root: root})
 	own := configured(t, registry.Host(), saysNothing)
 	slip := []string{"http://" + freePort(t)}
 	wantRefused(t, prove(t, Options{Config: own, Samples: samples, Endpoints: slip}), ByWritable, registry.Host()+" takes pushes")
@@ -739,7 +740,7 @@ func TestPromise4TheRegistryNextDoorIsSeen(t *testing.T) {
 	// A registry that may be this one outweighs the user's word, one of another storage
 	// does not.
 	wantRefused(t, prove(t, Options{Config: own, Stopped: true}), ByWritable, "although you say that it is stopped", "stop the registry at")
-	other := parts.StartRegistryT(t, parts.Config{Root: t.TempDir()})
+	other := registrytest.StartT(t, registrytest.Config{Root: t.TempDir()})
 	own = configured(t, other.Host(), saysNothing)
 	wantProven(t, prove(t, Options{Config: own, Samples: samples, Stopped: true}), ByOperator)
 	wantRefused(t, prove(t, Options{Config: own, Samples: samples, Endpoints: slip}), ByUnknown, "silence proves nothing")
@@ -756,7 +757,7 @@ func TestPromise4TheUsersWord(t *testing.T) {
 
 func TestPromise4APullThroughCacheMustBeStopped(t *testing.T) {
 	root, samples := content(t)
-	registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	registry := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
 	const proxy = `proxy: {remoteurl: "https://me:swordfish@registry-1.example.com"}`
 	running := configured(t, registry.Host(), saysReadOnly, proxy)
 	v := prove(t, Options{Config: running, Samples: samples})
@@ -775,7 +776,7 @@ func TestPromise4APullThroughCacheMustBeStopped(t *testing.T) {
 
 func TestPromise4ARecentUploadIsASignOfAnotherReplica(t *testing.T) {
 	root, samples := content(t)
-	registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	registry := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	options := func(age time.Duration) Options {
 		c := configured(t, registry.Host(), saysReadOnly)

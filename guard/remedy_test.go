@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/registrytest"
 	"regsweep/storage/config"
 )
 
@@ -30,7 +30,7 @@ const (
 
 func TestOnlyRemediesThatHelpAreOffered(t *testing.T) {
 	root, samples := content(t)
-	open := parts.StartRegistryT(t, parts.Config{Root: root})
+	open := registrytest.StartT(t, registrytest.Config{Root: root})
 	gone := config.Registry{HTTP: config.HTTP{Addr: freePort(t)}}
 
 	database, cache := gone, gone

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/registrytest"
 	"regsweep/storage"
 	"regsweep/storage/config"
 	"regsweep/storage/open"
@@ -63,7 +63,7 @@ func TestPromise4SilenceProvesNothing(t *testing.T) {
 // restarting, and come back writable.
 func TestPromise4EveryEndpointMustBeReached(t *testing.T) {
 	root, samples := content(t)
-	registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	registry := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
 	gone := "http://" + freePort(t)
 	for _, endpoints := range [][]string{{registry.URL(), gone}, {gone, registry.URL()}} {
 		wantRefused(t, prove(t, Options{Endpoints: endpoints, Samples: samples}), ByUnknown, "nothing answers at "+gone)
@@ -79,7 +79,7 @@ func TestPromise4EveryEndpointMustBeReached(t *testing.T) {
 // A machine has two loopback addresses, and registries listen on one of them or both.
 func TestTheOtherLoopbackAddressNeedNotAnswer(t *testing.T) {
 	root, samples := content(t)
-	registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	registry := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
 	n := network{names: map[string][]string{"localhost": {"127.0.0.1", "::1"}, "pods.example.com": {"127.0.0.1", "192.0.2.1"}},
 		servers: map[string]string{"127.0.0.1:5000": registry.Host(), "[::1]:5000": freePort(t), "192.0.2.1:5000": freePort(t)}}
 	for _, quick := range []bool{false, true} {
@@ -96,12 +96,12 @@ func TestTheOtherLoopbackAddressNeedNotAnswer(t *testing.T) {
 // answers, unless that one is another, or could not write.
 func TestPromise4AStoppedRegistryDoesNotAnswer(t *testing.T) {
 	root, samples := content(t)
-	locked := parts.StartRegistryT(t, parts.Config{Root: root, Username: "ann", Password: "swordfish"})
+	locked := registrytest.StartT(t, registrytest.Config{Root: root, Username: "ann", Password: "swordfish"})
 	v := prove(t, Options{Config: configured(t, locked.Host(), saysNothing), Samples: samples, Stopped: true})
 	wantRefused(t, v, ByUnknown, "a registry answers at http://"+locked.Host()+", although you say that it is stopped", "stop the registry at")
 	wantRefused(t, prove(t, Options{Endpoints: []string{locked.URL()}, Samples: samples, Stopped: true}), ByUnknown, "although you say", "--username")
 
-	readOnly := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	readOnly := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
 	wantProven(t, prove(t, Options{Config: configured(t, readOnly.Host(), saysNothing), Samples: samples, Stopped: true}), ByOperator)
 
 	balancer := front(t, root, false, func(w http.ResponseWriter, r *http.Request) bool {
@@ -125,7 +125,7 @@ func TestAQuickProofIsTwoRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantRefused(t, prove(t, o), ByWritable)
-	stranger := parts.StartRegistryT(t, parts.Config{Root: t.TempDir(), ReadOnly: true})
+	stranger := registrytest.StartT(t, registrytest.Config{Root: t.TempDir(), ReadOnly: true})
 	o.Endpoints = []string{stranger.URL()}
 	wantRefused(t, prove(t, o), ByOtherStorage)
 }
@@ -142,7 +142,7 @@ func opened(t *testing.T, root string) storage.Store {
 // An empty mount point or a mistyped prefix is not what the registry serves.
 func TestPromise4TheRegistryHasMoreThanTheStorage(t *testing.T) {
 	root, samples := content(t)
-	registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	registry := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
 	has := func(names ...string) func(string) bool {
 		return func(name string) bool { return strings.Contains(" "+strings.Join(names, " ")+" ", " "+name+" ") }
 	}
@@ -164,7 +164,7 @@ func TestPromise4TheRegistryHasMoreThanTheStorage(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole, _ := content(t)
-	registry = parts.StartRegistryT(t, parts.Config{Root: whole, ReadOnly: true})
+	registry = registrytest.StartT(t, registrytest.Config{Root: whole, ReadOnly: true})
 	o = Options{Endpoints: []string{registry.URL()}, Samples: samples[1:], Store: opened(t, root), HasRepository: has("base")}
 	wantRefused(t, prove(t, o), ByOtherStorage, "has repositories that this storage lacks", "team/app")
 
@@ -184,7 +184,7 @@ func TestPromise4TheRegistryHasMoreThanTheStorage(t *testing.T) {
 // it takes pushes. It refuses then, since it may well serve this storage.
 func TestPromise4ABusyNeighbourThatTakesPushesRefuses(t *testing.T) {
 	root, samples := content(t)
-	named := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	named := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
 	for name, head := range map[string]func(http.ResponseWriter, *http.Request){
 		"503": func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "busy", http.StatusServiceUnavailable)

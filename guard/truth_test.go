@@ -9,7 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/registrytest"
 	"regsweep/storage"
 	"regsweep/storage/layout"
 )
@@ -18,7 +19,7 @@ import (
 // has, and whose links it lacks.
 func TestPromise4AMetadataDatabaseRefuses(t *testing.T) {
 	root, samples := content(t)
-	plain := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	plain := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
 	// No release of GitLab's registry can be had here: a header makes one of Distribution's.
 	database := front(t, root, true, func(w http.ResponseWriter, r *http.Request) bool {
 		w.Header().Set(databaseHeader, "true")
@@ -80,7 +81,7 @@ func TestPromise4AMetadataDatabaseRefuses(t *testing.T) {
 // Harbor has tags in its database that the storage lacks.
 func TestPromise4HarborsUntaggedManifestsAreKept(t *testing.T) {
 	root, samples := content(t)
-	registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	registry := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
 	// Neither can Harbor be had: its challenge makes one of Distribution's.
 	harbor := front(t, root, true, func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Header.Get("Authorization") != "" {
@@ -113,11 +114,11 @@ func nothingKnown(string, string) bool { return false }
 // target is a directory.
 func TestPromise4APullThroughCacheIsRecognized(t *testing.T) {
 	upstreamRoot, samples := content(t)
-	parts.NewTree(t, upstreamRoot).Tag("team/app", "another", parts.NewTree(t, upstreamRoot).Manifest("team/app", parts.Image(parts.OCI, parts.Layer(7, 100))))
-	upstream := parts.StartRegistryT(t, parts.Config{Root: upstreamRoot, ReadOnly: true})
-	cache := func(t *testing.T) (root string, cache *parts.Registry) {
+	imagetest.NewTree(t, upstreamRoot).Tag("team/app", "another", imagetest.NewTree(t, upstreamRoot).Manifest("team/app", imagetest.Image(imagetest.OCI, imagetest.Layer(7, 100))))
+	upstream := registrytest.StartT(t, registrytest.Config{Root: upstreamRoot, ReadOnly: true})
+	cache := func(t *testing.T) (root string, cache *registrytest.Registry) {
 		root = t.TempDir()
-		cache = parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true, ProxyOf: upstream.URL()})
+		cache = registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true, ProxyOf: upstream.URL()})
 		if err := cache.Client().PullAll(t.Context(), "team/app", "v1"); err != nil {
 			t.Fatal(err)
 		}
@@ -133,11 +134,11 @@ func TestPromise4APullThroughCacheIsRecognized(t *testing.T) {
 	})
 	t.Run("by the answer of another registry that fails", func(t *testing.T) {
 		root := upstreamRoot
-		gone, err := parts.StartRegistry(t.Context(), parts.Config{Root: t.TempDir()})
+		gone, err := registrytest.Start(t.Context(), registrytest.Config{Root: t.TempDir()})
 		if err != nil {
 			t.Fatal(err)
 		}
-		cache := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true, ProxyOf: gone.URL()})
+		cache := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true, ProxyOf: gone.URL()})
 		if err := gone.Stop(); err != nil {
 			t.Fatal(err)
 		}
@@ -182,7 +183,7 @@ func TestPromise4APullThroughCacheIsRecognized(t *testing.T) {
 		if err := os.MkdirAll(filepath.Join(root, storage.Root, "repositories/team/app/_manifests/tags/cut"), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+		registry := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
 		wantProven(t, prove(t, Options{Endpoints: []string{registry.URL()}, Samples: samples, Store: opened(t, root), HasTag: nothingKnown}), ByReadOnly)
 	})
 }

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/registrytest"
 	"regsweep/storage"
 )
 
@@ -35,7 +35,7 @@ func watching(t *testing.T, o Options) (ctx context.Context, stop func() error, 
 
 func TestPromise4ARegistryThatTurnsWritableEndsTheSweep(t *testing.T) {
 	root, samples := content(t)
-	registry := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	registry := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
 	ctx, stop, verdicts := watching(t, Options{Endpoints: []string{registry.URL()}, Samples: samples})
 	for range 3 {
 		wantProven(t, <-verdicts, ByReadOnly)
@@ -63,7 +63,7 @@ func TestPromise4ARegistryThatTurnsWritableEndsTheSweep(t *testing.T) {
 
 func TestPromise4ASweepWithoutProofEnds(t *testing.T) {
 	root, samples := content(t)
-	registry, err := parts.StartRegistry(t.Context(), parts.Config{Root: root, ReadOnly: true})
+	registry, err := registrytest.Start(t.Context(), registrytest.Config{Root: root, ReadOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +119,7 @@ func TestOneHiccupEndsNoSweep(t *testing.T) {
 // is busy for a moment, the sweep waits for it. If it stays busy, the sweep ends.
 func TestAHiccupOfTheRegistryThatExplainsAnUpload(t *testing.T) {
 	root, samples := content(t)
-	named := parts.StartRegistryT(t, parts.Config{Root: root, ReadOnly: true})
+	named := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
 	var left atomic.Int64
 	own := front(t, root, true, func(w http.ResponseWriter, _ *http.Request) bool {
 		busy := left.Add(-1) >= 0

@@ -7,7 +7,8 @@ import (
 	"os"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/miniotest"
 	"regsweep/internal/system/systemtest"
 	"regsweep/storage"
 	"regsweep/storage/filesystem"
@@ -20,7 +21,7 @@ import (
 )
 
 // notFoundWhenOpened injects a fault: a file that is there is not found when it is opened.
-func notFoundWhenOpened(t *testing.T, tree *parts.Tree, file string) (reached *bool) {
+func notFoundWhenOpened(t *testing.T, tree *imagetest.Tree, file string) (reached *bool) {
 	reached = new(bool)
 	systemtest.FailBelow(t, tree.Path(""), func(op, path string) error {
 		if path == file && (op == "openat" || op == "openat2") {
@@ -37,14 +38,14 @@ func TestALinkThatTheSecondListingDoesNotFind(t *testing.T) {
 	oldImage, newImage := digest.FromString("old"), digest.FromString("new")
 	for name, test := range map[string]struct {
 		path   string
-		change func(tree *parts.Tree)
+		change func(tree *imagetest.Tree)
 		fault  bool
 		fails  bool
 	}{
-		"a tag that was moved back": {layout.TagPath("app", "v1"), func(tree *parts.Tree) { tree.Tag("app", "v1", oldImage) }, true, true},
-		"a tag that is the same":    {layout.TagPath("app", "v1"), func(*parts.Tree) {}, true, true},
-		"a new revision":            {layout.RevisionPath("app", digest.FromString("x")), func(tree *parts.Tree) { tree.Revision("app", digest.FromString("x")) }, true, true},
-		"the directory of a revision without a link": {"", func(tree *parts.Tree) {
+		"a tag that was moved back": {layout.TagPath("app", "v1"), func(tree *imagetest.Tree) { tree.Tag("app", "v1", oldImage) }, true, true},
+		"a tag that is the same":    {layout.TagPath("app", "v1"), func(*imagetest.Tree) {}, true, true},
+		"a new revision":            {layout.RevisionPath("app", digest.FromString("x")), func(tree *imagetest.Tree) { tree.Revision("app", digest.FromString("x")) }, true, true},
+		"the directory of a revision without a link": {"", func(tree *imagetest.Tree) {
 			tree.Mkdir("repositories/app/_manifests/revisions/sha256/" + digest.FromString("x").Encoded())
 		}, false, false},
 	} {
@@ -89,7 +90,7 @@ func (u *unfound) Read(ctx context.Context, path string, limit int64) ([]byte, e
 
 // In a bucket a tag that was moved back is read again. If it is not found, the listing fails.
 func TestATagOfABucketThatTheSecondListingDoesNotFind(t *testing.T) {
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	bucket := server.NewBucketT(t)
 	put := func(path string, d digest.Digest) { server.PutT(t, bucket, storage.Root+"/"+path, d.String()) }
 	oldImage, newImage := digest.FromString("old"), digest.FromString("new")

@@ -6,7 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/miniotest"
 	"regsweep/storage"
 	"regsweep/storage/filesystem"
 	"regsweep/storage/s3"
@@ -16,7 +17,7 @@ import (
 // A tag that was moved back to an older image has new content under an old key. The second
 // listing sees it, and it sees a stray link that leads to a manifest.
 func TestASecondListingSeesWhatLinksSay(t *testing.T) {
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	first, second := []byte(`{"manifest":1}`), []byte(`{"manifest":2}`)
 	stray := "repositories/app/_manifests/revisions/blake3/" + strings.Repeat("ab", 32) + "/link"
 	beside := "repositories/app/_layers/blake3/" + strings.Repeat("cd", 32) + "/link"
@@ -73,7 +74,7 @@ func TestASecondListingSeesWhatLinksSay(t *testing.T) {
 				write := tree.Write
 				if kind == "S3" {
 					bucket := server.NewBucketT(t)
-					for path := range parts.SnapshotT(t, tree.Path("")) {
+					for path := range imagetest.SnapshotT(t, tree.Path("")) {
 						content, err := os.ReadFile(tree.Path(path))
 						if err != nil {
 							t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/storage"
 	"regsweep/storage/filesystem"
 	"regsweep/storage/layout"
@@ -177,13 +177,13 @@ func TestInventoryOddities(t *testing.T) {
 	a, b, gone := digest.FromString("a"), digest.FromString("b"), digest.FromString("gone")
 	for _, test := range []struct {
 		name  string
-		make  func(tree *parts.Tree)
+		make  func(tree *imagetest.Tree)
 		check func(t *testing.T, inv *Inventory, r *Repository)
 		met   string // problems of app, but for strays
 	}{
 		{
 			name: "an empty revision directory, as the API leaves it, is no revision",
-			make: func(tree *parts.Tree) { tree.Mkdir("repositories/app/_manifests/revisions/sha256/" + a.Encoded()) },
+			make: func(tree *imagetest.Tree) { tree.Mkdir("repositories/app/_manifests/revisions/sha256/" + a.Encoded()) },
 			check: func(t *testing.T, _ *Inventory, r *Repository) {
 				want(t, "revisions", len(r.Revisions), 0)
 				want(t, "emptied", strings.Join(r.Emptied, " "), "repositories/app/_manifests/revisions/sha256/"+a.Encoded())
@@ -191,12 +191,12 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name:  "a tag directory with nothing in it is no tag",
-			make:  func(tree *parts.Tree) { tree.Mkdir("repositories/app/_manifests/tags/v1/index/sha256") },
+			make:  func(tree *imagetest.Tree) { tree.Mkdir("repositories/app/_manifests/tags/v1/index/sha256") },
 			check: func(t *testing.T, _ *Inventory, r *Repository) { want(t, "tags", len(r.Tags), 0) },
 		},
 		{
 			name: "a tag without a current link",
-			make: func(tree *parts.Tree) { tree.TagIndex("app", "v1", a); tree.TagIndex("app", "v1", b) },
+			make: func(tree *imagetest.Tree) { tree.TagIndex("app", "v1", a); tree.TagIndex("app", "v1", b) },
 			check: func(t *testing.T, _ *Inventory, r *Repository) {
 				want(t, "targets", r.Tags[0].HasTarget, false)
 				want(t, "entries", len(r.Tags[0].Index), 2)
@@ -205,14 +205,14 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name: "a tag without an index",
-			make: func(tree *parts.Tree) { tree.Write(layout.TagPath("app", "v1"), string(a)) },
+			make: func(tree *imagetest.Tree) { tree.Write(layout.TagPath("app", "v1"), string(a)) },
 			check: func(t *testing.T, inv *Inventory, r *Repository) {
 				want(t, "target", inv.Digest(r.Tags[0].Target), a)
 			},
 		},
 		{
 			name: "a tag that ends in a newline still has its target",
-			make: func(tree *parts.Tree) { tree.Write(layout.TagPath("app", "v1"), string(a)+"\n") },
+			make: func(tree *imagetest.Tree) { tree.Write(layout.TagPath("app", "v1"), string(a)+"\n") },
 			check: func(t *testing.T, inv *Inventory, r *Repository) {
 				want(t, "target", inv.Digest(r.Tags[0].Target), a)
 				want(t, "kept", r.Kept(), true)
@@ -221,7 +221,7 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name: "a tag of zeros has none",
-			make: func(tree *parts.Tree) { tree.Write(layout.TagPath("app", "v1"), strings.Repeat("\x00", 71)) },
+			make: func(tree *imagetest.Tree) { tree.Write(layout.TagPath("app", "v1"), strings.Repeat("\x00", 71)) },
 			check: func(t *testing.T, _ *Inventory, r *Repository) {
 				want(t, "has a target", r.Tags[0].HasTarget, false)
 				want(t, "kept", r.Kept(), true)
@@ -230,7 +230,7 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name: "a link larger than any",
-			make: func(tree *parts.Tree) {
+			make: func(tree *imagetest.Tree) {
 				tree.Write(layout.RevisionPath("app", a), strings.Repeat("x", layout.LinkLimit+1))
 			},
 			check: func(t *testing.T, inv *Inventory, r *Repository) {
@@ -241,7 +241,7 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name: "an empty revision link has the digest of its path",
-			make: func(tree *parts.Tree) { tree.Write(layout.RevisionPath("app", a), "") },
+			make: func(tree *imagetest.Tree) { tree.Write(layout.RevisionPath("app", a), "") },
 			check: func(t *testing.T, inv *Inventory, r *Repository) {
 				want(t, "has the revision of its path", r.HasRevision(inv.ID(a)), true)
 			},
@@ -249,7 +249,7 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name: "a revision link that names another",
-			make: func(tree *parts.Tree) { tree.Write(layout.RevisionPath("app", a), string(b)) },
+			make: func(tree *imagetest.Tree) { tree.Write(layout.RevisionPath("app", a), string(b)) },
 			check: func(t *testing.T, inv *Inventory, r *Repository) {
 				want(t, "has the revision of its path", r.HasRevision(inv.ID(a)), true)
 				want(t, "doubted", fmt.Sprint(r.Doubted), fmt.Sprint([]ID{inv.ID(b)}))
@@ -258,7 +258,7 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name: "a layer link of sha512 is an alias",
-			make: func(tree *parts.Tree) { tree.Write(layout.LayerPath("app", longDigest), string(a)) },
+			make: func(tree *imagetest.Tree) { tree.Write(layout.LayerPath("app", longDigest), string(a)) },
 			check: func(t *testing.T, inv *Inventory, r *Repository) {
 				want(t, "has the layer of its path", r.HasLayer(inv.ID(longDigest)), true)
 				want(t, "alias", inv.Digest(r.Aliases[inv.ID(longDigest)]), a)
@@ -267,7 +267,7 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name: "links of an algorithm that nobody knows",
-			make: func(tree *parts.Tree) {
+			make: func(tree *imagetest.Tree) {
 				tree.Write("repositories/app/_layers/blake3/00/link", string(a))
 				tree.Write("repositories/app/_layers/blake3/01/link", "blake3:01")
 			},
@@ -280,7 +280,7 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name: "such a link to a manifest",
-			make: func(tree *parts.Tree) {
+			make: func(tree *imagetest.Tree) {
 				tree.Write("repositories/app/_manifests/revisions/blake3/00/link", "blake3:00")
 			},
 			check: func(t *testing.T, _ *Inventory, r *Repository) { want(t, "kept", r.Kept(), true) },
@@ -288,7 +288,7 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name: "a link in an upload is none",
-			make: func(tree *parts.Tree) { tree.Write(layout.UploadPath("app", "id")+"/link", string(a)) },
+			make: func(tree *imagetest.Tree) { tree.Write(layout.UploadPath("app", "id")+"/link", string(a)) },
 			check: func(t *testing.T, _ *Inventory, r *Repository) {
 				want(t, "pinned", len(r.Pinned)+len(r.Doubted)+r.Strays, 0)
 				want(t, "uploads", len(r.Uploads), 1)
@@ -297,7 +297,7 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name: "an upload that does not say when it began",
-			make: func(tree *parts.Tree) {
+			make: func(tree *imagetest.Tree) {
 				tree.Upload("app", "id", storagetest.UploadStart, []byte("half"))
 				tree.Write(layout.UploadPath("app", "id")+"/startedat", "yesterday")
 			},
@@ -308,7 +308,7 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name: "an upload that began in year 1",
-			make: func(tree *parts.Tree) {
+			make: func(tree *imagetest.Tree) {
 				tree.Upload("app", "id", storagetest.UploadStart, []byte("half"))
 				tree.Write(layout.UploadPath("app", "id")+"/startedat", "0001-01-01T00:00:00Z")
 			},
@@ -319,7 +319,7 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name: "an upload that began long after its last write",
-			make: func(tree *parts.Tree) {
+			make: func(tree *imagetest.Tree) {
 				tree.Upload("app", "id", storagetest.UploadStart, []byte("half"))
 				tree.Write(layout.UploadPath("app", "id")+"/startedat", time.Now().Add(365*24*time.Hour).Format(time.RFC3339))
 			},
@@ -330,7 +330,7 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name: "an upload is dated by its startedat, which goes last",
-			make: func(tree *parts.Tree) {
+			make: func(tree *imagetest.Tree) {
 				tree.Upload("app", "id", storagetest.UploadStart, []byte("half"))
 				tree.Write(layout.UploadPath("app", "id")+"/zzz", "written today")
 			},
@@ -345,7 +345,7 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name: "a file where an upload should be",
-			make: func(tree *parts.Tree) { tree.Write("repositories/app/_uploads/file", "x") },
+			make: func(tree *imagetest.Tree) { tree.Write("repositories/app/_uploads/file", "x") },
 			check: func(t *testing.T, _ *Inventory, r *Repository) {
 				want(t, "uploads", len(r.Uploads), 0)
 				want(t, "strays", r.Strays, 1)
@@ -353,7 +353,7 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name: "temporary files of a driver that crashed",
-			make: func(tree *parts.Tree) {
+			make: func(tree *imagetest.Tree) {
 				tree.Write("repositories/app/_manifests/revisions/sha256/"+a.Encoded()+"/link.00.tmp", string(a))
 				tree.Write("repositories/app/_manifests/tags/v1/current/link.00.tmp", string(a))
 			},
@@ -364,7 +364,7 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name: "a link that is a directory is damaged where it is read",
-			make: func(tree *parts.Tree) { tree.Mkdir(layout.LayerPath("app", longDigest)) },
+			make: func(tree *imagetest.Tree) { tree.Mkdir(layout.LayerPath("app", longDigest)) },
 			check: func(t *testing.T, inv *Inventory, r *Repository) {
 				want(t, "has the layer of its path", r.HasLayer(inv.ID(longDigest)), true)
 			},
@@ -372,7 +372,7 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name: "signatures of a manifest without a revision link",
-			make: func(tree *parts.Tree) { tree.Write(layout.SignaturePath("app", gone, a), string(a)) },
+			make: func(tree *imagetest.Tree) { tree.Write(layout.SignaturePath("app", gone, a), string(a)) },
 			check: func(t *testing.T, inv *Inventory, r *Repository) {
 				want(t, "signatures", fmt.Sprint(r.Signatures[inv.ID(gone)]), fmt.Sprint([]ID{inv.ID(a)}))
 				want(t, "revisions", len(r.Revisions), 0)
@@ -380,7 +380,7 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name: "blobs that are none",
-			make: func(tree *parts.Tree) {
+			make: func(tree *imagetest.Tree) {
 				tree.Write("blobs/sha256/00/"+a.Encoded()+"/data", "in the wrong place")
 				tree.Write(layout.BlobPath(longDigest), "of another algorithm")
 				tree.Write("blobs/sha256/file", "x")
@@ -395,7 +395,7 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name: "repositories of names that nobody may have",
-			make: func(tree *parts.Tree) {
+			make: func(tree *imagetest.Tree) {
 				for _, name := range []string{"app/UPPER", "app/_old", "app/a..b", strings.Repeat("long/", 60) + "name"} {
 					tree.LayerLink(name, a)
 				}
@@ -410,7 +410,7 @@ func TestInventoryOddities(t *testing.T) {
 		},
 		{
 			name: "a repository in another's parts is none",
-			make: func(tree *parts.Tree) {
+			make: func(tree *imagetest.Tree) {
 				tree.Write("repositories/app/_uploads/x/_layers/sha256/"+a.Encoded()+"/link", string(a))
 			},
 			check: func(t *testing.T, inv *Inventory, r *Repository) {

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/storage"
 	"regsweep/storage/filesystem"
 	"regsweep/storage/layout"
@@ -73,25 +73,29 @@ func TestPromise4APushIsSeenByItsLinks(t *testing.T) {
 // the run removes is no push, nor is a link with a wrong time.
 func TestPromise4APushDuringARemovalIsFound(t *testing.T) {
 	for name, test := range map[string]struct {
-		does func(tree *parts.Tree, remove func(paths ...string))
+		does func(tree *imagetest.Tree, remove func(paths ...string))
 		want string
 	}{
-		"nothing":        {func(*parts.Tree, func(...string)) {}, ""},
-		"a new tag":      {func(tree *parts.Tree, _ func(...string)) { tree.Tag("team/app", "v2", tree.Blob([]byte("image"))) }, "team/app"},
-		"a new manifest": {func(tree *parts.Tree, _ func(...string)) { tree.Revision("team/app", tree.Blob([]byte("new"))) }, "team/app"},
-		"a manifest again that was removed": {func(tree *parts.Tree, remove func(...string)) {
+		"nothing":        {func(*imagetest.Tree, func(...string)) {}, ""},
+		"a new tag":      {func(tree *imagetest.Tree, _ func(...string)) { tree.Tag("team/app", "v2", tree.Blob([]byte("image"))) }, "team/app"},
+		"a new manifest": {func(tree *imagetest.Tree, _ func(...string)) { tree.Revision("team/app", tree.Blob([]byte("new"))) }, "team/app"},
+		"a manifest again that was removed": {func(tree *imagetest.Tree, remove func(...string)) {
 			old := tree.Blob([]byte("old"))
 			remove(layout.RevisionPath("team/app", old))
 			tree.Revision("team/app", old)
 		}, "team/app"},
-		"a new repository":  {func(tree *parts.Tree, _ func(...string)) { tree.Revision("new", tree.Blob([]byte("image"))) }, "new"},
-		"one below a name":  {func(tree *parts.Tree, _ func(...string)) { tree.Revision("team/new/app", tree.Blob([]byte("image"))) }, "team/new/app"},
-		"one below another": {func(tree *parts.Tree, _ func(...string)) { tree.Revision("team/app/new", tree.Blob([]byte("image"))) }, "team/app/new"},
-		"a directory":       {func(tree *parts.Tree, _ func(...string)) { tree.Mkdir("repositories/new/_manifests/tags") }, ""},
-		"an image goes": {func(tree *parts.Tree, remove func(...string)) {
+		"a new repository": {func(tree *imagetest.Tree, _ func(...string)) { tree.Revision("new", tree.Blob([]byte("image"))) }, "new"},
+		"one below a name": {func(tree *imagetest.Tree, _ func(...string)) {
+			tree.Revision("team/new/app", tree.Blob([]byte("image")))
+		}, "team/new/app"},
+		"one below another": {func(tree *imagetest.Tree, _ func(...string)) {
+			tree.Revision("team/app/new", tree.Blob([]byte("image")))
+		}, "team/app/new"},
+		"a directory": {func(tree *imagetest.Tree, _ func(...string)) { tree.Mkdir("repositories/new/_manifests/tags") }, ""},
+		"an image goes": {func(tree *imagetest.Tree, remove func(...string)) {
 			remove(layout.RevisionPath("team/app", tree.Blob([]byte("old"))))
 		}, ""},
-		"a link of the future": {func(tree *parts.Tree, remove func(...string)) {
+		"a link of the future": {func(tree *imagetest.Tree, remove func(...string)) {
 			remove(layout.RevisionPath("team/future", tree.Blob([]byte("old"))))
 		}, ""},
 	} {

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -315,11 +315,11 @@ func fields(content []byte) (members []string, plain bool) {
 // panic, that both ways of reading agree, that what comes out are digests, and that
 // neither the order of fields nor white space matters.
 func FuzzReferences(f *testing.F) {
-	layers := []parts.Blob{parts.Layer(1, 10), parts.Layer(2, 10)}
-	image := parts.Image(parts.OCI, layers...)
-	for _, m := range []*parts.Manifest{
-		image, parts.Image(parts.Docker, layers...), parts.Index(parts.OCI, image), parts.Index(parts.Docker, image),
-		parts.BuildKitCache(layers...), parts.Referrer(image, "application/vnd.example", []byte("payload")),
+	layers := []imagetest.Blob{imagetest.Layer(1, 10), imagetest.Layer(2, 10)}
+	image := imagetest.Image(imagetest.OCI, layers...)
+	for _, m := range []*imagetest.Manifest{
+		image, imagetest.Image(imagetest.Docker, layers...), imagetest.Index(imagetest.OCI, image), imagetest.Index(imagetest.Docker, image),
+		imagetest.BuildKitCache(layers...), imagetest.Referrer(image, "application/vnd.example", []byte("payload")),
 	} {
 		f.Add(m.Content)
 	}

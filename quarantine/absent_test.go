@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/quarantine"
 	"regsweep/storage"
 	"regsweep/storage/layout"
@@ -20,7 +20,7 @@ import (
 func TestWhatIsAbsentIsNotInTheQuarantine(t *testing.T) {
 	r := newRegistry(t)
 	r.live("app")
-	layer := parts.Layer(2, 100)
+	layer := imagetest.Layer(2, 100)
 	r.untagged("app", layer)
 	plan := r.plan()
 	r.Remove(layout.BlobPath(layer.Digest()))
@@ -41,7 +41,7 @@ func TestWhatIsAbsentIsNotInTheQuarantine(t *testing.T) {
 func TestAPlanThatIsListedIsThere(t *testing.T) {
 	r := newRegistry(t)
 	r.live("app")
-	r.untagged("app", parts.Layer(2, 100))
+	r.untagged("app", imagetest.Layer(2, 100))
 	run := r.take()
 	r.Write(kept("20200101T000000Z-00000000", "plan.jsonl"), "an older one")
 	for _, alone := range []bool{false, true} {

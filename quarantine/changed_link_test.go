@@ -6,7 +6,7 @@ import (
 	"syscall"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/quarantine"
 )
 
@@ -26,10 +26,10 @@ func TestALinkThatHasChangedIsWrittenAnew(t *testing.T) {
 			for _, isThere := range []bool{false, true} {
 				r := newRegistry(t)
 				r.live("app")
-				image := r.untagged("app", parts.Layer(2, 100))
-				path := parts.RevisionPath("app", image.Digest())
+				image := r.untagged("app", imagetest.Layer(2, 100))
+				path := imagetest.RevisionPath("app", image.Digest())
 				if of == "layer" {
-					path = parts.LayerPath("app", parts.Layer(2, 100).Digest())
+					path = imagetest.LayerPath("app", imagetest.Layer(2, 100).Digest())
 				}
 				before := r.everything()
 				content, err := os.ReadFile(r.Path(path))
@@ -57,8 +57,8 @@ func TestALinkThatHasChangedIsWrittenAnew(t *testing.T) {
 	// Another link in its place stays.
 	r := newRegistry(t)
 	r.live("app")
-	image := r.untagged("app", parts.Layer(2, 100))
-	path := parts.RevisionPath("app", image.Digest())
+	image := r.untagged("app", imagetest.Layer(2, 100))
+	path := imagetest.RevisionPath("app", image.Digest())
 	run := r.take()
 	r.Write(kept(run, path), "")
 	r.Write(path, "another")

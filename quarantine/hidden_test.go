@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/quarantine"
 	"regsweep/storage"
 	"regsweep/storage/layout"
@@ -141,14 +141,14 @@ func TestS3RestoresOnlyWhatItsDigestSays(t *testing.T) {
 func TestS3RestoresAPartAndNothingElse(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string]quarantine.RestoreOptions{
-		"a digest": {Digest: parts.Image(parts.OCI, parts.Layer(7, 100)).Digest()}, "a repository": {Repository: "other"},
+		"a digest": {Digest: imagetest.Image(imagetest.OCI, imagetest.Layer(7, 100)).Digest()}, "a repository": {Repository: "other"},
 	} {
 		b := newBucket(t, types.BucketVersioningStatusEnabled)
-		tree, files := parts.NewTree(t, t.TempDir()), map[string]string{}
-		image := parts.Image(parts.OCI, parts.Layer(7, 100))
+		tree, files := imagetest.NewTree(t, t.TempDir()), map[string]string{}
+		image := imagetest.Image(imagetest.OCI, imagetest.Layer(7, 100))
 		tree.Manifest("team/app", image)
-		tree.Remove(parts.RevisionPath("team/app", image.Digest())) // as the API does
-		tree.LayerLink("other", parts.Layer(7, 100).Digest())
+		tree.Remove(imagetest.RevisionPath("team/app", image.Digest())) // as the API does
+		tree.LayerLink("other", imagetest.Layer(7, 100).Digest())
 		b.read(tree, files)
 		config := image.Digests()[len(image.Digests())-1]
 		files[storage.Root+"/"+layout.BlobPath(config)] = "rotten"

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/quarantine"
 	"regsweep/storage"
 
@@ -17,13 +17,13 @@ import (
 // TestNothingLinksALostBlob: the API had deleted the link of an image, and a blob of the image does not
 // come back. The image is not linked again, and nobody is told to do so.
 func TestNothingLinksALostBlob(t *testing.T) {
-	layer := parts.Layer(2, 100)
-	image := parts.Image(parts.OCI, layer)
-	damaged := func(r *registry, run string) { r.Write(kept(run, parts.BlobPath(layer.Digest())), "rotten") }
-	occupied := func(r *registry, _ string) { r.Write(parts.BlobPath(image.Digest()), "rotten") }
+	layer := imagetest.Layer(2, 100)
+	image := imagetest.Image(imagetest.OCI, layer)
+	damaged := func(r *registry, run string) { r.Write(kept(run, imagetest.BlobPath(layer.Digest())), "rotten") }
+	occupied := func(r *registry, _ string) { r.Write(imagetest.BlobPath(image.Digest()), "rotten") }
 	linked := func(r *registry, _ string) { // by a push since the run
 		r.LayerLink("app", layer.Digest())
-		r.Write(parts.BlobPath(layer.Digest()), "rotten")
+		r.Write(imagetest.BlobPath(layer.Digest()), "rotten")
 	}
 	for name, test := range map[string]struct {
 		lose      func(r *registry, run string)
@@ -40,7 +40,7 @@ func TestNothingLinksALostBlob(t *testing.T) {
 		r := newRegistry(t)
 		r.live("app")
 		r.Manifest("app", image)
-		r.Remove(parts.RevisionPath("app", image.Digest())) // as the API does
+		r.Remove(imagetest.RevisionPath("app", image.Digest())) // as the API does
 		run := r.take()
 		test.lose(r, run)
 		restored := r.restore(run, test.options)
@@ -54,7 +54,7 @@ func TestNothingLinksALostBlob(t *testing.T) {
 func TestABlobComesBackFromAnOlderRun(t *testing.T) {
 	r := newRegistry(t)
 	r.live("app")
-	layer := parts.Layer(2, 100)
+	layer := imagetest.Layer(2, 100)
 	r.untagged("app", layer)
 	before := r.everything()
 	var newest string
@@ -62,7 +62,7 @@ func TestABlobComesBackFromAnOlderRun(t *testing.T) {
 		r.untagged("app", layer)
 		newest = max(newest, r.take()) // by name
 	}
-	r.Write(kept(newest, parts.BlobPath(layer.Digest())), "rotten")
+	r.Write(kept(newest, imagetest.BlobPath(layer.Digest())), "rotten")
 	restored, err := quarantine.RestoreAll(t.Context(), r.store, quarantine.RestoreOptions{})
 	if err != nil || restored.LeftCount > 0 || len(restored.Left) > 0 {
 		t.Errorf("restored %+v, %v", restored, err)
@@ -98,7 +98,7 @@ func (f forgetful) Move(ctx context.Context, moves []storage.Move) []storage.Out
 // TestAMoveThatIsReportedAsFailed and was made all the same: the run keeps its plan.
 func TestAMoveThatIsReportedAsFailed(t *testing.T) {
 	r := newRegistry(t)
-	path := parts.BlobPath(r.Blob([]byte("garbage")))
+	path := imagetest.BlobPath(r.Blob([]byte("garbage")))
 	refs := planOf{{Path: path}}
 	taker, err := quarantine.Begin(t.Context(), forgetful{r.store}, refs, time.Now(), rand.Reader)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/quarantine"
 	"regsweep/storage"
 )
@@ -41,7 +41,7 @@ func TestARunOfOddFilesIsDamaged(t *testing.T) {
 		for _, isOlder := range []bool{true, false} {
 			r := newRegistry(t)
 			r.live("app")
-			r.untagged("app", parts.Layer(2, 100))
+			r.untagged("app", imagetest.Layer(2, 100))
 			before := r.everything()
 			run := r.take()
 			odd := "20200101T000000Z-00000000"
@@ -94,7 +94,7 @@ func TestASymbolicLinkWithinARunIsLeft(t *testing.T) {
 		dir, toNothing := strings.CutSuffix(dir, " to nothing")
 		r := newRegistry(t)
 		r.live("app")
-		r.untagged("app", parts.Layer(2, 100))
+		r.untagged("app", imagetest.Layer(2, 100))
 		r.Upload("app", "left", time.Now().Add(-1000*time.Hour), []byte("half an upload"))
 		run := r.take()
 		if err := moveAway(r, kept(run, dir)); err != nil {
@@ -125,7 +125,7 @@ func TestASymbolicLinkWithinARunIsLeft(t *testing.T) {
 func TestAQuarantineThatIsASymbolicLinkIsNotEmpty(t *testing.T) {
 	r := newRegistry(t)
 	r.live("app")
-	r.untagged("app", parts.Layer(2, 100))
+	r.untagged("app", imagetest.Layer(2, 100))
 	run := r.take()
 	if err := moveAway(r, quarantine.Dir); err != nil {
 		t.Fatal(err)

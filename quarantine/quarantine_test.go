@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/inventory"
 	"regsweep/mark"
 	"regsweep/quarantine"
@@ -30,14 +30,14 @@ import (
 
 // registry is a tree of a registry with a store of it.
 type registry struct {
-	*parts.Tree
+	*imagetest.Tree
 	t     *testing.T
 	store storage.Store
 }
 
 func newRegistry(t *testing.T) *registry {
 	t.Helper()
-	tree := parts.NewTree(t, t.TempDir())
+	tree := imagetest.NewTree(t, t.TempDir())
 	tree.Mkdir("")
 	config, err := config.ParseTarget(tree.Root(), func(string) string { return "" })
 	if err != nil {
@@ -51,15 +51,15 @@ func newRegistry(t *testing.T) *registry {
 }
 
 // untagged pushes an image whose tag was then deleted.
-func (r *registry) untagged(repository string, layers ...parts.Blob) *parts.Manifest {
-	image := parts.Image(parts.OCI, layers...)
+func (r *registry) untagged(repository string, layers ...imagetest.Blob) *imagetest.Manifest {
+	image := imagetest.Image(imagetest.OCI, layers...)
 	r.Manifest(repository, image)
 	return image
 }
 
 // live pushes an image that nothing may touch.
 func (r *registry) live(repository string) digest.Digest {
-	d := r.Manifest(repository, parts.Image(parts.OCI, parts.Layer(1, 100)))
+	d := r.Manifest(repository, imagetest.Image(imagetest.OCI, imagetest.Layer(1, 100)))
 	r.Tag(repository, "v1", d)
 	return d
 }
@@ -165,20 +165,20 @@ func (r *registry) same(before map[string]string, what string) {
 func TestARegistryIsRestoredByteForByte(t *testing.T) {
 	r := newRegistry(t)
 	r.live("team/app")
-	r.untagged("team/app", parts.Layer(2, 100))
-	r.untagged("gone/with/all", parts.Layer(2, 100), parts.Layer(3, 0))
+	r.untagged("team/app", imagetest.Layer(2, 100))
+	r.untagged("gone/with/all", imagetest.Layer(2, 100), imagetest.Layer(3, 0))
 	r.Upload("team/app", "old", time.Now().Add(-2*time.Hour), []byte("half a layer"))
 	r.Blob([]byte("what a crash left"))
 	stale := r.Blob([]byte(`{"schemaVersion":1}`))
 	r.TagIndex("team/app", "v1", stale)
-	r.Write(parts.TagIndexPath("team/app", "v1", digest.FromString("damaged")), "no digest\n")
+	r.Write(imagetest.TagIndexPath("team/app", "v1", digest.FromString("damaged")), "no digest\n")
 	r.LayerLink("team/app", digest.FromString("a blob that is missing"))
 	r.Revision("team/app", digest.FromString("a manifest that is missing"))
-	signed := r.Manifest("team/app", parts.Schema1("team/app", "v0", parts.Layer(4, 10)))
+	signed := r.Manifest("team/app", imagetest.Schema1("team/app", "v0", imagetest.Layer(4, 10)))
 	signature := r.Blob([]byte("signature"))
-	r.Write(parts.SignaturePath("team/app", signed, signature), signature.String())
+	r.Write(imagetest.SignaturePath("team/app", signed, signature), signature.String())
 	deleted := digest.FromString("a deleted referrer")
-	r.Write(parts.SignaturePath("team/app", deleted, signature), signature.String())
+	r.Write(imagetest.SignaturePath("team/app", deleted, signature), signature.String())
 	for _, referrer := range []digest.Digest{deleted, signed} {
 		r.Write("repositories/team/app/_refs/subjects/sha256/"+stale.Encoded()+"/sha256/"+referrer.Encoded()+"/link", referrer.String())
 		r.Write("repositories/team/app/_manifests/revisions/sha256/"+stale.Encoded()+"/_referrers/_text%2Fplain/sha256/"+referrer.Encoded()+"/link", referrer.String())
@@ -226,14 +226,14 @@ func (r *registry) ownedBy(uid int) {
 func TestARestorationWritesOverNothing(t *testing.T) {
 	r := newRegistry(t)
 	r.live("app")
-	image := r.untagged("app", parts.Layer(2, 100))
+	image := r.untagged("app", imagetest.Layer(2, 100))
 	run := r.take()
 
 	layer := image.Blobs[len(image.Blobs)-1].Digest()
-	r.Write(parts.BlobPath(layer), "another content")                  // which nobody should be able to push
-	r.Write(parts.BlobPath(image.Digest()), string(image.Content))     // pushed again
-	r.Write(parts.RevisionPath("app", image.Digest()), "another link") // nor this
-	r.Write(parts.LayerPath("app", layer), layer.String())             // pushed again
+	r.Write(imagetest.BlobPath(layer), "another content")                  // which nobody should be able to push
+	r.Write(imagetest.BlobPath(image.Digest()), string(image.Content))     // pushed again
+	r.Write(imagetest.RevisionPath("app", image.Digest()), "another link") // nor this
+	r.Write(imagetest.LayerPath("app", layer), layer.String())             // pushed again
 	before := r.everything()
 	restored := r.restore(run, quarantine.RestoreOptions{})
 	after := r.everything()
@@ -247,7 +247,7 @@ func TestARestorationWritesOverNothing(t *testing.T) {
 		why[strings.TrimPrefix(left.Path, "/docker/registry/v2/")] = left.Why
 	}
 	want := map[string]quarantine.Why{
-		parts.BlobPath(layer): quarantine.WhyOccupied, parts.RevisionPath("app", image.Digest()): quarantine.WhyOccupied,
+		imagetest.BlobPath(layer): quarantine.WhyOccupied, imagetest.RevisionPath("app", image.Digest()): quarantine.WhyOccupied,
 	}
 	if !maps.Equal(why, want) {
 		t.Errorf("left: %v, want %v", why, want)
@@ -255,7 +255,7 @@ func TestARestorationWritesOverNothing(t *testing.T) {
 	if restored.There[sweep.Blob].Count != 1 || restored.There[sweep.LayerLink].Count != 1 {
 		t.Errorf("there already: %v", restored.There)
 	}
-	if !r.Exists(kept(run, parts.BlobPath(layer))) || r.Exists(kept(run, parts.BlobPath(image.Digest()))) {
+	if !r.Exists(kept(run, imagetest.BlobPath(layer))) || r.Exists(kept(run, imagetest.BlobPath(image.Digest()))) {
 		t.Error("the quarantine has not kept what was not restored, or has kept what is not needed")
 	}
 }
@@ -265,23 +265,23 @@ func TestARestorationWritesOverNothing(t *testing.T) {
 func TestADamagedBlobIsNotRestored(t *testing.T) {
 	r := newRegistry(t)
 	r.live("app")
-	image := r.untagged("app", parts.Layer(2, 100))
+	image := r.untagged("app", imagetest.Layer(2, 100))
 	layer := image.Blobs[len(image.Blobs)-1].Digest()
 	r.LayerLink("app", digest.FromString("a blob that was missing before"))
 	before := r.everything()
 	run := r.take()
-	r.Write(kept(run, parts.BlobPath(layer)), "rotten")
+	r.Write(kept(run, imagetest.BlobPath(layer)), "rotten")
 	restored := r.restore(run, quarantine.RestoreOptions{})
 	why := map[string]quarantine.Why{}
 	for _, left := range restored.Left {
 		why[strings.TrimPrefix(left.Path, "/docker/registry/v2/")] = left.Why
 	}
-	want := map[string]quarantine.Why{parts.BlobPath(layer): quarantine.WhyDamaged, parts.LayerPath("app", layer): quarantine.WhyNoBlob}
-	if !maps.Equal(why, want) || r.Exists(parts.BlobPath(layer)) || r.Exists(parts.LayerPath("app", layer)) {
+	want := map[string]quarantine.Why{imagetest.BlobPath(layer): quarantine.WhyDamaged, imagetest.LayerPath("app", layer): quarantine.WhyNoBlob}
+	if !maps.Equal(why, want) || r.Exists(imagetest.BlobPath(layer)) || r.Exists(imagetest.LayerPath("app", layer)) {
 		t.Errorf("left: %v, want %v", why, want)
 	}
 	// Once it is mended the rest comes back.
-	r.Write(kept(run, parts.BlobPath(layer)), string(image.Blobs[len(image.Blobs)-1].Content))
+	r.Write(kept(run, imagetest.BlobPath(layer)), string(image.Blobs[len(image.Blobs)-1].Content))
 	if restored := r.restore(run, quarantine.RestoreOptions{}); restored.LeftCount != 0 {
 		t.Errorf("left: %+v", restored.Left)
 	}
@@ -293,18 +293,18 @@ func TestADamagedBlobIsNotRestored(t *testing.T) {
 func TestAnImageIsRestoredByItsDigest(t *testing.T) {
 	r := newRegistry(t)
 	r.live("app")
-	shared, own := parts.Layer(2, 100), parts.Layer(3, 100)
+	shared, own := imagetest.Layer(2, 100), imagetest.Layer(3, 100)
 	a, b := r.untagged("app", shared), r.untagged("app", shared, own)
 	r.Manifest("other", b)
-	index := parts.Index(parts.OCI, a)
+	index := imagetest.Index(imagetest.OCI, a)
 	r.Manifest("app", index)
 	run := r.take()
 
 	r.restore(run, quarantine.RestoreOptions{Digest: b.Digest(), Repository: "other"})
 	for path, want := range map[string]bool{
-		parts.BlobPath(b.Digest()): true, parts.BlobPath(shared.Digest()): true, parts.BlobPath(own.Digest()): true,
-		parts.RevisionPath("other", b.Digest()): true, parts.LayerPath("other", own.Digest()): true, parts.LayerPath("other", shared.Digest()): true,
-		parts.BlobPath(a.Digest()): false, parts.RevisionPath("app", b.Digest()): false, parts.LayerPath("app", shared.Digest()): false,
+		imagetest.BlobPath(b.Digest()): true, imagetest.BlobPath(shared.Digest()): true, imagetest.BlobPath(own.Digest()): true,
+		imagetest.RevisionPath("other", b.Digest()): true, imagetest.LayerPath("other", own.Digest()): true, imagetest.LayerPath("other", shared.Digest()): true,
+		imagetest.BlobPath(a.Digest()): false, imagetest.RevisionPath("app", b.Digest()): false, imagetest.LayerPath("app", shared.Digest()): false,
 	} {
 		if r.Exists(path) != want {
 			t.Errorf("%s is there: %v", path, !want)
@@ -312,14 +312,14 @@ func TestAnImageIsRestoredByItsDigest(t *testing.T) {
 	}
 	r.restore(run, quarantine.RestoreOptions{Digest: index.Digest()})
 	for _, path := range []string{
-		parts.BlobPath(index.Digest()), parts.BlobPath(a.Digest()), parts.RevisionPath("app", index.Digest()),
-		parts.RevisionPath("app", a.Digest()), parts.LayerPath("app", shared.Digest()),
+		imagetest.BlobPath(index.Digest()), imagetest.BlobPath(a.Digest()), imagetest.RevisionPath("app", index.Digest()),
+		imagetest.RevisionPath("app", a.Digest()), imagetest.LayerPath("app", shared.Digest()),
 	} {
 		if !r.Exists(path) {
 			t.Errorf("%s is not there", path)
 		}
 	}
-	if r.Exists(parts.RevisionPath("app", b.Digest())) {
+	if r.Exists(imagetest.RevisionPath("app", b.Digest())) {
 		t.Error("an image came back that nobody asked for")
 	}
 	_, err := quarantine.Restore(t.Context(), r.store, run, quarantine.RestoreOptions{Digest: digest.FromString("none")})
@@ -332,10 +332,10 @@ func TestAnImageIsRestoredByItsDigest(t *testing.T) {
 func TestLinksAreRestoredFromAPlan(t *testing.T) {
 	r := newRegistry(t)
 	r.live("app")
-	image := r.untagged("app", parts.Layer(2, 100))
+	image := r.untagged("app", imagetest.Layer(2, 100))
 	alias := digest.SHA512.FromBytes([]byte("under another algorithm"))
 	stored := r.Blob([]byte("under another algorithm"))
-	r.Write(parts.LayerPath("app", alias), stored.String())
+	r.Write(imagetest.LayerPath("app", alias), stored.String())
 	before := r.everything()
 	plan := r.plan()
 	var file bytes.Buffer
@@ -353,7 +353,7 @@ func TestLinksAreRestoredFromAPlan(t *testing.T) {
 	if err != nil || restored.LeftCount == 0 || restored.Back[sweep.LayerLink].Count != 0 {
 		t.Errorf("without blobs: %+v, %v", restored, err)
 	}
-	for _, blob := range append([]parts.Blob{{Content: image.Content}, {Content: []byte("under another algorithm")}}, image.Blobs...) {
+	for _, blob := range append([]imagetest.Blob{{Content: image.Content}, {Content: []byte("under another algorithm")}}, image.Blobs...) {
 		r.Blob(blob.Content)
 	}
 	restored, err = quarantine.RestoreLinks(t.Context(), r.store, opened, quarantine.RestoreOptions{})
@@ -388,7 +388,7 @@ func TestAPlanNamesNothingOutsideItsPlace(t *testing.T) {
 func TestAPurgeRemovesOneRun(t *testing.T) {
 	r := newRegistry(t)
 	r.live("app")
-	r.untagged("app", parts.Layer(2, 100))
+	r.untagged("app", imagetest.Layer(2, 100))
 	first := r.take()
 	r.Write(kept("20200101T000000Z-00000000", "plan.jsonl"), "no plan")
 	r.Mkdir(kept("20200101T000000Z-00000000", "repositories/empty/_layers"))
@@ -491,9 +491,9 @@ func TestARunThatHasNothingOfARepository(t *testing.T) {
 	r := newRegistry(t)
 	r.live("app")
 	r.live("other")
-	image := r.untagged("app", parts.Layer(2, 100))
+	image := r.untagged("app", imagetest.Layer(2, 100))
 	first := r.take()
-	r.untagged("other", parts.Layer(3, 100))
+	r.untagged("other", imagetest.Layer(3, 100))
 	second := r.take()
 	for _, test := range []struct {
 		run     string

@@ -17,7 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/miniotest"
 	"regsweep/inventory"
 	"regsweep/mark"
 	"regsweep/quarantine"
@@ -66,7 +67,7 @@ func newMortal(t *testing.T, endpoint string) *mortal {
 // bucket is a small registry in a bucket, with an image that stays and things that go.
 type bucket struct {
 	*testing.T
-	server *parts.S3
+	server *miniotest.S3
 	name   string
 	store  storage.Store // healthy
 	dying  storage.Store // through the mortal
@@ -77,19 +78,19 @@ type bucket struct {
 }
 
 func newBucket(t *testing.T, versioning types.BucketVersioningStatus) *bucket {
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	b := &bucket{T: t, server: server, name: server.NewBucketT(t), mortal: newMortal(t, server.Endpoint), now: time.Now(), full: map[string]string{}, swept: map[string]string{}}
 	if versioning != "" {
 		b.setVersioning(types.BucketVersioningStatusEnabled)
 	}
-	tree := parts.NewTree(t, t.TempDir())
-	kept := tree.Manifest("app", parts.Image(parts.OCI))
+	tree := imagetest.NewTree(t, t.TempDir())
+	kept := tree.Manifest("app", imagetest.Image(imagetest.OCI))
 	tree.Tag("app", "kept", kept)
 	b.read(tree, b.swept)
-	gone := tree.Manifest("app", parts.Image(parts.Docker))
+	gone := tree.Manifest("app", imagetest.Image(imagetest.Docker))
 	signature := tree.Blob([]byte("a signature"))
-	tree.Write(parts.SignaturePath("app", gone, signature), signature.String())
-	tree.Write(parts.UploadPath("app", "an-upload")+"/startedat", "2020-01-02T03:04:05Z")
+	tree.Write(imagetest.SignaturePath("app", gone, signature), signature.String())
+	tree.Write(imagetest.UploadPath("app", "an-upload")+"/startedat", "2020-01-02T03:04:05Z")
 	b.read(tree, b.full)
 	b.plant()
 	if versioning == types.BucketVersioningStatusSuspended {
@@ -122,9 +123,9 @@ func (b *bucket) setVersioning(status types.BucketVersioningStatus) {
 }
 
 // read reads a tree's files.
-func (b *bucket) read(tree *parts.Tree, files map[string]string) {
+func (b *bucket) read(tree *imagetest.Tree, files map[string]string) {
 	b.Helper()
-	for path := range parts.SnapshotT(b.T, tree.Root()) {
+	for path := range imagetest.SnapshotT(b.T, tree.Root()) {
 		content, err := os.ReadFile(filepath.Join(tree.Root(), path))
 		b.must(err)
 		files[path] = string(content)

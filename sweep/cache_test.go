@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/miniotest"
 	"regsweep/storage/cache"
 	"regsweep/storage/config"
 	"regsweep/storage/open"
@@ -16,12 +16,12 @@ import (
 // a cache, with one that is empty and with one that knows them.
 func TestCacheChangesNoPlan(t *testing.T) {
 	t.Parallel()
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	for seed := uint64(1); seed <= 12; seed++ {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			t.Parallel()
 			bucket, dir := server.NewBucketT(t), t.TempDir()
-			if err := parts.UploadTree(t.Context(), server, bucket, "", generate(seed, seed%2 == 0, false).put(t)); err != nil {
+			if err := miniotest.UploadTree(t.Context(), server, bucket, "", generate(seed, seed%2 == 0, false).put(t)); err != nil {
 				t.Fatal(err)
 			}
 			store, err := open.Store(t.Context(), config.Config{Driver: "s3", Parameters: config.Parameters(server.Parameters(bucket, ""))})

@@ -8,7 +8,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/registrytest"
 )
 
 func TestTheSameSeedMakesTheSameRegistry(t *testing.T) {
@@ -42,7 +43,7 @@ func TestBlobsHaveTheirDigestsAndLinksNameThem(t *testing.T) {
 			continue
 		}
 		d := digest.FromBytes(content)
-		if path != parts.BlobPath(d) || stored[d.String()] {
+		if path != imagetest.BlobPath(d) || stored[d.String()] {
 			t.Fatalf("%s is at %s", d, path)
 		}
 		stored[d.String()] = true
@@ -58,7 +59,7 @@ func TestARegistryServesWhatIsGenerated(t *testing.T) {
 	if err := registry.WriteTree(t.Context(), root); err != nil {
 		t.Fatal(err)
 	}
-	client := parts.StartRegistryT(t, parts.Config{Root: root}).Client()
+	client := registrytest.StartT(t, registrytest.Config{Root: root}).Client()
 	for _, repo := range registry.repositories {
 		for _, tag := range repo.tags {
 			if err := client.PullAll(t.Context(), repo.name, tag.name, tag.current.digest.String()); err != nil {

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 )
 
 // layoutRoot is where the layout lies below a registry's root directory.
@@ -20,7 +20,7 @@ const layoutRoot = "docker/registry/v2/"
 func (r *Registry) Files() iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		for _, b := range r.blobs {
-			if !yield(layoutRoot+parts.BlobPath(b.digest), b.content) {
+			if !yield(layoutRoot+imagetest.BlobPath(b.digest), b.content) {
 				return
 			}
 		}
@@ -37,21 +37,21 @@ func (r *Registry) Files() iter.Seq2[string, []byte] {
 func (repo *repository) links() iter.Seq2[string, string] {
 	return func(yield func(string, string) bool) {
 		for _, d := range repo.layers.items {
-			if !yield(parts.LayerPath(repo.name, d), d.String()) {
+			if !yield(imagetest.LayerPath(repo.name, d), d.String()) {
 				return
 			}
 		}
 		for _, m := range repo.revisions.items {
-			if !yield(parts.RevisionPath(repo.name, m.digest), m.digest.String()) {
+			if !yield(imagetest.RevisionPath(repo.name, m.digest), m.digest.String()) {
 				return
 			}
 		}
 		for _, t := range repo.tags {
-			if !yield(parts.TagPath(repo.name, t.name), t.current.digest.String()) {
+			if !yield(imagetest.TagPath(repo.name, t.name), t.current.digest.String()) {
 				return
 			}
 			for _, m := range t.index.items {
-				if !yield(parts.TagIndexPath(repo.name, t.name, m.digest), m.digest.String()) {
+				if !yield(imagetest.TagIndexPath(repo.name, t.name, m.digest), m.digest.String()) {
 					return
 				}
 			}
@@ -64,7 +64,7 @@ func (r *Registry) emptyDirs() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, repo := range r.repositories {
 			for _, m := range repo.deleted.items {
-				if !yield(filepath.Dir(layoutRoot + parts.RevisionPath(repo.name, m.digest))) {
+				if !yield(filepath.Dir(layoutRoot + imagetest.RevisionPath(repo.name, m.digest))) {
 					return
 				}
 			}

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"regsweep/internal/drivertest"
-	"regsweep/internal/parts"
+	"regsweep/internal/miniotest"
 	"regsweep/storage"
 	"regsweep/storage/driver"
 	"regsweep/storage/filesystem"
@@ -96,7 +96,7 @@ func manifestsOf(n int) (paths []string, contents map[string]string) {
 // what is gone from the bucket is gone from the cache.
 func TestCacheSparesReads(t *testing.T) {
 	t.Parallel()
-	forEachServer(t, func(t *testing.T, server *parts.S3) {
+	forEachServer(t, func(t *testing.T, server *miniotest.S3) {
 		dir := filepath.Join(t.TempDir(), "made", "as needed")
 		store, plant := s3test.Open(t, server, server.NewBucketT(t))
 		paths, want := manifestsOf(12)
@@ -146,7 +146,7 @@ func TestCacheSparesReads(t *testing.T) {
 // A cache must not hide damage: what was written since is read again, whatever its size.
 func TestCacheReadsWhatWasWrittenSince(t *testing.T) {
 	t.Parallel()
-	forEachServer(t, func(t *testing.T, server *parts.S3) {
+	forEachServer(t, func(t *testing.T, server *miniotest.S3) {
 		dir := t.TempDir()
 		store, plant := s3test.Open(t, server, server.NewBucketT(t))
 		paths, want := manifestsOf(5)
@@ -604,7 +604,7 @@ func TestFilesystemHasNoCache(t *testing.T) {
 	}
 }
 
-func forEachServer(t *testing.T, test func(t *testing.T, server *parts.S3)) {
-	t.Run("MinIO", func(t *testing.T) { t.Parallel(); test(t, parts.SharedMinIO(t)) })
-	t.Run("versitygw", func(t *testing.T) { t.Parallel(); test(t, parts.SharedVersityGW(t)) })
+func forEachServer(t *testing.T, test func(t *testing.T, server *miniotest.S3)) {
+	t.Run("MinIO", func(t *testing.T) { t.Parallel(); test(t, miniotest.SharedMinIO(t)) })
+	t.Run("versitygw", func(t *testing.T) { t.Parallel(); test(t, miniotest.SharedVersityGW(t)) })
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/miniotest"
 	"regsweep/storage"
 	"regsweep/storage/s3/s3test"
 	"regsweep/storage/storagetest"
@@ -17,7 +17,7 @@ func TestContract(t *testing.T) {
 		"s3 behind a cache": {
 			AnyName: true, Multipart: true,
 			Open: func(t *testing.T) (storage.Store, func(path, content string)) {
-				server := parts.SharedMinIO(t)
+				server := miniotest.SharedMinIO(t)
 				store, plant := s3test.Open(t, server, server.NewBucketT(t))
 				cache, err := Open(store, t.TempDir(), time.Now())
 				if err != nil {

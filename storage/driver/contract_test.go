@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"regsweep/internal/drivertest"
-	"regsweep/internal/parts"
+	"regsweep/internal/miniotest"
 	"regsweep/storage"
 	"regsweep/storage/s3/s3test"
 	"regsweep/storage/storagetest"
@@ -25,7 +25,7 @@ func TestContract(t *testing.T) {
 		"Distribution's s3-aws driver": {
 			Slow: true,
 			Open: func(t *testing.T) (storage.Store, func(path, content string)) {
-				server := parts.SharedMinIO(t)
+				server := miniotest.SharedMinIO(t)
 				bucket := server.NewBucketT(t)
 				_, plant := s3test.Open(t, server, bucket)
 				return Over(drivertest.S3(t, server.Parameters(bucket, "/a/registry")), bucket), plant

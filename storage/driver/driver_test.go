@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"regsweep/internal/drivertest"
-	"regsweep/internal/parts"
+	"regsweep/internal/miniotest"
 	"regsweep/storage"
 	"regsweep/storage/pace"
 	"regsweep/storage/s3/s3test"
@@ -112,7 +112,7 @@ func TestDriverRemovesNoDirectory(t *testing.T) {
 		}
 	})
 	t.Run("s3-aws, an object beside objects below it", func(t *testing.T) {
-		server := parts.SharedMinIO(t)
+		server := miniotest.SharedMinIO(t)
 		bucket := server.NewBucketT(t)
 		_, plant := s3test.Open(t, server, bucket)
 		store := Over(drivertest.S3(t, server.Parameters(bucket, "/a/registry")), bucket)
@@ -205,7 +205,7 @@ func TestDriverLockIsExactWithinOneStore(t *testing.T) {
 
 // TestDriverIdentity is the same as that of the native store of the same storage.
 func TestDriverIdentity(t *testing.T) {
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	bucket := server.NewBucketT(t)
 	if got := Over(drivertest.S3(t, server.Parameters(bucket, "")), bucket).Identity(); got.Driver != "s3" {
 		t.Errorf("%+v", got)

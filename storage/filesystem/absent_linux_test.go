@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/internal/system"
 	"regsweep/internal/system/systemtest"
 	"regsweep/inventory"
@@ -108,7 +108,7 @@ func TestARemovalThatSaysAbsent(t *testing.T) {
 			t.Run(name+at, func(t *testing.T) {
 				tree, store, image := fsStory(t)
 				tree.Upload("app", "upload", storagetest.UploadStart, []byte("half a layer"))
-				for _, file := range []string{layout.BlobPath(image), layout.RevisionPath("app", image), layout.LayerPath("app", parts.Layer(1, 10).Digest())} {
+				for _, file := range []string{layout.BlobPath(image), layout.RevisionPath("app", image), layout.LayerPath("app", imagetest.Layer(1, 10).Digest())} {
 					faulted := file
 					if at != "" {
 						faulted = file[:strings.LastIndex(file, "/")]

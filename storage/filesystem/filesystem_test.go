@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"regsweep/internal/drivertest"
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/inventory"
 	"regsweep/storage"
 	"regsweep/storage/driver"
@@ -26,14 +26,14 @@ import (
 )
 
 // fsStory is a small registry on a disk, and the store of it.
-func fsStory(t *testing.T) (tree *parts.Tree, store storage.Store, image digest.Digest) {
+func fsStory(t *testing.T) (tree *imagetest.Tree, store storage.Store, image digest.Digest) {
 	t.Helper()
 	tree = storagetest.NewTree(t)
-	m := parts.Image(parts.OCI, parts.Layer(1, 10))
+	m := imagetest.Image(imagetest.OCI, imagetest.Layer(1, 10))
 	image = tree.Manifest("app", m)
 	tree.Tag("app", "v1", image)
 	signature := tree.Blob([]byte("signature"))
-	tree.Write(parts.SignaturePath("app", image, signature), signature.String())
+	tree.Write(imagetest.SignaturePath("app", image, signature), signature.String())
 	tree.Upload("app", "upload", storagetest.UploadStart, []byte("half a layer"))
 	return tree, storagetest.MustOpen(t)(Open(tree.Root(), storage.Limits{})), image
 }
@@ -57,7 +57,7 @@ func TestScanStopsAtSymbolicLinks(t *testing.T) {
 		"blobs/sha256/" + image.Encoded()[:2],
 		"repositories/app/_layers",
 		"repositories/app/_layers/sha256",
-		"repositories/app/_layers/sha256/" + parts.Layer(1, 10).Digest().Encoded(),
+		"repositories/app/_layers/sha256/" + imagetest.Layer(1, 10).Digest().Encoded(),
 		"repositories/app/_manifests",
 		"repositories/app/_manifests/revisions",
 		"repositories/app/_manifests/revisions/sha256",
@@ -174,7 +174,7 @@ func TestLinksThatAreNoFiles(t *testing.T) {
 			}
 
 			tree, store, image := fsStory(t)
-			layer := layout.LayerPath("app", parts.Layer(1, 10).Digest())
+			layer := layout.LayerPath("app", imagetest.Layer(1, 10).Digest())
 			spoil(t, tree.Path(layer))
 			if exists, damage, err := inventory.CheckLink(t.Context(), store, layer); !exists || damage == "" || err != nil {
 				t.Errorf("a layer link: there: %t, %q, %v", exists, damage, err)
@@ -202,7 +202,7 @@ func TestLinksThatAreNoFiles(t *testing.T) {
 // so does all that still holds something.
 func TestEmptiedDirectories(t *testing.T) {
 	tree, store, image := fsStory(t)
-	layer := parts.Layer(1, 10).Digest()
+	layer := imagetest.Layer(1, 10).Digest()
 	tree.LayerLink("app/nested", layer)
 	tree.Write("repositories/app/_layers/sha256/stray", "kept")
 	signature := digest.FromString("signature")
@@ -339,7 +339,7 @@ func TestOpenFilesystem(t *testing.T) {
 // and the end of the first, is gone on with.
 func TestAMoveGoesOnFromTwoNames(t *testing.T) {
 	tree, store, image := fsStory(t)
-	from := parts.BlobPath(image)
+	from := imagetest.BlobPath(image)
 	tree.Mkdir(storagetest.Moved("blobs"))
 	if err := os.Link(tree.Path(from), tree.Path(storagetest.Moved("blobs/one"))); err != nil {
 		t.Fatal(err)
@@ -414,9 +414,9 @@ func TestReadIntoReadsLikeRead(t *testing.T) {
 func TestStatBlobLooksLikeStat(t *testing.T) {
 	tree := storagetest.NewTree(t)
 	for i, name := range []string{"file", "empty", "directory", "symlink", "missing", "hard-linked"} {
-		tree.Write(parts.BlobPath(digest.FromString(name)), strings.Repeat("x", i))
+		tree.Write(imagetest.BlobPath(digest.FromString(name)), strings.Repeat("x", i))
 	}
-	at := func(name string) string { return tree.Path(parts.BlobPath(digest.FromString(name))) }
+	at := func(name string) string { return tree.Path(imagetest.BlobPath(digest.FromString(name))) }
 	if err := errors.Join(
 		os.WriteFile(at("empty"), nil, 0o644), os.Chtimes(at("file"), time.Time{}, time.Unix(1e9, 5)),
 		os.Remove(at("directory")), os.Mkdir(at("directory"), 0o755),

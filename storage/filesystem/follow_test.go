@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/inventory"
 	"regsweep/storage"
 	"regsweep/storage/layout"
@@ -25,11 +25,11 @@ import (
 var followed = []string{"blobs", "blobs/sha256", "repositories", "repositories/team", "repositories/team/app", "repositories/lib"}
 
 // linkedTree is a registry with two repositories.
-func linkedTree(t *testing.T) (tree *parts.Tree, images []digest.Digest) {
+func linkedTree(t *testing.T) (tree *imagetest.Tree, images []digest.Digest) {
 	t.Helper()
 	tree = storagetest.NewTree(t)
 	for i, name := range []string{"lib", "team/app"} {
-		image := tree.Manifest(name, parts.Image(parts.OCI, parts.Layer(uint64(i), 100)))
+		image := tree.Manifest(name, imagetest.Image(imagetest.OCI, imagetest.Layer(uint64(i), 100)))
 		tree.Tag(name, "v1", image)
 		tree.Upload(name, "upload", storagetest.UploadStart, []byte("half"))
 		images = append(images, image)

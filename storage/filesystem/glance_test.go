@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"regsweep/internal/drivertest"
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/inventory"
 	"regsweep/storage"
 	"regsweep/storage/driver"
@@ -25,41 +25,41 @@ import (
 func TestAGlanceMissesNothing(t *testing.T) {
 	other := storagetest.HexOf("other")
 	const tag = "repositories/app/_manifests/tags/v1/"
-	for name, change := range map[string]func(t *testing.T, tree *parts.Tree, current string){
-		"nothing": func(*testing.T, *parts.Tree, string) {},
-		"an index under another algorithm": func(_ *testing.T, tree *parts.Tree, current string) {
+	for name, change := range map[string]func(t *testing.T, tree *imagetest.Tree, current string){
+		"nothing": func(*testing.T, *imagetest.Tree, string) {},
+		"an index under another algorithm": func(_ *testing.T, tree *imagetest.Tree, current string) {
 			tree.Write(tag+"index/md5/aa/link", "sha256:"+other)
 		},
-		"another directory in the tag": func(_ *testing.T, tree *parts.Tree, current string) {
+		"another directory in the tag": func(_ *testing.T, tree *imagetest.Tree, current string) {
 			tree.Write(tag+"old/link", "sha256:"+other)
 		},
-		"a link in the tag": func(_ *testing.T, tree *parts.Tree, current string) {
+		"a link in the tag": func(_ *testing.T, tree *imagetest.Tree, current string) {
 			tree.Write(tag+"link", "blake3:00ff")
 		},
-		"another directory beside the current link": func(_ *testing.T, tree *parts.Tree, current string) {
+		"another directory beside the current link": func(_ *testing.T, tree *imagetest.Tree, current string) {
 			tree.Write(tag+"current/old/link", "sha256:"+other)
 		},
-		"a link in the index": func(_ *testing.T, tree *parts.Tree, current string) {
+		"a link in the index": func(_ *testing.T, tree *imagetest.Tree, current string) {
 			tree.Write(tag+"index/link", "sha256:"+other)
 		},
-		"a link among an index's digests": func(_ *testing.T, tree *parts.Tree, current string) {
+		"a link among an index's digests": func(_ *testing.T, tree *imagetest.Tree, current string) {
 			tree.Write(tag+"index/sha256/link", "sha256:"+other)
 		},
-		"another directory in a revision": func(_ *testing.T, tree *parts.Tree, current string) {
+		"another directory in a revision": func(_ *testing.T, tree *imagetest.Tree, current string) {
 			tree.Write("repositories/app/_manifests/revisions/sha256/"+current+"/old/link", "sha256:"+other)
 		},
-		"an index with more than the target": func(_ *testing.T, tree *parts.Tree, current string) {
+		"an index with more than the target": func(_ *testing.T, tree *imagetest.Tree, current string) {
 			tree.Write(tag+"index/sha256/"+other+"/link", "sha256:"+other)
 		},
-		"an index of several with a file among them": func(_ *testing.T, tree *parts.Tree, current string) {
+		"an index of several with a file among them": func(_ *testing.T, tree *imagetest.Tree, current string) {
 			tree.Write(tag+"index/sha256/"+other+"/link", "sha256:"+other)
 			tree.Write(tag+"index/sha256/link", "sha256:"+other)
 		},
-		"an index of several with a directory among them": func(_ *testing.T, tree *parts.Tree, current string) {
+		"an index of several with a directory among them": func(_ *testing.T, tree *imagetest.Tree, current string) {
 			tree.Write(tag+"index/sha256/"+other+"/link", "sha256:"+other)
 			tree.Write(tag+"index/sha256/old/link", "sha256:"+other)
 		},
-		"an index of several without the target": func(t *testing.T, tree *parts.Tree, current string) {
+		"an index of several without the target": func(t *testing.T, tree *imagetest.Tree, current string) {
 			if err := os.RemoveAll(tree.Path(tag + "index/sha256")); err != nil {
 				t.Error(err)
 			}
@@ -67,37 +67,37 @@ func TestAGlanceMissesNothing(t *testing.T) {
 				tree.Write(tag+"index/sha256/"+storagetest.HexOf(name)+"/link", "sha256:"+storagetest.HexOf(name))
 			}
 		},
-		"a revision that names another": func(_ *testing.T, tree *parts.Tree, current string) {
+		"a revision that names another": func(_ *testing.T, tree *imagetest.Tree, current string) {
 			tree.Write("repositories/app/_manifests/revisions/sha256/"+current+"/link", "sha256:"+other)
 		},
-		"a moved tag with a file beside its current link": func(_ *testing.T, tree *parts.Tree, current string) {
+		"a moved tag with a file beside its current link": func(_ *testing.T, tree *imagetest.Tree, current string) {
 			tree.Write(tag+"index/sha256/"+other+"/link", "sha256:"+other)
 			tree.Write(tag+"current/link.4c1f.tmp", "sha256:"+other)
 		},
-		"an index with another than the target": func(_ *testing.T, tree *parts.Tree, current string) {
+		"an index with another than the target": func(_ *testing.T, tree *imagetest.Tree, current string) {
 			tree.Write(tag+"current/link", "sha256:"+other)
 		},
-		"a target in upper case": func(_ *testing.T, tree *parts.Tree, current string) {
+		"a target in upper case": func(_ *testing.T, tree *imagetest.Tree, current string) {
 			tree.Write(tag+"current/link", "sha256:"+strings.ToUpper(current))
 		},
-		"a target of many digits": func(_ *testing.T, tree *parts.Tree, current string) {
+		"a target of many digits": func(_ *testing.T, tree *imagetest.Tree, current string) {
 			tree.Write(tag+"current/link", "sha256:"+current+"0")
 		},
-		"a link of a sha512 digest": func(_ *testing.T, tree *parts.Tree, current string) {
+		"a link of a sha512 digest": func(_ *testing.T, tree *imagetest.Tree, current string) {
 			tree.Write(tag+"current/link", "sha512:"+current+current)
 		},
-		"a target cut short": func(_ *testing.T, tree *parts.Tree, current string) {
+		"a target cut short": func(_ *testing.T, tree *imagetest.Tree, current string) {
 			tree.Write(tag+"current/link", "sha256:"+current[:20])
 		},
-		"a tag without a current link": func(t *testing.T, tree *parts.Tree, current string) {
+		"a tag without a current link": func(t *testing.T, tree *imagetest.Tree, current string) {
 			if err := os.Remove(tree.Path(tag + "current/link")); err != nil {
 				t.Error(err)
 			}
 		},
-		"a revision with a signature": func(_ *testing.T, tree *parts.Tree, current string) {
+		"a revision with a signature": func(_ *testing.T, tree *imagetest.Tree, current string) {
 			tree.Write("repositories/app/_manifests/revisions/sha256/"+current+"/signatures/sha256/"+other+"/link", "sha256:"+other)
 		},
-		"a revision that was deleted through the API": func(t *testing.T, tree *parts.Tree, current string) {
+		"a revision that was deleted through the API": func(t *testing.T, tree *imagetest.Tree, current string) {
 			if err := os.Remove(tree.Path("repositories/app/_manifests/revisions/sha256/" + current + "/link")); err != nil {
 				t.Error(err)
 			}
@@ -108,7 +108,7 @@ func TestAGlanceMissesNothing(t *testing.T) {
 			tree := storagetest.NewTree(t)
 			var current string
 			for _, tag := range []string{"v0", "v1", "v2"} {
-				image := tree.Manifest("app", parts.Image(parts.OCI, parts.Layer(uint64(tag[1]), 10)))
+				image := tree.Manifest("app", imagetest.Image(imagetest.OCI, imagetest.Layer(uint64(tag[1]), 10)))
 				tree.Tag("app", tag, image)
 				current = image.Encoded()
 			}
@@ -185,7 +185,7 @@ func TestATagWhoseNameIsNoTextIsKept(t *testing.T) {
 	// Which is listed first depends on the names, and should be each somewhere.
 	for i := range 16 {
 		repository := fmt.Sprint("r", i)
-		image := tree.Manifest(repository, parts.Image(parts.OCI, parts.Layer(1, 10)))
+		image := tree.Manifest(repository, imagetest.Image(imagetest.OCI, imagetest.Layer(1, 10)))
 		tree.Tag(repository, "v1", image)
 		tree.Tag(repository, strings.Repeat("x", i)+"\xff", image)
 	}

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/internal/system/systemtest"
 	"regsweep/inventory"
 	"regsweep/storage"
@@ -27,7 +27,7 @@ func TestConcurrencyBoundsAllCalls(t *testing.T) {
 		tree.Write(storage.QuarantineDir+"/file", "keeps this directory while others in it go")
 		for i := range 12 {
 			name := fmt.Sprintf("app%d", i)
-			tree.Tag(name, "v1", tree.Manifest(name, parts.Image(parts.OCI, parts.Layer(uint64(i), 10))))
+			tree.Tag(name, "v1", tree.Manifest(name, imagetest.Image(imagetest.OCI, imagetest.Layer(uint64(i), 10))))
 			garbage := tree.Blob(fmt.Appendf(nil, "garbage %d", i))
 			tree.LayerLink(name, garbage)
 			links = append(links, storage.Ref{Path: layout.LayerPath(name, garbage)})

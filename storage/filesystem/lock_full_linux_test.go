@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/storage"
 )
 
@@ -30,7 +30,7 @@ func TestPromise4TheLockOfAFullDisk(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	tree := parts.NewTree(t, disk)
+	tree := imagetest.NewTree(t, disk)
 	tree.Mkdir(storage.BlobsDir)
 	filler := filepath.Join(disk, "filler")
 	fill := func() {

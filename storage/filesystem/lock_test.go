@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/storage"
 	"regsweep/storage/layout"
 )
@@ -29,16 +29,16 @@ func TestALockIsReachedByNoSymbolicLink(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, plant := range map[string]func(tree *parts.Tree, outside string){
-		"the directory, to outside":         func(tree *parts.Tree, outside string) { symlink(outside, tree.Path(storage.OwnDir)) },
-		"the directory, to nowhere":         func(tree *parts.Tree, outside string) { symlink(outside+"/none", tree.Path(storage.OwnDir)) },
-		"the directory, to an ancestor":     func(tree *parts.Tree, outside string) { symlink("../..", tree.Path(storage.OwnDir)) },
-		"the directory, to one of the tree": func(tree *parts.Tree, outside string) { symlink("blobs", tree.Path(storage.OwnDir)) },
-		"the file, to outside": func(tree *parts.Tree, outside string) {
+	for name, plant := range map[string]func(tree *imagetest.Tree, outside string){
+		"the directory, to outside":         func(tree *imagetest.Tree, outside string) { symlink(outside, tree.Path(storage.OwnDir)) },
+		"the directory, to nowhere":         func(tree *imagetest.Tree, outside string) { symlink(outside+"/none", tree.Path(storage.OwnDir)) },
+		"the directory, to an ancestor":     func(tree *imagetest.Tree, outside string) { symlink("../..", tree.Path(storage.OwnDir)) },
+		"the directory, to one of the tree": func(tree *imagetest.Tree, outside string) { symlink("blobs", tree.Path(storage.OwnDir)) },
+		"the file, to outside": func(tree *imagetest.Tree, outside string) {
 			tree.Mkdir(storage.OwnDir)
 			symlink(outside+"/lock", tree.Path(lockFile))
 		},
-		"the file, to nowhere": func(tree *parts.Tree, outside string) {
+		"the file, to nowhere": func(tree *imagetest.Tree, outside string) {
 			tree.Mkdir(storage.OwnDir)
 			symlink(outside+"/new", tree.Path(lockFile))
 		},

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/storage"
 	"regsweep/storage/layout"
 	"regsweep/storage/storagetest"
@@ -17,7 +17,7 @@ import (
 // several directory reads.
 func TestMaxRequestsBoundsAScan(t *testing.T) {
 	t.Parallel()
-	tree := parts.NewTree(t, t.TempDir())
+	tree := imagetest.NewTree(t, t.TempDir())
 	for i := range 100 {
 		tree.LayerLink(fmt.Sprintf("app%d", i), digest.FromString("layer"))
 	}
@@ -35,12 +35,12 @@ func TestMaxRequestsBoundsAScan(t *testing.T) {
 // TestMaxRequestsBoundsGlances: a tag and a revision each count, though neither is listed.
 func TestMaxRequestsBoundsGlances(t *testing.T) {
 	t.Parallel()
-	for name, plant := range map[string]func(tree *parts.Tree, i int){
-		"revisions": func(tree *parts.Tree, i int) {
+	for name, plant := range map[string]func(tree *imagetest.Tree, i int){
+		"revisions": func(tree *imagetest.Tree, i int) {
 			d := digest.FromString(fmt.Sprint(i))
 			tree.Write(layout.RevisionPath("app", d), d.String())
 		},
-		"tags": func(tree *parts.Tree, i int) { tree.Tag("app", fmt.Sprint("v", i), digest.FromString("image")) },
+		"tags": func(tree *imagetest.Tree, i int) { tree.Tag("app", fmt.Sprint("v", i), digest.FromString("image")) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"regsweep/internal/drivertest"
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/miniotest"
+	"regsweep/internal/registrytest"
 	"regsweep/storage"
 	"regsweep/storage/driver"
 	"regsweep/storage/filesystem"
@@ -25,7 +27,7 @@ import (
 func TestBackendsAgree(t *testing.T) {
 	t.Parallel()
 	tree := storagetest.NewTree(t)
-	registry := parts.StartRegistryT(t, parts.Config{Root: tree.Root()})
+	registry := registrytest.StartT(t, registrytest.Config{Root: tree.Root()})
 	pushed(t, registry)
 	if err := registry.Stop(); err != nil {
 		t.Fatal(err)
@@ -44,10 +46,10 @@ func TestBackendsAgree(t *testing.T) {
 	}
 	agree(t, "filesystem, native", native, seen)
 
-	for name, server := range map[string]*parts.S3{"MinIO": parts.SharedMinIO(t), "versitygw": parts.SharedVersityGW(t)} {
+	for name, server := range map[string]*miniotest.S3{"MinIO": miniotest.SharedMinIO(t), "versitygw": miniotest.SharedVersityGW(t)} {
 		const root = "/a/registry"
 		bucket := server.NewBucketT(t)
-		if err := parts.UploadTree(t.Context(), server, bucket, root, tree.Root()); err != nil {
+		if err := miniotest.UploadTree(t.Context(), server, bucket, root, tree.Root()); err != nil {
 			t.Fatal(err)
 		}
 		parameters := server.Parameters(bucket, root)
@@ -68,7 +70,7 @@ func TestBackendsAgree(t *testing.T) {
 // to compare.
 func TestFolderKeysAgree(t *testing.T) {
 	t.Parallel()
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	bucket := server.NewBucketT(t)
 	native, plant := s3test.Open(t, server, bucket)
 	for _, key := range []string{"blobs/", "blobs/sha256/", "repositories/app/_layers/", "repositories/app/"} {
@@ -86,29 +88,29 @@ func TestFolderKeysAgree(t *testing.T) {
 }
 
 // pushed is a registry's daily business.
-func pushed(t *testing.T, registry *parts.Registry) {
+func pushed(t *testing.T, registry *registrytest.Registry) {
 	t.Helper()
 	client, ctx := registry.Client(), t.Context()
-	base := parts.Layer(1, 100)
-	app := parts.Image(parts.OCI, base, parts.Layer(2, 200))
-	docker := parts.Image(parts.Docker, base, parts.Layer(3, 300))
-	for reference, manifest := range map[string]*parts.Manifest{
+	base := imagetest.Layer(1, 100)
+	app := imagetest.Image(imagetest.OCI, base, imagetest.Layer(2, 200))
+	docker := imagetest.Image(imagetest.Docker, base, imagetest.Layer(3, 300))
+	for reference, manifest := range map[string]*imagetest.Manifest{
 		"app:v1":             app,
-		"app:v2":             parts.Image(parts.OCI, base, parts.Layer(4, 400)),
+		"app:v2":             imagetest.Image(imagetest.OCI, base, imagetest.Layer(4, 400)),
 		"app/nested:latest":  docker,
-		"app/nested/deep:v1": parts.Index(parts.OCI, app, parts.Image(parts.OCI, parts.Layer(5, 500))),
-		"app-dev:v1":         parts.Index(parts.Docker, docker),
-		"app.dev:v1":         parts.Image(parts.OCI, parts.Layer(6, 600), base),
-		"app":                parts.Image(parts.OCI, parts.Layer(7, 700)), // untagged
+		"app/nested/deep:v1": imagetest.Index(imagetest.OCI, app, imagetest.Image(imagetest.OCI, imagetest.Layer(5, 500))),
+		"app-dev:v1":         imagetest.Index(imagetest.Docker, docker),
+		"app.dev:v1":         imagetest.Image(imagetest.OCI, imagetest.Layer(6, 600), base),
+		"app":                imagetest.Image(imagetest.OCI, imagetest.Layer(7, 700)), // untagged
 		"signed:v1":          app,
-		"signed":             parts.Referrer(app, "application/vnd.example.signature", []byte("signature")),
+		"signed":             imagetest.Referrer(app, "application/vnd.example.signature", []byte("signature")),
 	} {
 		if err := client.Push(ctx, reference, manifest); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for i := range 8 {
-		moved := parts.Image(parts.OCI, base, parts.Layer(uint64(100+i), 10))
+		moved := imagetest.Image(imagetest.OCI, base, imagetest.Layer(uint64(100+i), 10))
 		if err := client.Push(ctx, "app:moving", moved); err != nil {
 			t.Fatal(err)
 		}
@@ -128,13 +130,13 @@ func pushed(t *testing.T, registry *parts.Registry) {
 }
 
 // left is what no client makes.
-func left(tree *parts.Tree) {
+func left(tree *imagetest.Tree) {
 	for path, content := range storagetest.Story() {
 		tree.Write(path, content)
 	}
 	tree.Upload("app", "6fd5a5a8-93d9-4d48-a9a4-5d3e5d4f0002", time.Now().Add(-300*time.Hour), []byte("old"))
-	tree.Manifest("old", parts.Schema1("old", "v1", parts.Layer(8, 80)))
-	tree.Manifest("cache", parts.BuildKitCache(parts.Layer(9, 90)))
+	tree.Manifest("old", imagetest.Schema1("old", "v1", imagetest.Layer(8, 80)))
+	tree.Manifest("cache", imagetest.BuildKitCache(imagetest.Layer(9, 90)))
 	tree.Write("repositories/app/_manifests/tags/cut/current/link", "")
 	tree.Write("repositories/app/_manifests/tags/newline/current/link", "sha256:"+storagetest.HexOf("x")+"\n")
 	tree.Write("blobs/sha256/aa/"+storagetest.HexOf("wrong directory")+"/data", "x")

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/miniotest"
 	"regsweep/storage"
 	"regsweep/storage/config"
 	"regsweep/storage/storagetest"
@@ -16,7 +16,7 @@ import (
 // TestRequireLayout: what is refused is a usage error, whatever the storage is.
 func TestRequireLayout(t *testing.T) {
 	tree := storagetest.NewTree(t)
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	bucket := server.NewBucketT(t)
 	for _, c := range []config.Config{
 		{Driver: "filesystem", Parameters: config.Parameters{"rootdirectory": tree.Root()}},

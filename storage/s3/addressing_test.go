@@ -8,7 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/miniotest"
+	"regsweep/internal/registrytest"
 	"regsweep/storage"
 	"regsweep/storage/layout"
 	"regsweep/storage/storagetest"
@@ -18,7 +20,7 @@ import (
 // without forcepathstyle. The bucket's name below it is no host's, so it goes into the path.
 func TestS3BucketThatIsNoHost(t *testing.T) {
 	t.Parallel()
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	for _, set := range []any{nil, false, "false"} {
 		bucket := server.NewBucketT(t)
 		if _, err := net.DefaultResolver.LookupHost(t.Context(), bucket+".localhost"); err == nil {
@@ -81,10 +83,10 @@ func (noHost) Do(r *http.Request) (*http.Response, error) {
 // TestS3SlashAfterTheBucket: the registry writes into the bucket, and so does regsweep.
 func TestS3SlashAfterTheBucket(t *testing.T) {
 	t.Parallel()
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	bucket := server.NewBucketT(t)
-	registry := parts.StartRegistryT(t, parts.Config{Storage: server.Storage(bucket+"/", "/root")})
-	image := parts.Image(parts.OCI, parts.Layer(1, 100))
+	registry := registrytest.StartT(t, registrytest.Config{Storage: server.Storage(bucket+"/", "/root")})
+	image := imagetest.Image(imagetest.OCI, imagetest.Layer(1, 100))
 	if err := registry.Client().Push(t.Context(), "app:v1", image); err != nil {
 		t.Fatal(err)
 	}

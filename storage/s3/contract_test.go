@@ -3,7 +3,7 @@ package s3
 import (
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/miniotest"
 	"regsweep/storage"
 	"regsweep/storage/storagetest"
 )
@@ -14,14 +14,14 @@ func TestContract(t *testing.T) {
 		"s3 on MinIO": {
 			AnyName: true, Multipart: true,
 			Open: func(t *testing.T) (storage.Store, func(path, content string)) {
-				server := parts.SharedMinIO(t)
+				server := miniotest.SharedMinIO(t)
 				return openBucket(t, server, server.NewBucketT(t))
 			},
 		},
 		"s3 on versitygw": {
 			AnyName: true, Multipart: true,
 			Open: func(t *testing.T) (storage.Store, func(path, content string)) {
-				server := parts.SharedVersityGW(t)
+				server := miniotest.SharedVersityGW(t)
 				return openBucket(t, server, server.NewBucketT(t))
 			},
 		},
@@ -35,7 +35,7 @@ func TestContract(t *testing.T) {
 
 // openBucket opens a registry in a bucket, at a root directory, and a way past the
 // store to put objects there.
-func openBucket(t *testing.T, server *parts.S3, bucket string) (storage.Store, func(path, content string)) {
+func openBucket(t *testing.T, server *miniotest.S3, bucket string) (storage.Store, func(path, content string)) {
 	t.Helper()
 	const root = "/a/registry"
 	store := storagetest.MustOpen(t)(Open(t.Context(), server.Parameters(bucket, root), Options{}))

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/miniotest"
 	"regsweep/storage"
 	"regsweep/storage/storagetest"
 
@@ -30,7 +30,7 @@ import (
 // it, and leaves no parts behind when that fails.
 func TestS3MovesWhatIsTooLargeForOneRequest(t *testing.T) {
 	t.Parallel()
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	bucket := server.NewBucketT(t)
 	refused := &refusal{}
 	parameters := server.Parameters(bucket, "")
@@ -158,7 +158,7 @@ func (f *refusal) before(t *testing.T, endpoint string) string {
 // the path of a request.
 func TestS3MovesKeysOfAllKinds(t *testing.T) {
 	t.Parallel()
-	eachServer(t, func(t *testing.T, server *parts.S3) {
+	eachServer(t, func(t *testing.T, server *miniotest.S3) {
 		bucket := server.NewBucketT(t)
 		for _, root := range []string{"/a b", "/a+b%2Fc%", "/ü/日本", "/~!$&'()*,;=:@?#[]"} {
 			store := storagetest.MustOpen(t)(Open(t.Context(), server.Parameters(bucket, root), Options{})).(*Store)
@@ -182,7 +182,7 @@ func TestS3MovesKeysOfAllKinds(t *testing.T) {
 // nothing of the content.
 func TestS3MovesEncrypted(t *testing.T) {
 	t.Parallel()
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	for _, keyID := range []string{"", server.KeyID} {
 		bucket := server.NewBucketT(t)
 		parameters := server.Parameters(bucket, "")

@@ -20,7 +20,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/miniotest"
 	"regsweep/storage"
 	"regsweep/storage/pace"
 	"regsweep/storage/storagetest"
@@ -535,7 +535,7 @@ func TestS3RemovalFallsBackToContentMD5(t *testing.T) {
 
 // spoil stands before a real server, does something before a request goes on, and
 // changes what comes back.
-func spoil(t *testing.T, server *parts.S3, before func(r *http.Request), change func(r *http.Response) error) *httptest.Server {
+func spoil(t *testing.T, server *miniotest.S3, before func(r *http.Request), change func(r *http.Response) error) *httptest.Server {
 	t.Helper()
 	target, err := url.Parse(server.Endpoint)
 	if err != nil {
@@ -558,7 +558,7 @@ func spoil(t *testing.T, server *parts.S3, before func(r *http.Request), change 
 // tried again and refused for its own first try. It must not count as another's.
 func TestS3LockSurvivesALostAnswer(t *testing.T) {
 	t.Parallel()
-	eachServer(t, func(t *testing.T, server *parts.S3) {
+	eachServer(t, func(t *testing.T, server *miniotest.S3) {
 		var lose atomic.Bool
 		proxy := spoil(t, server, func(*http.Request) {}, func(r *http.Response) error {
 			if r.Request.Method == http.MethodPut && r.StatusCode == 200 && lose.CompareAndSwap(true, false) {
@@ -595,7 +595,7 @@ func TestS3LockSurvivesALostAnswer(t *testing.T) {
 // won, and what they wrote stays.
 func TestS3LockIsTheServersToGive(t *testing.T) {
 	t.Parallel()
-	eachServer(t, func(t *testing.T, server *parts.S3) {
+	eachServer(t, func(t *testing.T, server *miniotest.S3) {
 		bucket := server.NewBucketT(t)
 		var theirs atomic.Value
 		proxy := spoil(t, server, func(r *http.Request) {

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/miniotest"
 	"regsweep/storage"
 	"regsweep/storage/storagetest"
 
@@ -21,13 +21,13 @@ import (
 type versionedBucket struct {
 	*testing.T
 	*Store
-	server *parts.S3
+	server *miniotest.S3
 	bucket string
 	plant  func(path, content string)
 }
 
 func newVersionedBucket(t *testing.T) *versionedBucket {
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	bucket := server.NewBucketT(t)
 	setVersioning(t, server, bucket, types.BucketVersioningStatusEnabled)
 	store, plant := openBucket(t, server, bucket)

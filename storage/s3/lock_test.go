@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/miniotest"
 	"regsweep/storage"
 	"regsweep/storage/storagetest"
 
@@ -143,7 +143,7 @@ func TestALockOfWhichAVersionIsInUse(t *testing.T) {
 // TestALockIsReleasedWhereObjectLockRetainsIt: its versions stay, behind a delete marker.
 func TestALockIsReleasedWhereObjectLockRetainsIt(t *testing.T) {
 	t.Parallel()
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	bucket := strings.ToLower("locked-" + rand.Text())
 	locks := true
 	if _, err := server.Client().CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &bucket, ObjectLockEnabledForBucket: &locks}); err != nil {

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"regsweep/internal/drivertest"
-	"regsweep/internal/parts"
+	"regsweep/internal/miniotest"
 	"regsweep/storage"
 	"regsweep/storage/pace"
 	"regsweep/storage/storagetest"
@@ -40,16 +40,16 @@ func init() {
 }
 
 // eachServer runs a test against the two makes of S3 server.
-func eachServer(t *testing.T, test func(t *testing.T, server *parts.S3)) {
-	t.Run("MinIO", func(t *testing.T) { t.Parallel(); test(t, parts.SharedMinIO(t)) })
-	t.Run("versitygw", func(t *testing.T) { t.Parallel(); test(t, parts.SharedVersityGW(t)) })
+func eachServer(t *testing.T, test func(t *testing.T, server *miniotest.S3)) {
+	t.Run("MinIO", func(t *testing.T) { t.Parallel(); test(t, miniotest.SharedMinIO(t)) })
+	t.Run("versitygw", func(t *testing.T) { t.Parallel(); test(t, miniotest.SharedVersityGW(t)) })
 }
 
 // TestS3KeysAreTheRegistrys writes through Distribution's driver and reads natively,
 // and the other way round, for every way to spell a root directory.
 func TestS3KeysAreTheRegistrys(t *testing.T) {
 	t.Parallel()
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	for _, root := range []string{"", "/", "/a", "a/", "/a/b/", "//a"} {
 		t.Run(strings.ReplaceAll(root, "/", "|"), func(t *testing.T) {
 			parameters := server.Parameters(server.NewBucketT(t), root)
@@ -81,7 +81,7 @@ func TestS3KeysAreTheRegistrys(t *testing.T) {
 // TestS3RootIsNoPrefixOfAnother: "/a" and "/ab" are two registries.
 func TestS3RootIsNoPrefixOfAnother(t *testing.T) {
 	t.Parallel()
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	bucket := server.NewBucketT(t)
 	for _, root := range []string{"a", "ab", "a/b"} {
 		server.PutT(t, bucket, root+"/"+storage.Root+"/blobs/in-"+root[len(root)-1:], "x")
@@ -94,7 +94,7 @@ func TestS3RootIsNoPrefixOfAnother(t *testing.T) {
 // TestS3ReportsFolderKeys: some tools put an empty object where they want a folder.
 func TestS3ReportsFolderKeys(t *testing.T) {
 	t.Parallel()
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	bucket := server.NewBucketT(t)
 	store, plant := openBucket(t, server, bucket)
 	want := map[string]string{
@@ -113,7 +113,7 @@ func TestS3ReportsFolderKeys(t *testing.T) {
 // TestS3UnfinishedUploads: they cost money, and no listing of objects shows them.
 func TestS3UnfinishedUploads(t *testing.T) {
 	t.Parallel()
-	eachServer(t, func(t *testing.T, server *parts.S3) {
+	eachServer(t, func(t *testing.T, server *miniotest.S3) {
 		bucket := server.NewBucketT(t)
 		store, _ := openBucket(t, server, bucket)
 		begin := func(key string) string {
@@ -170,7 +170,7 @@ func TestS3UnfinishedUploads(t *testing.T) {
 // TestS3VersionedBucketKeepsTheBytes: a removal there frees nothing, and says so.
 func TestS3VersionedBucketKeepsTheBytes(t *testing.T) {
 	t.Parallel()
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	bucket := server.NewBucketT(t)
 	store, plant := openBucket(t, server, bucket)
 	_, err := server.Client().PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{
@@ -195,7 +195,7 @@ func TestS3VersionedBucketKeepsTheBytes(t *testing.T) {
 // TestS3RemovesKeysThatXMLCannotHold: DeleteObjects names its keys in XML.
 func TestS3RemovesKeysThatXMLCannotHold(t *testing.T) {
 	t.Parallel()
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	store, plant := openBucket(t, server, server.NewBucketT(t))
 	want := map[string]string{}
 	for _, odd := range []string{"\x01", "\x1f", "\t", "\n", "\r", "\x7f", "\u0085", "\uffff", "a\r\nb"} {
@@ -225,7 +225,7 @@ func TestS3RemovesKeysThatXMLCannotHold(t *testing.T) {
 // TestS3EncryptsWhatItWrites as the registry is told to.
 func TestS3EncryptsWhatItWrites(t *testing.T) {
 	t.Parallel()
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	for name, encryption := range map[string]struct {
 		keyID string
 		want  types.ServerSideEncryption
@@ -260,7 +260,7 @@ func TestS3EncryptsWhatItWrites(t *testing.T) {
 // TestS3SmallRegistryCostsFewRequests: no request a key, and no page read twice.
 func TestS3SmallRegistryCostsFewRequests(t *testing.T) {
 	t.Parallel()
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	store, plant := openBucket(t, server, server.NewBucketT(t))
 	for i := range 50 {
 		plant(storagetest.BlobPath("sha256", storagetest.HexOf(i)), "x")
@@ -275,7 +275,7 @@ func TestS3SmallRegistryCostsFewRequests(t *testing.T) {
 // TestS3ErrorsAreOneLineWithoutSecrets for what users get wrong.
 func TestS3ErrorsAreOneLineWithoutSecrets(t *testing.T) {
 	t.Parallel()
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	bucket := server.NewBucketT(t)
 	free := httptest.NewServer(http.NotFoundHandler())
 	free.Close() // an address where nothing listens
@@ -424,7 +424,7 @@ func TestS3Parameters(t *testing.T) {
 // TestS3CredentialsFromTheEnvironment, as the registry itself takes them where its
 // configuration has none.
 func TestS3CredentialsFromTheEnvironment(t *testing.T) {
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	bucket := server.NewBucketT(t)
 	t.Setenv("AWS_ACCESS_KEY_ID", server.AccessKey)
 	t.Setenv("AWS_SECRET_ACCESS_KEY", server.SecretKey)

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/miniotest"
 	"regsweep/storage"
 	"regsweep/storage/storagetest"
 )
@@ -41,7 +41,7 @@ func TestS3WithoutBulkRemoval(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := parts.SharedMinIO(t)
+			server := miniotest.SharedMinIO(t)
 			bucket := server.NewBucketT(t)
 			var refs []storage.Ref
 			for i := range 40 {
@@ -99,7 +99,7 @@ func TestS3SingleRemovalReportsItsOwnFault(t *testing.T) {
 }
 
 // openBehind opens a bucket of a real server. answer may answer a request in its stead.
-func openBehind(t *testing.T, server *parts.S3, bucket string, answer func(w http.ResponseWriter, r *http.Request) (answered bool)) *Store {
+func openBehind(t *testing.T, server *miniotest.S3, bucket string, answer func(w http.ResponseWriter, r *http.Request) (answered bool)) *Store {
 	t.Helper()
 	real, err := url.Parse(server.Endpoint)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/miniotest"
 	"regsweep/storage"
 	"regsweep/storage/storagetest"
 
@@ -38,7 +38,7 @@ func (s *throttled) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // cleared.
 func TestS3ThrottledRunLosesNothing(t *testing.T) {
 	t.Parallel()
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	bucket := server.NewBucketT(t)
 	plant := func(path string) { server.PutT(t, bucket, storage.Root+"/"+path, path) }
 	const blobs = 400

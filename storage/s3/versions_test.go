@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/miniotest"
 	"regsweep/storage"
 	"regsweep/storage/layout"
 	"regsweep/storage/storagetest"
@@ -18,7 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-func setVersioning(t *testing.T, server *parts.S3, bucket string, status types.BucketVersioningStatus) {
+func setVersioning(t *testing.T, server *miniotest.S3, bucket string, status types.BucketVersioningStatus) {
 	t.Helper()
 	_, err := server.Client().PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{
 		Bucket: &bucket, VersioningConfiguration: &types.VersioningConfiguration{Status: status},
@@ -32,7 +32,7 @@ func setVersioning(t *testing.T, server *parts.S3, bucket string, status types.B
 // markers, and of everything else all.
 func TestS3PurgesVersions(t *testing.T) {
 	t.Parallel()
-	server := parts.SharedMinIO(t)
+	server := miniotest.SharedMinIO(t)
 	bucket := server.NewBucketT(t)
 	store, plant := openBucket(t, server, bucket)
 	versioner := store.(storage.Versioner)

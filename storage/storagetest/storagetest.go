@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
 	"regsweep/storage"
 	"regsweep/storage/layout"
 
@@ -877,7 +877,7 @@ func HexOf(of ...any) string {
 
 func BlobPath(alg, hex string) string { return "blobs/" + alg + "/" + hex[:2] + "/" + hex + "/data" }
 
-func NewTree(t *testing.T) *parts.Tree { return parts.NewTree(t, t.TempDir()) }
+func NewTree(t *testing.T) *imagetest.Tree { return imagetest.NewTree(t, t.TempDir()) }
 
 func MustOpen(t *testing.T) func(storage.Store, error) storage.Store {
 	return func(store storage.Store, err error) storage.Store {

@@ -1,4 +1,4 @@
-package parts_test
+package registrytest_test
 
 import (
 	"os"
@@ -7,21 +7,17 @@ import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/registrytest"
 )
 
 // TestNamespaces: a registry is reached on its own loopback address from its namespace
 // alone, and over the cable from the namespace at the other end.
 func TestNamespaces(t *testing.T) {
-	slow(t)
-	path, err := parts.RegistryBinary(t.Context(), parts.Release3)
-	if err != nil {
-		t.Fatal(err)
-	}
-	here, there := parts.NewNamespaceT(t), parts.NewNamespaceT(t)
+	path := registrytest.BinaryT(t)
+	here, there := registrytest.NewNamespaceT(t), registrytest.NewNamespaceT(t)
 	here.ConnectT(t, "10.77.1.1", there, "10.77.1.2")
 	configFile := filepath.Join(t.TempDir(), "config.yml")
-	config := strings.Replace(parts.FilesystemConfig(t.TempDir(), false), "addr: 127.0.0.1:", "addr: :", 1)
+	config := strings.Replace(registrytest.FilesystemConfig(t.TempDir(), false), "addr: 127.0.0.1:", "addr: :", 1)
 	if err := os.WriteFile(configFile, []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}

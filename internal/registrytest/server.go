@@ -1,4 +1,4 @@
-package parts
+package registrytest
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"regsweep/internal/servertest"
 )
 
 // Server is a released registry in a process of its own, for what depends on the
@@ -15,31 +17,31 @@ type Server struct {
 	ConfigFile string
 
 	host      string
-	process   *process
-	scratch   *scratch          // nil if ConfigFile is the caller's
-	transport http.RoundTripper // nil for one of this process
+	process   *servertest.Process
+	scratch   *servertest.Scratch // nil if ConfigFile is the caller's
+	transport http.RoundTripper   // nil for one of this process
 }
 
 // StartBinary starts a registry's program with a config.yml on a loopback port of
 // its own, whatever address the configuration names. Env, such as
 // REGISTRY_STORAGE_MAINTENANCE_READONLY={enabled: true}, adds to ours.
 func StartBinary(ctx context.Context, path, configYAML string, env ...string) (*Server, error) {
-	scratch, err := newScratch("regsweep-server-")
+	scratch, err := servertest.NewScratch("regsweep-server-")
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", path, err)
 	}
-	s := &Server{ConfigFile: filepath.Join(scratch.path, "config.yml"), scratch: scratch}
+	s := &Server{ConfigFile: filepath.Join(scratch.Path, "config.yml"), scratch: scratch}
 	err = os.WriteFile(s.ConfigFile, []byte(configYAML), 0o600)
 	if err == nil {
-		s.process, s.host, err = onFreePort(func(host string) (*process, error) {
+		s.process, s.host, err = servertest.OnFreePort(func(host string) (*servertest.Process, error) {
 			// Release 3 would look for a collector of traces.
 			env := append([]string{"REGISTRY_HTTP_ADDR=" + host, "OTEL_TRACES_EXPORTER=none"}, env...)
 			ready := func(ctx context.Context) error { return answers(ctx, http.DefaultClient, "http://"+host+"/v2/") }
-			return startProcess(ctx, env, ready, path, "serve", s.ConfigFile)
+			return servertest.Start(ctx, env, ready, path, "serve", s.ConfigFile)
 		})
 	}
 	if err != nil {
-		return nil, joinCleanup(err, scratch)
+		return nil, servertest.JoinCleanup(err, scratch)
 	}
 	return s, nil
 }
@@ -70,11 +72,11 @@ func (s *Server) Client() *Client { return &Client{Host: s.host, Transport: s.tr
 
 // Stop kills the registry.
 func (s *Server) Stop() error {
-	s.process.stop()
+	s.process.Stop()
 	if s.scratch == nil {
 		return nil
 	}
-	return s.scratch.remove()
+	return s.scratch.Remove()
 }
 
 // answers asks for any answer at all.

@@ -1,4 +1,6 @@
-package parts
+// Package servertest builds released programs from their source, and runs them as servers: processes
+// that end at the latest when the test process does. It knows nothing of what they serve.
+package servertest
 
 import (
 	"bytes"
@@ -15,8 +17,8 @@ import (
 	"time"
 )
 
-// process is a server that has been started and ends at the latest with us.
-type process struct {
+// Process is a server that has been started and ends at the latest with us.
+type Process struct {
 	command *exec.Cmd
 	output  *tail
 	done    chan struct{} // closed once it has ended
@@ -26,9 +28,9 @@ type process struct {
 // test processes on two cores have been seen to need most of it.
 const startWait = time.Minute
 
-// startProcess starts a server and waits until ready returns nil.
-func startProcess(ctx context.Context, env []string, ready func(context.Context) error, path string, args ...string) (*process, error) {
-	p := &process{command: exec.Command(path, args...), output: &tail{}, done: make(chan struct{})}
+// Start starts a server and waits until ready returns nil.
+func Start(ctx context.Context, env []string, ready func(context.Context) error, path string, args ...string) (*Process, error) {
+	p := &Process{command: exec.Command(path, args...), output: &tail{}, done: make(chan struct{})}
 	p.command.Env = append(os.Environ(), env...)
 	p.command.Stdout, p.command.Stderr = p.output, p.output
 	dieWithParent(p.command)
@@ -60,15 +62,15 @@ func startProcess(ctx context.Context, env []string, ready func(context.Context)
 		case <-p.done:
 			return nil, fmt.Errorf("start %s: it ended: %s", path, p.output)
 		case <-ctx.Done():
-			p.stop()
+			p.Stop()
 			return nil, fmt.Errorf("start %s: not ready: %w: %s", path, err, p.output)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
 
-// stop ends the process at once, as a crash would, and waits until it is gone.
-func (p *process) stop() {
+// Stop ends the process at once, as a crash would, and waits until it is gone.
+func (p *Process) Stop() {
 	select {
 	case <-p.done:
 	default:
@@ -77,9 +79,9 @@ func (p *process) stop() {
 	}
 }
 
-// onFreePort starts a server on a loopback port that is free now, and on another
+// OnFreePort starts a server on a loopback port that is free now, and on another
 // if somebody takes the port before the server does.
-func onFreePort(start func(host string) (*process, error)) (*process, string, error) {
+func OnFreePort(start func(host string) (*Process, error)) (*Process, string, error) {
 	for attempt := 1; ; attempt++ {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -96,14 +98,15 @@ func onFreePort(start func(host string) (*process, error)) (*process, string, er
 	}
 }
 
-// scratch is a directory that goes when it is removed, or when this process ends
+// Scratch is a directory that goes when it is removed, or when this process ends
 // in whatever way: no test gets to clean up after a server that all tests share.
-type scratch struct {
-	path  string
+type Scratch struct {
+	Path  string
 	alive io.Closer
 }
 
-func newScratch(pattern string) (*scratch, error) {
+// NewScratch makes one in the directory for temporary files.
+func NewScratch(pattern string) (*Scratch, error) {
 	path, err := os.MkdirTemp("", pattern)
 	if err != nil {
 		return nil, err
@@ -118,12 +121,13 @@ func newScratch(pattern string) (*scratch, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("watch %s: %w", path, err), os.RemoveAll(path))
 	}
-	go func() { _ = watcher.Wait() }() // it ends a moment after remove, or after us
-	return &scratch{path, alive}, nil
+	go func() { _ = watcher.Wait() }() // it ends a moment after Remove, or after us
+	return &Scratch{path, alive}, nil
 }
 
-func (s *scratch) remove() error {
-	return errors.Join(os.RemoveAll(s.path), s.alive.Close())
+// Remove removes it with its content.
+func (s *Scratch) Remove() error {
+	return errors.Join(os.RemoveAll(s.Path), s.alive.Close())
 }
 
 // tail keeps the end of a server's output, for the error that says why it failed.
@@ -149,3 +153,6 @@ func (t *tail) String() string {
 	defer t.mu.Unlock()
 	return string(bytes.TrimSpace(t.kept))
 }
+
+// JoinCleanup is the error of a failed start, and removes what it has made.
+func JoinCleanup(err error, s *Scratch) error { return errors.Join(err, s.Remove()) }

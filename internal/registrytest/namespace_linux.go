@@ -1,4 +1,4 @@
-package parts
+package registrytest
 
 import (
 	"context"
@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"regsweep/internal/servertest"
 )
 
 // Namespace is a network namespace. Its processes share the files of this machine and
@@ -84,7 +86,7 @@ func (n *Namespace) StartBinary(ctx context.Context, path, configFile string, po
 	command := n.Command(path, "serve", configFile)
 	env = append([]string{"OTEL_TRACES_EXPORTER=none"}, env...)
 	var err error
-	s.process, err = startProcess(ctx, env, ready, command[0], command[1:]...)
+	s.process, err = servertest.Start(ctx, env, ready, command[0], command[1:]...)
 	return s, err
 }
 

@@ -1,26 +1,23 @@
-package parts_test
+package registrytest_test
 
 import (
 	"strings"
 	"testing"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/miniotest"
+	"regsweep/internal/registrytest"
 )
 
 func TestConfigFilesSayWhatTheRegistryServes(t *testing.T) {
-	slow(t)
-	path, err := parts.RegistryBinary(t.Context(), parts.Release3)
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := registrytest.BinaryT(t)
 	app, _ := base()
-	server := parts.SharedMinIO(t)
-	for name, config := range map[string]parts.Config{
+	server := miniotest.SharedMinIO(t)
+	for name, config := range map[string]registrytest.Config{
 		"filesystem": {Root: t.TempDir()},
 		"s3":         {Storage: server.Storage(server.NewBucketT(t), "/root")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			registry := parts.StartRegistryT(t, config)
+			registry := registrytest.StartT(t, config)
 			if err := registry.Client().Push(t.Context(), "app:v1", app); err != nil {
 				t.Fatal(err)
 			}
@@ -31,7 +28,7 @@ func TestConfigFilesSayWhatTheRegistryServes(t *testing.T) {
 			if !strings.Contains(text, registry.Host()) {
 				t.Errorf("no %s in\n%s", registry.Host(), text)
 			}
-			twin := parts.StartBinaryT(t, path, text)
+			twin := registrytest.StartBinaryT(t, path, text)
 			if err := twin.Client().PullAll(t.Context(), "app", "v1"); err != nil {
 				t.Error(err)
 			}

@@ -1,4 +1,9 @@
-package parts
+// Package registrytest starts registries, in this process and as released programs, and has a client
+// that pushes and pulls images.
+//
+// There are no fakes here. A collector that is wrong about what a registry writes loses images, and a
+// fake would share its author's mistake. The program itself never imports this package.
+package registrytest
 
 import (
 	"context"
@@ -29,7 +34,7 @@ import (
 // that anybody may push to, pull from and delete from.
 type Config struct {
 	Root    string                // a filesystem root directory
-	Storage configuration.Storage // the storage section of a config.yml; see S3.Storage
+	Storage configuration.Storage // the storage section of a config.yml; see miniotest.S3
 	Driver  driver.StorageDriver  // an open driver, for tests that look into it too
 
 	ReadOnly bool
@@ -73,8 +78,8 @@ type Registry struct {
 	readOnly bool
 }
 
-// StartRegistry starts a registry; ctx bounds the start alone.
-func StartRegistry(ctx context.Context, config Config) (_ *Registry, err error) {
+// Start starts a registry; ctx bounds the start alone.
+func Start(ctx context.Context, config Config) (_ *Registry, err error) {
 	quiet()
 	if config.Storage.Type() == "inmemory" {
 		// Each app opens its own driver, and another in-memory one is empty.
@@ -140,10 +145,10 @@ func StartRegistry(ctx context.Context, config Config) (_ *Registry, err error) 
 	return r, nil
 }
 
-// StartRegistryT starts a registry that lives as long as the test.
-func StartRegistryT(t testing.TB, config Config) *Registry {
+// StartT starts a registry that lives as long as the test.
+func StartT(t testing.TB, config Config) *Registry {
 	t.Helper()
-	r, err := StartRegistry(t.Context(), config)
+	r, err := Start(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
 	}

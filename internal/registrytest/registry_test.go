@@ -1,4 +1,4 @@
-package parts_test
+package registrytest_test
 
 import (
 	"context"
@@ -8,17 +8,18 @@ import (
 
 	"github.com/distribution/distribution/v3/configuration"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/registrytest"
 )
 
 // two images that share their base, as most do.
-func base() (app, job *parts.Manifest) {
-	layer := parts.Layer(1, 5000)
-	return parts.Image(parts.OCI, layer, parts.Layer(2, 300)), parts.Image(parts.Docker, layer, parts.Layer(3, 300))
+func base() (app, job *imagetest.Manifest) {
+	layer := imagetest.Layer(1, 5000)
+	return imagetest.Image(imagetest.OCI, layer, imagetest.Layer(2, 300)), imagetest.Image(imagetest.Docker, layer, imagetest.Layer(3, 300))
 }
 
 func TestEverythingPushedPulls(t *testing.T) {
-	for name, config := range map[string]parts.Config{
+	for name, config := range map[string]registrytest.Config{
 		"filesystem": {Root: t.TempDir()},
 		"in memory":  {Storage: configuration.Storage{"inmemory": {}}},
 		"basic":      {Root: t.TempDir(), Username: "ann", Password: "secret"},
@@ -29,30 +30,30 @@ func TestEverythingPushedPulls(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			config.SparseIndexes = true
-			pushAndPull(t, parts.StartRegistryT(t, config).Client())
+			pushAndPull(t, registrytest.StartT(t, config).Client())
 		})
 	}
 }
 
 // pushAndPull takes a registry through each kind of content that there is.
-func pushAndPull(t *testing.T, client *parts.Client) {
+func pushAndPull(t *testing.T, client *registrytest.Client) {
 	t.Helper()
 	app, job := base()
-	signature := parts.Referrer(app, "application/vnd.example.signature", []byte("signed"))
-	cache := parts.BuildKitCache(parts.Layer(4, 100), parts.Layer(5, 100))
-	odd := parts.Layer(6, 100)
+	signature := imagetest.Referrer(app, "application/vnd.example.signature", []byte("signed"))
+	cache := imagetest.BuildKitCache(imagetest.Layer(4, 100), imagetest.Layer(5, 100))
+	odd := imagetest.Layer(6, 100)
 	odd.Algorithm = "sha512"
 
 	references := []string{}
-	for reference, m := range map[string]*parts.Manifest{
+	for reference, m := range map[string]*imagetest.Manifest{
 		"team/app:v1":      app,
 		"team/app:job":     job,
-		"team/app:all":     parts.Index(parts.OCI, app, parts.Image(parts.OCI, parts.Layer(7, 10))),
-		"team/app:list":    parts.Index(parts.Docker, job),
+		"team/app:all":     imagetest.Index(imagetest.OCI, app, imagetest.Image(imagetest.OCI, imagetest.Layer(7, 10))),
+		"team/app:list":    imagetest.Index(imagetest.Docker, job),
 		"team/app":         signature,
 		"team/app:cache":   cache,
-		"team/app:odd":     parts.Image(parts.OCI, odd),
-		"team/app:nothing": parts.Image(parts.OCI),
+		"team/app:odd":     imagetest.Image(imagetest.OCI, odd),
+		"team/app:nothing": imagetest.Image(imagetest.OCI),
 	} {
 		if err := client.Push(t.Context(), reference, m); err != nil {
 			t.Fatal(err)
@@ -78,33 +79,33 @@ func pushAndPull(t *testing.T, client *parts.Client) {
 
 func TestPullAllMissesALayer(t *testing.T) {
 	root := t.TempDir()
-	registry := parts.StartRegistryT(t, parts.Config{Root: root})
+	registry := registrytest.StartT(t, registrytest.Config{Root: root})
 	app, _ := base()
-	if err := parts.Push(t.Context(), registry.Host()+"/app:v1", app); err != nil {
+	if err := registrytest.Push(t.Context(), registry.Host()+"/app:v1", app); err != nil {
 		t.Fatal(err)
 	}
-	tree := parts.NewTree(t, root)
+	tree := imagetest.NewTree(t, root)
 	layer := app.Blobs[1].Digest()
-	tree.Remove(parts.BlobPath(layer))
-	err := parts.PullAll(t.Context(), registry.Host(), "app", "v1")
+	tree.Remove(imagetest.BlobPath(layer))
+	err := registrytest.PullAll(t.Context(), registry.Host(), "app", "v1")
 	if err == nil || !strings.Contains(err.Error(), layer.String()) {
 		t.Fatalf("layer %s is gone, and the pull says %v", layer, err)
 	}
-	tree.Write(parts.BlobPath(layer), "damaged")
-	if err := parts.PullAll(t.Context(), registry.Host(), "app", "v1"); err == nil {
+	tree.Write(imagetest.BlobPath(layer), "damaged")
+	if err := registrytest.PullAll(t.Context(), registry.Host(), "app", "v1"); err == nil {
 		t.Fatal("a damaged layer pulls")
 	}
 }
 
 func TestReadOnlyAnswers405AndStillServes(t *testing.T) {
-	for name, config := range map[string]parts.Config{
+	for name, config := range map[string]registrytest.Config{
 		"filesystem": {Root: t.TempDir()},
 		"in memory":  {Storage: configuration.Storage{"inmemory": {}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			registry := parts.StartRegistryT(t, config)
+			registry := registrytest.StartT(t, config)
 			app, job := base()
-			if err := parts.Push(t.Context(), registry.Host()+"/app:v1", app); err != nil {
+			if err := registrytest.Push(t.Context(), registry.Host()+"/app:v1", app); err != nil {
 				t.Fatal(err)
 			}
 			if got := invalidPut(t, registry.URL()); got != http.StatusBadRequest {
@@ -116,16 +117,16 @@ func TestReadOnlyAnswers405AndStillServes(t *testing.T) {
 			if got := invalidPut(t, registry.URL()); got != http.StatusMethodNotAllowed {
 				t.Errorf("read-only: PUT answers %d", got)
 			}
-			if err := parts.Push(t.Context(), registry.Host()+"/app:v2", job); err == nil {
+			if err := registrytest.Push(t.Context(), registry.Host()+"/app:v2", job); err == nil {
 				t.Error("read-only: a push succeeds")
 			}
-			if err := parts.PullAll(t.Context(), registry.Host(), "app", "v1"); err != nil {
+			if err := registrytest.PullAll(t.Context(), registry.Host(), "app", "v1"); err != nil {
 				t.Error(err)
 			}
 			if err := registry.SetReadOnly(false); err != nil {
 				t.Fatal(err)
 			}
-			if err := parts.Push(t.Context(), registry.Host()+"/app:v2", job); err != nil {
+			if err := registrytest.Push(t.Context(), registry.Host()+"/app:v2", job); err != nil {
 				t.Error(err)
 			}
 		})
@@ -150,7 +151,7 @@ func invalidPut(t *testing.T, url string) int {
 
 func TestDelete(t *testing.T) {
 	app, _ := base()
-	registry := parts.StartRegistryT(t, parts.Config{Root: t.TempDir()})
+	registry := registrytest.StartT(t, registrytest.Config{Root: t.TempDir()})
 	client := registry.Client()
 	if err := client.Push(t.Context(), "app:v1", app); err != nil {
 		t.Fatal(err)
@@ -165,10 +166,10 @@ func TestDelete(t *testing.T) {
 
 func TestPasswordIsAsked(t *testing.T) {
 	for _, token := range []bool{false, true} {
-		registry := parts.StartRegistryT(t, parts.Config{
+		registry := registrytest.StartT(t, registrytest.Config{
 			Root: t.TempDir(), Username: "ann", Password: "secret", Token: token})
 		app, _ := base()
-		for _, client := range []*parts.Client{
+		for _, client := range []*registrytest.Client{
 			{Host: registry.Host()},
 			{Host: registry.Host(), Username: "ann", Password: "wrong"},
 		} {
@@ -180,25 +181,25 @@ func TestPasswordIsAsked(t *testing.T) {
 }
 
 func TestStoppedRegistryRefusesConnections(t *testing.T) {
-	registry, err := parts.StartRegistry(t.Context(), parts.Config{Root: t.TempDir()})
+	registry, err := registrytest.Start(t.Context(), registrytest.Config{Root: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := registry.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if err := parts.PullAll(context.Background(), registry.Host(), "app", "v1"); err == nil {
+	if err := registrytest.PullAll(context.Background(), registry.Host(), "app", "v1"); err == nil {
 		t.Fatal("a stopped registry serves")
 	}
 }
 
 func TestConfigIsChecked(t *testing.T) {
-	for _, config := range []parts.Config{
+	for _, config := range []registrytest.Config{
 		{},
 		{Root: t.TempDir(), Storage: configuration.Storage{"inmemory": {}}},
 		{Storage: configuration.Storage{"s3": {}}},
 	} {
-		registry, err := parts.StartRegistry(t.Context(), config)
+		registry, err := registrytest.Start(t.Context(), config)
 		if err == nil {
 			t.Errorf("starts with %+v", config)
 			t.Error(registry.Stop())

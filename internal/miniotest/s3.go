@@ -1,4 +1,6 @@
-package parts
+// Package miniotest starts S3 servers: MinIO, and the Versity gateway as one of another make. They are
+// the real programs, since a fake would share its author's mistakes.
+package miniotest
 
 import (
 	"context"
@@ -21,6 +23,13 @@ import (
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
+
+	"regsweep/internal/servertest"
+)
+
+var (
+	minio     = servertest.Program{Name: "minio", Package: "github.com/minio/minio", Version: "v0.0.0-20260212201848-7aac2a2c5b7c"}
+	versitygw = servertest.Program{Name: "versitygw", Package: "github.com/versity/versitygw/cmd/versitygw", Version: "v1.8.0"}
 )
 
 // S3 is an S3 server in a process of its own, with nothing in it.
@@ -32,14 +41,14 @@ type S3 struct {
 	KeyID     string // a key for SSE-KMS, or "" where the server knows none
 
 	client  *s3.Client
-	process *process
-	scratch *scratch
+	process *servertest.Process
+	scratch *servertest.Scratch
 }
 
 // StartMinIO starts MinIO. It keeps the MD5 as ETag, versions, and unfinished
 // multipart uploads as S3 does.
 func StartMinIO(ctx context.Context) (*S3, error) {
-	path, err := minio.get(ctx)
+	path, err := minio.Get(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("start minio: %w", err)
 	}
@@ -49,7 +58,7 @@ func StartMinIO(ctx context.Context) (*S3, error) {
 	}
 	key := make([]byte, 32)
 	if _, err := rand.Read(key); err != nil {
-		return nil, joinCleanup(fmt.Errorf("start minio: %w", err), s.scratch)
+		return nil, servertest.JoinCleanup(fmt.Errorf("start minio: %w", err), s.scratch)
 	}
 	s.KeyID = "parts"
 	env := []string{
@@ -60,15 +69,15 @@ func StartMinIO(ctx context.Context) (*S3, error) {
 		"MINIO_UPDATE=off",
 	}
 	return s.start(ctx, env, func(host string) (string, []string) {
-		return path, []string{"server", "--quiet", "--certs-dir", filepath.Join(s.scratch.path, "certs"),
-			"--address", host, filepath.Join(s.scratch.path, "data")}
+		return path, []string{"server", "--quiet", "--certs-dir", filepath.Join(s.scratch.Path, "certs"),
+			"--address", host, filepath.Join(s.scratch.Path, "data")}
 	})
 }
 
 // StartVersityGW starts the Versity gateway, an S3 server of another make that
 // serves a directory.
 func StartVersityGW(ctx context.Context) (*S3, error) {
-	path, err := versitygw.get(ctx)
+	path, err := versitygw.Get(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("start versitygw: %w", err)
 	}
@@ -78,7 +87,7 @@ func StartVersityGW(ctx context.Context) (*S3, error) {
 	}
 	env := []string{"ROOT_ACCESS_KEY=" + s.AccessKey, "ROOT_SECRET_KEY=" + s.SecretKey}
 	return s.start(ctx, env, func(host string) (string, []string) {
-		return path, []string{"--port", host, "--region", s.Region, "--quiet", "posix", filepath.Join(s.scratch.path, "data")}
+		return path, []string{"--port", host, "--region", s.Region, "--quiet", "posix", filepath.Join(s.scratch.Path, "data")}
 	})
 }
 
@@ -86,7 +95,7 @@ func StartVersityGW(ctx context.Context) (*S3, error) {
 // of its own. It ends with the process.
 func SharedMinIO(t testing.TB) *S3 {
 	t.Helper()
-	shortNeeds(t, minio)
+	minio.SkipUnbuilt(t)
 	s, err := sharedMinIO()
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +106,7 @@ func SharedMinIO(t testing.TB) *S3 {
 // SharedVersityGW is the same for the Versity gateway.
 func SharedVersityGW(t testing.TB) *S3 {
 	t.Helper()
-	shortNeeds(t, versitygw)
+	versitygw.SkipUnbuilt(t)
 	s, err := sharedVersityGW()
 	if err != nil {
 		t.Fatal(err)
@@ -111,18 +120,18 @@ var (
 )
 
 func newS3() (*S3, error) {
-	scratch, err := newScratch("regsweep-s3-")
+	scratch, err := servertest.NewScratch("regsweep-s3-")
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(filepath.Join(scratch.path, "data"), 0o755); err != nil {
-		return nil, joinCleanup(err, scratch)
+	if err := os.Mkdir(filepath.Join(scratch.Path, "data"), 0o755); err != nil {
+		return nil, servertest.JoinCleanup(err, scratch)
 	}
 	return &S3{AccessKey: rand.Text(), SecretKey: rand.Text(), Region: "us-east-1", scratch: scratch}, nil
 }
 
 func (s *S3) start(ctx context.Context, env []string, command func(host string) (string, []string)) (*S3, error) {
-	process, _, err := onFreePort(func(host string) (*process, error) {
+	process, _, err := servertest.OnFreePort(func(host string) (*servertest.Process, error) {
 		s.Endpoint = "http://" + host
 		s.client = s3.New(s3.Options{
 			BaseEndpoint: aws.String(s.Endpoint),
@@ -131,7 +140,7 @@ func (s *S3) start(ctx context.Context, env []string, command func(host string) 
 			Credentials:  credentials.NewStaticCredentialsProvider(s.AccessKey, s.SecretKey, ""),
 		})
 		path, args := command(host)
-		return startProcess(ctx, env, func(ctx context.Context) error {
+		return servertest.Start(ctx, env, func(ctx context.Context) error {
 			// The client would wait and retry where a plain dial says no at once.
 			connection, err := net.Dial("tcp", host)
 			if err != nil {
@@ -145,7 +154,7 @@ func (s *S3) start(ctx context.Context, env []string, command func(host string) 
 		}, path, args...)
 	})
 	if err != nil {
-		return nil, joinCleanup(err, s.scratch)
+		return nil, servertest.JoinCleanup(err, s.scratch)
 	}
 	s.process = process
 	return s, nil
@@ -153,8 +162,8 @@ func (s *S3) start(ctx context.Context, env []string, command func(host string) 
 
 // Stop kills the server and removes all that it held.
 func (s *S3) Stop() error {
-	s.process.stop()
-	return s.scratch.remove()
+	s.process.Stop()
+	return s.scratch.Remove()
 }
 
 // Client is a client of the server, for what has no method here.
@@ -208,11 +217,6 @@ func (s *S3) Storage(bucket, rootDirectory string) configuration.Storage {
 		"s3":       s.Parameters(bucket, rootDirectory),
 		"redirect": {"disable": true},
 	}
-}
-
-// ConfigYAML is a config.yml for a registry in a bucket, with deletion enabled.
-func (s *S3) ConfigYAML(bucket, rootDirectory string, readOnly bool) string {
-	return configYAML(s.Storage(bucket, rootDirectory), defaultAddr, readOnly)
 }
 
 // transfers is how many objects are under way at once.
@@ -300,6 +304,3 @@ func (s *S3) hash(ctx context.Context, bucket, key string) (d digest.Digest, err
 	}
 	return digester.Digest(), nil
 }
-
-// joinCleanup gives up what a failed start has made.
-func joinCleanup(err error, s *scratch) error { return errors.Join(err, s.remove()) }

@@ -1,4 +1,6 @@
-package parts
+// Package imagetest makes images, and writes the storage of a registry by hand: what a crash, an old
+// release or a broken disk leaves, which no client can make.
+package imagetest
 
 import (
 	"archive/tar"
@@ -10,7 +12,6 @@ import (
 	"io"
 	"math/rand/v2"
 
-	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -26,8 +27,8 @@ const (
 
 // The media types of Docker's schema 2, which image-spec does not name.
 const (
-	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
-	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+	DockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	DockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
 	dockerConfig   = "application/vnd.docker.container.image.v1+json"
 	dockerLayer    = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 	buildKitConfig = "application/vnd.buildkit.cacheconfig.v0"
@@ -136,7 +137,7 @@ func Layer(seed uint64, size int) Blob {
 func Image(format Format, layers ...Blob) *Manifest {
 	mediaType, configType := ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageConfig
 	if format == Docker {
-		mediaType, configType = dockerManifest, dockerConfig
+		mediaType, configType = DockerManifest, dockerConfig
 	}
 	platform := ocispec.Platform{Architecture: "amd64", OS: "linux"}
 	config := ocispec.Image{Platform: platform, RootFS: ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{}}}
@@ -172,7 +173,7 @@ func Image(format Format, layers ...Blob) *Manifest {
 func Index(format Format, entries ...*Manifest) *Manifest {
 	mediaType := ocispec.MediaTypeImageIndex
 	if format == Docker {
-		mediaType = dockerList
+		mediaType = DockerList
 	}
 	descriptors := []ocispec.Descriptor{}
 	for _, entry := range entries {
@@ -231,12 +232,6 @@ func BuildKitCache(layers ...Blob) *Manifest {
 		Blobs: append(append([]Blob{}, layers...), config),
 	}
 }
-
-// taggable is a manifest as go-containerregistry pushes it.
-type taggable struct{ m *Manifest }
-
-func (t taggable) RawManifest() ([]byte, error)        { return t.m.Content, nil }
-func (t taggable) MediaType() (types.MediaType, error) { return types.MediaType(t.m.MediaType), nil }
 
 // randomBytes is an endless stream that only the seed decides.
 func randomBytes(seed uint64) io.Reader {

@@ -1,4 +1,4 @@
-package parts
+package registrytest
 
 import (
 	"fmt"
@@ -17,7 +17,12 @@ const defaultAddr = "127.0.0.1:5000"
 // FilesystemConfig is a config.yml for a registry on a filesystem, with deletion
 // enabled.
 func FilesystemConfig(root string, readOnly bool) string {
-	return configYAML(configuration.Storage{"filesystem": {"rootdirectory": root}}, defaultAddr, readOnly)
+	return StorageConfig(configuration.Storage{"filesystem": {"rootdirectory": root}}, readOnly)
+}
+
+// StorageConfig is the same for a registry on any storage.
+func StorageConfig(storage configuration.Storage, readOnly bool) string {
+	return configYAML(storage, defaultAddr, readOnly)
 }
 
 // ConfigYAML is the config.yml of a registry that has a Root or a Storage: the same

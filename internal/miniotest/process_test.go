@@ -1,4 +1,4 @@
-package parts_test
+package miniotest_test
 
 import (
 	"bufio"
@@ -13,23 +13,22 @@ import (
 	"testing"
 	"time"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/miniotest"
 )
 
 // killed marks the test process that TestServersDieWithTheTestProcess kills.
-const killed = "REGSWEEP_PARTS_KILLED"
+const killed = "REGSWEEP_TEST_KILLED"
 
 func TestServersDieWithTheTestProcess(t *testing.T) {
-	slow(t)
 	if os.Getenv(killed) != "" {
-		fmt.Println(strings.TrimPrefix(parts.SharedMinIO(t).Endpoint, "http://"))
+		fmt.Println(strings.TrimPrefix(miniotest.SharedMinIO(t).Endpoint, "http://"))
 		time.Sleep(time.Minute)
 		t.Fatal("nobody has killed us")
 	}
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux tells a child of its parent's death")
 	}
-	parts.SharedMinIO(t) // built by now, if it was not
+	miniotest.SharedMinIO(t) // built by now, if it was not
 
 	scratch := t.TempDir()
 	child := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")

@@ -1,4 +1,4 @@
-package parts
+package registrytest
 
 import (
 	"bytes"
@@ -24,6 +24,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"regsweep/internal/imagetest"
 )
 
 // Client pushes to a registry and pulls from it, as the machines around a registry
@@ -47,7 +49,7 @@ type Client struct {
 
 // Push pushes to a registry without authentication; see Client.Push. The reference
 // is host/repository:tag or host/repository@digest.
-func Push(ctx context.Context, reference string, m *Manifest) error {
+func Push(ctx context.Context, reference string, m *imagetest.Manifest) error {
 	host, rest, _ := strings.Cut(reference, "/")
 	return (&Client{Host: host}).Push(ctx, rest, m)
 }
@@ -68,7 +70,7 @@ func (c *Client) Ping(ctx context.Context) error {
 
 // Push pushes a manifest with everything that it needs under a reference, which is
 // repository:tag, repository@digest, or repository alone to push it untagged.
-func (c *Client) Push(ctx context.Context, reference string, m *Manifest) error {
+func (c *Client) Push(ctx context.Context, reference string, m *imagetest.Manifest) error {
 	repository, identifier := splitReference(reference)
 	if identifier == "" {
 		identifier = m.Digest().String()
@@ -87,7 +89,7 @@ func (c *Client) Push(ctx context.Context, reference string, m *Manifest) error 
 	return nil
 }
 
-func (c *Client) push(ctx context.Context, pusher *remote.Pusher, repo name.Repository, identifier string, m *Manifest) error {
+func (c *Client) push(ctx context.Context, pusher *remote.Pusher, repo name.Repository, identifier string, m *imagetest.Manifest) error {
 	for _, blob := range m.Blobs {
 		if len(blob.URLs) > 0 {
 			continue
@@ -115,7 +117,7 @@ func (c *Client) push(ctx context.Context, pusher *remote.Pusher, repo name.Repo
 	return nil
 }
 
-func (c *Client) putManifest(ctx context.Context, pusher *remote.Pusher, repo name.Repository, identifier string, m *Manifest) error {
+func (c *Client) putManifest(ctx context.Context, pusher *remote.Pusher, repo name.Repository, identifier string, m *imagetest.Manifest) error {
 	if !c.ReferrersTag {
 		// go-containerregistry insists on the tag for a manifest with a subject.
 		repository := repo.RepositoryStr()
@@ -130,7 +132,7 @@ func (c *Client) putManifest(ctx context.Context, pusher *remote.Pusher, repo na
 }
 
 // PushBlob uploads one blob under its own digest, of whatever algorithm.
-func (c *Client) PushBlob(ctx context.Context, repository string, blob Blob) error {
+func (c *Client) PushBlob(ctx context.Context, repository string, blob imagetest.Blob) error {
 	location, _, err := c.beginUpload(ctx, repository)
 	if err != nil {
 		return fmt.Errorf("push blob %s: %w", blob.Digest(), err)
@@ -247,7 +249,7 @@ func (p *pull) manifest(ctx context.Context, identifier string) error {
 	for _, entry := range m.Manifests {
 		follow := p.blob // an entry of a build cache
 		switch entry.MediaType {
-		case ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, dockerManifest, dockerList:
+		case ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, imagetest.DockerManifest, imagetest.DockerList:
 			follow = p.manifest
 		}
 		if err := follow(ctx, entry.Digest.String()); err != nil {
@@ -326,7 +328,7 @@ func (c *Client) send(ctx context.Context, repository, method, address, mediaTyp
 		return nil, err
 	}
 	request.Header.Set("Accept", strings.Join([]string{
-		ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, dockerManifest, dockerList, "*/*"}, ", "))
+		ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, imagetest.DockerManifest, imagetest.DockerList, "*/*"}, ", "))
 	if body != nil {
 		request.Header.Set("Content-Type", mediaType)
 	}
@@ -442,3 +444,9 @@ func splitReference(reference string) (repository, identifier string) {
 }
 
 func isDigest(identifier string) bool { return strings.Contains(identifier, ":") }
+
+// taggable is a manifest as go-containerregistry pushes it.
+type taggable struct{ m *imagetest.Manifest }
+
+func (t taggable) RawManifest() ([]byte, error)        { return t.m.Content, nil }
+func (t taggable) MediaType() (types.MediaType, error) { return types.MediaType(t.m.MediaType), nil }

@@ -1,4 +1,4 @@
-package parts
+package imagetest
 
 import (
 	"fmt"

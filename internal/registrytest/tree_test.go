@@ -1,4 +1,4 @@
-package parts_test
+package registrytest_test
 
 import (
 	"errors"
@@ -12,22 +12,23 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"regsweep/internal/parts"
+	"regsweep/internal/imagetest"
+	"regsweep/internal/registrytest"
 )
 
 func TestHandWrittenTreeIsWhatARegistryWrites(t *testing.T) {
 	app, job := base()
-	odd := parts.Layer(6, 100)
+	odd := imagetest.Layer(6, 100)
 	odd.Algorithm = digest.SHA512
-	things := map[string]*parts.Manifest{
-		"one":   parts.Index(parts.OCI, app, parts.Image(parts.OCI, odd)),
+	things := map[string]*imagetest.Manifest{
+		"one":   imagetest.Index(imagetest.OCI, app, imagetest.Image(imagetest.OCI, odd)),
 		"two":   job,
 		"three": app,
 	}
 
 	pushed := t.TempDir()
-	client := parts.StartRegistryT(t, parts.Config{Root: pushed}).Client()
-	tree := parts.NewTree(t, t.TempDir())
+	client := registrytest.StartT(t, registrytest.Config{Root: pushed}).Client()
+	tree := imagetest.NewTree(t, t.TempDir())
 	for tag, m := range things {
 		if err := client.Push(t.Context(), "team/app:"+tag, m); err != nil {
 			t.Fatal(err)
@@ -35,7 +36,7 @@ func TestHandWrittenTreeIsWhatARegistryWrites(t *testing.T) {
 		tree.Tag("team/app", tag, tree.Manifest("team/app", m))
 	}
 
-	want, got := parts.SnapshotT(t, pushed), parts.SnapshotT(t, tree.Root())
+	want, got := imagetest.SnapshotT(t, pushed), imagetest.SnapshotT(t, tree.Root())
 	if !maps.Equal(got, want) {
 		t.Errorf("by hand:\n%s\npushed:\n%s", listing(got), listing(want))
 	}
@@ -43,47 +44,32 @@ func TestHandWrittenTreeIsWhatARegistryWrites(t *testing.T) {
 
 func TestRegistryServesAHandWrittenTree(t *testing.T) {
 	app, _ := base()
-	tree := parts.NewTree(t, t.TempDir())
+	tree := imagetest.NewTree(t, t.TempDir())
 	tree.Tag("app", "v1", tree.Manifest("app", app))
 	tree.Upload("app", "0b8a4b3e-9f0c-4c6b-8f0e-6f0f3c9d0d11", time.Now().Add(-time.Hour), []byte("half"))
 	tree.Mkdir("repositories/empty/_manifests/tags")
 
-	registry := parts.StartRegistryT(t, parts.Config{Root: tree.Root()})
-	if err := parts.PullAll(t.Context(), registry.Host(), "app", "v1", app.Digest().String()); err != nil {
+	registry := registrytest.StartT(t, registrytest.Config{Root: tree.Root()})
+	if err := registrytest.PullAll(t.Context(), registry.Host(), "app", "v1", app.Digest().String()); err != nil {
 		t.Fatal(err)
 	}
-	if !tree.Exists(parts.UploadPath("app", "0b8a4b3e-9f0c-4c6b-8f0e-6f0f3c9d0d11")) {
+	if !tree.Exists(imagetest.UploadPath("app", "0b8a4b3e-9f0c-4c6b-8f0e-6f0f3c9d0d11")) {
 		t.Error("the upload is not where it was put")
 	}
 }
 
-func TestContentIsDeterministicAndShared(t *testing.T) {
-	app, job := base()
-	again, _ := base()
-	if app.Digest() != again.Digest() {
-		t.Error("the same layers make two images")
-	}
-	if app.Digest() == job.Digest() {
-		t.Error("different layers make one image")
-	}
-	if !slices.Contains(app.Digests(), parts.Layer(1, 5000).Digest()) ||
-		!slices.Contains(job.Digests(), parts.Layer(1, 5000).Digest()) {
-		t.Error("the images do not share their base")
-	}
-}
-
 func TestSchema1IsServedByRelease2(t *testing.T) {
-	path, err := parts.RegistryBinary(t.Context(), parts.Release2)
-	if errors.Is(err, parts.ErrUnavailable) {
+	path, err := registrytest.Binary(t.Context(), registrytest.Release2)
+	if errors.Is(err, registrytest.ErrUnavailable) {
 		t.Skip(err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	tree := parts.NewTree(t, t.TempDir())
-	old := parts.Schema1("app", "old", parts.Layer(1, 100), parts.Layer(2, 100))
+	tree := imagetest.NewTree(t, t.TempDir())
+	old := imagetest.Schema1("app", "old", imagetest.Layer(1, 100), imagetest.Layer(2, 100))
 	tree.Tag("app", "old", tree.Manifest("app", old))
-	registry := parts.StartBinaryT(t, path, parts.FilesystemConfig(tree.Root(), true)+
+	registry := registrytest.StartBinaryT(t, path, registrytest.FilesystemConfig(tree.Root(), true)+
 		"compatibility:\n  schema1:\n    enabled: true\n")
 	// It is signed anew whenever it is served, so its bytes are others than stored.
 	response, err := http.Get(registry.URL() + "/v2/app/manifests/" + old.Digest().String())
@@ -94,7 +80,7 @@ func TestSchema1IsServedByRelease2(t *testing.T) {
 	if err := errors.Join(err, response.Body.Close()); err != nil {
 		t.Fatal(err)
 	}
-	layer := parts.Layer(1, 100).Digest().String()
+	layer := imagetest.Layer(1, 100).Digest().String()
 	if response.StatusCode != http.StatusOK || !strings.Contains(string(body), layer) {
 		t.Errorf("%s: %s", response.Status, body)
 	}
@@ -105,18 +91,18 @@ func TestSchema1IsServedByRelease2(t *testing.T) {
 
 func TestReferrersTagIsAChoice(t *testing.T) {
 	app, _ := base()
-	signature := parts.Referrer(app, "application/vnd.example.signature", []byte("signed"))
+	signature := imagetest.Referrer(app, "application/vnd.example.signature", []byte("signed"))
 	fallback := strings.ReplaceAll(app.Digest().String(), ":", "-")
 	for _, wanted := range []bool{false, true} {
 		root := t.TempDir()
-		client := parts.StartRegistryT(t, parts.Config{Root: root}).Client()
+		client := registrytest.StartT(t, registrytest.Config{Root: root}).Client()
 		client.ReferrersTag = wanted
-		for _, m := range []*parts.Manifest{app, signature} {
+		for _, m := range []*imagetest.Manifest{app, signature} {
 			if err := client.Push(t.Context(), "app", m); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if got := parts.NewTree(t, root).Exists(parts.TagPath("app", fallback)); got != wanted {
+		if got := imagetest.NewTree(t, root).Exists(imagetest.TagPath("app", fallback)); got != wanted {
 			t.Errorf("wanted %v, but the tag %s is there: %v", wanted, fallback, got)
 		}
 	}
