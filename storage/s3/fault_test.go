@@ -119,7 +119,8 @@ func TestS3PassingFaultsEnd(t *testing.T) {
 		if err == nil || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), code) || !strings.Contains(err.Error(), "blobs/x") {
 			t.Errorf("read: %v", err)
 		}
-		if n := asked.Load(); status == 500 && n != int32(pace.DefaultRetries.Tries) || n < 5 || n > 20 {
+		// For 503 it tries until its patience ends, which on a busy machine is early.
+		if n := asked.Load(); status == 500 && n != int32(pace.DefaultRetries.Tries) || n < 2 || n > 20 {
 			t.Errorf("%s: %d tries", code, n)
 		}
 	}

@@ -370,11 +370,21 @@ func simulate(t *testing.T, dir string, keys *keySpace, server simulatedServer) 
 	return s
 }
 
+// simulates skips a test with -short. It lists in simulated time and judges how many requests are
+// under way at each moment. The race detector changes that, and sees the same in other tests.
+func simulates(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("lists many registries in simulated time")
+	}
+}
+
 // TestListingKeepsManyUnderWay, of any shape, for a few percent more requests than pages. What is
 // under way may be less once or twice by chance, and three times in a row it is not.
 // SIMULATE_KEYS sets another size, such as 6000000.
 func TestListingKeepsManyUnderWay(t *testing.T) {
 	t.Parallel()
+	simulates(t)
 	sizes := []int{200_000, 1_000_000}
 	if n, err := strconv.Atoi(os.Getenv("SIMULATE_KEYS")); err == nil {
 		sizes = []int{n}
@@ -410,6 +420,7 @@ func TestListingKeepsManyUnderWay(t *testing.T) {
 // is known leaves: short ones would spend everything at the beginning.
 func TestListingOfNamesKeepsAhead(t *testing.T) {
 	t.Parallel()
+	simulates(t)
 	for _, of := range []struct {
 		name  string
 		keys  *keySpace
@@ -467,6 +478,7 @@ func TestNamesAreListedThoughAllIsSpent(t *testing.T) {
 // thousand would cost more than the 12 pages that they stand for can pay. They are guessed at.
 func TestDearNamesAreGuessedAt(t *testing.T) {
 	t.Parallel()
+	simulates(t)
 	for _, of := range []struct {
 		kind  string
 		name  func(i int, random *rand.Rand) string
@@ -491,6 +503,7 @@ func TestDearNamesAreGuessedAt(t *testing.T) {
 // TestNamesAreNotListedForAFewPages: the names in a directory cost a request, which 25 pages pay for.
 func TestNamesAreNotListedForAFewPages(t *testing.T) {
 	t.Parallel()
+	simulates(t)
 	for _, of := range []struct{ teams, pages, least, most int }{
 		{60, 8, 1, 6}, // one in ten may look larger at first
 		{17, 60, 18, 18},
@@ -510,6 +523,7 @@ func TestNamesAreNotListedForAFewPages(t *testing.T) {
 // large one, takes 26 and more, so that the middle one of five counts.
 func TestASmallRegistryIsListedInAFewAnswers(t *testing.T) {
 	t.Parallel()
+	simulates(t)
 	for _, shape := range simulatedShapes {
 		answers := time.Duration(22)
 		if strings.HasPrefix(shape.name, "of very many sizes") {

@@ -21,9 +21,6 @@ import (
 // object, and is not asked for a bulk removal again.
 func TestS3WithoutBulkRemoval(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("needs MinIO, which takes minutes to build the first time")
-	}
 	for name, refuse := range map[string]func(w http.ResponseWriter, keys []string){
 		"501 NotImplemented":   func(w http.ResponseWriter, _ []string) { s3Fault(w, 501, "NotImplemented") },
 		"501 without a body":   func(w http.ResponseWriter, _ []string) { w.WriteHeader(501) },
