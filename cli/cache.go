@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 
 	"regsweep/inventory"
 	"regsweep/storage"
@@ -46,65 +47,54 @@ func (o cacheOptions) check() error {
 	return nil
 }
 
-// openCache opens the cache, if the storage can have one. What goes wrong with a
-// directory that nobody asked for is told, and the run goes on without.
-func (g *gcRun) openCache() error {
+// openCache opens the cache, if the storage can have one, and returns what to read through. What
+// goes wrong with a directory that nobody asked for is told, and the run goes on without. close
+// saves what the run has learnt, and reports what was wrong; a second call does nothing.
+func (g *gcRun) openCache(ctx context.Context) (reader storage.Store, close func(), err error) {
 	o := g.options.cache
+	without := func() {}
 	switch {
 	case o.off:
-		return nil
+		return g.store, without, nil
 	case !cache.CanCache(g.store):
 		if o.given {
 			g.say("warning: --cache: there is nothing to remember of a " + g.store.Identity().Driver + " storage, only of a bucket")
 		}
-		return nil
+		return g.store, without, nil
 	case !o.given && g.env.CacheDir == "":
-		return nil // a user without a home
+		return g.store, without, nil // a user without a home
 	case !o.given:
 		o.dir = filepath.Join(g.env.CacheDir, "regsweep")
 	}
-	cache, err := cache.Open(g.store, o.dir, g.env.Now())
+	cached, err := cache.Open(g.store, o.dir, g.env.Now())
 	if err == nil {
-		g.cache = cache
-		return nil
+		return cached, sync.OnceFunc(func() { g.closeCache(ctx, cached) }), nil
 	}
 	if unwrapped := errors.Unwrap(err); unwrapped != nil {
 		err = unwrapped // the operation and a name that was made up say nothing
 	}
 	if o.given {
-		return storage.Usagef("--cache: %s can't be written: %w", o.dir, err)
+		return nil, nil, storage.Usagef("--cache: %s can't be written: %w", o.dir, err)
 	}
 	g.cacheProblem(inventory.Problem{
 		Kind: inventory.CacheUnusable, Path: o.dir, Effect: inventory.Note,
 		Detail: fmt.Sprintf("the cache can't be written (%v): all manifests are read; --no-cache, or --cache with another directory", err),
 	})
-	return nil
-}
-
-// cached is the storage behind its cache, if it has one.
-func (g *gcRun) cached() storage.Store {
-	if g.cache == nil {
-		return g.store
-	}
-	return g.cache
+	return g.store, without, nil
 }
 
 // closeCache saves what the run has learnt, and reports what was wrong.
-func (g *gcRun) closeCache(ctx context.Context) {
-	if g.cache == nil {
-		return
-	}
-	g.cache.Close(ctx)
-	use := g.cache.Use()
+func (g *gcRun) closeCache(ctx context.Context, cached *cache.Cache) {
+	cached.Close(ctx)
+	use := cached.Use()
 	g.report.Cache = &use
-	for _, f := range g.cache.Failures() {
+	for _, f := range cached.Failures() {
 		kind := inventory.CacheUnusable
 		if f.IsDamage {
 			kind = inventory.CacheDamaged
 		}
 		g.cacheProblem(inventory.Problem{Kind: kind, Path: f.Path, Effect: inventory.Note, Detail: f.Detail})
 	}
-	g.cache = nil
 }
 
 // cacheProblem tells at once what is wrong with the cache, since it is this machine's

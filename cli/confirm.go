@@ -9,16 +9,21 @@ import (
 	"strings"
 	"syscall"
 
+	"regsweep/guard"
 	"regsweep/storage"
 	"regsweep/sweep"
 )
 
-// confirm shows the plan's summary on a terminal, and asks.
-func (g *gcRun) confirm(ctx context.Context) (err error) {
-	if g.options.yes {
-		return nil
+// confirm shows the plan's summary on a terminal, and asks. Before that it fails if the answer would
+// be in vain.
+func (g *gcRun) confirm(ctx context.Context, proof guard.Options, plan *sweep.Plan) (err error) {
+	if err := storage.RequireWrite(g.store, plan.Refs()); err != nil || !plan.HasGarbage() {
+		return err
 	}
-	g.asked, err = g.ask(ctx, g.question(), func(w *bytes.Buffer, width int) {
+	if err := g.proveRecent(ctx, proof); err != nil || g.options.yes {
+		return err
+	}
+	g.report.asked, err = g.ask(ctx, g.question(), func(w *bytes.Buffer, width int) {
 		writeSummary(w, g.report, width)
 		if g.report.Versions != nil {
 			fmt.Fprintln(w)

@@ -58,12 +58,12 @@ func (g *gcRun) conclude(err error) error {
 		return err
 	}
 	unanswered := errors.Is(err, errDeclined) || errors.Is(err, ErrInterrupted) && g.report.result == nil
-	if g.report.plan == nil || g.asked && g.env.OutTerminal && unanswered { // err says it
+	if g.report.plan == nil || g.report.asked && g.env.OutTerminal && unanswered { // err says it
 
 		return err
 	}
 	printed := g.print(folded(func(w *bytes.Buffer, width int) {
-		if !g.asked || !g.env.OutTerminal {
+		if !g.report.asked || !g.env.OutTerminal {
 			writeSummary(w, g.report, width)
 		}
 		writeOutcome(w, g.report)

@@ -19,11 +19,11 @@ type pushCheck struct {
 }
 
 // newPushCheck is for pushes from now on. With --unsafe-online there may be some.
-func (g *gcRun) newPushCheck(ctx context.Context, plan *sweep.Plan) (*pushCheck, error) {
+func (g *gcRun) newPushCheck(ctx context.Context, listed *inventory.Inventory, plan *sweep.Plan) (*pushCheck, error) {
 	if g.options.unsafe {
 		return &pushCheck{gcRun: g, pushes: &inventory.Pushes{}}, nil
 	}
-	pushes, err := inventory.NewPushes(ctx, g.store, g.listed, plan.RemovedRevisions, g.env.Now())
+	pushes, err := inventory.NewPushes(ctx, g.store, listed, plan.RemovedRevisions, g.env.Now())
 	return &pushCheck{gcRun: g, pushes: pushes}, err
 }
 

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 
 	"regsweep/quarantine"
@@ -41,25 +40,20 @@ func (g *gcRun) explainFull(err error) error {
 		"free some, or run without --quarantine, which takes none", err)
 }
 
-// beginQuarantine makes what removes move instead, if that was asked for.
-func (g *gcRun) beginQuarantine(ctx context.Context, plan *sweep.Plan) (err error) {
-	if !g.options.quarantine || plan.Len() == 0 { // empty directories are nothing to restore
-		return nil
-	}
-	if g.taker, err = quarantine.Begin(ctx, g.store, plan, g.env.Now(), rand.Reader); err != nil {
+// endQuarantine makes what was taken safe, also where err has stopped the run. err decides how the
+// run ends.
+func (g *gcRun) endQuarantine(ctx context.Context, taker *quarantine.Taker, err error) error {
+	if taker == nil {
 		return err
 	}
-	g.remover, g.report.Quarantine.Run, g.report.Quarantine.Hidden = g.taker, g.taker.Run, g.taker.Hides()
-	return nil
-}
-
-// endQuarantine makes what was taken safe, also where the run was stopped.
-func (g *gcRun) endQuarantine(ctx context.Context) error {
-	if g.taker == nil {
-		return nil
+	g.report.Quarantine.Absent = taker.Absent()
+	ended := taker.End(context.WithoutCancel(ctx))
+	g.report.Quarantine.Run = taker.Run // "" if it has taken nothing
+	if err == nil {
+		return ended
 	}
-	g.report.Quarantine.Absent = g.taker.Absent()
-	err := g.taker.End(context.WithoutCancel(ctx))
-	g.report.Quarantine.Run = g.taker.Run // "" if it has taken nothing
+	if ended != nil {
+		g.progress.note(ended.Error())
+	}
 	return err
 }

@@ -14,6 +14,16 @@ import (
 
 // locked does the work while no other run can.
 func (r *runner) locked(ctx context.Context, store storage.Locker, command string, progress *progress, work func(context.Context) error) error {
+	locked, unlock, err := r.lock(ctx, store, command, progress)
+	if err != nil {
+		return err
+	}
+	return unlock(work(locked))
+}
+
+// lock keeps other runs away until unlock is called, with the error of the work, which decides how
+// the run ends. The context that it returns is done if the lock is lost.
+func (r *runner) lock(ctx context.Context, store storage.Locker, command string, progress *progress) (locked context.Context, unlock func(error) error, err error) {
 	locked, lock, err := guard.Lock(ctx, store, guard.LockOptions{
 		Host: r.env.Host, PID: os.Getpid(), User: r.env.User, Command: "regsweep " + command, Process: guard.ThisProcess(),
 		Now: r.env.Now, Random: rand.Reader, Refresh: r.env.LockRefresh, Stale: r.env.LockStale,
@@ -23,15 +33,17 @@ func (r *runner) locked(ctx context.Context, store storage.Locker, command strin
 		},
 	})
 	if err != nil {
+		return nil, nil, err
+	}
+	return locked, func(err error) error {
+		err = because(locked, err)
+		released := lock.Release(context.WithoutCancel(ctx))
+		if err == nil {
+			return released
+		}
+		if released != nil && !errors.Is(err, guard.ErrLockLost) {
+			progress.note(released.Error())
+		}
 		return err
-	}
-	err = because(locked, work(locked))
-	released := lock.Release(context.WithoutCancel(ctx))
-	if err == nil {
-		return released
-	}
-	if released != nil && !errors.Is(err, guard.ErrLockLost) { // the work's error decides how the run ends
-		progress.note(released.Error())
-	}
-	return err
+	}, nil
 }

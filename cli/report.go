@@ -61,6 +61,7 @@ type report struct {
 	leftOutSaved bool     // in a file, all of it
 	unsaved      string   // "plan" or "list", if the run ends because that could not be saved
 	stopped      bool     // the removal ended before its end
+	asked        bool     // the summary was shown, and what it says confirmed
 }
 
 // tallies counts by kind. Links have no bytes worth a number.

@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 
-	"regsweep/guard"
 	"regsweep/inventory"
 	"regsweep/mark"
 	"regsweep/storage"
@@ -159,24 +158,6 @@ func (g *gcRun) findRoots(inv *inventory.Inventory) ([]*mark.Roots, error) {
 		}
 	}
 	return all, nil
-}
-
-// sampleRoots has the registry asked for manifests that stay: with --roots the target of a
-// tag may be removed.
-func (g *gcRun) sampleRoots(inv *inventory.Inventory, roots []*mark.Roots) {
-	if g.lists.roots == nil {
-		return
-	}
-	var staying []guard.Sample
-	for _, list := range roots {
-		list.Linked(inv, func(repository, digest string) bool {
-			staying = append(staying, guard.Sample{Repository: repository, Digest: digest})
-			return len(staying) < guard.MaxSamples
-		})
-	}
-	if len(staying) > 0 {
-		g.guard.Samples = staying[:min(len(staying), guard.MaxSamples)]
-	}
 }
 
 // shownNotStored is how many entries that are not stored the summary names.

@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"unicode/utf8"
+
+	"regsweep/guard"
+	"regsweep/storage"
+	"regsweep/storage/config"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+// discardFiles takes away what was begun and not saved.
+func (g *gcRun) discardFiles() {
+	g.planFile.discard()
+	g.review.discard()
+}
+
+// prepare finds out what is to be collected, and whether the flags make sense. It returns what the
+// registry is asked by.
+func (g *gcRun) prepare(c *urfave.Context, target []string) (proof guard.Options, err error) {
+	if g.lists, err = g.readRootLists(c, g.review.planPath()); err != nil {
+		return proof, err
+	}
+	if err := g.openReview(c.Context); err != nil {
+		return proof, err
+	}
+	if g.lists.roots != nil {
+		g.options.deleteUntagged = true // nothing is a root but what the list has
+	}
+	if err := g.options.check(); err != nil {
+		return proof, err
+	}
+	if g.options.planGiven {
+		if g.planFile, err = g.output("--"+planName, g.options.plan, aPlan); err != nil {
+			return proof, orTarget(err, len(target) > 0, "gc --"+planName+" plan.jsonl", g.options.plan)
+		}
+	}
+	if g.config, g.store, err = g.target(c, target, g.options.allowEmpty); err != nil {
+		g.store = nil
+		return proof, g.orAllowEmpty(err)
+	}
+	g.report.Storage, g.report.Config, g.report.notRead = g.store.Identity(), g.config.File, g.config.NotRead
+	if !g.options.quiet { // which warns only once something was removed
+		g.warnOfDescriptors()
+	}
+	if g.options.quarantine {
+		g.report.Quarantine = &quarantined{}
+	}
+	if err := g.review.isOf(g.store); err != nil {
+		return proof, err
+	}
+	if proof, err = g.guardOptions(c, g.config, g.store); err != nil {
+		return proof, err
+	}
+	proof.DeleteUntagged = g.options.deleteUntagged
+	proof.RootsGiven, proof.KeepDigestsGiven = g.lists.roots != nil, g.lists.keepDigests != nil
+	if g.options.planGiven {
+		if root := g.report.Storage.Root; !utf8.ValidString(root) {
+			return proof, storage.Usagef("--plan: a plan can't hold the name of its storage, which is no text: %q", root)
+		}
+	}
+	if !g.options.dryRun && !g.options.yes {
+		return proof, g.canAsk() // rather than after an hour of listing
+	}
+	return proof, nil
+}
+
+// requireLayout refuses a root without a registry in it, unless that is meant.
+func (g *gcRun) requireLayout(ctx context.Context) error {
+	if g.options.allowEmpty {
+		return nil
+	}
+	return g.orAllowEmpty(config.RequireLayout(ctx, g.store, g.config))
+}
+
+// orAllowEmpty names the flag that accepts a root without a registry. apply has none: there
+// the plan says it.
+func (g *gcRun) orAllowEmpty(err error) error {
+	if g.review == nil && errors.As(err, new(*config.AbsentError)) {
+		return storage.Usagef("%w. For a registry that nobody has pushed to, pass --allow-empty", err)
+	}
+	return err
+}
+
+// orTarget explains a flag's value that can't be used and that may be the target: then the
+// flag's own value was forgotten.
+func orTarget(err error, targetGiven bool, example, value string) error {
+	if targetGiven || value == "" || slices.Contains(standardOutput, value) {
+		return err
+	}
+	return storage.Usagef("%w; if it is the target, name both: regsweep %s %s", err, example, value)
+}
