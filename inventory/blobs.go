@@ -21,23 +21,24 @@ type blob struct {
 	size int64
 }
 
-// blobTable has the stored blobs in the order of their digests, and finds a digest's
-// place among them. It is filled, sealed, and then never changes but for sizes; only
-// then, and concurrently, may it be asked.
+// blobTable is a table of the stored blobs, sorted by digest. It finds the place of a digest. It is
+// filled by one goroutine at a time, then sealed. After that only sizes change, and it may be used
+// concurrently.
 //
-// The blobs lie on shelves by their first byte. A slice that grows to millions is copied
-// over and over, and beside its copy while that is made; a shelf is a small part of it.
+// There is a bucket for each value of a digest's first byte. A single slice of millions of blobs
+// would be copied each time it grows, and needs the memory of both copies meanwhile. A bucket is a
+// small part of it.
 type blobTable struct {
-	shelves [256][]blob
-	// first is the place of each shelf's first blob, and then the number of all.
+	buckets [256][]blob
+	// first is the place of the first blob of each bucket, and at the end the number of all blobs.
 	first [257]uint32
-	// lead has, for each shelf and each value of a digest's leading bits there, where on the
-	// shelf the first blob lies that has them, or more; and then how many it holds. Some
-	// three blobs share a value, so that a digest is found in two looks at memory, among
-	// millions too.
-	lead []uint32
-	// unlead is how far a digest's first eight bytes are shifted for its leading bits.
-	unlead uint
+	// radix is an index of each bucket. For each value of a digest's leading bits it has the
+	// position of the first blob with that value or a larger one, and at the end the length of the
+	// bucket. About three blobs share a value, so finding a digest among millions takes two
+	// accesses to memory.
+	radix []uint32
+	// shift moves the leading bits of a digest's first eight bytes to the lowest place.
+	shift uint
 }
 
 // add adds a page of blobs.
@@ -47,111 +48,111 @@ func (t *blobTable) add(page ...blob) {
 	}
 }
 
-// put adds one of a page of blobs, of which so many are left with it: nearly all of one page
-// have the same first byte.
+// put adds a blob of a page. left is how many blobs of the page are left, with this one: nearly all
+// blobs of a page have the same first byte.
 func (t *blobTable) put(b blob, left int) {
-	shelf := &t.shelves[b.sha256[0]]
-	if len(*shelf) == cap(*shelf) {
-		*shelf = slices.Grow(*shelf, left)
+	bucket := &t.buckets[b.sha256[0]]
+	if len(*bucket) == cap(*bucket) {
+		*bucket = slices.Grow(*bucket, left)
 	}
-	*shelf = append(*shelf, b)
+	*bucket = append(*bucket, b)
 }
 
-// seal sorts the blobs and drops those that were added twice, of which any remains.
+// seal sorts the blobs. Of blobs that were added twice, any one stays.
 func (t *blobTable) seal() {
 	added := 0
-	for i := range t.shelves {
-		added += len(t.shelves[i])
+	for i := range t.buckets {
+		added += len(t.buckets[i])
 	}
-	leadBits := uint(max(8, bits.Len(uint(added))-2)) // at least those that make a shelf
-	t.unlead = 64 - leadBits
-	values := 1 << leadBits / len(t.shelves)
-	t.lead = make([]uint32, len(t.shelves)*(values+1))
+	radixBits := uint(max(8, bits.Len(uint(added))-2)) // at least the eight bits that choose a bucket
+	t.shift = 64 - radixBits
+	values := 1 << radixBits / len(t.buckets)
+	t.radix = make([]uint32, len(t.buckets)*(values+1))
 
 	var g errgroup.Group // of functions that can't fail
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	for i := range t.shelves { // and not over a copy of it, which would keep all that is replaced
+	for i := range t.buckets { // a range over a copy of the array would keep the replaced slices
 		g.Go(func() error {
-			shelf := t.shelves[i]
-			if !slices.IsSortedFunc(shelf, compareBlobs) { // an even listing needs no sorting
-				t.sort(shelf, values)
+			bucket := t.buckets[i]
+			if !slices.IsSortedFunc(bucket, compareBlobs) { // a listing in the order of digests
+				t.sort(bucket, values)
 			}
-			shelf = slices.CompactFunc(shelf, func(a, b blob) bool { return a.sha256 == b.sha256 })
-			if cap(shelf)-len(shelf) > len(shelf)/32+64 {
-				shelf = slices.Clone(shelf) // without the room to grow
+			bucket = slices.CompactFunc(bucket, func(a, b blob) bool { return a.sha256 == b.sha256 })
+			if cap(bucket)-len(bucket) > len(bucket)/32+64 {
+				bucket = slices.Clone(bucket) // to free the capacity that is not used
 			}
-			t.shelves[i] = shelf
-			t.mark(shelf, t.lead[i*(values+1):][:values+1])
+			t.buckets[i] = bucket
+			t.mark(bucket, t.radix[i*(values+1):][:values+1])
 			return nil
 		})
 	}
 	_ = g.Wait()
 	n := uint32(0)
-	for i := range t.shelves {
+	for i := range t.buckets {
 		t.first[i] = n
-		n += uint32(len(t.shelves[i]))
+		n += uint32(len(t.buckets[i]))
 	}
-	t.first[len(t.shelves)] = n
+	t.first[len(t.buckets)] = n
 }
 
-// mark notes in lead where on a sorted shelf the blobs with each value begin.
-func (t *blobTable) mark(shelf []blob, lead []uint32) {
+// mark notes in radix where in a sorted bucket the blobs with each value begin.
+func (t *blobTable) mark(bucket []blob, radix []uint32) {
 	value := 0
-	for i := range shelf {
-		for ; value <= t.valueOf(&shelf[i], len(lead)-1); value++ {
-			lead[value] = uint32(i)
+	for i := range bucket {
+		for ; value <= t.valueOf(&bucket[i], len(radix)-1); value++ {
+			radix[value] = uint32(i)
 		}
 	}
-	for ; value < len(lead); value++ {
-		lead[value] = uint32(len(shelf))
+	for ; value < len(radix); value++ {
+		radix[value] = uint32(len(bucket))
 	}
 }
 
-// valueOf is the value of a blob's leading bits beside others on its shelf, where there are so
-// many.
+// valueOf is the value of a blob's leading bits within its bucket. values is how many values there
+// are.
 func (t *blobTable) valueOf(b *blob, values int) int {
-	return int(b.leading()>>t.unlead) & (values - 1)
+	return int(b.leading()>>t.shift) & (values - 1)
 }
 
-// sorting is the room that it takes to sort a shelf.
+// sorting are the buffers for sorting a bucket.
 type sorting struct {
 	blobs []blob
 	ends  []int
 }
 
-// largeShelf is more blobs than a shelf has of 250 million.
-const largeShelf = 1 << 20
+// largeBucket is more than a bucket has of 250 million blobs.
+const largeBucket = 1 << 20
 
 var sortings = sync.Pool{New: func() any { return new(sorting) }}
 
-// sort sorts a shelf. Digests lie evenly, if nobody has chosen them: put down by their leading
-// bits, of which a shelf has so many values, few are left to be sorted. That takes the room of
-// another shelf, which one with a good part of millions of blobs does not get.
-func (t *blobTable) sort(shelf []blob, values int) {
-	if len(shelf) > largeShelf {
-		slices.SortFunc(shelf, compareBlobs)
+// sort sorts a bucket. Digests are evenly distributed unless somebody has chosen them. So they are
+// first distributed by their leading bits, and then few blobs with the same bits have to be sorted.
+// That takes as much memory as the bucket. A very large bucket is sorted in place instead.
+func (t *blobTable) sort(bucket []blob, values int) {
+	if len(bucket) > largeBucket {
+		slices.SortFunc(bucket, compareBlobs)
 		return
 	}
-	room := sortings.Get().(*sorting)
-	defer sortings.Put(room)
-	room.blobs = append(room.blobs[:0], shelf...)
-	room.ends = append(room.ends[:0], make([]int, values)...)
-	for i := range shelf {
-		room.ends[t.valueOf(&shelf[i], values)]++
+	buffers := sortings.Get().(*sorting)
+	defer sortings.Put(buffers)
+	buffers.blobs = append(buffers.blobs[:0], bucket...)
+	buffers.ends = append(buffers.ends[:0], make([]int, values)...)
+	for i := range bucket {
+		buffers.ends[t.valueOf(&bucket[i], values)]++
 	}
 	next := 0
-	for i, count := range room.ends {
-		room.ends[i] = next // where they begin, for now
+	for i, count := range buffers.ends {
+		buffers.ends[i] = next // where they begin, for now
 		next += count
 	}
-	for i := range room.blobs {
-		end := &room.ends[t.valueOf(&room.blobs[i], values)]
-		shelf[*end] = room.blobs[i]
+	for i := range buffers.blobs {
+		end := &buffers.ends[t.valueOf(&buffers.blobs[i], values)]
+		bucket[*end] = buffers.blobs[i]
 		*end++
 	}
 	begin := 0
-	for _, end := range room.ends {
-		slices.SortFunc(shelf[begin:end], compareBlobs)
+	for _, end := range buffers.ends {
+		slices.SortFunc(bucket[begin:end], compareBlobs)
 		begin = end
 	}
 }
@@ -175,30 +176,29 @@ func (b *blob) bytes() (bytes int64, exact bool) {
 // leading are a digest's first eight bytes.
 func (b *blob) leading() uint64 { return binary.BigEndian.Uint64(b.sha256[:]) }
 
-func (t *blobTable) len() int { return int(t.first[len(t.shelves)]) }
+func (t *blobTable) len() int { return int(t.first[len(t.buckets)]) }
 
-// at is the blob at a place. Digests lie evenly, if nobody has chosen them, so that its shelf
-// is the one that it would have if they did, or one near by.
+// at is the blob at a place. If digests were distributed exactly evenly, the bucket could be
+// computed from the place. They nearly are, so the right bucket is close to that one.
 func (t *blobTable) at(place int) *blob {
-	shelf := int(uint64(place) * uint64(len(t.shelves)) / uint64(t.len()))
-	for place < int(t.first[shelf]) {
-		shelf--
+	bucket := int(uint64(place) * uint64(len(t.buckets)) / uint64(t.len()))
+	for place < int(t.first[bucket]) {
+		bucket--
 	}
-	for place >= int(t.first[shelf+1]) {
-		shelf++
+	for place >= int(t.first[bucket+1]) {
+		bucket++
 	}
-	return &t.shelves[shelf][place-int(t.first[shelf])]
+	return &t.buckets[bucket][place-int(t.first[bucket])]
 }
 
-// find is a digest's place.
+// find returns the place of a digest.
 func (t *blobTable) find(sum [32]byte) (place int, found bool) {
 	low, high := t.between(sum)
 	return t.search(sum, low, high)
 }
 
-// findEach finds digests, -1 standing for one that is not there. It takes a third of the
-// time that find does for each of them: a look at memory that no cache has is long, and
-// these don't wait for one another.
+// findEach finds the places of many digests, -1 for one that is not there. It takes a third of the
+// time that find takes for each of them: the accesses to memory that is in no cache overlap.
 func (t *blobTable) findEach(sums [][32]byte, places []int) {
 	var bounds [pageBatch][2]int
 	for i := range sums {
@@ -213,19 +213,19 @@ func (t *blobTable) findEach(sums [][32]byte, places []int) {
 	}
 }
 
-// between is where on its shelf a digest can lie: from which blob on, and up to which.
+// between returns where in its bucket a digest can be: at low or later, and before high.
 func (t *blobTable) between(sum [32]byte) (low, high int) {
-	at := binary.BigEndian.Uint64(sum[:])>>t.unlead + uint64(sum[0])
-	return int(t.lead[at]), int(t.lead[at+1])
+	at := binary.BigEndian.Uint64(sum[:])>>t.shift + uint64(sum[0])
+	return int(t.radix[at]), int(t.radix[at+1])
 }
 
-// search looks for a digest on its shelf, from one blob on, up to another. Nobody
-// need choose digests that lie evenly: where there are many the search is a binary one.
+// search finds a digest in its bucket, at low or later and before high. Digests may have been chosen
+// so that many have the same leading bits. Then the search is a binary one.
 func (t *blobTable) search(sum [32]byte, low, high int) (place int, found bool) {
-	shelf := t.shelves[sum[0]]
+	bucket := t.buckets[sum[0]]
 	for high-low > 8 {
 		// By index: a copy of a blob would read its size, which may be being written.
-		if middle := (low + high) / 2; bytes.Compare(shelf[middle].sha256[:], sum[:]) <= 0 {
+		if middle := (low + high) / 2; bytes.Compare(bucket[middle].sha256[:], sum[:]) <= 0 {
 			low = middle
 		} else {
 			high = middle
@@ -233,7 +233,7 @@ func (t *blobTable) search(sum [32]byte, low, high int) (place int, found bool) 
 	}
 	leading := binary.BigEndian.Uint64(sum[:])
 	for ; low < high; low++ {
-		if shelf[low].leading() == leading && shelf[low].sha256 == sum {
+		if bucket[low].leading() == leading && bucket[low].sha256 == sum {
 			return int(t.first[sum[0]]) + low, true
 		}
 	}

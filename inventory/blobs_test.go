@@ -61,7 +61,7 @@ func TestBlobsAreSorted(t *testing.T) {
 	for name, sum := range map[string]func(i int) [32]byte{
 		"even":           even,
 		"twice each":     func(i int) [32]byte { return even(i / 2) },
-		"on one shelf":   func(i int) [32]byte { s := even(i); s[0] = 7; return s },
+		"in one bucket":  func(i int) [32]byte { s := even(i); s[0] = 7; return s },
 		"differing late": func(i int) (sum [32]byte) { binary.BigEndian.PutUint64(sum[24:], uint64(i)); return sum },
 		"in two heaps":   func(i int) [32]byte { s := even(i); s[0], s[1], s[2] = 255, byte(255*(i%2)), 0; return s },
 		"all the same":   func(int) [32]byte { return even(1) },

@@ -64,9 +64,9 @@ func (d *digests) Size(id ID) (bytes int64, exact bool) {
 func (d *digests) Sizes() iter.Seq2[ID, int64] {
 	return func(yield func(ID, int64) bool) {
 		id := ID(0)
-		for _, shelf := range &d.blobs.shelves {
-			for i := range shelf {
-				if size, _ := shelf[i].bytes(); !yield(id, size) {
+		for _, bucket := range &d.blobs.buckets {
+			for i := range bucket {
+				if size, _ := bucket[i].bytes(); !yield(id, size) {
 					return
 				}
 				id++
