@@ -176,7 +176,7 @@ func (inv *Inventory) compare(r *Repository, e located, object storage.Object) c
 		switch {
 		case t == nil || r.lacksCurrent(e.Tag):
 			is = isMissing
-		case object.Content == nil && t.HasTarget && settles(object, inv.name(t.Target)):
+		case object.Content == nil && t.HasTarget && provesContent(object, inv.name(t.Target)):
 		case object.Content == nil:
 			is = isUnread
 		case !inv.knows(r, e, object.Content):

@@ -298,7 +298,7 @@ func (b *builder) add(rb *repositoryBuilder, object storage.Object, e located) {
 		// its content could only name another blob, which no client would accept
 		// for the digest it asked for. Before such a link goes it is read.
 		if e.Digest.Alg == "sha256" {
-			rb.r.Layers = append(rb.r.Layers, newLink(e.id, settles(object, e.Digest)))
+			rb.r.Layers = append(rb.r.Layers, newLink(e.id, provesContent(object, e.Digest)))
 			if needTime {
 				rb.wait(object, e, false, true)
 			} else {
@@ -377,17 +377,17 @@ func (rb *repositoryBuilder) wait(object storage.Object, e located, needContent,
 
 // addRead adds a link whose content counts.
 func (b *builder) addRead(rb *repositoryBuilder, object storage.Object, e located, needTime bool) {
-	isSettled := object.Content != nil || settles(object, e.Digest)
-	if needTime || !isSettled {
-		rb.wait(object, e, !isSettled, needTime)
+	isVerified := object.Content != nil || provesContent(object, e.Digest)
+	if needTime || !isVerified {
+		rb.wait(object, e, !isVerified, needTime)
 		return
 	}
-	b.addKnown(rb, object, e, isSettled)
+	b.addKnown(rb, object, e, isVerified)
 }
 
 // addKnown adds a link of which all is known: its content, or that it says what its
 // path says; and its time, if that matters.
-func (b *builder) addKnown(rb *repositoryBuilder, object storage.Object, e located, isSettled bool) {
+func (b *builder) addKnown(rb *repositoryBuilder, object storage.Object, e located, isVerified bool) {
 	b.noteRecent(rb, e, object)
 	own := e.id
 	if object.Content != nil && !e.Digest.IsSaidBy(object.Content) {
@@ -412,9 +412,9 @@ func (b *builder) addKnown(rb *repositoryBuilder, object storage.Object, e locat
 	}
 	switch e.Kind {
 	case layout.Layer:
-		rb.r.Layers = append(rb.r.Layers, newLink(own, isSettled))
+		rb.r.Layers = append(rb.r.Layers, newLink(own, isVerified))
 	case layout.Revision:
-		rb.r.Revisions = append(rb.r.Revisions, newLink(own, isSettled))
+		rb.r.Revisions = append(rb.r.Revisions, newLink(own, isVerified))
 	}
 }
 
@@ -467,10 +467,10 @@ func (rb *repositoryBuilder) addUpload(object storage.Object, e located) {
 	}
 }
 
-// settles reports whether a listed ETag proves that a link says what its path says.
+// provesContent reports whether a listed ETag proves that a link says what its path says.
 // S3's ETag is the content's MD5 for an object that was put in one piece, in plain
 // or under SSE-S3; where it is anything else it can't equal this by accident.
-func settles(object storage.Object, own layout.Name) bool {
+func provesContent(object storage.Object, own layout.Name) bool {
 	if object.ETag == "" {
 		return false
 	}

@@ -116,12 +116,12 @@ type Tag struct {
 // name the same.
 type Link uint32
 
-// settled is the lowest bit, and the id lies above it: links are sorted by their ids.
-const settled Link = 1
+// verified is the lowest bit, and the id lies above it: links are sorted by their ids.
+const verified Link = 1
 
-func newLink(id ID, isSettled bool) Link {
-	if isSettled {
-		return Link(id<<1) | settled
+func newLink(id ID, isVerified bool) Link {
+	if isVerified {
+		return Link(id<<1) | verified
 	}
 	return Link(id << 1)
 }
@@ -129,8 +129,8 @@ func newLink(id ID, isSettled bool) Link {
 // ID is the digest in the link's path.
 func (l Link) ID() ID { return ID(l >> 1) }
 
-// Settled reports whether the link is known to exist and to say what its path says.
-func (l Link) Settled() bool { return l&settled != 0 }
+// Verified reports whether the link is known to exist and to say what its path says.
+func (l Link) Verified() bool { return l&verified != 0 }
 
 // HasRevision reports whether the repository has a revision link for the digest.
 func (r *Repository) HasRevision(id ID) bool { return has(r.Revisions, id) }

@@ -96,7 +96,7 @@ func TestETagsSpareReads(t *testing.T) {
 	if len(r.Tags) != 3 || r.Tags[0].Name != "v1" || r.Tags[2].Name != "v3" || !r.Tags[1].HasTarget || inv.Digest(r.Tags[1].Target) != b {
 		t.Errorf("%+v", r.Tags)
 	}
-	if len(f.reads) > 0 || !r.Tags[0].HasTarget || inv.Digest(r.Tags[0].Target) != a || !r.Revisions[0].Settled() || r.Kept() {
+	if len(f.reads) > 0 || !r.Tags[0].HasTarget || inv.Digest(r.Tags[0].Target) != a || !r.Revisions[0].Verified() || r.Kept() {
 		t.Errorf("after reading %q: %+v", f.reads, r)
 	}
 

@@ -63,8 +63,8 @@ func (t *tagsBuilder) named(name string) *tagBuilder {
 // addIndex adds an entry of a tag's index. It settles what the current link says, if its
 // ETag says so.
 func (t *tagBuilder) addIndex(e located, object storage.Object) {
-	t.addEntry(newLink(e.id, settles(object, e.Digest)))
-	if t.current != nil && settles(*t.current, e.Digest) {
+	t.addEntry(newLink(e.id, provesContent(object, e.Digest)))
+	if t.current != nil && provesContent(*t.current, e.Digest) {
 		t.target, t.hasTarget, t.current = e.id, true, nil
 	}
 }
@@ -85,7 +85,7 @@ func (t *tagBuilder) appendIndex(to []Link) []Link {
 	return append(to, t.more...)
 }
 
-// addCurrent adds a tag's current link. What it says is settled by its ETag, if an entry
+// addCurrent adds a tag's current link. What it says is verified by its ETag, if an entry
 // of the tag's index proposes it: one that was listed before, or that comes later.
 func (b *builder) addCurrent(rb *repositoryBuilder, t *tagBuilder, object storage.Object) {
 	t.hasCurrent = true
@@ -103,7 +103,7 @@ func (b *builder) addCurrent(rb *repositoryBuilder, t *tagBuilder, object storag
 func (b *builder) settleCurrent(t *tagBuilder, current storage.Object) bool {
 	for _, link := range t.appendIndex(nil) {
 		own, _ := layout.ParseDigest(string(b.inv.Digest(link.ID())))
-		if settles(current, own) {
+		if provesContent(current, own) {
 			t.target, t.hasTarget, t.current = link.ID(), true, nil
 			return true
 		}

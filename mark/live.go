@@ -325,7 +325,7 @@ func (t *tracer) checkDying(ctx context.Context) (absent map[inventory.ID]bool, 
 	}
 	var dying []inventory.ID
 	for _, link := range t.r.Layers {
-		if !link.Settled() && !t.marks.isAlive(link.ID()) {
+		if !link.Verified() && !t.marks.isAlive(link.ID()) {
 			dying = append(dying, link.ID())
 		}
 	}

@@ -303,14 +303,14 @@ func (p *Plan) refs(kind Kind, i int) []storage.Ref {
 
 // isKnown reports whether the i-th link of a kind is known to say what its removal has
 // as its target, and leads to a blob. The mark has read the links of layers and
-// revisions that go, unless they were settled.
+// revisions that go, unless they were verified.
 func (p *Plan) isKnown(kind Kind, i int) bool {
 	switch kind {
 	case TagIndexEntry:
 		entry := p.tagEntries[i]
 		index := p.inv.Repositories[entry.repository].Tags[entry.tag].Index
 		at, found := inventory.FindLink(index, entry.id)
-		return found && index[at].Settled() && p.inv.Stored(entry.id)
+		return found && index[at].Verified() && p.inv.Stored(entry.id)
 	case Revision:
 		link := p.revisions.get(i)
 		return p.inv.Stored(p.inv.Repositories[link.repository].Revisions[link.at].ID())

@@ -189,7 +189,7 @@ func (p *planner) planTagIndexes(ctx context.Context) error {
 	path := func(i int) string {
 		r := p.inv.Repositories[places[i].repository]
 		tag := r.Tags[places[i].tag]
-		if tag.Index[places[i].at].Settled() {
+		if tag.Index[places[i].at].Verified() {
 			return ""
 		}
 		return layout.TagIndexPath(r.Name, tag.Name, p.inv.Digest(entries[i].id))

@@ -236,7 +236,7 @@ func (of *selected) hasEntry(tag, at int) bool {
 
 // isEntry reports whether an entry of a tag's index is there, and not only its directory.
 func (s *Selection) isEntry(ctx context.Context, r *inventory.Repository, tag inventory.Tag, link inventory.Link, reader storage.Reader) (bool, error) {
-	if link.Settled() {
+	if link.Verified() {
 		return true, nil
 	}
 	_, err := reader.Stat(ctx, layout.TagIndexPath(r.Name, tag.Name, s.inv.Digest(link.ID())))

@@ -99,8 +99,8 @@ func BenchmarkListingPath(b *testing.B) {
 			}
 			for _, r := range inv.Repositories {
 				keys += len(r.Layers)
-				if !r.Layers[0].Settled() || !inv.Stored(r.Layers[0].ID()) {
-					b.Fatal("a link is not settled")
+				if !r.Layers[0].Verified() || !inv.Stored(r.Layers[0].ID()) {
+					b.Fatal("a link is not verified")
 				}
 			}
 			return keys
