@@ -6,7 +6,7 @@ import (
 	"io"
 )
 
-// ReadBody reads and closes an answer's body.
+// ReadBody reads and closes the body of a response. length is the announced length, or nil.
 func ReadBody(body io.ReadCloser, length *int64, limit int64) (content []byte, err error) {
 	defer func() {
 		if closeErr := body.Close(); err == nil && closeErr != nil {
@@ -18,7 +18,7 @@ func ReadBody(body io.ReadCloser, length *int64, limit int64) (content []byte, e
 	}
 	var read bytes.Buffer
 	if length != nil && *length >= 0 {
-		read.Grow(int(*length) + bytes.MinRead) // as much as is announced, which is within the limit, and does not grow
+		read.Grow(int(*length) + bytes.MinRead) // length is at most limit, and the buffer does not grow again
 	}
 	_, err = read.ReadFrom(io.LimitReader(body, limit+1))
 	content = read.Bytes()
@@ -36,7 +36,7 @@ func ReadBody(body io.ReadCloser, length *int64, limit int64) (content []byte, e
 // LockLimit is the largest object that Locker.Version reads, in bytes.
 const LockLimit = 1 << 20
 
-// VisitPage calls visit, but for an empty page.
+// VisitPage calls visit, unless the page is empty.
 func VisitPage(page []Object, visit func([]Object) error) error {
 	if len(page) == 0 {
 		return nil

@@ -6,12 +6,11 @@ import (
 	"sync/atomic"
 )
 
-// Each calls f for each of 0 to n-1, up to limit of them at once (or one), and returns the
-// first error after all calls have returned: of f, or ctx's. After an error none is begun, and
-// the context of those under way is done.
+// Each calls f for each number from 0 to n-1. At most limit calls run at once, and at least one.
+// Each returns after all calls have returned. Its error is the first one, of f or of ctx. After an
+// error it starts no more calls, and cancels the context of the running ones.
 //
-// A goroutine takes one after the other. To start one for each costs more than f does, where
-// that is a look at a file.
+// Each goroutine makes many calls, because starting a goroutine costs more than a stat does.
 func Each(ctx context.Context, n, limit int, f func(ctx context.Context, i int) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

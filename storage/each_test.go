@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Each calls for every number once, and for as many at once as it may.
+// Each calls f once for every number, and runs as many calls at once as its limit allows.
 func TestEach(t *testing.T) {
 	for _, c := range []struct{ n, limit, atOnce int }{{0, 4, 0}, {1, 4, 1}, {4, 4, 4}, {50, 4, 4}, {50, 1, 1}, {3, 100, 3}, {3, 0, 1}} {
 		synctest.Test(t, func(t *testing.T) {
@@ -27,14 +27,14 @@ func TestEach(t *testing.T) {
 			}
 			for i := range calls {
 				if got := calls[i].Load(); got != 1 {
-					t.Errorf("of %d the %d was called for %d times", c.n, i, got)
+					t.Errorf("%d calls: number %d was passed %d times", c.n, i, got)
 				}
 			}
 		})
 	}
 }
 
-// After an error no call begins, and those under way are told.
+// After an error no call begins, and the running calls are cancelled.
 func TestEachEndsWithAnError(t *testing.T) {
 	for name, end := range map[string]func(cancel func()) error{
 		"of a call":  func(func()) error { return errors.New("failed") },
@@ -44,7 +44,7 @@ func TestEachEndsWithAnError(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
-				var begun, told atomic.Int32
+				var begun, cancelled atomic.Int32
 				err := Each(ctx, 1000, 4, func(ctx context.Context, i int) error {
 					begun.Add(1)
 					if i == 10 {
@@ -52,14 +52,14 @@ func TestEachEndsWithAnError(t *testing.T) {
 					}
 					select {
 					case <-ctx.Done():
-						told.Add(1)
+						cancelled.Add(1)
 						return ctx.Err()
 					case <-time.After(time.Second):
 						return nil
 					}
 				})
-				if err == nil || begun.Load() > 12 || told.Load() == 0 { // three rounds of four
-					t.Errorf("%v, after %d calls, %d of which were told", err, begun.Load(), told.Load())
+				if err == nil || begun.Load() > 12 || cancelled.Load() == 0 { // three rounds of four
+					t.Errorf("%v, after %d calls, %d of which were cancelled", err, begun.Load(), cancelled.Load())
 				}
 			})
 		})

@@ -8,7 +8,7 @@ import (
 type leaseKey struct{}
 
 // ErrNotBegun matches the outcome of a removal that was not begun because its lease has
-// ended. The error that the lease gave is wrapped too.
+// ended. The outcome also wraps the error of the lease.
 var ErrNotBegun = errors.New("not begun")
 
 type notBegun struct{ error }
@@ -16,15 +16,15 @@ type notBegun struct{ error }
 func (e notBegun) Unwrap() error        { return e.error }
 func (e notBegun) Is(target error) bool { return target == ErrNotBegun }
 
-// WithLease returns a context under which every removal first asks may whether it may be
-// made. It asks after all other waiting, immediately before the call that removes. It also
-// asks where the context was detached from its parent so that a batch can end. may can
-// wait for the lease to be renewed, until its own context is done. If ctx has a lease
-// already, a removal needs both.
+// WithLease returns a context under which every removal first calls may. The removal is made
+// only if may returns nil. may is called after all other waiting, immediately before the call
+// that removes. It is also called where the context was detached from its parent so that a batch
+// can end. may can wait for the lease to be renewed, until its own context is done. If ctx
+// already has a lease, a removal needs both leases.
 //
 // A cancelled context alone is not enough: another goroutine has to find the reason
 // first and cancel it. may reads the clock itself, so a process that was suspended for an
-// hour removes nothing when it wakes. Many goroutines call it, for every file on a
+// hour removes nothing when it wakes. Many goroutines call may, for every file on a
 // filesystem and for every request to S3.
 func WithLease(ctx context.Context, may func(context.Context) error) context.Context {
 	outer, both := leaseOf(ctx), may
@@ -54,13 +54,13 @@ func MayRemove(ctx context.Context) error {
 	return nil
 }
 
-// MayRemoveNow reports whether the lease of ctx allows a removal, without waiting for it.
+// MayRemoveNow reports whether the lease of ctx allows a removal now. It does not wait for the lease.
 func MayRemoveNow(ctx context.Context) bool {
 	may := leaseOf(ctx)
 	return may == nil || may(noWait) == nil
 }
 
-// noWait is done: a lease that would have to wait says so at once.
+// noWait is a context that is done. A lease that would have to wait for it returns an error at once.
 var noWait = func() context.Context {
 	done, cancel := context.WithCancel(context.Background())
 	cancel()

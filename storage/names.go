@@ -5,28 +5,29 @@ import (
 	"encoding/hex"
 )
 
-// NamedDigests are files that are known by the names of their directories, which are
-// SHA-256 digests: dir/<hex>/file for each. Of a filesystem's blobs and of nearly all links
-// a scan learns nothing else, so that neither paths nor objects need be made of them.
+// NamedDigests are files with the paths Dir/<hex>/File, one for each SHA-256 digest. A scan of a
+// filesystem learns only the digest of each blob and of nearly all links. A NamedDigests reports
+// them without a path and an Object for each.
 type NamedDigests struct {
 	Dir, File string
 	Digests   [][32]byte
-	// Read is set where each file was read, and is a link that says the digest; absent where
-	// there is none, and nothing but the directory.
+	// Read is set if each file was read and is a link to the digest of its directory.
+	// Absent is set if no file exists, and its directory is empty.
 	Read, Absent bool
 }
 
-// NamedTags are tags, dir/<name>, that have nothing but a current link and an index of SHA-256
-// digests, as nearly all have.
+// NamedTags are tags with the paths Dir/<name>. Each has a current link, an index of SHA-256
+// digests, and nothing else. Nearly all tags are like this.
 type NamedTags struct {
 	Dir  string
 	Tags []NamedTag
 }
 
+// NamedTag is a tag, the digest that it points at, and the digests in its index.
 type NamedTag struct {
 	Name   string
 	Target [32]byte
-	// Index is nil if it has the target and nothing else.
+	// Index is nil if the index has only Target.
 	Index [][32]byte
 }
 
@@ -38,16 +39,17 @@ func (t *NamedTag) entries() [][32]byte {
 	return t.Index
 }
 
-// NameVisitor takes what a scan knows by names apart from all other objects. Its functions
-// are called as Scan calls visit, and what they are given is valid until they return.
+// NameVisitor takes digests, tags, and all other objects separately. Its functions are called
+// as Scan calls visit. Their arguments are valid until they return.
 type NameVisitor struct {
 	Objects func([]Object) error
 	Digests func(NamedDigests) error
 	Tags    func(NamedTags) error
 }
 
-// NameScanner is a Scanner that can report what it knows by names apart.
+// NameScanner is a Scanner that can report digests and tags without making Objects.
 type NameScanner interface {
+	// ScanNames is Scanner.Scan with a NameVisitor.
 	ScanNames(ctx context.Context, dir string, visit NameVisitor) error
 }
 
@@ -64,11 +66,12 @@ func (n NamedDigests) Objects() []Object {
 	return page
 }
 
+// Path is the path of the file of digest i.
 func (n NamedDigests) Path(i int) string {
 	return n.Dir + "/" + hex.EncodeToString(n.Digests[i][:]) + "/" + n.File
 }
 
-// readLinkObject is a link that was read and says a digest.
+// readLinkObject is a link that was read and contains this digest.
 func readLinkObject(path string, sum *[32]byte) Object {
 	content := []byte("sha256:" + hex.EncodeToString(sum[:]))
 	return Object{Path: path, Size: int64(len(content)), Content: content}

@@ -2,10 +2,11 @@ package storage
 
 import "context"
 
-// OutcomesOf calls f for each of n things, so many at once, and returns what came of it.
+// OutcomesOf calls f for each number from 0 to n-1, and returns the outcomes in order. At most
+// atOnce calls run at once.
 func OutcomesOf(n, atOnce int, f func(i int) error) []Outcome {
 	outcomes := make([]Outcome, n)
-	// No call returns an error, and none is left out: f looks after its own context.
+	// No call returns an error, so Each calls f for all numbers. f checks its own context.
 	_ = Each(context.Background(), n, atOnce, func(_ context.Context, i int) error {
 		outcomes[i].Err = f(i)
 		return nil

@@ -10,10 +10,9 @@ type HTTPClient interface {
 	Do(*http.Request) (*http.Response, error)
 }
 
-// Transport is how requests leave for an S3 server. The zero value is the usual one.
+// Transport changes how requests are sent to an S3 server. The zero value changes nothing.
 type Transport struct {
-	// Wrap, if set, returns what stands between the S3 client and the network. Tests let
-	// requests fail there.
+	// Wrap, if set, wraps the HTTP client of the S3 client. Tests make requests fail there.
 	Wrap func(HTTPClient) HTTPClient
 	// Haste divides the times that a storage waits before it asks a server again; 0 is 1.
 	Haste int
@@ -26,7 +25,7 @@ func (t Transport) Wait(usual time.Duration) time.Duration {
 	return usual / time.Duration(max(1, t.Haste))
 }
 
-// SilentAfter is when a server counts as silent instead of after the usual time.
+// SilentAfter is how long a server may send nothing, instead of the usual time.
 func (t Transport) SilentAfter(usual time.Duration) time.Duration {
 	return usual / time.Duration(max(1, t.Silence))
 }

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// UsageError is a wrong argument, flag or configuration: one line that says what is
-// wrong, where, and what to do. It carries no secret.
+// UsageError is a wrong argument, flag or configuration. Its text is one line that says what is
+// wrong, where it is, and what to do. It contains no secret.
 type UsageError struct{ err error }
 
 func (e *UsageError) Error() string { return e.err.Error() }
@@ -18,8 +18,8 @@ func Usagef(format string, args ...any) error {
 	return &UsageError{fmt.Errorf(format, args...)}
 }
 
-// WithoutUserinfo drops the user and password of a URL, and its query, which may
-// be signed. What is no URL stays as it is.
+// WithoutUserinfo removes the user, the password and the query of a URL. A query may contain a
+// signature. Text without a "@" and a "?" is returned unchanged.
 func WithoutUserinfo(s string) string {
 	if !strings.Contains(s, "@") && !strings.Contains(s, "?") {
 		return s

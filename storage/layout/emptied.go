@@ -6,13 +6,12 @@ import (
 	"regsweep/storage"
 )
 
-// Emptied tells which empty directories are what a removal leaves that was cut off between
-// a file and the directories around it, so that the next run can end where this one would
-// have. Those that have the digest of a blob, a link or a revision for a name are not among
-// them: a scan takes such a directory for what it is named after, and a look at that tells
-// that it is empty.
+// Emptied reports whether an empty directory may have been left by an interrupted removal. A
+// removal that is interrupted after the file leaves the directories around it, and the next run
+// removes them. ok is false for a directory whose name is the digest of a blob, a link or a
+// revision: a scan reports it as that object, and a stat of the object shows that it is absent.
 //
-// isName is set for a directory that could be a repository, or in which repositories lay.
+// isName is set if the directory could be a repository or a parent of repositories.
 func Emptied(dir string) (isName, ok bool) {
 	top, rest, _ := strings.Cut(dir, "/")
 	switch top {
@@ -31,18 +30,18 @@ func Emptied(dir string) (isName, ok bool) {
 	switch part {
 	case LayersDir: // <alg>
 		ok = len(names) == 1 && IsAlgorithm(names[0])
-	case UploadsDir: // <uuid>, and any below
+	case UploadsDir: // <uuid>, and any directory below
 		ok = below != ""
-	case refsDir: // subjects, and any below
+	case refsDir: // subjects, and any directory below
 		ok = names[0] == "subjects"
 	case ManifestsDir:
 		switch names[0] {
-		case "revisions": // <alg>, <alg>/<hex>/signatures, <alg>/<hex>/signatures/<alg>, <alg>/<hex>/_referrers and any below
+		case "revisions": // <alg>, <alg>/<hex>/signatures, <alg>/<hex>/signatures/<alg>, <alg>/<hex>/_referrers and any directory below
 			ok = len(names) == 2 && IsAlgorithm(names[1]) ||
 				len(names) >= 4 && (Name{names[1], names[2]}).Valid() &&
 					(names[3] == SignaturesDir && (len(names) == 4 || len(names) == 5 && IsAlgorithm(names[4])) ||
 						names[3] == referrersDir)
-		case "tags": // <tag>, with empty directories in it or none, and <tag>/index/<alg>
+		case "tags": // <tag>, if it has no files, and <tag>/index/<alg>
 			ok = len(names) == 2 && IsNameable(names[1]) || len(names) == 4 && names[2] == "index" && IsAlgorithm(names[3])
 		default:
 			ok = false

@@ -1,5 +1,5 @@
-// Package layout is the grammar of the paths of a Distribution registry: what a path names, where
-// something is stored, and what the content of a link says. It reads nothing.
+// Package layout is the grammar of the paths of a Distribution registry. It parses paths and links,
+// and makes the paths of blobs, links and tags. It reads no storage.
 package layout
 
 import (
@@ -25,11 +25,11 @@ const (
 	StartedAt     = "startedat"
 )
 
-// Kind says what the layout makes of a path.
+// Kind says what a path is in the layout.
 type Kind int
 
 const (
-	Stray      Kind = iota // nothing that the layout knows
+	Stray      Kind = iota // not part of the layout
 	Blob                   // blobs/<alg>/<2 hex>/<hex>/data
 	Layer                  // _layers/<alg>/<hex>/link
 	Revision               // _manifests/revisions/<alg>/<hex>/link
@@ -41,30 +41,31 @@ const (
 	Repository             // the directory _layers, _manifests or _uploads itself
 )
 
-// Entry is a path taken apart. Its strings are parts of the path.
+// Entry is a parsed path. Its strings are parts of the path.
 type Entry struct {
 	Kind       Kind
 	Repository string // "" for blobs and for strays outside a repository
 	Tag        string
 	Upload     string
-	Digest     Name   // what the path names: the blob, the link's own digest
+	Digest     Name   // the digest of the blob or of the link
 	Revision   Name   // for a signature, the manifest that it signs; for a referrer link, the subject
 	Artifact   string // for a referrer link, inventory.ReferrerLink.Type
 }
 
-// Name is a digest as the layout spells it in a path.
+// Name is a digest as the layout writes it in a path.
 type Name struct{ Alg, Hex string }
 
+// Digest is the digest in its usual form.
 func (n Name) Digest() digest.Digest { return digest.Digest(n.Alg + ":" + n.Hex) }
 
-// IsSaidBy reports whether a link's content is just this digest, as nearly all are.
+// IsSaidBy reports whether the content of a link is exactly this digest.
 func (n Name) IsSaidBy(content []byte) bool {
 	at := len(n.Alg)
 	return len(content) == at+1+len(n.Hex) && string(content[:at]) == n.Alg && content[at] == ':' && string(content[at+1:]) == n.Hex
 }
 
-// Parse takes a path apart. It accepts exactly what Distribution could have
-// written; all else is a stray, which nobody removes. Digests have a known
+// Parse parses a path. It accepts exactly the paths that Distribution could have
+// written. Every other path is a Stray, which is never removed. A digest must have a known
 // algorithm, the right length and lower-case digits.
 func Parse(path string) Entry {
 	top, rest, _ := strings.Cut(path, "/")
@@ -165,9 +166,9 @@ func parseReferrer(e *Entry, subject Name, below string) {
 	}
 }
 
-// IsNameable reports whether a name that a registry leaves to others can stand in a plan
-// and lead back to what it names, and to nothing else: JSON has no bytes that are no text,
-// and a server may take "." and ".." in a key for a way to another.
+// IsNameable reports whether a path can be written to a plan and still names the same object when
+// it is read back. JSON can't hold bytes that are not UTF-8. A server may resolve "." and ".." in a
+// key, which then names another object.
 func IsNameable(path string) bool {
 	for component := range strings.SplitSeq(path, "/") {
 		if component == "." || component == ".." {
@@ -177,17 +178,17 @@ func IsNameable(path string) bool {
 	return utf8.ValidString(path)
 }
 
-// SplitRepository finds the first component that is the layout's own, since a
-// repository's name may itself have slashes. No component of it begins with an
-// underscore, but somebody may have moved a repository to such a name: then it is
-// one that no registry serves, and not nothing.
+// SplitRepository splits a path at the first component that belongs to the layout, such as
+// _layers, since the name of a repository may have slashes. No component of a valid name begins
+// with an underscore. But somebody may have moved a repository to such a name: it is then a
+// repository that no registry serves, and is not ignored.
 func SplitRepository(rest string) (repository, part, below string, ok bool) {
 	at := 0
 	for at < len(rest) {
 		component, _, more := strings.Cut(rest[at:], "/")
 		isRefs := component == refsDir && at > 0
 		if component == LayersDir || component == ManifestsDir || component == UploadsDir || isRefs {
-			if at < 2 { // no name, or an empty one, which flat keys may have
+			if at < 2 { // the name is missing or empty; keys of S3 may have an empty component
 				return "", "", "", false
 			}
 			below := ""
@@ -209,8 +210,8 @@ func parseLink(s string) (Name, bool) {
 	return n, file == LinkFile && n.Valid()
 }
 
-// Valid reports whether a registry could have written the name: an algorithm
-// that go-digest knows, and as many lower-case hex digits as it has.
+// Valid reports whether a registry could have written the name: go-digest knows the algorithm,
+// and the hex part has its number of lower-case digits.
 func (n Name) Valid() bool {
 	switch n.Alg {
 	case "sha256":
@@ -227,6 +228,7 @@ func (n Name) Valid() bool {
 // IsAlgorithm reports whether digests may have this algorithm.
 func IsAlgorithm(alg string) bool { return alg == "sha256" || alg == "sha384" || alg == "sha512" }
 
+// IsHex reports whether s has only lower-case hex digits.
 func IsHex(s string) bool {
 	bad := byte(0)
 	for i := range len(s) {
@@ -235,8 +237,8 @@ func IsHex(s string) bool {
 	return bad < 16
 }
 
-// ParseDigest takes "<alg>:<hex>" apart; ok is false where it is not a digest
-// that a registry could have written.
+// ParseDigest parses "<alg>:<hex>". ok is false if it is not a digest that a registry could have
+// written.
 func ParseDigest(d string) (n Name, ok bool) {
 	alg, hex, _ := strings.Cut(d, ":")
 	n = Name{alg, hex}
@@ -249,7 +251,7 @@ func ValidRepository(repository string) bool {
 	return err == nil
 }
 
-// BlobPath is where the content with this digest is stored.
+// BlobPath is the path of the blob with this digest.
 func BlobPath(d digest.Digest) string {
 	alg, hex, _ := strings.Cut(string(d), ":")
 	if len(hex) < 2 {
@@ -276,7 +278,7 @@ func SignaturePath(repository string, revision, d digest.Digest) string {
 	return strings.TrimSuffix(RevisionPath(repository, revision), LinkFile) + SignaturesDir + "/" + linkPath(d)
 }
 
-// ReferrerPath is a link by which a newer registry finds a referrer of a subject.
+// ReferrerPath is the link that lets a newer registry find a referrer of a subject.
 // artifact is inventory.ReferrerLink.Type.
 func ReferrerPath(repository string, referrer, subject digest.Digest, artifact string) string {
 	if artifact == "" {
@@ -290,7 +292,7 @@ func TagPath(repository, tag string) string {
 	return RepositoryPath(repository) + "/" + ManifestsDir + "/tags/" + tag + "/current/" + LinkFile
 }
 
-// TagIndexPath is the link that remembers that a tag once pointed at a manifest.
+// TagIndexPath is the link that records that a tag once pointed at a manifest.
 func TagIndexPath(repository, tag string, d digest.Digest) string {
 	return RepositoryPath(repository) + "/" + ManifestsDir + "/tags/" + tag + "/index/" + linkPath(d)
 }
@@ -305,20 +307,20 @@ func UploadPath(repository, upload string) string {
 	return RepositoryPath(repository) + "/" + UploadsDir + "/" + upload
 }
 
-// LayoutPaths are the directories of a repository that are its own, and not those of
-// repositories whose names continue its.
+// LayoutPaths are the directories that belong to this repository, and not to a repository whose
+// name begins with its name and a slash.
 func LayoutPaths(repository string) []string {
 	at := RepositoryPath(repository) + "/"
 	return []string{at + ManifestsDir, at + refsDir, at + LayersDir, at + UploadsDir}
 }
 
-// Files beside the layout by which other users of a storage are known. Their paths are
+// These files beside the layout show that another program uses the storage. Their paths are
 // below the registry's root directory.
 const (
 	// GitLabDatabaseFile is written by GitLab's registry when its metadata database is
 	// in use. Source: registry/storage/locker.go of GitLab's container-registry.
 	GitLabDatabaseFile = "docker/registry/lockfiles/database-in-use"
-	// ProxyStateFile is where a pull-through cache keeps the expiry of what it has
-	// cached. Source: registry/proxy/proxyregistry.go of Distribution.
+	// ProxyStateFile is where a pull-through cache keeps the expiry times of its content.
+	// Source: registry/proxy/proxyregistry.go of Distribution.
 	ProxyStateFile = "scheduler-state.json"
 )

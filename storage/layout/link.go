@@ -7,11 +7,11 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// LinkLimit bounds the reading of links: the longest good one has 135 bytes.
+// LinkLimit is the largest link that is read, in bytes. The longest valid link has 135 bytes.
 const LinkLimit = 1 << 10
 
-// LinkTarget reads a link's content. target is the digest it names, if it can be made
-// out at all; ok is false where a registry would not accept it, detail saying why.
+// LinkTarget parses the content of a link. target is the digest, or "" if there is none. ok is
+// false if a registry would not accept the content, and detail then says why.
 func LinkTarget(content []byte) (target digest.Digest, ok bool, detail string) {
 	text := string(content)
 	if n, valid := ParseDigest(text); valid {
