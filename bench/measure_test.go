@@ -22,12 +22,12 @@ func shell(name, line string) contender {
 
 func TestContendersRunInTurnUntilPatienceEnds(t *testing.T) {
 	b := measuring(t)
-	b.rounds, b.patience = 3, 100*time.Millisecond
+	b.rounds, b.patience = 3, time.Second // a busy machine may need a part of it for an echo
 	var order []string
 	skipped := shell("skipped", "exit 1")
 	skipped.skip = "for a reason"
 	result, err := b.compare(t.Context(), comparison{
-		contenders: []contender{shell("quick", "echo ok"), shell("slow", "sleep 0.15; echo ok"), skipped},
+		contenders: []contender{shell("quick", "echo ok"), shell("slow", "sleep 1.1; echo ok"), skipped},
 		before: func(_ context.Context, c contender) error {
 			order = append(order, c.name)
 			return nil
@@ -39,8 +39,8 @@ func TestContendersRunInTurnUntilPatienceEnds(t *testing.T) {
 	if want := []string{"quick", "slow", "quick", "quick"}; !slices.Equal(order, want) {
 		t.Errorf("they ran as %q, want %q", order, want)
 	}
-	if p, ran := result.program("slow"); !ran || p.seconds() < 0.15 || p.seconds() > 10 {
-		t.Errorf("a sleep of 0.15 s is measured as %+v", p.Runs)
+	if p, ran := result.program("slow"); !ran || p.seconds() < 1.1 || p.seconds() > 10 {
+		t.Errorf("a sleep of 1.1 s is measured as %+v", p.Runs)
 	}
 	if p, ran := result.program("skipped"); ran || result.Programs[2].Skipped != "for a reason" {
 		t.Errorf("what was skipped is %+v", p)
@@ -49,9 +49,9 @@ func TestContendersRunInTurnUntilPatienceEnds(t *testing.T) {
 
 func TestABriefRunIsRepeatedInItsTurn(t *testing.T) {
 	b := measuring(t)
-	b.rounds, b.patience, b.brief = 2, time.Minute, 100*time.Millisecond
-	brief := shell("brief", "sleep 0.04; echo ok")
-	compared := comparison{contenders: []contender{brief, shell("long", "sleep 0.15; echo ok")}}
+	b.rounds, b.patience, b.brief = 2, time.Minute, 500*time.Millisecond
+	brief := shell("brief", "sleep 0.2; echo ok")
+	compared := comparison{contenders: []contender{brief, shell("long", "sleep 0.75; echo ok")}}
 	runs := func() (n []int) {
 		t.Helper()
 		result, err := b.compare(t.Context(), compared)
