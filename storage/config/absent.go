@@ -13,8 +13,8 @@ import (
 	"regsweep/storage"
 )
 
-// AbsentError is a root without docker/registry/v2. Most likely it is the wrong root, but a
-// registry that nobody has pushed to looks the same.
+// AbsentError is the error for a root without docker/registry/v2. Most likely it is the wrong
+// root, but a registry that nobody has pushed to has no docker/registry/v2 either.
 type AbsentError struct{ problem string }
 
 func (e *AbsentError) Error() string { return e.problem }
@@ -38,7 +38,7 @@ func RequireLayout(ctx context.Context, store storage.Store, c Config) error {
 	return c.absent(root, what)
 }
 
-// absent says where the root is set, what it is instead, and what to do.
+// absent returns an error that says where the root is set, what was found there, and what to do.
 func (c Config) absent(root, what string) error {
 	problem := root + " holds no " + storage.Root + ": "
 	if what != "" {
@@ -55,7 +55,7 @@ func (c Config) absent(root, what string) error {
 	return storage.Usagef("%w", &AbsentError{problem})
 }
 
-// firstFew writes out the first few names.
+// firstFew returns the first few names as text.
 func firstFew(names []string) string {
 	const shown = 5
 	text := strings.Join(names[:min(len(names), shown)], ", ")
@@ -75,7 +75,7 @@ func Forbidden(root string) error {
 	return nil
 }
 
-// describeRoot says what a directory without docker/registry/v2 holds instead.
+// describeRoot says what a directory without docker/registry/v2 contains.
 func describeRoot(root string) string {
 	entries, err := os.ReadDir(root)
 	if err != nil {
@@ -116,13 +116,13 @@ func isThere(path ...string) bool {
 	return err == nil
 }
 
-// ociLayoutBelow finds an OCI image layout at most so many directories deep, and among the
-// first few of each.
+// ociLayoutBelow finds an OCI image layout at most depth directories below dir. It checks only the
+// first few entries of each directory.
 func ociLayoutBelow(dir string, depth int) string {
 	const few = 20
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return "" // it is only looked for to explain something
+		return "" // the result only explains another error
 	}
 	for i, entry := range entries {
 		below := filepath.Join(dir, entry.Name())

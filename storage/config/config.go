@@ -1,4 +1,4 @@
-// Package config finds out which storage a target names and what a registry's config.yml says.
+// Package config finds out which storage a target names, and reads a registry's config.yml.
 package config
 
 import (
@@ -25,62 +25,62 @@ import (
 	"go.yaml.in/yaml/v2"
 )
 
-// DefaultRootDirectory is where a filesystem registry stores when its
-// configuration does not say. Source: registry/storage/driver/filesystem.
+// DefaultRootDirectory is the root directory of a filesystem registry whose configuration
+// does not set one. Source: registry/storage/driver/filesystem.
 const DefaultRootDirectory = "/var/lib/registry"
 
-// readOnlyVariable is the environment variable that people try first, and that
-// Distribution never understands: it is ignored where config.yml has a readonly
-// block, and makes the registry panic where it has none. Source: overwriteMap in
-// configuration/parser.go, NewApp in registry/handlers/app.go.
+// readOnlyVariable is the environment variable that people try first. Distribution never
+// accepts it. If config.yml has a readonly block, the variable is ignored. If it has none,
+// the variable makes the registry panic. Source: overwriteMap in configuration/parser.go,
+// NewApp in registry/handlers/app.go.
 const readOnlyVariable = "REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED"
 
-// Config says which storage a target names and, where the target is a registry's
-// config.yml, what that says of the registry. It can be printed and marshalled:
-// it shows no secret.
+// Config says which storage a target names. If the target is a registry's config.yml, it also
+// has the settings of that registry. It can be printed and marshalled: it shows no secret.
 type Config struct {
-	// Target is what the user named, as an absolute path or an s3:// URL.
+	// Target is the target that the user gave, as an absolute path or an s3:// URL.
 	Target string `json:"target"`
 	// Driver is the storage driver's name: "filesystem", "s3", …
 	Driver string `json:"driver"`
-	// Parameters are the driver's, with the meaning that Distribution gives them.
+	// Parameters are the parameters of the driver, with the meaning that Distribution gives them.
 	Parameters Parameters `json:"parameters"`
-	// Registry is nil for a directory and an s3:// URL, which say nothing of it.
+	// Registry is nil if the target is a directory or an s3:// URL, which have no settings of a
+	// registry.
 	Registry *Registry `json:"registry,omitempty"`
-	// Warnings are full sentences on settings that do not do what they seem to.
+	// Warnings are full sentences about settings that do not do what they seem to do.
 	Warnings []string `json:"warnings,omitempty"`
-	// File is the config.yml that was read; "" if the target is none. NotRead are the other
-	// usual places where there is one, if the target was left out.
+	// File is the config.yml that was read, or "" if the target is no config.yml. If the user
+	// gave no target, NotRead has the other usual paths at which a config.yml exists.
 	File    string   `json:"file,omitempty"`
 	NotRead []string `json:"not_read,omitempty"`
-	// RootFrom says where the root is set, as in "set by $REGISTRY_STORAGE_S3_ROOTDIRECTORY"; "" if
-	// the target is no config.yml.
+	// RootFrom says where the root is set, such as "set by $REGISTRY_STORAGE_S3_ROOTDIRECTORY". It
+	// is "" if the target is no config.yml.
 	RootFrom string `json:"-"`
-	// Changed is when the config.yml was last written; zero if the target is none.
+	// Changed is when the config.yml was last written. It is zero if the target is no config.yml.
 	Changed time.Time `json:"-"`
-	// Limits are not the target's to say, but the user's: ParseTarget leaves them zero.
+	// Limits are set by the user and not by the target. ParseTarget leaves them zero.
 	Limits storage.Limits `json:"-"`
-	// OnSilence, if set, is called when an S3 server has answered nothing for 30 s, once until
-	// it answers again. It may be called from any goroutine.
+	// OnSilence, if set, is called when an S3 server has sent nothing for 30 s. It is called
+	// again only after the server has answered. It may be called from any goroutine.
 	OnSilence func(endpoint string, since time.Time) `json:"-"`
 	// Transport is for tests.
 	Transport storage.Transport `json:"-"`
 }
 
-// Registry is what a config.yml says of the registry that runs with it. The
-// registry that runs may have read another file: this is no proof of anything.
+// Registry has the settings of a registry in a config.yml. The running registry may have read
+// another file, so this proves nothing about it.
 type Registry struct {
 	HTTP     HTTP     `json:"http"`
 	ReadOnly ReadOnly `json:"readonly"`
-	// ProxyRemote is the registry that this one is a pull-through cache of, or "".
+	// ProxyRemote is the remote registry if this one is a pull-through cache, or "".
 	ProxyRemote string `json:"proxy_remote,omitempty"`
-	// DescriptorCache is "redis", "inmemory" or "". A running registry keeps
-	// answering from it for what has been removed.
+	// DescriptorCache is "redis", "inmemory" or "". A running registry still answers from this
+	// cache for blobs that were removed.
 	DescriptorCache string `json:"descriptor_cache,omitempty"`
-	// Database is what database.enabled says where it is not false: GitLab's registry
-	// then keeps what is alive in a database.
+	// Database is the value of database.enabled, or "" if it is false. If it is set, GitLab's
+	// registry records in a database what is in use.
 	Database string `json:"database,omitempty"`
-	// Realm is auth.htpasswd.realm, by which the registry of Harbor is known.
+	// Realm is auth.htpasswd.realm. It identifies the registry of Harbor.
 	Realm string `json:"realm,omitempty"`
 }
 
@@ -90,25 +90,25 @@ type HTTP struct {
 	Addr   string `json:"addr,omitempty"`   // host:port, :port, or a socket's path
 	Host   string `json:"host,omitempty"`   // the URL that clients use, if set
 	Prefix string `json:"prefix,omitempty"` // before /v2/
-	TLS    bool   `json:"tls"`              // whether it speaks TLS
-	// Certificate is the PEM file that it shows, or "" (Let's Encrypt).
+	TLS    bool   `json:"tls"`
+	// Certificate is the PEM file of its certificate, or "" (Let's Encrypt).
 	Certificate string `json:"certificate,omitempty"`
 }
 
-// ReadOnly is storage.maintenance.readonly.enabled as a registry would take it.
+// ReadOnly is storage.maintenance.readonly.enabled as a registry would read it.
 type ReadOnly struct {
 	Set     bool `json:"set"`
 	Enabled bool `json:"enabled"`
-	// Problem is why a setting that is there does not count, or "".
+	// Problem is why a setting in the file has no effect, or "".
 	Problem string `json:"problem,omitempty"`
 }
 
-// Parameters are a storage driver's parameters. Printed or marshalled, they show
-// only values that are known to be no secret.
+// Parameters are a storage driver's parameters. If they are printed or marshalled, they show
+// only the values that are never a secret.
 type Parameters map[string]any
 
-// shown are the parameters whose values may be printed. All others may hold a
-// key, a password, or the path of a file that does: drivers come from anywhere.
+// shown are the parameters whose values may be printed. Any other parameter may hold a
+// key, a password, or the path of a file with one: a driver can be from anywhere.
 var shown = map[string]bool{
 	"accelerate": true, "bucket": true, "chunksize": true, "container": true,
 	"encrypt": true, "forcepathstyle": true, "loglevel": true, "maxthreads": true,
@@ -164,7 +164,7 @@ func readConfigFile(path string) (content []byte, err error) {
 	return content, err
 }
 
-// readConfig reads a registry's config.yml as the registry itself would, with the
+// readConfig reads a registry's config.yml as the registry itself does, with the
 // REGISTRY_… variables of the process's environment. Its errors are usage errors.
 func readConfig(path string) (Config, error) {
 	content, err := readConfigFile(path)
@@ -202,7 +202,7 @@ func readConfig(path string) (Config, error) {
 	}
 	c.RootFrom = c.rootSource(os.LookupEnv)
 	if c.Driver == "filesystem" {
-		if err := c.settleRoot(); err != nil {
+		if err := c.resolveRoot(); err != nil {
 			return Config{}, err
 		}
 	}
@@ -212,7 +212,7 @@ func readConfig(path string) (Config, error) {
 	return c, nil
 }
 
-// rootSource says where the root is set, as in "set by $REGISTRY_STORAGE_S3_ROOTDIRECTORY".
+// rootSource says where the root is set, such as "set by $REGISTRY_STORAGE_S3_ROOTDIRECTORY".
 func (c *Config) rootSource(lookup func(string) (string, bool)) string {
 	section := "REGISTRY_STORAGE_" + strings.ToUpper(c.Driver)
 	_, set := c.Parameters["rootdirectory"]
@@ -231,8 +231,8 @@ func (c *Config) rootSource(lookup func(string) (string, bool)) string {
 	return "the default, since " + from + " sets no rootdirectory"
 }
 
-// unknownVariables are the REGISTRY_… variables that Distribution's parser has no setting
-// for. Those that Kubernetes makes for each Service are none of anybody's.
+// unknownVariables are the REGISTRY_… variables for which Distribution's parser has no setting.
+// It leaves out the variables that Kubernetes makes for each Service.
 func unknownVariables(ignored []string, lookup func(string) (string, bool)) []string {
 	var names []string
 	for _, line := range ignored {
@@ -247,8 +247,8 @@ func unknownVariables(ignored []string, lookup func(string) (string, bool)) []st
 
 var variable = regexp.MustCompile(`REGISTRY_\w+`)
 
-// isOfService reports whether Kubernetes has made a variable for a Service: for one that is
-// called registry-ui, REGISTRY_UI_SERVICE_HOST, REGISTRY_UI_PORT_80_TCP and others.
+// isOfService reports whether Kubernetes has made a variable for a Service. For a Service that is
+// called registry-ui it makes REGISTRY_UI_SERVICE_HOST, REGISTRY_UI_PORT_80_TCP and others.
 func isOfService(name string, lookup func(string) (string, bool)) bool {
 	for at := 0; at < len(name); at++ {
 		rest := name[at:]
@@ -264,8 +264,8 @@ func isOfService(name string, lookup func(string) (string, bool)) bool {
 	return false
 }
 
-// settleRoot makes a filesystem's root directory explicit and absolute.
-func (c *Config) settleRoot() error {
+// resolveRoot makes a filesystem's root directory explicit and absolute.
+func (c *Config) resolveRoot() error {
 	root, set := c.Parameters["rootdirectory"]
 	if !set {
 		root = DefaultRootDirectory
@@ -286,12 +286,12 @@ func (c *Config) settleRoot() error {
 	return nil
 }
 
-// parsing serializes parseConfig, which borrows the one logger that Distribution's
+// parsing serializes parseConfig, which changes the global logger that Distribution's
 // parser writes to.
 var parsing sync.Mutex
 
 // parseConfig parses with Distribution's own parser and turns its panics into
-// errors. What the parser logs (variables that it ignores) is returned instead.
+// errors. The parser logs the variables that it ignores; parseConfig returns these lines.
 func parseConfig(content []byte) (parsed *configuration.Configuration, ignored []string, err error) {
 	parsing.Lock()
 	defer parsing.Unlock()
@@ -320,8 +320,8 @@ func parseConfig(content []byte) (parsed *configuration.Configuration, ignored [
 	return parsed, logged.lines, nil
 }
 
-// warnings is a logrus hook that keeps what the parser says, and not what others
-// may log meanwhile.
+// warnings is a logrus hook that records the lines of the parser, and not those that other
+// code logs meanwhile.
 type warnings struct {
 	mu    sync.Mutex
 	lines []string
@@ -338,14 +338,14 @@ func (w *warnings) Fire(entry *logrus.Entry) error {
 	return nil
 }
 
-// harmless matches variables that are no settings: the path of config.yml, and those that
-// Kubernetes makes for a Service that is called registry.
+// harmless matches variables that are no settings: the path of config.yml, and the variables
+// that Kubernetes makes for a Service that is called registry.
 var harmless = regexp.MustCompile(`^REGISTRY_(CONFIGURATION_PATH|PORT|SERVICE)(_|$)`)
 
 var quoted = regexp.MustCompile("`[^`]*`")
 
-// oneLine makes the parser's error fit to print: on one line, and without the
-// values that yaml quotes, since one of them may be a password in a wrong place.
+// oneLine makes the parser's error printable: on one line, and without the values that yaml
+// quotes, since one of them may be a password in a wrong place.
 func oneLine(message string) error {
 	message = quoted.ReplaceAllString(message, "(a value)")
 	message = strings.Join(strings.Fields(message), " ")
@@ -360,8 +360,8 @@ func oneLine(message string) error {
 
 var alreadySet = regexp.MustCompile(`line (\d+): key "(\w+)" already set in map`)
 
-// duplicateKey is an error that names a key which one mapping has twice. Distribution's
-// parser takes the last one and complains of what it lacks.
+// duplicateKey returns an error that names a key which one mapping has twice. Distribution's
+// parser takes the last one, and its own error is about something that is missing there.
 func duplicateKey(content []byte) error {
 	err := yaml.UnmarshalStrict(content, &map[any]any{})
 	if err == nil {
@@ -376,7 +376,7 @@ func duplicateKey(content []byte) error {
 	if err != nil || second < 1 || second > len(lines) {
 		return nil
 	}
-	// The parser says where the value is.
+	// The parser gives the line of the value. The key is on the same line or above it.
 	for second > 1 && !strings.HasPrefix(strings.TrimLeft(lines[second-1], " "), found[2]+":") {
 		second--
 	}
@@ -396,7 +396,7 @@ func registryFacts(parsed *configuration.Configuration, ignored []string) *Regis
 			Addr:   parsed.HTTP.Addr,
 			Host:   storage.WithoutUserinfo(parsed.HTTP.Host),
 			Prefix: parsed.HTTP.Prefix,
-			// As ListenAndServe in registry/registry.go decides it.
+			// Source: ListenAndServe in registry/registry.go.
 			TLS:         parsed.HTTP.TLS.Certificate != "" || parsed.HTTP.TLS.LetsEncrypt.CacheFile != "",
 			Certificate: parsed.HTTP.TLS.Certificate,
 		},
@@ -423,8 +423,8 @@ func registryFacts(parsed *configuration.Configuration, ignored []string) *Regis
 	return r
 }
 
-// databaseEnabled reads a setting of GitLab's registry, which Distribution's parser
-// does not know: true, false or "prefer". It returns "" if the setting is off.
+// databaseEnabled reads database.enabled, a setting of GitLab's registry that Distribution's
+// parser does not know: true, false or "prefer". It returns "" if the setting is off.
 func databaseEnabled(content []byte, env func(string) string) (string, error) {
 	var file struct {
 		Database struct {
@@ -444,9 +444,8 @@ func databaseEnabled(content []byte, env func(string) string) (string, error) {
 	return value, nil
 }
 
-// readOnly judges the setting as NewApp in registry/handlers/app.go does. Where
-// the registry would panic, the setting counts as absent: a registry that runs
-// can't have read it.
+// readOnly reads the setting as NewApp in registry/handlers/app.go does. If the setting would
+// make the registry panic, it counts as absent: a running registry can't have read it.
 func readOnly(maintenance configuration.Parameters) ReadOnly {
 	value, found := maintenance["readonly"]
 	if !found {

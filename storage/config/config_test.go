@@ -72,7 +72,7 @@ proxy: {remoteurl: "https://mirror:word@registry-1.example.com"}
 }
 
 func TestConfigOfOldRegistriesIsRead(t *testing.T) {
-	// As Debian's docker-registry 2.8 has it, with a 2.8 redis block.
+	// This is the file of Debian's docker-registry 2.8, with a 2.8 redis block.
 	c := mustParse(t, configFile(t, `version: 0.1
 log: {fields: {service: registry}}
 storage:
@@ -92,8 +92,8 @@ compatibility: {schema1: {enabled: true}}
 	}
 }
 
-// Promise 4, removal needs proof: a setting counts only in the one shape in which
-// a registry obeys it.
+// Promise 4, removal needs proof: a setting counts only in the one form that a registry
+// obeys.
 func TestReadOnlyCountsOnlyAsARegistryObeysIt(t *testing.T) {
 	for _, test := range []struct {
 		name, maintenance string
@@ -140,8 +140,8 @@ func TestEnvironmentOverridesTheFile(t *testing.T) {
 	}
 }
 
-// Kubernetes makes variables for each Service. For one called registry-ui they begin as
-// settings do.
+// Kubernetes makes variables for each Service. For a Service called registry-ui they begin like
+// settings.
 func TestVariablesOfAServiceAreNoSettings(t *testing.T) {
 	for name, value := range map[string]string{
 		"SERVICE_HOST": "10.0.0.7", "SERVICE_PORT": "80", "SERVICE_PORT_HTTP": "80", "PORT": "tcp://10.0.0.7:80",
@@ -152,7 +152,7 @@ func TestVariablesOfAServiceAreNoSettings(t *testing.T) {
 	if c := mustParse(t, configFile(t, fileConfig)); len(c.Warnings) != 0 {
 		t.Errorf("warnings: %q", c.Warnings)
 	}
-	// Slips of the pen are in one warning.
+	// All unknown names are in one warning.
 	t.Setenv("REGISTRY_SOTRAGE", "a slip")
 	t.Setenv("REGISTRY_HTPP_ADDR", "another")
 	t.Setenv("REGISTRY_WEB_PORT_MAX", "of no Service")
@@ -162,8 +162,8 @@ func TestVariablesOfAServiceAreNoSettings(t *testing.T) {
 	}
 }
 
-// Promise 4, removal needs proof: the variable that people set, and that no
-// registry obeys, is not taken for a setting.
+// Promise 4, removal needs proof: a variable that people set but that no registry obeys does
+// not count as a setting.
 func TestTheReadOnlyVariableThatNoRegistryObeys(t *testing.T) {
 	t.Setenv(readOnlyVariable, "true")
 	for name, maintenance := range map[string]string{

@@ -20,16 +20,15 @@ const (
 	targetHelp     = "pass a registry's config.yml, a directory that holds docker/registry/v2, or s3://bucket/prefix"
 )
 
-// defaultConfigs are where Distribution's images and packages keep config.yml.
+// defaultConfigs are the paths of config.yml in Distribution's images and packages.
 var defaultConfigs = []string{"/etc/distribution/config.yml", "/etc/docker/registry/config.yml"}
 
-// ParseTarget finds out what TARGET means: a registry's config.yml, a directory that
-// holds docker/registry/v2, or s3://bucket/prefix?endpoint=…&region=…. An empty arg
-// means the file that $REGISTRY_CONFIGURATION_PATH names, else the first of the
-// usual places that exists. env looks a variable up, as os.Getenv does; the
-// REGISTRY_… overrides of a config.yml are Distribution's to read, from the process's
-// own environment. It opens no storage. What is wrong with the argument or with the
-// file is a *storage.UsageError.
+// ParseTarget parses TARGET: a registry's config.yml, a directory that contains
+// docker/registry/v2, or s3://bucket/prefix?endpoint=…&region=…. An empty arg means the file
+// that $REGISTRY_CONFIGURATION_PATH names, or else the first of the usual paths that exists.
+// env returns a variable, as os.Getenv does. The REGISTRY_… overrides of a config.yml are read
+// by Distribution's parser, from the process's own environment. ParseTarget opens no storage.
+// If the argument or the file is wrong, the error is a *storage.UsageError.
 func ParseTarget(arg string, env func(string) string) (Config, error) {
 	return parseTarget(arg, env, defaultConfigs)
 }
@@ -46,7 +45,7 @@ func parseTarget(arg string, env func(string) string, usual []string) (Config, e
 		return c, err
 	}
 	for i, path := range usual {
-		// Anything but absence is for the reader to report.
+		// readConfig reports all other errors.
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -81,8 +80,8 @@ func namedTarget(arg string) (Config, error) {
 	return readConfig(arg)
 }
 
-// directoryTarget accepts the root directory itself and, since people pass what they
-// see in front of them, each directory on the way down to docker/registry/v2.
+// directoryTarget accepts the root directory itself. It also accepts each directory on the way
+// down to docker/registry/v2, since people pass the directory that they happen to see.
 func directoryTarget(arg string) (Config, error) {
 	dir, err := filepath.Abs(arg)
 	if err != nil {
@@ -118,7 +117,7 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-// paramKind is how a query's value becomes what config.yml would have held.
+// paramKind is the type that the value of a query would have in config.yml.
 type paramKind int
 
 const (
@@ -128,8 +127,8 @@ const (
 )
 
 // s3Params are the parameters that an s3:// URL takes, as the s3 driver of
-// Distribution spells them. Keys are not among them: a command line is seen by
-// everybody on the machine.
+// Distribution spells them. Access keys are not among them: everybody on the machine can see a
+// command line.
 var s3Params = map[string]paramKind{
 	"region": text, "regionendpoint": text, "keyid": text, "storageclass": text, "objectacl": text,
 	"accelerate": boolean, "encrypt": boolean, "forcepathstyle": boolean, "secure": boolean,
@@ -140,8 +139,8 @@ var s3Params = map[string]paramKind{
 
 const s3Keys = "use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile (AWS_PROFILE), the machine's role, or a config.yml"
 
-// s3Target reads s3://bucket/prefix?key=value. No part of the argument that could
-// hold a secret is repeated in an error.
+// s3Target parses s3://bucket/prefix?key=value. Its errors repeat no part of the argument that
+// could contain a secret.
 func s3Target(arg string) (Config, error) {
 	u, err := url.Parse(arg)
 	switch {

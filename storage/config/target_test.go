@@ -51,7 +51,7 @@ func TestEmptyTargetIsTheUsualConfig(t *testing.T) {
 	}
 }
 
-// Of two usual places the first is read. The report can say so.
+// If config.yml exists at two usual paths, the first is read. NotRead has the second.
 func TestTheConfigThatWasReadIsKnown(t *testing.T) {
 	first, second := configFile(t, fileConfig), configFile(t, fileConfig)
 	absent := filepath.Join(t.TempDir(), "config.yml")

@@ -21,9 +21,9 @@ import (
 	"regsweep/storage/storagetest"
 )
 
-// TestBackendsAgree tells one story on a filesystem and in two buckets: a registry
-// that real clients pushed to, and what crashes, old releases and careless people
-// leave. Whatever the way to look at it, the same is there.
+// TestBackendsAgree makes the same registry on a filesystem and in two buckets. Real clients
+// pushed to it, and it also has what crashes, old releases and careless people leave. All
+// backends must report the same objects.
 func TestBackendsAgree(t *testing.T) {
 	t.Parallel()
 	tree := storagetest.NewTree(t)
@@ -58,7 +58,7 @@ func TestBackendsAgree(t *testing.T) {
 		through := looked(t, driver.Over(drivertest.S3(t, parameters), bucket))
 		agree(t, name+", s3-aws driver", through, inBucket)
 		for path, object := range through {
-			// Only here are both said to have been written by the same server.
+			// Both must have been written by the same server.
 			if got := inBucket[path].ModTime; !got.Truncate(time.Second).Equal(object.ModTime.Truncate(time.Second)) {
 				t.Errorf("%s: %s was written at %v, natively at %v", name, path, object.ModTime, got)
 			}
@@ -66,8 +66,7 @@ func TestBackendsAgree(t *testing.T) {
 	}
 }
 
-// TestFolderKeysAgree: only a bucket can hold these, so only there is there something
-// to compare.
+// TestFolderKeysAgree compares keys that end with a slash. Only a bucket can have them.
 func TestFolderKeysAgree(t *testing.T) {
 	t.Parallel()
 	server := miniotest.SharedMinIO(t)
@@ -87,7 +86,7 @@ func TestFolderKeysAgree(t *testing.T) {
 	agree(t, "s3-aws driver", got, looked(t, native))
 }
 
-// pushed is a registry's daily business.
+// pushed has the images and tags that clients push every day.
 func pushed(t *testing.T, registry *registrytest.Registry) {
 	t.Helper()
 	client, ctx := registry.Client(), t.Context()
@@ -129,7 +128,7 @@ func pushed(t *testing.T, registry *registrytest.Registry) {
 	}
 }
 
-// left is what no client makes.
+// left has objects that no client makes.
 func left(tree *imagetest.Tree) {
 	for path, content := range storagetest.Story() {
 		tree.Write(path, content)
@@ -149,8 +148,8 @@ func left(tree *imagetest.Tree) {
 	tree.Write("repositories/data/data", "x")
 }
 
-// looked is all that a store reports. What it names without having looked is looked at
-// now, and dropped where there is nothing, as its contract allows.
+// looked is all that a store reports. Objects that the scan has only named are now read. They are
+// left out if they do not exist, as the contract allows.
 func looked(t *testing.T, store storage.Store) map[string]storage.Object {
 	t.Helper()
 	all := map[string]storage.Object{}

@@ -13,7 +13,7 @@ import (
 	"regsweep/storage/storagetest"
 )
 
-// TestRequireLayout: what is refused is a usage error, whatever the storage is.
+// TestRequireLayout: a missing layout is a usage error on every storage.
 func TestRequireLayout(t *testing.T) {
 	tree := storagetest.NewTree(t)
 	server := miniotest.SharedMinIO(t)

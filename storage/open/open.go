@@ -1,5 +1,5 @@
-// Package open opens the storage that a configuration names. It is the one package that knows every
-// backend.
+// Package open opens the storage that a configuration names. It is the only package that knows
+// every backend.
 package open
 
 import (
@@ -9,7 +9,7 @@ import (
 	"os"
 	"strconv"
 
-	_ "regsweep/internal/system" // says on which systems regsweep does not run
+	_ "regsweep/internal/system" // does not compile on systems that regsweep does not support
 	"regsweep/storage"
 	"regsweep/storage/config"
 	"regsweep/storage/driver"
@@ -18,8 +18,8 @@ import (
 )
 
 // Store opens the storage that c names. "filesystem" and "s3" have backends of their
-// own; see driver.Open for any other. A driver that is not there is a
-// *storage.UsageError.
+// own. driver.Open opens the storage of any other driver. If there is no such driver, the error
+// is a *storage.UsageError.
 func Store(ctx context.Context, c config.Config) (storage.Store, error) {
 	switch c.Driver {
 	case "filesystem":
@@ -27,7 +27,7 @@ func Store(ctx context.Context, c config.Config) (storage.Store, error) {
 		if err != nil {
 			return nil, err
 		}
-		// This program has threads of its own, but a registry refuses what is no number.
+		// This program does not use maxthreads. But a registry does not start if it is no number.
 		if !isThreadLimit(c.Parameters["maxthreads"]) {
 			return nil, storage.Usagef("%s: storage.filesystem.maxthreads is not a number: %v", c.Target, c.Parameters["maxthreads"])
 		}
@@ -62,7 +62,7 @@ func Store(ctx context.Context, c config.Config) (storage.Store, error) {
 	return store, err
 }
 
-// isThreadLimit reports whether Distribution's filesystem driver takes a value for maxthreads.
+// isThreadLimit reports whether Distribution's filesystem driver accepts a value of maxthreads.
 func isThreadLimit(value any) bool {
 	switch value := value.(type) {
 	case nil, int, int32, int64, uint, uint32, uint64:
