@@ -1,5 +1,5 @@
-// Package driver is the backend for the storages of Distribution's own drivers. It is slow. It asks
-// the registry's own code about every object, so tests compare the other backends with it.
+// Package driver is the backend for the storages of Distribution's own drivers. It is slow, because
+// it calls the registry's own code for every object. Tests compare the other backends with it.
 package driver
 
 import (
@@ -24,47 +24,43 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Store is a registry's storage seen through one of Distribution's own
-// drivers. It serves the storages that regsweep has no code of its own for, and
-// it is the reference for those that it has: slow, but asking the registry's own
-// code about every single object.
+// Store is a registry's storage behind one of Distribution's own drivers.
 type Store struct {
 	driver      storagedriver.StorageDriver
 	identity    storage.Identity
 	directories bool
 	limits      storage.Limits
-	retries     pace.Retries // every call passes through its pace
+	retries     pace.Retries // bounds and retries every call
 	writing     sync.Mutex   // see Create
 
 	list, get, head, put, del atomic.Int64
 }
 
-// defaultConcurrency is how many calls are under way where nobody says.
+// defaultConcurrency is how many calls may be under way if Limits does not say.
 const defaultConcurrency = 32
 
-// Over gives the registry's storage behind any of Distribution's drivers.
-// root is what its Identity says; what the driver itself calls its root directory
-// is the driver's own business.
+// Over returns the registry's storage behind any of Distribution's drivers.
+// root is used only for its Identity. The driver's own root directory may be another one.
 //
-// The drivers have less to offer than the storages behind them, and so has this:
+// The drivers can do less than the storages behind them. So this store has limits:
 //
-//   - A path that a driver refuses (Distribution's names have letters, digits,
-//     dots, underscores and hyphens) is reported by its name, of size -1; what lies
-//     below it is not seen. It can't be removed.
-//   - Directories that a removal empties stay, and Prune does nothing: a driver
-//     removes a directory with all that it holds, so that looking first would let
-//     a file slip in between.
-//   - Create and Replace are exact among the users of one Store only.
-//   - Unfinished multipart uploads are not seen.
+//   - If a driver refuses a path (Distribution's names have letters, digits, dots, underscores
+//     and hyphens), the path is reported with size -1. Objects below it are not reported. It
+//     can't be removed.
+//   - Empty directories are kept, and Prune does nothing: a driver removes a directory with all
+//     its contents. A file that is written after a listing has found the directory empty would
+//     be removed too.
+//   - Create and Replace are atomic only among the users of one Store.
+//   - Unfinished multipart uploads are not reported.
 func Over(d storagedriver.StorageDriver, root string) storage.Store {
 	return over(d, root, storage.Limits{})
 }
 
-// ErrUnknown is matched by the error for a driver that is not linked into this program.
+// ErrUnknown is the error for a driver that is not linked into this program.
 var ErrUnknown = errors.New("unknown storage driver")
 
-// Open opens the registry's storage behind the driver of a name, with the parameters that a
-// registry's config.yml has for it. Distribution's factory knows the drivers that are linked.
+// Open opens the registry's storage behind the driver with this name, with the parameters in a
+// registry's config.yml. Distribution's factory knows the drivers that are linked.
 func Open(ctx context.Context, name string, parameters map[string]any, limits storage.Limits) (storage.Store, error) {
 	d, err := factory.Create(ctx, name, parameters)
 	if unknown := (factory.InvalidStorageDriverError{}); errors.As(err, &unknown) {
@@ -86,7 +82,7 @@ func over(d storagedriver.StorageDriver, root string, limits storage.Limits) *St
 	switch d.Name() {
 	case "filesystem", "inmemory":
 		o.directories = true
-	case "s3aws": // which a configuration calls s3
+	case "s3aws": // a configuration calls it s3
 		o.identity.Driver = "s3"
 	}
 	return o
@@ -96,7 +92,7 @@ func (o *Store) Identity() storage.Identity { return o.identity }
 
 func (o *Store) Concurrency() int { return o.limits.AtOnce(defaultConcurrency) }
 
-// Bulk has few calls, since a driver may stand for S3.
+// Bulk allows few calls, since the storage behind a driver may be S3.
 func (o *Store) Bulk() storage.Bulk {
 	return storage.Bulk{Objects: storage.RemoveBatch, Calls: min(4, o.Concurrency())}
 }
@@ -111,37 +107,36 @@ func (o *Store) Requests() storage.Requests {
 // Scan lists directory after directory and stats every entry.
 func (o *Store) Scan(ctx context.Context, dir string, visit func([]storage.Object) error) error {
 	g, ctx := errgroup.WithContext(ctx)
-	// Every directory waits in a goroutine of its own, which is cheap, for one of
-	// a few places, so that a tree of any shape is walked in parallel and none
-	// waits for a place while it holds one.
-	w := &driverWalk{o: o, group: g, places: make(chan struct{}, o.Concurrency()), visit: visit}
+	// Each directory has a goroutine of its own, which waits for a slot. So a tree of any
+	// shape is walked in parallel, and no goroutine waits for a second slot.
+	w := &driverWalk{o: o, group: g, slots: make(chan struct{}, o.Concurrency()), visit: visit}
 	g.Go(func() error { return w.directory(ctx, dir, false) })
 	return g.Wait()
 }
 
 type driverWalk struct {
-	o      *Store
-	group  *errgroup.Group
-	places chan struct{}
-	visit  func([]storage.Object) error
+	o     *Store
+	group *errgroup.Group
+	slots chan struct{}
+	visit func([]storage.Object) error
 }
 
-// directory reports what lies directly in dir, and starts a walk of each
-// directory in it. listed is set where a listing has dir as a directory.
+// directory reports the objects directly in dir, and starts a walk of each directory in it.
+// listed is set if dir was listed as a directory.
 func (w *driverWalk) directory(ctx context.Context, dir string, listed bool) error {
 	select {
-	case w.places <- struct{}{}:
+	case w.slots <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { <-w.places }()
+	defer func() { <-w.slots }()
 
 	names, err := w.o.listDir(ctx, dir)
 	if errors.Is(err, fs.ErrNotExist) && listed {
 		names, err = w.again(ctx, dir)
 	}
 	if errors.Is(err, fs.ErrNotExist) || isInvalidPath(err) {
-		return nil // absent from the start, gone meanwhile, or reported by its name
+		return nil // it never existed, was removed meanwhile, or was reported with size -1
 	}
 	if err != nil {
 		return err
@@ -151,14 +146,14 @@ func (w *driverWalk) directory(ctx context.Context, dir string, listed bool) err
 		page = append(page, storage.Object{Path: dir, Dir: true})
 	}
 	for i, name := range names {
-		// Where keys are flat, there can be an object "a" beside "a/b". The driver
-		// then lists the name twice, and stats the object.
+		// A storage without directories can have both an object "a" and an object "a/b". The
+		// driver then lists the name "a" twice, and stats the object.
 		again := i > 0 && names[i-1] == name
 		object, isDir, err := w.o.stat(ctx, name)
 		isListed := true
 		switch {
 		case errors.Is(err, fs.ErrNotExist), isInvalidPath(err):
-			// It was listed, so something is there, which may yet be a directory.
+			// It was listed, so it exists, and it may be a directory.
 			object, isListed = storage.Object{Path: name, Size: -1}, false
 		case err != nil:
 			return err
@@ -177,10 +172,10 @@ func (w *driverWalk) directory(ctx context.Context, dir string, listed bool) err
 	return storage.VisitPage(page, w.visit)
 }
 
-// again lists a directory that is not found though its parent's listing has it. A
-// storage over a network says so in passing, and then a whole repository would be
-// missing from the scan. Where the directory is there and still not found, the
-// scan can't be whole; only flat keys have such a thing, as an object "a/".
+// again lists a directory again that was not found although its parent's listing has it. A
+// storage over a network may wrongly report absence for a moment, and then a whole repository
+// would be missing from the scan. If a stat finds the directory and the list still does not,
+// the scan can't be complete. Without directories this is no error: the key may be "a/".
 func (w *driverWalk) again(ctx context.Context, dir string) ([]string, error) {
 	if _, isDir, err := w.o.stat(ctx, dir); err != nil || !isDir {
 		return nil, err
@@ -192,7 +187,7 @@ func (w *driverWalk) again(ctx context.Context, dir string) ([]string, error) {
 	return names, err
 }
 
-// listDir returns the sorted paths of what lies directly in dir.
+// listDir returns the sorted paths of the files and directories directly in dir.
 func (o *Store) listDir(ctx context.Context, dir string) (names []string, err error) {
 	err = o.do(ctx, "list", dir, func() error {
 		o.list.Add(1)
@@ -227,7 +222,7 @@ func (o *Store) stat(ctx context.Context, path string) (object storage.Object, i
 	return object, isDir, err
 }
 
-// Stat asks the driver. Where keys are flat, a directory is but a prefix of names,
+// Stat asks the driver. In a storage without directories, a directory is only a prefix of keys
 // and no object.
 func (o *Store) Stat(ctx context.Context, path string) (storage.Object, error) {
 	object, isDir, err := o.stat(ctx, path)
@@ -240,8 +235,8 @@ func (o *Store) Stat(ctx context.Context, path string) (storage.Object, error) {
 	return storage.Object{}, storage.NotExist("stat", path)
 }
 
-// Read opens the driver's reader rather than asking for the content, which would
-// come whole, of any length.
+// Read uses the driver's Reader and not its GetContent, which would read content of any length
+// into memory.
 func (o *Store) Read(ctx context.Context, path string, limit int64) (content []byte, err error) {
 	err = o.do(ctx, "read", path, func() error {
 		o.get.Add(1)
@@ -263,8 +258,8 @@ func (o *Store) Read(ctx context.Context, path string, limit int64) (content []b
 	return nil, err
 }
 
-// Remove stats each object before it asks for its removal, since a driver removes
-// all that begins with a path.
+// Remove stats each object before it removes the object, since a driver removes
+// everything below a path.
 func (o *Store) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcome {
 	return storage.OutcomesOf(len(refs), o.Concurrency(), func(i int) error { return o.remove(ctx, refs[i]) })
 }
@@ -283,14 +278,14 @@ func (o *Store) remove(ctx context.Context, ref storage.Ref) error {
 		return fmt.Errorf("remove %s: %w", ref.Path, storage.ErrNotRegular)
 	}
 	if !o.directories {
-		// An object "a" beside "a/b": removing the one would take the other along.
+		// If there is an object "a/b", the removal of "a" would remove it too.
 		below, err := o.listDir(ctx, ref.Path)
 		switch {
 		case err == nil && len(below) > 0:
 			return fmt.Errorf("remove %s: the driver would remove what lies below it too", ref.Path)
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
 			return err
-		case isDir: // the S3 driver says so of "a" where only "ab" is
+		case isDir: // the S3 driver reports a directory "a" if there is only an object "ab"
 			return nil
 		}
 	}
@@ -312,10 +307,10 @@ func (o *Store) Prune(ctx context.Context, dir string) (gone bool, err error) {
 	return !o.directories, ctx.Err()
 }
 
-// Create looks, writes, and looks again. Within one Store a lock makes that exact.
-// Two processes can both find nothing and both write: the later one wins, and the
-// earlier one notices only if it looks after that. Distribution's drivers have no
-// conditional write to do better with.
+// Create stats, writes, and reads the object again. A mutex makes this atomic within one Store.
+// But two processes can both find no object and both write. The later write wins, and the
+// earlier process notices it only if its read comes after that write. Distribution's drivers have
+// no conditional write.
 func (o *Store) Create(ctx context.Context, path string, content []byte) (string, error) {
 	o.writing.Lock()
 	defer o.writing.Unlock()
@@ -328,7 +323,7 @@ func (o *Store) Create(ctx context.Context, path string, content []byte) (string
 	return o.write(ctx, "create", path, content, fs.ErrExist)
 }
 
-// Version reads an object; its version is a hash of its content.
+// Version reads an object. The version is a hash of the content.
 func (o *Store) Version(ctx context.Context, path string) ([]byte, string, error) {
 	content, err := o.Read(ctx, path, storage.LockLimit)
 	if err != nil {
@@ -337,7 +332,7 @@ func (o *Store) Version(ctx context.Context, path string) ([]byte, string, error
 	return content, contentVersion(content), nil
 }
 
-// Replace compares, writes, and looks again; see Create for what that is worth.
+// Replace compares, writes, and reads the object again. See Create for its limits.
 func (o *Store) Replace(ctx context.Context, path string, content []byte, version string) (string, error) {
 	o.writing.Lock()
 	defer o.writing.Unlock()
@@ -351,7 +346,7 @@ func (o *Store) Replace(ctx context.Context, path string, content []byte, versio
 	return o.write(ctx, "replace", path, content, storage.ErrLost)
 }
 
-// Delete compares and removes; see Create for what that is worth.
+// Delete compares and removes. See Create for its limits.
 func (o *Store) Delete(ctx context.Context, path, version string) error {
 	o.writing.Lock()
 	defer o.writing.Unlock()
@@ -388,7 +383,7 @@ func contentVersion(content []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// detailed is an error of a driver and what it wraps without an Unwrap.
+// detailed is an error of a driver and its reason, which the driver's error does not unwrap.
 type detailed struct {
 	error
 	detail error
@@ -396,7 +391,7 @@ type detailed struct {
 
 func (e detailed) Unwrap() []error { return []error{e.error, e.detail} }
 
-// withDetail makes the reason of a driver's error known to errors.Is and errors.As.
+// withDetail lets errors.Is and errors.As find the reason of a driver's error.
 func withDetail(err error) error {
 	var wrapped storagedriver.Error
 	if errors.As(err, &wrapped) && wrapped.Detail != nil {
@@ -405,7 +400,7 @@ func withDetail(err error) error {
 	return err
 }
 
-// do calls the driver, with retries: its own, where it has some, give up sooner.
+// do calls the driver, with retries. Some drivers retry by themselves, but give up sooner.
 func (o *Store) do(ctx context.Context, op, path string, call func() error) error {
 	err := o.retries.Do(ctx, func() error { return withDetail(call()) })
 	var missing storagedriver.PathNotFoundError
@@ -423,7 +418,7 @@ func isInvalidPath(err error) bool {
 	return errors.As(err, &invalid)
 }
 
-// driverPath is a path below the layout's root as the drivers have it.
+// driverPath is the driver's path for a path below the layout's root.
 func driverPath(path string) string { return "/" + storage.Root + "/" + path }
 
 // Beside stats a file.
@@ -442,7 +437,7 @@ func (o *Store) Beside(ctx context.Context, path string) (bool, error) {
 
 // FindLayout implements storage.LayoutFinder.
 func (o *Store) FindLayout(ctx context.Context) (found bool, instead []string, err error) {
-	for _, dir := range []string{storage.BlobsDir, storage.RepositoriesDir, storage.OwnDir} { // flat keys have no empty directories
+	for _, dir := range []string{storage.BlobsDir, storage.RepositoriesDir, storage.OwnDir} { // S3 has no empty directories
 		names, err := o.Names(ctx, dir)
 		if err != nil || len(names) > 0 {
 			return true, nil, err

@@ -26,7 +26,8 @@ import (
 	"github.com/distribution/distribution/v3/registry/storage/driver/inmemory"
 )
 
-// TestDriverReportsWhatItRefuses by its name, since it was listed and so is there.
+// TestDriverReportsWhatItRefuses: a path that the driver refuses is reported, since it was listed
+// and so it exists.
 func TestDriverReportsWhatItRefuses(t *testing.T) {
 	tree := storagetest.NewTree(t)
 	tree.Write("blobs/sha256/a b", "file of a name that the driver refuses")
@@ -87,7 +88,7 @@ func TestDriverScanNamesWhatItCannotList(t *testing.T) {
 	})
 }
 
-// TestDriverKeepsListedButMissing: a dangling symbolic link is something, not nothing.
+// TestDriverKeepsListedButMissing: a dangling symbolic link is reported.
 func TestDriverKeepsListedButMissing(t *testing.T) {
 	tree := storagetest.NewTree(t)
 	tree.Mkdir("blobs")
@@ -100,8 +101,7 @@ func TestDriverKeepsListedButMissing(t *testing.T) {
 	}
 }
 
-// TestDriverRemovesNoDirectory, whatever it is asked: the drivers' Delete takes all
-// that is below.
+// TestDriverRemovesNoDirectory: the drivers' Delete removes everything below a path.
 func TestDriverRemovesNoDirectory(t *testing.T) {
 	t.Run("filesystem", func(t *testing.T) {
 		tree := storagetest.NewTree(t)
@@ -126,7 +126,7 @@ func TestDriverRemovesNoDirectory(t *testing.T) {
 		storagetest.SamePaths(t, storagetest.KeysOf(storagetest.Scan(t, store, storage.BlobsDir)), map[string]string{"blobs/x/data": "", "blobs/xy": ""})
 	})
 	t.Run("a flat storage with both", func(t *testing.T) {
-		// No server here holds "x" and "x/y" at once, as S3 does.
+		// No server here can have both "x" and "x/y", as S3 can.
 		store := Over(flat{
 			driverPath("blobs/x"): "x", driverPath("blobs/x/y"): "below", driverPath("blobs/z"): "listed between the two",
 		}, "")
@@ -141,7 +141,7 @@ func TestDriverRemovesNoDirectory(t *testing.T) {
 	})
 }
 
-// TestDriverLeavesEmptiedDirectories and thereby whatever is written into them at
+// TestDriverLeavesEmptiedDirectories: their removal would also remove a file that is written at
 // that moment.
 func TestDriverLeavesEmptiedDirectories(t *testing.T) {
 	tree := storagetest.NewTree(t)
@@ -158,7 +158,7 @@ func TestDriverLeavesEmptiedDirectories(t *testing.T) {
 	}
 }
 
-// TestDriverRetriesWhatPasses, also where the driver has wrapped it.
+// TestDriverRetriesWhatPasses: transient errors are retried, also if the driver has wrapped them.
 func TestDriverRetriesWhatPasses(t *testing.T) {
 	var tries atomic.Int32
 	d := &failing{StorageDriver: inmemory.New()}
@@ -186,8 +186,8 @@ func TestDriverRetriesWhatPasses(t *testing.T) {
 	}
 }
 
-// TestDriverLockIsExactWithinOneStore, though the driver has no conditional write,
-// every look takes a while, and one write is slower than the other.
+// TestDriverLockIsExactWithinOneStore: the driver has no conditional write, every stat takes a
+// while, and one write is slower than the other.
 func TestDriverLockIsExactWithinOneStore(t *testing.T) {
 	s := storagetest.Subject{Open: func(*testing.T) (storage.Store, func(path, content string)) {
 		var puts atomic.Int32
@@ -215,7 +215,7 @@ func TestDriverIdentity(t *testing.T) {
 	}
 }
 
-// failing is a driver that fails where it is told to.
+// failing is a driver whose calls fail as a test says.
 type failing struct {
 	storagedriver.StorageDriver
 	fail func(op, path string) error
@@ -256,13 +256,13 @@ func (f *failing) Reader(ctx context.Context, path string, offset int64) (io.Rea
 	return f.StorageDriver.Reader(ctx, path, offset)
 }
 
-// status is an config.HTTP status as the SDK of Distribution's S3 driver returns it.
+// status is an HTTP status as the SDK of Distribution's S3 driver returns it.
 type status int
 
 func (s status) Error() string   { return fmt.Sprintf("status %d", int(s)) }
 func (s status) StatusCode() int { return int(s) }
 
-// flat is a fake driver over a map, with S3's notion of directories.
+// flat is a fake driver over a map. Its directories are prefixes of keys, as in S3.
 type flat map[string]string
 
 func (flat) Name() string { return "flat" }
@@ -320,7 +320,7 @@ func (flat) Writer(context.Context, string, bool) (storagedriver.FileWriter, err
 	panic("not asked for")
 }
 
-// TestWhatADriverWrapsIsTriedAgain where the reason passes.
+// TestWhatADriverWrapsIsTriedAgain: an error with a transient reason is retried.
 func TestWhatADriverWrapsIsTriedAgain(t *testing.T) {
 	for name, test := range map[string]struct {
 		err  error
@@ -336,7 +336,7 @@ func TestWhatADriverWrapsIsTriedAgain(t *testing.T) {
 	}
 }
 
-// busyServer is a server's answer, with the method that the SDK's errors have.
+// busyServer is the error for a busy server, with the method that the SDK's errors have.
 type busyServer struct{}
 
 func (busyServer) Error() string       { return "503 Service Unavailable" }

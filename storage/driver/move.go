@@ -13,13 +13,13 @@ import (
 	"regsweep/storage/pace"
 )
 
-// Move has the driver move objects, which some do by copying.
+// Move calls the driver's Move. Some drivers copy the object.
 func (o *Store) Move(ctx context.Context, moves []storage.Move) []storage.Outcome {
 	return storage.OutcomesOf(len(moves), o.Concurrency(), func(i int) error { return o.move(ctx, moves[i]) })
 }
 
-// move looks before it moves, since a driver writes over what is there. What comes
-// between the two is lost: Distribution's drivers have no conditional write.
+// move checks that there is no object at m.To, since a driver would overwrite it. An object that
+// is written there after the check is lost: Distribution's drivers have no conditional write.
 func (o *Store) move(ctx context.Context, m storage.Move) error {
 	there, err := o.exists(ctx, m.To)
 	if err != nil {
@@ -45,7 +45,7 @@ func (o *Store) move(ctx context.Context, m storage.Move) error {
 	})
 }
 
-// exists reports whether there is an object at a path. A directory in its place is an
+// exists reports whether there is an object at a path. If there is a directory, it returns an
 // error.
 func (o *Store) exists(ctx context.Context, path string) (bool, error) {
 	_, err := o.Stat(ctx, path)
@@ -55,7 +55,7 @@ func (o *Store) exists(ctx context.Context, path string) (bool, error) {
 	return err == nil, err
 }
 
-// Put looks, and writes.
+// Put checks that there is no object, and writes.
 func (o *Store) Put(ctx context.Context, path string, content io.ReadSeeker) error {
 	there, err := o.exists(ctx, path)
 	if err != nil {
@@ -88,7 +88,7 @@ func (o *Store) Put(ctx context.Context, path string, content io.ReadSeeker) err
 // MakeDir does nothing: drivers make directories as they need them.
 func (o *Store) MakeDir(ctx context.Context, dir string) error { return ctx.Err() }
 
-// Sync does nothing: what a driver has confirmed is as safe as the driver makes it.
+// Sync does nothing: the drivers have no such call.
 func (o *Store) Sync(ctx context.Context) error { return ctx.Err() }
 
 // Names lists the directories in a directory.
@@ -129,7 +129,7 @@ func (o *Store) Below(ctx context.Context, dir string, visit func([]storage.Obje
 	for _, name := range paths {
 		object, isDir, err := o.stat(ctx, name)
 		switch {
-		case errors.Is(err, fs.ErrNotExist): // gone meanwhile
+		case errors.Is(err, fs.ErrNotExist): // removed meanwhile
 		case err != nil:
 			return err
 		case !isDir:
@@ -143,8 +143,8 @@ func (o *Store) Below(ctx context.Context, dir string, visit func([]storage.Obje
 	return storage.VisitPage(page, visit)
 }
 
-// Stream copies what the driver's reader brings. A reader that fails is not opened
-// again: half of the content would be written twice.
+// Stream copies the content from the driver's Reader. It does not open a second Reader after a
+// failure: w would get a part of the content twice.
 func (o *Store) Stream(ctx context.Context, path string, w io.Writer) error {
 	if _, err := o.Stat(ctx, path); err != nil {
 		return err
