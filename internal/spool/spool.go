@@ -1,4 +1,5 @@
-// Package spool makes files that nobody else sees and that are gone when they are closed.
+// Package spool makes temporary files that have no name. The kernel removes them when they are
+// closed.
 package spool
 
 import (
@@ -10,9 +11,9 @@ import (
 	"regsweep/storage"
 )
 
-// Write makes a file that nobody else sees and that is gone when it is closed, and has write fill
-// it. It lies in the directory for temporary files, or in memory if nothing can be written there:
-// a container may have no such directory, and the registry's full disk may be the one that has it.
+// Write makes a file without a name, and calls write to fill it. The file is in the directory for
+// temporary files, or in memory if it can't be written there: a container may have no such
+// directory, and the directory may be on the registry's full disk.
 func Write(write func(io.Writer) error) (*os.File, error) {
 	file, err := temporaryFile()
 	if err == nil {
@@ -34,7 +35,7 @@ func Write(write func(io.Writer) error) (*os.File, error) {
 	return file, nil
 }
 
-// New makes such a file, as Write does.
+// New makes an empty file without a name. It is in memory if no temporary file can be made.
 func New() (*os.File, error) {
 	file, err := temporaryFile()
 	if err == nil {

@@ -7,5 +7,5 @@ import (
 	"os"
 )
 
-// memoryFile is for Linux.
+// memoryFile works only on Linux.
 func memoryFile() (*os.File, error) { return nil, errors.ErrUnsupported }

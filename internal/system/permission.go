@@ -13,7 +13,7 @@ import (
 	"syscall"
 )
 
-// OwnerError says who owns the path that a permission is missing for.
+// OwnerError is an error about a missing permission, with the owner of the path.
 type OwnerError struct {
 	error
 	path, owner string
@@ -30,8 +30,8 @@ func (e *OwnerError) Error() string {
 
 func (e *OwnerError) Unwrap() error { return e.error }
 
-// PermissionError adds to an error who may read a path, or which permission its owner lacks, if the
-// error is that the permission is missing.
+// PermissionError adds the owner of a path to an error, if the error is that a permission is
+// missing. If this process runs as the owner, it adds the permissions of the path.
 func PermissionError(path string, err error) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
@@ -54,7 +54,7 @@ func PermissionError(path string, err error) error {
 	}
 	isOwner := int(stat.Uid) == os.Geteuid()
 	if isOwner && info.Mode()&0o700 == 0o700 {
-		return err // something else is the reason
+		return err // the owner has all permissions, so the reason is another one
 	}
 	return &OwnerError{err, path, owner, isOwner, info.Mode()}
 }

@@ -1,7 +1,7 @@
 //go:build unix
 
-// Package system makes the system calls of the filesystem backend. All of them go through this
-// package, so that a test can make each of them fail (SetFault). An interrupted call is made again.
+// Package system makes all system calls of the filesystem backend. A test can make each of them
+// fail (see SetFault). An interrupted call is repeated.
 package system
 
 import (
@@ -15,13 +15,13 @@ import (
 // Call is a system call that is about to be made.
 type Call struct {
 	Op string // the name of the system call, such as "openat"
-	// Dir is the directory that Name is relative to. Where Name is "" it is the descriptor that
-	// the call is about.
+	// Dir is the directory that Name is relative to. If Name is "", it is the descriptor that
+	// the call uses.
 	Dir  int
 	Name string
 }
 
-// These errors of a fault are not returned. They change what the call does.
+// These errors of a fault are not returned to the caller. They change the result of the call.
 var (
 	// ErrShort makes a read or write transfer half of the bytes, but at least one.
 	ErrShort = errors.New("a short read or write")
@@ -33,8 +33,8 @@ var (
 
 var fault atomic.Pointer[func(Call) error]
 
-// SetFault has f called before each system call, concurrently. An error of f is the call's, and
-// the call is not made. It is for tests. nil ends it.
+// SetFault makes each system call first call f, possibly concurrently. If f returns an error, the
+// system call is not made and returns this error. nil removes f. SetFault is for tests.
 func SetFault(f func(Call) error) {
 	if f == nil {
 		fault.Store(nil)
@@ -52,10 +52,11 @@ func faultIn[Name string | []byte](op string, dir int, name Name) error {
 	return (*f)(Call{Op: op, Dir: dir, Name: string(bytes.TrimRight([]byte(name), "\x00"))})
 }
 
-// mostInterruptions bounds the calls that a filesystem interrupts for ever.
+// mostInterruptions is how often an interrupted call is repeated. A broken filesystem may interrupt
+// it for ever.
 const mostInterruptions = 1000
 
-// again makes a call until it is not interrupted.
+// again repeats a call until it is not interrupted.
 func again[Name string | []byte](op string, dir int, name Name, call func() error) error {
 	for tries := 0; ; tries++ {
 		err := faultIn(op, dir, name)
@@ -68,7 +69,7 @@ func again[Name string | []byte](op string, dir int, name Name, call func() erro
 	}
 }
 
-// Open opens a path that is relative to no directory.
+// Open opens an absolute path.
 func Open(path string, flags int) (fd int, err error) {
 	return Openat(unix.AT_FDCWD, path, flags, 0)
 }
@@ -85,8 +86,7 @@ func Openat(dir int, name string, flags int, mode uint32) (fd int, err error) {
 	return fd, nil
 }
 
-// openBeneath opens each directory on the way to a name, and then the name, and follows no
-// symbolic link.
+// openBeneath opens each directory on the way to name, and then name. It follows no symbolic link.
 func openBeneath(dir int, name string, flags int) (fd int, err error) {
 	at := dir
 	for rest := name; ; {
@@ -117,8 +117,8 @@ func cutPath(path string) (component, below string, more bool) {
 	return path, "", false
 }
 
-// Close is close(2). It is not repeated: after an interruption the descriptor is closed or another
-// thread's.
+// Close is close(2). It is not repeated: after an interruption the descriptor is closed, or another
+// thread has opened it again.
 func Close(fd int) error {
 	injected := faultIn("close", fd, "")
 	err := unix.Close(fd)
@@ -180,7 +180,7 @@ func Fstat(fd int, stat *unix.Stat_t) error {
 	return again("fstat", fd, "", func() error { return unix.Fstat(fd, stat) })
 }
 
-// Lstatat is fstatat(2), and follows no symbolic link at the end of name.
+// Lstatat is fstatat(2). It follows no symbolic link at the end of name.
 func Lstatat(dir int, name string, stat *unix.Stat_t) error {
 	return again("fstatat", dir, name, func() error { return unix.Fstatat(dir, name, stat, unix.AT_SYMLINK_NOFOLLOW) })
 }
@@ -205,7 +205,7 @@ func Mkdirat(dir int, name string, mode uint32) error {
 	return again("mkdirat", dir, name, func() error { return unix.Mkdirat(dir, name, mode) })
 }
 
-// Lchownat is fchownat(2), and follows no symbolic link at the end of name.
+// Lchownat is fchownat(2). It follows no symbolic link at the end of name.
 func Lchownat(dir int, name string, uid, gid int) error {
 	return again("fchownat", dir, name, func() error { return unix.Fchownat(dir, name, uid, gid, unix.AT_SYMLINK_NOFOLLOW) })
 }

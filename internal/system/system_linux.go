@@ -8,16 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pathOnly opens a directory that is not listed, which takes no permission to read it.
+// pathOnly is O_PATH. It opens a directory without the permission to read it. Such a directory
+// can't be listed.
 const pathOnly = unix.O_PATH
 
-// PathOnly is O_PATH, where the system has it.
+// PathOnly is O_PATH, or 0 if the system has no O_PATH.
 const PathOnly = pathOnly
 
-// noOpenat2 is set once the kernel has said that it is older than 5.6.
+// noOpenat2 is set once the kernel was found to be older than 5.6.
 var noOpenat2 atomic.Bool
 
-// OpenBeneath opens what lies below an open directory, and follows no symbolic link.
+// OpenBeneath opens a path below an open directory. It follows no symbolic link.
 func OpenBeneath(dir int, name string, flags int) (fd int, err error) {
 	if !noOpenat2.Load() {
 		how := beneath(flags)
@@ -32,7 +33,7 @@ func OpenBeneath(dir int, name string, flags int) (fd int, err error) {
 	return openBeneath(dir, name, flags)
 }
 
-// OpenBytesBeneath is OpenBeneath of a path that ends with a zero byte. It makes no copy.
+// OpenBytesBeneath is OpenBeneath of a path that ends with a zero byte. It does not copy the path.
 func OpenBytesBeneath(dir int, path []byte, flags int) (fd int, err error) {
 	if !noOpenat2.Load() {
 		how := beneath(flags)
@@ -55,7 +56,7 @@ func beneath(flags int) unix.OpenHow {
 	return unix.OpenHow{Flags: uint64(flags) | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
 }
 
-// resolve repeats openat2(2) where a rename anywhere in the system has disturbed it.
+// resolve repeats openat2(2) if a rename anywhere in the system made it return EAGAIN.
 func resolve[Name string | []byte](dir int, name Name, open func() error) (err error) {
 	for range 100 {
 		if err = again("openat2", dir, name, open); err != unix.EAGAIN {
@@ -65,8 +66,8 @@ func resolve[Name string | []byte](dir int, name Name, open func() error) (err e
 	return err
 }
 
-// unsupported reports whether openat2(2) is missing: in an old kernel, or in a sandbox. A sandbox
-// says EPERM, and so does a kernel that refuses O_NOATIME.
+// unsupported reports whether openat2(2) is missing, in an old kernel or in a sandbox. A sandbox
+// returns EPERM. A kernel that refuses O_NOATIME returns EPERM too.
 func unsupported(err error, flags int) bool {
 	if err == unix.ENOSYS {
 		noOpenat2.Store(true)
@@ -114,7 +115,7 @@ func Getdents(fd int, p []byte) (n int, err error) {
 	return n, err
 }
 
-// RenameNew is renameat2(2), and replaces nothing.
+// RenameNew is renameat2(2). It replaces no file.
 func RenameNew(from int, old string, to int, name string) error {
 	return again("renameat2", from, old, func() error { return unix.Renameat2(from, old, to, name, unix.RENAME_NOREPLACE) })
 }
