@@ -16,7 +16,7 @@ var (
 	layoutMid  = digest.SHA384.FromString("a")
 )
 
-// What the layout builds it also takes apart.
+// Parse parses every path that the package builds.
 func TestPathsAreTakenApartAsTheyAreBuilt(t *testing.T) {
 	for _, d := range []digest.Digest{layoutA, layoutB, layoutLong, layoutMid} {
 		for _, repository := range []string{"a", "a/b", "a/b/c", "x.y/z-w"} {
@@ -49,7 +49,7 @@ func wantEntry(t *testing.T, path string, want Entry) {
 	}
 }
 
-// What Distribution could not have written is a stray, which nobody removes (promise 2).
+// A path that Distribution could not have written is a Stray, which is never removed (promise 2).
 func TestStrays(t *testing.T) {
 	hex := layoutA.Encoded()
 	for _, path := range []string{
@@ -97,7 +97,7 @@ func TestStrays(t *testing.T) {
 		"repositories/a/_manifests/tags//index/sha256/" + hex + "/link",
 		// uploads
 		"repositories/a/_uploads/id", "repositories/a/_uploads/id/", "repositories/a/_uploads//data",
-		// what a plan can't name, or a server may take for something else
+		// paths that a plan can't contain, or that a server may resolve to another path
 		"repositories/a/_uploads/\xff/data", "repositories/a/_uploads/../startedat", "repositories/a/_uploads/./data",
 		"repositories/a/_uploads/id/../../_manifests/tags/v1/current/link",
 		"repositories/a/_manifests/tags/\xff/current/link", "repositories/a/_manifests/tags/../current/link",
@@ -109,7 +109,7 @@ func TestStrays(t *testing.T) {
 	}
 }
 
-// A repository's name ends where the layout begins, wherever that is.
+// A repository's name ends at the first component that belongs to the layout.
 func TestRepositoriesOfPaths(t *testing.T) {
 	for path, want := range map[string]string{
 		"repositories/a/_layers":                    "a",
@@ -117,7 +117,7 @@ func TestRepositoriesOfPaths(t *testing.T) {
 		"repositories/a/_uploads/_layers/x":         "a",
 		"repositories/a/_layers/_manifests/_layers": "a",
 		"repositories/Foo/_manifests/tags":          "Foo",
-		// No registry serves these, and they may hold images all the same.
+		// No registry serves these, but they may contain images.
 		"repositories/a/_old/_layers/sha256":      "a/_old",
 		"repositories/_trash/a/_manifests/tags/x": "_trash/a",
 		"repositories/a/_layers.bak/x":            "",
@@ -128,8 +128,8 @@ func TestRepositoriesOfPaths(t *testing.T) {
 	}
 }
 
-// naive takes a path apart with regular expressions, written from the comment at the
-// top of registry/storage/paths.go of Distribution.
+// naive parses a path with regular expressions. They follow the comment at the top of
+// registry/storage/paths.go of Distribution.
 func naive(path string) Entry {
 	const link = `((?:sha256/[0-9a-f]{64})|(?:sha384/[0-9a-f]{96})|(?:sha512/[0-9a-f]{128}))`
 	const repository = `^repositories/((?s:.+?))/`
@@ -186,7 +186,7 @@ func naive(path string) Entry {
 	return e
 }
 
-// isWay reports whether a path leads elsewhere than it says, or can't be said in JSON.
+// isWay reports whether a server may resolve a path to another path, or JSON can't contain it.
 func isWay(path string) bool {
 	return naiveMatch(`(^|/)\.\.?(/|$)`, path) != nil || strings.ToValidUTF8(path, "") != path
 }
@@ -201,7 +201,7 @@ func naiveMatch(expression, text string) []string {
 	return naiveExpressions[expression].FindStringSubmatch(text)
 }
 
-// rebuild builds the path of an entry again, where there is but one.
+// rebuild builds the path of an entry, if only one path has this entry.
 func rebuild(e Entry) (path string, ok bool) {
 	d, revision := e.Digest.Digest(), e.Revision.Digest()
 	switch e.Kind {
@@ -223,9 +223,9 @@ func rebuild(e Entry) (path string, ok bool) {
 	return "", false
 }
 
-// FuzzParsePath holds Parse against expressions that are slow and obvious, and
-// against the functions that build paths: what is taken for part of the layout is
-// exactly what those would have built, so nothing else is ever removed (promise 2).
+// FuzzParsePath compares Parse with slow and obvious expressions, and with the functions that
+// build paths. Parse accepts exactly the paths that these functions build, so no other path is
+// ever removed (promise 2).
 func FuzzParsePath(f *testing.F) {
 	for _, path := range []string{
 		BlobPath(layoutA), BlobPath(layoutLong), LayerPath("a", layoutA), LayerPath("a/b", layoutMid), RevisionPath("a", layoutA),
@@ -247,7 +247,7 @@ func FuzzParsePath(f *testing.F) {
 	})
 }
 
-// What a fuzzer comes upon rarely: paths put together from the layout's own words.
+// Paths made of the layout's own names, which a fuzzer rarely finds.
 func TestParsePathOfRandomWords(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	words := []string{
@@ -315,8 +315,8 @@ func TestReadLink(t *testing.T) {
 	}
 }
 
-// FuzzReadLink: a link is good if and only if a registry would have accepted it, and
-// what else names a digest names it without doubt.
+// FuzzReadLink: a link is valid if and only if a registry would have accepted it. If an invalid
+// link has a target, the target is certain.
 func FuzzReadLink(f *testing.F) {
 	for _, text := range []string{string(layoutA), string(layoutA) + "\n", "", "sha256:", "garbage", string(layoutLong), " \x00"} {
 		f.Add([]byte(text))
