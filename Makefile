@@ -114,7 +114,7 @@ soak: ## random registries, faults, kills and pushes, for SOAK (10m), from SEED
 # It wants some 12 minutes of two idle cores.
 bench-scale: ## measure memory and time on up to 10 million blobs, simulated
 	$(GO) test -run '^$$' -bench 'ListingPath|DecodeListing' ./storage/s3
-	$(GO) test -run '^$$' -bench References ./mark
+	$(GO) test -run '^$$' -bench Parse ./manifest
 	$(GO) run ./bench/simulate -rounds 3 -limit 1024
 
 clean: ## remove what was built here

@@ -18,11 +18,12 @@ import (
 var ours = map[string][]string{
 	"regsweep":            {"regsweep/cli"},
 	"regsweep/cli":        under("quarantine", "sweep", "guard", "mark", "inventory", "storage/open", "storage/config", "storage/cache", "storage/layout", "storage", "internal/spool"),
-	"regsweep/quarantine": under("sweep", "mark", "storage/layout", "storage", "internal/spool"),
+	"regsweep/quarantine": under("sweep", "mark", "manifest", "storage/layout", "storage", "internal/spool"),
 	"regsweep/sweep":      under("mark", "inventory", "storage/layout", "storage"),
 	"regsweep/guard":      under("inventory", "storage/config", "storage/layout", "storage"),
-	"regsweep/mark":       under("inventory", "storage/layout", "storage"),
+	"regsweep/mark":       under("manifest", "inventory", "storage/layout", "storage"),
 	"regsweep/inventory":  under("storage/layout", "storage"),
+	"regsweep/manifest":   under("storage/layout"),
 
 	"regsweep/storage/open":       under("storage/config", "storage/filesystem", "storage/s3", "storage/driver", "storage", "internal/system"),
 	"regsweep/storage/cache":      under("storage/layout", "storage"),
@@ -60,7 +61,7 @@ var theirs = map[string][]string{
 	"go.yaml.in/yaml":                         under("storage/config"),
 	"golang.org/x/sys":                        under("cli", "storage/filesystem", "internal/spool", "internal/system"),
 
-	"github.com/opencontainers/go-digest": under("cli", "quarantine", "sweep", "guard", "mark", "inventory", "storage/cache", "storage/layout"),
+	"github.com/opencontainers/go-digest": under("cli", "quarantine", "sweep", "guard", "mark", "inventory", "manifest", "storage/cache", "storage/layout"),
 	"golang.org/x/sync":                   under("quarantine", "mark", "inventory", "storage/filesystem", "storage/s3", "storage/driver"),
 }
 

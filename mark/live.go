@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"regsweep/inventory"
+	"regsweep/manifest"
 	"regsweep/storage"
 	"regsweep/storage/layout"
 
@@ -392,7 +393,7 @@ func (t *tracer) edges(v vertex) []vertex {
 			if n.perhaps[to.id()] && t.nodes.at(to.id()) != nil && t.nodes.at(to.id()).isKnown() {
 				to |= asManifest
 			}
-			if !t.follows && to.isManifest() && n.kind != Unknown && !t.r.HasRevision(to.id()) && !t.named[to.id()] {
+			if !t.follows && to.isManifest() && n.kind != manifest.Unknown && !t.r.HasRevision(to.id()) && !t.named[to.id()] {
 				t.deferred = append(t.deferred, to)
 				continue
 			}
@@ -443,9 +444,9 @@ func (t *tracer) judge(roots []inventory.ID) {
 			t.keep(inventory.ManifestDamaged, id, n.detail)
 		case n.state == missing && (t.r.HasRevision(id) || last.cause == Tagged && isRoot().has(id)):
 			t.keep(inventory.ManifestMissing, id, n.detail)
-		case n.state == intact && n.kind == Unknown:
+		case n.state == intact && n.kind == manifest.Unknown:
 			t.report(inventory.ManifestUnknown, id, n.detail, inventory.Note)
-		case n.state == intact && n.kind == Index:
+		case n.state == intact && n.kind == manifest.Index:
 			t.noteSparse(id, n)
 		}
 	}

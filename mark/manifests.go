@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"regsweep/inventory"
+	"regsweep/manifest"
 	"regsweep/storage"
 )
 
@@ -21,7 +22,7 @@ const (
 // node is a manifest in memory: what it reaches, as ids.
 type node struct {
 	state      state
-	kind       Kind
+	kind       manifest.Kind
 	hasSubject bool
 	subject    inventory.ID
 	edges      []vertex
@@ -31,7 +32,7 @@ type node struct {
 }
 
 // isKnown reports whether it is whole, and of a type that is known.
-func (n *node) isKnown() bool { return n.state == intact && n.kind != Unknown }
+func (n *node) isKnown() bool { return n.state == intact && n.kind != manifest.Unknown }
 
 // manifests reads every manifest that any repository could hold alive, each
 // digest once, whoever names it.

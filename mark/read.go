@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"regsweep/inventory"
+	"regsweep/manifest"
 	"regsweep/storage"
 	"regsweep/storage/layout"
 )
@@ -63,8 +64,10 @@ func (f *found) leadsTo(children, perhaps []inventory.ID) (moreChildren, morePer
 // the storage's: damage is a property of the node.
 func (r reading) read(ctx context.Context, id inventory.ID) (found, error) {
 	p := parsings.Get().(*parsing)
-	defer p.release()
 	content, lost, err := r.verified(ctx, id, p)
+	if len(content) <= usualManifest { // of a larger one p would hold the content
+		defer parsings.Put(p)
+	}
 	if err != nil || lost != nil {
 		return found{id: id, node: lost}, err
 	}
@@ -135,13 +138,14 @@ func (r reading) matches(id inventory.ID, content []byte) bool {
 	return d.Algorithm().FromBytes(content) == d
 }
 
-// parsing is what it takes to read a manifest and make a node of it, with the room for another.
+// parsing is the memory that it takes to read a manifest and make a node of it. The next manifest
+// uses it again.
 type parsing struct {
-	path     []byte
-	room     []byte
-	manifest plainManifest
-	named    [][]byte
-	ids      []inventory.ID
+	path   []byte
+	room   []byte // for the content
+	parser manifest.Parser
+	named  [][]byte
+	ids    []inventory.ID
 
 	// Of these newNode gives parts away until nothing is left.
 	nodes []node
@@ -169,45 +173,31 @@ const usualManifest = 16 << 10
 
 var parsings = sync.Pool{New: func() any { return &parsing{room: make([]byte, usualManifest)} }}
 
-func (p *parsing) release() {
-	p.manifest.forget()
-	clear(p.named)
-	parsings.Put(p)
-}
-
 // takeApart makes a node of a manifest's content.
 func (r reading) takeApart(content []byte, p *parsing) found {
-	if !p.manifest.read(content) {
-		parsed, err := readAny(content)
-		if err != nil {
-			return found{node: &node{state: damaged, detail: err.Error(), isContent: true}}
-		}
-		p.manifest.set(parsed)
+	m, err := p.parser.Parse(content)
+	if err != nil {
+		return found{node: &node{state: damaged, detail: err.Error(), isContent: true}}
 	}
-	return r.node(p)
-}
-
-func (r reading) node(p *parsing) found {
-	m := &p.manifest
-	n := p.newNode(len(m.references))
-	n.kind = m.kind
-	if m.kind == Unknown {
-		n.detail = fmt.Sprintf("its type is not known (%.80q): all digests in it are taken as references", m.mediaType)
+	n := p.newNode(len(m.References))
+	n.kind = m.Kind
+	if m.Kind == manifest.Unknown {
+		n.detail = fmt.Sprintf("its type is not known (%.80q): all digests in it are taken as references", m.MediaType)
 	}
 	p.named = p.named[:0]
-	for i := range m.references {
-		p.named = append(p.named, m.references[i].digest.of(m.text))
+	for i := range m.References {
+		p.named = append(p.named, m.References[i].Digest)
 	}
-	if m.subject != (span{}) {
-		p.named = append(p.named, m.subject.of(m.text))
+	if m.Subject != nil {
+		p.named = append(p.named, m.Subject)
 	}
 	p.ids = r.inv.IDs(p.ids[:0], p.named)
-	if m.subject != (span{}) {
-		n.hasSubject, n.subject = true, p.ids[len(m.references)]
+	if m.Subject != nil {
+		n.hasSubject, n.subject = true, p.ids[len(m.References)]
 	}
 	f := found{node: n}
-	for i := range m.references {
-		to, reference := p.ids[i], Reference{MediaType: m.references[i].mediaType, Size: m.references[i].size}
+	for i := range m.References {
+		to, reference := p.ids[i], &m.References[i]
 		n.edges[i] = plain(to)
 		r.inv.Declare(to, reference.Size)
 		switch {
@@ -215,7 +205,7 @@ func (r reading) node(p *parsing) found {
 		case reference.IsManifest():
 			n.edges[i] |= asManifest
 			f.leads = true
-		case m.kind == Unknown, m.kind == Index && reference.MayBeManifest():
+		case m.Kind == manifest.Unknown, m.Kind == manifest.Index && reference.MayBeManifest():
 			if n.perhaps == nil {
 				n.perhaps = map[inventory.ID]bool{}
 			}

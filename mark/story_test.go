@@ -74,6 +74,11 @@ func (m *memory) Stat(_ context.Context, path string) (storage.Object, error) {
 	return m.object(path), nil
 }
 
+const (
+	ociImage = `application/vnd.oci.image.manifest.v1+json`
+	ociIndex = `application/vnd.oci.image.index.v1+json`
+)
+
 var storyTime = time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC)
 
 // world is a story in the making. Small letters are blobs, capitals manifests.

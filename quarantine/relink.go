@@ -28,13 +28,12 @@ func (r *restorer) serves(ctx context.Context, repository string, d digest.Diges
 	if err != nil || linked {
 		return linked, err
 	}
-	manifest, err := r.manifest(ctx, d)
-	if err != nil || len(manifest.References) == 0 {
+	references, err := r.references(ctx, d)
+	if err != nil || len(references) == 0 {
 		return false, err
 	}
 	before := len(r.relink) // for a manifest that has something that is not linked here
-	for _, reference := range manifest.References {
-		to := reference.Digest
+	for _, to := range references {
 		linked, err := to.Validate() == nil, error(nil)
 		if linked {
 			linked, err = r.isLinked(ctx, repository, to, layout.LayerPath(repository, to))
@@ -87,8 +86,8 @@ func (r *restorer) conclude(ctx context.Context) (isStored bool, err error) {
 	if d == "" {
 		return false, r.findNotLinked(ctx)
 	}
-	manifest, err := r.manifest(ctx, d)
-	if err != nil || len(manifest.References) == 0 || r.lost[d] {
+	references, err := r.references(ctx, d)
+	if err != nil || len(references) == 0 || r.lost[d] {
 		return false, err
 	}
 	if isStored, err = r.exists(ctx, layout.BlobPath(d)); err != nil || !isStored && !r.options.DryRun {
@@ -170,10 +169,10 @@ func (r *restorer) linkAgain(ctx context.Context) error {
 
 // isWhole reports whether a manifest and what it refers to were not lost.
 func (r *restorer) isWhole(ctx context.Context, d digest.Digest) (bool, error) {
-	manifest, err := r.manifest(ctx, d)
+	references, err := r.references(ctx, d)
 	whole := !r.lost[d]
-	for _, reference := range manifest.References {
-		whole = whole && !r.lost[reference.Digest]
+	for _, to := range references {
+		whole = whole && !r.lost[to]
 	}
 	return whole, err
 }
@@ -205,8 +204,8 @@ func (r *restorer) findNotLinked(ctx context.Context) error {
 	})
 	isManifest := make([]bool, len(unlinked))
 	err := storage.Each(ctx, len(unlinked), r.store.Concurrency(), func(ctx context.Context, i int) error {
-		manifest, err := r.manifest(ctx, unlinked[i])
-		isManifest[i] = len(manifest.References) > 0
+		references, err := r.references(ctx, unlinked[i])
+		isManifest[i] = len(references) > 0
 		return err
 	})
 	var found []digest.Digest

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"regsweep/manifest"
 	"regsweep/mark"
 	"regsweep/storage"
 	"regsweep/storage/layout"
@@ -167,17 +168,9 @@ func (r *restorer) wantDigest(ctx context.Context) error {
 func (r *restorer) reach(ctx context.Context, root digest.Digest) error {
 	var failed error
 	alive := mark.MapSet[digest.Digest]{}
-	mark.Reach(alive, []digest.Digest{root}, func(d digest.Digest) []digest.Digest {
-		if failed != nil {
-			return nil
-		}
-		var manifest mark.Manifest
-		if manifest, failed = r.manifest(ctx, d); failed != nil {
-			return nil
-		}
-		to := make([]digest.Digest, len(manifest.References))
-		for i, reference := range manifest.References {
-			to[i] = reference.Digest
+	mark.Reach(alive, []digest.Digest{root}, func(d digest.Digest) (to []digest.Digest) {
+		if failed == nil {
+			to, failed = r.references(ctx, d)
 		}
 		return to
 	})
@@ -191,11 +184,11 @@ func (r *restorer) reach(ctx context.Context, root digest.Digest) error {
 // refuse to take one above 4 MiB (registry/handlers/manifests.go of Distribution).
 const manifestLimit = 4 << 20
 
-// manifest reads what a digest refers to, from the quarantine or from the registry;
-// nothing, where it is no intact manifest.
-func (r *restorer) manifest(ctx context.Context, d digest.Digest) (mark.Manifest, error) {
+// references reads what a manifest refers to, from the quarantine or from the registry. What is no
+// intact manifest refers to nothing.
+func (r *restorer) references(ctx context.Context, d digest.Digest) (to []digest.Digest, err error) {
 	if d.Validate() != nil {
-		return mark.Manifest{}, nil
+		return nil, nil
 	}
 	path := layout.BlobPath(d)
 	for _, read := range []func(context.Context, string, int64) ([]byte, error){r.readHidden, r.readKept, r.store.Read} {
@@ -204,17 +197,20 @@ func (r *restorer) manifest(ctx context.Context, d digest.Digest) (mark.Manifest
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, storage.ErrTooLarge), errors.Is(err, storage.ErrNotRegular), errors.Is(err, storage.ErrUnreadable):
 			continue
 		case err != nil:
-			return mark.Manifest{}, err
+			return nil, err
 		case d.Algorithm().FromBytes(content) != d:
 			continue
 		}
-		manifest, err := mark.References(content)
+		m, err := manifest.Parse(content)
 		if err != nil {
-			return mark.Manifest{}, nil // a layer
+			return nil, nil // a layer
 		}
-		return manifest, nil
+		for _, reference := range m.References {
+			to = append(to, digest.Digest(reference.Digest))
+		}
+		return to, nil
 	}
-	return mark.Manifest{}, nil
+	return nil, nil
 }
 
 // readKept reads what was moved.

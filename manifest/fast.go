@@ -1,108 +1,47 @@
-package mark
+package manifest
 
 import (
 	"bytes"
 	"encoding/binary"
-	"math"
 	"math/bits"
 	"strings"
-
-	"github.com/opencontainers/go-digest"
 )
 
-// plainManifest is a Manifest whose digests are parts of a text, so that one can be made of
-// thousands of manifests, one after the other, and nothing need be copied. Its zero value is
-// ready to read.
-type plainManifest struct {
-	text       []byte
-	mediaType  string
-	kind       Kind
-	references []plainReference
-	subject    span // empty if there is none
-
-	document plainDocument
-}
-
-type plainReference struct {
-	digest    span
-	mediaType string
-	size      int64
-}
-
-// span is a part of a text.
-type span struct{ from, to int32 }
-
-func (s span) of(text []byte) []byte { return text[s.from:s.to] }
-
-// read reads a manifest of a known kind in one pass over its bytes, without reflection, and
-// holds on to them. It gives up, with ok false, on everything out of the ordinary: then the
-// manifest is read again with encoding/json, which decides. What it does accept it
-// must read exactly as that would; FuzzReadPlain holds the two against each other.
+// parseFast parses a manifest of a known kind in one pass over its bytes, without reflection. It
+// gives up, with ok false, on everything out of the ordinary: then the manifest is parsed again
+// with encoding/json, which decides. It must parse exactly as encoding/json does whatever it
+// accepts; FuzzParseFast compares the two.
 //
 // Out of the ordinary are escapes, nulls and non-ASCII in what it has to understand,
 // fields given twice or in other letters (encoding/json ignores case), and numbers
 // that are no plain sizes.
-func (p *plainManifest) read(content []byte) (ok bool) {
-	if len(content) > math.MaxInt32 {
+func (p *Parser) parseFast(content []byte) (ok bool) {
+	s, f, m := scanner{text: content}, &p.fields, &p.manifest
+	f.reset()
+	if !s.object(func(key []byte) bool { return f.read(&s, key) }) || !s.end() {
 		return false
 	}
-	s, d := scanner{text: content}, &p.document
-	d.reset()
-	if !s.object(func(key []byte) bool { return d.field(&s, key) }) || !s.end() {
-		return false
-	}
-	p.text, p.mediaType, p.subject = content, d.mediaType, d.subject.digest
-	p.kind = kindOf(d.mediaType)
-	if !d.seen(fieldMediaType) {
+	m.MediaType, m.Subject = f.mediaType, f.subject.Digest
+	m.Kind = kindOf(f.mediaType)
+	if !f.seen(fieldMediaType) {
 		switch {
-		case string(d.schemaVersion) == "1":
-			p.kind = Schema1
-		case d.seen(fieldManifests):
-			p.kind = Index
-		case d.seen(fieldConfig) || d.seen(fieldLayers):
-			p.kind = Image
+		case string(f.schemaVersion) == "1":
+			m.Kind = Schema1
+		case f.seen(fieldManifests):
+			m.Kind = Index
+		case f.seen(fieldConfig) || f.seen(fieldLayers):
+			m.Kind = Image
 		}
 	}
-	if p.kind == Unknown || p.kind == Artifact {
+	if m.Kind == Unknown || m.Kind == Artifact {
 		return false
 	}
-	p.references = p.references[:0]
-	for _, part := range [][]plainReference{d.config, d.layers, d.fsLayers, d.manifests} {
-		p.references = append(p.references, part...)
+	m.References = m.References[:0]
+	for _, part := range [][]Reference{f.config, f.layers, f.fsLayers, f.manifests} {
+		m.References = append(m.References, part...)
 	}
 	return true
 }
-
-// set makes it what m is.
-func (p *plainManifest) set(m Manifest) {
-	p.text, p.mediaType, p.kind, p.references = nil, m.MediaType, m.Kind, p.references[:0]
-	add := func(d digest.Digest) span {
-		from := len(p.text)
-		p.text = append(p.text, d...)
-		return span{int32(from), int32(len(p.text))}
-	}
-	p.subject = add(m.Subject)
-	for _, r := range m.References {
-		p.references = append(p.references, plainReference{add(r.Digest), r.MediaType, r.Size})
-	}
-}
-
-// manifest is the same by itself.
-func (p *plainManifest) manifest() Manifest {
-	text := string(p.text)
-	in := func(s span) digest.Digest { return digest.Digest(text[s.from:s.to]) }
-	m := Manifest{MediaType: p.mediaType, Kind: p.kind, Subject: in(p.subject)}
-	if len(p.references) > 0 {
-		m.References = make([]Reference, len(p.references))
-	}
-	for i, r := range p.references {
-		m.References[i] = Reference{Digest: in(r.digest), MediaType: r.mediaType, Size: r.size}
-	}
-	return m
-}
-
-// forget lets go of what was read.
-func (p *plainManifest) forget() { p.text = nil }
 
 // The fields of a manifest that count, as bits.
 const (
@@ -140,23 +79,23 @@ func documentField(key []byte) (field uint, known bool) {
 	return 0, false
 }
 
-// plainDocument is what a manifest has in each of these fields.
-type plainDocument struct {
-	fields                              uint
+// fields is what a manifest has in each of these fields.
+type fields struct {
+	given                               uint // bits
 	schemaVersion                       []byte
 	mediaType                           string
-	config, layers, fsLayers, manifests []plainReference
-	subject                             plainReference
+	config, layers, fsLayers, manifests []Reference
+	subject                             Reference
 }
 
 // reset makes it empty, with the room that it has.
-func (d *plainDocument) reset() {
-	*d = plainDocument{config: d.config[:0], layers: d.layers[:0], fsLayers: d.fsLayers[:0], manifests: d.manifests[:0]}
+func (f *fields) reset() {
+	*f = fields{config: f.config[:0], layers: f.layers[:0], fsLayers: f.fsLayers[:0], manifests: f.manifests[:0]}
 }
 
-func (d *plainDocument) seen(field uint) bool { return d.fields&field != 0 }
+func (f *fields) seen(field uint) bool { return f.given&field != 0 }
 
-func (d *plainDocument) field(s *scanner, key []byte) (ok bool) {
+func (f *fields) read(s *scanner, key []byte) (ok bool) {
 	field, known := documentField(key)
 	if !known {
 		return s.skip()
@@ -164,27 +103,27 @@ func (d *plainDocument) field(s *scanner, key []byte) (ok bool) {
 	if field == 0 {
 		return false
 	}
-	if d.seen(field) {
+	if f.seen(field) {
 		return false
 	}
-	d.fields |= field
+	f.given |= field
 	switch field {
 	case fieldSchemaVersion:
-		d.schemaVersion, ok = s.number()
+		f.schemaVersion, ok = s.number()
 	case fieldMediaType:
-		d.mediaType, ok = s.mediaType()
+		f.mediaType, ok = s.mediaType()
 	case fieldConfig:
-		var config plainReference
+		var config Reference
 		config, ok = s.descriptor("digest")
-		d.config = append(d.config, config)
+		f.config = append(f.config, config)
 	case fieldSubject:
-		d.subject, ok = s.descriptor("digest")
+		f.subject, ok = s.descriptor("digest")
 	case fieldLayers:
-		d.layers, ok = s.descriptors(d.layers, "digest")
+		f.layers, ok = s.descriptors(f.layers, "digest")
 	case fieldManifests:
-		d.manifests, ok = s.descriptors(d.manifests, "digest")
+		f.manifests, ok = s.descriptors(f.manifests, "digest")
 	case fieldFSLayers:
-		d.fsLayers, ok = s.descriptors(d.fsLayers, "blobSum")
+		f.fsLayers, ok = s.descriptors(f.fsLayers, "blobSum")
 	}
 	return ok
 }
@@ -268,7 +207,7 @@ func (s *scanner) array(element func() bool) bool {
 }
 
 // descriptors appends a list of them to those there are.
-func (s *scanner) descriptors(to []plainReference, digestField string) ([]plainReference, bool) {
+func (s *scanner) descriptors(to []Reference, digestField string) ([]Reference, bool) {
 	ok := s.array(func() bool {
 		r, ok := s.descriptor(digestField)
 		to = append(to, r)
@@ -279,25 +218,25 @@ func (s *scanner) descriptors(to []plainReference, digestField string) ([]plainR
 
 // descriptor reads one whose digest is in the field given, the only one that counts
 // if it is not "digest".
-func (s *scanner) descriptor(digestField string) (plainReference, bool) {
-	r := plainReference{size: -1}
+func (s *scanner) descriptor(digestField string) (Reference, bool) {
+	r := Reference{Size: -1}
 	var hasDigest, hasType, hasSize bool
 	ok := s.object(func(key []byte) (ok bool) {
 		switch {
 		case string(key) == digestField:
-			if r.digest, ok = s.digest(); !ok || hasDigest {
+			if r.Digest, ok = s.digest(); !ok || hasDigest {
 				return false
 			}
 			hasDigest = true
 		case digestField != "digest":
 			return !strings.EqualFold(string(key), digestField) && s.skip()
 		case string(key) == "mediaType":
-			if r.mediaType, ok = s.mediaType(); !ok || hasType {
+			if r.MediaType, ok = s.mediaType(); !ok || hasType {
 				return false
 			}
 			hasType = true
 		case string(key) == "size":
-			if r.size, ok = s.size(); !ok || hasSize {
+			if r.Size, ok = s.size(); !ok || hasSize {
 				return false
 			}
 			hasSize = true
@@ -318,15 +257,15 @@ func isLike(key []byte, name string) bool {
 }
 
 // digest reads a digest.
-func (s *scanner) digest() (span, bool) {
+func (s *scanner) digest() ([]byte, bool) {
 	const usual = len(`"sha256:`) + 64
 	start := s.at + 1
 	if end := s.at + usual; end < len(s.text) && s.text[s.at] == '"' && s.text[end] == '"' && isDigest(s.text[start:end]) {
 		s.at = end + 1
-		return span{int32(start), int32(end)}, true
+		return s.text[start:end], true
 	}
 	text, ok := s.plainString()
-	return span{int32(start), int32(start + len(text))}, ok && isDigest(text)
+	return text, ok && isDigest(text)
 }
 
 // mediaType reads a media type.

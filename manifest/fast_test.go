@@ -1,4 +1,4 @@
-package mark
+package manifest
 
 import (
 	"fmt"
@@ -25,41 +25,39 @@ func ordinary(layers int) []byte {
 	return []byte(b.String())
 }
 
-// readPlain is the quick reading alone.
-func readPlain(content []byte) (m Manifest, ok bool) {
-	var p plainManifest
-	if ok = p.read(content); ok {
-		m = p.manifest()
-	}
-	return m, ok
+// parseFast parses in one pass, or not at all.
+func parseFast(content []byte) (m Manifest, ok bool) {
+	var p Parser
+	ok = p.parseFast(content)
+	return p.manifest, ok
 }
 
-// The quick reading must be taken for ordinary manifests, or it is there for nothing.
-func TestReadPlainTakesOrdinaryManifests(t *testing.T) {
+// Ordinary manifests are parsed in one pass: the fast parser is worth its code for these alone.
+func TestParseFastTakesOrdinaryManifests(t *testing.T) {
 	for _, content := range []string{
 		string(ordinary(0)), string(ordinary(12)),
 		`{"schemaVersion":2,"manifests":[]}`,
 		"{\n\t\"schemaVersion\": 2,\n\t\"config\": {\"digest\": \"sha256:" + strings.Repeat("a", 64) + "\", \"size\": 0}\n}",
 		`{"schemaVersion":1,"name":"a","tag":"b","fsLayers":[{"blobSum":"sha256:` + strings.Repeat("b", 64) + `"}],"history":[{"v1Compatibility":"{\"id\":\"x\"}"}]}`,
 	} {
-		if _, ok := readPlain([]byte(content)); !ok {
+		if _, ok := parseFast([]byte(content)); !ok {
 			t.Errorf("not read in one pass: %s", content)
 		}
 	}
 }
 
-// What the quick reading accepts it reads as encoding/json does.
-func FuzzReadPlain(f *testing.F) {
+// The fast parser reads whatever it accepts as encoding/json does.
+func FuzzParseFast(f *testing.F) {
 	f.Add(ordinary(3))
 	f.Add([]byte(`{"manifests":[{"digest":"sha512:` + strings.Repeat("0", 128) + `","mediaType":"a","size":1}],"subject":{"digest":"sha256:` + strings.Repeat("1", 64) + `"}}`))
 	f.Add([]byte(`{"schemaVersion":1,"fsLayers":[{"blobSum":"sha256:` + strings.Repeat("b", 64) + `"}],"x":[null,true,-1,{"y":"\n"}]}`))
 	f.Add([]byte(`{"Layers":[],"layers":[{"digest":"sha256:` + strings.Repeat("b", 64) + `"}],"LAYERS":[]}`))
 	f.Fuzz(func(t *testing.T, content []byte) {
-		got, ok := readPlain(content)
+		got, ok := parseFast(content)
 		if !ok {
 			return
 		}
-		want, err := readAny(content)
+		want, err := parseJSON(content)
 		if len(got.References) == 0 {
 			got.References = nil
 		}
@@ -69,7 +67,7 @@ func FuzzReadPlain(f *testing.F) {
 	})
 }
 
-func BenchmarkReferences(b *testing.B) {
+func BenchmarkParse(b *testing.B) {
 	for _, layers := range []int{5, 30} {
 		content := ordinary(layers)
 		run := func(name string, read func() error) {
@@ -82,7 +80,8 @@ func BenchmarkReferences(b *testing.B) {
 				}
 			})
 		}
-		run("ours", func() error { _, err := References(content); return err })
-		run("encoding_json", func() error { _, err := readAny(content); return err })
+		var p Parser
+		run("ours", func() error { _, err := p.Parse(content); return err })
+		run("encoding_json", func() error { _, err := parseJSON(content); return err })
 	}
 }

@@ -1,4 +1,4 @@
-package mark
+package manifest
 
 import (
 	"bytes"
@@ -7,89 +7,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
-	"strings"
-	"sync"
-
-	// The algorithms that a digest may have.
-	_ "crypto/sha256"
-	_ "crypto/sha512"
-
-	"regsweep/storage/layout"
-
-	"github.com/opencontainers/go-digest"
 )
-
-// Manifest is what a manifest says of other content.
-type Manifest struct {
-	// MediaType is what the manifest says of itself; older ones say nothing.
-	MediaType string
-	// Kind is the form that its content has.
-	Kind Kind
-	// References are what it can't do without, in the order of their coming.
-	References []Reference
-	// Subject is the manifest that it is attached to, or "". It keeps this
-	// manifest alive, not the other way round.
-	Subject digest.Digest
-}
-
-// Kind is a form of manifest.
-type Kind int
-
-// The kinds of manifests.
-const (
-	Unknown  Kind = iota // anything else: every digest written in it is a reference
-	Image                // Docker schema 2 or an OCI image manifest
-	Index                // a Docker manifest list or an OCI image index
-	Schema1              // Docker schema 1
-	Artifact             // the artifact manifest of OCI 1.1's release candidates, and of ORAS
-)
-
-// Reference is an edge from a manifest to other content.
-type Reference struct {
-	Digest    digest.Digest
-	MediaType string
-	// Size is in bytes as the manifest has it, or -1 where it does not say.
-	Size int64
-}
-
-// IsManifest reports whether the reference says that it leads to a manifest. An
-// index entry may also be a plain blob, as in BuildKit's caches.
-func (r Reference) IsManifest() bool { return kindOf(r.MediaType) != Unknown }
-
-// MayBeManifest reports whether an index entry could be a manifest though its media type
-// does not say so: it has none, or one that is not known, and is no larger than a
-// registry lets a manifest be. Layers and configs are plain content.
-func (r Reference) MayBeManifest() bool {
-	for _, plain := range []string{
-		"application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.",
-		"application/vnd.oci.image.config.", "application/vnd.docker.container.image.",
-		"application/vnd.buildkit.cacheconfig.", "application/vnd.oci.empty.",
-	} {
-		if strings.HasPrefix(r.MediaType, plain) {
-			return false
-		}
-	}
-	return !r.IsManifest() && r.Size <= 4<<20
-}
-
-// kindOf is the one table of media types.
-func kindOf(mediaType string) Kind {
-	switch mediaType {
-	case "application/vnd.docker.distribution.manifest.v2+json",
-		"application/vnd.oci.image.manifest.v1+json":
-		return Image
-	case "application/vnd.docker.distribution.manifest.list.v2+json",
-		"application/vnd.oci.image.index.v1+json":
-		return Index
-	case "application/vnd.docker.distribution.manifest.v1+json",
-		"application/vnd.docker.distribution.manifest.v1+prettyjws":
-		return Schema1
-	case "application/vnd.oci.artifact.manifest.v1+json",
-		"application/vnd.cncf.oras.artifact.manifest.v1+json":
-		return Artifact
-	}
-	return Unknown
-}
 
 // document is all that the known kinds have. A field given twice counts twice.
 type document struct {
@@ -131,27 +49,8 @@ func (a *all[T]) UnmarshalJSON(content []byte) error {
 	return err
 }
 
-var plainManifests = sync.Pool{New: func() any { return new(plainManifest) }}
-
-// References reads a manifest. It fails where the content is not JSON, or claims a
-// known type and has not its form; then nothing that it says can be relied on.
-//
-// Its rules are those of Distribution (registry/storage/manifeststore.go): content
-// without a media type is told apart by its fields. Where content has the fields of
-// several kinds, or one of them twice, all count, since a client may read it as either
-// (CVE-2021-41190); two different media types or subjects are malformed.
-func References(content []byte) (Manifest, error) {
-	p := plainManifests.Get().(*plainManifest)
-	defer plainManifests.Put(p)
-	defer p.forget()
-	if p.read(content) {
-		return p.manifest(), nil
-	}
-	return readAny(content)
-}
-
-// readAny reads whatever there may be.
-func readAny(content []byte) (Manifest, error) {
+// parseJSON parses any manifest. It decides what a manifest says; parseFast is faster.
+func parseJSON(content []byte) (Manifest, error) {
 	// Fields that only the known types have a form for are taken apart later: of
 	// an unknown type they may be anything.
 	var head struct {
@@ -266,14 +165,14 @@ func (m *Manifest) add(field string, d descriptor) error {
 		if !isDigest(text) {
 			return fmt.Errorf("malformed manifest: %s has no digest: %.80q", field, text)
 		}
-		m.References = append(m.References, Reference{Digest: digest.Digest(text), MediaType: mediaType, Size: size})
+		m.References = append(m.References, Reference{Digest: []byte(text), MediaType: mediaType, Size: size})
 	}
 	return nil
 }
 
 func (m *Manifest) attach(subject descriptor) error {
 	text, err := agreed(subject.Digest)
-	if err == nil && m.Subject != "" {
+	if err == nil && m.Subject != nil {
 		_, err = agreed([]string{string(m.Subject), text})
 	}
 	if err != nil {
@@ -282,25 +181,8 @@ func (m *Manifest) attach(subject descriptor) error {
 	if !isDigest(text) {
 		return fmt.Errorf("malformed manifest: subject has no digest: %.80q", text)
 	}
-	m.Subject = digest.Digest(text)
+	m.Subject = []byte(text)
 	return nil
-}
-
-// isDigest accepts what the OCI image specification calls a digest ("Digests"),
-// also of an algorithm that is not known.
-func isDigest[T ~string | ~[]byte](s T) bool {
-	const algorithm = "sha256:"
-	if len(s) == len(algorithm)+64 && string(s[:len(algorithm)]) == algorithm {
-		_, ok := layout.ParseSHA256([]byte(s[len(algorithm):]))
-		return ok
-	}
-	switch err := digest.Digest(s).Validate(); err {
-	case nil:
-		return true
-	case digest.ErrDigestUnsupported:
-		return digest.DigestRegexpAnchored.MatchString(string(s))
-	}
-	return false
 }
 
 var digestInText = regexp.MustCompile(`sha256:[a-f0-9]{64}|sha384:[a-f0-9]{96}|sha512:[a-f0-9]{128}`)
@@ -325,7 +207,7 @@ func (m Manifest) readUnknown(content []byte) (Manifest, error) {
 		for _, found := range digestInText.FindAllString(text, -1) {
 			if !seen[found] {
 				seen[found] = true
-				m.References = append(m.References, Reference{Digest: digest.Digest(found), Size: -1})
+				m.References = append(m.References, Reference{Digest: []byte(found), Size: -1})
 			}
 		}
 	}

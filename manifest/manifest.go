@@ -1,0 +1,129 @@
+// Package manifest says what one manifest refers to. It reads nothing but the bytes that it is
+// given.
+package manifest
+
+import (
+	"strings"
+
+	// The algorithms that a digest may have.
+	_ "crypto/sha256"
+	_ "crypto/sha512"
+
+	"regsweep/storage/layout"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Manifest is what a manifest says of other content. Its digests may be parts of the content that
+// was parsed.
+type Manifest struct {
+	// MediaType is what the manifest says of itself; older ones say nothing.
+	MediaType string
+	// Kind is the form that its content has.
+	Kind Kind
+	// References are the content that it can't do without, in the order of the fields.
+	References []Reference
+	// Subject is the digest of the manifest that it is attached to, or nil. The subject keeps
+	// this manifest alive, not the other way round.
+	Subject []byte
+}
+
+// Kind is a form of manifest.
+type Kind int
+
+// The kinds of manifests.
+const (
+	Unknown  Kind = iota // anything else: every digest written in it is a reference
+	Image                // Docker schema 2 or an OCI image manifest
+	Index                // a Docker manifest list or an OCI image index
+	Schema1              // Docker schema 1
+	Artifact             // the artifact manifest of OCI 1.1's release candidates, and of ORAS
+)
+
+// Reference is an edge from a manifest to other content.
+type Reference struct {
+	// Digest is a valid digest, or one of an algorithm that is not known.
+	Digest    []byte
+	MediaType string
+	// Size is in bytes as the manifest has it, or -1 where it does not say.
+	Size int64
+}
+
+// IsManifest reports whether the reference says that it leads to a manifest. An
+// index entry may also be a plain blob, as in BuildKit's caches.
+func (r Reference) IsManifest() bool { return kindOf(r.MediaType) != Unknown }
+
+// MayBeManifest reports whether an index entry could be a manifest though its media type
+// does not say so: it has none, or one that is not known, and is no larger than a
+// registry lets a manifest be. Layers and configs are plain content.
+func (r Reference) MayBeManifest() bool {
+	for _, plain := range []string{
+		"application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.",
+		"application/vnd.oci.image.config.", "application/vnd.docker.container.image.",
+		"application/vnd.buildkit.cacheconfig.", "application/vnd.oci.empty.",
+	} {
+		if strings.HasPrefix(r.MediaType, plain) {
+			return false
+		}
+	}
+	return !r.IsManifest() && r.Size <= 4<<20
+}
+
+// kindOf is the one table of media types.
+func kindOf(mediaType string) Kind {
+	switch mediaType {
+	case "application/vnd.docker.distribution.manifest.v2+json",
+		"application/vnd.oci.image.manifest.v1+json":
+		return Image
+	case "application/vnd.docker.distribution.manifest.list.v2+json",
+		"application/vnd.oci.image.index.v1+json":
+		return Index
+	case "application/vnd.docker.distribution.manifest.v1+json",
+		"application/vnd.docker.distribution.manifest.v1+prettyjws":
+		return Schema1
+	case "application/vnd.oci.artifact.manifest.v1+json",
+		"application/vnd.cncf.oras.artifact.manifest.v1+json":
+		return Artifact
+	}
+	return Unknown
+}
+
+// Parse parses a manifest. It fails where the content is not JSON, or claims a
+// known type and has not its form; then nothing that it says can be relied on.
+//
+// Its rules are those of Distribution (registry/storage/manifeststore.go): content
+// without a media type is told apart by its fields. Where content has the fields of
+// several kinds, or one of them twice, all count, since a client may read it as either
+// (CVE-2021-41190); two different media types or subjects are malformed.
+func Parse(content []byte) (Manifest, error) { return new(Parser).Parse(content) }
+
+// Parser parses one manifest after the other in the same memory. Its zero value is ready.
+type Parser struct {
+	manifest Manifest
+	fields   fields
+}
+
+// Parse does what the function Parse does. Its result is valid until the next call.
+func (p *Parser) Parse(content []byte) (Manifest, error) {
+	if p.parseFast(content) {
+		return p.manifest, nil
+	}
+	return parseJSON(content)
+}
+
+// isDigest accepts what the OCI image specification calls a digest ("Digests"),
+// also of an algorithm that is not known.
+func isDigest[T ~string | ~[]byte](s T) bool {
+	const algorithm = "sha256:"
+	if len(s) == len(algorithm)+64 && string(s[:len(algorithm)]) == algorithm {
+		_, ok := layout.ParseSHA256([]byte(s[len(algorithm):]))
+		return ok
+	}
+	switch err := digest.Digest(s).Validate(); err {
+	case nil:
+		return true
+	case digest.ErrDigestUnsupported:
+		return digest.DigestRegexpAnchored.MatchString(string(s))
+	}
+	return false
+}
