@@ -114,7 +114,7 @@ func TestS3PassingFaultsEnd(t *testing.T) {
 	t.Parallel()
 	for status, code := range map[int]string{500: "InternalError", 503: "SlowDown"} {
 		store, asked := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) { s3Fault(w, status, code) })
-		store.retries.Patience = 200 * time.Millisecond
+		store.retries.Patience = 2 * time.Second
 		_, err := store.Read(t.Context(), "blobs/x", 100)
 		if err == nil || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), code) || !strings.Contains(err.Error(), "blobs/x") {
 			t.Errorf("read: %v", err)
