@@ -58,8 +58,8 @@ func (s *Store) Stream(ctx context.Context, path string, w io.Writer) error {
 	return s.stream(ctx, "s3:GetObject", path, nil, w)
 }
 
-// stream gets an object, or that version of it. What a connection that breaks has brought
-// is written, and the next try asks for the rest, of the same object.
+// stream writes the content of an object, or of one version of it, to w. If the connection breaks,
+// the next try requests the rest of the content. The ETag makes sure that the object is the same.
 func (s *Store) stream(ctx context.Context, permission, path string, version *string, w io.Writer) error {
 	written, etag := int64(0), (*string)(nil)
 	return s.do(ctx, "read", permission, path, func() (err error) {
@@ -87,7 +87,7 @@ func (s *Store) stream(ctx context.Context, permission, path string, version *st
 		case body.err != nil:
 			return pace.Final(body.err)
 		case out.ContentLength != nil && n == *out.ContentLength:
-			return nil // all that there is, however the connection ended
+			return nil // the content is complete, even if the connection then broke
 		case err != nil:
 			return err
 		case out.ContentLength != nil:
@@ -97,7 +97,7 @@ func (s *Store) stream(ctx context.Context, permission, path string, version *st
 	})
 }
 
-// failingWriter remembers the writer's own error, which no other try would mend.
+// failingWriter records the error of the writer. A retry can't help against it.
 type failingWriter struct {
 	w   io.Writer
 	err error
@@ -111,8 +111,8 @@ func (f *failingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Beside lists: a stat of a key takes a permission on that key, which the policies of
-// the README do not give.
+// Beside lists the path. A stat needs a permission for that key, which the policies in the README
+// do not grant.
 func (s *Store) Beside(ctx context.Context, path string) (found bool, err error) {
 	key := strings.TrimSuffix(s.prefix, storage.Root+"/") + path
 	err = s.do(ctx, "list", "s3:ListBucket", path, func() error {
@@ -125,8 +125,8 @@ func (s *Store) Beside(ctx context.Context, path string) (found bool, err error)
 	return found, err
 }
 
-// FindLayout implements storage.LayoutFinder. What there is instead is a hint: if it can't be listed there
-// is none.
+// FindLayout implements storage.LayoutFinder. instead is only a hint, so an error of its listing is
+// ignored.
 func (s *Store) FindLayout(ctx context.Context) (found bool, instead []string, err error) {
 	for _, dir := range []string{storage.BlobsDir, storage.RepositoriesDir, storage.OwnDir} { // a bucket has no empty directories
 		names, err := s.Names(ctx, dir)

@@ -25,30 +25,31 @@ import (
 )
 
 // silentAfter is how long a server may send nothing before the request counts as
-// failed. Removing a thousand objects takes slow servers tens of seconds. The second such
-// request in a row ends the run, if nothing else was answered: see retries.silence.
+// failed. A slow server takes tens of seconds to remove a thousand objects. The second silent
+// request in a row ends the run, if no other request was answered: see package pace.
 const silentAfter = 75 * time.Second
 
-// The longest headers and the longest answer, but for the content of an object, in bytes.
-// A thousand keys of 1 KiB with every byte escaped are 4 MiB.
+// headerLimit and answerLimit are the largest headers and the largest body of an answer, in
+// bytes. The content of an object has no such limit. A listing of a thousand keys of 1 KiB with
+// every byte escaped has 4 MiB.
 const (
 	headerLimit = 256 << 10
 	answerLimit = 32 << 20
 )
 
-// newClient builds the SDK's client. Every try is one request: retries.do does
-// the retrying, since it must cover the reading of a body too. A connection is kept for
-// each request that may be under way, and a few for the lock's.
-func newClient(ctx context.Context, p settings, concurrency int, wires storage.Transport, count *requestCounter) (*s3.Client, error) {
-	// A buildable client, and not one of our own, since the SDK adds the
-	// certificates of AWS_CA_BUNDLE to it. Proxies come from the environment.
-	transport := awshttp.NewBuildableClient().
-		WithReadTimeout(wires.SilentAfter(silentAfter)).
+// newClient builds the SDK's client. The SDK does not retry: Store.retry does, since a retry must
+// also read the body again. The client keeps a connection for each request that may be under way,
+// and a few more for the requests of the lock.
+func newClient(ctx context.Context, p settings, concurrency int, transport storage.Transport, count *requestCounter) (*s3.Client, error) {
+	// It must be a BuildableClient, since the SDK adds the certificates of AWS_CA_BUNDLE to it.
+	// Proxies come from the environment.
+	httpClient := awshttp.NewBuildableClient().
+		WithReadTimeout(transport.SilentAfter(silentAfter)).
 		WithTransportOptions(func(t *http.Transport) {
 			t.MaxIdleConns = concurrency + 8
 			t.MaxIdleConnsPerHost = concurrency + 8
 			t.MaxResponseHeaderBytes = headerLimit
-			// One config.HTTP/2 connection would carry all requests, and slower.
+			// With HTTP/2 all requests would share one connection, which is slower.
 			t.ForceAttemptHTTP2 = false
 			t.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{}
 			if p.skipVerify {
@@ -57,8 +58,8 @@ func newClient(ctx context.Context, p settings, concurrency int, wires storage.T
 		})
 	options := []func(*config.LoadOptions) error{
 		config.WithRegion(p.region),
-		config.WithHTTPClient(transport),
-		config.WithLogger(logging.Nop{}), // what goes wrong is returned, and not printed
+		config.WithHTTPClient(httpClient),
+		config.WithLogger(logging.Nop{}), // errors are returned and not logged
 	}
 	if p.accessKey != "" {
 		options = append(options, config.WithCredentialsProvider(
@@ -70,13 +71,13 @@ func newClient(ctx context.Context, p settings, concurrency int, wires storage.T
 	}
 	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
 		reason := ""
-		if !strings.Contains(err.Error(), "no EC2 IMDS role found") { // which is the last place, where nobody has put any
+		if !strings.Contains(err.Error(), "no EC2 IMDS role found") { // the SDK asks IMDS last, and nobody configured it
 			reason = " (" + err.Error() + ")"
 		}
 		return nil, errors.New("s3: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in ~/.aws, or accesskey and secretkey in a config.yml" + reason)
 	}
-	if count.client = cfg.HTTPClient; wires.Wrap != nil {
-		count.client = wires.Wrap(cfg.HTTPClient)
+	if count.client = cfg.HTTPClient; transport.Wrap != nil {
+		count.client = transport.Wrap(cfg.HTTPClient)
 	}
 	return s3.NewFromConfig(cfg, func(o *s3.Options) {
 		o.HTTPClient = count
@@ -92,16 +93,16 @@ func newClient(ctx context.Context, p settings, concurrency int, wires storage.T
 		if p.fips {
 			o.EndpointOptions.UseFIPSEndpoint = aws.FIPSEndpointStateEnabled
 		}
-		// The registry does not know AWS_ENDPOINT_URL, and must be collected
-		// where it stores.
+		// The registry ignores AWS_ENDPOINT_URL. regsweep must use the same endpoint as
+		// the registry.
 		o.BaseEndpoint = nil
 		if p.endpoint != "" {
 			o.BaseEndpoint = aws.String(p.endpoint)
 			o.EndpointOptions.UseDualStackEndpoint = aws.DualStackEndpointStateDisabled
 			o.EndpointOptions.UseFIPSEndpoint = aws.FIPSEndpointStateDisabled
 		}
-		// Other servers reject the newer checksums; what is read is verified by
-		// its digest anyway.
+		// Some servers reject the newer checksums. Content is verified by its digest
+		// anyway.
 		o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 		o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		o.DisableLogOutputChecksumValidationSkipped = true
@@ -111,7 +112,7 @@ func newClient(ctx context.Context, p settings, concurrency int, wires storage.T
 	}), nil
 }
 
-// requestCounter counts the config.HTTP requests that leave for the bucket, each retry too.
+// requestCounter counts the HTTP requests to the bucket. Each retry counts.
 type requestCounter struct {
 	client                    s3.HTTPClient
 	list, get, head, put, del atomic.Int64
@@ -119,8 +120,8 @@ type requestCounter struct {
 	pathStyle                 atomic.Bool // see addressing
 }
 
-// addressing puts the bucket into the path once its name was found to be no host's. Release 2 of
-// the registry always does so beside a regionendpoint, unless forcepathstyle is false.
+// addressing puts the bucket into the path once there was found to be no host name for the bucket.
+// Release 2 of the registry always does so with a regionendpoint, unless forcepathstyle is false.
 type addressing struct {
 	s3.EndpointResolverV2
 	pathStyle *atomic.Bool
@@ -161,8 +162,8 @@ func (c *requestCounter) Do(r *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-// boundedBody fails once more was read than an answer may have: a server that goes on for
-// ever would fill the memory.
+// boundedBody fails if an answer is longer than its limit: an endless answer would fill the
+// memory.
 type boundedBody struct {
 	io.ReadCloser
 	left int64

@@ -19,12 +19,12 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// withDecoder makes one ListObjectsV2 request put its answer into l, if it is an
-// ordinary one, and leave the SDK's output empty. Every other answer, errors among
-// them, is the SDK's to read.
+// withDecoder makes one ListObjectsV2 request decode its answer into l, if it is an
+// ordinary answer. The output of the SDK is then empty. The SDK decodes every other
+// answer, and errors.
 //
-// length is that of the last answer: S3 does not say how long the next one is, which
-// most often is as long.
+// length is the length of the last answer in bytes. S3 does not announce the length of an
+// answer, and most answers have the same length.
 func withDecoder(l *s3Listing, length *atomic.Int64) func(*s3.Options) {
 	return func(o *s3.Options) {
 		o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
@@ -88,15 +88,14 @@ func (m *listingMiddleware) HandleDeserialize(ctx context.Context, in middleware
 	return bySDK()
 }
 
-// bodies are buffers that answers were read into. Of those nothing is left in what was
-// decoded from them.
+// bodies are buffers for the bodies of answers. A decoded listing does not refer to its body.
 var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// bodyLimit is more than an ordinary answer has, in bytes. What is said to be longer
-// gets its memory as it comes.
+// bodyLimit is larger than an ordinary answer, in bytes. For a longer answer the buffer grows
+// while the answer is read.
 const bodyLimit = 4 << 20
 
-// alreadyAnswered is a handler that has its answer already.
+// alreadyAnswered is a handler that returns an answer that was already received.
 type alreadyAnswered struct {
 	out      middleware.DeserializeOutput
 	metadata middleware.Metadata
@@ -106,16 +105,16 @@ func (a alreadyAnswered) HandleDeserialize(context.Context, middleware.Deseriali
 	return a.out, a.metadata, nil
 }
 
-// decodeListing reads the answer to a ListObjectsV2 request in one pass. Decoding is
-// what a listing costs on a fast network, and this document is always the same.
+// decodeListing decodes the answer to a ListObjectsV2 request in one pass. On a fast network
+// the decoding takes most of the time of a listing, and all answers have the same form.
 //
-// It gives up, with ok false, on everything out of the ordinary: then the SDK's
-// decoder decides. What it does accept it must read exactly as that would;
-// FuzzDecodeListing holds the two against each other.
+// It returns ok false for every answer that has another form. The SDK then decodes the
+// answer. It must decode every other answer exactly as the SDK does. FuzzDecodeListing
+// compares the two decoders.
 //
-// Nothing of the listing is part of body. Its keys and ETags are parts of one string,
-// which is less than half as long and in which nobody need look for pointers: most of
-// what a run leaves to the garbage collector is pages.
+// The listing does not refer to body. Its keys and ETags are parts of one string, which is
+// less than half as long as body. The Go garbage collector does not scan a string for
+// pointers, and most of the memory that a run allocates is pages.
 func decodeListing(body []byte) (l s3Listing, ok bool) {
 	texts := listingTexts.Get().(*listingText)
 	defer listingTexts.Put(texts)
@@ -166,7 +165,7 @@ func decodeListing(body []byte) (l s3Listing, ok bool) {
 // listingText collects the keys and ETags of a listing, by object.
 type listingText struct {
 	text []byte
-	ends []int // of each key, and of the ETag behind it
+	ends []int // of each key, and of the ETag after it
 }
 
 var listingTexts = sync.Pool{New: func() any { return new(listingText) }}
@@ -180,7 +179,7 @@ func (t *listingText) add(key, etag []byte) {
 	t.ends = append(t.ends, len(t.text))
 }
 
-// share gives all objects their parts of one string.
+// share sets the path and the ETag of all objects to parts of one string.
 func (t *listingText) share(objects []storage.Object) {
 	all, from := string(t.text), 0
 	for i := range objects {
@@ -190,17 +189,17 @@ func (t *listingText) share(objects []storage.Object) {
 	}
 }
 
-// s3Listing is what one answer of a listing says.
+// s3Listing is one answer of a listing.
 type s3Listing struct {
-	decoded    bool // it was an ordinary answer
-	named      bool // it says which bucket it lists
+	decoded    bool // by decodeListing
+	named      bool // the answer names its bucket
 	truncation string
 	token      string
 	encoding   string
 	objects    []storage.Object // Path is the whole key
 }
 
-// unescape undoes EncodingType url.
+// unescape reverses the EncodingType url.
 func (l *s3Listing) unescape() bool {
 	for i := range l.objects {
 		key := l.objects[i].Path
@@ -216,13 +215,13 @@ func (l *s3Listing) unescape() bool {
 	return true
 }
 
-// ordinaryRoot accepts the namespace that S3 and its like declare, or none.
+// ordinaryRoot accepts the namespace that S3 and similar servers declare, or none.
 func ordinaryRoot(attributes []byte) bool {
 	return attributes == nil || string(attributes) == ` xmlns="http://s3.amazonaws.com/doc/2006-03-01/"`
 }
 
-// listingDecoder reads elements from the front of a document. Once something is not
-// as it should be, failed is set and all else it returns means nothing.
+// listingDecoder reads elements from the front of a document. failed is set if the document
+// has another form. The results of its methods then mean nothing.
 type listingDecoder struct {
 	rest   []byte
 	texts  *listingText
@@ -264,7 +263,7 @@ func (d *listingDecoder) open() (name, attributes []byte) {
 	return name, attributes
 }
 
-// closes reads a closing tag if it comes next.
+// closes reads a closing tag if it comes next, and reports whether it did.
 func (d *listingDecoder) closes(name string) bool {
 	d.space()
 	n := len(name)
@@ -275,9 +274,9 @@ func (d *listingDecoder) closes(name string) bool {
 	return true
 }
 
-// text reads the text of an element that holds nothing else, and its closing tag.
-// Only plain characters are ordinary: an entity, a line end or a character that XML
-// has rules for is for the other decoder.
+// text reads the text of an element without child elements, and its closing tag. It accepts only
+// printable ASCII characters. The SDK decodes an answer with an entity, a line end or any other
+// character.
 func (d *listingDecoder) text(name []byte) []byte {
 	if d.failed {
 		return nil
@@ -298,7 +297,7 @@ func (d *listingDecoder) text(name []byte) []byte {
 	return text
 }
 
-// close expects a closing tag at a place.
+// close reads the closing tag at an offset.
 func (d *listingDecoder) close(at int, name []byte) {
 	d.rest = d.rest[at:]
 	n := len(name)
@@ -362,8 +361,7 @@ func (d *listingDecoder) owner() {
 	}
 }
 
-// etag reads an entity tag, whose quotes come as an entity, of either kind, or as
-// they are.
+// etag reads an entity tag without its quotes. See quotes for their forms.
 func (d *listingDecoder) etag(name []byte) []byte {
 	if d.failed {
 		return nil
@@ -391,7 +389,7 @@ func (d *listingDecoder) etag(name []byte) []byte {
 	return text
 }
 
-// quotes are those of an entity tag.
+// quotes are the forms of the quotes around an entity tag.
 var quotes = [][]byte{[]byte("&quot;"), []byte("&#34;"), []byte(`"`)}
 
 func (d *listingDecoder) number(text []byte) (n int64) {
@@ -429,7 +427,8 @@ func (d *listingDecoder) time(text []byte) time.Time {
 		}
 		milli = part(20, 23)
 	}
-	// Days above 28 depend on the month, and time.Date would carry them over.
+	// Whether a day above 28 exists depends on the month. time.Date would accept it and return
+	// a day of the next month.
 	if d.failed || year < 1970 || month < 1 || month > 12 || day < 1 || day > 28 && day > daysIn(year, month) || hour > 23 || minute > 59 || second > 59 {
 		d.failed = true
 		return time.Time{}

@@ -32,7 +32,7 @@ func listingPage(keys int) string {
 	return b.String()
 }
 
-// answering is an config.HTTP client that has one answer to everything.
+// answering is an HTTP client that returns the same answer to every request.
 type answering string
 
 func (a answering) Do(*http.Request) (*http.Response, error) {

@@ -18,8 +18,8 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// describe turns the SDK's error into one line that says which operation failed, on which
-// object, and what the server answered.
+// describe turns the SDK's error into one line that names the operation, the object, and the
+// server's answer.
 func (s *Store) describe(ctx context.Context, op, permission, path string, err error) error {
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return err
@@ -48,9 +48,9 @@ func (s *Store) endpoint() string {
 	return s.parameters.endpoint
 }
 
-// isWithheld reports whether a server has an object and does not hand out its content, for a
-// lasting reason that concerns this object.
-// Source: the errors of Decrypt in the KMS API reference, as S3 passes them on with a prefix.
+// isWithheld reports whether a server has an object but does not return its content, for a
+// permanent reason that concerns only this object.
+// Source: the errors of Decrypt in the KMS API reference. S3 returns them with a prefix.
 func isWithheld(code string) bool {
 	switch code {
 	case "InvalidObjectState", "KMS.AccessDeniedException", "KMS.DisabledException", "KMS.IncorrectKeyException",
@@ -61,7 +61,7 @@ func isWithheld(code string) bool {
 	return false
 }
 
-// requestError is a failed request in one line; the SDK's own error is inside.
+// requestError is the error of a failed request, in one line. It wraps the SDK's error.
 type requestError struct {
 	op, at, permission, endpoint, bucket string
 	err                                  error
@@ -69,7 +69,7 @@ type requestError struct {
 
 func (e *requestError) Unwrap() error { return e.err }
 
-// Is makes an answer that denies access match fs.ErrPermission.
+// Is lets fs.ErrPermission match an answer that denies access.
 func (e *requestError) Is(target error) bool {
 	return target == fs.ErrPermission && (pace.ErrorStatus(e.err) == http.StatusForbidden || pace.ErrorCode(e.err) == "AccessDenied")
 }
@@ -115,8 +115,8 @@ func (e *requestError) reason() string {
 	return reason
 }
 
-// isForeign reports whether the SDK has made the error from the status alone, and that is one
-// with which an S3 server gives a reason. A HEAD has no body for a reason.
+// isForeign reports whether the SDK has made the error from the status alone, although an S3 server
+// always gives a reason with this status. The answer to a HEAD has no body and so no reason.
 func (e *requestError) isForeign(code, message string) bool {
 	var answered *smithyhttp.ResponseError
 	if !errors.As(e.err, &answered) || answered.Response == nil || answered.Response.Response == nil {
@@ -131,12 +131,12 @@ func (e *requestError) isForeign(code, message string) bool {
 	return false
 }
 
-// advice says what an error code asks for, where it leaves no doubt.
+// advice says what the user can do about an error code, or returns "".
 func (e *requestError) advice(code string) string {
 	switch code {
 	case "AccessDenied":
 		return "it takes the permission " + e.permission
-	case "Forbidden": // of a HEAD, whose answer has no body
+	case "Forbidden": // made by the SDK for a HEAD, whose answer has no body
 		return "the server gives no reason; the request may lack the permission " + e.permission
 	case "SignatureDoesNotMatch":
 		return "the secret key does not belong to the access key, or a proxy has changed the request"
@@ -178,7 +178,7 @@ func (e *requestError) connection(sent *url.Error) string {
 	return e.endpoint + ": " + reason
 }
 
-// withoutURL leaves out the request, which has the names of parameters in it.
+// withoutURL removes the URL of the request, which has a long query.
 func withoutURL(err error) error {
 	if sent, is := err.(*url.Error); is {
 		return sent.Err
@@ -186,15 +186,15 @@ func withoutURL(err error) error {
 	return err
 }
 
-// webPage describes an answer that no S3 server gives, or returns "": one without an error
-// code of the server's own, and in HTML or without a request's id.
+// webPage describes an answer of a web server that is no S3 server: HTML without an error code. It
+// returns "" for any other answer.
 func webPage(err error) string {
 	var answered *smithyhttp.ResponseError
 	if !errors.As(err, &answered) || answered.Response == nil || answered.Response.Response == nil {
 		return ""
 	}
 	status, header := answered.HTTPStatusCode(), answered.Response.Header
-	made := strings.ReplaceAll(http.StatusText(status), " ", "") // by the SDK, where the body names no code
+	made := strings.ReplaceAll(http.StatusText(status), " ", "") // the code that the SDK makes if the body has none
 	isHTML := strings.HasPrefix(header.Get("Content-Type"), "text/html")
 	if code := pace.ErrorCode(err); code != "" && code != made && code != "UnknownError" || !isHTML {
 		return ""
@@ -206,11 +206,10 @@ func webPage(err error) string {
 	return page
 }
 
-// isNoSuchKey reports whether the server said that an object, or the version of it that was
-// asked for, is not there. A missing
-// bucket is another matter, since nothing can be said about its objects, and so is a
-// 404 of somebody who speaks no S3. A HEAD alone has no body to tell these apart;
-// the scan has found the bucket by then.
+// isNoSuchKey reports whether the server said that an object, or the requested version of it, does
+// not exist. It returns false for a missing bucket, which says nothing about the objects, and for
+// a 404 of a server that is no S3 server. The answer to a HEAD has no body that tells these
+// apart. But a run sends a HEAD only after a scan has found the bucket.
 func isNoSuchKey(err error) bool {
 	var head *types.NotFound
 	code := pace.ErrorCode(err)

@@ -11,14 +11,14 @@ import (
 	"regsweep/storage"
 )
 
-// history is what a bucket keeps of one object: versions and delete markers, each the
-// newest first. How they lie among each other nobody says but for the newest of all. Their
-// times don't: that of a version which came in parts is when it was begun.
+// history has the versions and the delete markers of one object, each list with the newest first.
+// The order between a version and a delete marker is unknown, except for the latest of all. Their
+// times don't tell it: the time of a multipart upload is when it was begun.
 type history struct{ versions, markers []version }
 
-// histories lists what there is of objects. A page of the listing begins at one of them
-// and may reach others; what lies between is passed over. So there are never more requests
-// than objects, nor more than there are pages.
+// histories lists the versions of objects. A page of the listing begins at one of the objects and
+// may include others. The next page begins at the next object, so all keys between are skipped.
+// The number of requests is at most the number of objects, and at most the number of pages.
 func (s *Store) histories(ctx context.Context, paths []string) (map[string]history, error) {
 	of := make(map[string]history, len(paths))
 	for _, path := range paths {
@@ -27,7 +27,7 @@ func (s *Store) histories(ctx context.Context, paths []string) (map[string]histo
 	wanted, last := slices.Compact(slices.Sorted(slices.Values(paths))), ""
 	input := s.versionsBelow("")
 	for len(wanted) > 0 {
-		// A listing begins behind its marker: behind the path without its end.
+		// A listing begins after its marker. The marker is the path without its last byte.
 		if before := wanted[0][:len(wanted[0])-1]; before > last {
 			input.KeyMarker, input.VersionIdMarker = s.key(before), nil
 		}
@@ -50,7 +50,7 @@ func (s *Store) histories(ctx context.Context, paths []string) (map[string]histo
 		if !more {
 			break
 		}
-		// Of the last object of a page the next one may have more.
+		// The next page may have more versions of the last object of this page.
 		seen, _ := slices.BinarySearch(wanted, last)
 		wanted = wanted[seen:]
 	}
@@ -93,8 +93,8 @@ func (s *Store) Hides(ctx context.Context, hidden storage.HiddenVersion) error {
 	return err
 }
 
-// hiding returns the markers among which are those above a version that would come to
-// light, the newest first.
+// hiding returns the delete markers of a hidden object, the newest first, if the version is its
+// latest one. The markers that hide the version are among them.
 func (s *Store) hiding(ctx context.Context, hidden storage.HiddenVersion) ([]version, error) {
 	histories, err := s.histories(ctx, []string{hidden.Path})
 	if err != nil {
@@ -115,8 +115,8 @@ func (s *Store) hiding(ctx context.Context, hidden storage.HiddenVersion) ([]ver
 	return h.markers, nil
 }
 
-// Unhide implements Hider. What was seen before intact was asked still holds after it: who
-// writes meanwhile puts a version above the marker, which then hides nothing.
+// Unhide implements Hider. A push while intact runs does no harm: it puts a version above the
+// delete marker, and the marker then hides nothing.
 func (s *Store) Unhide(ctx context.Context, hidden storage.HiddenVersion, intact func() error) error {
 	markers, err := s.hiding(ctx, hidden)
 	if err == nil {
@@ -127,7 +127,7 @@ func (s *Store) Unhide(ctx context.Context, hidden storage.HiddenVersion, intact
 		if err = s.removeEach(ctx, []objectVersion{marker})[0].Err; err != nil || len(markers) == 1 {
 			return err
 		}
-		// Below it may be one more, or markers of earlier times below the version.
+		// The remaining markers may hide the version too, or be older than the version.
 		markers, err = s.hiding(ctx, hidden)
 		if errors.Is(err, fs.ErrExist) {
 			return nil
@@ -141,10 +141,11 @@ func (s *Store) StreamVersion(ctx context.Context, hidden storage.HiddenVersion,
 	return s.stream(ctx, "s3:GetObjectVersion", hidden.Path, &hidden.Version, w)
 }
 
-// Forget implements Forgetter. It looks right before it removes. Versions go before the
-// markers that hide them, or they would come to light in between; and a marker goes where
-// no version is left of its object, since it may hide those of others. Both can be done
-// again, and what an interruption leaves of the markers is found by the next call.
+// Forget implements Forgetter. It lists the versions immediately before it removes them. It
+// removes a version before the markers that hide it, so the version never becomes the current one.
+// It removes the markers only if the object has no version left, since they may hide versions that
+// are kept. Both steps can be repeated: the next call finds the markers that an interrupted call
+// has left.
 func (s *Store) Forget(ctx context.Context, hidden []storage.HiddenVersion) []storage.Outcome {
 	outcomes := make([]storage.Outcome, len(hidden))
 	fail := func(err error) []storage.Outcome {
@@ -161,15 +162,15 @@ func (s *Store) Forget(ctx context.Context, hidden []storage.HiddenVersion) []st
 	if err != nil {
 		return fail(err)
 	}
-	var places []int
-	var going []objectVersion
+	var places []int // in hidden, of each of garbage
+	var garbage []objectVersion
 	for i, v := range hidden {
 		at := slices.IndexFunc(histories[v.Path].versions, func(is version) bool { return is.id == v.Version })
 		if at >= 0 && !histories[v.Path].versions[at].latest {
-			places, going = append(places, i), append(going, objectVersion{*s.key(v.Path), v.Version})
+			places, garbage = append(places, i), append(garbage, objectVersion{*s.key(v.Path), v.Version})
 		}
 	}
-	for n, o := range s.removeEach(ctx, going) {
+	for n, o := range s.removeEach(ctx, garbage) {
 		v := hidden[places[n]]
 		if outcomes[places[n]].Err = gone(v.Path, o); outcomes[places[n]].Err != nil {
 			continue
@@ -179,15 +180,15 @@ func (s *Store) Forget(ctx context.Context, hidden []storage.HiddenVersion) []st
 		h.versions = slices.DeleteFunc(h.versions, func(is version) bool { return is.id == v.Version })
 		histories[v.Path] = h
 	}
-	places, going = places[:0], going[:0]
+	places, garbage = places[:0], garbage[:0]
 	for i, v := range hidden {
 		if h := histories[v.Path]; len(h.versions) == 0 {
 			for _, marker := range h.markers {
-				places, going = append(places, i), append(going, objectVersion{*s.key(v.Path), marker.id})
+				places, garbage = append(places, i), append(garbage, objectVersion{*s.key(v.Path), marker.id})
 			}
 		}
 	}
-	for n, o := range s.removeEach(ctx, going) {
+	for n, o := range s.removeEach(ctx, garbage) {
 		if o.Err != nil {
 			outcomes[places[n]].Err = o.Err
 		}
@@ -200,16 +201,16 @@ func (s *Store) Erase(ctx context.Context, prefix string, spared ...string) (cou
 	input := s.versionsBelow(prefix)
 	for more := true; more; {
 		var found []version
-		var going []objectVersion
+		var garbage []objectVersion
 		more, err = s.versionPage(ctx, input, func(path string, v version) {
 			if !slices.Contains(spared, path) {
-				found, going = append(found, v), append(going, objectVersion{*s.key(path), v.id})
+				found, garbage = append(found, v), append(garbage, objectVersion{*s.key(path), v.id})
 			}
 		})
 		if err != nil {
 			return count, bytes, err
 		}
-		for i, o := range s.removeEach(ctx, going) {
+		for i, o := range s.removeEach(ctx, garbage) {
 			switch {
 			case found[i].marker:
 				err = errors.Join(err, o.Err)
@@ -227,8 +228,8 @@ func (s *Store) Erase(ctx context.Context, prefix string, spared ...string) (cou
 	return count, bytes, nil
 }
 
-// gone returns an error where a version is still there: a server that heeds no version in a
-// removal hides the object once more.
+// gone returns an error if a version still exists. A server that ignores the version id of a
+// removal only hides the object once more.
 func gone(path string, o storage.Outcome) error {
 	if o.Err == nil && o.Hidden {
 		return fmt.Errorf("remove a version of %s: the server has only hidden it", path)
@@ -236,7 +237,8 @@ func gone(path string, o storage.Outcome) error {
 	return o.Err
 }
 
-// removeEach removes versions, a batch with one request but for keys that XML can't express.
+// removeEach removes versions. It removes a batch with one request. A key that XML can't express
+// takes a request of its own.
 func (s *Store) removeEach(ctx context.Context, objects []objectVersion) []storage.Outcome {
 	outcomes := make([]storage.Outcome, len(objects))
 	var places []int

@@ -17,18 +17,17 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// lockConflicts is how often the versions of a lock are removed again if the server answers that
-// something else is under way on them (409).
+// lockConflicts is how often the removal of a lock's versions is retried after the status 409:
+// another operation on them is in progress.
 const lockConflicts = 3
 
-// writerKey is the user metadata by which a writer knows its own write again.
+// writerKey is the user metadata that lets a writer recognize its own write.
 const writerKey = "regsweep-write"
 
-// Create writes with If-None-Match, which lets one of several writers through.
+// Create writes with If-None-Match, so only one of several writers succeeds.
 //
-// Some servers ignore that header. Looking before the write and after it narrows
-// the gap on those as far as it can be narrowed, and costs the others two
-// requests a run.
+// Some servers ignore that header. Reading the object before and after the write makes
+// the race on those servers as short as possible. It costs two requests per run.
 func (s *Store) Create(ctx context.Context, path string, content []byte) (string, error) {
 	ctx = pace.Urgent(ctx)
 	switch _, err := s.Stat(ctx, path); {
@@ -41,15 +40,14 @@ func (s *Store) Create(ctx context.Context, path string, content []byte) (string
 	return s.write(ctx, "create", path, content, func(input *s3.PutObjectInput) { input.IfNoneMatch = &all }, fs.ErrExist)
 }
 
-// Version reads an object; its version is its entity tag.
+// Version reads an object. The version is its entity tag.
 func (s *Store) Version(ctx context.Context, path string) (content []byte, version string, err error) {
 	got, err := s.get(pace.Urgent(ctx), path, storage.LockLimit)
 	return got.content, got.etag, err
 }
 
-// Replace writes with If-Match, and looks before and after as Create does. An
-// entity tag is a hash of the content, so that two writes of the same content
-// have the same version.
+// Replace writes with If-Match, and reads the object before and after the write as Create does. An
+// entity tag is a hash of the content, so two writes of the same content have the same version.
 func (s *Store) Replace(ctx context.Context, path string, content []byte, version string) (string, error) {
 	ctx = pace.Urgent(ctx)
 	switch object, err := s.Stat(ctx, path); {
@@ -64,12 +62,12 @@ func (s *Store) Replace(ctx context.Context, path string, content []byte, versio
 	return s.write(ctx, "replace", path, content, func(input *s3.PutObjectInput) { input.IfMatch = &quoted }, storage.ErrLost)
 }
 
-// Delete removes with If-Match, and reads before, since some servers ignore that header.
+// Delete removes with If-Match, and reads the object before, since some servers ignore that header.
 //
-// Where the bucket keeps versions, each refresh of a lock has left one. All that are listed
-// while the object has the version given are removed by their own names, the current one
-// last: none of them can be another writer's. Where the server refuses that (a permission is
-// missing, Object Lock retains them), they stay behind a delete marker.
+// In a bucket that keeps versions, each refresh of a lock has left a version. Delete lists the
+// versions, checks that the current one is the caller's, and removes them by their version ids, the
+// current one last. So none of them can be another writer's. If the server refuses that (a
+// permission is missing, Object Lock retains them), they are only hidden by a delete marker.
 func (s *Store) Delete(ctx context.Context, path, version string) error {
 	ctx = pace.Urgent(ctx)
 	got, err := s.get(ctx, path, storage.LockLimit)
@@ -113,7 +111,8 @@ func (s *Store) Delete(ctx context.Context, path, version string) error {
 	if !errors.Is(err, errRefused) {
 		return err
 	}
-	// A retry may be refused for its own first try, whose answer was lost.
+	// The first try may have removed the object, and its answer was lost. The retry is then
+	// refused.
 	switch _, err := s.Stat(ctx, path); {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
@@ -130,7 +129,7 @@ func (s *Store) deleteAll(ctx context.Context, path, current string) error {
 	isCurrent := false
 	err := s.listVersions(ctx, path, func(at string, v version) {
 		switch {
-		case at != path: // begins with the same letters
+		case at != path: // another key that begins with path
 		case v.latest:
 			isCurrent = v.id == current
 		default:
@@ -155,14 +154,14 @@ func (s *Store) deleteAll(ctx context.Context, path, current string) error {
 	return nil
 }
 
-// errRefused is a write whose condition did not hold.
+// errRefused is the error of a write whose condition did not hold.
 var errRefused = errors.New("the condition of the write does not hold")
 
-// write puts an object on a condition and makes sure that it is the one that
-// stays. refused is the error for a condition that does not hold.
+// write puts an object if a condition holds, and then reads it to check that no other
+// writer has replaced it. refused is the error if the condition does not hold.
 //
-// A retry may find its own first try, whose answer was lost, and be refused for
-// it. So a refusal too is judged by what is there.
+// The first try may have written the object, and its answer was lost. The retry is then
+// refused. So write also reads the object after a refusal.
 func (s *Store) write(ctx context.Context, op, path string, content []byte, condition func(*s3.PutObjectInput), refused error) (string, error) {
 	writer := rand.Text()
 	put := func(condition func(*s3.PutObjectInput)) error {
@@ -204,7 +203,7 @@ func (s *Store) write(ctx context.Context, op, path string, content []byte, cond
 	return "", fmt.Errorf("%s %s: %w", op, path, refused)
 }
 
-// isRefusal tells the answers by which S3 says that somebody else has written the
+// isRefusal reports whether an answer says that somebody else has written the
 // object, is writing it, or has removed it.
 func isRefusal(err error) bool {
 	switch pace.ErrorStatus(err) {
@@ -214,7 +213,7 @@ func isRefusal(err error) bool {
 	return false
 }
 
-// encryption is what the registry would ask for.
+// encryption is the encryption that the registry would request.
 func (s *Store) encryption() (types.ServerSideEncryption, *string) {
 	switch {
 	case !s.parameters.encrypt:

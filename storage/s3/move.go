@@ -19,9 +19,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Move copies within the server and then removes, since S3 renames nothing: all copies
-// are confirmed before one request removes what was copied. Objects whose content is
-// known, which is to say links, are removed at once.
+// Move copies objects within the server and then removes them, since S3 can't rename. One request
+// removes the originals after all copies are confirmed. A link, whose content is known, is removed
+// without a copy.
 func (s *Store) Move(ctx context.Context, moves []storage.Move) []storage.Outcome {
 	outcomes := storage.OutcomesOf(len(moves), s.Concurrency(), func(i int) error {
 		if moves[i].Content != "" {
@@ -42,12 +42,11 @@ func (s *Store) Move(ctx context.Context, moves []storage.Move) []storage.Outcom
 	return outcomes
 }
 
-// copy makes sure that an object's copy is at To. It writes over nothing that is not
-// such a copy itself.
+// copy makes sure that a copy of the object is at To. It never overwrites another object.
 func (s *Store) copy(ctx context.Context, m storage.Move) error {
 	from, err := s.head(ctx, m.From)
 	missing := errors.Is(err, fs.ErrNotExist)
-	if missing { // nobody may take a single answer for it
+	if missing { // a single answer does not prove absence
 		err = s.seenGone(ctx, "move", objectVersion{key: *s.key(m.From)})
 	}
 	if err != nil {
@@ -72,10 +71,10 @@ func (s *Store) copy(ctx context.Context, m storage.Move) error {
 	} else {
 		etag, err = s.copyWhole(ctx, m, from)
 	}
-	// The original is removed next: what the server says of the copy has to agree. Entity
-	// tags of equal content may differ, by parts and by encryption.
+	// The original is removed next, so the copy must have the same entity tag or the same size.
+	// Entity tags of equal content may differ: they depend on the parts and on the encryption.
 	switch {
-	case errors.Is(err, fs.ErrNotExist): // nobody may take it for gone: it was there
+	case errors.Is(err, fs.ErrNotExist): // the object existed, so it must not count as absent
 		return fmt.Errorf("move %s: the server has it and does not find it to copy", m.From)
 	case err != nil || etag != "" && etag == cleanETag(from.ETag):
 		return err
@@ -90,14 +89,13 @@ func (s *Store) copy(ctx context.Context, m storage.Move) error {
 	return nil
 }
 
-// isCopy reports whether two objects are seen to be the same.
+// isCopy reports whether two objects have the same size and the same entity tag.
 func isCopy(a, b *s3.HeadObjectOutput) bool {
 	return sizeOf(a.ContentLength) == sizeOf(b.ContentLength) && cleanETag(a.ETag) != "" && cleanETag(a.ETag) == cleanETag(b.ETag)
 }
 
-// copyWhole copies with one request, with the object's metadata and storage class, and
-// returns the copy's ETag. The object's own sees to it that what is copied is what was
-// looked at.
+// copyWhole copies an object with one request, with its metadata and storage class. It returns the
+// copy's ETag. The copy is made only if the object still has the ETag in from.
 func (s *Store) copyWhole(ctx context.Context, m storage.Move, from *s3.HeadObjectOutput) (etag string, err error) {
 	err = s.do(ctx, "copy", "s3:PutObject", m.To, func() error {
 		input := &s3.CopyObjectInput{
@@ -114,8 +112,8 @@ func (s *Store) copyWhole(ctx context.Context, m storage.Move, from *s3.HeadObje
 	return etag, err
 }
 
-// copySource names an object as the header of a copy has it: bucket and key, escaped. Some
-// servers take a plus sign for a space there.
+// copySource is the value of the x-amz-copy-source header for an object: bucket and key, escaped.
+// Some servers read a plus sign there as a space.
 func (s *Store) copySource(path string) *string {
 	segments := strings.Split(s.parameters.bucket+"/"+s.prefix+path, "/")
 	for i, segment := range segments {
@@ -128,11 +126,11 @@ func (s *Store) copySource(path string) *string {
 // Source: "Copying objects" and "Multipart upload limits" in the S3 User Guide.
 const (
 	largestCopySize = 5 << 30
-	s3PartLength    = 1 << 30
+	partLength      = 1 << 30
 )
 
-// copyInParts copies what is too large for one request. A copy that fails is given up
-// whole, so that no parts are left to be paid for.
+// copyInParts copies an object that is too large for one request. If it fails, it aborts the upload,
+// so no parts are left that cost money.
 func (s *Store) copyInParts(ctx context.Context, m storage.Move, from *s3.HeadObjectOutput) error {
 	var upload *s3.CreateMultipartUploadOutput
 	err := s.do(ctx, "copy", "s3:PutObject", m.To, func() (err error) {
@@ -155,10 +153,10 @@ func (s *Store) copyInParts(ctx context.Context, m storage.Move, from *s3.HeadOb
 }
 
 func (s *Store) copyParts(ctx context.Context, m storage.Move, from *s3.HeadObjectOutput, upload *string) error {
-	size, length := sizeOf(from.ContentLength), min(s.largestCopy, s3PartLength)
+	size, length := sizeOf(from.ContentLength), min(s.largestCopy, partLength)
 	parts := make([]types.CompletedPart, (size+length-1)/length)
 	g, copying := errgroup.WithContext(ctx)
-	g.SetLimit(s3SingleRemovals)
+	g.SetLimit(singleRemovals)
 	for i := range parts {
 		first := int64(i) * length
 		last := min(first+length, size) - 1
@@ -186,14 +184,14 @@ func (s *Store) copyParts(ctx context.Context, m storage.Move, from *s3.HeadObje
 			Bucket: &s.parameters.bucket, Key: s.key(m.To), UploadId: upload, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
 		})
 		if tries > 1 && pace.ErrorCode(err) == "NoSuchUpload" {
-			return nil // the first try has completed it, and its answer was lost: copy looks
+			return nil // the first try has completed it, and its answer was lost; the caller checks the copy
 		}
 		return err
 	})
 }
 
-// Put writes on the condition that there is nothing, and looks before, since some
-// servers don't heed the condition.
+// Put writes with If-None-Match. It first checks that there is no object, since some servers ignore
+// that header.
 func (s *Store) Put(ctx context.Context, path string, content io.ReadSeeker) error {
 	switch _, err := s.Stat(ctx, path); {
 	case err == nil:
@@ -227,7 +225,7 @@ func (s *Store) Put(ctx context.Context, path string, content io.ReadSeeker) err
 	}
 	switch {
 	case errors.Is(err, errRefused) && tries > 1:
-		return nil // for its own first try, of which the answer was lost: nothing was there before
+		return nil // no object existed before, so the first try has written it, and its answer was lost
 	case errors.Is(err, errRefused):
 		return &fs.PathError{Op: "write", Path: path, Err: fs.ErrExist}
 	}
@@ -237,5 +235,5 @@ func (s *Store) Put(ctx context.Context, path string, content io.ReadSeeker) err
 // MakeDir does nothing: there are no directories.
 func (s *Store) MakeDir(ctx context.Context, dir string) error { return ctx.Err() }
 
-// Sync does nothing: what S3 has confirmed is safe.
+// Sync does nothing: a write that S3 has confirmed survives a loss of power.
 func (s *Store) Sync(ctx context.Context) error { return ctx.Err() }

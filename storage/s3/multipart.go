@@ -15,11 +15,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// scanUploads reports the multipart uploads begun below dir and neither completed
-// nor aborted: pushes cut short below repositories, copies cut short below blobs.
+// scanUploads reports the multipart uploads below dir that are neither completed nor
+// aborted. An interrupted push leaves one below repositories, an interrupted copy below
+// blobs.
 //
-// A server that has no such listing is taken to have no such uploads, since there
-// would be no way to name one. A listing that is denied is an error.
+// A server without this listing is treated as if it had no such uploads, since nothing
+// else tells their ids. If the listing is denied, scanUploads returns an error.
 func (s *Store) scanUploads(ctx context.Context, dir string, visit func([]storage.Object) error) error {
 	below := s.prefix + dir + "/"
 	found, err := s.listUploads(ctx, dir, below, visit)
@@ -29,9 +30,9 @@ func (s *Store) scanUploads(ctx context.Context, dir string, visit func([]storag
 	if err != nil || found {
 		return err
 	}
-	// MinIO takes a prefix for a whole key and finds none that is a directory's.
-	// It lists all uploads where no prefix is given. Elsewhere this finds nothing
-	// new, and who may only list below a prefix has been answered already.
+	// MinIO compares the prefix with whole keys and so finds no upload below a directory.
+	// Without a prefix it lists all uploads. On other servers this finds no more uploads.
+	// If it is denied, the first listing was complete.
 	_, err = s.listUploads(ctx, dir, "", visit)
 	if status := pace.ErrorStatus(err); status == http.StatusForbidden || status == http.StatusNotImplemented {
 		return nil
@@ -39,8 +40,8 @@ func (s *Store) scanUploads(ctx context.Context, dir string, visit func([]storag
 	return err
 }
 
-// listUploads lists the uploads whose keys begin with a prefix, and reports those
-// that lie below dir.
+// listUploads lists the uploads whose keys begin with a prefix, and reports the uploads
+// below dir.
 func (s *Store) listUploads(ctx context.Context, dir, prefix string, visit func([]storage.Object) error) (found bool, err error) {
 	below := s.prefix + dir + "/"
 	input := &s3.ListMultipartUploadsInput{
@@ -51,8 +52,8 @@ func (s *Store) listUploads(ctx context.Context, dir, prefix string, visit func(
 	if prefix != "" {
 		input.Prefix = &prefix
 	}
-	// No order is promised that a repeated page could be told by, but a marker
-	// never comes twice.
+	// A repeated page can't be found by the order of the keys, which S3 does not promise
+	// here. It is found by its marker, which must not come twice.
 	markers := map[[2]string]bool{}
 	for {
 		var out *s3.ListMultipartUploadsOutput

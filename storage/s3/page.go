@@ -15,52 +15,50 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// pageLength is as many keys as S3 gives in one answer.
+// pageLength is the largest number of keys that S3 returns in one answer.
 const pageLength = 1000
 
-// errNotListing is a page that no S3 server would send: with a mistyped endpoint a
-// web server's friendly page would else read as an empty bucket.
+// errNotListing is the error for a page that no S3 server sends. Without it the page of a
+// web server at a mistyped endpoint would count as an empty bucket.
 var errNotListing = errors.New("the answer is no bucket listing: is this the address of an S3 server?")
 
-// errUnordered is a listing that has gone backwards or in a circle. Ranges of keys
-// can't be told apart then, nor the end of the listing from its middle.
+// errUnordered is the error for a listing whose keys do not rise. Such a listing can't be
+// divided into ranges, and may never end.
 var errUnordered = errors.New("the server does not list keys in order")
 
 // s3Page is one answer of a listing.
 type s3Page struct {
 	objects []storage.Object
-	last    string // the last key, whole; "" where there was none
+	last    string // the last key, with the prefix; "" if there was none
 	token   string // asks for the next page; "" after the last
 }
 
-// s3Pages are pages that nobody looks at any more.
+// s3Pages are pages that are not used any more.
 var s3Pages = sync.Pool{New: func() any {
 	page := make([]storage.Object, 0, pageLength)
 	return &page
 }}
 
-// reusing is visit for pages that are done with once it has returned: the next answer is
-// decoded into the same memory.
+// reusing calls visit, and afterwards reuses the memory of the page for the next answer.
 func reusing(visit func([]storage.Object) error) func([]storage.Object) error {
 	return func(page []storage.Object) error {
 		err := visit(page)
 		page = page[:0]
-		clear(page[:cap(page)]) // or it would keep what its objects hold
+		clear(page[:cap(page)]) // so that it does not keep the strings of its objects in memory
 		s3Pages.Put(&page)
 		return err
 	}
 }
 
-// page asks for the keys below dir/ that come after a key, or for those that a
-// token continues with. The keys of an answer rise, each above after, as S3
-// promises: a server that repeats a page would be listened to for ever, and one
-// that skips backwards would have keys reported twice.
+// page requests the keys below dir/ that come after a key, or the page of a token. It checks
+// that the keys rise and are above after, as S3 promises. Otherwise a server that repeats a page
+// would be listed for ever, and a server that goes backwards would have keys reported twice.
 func (s *Store) page(ctx context.Context, dir, after, token string) (page s3Page, err error) {
 	input := &s3.ListObjectsV2Input{
 		Bucket:       &s.parameters.bucket,
 		Prefix:       s.key(dir + "/"),
 		MaxKeys:      aws.Int32(pageLength),
-		EncodingType: types.EncodingTypeUrl, // a key may hold what XML may not
+		EncodingType: types.EncodingTypeUrl, // a key may have bytes that XML can't contain
 	}
 	switch {
 	case token != "":
@@ -86,8 +84,8 @@ func (s *Store) page(ctx context.Context, dir, after, token string) (page s3Page
 	return page, err
 }
 
-// names lists the directories right below a prefix, a thousand at most, from above a
-// key on. It is only ever a hint: a server that does not group keys has no names.
+// names lists the directories directly below a prefix that come after a key, a thousand at most. The
+// result is only a hint: a server that does not group keys returns no names.
 func (s *Store) names(ctx context.Context, prefix, after string) (names []string, more bool, err error) {
 	input := &s3.ListObjectsV2Input{
 		Bucket: &s.parameters.bucket, Prefix: &prefix, Delimiter: aws.String("/"),
@@ -115,7 +113,7 @@ func (s *Store) names(ctx context.Context, prefix, after string) (names []string
 	return names, aws.ToBool(out.IsTruncated) && len(names) > 0, nil
 }
 
-// convertListing is the way of an answer that the SDK had to decode.
+// convertListing converts an answer that the SDK has decoded.
 func convertListing(out *s3.ListObjectsV2Output) (s3Listing, error) {
 	l := s3Listing{named: out.Name != nil, token: aws.ToString(out.NextContinuationToken), objects: make([]storage.Object, len(out.Contents))}
 	if out.IsTruncated != nil {
@@ -132,7 +130,7 @@ func convertListing(out *s3.ListObjectsV2Output) (s3Listing, error) {
 	return l, nil
 }
 
-// readPage checks an answer and takes the prefix off its keys.
+// readPage checks an answer and removes the store's prefix from its keys.
 func (s *Store) readPage(l s3Listing, prefix, after string) (s3Page, error) {
 	if !l.named && l.truncation == "" {
 		return s3Page{}, errNotListing
@@ -149,7 +147,7 @@ func (s *Store) readPage(l s3Listing, prefix, after string) (s3Page, error) {
 		page.last = key
 		l.objects[i].Path = key[len(s.prefix):]
 	}
-	// Absent would mean that it is the last page, and that is what a spoilt answer says too.
+	// Without IsTruncated this would be the last page, but a damaged answer has none either.
 	if l.truncation == "" {
 		return s3Page{}, errors.New("the server does not say whether its listing is cut")
 	}
@@ -161,8 +159,8 @@ func (s *Store) readPage(l s3Listing, prefix, after string) (s3Page, error) {
 	return page, nil
 }
 
-// decodeKey undoes EncodingType url, which a server need not have heeded. A space
-// is a plus sign in it.
+// decodeKey reverses the EncodingType url. A server may ignore that type. A space is encoded as a
+// plus sign.
 func decodeKey(key *string, encoding types.EncodingType) (string, error) {
 	if encoding != types.EncodingTypeUrl {
 		return aws.ToString(key), nil

@@ -11,29 +11,29 @@ import (
 	"regsweep/storage"
 )
 
-// settings is what a registry's configuration says about its bucket, each
-// parameter with the meaning that Distribution v3 gives it. Source: FromParameters
-// in registry/storage/driver/s3-aws. These differ, on purpose:
+// settings are the parameters of a registry's bucket, with the meaning that Distribution v3
+// gives them. Source: FromParameters in registry/storage/driver/s3-aws. These differ, on
+// purpose:
 //
-//   - region may be one that Distribution's SDK does not know, and defaults to
-//     us-east-1 beside a regionendpoint (Distribution signs with "<nil>" then).
-//   - v4auth: false still signs with version 4, the only one that the SDK has.
-//     Servers that only knew version 2 would refuse it.
-//   - sessiontoken is not read: Distribution ignores it too, and a key that works
-//     for the registry must work here.
-//   - A slash at the end of bucket is dropped. Registries send it as part of the path, and
-//     servers take it for the one before the key.
-//   - chunksize, multipartcopy…, storageclass, redirectendpoint and loglevel say
-//     nothing about collecting. Of those with a type only the type is checked.
+//   - region may be unknown to Distribution's SDK. With a regionendpoint it defaults to
+//     us-east-1 (Distribution then signs with "<nil>").
+//   - v4auth: false still signs with version 4, because the SDK has no other version.
+//     A server that knows only version 2 would refuse it.
+//   - sessiontoken is ignored, as Distribution ignores it: a key that works for the registry
+//     must work here.
+//   - A slash at the end of bucket is removed. Registries send it as part of the path, and
+//     servers read it as the slash before the key.
+//   - chunksize, multipartcopy…, storageclass, redirectendpoint and loglevel do not matter
+//     here. Only their type is checked, if they have one.
 type settings struct {
-	accessKey, secretKey string // both or none; none is the SDK's default chain
+	accessKey, secretKey string // both or none; if none, the SDK's default chain finds them
 
 	bucket    string
 	region    string
 	endpoint  string // with a scheme; "" for Amazon's own
-	root      string // rootdirectory as in a key: no slash at either end
+	root      string // rootdirectory as part of a key: no slash at either end
 	pathStyle bool
-	plain     bool // config.HTTP rather than HTTPS, to Amazon's own endpoint
+	plain     bool // HTTP instead of HTTPS, to Amazon's own endpoint
 
 	skipVerify bool
 	dualStack  bool
@@ -41,15 +41,16 @@ type settings struct {
 	fips       bool
 	userAgent  string
 
-	encrypt bool // applies to what we write
+	encrypt bool // applies to objects that regsweep writes
 	keyID   string
 	acl     string
 }
 
+// ErrNoRegion is the error for parameters with neither a region nor a regionendpoint.
 var ErrNoRegion = errors.New("s3: no region: set storage.s3.region, or regionendpoint for a server that is not Amazon's")
 
-// parseParameters reads the parameters of the s3 driver's section. Its errors
-// name the parameter, never the value of a secret.
+// parseParameters parses the parameters of the s3 driver's section. Its errors name the
+// parameter, and never contain the value of a secret.
 func parseParameters(params map[string]any) (settings, error) {
 	p := settings{
 		accessKey: parameterString(params, "accesskey"),
@@ -110,7 +111,7 @@ func parseParameters(params map[string]any) (settings, error) {
 	if p.region == "" {
 		p.region = "us-east-1"
 	}
-	// The SDK refuses these beside an endpoint; Distribution's ignores them.
+	// The SDK refuses these together with an endpoint. Distribution's SDK ignores them.
 	p.dualStack, p.accelerate, p.fips = false, false, false
 	if !strings.Contains(p.endpoint, "://") {
 		scheme := "https"
@@ -120,7 +121,7 @@ func parseParameters(params map[string]any) (settings, error) {
 		p.endpoint = scheme + "://" + p.endpoint
 	}
 	u, err := url.Parse(p.endpoint)
-	// The parser's error repeats what it was given, and that may hold a password.
+	// The parser's error repeats the endpoint, which may contain a password.
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return p, errors.New("s3: regionendpoint is not an http or https address")
 	}
@@ -130,7 +131,7 @@ func parseParameters(params map[string]any) (settings, error) {
 	return p, nil
 }
 
-// parameterString reads a parameter of any type that YAML may have made of it.
+// parameterString returns a parameter as a string. YAML may have given it another type.
 func parameterString(params map[string]any, name string) string {
 	if v := params[name]; v != nil {
 		return fmt.Sprint(v)
@@ -138,7 +139,7 @@ func parameterString(params map[string]any, name string) string {
 	return ""
 }
 
-// parameterBool leaves *to as it is where the parameter is not given.
+// parameterBool sets *to, unless the parameter is missing.
 func parameterBool(params map[string]any, name string, to *bool) error {
 	switch v := params[name].(type) {
 	case nil:
@@ -155,9 +156,9 @@ func parameterBool(params map[string]any, name string, to *bool) error {
 	return fmt.Errorf("s3: %s is not a boolean: %v", name, params[name])
 }
 
-// identity names the bucket and the place in it. Bucket names are global among
-// Amazon's endpoints, so that only other servers' are named; beside those the
-// region tells nothing.
+// identity names the bucket, the prefix, and the region or the endpoint. Bucket names are global
+// among Amazon's endpoints, so an endpoint of Amazon is not named. For another server the region
+// does not matter.
 func (p settings) identity() storage.Identity {
 	root := url.URL{Scheme: "s3", Host: p.bucket, Path: "/" + p.root}
 	if p.root == "" {
@@ -173,14 +174,14 @@ func (p settings) identity() storage.Identity {
 	return storage.Identity{Driver: "s3", Root: root.String()}
 }
 
-// normalEndpoint spells an endpoint in one way, without a default port or a
+// normalEndpoint returns the canonical form of an endpoint, without a default port and without a
 // slash at its end.
 func normalEndpoint(endpoint string) (_ string, amazon bool) {
 	if endpoint == "" {
 		return "", true
 	}
 	u, err := url.Parse(endpoint)
-	if err != nil { // not after parseParameters
+	if err != nil { // can't happen after parseParameters
 		return endpoint, false
 	}
 	host, port := strings.ToLower(u.Hostname()), u.Port()

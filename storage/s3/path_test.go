@@ -21,7 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// cannedPages is an config.HTTP client that has the pages of one listing at hand, and needs no
+// cannedPages is an HTTP client that has the pages of one listing at hand, and needs no
 // network: what it costs to list is then what we do ourselves.
 type cannedPages []string
 

@@ -22,21 +22,20 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// s3SingleRemovals bounds the requests under way for what DeleteObjects can't
-// remove.
-const s3SingleRemovals = 16
+// singleRemovals is how many objects that DeleteObjects can't remove are removed at once.
+const singleRemovals = 16
 
-// errUnanswered is for a key that a bulk removal's answer does not mention. It may
-// be there yet, so it counts as not removed.
+// errUnanswered is the error for a key that the answer to a bulk removal does not mention. The
+// object may still exist, so it counts as not removed.
 var errUnanswered = errors.New("the server's answer does not mention the object")
 
-// Remove asks for all objects in one DeleteObjects request. Multipart uploads, and
-// keys that XML can't express, take a request each.
+// Remove removes all objects with one DeleteObjects request. Each multipart upload, and each
+// key that XML can't express, takes a request of its own.
 func (s *Store) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcome {
 	outcomes := make([]storage.Outcome, len(refs))
 	bulk := make([]int, 0, len(refs))
 	var g errgroup.Group // of functions that put their error in their outcome
-	g.SetLimit(s3SingleRemovals)
+	g.SetLimit(singleRemovals)
 	for i, ref := range refs {
 		switch {
 		case ref.Multipart != "":
@@ -67,13 +66,13 @@ func (s *Store) removeBulk(ctx context.Context, refs []storage.Ref, places []int
 	}
 }
 
-// objectVersion names one version of an object, or with no version the object, of which
-// a bucket that keeps versions then keeps them all.
+// objectVersion names one version of an object. If version is "", it names the object: a bucket
+// that keeps versions hides the object and keeps its versions.
 type objectVersion struct{ key, version string }
 
-// removeVersions sends one bulk removal. What is named counts as removed only where the
-// answer lists it as deleted; what failed for a passing reason is asked for again. What the
-// server did not find, or can't remove in bulk, is removed with a request of its own.
+// removeVersions sends one bulk removal. An object counts as removed only if the answer lists it
+// as deleted. After a transient failure its removal is retried. If the server did not find the
+// object or can't remove it in bulk, it is removed with a request of its own.
 func (s *Store) removeVersions(ctx context.Context, objects []objectVersion) []storage.Outcome {
 	if s.single.Load() {
 		return s.removeSingly(ctx, objects)
@@ -87,7 +86,7 @@ func (s *Store) removeVersions(ctx context.Context, objects []objectVersion) []s
 		case knowsNoBulk(o.Err):
 			refused++
 			whole = whole || pace.ErrorStatus(o.Err) != 0 // an answer for a single key has no status
-		case !errors.Is(o.Err, fs.ErrNotExist): // or a single removal says what it is
+		case !errors.Is(o.Err, fs.ErrNotExist): // for ErrNotExist a single removal finds out more
 			continue
 		}
 		places, left = append(places, i), append(left, objects[i])
@@ -101,8 +100,8 @@ func (s *Store) removeVersions(ctx context.Context, objects []objectVersion) []s
 	return outcomes
 }
 
-// knowsNoBulk reports whether a server refuses a bulk removal, or one key of it, in a way that
-// a single removal may not be refused. It has not removed the key then.
+// knowsNoBulk reports whether a server refuses a bulk removal, or one key of it, although it may
+// accept a single removal. The server has then not removed the key.
 func knowsNoBulk(err error) bool {
 	switch pace.ErrorCode(err) {
 	case "NotImplemented", "MethodNotAllowed", "MalformedXML", "InvalidRequest", "InvalidArgument":
@@ -116,7 +115,7 @@ func knowsNoBulk(err error) bool {
 func (s *Store) removeSingly(ctx context.Context, objects []objectVersion) []storage.Outcome {
 	outcomes := make([]storage.Outcome, len(objects))
 	var g errgroup.Group // of functions that put their error in their outcome
-	g.SetLimit(s3SingleRemovals)
+	g.SetLimit(singleRemovals)
 	for i, object := range objects {
 		g.Go(func() error { outcomes[i] = s.removeOne(ctx, object); return nil })
 	}
@@ -127,53 +126,54 @@ func (s *Store) removeSingly(ctx context.Context, objects []objectVersion) []sto
 // removeTogether sends one bulk removal.
 func (s *Store) removeTogether(ctx context.Context, objects []objectVersion) []storage.Outcome {
 	outcomes := make([]storage.Outcome, len(objects))
-	open := make(map[objectVersion][]int, len(objects)) // one may be named twice
+	pending := make(map[objectVersion][]int, len(objects)) // to places in objects; one may be named twice
 	for i, object := range objects {
-		open[object] = append(open[object], i)
+		pending[object] = append(pending[object], i)
 	}
-	settle := func(object objectVersion, o storage.Outcome) {
+	record := func(object objectVersion, o storage.Outcome) {
 		if o.Err != nil {
 			o.Err = s.describe(ctx, "remove", object.permission(), object.key[len(s.prefix):], o.Err)
 		}
-		for _, i := range open[object] {
+		for _, i := range pending[object] {
 			outcomes[i] = o
 		}
 	}
 	err := s.retryRemoval(ctx, func() error {
-		answers, err := s.deleteObjects(ctx, open)
+		answers, err := s.deleteObjects(ctx, pending)
 		if err != nil {
 			return err
 		}
-		var passing error
-		for object := range open {
+		var transient error
+		for object := range pending {
 			answer, ok := answers[object]
-			if !ok && object.version == "null" { // which some servers leave out
+			if !ok && object.version == "null" { // some servers leave this version id out
 				answer, ok = answers[objectVersion{key: object.key}]
 			}
 			if !ok {
 				answer.Err = errUnanswered
 			}
-			settle(object, answer)
+			record(object, answer)
 			if answer.Err != nil && pace.Transient(answer.Err) {
-				passing = oneKeyFailed{answer.Err}
+				transient = oneKeyFailed{answer.Err}
 			} else {
-				delete(open, object)
+				delete(pending, object)
 			}
 		}
-		return passing
+		return transient
 	})
 	var one oneKeyFailed
 	if err == nil || errors.As(err, &one) {
-		return outcomes // each has its own
+		return outcomes // each object has its own outcome
 	}
-	for object := range open {
-		settle(object, storage.Outcome{Err: err})
+	for object := range pending {
+		record(object, storage.Outcome{Err: err})
 	}
 	return outcomes
 }
 
-// retryRemoval is retry for a request that removes. Each try asks the lease. Once a request was
-// sent, it may have removed something: then the end of the lease does not count as not begun.
+// retryRemoval is retry for a request that removes. Each try checks the lease. A request that was
+// sent may have removed something. So if the lease ends after it, the error does not match
+// storage.ErrNotBegun.
 func (s *Store) retryRemoval(ctx context.Context, send func() error) error {
 	var last error // of a request that was sent
 	return s.retry(ctx, func() error {
@@ -206,13 +206,13 @@ func (v objectVersion) permission() string {
 	return "s3:DeleteObject"
 }
 
-// oneKeyFailed is a passing error of a key within a successful bulk removal.
+// oneKeyFailed is a transient error of a key within a successful bulk removal.
 type oneKeyFailed struct{ error }
 
 func (e oneKeyFailed) Unwrap() error { return e.error }
 
-// deleteObjects sends one DeleteObjects request and returns what it says of each
-// key. Quiet mode would leave the removed ones out, and with them the proof.
+// deleteObjects sends one DeleteObjects request and returns its answer for each key. It does not
+// use the quiet mode, which leaves out the removed keys and so the proof of their removal.
 func (s *Store) deleteObjects(ctx context.Context, named map[objectVersion][]int) (map[objectVersion]storage.Outcome, error) {
 	objects := make([]types.ObjectIdentifier, 0, len(named))
 	for object := range named {
@@ -230,10 +230,10 @@ func (s *Store) deleteObjects(ctx context.Context, named map[objectVersion][]int
 	for i := range out.Deleted {
 		gone := &out.Deleted[i]
 		object := objectVersion{aws.ToString(gone.Key), aws.ToString(gone.VersionId)}
-		if _, asked := named[object]; !asked { // of an object, some name the version that they hid
+		if _, asked := named[object]; !asked { // for an object without a version, some servers name the version that they hid
 			object.version = ""
 		}
-		// A marker that was itself removed hides nothing.
+		// If a version was named, the answer is about the removal of a delete marker.
 		answers[object] = storage.Outcome{Hidden: aws.ToBool(gone.DeleteMarker) && object.version == ""}
 	}
 	for i := range out.Errors {
@@ -248,9 +248,9 @@ func (s *Store) deleteObjects(ctx context.Context, named map[objectVersion][]int
 	return answers, nil
 }
 
-// sendDelete sends the SDK's request, with its CRC32. A server that finds that
-// request malformed, having removed nothing, gets it in the older form with a
-// Content-MD5, and from then on that form first.
+// sendDelete sends the SDK's request, with its CRC32. If a server rejects that request as
+// malformed, it has removed nothing. sendDelete then sends the older form with a Content-MD5. If
+// the server accepts that form, it is used from then on.
 func (s *Store) sendDelete(ctx context.Context, objects []types.ObjectIdentifier) (*s3.DeleteObjectsOutput, error) {
 	input := &s3.DeleteObjectsInput{
 		Bucket: &s.parameters.bucket,
@@ -277,7 +277,7 @@ func (s *Store) sendDelete(ctx context.Context, objects []types.ObjectIdentifier
 // withContentMD5 replaces the SDK's checksum of a request's body by a Content-MD5.
 func withContentMD5(o *s3.Options) {
 	o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
-		// What computes the checksum is set up by this one, and idle without.
+		// Without this middleware the one that computes the checksum does nothing.
 		if _, err := stack.Initialize.Remove("AWSChecksum:SetupInputContext"); err != nil {
 			return fmt.Errorf("prepare a request with Content-MD5: %w", err)
 		}
@@ -308,8 +308,8 @@ func (s *Store) removeOne(ctx context.Context, object objectVersion) (o storage.
 	return o
 }
 
-// seenGone checks what the server says of an object, or version, that it did not find to
-// remove or to move. It had listed it.
+// seenGone checks with a HEAD that an object or version does not exist. It is for an object that
+// the server has listed and then did not find.
 func (s *Store) seenGone(ctx context.Context, op string, object objectVersion) error {
 	path := object.key[len(s.prefix):]
 	input := &s3.HeadObjectInput{Bucket: &s.parameters.bucket, Key: &object.key}
@@ -329,7 +329,7 @@ func (s *Store) seenGone(ctx context.Context, op string, object objectVersion) e
 	return err
 }
 
-// abort gives up an unfinished multipart upload, and the storage of its parts.
+// abort aborts an unfinished multipart upload. The server then removes its parts.
 func (s *Store) abort(ctx context.Context, ref storage.Ref) (o storage.Outcome) {
 	err := s.retryRemoval(ctx, func() error {
 		_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{
@@ -346,8 +346,8 @@ func (s *Store) abort(ctx context.Context, ref storage.Ref) (o storage.Outcome) 
 	return o
 }
 
-// seenAborted checks with a listing that there is no upload which the server did not find to
-// abort. It had listed it.
+// seenAborted checks with a listing that an upload does not exist. It is for an upload that the
+// server has listed and then did not find.
 func (s *Store) seenAborted(ctx context.Context, ref storage.Ref) error {
 	listed := false
 	_, err := s.listUploads(ctx, path.Dir(ref.Path), *s.key(ref.Path), func(page []storage.Object) error {
@@ -362,9 +362,9 @@ func (s *Store) seenAborted(ctx context.Context, ref storage.Ref) error {
 	return err
 }
 
-// expressible reports whether a key can stand in the XML of DeleteObjects and come
-// back unchanged. XML 1.0 has no control characters, and its parsers make
-// newlines of carriage returns.
+// expressible reports whether the XML of DeleteObjects can contain a key unchanged.
+// XML 1.0 has no control characters, and its parsers turn carriage returns into
+// newlines.
 func expressible(key string) bool {
 	if !utf8.ValidString(key) {
 		return false

@@ -25,7 +25,7 @@ type Store struct {
 	client     *s3.Client
 	limits     storage.Limits
 	requests   requestCounter
-	retries    pace.Retries // every request passes through its pace
+	retries    pace.Retries // bounds and retries every request
 	prefix     string       // of every key of the layout; ends with a slash
 
 	// largestCopy is the size in bytes above which an object is copied in parts.
@@ -35,30 +35,30 @@ type Store struct {
 
 	blobs atomic.Int64 // that the last scan of them has listed
 
-	// contentMD5 is set once the server was found to take DeleteObjects only with
+	// contentMD5 is set once the server was found to accept DeleteObjects only with
 	// a Content-MD5.
 	contentMD5 atomic.Bool
-	// single is set once the server was found to know no DeleteObjects.
+	// single is set once the server was found not to know DeleteObjects.
 	single atomic.Bool
 	// listingLength is the length in bytes of the last page of a listing.
 	listingLength atomic.Int64
 }
 
-// defaultConcurrency is how many requests are under way where nobody says. At the 15 to 30 ms that
-// S3 takes, they come to half of what it sustains for one prefix.
+// defaultConcurrency is how many requests may be under way if Limits does not say. A request to S3
+// takes 15 to 30 ms, so this is half of the rate that S3 sustains for one prefix.
 const defaultConcurrency = 64
 
-// Options say how a bucket is asked. The zero value is the usual way.
+// Options change how requests are sent to a bucket. The zero value is the default.
 type Options struct {
 	Limits    storage.Limits
 	Transport storage.Transport
-	// OnSilence, if set, is called when the server has answered nothing for 30 s, once until it
-	// answers again. It may be called from any goroutine.
+	// OnSilence, if set, is called when the server has sent nothing for 30 s. It is called again
+	// only after the server has answered. It may be called from any goroutine.
 	OnSilence func(endpoint string, since time.Time)
 }
 
 // Open opens the bucket that the parameters of a registry's s3 section name. It
-// sends the bucket no request yet.
+// sends no request to the bucket.
 func Open(ctx context.Context, params map[string]any, o Options) (storage.Store, error) {
 	p, err := parseParameters(params)
 	if err != nil {
@@ -82,8 +82,7 @@ func Open(ctx context.Context, params map[string]any, o Options) (storage.Store,
 	return s, nil
 }
 
-// CheckParameters fails if the parameters of a registry's s3 section name no bucket that can be
-// opened.
+// CheckParameters returns an error if Open would reject the parameters of a registry's s3 section.
 func CheckParameters(params map[string]any) error {
 	_, err := parseParameters(params)
 	return err
@@ -95,13 +94,13 @@ func (s *Store) Requests() storage.Requests { return s.requests.counted() }
 
 func (s *Store) Concurrency() int { return s.limits.AtOnce(defaultConcurrency) }
 
-// Bulk has as many objects in a call as one request may have. Each counts like a request
-// of its own: four calls take the 3,500 a second that a prefix sustains.
+// Bulk allows as many objects in a call as in one request. S3 counts each object like a request:
+// four calls at once reach the 3,500 requests a second that S3 sustains for one prefix.
 func (s *Store) Bulk() storage.Bulk {
 	return storage.Bulk{Objects: storage.RemoveBatch, Calls: min(4, s.Concurrency())}
 }
 
-// Prune does nothing: what is empty is not there.
+// Prune does nothing: S3 has no directories.
 func (s *Store) Prune(ctx context.Context, dir string) (gone bool, err error) {
 	return true, ctx.Err()
 }
@@ -123,11 +122,11 @@ type objectContent struct {
 	content []byte
 	etag    string
 	writer  string // see writerKey
-	version string // "" where the bucket has never kept versions
+	version string // "" if the bucket has never kept versions
 }
 
-// get reads a whole object. The body is read within the retried operation, and
-// one that is shorter than announced has failed.
+// get reads a whole object. The body is read within the retried operation. A body
+// that is shorter than its announced length is an error.
 func (s *Store) get(ctx context.Context, path string, limit int64) (got objectContent, err error) {
 	err = s.do(ctx, "read", "s3:GetObject", path, func() error {
 		out, err := s.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.parameters.bucket, Key: s.key(path)})
@@ -172,7 +171,7 @@ func sizeOf(length *int64) int64 {
 
 func cleanETag(etag *string) string { return strings.Trim(aws.ToString(etag), `"`) }
 
-// do runs one operation on a path, with retries, and describes what became of it.
+// do runs one operation on a path, with retries, and describes its error.
 func (s *Store) do(ctx context.Context, op, permission, path string, try func() error) error {
 	err := s.retry(ctx, try)
 	if err == nil {
@@ -181,19 +180,19 @@ func (s *Store) do(ctx context.Context, op, permission, path string, try func() 
 	return s.describe(ctx, op, permission, path, err)
 }
 
-// retry is retries.do, but where nothing has ever listened: there an address was
-// mistyped, more likely than a server restarts. Where the bucket's name is no host's, it asks
-// again with the bucket in the path.
+// retry is retries.Do with two exceptions. If a connection is refused before the server has ever
+// answered, it does not retry: the address is probably mistyped. If there is no host name for the
+// bucket, it tries again with the bucket in the path.
 func (s *Store) retry(ctx context.Context, try func() error) error {
 	return s.retries.Do(ctx, func() error {
 		err := try()
 		var dns *net.DNSError
-		// Another request may have found the path's style, and have been answered, meanwhile.
-		begins := !s.requests.answered.Load() || s.requests.pathStyle.Load()
-		if s.parameters.endpoint != "" && begins && errors.As(err, &dns) && !s.parameters.pathStyle {
+		// Meanwhile another request may have set pathStyle and got an answer.
+		mayChange := !s.requests.answered.Load() || s.requests.pathStyle.Load()
+		if s.parameters.endpoint != "" && mayChange && errors.As(err, &dns) && !s.parameters.pathStyle {
 			s.requests.pathStyle.Store(true)
 			if err = try(); errors.As(err, &dns) && !s.requests.answered.Load() {
-				s.requests.pathStyle.Store(false) // the endpoint's own name is no host's either
+				s.requests.pathStyle.Store(false) // there is no host with the endpoint's name either
 			}
 		}
 		if err != nil && !s.requests.answered.Load() && errors.Is(err, syscall.ECONNREFUSED) {
@@ -203,7 +202,7 @@ func (s *Store) retry(ctx context.Context, try func() error) error {
 	})
 }
 
-// delayed is an answer that says when to ask again. Its method is for the pace.
+// delayed is an error of a server that says when to try again. Package pace calls RetryAfter.
 type delayed struct {
 	error
 	after string

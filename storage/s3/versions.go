@@ -18,22 +18,22 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// versions are all versions of objects: the remover of Versions.
+// versions are all versions of objects. It is the Remover of storage.Versions.
 type versions struct {
 	store *Store
-	of    map[string][]version // by path, without those that stay
-	stays map[string]version   // by path: a recorded version
+	of    map[string][]version // by path, without the kept ones
+	kept  map[string]version   // by path: a recorded version
 }
 
 // version is one version of an object, or a delete marker.
 type version struct {
 	id     string
 	bytes  int64
-	latest bool // what the object is now, or that it is not there
+	latest bool // the current version, or the marker that hides the object now
 	marker bool
 }
 
-// counted reports whether it is one of those that Versions counts.
+// counted reports whether storage.Versions counts this version.
 func (v version) counted() bool { return !v.latest && !v.marker }
 
 func (v version) isNull() bool { return v.id == "null" && !v.marker }
@@ -78,13 +78,14 @@ func (s *Store) Versioning(ctx context.Context) (storage.Versioning, error) {
 	return storage.VersionsOff, nil
 }
 
-// Listings of versions are divided by the first two digits of blobs where so many go,
-// and by repositories where no more than so many lose something.
+// The listing of the blobs' versions is divided by the first two digits of the digest if more than
+// versionedBlobs blobs are removed. The repositories are listed one by one if objects are removed
+// from at most versionedRepositories of them.
 const versionedBlobs, versionedRepositories = 10_000, 1_000
 
 // Versions implements Versioner.
 func (s *Store) Versions(ctx context.Context, refs iter.Seq[storage.Ref], recorded func(path, version string) (bool, error)) (*storage.Versions, error) {
-	v := &versions{store: s, of: map[string][]version{}, stays: map[string]version{}}
+	v := &versions{store: s, of: map[string][]version{}, kept: map[string]version{}}
 	found := &storage.Versions{Remover: v, WhileSuspended: suspended{v}}
 	repositories, blobs := map[string]bool{}, 0
 	for ref := range refs {
@@ -133,7 +134,7 @@ func (s *Store) Versions(ctx context.Context, refs iter.Seq[storage.Ref], record
 						failed = err
 						return
 					case isRecorded:
-						v.stays[path] = next
+						v.kept[path] = next
 						return
 					}
 				}
@@ -154,10 +155,10 @@ func (s *Store) Versions(ctx context.Context, refs iter.Seq[storage.Ref], record
 	return found, v.mayHide(ctx)
 }
 
-// mayHide fails where the removal that hides a recorded version would destroy it. In a
+// mayHide fails if the removal that should hide a recorded version would destroy it. In a
 // bucket whose versioning is suspended, a removal replaces the version "null".
 func (v *versions) mayHide(ctx context.Context) error {
-	for path, version := range v.stays {
+	for path, version := range v.kept {
 		if version.id != "null" {
 			continue
 		}
@@ -188,8 +189,8 @@ func (s *Store) versionsBelow(prefix string) *s3.ListObjectVersionsInput {
 	}
 }
 
-// versionPage reports the versions and delete markers of one page, of each object the
-// newest first, and makes input ask for the next one, if there is more.
+// versionPage reports the versions and delete markers of one page. For each object the newest comes
+// first. If there are more pages, it changes input to request the next one.
 func (s *Store) versionPage(ctx context.Context, input *s3.ListObjectVersionsInput, found func(path string, v version)) (more bool, err error) {
 	prefix := (*input.Prefix)[len(s.prefix):]
 	var out *s3.ListObjectVersionsOutput
@@ -225,7 +226,7 @@ func (s *Store) versionPage(ctx context.Context, input *s3.ListObjectVersionsInp
 	if !aws.ToBool(out.IsTruncated) {
 		return false, nil
 	}
-	// The marker need be no key: MinIO appends something of its own.
+	// The marker may be no key: MinIO appends its own data.
 	key, err := decodeKey(out.NextKeyMarker, out.EncodingType)
 	id := aws.ToString(out.NextVersionIdMarker)
 	if err != nil || key == "" || key == aws.ToString(input.KeyMarker) && id == aws.ToString(input.VersionIdMarker) {
@@ -238,20 +239,20 @@ func (s *Store) versionPage(ctx context.Context, input *s3.ListObjectVersionsInp
 	return true, nil
 }
 
-// Remove implements Remover. An object of which no version was listed is removed as it
-// is. It counts as removed when all its versions are, but for those that stay.
+// Remove implements Remover. If no version of an object was listed, it makes a plain removal. An
+// object counts as removed once all its versions are removed, except for the kept ones.
 func (v *versions) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcome {
 	outcomes := make([]storage.Outcome, len(refs))
 	var plain []storage.Ref
 	var places []int // in refs, of plain
 	for i, ref := range refs {
-		if _, stays := v.stays[ref.Path]; stays || ref.Multipart != "" || len(v.of[ref.Path]) == 0 {
+		if _, isKept := v.kept[ref.Path]; isKept || ref.Multipart != "" || len(v.of[ref.Path]) == 0 {
 			plain, places = append(plain, ref), append(places, i)
 		}
 	}
 	for n, o := range v.store.Remove(ctx, plain) {
-		if recorded, stays := v.stays[plain[n].Path]; stays && o.Err == nil {
-			o.Hidden = recorded.latest // another version that was the current one is removed below
+		if recorded, isKept := v.kept[plain[n].Path]; isKept && o.Err == nil {
+			o.Hidden = recorded.latest // if another version was the current one, it is removed below
 		}
 		outcomes[places[n]] = o
 	}
@@ -261,9 +262,9 @@ func (v *versions) Remove(ctx context.Context, refs []storage.Ref) []storage.Out
 		if ref.Multipart != "" || outcomes[i].Err != nil {
 			continue
 		}
-		_, stays := v.stays[ref.Path]
+		_, isKept := v.kept[ref.Path]
 		for _, each := range v.of[ref.Path] {
-			if stays && each.marker {
+			if isKept && each.marker {
 				continue
 			}
 			all, places = append(all, objectVersion{*v.store.key(ref.Path), each.id}), append(places, i)
@@ -274,7 +275,7 @@ func (v *versions) Remove(ctx context.Context, refs []storage.Ref) []storage.Out
 		}
 	}
 	for n, o := range v.store.removeEach(ctx, all) {
-		if o.Err != nil || o.Hidden { // a server that heeds no version only hides
+		if o.Err != nil || o.Hidden { // a server that ignores version ids only hides the object
 			outcomes[places[n]] = o
 		}
 	}
