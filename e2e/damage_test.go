@@ -3,8 +3,10 @@ package e2e
 import (
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -505,8 +507,8 @@ func TestNothingTagged(t *testing.T) {
 }
 
 // TestSymbolicLinksStopTheRun: a symbolic link where operators make none is not followed. What
-// lies behind it could be all that keeps an image alive, so the run stops and names it (1). The
-// links that are followed are in linked_directories_test.go.
+// lies behind it could be all that keeps an image alive, so the run stops and names it (1). Other
+// links are followed: see TestLinkedDirectories.
 func TestSymbolicLinksStopTheRun(t *testing.T) {
 	t.Parallel()
 	old := imagetest.Schema1("old", "v1", layer(1), layer(2))
@@ -593,4 +595,177 @@ func TestSymbolicLinksInPlaceOfFiles(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A damaged repository is reported with the tags that can't be pulled, and with what to do.
+func TestTagsThatCanNotBePulledAreNamed(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		damage func(s *site, image, untagged *imagetest.Manifest)
+		tags   string
+		advice string
+	}{
+		"a manifest that is missing": {
+			func(s *site, image, _ *imagetest.Manifest) { s.tree.Remove(imagetest.BlobPath(image.Digest())) },
+			"amd64 multi", "; tags can't be pulled: amd64, multi: push the image again, or delete the tags",
+		},
+		"a manifest that is spoilt": {
+			func(s *site, image, _ *imagetest.Manifest) {
+				s.tree.Write(imagetest.BlobPath(image.Digest()), "spoilt")
+			},
+			"amd64 multi", "; tags can't be pulled: amd64, multi: push the image again",
+		},
+		"a revision link": {
+			func(s *site, image, _ *imagetest.Manifest) {
+				s.tree.Write(imagetest.RevisionPath("app", image.Digest()), "")
+			},
+			"amd64 multi", "; tags can't be pulled: amd64, multi: push the image again",
+		},
+		"a tag's own link": {
+			func(s *site, _, _ *imagetest.Manifest) { s.tree.Write(imagetest.TagPath("app", "amd64"), "") },
+			"amd64", "; tag can't be pulled: amd64: push the image again, or delete the tag",
+		},
+		"a manifest that is spoilt and untagged": {
+			func(s *site, _, untagged *imagetest.Manifest) {
+				s.tree.Write(imagetest.BlobPath(untagged.Digest()), "spoilt")
+			},
+			"", "; no tag needs it: push it again, or delete it",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			image, untagged := app(1, 2), app(1, 4)
+			s.push("app:amd64", image)
+			s.push("app:multi", imagetest.Index(imagetest.OCI, image, app(5)))
+			s.push("app:whole", app(1, 3))
+			s.push("app", untagged)
+			test.damage(s, image, untagged)
+			run := s.reported("gc", "-d", "--json", s.tree.Root())
+			if run.code != 4 || len(run.report.Problems) != 1 || strings.Join(run.report.Problems[0].Tags, " ") != test.tags {
+				t.Errorf("it ends with %d: %+v", run.code, run.report.Problems)
+			}
+			if _, stdout, _ := regsweep(s, "gc", "-d", s.tree.Root()); !strings.Contains(stdout, test.advice) {
+				t.Errorf("it does not say %q: %s", test.advice, stdout)
+			}
+		})
+	}
+}
+
+// TestUnreadableObjectKeepsItsRepository: a bucket has an object and does not hand out its
+// content, since it is archived or since its key is disabled. That is damage of the
+// repository. The others are collected.
+func TestUnreadableObjectKeepsItsRepository(t *testing.T) {
+	t.Parallel()
+	kept, old, other, otherOld := app(1, 2), app(3, 4), app(5, 6), app(7, 8)
+	for name, test := range map[string]struct {
+		path   string
+		status int
+		code   string
+		kind   string
+	}{
+		"an archived manifest":         {imagetest.BlobPath(kept.Digest()), 403, "InvalidObjectState", "manifest_damaged"},
+		"a manifest of a disabled key": {imagetest.BlobPath(kept.Digest()), 400, "KMS.DisabledException", "manifest_damaged"},
+		"an archived untagged one":     {imagetest.BlobPath(old.Digest()), 403, "InvalidObjectState", "manifest_damaged"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			s.plant("team/app", "kept", kept)
+			s.plant("team/app", "", old)
+			s.plant("team/other", "kept", other)
+			s.plant("team/other", "", otherOld)
+			s.moveToBucket()
+			s.must(s.registry.SetReadOnly(true))
+			front := &spoiledFront{
+				matches: func(r *http.Request, _ string) bool {
+					return r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/"+test.path)
+				},
+				spoil: refused(test.status, test.code),
+			}
+			front.start(t, s.s3.Endpoint)
+			run := s.gcOn(s.config(strings.ReplaceAll(s.registry.ConfigYAML(), s.s3.Endpoint, front.URL)), "-m", "--registry", s.registry.URL(), "--no-cache")
+			if run.code != 4 || len(run.problems()) != 1 || !strings.HasPrefix(run.problems()[0], test.kind+" team/app") ||
+				!strings.Contains(run.report.Problems[0].Detail, test.code) {
+				t.Errorf("ends with %d, %s: %v", run.code, run.report.Error, run.report.Problems)
+			}
+			files := s.files()
+			for _, m := range []*imagetest.Manifest{kept, old, other} {
+				if _, stays := files[imagetest.BlobPath(m.Digest())]; !stays {
+					t.Errorf("%s is gone", m.Digest())
+				}
+			}
+			if _, stays := files[imagetest.BlobPath(otherOld.Digest())]; stays {
+				t.Error("the garbage of the other repository is still there")
+			}
+			s.pull("after the run", s.client, []image{pulls("team/app", kept, old, "kept"), pulls("team/other", other, "kept")})
+		})
+	}
+}
+
+// TestLinkedDirectories: a registry whose directories were moved to another disk, with symbolic
+// links in their place, is collected, quarantined and restored like any other (1).
+func TestLinkedDirectories(t *testing.T) {
+	t.Parallel()
+	for _, dirs := range [][]string{
+		{"blobs"}, {"blobs/sha256"}, {"repositories"}, {"repositories/team"}, {"repositories/team/old"},
+		{"repositories/team/old", "repositories/app", "blobs/sha256", "blobs"}, {""},
+	} {
+		t.Run(strings.ReplaceAll(strings.Join(dirs, "+"), "/", "|"), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			tagged, untagged := app(1, 2), app(1, 3)
+			schema1 := imagetest.Schema1("team/old", "v1", layer(8))
+			s.plant("app", "v1", tagged)
+			s.plant("app", "", untagged)
+			s.plant("team/old", "v2", app(4, 5))
+			s.plant("team/old", "v1", schema1)
+			s.plant("team/old", "", app(4, 6))
+			garbage := s.tree.Blob([]byte("an unreferenced blob"))
+			for _, dir := range dirs {
+				elsewhere := filepath.Join(s.TempDir(), "disk")
+				s.must(os.Rename(s.tree.Path(dir), elsewhere))
+				s.must(os.Symlink(elsewhere, strings.TrimSuffix(s.tree.Path(dir), "/")))
+			}
+			alive := []image{pulls("app", "v1", tagged), pulls("team/old", "v2")}
+			s.pull("before", s.client, append(alive, pulls("app", untagged)))
+			s.must(s.registry.SetReadOnly(true))
+
+			if run := s.gc("-m", "--quarantine"); run.code != 0 || len(run.report.Problems) > 0 || s.tree.Exists(imagetest.BlobPath(garbage)) {
+				t.Errorf("quarantine: ends with %d, %s %+v", run.code, run.report.Error, run.report.Problems)
+			}
+			s.pull("quarantined", s.client, alive)
+			restored := s.reported("quarantine", "restore", onlyRun(s), s.tree.Root(), "--json")
+			if restored.code != 0 || !s.tree.Exists(imagetest.BlobPath(garbage)) {
+				t.Errorf("restore: ends with %d, %s", restored.code, restored.report.Error)
+			}
+			s.pull("restored", s.client, append(alive, pulls("app", untagged)))
+			run := s.gc("-m", "--prune-empty")
+			if run.code != 0 || len(run.report.Problems) > 0 || run.report.Removed != run.report.Garbage {
+				t.Errorf("ends with %d, %s %+v", run.code, run.report.Error, run.report.Problems)
+			}
+			for _, path := range []string{imagetest.BlobPath(garbage), imagetest.BlobPath(untagged.Digest()), imagetest.RevisionPath("app", untagged.Digest())} {
+				if s.tree.Exists(path) {
+					t.Errorf("%s is still there", path)
+				}
+			}
+			s.pull("after the run", s.client, alive)
+			for _, dir := range dirs {
+				if info, err := os.Lstat(strings.TrimSuffix(s.tree.Path(dir), "/")); err != nil || info.Mode()&os.ModeSymlink == 0 {
+					t.Errorf("%q is not the link that it was: %v", dir, err)
+				}
+			}
+		})
+	}
+}
+
+// onlyRun is the name of the only run in the quarantine.
+func onlyRun(s *site) string {
+	s.Helper()
+	entries, err := os.ReadDir(s.tree.Path(".regsweep/quarantine"))
+	s.must(err)
+	if len(entries) != 1 {
+		s.Fatalf("the quarantine has %v", entries)
+	}
+	return entries[0].Name()
 }
