@@ -22,7 +22,7 @@ import (
 // Names lists the directories in a directory, and the symbolic links.
 func (f *Store) Names(ctx context.Context, dir string) ([]string, error) {
 	entries, found, err := f.browse(ctx, dir)
-	if err == nil && found == somethingElse {
+	if err == nil && found == notDirectory {
 		err = fmt.Errorf("list %s: %w", dir, noDirectoryError{})
 	}
 	if err != nil {
@@ -38,8 +38,8 @@ func (f *Store) Names(ctx context.Context, dir string) ([]string, error) {
 	return names, nil
 }
 
-// noDirectoryError is for what has the name of a directory and is none. Nobody may take it for an
-// empty one. It matches storage.ErrNotRegular.
+// noDirectoryError is the error if a path is not a directory. Such a path must not count as an
+// empty directory. The error matches storage.ErrNotRegular.
 type noDirectoryError struct{}
 
 func (noDirectoryError) Error() string {
@@ -51,10 +51,10 @@ func (noDirectoryError) Is(target error) bool { return target == storage.ErrNotR
 // Below walks a directory.
 func (f *Store) Below(ctx context.Context, dir string, visit func([]storage.Object) error) error {
 	entries, found, err := f.browse(ctx, dir)
-	if err != nil || found == nothing {
+	if err != nil || found == noEntry {
 		return err
 	}
-	if found == directory {
+	if found == isDirectory {
 		return f.below(ctx, dir, entries, visit)
 	}
 	t, err := f.tree()
@@ -101,7 +101,8 @@ func (f *Store) below(ctx context.Context, dir string, entries []dirEntry, visit
 	return storage.VisitPage(page, visit)
 }
 
-// lstat is tree.lstat, bounded. Its error is fs.ErrNotExist only if a listing agrees.
+// lstat is tree.lstat within the limits of the store. Its error is fs.ErrNotExist only if a listing
+// confirms that.
 func (f *Store) lstat(ctx context.Context, t *tree, name string) (unix.Stat_t, error) {
 	if err := f.begin(ctx); err != nil {
 		return unix.Stat_t{}, err
@@ -114,52 +115,52 @@ func (f *Store) lstat(ctx context.Context, t *tree, name string) (unix.Stat_t, e
 	return stat, err
 }
 
-// whatIsThere says what has the name of a directory that is to be listed.
-type whatIsThere int
+// entryKind says what browse has found at a path.
+type entryKind int
 
 const (
-	nothing whatIsThere = iota
-	directory
-	somethingElse
+	noEntry entryKind = iota
+	isDirectory
+	notDirectory
 )
 
-// browse lists a directory. No symbolic link may lead to it, but for those that are followed: what
-// is found there is moved and removed.
-func (f *Store) browse(ctx context.Context, dir string) (entries []dirEntry, found whatIsThere, err error) {
+// browse lists a directory. The path may contain only the symbolic links that mayBeLink allows: the
+// files that are found there will be moved and removed.
+func (f *Store) browse(ctx context.Context, dir string) (entries []dirEntry, found entryKind, err error) {
 	if err := f.begin(ctx); err != nil {
-		return nil, nothing, err
+		return nil, noEntry, err
 	}
 	defer f.end()
 	t, err := f.tree()
 	if t == nil || err != nil {
-		return nil, nothing, err
+		return nil, noEntry, err
 	}
 	for at := dir; at != "."; at = path.Dir(at) {
 		mode, err := t.mode(at)
 		if isAbsent(err) {
 			err = t.confirmAbsent(at)
 			if err == nil {
-				return nil, nothing, nil
+				return nil, noEntry, nil
 			}
 		}
 		switch {
 		case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOTDIR):
-			continue // one of the directories around says which it is
+			continue // the check of a parent finds the cause
 		case err != nil:
-			return nil, nothing, fmt.Errorf("list %s: %w", dir, err)
+			return nil, noEntry, fmt.Errorf("list %s: %w", dir, err)
 		case mode == fs.ModeDir, mode == fs.ModeSymlink && mayBeLink(at):
 		case at == dir:
-			return nil, somethingElse, nil
+			return nil, notDirectory, nil
 		default:
-			return nil, nothing, fmt.Errorf("list %s: %s: %w", dir, at, noDirectoryError{})
+			return nil, noEntry, fmt.Errorf("list %s: %s: %w", dir, at, noDirectoryError{})
 		}
 	}
 	f.list.Add(1)
 	entries, err = t.readDir(dir)
 	if err != nil {
-		return nil, nothing, fmt.Errorf("list %s: %w", dir, listedError(err))
+		return nil, noEntry, fmt.Errorf("list %s: %w", dir, listedError(err))
 	}
-	return entries, directory, nil
+	return entries, isDirectory, nil
 }
 
 // Stream copies a file.
@@ -216,7 +217,7 @@ func (f *Store) stream(ctx context.Context, fd int, w io.Writer) error {
 	return nil
 }
 
-// Beside stats a file. It counts as absent only if a listing agrees.
+// Beside stats a file. The file counts as absent only if a listing confirms that.
 func (f *Store) Beside(ctx context.Context, name string) (bool, error) {
 	if err := f.begin(ctx); err != nil {
 		return false, err

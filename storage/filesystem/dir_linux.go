@@ -13,13 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// direntBuffers are for getdents: large enough for most directories of a registry
-// at once, small enough for many goroutines.
+// direntBuffers are buffers for getdents. One call reads most directories of a registry, and
+// many goroutines can have a buffer.
 var direntBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
-// eachEntry calls visit for each entry of an open directory, in no order, with a name that is
-// valid until visit returns. It spares the stat, the sorting and the allocations of
-// os.ReadDir, which a scan would pay for every directory.
+// eachEntry calls visit for each entry of an open directory, in no order. name is valid until
+// visit returns. os.ReadDir would also stat, sort and allocate, for every directory of a scan.
 func eachEntry(fd int, visit func(name []byte, mode fs.FileMode)) (isEmpty bool, err error) {
 	isEmpty = true
 	err = eachBuffer(fd, func(records []byte) error {
@@ -62,8 +61,8 @@ func eachBuffer(fd int, visit func(records []byte) error) error {
 
 var errDirent = errors.New("the kernel's directory entry is malformed")
 
-// cutRecord takes the first struct linux_dirent64 off: ino and offset of 8 bytes each, the
-// record's length of 2, the type of 1, and the name, ended by a zero.
+// cutRecord cuts off the first struct linux_dirent64: the inode and the offset (8 bytes each), the
+// length of the record (2 bytes), the type (1 byte), and the name, which ends with a zero byte.
 func cutRecord(records []byte) (name []byte, kind byte, rest []byte, err error) {
 	const header = 19
 	if len(records) < header {
@@ -89,7 +88,7 @@ func eachRecord(fd int, records []byte, visit func(name []byte, mode fs.FileMode
 		}
 		mode, known := direntMode(kind)
 		if !known {
-			// Some filesystems do not have the type in the entry.
+			// Some filesystems do not return the type of an entry.
 			if mode, err = modeOf(fd, string(name)); err != nil {
 				return fmt.Errorf("stat %s: %w", name, listedError(err))
 			}
@@ -99,7 +98,7 @@ func eachRecord(fd int, records []byte, visit func(name []byte, mode fs.FileMode
 	return nil
 }
 
-// direntMode is false where the filesystem does not tell the type.
+// direntMode converts the type of an entry. known is false if the filesystem has not returned it.
 func direntMode(kind byte) (mode fs.FileMode, known bool) {
 	switch kind {
 	case unix.DT_REG:
@@ -114,8 +113,8 @@ func direntMode(kind byte) (mode fs.FileMode, known bool) {
 	return fs.ModeIrregular, true
 }
 
-// isSizedByNames reports whether the size of an open directory tells whether it is empty. On btrfs
-// it is twice the length of all names, and the link count is always 1.
+// isSizedByNames reports whether an open directory is empty if and only if its size is 0. On btrfs
+// its size is twice the length of all names, and its link count is always 1.
 func isSizedByNames(fd int, stat *unix.Stat_t) (bool, error) {
 	if stat.Nlink != 1 {
 		return false, nil

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// eachEntry calls visit for each entry of an open directory, in no order, with a name that is
-// valid until visit returns.
+// eachEntry calls visit for each entry of an open directory, in no order. name is valid until
+// visit returns.
 func eachEntry(fd int, visit func(name []byte, mode fs.FileMode)) (isEmpty bool, err error) {
 	names, err := namesIn(fd)
 	if err != nil {
@@ -43,10 +43,10 @@ func eachName(fd int, visit func(name []byte)) error {
 	}
 }
 
-// isSizedByNames is for Linux.
+// isSizedByNames returns true only on Linux.
 func isSizedByNames(int, *unix.Stat_t) (bool, error) { return false, nil }
 
-// unnoticed is for Linux.
+// unnoticed does nothing: only Linux has O_NOATIME.
 type unnoticed struct{}
 
 func (*unnoticed) open(open func(flag int) (fd int, err error)) (fd int, err error) { return open(0) }

@@ -1,6 +1,6 @@
 //go:build unix
 
-// Package filesystem is the backend for a registry's tree in a directory. It calls the system
+// Package filesystem is the backend for a registry's tree in a directory. It makes system calls
 // through internal/system, where tests make calls fail.
 package filesystem
 
@@ -31,8 +31,8 @@ import (
 // Store is a registry's tree in a directory.
 //
 // Symbolic links that operators use to put a part of the tree on another disk are followed: see
-// mayBeLink. All others are refused by reads and removals, and the scan stops at one where it
-// would have to look behind it, since what lies there could be all that keeps an image alive.
+// mayBeLink. Reads and removals refuse all other symbolic links. If the scan would have to list the
+// target of one, it returns an error: the only link that keeps an image alive could be there.
 type Store struct {
 	identity storage.Identity
 	limits   storage.Limits
@@ -41,7 +41,7 @@ type Store struct {
 	root     *tree // rootdirectory
 	opening  sync.Mutex
 	opened   atomic.Pointer[tree]
-	standIn  atomic.Pointer[os.File] // the layout's directory, where its lock stands for a file: see Create
+	standIn  atomic.Pointer[os.File] // the layout's directory, if the kernel's lock on it replaces a lock file: see Create
 	slots    chan struct{}           // has one entry for each call that is under way
 
 	unnoticed unnoticed
@@ -49,13 +49,12 @@ type Store struct {
 	list, get, head, put, del atomic.Int64
 }
 
-// defaultConcurrency is how many calls are under way where nobody says. Each one that waits
-// holds a thread.
+// defaultConcurrency is how many calls may be under way if Limits does not say. Each call that
+// waits for the disk needs a thread.
 const defaultConcurrency = 32
 
-// Open opens the tree of a registry whose rootdirectory is root. The
-// directory must exist; the layout below it need not, as in a registry that was
-// never pushed to.
+// Open opens the tree of a registry whose rootdirectory is root. The directory must exist. The
+// layout below it may be missing: a registry that nobody has pushed to has none.
 func Open(root string, limits storage.Limits) (storage.Store, error) {
 	absolute, err := filepath.Abs(root)
 	if err != nil {
@@ -87,8 +86,8 @@ func Open(root string, limits storage.Limits) (storage.Store, error) {
 	return f, nil
 }
 
-// tree returns nil where there is no layout yet. It may come later: a lock is the
-// first thing that is written to some registries.
+// tree returns the opened layout, or nil if there is none yet. The layout may be made later: in
+// some registries the lock is the first file that is written.
 func (f *Store) tree() (*tree, error) {
 	if t := f.opened.Load(); t != nil {
 		return t, nil
@@ -155,7 +154,7 @@ func (f *Store) makeLayout() (*tree, error) {
 	return t, err
 }
 
-// dirEntry is a name in a directory and the type bits of what it names.
+// dirEntry is an entry of a directory: its name and its type.
 type dirEntry struct {
 	name string
 	mode fs.FileMode
@@ -168,8 +167,8 @@ func (f *Store) Identity() storage.Identity { return f.identity }
 
 func (f *Store) Concurrency() int { return f.limits.AtOnce(defaultConcurrency) }
 
-// Bulk divides finely: a call removes one file after the other, and a disk that is told of
-// each block that has become free answers many in the time of one.
+// Bulk allows few objects in a call and many calls at once. A call removes one file after the
+// other. A disk that is notified of each freed block handles many notifications at once.
 func (f *Store) Bulk() storage.Bulk { return storage.Bulk{Objects: 64, Calls: f.Concurrency()} }
 
 func (f *Store) Requests() storage.Requests {
@@ -179,8 +178,8 @@ func (f *Store) Requests() storage.Requests {
 	}
 }
 
-// begin waits until one more call may be made: Limits say how many may begin in a second, and how
-// many may be under way. Unless it fails, end has to follow. No call begins another one.
+// begin waits until Limits allow one more call. After it has returned nil, the caller must call end.
+// Between begin and end nobody calls begin again: that could wait for ever.
 func (f *Store) begin(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -200,8 +199,7 @@ func (f *Store) begin(ctx context.Context) error {
 
 func (f *Store) end() { <-f.slots }
 
-// Scan reads directories and nothing else, but for the links that its contract
-// wants read: see walk.
+// Scan reads directories, and the links whose content the contract requires: see walk.
 func (f *Store) Scan(ctx context.Context, dir string, visit func([]storage.Object) error) error {
 	return f.ScanNames(ctx, dir, storage.NameVisitor{
 		Objects: visit,
@@ -210,6 +208,7 @@ func (f *Store) Scan(ctx context.Context, dir string, visit func([]storage.Objec
 	})
 }
 
+// ScanNames implements storage.NameScanner.
 func (f *Store) ScanNames(ctx context.Context, dir string, visit storage.NameVisitor) error {
 	t, err := f.tree()
 	if t == nil {
@@ -231,10 +230,10 @@ func (f *Store) ScanNames(ctx context.Context, dir string, visit storage.NameVis
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	return t.checkMounts() // once all symbolic links are followed
+	return t.checkMounts() // now all symbolic links were followed
 }
 
-// findTop reports whether there is a directory to scan, and follows it if it is a symbolic link.
+// findTop reports whether the directory to scan exists. If it is a symbolic link, findTop follows it.
 func (f *Store) findTop(ctx context.Context, t *tree, dir string) (found bool, err error) {
 	if err := f.begin(ctx); err != nil {
 		return false, err
@@ -269,14 +268,14 @@ func (f *Store) Read(ctx context.Context, name string, limit int64) ([]byte, err
 }
 
 // ReadInto implements storage.IntoReader.
-func (f *Store) ReadInto(ctx context.Context, room, name []byte, limit int64) ([]byte, error) {
+func (f *Store) ReadInto(ctx context.Context, buffer, name []byte, limit int64) ([]byte, error) {
 	if err := f.begin(ctx); err != nil {
 		return nil, err
 	}
 	defer f.end()
-	content, supported, err := f.readNamed(room, name, limit)
+	content, supported, err := f.readNamed(buffer, name, limit)
 	if !supported {
-		content, err = f.readTo(room, string(name), limit)
+		content, err = f.readTo(buffer, string(name), limit)
 	}
 	if err != nil {
 		return nil, readError(string(name), err)
@@ -284,21 +283,21 @@ func (f *Store) ReadInto(ctx context.Context, room, name []byte, limit int64) ([
 	return content, nil
 }
 
-// readRooms are larger than all links and nearly all manifests.
-var readRooms = sync.Pool{New: func() any { return new([16 << 10]byte) }}
+// readBuffers are larger than all links and nearly all manifests.
+var readBuffers = sync.Pool{New: func() any { return new([16 << 10]byte) }}
 
 func (f *Store) read(name string, limit int64) ([]byte, error) {
-	room := readRooms.Get().(*[16 << 10]byte)
-	defer readRooms.Put(room)
-	content, err := f.readTo(room[:], name, limit)
-	if len(content) < len(room) {
+	buffer := readBuffers.Get().(*[16 << 10]byte)
+	defer readBuffers.Put(buffer)
+	content, err := f.readTo(buffer[:], name, limit)
+	if len(content) < len(buffer) {
 		content = bytes.Clone(content)
 	}
 	return content, err
 }
 
-// readTo reads a file into room if that is larger than the file.
-func (f *Store) readTo(room []byte, name string, limit int64) ([]byte, error) {
+// readTo reads a file into buffer if the buffer is larger than the file.
+func (f *Store) readTo(buffer []byte, name string, limit int64) ([]byte, error) {
 	t, err := f.tree()
 	if err != nil {
 		return nil, err
@@ -311,25 +310,25 @@ func (f *Store) readTo(room []byte, name string, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return readAndClose(room, fd, limit)
+	return readAndClose(buffer, fd, limit)
 }
 
-func readAndClose(room []byte, fd int, limit int64) ([]byte, error) {
-	content, err := readDescriptor(room, fd, limit)
+func readAndClose(buffer []byte, fd int, limit int64) ([]byte, error) {
+	content, err := readDescriptor(buffer, fd, limit)
 	return content, closeAfter(fd, err)
 }
 
-// readDescriptor reads a file that must be a regular one of at most limit bytes: into room if
-// there is more room than the file needs.
-func readDescriptor(room []byte, fd int, limit int64) ([]byte, error) {
-	n, readErr := system.Read(fd, room)
-	return readRest(room, n, readErr, fd, limit)
+// readDescriptor reads an open file, which must be a regular file of at most limit bytes. It reads
+// into buffer if the buffer is larger than the file.
+func readDescriptor(buffer []byte, fd int, limit int64) ([]byte, error) {
+	n, readErr := system.Read(fd, buffer)
+	return readRest(buffer, n, readErr, fd, limit)
 }
 
-// readRest reads what a first read has not.
-func readRest(room []byte, n int, readErr error, fd int, limit int64) ([]byte, error) {
+// readRest reads the rest of a file after a first read of n bytes into buffer.
+func readRest(buffer []byte, n int, readErr error, fd int, limit int64) ([]byte, error) {
 	var stat unix.Stat_t
-	// A read may return less than there is. Only the size tells.
+	// A read may return less than the file has. Only the size tells.
 	if err := system.Fstat(fd, &stat); err != nil {
 		return nil, err
 	}
@@ -340,11 +339,11 @@ func readRest(room []byte, n int, readErr error, fd int, limit int64) ([]byte, e
 		return nil, readErr
 	case stat.Size > limit:
 		return nil, storage.ErrTooLarge
-	case int64(n) == stat.Size && n < len(room):
-		return room[:n], nil
+	case int64(n) == stat.Size && n < len(buffer):
+		return buffer[:n], nil
 	}
 	content := make([]byte, stat.Size)
-	for read := copy(content, room[:n]); read < len(content); {
+	for read := copy(content, buffer[:n]); read < len(content); {
 		n, err := system.Read(fd, content[read:])
 		if err != nil {
 			return nil, err
@@ -357,11 +356,12 @@ func readRest(room []byte, n int, readErr error, fd int, limit int64) ([]byte, e
 	return content, nil
 }
 
-// errShrunk is no content: a link or a manifest is written once, as a whole.
+// errShrunk is the error if a file is shorter than its size. It is no damage of the file: a link or
+// a manifest is written once, as a whole.
 var errShrunk = errors.New("reading ends before the end of the file")
 
-// readError names the path, and tells a symbolic link apart from a failure of the
-// disk: the first is one damaged file, the second a reason to stop.
+// readError adds the path to an error. The errors for a symbolic link become ErrNotRegular, which
+// is damage of one file. All other errors are failures of the storage, which end the run.
 func readError(name string, err error) error {
 	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EISDIR) ||
 		errors.Is(err, syscall.ENXIO) || errors.Is(err, syscall.EXDEV) {
@@ -396,7 +396,7 @@ func (f *Store) Stat(ctx context.Context, name string) (storage.Object, error) {
 		return storage.Object{}, storage.NotExist("stat", name)
 	}
 	if isBelow(name, storage.QuarantineDir) && errors.Is(err, syscall.ELOOP) {
-		err = storage.ErrNotRegular // it lies behind a symbolic link
+		err = storage.ErrNotRegular // a parent is a symbolic link
 	}
 	if err != nil {
 		return storage.Object{}, fmt.Errorf("stat %s: %w", name, err)
@@ -404,7 +404,7 @@ func (f *Store) Stat(ctx context.Context, name string) (storage.Object, error) {
 	return object, nil
 }
 
-// Prune removes dir and what is below it, if that is directories alone.
+// Prune removes dir and the directories below it, if they contain only directories.
 func (f *Store) Prune(ctx context.Context, dir string) (gone bool, err error) {
 	t, err := f.tree()
 	if t == nil {
@@ -434,8 +434,8 @@ func (f *Store) Prune(ctx context.Context, dir string) (gone bool, err error) {
 	return true, nil
 }
 
-// pruneTree removes directories that hold nothing but directories, from the bottom up, and
-// reports whether dir is gone. Nearly all are empty, so that it begins with the removal.
+// pruneTree removes directories that contain only directories, from the bottom up, and reports
+// whether dir is gone. Nearly all directories are empty, so it first tries to remove dir.
 func (f *Store) pruneTree(ctx context.Context, t *tree, dir string) (gone bool, err error) {
 	gone, holds, err := f.removeEmpty(ctx, t, dir)
 	if !holds || err != nil {
@@ -461,8 +461,7 @@ func (f *Store) pruneTree(ctx context.Context, t *tree, dir string) (gone bool, 
 	return gone, err
 }
 
-// removeEmpty removes a directory that is empty. holds is set where it is not; what is no
-// directory is left.
+// removeEmpty removes a directory if it is empty. holds is set if it is not empty. A file is kept.
 func (f *Store) removeEmpty(ctx context.Context, t *tree, dir string) (gone, holds bool, err error) {
 	if err := f.begin(ctx); err != nil {
 		return false, false, err
@@ -484,7 +483,7 @@ func (f *Store) removeEmpty(ctx context.Context, t *tree, dir string) (gone, hol
 	return false, false, err
 }
 
-// readDir is tree.readDir, counted and bounded.
+// readDir is tree.readDir, counted and within the limits of the store.
 func (f *Store) readDir(ctx context.Context, t *tree, dir string) ([]dirEntry, error) {
 	if err := f.begin(ctx); err != nil {
 		return nil, err

@@ -12,9 +12,9 @@ import (
 	"regsweep/storage/layout"
 )
 
-// eachEntry calls visit for each entry of a directory that was listed, in no order, with a name
-// that is valid until visit returns. Any failure would be a hole in the listing, and so would a
-// directory that is gone.
+// eachEntry calls visit for each entry of a directory that was listed, in no order. name is valid
+// until visit returns. If the directory can't be read or is gone, the scan would be incomplete, so
+// eachEntry returns an error.
 func (w *walk) eachEntry(ctx context.Context, dir string, visit func(name []byte, mode fs.FileMode)) error {
 	if err := w.fs.begin(ctx); err != nil {
 		return err
@@ -39,8 +39,8 @@ func (w *walk) readDir(ctx context.Context, dir string) (entries []dirEntry, err
 	return entries, err
 }
 
-// digestListing is what lies in a directory that is one of digests: directories whose names are
-// SHA-256 digests, which nearly all are, and the rest.
+// digestListing is the listing of a directory of digests. sums are the directories whose name is a
+// SHA-256 digest. Nearly all entries are such directories. others are all other entries.
 type digestListing struct {
 	sums   [][32]byte
 	others []dirEntry
@@ -48,8 +48,7 @@ type digestListing struct {
 
 var digestListings = sync.Pool{New: func() any { return new(digestListing) }}
 
-// readDigests returns the entries of a directory of digests, to be released once they are
-// not needed any more.
+// readDigests returns the entries of a directory of digests. The caller has to release them.
 func (w *walk) readDigests(ctx context.Context, dir string) (*digestListing, error) {
 	d := digestListings.Get().(*digestListing)
 	err := w.eachEntry(ctx, dir, func(name []byte, mode fs.FileMode) {
@@ -67,7 +66,7 @@ func (d *digestListing) release() {
 	digestListings.Put(d)
 }
 
-// directories is how many directories there are.
+// directories is the number of directories in the listing.
 func (d *digestListing) directories() int {
 	n := len(d.sums)
 	for _, entry := range d.others {
@@ -78,7 +77,7 @@ func (d *digestListing) directories() int {
 	return n
 }
 
-// reportEmptied reports a directory that a removal has left which was cut off.
+// reportEmptied reports an empty directory if an interrupted removal may have left it.
 func (w *walk) reportEmptied(ctx context.Context, dir string) error {
 	if _, ok := layout.Emptied(dir); !ok {
 		return nil

@@ -17,20 +17,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What is ours lies where others may write too. So a file of ours is never reached
-// through a symbolic link: one in the place of the directory or of the file is an error, and what it leads to is neither read nor written.
+// Other users may write to OwnDir too. So the files there are never reached through a symbolic
+// link. If the directory or a file is a symbolic link, that is an error, and its target is neither
+// read nor written.
 
-// flockWait is how long a file may be written by another process before it counts as
-// that one's. It takes milliseconds, unless the process was suspended meanwhile.
+// flockWait is how long a file may be locked by another process before the write is given up as
+// lost. A write takes milliseconds, unless the process is suspended meanwhile.
 const flockWait = 10 * time.Second
 
 // Create writes a file that must not exist, with O_EXCL.
 //
-// The lock is made before anything is removed, and an operator often collects because the
-// disk is full. If there is no room for the file, the kernel's lock on the layout's
-// directory stands in for it until Replace finds room. Every Create takes the kernel's
-// lock, so no other run can make the file meanwhile. The kernel's lock ends with the
-// process, so it never stays behind.
+// The lock is made before anything is removed, and an operator often runs a collection because
+// the disk is full. If there is no space for the file, the kernel's lock on the layout's directory
+// replaces it until Replace finds space. Every Create takes the kernel's lock, so no other run can
+// make the file meanwhile. The kernel's lock ends with the process, so it is never stale.
 func (f *Store) Create(ctx context.Context, name string, content []byte) (string, error) {
 	for tries := 1; ; tries++ {
 		if err := ctx.Err(); err != nil {
@@ -40,7 +40,7 @@ func (f *Store) Create(ctx context.Context, name string, content []byte) (string
 		if err == nil {
 			return string(content), nil
 		}
-		// Another run may have removed the directory, which it had emptied.
+		// Another run may have removed the directory after it had removed its lock.
 		if !errors.Is(err, fs.ErrNotExist) || tries == 100 {
 			return "", ownError("create", name, err)
 		}
@@ -67,14 +67,14 @@ func (f *Store) create(ctx context.Context, name string, content []byte) error {
 	case storage.IsFull(err) && locked:
 		f.standIn.Store(root)
 		return nil
-	case storage.IsFull(err): // such as NFS, where only a file that is open for writing can be locked
+	case storage.IsFull(err): // NFS can lock only a file that is open for writing
 		err = fmt.Errorf("%w, and this filesystem locks no directories, so a run needs a free file of 4 KiB for its lock", err)
 	}
 	return errors.Join(err, root.Close())
 }
 
-// flockSoon locks an open file, and waits for a while if another process has the lock. locked is
-// false where the filesystem has no such locks.
+// flockSoon locks an open file. If another process has the lock, it waits for at most flockWait.
+// locked is false if the filesystem has no such locks.
 func flockSoon(ctx context.Context, fd int) (locked bool, err error) {
 	for deadline := time.Now().Add(flockWait); ; {
 		locked, err := flock(fd)
@@ -91,8 +91,8 @@ func flockSoon(ctx context.Context, fd int) (locked bool, err error) {
 	}
 }
 
-// createOwn makes a file of ours, and the directory that it is in. Where there is no room
-// for both it leaves neither.
+// createOwn makes a file in OwnDir, and its directory. If there is no space for both, it leaves
+// neither of them.
 func (t *tree) createOwn(ctx context.Context, name string, content []byte) error {
 	err := t.makeDir(path.Dir(name))
 	if err == nil || errors.Is(err, fs.ErrExist) {
@@ -108,8 +108,8 @@ func (t *tree) createOwn(ctx context.Context, name string, content []byte) error
 	return err
 }
 
-// Version returns the content, which is its own version: lock files name their
-// holder and the time, so no two are alike.
+// Version returns the content. The content is also the version: a lock file contains its holder
+// and the time, so no two are equal.
 func (f *Store) Version(ctx context.Context, name string) ([]byte, string, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, "", err
@@ -121,9 +121,8 @@ func (f *Store) Version(ctx context.Context, name string) ([]byte, string, error
 	return content, string(content), nil
 }
 
-// Replace overwrites under the kernel's exclusive lock on the file itself, which makes
-// comparing and renaming one step among processes of one host, and among hosts where
-// the filesystem supports such locks.
+// Replace compares and renames while it has the kernel's exclusive lock on the file. So this is
+// atomic for all processes of one host, and for all hosts if the filesystem supports such locks.
 func (f *Store) Replace(ctx context.Context, name string, content []byte, version string) (string, error) {
 	t, err := f.tree()
 	if err != nil {
@@ -141,7 +140,7 @@ func (f *Store) Replace(ctx context.Context, name string, content []byte, versio
 		if lacksLocks(err) {
 			err = f.replaceUnlocked(t, name, content, version)
 		}
-		if storage.IsFull(err) && version == "" { // an empty file has no blocks to write to
+		if storage.IsFull(err) && version == "" { // an empty file has no blocks that could be overwritten
 			if err = f.Delete(ctx, name, version); err == nil {
 				_, err = f.Create(ctx, name, content)
 			}
@@ -153,7 +152,7 @@ func (f *Store) Replace(ctx context.Context, name string, content []byte, versio
 		f.put.Add(1)
 		switch err = t.createOwn(ctx, name, content); {
 		case err == nil:
-			err = f.standDown(root)
+			err = f.releaseStandIn(root)
 		case storage.IsFull(err):
 			err = nil
 		case errors.Is(err, fs.ErrExist): // made by a host that the kernel's lock does not reach
@@ -166,7 +165,7 @@ func (f *Store) Replace(ctx context.Context, name string, content []byte, versio
 	return string(content), nil
 }
 
-// Delete removes under the same lock.
+// Delete removes the file under the same lock as Replace.
 func (f *Store) Delete(ctx context.Context, name, version string) error {
 	t, err := f.tree()
 	if err != nil {
@@ -177,7 +176,7 @@ func (f *Store) Delete(ctx context.Context, name, version string) error {
 	case t == nil:
 		err = storage.ErrLost
 	case root != nil:
-		err = f.standDown(root)
+		err = f.releaseStandIn(root)
 	default:
 		err = t.withVersion(ctx, name, version, func(dir, _ int) error {
 			f.del.Add(1)
@@ -194,14 +193,14 @@ func (f *Store) Delete(ctx context.Context, name, version string) error {
 	return nil
 }
 
-// lacksLocks reports whether an error says that the filesystem has no locks of the kernel, such as
-// NFS without a lock server.
+// lacksLocks reports whether the filesystem does not support the kernel's locks, such as NFS without
+// a lock server.
 func lacksLocks(err error) bool {
 	return errors.Is(err, unix.ENOLCK) || errors.Is(err, errors.ErrUnsupported)
 }
 
-// replaceUnlocked replaces where the kernel has no locks. What another run writes between reading
-// and renaming is lost, and that run finds out when it next looks at its lock.
+// replaceUnlocked is Replace without the kernel's lock. If another run writes between the read and
+// the rename, its write is lost. That run notices it when it reads its lock again.
 func (f *Store) replaceUnlocked(t *tree, name string, content []byte, version string) (err error) {
 	defer func() {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -228,8 +227,7 @@ func (f *Store) replaceUnlocked(t *tree, name string, content []byte, version st
 	return closeAfter(fd, overwrite(dir, fd, path.Base(name), content))
 }
 
-// deleteUnlocked removes where the kernel has no locks. It reads the file, and asks the lease after
-// that.
+// deleteUnlocked is Delete without the kernel's lock. It reads the file and then checks the lease.
 func (f *Store) deleteUnlocked(ctx context.Context, t *tree, name, version string) error {
 	now, err := f.read(name, storage.LockLimit)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && string(now) != version {
@@ -245,14 +243,14 @@ func (f *Store) deleteUnlocked(ctx context.Context, t *tree, name, version strin
 	return t.unlink(name)
 }
 
-// standDown gives back the kernel's lock that stood in for a file.
-func (f *Store) standDown(root *os.File) error {
+// releaseStandIn releases the kernel's lock that replaced a lock file.
+func (f *Store) releaseStandIn(root *os.File) error {
 	f.standIn.Store(nil)
 	return root.Close()
 }
 
-// withVersion calls change while the kernel locks a file of ours, if that has the version.
-// The error is storage.ErrLost if it has another one, or if there is no file.
+// withVersion takes the kernel's lock on a file in OwnDir, and calls change if the file has this
+// version. The error is storage.ErrLost if it has another version or does not exist.
 func (t *tree) withVersion(ctx context.Context, name, version string, change func(dir, fd int) error) (err error) {
 	defer func() {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -268,7 +266,7 @@ func (t *tree) withVersion(ctx context.Context, name, version string, change fun
 	if err != nil {
 		return err
 	}
-	defer func() { err = closeAfter(fd, err) }() // which gives the kernel's lock back
+	defer func() { err = closeAfter(fd, err) }() // this releases the kernel's lock
 	now, err := readDescriptor(nil, fd, storage.LockLimit)
 	if err != nil {
 		return err
@@ -279,11 +277,11 @@ func (t *tree) withVersion(ctx context.Context, name, version string, change fun
 	return change(dir, fd)
 }
 
-// overwrite gives a file new content by a rename, so that whoever reads it finds the one or
-// the other. On a full disk it writes to the blocks that the file has already. Whoever reads
-// half of that finds a lock of no known holder, which has changed.
+// overwrite replaces a file with a rename, so a reader finds either the old or the new content.
+// On a full disk it writes to the blocks of the old file. A reader may then find a part of the new
+// content. To the reader this is a lock without a known holder that has changed.
 func overwrite(dir, fd int, name string, content []byte) error {
-	// A run that was killed here may have left one.
+	// A killed run may have left this file.
 	if err := ignoreAbsent(system.Unlinkat(dir, name+".new", 0)); err != nil {
 		return err
 	}
@@ -303,9 +301,9 @@ func overwrite(dir, fd int, name string, content []byte) error {
 	return system.Renameat(dir, name+".new", dir, name)
 }
 
-// openLocked opens a file and has the kernel lock it. Whoever waits for that lock may
-// get that of a file which has been replaced or removed meanwhile, and which others
-// don't see any more: then the one that is there now is opened.
+// openLocked opens a file and takes the kernel's lock on it. While it waits for the lock, another
+// process may replace or remove the file. It then has the lock of the old file, so it opens the
+// file with this name again.
 func openLocked(ctx context.Context, dir int, name string) (fd int, err error) {
 	deadline := time.Now().Add(flockWait)
 	for {
@@ -334,7 +332,7 @@ func openLocked(ctx context.Context, dir int, name string) (fd int, err error) {
 	}
 }
 
-// flock locks an open file, unless somebody else has.
+// flock locks an open file. locked is false if another process has the lock.
 func flock(fd int) (locked bool, err error) {
 	err = system.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 	if err == unix.EWOULDBLOCK {
@@ -343,7 +341,7 @@ func flock(fd int) (locked bool, err error) {
 	return err == nil, err
 }
 
-// isAt reports whether an open file is the one that has the name.
+// isAt reports whether a name in a directory still names an open file.
 func isAt(fd, dir int, name string) (bool, error) {
 	var opened, named unix.Stat_t
 	if err := system.Fstat(fd, &opened); err != nil {
@@ -355,7 +353,7 @@ func isAt(fd, dir int, name string) (bool, error) {
 	return isSame(&opened, &named), nil
 }
 
-// openOwn opens the directory of a file of ours.
+// openOwn opens the directory of a file in OwnDir.
 func (t *tree) openOwn(name string) (fd int, err error) {
 	own := path.Dir(name)
 	fd, err = t.openDir(own)
@@ -365,20 +363,20 @@ func (t *tree) openOwn(name string) (fd int, err error) {
 	return fd, err
 }
 
-// writeNew writes a file that must not exist, so that nothing is written through a link. Of
-// a file that can't be written in full nothing is left.
+// writeNew writes a file that must not exist, so nothing is written through a link. If the write
+// fails, it removes the file.
 //
-// The kernel locks the file from before anything is in it: whoever finds it empty can't
-// replace it until it is written.
+// It takes the kernel's lock while the file is still empty. So another process that finds the
+// empty file can't replace it before it is written.
 func writeNew(dir int, name string, content []byte) error {
 	fd, err := createAt(dir, name)
 	if err != nil {
 		return err
 	}
-	if locked, err := flock(fd); err == nil { // else the filesystem has no such locks
+	if locked, err := flock(fd); err == nil { // after an error the filesystem has no such locks
 		is, err := isAt(fd, dir, name)
 		if err == nil && !(locked && is) {
-			err = fs.ErrExist // somebody found it empty, and was faster
+			err = fs.ErrExist // another process has found the empty file and locked it first
 		}
 		if err != nil {
 			return closeAfter(fd, err)
@@ -391,13 +389,13 @@ func writeNew(dir int, name string, content []byte) error {
 	if err != nil {
 		return errors.Join(err, system.Unlinkat(dir, name, 0), system.Close(fd))
 	}
-	if err := system.Close(fd); err != nil { // as NFS does, which writes only now
+	if err := system.Close(fd); err != nil { // NFS writes when the file is closed
 		return errors.Join(err, ignoreAbsent(system.Unlinkat(dir, name, 0)))
 	}
 	return nil
 }
 
-// ownError names the file of ours that an operation failed on.
+// ownError adds the operation and the file in OwnDir to an error.
 func ownError(op, name string, err error) error {
 	if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
 		err = pathErr.Err

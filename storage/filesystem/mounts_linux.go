@@ -8,17 +8,18 @@ import (
 	"strings"
 )
 
-// mountPoint is a mounted filesystem, or a part of one: what is at root on the device is seen at
-// a path.
+// mountPoint is a mounted filesystem, or a part of one: the directory root of the device is mounted
+// at the path at.
 type mountPoint struct{ device, root, at string }
 
-// checkMounts fails if a directory of the tree has two paths since it is mounted a second time.
-// What one of two repositories does not need would be removed although the other needs it. The
-// target of a symbolic link is checked by follow; here it counts as a part of the tree.
+// checkMounts fails if a directory of the tree has two paths because it is mounted a second time.
+// Such a directory would count as two repositories, and a file that one of them does not need would
+// be removed although the other needs it. The target of a symbolic link is checked by follow. Here
+// it counts as a part of the tree.
 func (t *tree) checkMounts() error {
 	content, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		return nil // without /proc nobody can tell: see "What remains" in docs/safety.md
+		return nil // without /proc the mounts are unknown: see "What remains" in docs/safety.md
 	}
 	fds := []int{t.fd}
 	if links := t.links.Load(); links != nil {
@@ -37,7 +38,7 @@ func (t *tree) checkMounts() error {
 	return checkMounts(parseMounts(string(content)), parts)
 }
 
-// checkMounts checks a tree that consists of some directories and what is mounted in them.
+// checkMounts checks a tree that consists of the directories in parts and of the mounts in them.
 func checkMounts(mounts []mountPoint, parts []string) error {
 	var inside []string
 	for _, m := range mounts {
@@ -48,8 +49,8 @@ func checkMounts(mounts []mountPoint, parts []string) error {
 			}
 		}
 	}
-	// shows reports whether a path of a part, other than at, leads to the same directory.
-	shows := func(part, at string) error {
+	// checkPart returns an error if another path in a part leads to the same directory as at.
+	checkPart := func(part, at string) error {
 		whole, what := placeOf(mounts, part), placeOf(mounts, at)
 		rest, isBelow := below(what.root, whole.root)
 		if whole.device != what.device || !isBelow {
@@ -62,10 +63,10 @@ func checkMounts(mounts []mountPoint, parts []string) error {
 	}
 	for _, at := range inside {
 		for _, part := range append(inside, parts...) {
-			if err := shows(part, at); err != nil {
+			if err := checkPart(part, at); err != nil {
 				return err
 			}
-			if err := shows(at, part); err != nil {
+			if err := checkPart(at, part); err != nil {
 				return err
 			}
 		}
@@ -73,7 +74,8 @@ func checkMounts(mounts []mountPoint, parts []string) error {
 	return nil
 }
 
-// placeOf says what a path leads to. at is left out, since it differs where it is mounted twice.
+// placeOf returns the device and the directory that a path leads to. It leaves the field at empty,
+// so that two paths of one directory have equal places.
 func placeOf(mounts []mountPoint, name string) (place mountPoint) {
 	longest := -1
 	for _, m := range mounts {
@@ -84,13 +86,13 @@ func placeOf(mounts []mountPoint, name string) (place mountPoint) {
 	return place
 }
 
-// below returns the rest of a path that leads to a directory, or to something in it.
+// below reports whether a path is dir or below dir, and returns the rest of the path.
 func below(name, dir string) (rest string, isBelow bool) {
 	rest, isBelow = strings.CutPrefix(name, strings.TrimSuffix(dir, "/"))
 	return rest, isBelow && (rest == "" || rest[0] == '/')
 }
 
-// parseMounts reads lines of proc_pid_mountinfo(5).
+// parseMounts parses lines of proc_pid_mountinfo(5).
 func parseMounts(mountinfo string) (mounts []mountPoint) {
 	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 	for line := range strings.Lines(mountinfo) {

@@ -2,5 +2,5 @@
 
 package filesystem
 
-// checkMounts is for Linux.
+// checkMounts checks only on Linux.
 func (t *tree) checkMounts() error { return nil }

@@ -20,8 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Move renames, which neither copies anything nor takes space, and is done or not done
-// whenever it is interrupted.
+// Move renames files. A rename copies no data and takes no space. If it is interrupted, it is
+// either done or not done.
 func (f *Store) Move(ctx context.Context, moves []storage.Move) []storage.Outcome {
 	outcomes := make([]storage.Outcome, len(moves))
 	for i, m := range moves {
@@ -55,7 +55,7 @@ func (f *Store) move(ctx context.Context, m storage.Move) (left bool, err error)
 		if !isAbsent(err) || tries == 10 {
 			break
 		}
-		// It is the object that is not there, or the directory that it goes to.
+		// Either the object does not exist, or the directory of m.To.
 		if _, err := t.mode(m.From); isAbsent(err) {
 			return t.confirmMoved(ctx, m)
 		} else if err != nil {
@@ -66,14 +66,14 @@ func (f *Store) move(ctx context.Context, m storage.Move) (left bool, err error)
 		}
 	}
 	if errors.Is(err, fs.ErrExist) && t.isOneFile(m.From, m.To) {
-		// Both names, of which an interruption has kept a rename from removing the first.
+		// An interrupted rename has made the second name and has not removed the first.
 		if err := f.mayRemove(ctx); err != nil {
 			return false, err
 		}
 		_, err = (&removal{tree: t, fd: -1}).removeFile(m.From)
 	}
 	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENOTDIR) {
-		return false, storage.ErrNotRegular // there is a symbolic link, or a file, in the place of a directory
+		return false, storage.ErrNotRegular // a parent is a symbolic link or a file
 	}
 	if errors.Is(err, syscall.EXDEV) {
 		return false, fmt.Errorf("%s lies on another filesystem, to which nothing can be renamed: %w", m.To, err)
@@ -84,8 +84,7 @@ func (f *Store) move(ctx context.Context, m storage.Move) (left bool, err error)
 	return t.removeEmptied(ctx, path.Dir(m.From)), nil
 }
 
-// confirmMoved returns nil if an object is at the path that it was to be moved to, and not at the
-// other one.
+// confirmMoved returns nil if an object is at m.To and not at m.From.
 func (t *tree) confirmMoved(ctx context.Context, m storage.Move) (left bool, err error) {
 	if err := t.confirmAbsent(m.From); err != nil {
 		return false, err
@@ -100,12 +99,12 @@ func (t *tree) confirmMoved(ctx context.Context, m storage.Move) (left bool, err
 	return left, err
 }
 
-// rename gives a file a path where there is nothing. It follows no symbolic link.
+// rename moves a file to a path that must not exist. It follows no symbolic link.
 func (t *tree) rename(from, to string) error {
 	return t.inParent(from, func(source int, old string) error {
 		mode, err := modeOf(source, old)
 		if err == nil {
-			err = errors.Join(mayGo(from, mode), mayGo(to, mode))
+			err = errors.Join(checkRemovable(from, mode), checkRemovable(to, mode))
 		}
 		if err != nil {
 			return err
@@ -114,9 +113,10 @@ func (t *tree) rename(from, to string) error {
 	})
 }
 
-// renameAt renames and replaces nothing. Where the filesystem can't do that in one step
-// (NFS), a second name is made, which can't replace anything either; and where it has no
-// second names, what is there is looked for before, which is one step short of certain.
+// renameAt renames a file and never replaces one. If the filesystem can't do that in one step
+// (NFS), renameAt makes a hard link, which can't replace a file either, and removes the old name.
+// If the filesystem has no hard links, it checks that the new name does not exist, and renames. A
+// file that is made between these two calls would be replaced.
 func renameAt(source int, old string, target int, name string) error {
 	err := system.RenameNew(source, old, target, name)
 	if err != unix.EINVAL && err != unix.ENOSYS {
@@ -147,7 +147,7 @@ func (t *tree) isOneFile(a, b string) bool {
 
 func isSame(a, b *unix.Stat_t) bool { return a.Dev == b.Dev && a.Ino == b.Ino }
 
-// makeDirs makes a directory and those that it lies in.
+// makeDirs makes a directory and its parents.
 func (t *tree) makeDirs(dir string) error {
 	err := t.makeDir(dir)
 	if errors.Is(err, fs.ErrNotExist) && dir != "." {
@@ -156,14 +156,14 @@ func (t *tree) makeDirs(dir string) error {
 		}
 		err = t.makeDir(dir)
 	}
-	if errors.Is(err, fs.ErrExist) { // of whatever type: what is made in it will tell
+	if errors.Is(err, fs.ErrExist) { // if it is no directory, the next call in it fails
 		return nil
 	}
 	return err
 }
 
-// makeDir makes a directory with the owner and the permissions of the one that it is
-// made in: a registry that runs as somebody else has to be able to write to it.
+// makeDir makes a directory with the owner and the permissions of its parent: the registry may
+// run as another user, and must be able to write to the directory.
 func (t *tree) makeDir(dir string) error {
 	t.making.Lock()
 	defer t.making.Unlock()
@@ -172,15 +172,15 @@ func (t *tree) makeDir(dir string) error {
 			return err
 		}
 		err := inherit(parent, parent, name)
-		if err != nil { // nobody else could write to it
+		if err != nil { // the registry could not write to it
 			err = errors.Join(err, ignoreAbsent(system.Unlinkat(parent, name, unix.AT_REMOVEDIR)))
 		}
 		return err
 	})
 }
 
-// inherit gives a file or directory the owner and the permissions of an open directory; a file is
-// not executable. Who may not give things away keeps them.
+// inherit gives a file or a directory the owner and the permissions of an open directory. A file
+// does not become executable. If this process may not change the owner, the owner is kept.
 func inherit(from, parent int, name string) error {
 	var of, made unix.Stat_t
 	if err := system.Lstatat(from, ".", &of); err != nil {
@@ -204,8 +204,8 @@ func inherit(from, parent int, name string) error {
 	return nil
 }
 
-// Put writes a file under another name, in storage.OwnDir, and renames it once it is on the
-// disk and has the owner that it should have.
+// Put writes a temporary file in storage.OwnDir. It renames the file once it is on the disk and has
+// the right owner.
 func (f *Store) Put(ctx context.Context, name string, content io.ReadSeeker) (err error) {
 	defer func() {
 		if err != nil {
@@ -248,15 +248,15 @@ func (f *Store) Put(ctx context.Context, name string, content io.ReadSeeker) (er
 	return err
 }
 
-// unlink removes a file of ours.
+// unlink removes a file in OwnDir.
 func (t *tree) unlink(name string) error {
 	return t.inParent(name, func(parent int, name string) error { return system.Unlinkat(parent, name, 0) })
 }
 
-// temporaryFor is the name that a file has until it is whole. It follows from the path,
-// so that what an interruption has left of it is written over when that is put again. A
-// run's directory never comes again, and only the holder of the lock writes there, its
-// plan: that has the same name in all of them.
+// temporaryFor is the path of a file until it is complete. It is computed from the final path, so
+// the next Put of this path overwrites the file that an interrupted Put has left. In a quarantine
+// it is computed from the base name alone: the directory of a run is never used again. Only the
+// holder of the lock writes its plan there, so two of them are never written at once.
 func temporaryFor(name string) string {
 	if isBelow(name, storage.QuarantineDir) {
 		name = storage.QuarantineDir + "/" + path.Base(name)
@@ -272,12 +272,12 @@ func ignoreAbsent(err error) error {
 	return err
 }
 
-// write makes a file of what content has, and returns once it is on the disk.
+// write writes content to a new file, and returns once it is on the disk.
 func (t *tree) write(name string, content io.ReadSeeker) error {
 	if _, err := content.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	// What was left there may be a symbolic link, by which O_TRUNC would write elsewhere.
+	// An old file with this name may be a symbolic link. O_TRUNC would write to its target.
 	if err := ignoreAbsent(t.unlink(name)); err != nil {
 		return err
 	}
@@ -293,7 +293,7 @@ func (t *tree) write(name string, content io.ReadSeeker) error {
 	})
 }
 
-// createAt makes a file that must not exist, so that nothing is written through a link.
+// createAt makes a file that must not exist, so nothing is written through a link.
 func createAt(dir int, name string) (fd int, err error) {
 	return system.Openat(dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o666)
 }
@@ -334,8 +334,8 @@ func (f *Store) MakeDir(ctx context.Context, dir string) error {
 	return nil
 }
 
-// Sync has the kernel write all of the filesystem that it has not yet written, and of those that
-// symbolic links lead to.
+// Sync makes the kernel write all changes of the filesystem to the disk. It does the same for the
+// filesystems that followed symbolic links lead to.
 func (f *Store) Sync(ctx context.Context) error {
 	t, err := f.tree()
 	if t == nil || err != nil {

@@ -41,8 +41,8 @@ func (f *Store) ExplainPermission(err error) error {
 	return err
 }
 
-// RequireWrite implements storage.PermissionChecker. It tries one of the blobs and one of the repositories:
-// otherwise all links would be removed before the first blob is refused.
+// RequireWrite implements storage.PermissionChecker. It checks the directory of one blob and of one
+// link. Without this check all links would be removed before the removal of the first blob fails.
 func (f *Store) RequireWrite(refs iter.Seq[storage.Ref]) error {
 	checked := map[string]bool{}
 	for ref := range refs {
@@ -62,11 +62,11 @@ func (f *Store) RequireWrite(refs iter.Seq[storage.Ref]) error {
 	return nil
 }
 
-// accessError says that this process may not use a directory so, or that its filesystem is
-// read-only. A directory that is gone is no obstacle.
+// accessError returns an error if this process lacks the access mode to a directory, or if the
+// filesystem is read-only. A directory that is gone is no error.
 func accessError(dir string, mode uint32) error {
 	err := unix.Faccessat(unix.AT_FDCWD, dir, mode, 0)
-	if err != nil { // this flag knows of no access lists where the kernel lacks faccessat2(2)
+	if err != nil { // without faccessat2(2) in the kernel, AT_EACCESS ignores access control lists
 		err = unix.Faccessat(unix.AT_FDCWD, dir, mode, unix.AT_EACCESS)
 	}
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {

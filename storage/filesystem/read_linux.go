@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readNamed does what readTo does without a copy of the name. It is not supported for names
-// that no file can have, and where symbolic links are followed.
-func (f *Store) readNamed(room, name []byte, limit int64) (content []byte, supported bool, err error) {
+// readNamed is readTo without a copy of the name. supported is false if no file can have this name,
+// and if the tree has symbolic links that are followed.
+func (f *Store) readNamed(buffer, name []byte, limit int64) (content []byte, supported bool, err error) {
 	t := f.opened.Load()
 	if t == nil || bytes.IndexByte(name, 0) >= 0 || t.links.Load() != nil {
 		return nil, false, nil
@@ -24,22 +24,23 @@ func (f *Store) readNamed(room, name []byte, limit int64) (content []byte, suppo
 		return system.OpenBytesBeneath(t.fd, path, flag|unix.O_RDONLY|unix.O_NONBLOCK)
 	})
 	if err == unix.ELOOP || err == unix.ENOTDIR {
-		return nil, false, nil // there is a symbolic link on the way
+		return nil, false, nil // a parent is a symbolic link
 	}
 	f.get.Add(1)
 	if err != nil {
 		return nil, true, err
 	}
-	n, err := system.Read(fd, room)
-	if err == nil && n > 0 && n < len(room) && int64(n) <= limit {
-		content = room[:n] // whoever verifies the content reads again if this is not all
+	n, err := system.Read(fd, buffer)
+	if err == nil && n > 0 && n < len(buffer) && int64(n) <= limit {
+		content = buffer[:n] // this may not be all; the caller verifies the content and then reads again
 	} else {
-		content, err = readRest(room, n, err, fd, limit)
+		content, err = readRest(buffer, n, err, fd, limit)
 	}
 	return content, true, closeAfter(fd, err)
 }
 
-// StatBlob implements storage.BlobStater. It does not know of what is no regular file, and after an error.
+// StatBlob implements storage.BlobStater. ok is false after any error and if the blob is not a
+// regular file.
 func (f *Store) StatBlob(ctx context.Context, digest *[32]byte) (object storage.Object, ok bool, err error) {
 	if err := f.begin(ctx); err != nil {
 		return storage.Object{}, false, err
@@ -50,8 +51,8 @@ func (f *Store) StatBlob(ctx context.Context, digest *[32]byte) (object storage.
 		return storage.Object{}, false, nil
 	}
 	f.head.Add(1)
-	var room [128]byte
-	path := append(layout.AppendBlobPath(room[:0], digest), 0)
+	var buffer [128]byte
+	path := append(layout.AppendBlobPath(buffer[:0], digest), 0)
 	const known = unix.STATX_TYPE | unix.STATX_SIZE | unix.STATX_MTIME
 	var stat unix.Statx_t
 	if err := system.Statx(t.fd, path, unix.AT_SYMLINK_NOFOLLOW, known|unix.STATX_NLINK, &stat); err != nil {

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Remove unlinks files one after the other. Sweep runs several batches at once.
+// Remove unlinks files one after the other. Package sweep makes several calls at once.
 func (f *Store) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcome {
 	outcomes := make([]storage.Outcome, len(refs))
 	r := removal{}
@@ -35,7 +35,7 @@ func (f *Store) removeFile(ctx context.Context, r *removal, ref storage.Ref) (o 
 		return storage.Outcome{Err: err}
 	}
 	defer f.end()
-	if ref.Multipart != "" { // the path may be that of a file, which nobody asked for
+	if ref.Multipart != "" { // the path may be a file, which must not be removed
 		return storage.Outcome{Err: fmt.Errorf("abort the upload of %s: a filesystem has none", ref.Path)}
 	}
 	t, err := f.tree()
@@ -52,7 +52,7 @@ func (f *Store) removeFile(ctx context.Context, r *removal, ref storage.Ref) (o 
 	} else if isAbsent(err) {
 		err = r.confirmAbsent(ref.Path)
 	} else if isBelow(ref.Path, storage.QuarantineDir) && (err == unix.ELOOP || err == unix.ENOTDIR) {
-		err = storage.ErrNotRegular // it lies behind a symbolic link
+		err = storage.ErrNotRegular // a parent is a symbolic link
 	}
 	if err != nil {
 		return storage.Outcome{Err: &fs.PathError{Op: "remove", Path: ref.Path, Err: err}}
@@ -61,18 +61,17 @@ func (f *Store) removeFile(ctx context.Context, r *removal, ref storage.Ref) (o 
 	return o
 }
 
-// isDeepInUpload reports whether a file lies in a directory of an upload's directory.
+// isDeepInUpload reports whether a file is in a subdirectory of an upload's directory.
 func isDeepInUpload(name string) bool {
 	_, below, found := strings.Cut(name, "/"+layout.UploadsDir+"/")
 	return found && strings.Count(below, "/") > 1
 }
 
-// removeTries is how often a removal is tried that has found no room.
+// removeTries is how often a removal is tried if the disk is full.
 const removeTries = 5
 
-// remove calls what removes something, under the lease of ctx. On a full btrfs a removal may
-// find no room for what it has to write. What was removed before becomes room when the
-// filesystem is synced.
+// remove calls removal if the lease of ctx allows it. On a full btrfs a removal may fail because
+// it needs space itself. A sync frees the space of the files that were removed before.
 func (f *Store) remove(ctx context.Context, t *tree, removal func() error) error {
 	for tries := 1; ; tries++ {
 		if err := f.mayRemove(ctx); err != nil {
@@ -88,8 +87,8 @@ func (f *Store) remove(ctx context.Context, t *tree, removal func() error) error
 	}
 }
 
-// mayRemove is storage.MayRemove between begin and end. While it waits, other calls may be made: the lease
-// may be renewed by somebody who reads this storage.
+// mayRemove is storage.MayRemove for a call between begin and end. While it waits for the lease, it
+// gives up its slot: another goroutine may need a slot to renew the lease.
 func (f *Store) mayRemove(ctx context.Context) error {
 	for !storage.MayRemoveNow(ctx) {
 		f.end()
@@ -102,10 +101,10 @@ func (f *Store) mayRemove(ctx context.Context) error {
 	return nil
 }
 
-// mayGo says which files go. A plan names regular ones. Of an upload that nobody will
-// finish, and of a quarantine, a pipe or a symbolic link may go too: the link, and not
-// what it leads to.
-func mayGo(name string, mode fs.FileMode) error {
+// checkRemovable returns ErrNotRegular if a file of this type must not be removed or moved. A plan
+// has only regular files. In an upload and in a quarantine a pipe or a symbolic link may be removed
+// too. The target of the link is kept.
+func checkRemovable(name string, mode fs.FileMode) error {
 	if !mode.IsRegular() && (mode.IsDir() || !isBelow(name, storage.QuarantineDir) && layout.Parse(name).Kind != layout.Upload) {
 		return storage.ErrNotRegular
 	}
@@ -114,17 +113,17 @@ func mayGo(name string, mode fs.FileMode) error {
 
 func isBelow(name, dir string) bool { return strings.HasPrefix(name, dir+"/") }
 
-// removal is the removal of several files, one after the other. Nearly all lie alone in
-// their directory, and these beside each other: the directory around them is opened once,
-// and once they have gone, and not after each, it is seen whether that has emptied it.
+// removal removes several files, one after the other. Nearly all files are alone in their
+// directory, and many of these directories have the same parent. The parent is opened once for all
+// of them. It is removed after the last of them, if it is then empty.
 type removal struct {
 	tree   *tree
-	around string          // "" outside of any
-	fd     int             // below 0 where around can't be opened: then every path begins at the tree
-	names  map[string]bool // in around, once they were needed to confirm that a file is absent
+	around string          // the parent of the file's directory; "" if there is none
+	fd     int             // of around; below 0 if it can't be opened: then paths are opened from the tree
+	names  map[string]bool // in around; nil until confirmAbsent has listed them
 }
 
-// enter goes to the directory around that of the next file.
+// enter opens the parent of the next file's directory.
 func (r *removal) enter(ctx context.Context, t *tree, around string) {
 	if r.tree == t && r.around == around {
 		return
@@ -132,11 +131,12 @@ func (r *removal) enter(ctx context.Context, t *tree, around string) {
 	r.leave(ctx)
 	fd, err := t.openDir(around)
 	if err != nil {
-		fd = -1 // the call that begins at the tree instead returns the error
+		fd = -1 // a call from the tree returns the error
 	}
 	r.tree, r.around, r.fd = t, around, fd
 }
 
+// leave closes the parent, and removes it if it is empty.
 func (r *removal) leave(ctx context.Context) {
 	if r.around == "" {
 		return
@@ -163,14 +163,14 @@ func (r *removal) inParent(name string, f func(parent int, name string) error) e
 	return f(parent, base)
 }
 
-// removeFile removes a file whose type may go, and returns its size if it has other hard links.
-// It follows no symbolic link.
+// removeFile removes a file if checkRemovable allows its type. It returns the size of the file if it
+// has other hard links. It follows no symbolic link.
 func (r *removal) removeFile(name string) (hardLinkedBytes int64, err error) {
 	err = r.inParent(name, func(parent int, base string) error {
 		var stat unix.Stat_t
 		err := system.Lstatat(parent, base, &stat)
 		if err == nil {
-			err = mayGo(name, typeOf(&stat))
+			err = checkRemovable(name, typeOf(&stat))
 		}
 		if err != nil {
 			return err
@@ -183,7 +183,7 @@ func (r *removal) removeFile(name string) (hardLinkedBytes int64, err error) {
 	return hardLinkedBytes, err
 }
 
-// confirmAbsent is tree.confirmAbsent. It lists the directory around once.
+// confirmAbsent is tree.confirmAbsent. It lists the parent only once.
 func (r *removal) confirmAbsent(name string) error {
 	dir, _, _ := strings.Cut(strings.TrimPrefix(name, r.around+"/"), "/")
 	if r.fd >= 0 && r.names == nil {
@@ -203,10 +203,10 @@ func (r *removal) confirmAbsent(name string) error {
 	return r.tree.confirmAbsent(name)
 }
 
-// removeDir removes the directory that a file was in, if that has emptied it. left is set where it
-// has not. Other errors are no failure, as in removeEmptied.
+// removeDir removes the directory of a removed file if it is empty. left is set if it is not empty.
+// Other errors are ignored, as in removeEmptied.
 func (r *removal) removeDir(ctx context.Context, dir string) (left bool) {
-	if isCeiling(dir) || !storage.MayRemoveNow(ctx) {
+	if isKeptEmpty(dir) || !storage.MayRemoveNow(ctx) {
 		return false
 	}
 	if below, found := strings.CutPrefix(dir, r.around+"/"); found && r.fd >= 0 && !strings.Contains(below, "/") {
@@ -220,13 +220,13 @@ func (t *tree) removeDir(name string) error {
 	return t.inParent(name, func(parent int, name string) error { return system.Unlinkat(parent, name, unix.AT_REMOVEDIR) })
 }
 
-// removeEmptied removes directories that hold nothing, upwards from dir, as far as
-// the part of the layout that encloses them. The kernel refuses to remove a
-// directory that is not empty, so a file that appears meanwhile is safe, and a
-// refusal is where to stop and no failure: an empty directory costs nobody
-// anything, and the next run tries again. left is set where dir itself is not empty.
+// removeEmptied removes dir and its parents while they are empty, up to the directories that
+// isKeptEmpty names. The kernel refuses to remove a directory that is not empty, so a file
+// that is made meanwhile is safe. removeEmptied stops at the first error and ignores it: an
+// empty directory does no harm, and the next run tries again. left is set if dir itself is
+// not empty.
 func (t *tree) removeEmptied(ctx context.Context, dir string) (left bool) {
-	for at := dir; !isCeiling(at) && storage.MayRemoveNow(ctx); at = path.Dir(at) {
+	for at := dir; !isKeptEmpty(at) && storage.MayRemoveNow(ctx); at = path.Dir(at) {
 		if err := t.removeDir(at); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return at == dir && isNotEmpty(err)
 		}
@@ -234,11 +234,11 @@ func (t *tree) removeEmptied(ctx context.Context, dir string) (left bool) {
 	return false
 }
 
-// isCeiling reports whether an emptied directory stays because a registry expects
-// it, or because it is not known to be part of the layout or ours.
-func isCeiling(dir string) bool {
+// isKeptEmpty reports whether a directory is kept even if it is empty. A registry expects it,
+// or it belongs neither to the layout nor to OwnDir.
+func isKeptEmpty(dir string) bool {
 	if dir == storage.OwnDir || isBelow(dir, storage.OwnDir) {
-		return false // whoever needs it makes it
+		return false // it is made when it is needed
 	}
 	top, rest, _ := strings.Cut(dir, "/")
 	if top == storage.BlobsDir {

@@ -23,16 +23,16 @@ import (
 )
 
 // tree is a directory that was opened once. Every file below it is reached through its
-// descriptor, so that all calls concern the same directory, whatever its path names by then.
+// descriptor. So all calls use the same directory, even if its path names another one later.
 //
-// Paths follow no symbolic link, except those that follow has found.
+// Paths follow no symbolic link except the ones that follow has opened.
 type tree struct {
 	file      *os.File // keeps fd open
 	fd        int
 	unnoticed *unnoticed
 
-	// making is held while a directory is made: one that is made in it gets its owner, and must
-	// not find it without.
+	// making is held while a directory is made and gets its owner. A directory inside it inherits
+	// this owner, so it must be made later.
 	making sync.Mutex
 
 	following sync.Mutex
@@ -41,7 +41,7 @@ type tree struct {
 
 // linkedDir is the target of a symbolic link, opened.
 type linkedDir struct {
-	path string // of the link, below the tree
+	path string // the path of the link, below the tree
 	file *os.File
 	fd   int
 }
@@ -52,7 +52,7 @@ func openedTree(fd int, path string, u *unnoticed) *tree {
 
 func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
-// listedError is the error of a call about something that was listed.
+// listedError converts the error of a call on a file or directory that was listed.
 func listedError(err error) error {
 	if isAbsent(err) {
 		return storage.ErrGone
@@ -60,7 +60,8 @@ func listedError(err error) error {
 	return err
 }
 
-// at returns the open directory that a path begins in, and the rest of the path.
+// at returns the open directory in which a path begins, and the rest of the path. The directory is
+// the tree or the target of a followed symbolic link.
 func (t *tree) at(name string) (fd int, below string) {
 	links := t.links.Load()
 	if links == nil {
@@ -77,7 +78,7 @@ func (t *tree) at(name string) (fd int, below string) {
 	return t.fd, name
 }
 
-// open opens what is at a path.
+// open opens a file or directory.
 func (t *tree) open(name string, flags int) (fd int, err error) {
 	err = t.through(name, func() error {
 		at, below := t.at(name)
@@ -87,7 +88,7 @@ func (t *tree) open(name string, flags int) (fd int, err error) {
 	return fd, err
 }
 
-// openUnnoticed is open without a new time of access, if the kernel allows that.
+// openUnnoticed is open with O_NOATIME, if the kernel allows that.
 func (t *tree) openUnnoticed(name string, flags int) (fd int, err error) {
 	err = t.through(name, func() error {
 		at, below := t.at(name)
@@ -102,7 +103,7 @@ func (t *tree) openList(dir string) (fd int, err error) {
 	return t.openUnnoticed(dir, unix.O_RDONLY|unix.O_DIRECTORY)
 }
 
-// openDir opens a directory that paths will begin in.
+// openDir opens a directory in which other calls open files.
 func (t *tree) openDir(dir string) (fd int, err error) {
 	return t.open(dir, unix.O_RDONLY|system.PathOnly|unix.O_DIRECTORY)
 }
@@ -112,7 +113,8 @@ func (t *tree) openRead(name string) (fd int, err error) {
 	return t.openUnnoticed(name, unix.O_RDONLY|unix.O_NONBLOCK)
 }
 
-// through calls f, and calls it again each time that it meets a symbolic link which is followed.
+// through calls f. If f fails at a symbolic link that may be followed, through follows the link and
+// calls f again.
 func (t *tree) through(name string, f func() error) error {
 	for {
 		known := t.links.Load()
@@ -124,14 +126,14 @@ func (t *tree) through(name string, f func() error) error {
 		if followErr != nil {
 			return followErr
 		}
-		if !followed && t.links.Load() == known { // else another goroutine has followed it
+		if !followed && t.links.Load() == known { // if links changed, another goroutine has followed the link
 			return err
 		}
 	}
 }
 
-// mayBeLink reports whether operators put a symbolic link in the place of this directory: blobs,
-// repositories, blobs/<alg>, and a directory of repository names.
+// mayBeLink reports whether a directory may be a symbolic link. Operators make such links for blobs,
+// repositories, blobs/<alg>, and for directories of repository names.
 func mayBeLink(dir string) bool {
 	top, rest, below := strings.Cut(dir, "/")
 	switch {
@@ -147,7 +149,7 @@ func mayBeLink(dir string) bool {
 	return !isInside && first != layout.LayersDir && first != layout.ManifestsDir && first != layout.UploadsDir
 }
 
-// followOn follows the first symbolic link on the way to a path that is not yet followed.
+// followOn follows the first symbolic link in a path that is not yet followed.
 func (t *tree) followOn(name string) (followed bool, err error) {
 	for end := 0; end < len(name); {
 		next := strings.IndexByte(name[end+1:], '/')
@@ -163,7 +165,7 @@ func (t *tree) followOn(name string) (followed bool, err error) {
 		}
 		mode, err := t.mode(dir)
 		if err != nil {
-			return false, nil // the caller has an error
+			return false, nil // the caller already has an error
 		}
 		if mode == fs.ModeSymlink {
 			return true, t.follow(dir)
@@ -172,9 +174,9 @@ func (t *tree) followOn(name string) (followed bool, err error) {
 	return false, nil
 }
 
-// follow opens the target of a symbolic link, once. Everything below the link is then looked up
-// below this directory. A link that leads back into the tree is refused: what is below it would
-// have two paths.
+// follow opens the target of a symbolic link, once. All paths below the link are then opened in
+// this directory. A link that leads back into the tree is refused: the files below it would have
+// two paths.
 func (t *tree) follow(dir string) error {
 	if !mayBeLink(dir) {
 		return symlinkError(dir)
@@ -222,13 +224,13 @@ func (t *tree) follow(dir string) error {
 	if links != nil {
 		all = append(all, *links...)
 	}
-	// A link below the target of another comes first.
+	// A link in the target of another link must come first.
 	slices.SortStableFunc(all, func(a, b linkedDir) int { return len(b.path) - len(a.path) })
 	t.links.Store(&all)
 	return nil
 }
 
-// contains reports whether an open directory is another one, or a parent of it.
+// contains reports whether parent is the same directory as dir, or one of its parents.
 func contains(parent, dir int) (bool, error) {
 	var want, is unix.Stat_t
 	if err := system.Fstat(parent, &want); err != nil {
@@ -259,7 +261,7 @@ func contains(parent, dir int) (bool, error) {
 		if err := system.Fstat(at, &is); err != nil {
 			return false, err
 		}
-		if is.Dev == device && is.Ino == inode { // the root of all
+		if is.Dev == device && is.Ino == inode { // the root directory is its own parent
 			return false, nil
 		}
 	}
@@ -283,8 +285,8 @@ func (t *tree) inParent(name string, f func(parent int, name string) error) erro
 	return f(parent, base)
 }
 
-// closeDir closes a directory that paths began in. Nothing was read or written through it, so that
-// an error tells nothing about the calls that were made.
+// closeDir closes a directory that was opened by openDir. Nothing was read or written through it, so
+// an error is ignored.
 func closeDir(fd int) { _ = system.Close(fd) }
 
 // closeAfter closes a descriptor, and returns the first error.
@@ -295,13 +297,13 @@ func closeAfter(fd int, err error) error {
 	return err
 }
 
-// lstat describes what is at a path.
+// lstat is lstat(2) of a path.
 func (t *tree) lstat(name string) (stat unix.Stat_t, err error) {
 	err = t.inParent(name, func(parent int, name string) error { return system.Lstatat(parent, name, &stat) })
 	return stat, err
 }
 
-// mode is the type of what is at a path.
+// mode is the type of the file at a path.
 func (t *tree) mode(name string) (mode fs.FileMode, err error) {
 	err = t.inParent(name, func(parent int, name string) (err error) {
 		mode, err = modeOf(parent, name)
@@ -310,7 +312,7 @@ func (t *tree) mode(name string) (mode fs.FileMode, err error) {
 	return mode, err
 }
 
-// modeOf is the type of what a name in an open directory names.
+// modeOf is the type of a file in an open directory.
 func modeOf(dir int, name string) (fs.FileMode, error) {
 	var stat unix.Stat_t
 	if err := system.Lstatat(dir, name, &stat); err != nil {
@@ -377,21 +379,21 @@ func (t *tree) readDir(dir string) (entries []dirEntry, err error) {
 
 var errNotEmpty = errors.New("it is listed as empty and is not: the storage fails")
 
-// layoutNames are names that a directory of the layout may have in it.
+// layoutNames are names of usual entries of the layout's directories.
 var layoutNames = []string{layout.LinkFile, "current", "sha256", "revisions", "tags", layout.ManifestsDir, layout.LayersDir, storage.RepositoriesDir}
 
-// namesExpectedIn are those of layoutNames that a directory may have in it.
+// namesExpectedIn are the names in layoutNames that a directory may contain.
 func namesExpectedIn(dir string) []string {
 	parent, base := path.Split(dir)
 	isOfLink := len(base) == 64 && layout.IsHex(base) && layout.IsAlgorithm(path.Base(parent)) && strings.Contains(parent, "/_")
-	if isOfLink { // the registry's API empties many
+	if isOfLink { // a deletion through the registry's API leaves many such directories empty
 		return layoutNames[:1]
 	}
 	return layoutNames
 }
 
-// confirmEmpty returns errNotEmpty if an open directory that was listed as empty has something in
-// it: a directory that its link count includes, a size of all names, or one of the usual names.
+// confirmEmpty returns errNotEmpty if an open directory that was listed as empty is not empty. It
+// checks the link count, which includes subdirectories, the size on btrfs, and the given names.
 func confirmEmpty(fd int, names []string) error {
 	var stat unix.Stat_t
 	if err := system.Fstat(fd, &stat); err != nil {
@@ -413,8 +415,8 @@ func confirmEmpty(fd int, names []string) error {
 	return nil
 }
 
-// confirmAbsent returns nil if a listing of the directory that would hold a name does not have it.
-// It is for a name that a call has not found: a storage that fails may say so falsely.
+// confirmAbsent returns nil if a listing of a name's directory does not have the name. It is for a
+// name that a call has not found: a failing storage may wrongly report that a name does not exist.
 func (t *tree) confirmAbsent(name string) error {
 	dir, base := path.Dir(name), path.Base(name)
 	fd, err := t.openList(dir)

@@ -20,11 +20,11 @@ import (
 
 // walk is one scan of a tree.
 //
-// A blob, a layer link and a tag index entry are known by the name of their
-// directory, which is not opened: that halves the directory reads of a scan. A
-// revision's and a tag's own link is read, since what it says counts and since deleting
-// a manifest through the registry's API leaves the revision's directory behind empty;
-// what else could lie in these directories is seen at a glance.
+// A blob, a layer link and a tag index entry are reported by the name of their
+// directory, which is not opened. That halves the directory reads of a scan. The link
+// of a revision and of a tag is read: its content matters, and the deletion of a
+// manifest through the registry's API leaves an empty directory. A stat shows whether
+// these directories have other entries.
 type walk struct {
 	fs    *Store
 	tree  *tree
@@ -32,8 +32,8 @@ type walk struct {
 	visit storage.NameVisitor
 }
 
-// spawn runs f in a goroutine of its own if one is free, else at once. Never
-// waiting for a free one, a bounded group can recurse without a deadlock.
+// spawn runs f in a new goroutine if the group's limit allows that, and otherwise in this one.
+// It never waits for another goroutine, so a recursive walk can't deadlock.
 func (w *walk) spawn(f func() error) error {
 	if w.group.TryGo(f) {
 		return nil
@@ -62,7 +62,7 @@ func (w *walk) glance(ctx context.Context, dir string, directories int) (g *glan
 
 // parallel cuts names into parts that are walked concurrently.
 func parallel[N any](w *walk, names []N, part func(names []N) error) error {
-	const length = 64 // a fraction of a millisecond's work
+	const length = 64 // less than a millisecond of work
 	for len(names) > length {
 		next := names[:length]
 		if err := w.spawn(func() error { return part(next) }); err != nil {
@@ -73,7 +73,7 @@ func parallel[N any](w *walk, names []N, part func(names []N) error) error {
 	return part(names)
 }
 
-// blobs lists blobs/<alg>/<first 2>/<hex>; depth is 0 for blobs itself.
+// blobs lists blobs/<alg>/<first 2>/<hex>. depth is 0 for blobs itself.
 func (w *walk) blobs(ctx context.Context, dir string, depth int) error {
 	if depth == 2 && strings.HasPrefix(dir, storage.BlobsDir+"/sha256/") {
 		return w.sha256Blobs(ctx, dir)
@@ -93,7 +93,7 @@ func (w *walk) blobs(ctx context.Context, dir string, depth int) error {
 		}
 		switch {
 		case !entry.isDir():
-			// A link here can at worst hide a blob, which is then no candidate.
+			// At worst a symbolic link here hides a blob. A hidden blob is not removed.
 			page, err = w.appendFile(ctx, page, child)
 		case depth < 2:
 			err = w.spawn(func() error { return w.blobs(ctx, child, depth+1) })
@@ -144,7 +144,7 @@ func (w *walk) sha256Blobs(ctx context.Context, dir string) error {
 	return w.emitDigests(storage.NamedDigests{Dir: dir, File: layout.DataFile, Digests: inPlace})
 }
 
-// names descends through the components of repository names.
+// names walks the directories that are components of repository names.
 func (w *walk) names(ctx context.Context, dir string) error {
 	entries, err := w.readDir(ctx, dir)
 	if err != nil {
@@ -187,7 +187,7 @@ func (w *walk) names(ctx context.Context, dir string) error {
 	return w.emit(page)
 }
 
-// links lists a directory of <alg>/<hex>/link by the names alone.
+// links lists a directory of <alg>/<hex>/link. It reads only the names of the directories.
 func (w *walk) links(ctx context.Context, dir string) error {
 	return w.digests(ctx, dir, func(algorithmDir string, d *digestListing) error {
 		return w.emitDigests(storage.NamedDigests{Dir: algorithmDir, File: layout.LinkFile, Digests: d.sums})
@@ -196,9 +196,8 @@ func (w *walk) links(ctx context.Context, dir string) error {
 	})
 }
 
-// digests lists a directory of <alg>/<hex>. It calls sha256 for the directory of that
-// algorithm, of which d is valid until it returns, and other for each directory that is
-// named by a digest of another.
+// digests lists a directory of <alg>/<hex>. It calls sha256 for the directory <alg> of SHA-256; d
+// is valid until sha256 returns. It calls other for each directory <hex> of another algorithm.
 func (w *walk) digests(ctx context.Context, dir string, sha256 func(algorithmDir string, d *digestListing) error, other func(dir string) ([]storage.Object, error)) error {
 	algorithms, err := w.readDir(ctx, dir)
 	if err != nil {
@@ -260,7 +259,7 @@ func (w *walk) otherDigests(ctx context.Context, dir, algorithm string, other fu
 	return w.emit(page)
 }
 
-// besideDigests lists what lies among directories of digests, and is none.
+// besideDigests reports an entry of a directory of digests that is not the directory of a digest.
 func (w *walk) besideDigests(ctx context.Context, dir string, entry dirEntry) error {
 	child := dir + "/" + entry.name
 	switch {
@@ -352,7 +351,7 @@ func (w *walk) revisions(ctx context.Context, dir string, sums [][32]byte, direc
 	return w.emitDigests(storage.NamedDigests{Dir: dir, File: layout.LinkFile, Digests: linked, Read: true})
 }
 
-// revision looks into one revision's directory.
+// revision lists the directory of one revision.
 func (w *walk) revision(ctx context.Context, dir string) ([]storage.Object, error) {
 	entries, err := w.readDir(ctx, dir)
 	if err != nil {
@@ -362,7 +361,7 @@ func (w *walk) revision(ctx context.Context, dir string) ([]storage.Object, erro
 	for _, entry := range entries {
 		child := dir + "/" + entry.name
 		switch {
-		case entry.name == layout.LinkFile: // of whatever type: reading it will tell
+		case entry.name == layout.LinkFile: // if it is no regular file, the read fails
 			page[0], err = w.link(ctx, child)
 		case entry.name == layout.SignaturesDir && entry.isDir():
 			err = w.links(ctx, child)
@@ -470,7 +469,7 @@ func (w *walk) tag(ctx context.Context, dir string) ([]storage.Object, error) {
 		return nil, err
 	}
 	if len(entries) == 0 {
-		return nil, nil // readDir has reported it
+		return nil, nil // readDir has reported the empty directory
 	}
 	var current []dirEntry
 	if slices.Contains(entries, dirEntry{"current", fs.ModeDir}) {
@@ -523,8 +522,9 @@ func (w *walk) tag(ctx context.Context, dir string) ([]storage.Object, error) {
 	return page, nil
 }
 
-// emptiedTag describes the directory of a tag if it holds directories and no file: the removal of
-// the tag was cut off. Its time is the newest one of them, which a push may have made just now.
+// emptiedTag returns the directory of a tag if it has no file: the removal of the tag was
+// interrupted. Its time is the newest time of all directories in it, since a push may have just
+// made one of them.
 func (w *walk) emptiedTag(ctx context.Context, dir string, entries []dirEntry) (object storage.Object, isEmptied bool, err error) {
 	stat, err := w.fs.lstat(ctx, w.tree, dir)
 	if err != nil {
@@ -551,8 +551,8 @@ func (w *walk) emptiedTag(ctx context.Context, dir string, entries []dirEntry) (
 	return object, true, nil
 }
 
-// uploads lists _uploads. No upload keeps anything alive, so that one which can't be read stops
-// nothing: it is reported and kept.
+// uploads lists _uploads. An upload keeps no blob alive. So an upload that can't be read does not
+// end the scan: it is reported and kept.
 func (w *walk) uploads(ctx context.Context, dir string) error {
 	entries, err := w.readDir(ctx, dir)
 	if err != nil {
@@ -582,7 +582,7 @@ func (w *walk) uploads(ctx context.Context, dir string) error {
 func (w *walk) unreadableUpload(ctx context.Context, page []storage.Object, dir string, failure error) ([]storage.Object, error) {
 	var failed *callError
 	if !errors.As(failure, &failed) {
-		return nil, failure // of whoever was given a page
+		return nil, failure // an error of visit
 	}
 	stat, err := w.fs.lstat(ctx, w.tree, dir)
 	switch {
@@ -598,8 +598,8 @@ func (w *walk) unreadableUpload(ctx context.Context, page []storage.Object, dir 
 	return append(page, object), nil
 }
 
-// everything lists all files below dir, which is not part of the layout or, as
-// uploads are, small and rare.
+// everything lists and stats all files below dir. It is for directories outside of the layout, and
+// for uploads, which are small and rare.
 func (w *walk) everything(ctx context.Context, dir string) error {
 	entries, err := w.readDir(ctx, dir)
 	if err != nil {
@@ -635,7 +635,8 @@ type callError struct{ error }
 
 func (c *callError) Unwrap() error { return c.error }
 
-// file describes a file that was listed. Where that fails it keeps its name. The error is ctx's.
+// file stats a file that was listed. If the stat fails, the object has the path and the error of the
+// stat. The returned error is the error of ctx.
 func (w *walk) file(ctx context.Context, name string) (storage.Object, error) {
 	if err := w.fs.begin(ctx); err != nil {
 		return storage.Object{}, err
@@ -654,8 +655,8 @@ func (w *walk) appendFile(ctx context.Context, page []storage.Object, name strin
 	return append(page, file), err
 }
 
-// link reads a link. Where that fails the content stays unknown, and whoever needs
-// it reads it again through Read, which says why.
+// link reads a link. If that fails, the content is unknown. A caller that needs the content calls
+// Read, which returns the error.
 func (w *walk) link(ctx context.Context, name string) (storage.Object, error) {
 	if err := w.fs.begin(ctx); err != nil {
 		return storage.Object{}, err

@@ -15,14 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mount is where a directory lies. A rename between two mounts fails, also if they show the same
-// filesystem; a filesystem may have several devices.
+// mount is the mount of a directory. A rename between two mounts fails, also if both mount the same
+// filesystem. A filesystem may have several devices.
 type mount struct {
 	device, id uint64
 }
 
-// CheckMoves implements storage.MoveChecker. Nearly all objects lie alone in their directory, which moves
-// with them. So the directories around these are compared.
+// CheckMoves implements storage.MoveChecker. Nearly all objects are alone in their directory. So it
+// checks the mount of the parent of that directory, once for all objects below it.
 func (f *Store) CheckMoves(ctx context.Context, dir string, bytes int64, refs iter.Seq[storage.Ref]) error {
 	t, err := f.tree()
 	if t == nil || err != nil {
@@ -32,13 +32,13 @@ func (f *Store) CheckMoves(ctx context.Context, dir string, bytes int64, refs it
 	if err != nil {
 		return fmt.Errorf("check %s: %w", dir, err)
 	}
-	around, made := map[string]bool{}, map[string]bool{}
+	checked, made := map[string]bool{}, map[string]bool{}
 	for ref := range refs {
 		from := path.Dir(path.Dir(ref.Path))
-		if ref.Multipart != "" || around[from] {
+		if ref.Multipart != "" || checked[from] {
 			continue
 		}
-		around[from] = true
+		checked[from] = true
 		if err := f.begin(ctx); err != nil {
 			return err
 		}
@@ -57,19 +57,19 @@ func (f *Store) CheckMoves(ctx context.Context, dir string, bytes int64, refs it
 			made[dir] = true
 		}
 	}
-	// Besides these directories, each of the moves under way has one of its own.
+	// Each move that is under way needs one more directory.
 	directories := int64(len(made) + f.Concurrency() + 2)
-	if free.Type == unix.EXT4_SUPER_MAGIC { // where each directory takes a block
+	if free.Type == unix.EXT4_SUPER_MAGIC { // each directory of ext4 takes a block
 		bytes += directories * int64(free.Bsize)
 	}
 	blocks := free.Bavail
-	if os.Geteuid() == 0 { // whom the blocks are reserved for
+	if os.Geteuid() == 0 { // root may also use the reserved blocks
 		blocks = free.Bfree
 	}
 	has := int64(blocks) * int64(free.Bsize)
 	if has < bytes || free.Files > 0 && int64(free.Ffree) < directories+1 {
 		inodes := fmt.Sprintf(" and %d inodes", free.Ffree)
-		if free.Files == 0 { // such as btrfs, which makes them as they are needed
+		if free.Files == 0 { // btrfs and others make inodes as they are needed
 			inodes = ""
 		}
 		return fmt.Errorf("%s: %w: a quarantine takes %d KiB and %d inodes for its plan and directories, and there are %d KiB%s: "+
@@ -79,7 +79,7 @@ func (f *Store) CheckMoves(ctx context.Context, dir string, bytes int64, refs it
 	return nil
 }
 
-// nearest finds the place of a directory, or of the nearest one around it that exists.
+// nearest finds the mount of a directory, or of its nearest parent that exists.
 func (t *tree) nearest(dir string) (existing string, at mount, free unix.Statfs_t, err error) {
 	for ; ; dir = path.Dir(dir) {
 		if at, free, err = t.placeOf(dir); dir == "." || !errors.Is(err, fs.ErrNotExist) {
@@ -88,7 +88,7 @@ func (t *tree) nearest(dir string) (existing string, at mount, free unix.Statfs_
 	}
 }
 
-// placeOf finds where a directory lies, and what is free there.
+// placeOf finds the mount of a directory, and the free space there.
 func (t *tree) placeOf(dir string) (at mount, free unix.Statfs_t, err error) {
 	fd, err := t.openDir(dir)
 	if err != nil {
