@@ -57,13 +57,13 @@ func (g *gcRun) question() string {
 // amountOf writes out how many there are of each kind, with their size.
 func amountOf(garbage map[sweep.Kind]sweep.Tally) string {
 	var parts []string
-	for _, k := range kinds {
-		tally := garbage[k.kind]
+	for _, kind := range sweep.Shown() {
+		tally := garbage[kind]
 		if tally.Count == 0 {
 			continue
 		}
-		part := plural(tally.Count, k.noun)
-		if k.bytes {
+		part := plural(tally.Count, kind.Noun())
+		if kind.Form().HasBytes() {
 			part += ", " + size(tally.Bytes)
 		}
 		parts = append(parts, part)

@@ -30,7 +30,7 @@ func (g *gcRun) remover(ctx context.Context, plan *sweep.Plan, versions storage.
 func (g *gcRun) execute(ctx context.Context, plan *sweep.Plan, remover storage.Remover, pushes *pushCheck) error {
 	phase := g.progress.begin(g.verb("removing", "moving", "hiding"), "", plan.Len())
 	if !g.report.moves() { // which frees nothing
-		phase.expectBytes(plan.Garbage[sweep.Blob].Bytes + plan.Garbage[sweep.Upload].Bytes - plan.HardLinked.Bytes)
+		phase.expectBytes(tallies(plan.Garbage).bytes() - plan.HardLinked.Bytes)
 	}
 	result, err := plan.Execute(ctx, remover, sweep.ExecuteOptions{
 		Bulk:      g.store.Bulk(),

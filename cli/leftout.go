@@ -70,7 +70,7 @@ func writeLeftOut(w *bytes.Buffer, rows []*leftOut, inFile bool) {
 	}
 	fmt.Fprint(w, "\nLeft out of the plan\n")
 	for _, row := range rows {
-		fmt.Fprintf(w, "  %s: %s\n", plural(row.Count, nounOf(row.Kind)), leftOutReasons[row.Reason])
+		fmt.Fprintf(w, "  %s: %s\n", plural(row.Count, row.Kind.Noun()), leftOutReasons[row.Reason])
 		for _, example := range row.Examples[:min(len(row.Examples), shownLeftOut)] {
 			fmt.Fprintf(w, "    %s\n", printable(nameOf(example)))
 		}

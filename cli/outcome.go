@@ -61,7 +61,7 @@ func writeRemoved(w *bytes.Buffer, r *report) {
 	if r.stopped {
 		verb = "Stopped before the end. " + verb
 	}
-	freed := r.result.Removed[sweep.Blob].Bytes + r.result.Removed[sweep.Upload].Bytes + r.result.Versions.Bytes
+	freed := r.Removed.bytes() + r.result.Versions.Bytes
 	switch {
 	case r.moves() && r.Quarantine.Run == "":
 		fmt.Fprintf(w, "%snothing. No quarantine was kept.\n", verb)
@@ -99,7 +99,7 @@ func afterMove(bytes int64) string {
 
 // eligible is how many bytes the plan would free.
 func (r *report) eligible() int64 {
-	bytes := r.plan.Garbage[sweep.Blob].Bytes + r.plan.Garbage[sweep.Upload].Bytes
+	bytes := r.Garbage.bytes()
 	switch {
 	case r.Versions.hides() && r.Versions.Bucket != storage.VersionsUnknown:
 		return r.Versions.DestroyedBytes
@@ -118,7 +118,7 @@ func writeVersions(w *bytes.Buffer, r *report) {
 	}
 	objects, bytes := 0, r.plan.Garbage[sweep.Blob].Bytes
 	for _, kind := range sweep.Kinds {
-		if kind != sweep.Repository {
+		if kind.Form() != sweep.Directories {
 			objects += r.plan.Garbage[kind].Count
 		}
 	}

@@ -260,9 +260,9 @@ func checkNoRun(target []string, instead string) error {
 // toldByKind writes out how many there are of each kind.
 func toldByKind(of map[sweep.Kind]sweep.Tally) string {
 	var parts []string
-	for _, k := range kinds {
-		if n := of[k.kind].Count; n > 0 {
-			parts = append(parts, plural(n, k.noun))
+	for _, kind := range sweep.Shown() {
+		if n := of[kind].Count; n > 0 {
+			parts = append(parts, plural(n, kind.Noun()))
 		}
 	}
 	if len(parts) == 0 {

@@ -43,14 +43,13 @@ type quarantineRun struct {
 	// UnrecordedVersions are hidden in the bucket, and the run's record lacks them. They stay there.
 	UnrecordedVersions int `json:"unrecorded_versions,omitzero"`
 
-	plan, contents map[sweep.Kind]sweep.Tally
-	freedData      int64 // bytes of Freed without links
+	freedData int64 // bytes of Freed without links
 }
 
 func newQuarantineRun(run quarantine.Run) quarantineRun {
 	return quarantineRun{
-		Run: run.Name, Taken: run.Taken, Plan: tally(run.Plan), Contents: tally(run.Contents), Objects: run.Objects, Hidden: run.Hidden,
-		Damage: run.Damage, HardLinkedBytes: run.HardLinkedBytes, plan: run.Plan, contents: run.Contents,
+		Run: run.Name, Taken: run.Taken, Plan: run.Plan, Contents: run.Contents, Objects: run.Objects, Hidden: run.Hidden,
+		Damage: run.Damage, HardLinkedBytes: run.HardLinkedBytes,
 		UnrecordedVersions: run.Unrecorded,
 		LinksGuessed:       run.LinksGuessed, StillHidden: run.StillHidden, DataBytes: run.DataBytes, FreeableBytes: run.FreeableBytes,
 	}
@@ -63,8 +62,8 @@ func (r quarantineRun) held() sweep.Tally {
 
 // isPart reports whether the run was interrupted, or something of it was restored.
 func (r quarantineRun) isPart() bool {
-	for kind, planned := range r.plan {
-		if kind != sweep.Repository && r.contents[kind].Count < planned.Count {
+	for kind, planned := range r.Plan {
+		if kind.Form() != sweep.Directories && r.Contents[kind].Count < planned.Count {
 			return true
 		}
 	}
@@ -107,7 +106,7 @@ func writeRuns(w *bytes.Buffer, runs []quarantineRun, width int) {
 	t := &table{right: []bool{false, false, true, true}, wraps: []bool{false, false, false, false, true}}
 	t.row("RUN", "MADE", "OBJECTS", "SIZE", "CONTENTS")
 	for _, run := range runs {
-		taken, about := run.Taken.UTC().Format("2006-01-02 15:04"), toldByKind(run.contents)
+		taken, about := run.Taken.UTC().Format("2006-01-02 15:04"), toldByKind(run.Contents)
 		switch {
 		case run.Damage != "":
 			taken, about = "", run.Damage

@@ -36,9 +36,8 @@ type quarantineReturn struct {
 	NotLinkedCount   int             `json:"not_linked_count,omitzero"`
 	NotLinkedUnknown string          `json:"not_linked_unknown,omitempty"` // why NotLinked is not known
 
-	options     quarantine.RestoreOptions
-	byPlan      bool // From is a plan's name
-	back, there map[sweep.Kind]sweep.Tally
+	options quarantine.RestoreOptions
+	byPlan  bool // From is a plan's name
 }
 
 // allRuns is what a report says that --all was restored from.
@@ -168,10 +167,10 @@ func (q *quarantineStep) returned(from string, options quarantine.RestoreOptions
 		return notInQuarantine(err)
 	}
 	q.report.Restored = &quarantineReturn{
-		From: from, Back: tally(result.Back), There: tally(result.There), LeftCount: result.LeftCount, Left: append([]quarantine.Left{}, result.Left...),
+		From: from, Back: result.Back, There: result.There, LeftCount: result.LeftCount, Left: append([]quarantine.Left{}, result.Left...),
 		Linked: result.Linked, Unlinked: result.Unlinked,
 		NotRestored: result.Damaged, NotLinked: result.NotLinked, NotLinkedCount: result.NotLinkedCount, NotLinkedUnknown: result.NotLinkedUnknown,
-		back: result.Back, there: result.There, options: options,
+		options: options,
 	}
 	if storage.IsFull(err) {
 		err = fmt.Errorf("%w: the directories that come back take some space and inodes: free some, and run it again", err)
@@ -196,7 +195,7 @@ var whyLeft = map[quarantine.Why]string{
 // listsNothing reports whether it was restored with a plan that has no links.
 func (q *quarantineReturn) listsNothing() bool {
 	isWhole := q.byPlan && q.options.Repository == "" && q.options.Digest == ""
-	return isWhole && q.LeftCount == 0 && toldByKind(q.back) == "nothing" && toldByKind(q.there) == "nothing"
+	return isWhole && q.LeftCount == 0 && toldByKind(q.Back) == "nothing" && toldByKind(q.There) == "nothing"
 }
 
 func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
@@ -218,8 +217,8 @@ func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
 		return
 	}
 	if !r.quiet {
-		fmt.Fprintf(w, "%s%s.\n", begin, toldByKind(restored.back))
-		if told := toldByKind(restored.there); told != "nothing" {
+		fmt.Fprintf(w, "%s%s.\n", begin, toldByKind(restored.Back))
+		if told := toldByKind(restored.There); told != "nothing" {
 			fmt.Fprintf(w, "There already: %s.\n", told)
 		}
 	}
@@ -245,13 +244,13 @@ func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
 		}
 		fmt.Fprintf(w, "%s can't be pulled yet, since no repository links it: %s. Exit code %d.\n", restored.Unlinked, how, exitProblems)
 	case r.quiet:
-	case restored.options.Digest != "" && !r.failed && !r.DryRun && len(restored.back)+len(restored.Linked) > 0:
+	case restored.options.Digest != "" && !r.failed && !r.DryRun && len(restored.Back)+len(restored.Linked) > 0:
 		fmt.Fprintln(w, "Give it a tag: without one the next gc -m takes it again.")
 	case restored.NotLinkedCount > 0:
 		writeNotLinked(w, restored)
 	}
 	isRun := restored.options.Digest == "" && !r.quiet && !r.failed && !r.DryRun
-	if n := restored.back[sweep.Revision].Count; isRun && n > 0 && restored.back[sweep.Tag].Count == 0 {
+	if n := restored.Back[sweep.Revision].Count; isRun && n > 0 && restored.Back[sweep.Tag].Count == 0 {
 		fmt.Fprintf(w, "%s came back without a tag: give a tag to each image that is to stay, or the next gc -m takes it again.\n", plural(n, "manifest"))
 	}
 }

@@ -53,7 +53,7 @@ func writeQuarantineShow(w *bytes.Buffer, r *quarantineReport, width int) {
 		if removal.Bytes > 0 {
 			bytes = size(removal.Bytes)
 		}
-		t.row(nounOf(removal.Kind), bytes, printable(removal.Repository), printable(labelOf(removal)))
+		t.row(removal.Kind.Noun(), bytes, printable(removal.Repository), printable(removal.Label()))
 	}
 	if widths := t.fit(0); width == 0 || t.total(widths[:3]) <= width {
 		t.write(w, width)
@@ -67,26 +67,4 @@ func writeQuarantineShow(w *bytes.Buffer, r *quarantineReport, width int) {
 			}
 		}
 	}
-}
-
-// labelOf tells a removal apart from others of its kind and repository.
-func labelOf(removal sweep.Removal) string {
-	switch removal.Kind {
-	case sweep.TagIndexEntry:
-		return removal.Tag + " " + removal.Digest.String()
-	case sweep.Upload:
-		return removal.Upload
-	case sweep.Repository:
-		return removal.Repository
-	}
-	return removal.Digest.String()
-}
-
-func nounOf(kind sweep.Kind) string {
-	for _, k := range kinds {
-		if k.kind == kind {
-			return k.noun
-		}
-	}
-	return string(kind)
 }

@@ -17,7 +17,7 @@ import (
 func TestShowOnANarrowTerminal(t *testing.T) {
 	d := digest.FromString("a manifest")
 	report := &quarantineReport{
-		Runs: []quarantineRun{{Run: "20260131T020000Z-5f3a9c1e", plan: map[sweep.Kind]sweep.Tally{}}},
+		Runs: []quarantineRun{{Run: "20260131T020000Z-5f3a9c1e", Plan: tallies{}}},
 		Contents: []sweep.Removal{
 			{Kind: sweep.Blob, Digest: d, Bytes: 4000},
 			{Kind: sweep.Revision, Repository: "team/with/a/rather/long/name/of/its/own", Digest: d},

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -64,21 +65,31 @@ type report struct {
 	asked        bool     // the summary was shown, and what it says confirmed
 }
 
-// tallies counts by kind. Links have no bytes worth a number.
-type tallies struct {
-	Blobs           sweep.Tally `json:"blobs"`
-	Revisions       counted     `json:"revisions"`
-	LayerLinks      counted     `json:"layer_links"`
-	TagIndexEntries counted     `json:"tag_index_entries"`
-	OrphanLinks     counted     `json:"orphan_links"`
-	Tags            counted     `json:"tags"`
-	Uploads         sweep.Tally `json:"uploads"`
-	Repositories    counted     `json:"repositories"`
-	EmptyDirs       counted     `json:"empty_directories"`
+// tallies count by kind. Each kind is a field, in the order of the report.
+type tallies map[sweep.Kind]sweep.Tally
+
+func (t tallies) MarshalJSON() ([]byte, error) {
+	out := []byte{'{'}
+	for i, kind := range sweep.Reported() {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = fmt.Appendf(out, `"%s":{"count":%d`, kind.ReportName(), t[kind].Count)
+		if kind.Form().HasBytes() {
+			out = fmt.Appendf(out, `,"bytes":%d`, t[kind].Bytes)
+		}
+		out = append(out, '}')
+	}
+	return append(out, '}'), nil
 }
 
-type counted struct {
-	Count int `json:"count"`
+// bytes are what the storage gets back.
+func (t tallies) bytes() int64 {
+	var sum sweep.Tally
+	for _, tally := range t {
+		sum.Add(0, tally.Bytes)
+	}
+	return sum.Bytes
 }
 
 type seconds struct {
@@ -100,20 +111,6 @@ func newReport(command string) *report {
 	}
 }
 
-func tally(of map[sweep.Kind]sweep.Tally) tallies {
-	return tallies{
-		Blobs:           of[sweep.Blob],
-		Revisions:       counted{of[sweep.Revision].Count},
-		LayerLinks:      counted{of[sweep.LayerLink].Count},
-		TagIndexEntries: counted{of[sweep.TagIndexEntry].Count},
-		OrphanLinks:     counted{of[sweep.OrphanLink].Count},
-		Tags:            counted{of[sweep.Tag].Count},
-		Uploads:         of[sweep.Upload],
-		Repositories:    counted{of[sweep.Repository].Count},
-		EmptyDirs:       counted{of[sweep.EmptyDirectory].Count},
-	}
-}
-
 // stopwatch adds the time until stop is called to *seconds.
 func stopwatch(now func() time.Time, seconds *float64) (stop func()) {
 	start := now()
@@ -122,7 +119,7 @@ func stopwatch(now func() time.Time, seconds *float64) (stop func()) {
 
 func (r *report) planned(plan *sweep.Plan) {
 	r.plan = plan
-	r.Mark, r.Garbage = plan.Live, tally(plan.Garbage)
+	r.Mark, r.Garbage = plan.Live, plan.Garbage
 	r.Unlinked, r.HardLinked = plan.Unlinked, plan.HardLinked
 	r.ByRepository = append(r.ByRepository, plan.ByRepository...)
 	r.Kept = append(r.Kept, plan.Kept...)
@@ -131,7 +128,7 @@ func (r *report) planned(plan *sweep.Plan) {
 
 func (r *report) executed(result sweep.Result, err error) {
 	r.result, r.stopped = &result, err != nil
-	r.Removed, r.HiddenBytes = tally(result.Removed), result.Hidden
+	r.Removed, r.HiddenBytes = result.Removed, result.Hidden
 	if r.Quarantine == nil {
 		r.HardLinked = result.HardLinked
 	}

@@ -16,23 +16,6 @@ import (
 // JSON report has them all.
 const shownRepositories = 5
 
-// kinds are what goes, as the summary names it. Links have no bytes worth a number.
-var kinds = []struct {
-	kind  sweep.Kind
-	noun  string
-	bytes bool
-}{
-	{sweep.Blob, "blob", true},
-	{sweep.Tag, "tag", false},
-	{sweep.Revision, "manifest revision", false},
-	{sweep.OrphanLink, "orphaned link", false},
-	{sweep.LayerLink, "layer link", false},
-	{sweep.TagIndexEntry, "tag index entry", false},
-	{sweep.Upload, "unfinished upload", true},
-	{sweep.Repository, "empty repository", false},
-	{sweep.EmptyDirectory, "empty directory", false},
-}
-
 // writeSummary prints what the plan comes to: what is kept, what goes, what stays
 // although no tag reaches it, and what is wrong.
 func writeSummary(w *bytes.Buffer, r *report, width int) {
@@ -101,16 +84,16 @@ func addGarbage(t *table, plan *sweep.Plan) {
 		return
 	}
 	t.row("Garbage", "", "", "")
-	for _, k := range kinds {
-		tally := plan.Garbage[k.kind]
+	for _, kind := range sweep.Shown() {
+		tally := plan.Garbage[kind]
 		bytes := ""
-		if k.bytes {
+		if kind.Form().HasBytes() {
 			bytes = size(tally.Bytes)
 		}
 		if tally.Count > 0 {
-			t.row("  "+noun(0, k.noun), count(tally.Count), bytes, "")
+			t.row("  "+noun(0, kind.Noun()), count(tally.Count), bytes, "")
 		}
-		if k.kind == sweep.Blob && plan.Unlinked.Count > 0 {
+		if kind == sweep.Blob && plan.Unlinked.Count > 0 {
 			t.row("    linked by no repository", count(plan.Unlinked.Count), size(plan.Unlinked.Bytes), "normal after a deletion; a missing repository looks the same")
 		}
 	}

@@ -99,10 +99,6 @@ const (
 
 const maxLeft = 1000
 
-// restoreOrder is that of removal backwards: what a link leads to is back before it is,
-// so that a registry that runs meanwhile never serves half of an image.
-var restoreOrder = []sweep.Kind{sweep.Blob, sweep.Upload, sweep.LayerLink, sweep.OrphanLink, sweep.Revision, sweep.TagIndexEntry, sweep.Tag}
-
 // Restore puts back what a run took. It writes over nothing, and compares each blob with
 // its digest before it is back. What it does not need to do, since it is done, counts as
 // There, so that it can be run again after any interruption. A quarantine from which all
@@ -299,7 +295,7 @@ func (r *restorer) run(ctx context.Context) error {
 	if err := r.want(ctx); err != nil {
 		return err
 	}
-	for _, kind := range restoreOrder {
+	for _, kind := range sweep.Restored() {
 		if err := r.kind(ctx, kind); err != nil {
 			return err
 		}
@@ -316,9 +312,9 @@ func (r *restorer) run(ctx context.Context) error {
 
 // kind undoes all removals of one kind.
 func (r *restorer) kind(ctx context.Context, kind sweep.Kind) error {
-	undo := map[sweep.Kind]func(context.Context, sweep.Removal) (verdict, error){
-		sweep.Blob: r.blob, sweep.Upload: r.upload, sweep.LayerLink: r.links, sweep.OrphanLink: r.links, sweep.Revision: r.links, sweep.TagIndexEntry: r.links, sweep.Tag: r.links,
-	}[kind]
+	undo := map[sweep.Form]func(context.Context, sweep.Removal) (verdict, error){
+		sweep.Content: r.blob, sweep.Files: r.upload, sweep.Links: r.links,
+	}[kind.Form()]
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(r.store.Concurrency())
 	err := r.plan.Each(func(removal sweep.Removal) error {
@@ -372,9 +368,9 @@ func (s *restoration) note(removal sweep.Removal, v verdict) {
 		}
 		s.noted[hash] = v.why != ""
 	}
-	if removal.Kind == sweep.Blob && v.why == "" {
+	if isContent := removal.Kind.Form() == sweep.Content; isContent && v.why == "" {
 		delete(s.lost, removal.Digest)
-	} else if removal.Kind == sweep.Blob {
+	} else if isContent {
 		s.lost[removal.Digest] = true
 	}
 	to := s.result.There
@@ -535,7 +531,7 @@ func (r *restorer) links(ctx context.Context, removal sweep.Removal) (verdict, e
 	links := removal.Links()
 	for n, link := range links {
 		// What other links said the run need not have read.
-		isRead := n == len(links)-1 && (removal.Kind == sweep.LayerLink || removal.Kind == sweep.Revision || removal.Kind == sweep.Tag)
+		isRead := n == len(links)-1 && removal.Kind.IsRead()
 		v, err := r.link(ctx, link, isRead)
 		if err != nil || v.why != "" {
 			return v, err

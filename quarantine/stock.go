@@ -158,12 +158,12 @@ func (s *stock) holds(ctx context.Context, removal sweep.Removal) (bool, error) 
 	if !removal.IsNamed() {
 		return false, nil
 	}
-	switch removal.Kind {
-	case sweep.Blob:
+	switch removal.Kind.Form() {
+	case sweep.Content:
 		return s.has(layout.BlobPath(removal.Digest)), nil
-	case sweep.Upload:
+	case sweep.Files:
 		return s.has(layout.UploadPath(removal.Repository, removal.Upload)), nil
-	case sweep.Repository:
+	case sweep.Directories:
 		names, err := s.store.Names(ctx, dirOf(s.run)+"/"+layout.RepositoryPath(removal.Repository))
 		return len(names) > 0, err
 	}

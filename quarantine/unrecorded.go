@@ -62,9 +62,9 @@ func (s *stock) unrecorded(ctx context.Context, plan *sweep.File, own *hidden) (
 func contentOf(removal sweep.Removal) string {
 	switch {
 	case !removal.IsNamed():
-	case removal.Kind == sweep.Blob:
+	case removal.Kind.Form() == sweep.Content:
 		return layout.BlobPath(removal.Digest)
-	case removal.Kind == sweep.Upload && removal.Repository != "":
+	case removal.Kind.Form() == sweep.Files && removal.Repository != "":
 		return layout.UploadPath(removal.Repository, removal.Upload) + "/data"
 	}
 	return ""

@@ -34,7 +34,7 @@ func (w *wanted) has(removal sweep.Removal) bool {
 	switch {
 	case w.everything:
 		return true
-	case removal.Kind == sweep.Blob:
+	case removal.Kind.Form() == sweep.Content:
 		return w.digests[removal.Digest]
 	case w.repositories != nil && !w.repositories[removal.Repository]:
 		return false
@@ -72,7 +72,7 @@ func (r *restorer) want(ctx context.Context) error {
 	}
 	found := r.wanted.everything
 	err := r.plan.Each(func(removal sweep.Removal) error {
-		if removal.Kind == sweep.Revision || removal.Kind == sweep.LayerLink { // without these no tag can be pulled
+		if removal.Kind.IsServed() { // without these no tag can be pulled
 			for _, link := range removal.Links() {
 				r.linked[r.hashOf(link.Target)] = struct{}{}
 			}
@@ -95,7 +95,7 @@ func (r *restorer) want(ctx context.Context) error {
 		return err
 	}
 	return r.plan.Each(func(removal sweep.Removal) error {
-		if removal.Kind != sweep.Blob || removal.Bytes > manifestLimit {
+		if removal.Kind.Form() != sweep.Content || removal.Bytes > manifestLimit {
 			return nil
 		}
 		if _, linked := r.linked[r.hashOf(removal.Digest)]; !linked {
@@ -109,7 +109,7 @@ func (s *restoration) hashOf(d digest.Digest) uint64 { return maphash.String(s.s
 
 // noteLost notes the repository that lost a revision or layer link.
 func (s *restoration) noteLost(removal sweep.Removal) {
-	if removal.Kind != sweep.Revision && removal.Kind != sweep.LayerLink {
+	if !removal.Kind.IsServed() {
 		return
 	}
 	if s.lostLinks[removal.Repository] == nil {
@@ -286,5 +286,5 @@ func (o RestoreOptions) names(removal sweep.Removal) bool {
 	if o.Digest == "" {
 		return removal.Repository == o.Repository
 	}
-	return removal.Digest == o.Digest && (removal.Kind == sweep.Blob || o.Repository == "" || removal.Repository == o.Repository)
+	return removal.Digest == o.Digest && (removal.Kind.Form() == sweep.Content || o.Repository == "" || removal.Repository == o.Repository)
 }

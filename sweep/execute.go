@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"regsweep/storage"
-	"regsweep/storage/layout"
 )
 
 // Result is what was removed: nothing that the storage has not confirmed.
@@ -32,8 +31,8 @@ type Result struct {
 // Len is the number of removals that were done, out of Plan.Len.
 func (r *Result) Len() int {
 	n := 0
-	for _, kind := range Kinds {
-		n += r.Removed[kind].Count
+	for _, kind := range table {
+		n += r.Removed[kind.kind].Count
 	}
 	return n
 }
@@ -73,8 +72,8 @@ const maxFailures = 100
 // a link leads to must not go before it. Running again goes on from there.
 func (p *Plan) Execute(ctx context.Context, remover storage.Remover, options ExecuteOptions) (Result, error) {
 	result := Result{Removed: map[Kind]Tally{}}
-	for _, kind := range Kinds {
-		result.Removed[kind] = Tally{}
+	for _, kind := range table {
+		result.Removed[kind.kind] = Tally{}
 	}
 	if p.executed {
 		return result, ErrExecuted
@@ -82,18 +81,16 @@ func (p *Plan) Execute(ctx context.Context, remover storage.Remover, options Exe
 	p.executed = true
 	options.Bulk.Objects = cmp.Or(options.Bulk.Objects, storage.RemoveBatch)
 	options.Bulk.Calls = cmp.Or(options.Bulk.Calls, 4)
-	for _, kind := range Kinds {
-		var err error
-		if kind == Repository {
-			err = p.prune(ctx, remover, options, &result)
-		} else {
-			err = p.removeKind(ctx, kind, remover, options, &result)
+	for k := range table {
+		kind, remove := &table[k], p.removeKind
+		if kind.form == Directories {
+			remove = p.prune
 		}
-		if err != nil {
-			return result, fmt.Errorf("remove %s: %w", kind, err)
+		if err := remove(ctx, kind, remover, options, &result); err != nil {
+			return result, fmt.Errorf("remove %s: %w", kind.kind, err)
 		}
 	}
-	for _, dirs := range [][]string{p.tagDirs(), p.empty} {
+	for _, dirs := range [][]string{p.left(), p.empty} {
 		if _, err := tidy(ctx, remover, dirs, options.Bulk.Calls); err != nil {
 			return result, err
 		}
@@ -112,9 +109,9 @@ type batch struct {
 }
 
 // nextBatch takes as many removals from first on as fit in a batch of so many objects.
-func (p *Plan) nextBatch(kind Kind, first, objects int) batch {
+func (p *Plan) nextBatch(kind *row, first, objects int) batch {
 	b := batch{first: first, end: first}
-	for b.end < p.len(kind) {
+	for b.end < kind.len(p) {
 		refs := p.refs(kind, b.end)
 		if len(b.refs) > 0 && len(b.refs)+len(refs) > objects {
 			break
@@ -128,7 +125,7 @@ func (p *Plan) nextBatch(kind Kind, first, objects int) batch {
 
 // removeKind keeps a bounded number of batches under way and takes their outcomes in
 // as they come.
-func (p *Plan) removeKind(ctx context.Context, kind Kind, remover storage.Remover, options ExecuteOptions, result *Result) error {
+func (p *Plan) removeKind(ctx context.Context, kind *row, remover storage.Remover, options ExecuteOptions, result *Result) error {
 	type answer struct {
 		batch
 		outcomes []storage.Outcome
@@ -137,8 +134,8 @@ func (p *Plan) removeKind(ctx context.Context, kind Kind, remover storage.Remove
 	underWay, next, failures := 0, 0, 0
 	var failed error
 	for {
-		for failed == nil && ctx.Err() == nil && underWay < options.Bulk.Calls && next < p.len(kind) {
-			if kind == Blob && options.BeforeBlobs != nil {
+		for failed == nil && ctx.Err() == nil && underWay < options.Bulk.Calls && next < kind.len(p) {
+			if kind.form == Content && options.BeforeBlobs != nil {
 				if failed = options.BeforeBlobs(ctx); failed != nil {
 					break
 				}
@@ -159,7 +156,7 @@ func (p *Plan) removeKind(ctx context.Context, kind Kind, remover storage.Remove
 			failed = err
 		}
 	}
-	if ctx.Err() != nil && (failed != nil || next < p.len(kind)) {
+	if ctx.Err() != nil && (failed != nil || next < kind.len(p)) {
 		return context.Cause(ctx)
 	}
 	if failures > 1 {
@@ -172,7 +169,7 @@ func (p *Plan) removeKind(ctx context.Context, kind Kind, remover storage.Remove
 // done. Whether anything more is sent is up to the lease of ctx, which each removal asks:
 // after an interruption the batch goes on to its end, after the loss of the lock or of the
 // proof it does not.
-func (p *Plan) removeBatch(ctx context.Context, kind Kind, remover storage.Remover, b batch) []storage.Outcome {
+func (p *Plan) removeBatch(ctx context.Context, kind *row, remover storage.Remover, b batch) []storage.Outcome {
 	sent, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
@@ -183,42 +180,42 @@ func (p *Plan) removeBatch(ctx context.Context, kind Kind, remover storage.Remov
 		outcomes = append(outcomes, remover.Remove(sent, refs[:n])...)
 		refs = refs[n:]
 	}
-	if kind == Upload {
-		p.confirmUploads(sent, remover, b, outcomes)
+	if kind.form == Files {
+		p.confirmFiles(sent, kind, remover, b, outcomes)
 	}
 	return outcomes
 }
 
-// confirmUploads removes the directories of uploads whose files have gone and that are not empty. A
+// confirmFiles removes the directories of uploads whose files have gone and that are not empty. A
 // directory that can't be removed has a file in it which was not listed: then the upload has not gone.
-func (p *Plan) confirmUploads(ctx context.Context, remover storage.Remover, b batch, outcomes []storage.Outcome) {
+func (p *Plan) confirmFiles(ctx context.Context, kind *row, remover storage.Remover, b batch, outcomes []storage.Outcome) {
 	for i, n := range b.counts {
 		of := outcomes[:n]
 		outcomes = outcomes[n:]
-		removal := p.removal(Upload, b.first+i)
+		removal := kind.removal(p, b.first+i)
 		hasFailed := slices.ContainsFunc(of, func(o storage.Outcome) bool { return o.Err != nil })
 		if n == 0 || hasFailed || !of[n-1].DirLeft || removal.Repository == "" {
 			continue
 		}
-		gone, err := remover.Prune(ctx, layout.UploadPath(removal.Repository, removal.Upload))
+		gone, err := remover.Prune(ctx, removal.Path)
 		switch {
 		case errors.Is(err, storage.ErrNotBegun):
 			of[n-1].Err = err
 		case err != nil:
-			of[n-1].Err = fmt.Errorf("%w: %w", errUploadLeft, err)
+			of[n-1].Err = fmt.Errorf("%w: %w", errFilesLeft, err)
 		case !gone:
-			of[n-1].Err = errUploadLeft
+			of[n-1].Err = errFilesLeft
 		}
 	}
 }
 
-// errUploadLeft is for an upload of which a file was left. It is no reason to stop: no upload keeps
+// errFilesLeft is for an upload of which a file was left. It is no reason to stop: no upload keeps
 // anything alive.
-var errUploadLeft = errors.New("its directory still holds what was not listed")
+var errFilesLeft = errors.New("its directory still holds what was not listed")
 
 // confirm counts what has gone, and what has not with the first reason. A removal has
 // gone when all its objects have.
-func (p *Plan) confirm(kind Kind, b batch, outcomes []storage.Outcome, options ExecuteOptions, result *Result) (failures int, first error) {
+func (p *Plan) confirm(kind *row, b batch, outcomes []storage.Outcome, options ExecuteOptions, result *Result) (failures int, first error) {
 	var done Tally
 	for i := b.first; i < b.end; i++ {
 		n := b.counts[i-b.first]
@@ -235,12 +232,12 @@ func (p *Plan) confirm(kind Kind, b batch, outcomes []storage.Outcome, options E
 			}
 		}
 		outcomes = outcomes[n:]
-		removal := p.removal(kind, i)
+		removal := p.removalOf(kind, i)
 		result.Versions.Add(versions.Count, versions.Bytes)
 		switch {
 		case errors.Is(failure, storage.ErrNotBegun): // the storage has refused nothing
 			first = cmp.Or(first, failure)
-		case errors.Is(failure, errUploadLeft):
+		case errors.Is(failure, errFilesLeft):
 			result.fail(removal, failure)
 		case failure != nil:
 			failures++
@@ -256,13 +253,18 @@ func (p *Plan) confirm(kind Kind, b batch, outcomes []storage.Outcome, options E
 			}
 		}
 	}
-	tally := result.Removed[kind]
+	result.add(kind.kind, done, options)
+	return failures, first
+}
+
+// add counts what was confirmed.
+func (r *Result) add(kind Kind, done Tally, options ExecuteOptions) {
+	tally := r.Removed[kind]
 	tally.Add(done.Count, done.Bytes)
-	result.Removed[kind] = tally
+	r.Removed[kind] = tally
 	if options.OnRemoved != nil {
 		options.OnRemoved(kind, done)
 	}
-	return failures, first
 }
 
 // fail notes a removal that did not happen.
@@ -277,14 +279,14 @@ func (r *Result) fail(removal Removal, err error) {
 var errNotEmpty = errors.New("it still holds files or symbolic links that are not part of the layout")
 
 // prune removes the directories of repositories in which nothing is left.
-func (p *Plan) prune(ctx context.Context, remover storage.Remover, options ExecuteOptions, result *Result) error {
-	for i := range p.repositories {
+func (p *Plan) prune(ctx context.Context, kind *row, remover storage.Remover, options ExecuteOptions, result *Result) error {
+	for i := range kind.len(p) {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		removal := p.removal(Repository, i)
+		removal := p.removalOf(kind, i)
 		gone := true
-		for _, dir := range layout.LayoutPaths(removal.Repository) {
+		for _, dir := range kind.dirs(removal) {
 			goes, err := remover.Prune(ctx, dir)
 			if err != nil {
 				if !errors.Is(err, storage.ErrNotBegun) {
@@ -298,22 +300,21 @@ func (p *Plan) prune(ctx context.Context, remover storage.Remover, options Execu
 			result.fail(removal, errNotEmpty)
 			continue
 		}
-		tally := result.Removed[Repository]
-		tally.Add(1, 0)
-		result.Removed[Repository] = tally
-		if options.OnRemoved != nil {
-			options.OnRemoved(Repository, Tally{Count: 1})
-		}
+		result.add(kind.kind, Tally{Count: 1}, options)
 	}
 	return nil
 }
 
-// tagDirs are the directories of the tags that were removed.
-func (p *Plan) tagDirs() []string {
-	dirs := make([]string, len(p.tags))
-	for i, at := range p.tags {
-		r := p.inv.Repositories[at.repository]
-		dirs[i] = dirOf(dirOf(layout.TagPath(r.Name, r.Tags[at.tag].Name)))
+// left are the directories that removals have left.
+func (p *Plan) left() []string {
+	var dirs []string
+	for _, kind := range table {
+		if kind.leaves == nil {
+			continue
+		}
+		for i := range kind.len(p) {
+			dirs = append(dirs, kind.leaves(p, i))
+		}
 	}
 	return dirs
 }

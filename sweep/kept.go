@@ -50,23 +50,19 @@ var keptReasons = []struct {
 
 // count fills in all that a plan tells beside its removals.
 func (p *planner) count(ctx context.Context) error {
-	for _, kind := range Kinds {
-		tally := Tally{Count: p.len(kind)}
-		switch kind {
-		case Upload:
-			for i := range p.uploads {
-				u, _ := p.upload(i)
-				tally.Bytes += u.Bytes
-				if u.HardLinkedBytes > 0 {
-					p.HardLinked.Add(1, u.HardLinkedBytes)
-				}
-			}
-		case Blob:
-			for i := range p.blobs {
-				tally.Bytes += p.blobBytes(i)
+	for _, kind := range table {
+		tally := Tally{Count: kind.len(p.Plan)}
+		if kind.bytes != nil {
+			for i := range tally.Count {
+				tally.Bytes += kind.bytes(p.Plan, i)
 			}
 		}
-		p.Garbage[kind] = tally
+		p.Garbage[kind.kind] = tally
+	}
+	for i := range p.uploads {
+		if u, _ := p.upload(i); u.HardLinkedBytes > 0 {
+			p.HardLinked.Add(1, u.HardLinkedBytes)
+		}
 	}
 	p.Garbage[EmptyDirectory] = Tally{Count: len(p.emptyNames)}
 	p.countByRepository()
@@ -102,16 +98,12 @@ type RepositoryGarbage struct {
 func (p *planner) countByRepository() {
 	rows := make([]RepositoryGarbage, len(p.inv.Repositories))
 	for i := range rows {
-		rows[i] = RepositoryGarbage{Repository: p.inv.Repositories[i].Name, Links: len(p.revisions.of[i]) + len(p.layers.of[i])}
+		rows[i].Repository = p.inv.Repositories[i].Name
 	}
-	for _, entry := range p.tagEntries {
-		rows[entry.repository].Links++
-	}
-	for _, orphan := range p.orphans {
-		rows[orphan.repository].Links++
-	}
-	for _, tag := range p.tags {
-		rows[tag.repository].Links++
+	for _, kind := range table {
+		if kind.form == Links {
+			kind.count(p.Plan, func(repository, n int) { rows[repository].Links += n })
+		}
 	}
 	for _, at := range p.uploads {
 		if at.repository >= 0 {
@@ -139,7 +131,7 @@ func (p *planner) countBlobsByRepository(rows []RepositoryGarbage) {
 			if !unlinked.has(int(id)) {
 				return
 			}
-			unlinked[id/64] &^= 1 << (id % 64)
+			unlinked.remove(int(id))
 			at, _ := slices.BinarySearch(p.blobs, id)
 			rows[i].Blobs++
 			rows[i].Bytes += p.blobBytes(at)

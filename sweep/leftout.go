@@ -33,35 +33,11 @@ var causes = map[mark.Cause]Reason{
 
 // whyNot says why a selected removal is not in the plan, "" if it is.
 func (p *Plan) whyNot(removal Removal) Reason {
-	at, found := p.Options.Only.find(removal)
+	at, found := find(p.inv, removal)
 	if !found {
 		return LeftGone
 	}
-	switch removal.Kind {
-	case TagIndexEntry:
-		return p.whyNotEntry(at)
-	case Revision:
-		cause := p.live.Repositories[at.repository].Revisions.At(at.at)
-		if cause == mark.Untagged && p.Options.Only.pins(at.repository, at.at) {
-			return KeptLinked
-		}
-		return causes[cause]
-	case Tag:
-		return p.whyNotTag(at)
-	case OrphanLink:
-		return p.whyNotOrphan(at.orphan)
-	case LayerLink:
-		return causes[p.live.Repositories[at.repository].Layers.At(at.at)]
-	case Upload:
-		return p.keepsUpload(upload{at.repository, at.at})
-	case Repository:
-		if _, goes := slices.BinarySearch(p.repositories, at.repository); goes {
-			return ""
-		}
-		return LeftNotEmpty
-	default:
-		return p.whyNotBlob(inventory.ID(at.at))
-	}
+	return removal.Kind.row().whyNot(p, at)
 }
 
 func (p *Plan) whyNotEntry(at place) Reason {
@@ -82,18 +58,26 @@ func (p *Plan) whyNotEntry(at place) Reason {
 	return LeftTagged
 }
 
+func (p *Plan) whyNotRevision(at place) Reason {
+	cause := p.live.Repositories[at.repository].Revisions.At(at.at)
+	if cause == mark.Untagged && p.Options.Only.pins(at.repository, at.at) {
+		return KeptLinked
+	}
+	return causes[cause]
+}
+
 func (p *Plan) whyNotTag(at place) Reason {
 	live := p.live.Repositories[at.repository]
-	switch _, goes := slices.BinarySearch(live.DeadTags, at.tag); {
+	switch _, goes := slices.BinarySearch(live.DeadTags, at.at); {
 	case goes:
 		return ""
 	case live.Kept:
 		return KeptDamage
-	case !p.Options.Only.TagMayGo(at.repository, at.tag):
+	case !p.Options.Only.TagMayGo(at.repository, at.at):
 		return KeptLinked
 	}
 	r := p.inv.Repositories[at.repository]
-	if revision, found := inventory.FindLink(r.Revisions, r.Tags[at.tag].Target); found {
+	if revision, found := inventory.FindLink(r.Revisions, r.Tags[at.at].Target); found {
 		return causes[live.Revisions.At(revision)]
 	}
 	return LeftTagged

@@ -56,6 +56,13 @@ func (l *links) get(i int) link {
 	return link{repository, int(of[len(of)-(l.upTo[repository]-i)])}
 }
 
+// count counts the links by repository.
+func (l *links) count(add func(repository, n int)) {
+	for repository, of := range l.of {
+		add(repository, len(of))
+	}
+}
+
 // order sorts each repository's links.
 func (l *links) order(compare func(repository int, a, b uint32) int) {
 	for r, of := range l.of {

@@ -19,7 +19,6 @@ func IsNeeded(from io.Reader, inv *inventory.Inventory) (bool, error) {
 	const first = 1000
 	lines := bufio.NewScanner(from)
 	lines.Buffer(nil, 1<<20)
-	s := &Selection{inv: inv}
 	seen, ended := map[Kind]int{}, false
 	for n := 0; lines.Scan(); n++ {
 		line := lines.Bytes()
@@ -44,10 +43,10 @@ func IsNeeded(from io.Reader, inv *inventory.Inventory) (bool, error) {
 			continue
 		case !read.Removal.IsNamed():
 			return true, nil
-		case read.Kind == Upload || read.Kind == Repository || read.Kind == Blob: // a plan can't restore these
+		case read.Kind.Form() != Links: // a plan can't restore these
 			continue
 		}
-		if _, found := s.find(read.Removal); !found {
+		if _, found := find(inv, read.Removal); !found {
 			return true, nil
 		}
 	}

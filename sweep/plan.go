@@ -124,9 +124,9 @@ func (p *Plan) blobBytes(i int) int64 {
 // All yields the removals in their order.
 func (p *Plan) All() iter.Seq[Removal] {
 	return func(yield func(Removal) bool) {
-		for _, kind := range Kinds {
-			for i := range p.len(kind) {
-				if !yield(p.removal(kind, i)) {
+		for k := range table {
+			for i := range table[k].len(p) {
+				if !yield(p.removalOf(&table[k], i)) {
 					return
 				}
 			}
@@ -137,9 +137,9 @@ func (p *Plan) All() iter.Seq[Removal] {
 // Refs yields the objects that the removals consist of.
 func (p *Plan) Refs() iter.Seq[storage.Ref] {
 	return func(yield func(storage.Ref) bool) {
-		for _, kind := range Kinds {
-			for i := range p.len(kind) {
-				for _, ref := range p.refs(kind, i) {
+		for k := range table {
+			for i := range table[k].len(p) {
+				for _, ref := range p.refs(&table[k], i) {
 					if !yield(ref) {
 						return
 					}
@@ -159,110 +159,123 @@ func (p *Plan) HasGarbage() bool { return p.Len()+len(p.emptyNames) > 0 }
 // Len is the number of removals.
 func (p *Plan) Len() int {
 	n := 0
-	for _, kind := range Kinds {
-		n += p.len(kind)
+	for _, kind := range table {
+		n += kind.len(p)
 	}
 	return n
 }
 
-func (p *Plan) len(kind Kind) int {
-	switch kind {
-	case TagIndexEntry:
-		return len(p.tagEntries)
-	case Revision:
-		return p.revisions.len()
-	case OrphanLink:
-		return len(p.orphans)
-	case Tag:
-		return len(p.tags)
-	case LayerLink:
-		return p.layers.len()
-	case Upload:
-		return len(p.uploads)
-	case Repository:
-		return len(p.repositories)
-	default:
-		return len(p.blobs)
+// removalOf writes out the i-th removal of a kind.
+func (p *Plan) removalOf(kind *row, i int) Removal {
+	removal := kind.removal(p, i)
+	removal.Kind = kind.kind
+	removal.Path = "/" + storage.Root + "/" + removal.Path
+	return removal
+}
+
+// refs are the objects that the i-th removal of a kind consists of.
+func (p *Plan) refs(kind *row, i int) []storage.Ref {
+	switch {
+	case kind.objects != nil:
+		return kind.objects(p, i)
+	case kind.links == nil:
+		return nil
+	}
+	links := kind.links(kind.removal(p, i))
+	refs := make([]storage.Ref, len(links))
+	for n, link := range links {
+		refs[n].Path = link.Path
+	}
+	if last := len(links) - 1; kind.isKnown != nil && kind.isKnown(p, i) {
+		refs[last].Content = string(links[last].Target)
+	}
+	return refs
+}
+
+func (p *Plan) tagEntryRemoval(i int) Removal {
+	entry := p.tagEntries[i]
+	r := p.inv.Repositories[entry.repository]
+	removal := Removal{Repository: r.Name, Tag: r.Tags[entry.tag].Name, Digest: p.inv.Digest(entry.id)}
+	removal.Path = layout.TagIndexPath(r.Name, removal.Tag, removal.Digest)
+	removal.Reason = "its revision is gone"
+	at, found := inventory.FindLink(r.Revisions, entry.id)
+	switch {
+	case found && p.live.Repositories[entry.repository].Revisions.At(at) != mark.Dead:
+		removal.Reason = "its tag is removed"
+	case found:
+		removal.Reason = "its revision goes"
+	}
+	return removal
+}
+
+func (p *Plan) revisionRemoval(i int) Removal {
+	link := p.revisions.get(i)
+	r := p.inv.Repositories[link.repository]
+	id := r.Revisions[link.at].ID()
+	removal := Removal{Repository: r.Name, Digest: p.inv.Digest(id), Signatures: len(r.Signatures[id]), Reason: "untagged"}
+	for _, signature := range r.Signatures[id] {
+		removal.SignatureDigests = append(removal.SignatureDigests, p.inv.Digest(signature))
+	}
+	for _, link := range r.Referrers[id] {
+		removal.Referrers = append(removal.Referrers, p.referrer(link))
+	}
+	removal.Path = layout.RevisionPath(r.Name, removal.Digest)
+	return removal
+}
+
+func (p *Plan) orphanRemoval(i int) Removal {
+	o := p.orphans[i]
+	removal := Removal{
+		Repository: p.inv.Repositories[o.repository].Name, Digest: p.inv.Digest(o.of),
+		Path: o.path(p.inv), Reason: "its manifest was deleted",
+	}
+	if o.referrer != nil {
+		removal.Referrers = []Referrer{p.referrer(*o.referrer)}
+	} else {
+		removal.Signatures, removal.SignatureDigests = 1, []digest.Digest{p.inv.Digest(o.signature)}
+	}
+	return removal
+}
+
+func (p *Plan) tagRemoval(i int) Removal {
+	r, tag := p.tag(i)
+	return Removal{
+		Repository: r.Name, Tag: tag.Name, Digest: p.inv.Digest(tag.Target),
+		Path: layout.TagPath(r.Name, tag.Name), Reason: "no root reaches its manifest",
 	}
 }
 
-// removal writes out the i-th removal of a kind.
-func (p *Plan) removal(kind Kind, i int) Removal {
-	removal := Removal{Kind: kind}
-	switch kind {
-	case TagIndexEntry:
-		entry := p.tagEntries[i]
-		r := p.inv.Repositories[entry.repository]
-		removal.Repository, removal.Tag, removal.Digest = r.Name, r.Tags[entry.tag].Name, p.inv.Digest(entry.id)
-		removal.Path = layout.TagIndexPath(r.Name, removal.Tag, removal.Digest)
-		removal.Reason = "its revision is gone"
-		at, found := inventory.FindLink(r.Revisions, entry.id)
-		switch {
-		case found && p.live.Repositories[entry.repository].Revisions.At(at) != mark.Dead:
-			removal.Reason = "its tag is removed"
-		case found:
-			removal.Reason = "its revision goes"
-		}
-	case Revision:
-		link := p.revisions.get(i)
-		r := p.inv.Repositories[link.repository]
-		id := r.Revisions[link.at].ID()
-		removal.Repository, removal.Digest, removal.Signatures = r.Name, p.inv.Digest(id), len(r.Signatures[id])
-		for _, signature := range r.Signatures[id] {
-			removal.SignatureDigests = append(removal.SignatureDigests, p.inv.Digest(signature))
-		}
-		for _, link := range r.Referrers[id] {
-			removal.Referrers = append(removal.Referrers, p.referrer(link))
-		}
-		removal.Path = layout.RevisionPath(r.Name, removal.Digest)
-		removal.Reason = "untagged"
-	case OrphanLink:
-		o := p.orphans[i]
-		removal.Repository, removal.Digest = p.inv.Repositories[o.repository].Name, p.inv.Digest(o.of)
-		if o.referrer != nil {
-			removal.Referrers = []Referrer{p.referrer(*o.referrer)}
-		} else {
-			removal.Signatures, removal.SignatureDigests = 1, []digest.Digest{p.inv.Digest(o.signature)}
-		}
-		removal.Path = removal.Links()[0].Path
-		removal.Reason = "its manifest was deleted"
-	case Tag:
-		r := p.inv.Repositories[p.tags[i].repository]
-		tag := r.Tags[p.tags[i].tag]
-		removal.Repository, removal.Tag, removal.Digest = r.Name, tag.Name, p.inv.Digest(tag.Target)
-		removal.Path = layout.TagPath(r.Name, tag.Name)
-		removal.Reason = "no root reaches its manifest"
-	case LayerLink:
-		link := p.layers.get(i)
-		r := p.inv.Repositories[link.repository]
-		id := r.Layers[link.at].ID()
-		removal.Repository, removal.Digest = r.Name, p.inv.Digest(id)
-		removal.Path = layout.LayerPath(r.Name, removal.Digest)
-		removal.Reason = "no live manifest of the repository reaches it"
-		if to, alias := r.Aliases[id]; alias {
-			removal.Target = p.inv.Digest(to)
-		} else if !p.inv.Stored(id) {
-			removal.Reason = "no live manifest of the repository reaches it, and its blob is missing"
-		}
-	case Upload:
-		u, repository := p.upload(i)
-		removal.Repository, removal.Upload, removal.Bytes = repository, u.ID, u.Bytes
-		removal.Path = u.Objects[0].Path
-		if repository != "" {
-			removal.Path = layout.UploadPath(repository, u.ID)
-		}
-		removal.Reason = "begun " + u.Started.UTC().Format(time.RFC3339)
-	case Repository:
-		r := p.inv.Repositories[p.repositories[i]]
-		removal.Repository, removal.Path = r.Name, layout.RepositoryPath(r.Name)
-		removal.Reason = "nothing is left in it"
-	case Blob:
-		removal.Digest, removal.Bytes = p.inv.Digest(p.blobs[i]), p.blobBytes(i)
-		removal.Path = layout.BlobPath(removal.Digest)
-		removal.Reason = "no live manifest of any repository reaches it"
+func (p *Plan) layerRemoval(i int) Removal {
+	link := p.layers.get(i)
+	r := p.inv.Repositories[link.repository]
+	id := r.Layers[link.at].ID()
+	removal := Removal{Repository: r.Name, Digest: p.inv.Digest(id), Reason: "no live manifest of the repository reaches it"}
+	removal.Path = layout.LayerPath(r.Name, removal.Digest)
+	if to, alias := r.Aliases[id]; alias {
+		removal.Target = p.inv.Digest(to)
+	} else if !p.inv.Stored(id) {
+		removal.Reason = "no live manifest of the repository reaches it, and its blob is missing"
 	}
-	removal.Path = "/" + storage.Root + "/" + removal.Path
 	return removal
+}
+
+func (p *Plan) uploadRemoval(i int) Removal {
+	u, repository := p.upload(i)
+	path := u.Objects[0].Path
+	if repository != "" {
+		path = layout.UploadPath(repository, u.ID)
+	}
+	return Removal{Repository: repository, Upload: u.ID, Bytes: u.Bytes, Path: path, Reason: "begun " + u.Started.UTC().Format(time.RFC3339)}
+}
+
+func (p *Plan) repositoryRemoval(i int) Removal {
+	r := p.inv.Repositories[p.repositories[i]]
+	return Removal{Repository: r.Name, Path: layout.RepositoryPath(r.Name), Reason: "nothing is left in it"}
+}
+
+func (p *Plan) blobRemoval(i int) Removal {
+	d := p.inv.Digest(p.blobs[i])
+	return Removal{Digest: d, Bytes: p.blobBytes(i), Path: layout.BlobPath(d), Reason: "no live manifest of any repository reaches it"}
 }
 
 func (p *Plan) referrer(link inventory.ReferrerLink) Referrer {
@@ -279,46 +292,21 @@ func (p *Plan) uploadAt(at upload) (u inventory.Upload, repository string) {
 	return r.Uploads[at.at], r.Name
 }
 
-// refs are the objects that the i-th removal of a kind consists of.
-func (p *Plan) refs(kind Kind, i int) []storage.Ref {
-	switch kind {
-	case Upload:
-		u, _ := p.upload(i)
-		return u.Objects
-	case Repository:
-		return nil
-	case Blob:
-		return []storage.Ref{{Path: layout.BlobPath(p.inv.Digest(p.blobs[i]))}}
-	}
-	links := p.removal(kind, i).Links()
-	refs := make([]storage.Ref, len(links))
-	for n, link := range links {
-		refs[n].Path = link.Path
-	}
-	if last := len(links) - 1; p.isKnown(kind, i) {
-		refs[last].Content = string(links[last].Target)
-	}
-	return refs
+func (p *Plan) tag(i int) (*inventory.Repository, inventory.Tag) {
+	r := p.inv.Repositories[p.tags[i].repository]
+	return r, r.Tags[p.tags[i].at]
 }
 
-// isKnown reports whether the i-th link of a kind is known to say what its removal has
-// as its target, and leads to a blob. The mark has read the links of layers and
-// revisions that go, unless they were verified.
-func (p *Plan) isKnown(kind Kind, i int) bool {
-	switch kind {
-	case TagIndexEntry:
-		entry := p.tagEntries[i]
-		index := p.inv.Repositories[entry.repository].Tags[entry.tag].Index
-		at, found := inventory.FindLink(index, entry.id)
-		return found && index[at].Verified() && p.inv.Stored(entry.id)
-	case Revision:
-		link := p.revisions.get(i)
-		return p.inv.Stored(p.inv.Repositories[link.repository].Revisions[link.at].ID())
-	case OrphanLink:
-		return false
-	case Tag:
-		return p.inv.Stored(p.inv.Repositories[p.tags[i].repository].Tags[p.tags[i].tag].Target)
-	}
+// isTagEntryKnown: an entry was read if it is verified.
+func (p *Plan) isTagEntryKnown(i int) bool {
+	entry := p.tagEntries[i]
+	index := p.inv.Repositories[entry.repository].Tags[entry.tag].Index
+	at, found := inventory.FindLink(index, entry.id)
+	return found && index[at].Verified() && p.inv.Stored(entry.id)
+}
+
+// isLayerKnown: the mark has read the links of layers and revisions that go, unless they were verified.
+func (p *Plan) isLayerKnown(i int) bool {
 	link := p.layers.get(i)
 	r := p.inv.Repositories[link.repository]
 	id := r.Layers[link.at].ID()

@@ -169,7 +169,7 @@ func (p *planner) planTagIndexes(ctx context.Context) error {
 	for i, live := range p.live.Repositories {
 		r := p.inv.Repositories[i]
 		for _, t := range live.DeadTags {
-			p.tags = append(p.tags, place{repository: i, tag: t})
+			p.tags = append(p.tags, place{repository: i, at: t})
 		}
 		for t, tag := range r.Tags {
 			_, goes := slices.BinarySearch(live.DeadTags, t)
@@ -229,7 +229,7 @@ func (p *planner) planOrphans(ctx context.Context) error {
 		switch {
 		case looks[i].isAbsent:
 			p.empty = append(p.empty, dirOf(path(i)))
-		case !p.Options.Only.hasOrphan(o):
+		case !p.Options.Only.has(OrphanLink, place{repository: o.repository, orphan: &o}):
 			p.leadsTo(o.leadsTo())
 		default:
 			p.orphans = append(p.orphans, o)
@@ -355,19 +355,10 @@ func (p *planner) planRepositories() {
 		return
 	}
 	going := make([]int, len(p.inv.Repositories))
-	for i := range going {
-		going[i] = len(p.revisions.of[i]) + len(p.layers.of[i])
-	}
-	for _, gone := range p.uploads {
-		if gone.repository >= 0 {
-			going[gone.repository]++
+	for _, kind := range table {
+		if kind.count != nil && kind.kind != TagIndexEntry { // which is in a tag
+			kind.count(p.Plan, func(repository, n int) { going[repository] += n })
 		}
-	}
-	for _, o := range p.orphans {
-		going[o.repository]++
-	}
-	for _, tag := range p.tags {
-		going[tag.repository]++
 	}
 	for i, r := range p.inv.Repositories {
 		absent := 0

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"regsweep/storage"
@@ -242,24 +241,21 @@ func (s *fileScan) readHeader(line []byte) (problem string) {
 
 // problem says what a removal that was read lacks to be found by.
 func (r Removal) problem() string {
-	if !slices.Contains(Kinds, r.Kind) {
+	row := r.Kind.row()
+	if row.needs == nil {
 		return "its kind is not one of a removal"
 	}
-	for _, field := range []struct {
-		name, value string
-		needed      bool
-	}{
-		{"repository", r.Repository, r.Kind != Upload && r.Kind != Blob},
-		{"tag", r.Tag, r.Kind == TagIndexEntry || r.Kind == Tag},
-		{"digest", string(r.Digest), r.Kind != Upload && r.Kind != Repository},
-		{"upload", r.Upload, r.Kind == Upload},
+	for _, field := range []struct{ name, value string }{
+		{"repository", r.Repository}, {"tag", r.Tag}, {"digest", string(r.Digest)}, {"upload", r.Upload},
 	} {
-		if field.needed && field.value == "" {
+		if field.value == "" && row.needsField(field.name) {
 			return fmt.Sprintf("it has no %s, which a line of kind %s needs", field.name, r.Kind)
 		}
 	}
-	if r.Kind == OrphanLink && len(r.SignatureDigests)+len(r.Referrers) != 1 {
-		return "it has to have one of signature_digests or one of referrers, as a line of its kind does"
+	if row.check != nil {
+		if problem := row.check(r); problem != "" {
+			return problem
+		}
 	}
 	if r.Digest != "" && r.Digest.Validate() != nil {
 		return "its digest is not valid"

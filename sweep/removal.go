@@ -3,7 +3,6 @@
 package sweep
 
 import (
-	"cmp"
 	"math"
 	"strings"
 
@@ -11,29 +10,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 )
-
-// Kind is a kind of thing that a plan removes.
-type Kind string
-
-// The kinds, in the order of their removal. A link goes before what it leads to, so
-// that whatever an interruption leaves behind, no link leads to what has gone.
-const (
-	TagIndexEntry Kind = "tag_index_entry"
-	Revision      Kind = "revision"
-	OrphanLink    Kind = "orphan_link" // of a signature or a referrer whose manifest was deleted
-	Tag           Kind = "tag"         // its current link, after its index and its revision
-	LayerLink     Kind = "layer_link"
-	Upload        Kind = "upload"
-	Repository    Kind = "repository"
-	Blob          Kind = "blob"
-)
-
-// EmptyDirectory counts the directories where a repository could be and nothing is. They are
-// no lines of a plan: removing them needs no order, and nothing is lost with them.
-const EmptyDirectory Kind = "empty_directory"
-
-// Kinds are all kinds in the order of their removal.
-var Kinds = []Kind{TagIndexEntry, Revision, OrphanLink, Tag, LayerLink, Upload, Repository, Blob}
 
 // Removal is one line of a plan.
 type Removal struct {
@@ -76,30 +52,24 @@ type Link struct {
 }
 
 // Links are the links that a removal of a link consists of, in the order in which they
-// go; none for other kinds. The link itself goes last: while it is there, a next run
-// finds its signatures.
+// go; none for other kinds. The removal's own link goes last.
 func (r Removal) Links() []Link {
-	switch r.Kind {
-	case TagIndexEntry:
-		return []Link{{layout.TagIndexPath(r.Repository, r.Tag, r.Digest), r.Digest}}
-	case Tag:
-		return []Link{{layout.TagPath(r.Repository, r.Tag), r.Digest}}
-	case LayerLink:
-		return []Link{{layout.LayerPath(r.Repository, r.Digest), cmp.Or(r.Target, r.Digest)}}
-	case Revision, OrphanLink:
-		links := make([]Link, 0, len(r.SignatureDigests)+len(r.Referrers)+1)
-		for _, signature := range r.SignatureDigests {
-			links = append(links, Link{layout.SignaturePath(r.Repository, r.Digest, signature), signature})
-		}
-		for _, referrer := range r.Referrers {
-			links = append(links, Link{layout.ReferrerPath(r.Repository, r.Digest, referrer.Subject, referrer.Type), r.Digest})
-		}
-		if r.Kind == Revision {
-			links = append(links, Link{layout.RevisionPath(r.Repository, r.Digest), r.Digest})
-		}
-		return links
+	if links := r.Kind.row().links; links != nil {
+		return links(r)
 	}
 	return nil
+}
+
+// attachedLinks are the links of a manifest's signatures, and those that lead to it as a referrer.
+func attachedLinks(r Removal) []Link {
+	links := make([]Link, 0, len(r.SignatureDigests)+len(r.Referrers)+1)
+	for _, signature := range r.SignatureDigests {
+		links = append(links, Link{layout.SignaturePath(r.Repository, r.Digest, signature), signature})
+	}
+	for _, referrer := range r.Referrers {
+		links = append(links, Link{layout.ReferrerPath(r.Repository, r.Digest, referrer.Subject, referrer.Type), r.Digest})
+	}
+	return links
 }
 
 // IsNamed reports whether the removal names what a registry could hold, so that its paths

@@ -27,19 +27,19 @@ import (
 type Selection struct {
 	inv          *inventory.Inventory
 	repositories []*selected // by place in the inventory; nil where nothing is named
-	uploads      bits        // those of no repository
-	blobs        bits
+	elsewhere    selected    // what is named of no repository
 }
 
-// selected is what is named of one repository, by place.
+// selected is what is named of one repository.
 type selected struct {
-	itself            bool
-	revisions, layers bits
-	uploads           bits
-	entries           []bits // by tag
-	orphans           map[orphan]bool
-	tags              bits
-	pinned            bits // revisions that are named, and an index entry to them is not
+	named  map[Kind]*named
+	pinned bits // revisions that are named, and an index entry to them is not
+}
+
+// named is what is named of one kind.
+type named struct {
+	places  []bits // by tag, if the kind's places have one; otherwise all are in the first
+	orphans map[orphan]bool
 }
 
 // bits are a set of small numbers.
@@ -52,13 +52,19 @@ func (b *bits) add(i int) {
 	(*b)[i/64] |= 1 << (i % 64)
 }
 
+func (b bits) remove(i int) {
+	if i/64 < len(b) {
+		b[i/64] &^= 1 << (i % 64)
+	}
+}
+
 func (b bits) has(i int) bool { return i/64 < len(b) && b[i/64]&(1<<(i%64)) != 0 }
 
 // Select finds what a plan file names in an inventory. What is not there it skips.
 func Select(ctx context.Context, file *File, inv *inventory.Inventory, reader storage.Reader) (*Selection, error) {
 	s := &Selection{inv: inv, repositories: make([]*selected, len(inv.Repositories))}
 	err := file.Each(func(removal Removal) error {
-		if at, found := s.find(removal); found {
+		if at, found := find(inv, removal); found {
 			s.add(removal.Kind, at)
 		}
 		return nil
@@ -80,117 +86,104 @@ func Select(ctx context.Context, file *File, inv *inventory.Inventory, reader st
 	return s, nil
 }
 
-// place is where something is in an inventory: at is its place among its kind in the
-// repository, which is -1 for what is in none.
+// place is where something is in an inventory.
 type place struct {
-	repository, tag, at int
-	orphan              orphan
+	repository int     // -1 for what is in none
+	tag        int     // of an entry in a tag's index
+	at         int     // among its kind in the repository, or in the tag's index
+	orphan     *orphan // set for a link of a deleted manifest, which has no number
 }
 
-// find looks for what a line names, by names and digests alone.
-func (s *Selection) find(removal Removal) (at place, found bool) {
+// find looks for what a line of a plan file names, by names and digests alone.
+func find(inv *inventory.Inventory, line Removal) (at place, found bool) {
+	kind := line.Kind.row()
 	at.repository = -1
-	var r *inventory.Repository
-	if removal.Repository != "" && removal.Kind != Blob {
-		at.repository, found = slices.BinarySearchFunc(s.inv.Repositories, removal.Repository, func(r *inventory.Repository, name string) int {
+	if line.Repository != "" && kind.form != Content {
+		at.repository, found = slices.BinarySearchFunc(inv.Repositories, line.Repository, func(r *inventory.Repository, name string) int {
 			return strings.Compare(r.Name, name)
 		})
 		if !found {
 			return at, false
 		}
-		r = s.inv.Repositories[at.repository]
 	}
-	switch removal.Kind {
-	case Repository:
-		return at, true
-	case Upload:
-		uploads := s.inv.Uploads
-		if r != nil {
-			uploads = r.Uploads
+	var id inventory.ID
+	if kind.needsField("digest") {
+		if id, found = inv.Find(line.Digest); !found {
+			return at, false
 		}
-		at.at, found = slices.BinarySearchFunc(uploads, removal.Upload, func(u inventory.Upload, id string) int { return strings.Compare(u.ID, id) })
-		return at, found
 	}
-	id, found := s.inv.Find(removal.Digest)
-	if !found {
-		return at, false
-	}
-	switch removal.Kind {
-	case TagIndexEntry:
-		at.tag, found = slices.BinarySearchFunc(r.Tags, removal.Tag, func(t inventory.Tag, name string) int { return strings.Compare(t.Name, name) })
-		if found {
-			at.at, found = inventory.FindLink(r.Tags[at.tag].Index, id)
-		}
-	case Revision:
-		at.at, found = inventory.FindLink(r.Revisions, id)
-	case Tag:
-		at.tag, found = slices.BinarySearchFunc(r.Tags, removal.Tag, func(t inventory.Tag, name string) int { return strings.Compare(t.Name, name) })
-		found = found && r.Tags[at.tag].HasTarget && r.Tags[at.tag].Target == id // what was reviewed
-	case OrphanLink:
-		for _, o := range orphansOf(s.inv, at.repository, id) {
-			if found = o.path(s.inv) == removal.Links()[0].Path; found {
-				at.orphan = o
-				break
-			}
-		}
-	case LayerLink:
-		at.at, found = inventory.FindLink(r.Layers, id)
-	case Blob:
-		at.at, found = int(id), s.inv.Stored(id)
-	}
+	found = kind.find(inv, line, id, &at)
 	return at, found
 }
 
+func findTag(tags []inventory.Tag, name string) (at int, found bool) {
+	return slices.BinarySearchFunc(tags, name, func(t inventory.Tag, name string) int { return strings.Compare(t.Name, name) })
+}
+
+// findUpload finds an upload of a repository, or of none for -1.
+func findUpload(inv *inventory.Inventory, repository int, id string) (at int, found bool) {
+	uploads := inv.Uploads
+	if repository >= 0 {
+		uploads = inv.Repositories[repository].Uploads
+	}
+	return slices.BinarySearchFunc(uploads, id, func(u inventory.Upload, id string) int { return strings.Compare(u.ID, id) })
+}
+
 func (s *Selection) add(kind Kind, at place) {
-	if at.repository < 0 {
-		if kind == Blob {
-			s.blobs.add(at.at)
-		} else {
-			s.uploads.add(at.at)
+	of := &s.elsewhere
+	if at.repository >= 0 {
+		if s.repositories[at.repository] == nil {
+			s.repositories[at.repository] = &selected{}
 		}
+		of = s.repositories[at.repository]
+	}
+	if of.named == nil {
+		of.named = map[Kind]*named{}
+	}
+	if of.named[kind] == nil {
+		of.named[kind] = &named{}
+	}
+	of.named[kind].add(at)
+}
+
+func (n *named) add(at place) {
+	if at.orphan != nil {
+		if n.orphans == nil {
+			n.orphans = map[orphan]bool{}
+		}
+		n.orphans[*at.orphan] = true
 		return
 	}
-	of := s.repositories[at.repository]
-	if of == nil {
-		of = &selected{}
-		s.repositories[at.repository] = of
+	for len(n.places) <= at.tag {
+		n.places = append(n.places, nil)
 	}
-	switch kind {
-	case TagIndexEntry:
-		if of.entries == nil {
-			of.entries = make([]bits, len(s.inv.Repositories[at.repository].Tags))
-		}
-		of.entries[at.tag].add(at.at)
-	case Revision:
-		of.revisions.add(at.at)
-	case OrphanLink:
-		if of.orphans == nil {
-			of.orphans = map[orphan]bool{}
-		}
-		of.orphans[at.orphan] = true
-	case Tag:
-		of.tags.add(at.tag)
-	case LayerLink:
-		of.layers.add(at.at)
-	case Upload:
-		of.uploads.add(at.at)
-	case Repository:
-		of.itself = true
-	}
+	n.places[at.tag].add(at.at)
 }
+
+func (n *named) has(at place) bool {
+	switch {
+	case n == nil:
+		return false
+	case at.orphan != nil:
+		return n.orphans[*at.orphan]
+	}
+	return at.tag < len(n.places) && n.places[at.tag].has(at.at)
+}
+
+func (s *selected) has(kind Kind, at place) bool { return s != nil && s.named[kind].has(at) }
 
 // pin finds the revisions that are named although an entry in a tag's index, which would
 // lead to nothing, is not. Of an entry that is known by its directory alone the link may
 // be gone already.
 func (s *Selection) pin(ctx context.Context, repository int, of *selected, reader storage.Reader) error {
 	r := s.inv.Repositories[repository]
-	if len(of.revisions) == 0 {
+	if of.named[Revision] == nil {
 		return nil
 	}
 	for t, tag := range r.Tags {
 		for i, link := range tag.Index {
 			at, found := inventory.FindLink(r.Revisions, link.ID())
-			if !found || !of.revisions.has(at) || of.pinned.has(at) || of.hasEntry(t, i) {
+			if !found || !of.has(Revision, place{at: at}) || of.pinned.has(at) || of.has(TagIndexEntry, place{tag: t, at: i}) {
 				continue
 			}
 			isThere, err := s.isEntry(ctx, r, tag, link, reader)
@@ -210,11 +203,11 @@ func (s *Selection) pin(ctx context.Context, repository int, of *selected, reade
 func (s *Selection) pinTags(ctx context.Context, repository int, of *selected, reader storage.Reader) error {
 	r := s.inv.Repositories[repository]
 	for t, tag := range r.Tags {
-		if !of.tags.has(t) {
+		if !of.has(Tag, place{at: t}) {
 			continue
 		}
 		for i, link := range tag.Index {
-			if of.hasEntry(t, i) {
+			if of.has(TagIndexEntry, place{tag: t, at: i}) {
 				continue
 			}
 			isThere, err := s.isEntry(ctx, r, tag, link, reader)
@@ -222,16 +215,12 @@ func (s *Selection) pinTags(ctx context.Context, repository int, of *selected, r
 				return err
 			}
 			if isThere {
-				of.tags[t/64] &^= 1 << (t % 64)
+				of.named[Tag].places[0].remove(t)
 				break
 			}
 		}
 	}
 	return nil
-}
-
-func (of *selected) hasEntry(tag, at int) bool {
-	return tag < len(of.entries) && of.entries[tag].has(at)
 }
 
 // isEntry reports whether an entry of a tag's index is there, and not only its directory.
@@ -249,7 +238,7 @@ func (s *Selection) isEntry(ctx context.Context, r *inventory.Repository, tag in
 // TagMayGo reports whether a tag may go, for mark.Options: whether it is named, and so are all
 // entries of its index.
 func (s *Selection) TagMayGo(repository, tag int) bool {
-	return s == nil || s.repositories[repository] != nil && s.repositories[repository].tags.has(tag)
+	return s.has(Tag, place{repository: repository, at: tag})
 }
 
 // MayGo reports whether a revision may go, for mark.Options: whether it is named, and
@@ -263,33 +252,13 @@ func (s *Selection) pins(repository, revision int) bool {
 	return s != nil && s.repositories[repository] != nil && s.repositories[repository].pinned.has(revision)
 }
 
-// hasOrphan reports whether a link of a deleted manifest is named.
-func (s *Selection) hasOrphan(o orphan) bool {
-	return s == nil || s.repositories[o.repository] != nil && s.repositories[o.repository].orphans[o]
-}
-
 // has reports whether something is named.
 func (s *Selection) has(kind Kind, at place) bool {
 	switch {
 	case s == nil:
 		return true
-	case at.repository < 0 && kind == Blob:
-		return s.blobs.has(at.at)
 	case at.repository < 0:
-		return s.uploads.has(at.at)
+		return s.elsewhere.has(kind, at)
 	}
-	of := s.repositories[at.repository]
-	switch {
-	case of == nil:
-		return false
-	case kind == TagIndexEntry:
-		return at.tag < len(of.entries) && of.entries[at.tag].has(at.at)
-	case kind == Revision:
-		return of.revisions.has(at.at)
-	case kind == LayerLink:
-		return of.layers.has(at.at)
-	case kind == Upload:
-		return of.uploads.has(at.at)
-	}
-	return of.itself
+	return s.repositories[at.repository].has(kind, at)
 }
