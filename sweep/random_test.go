@@ -345,7 +345,12 @@ func checkSizes(t *testing.T, d *disk, plan *sweep.Plan) {
 		byRepository.Add(row.Blobs, row.Bytes)
 		links += row.Links
 	}
-	allLinks := total[sweep.TagIndexEntry].Count + total[sweep.Revision].Count + total[sweep.OrphanLink].Count + total[sweep.Tag].Count + total[sweep.LayerLink].Count
+	allLinks := 0
+	for kind, tally := range total {
+		if kind.Form() == sweep.Links {
+			allLinks += tally.Count
+		}
+	}
 	if byRepository != total[sweep.Blob] || links != allLinks {
 		t.Errorf("by repository there are %v and %d links, and %v and %d in all", byRepository, links, total[sweep.Blob], allLinks)
 	}
