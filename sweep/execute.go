@@ -5,43 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"regsweep/storage"
 )
-
-// Result is what was removed: nothing that the storage has not confirmed.
-type Result struct {
-	// Removed counts by kind. Bytes are those that the storage has given back.
-	Removed map[Kind]Tally
-	// Hidden counts the bytes of what is only out of sight (storage.Outcome), and still
-	// paid for.
-	Hidden int64
-	// HardLinked counts the blobs and uploads that were removed while their files had other
-	// hard links, and the bytes that were not freed for that.
-	HardLinked Tally
-	// Versions counts the noncurrent versions that went with what was removed.
-	Versions Tally
-	// Failed are the removals that the storage refused, up to a hundred.
-	Failed []Failure
-}
-
-// Len is the number of removals that were done, out of Plan.Len.
-func (r *Result) Len() int {
-	n := 0
-	for _, kind := range table {
-		n += r.Removed[kind.kind].Count
-	}
-	return n
-}
-
-// Failure is a removal that did not happen, or not wholly.
-type Failure struct {
-	Removal
-	Err error
-}
 
 // ExecuteOptions are how a plan is carried out.
 type ExecuteOptions struct {
@@ -58,105 +28,87 @@ type ExecuteOptions struct {
 // ErrExecuted is returned by Execute for a plan that was executed already.
 var ErrExecuted = errors.New("the plan was executed already")
 
-// grace is how long a batch that was sent may take to be answered once the run is
-// being stopped. Without it an interruption could not tell what it had removed.
-const grace = 30 * time.Second
-
-// maxFailures bounds how many failures are kept for the report.
-const maxFailures = 100
-
 // Execute removes what the plan lists, kind by kind: all of one kind has been
 // confirmed before the next begins. It stops, with an error and a Result of what was
 // removed until then, when ctx is done (the error is then ctx's cause) or when the
 // storage refuses a removal; then the kinds that follow are not touched, since what
 // a link leads to must not go before it. Running again goes on from there.
 func (p *Plan) Execute(ctx context.Context, remover storage.Remover, options ExecuteOptions) (Result, error) {
-	result := Result{Removed: map[Kind]Tally{}}
-	for _, kind := range table {
-		result.Removed[kind.kind] = Tally{}
-	}
-	if p.executed {
-		return result, ErrExecuted
-	}
-	p.executed = true
 	options.Bulk.Objects = cmp.Or(options.Bulk.Objects, storage.RemoveBatch)
 	options.Bulk.Calls = cmp.Or(options.Bulk.Calls, 4)
-	for k := range table {
-		kind, remove := &table[k], p.removeKind
+	e := &execution{plan: p, remover: remover, options: options, result: Result{Removed: map[Kind]Tally{}}}
+	for _, kind := range Kinds {
+		e.result.Removed[kind] = Tally{}
+	}
+	if p.executed {
+		return e.result, ErrExecuted
+	}
+	p.executed = true
+	err := e.run(ctx)
+	return e.result, err
+}
+
+// execution is one execution of a plan.
+type execution struct {
+	plan    *Plan
+	remover storage.Remover
+	options ExecuteOptions
+	result  Result
+}
+
+func (e *execution) run(ctx context.Context) error {
+	for i := range table {
+		kind, remove := &table[i], e.remove
 		if kind.form == Directories {
-			remove = p.prune
+			remove = e.removeDirectories
 		}
-		if err := remove(ctx, kind, remover, options, &result); err != nil {
-			return result, fmt.Errorf("remove %s: %w", kind.kind, err)
-		}
-	}
-	for _, dirs := range [][]string{p.left(), p.empty} {
-		if _, err := tidy(ctx, remover, dirs, options.Bulk.Calls); err != nil {
-			return result, err
+		if err := remove(ctx, kind); err != nil {
+			return fmt.Errorf("remove %s: %w", kind.kind, err)
 		}
 	}
-	gone, err := tidy(ctx, remover, p.emptyNames, options.Bulk.Calls)
-	result.Removed[EmptyDirectory] = Tally{Count: gone}
-	return result, err
-}
-
-// batch is a run of removals of one kind, from first up to but without end, for one call of
-// Remove. What one removal takes with it is never divided.
-type batch struct {
-	first, end int
-	refs       []storage.Ref
-	counts     []int // refs of each removal
-}
-
-// nextBatch takes as many removals from first on as fit in a batch of so many objects.
-func (p *Plan) nextBatch(kind *row, first, objects int) batch {
-	b := batch{first: first, end: first}
-	for b.end < kind.len(p) {
-		refs := p.refs(kind, b.end)
-		if len(b.refs) > 0 && len(b.refs)+len(refs) > objects {
-			break
+	for _, dirs := range [][]string{e.plan.left(), e.plan.empty} {
+		if _, err := e.removeEmpty(ctx, dirs); err != nil {
+			return err
 		}
-		b.refs = append(b.refs, refs...)
-		b.counts = append(b.counts, len(refs))
-		b.end++
 	}
-	return b
+	gone, err := e.removeEmpty(ctx, e.plan.emptyNames)
+	e.result.Removed[EmptyDirectory] = Tally{Count: gone}
+	return err
 }
 
-// removeKind keeps a bounded number of batches under way and takes their outcomes in
-// as they come.
-func (p *Plan) removeKind(ctx context.Context, kind *row, remover storage.Remover, options ExecuteOptions, result *Result) error {
+// remove removes all of one kind. It keeps a bounded number of batches under way, and takes their
+// outcomes in as they come.
+func (e *execution) remove(ctx context.Context, kind *row) error {
 	type answer struct {
 		batch
 		outcomes []storage.Outcome
 	}
 	answers := make(chan answer)
+	count := kind.len(e.plan)
 	underWay, next, failures := 0, 0, 0
 	var failed error
 	for {
-		for failed == nil && ctx.Err() == nil && underWay < options.Bulk.Calls && next < kind.len(p) {
-			if kind.form == Content && options.BeforeBlobs != nil {
-				if failed = options.BeforeBlobs(ctx); failed != nil {
+		for failed == nil && ctx.Err() == nil && underWay < e.options.Bulk.Calls && next < count {
+			if kind.form == Content && e.options.BeforeBlobs != nil {
+				if failed = e.options.BeforeBlobs(ctx); failed != nil {
 					break
 				}
 			}
-			b := p.nextBatch(kind, next, options.Bulk.Objects)
-			next = b.end
+			b := e.plan.batch(kind, next, e.options.Bulk.Objects)
+			next = b.end()
 			underWay++
-			go func() { answers <- answer{b, p.removeBatch(ctx, kind, remover, b)} }()
+			go func() { answers <- answer{b, e.send(ctx, b)} }()
 		}
 		if underWay == 0 {
 			break
 		}
 		a := <-answers
 		underWay--
-		n, err := p.confirm(kind, a.batch, a.outcomes, options, result)
+		n, err := e.confirm(a.batch, a.outcomes)
 		failures += n
-		if failed == nil {
-			failed = err
-		}
+		failed = cmp.Or(failed, err)
 	}
-	if ctx.Err() != nil && (failed != nil || next < kind.len(p)) {
+	if ctx.Err() != nil && (failed != nil || next < count) {
 		return context.Cause(ctx)
 	}
 	if failures > 1 {
@@ -165,46 +117,83 @@ func (p *Plan) removeKind(ctx context.Context, kind *row, remover storage.Remove
 	return failed
 }
 
-// removeBatch waits for the answers to what it has sent, for as long as the grace if ctx is
-// done. Whether anything more is sent is up to the lease of ctx, which each removal asks:
-// after an interruption the batch goes on to its end, after the loss of the lock or of the
-// proof it does not.
-func (p *Plan) removeBatch(ctx context.Context, kind *row, remover storage.Remover, b batch) []storage.Outcome {
+// batch is a run of removals of one kind, for one call of Remove. The objects of one removal are never
+// divided.
+type batch struct {
+	kind   *row
+	first  int // its place among the removals of the kind
+	refs   []storage.Ref
+	counts []int // refs of each removal
+}
+
+func (b batch) end() int { return b.first + len(b.counts) }
+
+// batch takes as many removals from first on as fit in a batch of so many objects.
+func (p *Plan) batch(kind *row, first, objects int) batch {
+	b := batch{kind: kind, first: first}
+	for b.end() < kind.len(p) {
+		refs := p.refs(kind, b.end())
+		if len(b.refs) > 0 && len(b.refs)+len(refs) > objects {
+			break
+		}
+		b.refs = append(b.refs, refs...)
+		b.counts = append(b.counts, len(refs))
+	}
+	return b
+}
+
+// removals yields the outcomes of each removal, with its place among those of its kind.
+func (b batch) removals(outcomes []storage.Outcome) iter.Seq2[int, []storage.Outcome] {
+	return func(yield func(int, []storage.Outcome) bool) {
+		for i, n := range b.counts {
+			if !yield(b.first+i, outcomes[:n]) {
+				return
+			}
+			outcomes = outcomes[n:]
+		}
+	}
+}
+
+// grace is how long a batch that was sent may take to be answered once the run is
+// being stopped. Without it an interruption could not tell what it had removed.
+const grace = 30 * time.Second
+
+// send removes the objects of a batch. It waits for the answers to what it has sent, for as long as the
+// grace if ctx is done. Whether anything more is sent is up to the lease of ctx, which each removal
+// asks: after an interruption the batch goes on to its end, after the loss of the lock or of the proof
+// it does not.
+func (e *execution) send(ctx context.Context, b batch) []storage.Outcome {
 	sent, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
 	defer stop()
 	var outcomes []storage.Outcome
-	for refs := b.refs; len(refs) > 0; {
-		n := min(len(refs), storage.RemoveBatch)
-		outcomes = append(outcomes, remover.Remove(sent, refs[:n])...)
-		refs = refs[n:]
+	for refs := range slices.Chunk(b.refs, storage.RemoveBatch) {
+		outcomes = append(outcomes, e.remover.Remove(sent, refs)...)
 	}
-	if kind.form == Files {
-		p.confirmFiles(sent, kind, remover, b, outcomes)
+	if b.kind.form == Files {
+		e.removeLeft(sent, b, outcomes)
 	}
 	return outcomes
 }
 
-// confirmFiles removes the directories of uploads whose files have gone and that are not empty. A
+// removeLeft removes the directories of uploads whose files have gone and that are not empty. A
 // directory that can't be removed has a file in it which was not listed: then the upload has not gone.
-func (p *Plan) confirmFiles(ctx context.Context, kind *row, remover storage.Remover, b batch, outcomes []storage.Outcome) {
-	for i, n := range b.counts {
-		of := outcomes[:n]
-		outcomes = outcomes[n:]
-		removal := kind.removal(p, b.first+i)
+func (e *execution) removeLeft(ctx context.Context, b batch, outcomes []storage.Outcome) {
+	for i, of := range b.removals(outcomes) {
+		removal, last := b.kind.removal(e.plan, i), len(of)-1
 		hasFailed := slices.ContainsFunc(of, func(o storage.Outcome) bool { return o.Err != nil })
-		if n == 0 || hasFailed || !of[n-1].DirLeft || removal.Repository == "" {
+		if last < 0 || hasFailed || !of[last].DirLeft || removal.Repository == "" {
 			continue
 		}
-		gone, err := remover.Prune(ctx, removal.Path)
+		gone, err := e.remover.Prune(ctx, removal.Path)
 		switch {
 		case errors.Is(err, storage.ErrNotBegun):
-			of[n-1].Err = err
+			of[last].Err = err
 		case err != nil:
-			of[n-1].Err = fmt.Errorf("%w: %w", errFilesLeft, err)
+			of[last].Err = fmt.Errorf("%w: %w", errFilesLeft, err)
 		case !gone:
-			of[n-1].Err = errFilesLeft
+			of[last].Err = errFilesLeft
 		}
 	}
 }
@@ -215,62 +204,55 @@ var errFilesLeft = errors.New("its directory still holds what was not listed")
 
 // confirm counts what has gone, and what has not with the first reason. A removal has
 // gone when all its objects have.
-func (p *Plan) confirm(kind *row, b batch, outcomes []storage.Outcome, options ExecuteOptions, result *Result) (failures int, first error) {
+func (e *execution) confirm(b batch, outcomes []storage.Outcome) (failures int, first error) {
 	var done Tally
-	for i := b.first; i < b.end; i++ {
-		n := b.counts[i-b.first]
-		hidden, hardLinked := false, int64(0)
-		var versions Tally
-		var failure error
-		for _, outcome := range outcomes[:n] {
-			versions.Add(outcome.Versions, outcome.VersionBytes)
-			hidden = hidden || outcome.Hidden
-			hardLinked += outcome.HardLinkedBytes
-			// A refusal says more than a removal that has not begun.
-			if outcome.Err != nil && (failure == nil || errors.Is(failure, storage.ErrNotBegun)) {
-				failure = outcome.Err
-			}
-		}
-		outcomes = outcomes[n:]
-		removal := p.removalOf(kind, i)
-		result.Versions.Add(versions.Count, versions.Bytes)
-		switch {
-		case errors.Is(failure, storage.ErrNotBegun): // the storage has refused nothing
-			first = cmp.Or(first, failure)
-		case errors.Is(failure, errFilesLeft):
-			result.fail(removal, failure)
-		case failure != nil:
+	for i, of := range b.removals(outcomes) {
+		removal, outcome := e.plan.removalOf(b.kind, i), whole(of)
+		e.result.Versions.Add(outcome.Versions, outcome.VersionBytes)
+		switch err := outcome.Err; {
+		case errors.Is(err, storage.ErrNotBegun): // the storage has refused nothing
+			first = cmp.Or(first, err)
+		case errors.Is(err, errFilesLeft):
+			e.result.fail(removal, err)
+		case err != nil:
 			failures++
-			first = cmp.Or(first, fmt.Errorf("%s: %w", removal.Path, failure))
-			result.fail(removal, failure)
-		case hidden:
+			first = cmp.Or(first, fmt.Errorf("%s: %w", removal.Path, err))
+			e.result.fail(removal, err)
+		case outcome.Hidden:
 			done.Add(1, 0)
-			result.Hidden += removal.Bytes
+			e.result.Hidden += removal.Bytes
 		default:
-			hardLinked = min(hardLinked, removal.Bytes) // 0 for a link
+			hardLinked := min(outcome.HardLinkedBytes, removal.Bytes) // 0 for a link
 			if done.Add(1, removal.Bytes-hardLinked); hardLinked > 0 {
-				result.HardLinked.Add(1, hardLinked)
+				e.result.HardLinked.Add(1, hardLinked)
 			}
 		}
 	}
-	result.add(kind.kind, done, options)
+	e.confirmed(b.kind.kind, done)
 	return failures, first
 }
 
-// add counts what was confirmed.
-func (r *Result) add(kind Kind, done Tally, options ExecuteOptions) {
-	tally := r.Removed[kind]
-	tally.Add(done.Count, done.Bytes)
-	r.Removed[kind] = tally
-	if options.OnRemoved != nil {
-		options.OnRemoved(kind, done)
+// whole is the outcome of a removal, from those of its objects.
+func whole(of []storage.Outcome) (whole storage.Outcome) {
+	for _, o := range of {
+		whole.Versions += o.Versions
+		whole.VersionBytes = addBytes(whole.VersionBytes, o.VersionBytes)
+		whole.Hidden = whole.Hidden || o.Hidden
+		whole.HardLinkedBytes += o.HardLinkedBytes
+		// A refusal says more than a removal that has not begun.
+		if o.Err != nil && (whole.Err == nil || errors.Is(whole.Err, storage.ErrNotBegun)) {
+			whole.Err = o.Err
+		}
 	}
+	return whole
 }
 
-// fail notes a removal that did not happen.
-func (r *Result) fail(removal Removal, err error) {
-	if len(r.Failed) < maxFailures {
-		r.Failed = append(r.Failed, Failure{removal, err})
+func (e *execution) confirmed(kind Kind, done Tally) {
+	tally := e.result.Removed[kind]
+	tally.Add(done.Count, done.Bytes)
+	e.result.Removed[kind] = tally
+	if e.options.OnRemoved != nil {
+		e.options.OnRemoved(kind, done)
 	}
 }
 
@@ -278,29 +260,30 @@ func (r *Result) fail(removal Removal, err error) {
 // look at, such as a temporary file beside a link. It is no reason to stop.
 var errNotEmpty = errors.New("it still holds files or symbolic links that are not part of the layout")
 
-// prune removes the directories of repositories in which nothing is left.
-func (p *Plan) prune(ctx context.Context, kind *row, remover storage.Remover, options ExecuteOptions, result *Result) error {
-	for i := range kind.len(p) {
+// removeDirectories removes all of a kind that has directories alone, such as the repositories in which
+// nothing is left.
+func (e *execution) removeDirectories(ctx context.Context, kind *row) error {
+	for i := range kind.len(e.plan) {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		removal := p.removalOf(kind, i)
+		removal := e.plan.removalOf(kind, i)
 		gone := true
 		for _, dir := range kind.dirs(removal) {
-			goes, err := remover.Prune(ctx, dir)
+			goes, err := e.remover.Prune(ctx, dir)
 			if err != nil {
 				if !errors.Is(err, storage.ErrNotBegun) {
-					result.fail(removal, err)
+					e.result.fail(removal, err)
 				}
 				return err
 			}
 			gone = gone && goes
 		}
 		if !gone {
-			result.fail(removal, errNotEmpty)
+			e.result.fail(removal, errNotEmpty)
 			continue
 		}
-		result.add(kind.kind, Tally{Count: 1}, options)
+		e.confirmed(kind.kind, Tally{Count: 1})
 	}
 	return nil
 }
@@ -319,12 +302,12 @@ func (p *Plan) left() []string {
 	return dirs
 }
 
-// tidy removes directories if they are empty, and counts those that it removed. An
+// removeEmpty removes directories if they are empty, and counts those that it removed. An
 // interrupted run, or a deletion through the registry's API, leaves such directories.
-func tidy(ctx context.Context, remover storage.Remover, dirs []string, atOnce int) (removed int, err error) {
+func (e *execution) removeEmpty(ctx context.Context, dirs []string) (removed int, err error) {
 	var gone atomic.Int64
-	err = storage.Each(ctx, len(dirs), atOnce, func(ctx context.Context, i int) error {
-		isGone, err := remover.Prune(ctx, dirs[i])
+	err = storage.Each(ctx, len(dirs), e.options.Bulk.Calls, func(ctx context.Context, i int) error {
+		isGone, err := e.remover.Prune(ctx, dirs[i])
 		if isGone {
 			gone.Add(1)
 		}
