@@ -2,17 +2,12 @@ package main
 
 import (
 	"fmt"
-	"strconv"
+
+	"github.com/dustin/go-humanize"
 )
 
 // number writes a count with a comma after each thousand.
-func number(n int) string {
-	text := strconv.Itoa(n)
-	for i := len(text) - 3; i > 0 && text[i-1] != '-'; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
-}
+func number(n int) string { return humanize.Comma(int64(n)) }
 
 // duration writes seconds with three digits that count, or all whole ones.
 func duration(seconds float64) string {

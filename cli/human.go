@@ -5,9 +5,13 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 )
 
-// size writes bytes with a binary unit and one decimal.
+// size writes bytes with a binary unit and one decimal. Columns of sizes have the same number of
+// decimals, which those of go-humanize do not.
 func size(bytes int64) string {
 	if bytes < 1024 {
 		return fmt.Sprintf("%d B", bytes)
@@ -21,27 +25,14 @@ func size(bytes int64) string {
 }
 
 // count writes a number with commas.
-func count[N int | int64](n N) string {
-	digits := strconv.FormatInt(int64(n), 10)
-	for at := len(digits) - 3; at > 0 && digits[at-1] != '-'; at -= 3 {
-		digits = digits[:at] + "," + digits[at:]
-	}
-	return digits
-}
+func count[N int | int64](n N) string { return humanize.Comma(int64(n)) }
 
 // plural writes "1 blob", "2 blobs".
 func plural[N int | int64](n N, singular string) string { return count(n) + " " + noun(n, singular) }
 
-// noun is the form of a noun that goes with a number. "tag index entry" has a plural
-// of its own, and so has "repository".
+// noun is the form of a noun that goes with a number: "blobs", "tag index entries".
 func noun[N int | int64](n N, singular string) string {
-	if n == 1 {
-		return singular
-	}
-	if stem, ok := strings.CutSuffix(singular, "y"); ok {
-		return stem + "ies"
-	}
-	return singular + "s"
+	return english.PluralWord(int(n), singular, "")
 }
 
 // printable makes text from a storage safe for a terminal and a line: names there

@@ -20,6 +20,7 @@ import (
 	"regsweep/internal/imagetest"
 	"regsweep/internal/registrytest"
 
+	"github.com/dustin/go-humanize"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -251,10 +252,10 @@ func (s *story) collectReadOnly(ctx context.Context) error {
 		return err
 	}
 	links := before.bytes() - after.bytes() - plan.bytes()
-	s.out.figure("on disk before  %11s bytes", number(before.bytes()))
-	s.out.figure("on disk after   %11s bytes", number(after.bytes()))
+	s.out.figure("on disk before  %11s bytes", humanize.Comma(before.bytes()))
+	s.out.figure("on disk after   %11s bytes", humanize.Comma(after.bytes()))
 	s.out.figure("difference      %11s bytes: %s in blobs, %s in links",
-		number(before.bytes()-after.bytes()), number(plan.bytes()), number(links))
+		humanize.Comma(before.bytes()-after.bytes()), humanize.Comma(plan.bytes()), humanize.Comma(links))
 	s.out.say("")
 	// What it says that it freed, to the digits that it says it with.
 	if freed := size(plan.bytes()) + " freed"; !bytes.Contains(printed, []byte(freed)) {

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -124,13 +123,4 @@ func size(bytes int64) string {
 		unit++
 	}
 	return fmt.Sprintf("%.1f %ciB", value, "KMGTPE"[unit])
-}
-
-// number writes a number with commas.
-func number(n int64) string {
-	digits := strconv.FormatInt(n, 10)
-	for at := len(digits) - 3; at > 0; at -= 3 {
-		digits = digits[:at] + "," + digits[at:]
-	}
-	return digits
 }

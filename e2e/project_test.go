@@ -55,6 +55,7 @@ func under(names ...string) (paths []string) {
 var theirs = map[string][]string{
 	"github.com/urfave/cli":          under("cli"),
 	"github.com/schollz/progressbar": under("cli"),
+	"github.com/dustin/go-humanize":  under("cli", "bench", "demo"),
 	"golang.org/x/term":              under("cli"),
 
 	"github.com/aws": under("storage/s3"),
@@ -92,6 +93,7 @@ var built = []string{
 	"github.com/cpuguy83/go-md2man/v2",
 	"github.com/distribution/distribution/v3",
 	"github.com/distribution/reference",
+	"github.com/dustin/go-humanize",
 	"github.com/mitchellh/colorstring",
 	"github.com/opencontainers/go-digest",
 	"github.com/rivo/uniseg",
