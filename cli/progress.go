@@ -45,17 +45,17 @@ type phase struct {
 	n, total          atomic.Int64
 	bytes, totalBytes atomic.Int64
 	stop              chan struct{}
-	stopped           chan struct{}
+	shown             sync.WaitGroup
 }
 
 // begin begins a part of which total things are expected, 0 if that is not known yet.
 func (p *progress) begin(name, unit string, total int) *phase {
-	ph := &phase{p: p, name: name, unit: unit, start: p.env.Now(), stop: make(chan struct{}), stopped: make(chan struct{})}
+	ph := &phase{p: p, name: name, unit: unit, start: p.env.Now(), stop: make(chan struct{})}
 	ph.total.Store(int64(total))
 	p.mu.Lock()
 	p.running = true
 	p.mu.Unlock()
-	go ph.show()
+	ph.shown.Go(ph.show)
 	return ph
 }
 
@@ -77,12 +77,13 @@ func (ph *phase) addBytes(n int, bytes int64) {
 // end takes the bar away and leaves what was done in its place, unless that is "".
 func (ph *phase) end(done string) {
 	close(ph.stop)
-	<-ph.stopped
+	ph.shown.Wait()
 	ph.p.mu.Lock()
+	defer ph.p.mu.Unlock()
 	ph.p.running = false
-	ph.p.mu.Unlock()
+	ph.p.clear()
 	if done != "" && !ph.p.quiet {
-		ph.p.print(done + " " + ph.line())
+		ph.p.line(done + " " + ph.line())
 	}
 }
 
@@ -92,8 +93,7 @@ func (ph *phase) endWith(done string, err error) {
 	switch {
 	case ph.n.Load() == 0 && (err != nil || !ph.counts()):
 		done = ""
-	case err == nil:
-	default:
+	case err != nil:
 		done = ph.name + " stopped after"
 	}
 	ph.end(done)
@@ -101,15 +101,12 @@ func (ph *phase) endWith(done string, err error) {
 
 // show draws the phase until it ends.
 func (ph *phase) show() {
-	defer close(ph.stopped)
 	if ph.p.quiet {
-		<-ph.stop
 		return
 	}
 	interval, draw := plainInterval, func() { ph.p.print(ph.name + " " + ph.line() + " …") }
 	if ph.p.env.ErrTerminal && ph.p.env.Getenv("TERM") != "dumb" {
 		interval, draw = drawInterval, func() { ph.p.draw(ph) }
-		defer ph.p.erase()
 	}
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
@@ -145,13 +142,6 @@ func (p *progress) clear() {
 		fmt.Fprint(p.env.Err, "\r\x1b[K")
 		p.drawn = false
 	}
-}
-
-// erase takes the bar off the screen for good.
-func (p *progress) erase() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.clear()
 }
 
 // print prints a line above the bar.
