@@ -13,18 +13,18 @@ import (
 	"regsweep/storage/layout"
 )
 
-// ErrIncomplete is matched by the error for a listing that lacks what is there.
+// ErrIncomplete is the error for a listing that lacks an object that exists.
 var ErrIncomplete = errors.New("the listing of the storage is not whole: what it lacks could keep images alive")
 
-// errChanged is for a link that says something else than when it was listed.
+// errChanged is the error for a link whose content has changed since it was listed.
 var errChanged = errors.New("a link has changed since it was listed: somebody writes to this storage")
 
-// ListAgain lists the repositories once more. It fails if there is a link that the
-// inventory lacks, or a tag that has another target. A listing that misses a key says
-// nothing of it; two of them seldom miss the same one. It is for a storage that nobody
-// writes to: elsewhere new links are no fault.
+// ListAgain lists the repositories once more. It fails if it finds a link that the
+// inventory lacks, or a tag with another target. A single listing can't show that it lacks
+// a key, but two listings rarely lack the same key. ListAgain is for a storage that nobody
+// writes to. On any other storage new links are normal.
 //
-// Blobs are not listed again. One that is missing from an inventory is no candidate.
+// Blobs are not listed again: a blob that the inventory lacks is never removed.
 func ListAgain(ctx context.Context, store storage.Store, inv *Inventory) error {
 	var mu sync.Mutex
 	var missing, changed []string
@@ -66,8 +66,8 @@ func ListAgain(ctx context.Context, store storage.Store, inv *Inventory) error {
 	err = storage.Each(ctx, len(unread), store.Concurrency(), func(ctx context.Context, i int) error {
 		link := unread[i]
 		content, err := store.Read(ctx, link.path, layout.LinkLimit)
-		// A named one was not in the listing of its directory either. Damage at this path means that
-		// the first listing did not find it, which keeps the repository.
+		// For a link that was only named, a listing of its directory has no link either. If the
+		// path is damaged, the first read did not find the link, and the repository is kept.
 		if errors.Is(err, fs.ErrNotExist) && (link.named || link.repository.isDamagedAt(link.path)) {
 			return nil
 		}
@@ -109,17 +109,17 @@ func (r *Repository) isDamagedAt(path string) bool {
 	return r != nil && slices.ContainsFunc(r.Problems, func(p Problem) bool { return p.Path == path && p.Effect == KeepsRepository })
 }
 
-// comparison is what the inventory has of a link that was listed again.
+// comparison is the result of comparing a link that was listed again with the inventory.
 type comparison int
 
 const (
-	isKnown   comparison = iota // the same, or the object is no link
-	isMissing                   // nothing
-	isChanged                   // another content
-	isUnread                    // the listing does not tell
+	isKnown   comparison = iota // the inventory has it, or the object is no link
+	isMissing                   // the inventory lacks it
+	isChanged                   // the inventory has another content
+	isUnread                    // the link has to be read
 )
 
-// firstOf names the first of several paths, and says how many they are.
+// firstOf returns the first of several paths and the number of the others.
 func firstOf(paths []string) string {
 	first := slices.Min(paths)
 	if len(paths) > 1 {
@@ -128,7 +128,7 @@ func firstOf(paths []string) string {
 	return first
 }
 
-// Repository is the repository of a name, or nil.
+// Repository returns the repository with this name, or nil.
 func (inv *Inventory) Repository(name string) *Repository {
 	at, found := slices.BinarySearchFunc(inv.Repositories, name, func(r *Repository, name string) int { return strings.Compare(r.Name, name) })
 	if !found {
@@ -137,7 +137,7 @@ func (inv *Inventory) Repository(name string) *Repository {
 	return inv.Repositories[at]
 }
 
-// compare compares an object with what the inventory's repository r has of it.
+// compare compares an object with the inventory's repository r.
 func (inv *Inventory) compare(r *Repository, e located, object storage.Object) comparison {
 	isLink := e.Kind != layout.Blob && e.Kind != layout.Upload && e.Kind != layout.Repository
 	if e.Kind == layout.Stray {
@@ -147,7 +147,7 @@ func (inv *Inventory) compare(r *Repository, e located, object storage.Object) c
 		return isKnown
 	}
 	if e.Kind == layout.Revision && object.Named && (r == nil || !r.hasEmptied(object.Path)) {
-		return isUnread // its directory is empty, or the link says something unusual
+		return isUnread // its directory is empty, or the link has an unusual content
 	}
 	if r == nil {
 		return isMissing
@@ -188,7 +188,7 @@ func (inv *Inventory) compare(r *Repository, e located, object storage.Object) c
 		case found:
 		case strings.HasPrefix(object.Path, layout.RepositoryPath(r.Name)+"/"+layout.ManifestsDir+"/"):
 			is = isMissing
-		default: // one that names no digest has no problem
+		default: // a stray link without a digest has no problem in the inventory
 			is = isUnread
 		}
 	}
@@ -202,7 +202,7 @@ func missingUnless(found bool) comparison {
 	return isMissing
 }
 
-// knows reports whether the inventory has what a link says.
+// knows reports whether the inventory has the content of a link.
 func (inv *Inventory) knows(r *Repository, e located, content []byte) bool {
 	target, _, _ := layout.LinkTarget(content)
 	if r == nil {
@@ -227,13 +227,13 @@ func (inv *Inventory) name(id ID) layout.Name {
 	return n
 }
 
-// hasEmptied reports whether there was no link in the link's directory.
+// hasEmptied reports whether the directory of a link was listed without the link.
 func (r *Repository) hasEmptied(link string) bool {
 	_, found := slices.BinarySearch(r.Emptied, strings.TrimSuffix(link, "/"+layout.LinkFile))
 	return found
 }
 
-// tag is the tag of a name, or nil.
+// tag returns the tag with this name, or nil.
 func (r *Repository) tag(name string) *Tag {
 	at, found := slices.BinarySearchFunc(r.Tags, name, func(t Tag, name string) int { return strings.Compare(t.Name, name) })
 	if !found {
@@ -249,8 +249,7 @@ func (r *Repository) lacksCurrent(tag string) bool {
 	})
 }
 
-// Lacks returns the path of something that the survey has seen and an inventory lacks that
-// was taken after it, or "".
+// Lacks returns the path of a manifest that is in the survey and not in a later inventory, or "".
 func (s Survey) Lacks(inv *Inventory) string {
 	for _, seen := range s.Tagged {
 		r := inv.Repository(seen.Repository)

@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// listRepositories lists the repositories, and has revisions visited meanwhile if that
-// is wished for. A filesystem's scan has as many calls under way as there may be, and
-// does not wait long for any.
+// listRepositories lists the repositories. If Options.OnRevision is set, it calls it for
+// revisions meanwhile. It does not do so on a filesystem: the scan of a filesystem already
+// makes as many calls at once as it may, and no call takes long.
 func (b *builder) listRepositories(ctx context.Context) error {
 	if _, isFast := b.store.(storage.NameScanner); isFast || b.options.OnRevision == nil {
 		return b.scan(ctx, storage.RepositoriesDir, b.repositoryVisitor())
@@ -26,31 +26,30 @@ func (b *builder) listRepositories(ctx context.Context) error {
 		return b.scan(ctx, storage.RepositoriesDir, b.repositoryVisitor())
 	})
 	err := g.Wait()
-	b.ahead = nil // and what it remembers
+	b.ahead = nil // to free its memory
 	return err
 }
 
-// mostAhead is how many revisions are visited at most. What is learnt of them takes memory
-// at a time when a listing of millions takes most, and so many requests keep a server busy
-// for longer than the listing of a million keys.
+// mostAhead is the largest number of revisions that are visited during the listing. Their
+// results take memory at the time when the listing needs the most memory. This many requests
+// also take a server longer than the listing of a million keys.
 const mostAhead = 1 << 16
 
-// ahead calls Options.OnRevision for what a listing brings, until the listing
-// ends.
+// ahead calls Options.OnRevision for listed revisions, until the listing ends.
 type ahead struct {
 	group   *errgroup.Group
 	workers int // at most
 	visit   func(ID) error
 
 	mu      sync.Mutex
-	left    int      // that may yet be added
-	claimed []uint64 // a bit by blob
+	left    int      // how many more may be added
+	claimed []uint64 // one bit for each blob, set once the blob was added
 	queue   []ID
 	working int
 	ended   bool
 }
 
-// add has a stored blob visited that was not before. It does not wait for that.
+// add queues a stored blob, unless it was added before. It does not wait for the visit.
 func (a *ahead) add(id ID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -67,7 +66,7 @@ func (a *ahead) add(id ID) {
 	}
 }
 
-// work visits what there is until nothing is left.
+// work visits the queued blobs until the queue is empty.
 func (a *ahead) work() error {
 	for {
 		id, ok := a.next()
@@ -92,7 +91,7 @@ func (a *ahead) next() (id ID, ok bool) {
 	return id, true
 }
 
-// end leaves what has not been begun.
+// end makes the workers stop. The blobs that are still queued are not visited.
 func (a *ahead) end() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -23,25 +23,25 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// maxNamedStrays bounds how many strays are named; all are counted.
+// maxNamedStrays is how many strays are reported by name. All of them are counted.
 const maxNamedStrays = 1000
 
-// builder collects pages that come from several goroutines.
+// builder collects the pages of a scan, which come from several goroutines.
 type builder struct {
 	store   storage.Store
 	options Options
 	inv     *Inventory
 	ahead   *ahead // nil unless Options.OnRevision is set
 
-	mu           sync.Mutex // guards all below, and inv
+	mu           sync.Mutex // guards all fields below, and inv
 	recentBlobs  [][32]byte
 	strays       []Problem
 	emptyNames   []Problem
-	otherProduct string // the first path by which another product's store is known
+	otherProduct string // the first path that only another product writes
 	repositories map[string]*repositoryBuilder
 }
 
-// repositoryBuilder is a repository in the making.
+// repositoryBuilder collects the objects of a repository.
 type repositoryBuilder struct {
 	mu      sync.Mutex
 	r       *Repository
@@ -53,10 +53,10 @@ type repositoryBuilder struct {
 type uploadBuilder struct {
 	Upload
 	startedat *storage.Object
-	failure   error // why it can't be read
+	failure   error // why the upload can't be read
 }
 
-// pendingLink is a link of which more has to be learnt than the scan told.
+// pendingLink is a link that has to be read, or needs a stat, after the scan.
 type pendingLink struct {
 	object      storage.Object
 	entry       located
@@ -99,7 +99,7 @@ func (b *builder) visitBlobs(page []storage.Object) error {
 	return nil
 }
 
-// addOther notes a blob that is stored under another algorithm than sha256.
+// addOther records a blob that is stored under another algorithm than sha256.
 func (b *builder) addOther(n layout.Name) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -109,7 +109,7 @@ func (b *builder) addOther(n layout.Name) {
 	b.inv.others[digest.NewDigestFromEncoded(digest.Algorithm(strings.Clone(n.Alg)), strings.Clone(n.Hex))] = true
 }
 
-// addBlobs adds a page of blobs, and those among them that are recent.
+// addBlobs adds a page of blobs. recent are the digests of its recent blobs.
 func (b *builder) addBlobs(blobs []blob, recent [][32]byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -124,7 +124,7 @@ func (b *builder) countBlobs(n int) {
 	}
 }
 
-// looseUpload is a multipart upload outside of any repository's uploads.
+// looseUpload is a multipart upload outside of the repositories' uploads.
 func looseUpload(object storage.Object) Upload {
 	return Upload{
 		ID: object.Multipart, Started: object.ModTime, Touched: object.ModTime,
@@ -136,12 +136,12 @@ func (b *builder) isRecent(object storage.Object) bool {
 	return !b.options.Since.IsZero() && object.ModTime.After(b.options.Since)
 }
 
-// ErrOtherProduct is matched by the error for the store of another product.
+// ErrOtherProduct is the error for a storage that another product has written.
 var ErrOtherProduct = errors.New("this is the store of another product, such as angos, and not of Distribution")
 
-// isOtherProduct reports whether a path is one that registries like angos write into their
-// repositories: _manifests/referrers, _blobs and _config. Their links are JSON, so that
-// nothing tells what they keep alive.
+// isOtherProduct reports whether only registries such as angos write this path into their
+// repositories: _manifests/referrers, _blobs and _config. Their links are JSON, so it is
+// unknown what they keep alive.
 func isOtherProduct(path string) bool {
 	if !strings.HasPrefix(path, storage.RepositoriesDir+"/") || !strings.HasSuffix(path, "/"+layout.LinkFile) {
 		return false
@@ -159,7 +159,7 @@ func isOtherProduct(path string) bool {
 	return false
 }
 
-// addStray counts an object that nobody will remove. The caller holds b.mu.
+// addStray counts an object that will be kept. The caller holds b.mu.
 func (b *builder) addStray(repository string, object storage.Object) {
 	if isOtherProduct(object.Path) && (b.otherProduct == "" || object.Path < b.otherProduct) {
 		b.otherProduct = strings.Clone(object.Path)
@@ -174,14 +174,14 @@ func (b *builder) addStray(repository string, object storage.Object) {
 	}
 }
 
-// strayOutside counts what lies in no repository.
+// strayOutside counts a stray outside of repositories.
 func (b *builder) strayOutside(object storage.Object) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.addStray("", object)
 }
 
-// sealBlobs ends the listing of blobs: from here on, digests have ids.
+// sealBlobs ends the listing of blobs. From then on digests have ids.
 func (b *builder) sealBlobs() {
 	b.inv.seal()
 	if b.options.Since.IsZero() {
@@ -225,7 +225,7 @@ func (b *builder) visitRepositories(page []storage.Object) error {
 			}
 			continue
 		}
-		// Pages run through one repository after the other.
+		// Nearly all objects of a repository follow one another in a page.
 		if rb == nil || rb.r.Name != repository {
 			if rb != nil {
 				rb.mu.Unlock()
@@ -240,7 +240,7 @@ func (b *builder) visitRepositories(page []storage.Object) error {
 	return nil
 }
 
-// emptyName notes an empty directory where a repository could be. If a disk is not mounted
+// emptyName records an empty directory in which a repository could be. If a disk is not mounted
 // there, the blobs of its repositories look like garbage.
 func (b *builder) emptyName(object storage.Object) {
 	path := strings.Clone(object.Path)
@@ -268,7 +268,7 @@ func (b *builder) repository(name string) *repositoryBuilder {
 	return rb
 }
 
-// add puts one object where it belongs. The caller holds rb.mu.
+// add adds one object to a repository. The caller holds rb.mu.
 func (b *builder) add(rb *repositoryBuilder, object storage.Object, e located) {
 	if object.Multipart != "" && e.Kind != layout.Upload {
 		b.strayIn(rb, object)
@@ -279,7 +279,7 @@ func (b *builder) add(rb *repositoryBuilder, object storage.Object, e located) {
 		return
 	}
 	if object.Dir {
-		// A young one may be an upload's that was begun at this moment.
+		// A recent empty directory may belong to an upload that has just begun.
 		if _, ok := layout.Emptied(object.Path); ok && !b.isRecent(object) {
 			rb.r.Emptied = append(rb.r.Emptied, strings.Clone(object.Path))
 		}
@@ -294,13 +294,13 @@ func (b *builder) add(rb *repositoryBuilder, object storage.Object, e located) {
 		b.strayIn(rb, object)
 	case layout.Layer:
 		rb.r.LayerDirs = rb.r.LayerDirs || object.Named
-		// What a sha256 link says beyond its path can't matter while it is alive:
-		// its content could only name another blob, which no client would accept
-		// for the digest it asked for. Before such a link goes it is read.
+		// The content of a sha256 layer link does not matter while the link is kept: if it
+		// names another blob, no client accepts that blob for the digest that it requested.
+		// The link is read before it is removed.
 		if e.Digest.Alg == "sha256" {
 			rb.r.Layers = append(rb.r.Layers, newLink(e.id, provesContent(object, e.Digest)))
 			if needTime {
-				rb.wait(object, e, false, true)
+				rb.postpone(object, e, false, true)
 			} else {
 				b.noteRecent(rb, e, object)
 			}
@@ -335,20 +335,20 @@ func (b *builder) add(rb *repositoryBuilder, object storage.Object, e located) {
 	case layout.Stray:
 		b.strayIn(rb, object)
 		if isStrayLink(e, object.Path) {
-			rb.wait(object, e, true, false)
+			rb.postpone(object, e, true, false)
 		}
 	}
 }
 
-// isStrayLink reports whether a stray is a link in a repository, so that what it names is kept.
+// isStrayLink reports whether a stray is a link in a repository. The digest in it is then kept.
 func isStrayLink(e located, path string) bool {
 	return e.Repository != "" && strings.HasSuffix(path, "/"+layout.LinkFile) && !strings.Contains(path, "/"+layout.UploadsDir+"/")
 }
 
-// dateAttached notes whether a link of a signature or a referrer is recent.
+// dateAttached records whether a link of a signature or a referrer is recent.
 func (b *builder) dateAttached(rb *repositoryBuilder, object storage.Object, e located, needTime bool) {
 	if needTime {
-		rb.wait(object, e, false, true)
+		rb.postpone(object, e, false, true)
 	} else {
 		b.noteRecent(rb, e, object)
 	}
@@ -361,32 +361,32 @@ func (b *builder) strayIn(rb *repositoryBuilder, object storage.Object) {
 	b.mu.Unlock()
 }
 
-// keptObject is a copy of an object that does not keep the page it came in.
+// keptObject is a copy of an object that does not keep its page in memory.
 func keptObject(o storage.Object) *storage.Object {
 	o.Path, o.ETag = strings.Clone(o.Path), strings.Clone(o.ETag)
 	return &o
 }
 
-// wait puts a link off until more is known of it.
-func (rb *repositoryBuilder) wait(object storage.Object, e located, needContent, needTime bool) {
+// postpone records a link that has to be read, or needs a stat, after the scan.
+func (rb *repositoryBuilder) postpone(object storage.Object, e located, needContent, needTime bool) {
 	kept := keptObject(object)
 	rb.pending = append(rb.pending, pendingLink{
 		object: *kept, entry: located{layout.Parse(kept.Path), e.id}, needContent: needContent, needTime: needTime,
 	})
 }
 
-// addRead adds a link whose content counts.
+// addRead adds a link whose content matters.
 func (b *builder) addRead(rb *repositoryBuilder, object storage.Object, e located, needTime bool) {
 	isVerified := object.Content != nil || provesContent(object, e.Digest)
 	if needTime || !isVerified {
-		rb.wait(object, e, !isVerified, needTime)
+		rb.postpone(object, e, !isVerified, needTime)
 		return
 	}
 	b.addKnown(rb, object, e, isVerified)
 }
 
-// addKnown adds a link of which all is known: its content, or that it says what its
-// path says; and its time, if that matters.
+// addKnown adds a link whose content and time are known as far as they matter. Content may be
+// nil if the link was verified to contain the digest in its path.
 func (b *builder) addKnown(rb *repositoryBuilder, object storage.Object, e located, isVerified bool) {
 	b.noteRecent(rb, e, object)
 	own := e.id
@@ -432,7 +432,7 @@ func (b *builder) noteRecent(rb *repositoryBuilder, e located, object storage.Ob
 		rb.r.Recent = map[ID]bool{}
 	}
 	rb.r.Recent[e.id] = true
-	if e.Kind == layout.Signature { // of a manifest that is being pushed
+	if e.Kind == layout.Signature { // the manifest is being pushed
 		rb.r.Recent[b.inv.id(e.Revision)] = true
 	}
 }
@@ -467,9 +467,9 @@ func (rb *repositoryBuilder) addUpload(object storage.Object, e located) {
 	}
 }
 
-// provesContent reports whether a listed ETag proves that a link says what its path says.
-// S3's ETag is the content's MD5 for an object that was put in one piece, in plain
-// or under SSE-S3; where it is anything else it can't equal this by accident.
+// provesContent reports whether the ETag in a listing proves that a link contains the digest in
+// its path. For an object that was put with one request, without encryption or with SSE-S3, the
+// ETag of S3 is the MD5 of the content. Any other ETag can't be equal to this MD5 by accident.
 func provesContent(object storage.Object, own layout.Name) bool {
 	if object.ETag == "" {
 		return false
@@ -485,7 +485,7 @@ func provesContent(object storage.Object, own layout.Name) bool {
 	return object.ETag == string(etag[:])
 }
 
-// readLinks learns what the scan did not tell.
+// readLinks reads the links and the startedat files whose content the scan did not return.
 func (b *builder) readLinks(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(b.options.Concurrency)
@@ -507,7 +507,7 @@ func (b *builder) readLinks(ctx context.Context) error {
 					if err = storage.IgnoreDamage(err); err == nil {
 						u.startedat.Content = content
 					} else if pathErr := (*fs.PathError)(nil); errors.As(err, &pathErr) {
-						u.failure, err = err, nil // the file fails, and not the storage
+						u.failure, err = err, nil // only this file can't be read
 					}
 					return err
 				})
@@ -520,7 +520,7 @@ func (b *builder) readLinks(ctx context.Context) error {
 func (b *builder) readPending(ctx context.Context, rb *repositoryBuilder, p pendingLink) error {
 	if p.needContent {
 		content, err := b.store.Read(ctx, p.object.Path, layout.LinkLimit)
-		if errors.Is(err, fs.ErrNotExist) && p.object.Named { // perhaps only the directory is there
+		if errors.Is(err, fs.ErrNotExist) && p.object.Named { // perhaps only the directory exists
 			isThere, statErr := IsThere(ctx, b.store, p.object.Path)
 			if statErr != nil {
 				return statErr
@@ -534,8 +534,8 @@ func (b *builder) readPending(ctx context.Context, rb *repositoryBuilder, p pend
 		}
 		switch {
 		case errors.Is(err, fs.ErrNotExist), storage.IsDamage(err):
-			// Nobody deletes from a read-only registry, so a link that was listed and
-			// is not found is a storage's doing, and may well be there.
+			// Nobody deletes from a read-only registry. So if a listed link is not found,
+			// the storage fails, and the link may exist.
 			rb.mu.Lock()
 			rb.damaged(p.object.Path, err.Error())
 			rb.mu.Unlock()
@@ -547,7 +547,7 @@ func (b *builder) readPending(ctx context.Context, rb *repositoryBuilder, p pend
 	if p.needTime {
 		object, err := b.store.Stat(ctx, p.object.Path)
 		isLost := errors.Is(err, fs.ErrNotExist) || storage.IsDamage(err)
-		if isLost && p.object.Named && !p.needContent { // perhaps only the directory is there
+		if isLost && p.object.Named && !p.needContent { // perhaps only the directory exists
 			exists, _, readErr := CheckLink(ctx, b.store, p.object.Path)
 			if readErr != nil {
 				return readErr
@@ -558,7 +558,7 @@ func (b *builder) readPending(ctx context.Context, rb *repositoryBuilder, p pend
 		}
 		switch {
 		case isLost:
-			// The link was listed or read, and its time is not known. It may be young.
+			// The link was listed or read, and its time is unknown. It may be recent.
 			rb.mu.Lock()
 			rb.damaged(p.object.Path, err.Error())
 			rb.mu.Unlock()
@@ -580,9 +580,9 @@ func (b *builder) readPending(ctx context.Context, rb *repositoryBuilder, p pend
 	return nil
 }
 
-// pin keeps what a link names whose own path is not understood. One below _manifests
-// may be what leads a registry to come to a manifest, of whatever digest: then the
-// repository is kept.
+// pin keeps the digest in a link whose path is not understood. If the link is below
+// _manifests, a registry may use it to find any manifest. Then the whole repository is
+// kept.
 func (b *builder) pin(rb *repositoryBuilder, object storage.Object) {
 	target, _, _ := layout.LinkTarget(object.Content)
 	_, isManifest := strings.CutPrefix(object.Path, layout.RepositoryPath(rb.r.Name)+"/"+layout.ManifestsDir+"/")
@@ -605,14 +605,14 @@ func (b *builder) pin(rb *repositoryBuilder, object storage.Object) {
 	rb.r.Problems = append(rb.r.Problems, problem)
 }
 
-// seal makes the repositories out of what was collected.
+// seal makes the repositories from the collected objects.
 func (b *builder) seal() {
 	inv := b.inv
 	var g errgroup.Group // of functions that can't fail
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for name, rb := range b.repositories {
 		inv.Repositories = append(inv.Repositories, rb.r)
-		delete(b.repositories, name) // what it was made from is not needed any more
+		delete(b.repositories, name) // to free its builder
 		g.Go(func() error { b.sealRepository(rb); return nil })
 	}
 	_ = g.Wait()
@@ -668,32 +668,32 @@ func (b *builder) sealRepository(rb *repositoryBuilder) {
 	slices.SortFunc(r.Problems, CompareProblems)
 }
 
-// CompareProblems puts problems in an order that does not depend on when they were met.
+// CompareProblems is an order of problems that does not depend on when they were found.
 func CompareProblems(a, b Problem) int {
 	return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Detail, b.Detail))
 }
 
-// sealLinks sorts by ID; of a link that was listed twice one remains.
+// sealLinks sorts links by ID, and removes duplicates.
 func sealLinks(links []Link) []Link {
 	slices.Sort(links)
 	links = slices.CompactFunc(links, func(a, b Link) bool { return a.ID() == b.ID() })
 	if cap(links)-len(links) > len(links)/32 {
-		links = slices.Clone(links) // without the room to grow
+		links = slices.Clone(links) // to free the capacity that is not used
 	}
 	return links
 }
 
-// clocksDiffer is how much later than its last write an upload may say that it began: the
-// registry's clock and the storage's differ.
+// clocksDiffer is how far an upload's startedat may be after its last write. The clocks of the
+// registry and of the storage may differ.
 const clocksDiffer = 24 * time.Hour
 
 // sealUpload dates an upload by its startedat, as the registry's own purging does
-// (registry/storage/purgeuploads.go), or else by its last write. An
-// upload that began in year 1 is none that a registry began, and one that began after its last
-// write would never be old.
+// (registry/storage/purgeuploads.go), or else by its last write. It ignores a startedat in year 1,
+// which no registry writes, and a startedat after the last write: such an upload would never be
+// old.
 func (rb *repositoryBuilder) sealUpload(u *uploadBuilder) Upload {
-	// What dates the upload goes last: the rest must not look younger after a run that
-	// was interrupted.
+	// The startedat is removed last. If a run is interrupted, the rest of the upload must not
+	// look younger.
 	date := layout.RepositoryPath(rb.r.Name) + "/" + layout.UploadsDir + "/" + u.ID + "/" + layout.StartedAt
 	isDate := func(r storage.Ref) int {
 		if r.Path == date && r.Multipart == "" {

@@ -12,8 +12,8 @@ import (
 	"regsweep/storage/layout"
 )
 
-// IsThere stats an object that a read has not found: a storage that fails for a moment may say
-// "not found" as well.
+// IsThere stats an object that a read has not found. A storage that fails for a moment may wrongly
+// report "not found".
 func IsThere(ctx context.Context, reader storage.Reader, path string) (bool, error) {
 	_, err := reader.Stat(ctx, path)
 	switch {
@@ -25,11 +25,11 @@ func IsThere(ctx context.Context, reader storage.Reader, path string) (bool, err
 	return true, nil
 }
 
-// notFoundOnce is the damage of a link that a read did not find, and a stat did.
+// notFoundOnce is the damage of a link that a read did not find but a stat did.
 const notFoundOnce = "is there but was not found when it was read"
 
-// CheckLink reads a link that was known by its directory alone. Damage says what is
-// wrong with it, or is "". The error is the storage's.
+// CheckLink reads a link of which only the directory was listed. damage says why the link is
+// damaged, or is "". err is an error of the storage.
 func CheckLink(ctx context.Context, reader storage.Reader, path string) (exists bool, damage string, err error) {
 	content, err := reader.Read(ctx, path, layout.LinkLimit)
 	switch {
@@ -49,15 +49,15 @@ func CheckLink(ctx context.Context, reader storage.Reader, path string) (exists 
 	return true, "", nil
 }
 
-// InDoubt returns those of a repository's layer links of which CheckLink has more to tell than
-// that they are there and say what their paths say. A storage.LinkVerifier spares most of what CheckLink
-// costs; without one all links are in doubt.
+// InDoubt returns the layer links of a repository that CheckLink has to read. All others exist and
+// contain the digest in their path. A storage.LinkVerifier finds that out in less time than
+// CheckLink. Without one InDoubt returns all links.
 func InDoubt(ctx context.Context, reader storage.Reader, inv *Inventory, repository string, layers []ID, limit int) ([]ID, error) {
 	verifier, ok := reader.(storage.LinkVerifier)
 	if !ok {
 		return layers, nil
 	}
-	const together = 8 // so that a few links are not read one after the other
+	const together = 8 // small, so that even a few links are verified in parallel
 	var mu sync.Mutex  // guards doubted
 	var doubted []ID
 	parts := slices.Collect(slices.Chunk(layers, together))

@@ -13,17 +13,17 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// ID stands for a digest within one Inventory. The blobs that are stored have the
-// ids 0 to Blobs()-1, in the order of their digests; digests that are only named
-// (by a link or a manifest) have the ids above, in the order of their coming.
+// ID is the number of a digest within one Inventory. The stored blobs have the ids 0 to
+// Blobs()-1, in the order of their digests. Digests that occur only in a link or a manifest
+// have higher ids, in the order in which they were found.
 type ID uint32
 
-// maxID leaves a bit to Link.
+// maxID leaves one bit for Link.
 const maxID = 1<<31 - 1
 
 // digests interns digests as ids. The table of stored blobs is complete before the
-// first ID is given out and never changes again; what is added later goes into a
-// map behind a lock.
+// first ID is assigned, and never changes again. Digests that are added later are in a
+// map that a mutex guards.
 type digests struct {
 	blobs blobTable
 
@@ -32,7 +32,7 @@ type digests struct {
 	extra []digest.Digest
 }
 
-// seal ends the adding of blobs, and starts giving out ids.
+// seal completes the table of blobs. From then on digests have ids.
 func (d *digests) seal() {
 	d.blobs.seal()
 	d.ids = map[digest.Digest]ID{}
@@ -48,11 +48,11 @@ func (d *digests) Digests() int {
 	return d.blobs.len() + len(d.extra)
 }
 
-// Stored reports whether the id is that of a blob which the scan found.
+// Stored reports whether the scan has found a blob with this id.
 func (d *digests) Stored(id ID) bool { return int(id) < d.blobs.len() }
 
-// Size is a stored blob's size in bytes as the scan learnt it or, failing that, as a
-// manifest has it, which exact tells apart; or -1 where nobody knows.
+// Size is the size of a stored blob in bytes. exact is true if the scan has found it. Otherwise
+// the size is from a manifest, or -1 if it is unknown.
 func (d *digests) Size(id ID) (bytes int64, exact bool) {
 	if !d.Stored(id) {
 		return -1, false
@@ -75,11 +75,11 @@ func (d *digests) Sizes() iter.Seq2[ID, int64] {
 	}
 }
 
-// maxClaim is more, in bytes, than a storage has in one object. A manifest may say anything.
+// maxClaim is larger than any object of a storage, in bytes. A manifest may contain any number.
 const maxClaim = 1 << 43
 
-// Declare notes the size in bytes that a manifest gives for a digest; below 0 it gives
-// none. It may be called concurrently.
+// Declare records the size in bytes that a manifest gives for a digest. It ignores a negative
+// size. It may be called concurrently.
 func (d *digests) Declare(id ID, bytes int64) {
 	if bytes < 0 || !d.Stored(id) {
 		return
@@ -87,7 +87,7 @@ func (d *digests) Declare(id ID, bytes int64) {
 	bytes = min(bytes, maxClaim)
 	size := &d.blobs.at(int(id)).size
 	for {
-		// Where manifests disagree the largest counts, whoever came first.
+		// If manifests disagree, the largest size counts, in whatever order they come.
 		known := atomic.LoadInt64(size)
 		if known >= 0 || known <= -2-bytes || atomic.CompareAndSwapInt64(size, known, -2-bytes) {
 			return
@@ -95,7 +95,7 @@ func (d *digests) Declare(id ID, bytes int64) {
 	}
 }
 
-// Digest is what the id stands for.
+// Digest is the digest with this id.
 func (d *digests) Digest(id ID) digest.Digest {
 	if d.Stored(id) {
 		return layout.DigestOf(&d.blobs.at(int(id)).sha256)
@@ -105,23 +105,23 @@ func (d *digests) Digest(id ID) digest.Digest {
 	return d.extra[int(id)-d.blobs.len()]
 }
 
-// BlobPath is where a stored blob lies.
+// BlobPath is the path of a stored blob.
 func (d *digests) BlobPath(id ID) string {
 	var buffer [128]byte
 	return string(layout.AppendBlobPath(buffer[:0], &d.blobs.at(int(id)).sha256))
 }
 
-// AppendBlobPath appends to path what BlobPath returns.
+// AppendBlobPath appends BlobPath to path.
 func (d *digests) AppendBlobPath(path []byte, id ID) []byte {
 	return layout.AppendBlobPath(path, &d.blobs.at(int(id)).sha256)
 }
 
-// IsContent reports whether a stored blob is one of this content.
+// IsContent reports whether content has the digest of a stored blob.
 func (d *digests) IsContent(id ID, content []byte) bool {
 	return sha256.Sum256(content) == d.blobs.at(int(id)).sha256
 }
 
-// ID returns the id of a digest, giving it one if it is new. It may be called
+// ID returns the id of a digest, and assigns one if the digest is new. It may be called
 // concurrently.
 func (d *digests) ID(of digest.Digest) ID {
 	n, ok := layout.ParseDigest(string(of))
@@ -131,8 +131,8 @@ func (d *digests) ID(of digest.Digest) ID {
 	return d.id(n)
 }
 
-// IDs appends the ids of many digests, in their order, in less time than ID takes for each
-// of them. It keeps none of their text, and may be called concurrently.
+// IDs appends the ids of many digests, in their order. It is faster than a call of ID for each
+// of them. It does not keep their text, and may be called concurrently.
 func (d *digests) IDs(to []ID, of [][]byte) []ID {
 	for batch := range slices.Chunk(of, pageBatch) {
 		var sums [pageBatch][32]byte
@@ -155,7 +155,7 @@ func (d *digests) IDs(to []ID, of [][]byte) []ID {
 	return to
 }
 
-// Find returns the id of a digest that has one, and gives none. It may be called
+// Find returns the id of a digest if it has one. It assigns none. It may be called
 // concurrently.
 func (d *digests) Find(of digest.Digest) (id ID, found bool) {
 	if n, ok := layout.ParseDigest(string(of)); ok && n.Alg == "sha256" {
@@ -169,7 +169,7 @@ func (d *digests) Find(of digest.Digest) (id ID, found bool) {
 	return id, found
 }
 
-// id takes a name that is valid.
+// id is ID of a valid name.
 func (d *digests) id(n layout.Name) ID {
 	if n.Alg == "sha256" {
 		if i, found := d.blobs.find(layout.DecodeSHA256(n.Hex)); found {
@@ -179,13 +179,13 @@ func (d *digests) id(n layout.Name) ID {
 	return d.intern(n.Digest())
 }
 
-// located is a path taken apart, and the id of its digest once identify has set that.
+// located is a parsed path, and the id of its digest once identify has set it.
 type located struct {
 	layout.Entry
 	id ID
 }
 
-// identify gives entries, at most pageBatch, the ids of the digests in their paths.
+// identify sets the ids of at most pageBatch entries.
 func (d *digests) identify(entries []located) {
 	var sums [pageBatch][32]byte
 	var of [pageBatch]int
@@ -203,7 +203,7 @@ func (d *digests) identify(entries []located) {
 	}
 }
 
-// sha256IDs yields the ids of SHA-256 digests, at most pageBatch, in their order.
+// sha256IDs yields the ids of at most pageBatch SHA-256 digests, in their order.
 func (d *digests) sha256IDs(sums [][32]byte) iter.Seq2[int, ID] {
 	return func(yield func(int, ID) bool) {
 		var places [pageBatch]int
@@ -236,7 +236,7 @@ func (d *digests) intern(of digest.Digest) ID {
 	if next > maxID {
 		panic("more than 2^31 digests")
 	}
-	// The key may be part of a whole listing page: keep the digest alone.
+	// The text may be part of a whole page of a listing. The copy does not keep that page in memory.
 	of = digest.Digest(bytes.Clone([]byte(of)))
 	d.extra = append(d.extra, of)
 	d.ids[of] = ID(next)

@@ -1,6 +1,5 @@
-// Package inventory is what a registry's storage holds, by name: blobs as dense ids, and the tags,
-// links and uploads of each repository. It also finds what was pushed since, and what a listing
-// lacks.
+// Package inventory lists a registry's storage: the blobs, as dense ids, and the tags, links and
+// uploads of each repository. It also finds later pushes, and links that a listing lacks.
 package inventory
 
 import (
@@ -16,46 +15,45 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Inventory is what a registry's storage holds, by name. Blobs are listed before
-// repositories, so a blob that is pushed meanwhile is not in it and can never be
-// taken for garbage. It costs some 40 bytes a blob and 4 a link.
+// Inventory is the listing of a registry's storage. Blobs are listed before repositories, so
+// a blob that is pushed meanwhile is not in the inventory and is never garbage. It takes about
+// 40 bytes for a blob and 4 for a link.
 //
-// It is not changed once made, but for new digests being interned, and may be used
-// concurrently.
+// Once it is made, only new digests are added to it. It may be used concurrently.
 type Inventory struct {
 	digests
 	Identity storage.Identity
 	// Repositories are sorted by name.
 	Repositories []*Repository
-	// Strays counts the objects that are not part of the layout, below
-	// blobs and repositories, and Problems names the first of them, and those that lie in no
-	// repository. They are kept.
+	// Strays counts the objects below blobs and repositories that are not part of the layout.
+	// Problems names the first of them, and the problems outside of repositories. Strays are
+	// kept.
 	Strays   Strays
 	Problems []Problem
-	// Uploads are unfinished multipart uploads that belong to no repository's
-	// uploads: copies into place that were cut off.
+	// Uploads are unfinished multipart uploads outside of the repositories' uploads:
+	// interrupted copies of a finished upload to its blob.
 	Uploads []Upload
-	// Emptied are empty directories of blobs that a removal has left which was cut off,
-	// and EmptiedNames those in which the last repository was removed.
+	// Emptied are empty directories of blobs that an interrupted removal has left. EmptiedNames
+	// are empty directories in which a repository could be.
 	Emptied, EmptiedNames []string
 
-	// others are the digests of blobs that are stored under another algorithm than sha256. They are
-	// strays: no registry of today writes them, but it serves them.
+	// others are the digests of blobs that are stored under another algorithm than sha256. They
+	// count as strays: today no registry writes such blobs, but registries serve them.
 	others map[digest.Digest]bool
 	recent []bool // by blob; nil unless Options.Since was set
 }
 
-// Listed reports whether a blob was listed. One under another algorithm than sha256 is not Stored: it
-// is never a candidate.
+// Listed reports whether a blob was listed. A blob under another algorithm than sha256 is Listed and
+// not Stored: it is never removed.
 func (inv *Inventory) Listed(id ID) bool { return inv.Stored(id) || inv.others[inv.Digest(id)] }
 
-// Strays counts what is not part of the layout.
+// Strays counts objects that are not part of the layout.
 type Strays struct {
 	Count int
 	Bytes int64
 }
 
-// Repository is what one repository's directory holds. Its slices are sorted: tags
+// Repository is the listing of one repository's directory. Its slices are sorted: tags
 // by name, the others by ID.
 type Repository struct {
 	Name      string
@@ -65,31 +63,32 @@ type Repository struct {
 	Uploads   []Upload
 	// Signatures are the signature links below a revision of schema 1.
 	Signatures map[ID][]ID
-	// Referrers are the links by which newer registries find a referrer, by its digest.
+	// Referrers are the links that newer registries use to find a referrer. The key is the digest
+	// of the referrer.
 	Referrers map[ID][]ReferrerLink
-	// Aliases holds, for a layer link whose content names another digest than its
-	// path, what the content names.
+	// Aliases has the layer links whose content is another digest than their path has. It maps
+	// the digest in the path to the digest in the content.
 	Aliases map[ID]ID
 	// Recent has the digests of links that were written after
 	// Options.Since.
 	Recent map[ID]bool
-	// Pinned are digests named by links whose path is not understood.
+	// Pinned are the digests in links whose path is not understood.
 	Pinned []ID
-	// Doubted are manifests named by links below _manifests whose path is not
-	// understood, or names another manifest. A problem keeps the repository then.
+	// Doubted are the manifests in links below _manifests whose path is not understood or has
+	// another digest. In this case a problem keeps the repository.
 	Doubted []ID
-	// Emptied are directories, below the layout's root, in which there was no link and no
-	// file of an upload: a deletion through the registry's API leaves a revision's, and a
-	// removal that is cut off leaves any.
+	// Emptied are directories, below the layout's root, without a link and without a file of an
+	// upload. A deletion through the registry's API leaves the directory of a revision, and an
+	// interrupted removal may leave any directory.
 	Emptied []string
-	// Problems were met while listing and reading links.
+	// Problems were found while listing and reading links.
 	Problems []Problem
-	// LayerDirs is set where the listing has directories of layer links, and not the links: one
-	// without a link in it may be there.
+	// LayerDirs is set if the listing has only the directories of layer links. Some of these
+	// directories may have no link.
 	LayerDirs bool
 	// Strays counts the objects in this repository that are not part of the layout.
 	Strays int
-	// Pushed is the newest time of the links, as far as the listing had times.
+	// Pushed is the newest time of the links. It is zero if the listing had no times.
 	Pushed time.Time
 }
 
@@ -102,21 +101,21 @@ type ReferrerLink struct {
 	Type string
 }
 
-// Tag is a name for a manifest, with those that it once named.
+// Tag is a name for a manifest. Index has the manifests that it points at or once pointed at.
 type Tag struct {
 	Name string
-	// Target is what the tag points at. It is valid if HasTarget is set; a tag
-	// without it has lost its current link, or has a damaged one.
+	// Target is the manifest that the tag points at. It is valid if HasTarget is set. Otherwise
+	// the current link is missing or damaged.
 	Target    ID
 	HasTarget bool
 	Index     []Link
 }
 
-// Link is the digest that a link's path names, and whether its content was seen to
-// name the same.
+// Link is the digest in a link's path, and whether the link's content was verified to be the
+// same digest.
 type Link uint32
 
-// verified is the lowest bit, and the id lies above it: links are sorted by their ids.
+// verified is the lowest bit. The id is in the higher bits, so links sort by their ids.
 const verified Link = 1
 
 func newLink(id ID, isVerified bool) Link {
@@ -129,13 +128,13 @@ func newLink(id ID, isVerified bool) Link {
 // ID is the digest in the link's path.
 func (l Link) ID() ID { return ID(l >> 1) }
 
-// Verified reports whether the link is known to exist and to say what its path says.
+// Verified reports whether the link is known to exist and to contain the digest in its path.
 func (l Link) Verified() bool { return l&verified != 0 }
 
 // HasRevision reports whether the repository has a revision link for the digest.
 func (r *Repository) HasRevision(id ID) bool { return has(r.Revisions, id) }
 
-// HasTag reports whether anything of a tag was listed.
+// HasTag reports whether any link of a tag was listed.
 func (r *Repository) HasTag(name string) bool {
 	_, found := slices.BinarySearchFunc(r.Tags, name, func(t Tag, name string) int { return strings.Compare(t.Name, name) })
 	return found
@@ -154,7 +153,7 @@ func FindLink(links []Link, id ID) (at int, found bool) {
 	return slices.BinarySearchFunc(links, id, func(l Link, id ID) int { return cmp.Compare(l.ID(), id) })
 }
 
-// Kept reports whether a problem met so far keeps all that the repository holds.
+// Kept reports whether a known problem keeps the whole repository.
 func (r *Repository) Kept() bool {
 	return slices.ContainsFunc(r.Problems, func(p Problem) bool { return p.Effect == KeepsRepository })
 }
@@ -167,42 +166,42 @@ func (r *Repository) Misnamed() bool {
 // Upload is an upload that was begun and not finished.
 type Upload struct {
 	ID string
-	// Started is what the upload's startedat says or, where that is missing or
-	// malformed, when it was last written; zero where nothing is known.
+	// Started is the time in the upload's startedat. If that file is missing or malformed, it is
+	// the time of the last write. It is zero if it is unknown.
 	Started time.Time
-	// Touched is when any part of it was last written; zero where unknown.
+	// Touched is when any part of it was last written. It is zero if it is unknown.
 	Touched time.Time
-	// Bytes is the size of its objects; parts of a multipart upload are not counted.
+	// Bytes is the size of its objects. Parts of a multipart upload are not counted.
 	Bytes int64
-	// HardLinkedBytes are those of Bytes in files that have other hard links.
+	// HardLinkedBytes is the part of Bytes in files that have other hard links.
 	HardLinkedBytes int64
 	Objects         []storage.Ref
 }
 
-// Recent reports whether the scan saw that a blob was written after
-// Options.Since.
+// Recent reports whether a blob was written after Options.Since, according to the listing.
 func (inv *Inventory) Recent(id ID) bool {
 	return int(id) < len(inv.recent) && inv.recent[id]
 }
 
-// Options are the zero value for a storage that nobody writes to.
+// Options of Take. The zero value is for a storage that nobody writes to.
 type Options struct {
-	// Since, if set, makes the inventory note links and blobs written after it.
+	// Since, if set, makes the inventory record which links and blobs were written after it.
 	Since time.Time
-	// Concurrency is how many links are read at once; 32 if it is 0.
+	// Concurrency is how many links are read at once. 0 means 32.
 	Concurrency int
-	// OnBlobs and OnLinks, if set, are told how many more were listed. They are
-	// called from several goroutines at once.
+	// OnBlobs and OnLinks, if set, are called with the number of newly listed blobs or links.
+	// They are called from several goroutines at once.
 	OnBlobs, OnLinks func(n int)
-	// OnRevision, if set, is called for stored blobs that revisions name while
-	// repositories are still being listed, by up to half of Concurrency at once: for none
-	// twice, and for those alone for which there was time. On a filesystem it is not called.
-	// Of inv only what is said of digests is known by then. An error is Take's.
+	// OnRevision, if set, is called for the manifests of revision links while the repositories
+	// are still being listed. It is called at most once for each manifest, and not for all of
+	// them: the calls end with the listing. Up to half of Concurrency calls run at once. It is
+	// not called on a filesystem. At that time inv has only the blobs and the ids of digests.
+	// If OnRevision returns an error, Take returns it.
 	OnRevision func(ctx context.Context, inv *Inventory, id ID) error
 }
 
-// Take lists the storage: one pass over the names, and a read for each
-// link whose content is neither at hand nor proved by its ETag.
+// Take lists the storage. It lists all names once, and reads each link whose content is not
+// known from the listing and not verified by its ETag.
 func Take(ctx context.Context, store storage.Store, options Options) (*Inventory, error) {
 	b := &builder{
 		store: store, options: options,
@@ -229,7 +228,7 @@ func Take(ctx context.Context, store storage.Store, options Options) (*Inventory
 	return b.inv, nil
 }
 
-// StatBlob is Reader.Stat of a stored blob. A storage.BlobStater leaves the object's path empty.
+// StatBlob is Reader.Stat of a stored blob. The object's path may be empty: see storage.BlobStater.
 func StatBlob(ctx context.Context, reader storage.Reader, inv *Inventory, id ID) (storage.Object, error) {
 	if s, ok := reader.(storage.BlobStater); ok {
 		object, ok, err := s.StatBlob(ctx, &inv.blobs.at(int(id)).sha256)

@@ -9,7 +9,7 @@ import (
 	"regsweep/storage/layout"
 )
 
-// scan has the store report what it knows by names apart, if it can.
+// scan lists a tree. A storage.NameScanner reports digests and tags without making Objects.
 func (b *builder) scan(ctx context.Context, dir string, visit storage.NameVisitor) error {
 	if s, ok := b.store.(storage.NameScanner); ok {
 		return s.ScanNames(ctx, dir, visit)
@@ -17,16 +17,17 @@ func (b *builder) scan(ctx context.Context, dir string, visit storage.NameVisito
 	return b.store.Scan(ctx, dir, visit.Objects)
 }
 
-// blobVisitor and repositoryVisitor make the inventory of what a scan of either tree brings.
+// blobVisitor adds the objects of a scan of the blobs to the inventory.
 func (b *builder) blobVisitor() storage.NameVisitor {
 	return storage.NameVisitor{Objects: b.visitBlobs, Digests: b.visitNamedBlobs}
 }
 
+// repositoryVisitor adds the objects of a scan of the repositories to the inventory.
 func (b *builder) repositoryVisitor() storage.NameVisitor {
 	return storage.NameVisitor{Objects: b.visitRepositories, Digests: b.visitNamedLinks, Tags: b.visitNamedTags}
 }
 
-// visitNamedBlobs does what visitBlobs does.
+// visitNamedBlobs is visitBlobs for NamedDigests.
 func (b *builder) visitNamedBlobs(n storage.NamedDigests) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -37,8 +38,8 @@ func (b *builder) visitNamedBlobs(n storage.NamedDigests) error {
 	return nil
 }
 
-// visitNamedLinks does what visitRepositories does, and for all other links but layers' and
-// revisions', which are most, has it done there.
+// visitNamedLinks is visitRepositories for NamedDigests. It adds the links of layers and revisions,
+// which are most links, and passes all other links to visitRepositories.
 func (b *builder) visitNamedLinks(n storage.NamedDigests) error {
 	e := layout.Parse(n.Path(0))
 	isRevision := e.Kind == layout.Revision && (n.Read || n.Absent)
@@ -69,7 +70,7 @@ func (b *builder) visitNamedLinks(n storage.NamedDigests) error {
 	return nil
 }
 
-// visitNamedTags does what visitRepositories does.
+// visitNamedTags is visitRepositories for NamedTags.
 func (b *builder) visitNamedTags(n storage.NamedTags) error {
 	e := layout.Parse(n.Dir + "/" + n.Tags[0].Name + "/current/" + layout.LinkFile)
 	if e.Kind != layout.Tag {

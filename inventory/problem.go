@@ -6,14 +6,14 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Problem is something that is not as it should be, and what that keeps.
+// Problem is a fault in the storage, and which objects are kept because of it.
 type Problem struct {
 	Kind       ProblemKind `json:"kind"`
 	Repository string      `json:"repository"`
 	Path       string      `json:"path"`
 	Detail     string      `json:"detail"`
 	Effect     Effect      `json:"effect"`
-	// Tags are the tags of the repository that can't be pulled for it.
+	// Tags are the tags of the repository that can't be pulled because of it.
 	Tags []string `json:"tags,omitempty"`
 }
 
@@ -32,17 +32,17 @@ const (
 	BadRepositoryName    ProblemKind = "bad_repository_name"    // a directory that no registry could serve
 	UnknownLinkAlgorithm ProblemKind = "unknown_link_algorithm" // a link under a digest that is not understood
 	Stray                ProblemKind = "stray"                  // an object that is not part of the layout
-	CacheDamaged         ProblemKind = "cache_damaged"          // something in the cache that was not written there
+	CacheDamaged         ProblemKind = "cache_damaged"          // an entry of the cache that is damaged
 	CacheUnusable        ProblemKind = "cache_unusable"         // a cache that can't be written
 	UnreadableUpload     ProblemKind = "unreadable_upload"      // an upload that can't be listed or read
 	UndatedUpload        ProblemKind = "undated_upload"         // an upload whose startedat is missing or malformed, or can't be true
 	NoManifests          ProblemKind = "no_manifests"           // a repository with layer links and no manifest
-	EmptyDirectory       ProblemKind = "empty_directory"        // where a repository could be, or no blobs are
-	Unlisted             ProblemKind = "unlisted"               // what is there, and the listing lacks
+	EmptyDirectory       ProblemKind = "empty_directory"        // an empty directory where a repository or blobs could be
+	Unlisted             ProblemKind = "unlisted"               // an object that exists and that the listing lacks
 )
 
-// UnlistedBlob is the problem of a blob that was found where the listing has none. Somebody
-// pushes, or the listing can't be trusted.
+// UnlistedBlob is the problem of a blob that exists and that the listing lacks. Somebody pushes, or
+// the listing can't be trusted.
 func UnlistedBlob(d digest.Digest) Problem {
 	return Problem{
 		Kind: Unlisted, Path: layout.BlobPath(d), Effect: Note,
@@ -50,20 +50,20 @@ func UnlistedBlob(d digest.Digest) Problem {
 	}
 }
 
-// Effect is what a problem keeps from being removed.
+// Effect is which objects a problem keeps from being removed.
 type Effect string
 
 const (
-	// Note keeps nothing that could have gone, and is no failure.
+	// Note keeps no garbage, and is no failure.
 	Note Effect = "note"
-	// KeepsNothing is a failure of the registry that costs nothing else.
+	// KeepsNothing is a failure of the registry that keeps no garbage.
 	KeepsNothing Effect = "keeps_nothing"
-	// KeepsNamed keeps the digests that the damaged thing names.
+	// KeepsNamed keeps the digests that the damaged object names.
 	KeepsNamed Effect = "keeps_named"
 	// KeepsRepository keeps every link of the repository and every blob that
 	// they name.
 	KeepsRepository Effect = "keeps_repository"
 )
 
-// Keeps reports whether the problem kept something that might have gone.
+// Keeps reports whether the problem may have kept garbage.
 func (e Effect) Keeps() bool { return e == KeepsNamed || e == KeepsRepository }

@@ -16,20 +16,21 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// isPushed reports whether only a push writes such a link. Removals do not change its time.
+// isPushed reports whether an entry is a link that only a push writes. A removal does not change the
+// time of such a link.
 func isPushed(e layout.Entry) bool {
 	return e.Kind == layout.Layer || e.Kind == layout.Revision || e.Kind == layout.Tag || e.Kind == layout.TagIndex
 }
 
-// LastPush finds a push after since, by the times of links, and one that is after explained
-// too if there is one. It returns nil if nothing was pushed since.
+// LastPush finds a push after since, by the times of links. If there is a push after explained, it
+// returns that one. It returns nil if nothing was pushed.
 //
-// pushed has the repositories, with the newest time of their links if the listing had times,
-// as those of S3 have. On a filesystem the directories say where to look. A push changes
-// that of the uploads, of the tags, of the revisions or of the layers: one that mounts its
-// layers from another repository and moves an old tag changes only the last two. A removal
-// changes directories too, but not the times of links. A push of a manifest that the
-// repository has under an old tag changes none of them.
+// pushed has the repositories. On S3 it also has the newest time of their links, from the listing.
+// On a filesystem the times of the directories show which links to stat. A push changes the
+// directory of the uploads, of the tags, of the revisions or of the layers. A push that mounts its
+// layers from another repository and moves an old tag changes only the last two. A removal changes
+// directories too, but not the times of links. If a push moves an old tag to a manifest that the
+// repository already has, it changes none of these directories, so LastPush does not find it.
 func LastPush(ctx context.Context, store storage.Store, pushed map[string]time.Time, since, explained time.Time) (*LastUpload, error) {
 	names := slices.Sorted(maps.Keys(pushed))
 	dirs, hasTimes := store.(storage.DirTimes)
@@ -60,7 +61,7 @@ func pushedAfter(ctx context.Context, store storage.Store, dirs storage.DirTimes
 	})
 }
 
-// firstPush looks for a push in n places, and stops at the first that is found.
+// firstPush calls find for the numbers 0 to n-1, and stops at the first push that is found.
 func firstPush(ctx context.Context, n, limit int, find func(ctx context.Context, i int) (*LastUpload, error)) (*LastUpload, error) {
 	var push atomic.Pointer[LastUpload]
 	err := storage.Each(ctx, n, limit, func(ctx context.Context, i int) error {
@@ -77,7 +78,7 @@ func firstPush(ctx context.Context, n, limit int, find func(ctx context.Context,
 	return nil, err
 }
 
-// pushedDirs are the directories of a repository of which a push changes one at least.
+// pushedDirs are directories of a repository. A push changes at least one of them.
 var pushedDirs = []string{layout.UploadsDir, layout.ManifestsDir + "/tags", layout.ManifestsDir + "/revisions/sha256", layout.LayersDir + "/sha256"}
 
 func pushedTo(ctx context.Context, store storage.Browser, dirs storage.DirTimes, repository string, after time.Time) (*LastUpload, error) {
@@ -106,28 +107,29 @@ func linkedAfter(ctx context.Context, store storage.Browser, dir string, after t
 	return newest, err
 }
 
-// Pushes finds what is pushed to a filesystem while a run removes from it, through a registry that
-// was not asked or that took pushes between two probes: tags, and manifests and repositories that
-// are new or that the run has removed before. It does not find an old tag that is moved to a manifest
-// which the repository has.
-// Nothing may be removed from a repository meanwhile. In another storage it finds nothing, since it
-// would have to list everything.
+// Pushes finds pushes to a filesystem while a run removes from it. Such a push goes through a
+// registry that was not probed, or that accepted pushes between two probes. Pushes finds tags, and
+// manifests and repositories that are new or that the run has removed before. It does not find an
+// old tag that is moved to a manifest which the repository already has. Nothing may be removed from
+// a repository meanwhile. On a storage without directories it finds nothing, since it would have to
+// list everything.
 type Pushes struct {
 	store   storage.Store
 	times   storage.DirTimes // nil for a storage without directories
 	inv     *Inventory
 	removed func(repository string) map[ID]bool
 	since   time.Time
-	dirs    []string             // of the repositories, and all directories above them
-	isKnown map[string]bool      // has dirs: whether it is that of a repository
-	later   map[string]time.Time // by directory: links that had a later time from the beginning
+	dirs    []string             // the directories of the repositories, and their parents
+	isKnown map[string]bool      // by directory in dirs: whether it is a repository
+	later   map[string]time.Time // by directory: the newest time of links that was already later than since
 }
 
-// ClockTick is how far the time of a file may be behind the clock when it is written.
+// ClockTick is how far the time of a newly written file may be behind the clock.
 const ClockTick = 10 * time.Millisecond
 
-// NewPushes is for pushes from now on, during a run that removes revisions: one that is there again
-// was pushed. A link that has a later time already, by a clock that is wrong, is no push.
+// NewPushes returns a Pushes for pushes from now on. removed are the revisions that the run has
+// removed: if one of them exists again, it was pushed. A link that already has a later time, because
+// a clock was wrong, is no push.
 func NewPushes(ctx context.Context, store storage.Store, inv *Inventory, removed func(repository string) map[ID]bool, now time.Time) (*Pushes, error) {
 	times, hasTimes := store.(storage.DirTimes)
 	if !hasTimes {
@@ -173,9 +175,9 @@ func (p *Pushes) Find(ctx context.Context, now time.Time) (*LastUpload, error) {
 	return found, err
 }
 
-// pushedTo finds a push to a repository. It is LastPush in fewer calls, since a removal of revisions
-// changes the directory that has them in most repositories. A registry writes a link into a directory
-// of its own, so the time of that directory tells whether to stat the link.
+// pushedTo finds a push to a repository. It makes fewer calls than LastPush: the run itself changes
+// the directories of revisions in most repositories, so a changed directory is often no push. Each
+// link is in a directory of its own, and the time of that directory tells whether to stat the link.
 func (p *Pushes) pushedTo(ctx context.Context, repository string) (*LastUpload, error) {
 	since := p.since
 	if later := p.later[repository]; later.After(since) {
@@ -211,7 +213,7 @@ func (p *Pushes) pushedTo(ctx context.Context, repository string) (*LastUpload, 
 	return &LastUpload{Repository: name, Touched: touched}, nil
 }
 
-// newRepository finds a push to a repository that is new below a directory.
+// newRepository finds a push to a new repository below a directory.
 func (p *Pushes) newRepository(ctx context.Context, parent string) (*LastUpload, error) {
 	isChanged, err := p.times.ChangedAfter(ctx, parent, p.since)
 	if !isChanged || err != nil {

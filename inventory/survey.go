@@ -17,21 +17,19 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Survey is what a proof has to know of a storage before anything is listed in
-// earnest.
+// Survey is what a proof needs to know about a storage before the inventory is taken.
 type Survey struct {
-	// Tagged are intact manifests that tags point at, by which a registry can be asked
-	// whether it serves this storage; one of a repository, unless the survey was
-	// cut short.
+	// Tagged are intact manifests that tags point at. A registry is asked for them to find out
+	// whether it serves this storage. There is at most one for each repository, unless the
+	// survey was quick.
 	Tagged []TaggedManifest
-	// Untagged are intact manifests of a storage in which no tag points at one; none
-	// otherwise.
+	// Untagged are intact manifests. There are some only if no tag points at an intact manifest.
 	Untagged []TaggedManifest
-	// LastUpload is the unfinished upload that was written to last; nil if there is
-	// none. A survey that was cut short does not look for it.
+	// LastUpload is the unfinished upload that was written to last, or nil if there is none. It
+	// is nil after a quick survey.
 	LastUpload *LastUpload
-	// Repositories has each repository with the newest time of its links, as far as the
-	// listing had times. A survey that was cut short does not have all.
+	// Repositories has each repository with the newest time of its links. The time is zero if
+	// the listing had no times. A quick survey does not have all repositories.
 	Repositories map[string]time.Time
 }
 
@@ -47,13 +45,12 @@ type LastUpload struct {
 	Touched        time.Time
 }
 
-// errEnough ends a scan that has found what it was for.
+// errEnough ends a scan that needs no more objects.
 var errEnough = errors.New("enough")
 
-// TakeSurvey looks for up to n targets of tags. If quick is set it stops there, and
-// has usually seen a page or two (a large repository's layers come before its tags in a
-// bucket); otherwise it lists all repositories, and knows the
-// last upload as well.
+// TakeSurvey finds up to n targets of tags. If quick is set, it then stops, usually after a
+// page or two. (In a bucket the layers of a large repository come before its tags.)
+// Otherwise it lists all repositories and also finds the last upload.
 func TakeSurvey(ctx context.Context, store storage.Store, n int, quick bool) (Survey, error) {
 	var mu sync.Mutex
 	survey := Survey{Repositories: map[string]time.Time{}}
@@ -62,7 +59,7 @@ func TakeSurvey(ctx context.Context, store storage.Store, n int, quick bool) (Su
 	err := store.Scan(ctx, storage.RepositoriesDir, func(page []storage.Object) error {
 		var pushed time.Time
 		last := ""
-		note := func() {
+		record := func() {
 			if before, known := survey.Repositories[last]; last != "" && (!known || pushed.After(before)) {
 				survey.Repositories[strings.Clone(last)] = pushed
 			}
@@ -70,13 +67,13 @@ func TakeSurvey(ctx context.Context, store storage.Store, n int, quick bool) (Su
 		defer func() {
 			mu.Lock()
 			defer mu.Unlock()
-			note()
+			record()
 		}()
 		for _, object := range page {
 			e := layout.Parse(object.Path)
 			if e.Repository != last {
 				mu.Lock()
-				note()
+				record()
 				mu.Unlock()
 				last, pushed = e.Repository, time.Time{}
 			}
@@ -90,7 +87,7 @@ func TakeSurvey(ctx context.Context, store storage.Store, n int, quick bool) (Su
 					survey.touch(e, object.ModTime)
 					mu.Unlock()
 				}
-			case object.Dir: // which a removal has written to last
+			case object.Dir: // its time is that of a removal
 			case e.Kind == layout.Upload:
 				mu.Lock()
 				survey.touch(e, object.ModTime)
@@ -153,11 +150,11 @@ func TakeSurvey(ctx context.Context, store storage.Store, n int, quick bool) (Su
 }
 
 // surveyLimit is the largest manifest that a survey reads, in bytes. Registries refuse
-// to take one above 4 MiB (registry/handlers/manifests.go of Distribution).
+// a manifest above 4 MiB (registry/handlers/manifests.go of Distribution).
 const surveyLimit = 4 << 20
 
-// intactTarget is what a tag points at, or "" where a registry could not serve that:
-// what is damaged in the storage says nothing of the registry that is asked for it.
+// intactTarget is the manifest that a tag points at, or "" if it is damaged. If a registry is asked
+// for a damaged manifest, its answer does not tell whether it serves this storage.
 func intactTarget(ctx context.Context, store storage.Store, tag storage.Object, repository string) (digest.Digest, error) {
 	content := tag.Content
 	if content == nil {
@@ -173,9 +170,9 @@ func intactTarget(ctx context.Context, store storage.Store, tag storage.Object, 
 	return intactManifest(ctx, store, repository, target)
 }
 
-// intactManifest returns a manifest's digest, or "" where a registry could not serve it.
+// intactManifest returns the digest of a manifest, or "" if a registry could not serve it.
 func intactManifest(ctx context.Context, store storage.Store, repository string, target digest.Digest) (digest.Digest, error) {
-	// A registry follows symbolic links, and may well serve what lies behind one.
+	// A registry follows symbolic links, so it may serve the target of one.
 	link, err := store.Read(ctx, layout.RevisionPath(repository, target), layout.LinkLimit)
 	if !errors.Is(err, storage.ErrNotRegular) && (err != nil || string(link) != string(target)) {
 		return "", storage.IgnoreDamage(err)
@@ -193,8 +190,8 @@ func (s *Survey) touch(e layout.Entry, touched time.Time) {
 	}
 }
 
-// IsEmpty reports whether there is nothing at all in the layout, not even a directory
-// of a repository: a registry that nobody has pushed to.
+// IsEmpty reports whether the layout has no object and no directory of a repository: nobody
+// has pushed to the registry.
 func IsEmpty(ctx context.Context, store storage.Scanner) (bool, error) {
 	for _, dir := range []string{storage.BlobsDir, storage.RepositoriesDir} {
 		err := store.Scan(ctx, dir, func(page []storage.Object) error {

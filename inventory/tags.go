@@ -12,26 +12,27 @@ import (
 	"regsweep/storage/layout"
 )
 
-// tagsBuilder is a repository's tags in the making. There may be millions, so that they
-// lie in one slice and are small: of a current link only what it says is kept, once that
-// is known; and no map finds them. The keys of a tag follow one another but where a page
-// ends, and what comes in parts is put together once all has come.
+// tagsBuilder collects the tags of a repository. There may be millions of tags. So they are small
+// and in one slice, without a map: of a current link only its target is kept once it is known.
+// The objects of a tag follow one another unless a page ends between them. Such a tag is in several
+// parts, and joinTags joins them at the end.
 type tagsBuilder struct {
 	all   []tagBuilder
 	names sharedNames
 }
 
-// sharedNames copies names, many into one piece of memory: the garbage collector has to
-// come to each piece that there is.
+// sharedNames copies many names into one piece of memory: fewer pieces are less work for Go's
+// garbage collector.
 type sharedNames struct{ piece strings.Builder }
 
-// What a piece has of bytes: the first one little, since most repositories have few tags.
+// firstPiece and lastPiece are the smallest and the largest size of a piece, in bytes. The first
+// piece is small, since most repositories have few tags.
 const firstPiece, lastPiece = 64, 4096
 
 func (s *sharedNames) copy(name string) string {
 	if s.piece.Len()+len(name) > s.piece.Cap() {
 		next := min(max(firstPiece, 2*s.piece.Cap()), lastPiece)
-		s.piece.Reset() // the names in the one before stay what they are
+		s.piece.Reset() // the names keep the old piece in memory
 		s.piece.Grow(max(next, len(name)))
 	}
 	from := s.piece.Len()
@@ -45,14 +46,14 @@ type tagBuilder struct {
 	hasTarget  bool
 	hasCurrent bool
 	hasFirst   bool
-	// first is the index's first entry; most have no more.
+	// first is the first entry of the index. Most indexes have no more.
 	first Link
 	more  []Link
-	// current is the current link, if it is not known yet what it says.
+	// current is the current link while its target is unknown.
 	current *storage.Object
 }
 
-// named returns a tag or the latest part of one, which is valid until the next is asked for.
+// named returns a tag, or the latest part of it. The pointer is valid until the next call.
 func (t *tagsBuilder) named(name string) *tagBuilder {
 	if n := len(t.all); n == 0 || t.all[n-1].name != name {
 		t.all = append(t.all, tagBuilder{name: t.names.copy(name)})
@@ -60,8 +61,8 @@ func (t *tagsBuilder) named(name string) *tagBuilder {
 	return &t.all[len(t.all)-1]
 }
 
-// addIndex adds an entry of a tag's index. It settles what the current link says, if its
-// ETag says so.
+// addIndex adds an entry of a tag's index. If the ETag of the current link proves that it contains
+// this digest, the digest is the target.
 func (t *tagBuilder) addIndex(e located, object storage.Object) {
 	t.addEntry(newLink(e.id, provesContent(object, e.Digest)))
 	if t.current != nil && provesContent(*t.current, e.Digest) {
@@ -77,7 +78,7 @@ func (t *tagBuilder) addEntry(link Link) {
 	}
 }
 
-// appendIndex appends the entries of the index, as they came.
+// appendIndex appends the entries of the index, in the order in which they were added.
 func (t *tagBuilder) appendIndex(to []Link) []Link {
 	if t.hasFirst {
 		to = append(to, t.first)
@@ -85,22 +86,22 @@ func (t *tagBuilder) appendIndex(to []Link) []Link {
 	return append(to, t.more...)
 }
 
-// addCurrent adds a tag's current link. What it says is verified by its ETag, if an entry
-// of the tag's index proposes it: one that was listed before, or that comes later.
+// addCurrent adds a tag's current link. Its target is nearly always in the tag's index. So the
+// link's ETag is compared with the entries of the index, also with those that are listed later.
 func (b *builder) addCurrent(rb *repositoryBuilder, t *tagBuilder, object storage.Object) {
 	t.hasCurrent = true
 	if object.Content != nil {
 		b.setTarget(rb, t, object.Content)
 		return
 	}
-	if !b.settleCurrent(t, object) {
+	if !b.findTarget(t, object) {
 		t.current = keptObject(object)
 	}
 }
 
-// settleCurrent finds out what a current link says, if its ETag is that of an entry of the
-// index.
-func (b *builder) settleCurrent(t *tagBuilder, current storage.Object) bool {
+// findTarget sets the target of a tag if the current link's ETag proves that the link contains a
+// digest of the index.
+func (b *builder) findTarget(t *tagBuilder, current storage.Object) bool {
 	for _, link := range t.appendIndex(nil) {
 		own, _ := layout.ParseDigest(string(b.inv.Digest(link.ID())))
 		if provesContent(current, own) {
@@ -111,7 +112,7 @@ func (b *builder) settleCurrent(t *tagBuilder, current storage.Object) bool {
 	return false
 }
 
-// joinTags sorts a repository's tags, and makes one of the parts of each.
+// joinTags sorts a repository's tags, and joins the parts of each tag.
 func (b *builder) joinTags(tags *tagsBuilder) {
 	slices.SortStableFunc(tags.all, func(a, b tagBuilder) int { return cmp.Compare(a.name, b.name) })
 	joined := tags.all[:0]
@@ -126,7 +127,7 @@ func (b *builder) joinTags(tags *tagsBuilder) {
 	tags.all = joined
 }
 
-// join adds a part of a tag that came later.
+// join adds a later part of a tag.
 func (b *builder) join(t *tagBuilder, later tagBuilder) {
 	if later.hasCurrent {
 		t.hasCurrent, t.current = true, later.current
@@ -138,11 +139,11 @@ func (b *builder) join(t *tagBuilder, later tagBuilder) {
 		t.addEntry(link)
 	}
 	if t.current != nil {
-		b.settleCurrent(t, *t.current)
+		b.findTarget(t, *t.current)
 	}
 }
 
-// setTarget notes what a tag's current link says. The caller holds rb.mu.
+// setTarget parses the content of a tag's current link. The caller holds rb.mu.
 func (b *builder) setTarget(rb *repositoryBuilder, t *tagBuilder, content []byte) {
 	target, ok, detail := layout.LinkTarget(content)
 	if !ok {
@@ -170,8 +171,7 @@ func (b *builder) readTag(ctx context.Context, rb *repositoryBuilder, t *tagBuil
 	return nil
 }
 
-// sealTags makes the repository's tags of what was collected and joined. All their indexes
-// lie in one slice.
+// sealTags makes the repository's tags from the joined parts. All indexes are in one slice.
 func (rb *repositoryBuilder) sealTags() {
 	tags, entries := rb.tags.all, 0
 	for i := range tags {
