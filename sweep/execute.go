@@ -44,7 +44,22 @@ func (p *Plan) Execute(ctx context.Context, remover storage.Remover, options Exe
 		return e.result, ErrExecuted
 	}
 	p.executed = true
-	err := e.run(ctx)
+	for i := range table {
+		kind, remove := &table[i], e.remove
+		if kind.form == Directories {
+			remove = e.removeDirectories
+		}
+		if err := remove(ctx, kind); err != nil {
+			return e.result, fmt.Errorf("remove %s: %w", kind.kind, err)
+		}
+	}
+	for _, dirs := range [][]string{p.left(), p.empty} {
+		if _, err := e.removeEmpty(ctx, dirs); err != nil {
+			return e.result, err
+		}
+	}
+	gone, err := e.removeEmpty(ctx, p.emptyNames)
+	e.result.Removed[EmptyDirectory] = Tally{Count: gone}
 	return e.result, err
 }
 
@@ -54,26 +69,6 @@ type execution struct {
 	remover storage.Remover
 	options ExecuteOptions
 	result  Result
-}
-
-func (e *execution) run(ctx context.Context) error {
-	for i := range table {
-		kind, remove := &table[i], e.remove
-		if kind.form == Directories {
-			remove = e.removeDirectories
-		}
-		if err := remove(ctx, kind); err != nil {
-			return fmt.Errorf("remove %s: %w", kind.kind, err)
-		}
-	}
-	for _, dirs := range [][]string{e.plan.left(), e.plan.empty} {
-		if _, err := e.removeEmpty(ctx, dirs); err != nil {
-			return err
-		}
-	}
-	gone, err := e.removeEmpty(ctx, e.plan.emptyNames)
-	e.result.Removed[EmptyDirectory] = Tally{Count: gone}
-	return err
 }
 
 // remove removes all of one kind. It keeps a bounded number of batches under way, and takes their
