@@ -12,33 +12,33 @@ import (
 	"strings"
 )
 
-// A registry that answers 401 names, in WWW-Authenticate, a way to be let in: basic
-// authentication, or a token server to fetch a bearer token from. Source:
+// A registry that answers 401 names a kind of authentication in WWW-Authenticate: basic
+// authentication, or a token server that returns a bearer token. Source:
 // the distribution-spec's and Distribution's docs/content/spec/auth/token.md.
 
-// errNoCredentials means that a username and password are asked for and not given.
+// errNoCredentials means that the registry requires a username and a password, and the user gave none.
 var errNoCredentials = errors.New("no username and password given")
 
-// errNotForIt means that those that were given are not for this address.
+// errNotForIt means that the given username and password are not for this address.
 var errNotForIt = errors.New("no username and password for this address")
 
-// errNotAccepted means that those that were given are wrong.
+// errNotAccepted means that the username or the password is wrong.
 var errNotAccepted = errors.New("were not accepted")
 
-// errNotAllowed means that they are right, and that the user may not do what was asked.
+// errNotAllowed means that the password is right, but the user may not push.
 var errNotAllowed = errors.New("not allowed")
 
-// errInClear means that a password would go to another host without TLS.
+// errInClear means that a password would be sent to another host without TLS.
 var errInClear = errors.New("the password is not sent there in the clear")
 
-// challenge is one way in.
+// challenge is one kind of authentication that a registry accepts.
 type challenge struct {
 	scheme string // lower case
 	params map[string]string
 }
 
-// parseChallenges reads WWW-Authenticate headers (RFC 9110, section 11.6.1): a header
-// may hold several challenges, and a value may be quoted and hold commas.
+// parseChallenges parses WWW-Authenticate headers (RFC 9110, section 11.6.1). A header
+// may have several challenges, and a value may be quoted and contain commas.
 func parseChallenges(headers []string) []challenge {
 	var found []challenge
 	for _, header := range headers {
@@ -88,8 +88,8 @@ func unquote(s string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(s[1:len(s)-1], `\"`, `"`), `\\`, `\`)
 }
 
-// authorize answers a 401 for a request that concerns a repository: it returns the
-// Authorization header to try again with.
+// authorize returns the Authorization header for the second try of a request that was
+// answered with 401. The request concerns a repository.
 func (p *prober) authorize(ctx context.Context, repository string, headers []string) (string, error) {
 	if err := p.credentials(ctx); err != nil {
 		return "", err
@@ -123,10 +123,10 @@ func (p *prober) authorize(ctx context.Context, repository string, headers []str
 	return request.Header.Get("Authorization"), nil
 }
 
-// credentials finds the username and password for the endpoint, once. Those of --username
-// are for the addresses that the user named, or else for config.yml's own address. If the
-// user says that the registry is stopped, config.yml's own address gets no password: whoever
-// listens there is not the registry.
+// credentials finds the username and password for the endpoint, once. --username is for the
+// addresses that the user named or, if there are none, for config.yml's own address. If the
+// user says that the registry is stopped, config.yml's own address gets no password: the
+// program that listens there is not the registry.
 func (p *prober) credentials(ctx context.Context) (err error) {
 	if p.missing != nil {
 		return nil
@@ -153,8 +153,8 @@ func (p *prober) credentials(ctx context.Context) (err error) {
 	return nil
 }
 
-// token fetches a token to pull from a repository and push to it: with the
-// credentials where there are any, as nobody in particular where there are none.
+// token fetches a token to pull from a repository and push to it. It sends the credentials if
+// there are any. Otherwise it requests an anonymous token.
 func (p *prober) token(ctx context.Context, repository string, params map[string]string) (string, error) {
 	realm, err := url.Parse(params["realm"])
 	if err != nil || realm.Host == "" || realm.Scheme != "http" && realm.Scheme != "https" {
@@ -213,5 +213,5 @@ func (p *prober) token(ctx context.Context, repository string, params map[string
 	return answer.Token, nil
 }
 
-// maxTokenAnswer is in bytes; real tokens have a few thousand.
+// maxTokenAnswer is the largest answer of a token server, in bytes. Real tokens have a few thousand.
 const maxTokenAnswer = 1 << 20

@@ -11,24 +11,24 @@ import (
 	"regsweep/storage/config"
 )
 
-// endpoint is one registry as somebody names it.
+// endpoint is one registry, as the user or config.yml names it.
 type endpoint struct {
 	url     url.URL // scheme, host and prefix, without a trailing slash
-	named   bool    // by the user, rather than by config.yml
+	named   bool    // by the user, and not by config.yml
 	network string  // "tcp" or "unix"
-	// certificate is the PEM file that config.yml says it shows, or "".
+	// certificate is the PEM file of its certificate according to config.yml, or "".
 	certificate string
 	// public is the host in http.host, or "".
 	public string
-	// serverName is whom its certificate is made out to.
+	// serverName is the name that its certificate must have.
 	serverName string
-	addresses  []string // to dial: replicas behind one name are asked one by one
+	addresses  []string // each address is probed: replicas may share one name
 	// alsoNamed are the addresses that the user named with the same scheme. They get the
 	// password of --username even if config.yml names them too.
 	alsoNamed []string
 }
 
-// CheckEndpoints fails if one of the --registry URLs is none.
+// CheckEndpoints returns an error if one of the --registry URLs is invalid.
 func CheckEndpoints(urls []string) error {
 	for _, url := range urls {
 		if _, err := parseEndpoint(url); err != nil {
@@ -38,7 +38,7 @@ func CheckEndpoints(urls []string) error {
 	return nil
 }
 
-// parseEndpoint reads a --registry URL. Its errors are usage errors and do not repeat
+// parseEndpoint parses a --registry URL. Its errors are usage errors and do not contain
 // a password.
 func parseEndpoint(text string) (endpoint, error) {
 	const example = "write it as http://host:port or https://host"
@@ -90,8 +90,8 @@ func (e *endpoint) resolve(ctx context.Context, o Options) error {
 	return nil
 }
 
-// ownEndpoint is where config.yml lets the registry listen, as seen from this
-// machine: an address that stands for all interfaces is asked at the loopback ones.
+// ownEndpoint is the address of the registry in config.yml, as seen from this machine.
+// If the registry listens on all interfaces, the loopback addresses are probed.
 func ownEndpoint(h config.HTTP) (endpoint, error) {
 	scheme := "http"
 	if h.TLS {
@@ -138,9 +138,9 @@ func ownEndpoint(h config.HTTP) (endpoint, error) {
 	return e, nil
 }
 
-// accounts are the hosts whose docker logins may be sent to the endpoint. A login is for the
-// host that it was saved for. Only a verified certificate shows that config.yml's own address
-// is the host in http.host. A socket is no host.
+// accounts are the hosts whose docker logins may be sent to the endpoint. A login may be sent only
+// to the host that it was saved for. Only a verified certificate proves that config.yml's own
+// address is the host in http.host. A socket has no host.
 func (e *endpoint) accounts(o Options) []string {
 	if e.network == "unix" {
 		return nil
@@ -152,8 +152,8 @@ func (e *endpoint) accounts(o Options) []string {
 	return hosts
 }
 
-// takesPassword reports whether the endpoint's password may go to a token server: over TLS,
-// or in the clear within one host if the endpoint itself is asked in the clear.
+// takesPassword reports whether the endpoint's password may be sent to a token server: over TLS, or
+// without TLS on the same host if the endpoint itself has no TLS.
 func (e *endpoint) takesPassword(realm *url.URL) bool {
 	from, to := e.url.Hostname(), realm.Hostname()
 	return realm.Scheme == "https" || e.url.Scheme == "http" && (from == to || isLoopback(from) && isLoopback(to))
@@ -161,7 +161,7 @@ func (e *endpoint) takesPassword(realm *url.URL) bool {
 
 func isLoopback(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }
 
-// subject is how evidence names one address of the endpoint.
+// subject is the name of one address of the endpoint in the evidence.
 func (e *endpoint) subject(address string) string {
 	name := e.url.String()
 	switch {

@@ -14,17 +14,17 @@ import (
 	"regsweep/storage"
 )
 
-// LockPath is the lock object, below the layout's root. Distribution looks at blobs
-// and repositories there, and at nothing else.
+// LockPath is the lock object, below the layout's root. Distribution reads only blobs and
+// repositories there.
 const LockPath = ".regsweep/lock"
 
-// ErrLockLost is the cause for which Lock's context is cancelled: the lock was changed
-// or removed by somebody else, or could not be refreshed in time.
+// ErrLockLost is the cause for which Lock's context is cancelled: somebody else has changed
+// or removed the lock, or it could not be refreshed in time.
 var ErrLockLost = errors.New("the lock is lost")
 
-// Holder is who holds the lock, as the lock object has it in JSON.
+// Holder is the run that holds the lock. It is the content of the lock object, in JSON.
 type Holder struct {
-	Token     string    `json:"token"` // random, tells runs apart
+	Token     string    `json:"token"` // random; each run has its own
 	Host      string    `json:"host"`
 	PID       int       `json:"pid"`
 	Process   string    `json:"process,omitempty"` // see ThisProcess
@@ -32,34 +32,34 @@ type Holder struct {
 	Command   string    `json:"command"`
 	Started   time.Time `json:"started"`
 	Refreshed time.Time `json:"refreshed"`
-	// Refreshes makes each refresh differ from the last, whatever the clock does:
-	// a storage may know a version by a hash of the content.
+	// Refreshes makes each refresh differ from the last, even if the clock stands still:
+	// the version of an object may be a hash of its content.
 	Refreshes int `json:"refreshes"`
 
 	empty bool // the lock object has no content: no run has ever held it
 }
 
-// LockOptions says who wants the lock. Host, PID, User and Command are for humans.
+// LockOptions describe the run that takes the lock. Host, PID, User and Command are for humans.
 type LockOptions struct {
 	Host    string
 	PID     int
 	User    string
 	Command string
-	// Process is ThisProcess(), or "" where other runs should not find out by it whether
-	// this one has ended.
+	// Process is ThisProcess(). If it is "", other runs can't find out from it whether this
+	// run has ended.
 	Process string
 
-	// Now stamps the lock, for humans: no decision compares two machines' clocks.
+	// Now is the time in the lock, for humans. No decision compares the clocks of two machines.
 	Now func() time.Time
-	// Random is where the token comes from, such as crypto/rand.Reader.
+	// Random is the source of the token, such as crypto/rand.Reader.
 	Random io.Reader
-	// Refresh is the time between refreshes; 0 means 5 s.
+	// Refresh is the time between refreshes. 0 means 5 s.
 	Refresh time.Duration
-	// Stale is how long a lock must be seen not to change before it is taken over;
-	// 0 means 60 s. All runs on one storage must agree on it.
+	// Stale is how long a lock must not change before another run takes it over. 0 means
+	// 60 s. All runs on one storage must have the same value.
 	Stale time.Duration
-	// OnWait, if it is not nil, is told once that there is a lock, and that it
-	// takes up to the time given to see whether its holder lives.
+	// OnWait, if it is not nil, is called once if there is a lock. Finding out whether its
+	// holder is alive takes up to the given time.
 	OnWait func(Holder, time.Duration)
 }
 
@@ -77,7 +77,7 @@ func (o LockOptions) stale() time.Duration {
 	return o.Stale
 }
 
-// HeldError means that another run holds the lock, and lives.
+// HeldError means that another run holds the lock and is alive.
 type HeldError struct{ Holder Holder }
 
 func (e *HeldError) Error() string {
@@ -94,37 +94,37 @@ type Held struct {
 	store   storage.Locker
 	options LockOptions
 	holder  Holder
-	version string             // of the refreshing goroutine until done is closed
-	stop    context.CancelFunc // ends refreshing after the write that is under way
-	abort   context.CancelFunc // ends that write too
+	version string             // belongs to the refreshing goroutine until done is closed
+	stop    context.CancelFunc // ends the refreshing, after the write that is under way
+	abort   context.CancelFunc // ends the write that is under way too
 	done    chan struct{}
 	cancel  context.CancelCauseFunc
-	until   atomic.Pointer[time.Time] // when it is lost unless it is refreshed
-	lost    atomic.Pointer[error]     // nil while it is ours
+	until   atomic.Pointer[time.Time] // when the lock is lost if it is not refreshed
+	lost    atomic.Pointer[error]     // nil while this run has the lock
 }
 
-// Lock takes the lock, or returns a *HeldError. The context that it returns, derived
-// from ctx, is cancelled with ErrLockLost as its cause once the lock is lost; whoever
-// removes must do so under that context.
+// Lock takes the lock, or returns a *HeldError. The context that it returns is derived from
+// ctx. Once the lock is lost, this context is cancelled with ErrLockLost as its cause. All
+// removals must use this context.
 //
-// A lock whose holder was killed stays behind. Whether it did is not read from times
-// in it, since two machines' clocks may differ by more than any period worth waiting
-// for: the taker watches the lock itself, by its own clock alone. If it changes, its
-// holder lives, which shows within one refresh. If it has not changed for Stale, the
-// taker replaces that very version. A holder for its part counts the lock as lost
-// when it was unable to refresh it for two thirds of Stale, counted from before its
-// last success, so that it has stopped well before anybody takes over.
+// If the holder of a lock is killed, the lock remains. The times in the lock do not tell
+// this, since the clocks of two machines may differ by a lot. Instead, a run that wants the
+// lock watches it and uses only its own clock. If the lock changes, its holder is alive; this
+// takes at most one refresh. If the lock has not changed for Stale, the run replaces exactly
+// this version. The holder itself counts the lock as lost if it could not refresh it for two
+// thirds of Stale. This time begins before its last successful refresh. So the holder stops
+// well before another run takes the lock.
 //
-// There are two cases in which the taker does not wait so long. If the holder was a process
-// of this host, the taker can see that it has ended (hasEnded). If the lock is empty, its
-// writer died before it held the lock; the taker waits for a second, since a writer on
+// There are two cases in which a run waits for less time. If the holder was a process of
+// this host, the run can find out that it has ended (hasEnded). If the lock is empty, its
+// writer died before it held the lock. The run then waits for a second, since a writer on
 // another host may be about to write.
 //
-// A holder that was suspended finds that out before it does anything else: the context
-// is also a lease (storage.WithLease), by which every removal looks at the clock first.
-// What remains is the one call of each goroutine that was past that look already, and a
-// machine that was suspended with its clock, whose holder learns of it with the next
-// refresh.
+// A holder that was suspended notices that before it removes anything: the context is also
+// a lease (storage.WithLease), and every removal first checks the clock. Two gaps remain. A
+// goroutine may have passed the check before the suspension, and then makes one more call.
+// And if the clock stood still while the machine was suspended, the holder notices the loss
+// only with the next refresh.
 func Lock(ctx context.Context, store storage.Locker, o LockOptions) (context.Context, *Held, error) {
 	token := make([]byte, 16)
 	if _, err := io.ReadFull(o.Random, token); err != nil {
@@ -142,7 +142,7 @@ func Lock(ctx context.Context, store storage.Locker, o LockOptions) (context.Con
 	h.refreshed(took)
 	locked, cancel := context.WithCancelCause(ctx)
 	h.cancel = cancel
-	// Refreshing goes on when ctx is done: a sweep that stops still has to end.
+	// The refreshing goes on after ctx is done: a sweep that is interrupted finishes its batches.
 	writing, abort := context.WithCancel(context.WithoutCancel(ctx))
 	refreshing, stop := context.WithCancel(writing)
 	h.stop, h.abort = stop, abort
@@ -155,24 +155,24 @@ func Lock(ctx context.Context, store storage.Locker, o LockOptions) (context.Con
 	return storage.WithLease(locked, h.valid), h, nil
 }
 
-// limit is how long the lock is ours without being refreshed.
+// limit is how long this run has the lock without a refresh.
 func (h *Held) limit() time.Duration { return h.options.stale() * 2 / 3 }
 
-// refreshed notes when the last write that succeeded began.
+// refreshed records when the last successful write began.
 func (h *Held) refreshed(begun time.Time) {
 	until := begun.Add(h.limit())
 	h.until.Store(&until)
 }
 
-// lose ends the run. The first reason stays.
+// lose cancels the context of the run. Only the first error counts.
 func (h *Held) lose(err error) {
 	h.lost.CompareAndSwap(nil, &err)
 	h.cancel(err)
 }
 
-// valid says, for storage.WithLease, whether the lock is still ours: by the clock, even
-// if nobody has had the time to find out. It says so of a run that was interrupted too,
-// whose batches under way are seen through.
+// valid is the lease for storage.WithLease. It returns nil if this run still has the lock. It
+// reads the clock itself, so it does not depend on the refreshing goroutine. It also returns
+// nil after an interruption, so that batches under way can end.
 func (h *Held) valid(context.Context) error {
 	if lost := h.lost.Load(); lost != nil {
 		return *lost
@@ -187,7 +187,7 @@ func (h *Held) valid(context.Context) error {
 	return err
 }
 
-// content is the lock object as it is to be written now.
+// content is the next content of the lock object.
 func (h *Held) content() ([]byte, error) {
 	h.holder.Refreshed = h.options.Now().UTC()
 	h.holder.Refreshes++
@@ -198,8 +198,7 @@ func (h *Held) content() ([]byte, error) {
 	return append(content, '\n'), nil
 }
 
-// take makes the lock, or takes over one that is stale. It returns when it began to
-// write what now is the lock.
+// take makes the lock, or takes over a stale one. It returns when the write of the lock began.
 func (h *Held) take(ctx context.Context) (time.Time, error) {
 	waited := false
 	for tries := 1; ; tries++ {
@@ -225,7 +224,7 @@ func (h *Held) take(ctx context.Context) (time.Time, error) {
 		case err != nil:
 			return time.Time{}, err
 		case other.Token == h.holder.Token:
-			// The storage made it, and lost its answer.
+			// This run has written it, and the answer was lost.
 			h.version = version
 			return begun, nil
 		}
@@ -248,7 +247,7 @@ func (h *Held) take(ctx context.Context) (time.Time, error) {
 		}
 		begun, err = h.takeOver(ctx, version)
 		if errors.Is(err, storage.ErrLost) {
-			// Another taker was faster, or the holder came back to life.
+			// Another run was faster, or the holder has refreshed it.
 			if now, _, err := h.read(ctx); err == nil {
 				other = now
 			}
@@ -258,8 +257,8 @@ func (h *Held) take(ctx context.Context) (time.Time, error) {
 	}
 }
 
-// outlast watches the lock until it has not changed for so long. It returns a *HeldError
-// once it changes, and gone once it is released.
+// outlast watches the lock until it has not changed for the time in patience. It returns a
+// *HeldError if the lock changes, and gone if it is released.
 func (h *Held) outlast(ctx context.Context, other Holder, version string, patience time.Duration) (gone bool, err error) {
 	since := time.Now()
 	for {
@@ -282,7 +281,7 @@ func (h *Held) outlast(ctx context.Context, other Holder, version string, patien
 	}
 }
 
-// takeOver replaces the version of a lock that was seen to be stale.
+// takeOver replaces this version of the lock, which is stale.
 func (h *Held) takeOver(ctx context.Context, version string) (time.Time, error) {
 	h.holder.Started = h.options.Now().UTC()
 	content, err := h.content()
@@ -297,9 +296,8 @@ func (h *Held) takeOver(ctx context.Context, version string) (time.Time, error) 
 	return begun, nil
 }
 
-// replace writes the lock if it still has the version. A storage that wrote, lost its
-// answer and was asked again finds a version that it has just made itself: the token
-// tells.
+// replace writes the lock if it still has this version. If the answer of the write is lost, the
+// retry finds a version that this run has just written. The token in it tells.
 func (h *Held) replace(ctx context.Context, content []byte, version string) (string, error) {
 	written, err := h.store.Replace(ctx, LockPath, content, version)
 	if !errors.Is(err, storage.ErrLost) && !errors.Is(err, fs.ErrNotExist) {
@@ -319,8 +317,8 @@ func (h *Held) replace(ctx context.Context, content []byte, version string) (str
 	return nowVersion, nil
 }
 
-// read returns the holder that the lock names; the zero holder where what is there
-// is no lock of ours.
+// read returns the holder in the lock. It returns the zero Holder if the content is not a lock of
+// regsweep.
 func (h *Held) read(ctx context.Context) (Holder, string, error) {
 	content, version, err := h.store.Version(ctx, LockPath)
 	if err != nil {
@@ -333,9 +331,9 @@ func (h *Held) read(ctx context.Context) (Holder, string, error) {
 	return other, version, nil
 }
 
-// keep refreshes the lock until ctx is done, and lets a write that is under way then
-// end, since the storage might yet perform it after the lock was removed. last is when
-// the last write that succeeded began. It returns an ErrLockLost where the lock is lost.
+// keep refreshes the lock until ctx is done. Then it waits for a write that is under way, since
+// the storage might otherwise perform it after the lock was removed. last is when the last
+// successful write began. It returns ErrLockLost (wrapped) if the lock is lost.
 func (h *Held) keep(ctx, writing context.Context, last time.Time) error {
 	limit := h.limit()
 	pause := h.options.refresh()
@@ -367,11 +365,11 @@ func (h *Held) keep(ctx, writing context.Context, last time.Time) error {
 	}
 }
 
-// Release stops refreshing, waits for the goroutine, and removes the lock if it is
-// still ours, in one step where the storage can (storage.Locker). A run that is suspended
-// here does not remove the lock of the next one. It is called once, with a context that is
-// not done: that of Lock may be. The error is ErrLockLost (wrapped) if the lock is gone or belongs
-// to somebody else.
+// Release stops the refreshing, waits for its goroutine, and removes the lock if this run still
+// has it. The removal is conditional if the storage supports that (storage.Locker), so a run that
+// is suspended here does not remove the lock of the next run. Release is called once. The context
+// of Lock may be done, so ctx must be another one. The error is ErrLockLost (wrapped) if the lock
+// is gone or belongs to another run.
 func (h *Held) Release(ctx context.Context) error {
 	h.stop()
 	hurry := context.AfterFunc(ctx, h.abort)
@@ -381,7 +379,7 @@ func (h *Held) Release(ctx context.Context) error {
 	h.cancel(context.Canceled)
 	err := h.store.Delete(storage.WithLease(ctx, h.valid), LockPath, h.version)
 	if errors.Is(err, storage.ErrLost) {
-		// It is ours yet if the storage made the last refresh and lost its answer.
+		// This run still has the lock if the last refresh succeeded and only its answer was lost.
 		now, version, readErr := h.read(ctx)
 		switch {
 		case errors.Is(readErr, fs.ErrNotExist):

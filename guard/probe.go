@@ -20,35 +20,35 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// state is what the probes of one address come to.
+// state is the result of the probes of one address.
 type state int
 
 const (
-	unclear     state = iota // no answer, or none that is understood
-	readOnly                 // a registry of this storage that takes no pushes
-	writable                 // a registry that takes pushes
+	unclear     state = iota // no answer, or an answer that is not understood
+	readOnly                 // a registry of this storage that accepts no pushes
+	writable                 // a registry that accepts pushes
 	foreign                  // a registry of another storage
 	lacking                  // a registry with repositories that this storage lacks
-	caching                  // a pull-through cache that takes no pushes
-	troubled                 // a registry that takes no pushes, and may be a pull-through cache
+	caching                  // a pull-through cache that accepts no pushes
+	troubled                 // a registry that accepts no pushes, and may be a pull-through cache
 	silent                   // nothing listens
-	noRoute                  // an address that this machine has no way to
+	noRoute                  // this machine has no route to the address
 	disregarded              // silent or noRoute, and the endpoint's other addresses decide
 )
 
-// severity orders the answers to the push probes. The worst one counts.
+// severity orders the answers to the push probes. The worst answer counts.
 var severity = map[state]int{readOnly: 1, troubled: 2, caching: 3, unclear: 4, writable: 5}
 
-// finding is what is known of one address.
+// finding is what is known about one address.
 type finding struct {
 	state    state
 	subject  string
 	loopback bool // the address is this machine's own
 	v6       bool
-	// answered is set once a registry has answered there, and ours once it was seen to
+	// answered is set once a registry has answered. ours is set once this registry was found to
 	// serve this storage.
 	answered, ours bool
-	// database and harbor are signs of another source of truth in the answers.
+	// database and harbor are signs in the answers that a database decides what is alive.
 	database, harbor string
 
 	evidence []Evidence
@@ -59,8 +59,8 @@ func (f *finding) add(result Result, check, seen, meaning string) {
 	f.evidence = append(f.evidence, Evidence{f.subject, check, seen, meaning, result})
 }
 
-// probe asks one address: whether a registry is there, whether it serves this
-// storage, and whether it takes pushes. It changes nothing there.
+// probe finds out whether a registry is at an address, whether it serves this storage, and
+// whether it accepts pushes. It changes nothing there.
 func probe(ctx context.Context, o Options, e *endpoint, address string) finding {
 	p := newProber(o, e, address)
 	f := finding{subject: e.subject(address), loopback: e.network == "unix"}
@@ -68,7 +68,7 @@ func probe(ctx context.Context, o Options, e *endpoint, address string) finding 
 		ip := net.ParseIP(host)
 		f.loopback, f.v6 = ip.IsLoopback(), ip != nil && ip.To4() == nil
 	}
-	repository := "regsweep/probe" // no registry creates a repository by being asked
+	repository := "regsweep/probe" // the probes create no repository
 	if samples := o.samples(); len(samples) > 0 {
 		repository = samples[0].Repository
 	}
@@ -86,7 +86,7 @@ func (p *prober) questions(ctx context.Context, f *finding, repository string) {
 		p.hasMore(ctx, f)
 	}
 	if f.state == foreign || f.state == silent || f.state == noRoute {
-		return // what strangers take is their own affair
+		return // a registry of another storage may accept pushes
 	}
 	lacks := f.state == lacking
 	p.takesPushes(ctx, f, repository)
@@ -95,7 +95,7 @@ func (p *prober) questions(ctx context.Context, f *finding, repository string) {
 	}
 }
 
-// isRegistry asks for /v2/, and says what it means where no registry answers.
+// isRegistry requests /v2/. If no registry answers, it adds evidence that says so.
 func (p *prober) isRegistry(ctx context.Context, f *finding, repository string) bool {
 	const check = "GET /v2/"
 	r, err := p.ask(ctx, http.MethodGet, repository, "/v2/", nil, "")
@@ -128,7 +128,7 @@ func (p *prober) isRegistry(ctx context.Context, f *finding, repository string) 
 	return false
 }
 
-// unreachable says what a failed connection means.
+// unreachable adds the evidence of a failed connection.
 func (p *prober) unreachable(f *finding, err error) {
 	const check = "connect"
 	var (
@@ -171,7 +171,7 @@ func (p *prober) unreachable(f *finding, err error) {
 	}
 }
 
-// servesStorage asks for manifests that the storage holds.
+// servesStorage requests manifests of the storage.
 func (p *prober) servesStorage(ctx context.Context, f *finding) {
 	const check = "HEAD manifests that this storage holds"
 	samples := p.options.samples()
@@ -180,7 +180,7 @@ func (p *prober) servesStorage(ctx context.Context, f *finding) {
 		f.remedies = append(f.remedies, remedy{sayStopped, ""})
 		return
 	}
-	// The manifest may be of any of these; without the right one, the answer is 404.
+	// The manifest has one of these types. If its type is missing here, the answer is 404.
 	accept := http.Header{"Accept": {
 		"application/vnd.oci.image.index.v1+json", "application/vnd.oci.image.manifest.v1+json",
 		"application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.docker.distribution.manifest.v2+json",
@@ -200,7 +200,7 @@ func (p *prober) servesStorage(ctx context.Context, f *finding) {
 			p.unreachable(f, err)
 			return
 		case errors.Is(err, context.DeadlineExceeded):
-			// The others may take as long.
+			// The other samples may take as long.
 			f.add(Unknown, check, name+": "+cause(err), "no answer")
 			f.remedies = append(f.remedies, remedy{nameAll, ""}, remedy{sayStopped, ""})
 			return
@@ -222,7 +222,7 @@ func (p *prober) servesStorage(ctx context.Context, f *finding) {
 			odd = Evidence{f.subject, check, name + ": " + status(r), "can't serve a manifest that this storage holds", Unknown}
 		}
 	}
-	// A damaged manifest is no 404: the others speak for the endpoint then.
+	// A damaged manifest does not count as a 404. The other samples decide.
 	if found == 0 {
 		f.evidence = append(f.evidence, odd)
 		f.remedies = append(f.remedies, remedy{nameAll, ""}, remedy{sayStopped, ""})
@@ -236,9 +236,9 @@ func (p *prober) servesStorage(ctx context.Context, f *finding) {
 	f.add(OK, check, seen, "serves this storage")
 }
 
-// damaged reports whether the storage lacks what a registry needs to serve a sample: a
-// tag may point at what is no longer there. Where that can't be read, it is not
-// damage that explains the registry's answer.
+// damaged reports whether the storage lacks the link or the blob of a sample: a tag may point at
+// a manifest that is gone. If the storage can't be read, that does not explain the registry's
+// answer, and damaged returns false.
 func (p *prober) damaged(ctx context.Context, sample Sample) bool {
 	if p.options.Store == nil {
 		return false
@@ -252,8 +252,8 @@ func (p *prober) damaged(ctx context.Context, sample Sample) bool {
 	return false
 }
 
-// hasMore compares the repositories that the registry lists with those of the storage.
-// A registry need not list them.
+// hasMore compares the repositories that the registry lists with the storage. A registry may
+// refuse to list them.
 func (p *prober) hasMore(ctx context.Context, f *finding) {
 	const check = "GET /v2/_catalog"
 	if p.options.HasRepository == nil || p.options.Store == nil {
@@ -273,7 +273,7 @@ func (p *prober) hasMore(ctx context.Context, f *finding) {
 		}
 		names, err := p.options.Store.Names(ctx, layout.RepositoryPath(name))
 		if err != nil {
-			return // the run meets this error where it matters
+			return // the run itself will fail with this error
 		}
 		if len(names) == 0 {
 			missing = append(missing, name)
@@ -297,9 +297,9 @@ func listed(names []string, n int) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:n], ", "), len(names)-n)
 }
 
-// takesPushes asks twice over, by what a registry says that it allows and by what it
-// does, some rounds each, and takes the worst of the answers. It also asks for what no
-// registry has: a pull-through cache asks another registry then.
+// takesPushes finds out whether a registry accepts pushes. It asks which methods the registry
+// allows, and pushes an invalid manifest, in several rounds. The worst answer counts. It also
+// requests a manifest that no registry has: a pull-through cache then asks another registry.
 func (p *prober) takesPushes(ctx context.Context, f *finding, repository string) {
 	var options, puts, unknowns tally
 	for range p.options.rounds() {
@@ -310,7 +310,7 @@ func (p *prober) takesPushes(ctx context.Context, f *finding, repository string)
 		options.count(p.askAllowed(ctx, repository))
 		puts.count(p.askInvalidPut(ctx, repository))
 		if options.worst.state != readOnly || puts.worst.state != readOnly {
-			break // it will get no better
+			break // further rounds can't change the result
 		}
 	}
 	if !p.options.Quick && puts.worst.state != writable {
@@ -344,7 +344,7 @@ func (p *prober) takesPushes(ctx context.Context, f *finding, repository string)
 
 // answer is one reply to a push probe.
 type answer struct {
-	state   state // one that severity knows
+	state   state // must be in severity
 	seen    string
 	meaning string
 	remedy  *remedy
@@ -399,8 +399,8 @@ func (t *tally) meaning() string {
 	return t.worst.meaning
 }
 
-// askAllowed asks what may be done with uploads: Distribution leaves POST out of the
-// answer in read-only mode (blobUploadDispatcher in registry/handlers).
+// askAllowed asks which methods are allowed for uploads. In read-only mode the answer of
+// Distribution has no POST (blobUploadDispatcher in registry/handlers).
 func (p *prober) askAllowed(ctx context.Context, repository string) answer {
 	r, err := p.ask(ctx, http.MethodOptions, repository, "/v2/"+repository+"/blobs/uploads/", nil, "")
 	if a, decided := p.common(r, err, repository); decided {
@@ -425,13 +425,12 @@ func (p *prober) askAllowed(ctx context.Context, repository string) answer {
 	return answer{state: readOnly, seen: seen, meaning: "takes no uploads: read-only"}
 }
 
-// impossible is the digest of nothing that anybody has found: even a registry that
-// took the invalid manifest would have to refuse it under this name.
+// impossible is a digest without any known content. Even a registry that accepts the
+// invalid manifest would have to refuse it under this digest.
 const impossible = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 
-// askInvalidPut pushes what no registry takes, to see what it is refused for: in
-// read-only mode for the method, before anybody looks at the content
-// (manifestDispatcher in registry/handlers).
+// askInvalidPut pushes an invalid manifest and checks why it is refused. A registry in read-only
+// mode refuses the method before it reads the content (manifestDispatcher in registry/handlers).
 func (p *prober) askInvalidPut(ctx context.Context, repository string) answer {
 	header := http.Header{"Content-Type": {"application/vnd.docker.distribution.manifest.v2+json"}}
 	r, err := p.ask(ctx, http.MethodPut, repository, "/v2/"+repository+"/manifests/"+impossible, header, "no manifest, a question by regsweep")
@@ -454,8 +453,9 @@ func (p *prober) askInvalidPut(ctx context.Context, repository string) answer {
 	return answer{seen: seen, meaning: "an answer that read-only registries do not give", remedy: &remedy{nameAll, ""}}
 }
 
-// askUnknown asks for a manifest that no registry has. One that stores images says so. A
-// pull-through cache passes on what another registry answers, and lists its tags.
+// askUnknown requests a manifest that no registry has. A registry that stores images answers that
+// it is unknown. A pull-through cache returns the answer of another registry, and lists the tags
+// of that registry.
 func (p *prober) askUnknown(ctx context.Context, repository string) answer {
 	const cache = "answers as a pull-through cache does: for what it lacks it asks another registry"
 	r, err := p.ask(ctx, http.MethodGet, repository, "/v2/"+repository+"/manifests/"+impossible, nil, "")
@@ -478,8 +478,8 @@ func (p *prober) askUnknown(ctx context.Context, repository string) answer {
 	return answer{state: readOnly, seen: seen, meaning: "no sign of a pull-through cache"}
 }
 
-// unknownTag is a tag that the registry lists and the storage lacks, or "". It compares
-// the first few.
+// unknownTag returns a tag that the registry lists and the storage lacks, or "". It compares
+// the first few tags.
 func (p *prober) unknownTag(ctx context.Context, repository string) string {
 	if p.options.HasTag == nil || p.options.Store == nil {
 		return ""
@@ -495,7 +495,7 @@ func (p *prober) unknownTag(ctx context.Context, repository string) string {
 	if len(unknown) == 0 {
 		return ""
 	}
-	// Registries list a tag that is only a directory, too.
+	// Registries also list a tag that is only a directory.
 	const link = "/t/current/link"
 	stored, err := p.options.Store.Names(ctx, strings.TrimSuffix(layout.TagPath(repository, "t"), link))
 	unknown = slices.DeleteFunc(unknown, func(tag string) bool { return slices.Contains(stored, tag) })
@@ -510,7 +510,7 @@ func notItself(seen string) answer {
 		meaning: "not the registry's own answer but that of something in front of it"}
 }
 
-// common decides on the replies that mean the same for every push probe.
+// common handles the replies that mean the same for every push probe.
 func (p *prober) common(r reply, err error, repository string) (a answer, decided bool) {
 	switch {
 	case err != nil:
@@ -526,7 +526,7 @@ func (p *prober) common(r reply, err error, repository string) (a answer, decide
 	return answer{}, false
 }
 
-// refusedEntry records that the endpoint did not let us in.
+// refusedEntry adds the evidence that the endpoint has denied access.
 func (f *finding) refusedEntry(check string, r reply, what, repository string) {
 	meaning, way := entry(r, repository)
 	f.add(Unknown, check, what+status(r), meaning)
@@ -554,7 +554,7 @@ func status(r reply) string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s", r.status, http.StatusText(r.status)))
 }
 
-// statusAndCode is the answer as it came: with the registry's own code, if it has one.
+// statusAndCode is the status of an answer, with the registry's error code if it has one.
 func statusAndCode(r reply) (seen, code string) {
 	if code = errorCode(r.body); code == "" {
 		return status(r), ""
@@ -562,8 +562,7 @@ func statusAndCode(r reply) (seen, code string) {
 	return status(r) + " " + code, code
 }
 
-// cause is the last of a chain of errors, on one line and of a length that fits a
-// table.
+// cause is the text of the innermost error, on one line that is short enough for a table.
 func cause(err error) string {
 	var operation *net.OpError
 	if errors.As(err, &operation) {
@@ -595,7 +594,7 @@ func errorCode(body string) string {
 	return code
 }
 
-// redirect is the endpoint that a Location leads to, without what may be a secret.
+// redirect is the endpoint in a Location, without the parts that may be secret.
 func redirect(from url.URL, location string) string {
 	to, err := from.Parse(location)
 	if err != nil || location == "" {

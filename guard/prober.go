@@ -13,32 +13,31 @@ import (
 const (
 	userAgent  = "regsweep-guard"
 	apiVersion = "Docker-Distribution-Api-Version"
-	// maxAnswer is in bytes, of answers that are looked at for an error code only.
+	// maxAnswer is how much of an answer is read, in bytes. Only its error code is needed.
 	maxAnswer = 64 << 10
-	// maxHeader is in bytes, of all headers of an answer.
+	// maxHeader is the largest size of all headers of an answer, in bytes.
 	maxHeader = 64 << 10
 )
 
-// prober asks one address of an endpoint. It is for one goroutine.
+// prober sends requests to one address of an endpoint. It is for one goroutine.
 type prober struct {
 	options  Options
 	endpoint *endpoint
 	address  string
-	client   *http.Client // dials the address whatever the URL says
-	tokens   *http.Client // for token servers, which live elsewhere
-	// authorization is the header that let us in, by repository.
+	client   *http.Client // always dials address, and not the host of the URL
+	tokens   *http.Client // for token servers, which have other addresses
+	// authorization is the header that was accepted, by repository.
 	authorization map[string]string
-	// username and password are those for this address. missing is the error if there are
-	// none; it is set once they are known.
+	// username and password are for this address. missing is the error if there are none. It is
+	// nil until credentials has found them.
 	username, password string
 	missing            error
-	// database and harbor are signs of another source of truth, "" until one is met.
+	// database and harbor are signs that a database decides what is alive, or "".
 	database, harbor string
 }
 
 func newProber(o Options, e *endpoint, address string) *prober {
-	// Redirects are evidence, not something to follow: where one leads, another
-	// server answers for this one.
+	// Redirects are evidence and are not followed: the target is another server.
 	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &prober{
 		options:  o,
@@ -49,8 +48,8 @@ func newProber(o Options, e *endpoint, address string) *prober {
 				return o.dial(ctx, e.network, address)
 			},
 			TLSClientConfig: e.clientTLS(o.TLS),
-			// A new connection each time: behind one address may be several
-			// replicas, which take connections in turn.
+			// Each request has a new connection: several replicas may be behind one
+			// address, and each may get one of the connections.
 			DisableKeepAlives:      true,
 			TLSHandshakeTimeout:    o.timeout(),
 			MaxResponseHeaderBytes: maxHeader,
@@ -66,21 +65,21 @@ func newProber(o Options, e *endpoint, address string) *prober {
 	}
 }
 
-// reply is an answer, its body cut at maxAnswer.
+// reply is an answer. Its body is cut off at maxAnswer.
 type reply struct {
 	status int
 	header http.Header
 	body   string
-	// denied is why a 401 could not be answered, nil for all other replies.
+	// denied is why access was denied (401). It is nil for all other replies.
 	denied error
 }
 
-// fromRegistry reports whether a registry itself wrote the reply, rather than
-// something in front of it: Distribution sets this header on every answer.
+// fromRegistry reports whether a registry itself wrote the reply, and not a server in
+// front of it. Distribution sets this header on every answer.
 func (r reply) fromRegistry() bool { return strings.HasPrefix(r.header.Get(apiVersion), "registry/2") }
 
 // ask sends a request for path, which begins with /v2/ and concerns a repository.
-// A 401 is answered once; the reply is then that to the second request.
+// After a 401 it authenticates and sends the request once more. It then returns the second reply.
 func (p *prober) ask(ctx context.Context, method, repository, path string, header http.Header, body string) (reply, error) {
 	r, err := p.send(ctx, method, path, header, body, p.authorization[repository])
 	if err != nil || r.status != http.StatusUnauthorized {
@@ -99,7 +98,7 @@ func (p *prober) ask(ctx context.Context, method, repository, path string, heade
 			r.denied = p.missing
 		case strings.HasPrefix(authorization, "Basic "):
 			r.denied = errNotAccepted
-		default: // the token server took them
+		default: // the token server has accepted the password
 			r.denied = errNotAllowed
 		}
 	}
@@ -137,8 +136,8 @@ func (p *prober) send(ctx context.Context, method, path string, header http.Head
 	return reply{status: response.StatusCode, header: response.Header, body: string(content)}, nil
 }
 
-// bare drops the method and URL that net/http puts before an error: they stand in
-// the evidence already.
+// bare removes the method and the URL that net/http puts before an error. The evidence
+// has them already.
 func bare(err error) error {
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {

@@ -10,10 +10,10 @@ import (
 	"syscall"
 )
 
-// ThisProcess identifies the running process among all that this host has had, as far as
-// another process can check that: the boot, the namespaces by which processes are numbered
-// and timed, and the start time. A process number alone is used again, and each container
-// has its own numbers. It returns "" if the host does not tell.
+// ThisProcess identifies the running process among all processes that this host has had.
+// Another process can check it. It consists of the boot, the PID namespace, the time namespace,
+// and the start time. A process number alone is not enough: numbers are used again, and each
+// container has its own numbers. It returns "" if the host does not have this information.
 func ThisProcess() string {
 	space, err := processSpace()
 	if err != nil {
@@ -26,8 +26,8 @@ func ThisProcess() string {
 	return space + " " + started
 }
 
-// processSpace is where a process number means the same process: a boot and a namespace.
-// The number of a namespace may be used again, but not while a process is in it.
+// processSpace identifies a boot and its namespaces. Within it a process number means the same
+// process. The number of a namespace may be used again, but not while a process is in it.
 func processSpace() (string, error) {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -41,21 +41,21 @@ func processSpace() (string, error) {
 		}
 		space += " " + namespace
 	}
-	// In a container, /proc may be that of the host, which has other numbers.
+	// In a container /proc may be the one of the host, which has other numbers.
 	if self, err := os.Readlink("/proc/self"); err != nil || self != strconv.Itoa(os.Getpid()) {
 		return "", errors.New("/proc numbers processes in another way")
 	}
 	return space, nil
 }
 
-// hasEnded reports whether a process that named itself so has ended, if this process can
-// know that: if both are of one host, boot and namespace.
+// hasEnded reports whether a process has ended. process is its ThisProcess(), and this is the one
+// of this process. It returns false if they differ in the host, the boot or a namespace.
 func hasEnded(pid int, process, this string) bool {
 	at, here := strings.LastIndexByte(process, ' '), strings.LastIndexByte(this, ' ')
 	if pid <= 0 || at < 0 || here < 0 || process[:at] != this[:here] {
 		return false
 	}
-	// A /proc that hides the processes of others does not hide them from kill.
+	// kill also finds the processes of other users that /proc may hide.
 	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 		return true
 	}
@@ -63,8 +63,8 @@ func hasEnded(pid int, process, this string) bool {
 	return err == nil && (over || started != process[at+1:])
 }
 
-// processStat is when a process started, in ticks since the boot, and whether it is over and
-// only waits for its parent to notice. A thread of it may still be in a call that it made.
+// processStat returns when a process started, in ticks since the boot. over is set if the process
+// is a zombie and has no other thread: a thread could still be in a system call.
 // Source: proc_pid_stat(5), fields 3, 20 and 22.
 func processStat(pid int) (started string, over bool, err error) {
 	content, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")

@@ -13,37 +13,37 @@ import (
 	"regsweep/storage/layout"
 )
 
-// Prove gathers the evidence and gives the verdict. A refusal is a verdict, not an
-// error: errors are of the options (*storage.UsageError) or of ctx. It changes
-// nothing, in the registry or in its storage, and may be called again at any time.
+// Prove collects the evidence and gives the verdict. A refusal is a verdict and no error.
+// Errors are about the options (*storage.UsageError) or from ctx. Prove changes nothing in
+// the registry or in its storage. It may be called again at any time.
 //
-// The endpoints are those that the user named or, if there are none, the address in
+// The endpoints are the ones that the user named or, if there are none, the address in
 // config.yml. The rules, in the order in which they are applied:
 //
-//   - a sign of another source of truth refuses: GitLab's metadata database, unless
-//     the user's list says what is alive (RootsGiven); Harbor, if untagged manifests are
-//     to be removed and no list protects what Harbor needs;
-//   - with Unsafe, nothing else is asked;
-//   - a registry that serves this storage and takes pushes refuses, whatever the user
+//   - a sign that a database decides what is alive refuses: GitLab's metadata database,
+//     unless the user gave a list of the live images (RootsGiven); Harbor, if untagged
+//     manifests will be removed and no list protects the manifests that Harbor needs;
+//   - with Unsafe, no registry is probed;
+//   - a registry that serves this storage and accepts pushes refuses, whatever the user
 //     says;
-//   - an endpoint that serves another storage refuses, and so does one that has
-//     repositories which this storage lacks;
-//   - a pull-through cache refuses unless it is stopped: it writes when somebody
-//     pulls, read-only or not;
-//   - an upload touched or a push completed in the last RecentUpload refuses: it may
-//     have gone through a registry that was not asked. It does not refuse if it is older
-//     than the config.yml that says read-only, and the registry at its address is
-//     read-only: that registry may have taken it before;
-//   - the user's word that the registry is stopped (Stopped) proves, if no registry
-//     answers at any of the addresses that could be this one. It overrules a recent
+//   - an endpoint that serves another storage refuses, and so does an endpoint with
+//     repositories that this storage lacks;
+//   - a pull-through cache refuses unless it is stopped: it writes whenever somebody
+//     pulls, also in read-only mode;
+//   - an upload that was touched or a push that was completed within RecentUpload refuses:
+//     it may have gone through a registry that was not probed. It does not refuse if it is
+//     older than the config.yml that says read-only, and the registry at the address in
+//     config.yml is read-only: that registry may have accepted it before;
+//   - the statement of the user that the registry is stopped (Stopped) proves, if no
+//     registry answers at any address where this registry could be. It overrules a recent
 //     upload and the silence of an endpoint;
 //   - endpoints prove if each of them was reached, serves this storage and is
 //     read-only;
-//   - all else refuses. Silence proves nothing: a registry that does not answer here may
-//     run on another host or in another container, or be restarting.
+//   - everything else refuses. Silence proves nothing: a registry that does not answer here
+//     may run on another host or in another container, or be restarting.
 //
-// If endpoints are named, or Stopped is set, the address in config.yml is asked too,
-// and can only refuse: a slip in a URL must not hide the registry that runs next door.
+// If endpoints are named, or Stopped is set, the address in config.yml is probed too, and can
+// only refuse: a mistake in a URL must not hide a registry that runs on this machine.
 func Prove(ctx context.Context, o Options) (Verdict, error) {
 	var named []endpoint
 	for _, text := range o.Endpoints {
@@ -57,7 +57,7 @@ func Prove(ctx context.Context, o Options) (Verdict, error) {
 	if !o.Quick {
 		p.readTruth(ctx)
 	}
-	if o.Unsafe && len(p.grounds) == 0 {
+	if o.Unsafe && len(p.reasons) == 0 {
 		return Verdict{State: Skipped, By: ByUnsafe, Reason: "the proof is skipped, as --unsafe-online asks",
 			Evidence: append(p.evidence, Evidence{"command line", "--unsafe-online", "given", "removes while pushes may run", Note}),
 			Remedy:   []string{}}, nil
@@ -78,16 +78,16 @@ func Prove(ctx context.Context, o Options) (Verdict, error) {
 	return p.verdict(), nil
 }
 
-// proof is the evidence so far, and what the rules need to know of it.
+// proof is the evidence so far, and the facts that the rules need.
 type proof struct {
 	options  Options
 	evidence []Evidence
-	// steps are what is to be done: one remedy of each.
+	// steps are the steps that the user has to take. Each step is one of several remedies.
 	steps [][]remedy
-	// grounds are reasons to refuse, by ground; the first for each is reported.
-	grounds map[By]string
+	// reasons are the reasons to refuse. Only the first reason for each By is reported.
+	reasons map[By]string
 
-	// reached counts the endpoints that prove: each address of them is read-only.
+	// reached counts the endpoints that prove: all their addresses are read-only.
 	reached int
 	// served is an address at which this storage is served, or "".
 	served string
@@ -100,17 +100,17 @@ func (p *proof) add(result Result, subject, check, seen, meaning string) {
 }
 
 func (p *proof) refuse(by By, reason string, remedies ...remedy) {
-	if p.grounds == nil {
-		p.grounds = map[By]string{}
+	if p.reasons == nil {
+		p.reasons = map[By]string{}
 	}
-	if _, known := p.grounds[by]; !known {
-		p.grounds[by] = reason
+	if _, known := p.reasons[by]; !known {
+		p.reasons[by] = reason
 	}
 	var step []remedy
 	for _, r := range remedies {
 		switch {
 		case p.options.Stopped && (r.kind == sayStopped || r.kind == nameAll):
-			continue // that was said, and no other address changes it
+			continue // the user has said so, and another address would not change it
 		case r == (remedy{nameAll, ""}):
 			r = p.nameAll()
 		}
@@ -119,8 +119,8 @@ func (p *proof) refuse(by By, reason string, remedies ...remedy) {
 	p.steps = append(p.steps, step)
 }
 
-// stop is the remedy for a registry at an address: to stop it, and to say so if the user has
-// not yet.
+// stop is the remedy to stop the registry at an address. If the user has not yet said that the
+// registry is stopped, it is the remedy to stop it and say so.
 func (p *proof) stop(address string) remedy {
 	if p.options.Stopped {
 		return remedy{stopIt, address}
@@ -128,7 +128,7 @@ func (p *proof) stop(address string) remedy {
 	return remedy{sayStopped, ""}
 }
 
-// configPath is the config.yml that the target is, or "".
+// configPath is the target if it is a config.yml, or "".
 func (p *proof) configPath() string {
 	if p.options.Config.Registry == nil {
 		return ""
@@ -136,14 +136,14 @@ func (p *proof) configPath() string {
 	return p.options.Config.Target
 }
 
-// askNamed asks the endpoints that the user named.
+// askNamed probes the endpoints that the user named.
 func (p *proof) askNamed(ctx context.Context, named []endpoint) {
 	for _, findings := range askAll(ctx, p.options, named) {
 		p.judge(findings, !p.options.Stopped)
 	}
 }
 
-// askOwn asks the address in config.yml, once those that the user named are resolved.
+// askOwn probes the address in config.yml. The endpoints that the user named must be resolved.
 func (p *proof) askOwn(ctx context.Context, named []endpoint) {
 	r := p.options.Config.Registry
 	if r == nil {
@@ -170,8 +170,8 @@ func (p *proof) askOwn(ctx context.Context, named []endpoint) {
 	p.judge(findings, decides)
 }
 
-// judge weighs the answers of one endpoint's addresses. Where the endpoint does not
-// decide, it can only refuse.
+// judge applies the rules to the addresses of one endpoint. If decides is false, the endpoint can
+// only refuse, and proves nothing.
 func (p *proof) judge(findings []finding, decides bool) {
 	disregard(findings)
 	proven := len(findings) > 0
@@ -201,9 +201,9 @@ func (p *proof) judge(findings []finding, decides bool) {
 	}
 }
 
-// disregard takes the weight from addresses that add nothing to the others of their
-// endpoint: the other loopback address of this machine, if nothing listens there, and
-// addresses of a family (IPv4, IPv6) that this machine does not speak.
+// disregard marks addresses that do not matter beside the other addresses of their endpoint: the
+// other loopback address of this machine, if nothing listens there, and addresses of a family
+// (IPv4, IPv6) that this machine does not support.
 func disregard(findings []finding) {
 	ours := func(matches func(finding) bool) bool {
 		return slices.ContainsFunc(findings, func(f finding) bool { return f.ours && matches(f) })
@@ -223,7 +223,7 @@ func disregard(findings []finding) {
 	}
 }
 
-// judgeDeciding refuses for an address that had to be read-only and is not.
+// judgeDeciding refuses because of an address that is not read-only.
 func (p *proof) judgeDeciding(f *finding) {
 	switch f.state {
 	case writable:
@@ -243,10 +243,10 @@ func (p *proof) judgeDeciding(f *finding) {
 	}
 }
 
-// speaksAgainst reports whether an address that does not decide refuses: a registry
-// of this storage may write there. A registry that takes pushes refuses unless it was seen
-// to serve another storage: it may just be too slow or too busy to say what it serves. If the
-// user says that the registry is stopped, so does any registry that answers.
+// speaksAgainst reports whether an address refuses although it can't prove: a registry there may
+// write to this storage. A registry that accepts pushes refuses unless it was found to serve
+// another storage: it may only be too slow or too busy to show what it serves. If the user says
+// that the registry is stopped, any registry that answers refuses.
 func (p *proof) speaksAgainst(f *finding) bool {
 	if p.options.Stopped {
 		return f.answered && f.state != foreign
@@ -279,7 +279,7 @@ func (p *proof) judgeWritable(f *finding) {
 	p.refuse(ByWritable, reason, append(ways, p.stop(f.subject))...)
 }
 
-// nameAll suggests the address that clients use, where config.yml has it.
+// nameAll is the remedy nameAll, with the address that clients use if config.yml has it.
 func (p *proof) nameAll() remedy {
 	if r := p.options.Config.Registry; r != nil {
 		if u, err := url.Parse(r.HTTP.Host); err == nil && u.Host != "" {
@@ -289,8 +289,8 @@ func (p *proof) nameAll() remedy {
 	return remedy{nameAll, ""}
 }
 
-// readConfig weighs what config.yml says, which alone proves nothing, and the signs of
-// a pull-through cache.
+// readConfig adds the settings in config.yml as evidence, which prove nothing, and the signs of a
+// pull-through cache.
 func (p *proof) readConfig(ctx context.Context) {
 	r := p.options.Config.Registry
 	if r == nil {
@@ -310,7 +310,7 @@ func (p *proof) readConfig(ctx context.Context) {
 	}
 }
 
-// judgeProxy refuses for a sign of a pull-through cache that may run.
+// judgeProxy refuses because of a sign of a pull-through cache that may run.
 func (p *proof) judgeProxy(subject, check, seen, reason string, remedies ...remedy) {
 	if p.options.Stopped && p.served == "" {
 		p.add(Note, subject, check, seen, "a pull-through cache, which you say is stopped")
@@ -320,8 +320,8 @@ func (p *proof) judgeProxy(subject, check, seen, reason string, remedies ...reme
 	p.refuse(ByProxy, reason+", which writes whenever somebody pulls", append(remedies, p.stop(p.served))...)
 }
 
-// beside looks for a file of another user of the storage. What can't be read is not
-// known, and refuses.
+// beside checks whether the storage has a file of another program. If that can't be read, it is
+// unknown, and the proof refuses.
 func (p *proof) beside(ctx context.Context, path string) (found, known bool) {
 	if p.options.Store == nil || p.options.Quick {
 		return false, false
@@ -337,7 +337,7 @@ func (p *proof) beside(ctx context.Context, path string) (found, known bool) {
 func (p *proof) readReadOnly() {
 	const check = "storage.maintenance.readonly.enabled"
 	setting := p.options.Config.Registry.ReadOnly
-	_, taken := p.grounds[ByWritable]
+	_, taken := p.reasons[ByWritable]
 	result, seen, meaning := Note, "not set", "config.yml does not make the registry read-only"
 	switch {
 	case setting.Enabled && taken:
@@ -353,7 +353,7 @@ func (p *proof) readReadOnly() {
 	p.add(result, "config.yml", check, seen, meaning)
 }
 
-// readUploads weighs what was pushed last.
+// readUploads applies the rule for the last upload or push.
 func (p *proof) readUploads() {
 	u := p.options.LastUpload
 	if u == nil {
@@ -366,7 +366,7 @@ func (p *proof) readUploads() {
 	age := p.options.now().Sub(u.Touched)
 	seen := fmt.Sprintf("%s, %s ago", u.Where(), age.Round(time.Second))
 	if age < 0 {
-		// The storage's clock is ahead of ours: how old it is, nobody knows.
+		// The storage's clock is ahead of this machine's clock, so the age is unknown.
 		seen = fmt.Sprintf("%s, %s in the future", u.Where(), (-age).Round(time.Second))
 	}
 	switch {
@@ -390,7 +390,7 @@ func (p *proof) readUploads() {
 func (p *proof) verdict() Verdict {
 	v := Verdict{State: Proven, Evidence: append([]Evidence{}, p.evidence...), Remedy: []string{}}
 	for _, by := range []By{ByOtherTruth, ByWritable, ByOtherStorage, ByProxy, ByUnknown, ByRecentUpload} {
-		if reason, found := p.grounds[by]; found {
+		if reason, found := p.reasons[by]; found {
 			v.State, v.By, v.Reason = Refused, by, reason
 			v.Steps, v.Remedy = texts(p.steps)
 			v.proof = p
@@ -405,15 +405,15 @@ func (p *proof) verdict() Verdict {
 	case len(p.options.Endpoints) == 0 && p.reached == 1:
 		v.By, v.Reason = ByReadOnly, "the registry is read-only"
 	default:
-		// No ground to refuse and none to go on: a gap in the rules, and so a no.
+		// The rules neither refuse nor prove. Without a proof the verdict is a refusal.
 		v.State, v.By, v.Reason = Refused, ByUnknown, "nothing proves that the registry is read-only or stopped"
 		v.Steps, v.Remedy = texts([][]remedy{{{nameAll, ""}, {sayStopped, ""}}})
 	}
 	return v
 }
 
-// askAll probes every address of every endpoint, several at once, and returns the
-// findings in order.
+// askAll probes every address of every endpoint, several at once. It returns the findings in
+// the order of the endpoints.
 func askAll(ctx context.Context, o Options, endpoints []endpoint) [][]finding {
 	found := make([][]finding, len(endpoints))
 	limit := make(chan struct{}, 8)
@@ -440,7 +440,7 @@ func askAll(ctx context.Context, o Options, endpoints []endpoint) [][]finding {
 	return found
 }
 
-// doubt is the first thing that is not known.
+// doubt is the meaning of the first evidence that is against removal or unknown.
 func (f *finding) doubt() string {
 	for _, e := range f.evidence {
 		if e.Result == Unknown || e.Result == Against {
@@ -450,8 +450,8 @@ func (f *finding) doubt() string {
 	return "it is not known whether it takes pushes"
 }
 
-// soften takes the weight from a finding's evidence, and gives it another meaning if
-// there is one.
+// soften turns the evidence of a finding into notes, and replaces its meaning unless meaning
+// is "".
 func (f *finding) soften(meaning string) { f.weigh(Note, meaning) }
 
 func (f *finding) weigh(result Result, meaning string) {

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// remedy is a way out of a refusal, with what it is about.
+// remedy is something that the user can do after a refusal. about is its argument.
 type remedy struct {
 	kind  remedyKind
 	about string
@@ -13,7 +13,7 @@ type remedy struct {
 
 type remedyKind int
 
-// In the order in which they are offered.
+// The remedies, in the order in which they are reported.
 const (
 	giveRoots remedyKind = iota
 	giveKeepDigests
@@ -80,9 +80,9 @@ func (r remedy) text() string {
 	return ""
 }
 
-// texts puts steps in words: those with one remedy first. A step is left out if each remedy of
-// another step is also one of its own, since that step then does for both. all are the remedies without
-// steps, each once.
+// texts returns the texts of steps, with the steps that have one remedy first. It leaves out a step
+// that has all remedies of another step: whoever does the other step has done this one too. all are
+// the texts of all remedies, each once.
 func texts(steps [][]remedy) (inSteps [][]string, all []string) {
 	byKind := func(a, b remedy) int { return int(a.kind - b.kind) }
 	for i := range steps {

@@ -11,10 +11,10 @@ import (
 	"regsweep/storage"
 )
 
-// TLSConfig makes Options.TLS of what the user gave: caFile is a PEM file of
-// certificates to trust besides the system's (--registry-cacert), or "". With
-// insecure, any certificate is taken (--registry-insecure), and the passwords that
-// Options has are sent to whoever answers.
+// TLSConfig makes Options.TLS from the flags of the user. caFile is a PEM file of
+// certificates that are trusted in addition to the system's (--registry-cacert), or "". With
+// insecure, any certificate is accepted (--registry-insecure), and the passwords in Options
+// are sent to any server that answers.
 func TLSConfig(caFile string, insecure bool) (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: insecure}
 	if caFile == "" {
@@ -35,9 +35,9 @@ func TLSConfig(caFile string, insecure bool) (*tls.Config, error) {
 	return config, nil
 }
 
-// clientTLS is how to speak TLS with an endpoint. The address in config.yml is
-// mostly a loopback one, which no certificate is made out to: there, exactly the
-// certificate that config.yml names is as good as one that verifies.
+// clientTLS is the TLS configuration for an endpoint. The address in config.yml is usually a
+// loopback address, for which there is no certificate. So at this address the certificate file in
+// config.yml is accepted too, if the server shows exactly this certificate.
 func (e *endpoint) clientTLS(base *tls.Config) *tls.Config {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if base != nil {
@@ -49,7 +49,7 @@ func (e *endpoint) clientTLS(base *tls.Config) *tls.Config {
 		return config
 	}
 	roots, name := config.RootCAs, config.ServerName
-	config.InsecureSkipVerify = true // by VerifyConnection instead
+	config.InsecureSkipVerify = true // VerifyConnection verifies instead
 	config.VerifyConnection = func(state tls.ConnectionState) error {
 		if len(state.PeerCertificates) == 0 {
 			return errors.New("tls: the registry showed no certificate")
@@ -68,8 +68,8 @@ func (e *endpoint) clientTLS(base *tls.Config) *tls.Config {
 	return config
 }
 
-// firstCertificate is the first certificate of a PEM file, which is the server's
-// own, or nil where it can't be had: then the usual verification decides.
+// firstCertificate returns the first certificate of a PEM file, which is the server's own. It
+// returns nil if it can't read one. Then the usual verification decides.
 func firstCertificate(path string) []byte {
 	if path == "" {
 		return nil

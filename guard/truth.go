@@ -7,8 +7,8 @@ import (
 	"regsweep/storage/layout"
 )
 
-// Some registries keep what is alive in a database. The links in the storage then say
-// too little, and a removal by them loses images.
+// Some registries record in a database what is alive. The links in the storage are then
+// incomplete, and a removal that uses only the links loses images.
 
 const (
 	databaseHeader = "Gitlab-Container-Registry-Database-Enabled"
@@ -19,18 +19,18 @@ const (
 	harborMeans   = "Harbor's database has tags that the storage lacks"
 )
 
-// Signs reports whether another source of truth refuses a removal, by what config.yml
-// and the storage say. It asks no registry, and is for runs that remove nothing.
+// Signs reports whether config.yml or the storage shows that a database decides what is alive, so
+// that a removal must be refused. It probes no registry. It is for runs that remove nothing.
 func Signs(ctx context.Context, o Options) (refusal Verdict, refused bool) {
 	p := &proof{options: o}
 	p.readTruth(ctx)
-	if len(p.grounds) == 0 {
+	if len(p.reasons) == 0 {
 		return Verdict{}, false
 	}
 	return p.verdict(), true
 }
 
-// readTruth looks for the signs that need no registry.
+// readTruth finds the signs in config.yml and in the storage.
 func (p *proof) readTruth(ctx context.Context) {
 	if r := p.options.Config.Registry; r != nil {
 		if r.Database != "" {
@@ -45,7 +45,7 @@ func (p *proof) readTruth(ctx context.Context) {
 	}
 }
 
-// judgeTruth weighs the signs in the answers of an address, whatever it serves.
+// judgeTruth applies the signs in the answers of an address, whichever storage it serves.
 func (p *proof) judgeTruth(f *finding) {
 	if f.database != "" {
 		p.refuseDatabase(f.subject, "header "+databaseHeader, f.database)
@@ -64,8 +64,8 @@ func (p *proof) refuseDatabase(subject, check, seen string) {
 	p.refuse(ByOtherTruth, databaseMeans+" ("+subject+": "+check+" "+seen+")", remedy{giveRoots, ""})
 }
 
-// refuseHarbor refuses the removal of untagged manifests: Harbor has tags of its own.
-// Without that, what the storage alone knows is garbage there too.
+// refuseHarbor refuses if untagged manifests will be removed: Harbor has tags of its own. Without
+// that removal, garbage in the storage is garbage for Harbor too.
 func (p *proof) refuseHarbor(subject, check, seen string) {
 	if !p.options.DeleteUntagged || p.options.RootsGiven || p.options.KeepDigestsGiven {
 		p.add(Note, subject, check, seen, harborMeans)
@@ -75,5 +75,5 @@ func (p *proof) refuseHarbor(subject, check, seen string) {
 	p.refuse(ByOtherTruth, harborMeans+", and without a list of them untagged manifests are kept ("+subject+": "+check+" "+seen+")", remedy{giveKeepDigests, ""})
 }
 
-// isEnabled reads the header.
+// isEnabled parses the value of databaseHeader.
 func isEnabled(value string) bool { return strings.EqualFold(strings.TrimSpace(value), "true") }

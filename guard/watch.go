@@ -11,18 +11,18 @@ import (
 	"regsweep/storage"
 )
 
-// Why a proof is lost. Each is found with errors.Is in a *LostError. The first two are causes for
-// which Watch cancels its context.
+// These errors say why a proof is lost. A *LostError wraps one of them. Watch cancels its context
+// for the first two.
 var (
-	// ErrTurnedWritable: a registry was seen that takes pushes to this storage.
+	// ErrTurnedWritable: a registry accepts pushes to this storage.
 	ErrTurnedWritable = errors.New("the registry turned writable")
 	// ErrProofLost: the proof fails for another reason, such as no answer.
 	ErrProofLost = errors.New("the proof that nobody can write is lost")
-	// ErrPushed: something was pushed during the sweep, whatever was proved.
+	// ErrPushed: somebody has pushed during the sweep, in spite of the proof.
 	ErrPushed = errors.New("somebody pushed during the removal")
 )
 
-// PushedError is for a push during a sweep.
+// PushedError is the error for a push during a sweep.
 func PushedError(push Upload) *LostError {
 	return &LostError{err: fmt.Errorf("%w, to %s at %s: a registry on this storage was not asked, or was writable for a moment. Stop it or make it read-only, run regsweep again, and then push again what was pushed meanwhile: it may lack layers",
 		ErrPushed, push.Repository, push.Touched.UTC().Format(time.RFC3339))}
@@ -43,48 +43,48 @@ func (e *LostError) Error() string {
 
 func (e *LostError) Unwrap() error { return e.err }
 
-// ProofAge is how old the proof may be when a removal begins. It counts from the moment
-// at which the registry was asked, not from its answer.
+// ProofAge is how old the proof may be when a removal begins. The age counts from the request to
+// the registry, and not from its answer.
 const ProofAge = 5 * time.Second
 
 // WatchInterval is how often Watch repeats the proof. It is short enough that one failed
 // probe does not hold up the removals.
 const WatchInterval = 2 * time.Second
 
-// overdue is how late the next proof may be before removals wait for it, although the last one is
-// younger than ProofAge. A process that was suspended for a few seconds does not go on with a proof
-// from before.
+// overdue is how late the next proof may be. If it is later, removals wait for it, even if the last
+// proof is younger than ProofAge. So a process that was suspended for a few seconds does not use a
+// proof from before the suspension.
 const overdue = time.Second
 
-// patience is how many probes in a row may bring no proof before the proof counts as lost.
-// Removals wait meanwhile, so patience costs time only. A registry that is slow for a
-// moment must not end a sweep of an hour.
+// patience is how many probes in a row may fail before the proof counts as lost. Removals wait
+// meanwhile, so patience costs only time. A registry that is slow for a moment must not end a sweep
+// of an hour.
 const patience = 10
 
 // Watch repeats the proof of o every interval until stop is called or the proof fails.
 //
 // The context that it returns is also a lease (storage.WithLease). A removal begins only
-// if the last proof is at most ProofAge old, and the next one is not overdue. Otherwise, because
-// the registry is slow or because this process was suspended, the removal waits for the next
-// proof. There is no proof before the first probe of the watch itself.
+// if the last proof is at most ProofAge old, and the next one is not overdue. Otherwise the
+// registry is slow or this process was suspended, and the removal waits for the next
+// proof. Before the first probe of the watch itself there is no proof.
 //
-// If the proof fails, no removal begins any more, and the context is cancelled with a
-// *LostError as its cause. A verdict that gives a reason to refuse has this effect at once.
-// Unknown verdicts and probes that take longer than ProofAge have it after patience tries. So
-// has a recent upload: the upload was known before, and what is missing is the answer of
-// the registry that explains it.
+// If the proof fails, no further removal begins, and the context is cancelled with a
+// *LostError as its cause. A verdict with a reason to refuse has this effect at once.
+// Unknown verdicts, and probes that take longer than ProofAge, have this effect after patience
+// tries. So does a recent upload: the upload was known before, and only the answer of the
+// registry that explains it is missing.
 //
-// The watch goes on when ctx is done: a batch that has begun must end under a valid lease.
+// The watch goes on after ctx is done: a batch that has begun must end under a valid lease.
 // stop ends the watch, waits for its goroutine, and returns the cause if the proof has
-// failed. It may be called more than once. seen, if it is not nil, gets each verdict, in
-// the goroutine of the watch.
+// failed. It may be called more than once. seen, if it is not nil, is called with each
+// verdict, in the goroutine of the watch.
 //
 // With Options.Unsafe there is no proof to repeat, and the context has no lease of its own.
 func Watch(ctx context.Context, o Options, interval time.Duration, seen func(Verdict)) (watched context.Context, stop func() error) {
 	watched, cancel := context.WithCancelCause(ctx)
 	w := &watch{options: o, interval: interval, seen: seen, cancel: cancel, done: watched.Done()}
 	w.options.Quick, w.options.Timeout = true, min(o.timeout(), ProofAge*4/5)
-	if o.Stopped { // nobody is expected to answer, and waiting for an answer must not hold up the removals
+	if o.Stopped { // no answer is expected, and removals must not wait for one
 		w.options.Timeout = min(o.timeout(), ProofAge/5)
 	}
 	w.options.Lookup = func(ctx context.Context, host string) ([]string, error) {
@@ -113,7 +113,7 @@ func Watch(ctx context.Context, o Options, interval time.Duration, seen func(Ver
 	return storage.WithLease(watched, w.mayRemove), stop
 }
 
-// watch is a proof that is repeated.
+// watch repeats a proof.
 type watch struct {
 	options  Options
 	interval time.Duration
@@ -123,10 +123,10 @@ type watch struct {
 	proof    atomic.Pointer[lastProof]
 }
 
-// lastProof is what is known of the proof, until next is closed.
+// lastProof is the last proof. It is replaced when next is closed.
 type lastProof struct {
-	asked time.Time     // when the probe began that proved; zero before the first
-	lasts time.Duration // how long removals may begin from then on
+	asked time.Time     // when its probe began; zero before the first proof
+	lasts time.Duration // how long after asked removals may begin
 	lost  error         // a *LostError once the proof has failed
 	next  chan struct{}
 }
@@ -156,9 +156,9 @@ func (w *watch) mayRemove(ctx context.Context) error {
 	}
 }
 
-// isWithin reports whether no more than an age has passed since a proof was asked for. It reads
-// both clocks. A machine that was suspended may have stopped the monotonic clock, and somebody may
-// set the other one. If one of them is wrong, a removal only waits for the next proof.
+// isWithin reports whether a proof that was requested at asked is at most this old. It reads both
+// clocks: the monotonic clock may stop while a machine is suspended, and somebody may set the other
+// one. If one of them is wrong, a removal only waits for the next proof.
 func isWithin(age time.Duration, asked time.Time) bool {
 	now := time.Now()
 	return now.Sub(asked) <= age && now.Round(0).Sub(asked.Round(0)) <= age
@@ -182,12 +182,12 @@ func (w *watch) run(ctx context.Context) {
 		isProof := err == nil && v.MayRemove()
 		switch {
 		case isProof && isWithin(ProofAge, asked):
-			// The next proof is asked for after the interval, and takes about as long as this one.
+			// The next probe begins after the interval, and takes about as long as this one.
 			took := time.Since(asked)
 			w.set(lastProof{asked: asked, lasts: min(ProofAge, max(w.interval, took)+took+overdue)})
 			failed = 0
 		case err == nil && !isProof && v.By != ByUnknown && v.By != ByRecentUpload:
-			failed = patience // the registry itself gave a reason
+			failed = patience // the verdict has a definite reason
 		default:
 			failed++
 		}
@@ -201,7 +201,7 @@ func (w *watch) run(ctx context.Context) {
 	}
 }
 
-// lostFor says why the proof is lost after a probe that brought none.
+// lostFor returns why the proof is lost after a failed probe.
 func lostFor(v Verdict, err error) *LostError {
 	switch {
 	case err == nil && v.By == ByWritable:
@@ -214,7 +214,7 @@ func lostFor(v Verdict, err error) *LostError {
 	return &LostError{err: fmt.Errorf("%w: %w", ErrProofLost, err)}
 }
 
-// probe asks once. An answer that takes longer than ProofAge has no use.
+// probe repeats the proof once. A proof that takes longer than ProofAge is useless.
 func (w *watch) probe(ctx context.Context) (Verdict, error) {
 	ctx, cancel := context.WithTimeout(ctx, ProofAge)
 	defer cancel()
