@@ -55,16 +55,24 @@ func (g *gcRun) list(ctx context.Context, reader storage.Store, now time.Time) (
 }
 
 // mark finds what is alive.
-func (g *gcRun) mark(ctx context.Context, reader storage.Reader, inv *inventory.Inventory, ahead *mark.Ahead, only *sweep.Selection, roots []*mark.Roots) (*mark.Live, error) {
+func (g *gcRun) mark(ctx context.Context, reader storage.Reader, inv *inventory.Inventory, ahead *mark.Ahead, only *sweep.Selection, roots []*mark.Roots) (live *mark.Live, err error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Mark)()
 	phase := g.progress.begin("marking", "manifest", 0)
-	live, err := mark.Run(ctx, inv, reader, mark.Options{
-		Concurrency: g.store.Concurrency(), DeleteUntagged: g.options.deleteUntagged, MayGo: only.MayGo,
-		Roots: roots, OnlyRoots: g.lists.roots != nil, TagMayGo: only.TagMayGo, DeleteUnlinked: g.options.deleteUnlinked,
-		Ahead: ahead, OnManifests: phase.expect, OnRead: phase.add,
+	defer func() { phase.endWith("marked", err) }()
+	graph, err := mark.Read(ctx, inv, reader, mark.ReadOptions{
+		Concurrency: g.store.Concurrency(), Roots: roots, Ahead: ahead, OnManifests: phase.expect, OnRead: phase.add,
 	})
-	phase.endWith("marked", err)
-	return live, err
+	if err != nil {
+		return nil, err
+	}
+	live, err = graph.Live(ctx, mark.Options{
+		DeleteUntagged: g.options.deleteUntagged, MayGo: only.MayGo, DeleteUnlinked: g.options.deleteUnlinked,
+		Roots: roots, OnlyRoots: g.lists.roots != nil, TagMayGo: only.TagMayGo,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return live.CheckLinks(ctx, reader, g.store.Concurrency())
 }
 
 // plan decides what is garbage.

@@ -29,7 +29,7 @@ type Manifest struct {
 }
 
 // Kind is a form of manifest.
-type Kind int
+type Kind uint8
 
 // The kinds of manifests.
 const (

@@ -9,24 +9,17 @@ import (
 )
 
 // Ahead reads manifests while names are still being listed, so that a storage far away is
-// not waited for twice. Run goes on with what it has read.
+// not waited for twice. The function Read goes on with what it has read.
 //
-// A manifest that is missing is left to Run, which keeps nothing of it: what was pushed
-// meanwhile may have brought it.
+// A manifest that is missing is left to that function, and Live keeps nothing of it: what was
+// pushed meanwhile may have brought it.
 type Ahead struct {
 	reader storage.Reader
 	large  chan struct{}
 
-	mu   sync.Mutex
-	inv  *inventory.Inventory // whose ids all below are; nil if nothing was read
-	done readings
-}
-
-// readings are manifests that were read, and what they lead to.
-type readings struct {
-	nodes             map[inventory.ID]*node
-	count             int
-	children, perhaps []inventory.ID
+	mu      sync.Mutex
+	builder *builder // nil if nothing was read
+	count   int
 }
 
 // NewAhead makes an Ahead that has read nothing. It is for one inventory.
@@ -38,33 +31,31 @@ func NewAhead(reader storage.Reader) *Ahead {
 // inventory.Options.OnRevision takes. Its error is the storage's. It may be called
 // concurrently.
 func (a *Ahead) Read(ctx context.Context, inv *inventory.Inventory, id inventory.ID) error {
-	f, err := reading{inv, a.reader, a.large}.read(ctx, id)
-	if err != nil || f.node.state == missing || f.unlisted {
-		return err
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.inv = inv
-	if a.done.nodes == nil {
-		a.done.nodes = map[inventory.ID]*node{}
-	}
-	a.done.nodes[id] = f.node
-	a.done.count++
-	a.done.children, a.done.perhaps = f.leadsTo(a.done.children, a.done.perhaps)
-	return nil
+	return reading{inv, a.reader, a.large}.read(ctx, id, func(f found) {
+		if f.node.state == missing || f.unlisted {
+			return
+		}
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.builder == nil {
+			a.builder = newBuilder(inv)
+		}
+		a.builder.add(f)
+		a.count++
+	})
 }
 
-// take hands over what was read for an inventory.
-func (a *Ahead) take(inv *inventory.Inventory) readings {
+// take hands over what was read for an inventory, and how many manifests that are.
+func (a *Ahead) take(inv *inventory.Inventory) (*builder, int) {
 	if a == nil {
-		return readings{}
+		return newBuilder(inv), 0
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.inv != inv {
-		return readings{} // its ids stand for other digests
+	if a.builder == nil || a.builder.graph.inv != inv { // its ids stand for other digests
+		return newBuilder(inv), 0
 	}
-	done := a.done
-	a.inv, a.done = nil, readings{}
-	return done
+	builder, count := a.builder, a.count
+	a.builder, a.count = nil, 0
+	return builder, count
 }

@@ -8,9 +8,9 @@ import (
 	"regsweep/storage/layout"
 )
 
-// A manifest that is missing when it is read ahead is read again by Run, and no other. A
+// A manifest that is missing when it is read ahead is read again by Read, and no other. A
 // storage that fails is an error at once.
-func TestWhatIsMissingIsLeftToRun(t *testing.T) {
+func TestWhatIsMissingIsLeftToRead(t *testing.T) {
 	w := tell(t, `
 		I = image c a
 		J = image c b
@@ -41,7 +41,7 @@ func TestWhatIsMissingIsLeftToRun(t *testing.T) {
 		}
 	}
 	w.files[missing] = content
-	live, err := Run(t.Context(), inv, store, Options{Ahead: ahead})
+	live, err := run(t.Context(), inv, store, ReadOptions{Ahead: ahead}, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,10 +67,10 @@ func TestWhatWasReadForAnotherInventoryIsNotTaken(t *testing.T) {
 	other, inv := inventory(), inventory()
 	ahead := w.readAhead(t, other, 1)
 	path := layout.BlobPath(w.digest("I"))
-	if _, err := Run(t.Context(), inv, w.memory, Options{Ahead: ahead}); err != nil || w.read[path] != 2 {
+	if _, err := Read(t.Context(), inv, w.memory, ReadOptions{Ahead: ahead}); err != nil || w.read[path] != 2 {
 		t.Errorf("%v, %d reads; want one for each inventory", err, w.read[path])
 	}
-	if _, err := Run(t.Context(), other, w.memory, Options{Ahead: ahead}); err != nil || w.read[path] != 2 {
+	if _, err := Read(t.Context(), other, w.memory, ReadOptions{Ahead: ahead}); err != nil || w.read[path] != 2 {
 		t.Errorf("%v, %d reads; want none for what was read ahead", err, w.read[path])
 	}
 }

@@ -14,46 +14,53 @@ import (
 // thousand no cache has what is needed. Nearly all manifests are known by links before the first
 // is read. These lie in one array, and a bit more is all that it takes to find them.
 type nodes struct {
-	have idSet
+	read idSet
 
 	expected idSet
 	before   []uint32 // how many are expected below each 64th id
-	of       []*node  // of the expected ones, by id
-	others   map[inventory.ID]*node
+	of       []node   // of the expected ones, by id
+	others   map[inventory.ID]node
 }
 
-func expect(ids idSet) nodes {
-	n := nodes{expected: ids, before: make([]uint32, len(ids))}
+// expect makes room for the manifests that are going to be read.
+func (n *nodes) expect(ids idSet) {
+	others := n.others
+	n.expected, n.before, n.others = ids, make([]uint32, len(ids)), nil
 	count := 0
 	for i, word := range ids {
 		n.before[i] = uint32(count)
 		count += bits.OnesCount64(word)
 	}
-	n.of = make([]*node, count)
-	return n
+	n.of = make([]node, count)
+	for id, node := range others {
+		n.set(id, node)
+	}
 }
 
-func (n *nodes) set(id inventory.ID, to *node) {
-	n.have.add(id)
+func (n *nodes) set(id inventory.ID, to node) {
+	n.read.add(id)
 	if n.expected.has(id) {
 		n.of[n.place(id)] = to
 		return
 	}
 	if n.others == nil {
-		n.others = map[inventory.ID]*node{}
+		n.others = map[inventory.ID]node{}
 	}
 	n.others[id] = to
 }
 
-// at returns nil for what is no manifest, or was not read.
-func (n *nodes) at(id inventory.ID) *node {
+// has reports whether a digest was read as a manifest.
+func (n *nodes) has(id inventory.ID) bool { return n.read.has(id) }
+
+// at finds the node of a digest that was read as a manifest.
+func (n *nodes) at(id inventory.ID) (of node, found bool) {
 	switch {
-	case !n.have.has(id):
-		return nil
+	case !n.read.has(id):
+		return node{}, false
 	case n.expected.has(id):
-		return n.of[n.place(id)]
+		return n.of[n.place(id)], true
 	}
-	return n.others[id]
+	return n.others[id], true
 }
 
 // place is where the node of an expected manifest lies.

@@ -1,31 +1,43 @@
 package mark
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 
 	"regsweep/inventory"
 )
 
-// A node is found under its digest and under no other, wherever that lies, and whether or not
-// it was expected.
+// A node is found under its digest and under no other, wherever that lies, and whether it was
+// expected, or read before anything was expected, or neither.
 func TestNodesAreFound(t *testing.T) {
 	ids := []inventory.ID{128, 0, 63, 64, 1 << 20}
 	for expected := range len(ids) + 1 {
-		var known idSet
-		for _, id := range append(ids[:expected:expected], 1, 65, 130) { // some are never read
-			known.add(id)
-		}
-		n := expect(known)
-		want := map[inventory.ID]*node{}
-		for _, id := range ids {
-			want[id] = &node{detail: fmt.Sprint(id)}
-			n.set(id, want[id])
-		}
-		for id := range inventory.ID(1<<20 + 200) {
-			if n.at(id) != want[id] {
-				t.Fatalf("of %d expected, %d: %p, want %p", expected, id, n.at(id), want[id])
+		for before := range len(ids) + 1 {
+			var known idSet
+			for _, id := range append(ids[:expected:expected], 1, 65, 130) { // some are never read
+				known.add(id)
+			}
+			var n nodes
+			want := map[inventory.ID]node{}
+			for i, id := range ids {
+				if i == before {
+					n.expect(known)
+				}
+				want[id] = node{subject: id + 1}
+				n.set(id, want[id])
+			}
+			if before == len(ids) {
+				n.expect(known)
+			}
+			for i := range inventory.ID(400) {
+				id := i
+				if i >= 200 {
+					id = 1<<20 - 300 + i
+				}
+				of, found := n.at(id)
+				if _, isRead := want[id]; of != want[id] || found != isRead || n.has(id) != isRead {
+					t.Fatalf("of %d expected and %d before, %d: %+v (%t), want %+v (%t)", expected, before, id, of, found, want[id], isRead)
+				}
 			}
 		}
 	}

@@ -1,242 +1,191 @@
 package mark
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
+	"slices"
 	"sync"
 
 	"regsweep/inventory"
-	"regsweep/manifest"
 	"regsweep/storage"
-	"regsweep/storage/layout"
 )
 
-// manifestLimit is the largest manifest that is read, in bytes. Registries refuse
-// to take one above 4 MiB (registry/handlers/manifests.go of Distribution).
-const manifestLimit = 8 << 20
-
-// largeManifest is a size, in bytes, that hardly any manifest has.
-const largeManifest = 1 << 20
-
-// reading reads manifests, each by itself. It may be used concurrently.
-type reading struct {
-	inv    *inventory.Inventory // what it knows of digests is all that is asked of it
-	reader storage.Reader
-	// large has room for each large manifest that is taken apart. That takes several
-	// times its size, and many are read at once.
-	large chan struct{}
+// ReadOptions are the zero value for an ordinary run.
+type ReadOptions struct {
+	// Concurrency is how many manifests are read at once; 32 if it is 0.
+	Concurrency int
+	// Roots are the lists that a Live of the graph may have as roots: what they name without a link
+	// is read as well.
+	Roots []*Roots
+	// Ahead, if set, has read some of the manifests of this inventory.
+	Ahead *Ahead
+	// OnManifests, if set, is told how many manifests there are to read. OnRead, if
+	// set, is told how many more have been, from several goroutines at once.
+	OnManifests, OnRead func(n int)
 }
 
-// largeAtOnce is how many large manifests are taken apart at once.
-const largeAtOnce = 2
-
-// roomForLarge makes what reading.large is.
-func roomForLarge() chan struct{} { return make(chan struct{}, largeAtOnce) }
-
-// found is a manifest that was read.
-type found struct {
-	node     *node
-	id       inventory.ID
-	unlisted bool // it is there, and the listing of blobs lacks it
-	leads    bool // it names manifests that are stored, or what may be some
-}
-
-// leadsTo appends what is stored of what a manifest names: manifests, and what may be some
-// though nothing says so.
-func (f *found) leadsTo(children, perhaps []inventory.ID) (moreChildren, morePerhaps []inventory.ID) {
-	if !f.leads {
-		return children, perhaps
+// Read reads every manifest that any repository could hold alive, each digest once, whoever names
+// it. After it no manifest is read. A storage that fails is an error and nothing is known then.
+func Read(ctx context.Context, inv *inventory.Inventory, reader storage.Reader, options ReadOptions) (*Graph, error) {
+	done, count := options.Ahead.take(inv)
+	r := &graphReader{
+		reading: reading{inv, reader, roomForLarge()}, builder: done,
+		limit: cmp.Or(options.Concurrency, 32), onRead: options.OnRead,
 	}
-	for _, to := range f.node.edges {
-		if to.isManifest() {
-			children = append(children, to.id())
+	named := linkedManifests(inv)
+	if options.OnManifests != nil {
+		options.OnManifests(named.len())
+	}
+	tried := map[inventory.ID]bool{}
+	for _, roots := range options.Roots {
+		if err := r.readUnlinked(ctx, &named, roots.unlinked, tried); err != nil {
+			return nil, fmt.Errorf("mark: %w", err)
 		}
 	}
-	for id := range f.node.perhaps {
-		perhaps = append(perhaps, id)
+	if err := r.readFrom(ctx, named, count); err != nil {
+		return nil, fmt.Errorf("mark: %w", err)
 	}
-	return children, perhaps
+	graph := r.finish()
+	graph.tried = tried
+	return graph, nil
 }
 
-// read reads one manifest and verifies that it is what its digest says. Its error is
-// the storage's: damage is a property of the node.
-func (r reading) read(ctx context.Context, id inventory.ID) (found, error) {
-	p := parsings.Get().(*parsing)
-	content, lost, err := r.verified(ctx, id, p)
-	if len(content) <= usualManifest { // of a larger one p would hold the content
-		defer parsings.Put(p)
-	}
-	if err != nil || lost != nil {
-		return found{id: id, node: lost}, err
-	}
-	r.inv.Declare(id, int64(len(content)))
-	if len(content) > largeManifest {
-		select {
-		case r.large <- struct{}{}:
-		case <-ctx.Done():
-			return found{}, ctx.Err()
-		}
-		defer func() { <-r.large }()
-	}
-	f := r.takeApart(content, p)
-	f.id, f.unlisted = id, !r.inv.Listed(id)
-	return f, nil
+// graphReader reads the manifests of a graph.
+type graphReader struct {
+	reading
+	limit  int
+	onRead func(n int)
+
+	mu sync.Mutex // for the builder
+	*builder
 }
 
-// verified reads what has the digest, into p's room if it can, or says with lost why there is
-// nothing of the kind.
-func (r reading) verified(ctx context.Context, id inventory.ID, p *parsing) (content []byte, lost *node, err error) {
-	damage := func(format string, args ...any) *node {
-		return &node{state: damaged, detail: fmt.Sprintf(format, args...)}
+// readFrom reads the manifests that are named and then, generation by generation, those that
+// indexes among them lead to and that no repository has a revision link for. What a
+// manifest of an unknown type names, or an index without saying what it is, may be a
+// manifest as well: it is one if it reads like one of a known type, and otherwise
+// nothing is said of it. What was read ahead, so many, is taken for read.
+func (r *graphReader) readFrom(ctx context.Context, named idSet, ahead int) error {
+	r.graph.manifests.expect(named)
+	if r.onRead != nil {
+		r.onRead(ahead)
 	}
-	if r.inv.Stored(id) {
-		p.path = r.inv.AppendBlobPath(p.path[:0], id)
-	} else if d := r.inv.Digest(id); d.Validate() != nil {
-		// A digest that can't be verified can't be trusted either.
-		return nil, damage("its digest is of an unknown algorithm"), nil
-	} else {
-		p.path = append(p.path[:0], layout.BlobPath(d)...)
-	}
-	content, err = storage.ReadInto(ctx, r.reader, p.room, p.path, manifestLimit)
-	matches := err == nil && r.matches(id, content)
-	if err == nil && !matches && len(content) > 0 && len(p.room) > 0 && &content[0] == &p.room[0] { // it may be cut short
-		content, err = r.reader.Read(ctx, string(p.path), manifestLimit)
-		matches = err == nil && r.matches(id, content)
-	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist) && !r.wasSeen(id):
-		lost, err = r.missing(ctx, id)
-		return nil, lost, err
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, damage("its blob was listed but can't be found"), nil
-	case errors.Is(err, storage.ErrTooLarge):
-		lost = damage("it is larger than %d MiB", manifestLimit>>20)
-		lost.isContent = true
-		return nil, lost, nil
-	case errors.Is(err, storage.ErrNotRegular):
-		return nil, damage("it is not a regular file"), nil
-	case errors.Is(err, storage.ErrUnreadable):
-		return nil, damage("%v", err), nil
-	case err != nil:
-		return nil, nil, fmt.Errorf("read manifest %s: %w", r.inv.Digest(id), err)
-	case len(content) == 0:
-		return nil, damage("it is empty"), nil
-	case !matches:
-		return nil, damage("its content does not match its digest"), nil
-	}
-	return content, nil, nil
-}
-
-// matches reports whether content is what the digest says.
-func (r reading) matches(id inventory.ID, content []byte) bool {
-	if r.inv.Stored(id) {
-		return r.inv.IsContent(id, content)
-	}
-	d := r.inv.Digest(id)
-	return d.Algorithm().FromBytes(content) == d
-}
-
-// parsing is the memory that it takes to read a manifest and make a node of it. The next manifest
-// uses it again.
-type parsing struct {
-	path   []byte
-	room   []byte // for the content
-	parser manifest.Parser
-	named  [][]byte
-	ids    []inventory.ID
-
-	// Of these newNode gives parts away until nothing is left.
-	nodes []node
-	edges []vertex
-}
-
-// newNode makes a node with room for so many edges. That many are made at once spares two
-// allocations for each.
-func (p *parsing) newNode(edges int) *node {
-	const together = 64
-	if len(p.nodes) == 0 {
-		p.nodes = make([]node, together)
-	}
-	if len(p.edges) < edges {
-		p.edges = make([]vertex, max(edges, 8*together))
-	}
-	n := &p.nodes[0]
-	n.edges = p.edges[:edges:edges]
-	p.nodes, p.edges = p.nodes[1:], p.edges[edges:]
-	return n
-}
-
-// usualManifest is a size, in bytes, that nearly all manifests are below.
-const usualManifest = 16 << 10
-
-var parsings = sync.Pool{New: func() any { return &parsing{room: make([]byte, usualManifest)} }}
-
-// takeApart makes a node of a manifest's content.
-func (r reading) takeApart(content []byte, p *parsing) found {
-	m, err := p.parser.Parse(content)
-	if err != nil {
-		return found{node: &node{state: damaged, detail: err.Error(), isContent: true}}
-	}
-	n := p.newNode(len(m.References))
-	n.kind = m.Kind
-	if m.Kind == manifest.Unknown {
-		n.detail = fmt.Sprintf("its type is not known (%.80q): all digests in it are taken as references", m.MediaType)
-	}
-	p.named = p.named[:0]
-	for i := range m.References {
-		p.named = append(p.named, m.References[i].Digest)
-	}
-	if m.Subject != nil {
-		p.named = append(p.named, m.Subject)
-	}
-	p.ids = r.inv.IDs(p.ids[:0], p.named)
-	if m.Subject != nil {
-		n.hasSubject, n.subject = true, p.ids[len(m.References)]
-	}
-	f := found{node: n}
-	for i := range m.References {
-		to, reference := p.ids[i], &m.References[i]
-		n.edges[i] = plain(to)
-		r.inv.Declare(to, reference.Size)
-		switch {
-		case !r.inv.Stored(to):
-		case reference.IsManifest():
-			n.edges[i] |= asManifest
-			f.leads = true
-		case m.Kind == manifest.Unknown, m.Kind == manifest.Index && reference.MayBeManifest():
-			if n.perhaps == nil {
-				n.perhaps = map[inventory.ID]bool{}
+	r.children = append(r.children, named.ids()...)
+	tried := map[inventory.ID]bool{}
+	for len(r.children)+len(r.perhaps) > 0 {
+		if ids := r.unread(r.children, nil); len(ids) > 0 {
+			r.children = nil
+			if err := r.readAll(ctx, ids, r.add); err != nil {
+				return err
 			}
-			n.perhaps[to] = true
-			f.leads = true
+			continue
+		}
+		ids := r.unread(r.perhaps, tried)
+		r.children, r.perhaps = nil, nil
+		err := r.readAll(ctx, ids, func(f found) {
+			tried[f.id] = true
+			if f.node.isKnown() {
+				r.add(f)
+			}
+		})
+		if err != nil {
+			return err
 		}
 	}
-	return f
+	return nil
 }
 
-// wasSeen reports whether the scan saw the blob itself. On a filesystem it only saw the
-// blob's directory, which may be empty.
-func (r reading) wasSeen(id inventory.ID) bool {
-	_, exact := r.inv.Size(id)
-	return exact
+// unread sorts ids and leaves out those that were read before.
+func (r *graphReader) unread(ids []inventory.ID, tried map[inventory.ID]bool) []inventory.ID {
+	slices.Sort(ids)
+	return slices.DeleteFunc(slices.Compact(ids), func(id inventory.ID) bool { return r.graph.manifests.has(id) || tried[id] })
 }
 
-// missing is a manifest that a read did not find, and the scan has not seen. Where the scan
-// has seen the directory of its blob, one more look has to agree: of a manifest that is
-// missing nothing is kept.
-func (r reading) missing(ctx context.Context, id inventory.ID) (*node, error) {
-	gone := &node{state: missing, detail: "its blob is missing"}
-	if !r.inv.Stored(id) {
-		return gone, nil
+// readAll reads manifests concurrently, and has one after the other kept, in whatever order.
+func (r *graphReader) readAll(ctx context.Context, ids []inventory.ID, keep func(found)) error {
+	var unlisted []inventory.ID
+	err := storage.Each(ctx, len(ids), r.limit, func(ctx context.Context, i int) error {
+		err := r.read(ctx, ids[i], func(f found) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			keep(f)
+			if f.unlisted {
+				unlisted = append(unlisted, f.id)
+			}
+		})
+		if err == nil && r.onRead != nil {
+			r.onRead(1)
+		}
+		return err
+	})
+	if err == nil && len(unlisted) > 0 {
+		slices.Sort(unlisted)
+		r.graph.unlisted = append(r.graph.unlisted, unlisted...)
 	}
-	isThere, err := inventory.IsThere(ctx, r.reader, layout.BlobPath(r.inv.Digest(id)))
+	return err
+}
+
+// readUnlinked reads what a list names and no repository has a link to. What is no manifest
+// is left to be content, like a config. One that is damaged ends the run: there is no
+// repository whose links would tell what it may need.
+func (r *graphReader) readUnlinked(ctx context.Context, named *idSet, unlinked []inventory.ID, tried map[inventory.ID]bool) error {
+	for _, id := range unlinked {
+		tried[id] = true
+	}
+	unlinked = slices.DeleteFunc(slices.Clone(unlinked), named.has)
+	slices.Sort(unlinked)
+	unlinked = slices.Compact(unlinked)
+	states := make([]found, 0, len(unlinked)) // without what is not valid any more
+	err := r.readAll(ctx, unlinked, func(f found) { states = append(states, found{id: f.id, node: f.node, detail: f.detail}) })
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if !isThere {
-		return gone, nil
+	slices.SortFunc(states, func(a, b found) int { return cmp.Compare(a.id, b.id) })
+	for _, f := range states {
+		switch {
+		case f.node.state == damaged && !f.node.isContent:
+			return damagedUnlinked(r.inv, f.id, f.detail)
+		case f.node.state == intact:
+			named.add(f.id)
+		}
 	}
-	return &node{state: damaged, detail: "its blob is there but was not found when it was read"}, nil
+	return nil
+}
+
+func damagedUnlinked(inv *inventory.Inventory, id inventory.ID, detail string) error {
+	return fmt.Errorf("%s, which the list needs, can't be read as a manifest (%s), and no repository has a link to it: "+
+		"nothing tells what it keeps alive", inv.Digest(id), detail)
+}
+
+// linkedManifests are the manifests that links name.
+func linkedManifests(inv *inventory.Inventory) idSet {
+	var all idSet
+	for _, r := range inv.Repositories {
+		for _, link := range r.Revisions {
+			all.add(link.ID())
+		}
+		for _, id := range r.Doubted {
+			all.add(id)
+		}
+		for _, tag := range r.Tags {
+			for _, id := range tagRoots(tag) {
+				all.add(id)
+			}
+		}
+	}
+	return all
+}
+
+// tagRoots is what a tag keeps alive: its target or, where it has none, all that it
+// ever pointed at.
+func tagRoots(tag inventory.Tag) []inventory.ID {
+	if tag.HasTarget {
+		return []inventory.ID{tag.Target}
+	}
+	ids := make([]inventory.ID, len(tag.Index))
+	for i, link := range tag.Index {
+		ids[i] = link.ID()
+	}
+	return ids
 }

@@ -59,7 +59,8 @@ func (t *tracer) problemsBelow(root inventory.ID, links map[string]int) (problem
 			problems = append(problems, at)
 		}
 		var edges []vertex
-		for _, to := range t.nodes.at(v.id()).edges {
+		n, _ := t.graph.manifests.at(v.id())
+		for _, to := range t.graph.edgesOf(n) {
 			edges = append(edges, t.see(to))
 		}
 		return edges

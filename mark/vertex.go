@@ -14,7 +14,7 @@ import (
 // What other repositories hold a digest for must not matter: their links may go before
 // this one's do, and then a second run would find more to remove than the first. A
 // repository meets a digest as a manifest if its own links or a manifest say that it is
-// one, or if it reads like one where nothing says what it is (node.perhaps).
+// one, or if it reads like one where nothing says what it is (builder.perhaps).
 type vertex uint32
 
 const asManifest vertex = 1 << 31
@@ -27,7 +27,7 @@ func (v vertex) isManifest() bool { return v&asManifest != 0 }
 // see is how this repository meets a digest.
 func (t *tracer) see(v vertex) vertex {
 	switch id := v.id(); {
-	case t.nodes.at(id) == nil:
+	case !t.graph.manifests.has(id):
 		return plain(id)
 	case v.isManifest() || t.named[id] || t.r.HasRevision(id):
 		return v | asManifest

@@ -64,6 +64,19 @@ func (r *registry) live(repository string) digest.Digest {
 	return d
 }
 
+// liveWithoutUntagged is what is alive if untagged revisions are garbage.
+func liveWithoutUntagged(ctx context.Context, inv *inventory.Inventory, store storage.Store) (*mark.Live, error) {
+	graph, err := mark.Read(ctx, inv, store, mark.ReadOptions{})
+	if err != nil {
+		return nil, err
+	}
+	live, err := graph.Live(ctx, mark.Options{DeleteUntagged: true})
+	if err != nil {
+		return nil, err
+	}
+	return live.CheckLinks(ctx, store, 0)
+}
+
 func (r *registry) plan() *sweep.Plan {
 	r.t.Helper()
 	ctx, now := r.t.Context(), time.Now()
@@ -71,7 +84,7 @@ func (r *registry) plan() *sweep.Plan {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	live, err := mark.Run(ctx, inventory, r.store, mark.Options{DeleteUntagged: true})
+	live, err := liveWithoutUntagged(ctx, inventory, r.store)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -20,7 +20,6 @@ import (
 	"regsweep/internal/imagetest"
 	"regsweep/internal/miniotest"
 	"regsweep/inventory"
-	"regsweep/mark"
 	"regsweep/quarantine"
 	"regsweep/storage"
 	"regsweep/storage/config"
@@ -204,7 +203,7 @@ func (b *bucket) take(through storage.Store) (run string, err error) {
 	ctx := b.Context()
 	inventory, err := inventory.Take(ctx, b.store, inventory.Options{Concurrency: 4})
 	b.must(err)
-	live, err := mark.Run(ctx, inventory, b.store, mark.Options{Concurrency: 4, DeleteUntagged: true})
+	live, err := liveWithoutUntagged(ctx, inventory, b.store)
 	b.must(err)
 	plan, err := sweep.NewPlan(ctx, inventory, live, b.store, sweep.Options{Now: time.Now(), UploadAge: time.Hour, DeleteUntagged: true, Quarantine: true, Concurrency: 4})
 	b.must(err)

@@ -36,6 +36,9 @@ type planner struct {
 // NewPlan decides what goes. It looks at each candidate that the inventory knows by
 // the name of its directory alone, and at nothing else.
 func NewPlan(ctx context.Context, inv *inventory.Inventory, live *mark.Live, reader storage.Reader, options Options) (*Plan, error) {
+	if !live.Checked() {
+		return nil, errors.New("plan: the links that would go were not checked")
+	}
 	options.Concurrency = cmp.Or(options.Concurrency, 32)
 	p := &planner{
 		Plan: &Plan{

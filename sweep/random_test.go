@@ -275,8 +275,8 @@ func planOf(ctx context.Context, store storage.Store, r rules, file *sweep.File)
 		}
 		roots = append(roots, list.Find(inv))
 	}
-	live, err := mark.Run(ctx, inv, store, mark.Options{
-		DeleteUntagged: r.deleteUntagged, MayGo: only.MayGo, Ahead: ahead, Roots: roots, OnlyRoots: r.onlyRoots, TagMayGo: only.TagMayGo,
+	live, err := liveIn(ctx, inv, store, mark.ReadOptions{Ahead: ahead, Roots: roots}, mark.Options{
+		DeleteUntagged: r.deleteUntagged, MayGo: only.MayGo, Roots: roots, OnlyRoots: r.onlyRoots, TagMayGo: only.TagMayGo,
 		DeleteUnlinked: r.deleteUnlinked,
 	})
 	if err != nil {
@@ -286,6 +286,19 @@ func planOf(ctx context.Context, store storage.Store, r rules, file *sweep.File)
 		Now: now, MinAge: r.minAge, UploadAge: r.uploadAge, DeleteUntagged: r.deleteUntagged,
 		PruneEmpty: r.pruneEmpty, AllowEmpty: !r.refuseEmpty, Only: only,
 	})
+}
+
+// liveIn finds what is alive in an inventory.
+func liveIn(ctx context.Context, inv *inventory.Inventory, store storage.Store, read mark.ReadOptions, options mark.Options) (*mark.Live, error) {
+	graph, err := mark.Read(ctx, inv, store, read)
+	if err != nil {
+		return nil, err
+	}
+	live, err := graph.Live(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	return live.CheckLinks(ctx, store, 0)
 }
 
 // readAhead reads every other manifest as a listing of a bucket would.

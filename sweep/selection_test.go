@@ -261,7 +261,7 @@ func TestSelectionWithoutItsMark(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	live, err := mark.Run(t.Context(), inv, store, mark.Options{DeleteUntagged: true})
+	live, err := liveIn(t.Context(), inv, store, mark.ReadOptions{}, mark.Options{DeleteUntagged: true})
 	if err != nil {
 		t.Fatal(err)
 	}

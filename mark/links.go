@@ -1,0 +1,141 @@
+package mark
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"regsweep/inventory"
+	"regsweep/storage"
+	"regsweep/storage/layout"
+)
+
+// checkedLinks is what there is to tell of a repository's links once they were checked.
+type checkedLinks struct {
+	problems []inventory.Problem   // with links: they keep the repository
+	absent   map[inventory.ID]bool // layer links of which only an empty directory is left
+}
+
+// CheckLinks reads the links on which a removal depends and that nobody has read: layer links that
+// are dead and were known by their directories alone, and links that the listing should have had. It
+// returns a Live in which a repository with a damaged link is kept. So many links are read at once
+// for each repository, 32 for 0. The error is the storage's.
+func (l *Live) CheckLinks(ctx context.Context, reader storage.Reader, concurrency int) (*Live, error) {
+	if l.checked {
+		return l, nil
+	}
+	c := linkCheck{live: l, inv: l.graph.inv, reader: reader, limit: cmp.Or(concurrency, 32)}
+	var mu sync.Mutex
+	all := map[int]checkedLinks{} // by repository, where there is anything to tell
+	err := l.graph.eachRepository(ctx, func(ctx context.Context, i int) error {
+		checked, err := c.repository(ctx, i)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.inv.Repositories[i].Name, err)
+		}
+		if len(checked.problems)+len(checked.absent) > 0 {
+			mu.Lock()
+			defer mu.Unlock()
+			all[i] = checked
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("mark: %w", err)
+	}
+	out := *l
+	if len(all) > 0 {
+		out.Repositories, out.problems = slices.Clone(l.Repositories), slices.Clone(l.problems)
+		out.blobs, out.manifests = slices.Clone(l.blobs), slices.Clone(l.manifests)
+		for _, i := range slices.Sorted(maps.Keys(all)) {
+			out.add(i, out.trace(i, all[i])) // which finds at least as much alive
+		}
+		out.sum()
+	}
+	out.checked = true
+	out.graph, out.options, out.problems, out.manifests = nil, Options{}, nil, nil
+	return &out, nil
+}
+
+// linkCheck reads the links of repositories.
+type linkCheck struct {
+	live   *Live
+	inv    *inventory.Inventory
+	reader storage.Reader
+	limit  int
+}
+
+func (c linkCheck) repository(ctx context.Context, i int) (checked checkedLinks, err error) {
+	live := c.live.Repositories[i]
+	if err := c.unlisted(ctx, i, &checked); err != nil {
+		return checked, err
+	}
+	if !live.Kept && len(checked.problems) == 0 {
+		err = c.dying(ctx, i, &checked)
+	}
+	return checked, err
+}
+
+// unlisted looks for links of live digests that were not listed.
+func (c linkCheck) unlisted(ctx context.Context, i int, checked *checkedLinks) error {
+	r := c.inv.Repositories[i]
+	for _, id := range c.live.Repositories[i].unlisted {
+		path := layout.LayerPath(r.Name, c.inv.Digest(id))
+		exists, _, err := inventory.CheckLink(ctx, c.reader, path)
+		if err != nil {
+			return err
+		}
+		if exists {
+			checked.keep(inventory.Unlisted, r, path, "it is there, and the listing lacks it: the listing is not whole")
+		}
+	}
+	return nil
+}
+
+// dying reads the layer links that are about to go and were known by their
+// directories alone. One that is damaged raises the doubt that keeps a repository;
+// one that is not there is none.
+func (c linkCheck) dying(ctx context.Context, i int, checked *checkedLinks) error {
+	r, causes := c.inv.Repositories[i], c.live.Repositories[i].Layers
+	var dying []inventory.ID
+	for at, link := range r.Layers {
+		if !link.Verified() && causes.At(at) == Dead {
+			dying = append(dying, link.ID())
+		}
+	}
+	dying, err := inventory.InDoubt(ctx, c.reader, c.inv, r.Name, dying, c.limit)
+	if err != nil {
+		return err
+	}
+	var mu sync.Mutex // guards checked
+	return storage.Each(ctx, len(dying), c.limit, func(ctx context.Context, i int) error {
+		path := layout.LayerPath(r.Name, c.inv.Digest(dying[i]))
+		exists, damage, err := inventory.CheckLink(ctx, c.reader, path)
+		if err != nil {
+			return err
+		}
+		if !exists && !r.LayerDirs {
+			exists, damage = true, "was listed and is not found"
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if !exists {
+			if checked.absent == nil {
+				checked.absent = map[inventory.ID]bool{}
+			}
+			checked.absent[dying[i]] = true
+		} else if damage != "" {
+			checked.keep(inventory.DamagedLink, r, path, damage)
+		}
+		return nil
+	})
+}
+
+// keep notes a problem that keeps the repository.
+func (c *checkedLinks) keep(kind inventory.ProblemKind, r *inventory.Repository, path, detail string) {
+	c.problems = append(c.problems, inventory.Problem{
+		Kind: kind, Repository: r.Name, Path: path, Detail: detail, Effect: inventory.KeepsRepository,
+	})
+}

@@ -1,0 +1,272 @@
+package mark
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"regsweep/inventory"
+	"regsweep/manifest"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// drawn is a graph whose nodes are letters, of which no manifest was read: Live needs none. The
+// first lines of a drawing are its manifests, and all others what lists have as in a story:
+//
+//	X > I J       an index of the manifests I and J
+//	I > c a       an image of the blobs c and a
+//	S > p : I     an image of the blob p, whose subject is I
+//	app: tag v1 X
+func drawn(t *testing.T, drawing string) readStory {
+	t.Helper()
+	var lists []string
+	manifests := map[string]string{}
+	for line := range strings.Lines(drawing) {
+		if letter, rest, found := strings.Cut(line, ">"); found {
+			manifests[strings.TrimSpace(letter)] = rest
+			continue
+		}
+		lists = append(lists, line)
+	}
+	w := tell(t, strings.Join(lists, ""))
+	for letter, rest := range manifests {
+		for _, other := range append(strings.Fields(strings.ReplaceAll(rest, ":", "")), letter) {
+			w.put(other)
+		}
+	}
+	inv := w.inventory(t)
+	b := newBuilder(inv)
+	id := func(letter string) inventory.ID { return inv.ID(w.digest(letter)) }
+	for letter, rest := range manifests {
+		to, subject, hasSubject := strings.Cut(rest, ":")
+		f := found{id: id(letter), node: node{kind: manifest.Image}}
+		if f.node.hasSubject = hasSubject; hasSubject {
+			f.node.subject = id(strings.TrimSpace(subject))
+		}
+		for letter := range strings.FieldsSeq(to) {
+			v := plain(id(letter))
+			if isManifest(letter) {
+				v |= asManifest
+				f.node.kind = manifest.Index
+			}
+			f.edges = append(f.edges, v)
+		}
+		b.add(f)
+	}
+	return readStory{w, inv, b.finish()}
+}
+
+// keeps are the letters of the blobs that are alive.
+func (r readStory) keeps(t *testing.T, options Options) string {
+	t.Helper()
+	live, err := r.graph.Live(t.Context(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var letters []string
+	for id := range inventory.ID(r.inv.Blobs()) {
+		if live.Blob(id).Alive() {
+			letters = append(letters, r.letter(r.inv.Digest(id)))
+		}
+	}
+	slices.Sort(letters)
+	return strings.Join(letters, " ")
+}
+
+// One graph answers any number of questions, in whatever order, and each answer depends on the
+// question alone.
+func TestOneGraphAnswersManyQuestions(t *testing.T) {
+	// v1 → X → I → c a    v2 → J → d a    K → e (untagged)
+	//          ↑
+	//          S → p
+	r := drawn(t, `
+		X > I
+		I > c a
+		J > d a
+		K > e
+		S > p : I
+		app: revision X
+		app: revision I
+		app: revision J
+		app: revision K
+		app: revision S
+		app: tag v1 X
+		app: tag v2 J
+		app: layer x`)
+	without := func(tags ...string) Options {
+		return Options{DeleteUntagged: true, OnlyRoots: true, TagMayGo: func(_, tag int) bool {
+			return slices.Contains(tags, r.inv.Repositories[0].Tags[tag].Name)
+		}}
+	}
+	listed := without("v1", "v2")
+	listed.Roots = []*Roots{rootsOf(t, r, "app:v1", "app:v2")}
+	for range 2 {
+		for _, test := range []struct {
+			name    string
+			options Options
+			want    string
+		}{
+			{"as it is", Options{}, "I J K S X a c d e p"},
+			{"without untagged manifests", Options{DeleteUntagged: true}, "I J S X a c d p"},
+			{"without a tag", without("v1"), "J a d"},
+			{"without any tag", without("v1", "v2"), ""},
+			{"with a list of both tags instead", listed, "I J S X a c d p"},
+			{"with one untagged manifest kept", Options{DeleteUntagged: true, MayGo: func(_, revision int) bool {
+				return r.inv.Repositories[0].Revisions[revision].ID() != r.inv.ID(r.digest("K"))
+			}}, "I J K S X a c d e p"},
+		} {
+			if got := r.keeps(t, test.options); got != test.want {
+				t.Errorf("%s: %q stays, want %q", test.name, got, test.want)
+			}
+		}
+	}
+}
+
+// What is alive is reached from a root, along any path of edges, and through any number of
+// referrers. Nothing else is.
+func TestLiveIsWhatARootReaches(t *testing.T) {
+	for _, test := range []struct{ name, drawing, want string }{
+		{"a chain", `
+			X > Y
+			Y > Z
+			Z > I
+			I > a
+			J > b
+			app: tag v1 X`, "I X Y Z a"},
+		{"what is shared", `
+			X > I J
+			I > a b
+			J > b c
+			K > c d
+			app: tag v1 X`, "I J X a b c"},
+		{"a cycle", `
+			X > Y
+			Y > X I
+			I > a
+			app: tag v1 Y`, "I X Y a"},
+		// I ← S ← T ← U
+		{"referrers of referrers", `
+			I > a
+			S > p : I
+			T > q : S
+			U > r : T
+			app: revision S
+			app: revision T
+			app: revision U
+			app: tag v1 I`, "I S T U a p q r"},
+		{"a subject is not kept by its referrer", `
+			I > a
+			S > p : I
+			app: tag sig S`, "S p"},
+		{"referrers that refer to each other are kept by nobody", `
+			S > p : T
+			T > q : S
+			I > a
+			app: revision S
+			app: revision T
+			app: tag v1 I`, "I a"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := drawn(t, test.drawing).keeps(t, Options{DeleteUntagged: true}); got != test.want {
+				t.Errorf("%q stays, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+// A list names what no repository has a link to. Live refuses to take for content what Read has not
+// read (promise 1).
+func TestALiveOfWhatWasNotReadIsAnError(t *testing.T) {
+	w := tell(t, `
+		I = image c a
+		app: I
+		app: tag v1 I
+		J = image d b
+		lib: J
+		unlink lib J`)
+	inv := w.inventory(t)
+	list := rootsOf(t, readStory{world: w, inv: inv}, string(w.digest("J")))
+	for _, isRead := range []bool{false, true} {
+		options := ReadOptions{}
+		if isRead {
+			options.Roots = []*Roots{list}
+		}
+		graph, err := Read(t.Context(), inv, w.memory, options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		live, err := graph.Live(t.Context(), Options{Roots: []*Roots{list}})
+		if (err == nil) != isRead || isRead && !live.Blob(inv.ID(w.digest("b"))).Alive() {
+			t.Errorf("it was read: %t, and %+v, %v", isRead, live, err)
+		}
+	}
+}
+
+// Checking the links makes another Live, and leaves the first as it is.
+func TestCheckingLinksChangesNothing(t *testing.T) {
+	w := tell(t, `
+		I = image c a
+		app: I x
+		app: tag v1 I
+		app: write _layers/sha256/`+digest.FromString("x").Encoded()+`/link garbage
+		lib: y`)
+	inv, err := inventory.Take(t.Context(), unsized{w.memory}, inventory.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	graph, err := Read(t.Context(), inv, w.memory, ReadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	live, err := graph.Live(t.Context(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // with the same result
+		checked, err := live.CheckLinks(t.Context(), w.memory, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := w.goes(inv, checked), "lib: y; blobs: y"; got != want || !checked.Checked() || met(checked) != "app damaged_link keeps_repository" {
+			t.Errorf("checked: %q goes, want %q; %t, %s", got, want, checked.Checked(), met(checked))
+		}
+		if got, want := w.goes(inv, live), "app: x; lib: y; blobs: x y"; got != want || live.Checked() || met(live) != "" {
+			t.Errorf("before that: %q goes, want %q; %t, %s", got, want, live.Checked(), met(live))
+		}
+	}
+}
+
+// Edges are those that were added, however many a manifest has.
+func TestEdgesAreFoundAgain(t *testing.T) {
+	var all edges
+	var spans []span
+	counts := []int{0, 1, pageSize - 1, 1, 2, pageSize, 0, pageSize + 1, 3, 5 * pageSize, 7, pageSize - 7, 1}
+	for i, count := range counts {
+		to := make([]vertex, count)
+		for at := range to {
+			to[at] = vertex(i*10*pageSize + at)
+		}
+		spans = append(spans, all.add(to))
+	}
+	for i, s := range spans {
+		got := all.of(s)
+		if len(got) != counts[i] {
+			t.Fatalf("the %d-th has %d edges, want %d", i, len(got), counts[i])
+		}
+		for at, v := range got {
+			if v != vertex(i*10*pageSize+at) {
+				t.Fatalf("edge %d of the %d-th is %d", at, i, v)
+			}
+		}
+	}
+}
+
+func rootsOf(t *testing.T, r readStory, lines ...string) *Roots {
+	t.Helper()
+	list, err := ReadRoots("list", strings.NewReader(strings.Join(lines, "\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list.Find(r.inv)
+}
