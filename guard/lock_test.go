@@ -198,12 +198,12 @@ func TestALockLeftBehindIsTakenOver(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				store := &memory{content: []byte(left)}
-				told := 0
+				calls := 0
 				o := run("two")
 				o.OnWait = func(other Holder, wait time.Duration) {
-					told++
+					calls++
 					if wait != time.Minute || left[0] == '{' && other.Host != "gone" {
-						t.Errorf("told to wait %s for %+v", wait, other)
+						t.Errorf("asked to wait %s for %+v", wait, other)
 					}
 				}
 				begun := time.Now()
@@ -211,8 +211,8 @@ func TestALockLeftBehindIsTakenOver(t *testing.T) {
 				if waited := time.Since(begun); waited != time.Minute {
 					t.Errorf("taken over after %s, want a minute", waited)
 				}
-				if got := store.holder(t); got.Host != "two" || told != 1 {
-					t.Errorf("the lock is %+v, told %d times", got, told)
+				if got := store.holder(t); got.Host != "two" || calls != 1 {
+					t.Errorf("the lock is %+v, reported %d times", got, calls)
 				}
 				time.Sleep(10 * time.Minute)
 				if ctx.Err() != nil {

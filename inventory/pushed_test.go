@@ -16,21 +16,21 @@ import (
 // A push that moves an old tag and mounts its layers from another repository makes neither an
 // upload nor a tag. It is seen by its links. A removal has none.
 func TestPromise4APushIsSeenByItsLinks(t *testing.T) {
-	type ground struct {
+	type fixture struct {
 		push  func(repository, tag, manifest string)
 		layer func(content string)
 		gone  func()
 	}
 	for name, test := range map[string]struct {
-		does func(ground)
+		does func(fixture)
 		want string
 	}{
-		"nothing":                      {func(ground) {}, ""},
-		"a new manifest of an old tag": {func(g ground) { g.push("prod", "latest", "new") }, "prod"},
-		"with a layer":                 {func(g ground) { g.layer("mounted"); g.push("prod", "latest", "new") }, "prod"},
-		"a new tag":                    {func(g ground) { g.push("prod", "new", "old") }, "prod"},
-		"another repository":           {func(g ground) { g.push("other", "latest", "old") }, ""},
-		"a removal":                    {func(g ground) { g.gone() }, ""},
+		"nothing":                      {func(fixture) {}, ""},
+		"a new manifest of an old tag": {func(f fixture) { f.push("prod", "latest", "new") }, "prod"},
+		"with a layer":                 {func(f fixture) { f.layer("mounted"); f.push("prod", "latest", "new") }, "prod"},
+		"a new tag":                    {func(f fixture) { f.push("prod", "new", "old") }, "prod"},
+		"another repository":           {func(f fixture) { f.push("other", "latest", "old") }, ""},
+		"a removal":                    {func(f fixture) { f.gone() }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tree := storagetest.NewTree(t)
@@ -47,7 +47,7 @@ func TestPromise4APushIsSeenByItsLinks(t *testing.T) {
 			push("prod", "latest", "old")
 			tree.Age("", 24*time.Hour)
 			store := storagetest.MustOpen(t)(filesystem.Open(tree.Root(), storage.Limits{}))
-			test.does(ground{push, layer, func() {
+			test.does(fixture{push, layer, func() {
 				for _, outcome := range store.Remove(t.Context(), []storage.Ref{{Path: layout.RevisionPath("prod", garbage)}, {Path: layout.LayerPath("prod", garbage)}}) {
 					if outcome.Err != nil {
 						t.Error(outcome.Err)

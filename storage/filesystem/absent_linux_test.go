@@ -18,10 +18,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What was listed and is not found when it is opened is no absence: the scan ends and names it,
-// the first and the second one, and the survey (promise 1).
+// A file or directory that was listed and is not found when it is opened does not count as absent.
+// The first and the second scan, and the survey, fail and name it (promise 1).
 func TestAbsenceOfWhatWasListed(t *testing.T) {
-	_, _, image := fsStory(t)
+	_, _, image := smallRegistry(t)
 	tag, revision := "repositories/app/_manifests/tags/v1", "repositories/app/_manifests/revisions/sha256/"+image.Encoded()
 	for _, dir := range []string{
 		"blobs/sha256", "blobs/sha256/" + image.Encoded()[:2], "repositories/app", "repositories/app/_layers",
@@ -39,14 +39,14 @@ func TestAbsenceOfWhatWasListed(t *testing.T) {
 			"listed as empty":  {system.ErrEmpty, []string{"getdents"}, dir + ":"},
 		} {
 			t.Run(name+" "+dir, func(t *testing.T) {
-				tree, store, _ := fsStory(t)
+				tree, store, _ := smallRegistry(t)
 				inv := takenInventory(t, store)
 				reached := false
 				systemtest.FailBelow(t, tree.Path(""), func(op, path string) error {
 					switch {
 					case op == "getdents" && name == "untyped and gone":
 						return system.ErrUntyped
-					// Directories of revisions and tags are not always listed.
+					// The directories of revisions and tags are not always listed.
 					case op == "statx" && name == "listed as empty":
 						return unix.EIO
 					case path != dir:
@@ -85,7 +85,7 @@ func TestAbsenceOfWhatWasListed(t *testing.T) {
 
 // A revision that was deleted through the registry's API leaves its directory, without a link.
 func TestADeletedRevisionIsNoFault(t *testing.T) {
-	tree, store, image := fsStory(t)
+	tree, store, image := smallRegistry(t)
 	if err := os.Remove(tree.Path(layout.RevisionPath("app", image))); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestADeletedRevisionIsNoFault(t *testing.T) {
 	}
 }
 
-// A removal or a move counts only if the object is seen to be gone.
+// A removal or a move counts only if a listing confirms that the object is gone.
 func TestARemovalThatSaysAbsent(t *testing.T) {
 	for name, ops := range map[string]string{
 		"of the call": "unlinkat renameat2", "of all lookups": "unlinkat renameat2 fstatat statx openat openat2",
@@ -106,7 +106,7 @@ func TestARemovalThatSaysAbsent(t *testing.T) {
 	} {
 		for _, at := range []string{"", "/.."} { // the file, or its directory
 			t.Run(name+at, func(t *testing.T) {
-				tree, store, image := fsStory(t)
+				tree, store, image := smallRegistry(t)
 				tree.Upload("app", "upload", storagetest.UploadStart, []byte("half a layer"))
 				for _, file := range []string{layout.BlobPath(image), layout.RevisionPath("app", image), layout.LayerPath("app", imagetest.Layer(1, 10).Digest())} {
 					faulted := file
@@ -138,8 +138,8 @@ func TestARemovalThatSaysAbsent(t *testing.T) {
 			})
 		}
 	}
-	// What is absent is removed.
-	_, store, _ := fsStory(t)
+	// An absent object counts as removed.
+	_, store, _ := smallRegistry(t)
 	for _, file := range []string{"blobs/sha256/ab/" + storagetest.HexOf("x") + "/data", "repositories/none/_layers/sha256/" + storagetest.HexOf("x") + "/link"} {
 		if err := store.Remove(t.Context(), []storage.Ref{{Path: file}})[0].Err; err != nil {
 			t.Error(err)

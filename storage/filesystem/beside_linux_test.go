@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A file beside the layout counts as absent only if a listing agrees: it may be the one sign that
-// the registry keeps its metadata in a database.
+// A file beside the layout counts as absent only if a listing confirms that. The file may be the
+// only sign that the registry has a metadata database.
 func TestAFileBesideTheLayoutIsAbsentOnlyIfAListingAgrees(t *testing.T) {
 	for _, file := range []string{layout.GitLabDatabaseFile, layout.ProxyStateFile} {
 		for _, faulted := range []string{"docker", "docker/registry", filepath.Dir(layout.GitLabDatabaseFile), file} {
@@ -24,7 +24,7 @@ func TestAFileBesideTheLayoutIsAbsentOnlyIfAListingAgrees(t *testing.T) {
 				continue
 			}
 			t.Run(file+" "+faulted, func(t *testing.T) {
-				tree, store, _ := fsStory(t)
+				tree, store, _ := smallRegistry(t)
 				path := filepath.Join(tree.Root(), file)
 				check := func(state string, want bool) {
 					t.Helper()
@@ -57,9 +57,9 @@ func TestAFileBesideTheLayoutIsAbsentOnlyIfAListingAgrees(t *testing.T) {
 	}
 }
 
-// The directories on the way to the file may be symbolic links, as those to the layout may be.
+// The parents of the file may be symbolic links, like the parents of the layout.
 func TestAFileBesideTheLayoutIsFoundThroughSymbolicLinks(t *testing.T) {
-	tree, _, _ := fsStory(t)
+	tree, _, _ := smallRegistry(t)
 	storagetest.MoveAway(t, filepath.Join(tree.Root(), "docker"))
 	store := storagetest.MustOpen(t)(Open(tree.Root(), storage.Limits{}))
 	for _, want := range []bool{false, true} {

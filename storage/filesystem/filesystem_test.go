@@ -25,8 +25,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// fsStory is a small registry on a disk, and the store of it.
-func fsStory(t *testing.T) (tree *imagetest.Tree, store storage.Store, image digest.Digest) {
+// smallRegistry makes a registry with one image on a disk, and opens its store.
+func smallRegistry(t *testing.T) (tree *imagetest.Tree, store storage.Store, image digest.Digest) {
 	t.Helper()
 	tree = storagetest.NewTree(t)
 	m := imagetest.Image(imagetest.OCI, imagetest.Layer(1, 10))
@@ -48,10 +48,10 @@ func takenInventory(t *testing.T, store storage.Store) *inventory.Inventory {
 	return inv
 }
 
-// What lies behind a symbolic link could be all that keeps an image alive. Wherever the
-// scan would have to look behind one it stops, and says where (promise 1).
+// The only link that keeps an image alive could be behind a symbolic link. If the scan would
+// have to follow one, it fails and names it (promise 1).
 func TestScanStopsAtSymbolicLinks(t *testing.T) {
-	_, _, image := fsStory(t)
+	_, _, image := smallRegistry(t)
 	revision := "repositories/app/_manifests/revisions/sha256/" + image.Encoded()
 	for _, dir := range []string{
 		"blobs/sha256/" + image.Encoded()[:2],
@@ -72,7 +72,7 @@ func TestScanStopsAtSymbolicLinks(t *testing.T) {
 		"repositories/app/_manifests/tags/v1/index/sha256/" + image.Encoded(),
 	} {
 		t.Run(dir, func(t *testing.T) {
-			tree, store, _ := fsStory(t)
+			tree, store, _ := smallRegistry(t)
 			storagetest.MoveAway(t, tree.Path(dir))
 			_, err := inventory.Take(t.Context(), store, inventory.Options{})
 			if err == nil || !strings.Contains(err.Error(), dir+":") || !strings.Contains(err.Error(), "symbolic link") {
@@ -82,12 +82,12 @@ func TestScanStopsAtSymbolicLinks(t *testing.T) {
 	}
 }
 
-// A link among the blobs can only hide some of them, which are then no candidates; and
-// what is read there is not to be trusted.
+// A symbolic link among the blobs can only hide some blobs, which are then never removed. Files
+// behind it can't be trusted, so they are not read.
 func TestSymbolicLinksAmongBlobs(t *testing.T) {
 	for _, at := range []string{"blobs/sha256/%/@", "blobs/sha256/%/@/data"} {
 		t.Run(at, func(t *testing.T) {
-			tree, store, image := fsStory(t)
+			tree, store, image := smallRegistry(t)
 			at := strings.NewReplacer("%", image.Encoded()[:2], "@", image.Encoded()).Replace(at)
 			storagetest.MoveAway(t, tree.Path(at))
 			inv := takenInventory(t, store)
@@ -107,8 +107,8 @@ func TestSymbolicLinksAmongBlobs(t *testing.T) {
 	}
 }
 
-// Of files beside each other the directory around them is opened once. What lies behind
-// a symbolic link among them stays (promise 1), and so does whatever else is there.
+// The parent of several files is opened once. A file behind a symbolic link is kept
+// (promise 1), and so is everything else in these directories.
 func TestRemovalOfNeighbours(t *testing.T) {
 	const around = "blobs/sha256/ab"
 	for name, beside := range map[string]string{"all": "", "one behind a link": "linked", "another that stays": "staying"} {
@@ -163,7 +163,7 @@ func TestLinksThatAreNoFiles(t *testing.T) {
 	for name, spoil := range makers {
 		t.Run(name, func(t *testing.T) {
 			for _, damaged := range []string{"revision", "current"} {
-				tree, store, image := fsStory(t)
+				tree, store, image := smallRegistry(t)
 				path := map[string]string{"revision": layout.RevisionPath("app", image), "current": layout.TagPath("app", "v1")}[damaged]
 				spoil(t, tree.Path(path))
 				inv := takenInventory(t, store)
@@ -173,7 +173,7 @@ func TestLinksThatAreNoFiles(t *testing.T) {
 				}
 			}
 
-			tree, store, image := fsStory(t)
+			tree, store, image := smallRegistry(t)
 			layer := layout.LayerPath("app", imagetest.Layer(1, 10).Digest())
 			spoil(t, tree.Path(layer))
 			if exists, damage, err := inventory.CheckLink(t.Context(), store, layer); !exists || damage == "" || err != nil {
@@ -187,7 +187,7 @@ func TestLinksThatAreNoFiles(t *testing.T) {
 				t.Errorf("stat: %v", err)
 			}
 			if name == "directory" {
-				return // which is none of the upload's files
+				return // it is not a file of the upload
 			}
 			spoil(t, tree.Path(layout.UploadPath("app", "upload")+"/startedat"))
 			upload := takenInventory(t, store).Repositories[0].Uploads[0]
@@ -198,10 +198,10 @@ func TestLinksThatAreNoFiles(t *testing.T) {
 	}
 }
 
-// Directories that a removal has emptied go; those that a registry expects stay, and
-// so does all that still holds something.
+// Directories that are empty after a removal are removed. Directories that a registry expects
+// are kept, and so are directories that are not empty.
 func TestEmptiedDirectories(t *testing.T) {
-	tree, store, image := fsStory(t)
+	tree, store, image := smallRegistry(t)
 	layer := imagetest.Layer(1, 10).Digest()
 	tree.LayerLink("app/nested", layer)
 	tree.Write("repositories/app/_layers/sha256/stray", "kept")
@@ -237,15 +237,15 @@ func TestEmptiedDirectories(t *testing.T) {
 			}
 		}
 	}
-	// Once more: absent is success.
+	// The same removal again succeeds: an absent object counts as removed.
 	if outcome := store.Remove(t.Context(), []storage.Ref{{Path: layout.BlobPath(image)}})[0]; outcome.Err != nil {
 		t.Error(outcome.Err)
 	}
 }
 
-// A directory in a file's place is not what anybody asked to remove.
+// Remove does not remove a directory at the path of a file.
 func TestRemoveTakesNoDirectory(t *testing.T) {
-	tree, store, image := fsStory(t)
+	tree, store, image := smallRegistry(t)
 	tree.Remove(layout.BlobPath(image))
 	tree.Mkdir(layout.BlobPath(image))
 	if outcome := store.Remove(t.Context(), []storage.Ref{{Path: layout.BlobPath(image)}})[0]; !errors.Is(outcome.Err, storage.ErrNotRegular) {
@@ -256,7 +256,7 @@ func TestRemoveTakesNoDirectory(t *testing.T) {
 	}
 }
 
-// Pruning a repository takes its own directories and no nested repository's.
+// Pruning a repository removes its own directories, and none of a nested repository.
 func TestPruneSparesNestedRepositories(t *testing.T) {
 	tree := storagetest.NewTree(t)
 	for _, dir := range []string{"team/app/_layers/sha256", "team/app/_manifests/tags/v1/index/sha256", "team/app/_uploads", "team/app/deep/_layers", "other/_layers"} {
@@ -286,7 +286,7 @@ func TestPruneSparesNestedRepositories(t *testing.T) {
 	}
 	prune("team/app")
 	there("team/app/deep/_layers team/app team other ")
-	prune("team/app/deep") // holds a link, whatever the plan says
+	prune("team/app/deep") // has a link and must be kept
 	there("team/app/deep/_layers team/app team other ")
 	tree.Remove("repositories/team/app/deep/_layers/sha256")
 	prune("team/app/deep")
@@ -295,7 +295,7 @@ func TestPruneSparesNestedRepositories(t *testing.T) {
 	there("")
 }
 
-// The layout need not be there yet, nor its root directory be a real one.
+// The layout may be missing, and the root directory may be a symbolic link.
 func TestOpenFilesystem(t *testing.T) {
 	empty := t.TempDir()
 	store := storagetest.MustOpen(t)(Open(empty, storage.Limits{}))
@@ -315,7 +315,7 @@ func TestOpenFilesystem(t *testing.T) {
 		t.Errorf("prune: %v", err)
 	}
 
-	tree, direct, _ := fsStory(t)
+	tree, direct, _ := smallRegistry(t)
 	alias := filepath.Join(t.TempDir(), "alias")
 	if err := os.Symlink(tree.Root(), alias); err != nil {
 		t.Fatal(err)
@@ -335,10 +335,10 @@ func TestOpenFilesystem(t *testing.T) {
 	}
 }
 
-// A move that was cut off where nothing renames without replacing, between the second name
-// and the end of the first, is gone on with.
+// On a filesystem that can't rename without replacing, a move makes a second name and then removes
+// the first. A move that was interrupted between these two steps is completed.
 func TestAMoveGoesOnFromTwoNames(t *testing.T) {
-	tree, store, image := fsStory(t)
+	tree, store, image := smallRegistry(t)
 	from := imagetest.BlobPath(image)
 	tree.Mkdir(storagetest.Moved("blobs"))
 	if err := os.Link(tree.Path(from), tree.Path(storagetest.Moved("blobs/one"))); err != nil {
@@ -357,10 +357,10 @@ func TestAMoveGoesOnFromTwoNames(t *testing.T) {
 	}
 }
 
-// What a run that was killed has written of its plan is written over by the next run's,
-// which has another path.
+// If a run is killed while it writes its plan, the next run overwrites the incomplete file, although
+// its plan has another path.
 func TestHalfAPlanDoesNotStay(t *testing.T) {
-	tree, store, _ := fsStory(t)
+	tree, store, _ := smallRegistry(t)
 	tree.Write(temporaryFor(storage.QuarantineDir+"/run1/plan.jsonl"), "half a pl")
 	if err := store.Put(t.Context(), storage.QuarantineDir+"/run2/plan.jsonl", strings.NewReader("a plan")); err != nil {
 		t.Fatal(err)
@@ -371,7 +371,7 @@ func TestHalfAPlanDoesNotStay(t *testing.T) {
 	}
 }
 
-// Whoever asks for fewer requests at once gets fewer removals at once too, one file each.
+// With a lower Limits.Concurrency fewer removals run at once.
 func TestBulkHeedsConcurrency(t *testing.T) {
 	for _, limit := range []int{0, 1, 5} {
 		store := storagetest.MustOpen(t)(Open(storagetest.NewTree(t).Root(), storage.Limits{Concurrency: limit}))
@@ -381,12 +381,12 @@ func TestBulkHeedsConcurrency(t *testing.T) {
 	}
 }
 
-// Whatever room there is, the content is the same, and so is what is wrong with it.
+// With a buffer of any size ReadInto returns the same content and the same errors as Read.
 func TestReadIntoReadsLikeRead(t *testing.T) {
 	tree := storagetest.NewTree(t)
-	const room = 64
+	const length = 64
 	names := []string{"directory/", "missing"}
-	for _, size := range []int{0, 1, room - 1, room, room + 1, 3 * room, 20 << 10} {
+	for _, size := range []int{0, 1, length - 1, length, length + 1, 3 * length, 20 << 10} {
 		names = append(names, fmt.Sprint(size))
 		tree.Write(fmt.Sprint(size), strings.Repeat("abcdefg", size)[:size])
 	}
@@ -396,13 +396,13 @@ func TestReadIntoReadsLikeRead(t *testing.T) {
 	} {
 		for _, path := range names {
 			path = strings.TrimSuffix(path, "/")
-			for _, limit := range []int64{room, 2 * room, 1 << 20} {
+			for _, limit := range []int64{length, 2 * length, 1 << 20} {
 				want, wantErr := store.Read(t.Context(), path, limit)
-				for _, room := range [][]byte{nil, make([]byte, room), make([]byte, 4*room)} {
-					got, err := storage.ReadInto(t.Context(), store, room, []byte(path), limit)
+				for _, buffer := range [][]byte{nil, make([]byte, length), make([]byte, 4*length)} {
+					got, err := storage.ReadInto(t.Context(), store, buffer, []byte(path), limit)
 					if !bytes.Equal(got, want) || fmt.Sprint(err) != fmt.Sprint(wantErr) {
-						t.Errorf("%s: with room for %d, of %s at most %d: %d bytes, %v, want %d, %v",
-							name, len(room), path, limit, len(got), err, len(want), wantErr)
+						t.Errorf("%s: a buffer of %d bytes, %s, at most %d: %d bytes, %v, want %d, %v",
+							name, len(buffer), path, limit, len(got), err, len(want), wantErr)
 					}
 				}
 			}
@@ -410,8 +410,8 @@ func TestReadIntoReadsLikeRead(t *testing.T) {
 	}
 }
 
-// A stored blob is looked at as any other path is, whatever lies there.
-func TestStatBlobLooksLikeStat(t *testing.T) {
+// StatBlob returns the same as Stat, for a blob and for any other file at its path.
+func TestStatBlobIsLikeStat(t *testing.T) {
 	tree := storagetest.NewTree(t)
 	for i, name := range []string{"file", "empty", "directory", "symlink", "missing", "hard-linked"} {
 		tree.Write(imagetest.BlobPath(digest.FromString(name)), strings.Repeat("x", i))
@@ -440,14 +440,14 @@ func TestStatBlobLooksLikeStat(t *testing.T) {
 	}
 }
 
-// A directory takes after the one that it is made in, also where another goroutine has just made
-// that: it must not be found before it has its owner and permissions.
+// A directory inherits the owner and the permissions of its parent. This also holds if another
+// goroutine has just made the parent: nobody may use it before it has its owner and permissions.
 func TestDirectoriesMadeAtOnceTakeAfterTheirs(t *testing.T) {
 	t.Parallel()
 	tree := storagetest.NewTree(t)
 	tree.Mkdir(storage.RepositoriesDir)
 	layout := filepath.Join(tree.Root(), storage.Root)
-	const permissions = 0o711 // unlike those that a directory has at first
+	const permissions = 0o711 // different from those of a new directory
 	if err := os.Chmod(layout, permissions); err != nil {
 		t.Fatal(err)
 	}

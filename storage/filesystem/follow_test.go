@@ -21,7 +21,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// followed are the directories that operators put on another disk, and link to.
+// followed are the directories that operators put on another disk and replace by a symbolic link.
 var followed = []string{"blobs", "blobs/sha256", "repositories", "repositories/team", "repositories/team/app", "repositories/lib"}
 
 // linkedTree is a registry with two repositories.
@@ -37,8 +37,8 @@ func linkedTree(t *testing.T) (tree *imagetest.Tree, images []digest.Digest) {
 	return tree, images
 }
 
-// What lies behind a symbolic link that operators make is listed, read, removed and moved as if
-// it lay in the tree.
+// Files behind a symbolic link that operators make are listed, read, removed and moved like other
+// files of the tree.
 func TestLinksToOtherDisksAreFollowed(t *testing.T) {
 	for _, dirs := range append([][]string{{"blobs", "repositories"}, {"repositories/team/app", "repositories/team", "repositories"}}, chunks(followed)...) {
 		t.Run(strings.Join(dirs, ","), func(t *testing.T) {
@@ -58,8 +58,8 @@ func TestLinksToOtherDisksAreFollowed(t *testing.T) {
 				if content, err := open().Read(t.Context(), path, 1<<20); err != nil || len(content) == 0 {
 					t.Errorf("read %s: %v", path, err)
 				}
-				room := make([]byte, 1<<16)
-				if content, err := storage.ReadInto(t.Context(), open(), room, []byte(path), 1<<20); err != nil || len(content) == 0 {
+				buffer := make([]byte, 1<<16)
+				if content, err := storage.ReadInto(t.Context(), open(), buffer, []byte(path), 1<<20); err != nil || len(content) == 0 {
 					t.Errorf("read %s: %v", path, err)
 				}
 				if object, err := open().Stat(t.Context(), path); err != nil || object.Size == 0 {
@@ -103,7 +103,7 @@ func TestLinksToOtherDisksAreFollowed(t *testing.T) {
 
 func chunks(dirs []string) [][]string { return slices.Collect(slices.Chunk(dirs, 1)) }
 
-// scanAll is all that both scans report, but for the times of directories.
+// scanAll are all objects that both scans report, without the times of directories.
 func scanAll(t *testing.T, store storage.Store) map[string]int64 {
 	t.Helper()
 	all := map[string]int64{}
@@ -115,7 +115,7 @@ func scanAll(t *testing.T, store storage.Store) map[string]int64 {
 	return all
 }
 
-// A link that leads nowhere, to a file, or back into the storage stops the run, which names it.
+// If a symbolic link leads nowhere, to a file, or back into the storage, the run fails and names it.
 func TestLinksThatAreNotFollowed(t *testing.T) {
 	for name, test := range map[string]struct {
 		dir, target string // the target is relative to the directory of the link, or absolute
@@ -167,7 +167,7 @@ func TestLinksThatAreNotFollowed(t *testing.T) {
 	}
 }
 
-// docker, registry and v2 may be links too, and a link to nothing is no empty storage.
+// docker, registry and v2 may be symbolic links too. A link to nothing is no empty storage.
 func TestTheLayoutMayBeALink(t *testing.T) {
 	for _, dir := range []string{"docker", "docker/registry", "docker/registry/v2"} {
 		tree, _ := linkedTree(t)
@@ -186,7 +186,7 @@ func TestTheLayoutMayBeALink(t *testing.T) {
 	}
 }
 
-// All calls concern the tree that was opened first, whatever its path leads to later.
+// All calls use the tree that was opened first, even if its path leads to another one later.
 func TestOneTreeForAllCalls(t *testing.T) {
 	for name, replace := range map[string]func(t *testing.T, root string){
 		"the root is moved":   func(t *testing.T, root string) { moveTree(t, root) },
@@ -198,7 +198,7 @@ func TestOneTreeForAllCalls(t *testing.T) {
 			store := storagetest.MustOpen(t)(Open(tree.Root(), storage.Limits{}))
 			want := scanAll(t, store)
 			replace(t, tree.Root())
-			// Another tree comes in its place, where nothing is tagged.
+			// Another tree without tags replaces it.
 			tree.Blob([]byte("another tree"))
 			if got := scanAll(t, store); !reflect.DeepEqual(got, want) && name != "a link replaces it" {
 				t.Errorf("listed are\n%v, want\n%v", got, want)

@@ -15,9 +15,9 @@ import (
 	"regsweep/storage/layout"
 )
 
-// withoutRoom makes system calls fail with err, those that the test chooses, up to so many times. It
-// is a fake of a disk that can't be made here.
-func withoutRoom(t *testing.T, times int64, err error, chosen func(system.Call) bool) (met *atomic.Int64) {
+// withoutSpace makes the chosen system calls fail with err, at most times times. It is a fake of a
+// full disk.
+func withoutSpace(t *testing.T, times int64, err error, chosen func(system.Call) bool) (met *atomic.Int64) {
 	met = new(atomic.Int64)
 	t.Cleanup(func() { system.SetFault(nil) })
 	system.SetFault(func(c system.Call) error {
@@ -29,36 +29,36 @@ func withoutRoom(t *testing.T, times int64, err error, chosen func(system.Call) 
 	return met
 }
 
-// A removal frees space, and needs some on a full btrfs. After a sync there is some.
-func TestARemovalThatFindsNoRoomIsTriedAgain(t *testing.T) {
+// A removal frees space, but it needs some space on a full btrfs. After a sync there is some.
+func TestARemovalOnAFullDiskIsRetried(t *testing.T) {
 	for times, fails := range map[int64]bool{1: false, removeTries - 1: false, 1000: true} {
-		tree, store, _ := fsStory(t)
+		tree, store, _ := smallRegistry(t)
 		path := layout.BlobPath(tree.Blob([]byte("x")))
 		tree.Mkdir("repositories/empty/_layers")
 		for name, removal := range map[string]func() error{
 			path:                         func() error { return store.Remove(t.Context(), []storage.Ref{{Path: path}})[0].Err },
 			"repositories/empty/_layers": func() error { _, err := store.Prune(t.Context(), "repositories/empty/_layers"); return err },
 		} {
-			met := withoutRoom(t, times, syscall.ENOSPC, func(c system.Call) bool { return c.Op == "unlinkat" && (c.Name == "data" || c.Name == "_layers") })
+			met := withoutSpace(t, times, syscall.ENOSPC, func(c system.Call) bool { return c.Op == "unlinkat" && (c.Name == "data" || c.Name == "_layers") })
 			if err := removal(); errors.Is(err, syscall.ENOSPC) != fails || (err != nil) != fails || met.Load() == 0 {
-				t.Errorf("%s, %d times without room: %v after %d tries", name, times, err, met.Load())
+				t.Errorf("%s, %d times without space: %v after %d tries", name, times, err, met.Load())
 			}
 			system.SetFault(nil)
 			if tree.Exists(name) != fails {
-				t.Errorf("%s, %d times without room: it is there: %t", name, times, !fails)
+				t.Errorf("%s, %d times without space: it exists: %t", name, times, !fails)
 			}
 		}
 	}
 }
 
-// Whichever step of making the lock finds no room, and for whatever reason, the kernel's lock
-// stands in for it, and nothing is left of what was begun.
-func TestPromise4NoRoomForALockAtAnyStep(t *testing.T) {
+// If any step of making the lock finds the disk full, the kernel's lock replaces the lock file, and
+// no part of the file is left.
+func TestPromise4ADiskIsFullAtAnyStepOfTheLock(t *testing.T) {
 	for _, op := range []string{"mkdirat", "fchownat", "fchmodat", "openat", "write"} {
 		for _, err := range []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT} {
 			t.Run(fmt.Sprint(op, " ", err), func(t *testing.T) {
-				tree, store, _ := fsStory(t)
-				if op == "fchmodat" || op == "fchownat" { // only if the directory around has other ones
+				tree, store, _ := smallRegistry(t)
+				if op == "fchmodat" || op == "fchownat" { // these calls are made only if the parent differs
 					if os.Getuid() != 0 {
 						t.Skip("only root can give a directory away")
 					}
@@ -66,7 +66,7 @@ func TestPromise4NoRoomForALockAtAnyStep(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				met := withoutRoom(t, 1000, err, func(c system.Call) bool {
+				met := withoutSpace(t, 1000, err, func(c system.Call) bool {
 					return c.Op == op && (op != "openat" || c.Name == "lock")
 				})
 				version, err := store.Create(t.Context(), lockFile, []byte("ours"))
@@ -74,8 +74,8 @@ func TestPromise4NoRoomForALockAtAnyStep(t *testing.T) {
 					t.Errorf("%v, met %d times, something is left: %t", err, met.Load(), tree.Exists(storage.OwnDir))
 				}
 				system.SetFault(nil)
-				if version, err = store.Replace(t.Context(), lockFile, []byte("with room"), version); err != nil || !tree.Exists(lockFile) {
-					t.Errorf("with room: %v", err)
+				if version, err = store.Replace(t.Context(), lockFile, []byte("with space"), version); err != nil || !tree.Exists(lockFile) {
+					t.Errorf("with space: %v", err)
 				}
 				if err := store.Delete(t.Context(), lockFile, version); err != nil || tree.Exists(storage.OwnDir) {
 					t.Errorf("released: %v", err)
@@ -85,12 +85,12 @@ func TestPromise4NoRoomForALockAtAnyStep(t *testing.T) {
 	}
 }
 
-// Without locks of the kernel a lock is renewed and released too, if it is this run's. A release takes
-// a lease that holds.
+// Without the kernel's locks, a run also refreshes and releases its own lock. The release needs a
+// valid lease.
 func TestPromise4ALockIsReleasedWithoutLocksOfTheKernel(t *testing.T) {
 	for _, err := range []syscall.Errno{syscall.ENOLCK, syscall.ENOSYS, syscall.EOPNOTSUPP} {
-		tree, store, _ := fsStory(t)
-		met := withoutRoom(t, 1000, err, func(c system.Call) bool { return c.Op == "flock" })
+		tree, store, _ := smallRegistry(t)
+		met := withoutSpace(t, 1000, err, func(c system.Call) bool { return c.Op == "flock" })
 		version, createErr := store.Create(t.Context(), lockFile, []byte("ours"))
 		if createErr != nil {
 			t.Fatal(createErr)

@@ -13,9 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A filesystem in user space, or NFS, may interrupt any call. Each call is made again.
+// A filesystem in user space, or NFS, may interrupt any call. Each interrupted call is repeated.
 func TestAnInterruptedCallIsMadeAgain(t *testing.T) {
-	tree, store, image := fsStory(t)
+	tree, store, image := smallRegistry(t)
 	var mu sync.Mutex
 	interrupted := map[string]int{}
 	forever := ""

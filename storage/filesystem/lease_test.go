@@ -11,7 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// leaseFor is a lease that allows so many removals.
+// leaseFor is a lease that allows this many removals.
 func leaseFor(ctx context.Context, removals int) (context.Context, error) {
 	lost := errors.New("lost")
 	return storage.WithLease(ctx, func(context.Context) error {
@@ -22,12 +22,12 @@ func leaseFor(ctx context.Context, removals int) (context.Context, error) {
 	}), lost
 }
 
-// Directories that a removal has emptied are removed under the lease too: whoever pushes makes
-// one, and writes into it.
+// Empty directories are also removed only under the lease: a push makes a directory and then writes
+// into it.
 func TestPromise4DirectoriesAreRemovedUnderTheLease(t *testing.T) {
 	const layers, repository = "repositories/team/app/_layers", "repositories/team/app"
 	for removals, left := range []string{layers, repository, "repositories/team", "repositories"} {
-		tree, store, _ := fsStory(t)
+		tree, store, _ := smallRegistry(t)
 		tree.Mkdir(layers)
 		ctx, lost := leaseFor(t.Context(), removals)
 		gone, err := store.Prune(ctx, layers)
@@ -40,9 +40,9 @@ func TestPromise4DirectoriesAreRemovedUnderTheLease(t *testing.T) {
 			}
 		}
 	}
-	// Of a file, its directory, and the directory around that.
+	// These are a file, its directory, and the parent of that directory.
 	for removals, left := range []string{layout.BlobPath(digest.FromString("x")), "blobs/sha256/" + digest.FromString("x").Encoded()[:2] + "/" + digest.FromString("x").Encoded(), "blobs/sha256/" + digest.FromString("x").Encoded()[:2]} {
-		tree, store, _ := fsStory(t)
+		tree, store, _ := smallRegistry(t)
 		path := layout.BlobPath(tree.Blob([]byte("x")))
 		ctx, lost := leaseFor(t.Context(), removals)
 		if outcome := store.Remove(ctx, []storage.Ref{{Path: path}})[0]; removals == 0 && !errors.Is(outcome.Err, lost) || removals > 0 && outcome.Err != nil {

@@ -18,7 +18,7 @@ import (
 	"regsweep/storage/storagetest"
 )
 
-// Limits.Concurrency bounds all calls together, whoever makes them.
+// Limits.Concurrency bounds all calls of a store together.
 func TestConcurrencyBoundsAllCalls(t *testing.T) {
 	for _, limit := range []int{1, 3} {
 		tree := storagetest.NewTree(t)
@@ -93,9 +93,9 @@ func TestConcurrencyBoundsAllCalls(t *testing.T) {
 	}
 }
 
-// A removal that waits for its lease does not keep others from renewing it, who read the storage.
+// A removal that waits for its lease does not block the calls that renew the lease.
 func TestALeaseIsRenewedByCalls(t *testing.T) {
-	tree, _, image := fsStory(t)
+	tree, _, image := smallRegistry(t)
 	store := storagetest.MustOpen(t)(Open(tree.Root(), storage.Limits{Concurrency: 1}))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -14,9 +14,9 @@ import (
 	"regsweep/storage"
 )
 
-// A run needs a lock to make room, and there is no room for a lock. The kernel's lock stands
-// in for it: nobody else can have one, before there is a file, when it is made, and after it.
-// Of a file that can't be written in full nothing is left.
+// A run needs a lock before it can free space, and there is no space for the lock file. The kernel's
+// lock replaces it: before the file is made, meanwhile and afterwards no other run can take a lock.
+// A file that can't be written completely is removed.
 func TestPromise4TheLockOfAFullDisk(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can mount a small disk")
@@ -57,7 +57,7 @@ func TestPromise4TheLockOfAFullDisk(t *testing.T) {
 		}
 		return store
 	}
-	store, other := open(), open() // as two processes have them
+	store, other := open(), open() // as in two processes
 	keptAway := func(want error) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -103,8 +103,8 @@ func TestPromise4TheLockOfAFullDisk(t *testing.T) {
 	}
 	empty()
 	keptAway(context.DeadlineExceeded)
-	replace("there is room now")
-	is("there is room now")
+	replace("there is space now")
+	is("there is space now")
 	keptAway(fs.ErrExist)
 
 	// The disk fills up again: somebody else writes to it.
@@ -132,10 +132,10 @@ func TestPromise4TheLockOfAFullDisk(t *testing.T) {
 	is("theirs")
 }
 
-// Of a lock that is found empty, its writer and a taker each believe at most that they are
-// the first: whoever has the kernel's lock on the file decides.
+// If a run finds an empty lock, either its writer or this run gets the lock, and never both. The
+// kernel's lock on the file decides.
 func TestPromise4AnEmptyLockHasOneTaker(t *testing.T) {
-	tree, store, _ := fsStory(t)
+	tree, store, _ := smallRegistry(t)
 	tree.Write(lockFile, "")
 	_, version, err := store.Version(t.Context(), lockFile)
 	if err != nil || version != "" {

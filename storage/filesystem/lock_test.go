@@ -19,8 +19,8 @@ import (
 
 const lockFile = storage.OwnDir + "/lock"
 
-// Who may write into a registry's storage could have put a symbolic link in the place of
-// our directory or of a file in it. Nothing is written, read or removed behind one.
+// Another user of the storage could replace OwnDir, or a file in it, by a symbolic link. Nothing is
+// written, read or removed behind such a link.
 func TestALockIsReachedByNoSymbolicLink(t *testing.T) {
 	const held = "of somebody else"
 	symlink := func(to, at string) {
@@ -44,7 +44,7 @@ func TestALockIsReachedByNoSymbolicLink(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tree, store, _ := fsStory(t)
+			tree, store, _ := smallRegistry(t)
 			outside := t.TempDir()
 			if err := os.WriteFile(outside+"/lock", []byte(held), 0o600); err != nil {
 				t.Fatal(err)
@@ -70,11 +70,12 @@ func TestALockIsReachedByNoSymbolicLink(t *testing.T) {
 	}
 }
 
-// What a killed run has left of a refresh is not written through, whatever it is now.
+// A refresh does not write through a file that a killed run has left, even if it is now a symbolic
+// link.
 func TestARefreshWritesThroughNothing(t *testing.T) {
 	for name, link := range map[string]func(to, at string) error{"symbolic link": os.Symlink, "hard link": os.Link} {
 		t.Run(name, func(t *testing.T) {
-			tree, store, _ := fsStory(t)
+			tree, store, _ := smallRegistry(t)
 			outside := filepath.Join(t.TempDir(), "file")
 			version, err := store.Create(t.Context(), lockFile, []byte("one"))
 			if err := errors.Join(err, os.WriteFile(outside, []byte("theirs"), 0o600), link(outside, tree.Path(lockFile+".new"))); err != nil {
@@ -90,10 +91,10 @@ func TestARefreshWritesThroughNothing(t *testing.T) {
 	}
 }
 
-// A registry's tree is the same after a run as if nobody had locked it; but nobody's
-// files go with the lock.
+// After a run nothing is left of the lock in a registry's tree. No other file is removed with the
+// lock.
 func TestNothingIsLeftOfALock(t *testing.T) {
-	tree, store, _ := fsStory(t)
+	tree, store, _ := smallRegistry(t)
 	lock := func() {
 		t.Helper()
 		version, err := store.Create(t.Context(), lockFile, []byte("one"))
@@ -113,10 +114,10 @@ func TestNothingIsLeftOfALock(t *testing.T) {
 	}
 }
 
-// Whoever opened the lock may get the kernel's lock on what another has replaced since:
-// everybody counts one up, and none of it is lost.
+// A process may get the kernel's lock on a file that another process has just replaced. Here each
+// process adds one to a counter, and no addition is lost.
 func TestNoReplacementIsLost(t *testing.T) {
-	_, store, _ := fsStory(t)
+	_, store, _ := smallRegistry(t)
 	if _, err := store.Create(t.Context(), lockFile, []byte("0")); err != nil {
 		t.Fatal(err)
 	}
@@ -148,9 +149,9 @@ func TestNoReplacementIsLost(t *testing.T) {
 	}
 }
 
-// A run that was suspended while it wrote the lock stops nobody for ever.
+// A run that is suspended while it writes the lock does not block other runs for ever.
 func TestAReplacementDoesNotWaitForEver(t *testing.T) {
-	tree, store, _ := fsStory(t)
+	tree, store, _ := smallRegistry(t)
 	version, err := store.Create(t.Context(), lockFile, []byte("one"))
 	if err != nil {
 		t.Fatal(err)
@@ -172,9 +173,9 @@ func TestAReplacementDoesNotWaitForEver(t *testing.T) {
 	}
 }
 
-// The directory goes with one run's lock while another run makes its own in it.
+// One run removes the directory together with its lock, while another run makes a lock in it.
 func TestALockCanAlwaysBeMade(t *testing.T) {
-	_, store, _ := fsStory(t)
+	_, store, _ := smallRegistry(t)
 	var wait sync.WaitGroup
 	for range 4 {
 		wait.Go(func() {
@@ -193,9 +194,9 @@ func TestALockCanAlwaysBeMade(t *testing.T) {
 	wait.Wait()
 }
 
-// A lease is asked for every file, also of a batch that was begun under it.
+// The lease is checked for every file, also within a batch that has begun.
 func TestWithoutALeaseNothingIsRemoved(t *testing.T) {
-	tree, store, image := fsStory(t)
+	tree, store, image := smallRegistry(t)
 	lost := errors.New("lost")
 	left := 1
 	ctx := storage.WithLease(t.Context(), func(context.Context) error {
@@ -218,7 +219,7 @@ func TestWithoutALeaseNothingIsRemoved(t *testing.T) {
 	}
 }
 
-// listed is all that is below a directory, with the content of files.
+// listed are all files and directories below a directory, with the content of files.
 func listed(t *testing.T, root string) (lines string) {
 	t.Helper()
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {

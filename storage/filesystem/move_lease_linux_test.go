@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A move asks its lease right before each rename, and not only before the directories are made
-// that it goes to.
+// A move checks its lease immediately before each rename, and not only before it makes the
+// directories.
 func TestPromise4AMoveAsksItsLeaseRightBeforeTheRename(t *testing.T) {
 	for name, test := range map[string]struct {
 		lostAt string
@@ -26,7 +26,7 @@ func TestPromise4AMoveAsksItsLeaseRightBeforeTheRename(t *testing.T) {
 		"never lost":                           {"none", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tree, store, image := fsStory(t)
+			tree, store, image := smallRegistry(t)
 			if err := unix.Chmod(tree.Path(""), 0o770); err != nil { // so that a new directory has its permissions changed
 				t.Fatal(err)
 			}
@@ -57,10 +57,10 @@ func TestPromise4AMoveAsksItsLeaseRightBeforeTheRename(t *testing.T) {
 	}
 }
 
-// A move that was cut off between the second name of a file and the removal of the first is
-// finished under the lease too.
+// A move that was interrupted between making the second name of a file and removing the first is
+// completed only under the lease.
 func TestPromise4TheSecondNameOfAFileIsRemovedUnderTheLease(t *testing.T) {
-	tree, store, image := fsStory(t)
+	tree, store, image := smallRegistry(t)
 	from, to := layout.RevisionPath("app", image), storage.QuarantineDir+"/run/data/"+layout.RevisionPath("app", image)
 	tree.Mkdir(to[:strings.LastIndex(to, "/")])
 	if err := unix.Link(tree.Path(from), tree.Path(to)); err != nil {

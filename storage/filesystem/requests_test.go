@@ -13,8 +13,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// TestMaxRequestsBoundsAScan too: a scan of a hundred repositories, of which each takes
-// several directory reads.
+// TestMaxRequestsBoundsAScan scans a hundred repositories. Each of them takes several directory
+// reads.
 func TestMaxRequestsBoundsAScan(t *testing.T) {
 	t.Parallel()
 	tree := imagetest.NewTree(t, t.TempDir())

@@ -21,9 +21,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unprivileged runs f with the rights of nobody where it would have those of root, who
-// may do everything. It changes the whole process for as long, so the test must not be
-// parallel.
+// unprivileged runs f as the user nobody if the test runs as root, who has all permissions. It
+// changes the user of the whole process meanwhile, so the test must not be parallel.
 func unprivileged(t *testing.T, root string, f func()) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -31,7 +30,7 @@ func unprivileged(t *testing.T, root string, f func()) {
 		return
 	}
 	const nobody = 65534
-	for _, dir := range []string{root, filepath.Dir(root)} { // made for their owner alone
+	for _, dir := range []string{root, filepath.Dir(root)} { // only their owner may enter them
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -47,17 +46,17 @@ func unprivileged(t *testing.T, root string, f func()) {
 	f()
 }
 
-// A directory that can't be listed ends the scan, named: a hole in the listing would
-// cost what lies in it its life (promise 1).
+// If a directory can't be listed, the scan fails and names it. The scan would be incomplete, and
+// objects that are in use could be removed (promise 1).
 func TestScanStopsAtWhatItCannotList(t *testing.T) {
 	for _, dir := range []string{
 		"blobs", "blobs/sha256", "repositories", "repositories/app", "repositories/app/_layers/sha256", "repositories/app/_manifests/revisions",
 		"repositories/app/_manifests/tags/v1", "repositories/app/_manifests/tags/v1/current",
-		// Nor can a link be passed over that can't be read.
+		// A link that can't be read is no different.
 		"repositories/app/_manifests/tags/v1/current/link",
 	} {
 		t.Run(dir, func(t *testing.T) {
-			tree, store, _ := fsStory(t)
+			tree, store, _ := smallRegistry(t)
 			if err := os.Chmod(tree.Path(dir), 0); err != nil {
 				t.Fatal(err)
 			}
@@ -81,7 +80,7 @@ func TestScanStopsAtWhatItCannotList(t *testing.T) {
 func TestAnUnreadableUploadIsKept(t *testing.T) {
 	for _, at := range []string{"", "/startedat", "/hashstates", "/hashstates/sha256"} {
 		t.Run("upload"+at, func(t *testing.T) {
-			tree, store, _ := fsStory(t)
+			tree, store, _ := smallRegistry(t)
 			upload := layout.UploadPath("app", "upload")
 			tree.Write(upload+"/hashstates/sha256/0", "state")
 			tree.Upload("app", "another", storagetest.UploadStart, []byte("half"))
@@ -116,10 +115,10 @@ func TestAnUnreadableUploadIsKept(t *testing.T) {
 	}
 }
 
-// An upload that nobody will finish goes with whatever is in it, and nothing that lies
-// elsewhere goes with it (promise 1).
+// An old upload is removed with everything in it, and nothing outside of it is removed
+// (promise 1).
 func TestOldUploadsGoWithWhatIsNoFile(t *testing.T) {
-	tree, store, image := fsStory(t)
+	tree, store, image := smallRegistry(t)
 	upload := layout.UploadPath("app", "upload")
 	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
 	if err := os.WriteFile(elsewhere, []byte("x"), 0o644); err != nil {
@@ -146,7 +145,7 @@ func TestOldUploadsGoWithWhatIsNoFile(t *testing.T) {
 	if _, err := os.Stat(elsewhere); err != nil {
 		t.Errorf("what a symbolic link led to has gone: %v", err)
 	}
-	// Elsewhere what is no file is not what the plan has seen.
+	// Outside of uploads only regular files are removed.
 	for _, path := range []string{layout.BlobPath(image), layout.LayerPath("app", image)} {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(tree.Path(path)), 0o755), os.RemoveAll(tree.Path(path)), syscall.Mkfifo(tree.Path(path), 0o644)); err != nil {
 			t.Fatal(err)
@@ -157,8 +156,8 @@ func TestOldUploadsGoWithWhatIsNoFile(t *testing.T) {
 	}
 }
 
-// Some filesystems don't tell the types of entries, and no kernel's answer is read beyond
-// its end. The records are made here: the filesystems at hand tell.
+// Some filesystems don't return the types of entries. No record is read beyond the end of the
+// kernel's answer. The records are made here, since the filesystem of the test returns types.
 func TestEachRecord(t *testing.T) {
 	dir := t.TempDir()
 	for _, err := range []error{
@@ -210,8 +209,8 @@ func TestEachRecord(t *testing.T) {
 	}
 }
 
-// Only of a directory in which a link is kept, under a digest, is nothing but the link expected. The
-// name of a tag or of a repository may look like the hex digits of a digest.
+// Only in the directory of a link, whose name is a digest, no other entry is expected. But the name
+// of a tag or of a repository may be the same as the hex digits of a digest.
 func TestNamesThatADirectoryMayHave(t *testing.T) {
 	hex := digest.FromString("x").Encoded()
 	for dir, want := range map[string]int{

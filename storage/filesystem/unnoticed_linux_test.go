@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Reading a registry leaves no trace: else a dry run would have a time of access written for
-// each directory and each link.
+// Reading a registry leaves no trace. Otherwise a dry run would write an access time for each
+// directory and each link.
 func TestReadingIsNotNoticed(t *testing.T) {
-	tree, store, image := fsStory(t)
+	tree, store, image := smallRegistry(t)
 	var paths []string
 	if err := filepath.WalkDir(tree.Root(), func(path string, _ fs.DirEntry, err error) error {
 		paths = append(paths, path)
@@ -23,7 +23,7 @@ func TestReadingIsNotNoticed(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	long := time.Now().AddDate(-1, 0, 0) // ago: with relatime it would be noticed as well
+	long := time.Now().AddDate(-1, 0, 0) // so long ago that relatime would write an access time too
 	for _, path := range paths {
 		if err := os.Chtimes(path, long, time.Time{}); err != nil {
 			t.Fatal(err)
@@ -56,9 +56,9 @@ func TestReadingIsNotNoticed(t *testing.T) {
 	}
 }
 
-// Who may not ask for that reads all the same, and does not ask for each file anew.
+// A process that may not use O_NOATIME reads without it, and does not try it again for each file.
 func TestReadingWhatBelongsToOthers(t *testing.T) {
-	tree, store, _ := fsStory(t)
+	tree, store, _ := smallRegistry(t)
 	unprivileged(t, tree.Root(), func() {
 		if inv := takenInventory(t, store); len(inv.Repositories) != 1 || len(inv.Repositories[0].Tags) != 1 {
 			t.Errorf("found %+v", inv.Repositories)

@@ -34,11 +34,11 @@ func TestBackendsAgree(t *testing.T) {
 	}
 	left(tree)
 
-	reference := looked(t, driver.Over(drivertest.Filesystem(tree.Root()), tree.Root()))
+	reference := reported(t, driver.Over(drivertest.Filesystem(tree.Root()), tree.Root()))
 	if len(reference) < 100 {
 		t.Fatalf("only %d objects to compare", len(reference))
 	}
-	native := looked(t, storagetest.MustOpen(t)(filesystem.Open(tree.Root(), storage.Limits{})))
+	native := reported(t, storagetest.MustOpen(t)(filesystem.Open(tree.Root(), storage.Limits{})))
 	seen := maps.Clone(reference)
 	maps.DeleteFunc(seen, func(path string, _ storage.Object) bool { return storagetest.BesideLink(reference, path) })
 	if len(seen) == len(reference) {
@@ -53,9 +53,9 @@ func TestBackendsAgree(t *testing.T) {
 			t.Fatal(err)
 		}
 		parameters := server.Parameters(bucket, root)
-		inBucket := looked(t, storagetest.MustOpen(t)(s3.Open(t.Context(), parameters, s3.Options{})))
+		inBucket := reported(t, storagetest.MustOpen(t)(s3.Open(t.Context(), parameters, s3.Options{})))
 		agree(t, name+", native", inBucket, withoutDirs(reference))
-		through := looked(t, driver.Over(drivertest.S3(t, parameters), bucket))
+		through := reported(t, driver.Over(drivertest.S3(t, parameters), bucket))
 		agree(t, name+", s3-aws driver", through, inBucket)
 		for path, object := range through {
 			// Both must have been written by the same server.
@@ -75,15 +75,15 @@ func TestFolderKeysAgree(t *testing.T) {
 	for _, key := range []string{"blobs/", "blobs/sha256/", "repositories/app/_layers/", "repositories/app/"} {
 		plant(key, "")
 	}
-	storagetest.PlantAll(plant, storagetest.Story())
-	got := looked(t, driver.Over(drivertest.S3(t, server.Parameters(bucket, "/a/registry")), bucket))
+	storagetest.PlantAll(plant, storagetest.Fixture())
+	got := reported(t, driver.Over(drivertest.S3(t, server.Parameters(bucket, "/a/registry")), bucket))
 	for path, object := range got {
 		if strings.HasSuffix(path, "/") && object.Size == -1 {
 			object.Size = 0 // the driver refuses to stat a name with a slash at its end
 			got[path] = object
 		}
 	}
-	agree(t, "s3-aws driver", got, looked(t, native))
+	agree(t, "s3-aws driver", got, reported(t, native))
 }
 
 // pushed has the images and tags that clients push every day.
@@ -130,7 +130,7 @@ func pushed(t *testing.T, registry *registrytest.Registry) {
 
 // left has objects that no client makes.
 func left(tree *imagetest.Tree) {
-	for path, content := range storagetest.Story() {
+	for path, content := range storagetest.Fixture() {
 		tree.Write(path, content)
 	}
 	tree.Upload("app", "6fd5a5a8-93d9-4d48-a9a4-5d3e5d4f0002", time.Now().Add(-300*time.Hour), []byte("old"))
@@ -148,9 +148,9 @@ func left(tree *imagetest.Tree) {
 	tree.Write("repositories/data/data", "x")
 }
 
-// looked is all that a store reports. Objects that the scan has only named are now read. They are
-// left out if they do not exist, as the contract allows.
-func looked(t *testing.T, store storage.Store) map[string]storage.Object {
+// reported are all objects that a store reports. It reads the objects that the scan has only named,
+// and leaves them out if they do not exist, as the contract allows.
+func reported(t *testing.T, store storage.Store) map[string]storage.Object {
 	t.Helper()
 	all := map[string]storage.Object{}
 	for _, dir := range []string{storage.BlobsDir, storage.RepositoriesDir} {

@@ -58,7 +58,7 @@ func TestS3KeysAreTheRegistrys(t *testing.T) {
 				t.Fatal(err)
 			}
 			store := storagetest.MustOpen(t)(Open(t.Context(), parameters, Options{}))
-			want := storagetest.Story()
+			want := storagetest.Fixture()
 			storagetest.PlantAll(func(path, content string) { drivertest.Put(t, d, path, content) }, want)
 			got := storagetest.KeysOf(storagetest.Scan(t, store, storage.BlobsDir))
 			maps.Copy(got, storagetest.KeysOf(storagetest.Scan(t, store, storage.RepositoriesDir)))

@@ -14,11 +14,11 @@ import (
 	"regsweep/storage"
 )
 
-// Moved is where the tests of the contract move what is at a path.
+// Moved is the path to which the tests move an object.
 func Moved(path string) string { return storage.OwnDir + "/quarantine/run/" + path }
 
-// testMove: what is moved is at its new path and nowhere else, byte for byte, and what
-// is in its way is never written over.
+// testMove: a moved object is only at its new path, byte for byte. A move never overwrites an
+// object.
 func testMove(t *testing.T, s Subject) {
 	store, plant := s.Open(t)
 	ctx := t.Context()
@@ -42,7 +42,7 @@ func testMove(t *testing.T, s Subject) {
 	WantContents(t, store, map[string]string{
 		Moved(blob): "layer", Moved(link): "sha256:" + HexOf("layer"), stays: "x", Moved(stays): "another", blob: "", link: "",
 	})
-	// Again, as after an interruption: it is done.
+	// The same move again, as after an interruption, succeeds.
 	if o := store.Move(ctx, []storage.Move{{From: blob, To: Moved(blob)}})[0]; o.Err != nil {
 		t.Errorf("move what was moved: %v", o.Err)
 	}
@@ -65,8 +65,8 @@ func testMove(t *testing.T, s Subject) {
 	}
 }
 
-// testMoveKnown: of an object whose content is known a storage may keep nothing, but it
-// has to be gone from where it was.
+// testMoveKnown: a storage may remove an object whose content is known instead of moving it. In
+// both cases the object is no longer at its old path.
 func testMoveKnown(t *testing.T, s Subject) {
 	store, plant := s.Open(t)
 	link, content := "repositories/app/_layers/sha256/"+HexOf("layer")+"/link", "sha256:"+HexOf("layer")
@@ -81,7 +81,7 @@ func testMoveKnown(t *testing.T, s Subject) {
 	}
 }
 
-// testPut: an object is written whole, where there is none.
+// testPut: a whole object is written, unless one exists.
 func testPut(t *testing.T, s Subject) {
 	store, _ := s.Open(t)
 	ctx := t.Context()
@@ -138,7 +138,7 @@ func (f *failingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// testBrowse: what lies below a directory is found, wherever that is.
+// testBrowse: the objects below any directory are found.
 func testBrowse(t *testing.T, s Subject) {
 	store, plant := s.Open(t)
 	ctx := t.Context()
@@ -183,7 +183,7 @@ func testBrowse(t *testing.T, s Subject) {
 	}
 }
 
-// testEmptyDirectories: where there are directories, the empty ones are made and found.
+// testEmptyDirectories: a storage with directories makes and reports empty ones.
 func testEmptyDirectories(t *testing.T, s Subject, store storage.Store) {
 	const dir = storage.OwnDir + "/quarantine/run/repositories/b/_layers"
 	if err := store.MakeDir(t.Context(), dir); err != nil {
@@ -201,7 +201,7 @@ func testEmptyDirectories(t *testing.T, s Subject, store storage.Store) {
 	}
 }
 
-// testStream: content of any size, and of none.
+// testStream: content of any size is read, also empty content.
 func testStream(t *testing.T, s Subject) {
 	store, plant := s.Open(t)
 	ctx := t.Context()
@@ -233,8 +233,7 @@ type brokenWriter struct{}
 
 func (brokenWriter) Write([]byte) (int, error) { return 0, errWriter }
 
-// WantContents compares objects with what they should contain; "" is for one that should
-// not be there.
+// WantContents compares the contents of objects. "" means that the object must not exist.
 func WantContents(t *testing.T, store storage.Store, want map[string]string) {
 	t.Helper()
 	for path, content := range want {

@@ -26,25 +26,25 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Subject is a store that must keep the contract of store.go, with what its
-// storage is able to do.
+// Subject is a store that must keep the contract of package storage, and the features of its
+// storage.
 type Subject struct {
-	// Open gives an empty storage, a store of it, and a way past the store to
-	// put an object there, which may be called concurrently.
+	// Open returns the store of an empty storage, and a function that puts an object into the
+	// storage without the store. The function may be called concurrently.
 	Open func(t *testing.T) (storage.Store, func(path, content string))
-	// OpenBare is open for a registry that nobody has pushed to, where not even
-	// the layout's root is there; nil where open does that.
+	// OpenBare is Open for a registry that nobody has pushed to: it has no directory for the
+	// layout. It is nil if Open returns such a registry.
 	OpenBare func(t *testing.T) (storage.Store, func(path, content string))
 
-	Directories bool // has directories, and reports the layout's
-	RemovesDirs bool // removes emptied ones
+	Directories bool // has directories, and reports the directories of the layout
+	RemovesDirs bool // removes empty directories
 	Named       bool // may set Object.Named
-	AnyName     bool // takes names that Distribution never writes
-	Multipart   bool // knows unfinished multipart uploads
-	Slow        bool // takes a request and more for each object
+	AnyName     bool // accepts names that Distribution never writes
+	Multipart   bool // reports unfinished multipart uploads
+	Slow        bool // makes one request or more for each object
 }
 
-// Test runs the suite against one way to reach a storage.
+// Test runs the suite against one store.
 func Test(t *testing.T, s Subject) {
 	t.Run("scan reports every object once", func(t *testing.T) { testScan(t, s) })
 	t.Run("scan reports thousands", func(t *testing.T) { testScanMany(t, s) })
@@ -74,9 +74,9 @@ func Test(t *testing.T, s Subject) {
 
 // --- scan
 
-// Story is a registry's objects: two repositories, one of them nested in the other,
-// with all that the layout has, and what has no business there.
-func Story() map[string]string {
+// Fixture are the objects of a registry: two repositories, one of them nested in the other,
+// with every kind of object of the layout, and with strays.
+func Fixture() map[string]string {
 	layer, config, manifest := HexOf("layer"), HexOf("config"), HexOf("manifest")
 	long := strings.Repeat(HexOf("sha512"), 2)
 	link := func(alg, hex string) string { return alg + ":" + hex }
@@ -115,9 +115,9 @@ func Story() map[string]string {
 
 func testScan(t *testing.T, s Subject) {
 	store, plant := s.Open(t)
-	want := Story()
+	want := Fixture()
 	PlantAll(plant, want)
-	// Anything else that the bucket or directory holds is none of the layout's.
+	// Other objects in the bucket or directory are not part of the layout.
 	if err := errors.Join(createErr(store.Create(t.Context(), ".regsweep/lock", []byte("x")))); err != nil {
 		t.Fatal(err)
 	}
@@ -174,16 +174,16 @@ func testScan(t *testing.T, s Subject) {
 	}
 }
 
-// BesideLink reports whether a path shares its directory with a link. A backend that
-// knows links by their directories does not see it.
+// BesideLink reports whether a path is in the directory of a link. A backend that does not
+// list the directories of links does not report this path.
 func BesideLink[T any](all map[string]T, p string) bool {
 	link := path.Join(path.Dir(p), layout.LinkFile)
 	_, found := all[link]
 	return found && p != link && layout.Parse(link).Kind != layout.Stray
 }
 
-// testScanMany needs several pages, several ranges of them, and a repository that
-// alone takes more than one page.
+// testScanMany scans many objects: several pages, several ranges of keys, and a repository that
+// takes more than one page.
 func testScanMany(t *testing.T, s Subject) {
 	blobs, small, big := 3300, 150, 1300
 	if s.Slow {
@@ -202,13 +202,13 @@ func testScanMany(t *testing.T, s Subject) {
 		want[fmt.Sprintf("repositories/big/_uploads/%d/data", i)] = "x"
 		want[fmt.Sprintf("repositories/_%d", i)] = "x"
 	}
-	for i := range big { // flat, so that one directory takes several pages
+	for i := range big { // in one directory, which takes several pages
 		want[fmt.Sprintf("repositories/big/_uploads/many/%d", i)] = "x"
 		if i%4 == 0 && !s.Slow {
 			want[fmt.Sprintf("repositories/big/_layers/sha256/%s/link", HexOf("big", i))] = "x"
 		}
 	}
-	// Exactly where the S3 listing may be cut into ranges.
+	// These are possible bounds of the ranges of an S3 listing.
 	for _, edge := range []string{"blobs/sha256/7", "blobs/sha256/8-", "blobs/sha256/9-", "repositories/b", "repositories/m", "repositories/n-"} {
 		want[edge] = "x"
 	}
@@ -268,8 +268,8 @@ func testScanNothing(t *testing.T, s Subject) {
 	}
 }
 
-// testFindLayout: a storage has the layout once it has any part of it. A registry from which
-// everything was moved to a quarantine has that.
+// testFindLayout: a storage has the layout once it has any part of it. It also has the layout if
+// everything was moved to a quarantine.
 func testFindLayout(t *testing.T, s Subject) {
 	for _, path := range []string{BlobPath("sha256", HexOf(1)), "repositories/app/_uploads/1/data", storage.QuarantineDir + "/run/plan.jsonl"} {
 		open := s.Open
@@ -298,7 +298,7 @@ func testScanSiblings(t *testing.T, s Subject) {
 
 func testScanVisitError(t *testing.T, s Subject) {
 	store, plant := s.Open(t)
-	PlantAll(plant, Story())
+	PlantAll(plant, Fixture())
 	stop := errors.New("enough")
 	var inside atomic.Int32
 	err := store.Scan(t.Context(), storage.RepositoriesDir, func([]storage.Object) error {
@@ -317,7 +317,7 @@ func testScanVisitError(t *testing.T, s Subject) {
 
 func testScanCancelled(t *testing.T, s Subject) {
 	store, plant := s.Open(t)
-	PlantAll(plant, Story())
+	PlantAll(plant, Fixture())
 	for _, when := range []string{"before", "during"} {
 		ctx, cancel := context.WithCancel(t.Context())
 		if when == "before" {
@@ -365,7 +365,7 @@ func testRead(t *testing.T, s Subject) {
 	}
 	for _, absent := range []string{
 		"repositories/app/_manifests/tags/v2/current/link",
-		"repositories/app/_manifests/tags/v1/current/lin", // the beginning of another's name
+		"repositories/app/_manifests/tags/v1/current/lin", // another path begins with this one
 		"blobs/none",
 	} {
 		if got, err := store.Read(ctx, absent, 10); !errors.Is(err, fs.ErrNotExist) || got != nil {
@@ -377,7 +377,7 @@ func testRead(t *testing.T, s Subject) {
 			t.Errorf("stat %s: %v", absent, err)
 		}
 	}
-	// A directory is no object, whether the storage has such a thing or not.
+	// A directory is no object, with or without directories in the storage.
 	const dir = "repositories/app/_manifests"
 	if got, err := store.Read(ctx, dir, 10); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, storage.ErrNotRegular) {
 		t.Errorf("read a directory: %q, %v", got, err)
@@ -399,7 +399,7 @@ func testRead(t *testing.T, s Subject) {
 
 func testRemove(t *testing.T, s Subject) {
 	store, plant := s.Open(t)
-	want := Story()
+	want := Fixture()
 	PlantAll(plant, want)
 	ctx := t.Context()
 	blob, link := BlobPath("sha256", HexOf("layer")), "repositories/app/_manifests/tags/v1.0/current/link"
@@ -410,7 +410,7 @@ func testRemove(t *testing.T, s Subject) {
 		{Path: BlobPath("sha256", HexOf("absent"))},
 	}
 	wrong := -1
-	if !s.Multipart { // a storage that has none can't have removed one
+	if !s.Multipart { // without multipart uploads the removal of one must fail
 		wrong = 1
 		refs = slices.Insert(refs, wrong, storage.Ref{Path: BlobPath("sha256", HexOf("config")), Multipart: "upload"})
 	}
@@ -471,8 +471,7 @@ func testRemoveBatch(t *testing.T, s Subject) {
 	SamePaths(t, KeysOf(Scan(t, store, storage.BlobsDir)), map[string]string{kept: ""})
 }
 
-// testRemoveNeighbours: a storage that takes a path for a prefix would remove more
-// than it was asked to.
+// testRemoveNeighbours: a storage that treats a path as a prefix would remove too much.
 func testRemoveNeighbours(t *testing.T, s Subject) {
 	store, plant := s.Open(t)
 	want := map[string]string{
@@ -489,7 +488,7 @@ func testRemoveNeighbours(t *testing.T, s Subject) {
 		}
 	}
 	delete(want, "repositories/app/_layers/file")
-	// A directory's path is no object's: to remove it removes nothing.
+	// The path of a directory is not the path of an object. Its removal removes nothing.
 	for _, dir := range []string{"repositories/app/_layers", "repositories/app", "repositories"} {
 		for _, outcome := range store.Remove(t.Context(), []storage.Ref{{Path: dir}}) {
 			if s.Directories && outcome.Err == nil {
@@ -504,7 +503,7 @@ func testRemoveNeighbours(t *testing.T, s Subject) {
 
 func testRemoveCancelled(t *testing.T, s Subject) {
 	store, plant := s.Open(t)
-	paths := Story()
+	paths := Fixture()
 	PlantAll(plant, paths)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -525,8 +524,8 @@ func testRemoveCancelled(t *testing.T, s Subject) {
 	}
 }
 
-// testEmptied: where directories are not removed, their being there must not be
-// taken for an object.
+// testEmptied: empty directories are removed. If a storage keeps them, they must not count as
+// objects.
 func testEmptied(t *testing.T, s Subject) {
 	store, plant := s.Open(t)
 	hex := HexOf("only")
@@ -681,8 +680,8 @@ func testLock(t *testing.T, s Subject) {
 	}
 }
 
-// testBegins: the lock is the first thing that is ever written to some registries,
-// and has to go again.
+// testBegins: in some registries the lock is the first object that is ever written. It must be
+// removed again.
 func testBegins(t *testing.T, s Subject) {
 	open := s.Open
 	if s.OpenBare != nil {
@@ -759,7 +758,7 @@ func LockRace(t *testing.T, s Subject) {
 
 func testRequests(t *testing.T, s Subject) {
 	store, plant := s.Open(t)
-	PlantAll(plant, Story())
+	PlantAll(plant, Fixture())
 	before := store.Requests()
 	Scan(t, store, storage.BlobsDir)
 	after := store.Requests()
@@ -791,9 +790,9 @@ func testRequests(t *testing.T, s Subject) {
 	}
 }
 
-// --- what the suite is made of
+// --- helpers of the suite
 
-// Scan collects a scan and fails the test where an object comes twice.
+// Scan returns the objects of a scan by path. It fails the test if an object is reported twice.
 func Scan(t *testing.T, store storage.Store, dir string) map[string]storage.Object {
 	t.Helper()
 	objects := map[string]storage.Object{}
@@ -870,15 +869,19 @@ func PlantAll(plant func(path, content string), objects map[string]string) {
 
 func createErr(_ string, err error) error { return err }
 
+// HexOf is the hex SHA-256 of values.
 func HexOf(of ...any) string {
 	sum := sha256.Sum256([]byte(fmt.Sprint(of...)))
 	return hex.EncodeToString(sum[:])
 }
 
+// BlobPath is the path of a blob.
 func BlobPath(alg, hex string) string { return "blobs/" + alg + "/" + hex[:2] + "/" + hex + "/data" }
 
+// NewTree makes a registry's tree in a temporary directory.
 func NewTree(t *testing.T) *imagetest.Tree { return imagetest.NewTree(t, t.TempDir()) }
 
+// MustOpen fails the test if a store can't be opened.
 func MustOpen(t *testing.T) func(storage.Store, error) storage.Store {
 	return func(store storage.Store, err error) storage.Store {
 		t.Helper()
@@ -901,7 +904,7 @@ func exists(t *testing.T, path string) bool {
 // UploadStart is when the uploads of the tests began.
 var UploadStart = time.Now().Add(-30 * 24 * time.Hour).Truncate(time.Second)
 
-// MoveAway replaces a directory by a symbolic link to where it has gone.
+// MoveAway moves a directory and makes a symbolic link to it at the old path.
 func MoveAway(t *testing.T, path string) {
 	t.Helper()
 	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
