@@ -8,40 +8,40 @@ import (
 	"testing"
 )
 
-// scribe writes documents that are nearly manifests, with all the liberties that JSON
+// writer writes documents that are nearly manifests, with all the liberties that JSON
 // leaves and some that it does not.
-type scribe struct{ *rand.Rand }
+type writer struct{ *rand.Rand }
 
-func (s scribe) of(choices ...string) string { return choices[s.IntN(len(choices))] }
+func (s writer) of(choices ...string) string { return choices[s.IntN(len(choices))] }
 
-func (s scribe) rarely(usual string, seldom ...string) string {
+func (s writer) rarely(usual string, seldom ...string) string {
 	if s.IntN(12) > 0 {
 		return usual
 	}
 	return s.of(seldom...)
 }
 
-func (s scribe) space() string { return s.rarely("", " ", "\n\t", "\r", "\v", "\u00a0") }
+func (s writer) space() string { return s.rarely("", " ", "\n\t", "\r", "\v", "\u00a0") }
 
-func (s scribe) key(name string) string {
+func (s writer) key(name string) string {
 	return s.rarely(`"`+name+`"`, `"`+strings.ToUpper(name)+`"`, `"`+strings.ToUpper(name[:1])+name[1:]+`"`,
 		fmt.Sprintf(`"\u%04x%s"`, name[0], name[1:]), `"`+strings.ReplaceAll(name, "s", "ſ")+`"`, `"`+name+` "`, name)
 }
 
-func (s scribe) digest() string {
+func (s writer) digest() string {
 	good := written(s.of("@a", "@b", "@c", "@@d"))
 	return `"` + s.rarely(good, good[:len(good)-1], good+"0", strings.ToUpper(good), "", " "+good, "md5:00ff", "sha256:"+strings.Repeat("g", 64), `\u0073`+good[1:]) + `"`
 }
 
-func (s scribe) number() string {
+func (s writer) number() string {
 	return s.rarely(s.of("0", "1", "1234567"), "-1", "01", "1.0", "1e3", "-0", "999999999999999999", "9223372036854775807", "9223372036854775808", "null", `"1"`, "+1", ".5", "1.", "-")
 }
 
-func (s scribe) mediaType() string {
+func (s writer) mediaType() string {
 	return s.rarely(`"`+s.of(ociImage, ociIndex, dockerImage, dockerList, dockerJWS, "text/plain")+`"`, `""`, "null", "1", `"application\/json"`, `"é"`, `"`+ociImage+` "`)
 }
 
-func (s scribe) junk(depth int) string {
+func (s writer) junk(depth int) string {
 	if depth == 0 {
 		return s.of(`"x"`, "1", "true", "false", "null", `"\n\u00e9"`, `"\x"`, "tru", "-1.5e-7", "\"\xff\"", "\"\x01\"", written(`"@x"`), `"\ud800"`)
 	}
@@ -54,7 +54,7 @@ func (s scribe) junk(depth int) string {
 	return s.junk(0)
 }
 
-func (s scribe) list(element func() string) string {
+func (s writer) list(element func() string) string {
 	var elements []string
 	for range s.IntN(4) {
 		elements = append(elements, s.space()+element()+s.space())
@@ -62,11 +62,11 @@ func (s scribe) list(element func() string) string {
 	return strings.Join(elements, s.rarely(",", ",,", " ")) + s.rarely("", ",")
 }
 
-func (s scribe) object(member func() string) string {
+func (s writer) object(member func() string) string {
 	return s.rarely("{", "", "{{") + s.list(member) + s.rarely("}", "", "}}")
 }
 
-func (s scribe) descriptor(digestField string) string {
+func (s writer) descriptor(digestField string) string {
 	fields := []string{s.key(digestField) + s.space() + ":" + s.space() + s.digest()}
 	for range s.IntN(3) {
 		switch s.IntN(5) {
@@ -86,7 +86,7 @@ func (s scribe) descriptor(digestField string) string {
 	return s.rarely("{"+strings.Join(fields, s.space()+",")+s.space()+"}", "null", "{}", "[]", s.digest(), s.junk(1))
 }
 
-func (s scribe) field() string {
+func (s writer) field() string {
 	list := func(digestField string) string {
 		return s.rarely("["+s.list(func() string { return s.descriptor(digestField) })+"]", "null", "{}", s.junk(1))
 	}
@@ -112,7 +112,7 @@ func (s scribe) field() string {
 // The fast parser, which most manifests take, must not differ from encoding/json in anything. These
 // documents are nearly manifests: a fuzzer would not find them in years.
 func TestParseFastAgreesWithJSON(t *testing.T) {
-	s := scribe{rand.New(rand.NewPCG(1, 1))}
+	s := writer{rand.New(rand.NewPCG(1, 1))}
 	plain, good := 0, 0
 	for range 20_000 {
 		content := []byte(s.space() + s.object(s.field) + s.space())

@@ -88,7 +88,7 @@ type fields struct {
 	subject                             Reference
 }
 
-// reset makes it empty, with the room that it has.
+// reset makes it empty, and keeps its memory.
 func (f *fields) reset() {
 	*f = fields{config: f.config[:0], layers: f.layers[:0], fsLayers: f.fsLayers[:0], manifests: f.manifests[:0]}
 }
@@ -308,15 +308,15 @@ func (s *scanner) plainString() ([]byte, bool) {
 }
 
 // plainLength is how many bytes there are, from the front, before one that ends a string, begins
-// an escape, or is not printable ASCII. It looks at eight of them at a time.
+// an escape, or is not printable ASCII. It tests eight bytes at a time.
 func plainLength(text []byte) int {
 	const ones, highs = 0x0101010101010101, 0x8080808080808080
 	at := 0
 	for ; at+8 <= len(text); at += 8 {
 		eight := binary.LittleEndian.Uint64(text[at:])
 		quote, backslash := eight^ones*'"', eight^ones*'\\'
-		// The high bit of a byte that is what is looked for is set, and of none before it:
-		// borrows and carries go upwards, to bytes that come later.
+		// The high bit of the first such byte is set, and of no byte before it: borrows and
+		// carries go upwards, to bytes that come later.
 		found := ((eight-ones*' ')&^eight | (quote-ones)&^quote | (backslash-ones)&^backslash | eight | (eight + ones)) & highs
 		if found != 0 {
 			return at + bits.TrailingZeros64(found)/8
@@ -355,7 +355,7 @@ func (s *scanner) size() (int64, bool) {
 	return size, true
 }
 
-// skip reads any value without looking at it.
+// skip reads any value and ignores it.
 func (s *scanner) skip() bool { return s.skipValue(0) }
 
 func (s *scanner) skipValue(depth int) bool {

@@ -21,7 +21,7 @@ type Manifest struct {
 	MediaType string
 	// Kind is the form that its content has.
 	Kind Kind
-	// References are the content that it can't do without, in the order of the fields.
+	// References are the content that it needs, in the order of the fields.
 	References []Reference
 	// Subject is the digest of the manifest that it is attached to, or nil. The subject keeps
 	// this manifest alive, not the other way round.
@@ -45,7 +45,7 @@ type Reference struct {
 	// Digest is a valid digest, or one of an algorithm that is not known.
 	Digest    []byte
 	MediaType string
-	// Size is in bytes as the manifest has it, or -1 where it does not say.
+	// Size is in bytes as the manifest says, or -1 if it says nothing.
 	Size int64
 }
 
@@ -88,11 +88,11 @@ func kindOf(mediaType string) Kind {
 	return Unknown
 }
 
-// Parse parses a manifest. It fails where the content is not JSON, or claims a
-// known type and has not its form; then nothing that it says can be relied on.
+// Parse parses a manifest. It fails if the content is not JSON, or if it claims a
+// known type and does not have its form. Then nothing in it can be relied on.
 //
-// Its rules are those of Distribution (registry/storage/manifeststore.go): content
-// without a media type is told apart by its fields. Where content has the fields of
+// Its rules are those of Distribution (registry/storage/manifeststore.go): the fields of content
+// without a media type decide its kind. Where content has the fields of
 // several kinds, or one of them twice, all count, since a client may read it as either
 // (CVE-2021-41190); two different media types or subjects are malformed.
 func Parse(content []byte) (Manifest, error) { return new(Parser).Parse(content) }

@@ -41,8 +41,8 @@ func letters(text string) string {
 	return text
 }
 
-// told is a manifest in a line: its kind, its references and its subject.
-func told(m Manifest) string {
+// summary is a manifest in a line: its kind, its references and its subject.
+func summary(m Manifest) string {
 	var b strings.Builder
 	b.WriteString([]string{"unknown", "image", "index", "schema 1", "artifact"}[m.Kind] + ":")
 	for _, r := range m.References {
@@ -232,7 +232,7 @@ func TestParse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := told(m); got != test.want {
+			if got := summary(m); got != test.want {
 				t.Errorf("%s\nwant %s", got, test.want)
 			}
 		})
@@ -285,7 +285,7 @@ func TestParseRefusesMalformedManifests(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if m, err := Parse([]byte(written(test.content))); err == nil {
-				t.Errorf("is read as %s", told(m))
+				t.Errorf("is read as %s", summary(m))
 			}
 		})
 	}
@@ -344,11 +344,11 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content []byte) {
 		m, err := Parse(content)
 		slow, slowErr := parseJSON(content)
-		if (err == nil) != (slowErr == nil) || told(m) != told(slow) || m.MediaType != slow.MediaType {
-			t.Fatalf("read as %s (%v), and without haste as %s (%v)", told(m), err, told(slow), slowErr)
+		if (err == nil) != (slowErr == nil) || summary(m) != summary(slow) || m.MediaType != slow.MediaType {
+			t.Fatalf("read as %s (%v), and by encoding/json as %s (%v)", summary(m), err, summary(slow), slowErr)
 		}
 		if !sameReferences(m, slow) {
-			t.Fatalf("read as %+v, and without haste as %+v", m.References, slow.References)
+			t.Fatalf("read as %+v, and by encoding/json as %+v", m.References, slow.References)
 		}
 		if err != nil {
 			return
@@ -368,8 +368,8 @@ func FuzzParse(f *testing.F) {
 		if err := json.Indent(&indented, content, " ", "\t"); err != nil {
 			t.Fatal(err)
 		}
-		if spaced, err := Parse(indented.Bytes()); err != nil || told(spaced) != told(m) {
-			t.Errorf("with white space it is %s (%v), without %s", told(spaced), err, told(m))
+		if spaced, err := Parse(indented.Bytes()); err != nil || summary(spaced) != summary(m) {
+			t.Errorf("with white space it is %s (%v), without %s", summary(spaced), err, summary(m))
 		}
 		members, plain := membersOf(content)
 		if !plain {
@@ -378,7 +378,7 @@ func FuzzParse(f *testing.F) {
 		slices.Reverse(members)
 		turned, err := Parse([]byte("{" + strings.Join(members, ",") + "}"))
 		if err != nil || turned.Kind != m.Kind || !bytes.Equal(turned.Subject, m.Subject) {
-			t.Fatalf("turned round it is %s (%v), else %s", told(turned), err, told(m))
+			t.Fatalf("in reverse it is %s (%v), else %s", summary(turned), err, summary(m))
 		}
 		sorted := func(references []Reference) []string {
 			var all []string
@@ -389,7 +389,7 @@ func FuzzParse(f *testing.F) {
 			return all
 		}
 		if !slices.Equal(sorted(turned.References), sorted(m.References)) {
-			t.Errorf("turned round it reaches %v, else %v", turned.References, m.References)
+			t.Errorf("in reverse it reaches %v, else %v", turned.References, m.References)
 		}
 	})
 }

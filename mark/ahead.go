@@ -24,7 +24,7 @@ type Ahead struct {
 
 // NewAhead makes an Ahead that has read nothing. It is for one inventory.
 func NewAhead(reader storage.Reader) *Ahead {
-	return &Ahead{reader: reader, large: roomForLarge()}
+	return &Ahead{reader: reader, large: newLargeSlots()}
 }
 
 // Read reads the manifest that is a stored blob, and is what

@@ -11,7 +11,7 @@ import (
 // A manifest that is missing when it is read ahead is read again by Read, and no other. A
 // storage that fails is an error at once.
 func TestWhatIsMissingIsLeftToRead(t *testing.T) {
-	w := tell(t, `
+	w := newRegistry(t, `
 		I = image c a
 		J = image c b
 		app: I J
@@ -53,7 +53,7 @@ func TestWhatIsMissingIsLeftToRead(t *testing.T) {
 
 // Ids mean something in one inventory alone: what was read for another is not taken.
 func TestWhatWasReadForAnotherInventoryIsNotTaken(t *testing.T) {
-	w := tell(t, `
+	w := newRegistry(t, `
 		I = image c a
 		app: I
 		app: tag v1 I`)

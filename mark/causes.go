@@ -2,8 +2,7 @@ package mark
 
 import "iter"
 
-// Causes says why each of a number of links stays, in half a byte for each: there may be
-// hundreds of millions of them.
+// Causes say why links are kept, in half a byte for each link: there may be hundreds of millions.
 type Causes struct {
 	pairs []byte // of causes, the first in the lower half
 	n     int

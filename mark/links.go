@@ -13,7 +13,7 @@ import (
 	"regsweep/storage/layout"
 )
 
-// checkedLinks is what there is to tell of a repository's links once they were checked.
+// checkedLinks is the result of checking a repository's links.
 type checkedLinks struct {
 	problems []inventory.Problem   // with links: they keep the repository
 	absent   map[inventory.ID]bool // layer links of which only an empty directory is left
@@ -29,7 +29,7 @@ func (l *Live) CheckLinks(ctx context.Context, reader storage.Reader, concurrenc
 	}
 	c := linkCheck{live: l, inv: l.graph.inv, reader: reader, limit: cmp.Or(concurrency, 32)}
 	var mu sync.Mutex
-	all := map[int]checkedLinks{} // by repository, where there is anything to tell
+	all := map[int]checkedLinks{} // by repository, without those where all is well
 	err := l.graph.eachRepository(ctx, func(ctx context.Context, i int) error {
 		checked, err := c.repository(ctx, i)
 		if err != nil {
@@ -50,7 +50,7 @@ func (l *Live) CheckLinks(ctx context.Context, reader storage.Reader, concurrenc
 		out.Repositories, out.problems = slices.Clone(l.Repositories), slices.Clone(l.problems)
 		out.blobs, out.manifests = slices.Clone(l.blobs), slices.Clone(l.manifests)
 		for _, i := range slices.Sorted(maps.Keys(all)) {
-			out.add(i, out.trace(i, all[i])) // which finds at least as much alive
+			out.add(i, out.markRepository(i, all[i])) // which finds at least as much alive
 		}
 		out.sum()
 	}
@@ -78,7 +78,7 @@ func (c linkCheck) repository(ctx context.Context, i int) (checked checkedLinks,
 	return checked, err
 }
 
-// unlisted looks for links of live digests that were not listed.
+// unlisted reads the links of live digests whose links were not listed.
 func (c linkCheck) unlisted(ctx context.Context, i int, checked *checkedLinks) error {
 	r := c.inv.Repositories[i]
 	for _, id := range c.live.Repositories[i].unlisted {
@@ -94,9 +94,8 @@ func (c linkCheck) unlisted(ctx context.Context, i int, checked *checkedLinks) e
 	return nil
 }
 
-// dying reads the layer links that are about to go and were known by their
-// directories alone. One that is damaged raises the doubt that keeps a repository;
-// one that is not there is none.
+// dying reads the dead layer links that were known by their directories alone. A damaged link
+// raises the doubt that keeps the repository. A link that does not exist is absent.
 func (c linkCheck) dying(ctx context.Context, i int, checked *checkedLinks) error {
 	r, causes := c.inv.Repositories[i], c.live.Repositories[i].Layers
 	var dying []inventory.ID

@@ -16,19 +16,19 @@ import (
 type Options struct {
 	// DeleteUntagged makes a revision live only if something else keeps it alive.
 	DeleteUntagged bool
-	// MayGo, if set, bounds DeleteUntagged to the revisions of which it says so, by their
-	// place in the inventory: all others are live as without it. It is called from several
-	// goroutines at once.
+	// MayGo, if set, limits DeleteUntagged to the revisions for which it returns true, by their
+	// index in the inventory. All others are live as without DeleteUntagged. It is called from
+	// several goroutines at once.
 	MayGo func(repository, revision int) bool
-	// DeleteUnlinked lets go what an index reaches by a manifest alone that the repository has
-	// no revision link for: one that was deleted through the registry's API.
+	// DeleteUnlinked makes a manifest without a revision link dead if only an index refers to it:
+	// such a manifest was deleted through the registry's API.
 	DeleteUnlinked bool
 	// Roots are roots beside those that the storage has. With OnlyRoots they are the only ones:
 	// tags and revisions are none, but for a tag without a target, and one that may not go.
 	// ReadOptions must have had them.
 	Roots     []*Roots
 	OnlyRoots bool
-	// TagMayGo, if set, bounds OnlyRoots as MayGo bounds DeleteUntagged.
+	// TagMayGo, if set, limits OnlyRoots as MayGo limits DeleteUntagged.
 	TagMayGo func(repository, tag int) bool
 }
 
@@ -78,14 +78,14 @@ func (l *Live) Blob(id inventory.ID) Cause { return l.blobs[id] }
 type Repository struct {
 	// Kept is set where damage keeps all links of the repository.
 	Kept bool
-	// Revisions and Layers say why the repository's links stay, in their order.
+	// Revisions and Layers say why the repository's links are kept, in their order.
 	Revisions, Layers Causes
 	// Only has, for the causes Recent, Untagged and Damage, the digests that are
 	// alive in this repository for nothing better, if there are any.
 	Only map[Cause][]inventory.ID
 
-	// DeadTags are the places of tags that are removed, since their target is not alive. There are
-	// some with Options.OnlyRoots alone.
+	// DeadTags are the indexes of tags that are removed, since their target is not alive. Without
+	// Options.OnlyRoots there are none.
 	DeadTags []int
 	// Orphans are manifests that are not alive and have no revision link, and whose
 	// signature or referrer link is left. They are sorted by digest.
@@ -119,10 +119,10 @@ func (g *Graph) Live(ctx context.Context, options Options) (*Live, error) {
 	}
 	var mu sync.Mutex
 	err := g.eachRepository(ctx, func(_ context.Context, i int) error {
-		t := l.trace(i, checkedLinks{})
+		m := l.markRepository(i, checkedLinks{})
 		mu.Lock()
 		defer mu.Unlock()
-		l.add(i, t)
+		l.add(i, m)
 		return nil
 	})
 	if err != nil {
@@ -138,11 +138,11 @@ func (g *Graph) Live(ctx context.Context, options Options) (*Live, error) {
 // Checked reports whether CheckLinks was called.
 func (l *Live) Checked() bool { return l.checked }
 
-// trace marks one repository, with what is known of the links that were checked.
-func (l *Live) trace(i int, checked checkedLinks) *tracer {
+// markRepository marks one repository, with what is known of the links that were checked.
+func (l *Live) markRepository(i int, checked checkedLinks) *marker {
 	g, o := l.graph, l.options
 	r := g.inv.Repositories[i]
-	t := &tracer{
+	m := &marker{
 		inv: g.inv, graph: g, r: r, deleteUntagged: o.DeleteUntagged, dropUnlinked: o.DeleteUnlinked,
 		marks: newMarks(len(r.Revisions)+len(r.Layers), g.inv.Digests()),
 		named: map[inventory.ID]bool{}, reported: map[inventory.ID]bool{},
@@ -153,18 +153,18 @@ func (l *Live) trace(i int, checked checkedLinks) *tracer {
 			return o.DeleteUntagged && (o.MayGo == nil || o.MayGo(i, revision))
 		},
 	}
-	defer t.marks.release()
+	defer m.marks.release()
 	for _, roots := range o.Roots {
-		t.roots = append(t.roots, roots.of[i]...)
+		m.roots = append(m.roots, roots.of[i]...)
 	}
-	t.run(checked)
-	return t
+	m.run(checked)
+	return m
 }
 
 // add adds what is alive in a repository to what is alive in any.
-func (l *Live) add(i int, t *tracer) {
-	l.Repositories[i], l.problems[i] = t.result, t.problems
-	t.addTo(l)
+func (l *Live) add(i int, m *marker) {
+	l.Repositories[i], l.problems[i] = m.result, m.problems
+	m.addTo(l)
 }
 
 // addUnlinked adds what a list names and no repository has a link to.
@@ -177,22 +177,22 @@ func (l *Live) addUnlinked() error {
 	if len(roots) == 0 {
 		return nil
 	}
-	t := &tracer{inv: g.inv, graph: g, r: &inventory.Repository{}, named: map[inventory.ID]bool{}, follows: true}
-	t.marks = newMarks(len(roots), g.inv.Digests())
-	defer t.marks.release()
+	m := &marker{inv: g.inv, graph: g, r: &inventory.Repository{}, named: map[inventory.ID]bool{}, follows: true}
+	m.marks = newMarks(len(roots), g.inv.Digests())
+	defer m.marks.release()
 	for _, id := range roots {
 		if !g.tried[id] {
 			return fmt.Errorf("%s, which the list needs, was not read", g.inv.Digest(id))
 		}
-		t.named[id] = true
+		m.named[id] = true
 	}
-	t.stage(Tagged, roots)
-	for _, id := range t.stages[0].manifests {
+	m.stage(Tagged, roots)
+	for _, id := range m.stages[0].manifests {
 		if n, _ := g.manifests.at(id); n.state == damaged {
 			return damagedUnlinked(g.inv, id, g.detailOf(id, n))
 		}
 	}
-	t.addTo(l)
+	m.addTo(l)
 	return nil
 }
 
@@ -230,6 +230,6 @@ func (g *Graph) eachRepository(ctx context.Context, f func(ctx context.Context, 
 	return group.Wait()
 }
 
-// largeRepository is a number of links from which a repository is marked with no other such
-// one beside it: what is in use meanwhile counts among millions.
+// largeRepository is the number of links from which on repositories are marked one at a time: the
+// mark of one takes a few bytes for each link.
 const largeRepository = 1 << 20

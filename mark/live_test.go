@@ -29,7 +29,7 @@ func drawn(t *testing.T, drawing string) readStory {
 		}
 		lists = append(lists, line)
 	}
-	w := tell(t, strings.Join(lists, ""))
+	w := newRegistry(t, strings.Join(lists, ""))
 	for letter, rest := range manifests {
 		for _, other := range append(strings.Fields(strings.ReplaceAll(rest, ":", "")), letter) {
 			w.put(other)
@@ -117,7 +117,7 @@ func TestOneGraphAnswersManyQuestions(t *testing.T) {
 			}}, "I J K S X a c d e p"},
 		} {
 			if got := r.keeps(t, test.options); got != test.want {
-				t.Errorf("%s: %q stays, want %q", test.name, got, test.want)
+				t.Errorf("%s: %q is kept, want %q", test.name, got, test.want)
 			}
 		}
 	}
@@ -169,7 +169,7 @@ func TestLiveIsWhatARootReaches(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := drawn(t, test.drawing).keeps(t, Options{DeleteUntagged: true}); got != test.want {
-				t.Errorf("%q stays, want %q", got, test.want)
+				t.Errorf("%q is kept, want %q", got, test.want)
 			}
 		})
 	}
@@ -178,7 +178,7 @@ func TestLiveIsWhatARootReaches(t *testing.T) {
 // A list names what no repository has a link to. Live refuses to take for content what Read has not
 // read (promise 1).
 func TestALiveOfWhatWasNotReadIsAnError(t *testing.T) {
-	w := tell(t, `
+	w := newRegistry(t, `
 		I = image c a
 		app: I
 		app: tag v1 I
@@ -186,7 +186,7 @@ func TestALiveOfWhatWasNotReadIsAnError(t *testing.T) {
 		lib: J
 		unlink lib J`)
 	inv := w.inventory(t)
-	list := rootsOf(t, readStory{world: w, inv: inv}, string(w.digest("J")))
+	list := rootsOf(t, readStory{registry: w, inv: inv}, string(w.digest("J")))
 	for _, isRead := range []bool{false, true} {
 		options := ReadOptions{}
 		if isRead {
@@ -205,7 +205,7 @@ func TestALiveOfWhatWasNotReadIsAnError(t *testing.T) {
 
 // Checking the links makes another Live, and leaves the first as it is.
 func TestCheckingLinksChangesNothing(t *testing.T) {
-	w := tell(t, `
+	w := newRegistry(t, `
 		I = image c a
 		app: I x
 		app: tag v1 I
@@ -228,11 +228,11 @@ func TestCheckingLinksChangesNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, want := w.goes(inv, checked), "lib: y; blobs: y"; got != want || !checked.Checked() || met(checked) != "app damaged_link keeps_repository" {
-			t.Errorf("checked: %q goes, want %q; %t, %s", got, want, checked.Checked(), met(checked))
+		if got, want := w.garbage(inv, checked), "lib: y; blobs: y"; got != want || !checked.Checked() || problemsOf(checked) != "app damaged_link keeps_repository" {
+			t.Errorf("checked: %q is garbage, want %q; %t, %s", got, want, checked.Checked(), problemsOf(checked))
 		}
-		if got, want := w.goes(inv, live), "app: x; lib: y; blobs: x y"; got != want || live.Checked() || met(live) != "" {
-			t.Errorf("before that: %q goes, want %q; %t, %s", got, want, live.Checked(), met(live))
+		if got, want := w.garbage(inv, live), "app: x; lib: y; blobs: x y"; got != want || live.Checked() || problemsOf(live) != "" {
+			t.Errorf("before that: %q is garbage, want %q; %t, %s", got, want, live.Checked(), problemsOf(live))
 		}
 	}
 }

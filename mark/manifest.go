@@ -22,18 +22,18 @@ const largeManifest = 1 << 20
 
 // reading reads manifests, each by itself. It may be used concurrently.
 type reading struct {
-	inv    *inventory.Inventory // what it knows of digests is all that is asked of it
+	inv    *inventory.Inventory // only its digests and sizes are used
 	reader storage.Reader
-	// large has room for each large manifest that is taken apart. That takes several
+	// large limits how many large manifests are parsed at once. Parsing one takes several
 	// times its size, and many are read at once.
 	large chan struct{}
 }
 
-// largeAtOnce is how many large manifests are taken apart at once.
+// largeAtOnce is how many large manifests are parsed at once.
 const largeAtOnce = 2
 
-// roomForLarge makes what reading.large is.
-func roomForLarge() chan struct{} { return make(chan struct{}, largeAtOnce) }
+// newLargeSlots makes a channel for reading.large.
+func newLargeSlots() chan struct{} { return make(chan struct{}, largeAtOnce) }
 
 // found is a manifest that was read.
 type found struct {
@@ -45,9 +45,8 @@ type found struct {
 	unlisted bool   // it is there, and the listing of blobs lacks it
 }
 
-// read reads one manifest, verifies that it is what its digest says, and has it kept. What is
-// given to keep is not valid any more once that returns. The error is the storage's: damage is a
-// property of the node.
+// read reads one manifest, verifies its digest, and calls keep. What keep gets is valid until it
+// returns. The error is the storage's: damage is a property of the node.
 func (r reading) read(ctx context.Context, id inventory.ID, keep func(found)) error {
 	p := parsings.Get().(*parsing)
 	content, lost, err := r.verified(ctx, id, p)
@@ -77,8 +76,8 @@ func (r reading) read(ctx context.Context, id inventory.ID, keep func(found)) er
 	return nil
 }
 
-// verified reads what has the digest, into p's room if it can, or says with lost why there is
-// nothing of the kind.
+// verified reads the content that has the digest, into p's buffer if it can. If there is no such
+// content, lost says why.
 func (r reading) verified(ctx context.Context, id inventory.ID, p *parsing) (content []byte, lost *found, err error) {
 	damage := func(format string, args ...any) *found {
 		return &found{node: node{state: damaged}, detail: fmt.Sprintf(format, args...)}
@@ -91,9 +90,9 @@ func (r reading) verified(ctx context.Context, id inventory.ID, p *parsing) (con
 	} else {
 		p.path = append(p.path[:0], layout.BlobPath(d)...)
 	}
-	content, err = storage.ReadInto(ctx, r.reader, p.room, p.path, manifestLimit)
+	content, err = storage.ReadInto(ctx, r.reader, p.buffer, p.path, manifestLimit)
 	matches := err == nil && r.matches(id, content)
-	if err == nil && !matches && len(content) > 0 && len(p.room) > 0 && &content[0] == &p.room[0] { // it may be cut short
+	if err == nil && !matches && len(content) > 0 && len(p.buffer) > 0 && &content[0] == &p.buffer[0] { // it may be cut short
 		content, err = r.reader.Read(ctx, string(p.path), manifestLimit)
 		matches = err == nil && r.matches(id, content)
 	}
@@ -133,7 +132,7 @@ func (r reading) matches(id inventory.ID, content []byte) bool {
 // parsing is the memory that it takes to read a manifest. The next manifest uses it again.
 type parsing struct {
 	path    []byte
-	room    []byte // for the content
+	buffer  []byte // for the content
 	parser  manifest.Parser
 	named   [][]byte
 	ids     []inventory.ID
@@ -144,9 +143,9 @@ type parsing struct {
 // usualManifest is a size, in bytes, that nearly all manifests are below.
 const usualManifest = 16 << 10
 
-var parsings = sync.Pool{New: func() any { return &parsing{room: make([]byte, usualManifest)} }}
+var parsings = sync.Pool{New: func() any { return &parsing{buffer: make([]byte, usualManifest)} }}
 
-// takeApart parses a manifest, and finds the ids of what it refers to.
+// takeApart parses a manifest, and finds the ids of its references.
 func (r reading) takeApart(content []byte, p *parsing) found {
 	m, err := p.parser.Parse(content)
 	if err != nil {
@@ -191,9 +190,8 @@ func (r reading) wasSeen(id inventory.ID) bool {
 	return exact
 }
 
-// missing is a manifest that a read did not find, and the scan has not seen. Where the scan
-// has seen the directory of its blob, one more look has to agree: of a manifest that is
-// missing nothing is kept.
+// missing is a manifest that a read did not find, and that the scan did not see. If the scan saw the
+// directory of its blob, a stat has to agree: of a manifest that is missing nothing is kept.
 func (r reading) missing(ctx context.Context, id inventory.ID) (*found, error) {
 	gone := &found{node: node{state: missing}}
 	if !r.inv.Stored(id) {

@@ -7,10 +7,9 @@ import (
 	"regsweep/inventory"
 )
 
-// marks are what the mark of one repository knows of each digest: as what it was met, and
-// why it stays. Where a repository holds a good part of all digests, as one of millions
-// must, an array of all is smaller than a map of its own, and faster; where there are few
-// digests it is faster, and small.
+// marks say of each digest how one repository reaches it, and why it is kept. If a repository has a
+// good part of all digests, an array of all digests is smaller and faster than a map. If there are few
+// digests, the array is faster, and small.
 type marks struct {
 	few  map[inventory.ID]flags
 	many []flags // by ID; nil where there is a map
@@ -20,16 +19,16 @@ type marks struct {
 type flags uint8
 
 const (
-	metAsContent flags = 1 << iota
-	metAsManifest
+	reachedAsContent flags = 1 << iota
+	reachedAsManifest
 	causeBits = iota // below the cause
 )
 
-// newMarks makes marks for a repository of so many links, where there are so many digests.
+// newMarks makes marks for a repository with so many links, in a storage with so many digests.
 func newMarks(links, digests int) *marks {
 	const (
-		mapCosts = 12  // bytes for an entry, or some more
-		mapTakes = 256 // as long for an entry as it takes to clear so many bytes
+		mapCosts = 12  // bytes for an entry of a map, at least
+		mapTakes = 256 // bytes of an array that can be cleared in the time that an entry takes
 	)
 	switch {
 	case digests <= smallArray && links*mapTakes >= digests:
@@ -43,13 +42,13 @@ func newMarks(links, digests int) *marks {
 	return &marks{few: make(map[inventory.ID]flags, links)}
 }
 
-// smallArray is how many bytes each repository that is being marked may have at any rate.
+// smallArray is how many bytes the array of any repository may have.
 const smallArray = 1 << 20
 
 // usedMarks are small arrays that have been released.
 var usedMarks = sync.Pool{New: func() any { return new(marks) }}
 
-// release lets the next repository have what this one needs no more.
+// release gives the array to the next repository.
 func (m *marks) release() {
 	if m.few == nil && cap(m.many) <= smallArray {
 		usedMarks.Put(m)
@@ -77,11 +76,11 @@ func (m *marks) set(id inventory.ID, to flags) {
 	m.many[id] = to
 }
 
-// Add makes marks a Set, of digests as they are met.
+// Add makes marks a Set, of digests as they are reached.
 func (m *marks) Add(v vertex) bool {
-	met := metAsContent
+	met := reachedAsContent
 	if v.isManifest() {
-		met = metAsManifest
+		met = reachedAsManifest
 	}
 	known := m.of(v.id())
 	if known&met != 0 {
@@ -101,7 +100,9 @@ func (m *marks) keep(id inventory.ID, cause Cause) bool {
 	return true
 }
 
-func (m *marks) isAlive(id inventory.ID) bool { return m.of(id)&(metAsContent|metAsManifest) != 0 }
+func (m *marks) isAlive(id inventory.ID) bool {
+	return m.of(id)&(reachedAsContent|reachedAsManifest) != 0
+}
 
 // cause is why a digest is alive, or Dead.
 func (m *marks) cause(id inventory.ID) Cause { return Cause(m.of(id) >> causeBits) }

@@ -9,10 +9,10 @@ import (
 // nodes are the manifests that were read, by digest. Its zero value has none, and expects
 // none.
 //
-// One digest of fifty is a manifest's, and every other one is asked for as often as there
-// are references to it: then a bit says that it has no node, and of a map of a hundred
-// thousand no cache has what is needed. Nearly all manifests are known by links before the first
-// is read. These lie in one array, and a bit more is all that it takes to find them.
+// One digest of fifty is a manifest's, and each reference to any other digest asks for its node as
+// well. Then one bit says that there is none; a map of a hundred thousand nodes would miss the
+// processor's cache each time. Nearly all manifests are known by links before the first is read.
+// Their nodes are in one array. The index of a node there is the number of expected ids below its id.
 type nodes struct {
 	read idSet
 
@@ -22,7 +22,7 @@ type nodes struct {
 	others   map[inventory.ID]node
 }
 
-// expect makes room for the manifests that are going to be read.
+// expect allocates the nodes of the manifests that are going to be read.
 func (n *nodes) expect(ids idSet) {
 	others := n.others
 	n.expected, n.before, n.others = ids, make([]uint32, len(ids)), nil

@@ -21,10 +21,10 @@ func (s MapSet[N]) Add(n N) bool {
 // Reach is the mark itself. It adds to alive the roots and all that can be reached
 // from them along edges, and returns what it has added, each node once. A node
 // that is in alive already is taken as reached with all its edges, so marking in
-// stages tells what each stage has added to those before.
+// stages says what each stage has added to those before.
 //
-// It visits no node twice and does not recurse, so that neither a cycle nor a long
-// chain can hurt it. What edges returns is used before edges is called again.
+// It visits no node twice and does not recurse, so neither a cycle nor a long
+// chain can hurt it. The result of edges is used before edges is called again.
 func Reach[N any](alive Set[N], roots []N, edges func(N) []N) (added []N) {
 	visit := func(n N) {
 		if alive.Add(n) {

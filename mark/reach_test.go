@@ -51,7 +51,7 @@ func TestReach(t *testing.T) {
 	}
 }
 
-// Marking in stages tells what the second stage has added to the first.
+// Marking in stages says what the second stage has added to the first.
 func TestReachInStages(t *testing.T) {
 	// a → b → c ← d → e
 	edges := graph(t, "a>b, b>c, d>c e")

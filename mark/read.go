@@ -20,17 +20,17 @@ type ReadOptions struct {
 	Roots []*Roots
 	// Ahead, if set, has read some of the manifests of this inventory.
 	Ahead *Ahead
-	// OnManifests, if set, is told how many manifests there are to read. OnRead, if
-	// set, is told how many more have been, from several goroutines at once.
+	// OnManifests, if set, is called with the number of manifests that are going to be read. OnRead,
+	// if set, is called with the number of those that were read since, from several goroutines at once.
 	OnManifests, OnRead func(n int)
 }
 
-// Read reads every manifest that any repository could hold alive, each digest once, whoever names
-// it. After it no manifest is read. A storage that fails is an error and nothing is known then.
+// Read reads every manifest that could be alive in any repository, each digest once. After it no
+// manifest is read. If the storage fails, Read returns its error and nothing is known.
 func Read(ctx context.Context, inv *inventory.Inventory, reader storage.Reader, options ReadOptions) (*Graph, error) {
 	done, count := options.Ahead.take(inv)
 	r := &graphReader{
-		reading: reading{inv, reader, roomForLarge()}, builder: done,
+		reading: reading{inv, reader, newLargeSlots()}, builder: done,
 		limit: cmp.Or(options.Concurrency, 32), onRead: options.OnRead,
 	}
 	named := linkedManifests(inv)
@@ -65,7 +65,7 @@ type graphReader struct {
 // indexes among them lead to and that no repository has a revision link for. What a
 // manifest of an unknown type names, or an index without saying what it is, may be a
 // manifest as well: it is one if it reads like one of a known type, and otherwise
-// nothing is said of it. What was read ahead, so many, is taken for read.
+// it is plain content. So many manifests were read ahead, and are not read again.
 func (r *graphReader) readFrom(ctx context.Context, named idSet, ahead int) error {
 	r.graph.manifests.expect(named)
 	if r.onRead != nil {
@@ -102,7 +102,7 @@ func (r *graphReader) unread(ids []inventory.ID, tried map[inventory.ID]bool) []
 	return slices.DeleteFunc(slices.Compact(ids), func(id inventory.ID) bool { return r.graph.manifests.has(id) || tried[id] })
 }
 
-// readAll reads manifests concurrently, and has one after the other kept, in whatever order.
+// readAll reads manifests concurrently. It calls keep for one after the other, in any order.
 func (r *graphReader) readAll(ctx context.Context, ids []inventory.ID, keep func(found)) error {
 	var unlisted []inventory.ID
 	err := storage.Each(ctx, len(ids), r.limit, func(ctx context.Context, i int) error {

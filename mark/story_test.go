@@ -19,7 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// memory is a storage that holds what a story tells and nothing else.
+// memory is a storage in memory.
 type memory struct {
 	storage.Store // the rest of the interface, which marking has no business with
 	files         map[string]string
@@ -81,14 +81,14 @@ const (
 
 var storyTime = time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC)
 
-// world is a story in the making. Small letters are blobs, capitals manifests.
-type world struct {
+// registry is a story in the making. Small letters are blobs, capitals manifests.
+type registry struct {
 	*memory
 	content map[string]string
 	reaches map[string][]string
 }
 
-// tell makes a storage out of lines of these forms:
+// newRegistry makes a storage out of lines of these forms:
 //
 //	I = image c a b    an image of config c and layers a and b; a! is a under sha512
 //	X = index I J      an index; J may be unheard of, or a blob
@@ -105,9 +105,9 @@ type world struct {
 //	unlink app I       remove a revision link, or a layer link
 //	lose a             remove a blob; likewise: spoil a, for one that has rotted
 //	young app I        a link was written a moment ago
-func tell(t *testing.T, story string) *world {
+func newRegistry(t *testing.T, story string) *registry {
 	t.Helper()
-	w := &world{
+	w := &registry{
 		memory:  &memory{files: map[string]string{}, young: map[string]bool{}, fails: map[string]error{}, read: map[string]int{}},
 		content: map[string]string{}, reaches: map[string][]string{},
 	}
@@ -129,20 +129,20 @@ func tell(t *testing.T, story string) *world {
 		case words[0] == "young":
 			w.young[w.linkPath(words[1], words[2])] = true
 		default:
-			t.Fatalf("nobody understands %q", line)
+			t.Fatalf("the line %q has no known form", line)
 		}
 	}
 	return w
 }
 
-func (w *world) text(letter string) string {
+func (w *registry) text(letter string) string {
 	if content, defined := w.content[letter]; defined {
 		return content
 	}
 	return letter
 }
 
-func (w *world) digest(letter string) digest.Digest {
+func (w *registry) digest(letter string) digest.Digest {
 	if letter, long := strings.CutSuffix(letter, "!"); long {
 		return digest.SHA512.FromString(w.text(letter))
 	}
@@ -151,14 +151,14 @@ func (w *world) digest(letter string) digest.Digest {
 
 func isManifest(letter string) bool { return letter >= "A" && letter <= "Z~" }
 
-func (w *world) linkPath(repository, letter string) string {
+func (w *registry) linkPath(repository, letter string) string {
 	if isManifest(letter) {
 		return layout.RevisionPath(repository, w.digest(letter))
 	}
 	return layout.LayerPath(repository, w.digest(letter))
 }
 
-func (w *world) define(letter, kind string, parts []string) {
+func (w *registry) define(letter, kind string, parts []string) {
 	descriptor := func(letter string) map[string]any {
 		d := map[string]any{"digest": w.digest(letter), "mediaType": "application/octet-stream", "size": len(w.text(letter))}
 		if isManifest(letter) {
@@ -210,7 +210,7 @@ func (w *world) define(letter, kind string, parts []string) {
 	w.content[letter], w.reaches[letter] = string(content), parts
 }
 
-func (w *world) in(repository string, words []string) {
+func (w *registry) in(repository string, words []string) {
 	link := func(path string, to digest.Digest) { w.files[path] = string(to) }
 	switch words[0] {
 	case "revision":
@@ -240,11 +240,11 @@ func (w *world) in(repository string, words []string) {
 	}
 }
 
-func (w *world) put(letter string) {
+func (w *registry) put(letter string) {
 	w.files[layout.BlobPath(w.digest(strings.TrimSuffix(letter, "!")))] = w.text(strings.TrimSuffix(letter, "!"))
 }
 
-func (w *world) push(repository, letter string) {
+func (w *registry) push(repository, letter string) {
 	if _, defined := w.content[letter]; isManifest(letter) && !defined {
 		return // an index may name what nobody has
 	}
@@ -257,7 +257,7 @@ func (w *world) push(repository, letter string) {
 }
 
 // letter turns a digest of the story back.
-func (w *world) letter(d digest.Digest) string {
+func (w *registry) letter(d digest.Digest) string {
 	for c := 'A'; c <= 'z'; c++ {
 		for _, letter := range []string{string(c), string(c) + "!"} {
 			if w.digest(letter) == d {
@@ -269,7 +269,7 @@ func (w *world) letter(d digest.Digest) string {
 }
 
 // inventory lists the story.
-func (w *world) inventory(t *testing.T) *inventory.Inventory {
+func (w *registry) inventory(t *testing.T) *inventory.Inventory {
 	t.Helper()
 	inv, err := inventory.Take(t.Context(), w.memory, inventory.Options{Since: storyTime.Add(-time.Hour)})
 	if err != nil {
@@ -280,14 +280,14 @@ func (w *world) inventory(t *testing.T) *inventory.Inventory {
 
 // readStory is a story that was listed and whose manifests were read.
 type readStory struct {
-	*world
+	*registry
 	inv   *inventory.Inventory
 	graph *Graph
 }
 
 // readings are the story with nothing read ahead, with all that may be, and with a part of it, which
 // must come to the same.
-func (w *world) readings(t *testing.T) (all []readStory) {
+func (w *registry) readings(t *testing.T) (all []readStory) {
 	t.Helper()
 	for _, every := range []int{0, 1, 2} {
 		inv := w.inventory(t)
@@ -314,7 +314,7 @@ func (r readStory) live(t *testing.T, options Options) *Live {
 }
 
 // mark reads the story, and finds what is alive.
-func (w *world) mark(t *testing.T, deleteUntagged bool) (*inventory.Inventory, *Live) {
+func (w *registry) mark(t *testing.T, deleteUntagged bool) (*inventory.Inventory, *Live) {
 	t.Helper()
 	story := w.readings(t)[0]
 	return story.inv, story.live(t, Options{DeleteUntagged: deleteUntagged})
@@ -335,7 +335,7 @@ func run(ctx context.Context, inv *inventory.Inventory, reader storage.Reader, r
 
 // readAhead reads the stored blobs that revisions name, of a part of all ids: every one,
 // every other, and so on; none for 0.
-func (w *world) readAhead(t *testing.T, inv *inventory.Inventory, every int) *Ahead {
+func (w *registry) readAhead(t *testing.T, inv *inventory.Inventory, every int) *Ahead {
 	t.Helper()
 	ahead := NewAhead(w.memory)
 	for id := range inventory.ID(inv.Blobs()) {
@@ -350,8 +350,8 @@ func (w *world) readAhead(t *testing.T, inv *inventory.Inventory, every int) *Ah
 	return ahead
 }
 
-// goes says what the mark leaves to be removed: links by repository, then blobs.
-func (w *world) goes(inv *inventory.Inventory, live *Live) string {
+// garbage says what is dead: links by repository, then blobs.
+func (w *registry) garbage(inv *inventory.Inventory, live *Live) string {
 	var parts []string
 	say := func(who string, letters []string) {
 		if slices.Sort(letters); len(letters) > 0 {
@@ -382,8 +382,8 @@ func (w *world) goes(inv *inventory.Inventory, live *Live) string {
 	return strings.Join(parts, "; ")
 }
 
-// met says what problems were met, and where they keep something.
-func met(live *Live) string {
+// problemsOf says which problems were found, and where they keep something.
+func problemsOf(live *Live) string {
 	var parts []string
 	for _, p := range live.Problems {
 		if p.Kind == inventory.Stray || p.Kind == inventory.NoManifests { // what a scan has noted
@@ -405,17 +405,17 @@ const nothing = ""
 // says what it proves; all of them are promise 1, and those with damage promise 2.
 func TestStories(t *testing.T) {
 	for _, test := range []struct {
-		name, story    string
-		goes, goesWith string // with: with DeleteUntagged
-		met            string
+		name, story          string
+		garbage, garbageWith string // with: with DeleteUntagged
+		problems             string
 	}{
 		{
-			name: "what a tag reaches stays, and what nothing reaches goes",
+			name: "what a tag reaches is kept, and what nothing reaches is garbage",
 			story: `
 				I = image c a b
 				app: I x          # x was pushed and no manifest followed
 				app: tag v1 I`,
-			goes: "app: x; blobs: x", goesWith: "app: x; blobs: x",
+			garbage: "app: x; blobs: x", garbageWith: "app: x; blobs: x",
 		},
 		{
 			name: "an untagged image is garbage if it is asked for",
@@ -424,7 +424,7 @@ func TestStories(t *testing.T) {
 				J = image d a e
 				app: I J
 				app: tag v1 I`,
-			goes: nothing, goesWith: "app: J d e; blobs: J d e",
+			garbage: nothing, garbageWith: "app: J d e; blobs: J d e",
 		},
 		{
 			name: "a tag that was moved leaves its former target untagged",
@@ -434,7 +434,7 @@ func TestStories(t *testing.T) {
 				app: I J
 				app: tag v1 I
 				app: tag v1 J`,
-			goes: nothing, goesWith: "app: I c; blobs: I c",
+			garbage: nothing, garbageWith: "app: I c; blobs: I c",
 		},
 		{
 			name: "a repository without tags",
@@ -443,7 +443,7 @@ func TestStories(t *testing.T) {
 				app: I
 				lib: I
 				lib: tag v1 I`,
-			goes: nothing, goesWith: "app: I a c",
+			garbage: nothing, garbageWith: "app: I a c",
 		},
 		{
 			// v1 → Y → X → I
@@ -455,7 +455,7 @@ func TestStories(t *testing.T) {
 				Y = index X J
 				app: Y x
 				app: tag v1 Y`,
-			goes: "app: x; blobs: x", goesWith: "app: x; blobs: x",
+			garbage: "app: x; blobs: x", garbageWith: "app: x; blobs: x",
 		},
 		{
 			name: "an entry of an index is kept without a revision link of its own",
@@ -472,7 +472,7 @@ func TestStories(t *testing.T) {
 				K = cache a b
 				app: K x
 				app: tag cache K`,
-			goes: "app: x; blobs: x", goesWith: "app: x; blobs: x",
+			garbage: "app: x; blobs: x", garbageWith: "app: x; blobs: x",
 		},
 		{
 			name: "a sparse index is no reason to keep anything",
@@ -482,8 +482,8 @@ func TestStories(t *testing.T) {
 				J = image d b
 				app: X J x
 				app: tag v1 X`,
-			goes: "app: x; blobs: x", goesWith: "app: J b d x; blobs: J b d x",
-			met: "app sparse_index",
+			garbage: "app: x; blobs: x", garbageWith: "app: J b d x; blobs: J b d x",
+			problems: "app sparse_index",
 		},
 		{
 			// v1 → I ← S ← T ← U
@@ -497,7 +497,7 @@ func TestStories(t *testing.T) {
 				Z = signs J z
 				app: I S T U J Z
 				app: tag v1 I`,
-			goes: nothing, goesWith: "app: J Z b d z; blobs: J Z b d z",
+			garbage: nothing, garbageWith: "app: J Z b d z; blobs: J Z b d z",
 		},
 		{
 			// v1 → X → I ← S
@@ -519,7 +519,7 @@ func TestStories(t *testing.T) {
 				T = signs X q
 				app: I X T
 				app: tag v1 I`,
-			goes: nothing, goesWith: "app: T X q; blobs: T X q", // X is attached to nothing
+			garbage: nothing, garbageWith: "app: T X q; blobs: T X q", // X is attached to nothing
 		},
 		{
 			name: "a signature does not keep its image",
@@ -528,7 +528,7 @@ func TestStories(t *testing.T) {
 				S = signs I p
 				app: I S
 				app: tag sig S`,
-			goes: nothing, goesWith: "app: I a c; blobs: I a c",
+			garbage: nothing, garbageWith: "app: I a c; blobs: I a c",
 		},
 		{
 			name: "a signature of what was never here is untagged like any other",
@@ -536,7 +536,7 @@ func TestStories(t *testing.T) {
 				S = signs N p
 				app: S
 				app: layer x`,
-			goes: "app: x", goesWith: "app: S p x; blobs: S p",
+			garbage: "app: x", garbageWith: "app: S p x; blobs: S p",
 		},
 		{
 			name: "a signature in another repository is none in this one",
@@ -546,7 +546,7 @@ func TestStories(t *testing.T) {
 				app: I
 				app: tag v1 I
 				lib: S`,
-			goes: nothing, goesWith: "lib: S p; blobs: S p",
+			garbage: nothing, garbageWith: "lib: S p; blobs: S p",
 		},
 		{
 			name: "a layer under sha512 is stored under sha256",
@@ -554,7 +554,7 @@ func TestStories(t *testing.T) {
 				I = image c a!
 				app: I x!
 				app: tag v1 I`,
-			goes: "app: x!; blobs: x", goesWith: "app: x!; blobs: x",
+			garbage: "app: x!; blobs: x", garbageWith: "app: x!; blobs: x",
 		},
 		{
 			name: "tagged in one repository, untagged in the other",
@@ -565,7 +565,7 @@ func TestStories(t *testing.T) {
 				app: tag other J
 				lib: I
 				lib: tag v1 I`,
-			goes: nothing, goesWith: "app: I c",
+			garbage: nothing, garbageWith: "app: I c",
 		},
 		{
 			name: "an untagged revision here does not cost the other its links",
@@ -574,7 +574,7 @@ func TestStories(t *testing.T) {
 				app: I
 				lib: I
 				app: tag v1 I`,
-			goes: nothing, goesWith: "lib: I a c",
+			garbage: nothing, garbageWith: "lib: I a c",
 		},
 		{
 			name: "a mounted layer is alive where a manifest needs it",
@@ -583,7 +583,7 @@ func TestStories(t *testing.T) {
 				app: I
 				app: tag v1 I
 				lib: layer a`,
-			goes: "lib: a", goesWith: "lib: a",
+			garbage: "lib: a", garbageWith: "lib: a",
 		},
 		{
 			name: "a tag keeps its image though the revision link is lost",
@@ -592,7 +592,7 @@ func TestStories(t *testing.T) {
 				app: I x
 				app: tag v1 I
 				unlink app I`,
-			goes: "app: x; blobs: x", goesWith: "app: x; blobs: x",
+			garbage: "app: x; blobs: x", garbageWith: "app: x; blobs: x",
 		},
 		{
 			name: "a tag without its current link keeps all that it ever pointed at",
@@ -603,8 +603,8 @@ func TestStories(t *testing.T) {
 				app: I J K
 				app: entry v1 I
 				app: entry v1 J`,
-			goes: nothing, goesWith: "app: K e f; blobs: K e f",
-			met: "app tag_without_current keeps_named",
+			garbage: nothing, garbageWith: "app: K e f; blobs: K e f",
+			problems: "app tag_without_current keeps_named",
 		},
 		{
 			name: "schema 1 keeps its layers and its signatures",
@@ -615,7 +615,7 @@ func TestStories(t *testing.T) {
 				app: signature V s
 				app: signature W t
 				app: tag v1 V`,
-			goes: "app: x; blobs: x", goesWith: "app: W d x; blobs: W d t x",
+			garbage: "app: x; blobs: x", garbageWith: "app: W d x; blobs: W d t x",
 		},
 		{
 			name: "signatures are kept whatever the manifest turns out to be",
@@ -632,8 +632,8 @@ func TestStories(t *testing.T) {
 				U = future b I
 				app: U x
 				app: tag v1 U`,
-			goes: "app: x; blobs: x", goesWith: "app: x; blobs: x",
-			met: "app manifest_unknown_type",
+			garbage: "app: x; blobs: x", garbageWith: "app: x; blobs: x",
+			problems: "app manifest_unknown_type",
 		},
 
 		{
@@ -646,8 +646,8 @@ func TestStories(t *testing.T) {
 				app: tag v1 U
 				lib: I
 				lib: tag v1 I`,
-			goes: "app: I c", goesWith: "app: I c",
-			met: "app manifest_unknown_type",
+			garbage: "app: I c", garbageWith: "app: I c",
+			problems: "app manifest_unknown_type",
 		},
 		{
 			// v1 → U → I: nobody knows what U means by it
@@ -658,8 +658,8 @@ func TestStories(t *testing.T) {
 				app: U x
 				app: tag v1 U
 				unlink app I`,
-			goes: "app: x; blobs: x", goesWith: "app: x; blobs: x",
-			met: "app manifest_unknown_type",
+			garbage: "app: x; blobs: x", garbageWith: "app: x; blobs: x",
+			problems: "app manifest_unknown_type",
 		},
 		{
 			name: "nor does what has rotted there cost this one anything",
@@ -669,8 +669,8 @@ func TestStories(t *testing.T) {
 				app: tag v1 U
 				lib: q
 				lib: write _manifests/revisions/sha256/` + digest.FromString("x").Encoded() + `/link x`,
-			goes: "app: z; blobs: z", goesWith: "app: z; blobs: z",
-			met: "app manifest_unknown_type; lib manifest_damaged keeps_repository",
+			garbage: "app: z; blobs: z", garbageWith: "app: z; blobs: z",
+			problems: "app manifest_unknown_type; lib manifest_damaged keeps_repository",
 		},
 		{
 			name: "an entry of no type is a manifest if it reads like one",
@@ -682,7 +682,7 @@ func TestStories(t *testing.T) {
 				app: tag v1 L
 				unlink app I
 				unlink app B`,
-			goes: "app: x; blobs: x", goesWith: "app: x; blobs: x",
+			garbage: "app: x; blobs: x", garbageWith: "app: x; blobs: x",
 		},
 		{
 			// v1 → L → M → I, and nobody says what M and I are
@@ -695,11 +695,11 @@ func TestStories(t *testing.T) {
 				app: tag v1 L
 				unlink app I
 				unlink app M`,
-			goes: "app: x; blobs: x", goesWith: "app: x; blobs: x",
+			garbage: "app: x; blobs: x", garbageWith: "app: x; blobs: x",
 		},
 		{
 			// v1 → K → I as some blob, and Y → I as a manifest
-			name: "a digest that is met both ways is a manifest, and counts once",
+			name: "a digest that is reached both ways is a manifest, and counts once",
 			story: `
 				I = image c a
 				K = cache I a
@@ -707,7 +707,7 @@ func TestStories(t *testing.T) {
 				app: K Y x
 				app: tag v1 K
 				unlink app I`,
-			goes: "app: x; blobs: x", goesWith: "app: Y c x; blobs: Y c x",
+			garbage: "app: x; blobs: x", garbageWith: "app: Y c x; blobs: Y c x",
 		},
 
 		// --- links written a moment ago
@@ -720,7 +720,7 @@ func TestStories(t *testing.T) {
 				app: tag v1 I
 				young app J
 				young app x`,
-			goes: "app: y; blobs: y", goesWith: "app: y; blobs: y",
+			garbage: "app: y; blobs: y", garbageWith: "app: y; blobs: y",
 		},
 		{
 			name: "young in one repository is not young in the other",
@@ -728,7 +728,7 @@ func TestStories(t *testing.T) {
 				app: x
 				lib: x
 				young app x`,
-			goes: "lib: x", goesWith: "lib: x",
+			garbage: "lib: x", garbageWith: "lib: x",
 		},
 
 		// --- damage
@@ -741,8 +741,8 @@ func TestStories(t *testing.T) {
 				app: tag v1 I
 				lib: y
 				spoil I`,
-			goes: "lib: y; blobs: y", goesWith: "lib: y; blobs: y",
-			met: "app manifest_damaged keeps_repository",
+			garbage: "lib: y; blobs: y", garbageWith: "lib: y; blobs: y",
+			problems: "app manifest_damaged keeps_repository",
 		},
 		{
 			name: "a kept repository keeps what its tags once pointed at",
@@ -755,8 +755,8 @@ func TestStories(t *testing.T) {
 				unlink app J      # all that is left of it is v1's index
 				lib: y
 				spoil I`,
-			goes: "lib: y; blobs: y", goesWith: "lib: y; blobs: y",
-			met: "app manifest_damaged keeps_repository",
+			garbage: "lib: y; blobs: y", garbageWith: "lib: y; blobs: y",
+			problems: "app manifest_damaged keeps_repository",
 		},
 		{
 			name: "a live manifest that is gone keeps its repository",
@@ -765,8 +765,8 @@ func TestStories(t *testing.T) {
 				app: I x
 				app: tag v1 I
 				lose I`,
-			goes: nothing, goesWith: nothing,
-			met: "app manifest_missing keeps_repository",
+			garbage: nothing, garbageWith: nothing,
+			problems: "app manifest_missing keeps_repository",
 		},
 		{
 			name: "a live manifest that makes no sense keeps its repository",
@@ -774,8 +774,8 @@ func TestStories(t *testing.T) {
 				B = broken a
 				app: B x
 				app: tag v1 B`,
-			goes: nothing, goesWith: nothing,
-			met: "app manifest_damaged keeps_repository",
+			garbage: nothing, garbageWith: nothing,
+			problems: "app manifest_damaged keeps_repository",
 		},
 		{
 			name: "the entry of a live index is a live manifest",
@@ -786,8 +786,8 @@ func TestStories(t *testing.T) {
 				app: X x
 				app: tag v1 X
 				lose I`,
-			goes: nothing, goesWith: nothing,
-			met: "app manifest_missing keeps_repository",
+			garbage: nothing, garbageWith: nothing,
+			problems: "app manifest_missing keeps_repository",
 		},
 		{
 			name: "a rotten entry counts though it has no revision link",
@@ -798,8 +798,8 @@ func TestStories(t *testing.T) {
 				app: tag v1 X
 				unlink app I
 				spoil I`,
-			goes: nothing, goesWith: nothing,
-			met: "app manifest_damaged keeps_repository",
+			garbage: nothing, garbageWith: nothing,
+			problems: "app manifest_damaged keeps_repository",
 		},
 		{
 			name: "a rotten manifest costs a repository that shares it nothing more",
@@ -811,8 +811,8 @@ func TestStories(t *testing.T) {
 				lib: tag v1 I
 				old: z
 				spoil I`,
-			goes: "old: z; blobs: z", goesWith: "old: z; blobs: z",
-			met: "app manifest_damaged keeps_repository; lib manifest_damaged keeps_repository",
+			garbage: "old: z; blobs: z", garbageWith: "old: z; blobs: z",
+			problems: "app manifest_damaged keeps_repository; lib manifest_damaged keeps_repository",
 		},
 		{
 			name: "an untagged manifest that has rotted might be a signature: its repository is kept",
@@ -822,8 +822,8 @@ func TestStories(t *testing.T) {
 				app: I S x
 				app: tag v1 I
 				spoil S`,
-			goes: nothing, goesWith: nothing,
-			met: "app manifest_damaged keeps_repository",
+			garbage: nothing, garbageWith: nothing,
+			problems: "app manifest_damaged keeps_repository",
 		},
 		{
 			name: "an untagged revision whose manifest is gone dangles, and keeps nothing",
@@ -833,18 +833,18 @@ func TestStories(t *testing.T) {
 				app: I J
 				app: tag v1 I
 				lose J`,
-			goes: "app: b d; blobs: b d", goesWith: "app: J b d; blobs: b d",
-			met: "app dangling_revision",
+			garbage: "app: b d; blobs: b d", garbageWith: "app: J b d; blobs: b d",
+			problems: "app dangling_revision",
 		},
 		{
-			name: "a dangling revision that an untagged index names is a live manifest until the index goes",
+			name: "a dangling revision that an untagged index names is a live manifest until the index is garbage",
 			story: `
 				I = image c a
 				X = index I
 				app: X x
 				lose I`,
-			goes: nothing, goesWith: "app: I X a c x; blobs: X a c x",
-			met: "app dangling_revision; app manifest_missing keeps_repository",
+			garbage: nothing, garbageWith: "app: I X a c x; blobs: X a c x",
+			problems: "app dangling_revision; app manifest_missing keeps_repository",
 		},
 		{
 			name: "a damaged tag keeps its repository, and what it once pointed at",
@@ -854,8 +854,8 @@ func TestStories(t *testing.T) {
 				app: tag v1 I
 				app: write _manifests/tags/v1/current/link garbage
 				unlink app I`,
-			goes: nothing, goesWith: nothing,
-			met: "app damaged_link keeps_repository",
+			garbage: nothing, garbageWith: nothing,
+			problems: "app damaged_link keeps_repository",
 		},
 		{
 			name: "a revision link that names another manifest keeps both, and the repository",
@@ -865,8 +865,8 @@ func TestStories(t *testing.T) {
 				app: I x
 				lib: J y
 				app: write _manifests/revisions/sha256/` + digest.FromString("?").Encoded() + `/link J`,
-			goes: "lib: y; blobs: y", goesWith: "lib: J b d y; blobs: y",
-			met: "app damaged_link keeps_repository; app dangling_revision",
+			garbage: "lib: y; blobs: y", garbageWith: "lib: J b d y; blobs: y",
+			problems: "app damaged_link keeps_repository; app dangling_revision",
 		},
 		{
 			name: "a damaged layer link matters when it would go",
@@ -875,8 +875,8 @@ func TestStories(t *testing.T) {
 				app: I x y
 				app: tag v1 I
 				app: write _layers/sha256/` + digest.FromString("y").Encoded() + `/link garbage`,
-			goes: nothing, goesWith: nothing,
-			met: "app damaged_link keeps_repository",
+			garbage: nothing, garbageWith: nothing,
+			problems: "app damaged_link keeps_repository",
 		},
 		{
 			name: "a link under sha512 that is alive and leads nowhere may have been spoilt: its repository is kept",
@@ -886,8 +886,8 @@ func TestStories(t *testing.T) {
 				app: tag v1 I
 				lose a
 				lib: d`,
-			goes: "lib: d; blobs: d", goesWith: "lib: d; blobs: d",
-			met: "app damaged_link keeps_repository",
+			garbage: "lib: d; blobs: d", garbageWith: "lib: d; blobs: d",
+			problems: "app damaged_link keeps_repository",
 		},
 		{
 			name: "a damaged layer link whose blob is alive costs nothing",
@@ -896,7 +896,7 @@ func TestStories(t *testing.T) {
 				app: I x
 				app: tag v1 I
 				app: write _layers/sha256/` + digest.FromString("a").Encoded() + `/link garbage`,
-			goes: "app: x; blobs: x", goesWith: "app: x; blobs: x",
+			garbage: "app: x; blobs: x", garbageWith: "app: x; blobs: x",
 		},
 		{
 			name: "a repository that nobody could serve is kept",
@@ -904,8 +904,8 @@ func TestStories(t *testing.T) {
 				I = image c a
 				Foo: I x
 				app: y`,
-			goes: "app: y; blobs: y", goesWith: "app: y; blobs: y",
-			met: "Foo bad_repository_name keeps_repository",
+			garbage: "app: y; blobs: y", garbageWith: "app: y; blobs: y",
+			problems: "Foo bad_repository_name keeps_repository",
 		},
 		{
 			name: "so is one in a directory with a name of the layout's kind",
@@ -914,8 +914,8 @@ func TestStories(t *testing.T) {
 				app/_old: I x
 				app/_old: tag v1 I
 				app: y`,
-			goes: "app: y; blobs: y", goesWith: "app: y; blobs: y",
-			met: "app/_old bad_repository_name keeps_repository",
+			garbage: "app: y; blobs: y", garbageWith: "app: y; blobs: y",
+			problems: "app/_old bad_repository_name keeps_repository",
 		},
 
 		// --- links whose path is not understood
@@ -924,8 +924,8 @@ func TestStories(t *testing.T) {
 			story: `
 				app: x y
 				app: write _layers/blake3/00ff/link x`,
-			goes: "app: y; blobs: y", goesWith: "app: y; blobs: y",
-			met: "app unknown_link_algorithm",
+			garbage: "app: y; blobs: y", garbageWith: "app: y; blobs: y",
+			problems: "app unknown_link_algorithm",
 		},
 		{
 			name: "a revision link of another algorithm could lead anywhere: the repository is kept",
@@ -935,8 +935,8 @@ func TestStories(t *testing.T) {
 				app: I x
 				lib: J y
 				app: write _manifests/revisions/blake3/00ff/link J`,
-			goes: "lib: y; blobs: y", goesWith: "lib: J b d y; blobs: y",
-			met: "app unknown_link_algorithm keeps_repository",
+			garbage: "lib: y; blobs: y", garbageWith: "lib: J b d y; blobs: y",
+			problems: "app unknown_link_algorithm keeps_repository",
 		},
 		{
 			name: "all the more where it names nothing",
@@ -944,32 +944,32 @@ func TestStories(t *testing.T) {
 				I = image c a
 				app: I x
 				app: write _manifests/revisions/blake3/00ff/link blake3:00ff`,
-			goes: nothing, goesWith: nothing,
-			met: "app unknown_link_algorithm keeps_repository",
+			garbage: nothing, garbageWith: nothing,
+			problems: "app unknown_link_algorithm keeps_repository",
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := tell(t, test.story)
+			w := newRegistry(t, test.story)
 			manifests := map[bool]int{}
 			for i, story := range w.readings(t) {
 				for _, deleteUntagged := range []bool{false, true, false} { // of one graph
-					want := test.goes
+					want := test.garbage
 					if deleteUntagged {
-						want = test.goesWith
+						want = test.garbageWith
 					}
 					live := story.live(t, Options{DeleteUntagged: deleteUntagged})
-					if got := w.goes(story.inv, live); got != want {
-						t.Errorf("reading %d, untagged go: %t: what goes is %q, want %q", i, deleteUntagged, got, want)
+					if got := w.garbage(story.inv, live); got != want {
+						t.Errorf("reading %d, without untagged: %t: the garbage is %q, want %q", i, deleteUntagged, got, want)
 					}
 					// Problems are judged without it: with it, a dead manifest has none.
-					if got := met(live); !deleteUntagged && got != test.met {
-						t.Errorf("reading %d: met: %q, want %q", i, got, test.met)
+					if got := problemsOf(live); !deleteUntagged && got != test.problems {
+						t.Errorf("reading %d: the problems are %q, want %q", i, got, test.problems)
 					}
 					if i == 0 {
 						manifests[deleteUntagged] = live.Manifests
 					}
 					if got, want := live.Manifests, manifests[deleteUntagged]; got != want {
-						t.Errorf("reading %d, untagged go: %t: %d manifests are alive, want %d", i, deleteUntagged, got, want)
+						t.Errorf("reading %d, without untagged: %t: %d manifests are alive, want %d", i, deleteUntagged, got, want)
 					}
 				}
 			}
@@ -977,14 +977,14 @@ func TestStories(t *testing.T) {
 	}
 }
 
-// A storage that fails while manifests are read tells nothing (promise 1).
+// If the storage fails while manifests are read, nothing is known (promise 1).
 func TestAFailingStorageEndsTheMark(t *testing.T) {
 	const story = `
 		I = image c a
 		app: I x
 		app: tag v1 I`
 	failure := errors.New("the disk is on fire")
-	w := tell(t, story)
+	w := newRegistry(t, story)
 	w.fails[layout.BlobPath(w.digest("I"))] = failure
 	inv, err := inventory.Take(t.Context(), w.memory, inventory.Options{})
 	if err != nil {
@@ -994,7 +994,7 @@ func TestAFailingStorageEndsTheMark(t *testing.T) {
 		t.Errorf("a manifest can't be read: %v, %v", live, err)
 	}
 
-	w = tell(t, story)
+	w = newRegistry(t, story)
 	w.fails[layout.LayerPath("app", w.digest("x"))] = failure // a link that would go is read
 	if inv, err = inventory.Take(t.Context(), w.memory, inventory.Options{}); err != nil {
 		t.Fatal(err)
@@ -1026,7 +1026,7 @@ func (u unsized) Scan(ctx context.Context, dir string, visit func([]storage.Obje
 // in passing, of a blob that it has listed, is asked once more (promise 1).
 func TestANotFoundManifestIsLookedForAgain(t *testing.T) {
 	for _, there := range []bool{true, false} {
-		w := tell(t, `
+		w := newRegistry(t, `
 			I = image c a
 			J = image c b
 			app: I J
@@ -1052,7 +1052,7 @@ func TestANotFoundManifestIsLookedForAgain(t *testing.T) {
 
 // A layer link that was not found when it was read, and is there, is no empty directory.
 func TestANotFoundLinkIsLookedForAgain(t *testing.T) {
-	w := tell(t, `
+	w := newRegistry(t, `
 		I = image c a
 		app: I x
 		app: tag v1 I`)
@@ -1072,7 +1072,7 @@ func TestANotFoundLinkIsLookedForAgain(t *testing.T) {
 // listed, there may be none in it.
 func TestALayerLinkThatIsListedAndNotFound(t *testing.T) {
 	for _, dirs := range []bool{false, true} {
-		w := tell(t, `
+		w := newRegistry(t, `
 			I = image c a
 			app: I x
 			app: tag v1 I`)
@@ -1094,9 +1094,9 @@ func TestALayerLinkThatIsListedAndNotFound(t *testing.T) {
 }
 
 // However many repositories and indexes name a manifest, it is read once, and the
-// reading is told as it goes.
+// progress is reported.
 func TestManifestsAreReadOnce(t *testing.T) {
-	w := tell(t, `
+	w := newRegistry(t, `
 		I = image c a
 		X = index I
 		Y = index X I
@@ -1140,7 +1140,7 @@ func TestManifestsAreReadOnce(t *testing.T) {
 // What is alive for several reasons is so for the best of them: a blob that a tag
 // reaches in one repository is not counted as kept by anything else.
 func TestCauses(t *testing.T) {
-	w := tell(t, `
+	w := newRegistry(t, `
 		I = image c a
 		J = image d a
 		K = image e b

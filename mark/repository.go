@@ -1,0 +1,420 @@
+package mark
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"sync"
+
+	"regsweep/inventory"
+	"regsweep/manifest"
+	"regsweep/storage/layout"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// marker finds what is alive in one repository.
+type marker struct {
+	inv   *inventory.Inventory
+	graph *Graph
+	r     *inventory.Repository
+
+	tagMayGo func(tag int) bool
+	mayGo    func(revision int) bool
+	roots    []vertex // that a list names
+
+	marks     *marks
+	named     map[inventory.ID]bool // manifests by other links than a revision's
+	referrers map[inventory.ID][]inventory.ID
+	stages    []stage
+	problems  []inventory.Problem
+	reported  map[inventory.ID]bool // damaged manifests, which several stages may reach
+	kept      bool
+
+	// broken has, for each digest that can't be served, the index of its problem.
+	broken map[inventory.ID]int
+
+	// deferred are entries of indexes that have no revision link. They are followed after
+	// tags, or not at all if dropUnlinked is set.
+	deferred              []vertex
+	follows, dropUnlinked bool
+	deleteUntagged        bool
+
+	buffer []vertex // for the result of edges
+
+	result *Repository
+}
+
+// stage is what one kind of root keeps alive and the kinds before it do not.
+type stage struct {
+	cause     Cause
+	added     []vertex       // each digest once, as it was reached first
+	manifests []inventory.ID // reached as manifests: those of added, and those that were added as plain content before
+}
+
+// run marks the repository. Links that were checked may keep all of it.
+func (m *marker) run(checked checkedLinks) {
+	m.problems = slices.Clone(m.r.Problems)
+	m.kept = m.r.Kept()
+	m.findReferrers()
+
+	var tagged, recent, untagged []inventory.ID
+	for i, tag := range m.r.Tags {
+		if !m.tagMayGo(i) {
+			tagged = append(tagged, tagRoots(tag)...)
+		}
+	}
+	for _, v := range m.roots {
+		switch n, found := m.graph.manifests.at(v.id()); {
+		case v.isManifest():
+			tagged = append(tagged, v.id())
+		case found && n.state == intact && !m.r.HasLayer(v.id()): // see RootList.Find
+			m.named[v.id()] = true
+		}
+	}
+	tagged = append(tagged, m.r.Doubted...)
+	for _, id := range tagged {
+		m.named[id] = true
+	}
+	tagged = append(tagged, m.r.Pinned...)
+	listed := slices.Clip(tagged) // and what a list names that is content here
+	for _, v := range m.roots {
+		listed = append(listed, v.id())
+	}
+	for id := range m.r.Recent {
+		recent = append(recent, id)
+	}
+	for at, link := range m.r.Revisions {
+		if !m.mayGo(at) {
+			untagged = append(untagged, link.ID())
+		}
+	}
+
+	m.stage(Tagged, listed)
+	m.checkManifests(tagged)
+	m.stage(Recent, recent)
+	m.checkManifests(recent)
+	if m.follows = !m.dropUnlinked; m.follows && len(m.deferred) > 0 {
+		m.stageOf(Unlinked, m.deferred)
+		m.checkManifests(nil)
+	}
+	dangling := m.checkUntagged()
+	if len(untagged) > 0 {
+		m.stage(Untagged, slices.DeleteFunc(untagged, func(id inventory.ID) bool { return dangling[id] }))
+		m.checkManifests(nil)
+	}
+	m.checkAliases()
+	unlisted := m.unlistedAliases()
+	if len(checked.problems) > 0 {
+		m.kept = true
+		m.problems = append(m.problems, checked.problems...)
+	}
+	if m.kept {
+		m.stage(Damage, m.allLinked())
+		m.nameTags()
+	}
+	m.result = m.conclude(checked.absent, dangling)
+	m.result.unlisted = unlisted
+}
+
+// addTo adds what is alive in the repository to what is alive in any.
+func (m *marker) addTo(live *Live) {
+	for _, stage := range m.stages {
+		for _, v := range stage.added {
+			id := v.id()
+			if m.inv.Stored(id) && (live.blobs[id] == Dead || stage.cause < live.blobs[id]) {
+				live.blobs[id] = stage.cause
+			}
+		}
+		for _, id := range stage.manifests {
+			if n, _ := m.graph.manifests.at(id); n.state == intact {
+				live.manifests.add(id)
+			}
+		}
+	}
+}
+
+// stage reaches what it can from roots. A digest that is met both ways counts once.
+func (m *marker) stage(cause Cause, roots []inventory.ID) {
+	seen := make([]vertex, len(roots))
+	for i, id := range roots {
+		seen[i] = m.asReached(plain(id))
+	}
+	m.stageOf(cause, seen)
+}
+
+func (m *marker) stageOf(cause Cause, seen []vertex) {
+	reached := Reach(m.marks, seen, m.edges)
+	next := stage{cause: cause, added: reached[:0]}
+	for _, v := range reached {
+		if v.isManifest() {
+			next.manifests = append(next.manifests, v.id())
+		}
+		if m.marks.keep(v.id(), cause) {
+			next.added = append(next.added, v)
+		}
+	}
+	m.stages = append(m.stages, next)
+}
+
+// edges are what a digest keeps alive in this repository. A blob that is no
+// manifest keeps what its link is an alias for, and nothing else. Signature links are
+// followed whatever the type of the manifest is: only schema 1 has them. The result is valid until
+// the next call.
+func (m *marker) edges(v vertex) []vertex {
+	id := v.id()
+	edges := m.buffer[:0]
+	if v.isManifest() {
+		n, _ := m.graph.manifests.at(id)
+		for _, to := range m.graph.edgesOf(n) {
+			if !m.follows && to.isManifest() && n.kind != manifest.Unknown && !m.r.HasRevision(to.id()) && !m.named[to.id()] {
+				m.deferred = append(m.deferred, to)
+				continue
+			}
+			edges = append(edges, m.asReached(to))
+		}
+	}
+	for _, signature := range m.r.Signatures[id] {
+		edges = append(edges, m.asReached(plain(signature)))
+	}
+	if to, ok := m.r.Aliases[id]; ok {
+		edges = append(edges, m.asReached(plain(to)))
+	}
+	for _, referrer := range m.referrers[id] {
+		edges = append(edges, m.asReached(plain(referrer)))
+	}
+	m.buffer = edges
+	return edges
+}
+
+// findReferrers finds the referrers of each subject. They are followed like all other edges, so
+// referrers of referrers are found too.
+func (m *marker) findReferrers() {
+	for _, link := range m.r.Revisions {
+		if n, found := m.graph.manifests.at(link.ID()); found && n.hasSubject {
+			if m.referrers == nil {
+				m.referrers = map[inventory.ID][]inventory.ID{}
+			}
+			m.referrers[n.subject] = append(m.referrers[n.subject], link.ID())
+		}
+	}
+}
+
+// checkManifests reports damage in what the last stage has added. A root must be stored. An entry of
+// an index need not be, if it was never pushed here.
+func (m *marker) checkManifests(roots []inventory.ID) {
+	last := m.stages[len(m.stages)-1]
+	isRoot := sync.OnceValue(func() idSet {
+		var all idSet
+		for _, id := range roots {
+			all.add(id)
+		}
+		return all
+	})
+	for _, id := range last.manifests {
+		n, _ := m.graph.manifests.at(id)
+		switch {
+		case n.state == damaged:
+			m.keep(inventory.ManifestDamaged, id, m.graph.detailOf(id, n))
+		case n.state == missing && (m.r.HasRevision(id) || last.cause == Tagged && isRoot().has(id)):
+			m.keep(inventory.ManifestMissing, id, m.graph.detailOf(id, n))
+		case n.state == intact && n.kind == manifest.Unknown:
+			m.report(inventory.ManifestUnknown, id, m.graph.detailOf(id, n), inventory.Note)
+		case n.state == intact && n.kind == manifest.Index:
+			m.noteSparse(id, n)
+		}
+	}
+}
+
+// noteSparse reports entries of an index that were never pushed to this repository.
+func (m *marker) noteSparse(id inventory.ID, n node) {
+	absent, entries := 0, m.graph.edgesOf(n)
+	for _, v := range entries {
+		entry := v.id()
+		stored := m.inv.Stored(entry)
+		if of, found := m.graph.manifests.at(entry); found && of.state == missing {
+			stored = false // of its blob only the directory is there
+		}
+		if !stored && !m.r.HasRevision(entry) && !m.r.HasLayer(entry) {
+			absent++
+		}
+	}
+	if absent > 0 {
+		m.report(inventory.SparseIndex, id, fmt.Sprintf("%d of its %d entries were never pushed here", absent, len(entries)), inventory.Note)
+	}
+}
+
+// checkAliases checks the live layer links that name another digest than their path
+// does. If that digest is not stored, the link may be damaged, and nothing else says which blob it
+// named.
+func (m *marker) checkAliases() {
+	for id, to := range m.r.Aliases {
+		if m.marks.isAlive(id) && !m.inv.Stored(to) {
+			m.kept = true
+			m.noteBroken(id)
+			m.reportPath(inventory.DamagedLink, layout.LayerPath(m.r.Name, m.inv.Digest(id)),
+				fmt.Sprintf("names %s, which is not stored", m.inv.Digest(to)), inventory.KeepsRepository)
+		}
+	}
+}
+
+// unlistedAliases are live digests of another algorithm than the one that blobs are stored by, if
+// their link was not listed. Nothing else leads to its blob, and they are few.
+func (m *marker) unlistedAliases() (unlisted []inventory.ID) {
+	for _, stage := range m.stages {
+		for _, v := range stage.added {
+			id := v.id()
+			if m.inv.Stored(id) || m.r.HasLayer(id) || m.r.HasRevision(id) {
+				continue
+			}
+			if d := m.inv.Digest(id); d.Validate() == nil && d.Algorithm() != digest.SHA256 {
+				unlisted = append(unlisted, id)
+			}
+		}
+	}
+	return unlisted
+}
+
+// checkUntagged checks the revisions that are not alive so far. One whose manifest
+// is gone dangles, and can't keep anything. One that is damaged may be the
+// referrer of something alive, and only its content could say so: in doubt the
+// repository is kept.
+func (m *marker) checkUntagged() (dangling map[inventory.ID]bool) {
+	dangling = map[inventory.ID]bool{}
+	for _, link := range m.r.Revisions {
+		id := link.ID()
+		n, found := m.graph.manifests.at(id)
+		if m.marks.isAlive(id) || !found {
+			continue
+		}
+		switch n.state {
+		case damaged:
+			m.keep(inventory.ManifestDamaged, id, m.graph.detailOf(id, n))
+		case missing:
+			dangling[id] = true
+			detail := "an untagged revision whose manifest is gone"
+			if !m.deleteUntagged {
+				detail += ": its link is removed with --delete-untagged"
+			}
+			m.reportPath(inventory.DanglingRevision, layout.RevisionPath(m.r.Name, m.inv.Digest(id)), detail, inventory.KeepsNothing)
+		}
+	}
+	return dangling
+}
+
+func (m *marker) keep(kind inventory.ProblemKind, id inventory.ID, detail string) {
+	m.kept = true
+	if !m.reported[id] {
+		m.reported[id] = true
+		m.noteBroken(id)
+		m.report(kind, id, detail, inventory.KeepsRepository)
+	}
+}
+
+// noteBroken notes that the next problem is the reason why a digest can't be served.
+func (m *marker) noteBroken(id inventory.ID) {
+	if m.broken == nil {
+		m.broken = map[inventory.ID]int{}
+	}
+	m.broken[id] = len(m.problems)
+}
+
+func (m *marker) report(kind inventory.ProblemKind, id inventory.ID, detail string, effect inventory.Effect) {
+	m.reportPath(kind, layout.BlobPath(m.inv.Digest(id)), detail, effect)
+}
+
+func (m *marker) reportPath(kind inventory.ProblemKind, path, detail string, effect inventory.Effect) {
+	m.problems = append(m.problems, inventory.Problem{
+		Kind: kind, Repository: m.r.Name, Path: path, Detail: detail, Effect: effect,
+	})
+}
+
+// allLinked is what the repository's links name.
+func (m *marker) allLinked() []inventory.ID {
+	var ids []inventory.ID
+	for _, link := range slices.Concat(m.r.Revisions, m.r.Layers) {
+		ids = append(ids, link.ID())
+	}
+	for of, signatures := range m.r.Signatures {
+		ids = append(append(ids, of), signatures...)
+	}
+	for referrer := range m.r.Referrers {
+		ids = append(ids, referrer)
+	}
+	for _, tag := range m.r.Tags {
+		for _, link := range tag.Index {
+			ids = append(ids, link.ID())
+		}
+	}
+	return ids
+}
+
+// conclude says why each link is kept, or that it is dead.
+func (m *marker) conclude(absent, dangling map[inventory.ID]bool) *Repository {
+	out := &Repository{Kept: m.kept}
+	for _, stage := range m.stages {
+		if stage.cause == Tagged || len(stage.added) == 0 {
+			continue
+		}
+		if out.Only == nil {
+			out.Only = map[Cause][]inventory.ID{}
+		}
+		only := make([]inventory.ID, len(stage.added))
+		for i, v := range stage.added {
+			only[i] = v.id()
+		}
+		out.Only[stage.cause] = only
+	}
+	out.Layers = newCauses(len(m.r.Layers))
+	for i, link := range m.r.Layers {
+		cause := m.marks.cause(link.ID())
+		if absent[link.ID()] {
+			cause = Absent
+		}
+		out.Layers.set(i, cause)
+	}
+	out.Revisions = newCauses(len(m.r.Revisions))
+	for i, link := range m.r.Revisions {
+		cause := m.marks.cause(link.ID())
+		if dangling[link.ID()] && !m.mayGo(i) {
+			cause = cmp.Or(cause, Untagged) // it is kept, and keeps nothing
+		}
+		out.Revisions.set(i, cause)
+	}
+	for _, tag := range m.r.Tags {
+		for _, link := range tag.Index {
+			if m.marks.isAlive(link.ID()) && !m.r.HasRevision(link.ID()) {
+				if out.unlinked == nil {
+					out.unlinked = map[inventory.ID]bool{}
+				}
+				out.unlinked[link.ID()] = true
+			}
+		}
+	}
+	for i, tag := range m.r.Tags {
+		if m.tagMayGo(i) && !m.kept && !m.marks.isAlive(tag.Target) {
+			out.DeadTags = append(out.DeadTags, i)
+		}
+	}
+	out.Orphans = m.orphans()
+	return out
+}
+
+// orphans are what a deletion through the registry's API leaves: it removes a revision's
+// own link alone.
+func (m *marker) orphans() []inventory.ID {
+	var orphans []inventory.ID
+	add := func(id inventory.ID) {
+		if !m.r.HasRevision(id) && !m.marks.isAlive(id) {
+			orphans = append(orphans, id)
+		}
+	}
+	for of := range m.r.Signatures {
+		add(of)
+	}
+	for referrer := range m.r.Referrers {
+		add(referrer)
+	}
+	slices.SortFunc(orphans, func(a, b inventory.ID) int { return cmp.Compare(m.inv.Digest(a), m.inv.Digest(b)) })
+	return slices.Compact(orphans)
+}
