@@ -9,9 +9,9 @@ import (
 	"regsweep/storage"
 )
 
-// asOfSuspended returns a time as it looks after a suspension that has stopped the monotonic
-// clock: by that clock it is later than by the other one. Nothing but the layout of a time.Time
-// can be used for it.
+// asOfSuspended returns a time as a machine sees it after a suspension during which the monotonic
+// clock stood still: its monotonic part is later than its wall clock part. Such a time can only be
+// made through the layout of a time.Time.
 func asOfSuspended(t *testing.T, at time.Time, slept time.Duration) time.Time {
 	t.Helper()
 	wall := at.Round(0)
@@ -23,8 +23,8 @@ func asOfSuspended(t *testing.T, at time.Time, slept time.Duration) time.Time {
 	return at
 }
 
-// A machine that was suspended may have stopped the monotonic clock. The other clock shows
-// that the lock and the proof are old.
+// The monotonic clock may stand still while a machine is suspended. Then the wall clock shows that
+// the lock and the proof are old.
 func TestPromise4BothClocksAreRead(t *testing.T) {
 	o := run("one")
 	o.Refresh = time.Hour
@@ -40,5 +40,5 @@ func TestPromise4BothClocksAreRead(t *testing.T) {
 	if now := time.Now(); !isWithin(ProofAge, now) || isWithin(ProofAge, asOfSuspended(t, now, 10*time.Minute)) {
 		t.Error("a proof from before the suspension counts")
 	}
-	_ = held.Release(t.Context()) // which fails: the lock counts as lost
+	_ = held.Release(t.Context()) // this fails, since the lock counts as lost
 }

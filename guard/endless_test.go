@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// endless answers every connection with a beginning, and then with the same again and
-// again until the client goes away. No real server does.
+// endless is a fake server. It answers every connection with a beginning, and then repeats the
+// same text until the client closes the connection.
 func endless(t *testing.T, begin, again string) (address string, sent *atomic.Int64) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -52,10 +52,10 @@ func endless(t *testing.T, begin, again string) (address string, sent *atomic.In
 	return listener.Addr().String(), sent
 }
 
-// An answer without an end costs little memory, and no more time than the timeout.
+// An answer without an end takes little memory, and no more time than the timeout.
 func TestAnswersWithoutAnEndAreCutOff(t *testing.T) {
 	const ok = "HTTP/1.1 200 OK\r\nDocker-Distribution-Api-Version: registry/2.0\r\n"
-	const most = 6 << 20 // bytes; the kernel's buffers hold some of them for each connection
+	const most = 6 << 20 // bytes, with those in the kernel's buffers of each connection
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		connection, err := new(net.Dialer).DialContext(ctx, network, address)
 		if err == nil {

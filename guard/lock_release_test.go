@@ -14,8 +14,7 @@ import (
 	"regsweep/storage/open"
 )
 
-// paused is a storage whose run is suspended right before it removes its lock. It is
-// a fake of that moment alone.
+// paused is a fake storage. Its run is suspended immediately before it removes its lock.
 type paused struct {
 	storage.Store
 	meanwhile func()
@@ -31,8 +30,8 @@ func (p paused) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcom
 	return p.Store.Remove(ctx, refs)
 }
 
-// A run that was suspended while it released its lock finds the lock of its successor: the
-// successor has taken it over, or made its own after somebody removed the old one.
+// A run is suspended while it releases its lock, and then finds the lock of the next run. That run
+// has taken the lock over, or made its own after somebody removed the old one.
 func TestPromise4ARunReleasesOnlyItsOwnLock(t *testing.T) {
 	const successor = `{"token":"y","host":"two","pid":7,"user":"root","command":"regsweep gc"}`
 	test := func(t *testing.T, config config.Config) {
@@ -81,8 +80,8 @@ func TestPromise4ARunReleasesOnlyItsOwnLock(t *testing.T) {
 	})
 }
 
-// A server may not heed conditions when it removes. So a run that was suspended for longer than
-// its lock lives sends no removal: it can't know whose lock is there.
+// A server may ignore the condition of a removal. So a run that was suspended for longer than its
+// lock lasts sends no removal: the lock may belong to another run.
 func TestPromise4AReleaseThatComesTooLateRemovesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := false
@@ -100,7 +99,7 @@ func TestPromise4AReleaseThatComesTooLateRemovesNothing(t *testing.T) {
 	})
 }
 
-// leased is memory that asks the lease right before it removes, as a bucket does.
+// leased is a memory that checks the lease immediately before it removes, as a bucket does.
 type leased struct {
 	*memory
 	onDelete func(may error)
@@ -118,8 +117,8 @@ func (l *leased) Delete(ctx context.Context, path, version string) error {
 	return l.memory.Delete(ctx, path, version)
 }
 
-// Nobody holds an empty lock: whoever wrote it died before it was whole. A writer that is
-// about to write has a second for that.
+// Nobody holds an empty lock: its writer died before it wrote the content. A writer that is about
+// to write has a second to do so.
 func TestAnEmptyLockHasNoHolder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &memory{content: []byte{}}

@@ -20,17 +20,17 @@ import (
 	"regsweep/storage/open"
 )
 
-// memory is a fake storage: the tests of the lock run by a fake clock, which no real
-// storage would follow. TestLockOnRealStorages has the real ones.
+// memory is a fake storage. The tests of the lock use a fake clock, and a real storage has a real
+// one. TestLockOnRealStorages tests real storages.
 type memory struct {
 	mu      sync.Mutex
-	content []byte // nil where there is no lock
+	content []byte // nil if there is no lock
 	version int
 
-	// fault, if it is set, stands before each call.
+	// fault, if it is set, is called before each call.
 	fault func(ctx context.Context, op string) error
-	// forget, if it is set, lets a write happen and loses its answer, so that a
-	// storage's own retry would find the condition no longer holding.
+	// forget, if it is set, makes a write succeed and its answer be lost. The condition of the
+	// storage's own retry then does not hold.
 	forget func(op string) bool
 }
 
@@ -104,7 +104,7 @@ func (m *memory) Delete(ctx context.Context, path, version string) error {
 	return nil
 }
 
-// set is what somebody does who does not keep to the rules.
+// set writes the lock without any condition.
 func (m *memory) set(content []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -131,7 +131,7 @@ func (m *memory) holder(t *testing.T) (h Holder) {
 	return h
 }
 
-// run are the options of a run on a machine.
+// run are the lock options of a run on a host.
 func run(host string) LockOptions {
 	return LockOptions{Host: host, PID: 42, User: "root", Command: "regsweep gc", Now: time.Now, Random: rand.Reader}
 }
@@ -170,7 +170,7 @@ func TestOneRunAtATime(t *testing.T) {
 				t.Errorf("want %q in %q", want, err)
 			}
 		}
-		// A live holder shows within a refresh; nobody waits for a whole Stale.
+		// A live holder is noticed within one refresh, and not only after Stale.
 		if waited := time.Since(asked); waited > 10*time.Second {
 			t.Errorf("it took %s to tell", waited)
 		}
@@ -224,7 +224,7 @@ func TestALockLeftBehindIsTakenOver(t *testing.T) {
 	}
 }
 
-// Machines' clocks differ. A holder whose clock is slow, fast or stuck lives all the same.
+// The clocks of machines differ. A holder whose clock is slow, fast or stuck counts as alive.
 func TestALiveLockIsNotTakenWhateverTheClocksSay(t *testing.T) {
 	for name, clock := range map[string]func() time.Time{
 		"a day behind": func() time.Time { return time.Now().Add(-24 * time.Hour) },
@@ -233,7 +233,7 @@ func TestALiveLockIsNotTakenWhateverTheClocksSay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				// A storage whose versions are hashes, as S3's are.
+				// The versions of this storage are hashes, as in S3.
 				store := hashing{&memory{}}
 				o := run("one")
 				o.Now = clock
@@ -254,7 +254,7 @@ func TestALiveLockIsNotTakenWhateverTheClocksSay(t *testing.T) {
 	}
 }
 
-// hashing is a fake storage that knows a version by its content.
+// hashing is a fake storage whose versions are hashes of the content.
 type hashing struct{ *memory }
 
 func (h hashing) Version(ctx context.Context, path string) ([]byte, string, error) {
@@ -400,8 +400,8 @@ func TestOfManyTakersOneWins(t *testing.T) {
 	})
 }
 
-// A storage that retries may find its own write, and report that somebody else was
-// faster. That somebody is us.
+// If an answer is lost, the storage's retry finds its own write, and reports that somebody
+// else was faster. The lock still belongs to this run.
 func TestALostAnswerIsNoLostLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := &memory{forget: func(string) bool { return true }}
@@ -441,7 +441,7 @@ func TestTheLockOutlivesTheInterruptionOfItsRun(t *testing.T) {
 		}
 		cancel()
 		<-ctx.Done()
-		time.Sleep(5 * time.Minute) // a removal that is under way may take its time
+		time.Sleep(5 * time.Minute) // a removal that is under way may take long
 		var refused *HeldError
 		if _, _, err := Lock(t.Context(), store, run("two")); !errors.As(err, &refused) {
 			t.Errorf("a second run: %v", err)
@@ -450,8 +450,8 @@ func TestTheLockOutlivesTheInterruptionOfItsRun(t *testing.T) {
 	})
 }
 
-// lagging is a fake storage that performs each replacement some time after it was
-// asked, even if the asker gives up meanwhile.
+// lagging is a fake storage that performs each replacement some time after the request, even
+// if the caller has given up.
 type lagging struct{ *memory }
 
 func (l lagging) Replace(ctx context.Context, path string, content []byte, version string) (string, error) {
@@ -473,18 +473,18 @@ func (l lagging) Replace(ctx context.Context, path string, content []byte, versi
 	}
 }
 
-// What is being written when the lock is released must not hit whoever has it next.
+// A write that is under way when the lock is released must not overwrite the lock of the next run.
 func TestReleaseWaitsForTheWriteUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, held := mustLock(t, lagging{&memory{}}, run("one"))
-		time.Sleep(6 * time.Second) // refreshing since 5 s
+		time.Sleep(6 * time.Second) // a refresh is under way since 5 s
 		begun := time.Now()
 		mustRelease(t, held)
 		if waited := time.Since(begun); waited != 7*time.Second {
 			t.Errorf("waited %s, want 7 s", waited)
 		}
 
-		// A release that is itself cut short waits no longer.
+		// A release whose context is done stops waiting.
 		store := &memory{}
 		_, held = mustLock(t, lagging{store}, run("one"))
 		time.Sleep(6 * time.Second)
@@ -562,7 +562,7 @@ func lockOnRealStorage(t *testing.T, config config.Config) {
 		o.Refresh, o.Stale = 100*time.Millisecond, 5*time.Second
 		return o
 	}
-	open := func() storage.Store { // as each process does for itself
+	open := func() storage.Store { // each process has a store of its own
 		t.Helper()
 		store, err := open.Store(t.Context(), config)
 		if err != nil {
@@ -585,7 +585,7 @@ func lockOnRealStorage(t *testing.T, config config.Config) {
 		t.Errorf("after the release: %v", err)
 	}
 
-	// A killed run leaves its lock behind; several find it.
+	// A killed run has left its lock, and several runs find it.
 	if _, err := open().Create(t.Context(), LockPath, []byte(`{"token":"x","host":"gone"}`)); err != nil {
 		t.Fatal(err)
 	}
@@ -611,7 +611,7 @@ func lockOnRealStorage(t *testing.T, config config.Config) {
 		t.Fatalf("%d runs have the lock", len(winners))
 	}
 
-	// Somebody cleans up by hand.
+	// Somebody removes the lock by hand.
 	store := open()
 	if outcome := store.Remove(t.Context(), []storage.Ref{{Path: LockPath}}); outcome[0].Err != nil {
 		t.Fatal(outcome[0].Err)

@@ -18,8 +18,8 @@ import (
 	"regsweep/internal/registrytest"
 )
 
-// listener is a fake: no registry asks for a password in order to steal it. It answers each
-// request with the challenge, and records the passwords that it gets.
+// listener is a fake registry. It answers each request with the challenge, and records the passwords
+// that it gets.
 type listener struct {
 	*httptest.Server
 	mu        sync.Mutex
@@ -61,9 +61,9 @@ func (l *listener) host() string { return l.Listener.Addr().String() }
 
 func (l *listener) port() string { return fmt.Sprint(l.Listener.Addr().(*net.TCPAddr).Port) }
 
-// TestAPasswordGoesOnlyToItsHost gives a run passwords and lets it meet listeners that ask
-// for them: own at config.yml's address, other at an address that the user names, and
-// elsewhere, to which both of them can refer.
+// TestAPasswordGoesOnlyToItsHost gives a run passwords. Three listeners ask for them: own at
+// config.yml's address, other at an address that the user names, and elsewhere, to which own and
+// other can refer.
 func TestAPasswordGoesOnlyToItsHost(t *testing.T) {
 	const (
 		public      = "  host: https://registry.example.com"
@@ -153,7 +153,7 @@ func TestAPasswordGoesOnlyToItsHost(t *testing.T) {
 			f.o.Endpoints = []string{"http://127.0.0.1:5000"}
 		}, want: "other explicit"},
 
-		// Where the one that is asked can refer to.
+		// These refer to elsewhere.
 		"elsewhere in the clear": {challenge: toElsewhere, arrange: func(t *testing.T, f *fixture) {
 			explicit(f)
 			f.o.Endpoints = []string{"http://registry.example.com"}
@@ -244,8 +244,8 @@ func TestAPasswordGoesOnlyToItsHost(t *testing.T) {
 	}
 }
 
-// A real registry lets a run in with the login that docker has for it. At config.yml's own
-// address, its certificate shows that it is the one of http.host.
+// A real registry accepts the login that docker has saved for it. At config.yml's own address, the
+// certificate proves that the registry is the host in http.host.
 func TestTheLoginOfAHostOpensIt(t *testing.T) {
 	root, samples := content(t)
 	const public = "  host: https://registry.example.com"
@@ -291,7 +291,7 @@ func TestTheLoginOfAHostOpensIt(t *testing.T) {
 	}
 }
 
-// The evidence says why an address that asks for a password got none.
+// The evidence says why an address got no password.
 func TestAPasswordThatIsHeldBackIsReported(t *testing.T) {
 	root, samples := content(t)
 	locked := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true, Username: "ann", Password: "swordfish"})
@@ -310,8 +310,8 @@ func TestAPasswordThatIsHeldBackIsReported(t *testing.T) {
 		t.Errorf("a remedy that changes nothing: %s", text)
 	}
 
-	// It gets the password if it is the address that a URL leads to. So a push from before
-	// the change of config.yml is explained.
+	// The address gets the password if a URL of the user leads to it. Then the registry explains
+	// a push from before the change of config.yml.
 	u, err := url.Parse(locked.URL())
 	if err != nil {
 		t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// child starts a process and returns it with its name, as it would have written it itself.
+// child starts a process, and returns it with its ThisProcess().
 func child(t *testing.T) (process *exec.Cmd, name string) {
 	t.Helper()
 	process = exec.Command("sleep", "1000")
@@ -74,7 +74,7 @@ func TestAProcessIsSeenToHaveEnded(t *testing.T) {
 	if !hasEnded(pid, name, this) {
 		t.Error("it is gone, and has not ended, it says")
 	}
-	// A number that nobody has here says nothing about another boot or container.
+	// A process number that is not used here says nothing about another boot or container.
 	for _, elsewhere := range []string{
 		"", "unknown", strings.Replace(name, "-", "", 1), strings.Replace(name, "pid:[", "pid:[1", 1), strings.Replace(name, "time:[", "time:[1", 1),
 	} {
@@ -89,8 +89,8 @@ func TestAProcessIsSeenToHaveEnded(t *testing.T) {
 	}
 }
 
-// A run that was killed on this host is known to be gone. One on another host is not, nor one
-// in another container, even if they have the same number.
+// A run can find out that a run of the same host was killed. It can't find that out for a run on
+// another host or in another container, even if the process number is the same.
 func TestTheLockOfAnEndedProcessIsTakenOverAtOnce(t *testing.T) {
 	process, name := child(t)
 	if err := process.Process.Kill(); err != nil {

@@ -28,18 +28,18 @@ import (
 	"regsweep/storage/open"
 )
 
-// All of these prove promise 4, removal needs proof: nothing is removed until the
-// registry is shown to be read-only or stopped.
+// All of these tests prove promise 4, removal needs proof: nothing is removed until there is a
+// proof that the registry is read-only or stopped.
 
-// server is a registry of whatever release.
+// server is a registry of any release.
 type server interface {
 	URL() string
 	Host() string
 	Stop() error
 }
 
-// releases start a registry on a root directory. Those in processes of their own are
-// left out of short runs: the first of them takes minutes to build.
+// releases start a registry on a root directory. Registries in processes of their own are left
+// out with -short: the first of them takes minutes to build.
 var releases = map[string]func(t *testing.T, root string, readOnly bool) server{
 	"v3 in process": func(t *testing.T, root string, readOnly bool) server {
 		return registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: readOnly})
@@ -74,7 +74,7 @@ func startRelease(t *testing.T, release registrytest.Release, root string, readO
 	return stoppable
 }
 
-// stoppedOnce is a server that a test may stop before its end does.
+// stoppedOnce is a server that a test may stop before its cleanup does.
 type stoppedOnce struct {
 	*registrytest.Server
 	stop func() error
@@ -93,7 +93,7 @@ func forEachRelease(t *testing.T, test func(t *testing.T, start func(root string
 	}
 }
 
-// content is a storage with an image and an index in it, and samples of them.
+// content makes a storage with an image and an index, and returns samples of them.
 func content(t *testing.T) (root string, samples []Sample) {
 	t.Helper()
 	root = t.TempDir()
@@ -105,8 +105,7 @@ func content(t *testing.T) (root string, samples []Sample) {
 	return root, []Sample{{"team/app", app.Digest().String()}, {"base", all.Digest().String()}}
 }
 
-// config is the target of a config.yml whose registry listens at addr; more are
-// further top-level lines.
+// configured is a config.yml whose registry listens at addr. more are further top-level lines.
 func configured(t *testing.T, addr, maintenance string, more ...string) config.Config {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "config.yml")
@@ -157,7 +156,7 @@ func prove(t *testing.T, o Options) Verdict {
 	return v
 }
 
-// wantProven asserts the ground on which a verdict lets a sweep begin.
+// wantProven asserts that a verdict allows a sweep, and its reason.
 func wantProven(t *testing.T, v Verdict, by By) {
 	t.Helper()
 	if v.State != Proven || v.By != by || !v.MayRemove() || len(v.Remedy) != 0 {
@@ -165,7 +164,7 @@ func wantProven(t *testing.T, v Verdict, by By) {
 	}
 }
 
-// wantRefused asserts the ground of a refusal, and that what it says has all of words.
+// wantRefused asserts the reason of a refusal, and that its text contains all words.
 func wantRefused(t *testing.T, v Verdict, by By, words ...string) {
 	t.Helper()
 	if v.State != Refused || v.By != by || v.MayRemove() {
@@ -182,7 +181,7 @@ func wantRefused(t *testing.T, v Verdict, by By, words ...string) {
 	}
 }
 
-// table is a verdict for the eye, as a command might print it.
+// table is a verdict as text for the log of a test.
 func table(v Verdict) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s by %s: %s\n", v.State, v.By, v.Reason)
@@ -255,14 +254,14 @@ func TestPromise4EveryReleaseIsReadRight(t *testing.T) {
 	})
 }
 
-// Asking must not change what is asked about: not a file, not a directory, not a time.
+// Probes change nothing in the storage: no file, no directory, no time.
 func TestPromise4AskingChangesNothing(t *testing.T) {
 	forEachRelease(t, func(t *testing.T, start func(string, bool) server) {
 		root, samples := content(t)
 		open := start(root, false)
 		before := everything(t, root)
 		for range 3 {
-			// Without samples, the repository that is asked for does not exist.
+			// Without samples the probed repository does not exist.
 			for _, samples := range [][]Sample{samples, nil} {
 				prove(t, Options{Samples: samples, Endpoints: []string{open.URL()}})
 			}
@@ -310,8 +309,8 @@ func TestPromise4WithoutASampleNoEndpointIsRecognized(t *testing.T) {
 	wantRefused(t, prove(t, Options{Endpoints: []string{registry.URL()}}), ByUnknown, "can't be told", "--registry-stopped")
 }
 
-// One image that is damaged must not make a registry a stranger; one that is whole,
-// and that the registry does not know, does.
+// A damaged image that the registry can't serve is no sign of another storage. An intact image
+// that the registry does not have is such a sign.
 func TestPromise4DamageIsNoSignOfAnotherStorage(t *testing.T) {
 	root, samples := content(t)
 	tree := imagetest.NewTree(t, root)
@@ -393,8 +392,7 @@ func TestPromise4CertificatesAreVerified(t *testing.T) {
 		})
 	}
 
-	// At the address in config.yml, the certificate in config.yml is the right one,
-	// whomever it is made out to.
+	// At the address in config.yml the certificate in config.yml is accepted, for any host name.
 	_, port, err := net.SplitHostPort(registry.Host())
 	if err != nil {
 		t.Fatal(err)
@@ -408,7 +406,7 @@ func TestPromise4CertificatesAreVerified(t *testing.T) {
 	own.Config = configured(t, addr, saysNothing, public, "  tls: {certificate: "+other.CAFile()+"}")
 	wantRefused(t, prove(t, own), ByUnknown, "not trusted")
 
-	// http:// where https:// is wanted, and the other way round.
+	// http:// is used instead of https://, and the other way round.
 	named.TLS, named.Endpoints = nil, []string{"http://" + registry.Host()}
 	wantRefused(t, prove(t, named), ByUnknown, "speaks TLS", "--registry https://"+registry.Host())
 	plain := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
@@ -416,8 +414,7 @@ func TestPromise4CertificatesAreVerified(t *testing.T) {
 	wantRefused(t, prove(t, named), ByUnknown, "does not speak TLS", "--registry http://"+plain.Host())
 }
 
-// front is a registry with something in front of it that answers some requests
-// itself, and passes the others on.
+// front is a registry behind a proxy that answers some requests itself, and forwards the others.
 func front(t *testing.T, root string, readOnly bool, answers func(http.ResponseWriter, *http.Request) bool) *registrytest.Registry {
 	t.Helper()
 	return registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: readOnly, Wrap: func(registry http.Handler) http.Handler {
@@ -551,11 +548,10 @@ func TestPromise4NoAnswerIsNoProof(t *testing.T) {
 	wantRefused(t, prove(t, o), ByUnknown, "no such host")
 }
 
-// network is a network in which names have the addresses, and addresses the servers,
-// that a test gives them.
+// network is a fake network. The test chooses the addresses of names and the servers at addresses.
 type network struct {
 	names   map[string][]string
-	servers map[string]string // "192.0.2.1:5000" to where it really listens
+	servers map[string]string // the real address of the server at "192.0.2.1:5000"
 }
 
 func (n network) lookup(_ context.Context, host string) ([]string, error) { return n.names[host], nil }
@@ -595,8 +591,9 @@ func TestPromise4EveryAddressOfANameIsAsked(t *testing.T) {
 	wantRefused(t, prove(t, o), ByUnknown, "silence proves nothing")
 }
 
-// Many machines speak one family of addresses only. That a name has addresses of the
-// other is no gap where it has answered by the one, and one where it has not.
+// Many machines support only one family of addresses. If a name also has addresses of the other
+// family, these need no proof if an address of the supported family has answered. Otherwise they
+// refuse.
 func TestPromise4AnAddressFamilyThatIsNotSpoken(t *testing.T) {
 	root, samples := content(t)
 	registry := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
@@ -632,12 +629,12 @@ func TestPromise4AnAddressFamilyThatIsNotSpoken(t *testing.T) {
 	named.Dial = dial(registry.Host(), syscall.ENETUNREACH)
 	wantRefused(t, prove(t, named), ByUnknown, "can't be reached from this machine")
 	named.Lookup = network{names: map[string][]string{"registry.example.com": {"192.0.2.1", "2001:db8::1"}}}.lookup
-	// A router that knows no way says nothing of what lies behind it.
+	// A router without a route says nothing about the registry.
 	named.Dial = dial(registry.Host(), syscall.EHOSTUNREACH)
 	wantRefused(t, prove(t, named), ByUnknown, "no answer, which proves nothing")
 
-	// Nor is a network that can't be reached a family that is not spoken, if another
-	// address of the family was reached.
+	// If one address of a family was reached, the machine supports this family, even if another
+	// network can't be reached.
 	named.Lookup = network{names: map[string][]string{"registry.example.com": {"192.0.2.1", "198.51.100.1"}}}.lookup
 	named.Dial = func(ctx context.Context, kind, address string) (net.Conn, error) {
 		if strings.HasPrefix(address, "198.") {
@@ -654,7 +651,7 @@ func TestPromise4ReplicasBehindOneAddressAreMet(t *testing.T) {
 		registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true}).Host(),
 		registrytest.StartT(t, registrytest.Config{Root: root}).Host(),
 	}
-	// As a balancer deals them out: the writable one gets every seventh connection.
+	// A load balancer gives every seventh connection to the writable replica.
 	var connections atomic.Int64
 	o := Options{Endpoints: []string{"http://192.0.2.1"}, Samples: samples,
 		Dial: func(ctx context.Context, kind, _ string) (net.Conn, error) {
@@ -714,8 +711,7 @@ func TestPromise4PrefixAndSocketAreFollowed(t *testing.T) {
 	wantProven(t, prove(t, own), ByReadOnly)
 }
 
-// What strangers take is their own affair: nothing is pushed to them, not even what
-// can't be taken.
+// A registry of another storage gets no push probe, not even with an invalid manifest.
 func TestStrangersAreNotProbed(t *testing.T) {
 	_, samples := content(t)
 	stranger := front(t, t.TempDir(), false, func(_ http.ResponseWriter, r *http.Request) bool {
@@ -727,7 +723,7 @@ func TestStrangersAreNotProbed(t *testing.T) {
 	wantRefused(t, prove(t, Options{Endpoints: []string{stranger.URL()}, Samples: samples}), ByOtherStorage)
 }
 
-// A slip in a URL must not hide the registry that runs next door.
+// A mistake in a URL must not hide a registry that runs on this machine.
 func TestPromise4TheRegistryNextDoorIsSeen(t *testing.T) {
 	root, samples := content(t)
 	registry := registrytest.StartT(t, registrytest.Config{Root: root})
@@ -737,8 +733,8 @@ func TestPromise4TheRegistryNextDoorIsSeen(t *testing.T) {
 	wantRefused(t, prove(t, Options{Config: own, Samples: samples, Stopped: true}), ByWritable, "although you say that it is stopped")
 	wantRefused(t, prove(t, Options{Samples: samples, Stopped: true, Endpoints: []string{registry.URL()}}), ByWritable)
 
-	// A registry that may be this one outweighs the user's word, one of another storage
-	// does not.
+	// A registry that may serve this storage overrules the statement of the user. A registry of
+	// another storage does not.
 	wantRefused(t, prove(t, Options{Config: own, Stopped: true}), ByWritable, "although you say that it is stopped", "stop the registry at")
 	other := registrytest.StartT(t, registrytest.Config{Root: t.TempDir()})
 	own = configured(t, other.Host(), saysNothing)
@@ -788,7 +784,7 @@ func TestPromise4ARecentUploadIsASignOfAnotherReplica(t *testing.T) {
 	for _, age := range []time.Duration{0, 3 * time.Minute, RecentUpload - 1, -time.Hour} {
 		o := options(age)
 		wantRefused(t, prove(t, o), ByRecentUpload, "team/app", "run it again after 2026-01-02T", "--registry-stopped")
-		o.Endpoints = []string{registry.URL()} // which could not take it
+		o.Endpoints = []string{registry.URL()} // this registry could not accept it
 		wantRefused(t, prove(t, o), ByRecentUpload)
 		o.Endpoints, o.Config, o.Stopped = nil, config.Config{}, true
 		wantProven(t, prove(t, o), ByOperator)
@@ -796,7 +792,7 @@ func TestPromise4ARecentUploadIsASignOfAnotherReplica(t *testing.T) {
 	}
 	wantProven(t, prove(t, options(RecentUpload)), ByReadOnly)
 
-	// What was pushed before config.yml was changed to read-only is no sign of another.
+	// A push from before config.yml was changed to read-only is no sign of another registry.
 	o := options(time.Minute)
 	o.Config.Changed = now.Add(-time.Second)
 	wantProven(t, prove(t, o), ByReadOnly)
@@ -873,8 +869,8 @@ func TestVerdictIsForScripts(t *testing.T) {
 	}
 }
 
-// A registry that speaks TLS refers to a token server that does not. TestAPasswordGoesOnlyToItsHost
-// has the other ways for a password to leave.
+// A registry with TLS refers to a token server without TLS. TestAPasswordGoesOnlyToItsHost has the
+// other cases in which a password could be sent to another server.
 func TestATokenServerWithoutTLSIsNotAskedForATLSRegistry(t *testing.T) {
 	var asked atomic.Int64
 	tokens := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))

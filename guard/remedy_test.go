@@ -8,7 +8,7 @@ import (
 	"regsweep/storage/config"
 )
 
-// wantSteps asserts what is to be done: for each step the first words of its remedies.
+// wantSteps asserts the steps of a verdict, with the first words of each remedy.
 func wantSteps(t *testing.T, v Verdict, want ...[]string) {
 	t.Helper()
 	match := len(v.Steps) == len(want)

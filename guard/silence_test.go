@@ -19,8 +19,8 @@ import (
 	"regsweep/storage/open"
 )
 
-// A registry that runs and takes pushes somewhere else is the reason for each of these: an
-// address where nothing answers says nothing of it.
+// In each of these cases a registry may run somewhere else and accept pushes. An address where
+// nothing answers says nothing about it.
 func TestPromise4SilenceProvesNothing(t *testing.T) {
 	_, samples := content(t)
 	refused := func(context.Context, string, string) (net.Conn, error) {
@@ -59,8 +59,8 @@ func TestPromise4SilenceProvesNothing(t *testing.T) {
 	}
 }
 
-// One endpoint that answers does not vouch for one that does not: a replica may be
-// restarting, and come back writable.
+// An endpoint that answers proves nothing about an endpoint that does not answer: a replica may
+// be restarting, and then be writable.
 func TestPromise4EveryEndpointMustBeReached(t *testing.T) {
 	root, samples := content(t)
 	registry := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
@@ -68,8 +68,8 @@ func TestPromise4EveryEndpointMustBeReached(t *testing.T) {
 	for _, endpoints := range [][]string{{registry.URL(), gone}, {gone, registry.URL()}} {
 		wantRefused(t, prove(t, Options{Endpoints: endpoints, Samples: samples}), ByUnknown, "nothing answers at "+gone)
 	}
-	// config.yml's own address does not stand in for a named one, nor need it answer if
-	// the named ones do.
+	// config.yml's own address does not replace an endpoint that the user named. It need not
+	// answer if the named endpoints do.
 	own := configured(t, registry.Host(), saysReadOnly)
 	wantRefused(t, prove(t, Options{Endpoints: []string{gone}, Config: own, Samples: samples}), ByUnknown, "nothing answers at "+gone)
 	silent := configured(t, freePort(t), saysReadOnly)
@@ -92,8 +92,8 @@ func TestTheOtherLoopbackAddressNeedNotAnswer(t *testing.T) {
 	}
 }
 
-// The user's word that the registry is stopped does not stand against a registry that
-// answers, unless that one is another, or could not write.
+// The statement of the user that the registry is stopped does not count if a registry answers,
+// unless that registry serves another storage or can't write.
 func TestPromise4AStoppedRegistryDoesNotAnswer(t *testing.T) {
 	root, samples := content(t)
 	locked := registrytest.StartT(t, registrytest.Config{Root: root, Username: "ann", Password: "swordfish"})
@@ -139,7 +139,7 @@ func opened(t *testing.T, root string) storage.Store {
 	return store
 }
 
-// An empty mount point or a mistyped prefix is not what the registry serves.
+// An empty mount point or a mistyped prefix is not the storage of the registry.
 func TestPromise4TheRegistryHasMoreThanTheStorage(t *testing.T) {
 	root, samples := content(t)
 	registry := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
@@ -148,7 +148,7 @@ func TestPromise4TheRegistryHasMoreThanTheStorage(t *testing.T) {
 	}
 	o := Options{Endpoints: []string{registry.URL()}, Samples: samples, Store: opened(t, root), HasRepository: has("base", "team/app")}
 	wantProven(t, prove(t, o), ByReadOnly)
-	o.HasRepository = has() // and the storage is looked at itself
+	o.HasRepository = has() // the storage itself is listed too
 	wantProven(t, prove(t, o), ByReadOnly)
 
 	empty := t.TempDir()
@@ -168,7 +168,7 @@ func TestPromise4TheRegistryHasMoreThanTheStorage(t *testing.T) {
 	o = Options{Endpoints: []string{registry.URL()}, Samples: samples[1:], Store: opened(t, root), HasRepository: has("base")}
 	wantRefused(t, prove(t, o), ByOtherStorage, "has repositories that this storage lacks", "team/app")
 
-	// Registries need not list what they have.
+	// A registry may refuse to list its repositories.
 	shy := front(t, whole, true, func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path != "/v2/_catalog" {
 			return false
@@ -180,8 +180,8 @@ func TestPromise4TheRegistryHasMoreThanTheStorage(t *testing.T) {
 	wantProven(t, prove(t, o), ByReadOnly)
 }
 
-// A registry at config.yml's own address that is too busy to serve a manifest may still say that
-// it takes pushes. It refuses then, since it may well serve this storage.
+// A registry at config.yml's own address may be too busy to serve a manifest, and still show that
+// it accepts pushes. The proof then refuses, since the registry may serve this storage.
 func TestPromise4ABusyNeighbourThatTakesPushesRefuses(t *testing.T) {
 	root, samples := content(t)
 	named := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})

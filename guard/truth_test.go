@@ -15,12 +15,12 @@ import (
 	"regsweep/storage/layout"
 )
 
-// GitLab's registry with its metadata database has images whose blobs the storage
-// has, and whose links it lacks.
+// GitLab's registry with its metadata database has images whose links are missing in the storage.
+// The storage has only their blobs.
 func TestPromise4AMetadataDatabaseRefuses(t *testing.T) {
 	root, samples := content(t)
 	plain := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
-	// No release of GitLab's registry can be had here: a header makes one of Distribution's.
+	// GitLab's registry is not available here. A header turns Distribution's registry into one.
 	database := front(t, root, true, func(w http.ResponseWriter, r *http.Request) bool {
 		w.Header().Set(databaseHeader, "true")
 		return false
@@ -36,7 +36,7 @@ func TestPromise4AMetadataDatabaseRefuses(t *testing.T) {
 	for name, test := range map[string]struct {
 		o      Options
 		sign   string
-		byFile bool // it is seen without asking a registry
+		byFile bool // it is found without a probe
 	}{
 		"database.enabled: true":     {Options{Config: configured(t, plain.Host(), saysReadOnly, "database: {enabled: true}")}, "database.enabled", true},
 		"database.enabled: prefer":   {Options{Config: configured(t, plain.Host(), saysReadOnly, `database: {enabled: "prefer"}`)}, "prefer", true},
@@ -82,7 +82,7 @@ func TestPromise4AMetadataDatabaseRefuses(t *testing.T) {
 func TestPromise4HarborsUntaggedManifestsAreKept(t *testing.T) {
 	root, samples := content(t)
 	registry := registrytest.StartT(t, registrytest.Config{Root: root, ReadOnly: true})
-	// Neither can Harbor be had: its challenge makes one of Distribution's.
+	// Harbor is not available here. Its challenge turns Distribution's registry into one.
 	harbor := front(t, root, true, func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Header.Get("Authorization") != "" {
 			return false
@@ -110,8 +110,8 @@ func TestPromise4HarborsUntaggedManifestsAreKept(t *testing.T) {
 
 func nothingKnown(string, string) bool { return false }
 
-// A pull-through cache writes in read-only mode too. That is not in config.yml if the
-// target is a directory.
+// A pull-through cache also writes in read-only mode. If the target is a directory, there is no
+// config.yml that says that it is a cache.
 func TestPromise4APullThroughCacheIsRecognized(t *testing.T) {
 	upstreamRoot, samples := content(t)
 	imagetest.NewTree(t, upstreamRoot).Tag("team/app", "another", imagetest.NewTree(t, upstreamRoot).Manifest("team/app", imagetest.Image(imagetest.OCI, imagetest.Layer(7, 100))))
@@ -147,7 +147,7 @@ func TestPromise4APullThroughCacheIsRecognized(t *testing.T) {
 		if strings.Contains(v.Reason, "is a pull-through cache") {
 			t.Errorf("it is called a cache: %s", v.Reason)
 		}
-		// At config.yml's own address it refuses too: it may be a cache of this storage.
+		// At config.yml's own address it refuses too: it may write to this storage.
 		o := Options{Config: configured(t, cache.Host(), saysReadOnly), Endpoints: []string{upstream.URL()}, Samples: samples}
 		wantRefused(t, prove(t, o), ByUnknown, "the answer of a registry in trouble, or of a pull-through cache")
 		o.Stopped = true
@@ -169,7 +169,7 @@ func TestPromise4APullThroughCacheIsRecognized(t *testing.T) {
 	})
 	t.Run("by its file", func(t *testing.T) {
 		root, cache := cache(t)
-		if err := cache.SetReadOnly(true); err != nil { // it writes the file when it ends
+		if err := cache.SetReadOnly(true); err != nil { // the cache writes its state file when it ends
 			t.Fatal(err)
 		}
 		o := Options{Endpoints: []string{upstream.URL()}, Samples: samples, Store: opened(t, root), Now: time.Now}
@@ -178,7 +178,7 @@ func TestPromise4APullThroughCacheIsRecognized(t *testing.T) {
 		wantProven(t, prove(t, o), ByOperator)
 	})
 	t.Run("takes no registry for one", func(t *testing.T) {
-		// A tag that was cut off is listed by registries, and has no link.
+		// Registries list a tag whose removal was interrupted, although it has no link.
 		root, samples := content(t)
 		if err := os.MkdirAll(filepath.Join(root, storage.Root, "repositories/team/app/_manifests/tags/cut"), 0o755); err != nil {
 			t.Fatal(err)

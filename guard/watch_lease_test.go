@@ -18,8 +18,8 @@ import (
 	"regsweep/storage"
 )
 
-// slowly are options by which the proof holds after as long as delay says: a registry takes half
-// of it for each of two answers. It is a fake of a registry: the clock is one too.
+// slowly are options whose proof takes as long as delay says: a registry takes half of it for each
+// of two answers. The registry and the clock are fakes.
 func slowly(delay *atomic.Int64) Options {
 	sample := Sample{Repository: "app", Digest: "sha256:" + strings.Repeat("a", 64)}
 	answers := map[string]string{
@@ -32,7 +32,7 @@ func slowly(delay *atomic.Int64) Options {
 		if err != nil {
 			return
 		}
-		_, _ = io.Copy(io.Discard, request.Body) // who has hung up needs no answer
+		_, _ = io.Copy(io.Discard, request.Body) // a client that has closed the connection needs no answer
 		time.Sleep(time.Duration(delay.Load() / 2))
 		_, _ = fmt.Fprintf(conn, "HTTP/1.1 %s\r\nDocker-Distribution-Api-Version: registry/2.0\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", answers[request.Method])
 	}
@@ -44,10 +44,10 @@ func slowly(delay *atomic.Int64) Options {
 		}}
 }
 
-// hangUp waits for connections that nobody waits for any more.
+// hangUp waits until the goroutines of abandoned connections have ended.
 func hangUp() { time.Sleep(time.Hour) }
 
-// leaseOf returns the lease of a removal that was detached from its run, as a batch is.
+// leaseOf returns the lease of a removal whose context was detached from its run, as for a batch.
 func leaseOf(ctx context.Context) func() error {
 	return func() error { return storage.MayRemove(context.WithoutCancel(ctx)) }
 }
@@ -68,7 +68,7 @@ func TestPromise4ARemovalWaitsForAProofOfTheLastSeconds(t *testing.T) {
 				t.Errorf("it may remove after %s, want %s", got, want)
 			}
 		}
-		at(time.Second) // not before the watch itself has a proof
+		at(time.Second) // there is no lease before the first proof of the watch itself
 		time.Sleep(4 * time.Second)
 		delay.Store(int64(3800 * time.Millisecond))
 		// Asked at 4 s, answered at 5 s; asked at 6 s, answered at 9.8 s.
@@ -84,8 +84,8 @@ func TestPromise4ARemovalWaitsForAProofOfTheLastSeconds(t *testing.T) {
 	})
 }
 
-// A process that was suspended for less than ProofAge waits for a new proof: the last one is from
-// before. The suspension is a fake: a registry that does not answer any more.
+// A process that was suspended for less than ProofAge waits for a new proof, since the last one is
+// from before the suspension. The suspension is a fake: the registry stops answering.
 func TestPromise4ARemovalWaitsForAProofThatIsOverdue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var delay atomic.Int64
@@ -120,7 +120,7 @@ func TestPromise4AProofThatComesTooLateIsNone(t *testing.T) {
 		if err := may(); err != nil {
 			t.Fatal(err)
 		}
-		// Some slow answers end no sweep.
+		// A few slow answers do not end a sweep.
 		delay.Store(int64(time.Minute))
 		time.Sleep((patience - 2) * ProofAge)
 		delay.Store(0)
@@ -147,8 +147,8 @@ func TestPromise4AProofThatComesTooLateIsNone(t *testing.T) {
 	})
 }
 
-// Of a registry that is said to be stopped an address may swallow what is sent to it, and a
-// name server may not answer. That does not hold up the removals.
+// If the user says that the registry is stopped, its address may drop all packets, and a name
+// server may not answer. The removals do not wait for them.
 func TestPromise4SilenceOfAStoppedRegistryHoldsNothingUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := Options{Stopped: true, Config: configured(t, "192.0.2.1:5000", saysNothing),
@@ -183,8 +183,8 @@ func TestPromise4SilenceOfAStoppedRegistryHoldsNothingUp(t *testing.T) {
 	})
 }
 
-// An interrupted run ends the batches that it has begun, under a proof that is renewed. Once
-// it has ended, nobody may remove under its lease.
+// An interrupted run finishes the batches that it has begun, and its proof is repeated meanwhile.
+// Once the watch has ended, its lease allows no removal.
 func TestPromise4TheProofOutlivesAnInterruption(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		parent, cancel := context.WithCancel(t.Context())

@@ -29,7 +29,7 @@ func watching(t *testing.T, o Options) (ctx context.Context, stop func() error, 
 	t.Helper()
 	verdicts = make(chan Verdict, 1000)
 	ctx, stop = Watch(t.Context(), o, often, func(v Verdict) { verdicts <- v })
-	t.Cleanup(func() { _ = stop() }) // the test has looked at its error
+	t.Cleanup(func() { _ = stop() }) // the test checks the error of its own call
 	return ctx, stop, verdicts
 }
 
@@ -67,8 +67,8 @@ func TestPromise4ASweepWithoutProofEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Nothing listens any more, and config.yml does not say read-only: it may come
-	// back as anything.
+	// Nothing listens any more, and config.yml does not say read-only: the registry may come back
+	// writable.
 	ctx, stop, verdicts := watching(t, Options{Config: configured(t, registry.Host(), saysNothing), Samples: samples})
 	wantProven(t, <-verdicts, ByReadOnly)
 	if err := registry.Stop(); err != nil {

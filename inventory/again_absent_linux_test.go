@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// notFoundWhenOpened injects a fault: a file that is there is not found when it is opened.
+// notFoundWhenOpened injects a fault: a file that exists is not found when it is opened.
 func notFoundWhenOpened(t *testing.T, tree *imagetest.Tree, file string) (reached *bool) {
 	reached = new(bool)
 	systemtest.FailBelow(t, tree.Path(""), func(op, path string) error {
@@ -33,7 +33,7 @@ func notFoundWhenOpened(t *testing.T, tree *imagetest.Tree, file string) (reache
 	return reached
 }
 
-// The second listing accepts no link in silence that it has and does not find.
+// If the second listing has a link and does not find it, this is reported.
 func TestALinkThatTheSecondListingDoesNotFind(t *testing.T) {
 	oldImage, newImage := digest.FromString("old"), digest.FromString("new")
 	for name, test := range map[string]struct {
@@ -105,7 +105,7 @@ func TestATagOfABucketThatTheSecondListingDoesNotFind(t *testing.T) {
 	if err := ListAgain(t.Context(), store, inv); err == nil || errors.Is(err, fs.ErrNotExist) || !store.met {
 		t.Errorf("the second listing says %v", err)
 	}
-	// If it was not found before either, the repository is kept.
+	// If the first listing did not find it either, the repository is kept.
 	put(layout.TagPath("app", "v1"), digest.FromString("in no index"))
 	inv = inventoryOf(t, store)
 	if err := ListAgain(t.Context(), store, inv); err != nil || !inv.Repository("app").Kept() {
@@ -113,7 +113,7 @@ func TestATagOfABucketThatTheSecondListingDoesNotFind(t *testing.T) {
 	}
 }
 
-// A link that is known by the name of its directory counts as absent only if a listing agrees.
+// A link of which only the directory was listed counts as absent only if a listing confirms that.
 func TestALinkKnownByItsDirectoryIsNotFoundOnce(t *testing.T) {
 	tree := storagetest.NewTree(t)
 	layer := tree.Blob([]byte("layer"))

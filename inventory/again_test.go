@@ -14,8 +14,8 @@ import (
 	"regsweep/storage/storagetest"
 )
 
-// A tag that was moved back to an older image has new content under an old key. The second
-// listing sees it, and it sees a stray link that leads to a manifest.
+// If a tag is moved back to an older image, an old key has new content. The second listing finds
+// that, and it finds a stray link to a manifest.
 func TestASecondListingSeesWhatLinksSay(t *testing.T) {
 	server := miniotest.SharedMinIO(t)
 	first, second := []byte(`{"manifest":1}`), []byte(`{"manifest":2}`)
@@ -56,7 +56,7 @@ func TestASecondListingSeesWhatLinksSay(t *testing.T) {
 	for name, change := range changes {
 		for _, kind := range []string{"filesystem", "S3"} {
 			if kind == "S3" && strings.HasPrefix(name, "a revision") {
-				continue // such a link is not read twice there
+				continue // on this storage such a link is not read twice
 			}
 			t.Run(name+" on "+kind, func(t *testing.T) {
 				tree := storagetest.NewTree(t)

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// slowKeys is a storage whose listing of repositories does not end by itself, once all its
-// keys are told, before end returns.
+// slowKeys is a fake storage. Its listing of repositories reports all keys, and then ends only when
+// end returns.
 type slowKeys struct {
 	keys
 	end func(context.Context) error
@@ -31,7 +31,7 @@ func (s *slowKeys) Scan(ctx context.Context, dir string, visit func([]storage.Ob
 	return s.end(ctx)
 }
 
-// revisions has so many blobs with a revision each in both of two repositories.
+// revisions has n blobs. Each of them is a revision in both of two repositories.
 func revisions(n int) *slowKeys {
 	s := &slowKeys{}
 	for i := range n {
@@ -45,8 +45,8 @@ func revisions(n int) *slowKeys {
 	return s
 }
 
-// Every stored blob that is a revision's is visited once while the listing goes on, by no
-// more than half of what may be under way.
+// Every stored blob of a revision is visited once during the listing. At most half of
+// Options.Concurrency visits run at once.
 func TestRevisionsAreVisitedWhileNamesAreListed(t *testing.T) {
 	s := revisions(40)
 	layer, gone, long := digest.FromString("layer"), digest.FromString("gone"), digest.SHA512.FromString("long")
@@ -61,7 +61,7 @@ func TestRevisionsAreVisitedWhileNamesAreListed(t *testing.T) {
 	three, listed, all := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	s.end = func(ctx context.Context) error {
 		<-three
-		time.Sleep(10 * time.Millisecond) // enough for a fourth, were it let
+		time.Sleep(10 * time.Millisecond) // long enough for a fourth visit, if it were allowed
 		close(listed)
 		select {
 		case <-all:
@@ -103,7 +103,8 @@ func TestRevisionsAreVisitedWhileNamesAreListed(t *testing.T) {
 	}
 }
 
-// A failure on either side ends the other, and nothing is left under way.
+// An error of the listing ends the visits, and an error of a visit ends the listing. No goroutine
+// is left.
 func TestVisitsAndListingEndTogether(t *testing.T) {
 	failure := errors.New("the disk is on fire")
 	for name, test := range map[string]struct {
@@ -161,7 +162,7 @@ func TestNoVisitBeginsAfterTheListing(t *testing.T) {
 	a.add(1)
 	a.add(2)
 	a.add(1)
-	a.add(0) // one too many
+	a.add(0) // this is above the limit
 	if !slices.Equal(a.queue, []ID{1, 2}) {
 		t.Errorf("%v wait, want 1 and 2", a.queue)
 	}

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// BenchmarkFind shows that a lookup among ten million blobs costs what it does among ten
-// thousand, but for what lies in no cache; and what is spared by looking for many together.
+// BenchmarkFind shows that a lookup among ten million blobs takes as long as among ten thousand,
+// except for cache misses. It also shows how much time findEach saves.
 func BenchmarkFind(b *testing.B) {
 	sum := func(i int) (sum [32]byte) {
 		binary.BigEndian.PutUint64(sum[:], uint64(i)*0x9E3779B97F4A7C15)
@@ -50,8 +50,8 @@ func BenchmarkFind(b *testing.B) {
 	}
 }
 
-// Whatever order blobs come in, and wherever their digests lie, each has its place among the
-// others, once.
+// In any order of the blobs, and with any distribution of the digests, each blob is in the table
+// once.
 func TestBlobsAreSorted(t *testing.T) {
 	const n = 3000
 	even := func(i int) (sum [32]byte) {

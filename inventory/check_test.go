@@ -16,8 +16,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Of a link that is there and says its own digest there is no doubt, and of any other there
-// is. Where a storage can't be glanced at there is of all.
+// A link that exists and contains the digest in its path is not in doubt. Every other link is. On a
+// storage without a LinkVerifier all links are in doubt.
 func TestInDoubt(t *testing.T) {
 	tree := storagetest.NewTree(t)
 	layer := func(name, content string) string {
@@ -27,7 +27,7 @@ func TestInDoubt(t *testing.T) {
 		return path
 	}
 	var good []string
-	for i := range 30 { // more than are looked at together
+	for i := range 30 { // more than are verified together
 		name := "good" + strings.Repeat("x", i)
 		layer(name, "sha256:"+storagetest.HexOf(name))
 		good = append(good, name)

@@ -27,8 +27,8 @@ func tableOf(sums ...[32]byte) *digests {
 	return d
 }
 
-// Every stored blob is found under its own id, and what is not stored never is: however
-// the digests lie, evenly as real ones do, all at one end, or in a clump.
+// Every stored blob is found under its own id, and no other digest is found. The digests are
+// distributed evenly, as real ones are, or are all at one end, or close together.
 func TestDigestsAreFound(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	evenly := func(int) (sum [32]byte) {
@@ -57,7 +57,7 @@ func TestDigestsAreFound(t *testing.T) {
 				for i := range n {
 					sums = append(sums, make1(i))
 				}
-				d := tableOf(append(sums, sums...)...) // a listing may name a blob twice
+				d := tableOf(append(sums, sums...)...) // a listing may have a blob twice
 				if d.Blobs() != n {
 					t.Fatalf("%d blobs", d.Blobs())
 				}
@@ -67,7 +67,7 @@ func TestDigestsAreFound(t *testing.T) {
 					if id := d.ID(of); !d.Stored(id) || d.Digest(id) != of {
 						t.Fatalf("%s is found as %d, which is %s", of, id, d.Digest(id))
 					}
-					sum[31] ^= 1 // no digest above has this last bit, but for those that lie evenly
+					sum[31] ^= 1 // among the digests above only the even ones may have this last bit
 					sum[0] ^= 0x55
 					other := digest.NewDigestFromBytes(digest.SHA256, sum[:])
 					if id := d.ID(other); d.Stored(id) || d.Digest(id) != other {
@@ -79,8 +79,8 @@ func TestDigestsAreFound(t *testing.T) {
 	}
 }
 
-// foundTogether looks digests up many at once, every third changed to one that is not
-// stored or written in another algorithm.
+// foundTogether looks up many digests at once. Every third is changed to a digest that is not
+// stored or has another algorithm.
 func foundTogether(t *testing.T, d *digests, sums [][32]byte) {
 	t.Helper()
 	for batch := range slices.Chunk(sums, pageBatch) {
@@ -95,7 +95,7 @@ func foundTogether(t *testing.T, d *digests, sums [][32]byte) {
 			case 4:
 				entries[i].Digest = layout.Name{Alg: "sha512", Hex: entries[i].Digest.Hex + entries[i].Digest.Hex}
 			case 5:
-				entries[i] = located{id: 77} // a path without a digest keeps what it has
+				entries[i] = located{id: 77} // the id of a path without a digest is not changed
 			}
 			want[i] = entries[i].Digest.Digest()
 		}
@@ -113,11 +113,11 @@ func foundTogether(t *testing.T, d *digests, sums [][32]byte) {
 }
 
 func TestDigestsThatAreNotStored(t *testing.T) {
-	// What is no SHA-256 digest must not be taken for that of zeros.
+	// Text that is no SHA-256 digest must not count as the digest of zeros.
 	d := tableOf(sha256.Sum256([]byte("stored")), [32]byte{})
 	named := []digest.Digest{
 		digest.FromString("not stored"), digest.SHA512.FromString("long"), digest.SHA384.FromString("mid"),
-		// A manifest may name what nobody can look up.
+		// A manifest may contain invalid digests.
 		"md5:d41d8cd98f00b204e9800998ecf8427e", digest.Digest("sha256:" + strings.Repeat("A", 64)), "",
 	}
 	ids := map[ID]bool{}
@@ -141,7 +141,7 @@ func TestDigestsThatAreNotStored(t *testing.T) {
 	}
 }
 
-// What the storage says of a size counts for more than what a manifest says.
+// The size in the storage overrules the size in a manifest.
 func TestSizes(t *testing.T) {
 	d := &digests{}
 	d.blobs.add(blob{sha256: sha256.Sum256([]byte("listed")), size: 6})
@@ -160,7 +160,7 @@ func TestSizes(t *testing.T) {
 	d.Declare(named, -1)
 	want(listed, 6, true)
 	want(named, -1, false)
-	// Of manifests that disagree the one counts that says more, whoever came first.
+	// If manifests disagree, the largest size counts, in any order.
 	d.Declare(named, 0)
 	want(named, 0, false)
 	d.Declare(named, 7)
@@ -196,7 +196,7 @@ func TestDigestsConcurrently(t *testing.T) {
 	}
 }
 
-// Digits are decoded as encoding/hex decodes them, and nothing else is, wherever it stands.
+// Lower-case digits are decoded as by encoding/hex. Any other character, at any place, is an error.
 func TestParseSHA256(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	for range 1000 {

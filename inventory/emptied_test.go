@@ -11,8 +11,8 @@ import (
 	"regsweep/storage/storagetest"
 )
 
-// TestEmptied: only what a removal empties counts, and never what a registry expects to be
-// there, nor what is somebody's own.
+// TestEmptied: only a directory that a removal leaves empty counts. A directory that a registry
+// expects, or that is outside of the layout, does not count.
 func TestEmptied(t *testing.T) {
 	t.Parallel()
 	hex := strings.Repeat("ab", 32)
@@ -40,7 +40,7 @@ func TestEmptied(t *testing.T) {
 	}
 }
 
-// TestAYoungDirectoryOfATagStays: a push that begins now may have made it.
+// TestAYoungDirectoryOfATagStays: a recent empty directory may be of a push that has just begun.
 func TestAYoungDirectoryOfATagStays(t *testing.T) {
 	tree := storagetest.NewTree(t)
 	for _, tag := range []string{"old", "young"} {

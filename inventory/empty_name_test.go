@@ -10,8 +10,8 @@ import (
 	"regsweep/storage/storagetest"
 )
 
-// An empty directory is named if a repository could be there, however young it is: somebody
-// may have forgotten to mount a disk.
+// An empty directory in which a repository could be is reported, even if it is recent: somebody may
+// have forgotten to mount a disk.
 func TestEmptyDirectoriesWhereARepositoryCouldBe(t *testing.T) {
 	tree := storagetest.NewTree(t)
 	for _, dir := range []string{"team", "lib/base", "lib/app/_layers", "a/b/c", "Not a name"} {

@@ -22,8 +22,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// keys is a storage of flat keys, as S3 is one: what it lists has sizes, times and
-// ETags, and no directories.
+// keys is a fake storage without directories, like S3. Its listing has sizes, times and ETags.
 type keys struct {
 	storage.Store
 	objects []storage.Object
@@ -35,7 +34,7 @@ type keys struct {
 func (f *keys) Identity() storage.Identity { return storage.Identity{} }
 
 func (f *keys) Scan(_ context.Context, dir string, visit func([]storage.Object) error) error {
-	page := make([]storage.Object, 1) // filled anew each time, as Scan may
+	page := make([]storage.Object, 1) // it is reused, as Scan may do
 	for _, object := range f.objects {
 		if strings.HasPrefix(object.Path, dir+"/") {
 			page[0] = object
@@ -59,7 +58,7 @@ func (f *keys) Read(_ context.Context, path string, _ int64) ([]byte, error) {
 	return []byte(content), nil
 }
 
-// put stores an object with its MD5 as its ETag, unless another is given.
+// put stores an object. If etag is "", the ETag is the MD5 of the content.
 func (f *keys) put(path, content, etag string) {
 	if f.content == nil {
 		f.content = map[string]string{}
@@ -72,8 +71,8 @@ func (f *keys) put(path, content, etag string) {
 	f.objects = append(f.objects, storage.Object{Path: path, Size: int64(len(content)), ETag: etag, ModTime: storagetest.UploadStart})
 }
 
-// A link whose ETag is the MD5 of what its path, or its tag's index, proposes is not
-// read; where the ETag is anything else it is, and says itself.
+// If the ETag of a link is the MD5 of the digest in its path, or of a digest in its tag's index,
+// the link is not read. Otherwise it is read.
 func TestETagsSpareReads(t *testing.T) {
 	a, b, long := digest.FromString("a"), digest.FromString("b"), digest.SHA512.FromString("a")
 	f := &keys{}
@@ -84,7 +83,7 @@ func TestETagsSpareReads(t *testing.T) {
 	f.put(layout.TagIndexPath("app", "v1", b), string(b), "")
 	f.put(layout.TagPath("app", "v3"), string(a), "")
 	f.put(layout.TagIndexPath("app", "v3", a), string(a), "")
-	// Pages come in any order, so that a tag's index may come before what it points at.
+	// Pages come in any order, so a tag's index may come before its current link.
 	f.put(layout.TagIndexPath("app", "v2", a), string(a), "")
 	f.put(layout.TagIndexPath("app", "v2", b), string(b), "")
 	f.put(layout.TagPath("app", "v2"), string(b), "")
@@ -113,7 +112,7 @@ func TestETagsSpareReads(t *testing.T) {
 				t.Fatal(err)
 			}
 			slices.Sort(f.reads)
-			// A layer link under sha256 is not worth it, nor is a tag's index.
+			// The sha256 links of layers and of a tag's index are not read.
 			want := []string{layout.LayerPath("app", long), layout.RevisionPath("app", a), layout.TagPath("app", "v1")}
 			slices.Sort(want)
 			if !slices.Equal(f.reads, want) {
@@ -127,7 +126,7 @@ func TestETagsSpareReads(t *testing.T) {
 	}
 }
 
-// A storage that fails ends the inventory: no link is passed over (promise 1).
+// If the storage fails, Take fails: no link is skipped (promise 1).
 func TestInventoryEndsWithAFailure(t *testing.T) {
 	a := digest.FromString("a")
 	for _, path := range []string{
@@ -142,7 +141,7 @@ func TestInventoryEndsWithAFailure(t *testing.T) {
 	}
 }
 
-// Flat keys know things that a filesystem does not.
+// A storage without directories has objects that a filesystem can't have.
 func TestInventoryOfFlatKeys(t *testing.T) {
 	a := digest.FromString("a")
 	f := &keys{}
@@ -158,7 +157,7 @@ func TestInventoryOfFlatKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// No registry begins an upload to a link, nor to a place outside of the layout.
+	// No registry begins an upload to a link, or to a path outside of the layout.
 	if inv.Blobs() != 1 || inv.Strays.Count != 4+2 {
 		t.Errorf("%d blobs, %d strays", inv.Blobs(), inv.Strays.Count)
 	}
@@ -171,8 +170,8 @@ func TestInventoryOfFlatKeys(t *testing.T) {
 	}
 }
 
-// One tree with every oddity that a disk has been seen to hold, and what the inventory
-// makes of each.
+// This tree has every unusual object that was found on a disk. The test says how each of them is in
+// the inventory.
 func TestInventoryOddities(t *testing.T) {
 	a, b, gone := digest.FromString("a"), digest.FromString("b"), digest.FromString("gone")
 	for _, test := range []struct {
@@ -329,7 +328,7 @@ func TestInventoryOddities(t *testing.T) {
 			met: "undated_upload",
 		},
 		{
-			name: "an upload is dated by its startedat, which goes last",
+			name: "an upload is dated by its startedat, which is removed last",
 			make: func(tree *imagetest.Tree) {
 				tree.Upload("app", "id", storagetest.UploadStart, []byte("half"))
 				tree.Write(layout.UploadPath("app", "id")+"/zzz", "written today")
@@ -388,7 +387,7 @@ func TestInventoryOddities(t *testing.T) {
 			},
 			check: func(t *testing.T, inv *Inventory, _ *Repository) {
 				want(t, "blobs", inv.Blobs(), 1)
-				// Nobody looks for the size of what is known by its directory and stays.
+				// The sizes of strays that are only named are not looked up.
 				want(t, "strays", inv.Strays, Strays{4, int64(len("in the wrong place") + 2)})
 				want(t, "named strays", len(inv.Problems), 4)
 			},
@@ -454,7 +453,7 @@ func want[T comparable](t *testing.T, what string, got, want T) {
 	}
 }
 
-// What was written lately is known to be so, by digest and by repository.
+// Recently written blobs and links are marked as recent, by digest and by repository.
 func TestInventoryOfRecentThings(t *testing.T) {
 	tree := storagetest.NewTree(t)
 	young, aged := tree.Blob([]byte("young")), tree.Blob([]byte("aged"))
@@ -482,19 +481,19 @@ func TestInventoryOfRecentThings(t *testing.T) {
 		t.Errorf("nobody asked, and %v are recent", r.Recent)
 	}
 
-	// A link that goes while it is looked at is not recent, and no failure either.
+	// A link that is removed meanwhile is not recent, and is no error.
 	if err := os.Remove(tree.Path(layout.LayerPath("young", young))); err != nil {
 		t.Fatal(err)
 	}
 	if inv, err = Take(t.Context(), store, since); err != nil {
 		t.Fatal(err)
 	}
-	if r := inv.Repositories[1]; !r.Recent[inv.ID(young)] { // its revision still is
+	if r := inv.Repositories[1]; !r.Recent[inv.ID(young)] { // its revision is still recent
 		t.Error("a revision is not recent")
 	}
 }
 
-// Names that share memory stay what they were when more come, long and short.
+// Names that share memory do not change when more names are added, long and short ones.
 func TestSharedNamesStay(t *testing.T) {
 	var shared sharedNames
 	var got, want []string
@@ -520,5 +519,5 @@ func inventoryOf(t *testing.T, store storage.Store) *Inventory {
 	return inv
 }
 
-// longDigest is of another algorithm than the usual one.
+// longDigest is a SHA-512 digest.
 var longDigest = digest.SHA512.FromString("a")

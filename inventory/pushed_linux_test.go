@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A directory of a repository that is falsely not found hides no push.
+// If a directory of a repository is wrongly reported as absent, no push is hidden.
 func TestPromise4AFaultHidesNoPush(t *testing.T) {
 	for _, hidden := range [][]string{
 		{"_manifests/tags", "_manifests/revisions/sha256"}, {"_uploads", "_manifests/tags", "_manifests/revisions/sha256", "_layers/sha256"},
@@ -46,7 +46,7 @@ func TestPromise4AFaultHidesNoPush(t *testing.T) {
 			}
 		})
 	}
-	// Directories that are not there are no fault.
+	// Absent directories are no error.
 	tree := storagetest.NewTree(t)
 	tree.Mkdir("repositories/app/_layers")
 	store := storagetest.MustOpen(t)(filesystem.Open(tree.Root(), storage.Limits{}))

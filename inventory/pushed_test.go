@@ -14,7 +14,7 @@ import (
 )
 
 // A push that moves an old tag and mounts its layers from another repository makes neither an
-// upload nor a tag. It is seen by its links. A removal has none.
+// upload nor a tag. It is found by the times of its links. A removal writes no links.
 func TestPromise4APushIsSeenByItsLinks(t *testing.T) {
 	type fixture struct {
 		push  func(repository, tag, manifest string)
