@@ -67,7 +67,7 @@ func TestDigestsAreFound(t *testing.T) {
 					if id := d.ID(of); !d.Stored(id) || d.Digest(id) != of {
 						t.Fatalf("%s is found as %d, which is %s", of, id, d.Digest(id))
 					}
-					sum[31] ^= 1 // among the digests above only the even ones may have this last bit
+					sum[31] ^= 1 // only evenly distributed digests may have this last bit
 					sum[0] ^= 0x55
 					other := digest.NewDigestFromBytes(digest.SHA256, sum[:])
 					if id := d.ID(other); d.Stored(id) || d.Digest(id) != other {

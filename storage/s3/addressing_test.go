@@ -16,8 +16,8 @@ import (
 	"regsweep/storage/storagetest"
 )
 
-// TestS3BucketThatIsNoHost: release 2 of the registry takes a host's name as its endpoint
-// without forcepathstyle. The bucket's name below it is no host's, so it goes into the path.
+// TestS3BucketThatIsNoHost: release 2 of the registry accepts a host name as its endpoint without
+// forcepathstyle. There is no host with the bucket's name before it, so the bucket is in the path.
 func TestS3BucketThatIsNoHost(t *testing.T) {
 	t.Parallel()
 	server := miniotest.SharedMinIO(t)
@@ -39,8 +39,8 @@ func TestS3BucketThatIsNoHost(t *testing.T) {
 	}
 }
 
-// TestS3EndpointThatIsNoHost: the message names the endpoint's own host, and the one with the
-// bucket's name where only that is no host's.
+// TestS3EndpointThatIsNoHost: the message names the endpoint's own host. If only the host with the
+// bucket's name does not exist, the message names that host.
 func TestS3EndpointThatIsNoHost(t *testing.T) {
 	t.Parallel()
 	store := storagetest.MustOpen(t)(Open(t.Context(), map[string]any{
@@ -51,15 +51,15 @@ func TestS3EndpointThatIsNoHost(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "http://no-such-host.invalid:9000: ") || strings.Contains(err.Error(), "forcepathstyle") {
 		t.Errorf("%v", err)
 	}
-	// A server that answered before uses such names: then the bucket has none.
+	// A server that has answered before uses such names. Then the bucket does not exist.
 	store.requests.answered.Store(true)
 	if err := scanError(t, store); err == nil || !strings.Contains(err.Error(), "bucket.no-such-host.invalid") || !strings.Contains(err.Error(), "set forcepathstyle: true") {
 		t.Errorf("%v", err)
 	}
 }
 
-// TestS3AmazonIsNoHost: without an endpoint the host is Amazon's, whichever way the bucket is
-// addressed. Another server was meant, more likely.
+// TestS3AmazonIsNoHost: without an endpoint the host is Amazon's, with the bucket in the host name
+// or in the path. Probably the user meant another server.
 func TestS3AmazonIsNoHost(t *testing.T) {
 	t.Parallel()
 	for _, pathStyle := range []bool{true, false} {
@@ -73,7 +73,7 @@ func TestS3AmazonIsNoHost(t *testing.T) {
 	}
 }
 
-// noHost finds no host's address.
+// noHost is a resolver that finds no host.
 type noHost struct{}
 
 func (noHost) Do(r *http.Request) (*http.Response, error) {

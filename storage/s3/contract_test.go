@@ -33,8 +33,8 @@ func TestContract(t *testing.T) {
 	}
 }
 
-// openBucket opens a registry in a bucket, at a root directory, and a way past the
-// store to put objects there.
+// openBucket opens a registry in a bucket, at a root directory. It also returns a function that
+// puts objects there without the store.
 func openBucket(t *testing.T, server *miniotest.S3, bucket string) (storage.Store, func(path, content string)) {
 	t.Helper()
 	const root = "/a/registry"

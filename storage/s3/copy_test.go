@@ -26,8 +26,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// TestS3MovesWhatIsTooLargeForOneRequest part by part, with what the registry wrote about
-// it, and leaves no parts behind when that fails.
+// TestS3MovesWhatIsTooLargeForOneRequest: a large object is copied part by part, with its metadata.
+// If that fails, no parts are left.
 func TestS3MovesWhatIsTooLargeForOneRequest(t *testing.T) {
 	t.Parallel()
 	server := miniotest.SharedMinIO(t)
@@ -36,7 +36,7 @@ func TestS3MovesWhatIsTooLargeForOneRequest(t *testing.T) {
 	parameters := server.Parameters(bucket, "")
 	parameters["regionendpoint"] = refused.before(t, server.Endpoint)
 	store := storagetest.MustOpen(t)(Open(t.Context(), parameters, Options{})).(*Store)
-	store.largestCopy = 5 << 20 // as small as the parts of a copy may be
+	store.largestCopy = 5 << 20 // the smallest size of a part
 	content := make([]byte, 12<<20)
 	rand.Read(content)
 	blob := storagetest.BlobPath("sha256", storagetest.HexOf("large"))
@@ -91,7 +91,7 @@ func TestS3MovesWhatIsTooLargeForOneRequest(t *testing.T) {
 	if left := unfinished(); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
-	// Killed, it can't give its parts up.
+	// A killed run can't abort its upload.
 	refused.matching(func(r *http.Request) bool {
 		return r.URL.Query().Get("partNumber") == "3" || r.Method == http.MethodDelete
 	})
@@ -121,13 +121,13 @@ func TestS3MovesWhatIsTooLargeForOneRequest(t *testing.T) {
 	storagetest.WantContents(t, store, map[string]string{storagetest.Moved(blob): ""})
 }
 
-// refusal stands before a server and refuses what matches.
+// refusal is a proxy before a server. It refuses the requests that match.
 type refusal struct {
 	met     atomic.Int64
 	matches func(r *http.Request) bool
 }
 
-// matching refuses such requests from now on; nil is for none.
+// matching refuses the requests for which matches returns true, from now on. nil refuses none.
 func (f *refusal) matching(matches func(r *http.Request) bool) {
 	f.met.Store(0)
 	f.matches = matches
@@ -140,7 +140,7 @@ func (f *refusal) before(t *testing.T, endpoint string) string {
 	}
 	pass := &httputil.ReverseProxy{ErrorLog: log.New(io.Discard, "", 0), Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(behind)
-		r.Out.Host = r.In.Host // which is signed
+		r.Out.Host = r.In.Host // the signature includes the host
 	}}
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if f.matches != nil && f.matches(r) {
@@ -154,8 +154,8 @@ func (f *refusal) before(t *testing.T, endpoint string) string {
 	return front.URL
 }
 
-// TestS3MovesKeysOfAllKinds: the header that names what to copy is escaped otherwise than
-// the path of a request.
+// TestS3MovesKeysOfAllKinds: the x-amz-copy-source header is escaped in another way than the path
+// of a request.
 func TestS3MovesKeysOfAllKinds(t *testing.T) {
 	t.Parallel()
 	eachServer(t, func(t *testing.T, server *miniotest.S3) {
@@ -170,16 +170,16 @@ func TestS3MovesKeysOfAllKinds(t *testing.T) {
 				continue
 			}
 			storagetest.WantContents(t, store, map[string]string{storagetest.Moved(blob): "content", blob: ""})
-			// The two looks before it and, as the ETag of the copy is the same, none behind.
+			// There are two HEADs before the copy. There is none after it, since the ETag is the same.
 			if got := store.Requests(); got.Head-before.Head != 2 || got.Put-before.Put != 1 {
-				t.Errorf("%s: a move takes %d looks and %d copies", root, got.Head-before.Head, got.Put-before.Put)
+				t.Errorf("%s: a move takes %d HEADs and %d copies", root, got.Head-before.Head, got.Put-before.Put)
 			}
 		}
 	})
 }
 
-// TestS3MovesEncrypted: what a registry encrypts stays so, though its ETags then tell
-// nothing of the content.
+// TestS3MovesEncrypted: an encrypted object is moved and still encrypted, although its ETag says
+// nothing about the content.
 func TestS3MovesEncrypted(t *testing.T) {
 	t.Parallel()
 	server := miniotest.SharedMinIO(t)
@@ -205,8 +205,8 @@ func TestS3MovesEncrypted(t *testing.T) {
 	}
 }
 
-// TestS3CopyThatFailsBehindItsStatus: the server says 200 when it begins, and that it has
-// failed when it has.
+// TestS3CopyThatFailsBehindItsStatus: the server sends the status 200 when it begins to copy, and an
+// error in the body when it fails.
 func TestS3CopyThatFailsBehindItsStatus(t *testing.T) {
 	t.Parallel()
 	const tries = 3

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// scribe writes documents that are nearly listings, with what XML and servers allow
-// and some that they do not.
+// scribe writes documents that are nearly listings. Most of their parts are allowed by XML and by
+// servers, and some are not.
 type scribe struct{ *rand.Rand }
 
 func (s scribe) of(choices ...string) string { return choices[s.IntN(len(choices))] }
@@ -25,7 +25,7 @@ func (s scribe) space() string {
 	return s.rarely("", " ", "\n\t", "\r\n", "\v", "\u00a0", "x", "<!-- x -->", "<?x y?>", "<![CDATA[ ]]>", "&#32;", "\x00", "\ufeff")
 }
 
-// element is one element, whose tags may not be quite what they should.
+// element is one element. Its tags may be unusual or wrong.
 func (s scribe) element(name, content string) string {
 	name = s.rarely(name, strings.ToLower(name), name+"s", "x:"+name, "ſ"+name, "")
 	start := s.rarely("<"+name+">", "<"+name+" >", "<"+name+"\t>", "<"+name+` a="b">`, "<"+name+` xmlns="x">`, "<"+name+` a>`, "< "+name+">", "<"+name)
@@ -57,7 +57,7 @@ func (s scribe) etag() string {
 		`"`, `""`, `"""`, `"a"b"`, "&quot;", "&quot;abc", `&quot;abc"`, `"abc&quot;`, "&quot;abc&#34;", "&#x22;abc&#x22;", `&quot;"abc"&quot;`, `W/"abc"`, `" abc "`, `abc"`, "&quot;&amp;&quot;", `""abc""`, s.text("x"))
 }
 
-// some writes each part some times, mostly once, in an order of its own.
+// some writes the parts in random order, each of them mostly once.
 func (s scribe) some(parts ...func() string) string {
 	var all []string
 	for _, part := range parts {
@@ -121,8 +121,8 @@ func (s scribe) listing() string {
 	return s.space() + declaration + s.space() + root + s.some(parts...) + s.rarely("</ListBucketResult>", "", "</Error>", "</ListBucketResult>x", "</ListBucketResult><a>") + s.space()
 }
 
-// The decoder that reads most listings must not differ from the SDK's in anything: here
-// on documents that a fuzzer would not find in years.
+// decodeListing must return the same as the SDK's decoder. This test uses documents that a fuzzer
+// would hardly find.
 func TestDecodeListingAgrees(t *testing.T) {
 	t.Parallel()
 	s := scribe{rand.New(rand.NewPCG(1, 1))}

@@ -55,7 +55,7 @@ func sdkListing(t testing.TB, body string) (s3Listing, error) {
 	return convertListing(out)
 }
 
-// decodedPart leaves out what only one of the two decoders says.
+// decodedPart removes the fields that only one of the two decoders sets.
 func decodedPart(l s3Listing) s3Listing {
 	l.decoded, l.encoding = false, ""
 	if len(l.objects) == 0 {
@@ -67,8 +67,7 @@ func decodedPart(l s3Listing) s3Listing {
 	return l
 }
 
-// The quick decoder must be taken for what servers really send, or it is there for
-// nothing.
+// decodeListing must accept the answers that servers really send. Otherwise it has no use.
 func TestDecodeListingTakesOrdinaryAnswers(t *testing.T) {
 	for _, n := range []int{0, 1, 1000} {
 		body := listingPage(n)
@@ -86,7 +85,7 @@ func TestDecodeListingTakesOrdinaryAnswers(t *testing.T) {
 	}
 }
 
-// Answers are read into the same memory one after the other, and a listing may be kept.
+// Answers are read into the same buffer one after the other. A listing that is kept must not change.
 func TestDecodedListingIsNoPartOfItsAnswer(t *testing.T) {
 	text := listingPage(1000)
 	answer, next := []byte(text), []byte(strings.ReplaceAll(text, "data", "DATA"))
@@ -105,7 +104,7 @@ func TestDecodedListingIsNoPartOfItsAnswer(t *testing.T) {
 	}
 }
 
-// What the quick decoder accepts it reads as the SDK does.
+// If decodeListing accepts an answer, it decodes it as the SDK does.
 func FuzzDecodeListing(f *testing.F) {
 	f.Add(listingPage(2))
 	f.Add(`<ListBucketResult><Name>b</Name><IsTruncated>false</IsTruncated><Contents><Key>a%20b+c</Key><Size>0</Size><ETag>"x"</ETag></Contents></ListBucketResult>`)

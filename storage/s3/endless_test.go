@@ -10,7 +10,7 @@ import (
 	"regsweep/storage"
 )
 
-// A server whose answers have no end, as no S3 server's are, must not fill the memory.
+// A server that is no S3 server may send answers without an end. They must not fill the memory.
 func TestS3AnswersWithoutAnEndAreCutOff(t *testing.T) {
 	much := []byte(strings.Repeat("x", 1<<20))
 	for name, status := range map[string]int{"a listing": http.StatusOK, "an error": http.StatusBadRequest, "a busy server": http.StatusServiceUnavailable} {

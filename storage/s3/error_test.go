@@ -13,8 +13,8 @@ import (
 	"regsweep/storage/storagetest"
 )
 
-// TestS3ErrorSaysWhatTheServerSaid: the message begins with the server's own code. Advice is
-// added where the code leaves no doubt, and the permission is named for AccessDenied only.
+// TestS3ErrorSaysWhatTheServerSaid: the message begins with the server's own code. Advice is added
+// if the meaning of the code is clear. The permission is named only for AccessDenied.
 func TestS3ErrorSaysWhatTheServerSaid(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -55,7 +55,8 @@ func TestS3ErrorSaysWhatTheServerSaid(t *testing.T) {
 	}
 }
 
-// TestS3ErrorOfAHEAD: it has no code, so that the permission is a guess, and is said to be one.
+// TestS3ErrorOfAHEAD: the error has no code, so the missing permission is a guess, and the message
+// says so.
 func TestS3ErrorOfAHEAD(t *testing.T) {
 	t.Parallel()
 	store, _ := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) { w.WriteHeader(403) })
@@ -64,7 +65,7 @@ func TestS3ErrorOfAHEAD(t *testing.T) {
 	}
 }
 
-// TestS3ErrorOfAWebServer: the message names the endpoint and what it answers.
+// TestS3ErrorOfAWebServer: the message names the endpoint and describes its answer.
 func TestS3ErrorOfAWebServer(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -95,7 +96,7 @@ func TestS3ErrorOfAWebServer(t *testing.T) {
 	}
 }
 
-// TestS3ErrorOfAnotherServer: what answers without a reason, as a registry does, is no S3 server.
+// TestS3ErrorOfAnotherServer: a server that gives no reason, such as a registry, is no S3 server.
 func TestS3ErrorOfAnotherServer(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{401, 404, 405} {
@@ -118,7 +119,7 @@ func scanError(t *testing.T, store *Store) error {
 	return err
 }
 
-// TestS3ErrorOfAnAddressWithoutItsScheme: https is taken where none is given.
+// TestS3ErrorOfAnAddressWithoutItsScheme: an address without a scheme means https.
 func TestS3ErrorOfAnAddressWithoutItsScheme(t *testing.T) {
 	t.Parallel()
 	plain := httptest.NewServer(http.NotFoundHandler())
@@ -133,8 +134,8 @@ func TestS3ErrorOfAnAddressWithoutItsScheme(t *testing.T) {
 	}
 }
 
-// TestS3UnreadableObject: an archived object, or one whose key is disabled, is there, and only
-// its content can't be read. Other refusals are faults of the storage.
+// TestS3UnreadableObject: an archived object, or an object whose encryption key is disabled, exists,
+// and only its content can't be read. Other refusals are failures of the storage.
 func TestS3UnreadableObject(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

@@ -27,10 +27,10 @@ import (
 )
 
 // These tests are about answers that no healthy server gives. The servers here are
-// fakes, or stand before a real one and spoil some of its answers.
+// fakes, or proxies that change some answers of a real server.
 
-// openFake opens a registry in the bucket "bucket" of a fake server, with waits
-// between tries that a test can afford.
+// openFake opens a registry in the bucket "bucket" of a fake server, with short waits
+// between tries.
 func openFake(t *testing.T, fake *httptest.Server) *Store {
 	t.Helper()
 	store := storagetest.MustOpen(t)(Open(t.Context(), map[string]any{
@@ -41,7 +41,7 @@ func openFake(t *testing.T, fake *httptest.Server) *Store {
 	return store
 }
 
-// fakeServer answers each request by the function, and counts them.
+// fakeServer calls answer for each request, and counts the requests.
 func fakeServer(t *testing.T, answer func(n int, w http.ResponseWriter, r *http.Request)) (*Store, *atomic.Int32) {
 	t.Helper()
 	var asked atomic.Int32
@@ -58,7 +58,7 @@ func s3Fault(w http.ResponseWriter, status int, code string) {
 	fmt.Fprintf(w, `<?xml version="1.0"?><Error><Code>%s</Code><Message>as the test wants it</Message></Error>`, code)
 }
 
-// reset cuts the connection as a crashing server does.
+// reset breaks the connection, like a server that crashes.
 func reset(w http.ResponseWriter) {
 	connection, buffered, err := w.(http.Hijacker).Hijack()
 	if err != nil {
@@ -68,7 +68,7 @@ func reset(w http.ResponseWriter) {
 	connection.Close()
 }
 
-// TestS3PassingFaultsAreRetried until the answer comes.
+// TestS3PassingFaultsAreRetried: transient faults are retried until the answer comes.
 func TestS3PassingFaultsAreRetried(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]func(w http.ResponseWriter){
@@ -108,8 +108,8 @@ func TestS3PassingFaultsAreRetried(t *testing.T) {
 	}
 }
 
-// TestS3PassingFaultsEnd: a storage that stays ill is an error, and never an
-// absent object.
+// TestS3PassingFaultsEnd: if a storage keeps failing, that is an error, and never an absent
+// object.
 func TestS3PassingFaultsEnd(t *testing.T) {
 	t.Parallel()
 	for status, code := range map[int]string{500: "InternalError", 503: "SlowDown"} {
@@ -119,7 +119,7 @@ func TestS3PassingFaultsEnd(t *testing.T) {
 		if err == nil || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), code) || !strings.Contains(err.Error(), "blobs/x") {
 			t.Errorf("read: %v", err)
 		}
-		// For 503 it tries until its patience ends, which on a busy machine is early.
+		// For 503 it retries until its patience ends. On a busy machine that allows few tries.
 		if n := asked.Load(); status == 500 && n != int32(pace.DefaultRetries.Tries) || n < 2 || n > 20 {
 			t.Errorf("%s: %d tries", code, n)
 		}
@@ -165,7 +165,7 @@ func TestS3LastingFaultsAreNotRetried(t *testing.T) {
 	}
 }
 
-// TestS3RetriesStopWhenCancelled, though the next try be far.
+// TestS3RetriesStopWhenCancelled: the retries stop even if the next try is much later.
 func TestS3RetriesStopWhenCancelled(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -215,8 +215,7 @@ func listing(next string, keys ...string) string {
 	return b.String() + `</ListBucketResult>`
 }
 
-// TestS3ListingWithAHoleIsAnError: what a scan does not see would be garbage, or
-// would not be.
+// TestS3ListingWithAHoleIsAnError: if a listing lacks a link, an image in use looks like garbage.
 func TestS3ListingWithAHoleIsAnError(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -268,7 +267,7 @@ func TestS3ListingWithAHoleIsAnError(t *testing.T) {
 	}
 }
 
-// TestS3ListingFaults: what passes is asked for again and reported once.
+// TestS3ListingFaults: after a transient fault a page is requested again, and reported once.
 func TestS3ListingFaults(t *testing.T) {
 	t.Parallel()
 	keys := func(from, to int) (keys []string) {
@@ -311,8 +310,8 @@ func TestS3ListingFaults(t *testing.T) {
 	}
 }
 
-// TestS3UploadListingFaults: a server without such a listing has no uploads to
-// report, and a listing that is denied or runs in circles is an error.
+// TestS3UploadListingFaults: a server without this listing has no uploads to report. A listing
+// that is denied or repeats its pages is an error.
 func TestS3UploadListingFaults(t *testing.T) {
 	t.Parallel()
 	circle := func(marker string) string {
@@ -380,13 +379,13 @@ func readDelete(t *testing.T, r *http.Request) (keys []string, body []byte) {
 	return keys, body
 }
 
-// TestS3RemovalBelievesOnlyTheAnswer: each key by what is said of it, and passing
-// errors of single keys once more.
+// TestS3RemovalBelievesOnlyTheAnswer: each key has the outcome that the answer says. Keys with
+// transient errors are removed once more.
 func TestS3RemovalBelievesOnlyTheAnswer(t *testing.T) {
 	t.Parallel()
 	asked := map[string]int{}
 	store, requests := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) {
-		if path := r.URL.Path; r.Method != http.MethodPost { // what it did not find is removed and looked for alone
+		if path := r.URL.Path; r.Method != http.MethodPost { // an object that was not found is removed singly, and then gets a HEAD
 			if r.Method == http.MethodDelete || strings.HasSuffix(path, "/absent") {
 				s3Fault(w, 404, "NoSuchKey")
 			}
@@ -446,8 +445,7 @@ func TestS3RemovalBelievesOnlyTheAnswer(t *testing.T) {
 	}
 }
 
-// TestS3SingleRemovals: an object that is absent is removed, and a bucket that is absent
-// is a mistake.
+// TestS3SingleRemovals: an absent object counts as removed, and an absent bucket is an error.
 func TestS3SingleRemovals(t *testing.T) {
 	t.Parallel()
 	for code, removed := range map[string]bool{"NoSuchKey": true, "NoSuchUpload": true, "NoSuchBucket": false} {
@@ -468,7 +466,7 @@ func TestS3SingleRemovals(t *testing.T) {
 	}
 }
 
-// TestS3RemovalRetriesAWholeRequest that failed for a passing reason.
+// TestS3RemovalRetriesAWholeRequest: a request with a transient error is retried.
 func TestS3RemovalRetriesAWholeRequest(t *testing.T) {
 	t.Parallel()
 	store, asked := fakeServer(t, func(n int, w http.ResponseWriter, r *http.Request) {
@@ -489,7 +487,7 @@ func TestS3RemovalRetriesAWholeRequest(t *testing.T) {
 	}
 }
 
-// TestS3RemovalFallsBackToContentMD5 for servers older than the SDK's checksums.
+// TestS3RemovalFallsBackToContentMD5: servers that are older than the SDK's checksums need it.
 func TestS3RemovalFallsBackToContentMD5(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []struct {
@@ -515,7 +513,7 @@ func TestS3RemovalFallsBackToContentMD5(t *testing.T) {
 					s3Fault(w, 400, "BadDigest")
 				}
 			})
-			for i, want := range []int32{2, 3} { // the second call knows
+			for i, want := range []int32{2, 3} { // the second call begins with Content-MD5
 				if outcome := store.Remove(t.Context(), []storage.Ref{{Path: "blobs/x"}})[0]; outcome.Err != nil || asked.Load() != want {
 					t.Errorf("removal %d: %+v after %d requests", i, outcome, asked.Load())
 				}
@@ -534,8 +532,8 @@ func TestS3RemovalFallsBackToContentMD5(t *testing.T) {
 	})
 }
 
-// spoil stands before a real server, does something before a request goes on, and
-// changes what comes back.
+// spoil is a proxy before a real server. It calls before for each request, and change for each
+// answer.
 func spoil(t *testing.T, server *miniotest.S3, before func(r *http.Request), change func(r *http.Response) error) *httptest.Server {
 	t.Helper()
 	target, err := url.Parse(server.Endpoint)
@@ -543,7 +541,7 @@ func spoil(t *testing.T, server *miniotest.S3, before func(r *http.Request), cha
 		t.Fatal(err)
 	}
 	proxy := httptest.NewServer(&httputil.ReverseProxy{
-		// The host stays the one that was signed for.
+		// The signature includes the host.
 		Rewrite: func(r *httputil.ProxyRequest) {
 			before(r.Out)
 			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = target.Scheme, target.Host, r.In.Host
@@ -555,8 +553,8 @@ func spoil(t *testing.T, server *miniotest.S3, before func(r *http.Request), cha
 	return proxy
 }
 
-// TestS3LockSurvivesALostAnswer: a write that arrived, whose answer did not, is
-// tried again and refused for its own first try. It must not count as another's.
+// TestS3LockSurvivesALostAnswer: a write succeeds and its answer is lost. The retry is refused
+// because of the first try, which must not count as another writer's.
 func TestS3LockSurvivesALostAnswer(t *testing.T) {
 	t.Parallel()
 	eachServer(t, func(t *testing.T, server *miniotest.S3) {
@@ -592,8 +590,8 @@ func TestS3LockSurvivesALostAnswer(t *testing.T) {
 	})
 }
 
-// TestS3LockIsTheServersToGive: whoever writes between our look and our write has
-// won, and what they wrote stays.
+// TestS3LockIsTheServersToGive: if somebody writes between our read and our write, they have the
+// lock, and their content is kept.
 func TestS3LockIsTheServersToGive(t *testing.T) {
 	t.Parallel()
 	eachServer(t, func(t *testing.T, server *miniotest.S3) {
@@ -608,17 +606,17 @@ func TestS3LockIsTheServersToGive(t *testing.T) {
 		parameters["regionendpoint"] = proxy.URL
 		store := storagetest.MustOpen(t)(Open(t.Context(), parameters, Options{}))
 		const path = ".regsweep/lock"
-		stays := func(want string) {
+		isKept := func(want string) {
 			t.Helper()
 			if content, _, err := store.Version(t.Context(), path); err != nil || string(content) != want {
-				t.Fatalf("%q stays, want %q, %v", content, want, err)
+				t.Fatalf("the lock is %q, want %q, %v", content, want, err)
 			}
 		}
 		theirs.Store("theirs")
 		if _, err := store.Create(t.Context(), path, []byte("ours")); !errors.Is(err, fs.ErrExist) {
 			t.Fatalf("create: %v", err)
 		}
-		stays("theirs")
+		isKept("theirs")
 		_, version, err := store.Version(t.Context(), path)
 		if err != nil {
 			t.Fatal(err)
@@ -627,12 +625,11 @@ func TestS3LockIsTheServersToGive(t *testing.T) {
 		if _, err := store.Replace(t.Context(), path, []byte("ours"), version); !errors.Is(err, storage.ErrLost) {
 			t.Fatalf("replace: %v", err)
 		}
-		stays("theirs again")
+		isKept("theirs again")
 	})
 }
 
-// TestS3LockWithoutConditionalWrites: such a server gets a lock that is as good as it
-// can be there.
+// TestS3LockWithoutConditionalWrites: the lock also works on such a server, with a short race.
 func TestS3LockWithoutConditionalWrites(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"refuses the header", "ignores the header"} {

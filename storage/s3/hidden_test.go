@@ -17,7 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
-// versionedBucket is a store of a bucket that keeps versions.
+// versionedBucket is the store of a bucket that keeps versions.
 type versionedBucket struct {
 	*testing.T
 	*Store
@@ -42,7 +42,7 @@ func (b *versionedBucket) hide(path string) {
 	}
 }
 
-// current is the current version of an object that has one.
+// current is the current version of an object.
 func (b *versionedBucket) current(path string) storage.HiddenVersion {
 	b.Helper()
 	found, err := b.Current(b.Context(), []string{path})
@@ -52,8 +52,8 @@ func (b *versionedBucket) current(path string) storage.HiddenVersion {
 	return found[0]
 }
 
-// left has a line for each version of an object: its size, or that it is a marker, and
-// whether it is the latest. Versions come first.
+// left lists the versions of an object: the size or "marker", and an asterisk for the latest.
+// Versions come before markers.
 func (b *versionedBucket) left(path string) string {
 	b.Helper()
 	prefix := *b.key(path)
@@ -84,7 +84,7 @@ func (b *versionedBucket) want(path, want string) {
 	}
 }
 
-// forget forgets one version and returns how many have gone.
+// forget forgets one version and returns how many were removed.
 func (b *versionedBucket) forget(v storage.HiddenVersion) int {
 	b.Helper()
 	o := b.Forget(b.Context(), []storage.HiddenVersion{v})[0]
@@ -96,8 +96,8 @@ func (b *versionedBucket) forget(v storage.HiddenVersion) int {
 
 func intact() error { return nil }
 
-// TestS3UnhidesWhatWasHidden, with the version that it was, and only where nothing else is
-// in its place.
+// TestS3UnhidesWhatWasHidden: Unhide restores the hidden version, unless there is another current
+// version.
 func TestS3UnhidesWhatWasHidden(t *testing.T) {
 	t.Parallel()
 	b := newVersionedBucket(t)
@@ -175,8 +175,8 @@ func (b *versionedBucket) versions(path string) []string {
 	return ids
 }
 
-// TestS3ForgetsNothingCurrent: what a record says is hidden may have come back, and what
-// lies below it belongs to others.
+// TestS3ForgetsNothingCurrent: a hidden version may have become the current one again. Older
+// versions of the object must be kept.
 func TestS3ForgetsNothingCurrent(t *testing.T) {
 	t.Parallel()
 	b := newVersionedBucket(t)
@@ -209,7 +209,7 @@ func TestS3ForgetsNothingCurrent(t *testing.T) {
 	}
 	b.want(again.Path, "4* marker")
 
-	// Its removal must not bring to light what was below it.
+	// Its removal must not make an older version the current one.
 	b.plant(at("written over"), "55555")
 	b.plant(at("written over"), "666666")
 	over := b.current(at("written over"))
@@ -219,7 +219,7 @@ func TestS3ForgetsNothingCurrent(t *testing.T) {
 	}
 	b.want(over.Path, "5 marker*")
 
-	// A run that was killed between the version and its marker.
+	// A run was killed after it had removed the version and before it removed the marker.
 	b.plant(at("killed"), "7777777")
 	killed := b.current(at("killed"))
 	b.hide(killed.Path)
@@ -233,8 +233,8 @@ func TestS3ForgetsNothingCurrent(t *testing.T) {
 	b.want(killed.Path, "")
 }
 
-// TestS3HistoriesAreFoundAcrossPages: what lies between is passed over, and an object with
-// more versions than a page holds has them all.
+// TestS3HistoriesAreFoundAcrossPages: objects between the requested ones are skipped. An object with
+// more versions than a page has all of them.
 func TestS3HistoriesAreFoundAcrossPages(t *testing.T) {
 	t.Parallel()
 	b := newVersionedBucket(t)
@@ -278,7 +278,7 @@ func TestS3HistoriesAreFoundAcrossPages(t *testing.T) {
 	}
 }
 
-// listed lists what there is of objects, and counts the requests.
+// listed lists the versions of objects, and counts the requests.
 func (b *versionedBucket) listed(paths []string) (map[string]history, int64) {
 	b.Helper()
 	before := b.Requests().List

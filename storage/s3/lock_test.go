@@ -21,7 +21,7 @@ import (
 )
 
 // TestALockLeavesNoVersions: in a bucket that keeps versions each refresh makes one. None is left,
-// also of a run that was killed, and of one that has left a delete marker.
+// not even those of a run that was killed or of a run that has left a delete marker.
 func TestALockLeavesNoVersions(t *testing.T) {
 	t.Parallel()
 	b := newVersionedBucket(t)
@@ -48,7 +48,7 @@ func TestALockLeavesNoVersions(t *testing.T) {
 	lock()
 	b.want(s3LockFile, "11*")
 
-	// What another writer has made stays, whichever version is asked for.
+	// A lock of another writer is kept.
 	first, err := b.Create(t.Context(), s3LockFile, []byte("ours"))
 	if err == nil {
 		_, err = b.Replace(t.Context(), s3LockFile, []byte("theirs"), first)
@@ -77,7 +77,8 @@ func TestALockLeavesNoVersions(t *testing.T) {
 	}
 }
 
-// TestALockIsReleasedWithoutThePermissionForVersions: then they stay, behind a delete marker.
+// TestALockIsReleasedWithoutThePermissionForVersions: its versions are only hidden by a delete
+// marker.
 func TestALockIsReleasedWithoutThePermissionForVersions(t *testing.T) {
 	t.Parallel()
 	b := newVersionedBucket(t)
@@ -103,7 +104,7 @@ func TestALockIsReleasedWithoutThePermissionForVersions(t *testing.T) {
 	}
 }
 
-// TestALockOfWhichAVersionIsInUse: a server that answers 409 is asked again, and no version stays.
+// TestALockOfWhichAVersionIsInUse: after a 409 the removal is retried, and no version is left.
 func TestALockOfWhichAVersionIsInUse(t *testing.T) {
 	t.Parallel()
 	b := newVersionedBucket(t)
@@ -140,7 +141,7 @@ func TestALockOfWhichAVersionIsInUse(t *testing.T) {
 	b.want(s3LockFile, "")
 }
 
-// TestALockIsReleasedWhereObjectLockRetainsIt: its versions stay, behind a delete marker.
+// TestALockIsReleasedWhereObjectLockRetainsIt: its versions are only hidden by a delete marker.
 func TestALockIsReleasedWhereObjectLockRetainsIt(t *testing.T) {
 	t.Parallel()
 	server := miniotest.SharedMinIO(t)
@@ -177,7 +178,7 @@ func TestALockIsReleasedWhereObjectLockRetainsIt(t *testing.T) {
 	}
 }
 
-// TestS3RemovesALockOnACondition. The server is a fake: MinIO does not heed the condition.
+// TestS3RemovesALockOnACondition: the server is a fake, since MinIO ignores the condition.
 func TestS3RemovesALockOnACondition(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

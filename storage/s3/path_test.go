@@ -21,8 +21,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// cannedPages is an HTTP client that has the pages of one listing at hand, and needs no
-// network: what it costs to list is then what we do ourselves.
+// cannedPages is an HTTP client that returns the pages of one listing without a network. So a
+// listing takes only the time of the code here.
 type cannedPages []string
 
 func (c cannedPages) Do(r *http.Request) (*http.Response, error) {
@@ -39,8 +39,8 @@ func (c cannedPages) Do(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// linkPages are pages of layer links, each ETag that of what its link says, and the
-// digests that they name.
+// linkPages returns pages of layer links, and their digests. The ETags are those of the links'
+// contents.
 func linkPages(pages int) (cannedPages, [][32]byte) {
 	var keys []string
 	var sums [][32]byte
@@ -69,10 +69,9 @@ func linkPages(pages int) (cannedPages, [][32]byte) {
 	return canned, sums
 }
 
-// BenchmarkListingPath compares what a listed key costs all the way, from the answer of
-// the server into the inventory, its ETag compared and its digest looked up, with what it
-// costs the SDK's own paginator to hand it over, with nothing done to it. Both sign their
-// requests.
+// BenchmarkListingPath measures the time for a listed key, from the server's answer into the
+// inventory. This includes the comparison of its ETag and the lookup of its digest. It compares
+// that with the SDK's own paginator, which only decodes the answer. Both sign their requests.
 func BenchmarkListingPath(b *testing.B) {
 	const pages = 40
 	canned, sums := linkPages(pages)
@@ -123,7 +122,7 @@ func BenchmarkListingPath(b *testing.B) {
 	})
 }
 
-// pagedStore lists blobs without a request, and one repository page after page.
+// pagedStore lists blobs without a request, and repositories from pages.
 type pagedStore struct {
 	*Store
 	blobs [][32]byte
@@ -151,7 +150,7 @@ func (s pagedStore) Scan(ctx context.Context, dir string, visit func([]storage.O
 	}
 }
 
-// cpuTime is what this process has used of the processors.
+// cpuTime is the CPU time that this process has used.
 func cpuTime(t testing.TB) time.Duration {
 	t.Helper()
 	var usage syscall.Rusage

@@ -28,7 +28,7 @@ import (
 	s3driver "github.com/distribution/distribution/v3/registry/storage/driver/s3-aws"
 )
 
-// init frees the tests from what the machine says about AWS, which both SDKs heed.
+// init removes the AWS settings of the machine, which both SDKs read.
 func init() {
 	for _, variable := range os.Environ() {
 		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "AWS_") {
@@ -39,14 +39,14 @@ func init() {
 	}
 }
 
-// eachServer runs a test against the two makes of S3 server.
+// eachServer runs a test against two S3 servers of different makes.
 func eachServer(t *testing.T, test func(t *testing.T, server *miniotest.S3)) {
 	t.Run("MinIO", func(t *testing.T) { t.Parallel(); test(t, miniotest.SharedMinIO(t)) })
 	t.Run("versitygw", func(t *testing.T) { t.Parallel(); test(t, miniotest.SharedVersityGW(t)) })
 }
 
-// TestS3KeysAreTheRegistrys writes through Distribution's driver and reads natively,
-// and the other way round, for every way to spell a root directory.
+// TestS3KeysAreTheRegistrys writes with Distribution's driver and reads with this package, and
+// the other way round, for every spelling of a root directory.
 func TestS3KeysAreTheRegistrys(t *testing.T) {
 	t.Parallel()
 	server := miniotest.SharedMinIO(t)
@@ -91,7 +91,7 @@ func TestS3RootIsNoPrefixOfAnother(t *testing.T) {
 	storagetest.SamePaths(t, storagetest.KeysOf(storagetest.Scan(t, store, storage.BlobsDir)), map[string]string{"blobs/in-a": ""})
 }
 
-// TestS3ReportsFolderKeys: some tools put an empty object where they want a folder.
+// TestS3ReportsFolderKeys: some tools make an empty object for a folder.
 func TestS3ReportsFolderKeys(t *testing.T) {
 	t.Parallel()
 	server := miniotest.SharedMinIO(t)
@@ -148,7 +148,7 @@ func TestS3UnfinishedUploads(t *testing.T) {
 		if len(refs) != len(want) {
 			t.Fatalf("%d uploads are reported of %d", len(refs), len(want))
 		}
-		for range 2 { // an upload that is no more counts as aborted
+		for range 2 { // an absent upload counts as aborted
 			for i, outcome := range store.Remove(t.Context(), refs) {
 				if outcome.Err != nil {
 					t.Errorf("abort %v: %v", refs[i], outcome.Err)
@@ -167,7 +167,7 @@ func TestS3UnfinishedUploads(t *testing.T) {
 	})
 }
 
-// TestS3VersionedBucketKeepsTheBytes: a removal there frees nothing, and says so.
+// TestS3VersionedBucketKeepsTheBytes: a removal in such a bucket frees no space, and says so.
 func TestS3VersionedBucketKeepsTheBytes(t *testing.T) {
 	t.Parallel()
 	server := miniotest.SharedMinIO(t)
@@ -222,7 +222,7 @@ func TestS3RemovesKeysThatXMLCannotHold(t *testing.T) {
 	storagetest.SamePaths(t, storagetest.KeysOf(storagetest.Scan(t, store, storage.BlobsDir)), map[string]string{kept: ""})
 }
 
-// TestS3EncryptsWhatItWrites as the registry is told to.
+// TestS3EncryptsWhatItWrites: objects are encrypted as the registry's configuration says.
 func TestS3EncryptsWhatItWrites(t *testing.T) {
 	t.Parallel()
 	server := miniotest.SharedMinIO(t)
@@ -257,7 +257,7 @@ func TestS3EncryptsWhatItWrites(t *testing.T) {
 	}
 }
 
-// TestS3SmallRegistryCostsFewRequests: no request a key, and no page read twice.
+// TestS3SmallRegistryCostsFewRequests: there is no request for each key, and no page is read twice.
 func TestS3SmallRegistryCostsFewRequests(t *testing.T) {
 	t.Parallel()
 	server := miniotest.SharedMinIO(t)
@@ -272,7 +272,7 @@ func TestS3SmallRegistryCostsFewRequests(t *testing.T) {
 	}
 }
 
-// TestS3ErrorsAreOneLineWithoutSecrets for what users get wrong.
+// TestS3ErrorsAreOneLineWithoutSecrets tests the errors for mistakes of users.
 func TestS3ErrorsAreOneLineWithoutSecrets(t *testing.T) {
 	t.Parallel()
 	server := miniotest.SharedMinIO(t)
@@ -325,7 +325,7 @@ func TestS3ErrorsAreOneLineWithoutSecrets(t *testing.T) {
 	}
 }
 
-// TestS3SkipVerify: only with it is a certificate of nobody's trusted.
+// TestS3SkipVerify: only with skipverify an unknown certificate is accepted.
 func TestS3SkipVerify(t *testing.T) {
 	t.Parallel()
 	fake := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -421,8 +421,8 @@ func TestS3Parameters(t *testing.T) {
 	}
 }
 
-// TestS3CredentialsFromTheEnvironment, as the registry itself takes them where its
-// configuration has none.
+// TestS3CredentialsFromTheEnvironment: the registry uses them too if its configuration has
+// none.
 func TestS3CredentialsFromTheEnvironment(t *testing.T) {
 	server := miniotest.SharedMinIO(t)
 	bucket := server.NewBucketT(t)
@@ -450,7 +450,7 @@ func TestS3CredentialsFromTheEnvironment(t *testing.T) {
 	}
 }
 
-// TestS3ScanStopsWhenCancelled while the server takes its time.
+// TestS3ScanStopsWhenCancelled: a scan stops while the server is slow.
 func TestS3ScanStopsWhenCancelled(t *testing.T) {
 	t.Parallel()
 	var once sync.Once

@@ -15,8 +15,7 @@ import (
 	"regsweep/storage/storagetest"
 )
 
-// These tests are about removals where the server's answers say less than they seem to.
-// The servers are fakes.
+// In these tests the answer to a removal is lost, incomplete or wrong. The servers are fakes.
 
 // TestS3ARemovalThatWasSentHasBegun: the answer is lost, and the lease ends before the next try.
 func TestS3ARemovalThatWasSentHasBegun(t *testing.T) {
@@ -48,8 +47,8 @@ func TestS3ARemovalThatWasSentHasBegun(t *testing.T) {
 	}
 }
 
-// TestS3ARefusedKeyIsNoRefusedRequest: a key that a bulk removal refuses is removed singly, and
-// bulk removals go on.
+// TestS3ARefusedKeyIsNoRefusedRequest: a key that a bulk removal refuses is removed with a request of
+// its own. Later removals still use bulk requests.
 func TestS3ARefusedKeyIsNoRefusedRequest(t *testing.T) {
 	t.Parallel()
 	var bulk, single atomic.Int32
@@ -84,8 +83,8 @@ func TestS3ARefusedKeyIsNoRefusedRequest(t *testing.T) {
 	}
 }
 
-// TestS3AnUploadThatIsListedIsThere: an upload that the server does not find to abort counts as
-// aborted only if it is not listed any more.
+// TestS3AnUploadThatIsListedIsThere: if the server does not find an upload to abort, the upload
+// counts as aborted only if it is no longer listed.
 func TestS3AnUploadThatIsListedIsThere(t *testing.T) {
 	t.Parallel()
 	for listed, gone := range map[string]bool{"u": false, "another": true, "": true} {
@@ -107,8 +106,8 @@ func TestS3AnUploadThatIsListedIsThere(t *testing.T) {
 	}
 }
 
-// TestS3ASingleFalse404MovesNothing: an object that a HEAD does not find is looked for again before
-// it counts as absent or as moved.
+// TestS3ASingleFalse404MovesNothing: if a HEAD does not find an object, a second HEAD is sent before
+// the object counts as absent or as moved.
 func TestS3ASingleFalse404MovesNothing(t *testing.T) {
 	t.Parallel()
 	move := storage.Move{From: "blobs/a", To: storagetest.Moved("blobs/a")}

@@ -17,8 +17,8 @@ import (
 	"regsweep/storage/storagetest"
 )
 
-// TestS3WithoutBulkRemoval: a server that knows no DeleteObjects gets a request for each
-// object, and is not asked for a bulk removal again.
+// TestS3WithoutBulkRemoval: a server without DeleteObjects gets one request for each object, and
+// no further bulk removal.
 func TestS3WithoutBulkRemoval(t *testing.T) {
 	t.Parallel()
 	for name, refuse := range map[string]func(w http.ResponseWriter, keys []string){
@@ -77,8 +77,8 @@ func TestS3WithoutBulkRemoval(t *testing.T) {
 	}
 }
 
-// TestS3SingleRemovalReportsItsOwnFault: where neither kind of removal works, the error is that
-// of the single one.
+// TestS3SingleRemovalReportsItsOwnFault: if neither kind of removal works, the error is from the
+// single removal.
 func TestS3SingleRemovalReportsItsOwnFault(t *testing.T) {
 	t.Parallel()
 	store, _ := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) {
@@ -95,7 +95,7 @@ func TestS3SingleRemovalReportsItsOwnFault(t *testing.T) {
 	}
 }
 
-// openBehind opens a bucket of a real server. answer may answer a request in its stead.
+// openBehind opens a bucket of a real server. answer may answer a request instead of the server.
 func openBehind(t *testing.T, server *miniotest.S3, bucket string, answer func(w http.ResponseWriter, r *http.Request) (answered bool)) *Store {
 	t.Helper()
 	real, err := url.Parse(server.Endpoint)

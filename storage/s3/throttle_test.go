@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// throttled stands before a real server and refuses some of the first requests as too many.
+// throttled is a proxy before a real server. It refuses some of the first requests as too many.
 type throttled struct {
 	asked, refused atomic.Int64
 	to             http.Handler
@@ -34,8 +34,8 @@ func (s *throttled) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.to.ServeHTTP(w, r)
 }
 
-// TestS3ThrottledRunLosesNothing: a real server that refuses forty requests, listed, read and
-// cleared.
+// TestS3ThrottledRunLosesNothing: a real server refuses forty requests, and all objects are still
+// listed, read and removed.
 func TestS3ThrottledRunLosesNothing(t *testing.T) {
 	t.Parallel()
 	server := miniotest.SharedMinIO(t)
@@ -108,8 +108,8 @@ func TestS3ThrottledRunLosesNothing(t *testing.T) {
 	}
 }
 
-// TestS3ThrottledKeysSlowDownTheRest: a bulk removal that is taken may refuse single
-// keys as too many, and that counts like a refusal of the whole.
+// TestS3ThrottledKeysSlowDownTheRest: an accepted bulk removal may refuse single keys as too
+// many. That counts like a refusal of the whole request.
 func TestS3ThrottledKeysSlowDownTheRest(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex

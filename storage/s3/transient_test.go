@@ -23,7 +23,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// answeredBySDK is an error as the SDK makes it of a server's answer.
+// answeredBySDK is the error that the SDK makes from a server's answer.
 func answeredBySDK(status int, code string) error {
 	return &smithy.OperationError{ServiceID: "S3", OperationName: "GetObject", Err: &smithyhttp.ResponseError{
 		Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}},
@@ -31,7 +31,7 @@ func answeredBySDK(status int, code string) error {
 	}}
 }
 
-// sent is an error as the SDK makes it of a request that got no answer.
+// sent is the error that the SDK makes for a request without an answer.
 func sent(err error) error {
 	return &smithyhttp.RequestSendError{Err: &url.Error{Op: "Get", URL: "http://server", Err: err}}
 }
@@ -85,7 +85,7 @@ func answeredBadly(status int, err error) error {
 	}
 }
 
-// TestRetryAfterIsKnown of an answer that has it.
+// TestRetryAfterIsKnown: the error of an answer with Retry-After has its value.
 func TestRetryAfterIsKnown(t *testing.T) {
 	err := answeredBySDK(503, "SlowDown")
 	var response *smithyhttp.ResponseError

@@ -28,8 +28,8 @@ func setVersioning(t *testing.T, server *miniotest.S3, bucket string, status typ
 	}
 }
 
-// TestS3PurgesVersions: of what is named nothing is left, neither earlier versions nor
-// markers, and of everything else all.
+// TestS3PurgesVersions: nothing is left of the removed objects, neither earlier versions nor
+// markers. All other objects keep all their versions.
 func TestS3PurgesVersions(t *testing.T) {
 	t.Parallel()
 	server := miniotest.SharedMinIO(t)
@@ -121,8 +121,9 @@ func TestS3PurgesVersions(t *testing.T) {
 	expect(storage.VersionsSuspended)
 }
 
-// TestS3VersioningThatMayNotBeAskedFor is not known, and no failure; versions that may not
-// be listed are one, before anything is removed.
+// TestS3VersioningThatMayNotBeAskedFor: without the permission to ask for it, versioning is
+// unknown, which is no error. Without the permission to list versions, the run fails before it
+// removes anything.
 func TestS3VersioningThatMayNotBeAskedFor(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []struct {
@@ -140,8 +141,8 @@ func TestS3VersioningThatMayNotBeAskedFor(t *testing.T) {
 	}
 }
 
-// TestS3VersionsThatAServerOnlyHides are not reported as gone, and one that fails is not
-// either.
+// TestS3VersionsThatAServerOnlyHides: a version that the server only hides does not count as
+// removed, and neither does a version whose removal fails.
 func TestS3VersionsThatAServerOnlyHides(t *testing.T) {
 	t.Parallel()
 	store, _ := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) {
