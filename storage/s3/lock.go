@@ -204,11 +204,13 @@ func (s *Store) write(ctx context.Context, op, path string, content []byte, cond
 }
 
 // isRefusal reports whether an answer says that somebody else has written the
-// object, is writing it, or has removed it.
+// object, is writing it, or has removed it. A missing bucket says nothing of an object.
 func isRefusal(err error) bool {
 	switch pace.ErrorStatus(err) {
-	case http.StatusPreconditionFailed, http.StatusConflict, http.StatusNotFound:
+	case http.StatusPreconditionFailed, http.StatusConflict:
 		return true
+	case http.StatusNotFound:
+		return pace.ErrorCode(err) != "NoSuchBucket"
 	}
 	return false
 }
