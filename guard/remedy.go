@@ -80,9 +80,9 @@ func (r remedy) text() string {
 	return ""
 }
 
-// texts returns the texts of steps, with the steps that have one remedy first. It leaves out a step
-// that has all remedies of another step: whoever does the other step has done this one too. all are
-// the texts of all remedies, each once.
+// texts returns the texts of steps, with the steps that have one remedy first. If a step contains all
+// remedies of another step, it is left out: the other step does for both. all are the texts of all
+// remedies in the steps, each once.
 func texts(steps [][]remedy) (inSteps [][]string, all []string) {
 	byKind := func(a, b remedy) int { return int(a.kind - b.kind) }
 	for i := range steps {

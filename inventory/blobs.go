@@ -58,7 +58,7 @@ func (t *blobTable) put(b blob, left int) {
 	*bucket = append(*bucket, b)
 }
 
-// seal sorts the blobs. Of blobs that were added twice, any one stays.
+// seal sorts the blobs. If a blob was added twice, one of the two is removed.
 func (t *blobTable) seal() {
 	added := 0
 	for i := range t.buckets {
@@ -120,7 +120,8 @@ type sorting struct {
 	ends  []int
 }
 
-// largeBucket is more than a bucket has of 250 million blobs.
+// largeBucket is the largest number of blobs that are sorted with a second buffer. A table of 250
+// million blobs has smaller buckets.
 const largeBucket = 1 << 20
 
 var sortings = sync.Pool{New: func() any { return new(sorting) }}
@@ -142,7 +143,7 @@ func (t *blobTable) sort(bucket []blob, values int) {
 	}
 	next := 0
 	for i, count := range buffers.ends {
-		buffers.ends[i] = next // where they begin, for now
+		buffers.ends[i] = next // the beginning; the next loop moves it to the end
 		next += count
 	}
 	for i := range buffers.blobs {
@@ -158,13 +159,13 @@ func (t *blobTable) sort(bucket []blob, values int) {
 }
 
 func compareBlobs(a, b blob) int {
-	if x, y := a.leading(), b.leading(); x != y { // as nearly always
+	if x, y := a.leading(), b.leading(); x != y { // nearly always
 		return cmp.Compare(x, y)
 	}
 	return bytes.Compare(a.sha256[:], b.sha256[:])
 }
 
-// bytes is the blob's size, which the storage gave if it is exact, or -1 where it is not known.
+// bytes is the blob's size, or -1 if it is unknown. exact is true if the size is from the storage.
 func (b *blob) bytes() (bytes int64, exact bool) {
 	size := atomic.LoadInt64(&b.size)
 	if size < -1 {
@@ -197,8 +198,8 @@ func (t *blobTable) find(sum [32]byte) (place int, found bool) {
 	return t.search(sum, low, high)
 }
 
-// findEach finds the places of many digests, -1 for one that is not there. It takes a third of the
-// time that find takes for each of them: the accesses to memory that is in no cache overlap.
+// findEach finds the places of many digests. The place of a missing digest is -1. It takes a third
+// of the time of separate calls of find, because their cache misses overlap.
 func (t *blobTable) findEach(sums [][32]byte, places []int) {
 	var bounds [pageBatch][2]int
 	for i := range sums {
@@ -215,6 +216,7 @@ func (t *blobTable) findEach(sums [][32]byte, places []int) {
 
 // between returns where in its bucket a digest can be: at low or later, and before high.
 func (t *blobTable) between(sum [32]byte) (low, high int) {
+	// radix has one more entry for each bucket than there are values, so sum[0] entries come first.
 	at := binary.BigEndian.Uint64(sum[:])>>t.shift + uint64(sum[0])
 	return int(t.radix[at]), int(t.radix[at+1])
 }
@@ -224,7 +226,7 @@ func (t *blobTable) between(sum [32]byte) (low, high int) {
 func (t *blobTable) search(sum [32]byte, low, high int) (place int, found bool) {
 	bucket := t.buckets[sum[0]]
 	for high-low > 8 {
-		// By index: a copy of a blob would read its size, which may be being written.
+		// This does not copy a blob: another goroutine may be writing its size.
 		if middle := (low + high) / 2; bytes.Compare(bucket[middle].sha256[:], sum[:]) <= 0 {
 			low = middle
 		} else {

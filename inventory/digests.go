@@ -87,7 +87,7 @@ func (d *digests) Declare(id ID, bytes int64) {
 	bytes = min(bytes, maxClaim)
 	size := &d.blobs.at(int(id)).size
 	for {
-		// If manifests disagree, the largest size counts, in whatever order they come.
+		// If manifests disagree, the largest size counts, in any order of the calls.
 		known := atomic.LoadInt64(size)
 		if known >= 0 || known <= -2-bytes || atomic.CompareAndSwapInt64(size, known, -2-bytes) {
 			return

@@ -12,9 +12,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Whatever the order that a repository's tags are listed in, and whatever comes between the
-// keys of one, the tags are the same: with all that their indexes have, and what their
-// current links say known from its ETag, without a read.
+// In any order of a repository's keys the tags are the same. Their indexes are complete, and their
+// targets are known from the ETags of the current links, without a read.
 func TestTagsAreJoined(t *testing.T) {
 	const tags = 30
 	named := func(tag, entry int) digest.Digest { return digest.FromString(fmt.Sprint(tag, entry)) }

@@ -15,7 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// vanishing injects a fault: what is listed and read is not found by a stat.
+// vanishing injects a fault: an object that was listed and read is not found by a stat.
 type vanishing struct {
 	storage.Store
 	path string
@@ -31,8 +31,8 @@ func (v *vanishing) Stat(ctx context.Context, path string) (storage.Object, erro
 	return v.Store.Stat(ctx, path)
 }
 
-// A link that was listed and then is not found keeps its repository. Its time, for which a
-// minimum age asks, is not known.
+// A link that was listed and is then not found keeps its repository. Its time is unknown, so it may
+// be younger than the minimum age.
 func TestALinkVanishesBeforeItsTimeIsKnown(t *testing.T) {
 	manifest, layer := digest.FromString("manifest"), digest.FromString("layer")
 	long := digest.SHA512.FromString("layer")
@@ -45,7 +45,7 @@ func TestALinkVanishesBeforeItsTimeIsKnown(t *testing.T) {
 		"a revision that is no file": {layout.RevisionPath("app", manifest), storage.ErrNotRegular, "damaged_link"},
 		"a layer link by its sha512": {layout.LayerPath("app", long), fs.ErrNotExist, "damaged_link"},
 		"a layer link":               {layout.LayerPath("app", layer), fs.ErrNotExist, "damaged_link"},
-		// Two calls agree that there is only a directory.
+		// Two calls report that only the directory exists.
 		"a layer link's directory": {layout.LayerPath("app", digest.FromString("gone")), fs.ErrNotExist, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -75,7 +75,7 @@ func TestALinkVanishesBeforeItsTimeIsKnown(t *testing.T) {
 	}
 }
 
-// A storage that fails while a time is asked for ends the inventory.
+// If the storage fails at the stat of a link, Take fails.
 func TestALinksTimeCanNotBeHad(t *testing.T) {
 	tree := storagetest.NewTree(t)
 	m := digest.FromString("manifest")

@@ -264,7 +264,7 @@ redis: {password: swordfish}
 	}
 }
 
-// usageError asserts a *storage.UsageError of one line that says want.
+// usageError asserts a *storage.UsageError of one line that contains want.
 func usageError(t *testing.T, err error, want string) {
 	t.Helper()
 	var usage *storage.UsageError

@@ -718,6 +718,7 @@ func testBegins(t *testing.T, s Subject) {
 	}
 }
 
+// LockRace lets many goroutines take a lock at once. One of them must win.
 func LockRace(t *testing.T, s Subject) {
 	store, _ := s.Open(t)
 	ctx := t.Context()
@@ -818,6 +819,7 @@ func Scan(t *testing.T, store storage.Store, dir string) map[string]storage.Obje
 	return objects
 }
 
+// SamePaths asserts that two sets of paths are equal.
 func SamePaths(t *testing.T, got map[string]bool, want map[string]string) {
 	t.Helper()
 	for _, path := range slices.Sorted(maps.Keys(want)) {
@@ -841,6 +843,7 @@ func wantGone(t *testing.T, store storage.Store, refs []storage.Ref) {
 	}
 }
 
+// KeysOf are the paths of objects.
 func KeysOf(objects map[string]storage.Object) map[string]bool {
 	paths := map[string]bool{}
 	for path := range objects {
