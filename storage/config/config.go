@@ -145,7 +145,7 @@ func (p Parameters) String() string {
 	return strings.Join(words, " ")
 }
 
-func (p Parameters) GoString() string { return "storage.Parameters{" + p.String() + "}" }
+func (p Parameters) GoString() string { return "config.Parameters{" + p.String() + "}" }
 
 func (p Parameters) MarshalJSON() ([]byte, error) { return json.Marshal(p.public()) }
 

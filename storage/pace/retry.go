@@ -249,7 +249,7 @@ func ErrorCode(err error) string {
 	return ""
 }
 
-// ErrorStatus is the config.HTTP status in err, or 0.
+// ErrorStatus is the HTTP status in err, or 0.
 func ErrorStatus(err error) int {
 	var v2 interface{ HTTPStatusCode() int }
 	if errors.As(err, &v2) {
