@@ -168,9 +168,20 @@ func (g *generator) index(repository string, depth int) made {
 			delete(g.files, revisionFile(repository, child.digest))
 			entries = append(entries, child.descriptor())
 		case 3, 4:
-			entries = append(entries, g.push(repository, depth-1).descriptor())
+			child := g.push(repository, depth-1)
+			if g.chance(20) { // and its revision link was lost
+				delete(g.files, revisionFile(repository, child.digest))
+			}
+			entries = append(entries, child.descriptor())
+		case 5: // one that only reads like a manifest, and so does its own entry
+			entries = append(entries, g.untyped(repository, g.untyped(repository, g.image(repository, nil).descriptor())))
 		default:
 			entries = append(entries, g.image(repository, nil).descriptor())
+		}
+	}
+	for _, entry := range entries {
+		if entry := entry.(map[string]any); entry["mediaType"] != layerType && g.chance(15) { // it does not say what it is
+			delete(entry, "mediaType")
 		}
 	}
 	mediaType := pick(g, []string{ociIndex, dockerList})
@@ -179,6 +190,13 @@ func (g *generator) index(repository string, depth int) made {
 		m["mediaType"] = mediaType
 	}
 	return g.manifest(repository, mediaType, m)
+}
+
+// untyped is an index of one entry, which does not say what it is and has lost its revision link.
+func (g *generator) untyped(repository string, entry map[string]any) map[string]any {
+	delete(entry, "mediaType")
+	delete(g.files, revisionFile(repository, entry["digest"].(string)))
+	return g.manifest(repository, ociIndex, map[string]any{"schemaVersion": 2, "mediaType": ociIndex, "manifests": []any{entry}}).descriptor()
 }
 
 func (g *generator) buildKit(repository string) made {

@@ -460,6 +460,7 @@ type reading struct {
 	state   string // "intact", "missing" or "damaged"
 	refs    []string
 	entries []string // refs that say that they are manifests
+	untyped []string // entries of an index that do not say what they are
 	subject string
 	unknown bool // of a type that nobody knows
 }
@@ -532,6 +533,10 @@ func (o *oracle) readAnew(digest string) reading {
 		}
 		for _, entry := range entries {
 			add(entry, field)
+			if fields, _ := entry.(map[string]any); list == "manifests" && fields["mediaType"] == nil {
+				digest, _ := fields["digest"].(string)
+				result.untyped = append(result.untyped, digest)
+			}
 		}
 	}
 	if blobs, _ := m["blobs"].([]any); mediaType == ociArtifact {
@@ -550,11 +555,12 @@ func (o *oracle) readAnew(digest string) reading {
 	return result
 }
 
-// isEntry reports whether one manifest leads to another: it says so or, where nobody
-// knows what it says, the other reads like one.
+// isEntry reports whether one manifest leads to another: it says so, or nothing says what the other
+// is and the other reads like a manifest.
 func (o *oracle) isEntry(of reading, digest string) bool {
 	other := o.read(digest)
-	return slices.Contains(of.entries, digest) || of.unknown && other.state == "intact" && !other.unknown
+	readsLikeOne := other.state == "intact" && !other.unknown
+	return slices.Contains(of.entries, digest) || readsLikeOne && (of.unknown || slices.Contains(of.untyped, digest))
 }
 
 // --- what is alive
@@ -581,7 +587,7 @@ func (o *oracle) alive(r *repo) (alive, dangling map[string]bool) {
 				path := blobFile(to)
 				_, isStored := o.files[path]
 				isStored = isStored || o.dirs[strings.TrimSuffix(path, "/data")]
-				if o.deleteUnlinked && isStored && !o.read(digest).unknown && slices.Contains(o.read(digest).entries, to) && !isLinked && !isRoot {
+				if o.deleteUnlinked && isStored && !o.read(digest).unknown && o.isEntry(o.read(digest), to) && !isLinked && !isRoot {
 					continue // it was deleted, and the index has it still
 				}
 				reach(to, o.isEntry(o.read(digest), to))
