@@ -31,6 +31,26 @@ func (w *walk) eachEntry(ctx context.Context, dir string, visit func(name []byte
 	return nil
 }
 
+// isListedEmpty reports whether a listing of a directory has no entry. It is for a directory in which
+// other calls have found nothing. Elsewhere an empty listing has to be confirmed: see tree.list.
+func (w *walk) isListedEmpty(ctx context.Context, dir string) (bool, error) {
+	if err := w.fs.begin(ctx); err != nil {
+		return false, err
+	}
+	defer w.fs.end()
+	w.fs.list.Add(1)
+	fd, err := w.tree.openList(dir)
+	isEmpty := false
+	if err == nil {
+		isEmpty, err = eachEntry(fd, func([]byte, fs.FileMode) {})
+		err = closeAfter(fd, err)
+	}
+	if err != nil {
+		return false, &callError{fmt.Errorf("list %s: %w", dir, listedError(err))}
+	}
+	return isEmpty, nil
+}
+
 // readDir returns the entries of a directory.
 func (w *walk) readDir(ctx context.Context, dir string) (entries []dirEntry, err error) {
 	err = w.eachEntry(ctx, dir, func(name []byte, mode fs.FileMode) {

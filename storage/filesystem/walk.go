@@ -332,13 +332,20 @@ func (w *walk) revisions(ctx context.Context, dir string, sums [][32]byte, direc
 			linked = append(linked, sum)
 			continue
 		}
-		objects, err := w.revision(ctx, dir+"/"+layout.HexSHA256(sum))
+		name := dir + "/" + layout.HexSHA256(sum)
+		if is == absent {
+			isEmpty, err := w.isListedEmpty(ctx, name)
+			if err != nil {
+				return err
+			}
+			if isEmpty {
+				emptied = append(emptied, sum)
+				continue
+			}
+		}
+		objects, err := w.revision(ctx, name)
 		if err != nil {
 			return err
-		}
-		if is == absent && len(objects) == 1 && objects[0].Named { // and the listing agrees
-			emptied = append(emptied, sum)
-			continue
 		}
 		page = append(page, objects...)
 	}
