@@ -176,7 +176,8 @@ func (g *gcRun) withListing(ctx context.Context, proof guard.Options, inv *inven
 	for _, r := range inv.Repositories {
 		pushed[r.Name] = r.Pushed
 	}
-	return proof, g.readLastPush(ctx, &proof, g.store, pushed)
+	err := g.readLastPush(ctx, &proof, g.store, pushed)
+	return proof, err
 }
 
 func lastUpload(inv *inventory.Inventory) *guard.Upload {

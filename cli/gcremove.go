@@ -16,7 +16,7 @@ func (g *gcRun) remover(ctx context.Context, plan *sweep.Plan, versions storage.
 	case g.options.quarantine && plan.Len() > 0: // empty directories are nothing to restore
 		taker, err := quarantine.Begin(ctx, g.store, plan, g.env.Now(), rand.Reader)
 		if err != nil {
-			return nil, nil, err
+			return nil, taker, err // a taker that is there has to end
 		}
 		g.report.Quarantine.Run, g.report.Quarantine.Hidden = taker.Run, taker.Hides()
 		return taker, taker, nil

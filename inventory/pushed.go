@@ -219,7 +219,7 @@ func (p *Pushes) newRepository(ctx context.Context, parent string) (*LastUpload,
 	if !isChanged || err != nil {
 		return nil, err
 	}
-	names, err := p.store.Names(ctx, parent)
+	names, err := p.times.Dirs(ctx, parent)
 	if err != nil {
 		return nil, err
 	}

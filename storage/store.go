@@ -176,6 +176,8 @@ type LinkVerifier interface {
 type DirTimes interface {
 	// ChangedAfter reports whether a directory exists and was changed after a time.
 	ChangedAfter(ctx context.Context, dir string, after time.Time) (bool, error)
+	// Dirs are the names of the directories right below dir, in no order. A symbolic link is none.
+	Dirs(ctx context.Context, dir string) ([]string, error)
 	// LinkedAfter finds a link dir/<name>/<below>/link that was written after a time, and returns
 	// its time. It checks only the names for which may returns true. It returns the zero time if
 	// there is no such link.

@@ -31,6 +31,17 @@ func (f *Store) ChangedAfter(ctx context.Context, dir string, after time.Time) (
 	return modTime(&stat).After(after), nil
 }
 
+// Dirs implements storage.DirTimes.
+func (f *Store) Dirs(ctx context.Context, dir string) (names []string, err error) {
+	entries, _, err := f.browse(ctx, dir)
+	for _, entry := range entries {
+		if entry.isDir() {
+			names = append(names, entry.name)
+		}
+	}
+	return names, err
+}
+
 // LinkedAfter implements storage.DirTimes.
 func (f *Store) LinkedAfter(ctx context.Context, dir, below string, after time.Time, may func(name string) bool) (touched time.Time, err error) {
 	t, err := f.tree()
