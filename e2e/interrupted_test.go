@@ -82,7 +82,7 @@ func startProgram(t *testing.T, name string, env []string, args ...string) *runn
 // exit waits for the process and returns its code, -1 where a signal ended it.
 func (r *running) exit(t *testing.T) int {
 	t.Helper()
-	timer := time.AfterFunc(time.Minute, func() {
+	timer := time.AfterFunc(patience, func() {
 		t.Errorf("it does not end\n%s", &r.stderr)
 		if err := r.Process.Kill(); err != nil {
 			t.Errorf("kill: %v", err)
@@ -102,10 +102,13 @@ func (r *running) signal(t *testing.T, s os.Signal) {
 	}
 }
 
+// patience is how long a test waits for what has to come. It is long for a busy machine.
+const patience = 3 * time.Minute
+
 // eventually waits until something is so.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !is(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain until %s", what)
 		}

@@ -6,13 +6,13 @@ import (
 	"io"
 	"io/fs"
 	"testing"
-	"time"
 
 	"regsweep/internal/drivertest"
 	"regsweep/storage"
 	"regsweep/storage/storagetest"
 
 	storagedriver "github.com/distribution/distribution/v3/registry/storage/driver"
+	"github.com/distribution/distribution/v3/registry/storage/driver/inmemory"
 )
 
 // TestFaults runs the suite of all storages with failing calls of the driver.
@@ -20,10 +20,12 @@ func TestFaults(t *testing.T) {
 	storagetest.TestFaults(t, storagetest.Faulty{
 		Faults: []string{"fails", "is denied", "is busy"},
 		Open: func(t *testing.T, strike func() string) (storage.Store, func(path, content string)) {
-			tree := storagetest.NewTree(t)
-			store := over(faulty{drivertest.Filesystem(tree.Root()), strike}, tree.Root(), storage.Limits{})
-			store.retries.Base, store.retries.Max = time.Millisecond, time.Millisecond
-			return store, tree.Write
+			d := inmemory.New()
+			store := over(faulty{d, strike}, "", storage.Limits{})
+			fast := storage.Transport{Haste: 1000}
+			store.retries = store.retries.Hasten(fast)
+			store.retries.Pace.Hasten(fast)
+			return store, func(path, content string) { drivertest.Put(t, d, path, content) }
 		},
 	})
 }

@@ -109,7 +109,7 @@ func TestFaults(t *testing.T, f Faulty) {
 }
 
 // faultsOfCall is how many faults each call has. The next call has the faults that follow.
-const faultsOfCall = 3
+const faultsOfCall = 2
 
 // known are objects that are part of the layout. Others may be missed in a listing: nobody removes
 // them.
