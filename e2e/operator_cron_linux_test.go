@@ -183,7 +183,6 @@ func (c *cron) noted(untagged, flags string) {
 // TestCronMakesTheRegistryWritableAgain runs the cron recipe with a real registry. However
 // it ends, the registry takes pushes afterwards and every image is whole (3, 4).
 func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
-	t.Parallel()
 	// A signal that is ignored here, as after nohup or in the background of a script, would be ignored
 	// by what is started here. One that is caught is not.
 	caught := make(chan os.Signal, 1)
@@ -293,7 +292,6 @@ func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 
 // TestCronNamesAProgramThatIsMissing: a missing flock is not taken for another run (2).
 func TestCronNamesAProgramThatIsMissing(t *testing.T) {
-	t.Parallel()
 	settings := filepath.Join(t.TempDir(), "settings")
 	must(t, os.WriteFile(settings, []byte("read_only() { :; }; writable() { :; }"), 0o644))
 	shell, err := exec.LookPath("sh")
@@ -316,7 +314,6 @@ func TestCronNamesAProgramThatIsMissing(t *testing.T) {
 
 // TestCronNamesSettingsThatAreMissing (2).
 func TestCronNamesSettingsThatAreMissing(t *testing.T) {
-	t.Parallel()
 	command := exec.Command("sh", cronScript, "/no/such/settings")
 	output, _ := command.CombinedOutput() // the exit code is checked
 	if code := command.ProcessState.ExitCode(); code != 2 || !strings.Contains(string(output), "/no/such/settings can't be read") {
@@ -326,7 +323,6 @@ func TestCronNamesSettingsThatAreMissing(t *testing.T) {
 
 // TestCronSettingsNoticeARegistryThatEndsAtOnce: docker start succeeds then.
 func TestCronSettingsNoticeARegistryThatEndsAtOnce(t *testing.T) {
-	t.Parallel()
 	script := ". deploy/cron/regsweep-cron.conf; docker() { :; }; set -e; writable"
 	command := registrytest.NewNamespaceT(t).Command("sh", "-c", script)
 	output, err := exec.Command(command[0], command[1:]...).CombinedOutput()
@@ -337,7 +333,6 @@ func TestCronSettingsNoticeARegistryThatEndsAtOnce(t *testing.T) {
 
 // TestCronLeavesARunAlone: a second run ends at once and does nothing to the registry (4).
 func TestCronLeavesARunAlone(t *testing.T) {
-	t.Parallel()
 	c := newCron(t, "collect='-m --max-requests=300'")
 	first := c.run()
 	writable := c.pid()
@@ -359,7 +354,6 @@ func TestCronLeavesARunAlone(t *testing.T) {
 // TestCronIsKilled: after SIGKILL the registry is read-only. The next run finds the
 // regsweep that goes on (5), and the one after it makes the registry writable (3, 4).
 func TestCronIsKilled(t *testing.T) {
-	t.Parallel()
 	c := newCron(t, "collect='-m --max-requests=300'")
 	killed := c.run()
 	eventually(t, "it removes", func() bool { return !c.tree.Exists(imagetest.LayerPath("team/app", c.first)) })
@@ -381,7 +375,6 @@ func TestCronIsKilled(t *testing.T) {
 
 // TestCronSaysThatTheRegistryIsNotWritable, and why (6).
 func TestCronSaysThatTheRegistryIsNotWritable(t *testing.T) {
-	t.Parallel()
 	all := atOnce{T: t}
 	for name, settings := range map[string]string{
 		"success":                 "collect=-m",
@@ -404,7 +397,6 @@ func TestCronSaysThatTheRegistryIsNotWritable(t *testing.T) {
 
 // TestShellScriptsPassShellcheck checks what a reader may copy, and what the tests run.
 func TestShellScriptsPassShellcheck(t *testing.T) {
-	t.Parallel()
 	shellcheck, err := exec.LookPath("shellcheck")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
