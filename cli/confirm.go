@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"regsweep/guard"
+	"regsweep/internal/human"
 	"regsweep/storage"
 	"regsweep/sweep"
 )
@@ -30,8 +31,8 @@ func (g *gcRun) confirm(ctx context.Context, proof guard.Options, plan *sweep.Pl
 			writeVersions(w, g.report)
 		}
 		if n := g.report.Unlinked; n.Count > 0 {
-			text := fmt.Sprintf("No repository has a link to %s of %s of the garbage. That is normal after images were deleted; a repository that is missing looks the same.", plural(n.Count, "blob"), size(n.Bytes))
-			fmt.Fprintf(w, "\n%s\n", strings.Join(wrap(text, width), "\n"))
+			text := fmt.Sprintf("No repository has a link to %s of %s of the garbage. That is normal after images were deleted; a repository that is missing looks the same.", human.Plural(n.Count, "blob"), human.Size(n.Bytes))
+			fmt.Fprintf(w, "\n%s\n", strings.Join(human.Wrap(text, width), "\n"))
 		}
 	})
 	return err
@@ -49,7 +50,7 @@ func (g *gcRun) question() string {
 	}
 	amount := amountOf(g.report.plan.Garbage)
 	if v := g.report.Versions; v != nil && v.Garbage.Count > 0 {
-		amount += "; " + plural(v.Garbage.Count, "noncurrent version") + ", " + size(v.Garbage.Bytes)
+		amount += "; " + human.Plural(v.Garbage.Count, "noncurrent version") + ", " + human.Size(v.Garbage.Bytes)
 	}
 	return verb + amount + where + "?"
 }
@@ -62,9 +63,9 @@ func amountOf(garbage map[sweep.Kind]sweep.Tally) string {
 		if tally.Count == 0 {
 			continue
 		}
-		part := plural(tally.Count, kind.Noun())
+		part := human.Plural(tally.Count, kind.Noun())
 		if kind.Form().HasBytes() {
-			part += ", " + size(tally.Bytes)
+			part += ", " + human.Size(tally.Bytes)
 		}
 		parts = append(parts, part)
 	}
@@ -92,13 +93,13 @@ func (r *runner) ask(ctx context.Context, question string, show func(w *bytes.Bu
 	}
 	width := r.env.Width(terminal.Writer)
 	buffer := new(bytes.Buffer)
-	folded(show)(buffer, width)
+	human.Folded(show)(buffer, width)
 	fmt.Fprintf(terminal, "\n%s\n", buffer)
 	if err := terminal.Flush(); err != nil {
 		return true, fmt.Errorf("ask on the terminal: %w: nothing was removed", err)
 	}
 	answer, err := terminal.awaitLine(ctx, func() {
-		fmt.Fprintf(terminal, "%s ", strings.Join(wrap(question+" [y/N]", width), "\n"))
+		fmt.Fprintf(terminal, "%s ", strings.Join(human.Wrap(question+" [y/N]", width), "\n"))
 	})
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.EIO): // nobody has pressed enter, or the terminal is gone

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"regsweep/guard"
+	"regsweep/internal/human"
 )
 
 // interrupted tells an impatient user that the signal was heard.
@@ -26,11 +27,11 @@ func (g *gcRun) conclude(err error) error {
 	case errors.Is(err, ErrInterrupted):
 		err = fmt.Errorf("%w: run it again to remove the rest", ErrInterrupted)
 	case g.isHalfDone(err):
-		done, all := g.report.result.Len(), plural(g.report.plan.Len(), g.verb("removal", "move", "removal"))
+		done, all := g.report.result.Len(), human.Plural(g.report.plan.Len(), g.verb("removal", "move", "removal"))
 		if done == g.report.plan.Len() {
 			err = fmt.Errorf("%w; all of %s were made", err, all)
 		} else {
-			err = fmt.Errorf("%w; stopped after %s of %s", err, count(done), all)
+			err = fmt.Errorf("%w; stopped after %s of %s", err, human.Count(done), all)
 		}
 	}
 	if g.options.quiet && g.report.result != nil && toldByKind(g.report.result.Removed) != "nothing" {
@@ -62,7 +63,7 @@ func (g *gcRun) conclude(err error) error {
 
 		return err
 	}
-	printed := g.print(folded(func(w *bytes.Buffer, width int) {
+	printed := g.print(human.Folded(func(w *bytes.Buffer, width int) {
 		if !g.report.asked || !g.env.OutTerminal {
 			writeSummary(w, g.report, width)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"regsweep/internal/human"
 	"regsweep/inventory"
 	"regsweep/mark"
 	"regsweep/storage"
@@ -18,7 +19,7 @@ func (g *gcRun) accept(ctx context.Context, plan *sweep.Plan, inv *inventory.Inv
 		return err
 	}
 	if n := len(failures(plan.Problems)); g.options.strict && n > 0 {
-		return fmt.Errorf("--strict: there is %s: nothing was removed", plural(n, "problem"))
+		return fmt.Errorf("--strict: there is %s: nothing was removed", human.Plural(n, "problem"))
 	}
 	if err := g.savePlan(plan, inv); err != nil {
 		return err

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"unicode/utf8"
+
+	"regsweep/internal/human"
 )
 
 // helpWriter writes help that fits a terminal.
@@ -39,13 +41,13 @@ var twoColumns = regexp.MustCompile(`^( +\S.*? {2,})(\S.*)\n$`)
 func foldHelp(line string, width int) string {
 	columns := twoColumns.FindStringSubmatch(line)
 	if width == 0 || columns == nil || utf8.RuneCountInString(line)-1 <= width {
-		return fold(line, width)
+		return human.Fold(line, width)
 	}
 	left := utf8.RuneCountInString(columns[1])
 	out, indent := columns[1], strings.Repeat(" ", left)
-	if width-left < readable {
+	if width-left < human.Readable {
 		indent = strings.Repeat(" ", 7)
-		out = fold(strings.TrimRight(out, " ")+"\n", width) + indent
+		out = human.Fold(strings.TrimRight(out, " ")+"\n", width) + indent
 	}
-	return out + strings.Join(wrap(columns[2], width-len(indent)), "\n"+indent) + "\n"
+	return out + strings.Join(human.Wrap(columns[2], width-len(indent)), "\n"+indent) + "\n"
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"regsweep/internal/human"
 	"regsweep/sweep"
 )
 
@@ -70,12 +71,12 @@ func writeLeftOut(w *bytes.Buffer, rows []*leftOut, inFile bool) {
 	}
 	fmt.Fprint(w, "\nLeft out of the plan\n")
 	for _, row := range rows {
-		fmt.Fprintf(w, "  %s: %s\n", plural(row.Count, row.Kind.Noun()), leftOutReasons[row.Reason])
+		fmt.Fprintf(w, "  %s: %s\n", human.Plural(row.Count, row.Kind.Noun()), leftOutReasons[row.Reason])
 		for _, example := range row.Examples[:min(len(row.Examples), shownLeftOut)] {
-			fmt.Fprintf(w, "    %s\n", printable(nameOf(example)))
+			fmt.Fprintf(w, "    %s\n", human.Printable(nameOf(example)))
 		}
 		if more := row.Count - shownLeftOut; more > 0 {
-			fmt.Fprintf(w, "    and %s more: %s\n", count(more), where)
+			fmt.Fprintf(w, "    and %s more: %s\n", human.Count(more), where)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"regsweep/internal/human"
 	"regsweep/sweep"
 )
 
@@ -86,7 +87,7 @@ func (m maxDelete) allows(plan *sweep.Plan) error {
 		return nil
 	}
 	return fmt.Errorf("%w: %s of %s would be removed, of %s of %s (%s%% of the blobs, %s%% of the bytes), and the limit is %s: nothing was removed",
-		errTooMuch, plural(blobs.Count, "blob"), size(blobs.Bytes), count(all.Count), size(all.Bytes),
+		errTooMuch, human.Plural(blobs.Count, "blob"), human.Size(blobs.Bytes), human.Count(all.Count), human.Size(all.Bytes),
 		share(int64(blobs.Count), int64(all.Count)), share(blobs.Bytes, all.Bytes), m.text)
 }
 

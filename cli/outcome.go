@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"regsweep/guard"
+	"regsweep/internal/human"
 	"regsweep/storage"
 	"regsweep/sweep"
 )
@@ -15,7 +16,7 @@ const shownFailures = 20
 // writeOutcome says what was done, or would be.
 func writeOutcome(w *bytes.Buffer, r *report) {
 	fmt.Fprintln(w)
-	garbage, eligible := toldByKind(r.plan.Garbage), size(r.eligible())
+	garbage, eligible := toldByKind(r.plan.Garbage), human.Size(r.eligible())
 	switch {
 	case !r.plan.HasGarbage():
 		fmt.Fprintln(w, "There is nothing to remove.")
@@ -28,7 +29,7 @@ func writeOutcome(w *bytes.Buffer, r *report) {
 	case r.DryRun && r.moves() && r.Quarantine.Hidden:
 		fmt.Fprintf(w, "Dry run: nothing was hidden. A run would hide %s behind delete markers; %s would be freed when the quarantine is purged.\n", garbage, eligible)
 	case r.DryRun && r.moves():
-		freed := size(r.eligible() - r.plan.HardLinked.Bytes)
+		freed := human.Size(r.eligible() - r.plan.HardLinked.Bytes)
 		fmt.Fprintf(w, "Dry run: nothing was moved. A run would move %s to a quarantine; %s would be freed when that is purged.\n", garbage, freed)
 	case r.DryRun:
 		fmt.Fprintf(w, "Dry run: nothing was removed. A run would remove %s; %s would be freed.\n", garbage, eligible)
@@ -44,7 +45,7 @@ func writeOutcome(w *bytes.Buffer, r *report) {
 		fmt.Fprintln(w, "The registry was not asked: regsweep check says whether a run may remove something now.")
 	}
 	if n := r.keepers(); r.ExitCode == exitProblems {
-		fmt.Fprintf(w, "%s kept something that might have gone: exit code %d.\n", plural(n, "problem"), exitProblems)
+		fmt.Fprintf(w, "%s kept something that might have gone: exit code %d.\n", human.Plural(n, "problem"), exitProblems)
 	}
 }
 
@@ -69,23 +70,23 @@ func writeRemoved(w *bytes.Buffer, r *report) {
 		fmt.Fprintf(w, "%s%s %s %s.\n", verb, what, to, r.Quarantine.Run)
 		fmt.Fprintln(w, afterMove(r.HiddenBytes))
 		if n := r.plan.HardLinked; n.Bytes > 0 {
-			fmt.Fprintf(w, "A purge does not free %s of the plan, which have other hard links.\n", size(n.Bytes))
+			fmt.Fprintf(w, "A purge does not free %s of the plan, which have other hard links.\n", human.Size(n.Bytes))
 		}
 		if n := r.Quarantine.Absent; n > 0 {
-			fmt.Fprintf(w, "%s of the plan were gone already, and are not in the quarantine.\n", plural(int(n), "object"))
+			fmt.Fprintf(w, "%s of the plan were gone already, and are not in the quarantine.\n", human.Plural(int(n), "object"))
 		}
 	default:
-		fmt.Fprintf(w, "%s%s; %s freed, as the storage confirmed.\n", verb, what, size(freed))
+		fmt.Fprintf(w, "%s%s; %s freed, as the storage confirmed.\n", verb, what, human.Size(freed))
 	}
 	if r.HiddenBytes > 0 && r.Quarantine == nil {
-		fmt.Fprintf(w, "The bucket keeps versions: %s are only hidden behind delete markers, and still paid for; --purge-versions would have removed them.\n", size(r.HiddenBytes))
+		fmt.Fprintf(w, "The bucket keeps versions: %s are only hidden behind delete markers, and still paid for; --purge-versions would have removed them.\n", human.Size(r.HiddenBytes))
 	}
 	for i, failed := range r.Failed {
 		if i == shownFailures {
 			fmt.Fprintf(w, "  and more that failed: see --json\n")
 			break
 		}
-		fmt.Fprintf(w, "  not removed: %s\n", printable(failed.Path+": "+failed.Error))
+		fmt.Fprintf(w, "  not removed: %s\n", human.Printable(failed.Path+": "+failed.Error))
 	}
 }
 
@@ -94,7 +95,7 @@ func afterMove(bytes int64) string {
 	if bytes == 0 { // of links
 		return "regsweep quarantine restore puts that back, and regsweep quarantine purge removes it for good."
 	}
-	return size(bytes) + " are not freed yet: regsweep quarantine purge frees them, and regsweep quarantine restore puts them back."
+	return human.Size(bytes) + " are not freed yet: regsweep quarantine purge frees them, and regsweep quarantine restore puts them back."
 }
 
 // eligible is how many bytes the plan would free.
@@ -125,16 +126,16 @@ func writeVersions(w *bytes.Buffer, r *report) {
 	switch {
 	case r.Versions.Purge && (r.result != nil && r.Versions.Removed.Count == 0 || r.result == nil && r.Versions.Garbage.Count == 0):
 	case r.Versions.Purge && r.result != nil:
-		fmt.Fprintf(w, "With that went %s of %s.\n", plural(r.Versions.Removed.Count, "noncurrent version"), size(r.Versions.Removed.Bytes))
+		fmt.Fprintf(w, "With that went %s of %s.\n", human.Plural(r.Versions.Removed.Count, "noncurrent version"), human.Size(r.Versions.Removed.Bytes))
 	case r.Versions.Purge:
-		fmt.Fprintf(w, "That includes %s of %s.\n", plural(r.Versions.Garbage.Count, "noncurrent version"), size(r.Versions.Garbage.Bytes))
+		fmt.Fprintf(w, "That includes %s of %s.\n", human.Plural(r.Versions.Garbage.Count, "noncurrent version"), human.Size(r.Versions.Garbage.Bytes))
 	case r.Versions.Bucket == storage.VersionsUnknown:
 		fmt.Fprintln(w, "Whether the bucket keeps versions is not known: it takes the permission s3:GetBucketVersioning to ask.")
 	case r.Versions.Bucket == storage.VersionsSuspended && r.Versions.DestroyedBytes > 0 && r.result == nil:
-		fmt.Fprintf(w, "Versioning of the bucket is suspended: a removal destroys versions without an id, which are %s, and hides others; --purge-versions removes all.\n", size(r.Versions.DestroyedBytes))
+		fmt.Fprintf(w, "Versioning of the bucket is suspended: a removal destroys versions without an id, which are %s, and hides others; --purge-versions removes all.\n", human.Size(r.Versions.DestroyedBytes))
 	case r.Versions.Bucket == storage.VersionsSuspended && r.Versions.DestroyedBytes > 0:
 		fmt.Fprintln(w, "Versioning of the bucket is suspended: versions without an id were destroyed.")
 	case r.Versions.hides() && r.result == nil:
-		fmt.Fprintf(w, "The bucket keeps versions: a removal would leave %s of %s as noncurrent versions, still paid for; --purge-versions removes them.\n", plural(objects, "object"), size(bytes))
+		fmt.Fprintf(w, "The bucket keeps versions: a removal would leave %s of %s as noncurrent versions, still paid for; --purge-versions removes them.\n", human.Plural(objects, "object"), human.Size(bytes))
 	}
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"encoding/json"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -27,19 +26,5 @@ func TestAJSONDocumentCannotSteerATerminal(t *testing.T) {
 	}
 	if !strings.Contains(string(escaped), "größe") {
 		t.Errorf("what can be read is escaped: %s", escaped)
-	}
-}
-
-// A URL that is divided can't be copied. A path may be divided after a slash.
-func TestAURLIsNotDivided(t *testing.T) {
-	const url = "'s3://bucket/prefix?region=eu-west-1'"
-	if got := wrap("collect "+url+" now", 20); !slices.Equal(got, []string{"collect", url, "now"}) {
-		t.Errorf("%q", got)
-	}
-	if got := wrap("list repositories/team/app now", 20); !slices.Equal(got, []string{"list", "repositories/team/", "app now"}) {
-		t.Errorf("%q", got)
-	}
-	if help := foldHelp("       "+url+"\n", 40); !strings.Contains(help, url) {
-		t.Errorf("%q", help)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"regsweep/internal/human"
 	"regsweep/inventory"
 	"regsweep/storage/layout"
 )
@@ -30,7 +31,7 @@ func writeProblems(w *bytes.Buffer, problems []inventory.Problem) {
 		fmt.Fprintf(w, "\n%s\n", group.title)
 		for i, p := range group.problems {
 			if i == shownProblems {
-				fmt.Fprintf(w, "  and %s more: see --json\n", count(len(group.problems)-i))
+				fmt.Fprintf(w, "  and %s more: see --json\n", human.Count(len(group.problems)-i))
 				break
 			}
 			fmt.Fprintf(w, "  %s\n", describe(p))
@@ -49,7 +50,7 @@ func describe(p inventory.Problem) string {
 	if p.Repository != "" {
 		where = p.Repository + ": " + strings.TrimPrefix(p.Path, layout.RepositoryPath(p.Repository)+"/")
 	}
-	return printable(strings.TrimSuffix(where, ": ") + ": " + p.Detail + effects[p.Effect] + advice(p))
+	return human.Printable(strings.TrimSuffix(where, ": ") + ": " + p.Detail + effects[p.Effect] + advice(p))
 }
 
 // shownTags is how many tags a problem names in the summary.
@@ -61,9 +62,9 @@ func advice(p inventory.Problem) string {
 	case len(p.Tags) > 0:
 		shown := strings.Join(p.Tags[:min(len(p.Tags), shownTags)], ", ")
 		if more := len(p.Tags) - shownTags; more > 0 {
-			shown += " and " + count(more) + " more"
+			shown += " and " + human.Count(more) + " more"
 		}
-		return fmt.Sprintf("; %s can't be pulled: %s: push the image again, or delete the %s", noun(len(p.Tags), "tag"), shown, noun(len(p.Tags), "tag"))
+		return fmt.Sprintf("; %s can't be pulled: %s: push the image again, or delete the %s", human.Noun(len(p.Tags), "tag"), shown, human.Noun(len(p.Tags), "tag"))
 	case isManifest && p.Effect == inventory.KeepsRepository:
 		return "; no tag needs it: push it again, or delete it"
 	}

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"regsweep/internal/human"
 )
 
 const (
@@ -158,7 +160,7 @@ func (p *progress) line(text string) {
 
 // note is a print of something that is no progress, as all other messages are printed.
 func (p *progress) note(text string) {
-	p.print(fold("regsweep: "+printable(text), p.env.errWidth()))
+	p.print(human.Fold("regsweep: "+human.Printable(text), p.env.errWidth()))
 }
 
 // hint is a note that matters only while something is going on.
@@ -187,18 +189,18 @@ func (ph *phase) counts() bool { return ph.unit != "" || ph.total.Load() > 0 || 
 func (ph *phase) amount() string {
 	text := ph.count()
 	if bytes, total := ph.bytes.Load(), ph.totalBytes.Load(); bytes < total {
-		text += ", " + size(bytes) + " of " + size(total)
+		text += ", " + human.Size(bytes) + " of " + human.Size(total)
 	} else if bytes > 0 {
-		text += ", " + size(bytes)
+		text += ", " + human.Size(bytes)
 	}
 	return text
 }
 
 func (ph *phase) count() string {
 	n, total := ph.n.Load(), ph.total.Load()
-	text := count(n)
+	text := human.Count(n)
 	if n < total {
-		text += " of " + count(total)
+		text += " of " + human.Count(total)
 	}
 	if ph.unit == "" {
 		return text
@@ -206,7 +208,7 @@ func (ph *phase) count() string {
 	if n < total {
 		n = total
 	}
-	return text + " " + noun(n, ph.unit)
+	return text + " " + human.Noun(n, ph.unit)
 }
 
 // rate is how many were done in a second, where that says something.
@@ -215,7 +217,7 @@ func (ph *phase) rate(elapsed time.Duration, format string) string {
 	if elapsed < time.Second || n == 0 {
 		return ""
 	}
-	return fmt.Sprintf(format, count(int64(float64(n)/elapsed.Seconds())))
+	return fmt.Sprintf(format, human.Count(int64(float64(n)/elapsed.Seconds())))
 }
 
 // left is how long the rest will take at this rate, where that can be told.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"regsweep/internal/human"
 	"regsweep/quarantine"
 	"regsweep/storage"
 	"regsweep/storage/config"
@@ -193,11 +194,11 @@ func (r *runner) onQuarantine(c *urfave.Context, command string, target []string
 	q.report.failed = err != nil && !isTold
 	if q.report.quiet = c.Bool("quiet"); q.report.quiet {
 		if isTold || q.report.Restored != nil || len(q.report.PassedOver) > 0 {
-			r.complain(folded(func(w *bytes.Buffer, width int) { write(w, q.report, width) }))
+			r.complain(human.Folded(func(w *bytes.Buffer, width int) { write(w, q.report, width) }))
 		}
 		return err
 	}
-	printed := r.print(folded(func(w *bytes.Buffer, width int) { write(w, q.report, width) }))
+	printed := r.print(human.Folded(func(w *bytes.Buffer, width int) { write(w, q.report, width) }))
 	if err == nil {
 		err = printed
 	}
@@ -262,7 +263,7 @@ func toldByKind(of map[sweep.Kind]sweep.Tally) string {
 	var parts []string
 	for _, kind := range sweep.Shown() {
 		if n := of[kind].Count; n > 0 {
-			parts = append(parts, plural(n, kind.Noun()))
+			parts = append(parts, human.Plural(n, kind.Noun()))
 		}
 	}
 	if len(parts) == 0 {

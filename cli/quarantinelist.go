@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"regsweep/internal/human"
 	"regsweep/quarantine"
 	"regsweep/sweep"
 
@@ -94,7 +95,7 @@ func writeQuarantineList(w *bytes.Buffer, r *quarantineReport, width int) {
 	if r.Error != "" {
 		return
 	}
-	fmt.Fprintf(w, "%s %s\n\n", r.Storage.Driver, printable(r.Storage.Root))
+	fmt.Fprintf(w, "%s %s\n\n", r.Storage.Driver, human.Printable(r.Storage.Root))
 	if len(r.Runs) == 0 {
 		fmt.Fprintln(w, "There is nothing in the quarantine.")
 		return
@@ -103,8 +104,8 @@ func writeQuarantineList(w *bytes.Buffer, r *quarantineReport, width int) {
 }
 
 func writeRuns(w *bytes.Buffer, runs []quarantineRun, width int) {
-	t := &table{right: []bool{false, false, true, true}, wraps: []bool{false, false, false, false, true}}
-	t.row("RUN", "MADE", "OBJECTS", "SIZE", "CONTENTS")
+	t := &human.Table{Columns: []human.Column{human.Left, human.Left, human.Right, human.Right, human.Prose}}
+	t.Row("RUN", "MADE", "OBJECTS", "SIZE", "CONTENTS")
 	for _, run := range runs {
 		taken, about := run.Taken.UTC().Format("2006-01-02 15:04"), toldByKind(run.Contents)
 		switch {
@@ -118,7 +119,7 @@ func writeRuns(w *bytes.Buffer, runs []quarantineRun, width int) {
 		if run.LinksGuessed {
 			about += "; the links are in its plan, and restore writes them again"
 		}
-		t.row(printable(run.Run), taken, count(run.held().Count), size(run.held().Bytes), printable(about))
+		t.Row(human.Printable(run.Run), taken, human.Count(run.held().Count), human.Size(run.held().Bytes), human.Printable(about))
 	}
-	t.write(w, width)
+	t.Write(w, width)
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"regsweep/internal/human"
 	"regsweep/quarantine"
 	"regsweep/storage"
 	"regsweep/sweep"
@@ -125,7 +126,7 @@ func (q *quarantineStep) purgeQuestion() string {
 	for _, run := range q.report.Runs {
 		held.Add(run.held().Count, run.held().Bytes)
 	}
-	return fmt.Sprintf("Remove %s with %s, %s, for good?", plural(len(q.report.Runs), "run"), plural(held.Count, "object"), size(held.Bytes))
+	return fmt.Sprintf("Remove %s with %s, %s, for good?", human.Plural(len(q.report.Runs), "run"), human.Plural(held.Count, "object"), human.Size(held.Bytes))
 }
 
 func (q *quarantineStep) purge(ctx context.Context) error {
@@ -154,14 +155,14 @@ func writeQuarantinePurge(w *bytes.Buffer, r *quarantineReport, width int) {
 	}
 	for _, run := range r.Runs {
 		if n := run.UnreadableVersions; n > 0 {
-			fmt.Fprintf(w, "  %s: %s of its record of versions can't be read: their versions stay in the bucket.\n", printable(run.Run), plural(n, "line"))
+			fmt.Fprintf(w, "  %s: %s of its record of versions can't be read: their versions stay in the bucket.\n", human.Printable(run.Run), human.Plural(n, "line"))
 		}
 		if n := run.UnrecordedVersions; n > 0 {
-			fmt.Fprintf(w, "  %s: its record of versions lacks %s: their versions stay in the bucket.\n", printable(run.Run), plural(n, "object"))
+			fmt.Fprintf(w, "  %s: its record of versions lacks %s: their versions stay in the bucket.\n", human.Printable(run.Run), human.Plural(n, "object"))
 		}
 	}
 	for _, run := range r.PassedOver {
-		fmt.Fprintf(w, "  not purged: %s: %s: purge it with --%s %s\n", printable(run.Run), printable(run.Problem), runName, printable(run.Run))
+		fmt.Fprintf(w, "  not purged: %s: %s: purge it with --%s %s\n", human.Printable(run.Run), human.Printable(run.Problem), runName, human.Printable(run.Run))
 	}
 }
 
@@ -177,20 +178,20 @@ func writePurged(w *bytes.Buffer, r *quarantineReport, width int) {
 	}
 	switch {
 	case r.failed && runs > 0:
-		fmt.Fprintf(w, "Stopped before the end. %s removed, %s freed, as the storage confirmed.\n", plural(objects, "object"), size(freed))
+		fmt.Fprintf(w, "Stopped before the end. %s removed, %s freed, as the storage confirmed.\n", human.Plural(objects, "object"), human.Size(freed))
 	case r.failed:
 	case len(r.Runs) == 0 && r.there > 0:
-		fmt.Fprintf(w, "--%s takes none of the %s in the quarantine: nothing was removed.\n", olderName, plural(r.there, "run"))
+		fmt.Fprintf(w, "--%s takes none of the %s in the quarantine: nothing was removed.\n", olderName, human.Plural(r.there, "run"))
 	case len(r.Runs) == 0:
 		fmt.Fprintln(w, "There is no such run in the quarantine: nothing was removed.")
 	case r.DryRun:
 		writeRuns(w, r.Runs, width)
-		fmt.Fprintf(w, "\nDry run: nothing was removed; %s would be freed.\n", size(toFree))
+		fmt.Fprintf(w, "\nDry run: nothing was removed; %s would be freed.\n", human.Size(toFree))
 	default:
-		which := plural(runs, "run")
+		which := human.Plural(runs, "run")
 		if len(r.Runs) == 1 {
-			which = "the run " + printable(r.Runs[0].Run)
+			which = "the run " + human.Printable(r.Runs[0].Run)
 		}
-		fmt.Fprintf(w, "Purged %s: %s removed, %s freed, as the storage confirmed.\n", which, plural(objects, "object"), size(freed))
+		fmt.Fprintf(w, "Purged %s: %s removed, %s freed, as the storage confirmed.\n", which, human.Plural(objects, "object"), human.Size(freed))
 	}
 }

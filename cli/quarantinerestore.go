@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"regsweep/internal/human"
 	"regsweep/inventory"
 	"regsweep/quarantine"
 	"regsweep/storage"
@@ -213,7 +214,7 @@ func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
 		begin = "Stopped before the end. Put back "
 	}
 	if restored.listsNothing() && !r.quiet && !r.failed {
-		fmt.Fprintf(w, "%s lists no links: there is nothing to put back. gc keeps an older plan that a restore could need beside it, with its time in the name.\n", printable(restored.From))
+		fmt.Fprintf(w, "%s lists no links: there is nothing to put back. gc keeps an older plan that a restore could need beside it, with its time in the name.\n", human.Printable(restored.From))
 		return
 	}
 	if !r.quiet {
@@ -224,12 +225,12 @@ func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
 	}
 	writeNotRestored(w, r)
 	if unknown := restored.NotLinkedUnknown; unknown != "" {
-		fmt.Fprintf(w, "Which of the manifests can't be pulled is not known: %s: exit code %d.\n", printable(unknown), exitProblems)
+		fmt.Fprintf(w, "Which of the manifests can't be pulled is not known: %s: exit code %d.\n", human.Printable(unknown), exitProblems)
 	}
 	if !r.quiet {
 		var lines []string
 		for _, link := range restored.Linked {
-			lines = append(lines, fmt.Sprintf("%s: %s@%s, which had been deleted through the registry's API", linked, printable(link.Repository), link.Digest))
+			lines = append(lines, fmt.Sprintf("%s: %s@%s, which had been deleted through the registry's API", linked, human.Printable(link.Repository), link.Digest))
 		}
 		writeFew(w, lines)
 	}
@@ -237,7 +238,7 @@ func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
 	case restored.Unlinked != "":
 		how := "add --repository NAME to link it in a repository that has its layers, or push it again"
 		if only := restored.options.Repository; only != "" {
-			how = "the repository " + printable(only) + " does not link all its layers: push it again"
+			how = "the repository " + human.Printable(only) + " does not link all its layers: push it again"
 		}
 		if restored.From != allRuns {
 			how = "if another run has some of its links, use --all; otherwise " + how
@@ -251,7 +252,7 @@ func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
 	}
 	isRun := restored.options.Digest == "" && !r.quiet && !r.failed && !r.DryRun
 	if n := restored.Back[sweep.Revision].Count; isRun && n > 0 && restored.Back[sweep.Tag].Count == 0 {
-		fmt.Fprintf(w, "%s came back without a tag: give a tag to each image that is to stay, or the next gc -m takes it again.\n", plural(n, "manifest"))
+		fmt.Fprintf(w, "%s came back without a tag: give a tag to each image that is to stay, or the next gc -m takes it again.\n", human.Plural(n, "manifest"))
 	}
 }
 
@@ -262,19 +263,19 @@ func writeNotRestored(w *bytes.Buffer, r *quarantineReport) {
 		verb = "could not be"
 	}
 	for _, run := range r.Restored.NotRestored {
-		fmt.Fprintf(w, "  not restored: %s: %s\n", printable(run.Run), printable(run.Problem))
+		fmt.Fprintf(w, "  not restored: %s: %s\n", human.Printable(run.Run), human.Printable(run.Problem))
 	}
 	var lines []string
 	for _, left := range r.Restored.Left {
-		lines = append(lines, "not put back: "+printable(left.Path+": "+whyLeft[left.Why]))
+		lines = append(lines, "not put back: "+human.Printable(left.Path+": "+whyLeft[left.Why]))
 	}
 	writeFew(w, lines)
 	var parts []string
 	if n := r.Restored.LeftCount; n > 0 {
-		parts = append(parts, plural(n, "removal"))
+		parts = append(parts, human.Plural(n, "removal"))
 	}
 	if n := len(r.Restored.NotRestored); n > 0 {
-		parts = append(parts, plural(n, "run"))
+		parts = append(parts, human.Plural(n, "run"))
 	}
 	if len(parts) > 0 {
 		fmt.Fprintf(w, "%s %s: exit code %d.\n", strings.Join(parts, " and "), verb, exitProblems)
@@ -285,14 +286,14 @@ func writeNotRestored(w *bytes.Buffer, r *quarantineReport) {
 func writeNotLinked(w *bytes.Buffer, restored *quarantineReturn) {
 	only := ""
 	if restored.options.Repository != "" {
-		only = " --" + repositoryName + " " + printable(restored.options.Repository)
+		only = " --" + repositoryName + " " + human.Printable(restored.options.Repository)
 	}
 	them, their, links, one := "them", "their", "links", "To link one again"
 	if restored.NotLinkedCount == 1 {
 		them, their, links, one = "it", "its", "link", "To link it again"
 	}
 	fmt.Fprintf(w, "%s can't be pulled, since no repository links %s. The registry's API had deleted %s %s before the run. "+
-		"%s: regsweep quarantine restore --all --digest DIGEST%s TARGET\n", plural(restored.NotLinkedCount, "manifest"), them, their, links, one, only)
+		"%s: regsweep quarantine restore --all --digest DIGEST%s TARGET\n", human.Plural(restored.NotLinkedCount, "manifest"), them, their, links, one, only)
 	var lines []string
 	for _, d := range restored.NotLinked {
 		lines = append(lines, d.String())

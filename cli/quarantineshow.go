@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"regsweep/internal/human"
 	"regsweep/quarantine"
 	"regsweep/sweep"
 
@@ -46,25 +47,26 @@ func writeQuarantineShow(w *bytes.Buffer, r *quarantineReport, width int) {
 		return
 	}
 	fmt.Fprintln(w)
-	t := &table{right: []bool{false, true}, wraps: []bool{false, false, false, true}}
-	t.row("KIND", "SIZE", "REPOSITORY", "WHAT")
+	t := &human.Table{Columns: []human.Column{human.Left, human.Right, human.Left, human.Prose}}
+	t.Row("KIND", "SIZE", "REPOSITORY", "WHAT")
+	var lines strings.Builder // the same in a line for each cell
 	for _, removal := range r.Contents {
-		bytes := ""
+		kind, bytes := removal.Kind.Noun(), ""
 		if removal.Bytes > 0 {
-			bytes = size(removal.Bytes)
+			bytes = human.Size(removal.Bytes)
 		}
-		t.row(removal.Kind.Noun(), bytes, printable(removal.Repository), printable(removal.Label()))
-	}
-	if widths := t.fit(0); width == 0 || t.total(widths[:3]) <= width {
-		t.write(w, width)
-		return
-	}
-	for _, row := range t.rows[1:] { // the columns do not fit: a line for each cell
-		fmt.Fprintln(w, strings.TrimSpace(row[0]+"  "+row[1]))
-		for _, cell := range row[2:] {
+		repository, label := human.Printable(removal.Repository), human.Printable(removal.Label())
+		t.Row(kind, bytes, repository, label)
+		fmt.Fprintln(&lines, strings.TrimSpace(kind+"  "+bytes))
+		for _, cell := range []string{repository, label} {
 			if cell != "" {
-				fmt.Fprintln(w, "  "+cell)
+				fmt.Fprintln(&lines, "  "+cell)
 			}
 		}
 	}
+	if width == 0 || t.FitsStacked(width) {
+		t.Write(w, width)
+		return
+	}
+	w.WriteString(lines.String())
 }

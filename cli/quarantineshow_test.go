@@ -7,6 +7,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"regsweep/internal/human"
 	"regsweep/sweep"
 
 	"github.com/opencontainers/go-digest"
@@ -26,7 +27,7 @@ func TestShowOnANarrowTerminal(t *testing.T) {
 	}
 	for _, width := range []int{40, 50, 80} {
 		var w bytes.Buffer
-		folded(func(w *bytes.Buffer, width int) { writeQuarantineShow(w, report, width) })(&w, width)
+		human.Folded(func(w *bytes.Buffer, width int) { writeQuarantineShow(w, report, width) })(&w, width)
 		for line := range strings.Lines(w.String()) {
 			line = strings.TrimRight(line, "\n")
 			if utf8.RuneCountInString(line) > width && len(strings.Fields(line)) > 1 {

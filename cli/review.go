@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 
+	"regsweep/internal/human"
 	"regsweep/inventory"
 	"regsweep/storage"
 	"regsweep/sweep"
@@ -58,7 +59,7 @@ func (g *gcRun) openReview(ctx context.Context) error {
 	var broken *sweep.FileError
 	if errors.As(err, &broken) && broken.Changed && v.partial {
 		if err = v.remake(); err == nil && !g.options.quiet {
-			g.say(fmt.Sprintf("%s: its last line was made anew, for %s", v.path, plural(v.plan.Removals, "removal")))
+			g.say(fmt.Sprintf("%s: its last line was made anew, for %s", v.path, human.Plural(v.plan.Removals, "removal")))
 		}
 	}
 	if errors.As(err, &broken) {
@@ -163,7 +164,7 @@ func (v *review) isOf(store storage.Store) error {
 }
 
 func otherStorage(path string, made, is storage.Identity) error {
-	return storage.Usagef("%s is a plan of another storage, %s %s: this is %s %s", path, made.Driver, printable(made.Root), is.Driver, printable(is.Root))
+	return storage.Usagef("%s is a plan of another storage, %s %s: this is %s %s", path, made.Driver, human.Printable(made.Root), is.Driver, human.Printable(is.Root))
 }
 
 // selection is what the plan names of an inventory: everything, where there is none.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 
+	"regsweep/internal/human"
 	"regsweep/inventory"
 	"regsweep/mark"
 	"regsweep/storage"
@@ -154,7 +155,7 @@ func (g *gcRun) findRoots(inv *inventory.Inventory) ([]*mark.Roots, error) {
 		isUseless := found.Found == 0 || l.name == rootsName && len(found.NotStored) == len(l.list.Entries) && hasLinks(inv)
 		if isUseless && inv.Blobs() > 0 && !g.options.allowEmpty {
 			return nil, fmt.Errorf("--%s: %s has %s: %w; if it is right, say so with --allow-empty",
-				l.name, l.list.Name, plural(len(l.list.Entries), "entry"), refused)
+				l.name, l.list.Name, human.Plural(len(l.list.Entries), "entry"), refused)
 		}
 	}
 	return all, nil
@@ -175,17 +176,17 @@ func writeNotStored(w *bytes.Buffer, r *report) {
 		if list == nil || len(list.NotStored) == 0 {
 			continue
 		}
-		fmt.Fprintf(w, "\nNot found: %s of the %s in %s\n", count(len(list.NotStored)), plural(list.Entries, "entry"), printable(list.File))
+		fmt.Fprintf(w, "\nNot found: %s of the %s in %s\n", human.Count(len(list.NotStored)), human.Plural(list.Entries, "entry"), human.Printable(list.File))
 		for i, entry := range list.NotStored {
 			if i == shownNotStored {
-				fmt.Fprintf(w, "  and %s more: see --json\n", count(len(list.NotStored)-i))
+				fmt.Fprintf(w, "  and %s more: see --json\n", human.Count(len(list.NotStored)-i))
 				break
 			}
 			kept := ""
 			if entry.Kept {
 				kept = "; a blob with this digest is stored, and kept"
 			}
-			fmt.Fprintf(w, "  line %d: %s: %s%s\n", entry.Line, printable(entry.Text), notStoredReasons[entry.Reason], kept)
+			fmt.Fprintf(w, "  line %d: %s: %s%s\n", entry.Line, human.Printable(entry.Text), notStoredReasons[entry.Reason], kept)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"regsweep/guard"
+	"regsweep/internal/human"
 	"regsweep/inventory"
 	"regsweep/storage"
 	"regsweep/sweep"
@@ -79,7 +80,7 @@ func asksForJSON(args []string) bool {
 
 // say prints a line for the user, whatever a storage or a registry put into it.
 func (r *runner) say(text string) {
-	fmt.Fprintln(r.env.Err, fold("regsweep: "+printable(strings.TrimSpace(text)), r.env.errWidth()))
+	fmt.Fprintln(r.env.Err, human.Fold("regsweep: "+human.Printable(strings.TrimSpace(text)), r.env.errWidth()))
 }
 
 func exitCode(err error) int {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"regsweep/guard"
+	"regsweep/internal/human"
 	"regsweep/inventory"
 	"regsweep/sweep"
 )
@@ -19,7 +20,7 @@ const shownRepositories = 5
 // writeSummary prints what the plan comes to: what is kept, what goes, what stays
 // although no tag reaches it, and what is wrong.
 func writeSummary(w *bytes.Buffer, r *report, width int) {
-	fmt.Fprintf(w, "%s %s\n", r.Storage.Driver, printable(r.Storage.Root))
+	fmt.Fprintf(w, "%s %s\n", r.Storage.Driver, human.Printable(r.Storage.Root))
 	writeConfig(w, r.Config, r.notRead, width)
 	fmt.Fprintln(w)
 	verdict := ""
@@ -31,22 +32,22 @@ func writeSummary(w *bytes.Buffer, r *report, width int) {
 		verdict = "REFUSED: a run that removes would be refused: "
 	}
 	if verdict != "" {
-		for _, line := range wrap(verdict+printable(r.Guard.Reason)+".", width) {
+		for _, line := range human.Wrap(verdict+human.Printable(r.Guard.Reason)+".", width) {
 			fmt.Fprintln(w, line)
 		}
 		fmt.Fprintln(w)
 	}
-	t := &table{right: []bool{false, true, true}, wraps: []bool{false, false, false, true}}
-	t.row("", "COUNT", "SIZE", "")
-	t.row("Kept", "", "", "")
-	t.row("  repositories", count(r.Mark.Repositories), "", "")
-	t.row("  tags", count(r.Mark.Tags), "", "")
-	t.row("  manifests", count(r.Mark.Manifests), "", "")
-	t.row("  blobs", count(r.Mark.Blobs), size(r.Mark.Bytes), claimed(r.Mark.ClaimedBytes))
+	t := &human.Table{Columns: []human.Column{human.Left, human.Right, human.Right, human.Prose}}
+	t.Row("", "COUNT", "SIZE", "")
+	t.Row("Kept", "", "", "")
+	t.Row("  repositories", human.Count(r.Mark.Repositories), "", "")
+	t.Row("  tags", human.Count(r.Mark.Tags), "", "")
+	t.Row("  manifests", human.Count(r.Mark.Manifests), "", "")
+	t.Row("  blobs", human.Count(r.Mark.Blobs), human.Size(r.Mark.Bytes), claimed(r.Mark.ClaimedBytes))
 	addGarbage(t, r.plan)
 	addGarbageOf(t, r.ByRepository)
 	addKept(t, r)
-	t.write(w, width)
+	t.Write(w, width)
 	if from := r.reachedFrom(); len(r.Kept) == 0 && from != "" {
 		fmt.Fprintf(w, "\nAll that is kept is reached from %s.\n", from)
 	}
@@ -60,11 +61,11 @@ func writeConfig(w *bytes.Buffer, path string, notRead []string, width int) {
 	if path == "" {
 		return
 	}
-	text := "config " + printable(path)
+	text := "config " + human.Printable(path)
 	if len(notRead) > 0 {
-		text += " (and not " + printable(strings.Join(notRead, " or ")) + ")"
+		text += " (and not " + human.Printable(strings.Join(notRead, " or ")) + ")"
 	}
-	for _, line := range wrap(text, width) {
+	for _, line := range human.Wrap(text, width) {
 		fmt.Fprintln(w, line)
 	}
 }
@@ -77,37 +78,37 @@ func claimed(bytes int64) string {
 	return "sizes as manifests claim"
 }
 
-func addGarbage(t *table, plan *sweep.Plan) {
-	t.row("")
+func addGarbage(t *human.Table, plan *sweep.Plan) {
+	t.Row("")
 	if !plan.HasGarbage() {
-		t.row("Garbage", "0", size(0), "")
+		t.Row("Garbage", "0", human.Size(0), "")
 		return
 	}
-	t.row("Garbage", "", "", "")
+	t.Row("Garbage", "", "", "")
 	for _, kind := range sweep.Shown() {
 		tally := plan.Garbage[kind]
 		bytes := ""
 		if kind.Form().HasBytes() {
-			bytes = size(tally.Bytes)
+			bytes = human.Size(tally.Bytes)
 		}
 		if tally.Count > 0 {
-			t.row("  "+noun(0, kind.Noun()), count(tally.Count), bytes, "")
+			t.Row("  "+human.Noun(0, kind.Noun()), human.Count(tally.Count), bytes, "")
 		}
 		if kind == sweep.Blob && plan.Unlinked.Count > 0 {
-			t.row("    linked by no repository", count(plan.Unlinked.Count), size(plan.Unlinked.Bytes), "normal after a deletion; a missing repository looks the same")
+			t.Row("    linked by no repository", human.Count(plan.Unlinked.Count), human.Size(plan.Unlinked.Bytes), "normal after a deletion; a missing repository looks the same")
 		}
 	}
 	if n := plan.HardLinked; n.Count > 0 {
-		t.row("  with other hard links", count(n.Count), size(n.Bytes), "a copy (cp -al) has them too: freed once that is removed as well")
+		t.Row("  with other hard links", human.Count(n.Count), human.Size(n.Bytes), "a copy (cp -al) has them too: freed once that is removed as well")
 	}
 }
 
 // addGarbageOf shows the repositories that the garbage belongs to.
-func addGarbageOf(t *table, rows []sweep.RepositoryGarbage) {
+func addGarbageOf(t *human.Table, rows []sweep.RepositoryGarbage) {
 	if len(rows) == 0 {
 		return
 	}
-	t.row("  of repositories", "", "", "")
+	t.Row("  of repositories", "", "", "")
 	shares := make([]sweep.Kept, len(rows))
 	for i, row := range rows {
 		shares[i] = sweep.Kept{Repository: row.Repository, Blobs: row.Blobs, Bytes: row.Bytes + row.Uploads.Bytes, Links: row.Links}
@@ -132,12 +133,12 @@ var reasons = []struct {
 }
 
 // addKept answers "why is so little eligible?".
-func addKept(t *table, r *report) {
+func addKept(t *human.Table, r *report) {
 	if len(r.Kept) == 0 {
 		return
 	}
-	t.row("")
-	t.row("Kept without a tag", "", "", "")
+	t.Row("")
+	t.Row("Kept without a tag", "", "", "")
 	for _, reason := range reasons {
 		var rows []sweep.Kept
 		total := sweep.Kept{}
@@ -156,7 +157,7 @@ func addKept(t *table, r *report) {
 		if reason.reason == sweep.KeptUntagged && r.Command == "apply" {
 			about = "their manifests are not in the plan"
 		}
-		t.row("  "+reason.name, count(total.Blobs), size(total.Bytes), withLinks(total, about))
+		t.Row("  "+reason.name, human.Count(total.Blobs), human.Size(total.Bytes), withLinks(total, about))
 		addRepositories(t, rows)
 	}
 }
@@ -179,17 +180,17 @@ func (r *report) reachedFrom() string {
 }
 
 // addRepositories names those that keep the most.
-func addRepositories(t *table, rows []sweep.Kept) {
+func addRepositories(t *human.Table, rows []sweep.Kept) {
 	rows = slices.DeleteFunc(rows, func(row sweep.Kept) bool { return row.Repository == "" })
 	slices.SortStableFunc(rows, func(a, b sweep.Kept) int {
 		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(b.Links, a.Links), cmp.Compare(a.Repository, b.Repository))
 	})
 	for i, row := range rows {
 		if i == shownRepositories {
-			t.row("    and "+plural(len(rows)-i, "more repository"), "", "", "")
+			t.Row("    and "+human.Plural(len(rows)-i, "more repository"), "", "", "")
 			return
 		}
-		t.row("    "+printable(row.Repository), count(row.Blobs), size(row.Bytes), withLinks(row, ""))
+		t.Row("    "+human.Printable(row.Repository), human.Count(row.Blobs), human.Size(row.Bytes), withLinks(row, ""))
 	}
 }
 
@@ -198,7 +199,7 @@ func withLinks(row sweep.Kept, about string) string {
 	case row.Links == 0:
 		return about
 	case about == "":
-		return "and " + plural(row.Links, "link")
+		return "and " + human.Plural(row.Links, "link")
 	}
-	return "and " + plural(row.Links, "link") + "; " + about
+	return "and " + human.Plural(row.Links, "link") + "; " + about
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"regsweep/guard"
+	"regsweep/internal/human"
 )
 
 // tableWidth is the least width of a terminal in which the evidence is a table.
@@ -47,33 +48,33 @@ const stoppedVerdict = "STOPPED: nothing more may be removed"
 // no terminal (width 0), each thing has its line, however long.
 func writeVerdict(w *bytes.Buffer, headline string, v guard.Verdict, width int) {
 	if v.Reason != "" {
-		headline += " (" + printable(v.Reason) + ")"
+		headline += " (" + human.Printable(v.Reason) + ")"
 	}
-	for _, line := range wrap(headline+".", width) {
+	for _, line := range human.Wrap(headline+".", width) {
 		fmt.Fprintln(w, line)
 	}
 	fmt.Fprintln(w)
-	if t := evidenceTable(v.Evidence); width == 0 || width >= tableWidth && t.total(t.fit(width)) <= width {
-		t.write(w, width)
+	if t := evidenceTable(v.Evidence); width == 0 || width >= tableWidth && t.Fits(width) {
+		t.Write(w, width)
 	} else {
 		stackEvidence(w, v.Evidence, width)
 	}
-	fmt.Fprint(w, "\n"+fold("  "+legend(v.Evidence)+"\n", width))
+	fmt.Fprint(w, "\n"+human.Fold("  "+legend(v.Evidence)+"\n", width))
 	writeRemedies(w, v.Steps, width)
 }
 
-func evidenceTable(evidence []guard.Evidence) *table {
-	t := &table{indent: "  ", wraps: []bool{false, true, true, true, true}}
-	t.row("", "WHO", "ASKED", "SEEN", "MEANS")
+func evidenceTable(evidence []guard.Evidence) *human.Table {
+	t := &human.Table{Indent: "  ", Columns: []human.Column{human.Left, human.Prose, human.Prose, human.Prose, human.Prose}}
+	t.Row("", "WHO", "ASKED", "SEEN", "MEANS")
 	who := ""
 	for _, e := range evidence {
-		subject := printable(e.Subject)
+		subject := human.Printable(e.Subject)
 		if subject == who {
 			subject = ""
 		} else {
 			who = subject
 		}
-		t.row(marks[e.Result], subject, printable(e.Check), printable(e.Seen), printable(e.Meaning))
+		t.Row(marks[e.Result], subject, human.Printable(e.Check), human.Printable(e.Seen), human.Printable(e.Meaning))
 	}
 	return t
 }
@@ -82,24 +83,24 @@ func evidenceTable(evidence []guard.Evidence) *table {
 func stackEvidence(w *bytes.Buffer, evidence []guard.Evidence, width int) {
 	who := ""
 	indented := func(indent, text string) {
-		for _, line := range wrap(text, width-len(indent)) {
+		for _, line := range human.Wrap(text, width-len(indent)) {
 			fmt.Fprintln(w, indent+line)
 		}
 	}
 	for _, e := range evidence {
 		if e.Subject != who {
 			who = e.Subject
-			indented("  ", printable(who))
+			indented("  ", human.Printable(who))
 		}
-		for i, line := range wrap(printable(e.Meaning), width-8) {
+		for i, line := range human.Wrap(human.Printable(e.Meaning), width-8) {
 			mark := "  "
 			if i == 0 {
 				mark = marks[e.Result]
 			}
 			fmt.Fprintf(w, "    %s  %s\n", mark, line)
 		}
-		indented("        ", "asked: "+printable(e.Check))
-		indented("        ", "seen: "+printable(e.Seen))
+		indented("        ", "asked: "+human.Printable(e.Check))
+		indented("        ", "seen: "+human.Printable(e.Seen))
 	}
 }
 
@@ -168,7 +169,7 @@ func writeRemedy(w *bytes.Buffer, number int, remedy string, last bool, width in
 		if i%2 == 1 {
 			fmt.Fprintln(w)
 			for line := range strings.SplitSeq(part, "\n") {
-				fmt.Fprintln(w, printable(line))
+				fmt.Fprintln(w, human.Printable(line))
 			}
 			if !last || strings.Count(remedy, "\n\n") > i {
 				fmt.Fprintln(w)
@@ -179,7 +180,7 @@ func writeRemedy(w *bytes.Buffer, number int, remedy string, last bool, width in
 		if i == 0 {
 			lead = fmt.Sprintf("%2d. ", number)
 		}
-		for _, line := range wrap(printable(part), max(width-len(lead), 0)) {
+		for _, line := range human.Wrap(human.Printable(part), max(width-len(lead), 0)) {
 			fmt.Fprintln(w, lead+line)
 			lead = "    "
 		}

@@ -17,10 +17,10 @@ import (
 	"syscall"
 	"time"
 
+	"regsweep/internal/human"
 	"regsweep/internal/imagetest"
 	"regsweep/internal/registrytest"
 
-	"github.com/dustin/go-humanize"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -148,7 +148,7 @@ func (s *story) pushImages(ctx context.Context) error {
 	s.out.say("")
 	sizes := ""
 	for _, l := range s.layers {
-		sizes += fmt.Sprintf("   %s %s", l.name, size(int64(len(l.blob.Content))))
+		sizes += fmt.Sprintf("   %s %s", l.name, human.Size(int64(len(l.blob.Content))))
 	}
 	s.out.figure("A ── B ── C ── D        %s", sizes[3:])
 	s.out.figure("     │    │    └─ version2, latest")
@@ -168,7 +168,7 @@ func (s *story) pushImages(ctx context.Context) error {
 		return err
 	}
 	s.out.say("")
-	s.out.say("Ancestors are stored once: four tags take %s.", size(tree.bytes()))
+	s.out.say("Ancestors are stored once: four tags take %s.", human.Size(tree.bytes()))
 	return nil
 }
 
@@ -197,7 +197,7 @@ func (s *story) deleteVersion1(ctx context.Context) error {
 	if err := plan.wantBlobs(s.names, s.own(s.version1)...); err != nil {
 		return err
 	}
-	s.out.check("No layer goes: A, B and C are D's ancestry. What only version1 had is %s.", size(plan.bytes()))
+	s.out.check("No layer goes: A, B and C are D's ancestry. What only version1 had is %s.", human.Size(plan.bytes()))
 	return nil
 }
 
@@ -252,13 +252,13 @@ func (s *story) collectReadOnly(ctx context.Context) error {
 		return err
 	}
 	links := before.bytes() - after.bytes() - plan.bytes()
-	s.out.figure("on disk before  %11s bytes", humanize.Comma(before.bytes()))
-	s.out.figure("on disk after   %11s bytes", humanize.Comma(after.bytes()))
+	s.out.figure("on disk before  %11s bytes", human.Count(before.bytes()))
+	s.out.figure("on disk after   %11s bytes", human.Count(after.bytes()))
 	s.out.figure("difference      %11s bytes: %s in blobs, %s in links",
-		humanize.Comma(before.bytes()-after.bytes()), humanize.Comma(plan.bytes()), humanize.Comma(links))
+		human.Count(before.bytes()-after.bytes()), human.Count(plan.bytes()), human.Count(links))
 	s.out.say("")
 	// What it says that it freed, to the digits that it says it with.
-	if freed := size(plan.bytes()) + " freed"; !bytes.Contains(printed, []byte(freed)) {
+	if freed := human.Size(plan.bytes()) + " freed"; !bytes.Contains(printed, []byte(freed)) {
 		return fmt.Errorf("the disk has %q, which regsweep does not say", freed)
 	}
 	s.out.check("What has gone from the disk is what the plan lists: those files and no other.")
@@ -296,7 +296,7 @@ func (s *story) showPlan(p plan) {
 		if r.Repository != "" {
 			s.out.figure("%-10s  %s → %s", noun(r.Kind), r.Repository, name)
 		} else {
-			s.out.figure("%-10s  %-20s %9s", noun(r.Kind), name, size(r.Bytes))
+			s.out.figure("%-10s  %-20s %9s", noun(r.Kind), name, human.Size(r.Bytes))
 		}
 	}
 	s.out.say("")

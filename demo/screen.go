@@ -111,16 +111,3 @@ func breakLine(line string) (head, rest string) {
 	}
 	return string(text[:cut]), indent + strings.TrimLeft(string(text[cut:]), " ")
 }
-
-// size writes bytes with a binary unit, as regsweep does.
-func size(bytes int64) string {
-	if bytes < 1024 {
-		return fmt.Sprintf("%d B", bytes)
-	}
-	value, unit := float64(bytes), -1
-	for value >= 1023.95 && unit < 5 {
-		value /= 1024
-		unit++
-	}
-	return fmt.Sprintf("%.1f %ciB", value, "KMGTPE"[unit])
-}

@@ -20,7 +20,7 @@ import (
 // but for open, which knows every backend.
 var ours = map[string][]string{
 	"regsweep":            {"regsweep/cli"},
-	"regsweep/cli":        under("quarantine", "sweep", "guard", "mark", "inventory", "storage/open", "storage/config", "storage/cache", "storage/layout", "storage", "internal/spool"),
+	"regsweep/cli":        under("quarantine", "sweep", "guard", "mark", "inventory", "storage/open", "storage/config", "storage/cache", "storage/layout", "storage", "internal/spool", "internal/human"),
 	"regsweep/quarantine": under("sweep", "mark", "manifest", "storage/layout", "storage", "internal/spool"),
 	"regsweep/sweep":      under("mark", "inventory", "storage/layout", "storage"),
 	"regsweep/guard":      under("inventory", "storage/config", "storage/layout", "storage"),
@@ -38,6 +38,7 @@ var ours = map[string][]string{
 	"regsweep/storage/layout":     under("storage"),
 	"regsweep/storage":            {},
 
+	"regsweep/internal/human":  {},
 	"regsweep/internal/spool":  under("storage"),
 	"regsweep/internal/system": {},
 }
@@ -55,7 +56,8 @@ func under(names ...string) (paths []string) {
 var theirs = map[string][]string{
 	"github.com/urfave/cli":          under("cli"),
 	"github.com/schollz/progressbar": under("cli"),
-	"github.com/dustin/go-humanize":  under("cli", "bench", "demo"),
+	"github.com/dustin/go-humanize":  under("internal/human"),
+	"github.com/xrash/smetrics":      under("cli"), // as urfave/cli
 	"golang.org/x/term":              under("cli"),
 
 	"github.com/aws": under("storage/s3"),
