@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// age is a flag's value: a duration as Go writes it, or a whole number of days.
+// age is the value of a flag: a duration in Go's format, or a whole number of days, such as 7d.
 type age struct{ time.Duration }
 
 var errAge = errors.New("want an age such as 90m, 36h or 7d")
 
-// Set implements the flag's value.
+// Set implements urfave.Generic.
 func (a *age) Set(text string) error {
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		n, err := strconv.Atoi(days)
@@ -30,7 +30,8 @@ func (a *age) Set(text string) error {
 	return nil
 }
 
-// String writes the age as Set takes it, without the zeros that Go adds.
+// String returns the age in the format that Set reads. It leaves out the zeros that Go adds: 36h for
+// 36h0m0s.
 func (a *age) String() string {
 	if a == nil || a.Duration == 0 {
 		return "0"

@@ -1,8 +1,12 @@
-// Package cli is the command line: commands and flags, progress, confirmation, and
-// the report as text and as JSON. It is the only package that prints.
+// Package cli is the command line: commands and flags, progress, confirmation, and the report as text
+// and as JSON. It is the only package that prints.
 package cli
 
 import (
+	"flag"
+	"runtime/debug"
+	"strings"
+
 	"regsweep/storage"
 
 	urfave "github.com/urfave/cli/v2"
@@ -13,11 +17,11 @@ func newApp(r *runner) *urfave.App {
 		Name:                  "regsweep",
 		Usage:                 "give back the disk space that a container registry no longer needs",
 		Version:               version(),
-		HideHelpCommand:       true, // its own is below
+		HideHelpCommand:       true, // replaced by helpCommand
 		Writer:                &helpWriter{out: r.env.Out, width: r.env.outWidth()},
 		ErrWriter:             r.env.Err,
 		CustomAppHelpTemplate: appHelp,
-		ExitErrHandler:        func(*urfave.Context, error) {}, // Run is the one place that does
+		ExitErrHandler:        func(*urfave.Context, error) {}, // Run handles all errors
 		OnUsageError:          usageError,
 		Action:                urfave.ShowAppHelp,
 		Commands: []*urfave.Command{
@@ -25,7 +29,7 @@ func newApp(r *runner) *urfave.App {
 		},
 	}
 	for _, command := range app.Commands {
-		command.HideHelpCommand = true // it would be shared by all runs
+		command.HideHelpCommand = true // urfave/cli shares that command between runs
 		for _, sub := range command.Subcommands {
 			sub.HideHelpCommand = true
 		}
@@ -76,6 +80,41 @@ func versionCommand() *urfave.Command {
 			return nil
 		},
 	}
+}
+
+// version returns the version of the module and of Go, and the revision if the module's version does
+// not contain it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	revision, modified := "", ""
+	for _, setting := range info.Settings {
+		switch {
+		case setting.Key == "vcs.revision" && len(setting.Value) >= 12 && !strings.Contains(info.Main.Version, setting.Value[:12]):
+			revision = " " + setting.Value[:12]
+		case setting.Key == "vcs.modified" && setting.Value == "true" && !strings.HasSuffix(info.Main.Version, "+dirty"):
+			modified = "+changes"
+		}
+	}
+	return info.Main.Version + revision + modified + " " + info.GoVersion
+}
+
+// urfave/cli has one --help flag and one --version flag for the whole process, and every run writes to
+// them. Tests run commands concurrently, so each run needs its own copy.
+func init() {
+	urfave.HelpFlag = sharedFlag{urfave.HelpFlag.(*urfave.BoolFlag)}
+	urfave.VersionFlag = sharedFlag{urfave.VersionFlag.(*urfave.BoolFlag)}
+}
+
+// sharedFlag applies a copy of a flag, so that a run does not write to the flag.
+type sharedFlag struct{ *urfave.BoolFlag }
+
+// Apply implements urfave.Flag.
+func (f sharedFlag) Apply(set *flag.FlagSet) error {
+	own := *f.BoolFlag
+	return own.Apply(set)
 }
 
 const targetHelp = `TARGET:

@@ -11,11 +11,11 @@ import (
 	urfave "github.com/urfave/cli/v2"
 )
 
-// arrange writes a command line the one way that urfave/cli reads: the command, its
-// flags, "--", its operands. Operators are used to another, `garbage-collect
-// config.yml -dm`, and a flag that was taken for an operand, or an operand for a
-// flag's value, must not decide what is removed. What is wrong is a usage error.
-func arrange(app *urfave.App, args []string) ([]string, error) {
+// normalizeArgs returns the arguments in the only order that urfave/cli reads: the command, its flags,
+// "--", its operands. Operators write other orders, such as `garbage-collect config.yml -dm`.
+// urfave/cli would take such a flag for an operand, and a run would remove what the user did not mean.
+// An argument that is not understood is a usage error.
+func normalizeArgs(app *urfave.App, args []string) ([]string, error) {
 	if len(args) < 2 {
 		return args, nil
 	}
@@ -26,7 +26,7 @@ func arrange(app *urfave.App, args []string) ([]string, error) {
 	if err != nil || command == nil || command.SkipFlagParsing {
 		return args, err
 	}
-	name, words := command.Name, 2 // the words that name it
+	name, words := command.Name, 2 // the program and the command
 	if len(command.Subcommands) > 0 {
 		if len(args) == 2 || isHelp(args[2]) {
 			return []string{args[0], "help", command.Name}, nil
@@ -83,7 +83,7 @@ func arrange(app *urfave.App, args []string) ([]string, error) {
 
 func isHelp(arg string) bool { return arg == "-h" || arg == "--help" }
 
-// findCommand returns nil where the program itself is asked for its version.
+// findCommand returns the command with this name, or nil for a flag that asks for the version.
 func findCommand(app *urfave.App, name string) (*urfave.Command, error) {
 	if command := app.Command(name); command != nil {
 		return command, nil
@@ -97,10 +97,10 @@ func findCommand(app *urfave.App, name string) (*urfave.Command, error) {
 	if isTarget(name) {
 		return nil, storage.Usagef("%s is no command: a target goes after one, as in regsweep gc %s", name, name)
 	}
-	return nil, storage.Usagef("unknown command %q%s: see regsweep --help", name, didYouMean(closest(name, commandNames(app))))
+	return nil, storage.Usagef("unknown command %q%s: see regsweep --help", name, didYouMean(closest(name, namesOf(app.Commands))))
 }
 
-// isTarget reports whether a name most likely is a target.
+// isTarget guesses whether a name is a target: a path, a YAML file, or a file that exists.
 func isTarget(name string) bool {
 	if strings.Contains(name, "/") || strings.HasSuffix(name, ".yml") || strings.HasSuffix(name, ".yaml") {
 		return true
@@ -109,7 +109,7 @@ func isTarget(name string) bool {
 	return err == nil
 }
 
-// findSubcommand finds what follows a command that has others below it.
+// findSubcommand returns the subcommand with this name. An unknown name is a usage error.
 func findSubcommand(command *urfave.Command, name string) (*urfave.Command, error) {
 	for _, sub := range command.Subcommands {
 		if sub.HasName(name) {
@@ -120,8 +120,7 @@ func findSubcommand(command *urfave.Command, name string) (*urfave.Command, erro
 		command.Name, name, didYouMean(closest(name, namesOf(command.Subcommands))), command.Name)
 }
 
-func commandNames(app *urfave.App) []string { return namesOf(app.Commands) }
-
+// namesOf returns the names and aliases of the commands that are not hidden.
 func namesOf(commands []*urfave.Command) []string {
 	var names []string
 	for _, command := range commands {
@@ -132,7 +131,7 @@ func namesOf(commands []*urfave.Command) []string {
 	return names
 }
 
-// knownFlags has the flags of a command by name, and whether each takes a value.
+// knownFlags maps the name of each flag of a command to whether the flag takes a value.
 type knownFlags map[string]bool
 
 func flagsOf(command *urfave.Command) knownFlags {
@@ -146,7 +145,7 @@ func flagsOf(command *urfave.Command) knownFlags {
 	return known
 }
 
-// has reports whether an argument is one of the flags.
+// has reports whether an argument is one of the flags, with or without a value.
 func (k knownFlags) has(arg string) bool {
 	if len(arg) < 2 || arg[0] != '-' {
 		return false
@@ -156,7 +155,7 @@ func (k knownFlags) has(arg string) bool {
 	return found
 }
 
-// shortFlags splits "-dm" into "-d", "-m" where that is what it must mean.
+// shortFlags splits "-dm" into "-d" and "-m". It fails unless each letter is a flag without a value.
 func shortFlags(command string, known knownFlags, arg string) ([]string, error) {
 	letters := []string{}
 	for _, letter := range arg[1:] {
@@ -185,13 +184,6 @@ func unknownFlag(command string, known knownFlags, arg string) error {
 	return storage.Usagef("unknown flag %s%s: see regsweep %s --help", flag, didYouMean(meant), command)
 }
 
-func didYouMean(name string) string {
-	if name == "" {
-		return ""
-	}
-	return ", did you mean " + name + "?"
-}
-
 func dashed(name string) string {
 	if len(name) == 1 {
 		return "-" + name
@@ -199,10 +191,10 @@ func dashed(name string) string {
 	return "--" + name
 }
 
-// singleDash is how Go's flag package writes the flags of its errors.
+// singleDash matches a flag in an error of Go's flag package, which writes it with one dash.
 var singleDash = regexp.MustCompile(`( for (?:flag )?)-(\w[\w-]+)`)
 
-// usageError rewrites what urfave/cli says of a flag's value.
+// usageError returns an error of urfave/cli about a flag's value, with two dashes before the flag.
 func usageError(_ *urfave.Context, err error, _ bool) error {
 	return storage.Usagef("%s", singleDash.ReplaceAllString(err.Error(), "$1--$2"))
 }

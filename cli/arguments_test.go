@@ -3,16 +3,15 @@ package cli
 import (
 	"bytes"
 	"errors"
-	"slices"
 	"strings"
 	"testing"
 
 	"regsweep/storage"
 )
 
-func arranged(line string) ([]string, error) {
+func normalized(line string) ([]string, error) {
 	app := newApp(&runner{env: Env{Out: new(bytes.Buffer), Err: new(bytes.Buffer)}})
-	return arrange(app, append([]string{"regsweep"}, strings.Fields(line)...))
+	return normalizeArgs(app, append([]string{"regsweep"}, strings.Fields(line)...))
 }
 
 func TestFlagsGoOnEitherSideOfTheTarget(t *testing.T) {
@@ -62,7 +61,7 @@ func TestFlagsGoOnEitherSideOfTheTarget(t *testing.T) {
 		"quarantine restore r c --digest=d -d": "quarantine restore --digest=d -d -- r c",
 		"quarantine purge --older-than 7d c":   "quarantine purge --older-than=7d -- c",
 	} {
-		got, err := arranged(line)
+		got, err := normalized(line)
 		if err != nil {
 			t.Errorf("%s: %v", line, err)
 		} else if joined := strings.Join(got[1:], " "); joined != want {
@@ -95,7 +94,7 @@ func TestAWrongCommandLineSaysWhatWasMeant(t *testing.T) {
 		"quarantine restore --plan":  "--plan needs a value: see regsweep quarantine restore --help",
 		"-d gc c":                    "-d stands before the command: flags go after it, as in regsweep gc --dry-run",
 	} {
-		got, err := arranged(line)
+		got, err := normalized(line)
 		var usage *storage.UsageError
 		switch {
 		case !errors.As(err, &usage):
@@ -103,48 +102,5 @@ func TestAWrongCommandLineSaysWhatWasMeant(t *testing.T) {
 		case err.Error() != want:
 			t.Errorf("%s: %q, want %q", line, err, want)
 		}
-	}
-}
-
-func TestAFlagIsCompletedAndAFileIsLeftToTheShell(t *testing.T) {
-	app := newApp(&runner{env: Env{Out: new(bytes.Buffer), Err: new(bytes.Buffer)}})
-	for line, want := range map[string]string{
-		"":                     "gc garbage-collect apply quarantine check completion version help --help --version",
-		"g":                    "gc garbage-collect",
-		"__":                   "",
-		"gc --pl":              "--plan",
-		"gc config.yml --pr":   "--prune-empty",
-		"gc -d --registry-i":   "--registry-insecure",
-		"gc -":                 "--dry-run --delete-untagged --delete-unlinked-children --plan --prune-empty --min-age --upload-age --allow-empty --quiet --yes --json --quarantine --purge-versions --max-delete --strict --unsafe-online --keep-digests --roots --concurrency --max-requests --cache --no-cache --registry --username --password-stdin --password-file --registry-cacert --registry-insecure --registry-stopped --help",
-		"gc --plan ":           "",
-		"apply plan --pa":      "--partial --password-stdin --password-file",
-		"gc --plan -":          "",
-		"gc conf":              "",
-		"check --j":            "--json",
-		"nonsense --j":         "",
-		"help g":               "gc",
-		"help quarantine ":     "list show restore purge",
-		"quarantine ":          "list show restore purge",
-		"quarantine re":        "restore",
-		"quarantine purge --o": "--older-than",
-		"quarantine none --o":  "",
-		"completion ":          "bash zsh fish",
-		"completion bash --h":  "--help",
-	} {
-		words := strings.Split(line, " ")
-		var got []string
-		candidates, files := complete(app, words)
-		for _, candidate := range candidates {
-			got = append(got, candidate.word)
-		}
-		if wanted := slices.Contains([]string{"gc --plan ", "gc --plan -", "gc conf"}, line); files != wanted {
-			t.Errorf("%q wants a file: %t", line, files)
-		}
-		if !slices.Equal(got, strings.Fields(want)) {
-			t.Errorf("%q completes to %q, want %q", line, got, want)
-		}
-	}
-	if got, _ := complete(app, nil); got != nil {
-		t.Errorf("no words complete to %v", got)
 	}
 }

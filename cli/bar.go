@@ -10,34 +10,34 @@ import (
 )
 
 const (
-	// leastBar and mostBar are how wide a bar may be between its ends.
-	leastBar, mostBar = 8, 40
-	// around is what stands beside the text and the bar: a percentage, the bar's
-	// ends, and spaces.
-	around = 10
-	// margin is left free at the end of the line. A terminal shows a Ctrl-C there
-	// and, if it did not fit, would break the line.
+	// minBar and maxBar limit the width of a bar between its ends. All widths are in columns.
+	minBar, maxBar = 8, 40
+	// fixedWidth is the width of the percentage, of the ends of the bar, and of the spaces.
+	fixedWidth = 10
+	// margin stays free at the end of the line. A terminal prints ^C there if the user presses
+	// Ctrl-C, and without this space it would begin a new line.
 	margin = 4
 )
 
-// spinner turns where there is no total, a step with every drawing.
+// spinner has the frames of the spinner, which replaces the bar if there is no total. Each drawing shows
+// the next frame.
 var spinner = []string{"⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"}
 
-// drawing is a phase as a line for a terminal of so many columns: a bar where its total
-// is known, a spinner where not, and nothing where there is no room. It takes the most
-// telling text that leaves room for the bar.
-func drawing(ph *phase, columns, turn int) string {
+// barLine returns the line that shows a phase on a terminal of this width. It has a bar if the total is
+// known, and a spinner otherwise. It returns "" if not even the name of the phase fits. turn selects
+// the frame of the spinner.
+func barLine(ph *phase, columns, turn int) string {
 	total := ph.total.Load()
-	room := columns - margin - around
+	available := columns - margin - fixedWidth
 	if total > 0 {
-		room -= leastBar
+		available -= minBar
 	}
-	text := fitting(ph, room)
+	text := phaseText(ph, available)
 	if text == "" {
 		return ""
 	}
 	options := []progressbar.Option{
-		progressbar.OptionSetWriter(io.Discard), // it is asked for the line alone
+		progressbar.OptionSetWriter(io.Discard), // only String is used
 		progressbar.OptionSetDescription(text),
 		progressbar.OptionSetPredictTime(false),
 		progressbar.OptionSetElapsedTime(false),
@@ -46,24 +46,24 @@ func drawing(ph *phase, columns, turn int) string {
 		progressbar.OptionSetTheme(progressbar.Theme{Saucer: "=", SaucerHead: ">", SaucerPadding: " ", BarStart: "[", BarEnd: "]"}),
 	}
 	if total > 0 {
-		options = append(options, progressbar.OptionSetWidth(min(mostBar, leastBar+room-utf8.RuneCountInString(text))))
+		options = append(options, progressbar.OptionSetWidth(min(maxBar, minBar+available-utf8.RuneCountInString(text))))
 	} else {
 		total = -1
 	}
 	bar := progressbar.NewOptions64(total, options...)
-	// A full bar would count as finished, and not be drawn any more.
+	// progressbar does not draw a full bar.
 	if n := min(ph.n.Load(), total-1); n > 0 && bar.Set64(n) != nil || bar.RenderBlank() != nil {
 		return ""
 	}
 	return strings.TrimSpace(bar.String())
 }
 
-// fitting is the most telling text for a phase that takes no more columns than there
-// are, or "" where not even its name fits.
-func fitting(ph *phase, columns int) string {
+// phaseText returns the longest text about a phase that fits in this many columns, or "" if not even its
+// name fits.
+func phaseText(ph *phase, columns int) string {
 	elapsed := ph.p.env.Now().Sub(ph.start)
-	took := ", " + elapsed.Truncate(time.Second).String()
-	texts := []string{ph.name + took, ph.name}
+	elapsedText := ", " + elapsed.Truncate(time.Second).String()
+	texts := []string{ph.name + elapsedText, ph.name}
 	if ph.counts() {
 		rate := ph.rate(elapsed, ", %s/s")
 		texts = []string{

@@ -39,7 +39,7 @@ EXAMPLES:
 	}
 }
 
-// checkReport is what check tells a script.
+// checkReport is the JSON document of check.
 type checkReport struct {
 	Report   int              `json:"report"`
 	Command  string           `json:"command"`
@@ -58,11 +58,10 @@ func (r *checkReport) conclude(err error) { r.ExitCode, r.Error = exitCode(err),
 
 func (r *runner) check(c *urfave.Context) error {
 	report := newCheckReport()
-	progress := r.newProgress(false)
-	err := because(c.Context, r.gather(c, report, progress))
+	err := withCause(c.Context, r.proveNow(c, report))
 	if report.Guard != nil && !report.Guard.MayRemove() {
-		// A refusal is what was asked for: it is told on standard output.
-		err = told{&guard.RefusedError{Verdict: *report.Guard}}
+		// The verdict is the result of check, and is printed to standard output.
+		err = reportedError{&guard.RefusedError{Verdict: *report.Guard}}
 	}
 	if c.Bool(jsonName) {
 		return r.writeJSON(report, err)
@@ -83,9 +82,9 @@ func (r *runner) check(c *urfave.Context) error {
 	return err
 }
 
-// gather asks whether something could be removed, with all that is to be known of the
-// storage short of an inventory.
-func (r *runner) gather(c *urfave.Context, report *checkReport, progress *progress) error {
+// proveNow stores in the report the verdict that a run would get now. It surveys the storage, and
+// takes no inventory.
+func (r *runner) proveNow(c *urfave.Context, report *checkReport) error {
 	conf, store, err := r.target(c, c.Args().Slice(), false)
 	if err != nil {
 		return err
@@ -101,7 +100,7 @@ func (r *runner) gather(c *urfave.Context, report *checkReport, progress *progre
 	}
 	options.DeleteUntagged = c.Bool("delete-untagged")
 	options.RootsGiven, options.KeepDigestsGiven = lists.roots != nil, lists.keepDigests != nil
-	survey, err := r.survey(c.Context, store, progress)
+	survey, err := r.survey(c.Context, store)
 	if err != nil {
 		return storage.ExplainPermission(store, err)
 	}
@@ -111,12 +110,12 @@ func (r *runner) gather(c *urfave.Context, report *checkReport, progress *progre
 		}
 	}
 	options.Samples = samples(survey, false)
-	options.HasTag = func(string, string) bool { return false } // the storage is asked
+	options.HasTag = func(string, string) bool { return false } // then the storage is read
 	options.HasRepository = func(name string) bool { _, has := survey.Repositories[name]; return has }
-	if err := r.readPushes(c.Context, &options, store, survey); err != nil {
+	if err := r.addSurveyPushes(c.Context, &options, store, survey); err != nil {
 		return err
 	}
-	phase := progress.begin("asking the registry", "", 0)
+	phase := r.progress.begin("asking the registry", "", 0)
 	verdict, err := guard.Prove(c.Context, options)
 	phase.end("")
 	if err != nil {
@@ -126,8 +125,9 @@ func (r *runner) gather(c *urfave.Context, report *checkReport, progress *progre
 	return nil
 }
 
-func (r *runner) survey(ctx context.Context, store storage.Store, progress *progress) (inventory.Survey, error) {
-	phase := progress.begin("looking for tags and uploads", "", 0)
+// survey lists all repositories, with their last pushes and a few manifests of each kind.
+func (r *runner) survey(ctx context.Context, store storage.Store) (inventory.Survey, error) {
+	phase := r.progress.begin("looking for tags and uploads", "", 0)
 	defer phase.end("")
 	return inventory.TakeSurvey(ctx, store, guard.MaxSamples, false)
 }

@@ -210,17 +210,17 @@ func (brokenReader) Read([]byte) (int, error) { return 0, errBroken }
 func TestAnErrorGivesTheReasonAndNotTheCancelling(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	other := storage.Usagef("something else")
-	if err := because(ctx, other); err != other {
+	if err := withCause(ctx, other); err != other {
 		t.Errorf("%v", err)
 	}
 	cancel(ErrInterrupted)
-	if err := because(ctx, context.Canceled); err != ErrInterrupted {
+	if err := withCause(ctx, context.Canceled); err != ErrInterrupted {
 		t.Errorf("%v", err)
 	}
-	if err := because(ctx, other); err != other {
+	if err := withCause(ctx, other); err != other {
 		t.Errorf("%v", err)
 	}
-	if err := because(ctx, nil); err != nil {
+	if err := withCause(ctx, nil); err != nil {
 		t.Errorf("%v", err)
 	}
 }

@@ -15,37 +15,36 @@ import (
 	"golang.org/x/term"
 )
 
-// Env is what the commands have of the world outside.
+// Env has everything that the commands use of the process and of the machine. Tests set their own.
 type Env struct {
 	In       io.Reader
 	Out, Err io.Writer
-	// Terminal is where questions are put and answered, whatever standard input is; nil
-	// where nobody can be asked.
+	// Terminal asks the questions, even if standard input is a file. It is nil if nobody can be
+	// asked.
 	Terminal *Terminal
-	// NoAnswer is why nobody can be asked although a terminal is there; "" for a run that
-	// nobody watches, such as one from cron.
+	// NoAnswer says why nobody can be asked although there is a terminal. It is "" if there is no
+	// terminal, as in a run from cron.
 	NoAnswer string
 	Now      func() time.Time
 	Getenv   func(string) string
-	// Open opens the storage that a target names; nil means open.Store.
+	// Open opens the storage of a target. nil means open.Store.
 	Open func(context.Context, config.Config) (storage.Store, error)
 
 	InTerminal, OutTerminal, ErrTerminal bool
-	// Width is the width of the terminal that a writer is, or 0 where it is none.
+	// Width returns the width of a terminal in columns, or 0 if the writer is not a terminal.
 	Width func(io.Writer) int
-	// CacheDir is where the user's programs keep what they can do without; "" where
-	// there is no such place.
+	// CacheDir is the user's directory for caches, or "" if there is none.
 	CacheDir string
 
 	Host, User string
-	// ProbeInterval is how often the proof is repeated while a sweep runs.
+	// ProbeInterval is the time between two proofs while a sweep runs.
 	ProbeInterval time.Duration
-	// LockRefresh and LockStale are those of guard.LockOptions, on which all who share a
-	// storage must agree.
+	// LockRefresh and LockStale are the fields of guard.LockOptions. All runs on a storage must
+	// have the same values.
 	LockRefresh, LockStale time.Duration
 }
 
-// Process is the Env of the running process.
+// Process returns the Env of this process.
 func Process() Env {
 	host, err := os.Hostname()
 	if err != nil {
@@ -73,7 +72,8 @@ func Process() Env {
 	return env
 }
 
-// errWidth is the width in which messages are broken; 0 where they are not.
+// errWidth returns the width in columns at which messages on standard error are folded. 0 means that
+// they are not folded.
 func (e Env) errWidth() int {
 	if !e.ErrTerminal {
 		return 0
@@ -81,7 +81,7 @@ func (e Env) errWidth() int {
 	return e.Width(e.Err)
 }
 
-// outWidth is the same for standard output.
+// outWidth returns the same for standard output.
 func (e Env) outWidth() int {
 	if !e.OutTerminal {
 		return 0
@@ -98,7 +98,7 @@ func terminalWidth(w io.Writer) int {
 	if err != nil {
 		return 0
 	}
-	if width == 0 { // a terminal that does not say, such as a serial line
+	if width == 0 { // the terminal does not know its width, such as a serial line
 		if width, err = strconv.Atoi(os.Getenv("COLUMNS")); err != nil || width <= 0 {
 			width = 80
 		}

@@ -12,19 +12,19 @@ import (
 	urfave "github.com/urfave/cli/v2"
 )
 
-// toggle is a flag without a value.
+// toggle returns a flag without a value.
 func toggle(name, usage string, aliases ...string) urfave.Flag {
 	return &urfave.BoolFlag{Name: name, Usage: usage, Aliases: aliases, DisableDefaultText: true}
 }
 
-// jsonFlag is every command's that reports something.
+// jsonFlag returns the flag of every command that has a report.
 func jsonFlag() urfave.Flag {
 	return toggle(jsonName, "print one JSON document on standard output")
 }
 
 const jsonName = "json"
 
-// guardFlags say how the registry is proved to be read-only or stopped.
+// guardFlags returns the flags that say how to prove that the registry is read-only or stopped.
 func guardFlags() []urfave.Flag {
 	return []urfave.Flag{
 		&urfave.StringSliceFlag{Name: "registry", Usage: "`URL` of the registry, once for each replica (default: http.addr)"},
@@ -37,7 +37,7 @@ func guardFlags() []urfave.Flag {
 	}
 }
 
-// guardOptions reads those flags.
+// guardOptions reads the guardFlags, and the password if one is needed.
 func (r *runner) guardOptions(c *urfave.Context, config config.Config, store storage.Store) (guard.Options, error) {
 	options := guard.Options{
 		Config: config, Store: store, Endpoints: c.StringSlice("registry"),
@@ -54,16 +54,18 @@ func (r *runner) guardOptions(c *urfave.Context, config config.Config, store sto
 	return options, r.readCredentials(c, &options)
 }
 
-// readPushes tells a proof by endpoints what a whole survey has seen of pushes.
-func (r *runner) readPushes(ctx context.Context, options *guard.Options, store storage.Store, survey inventory.Survey) error {
+// addSurveyPushes adds to the options the last upload and the last push that a whole survey has found.
+func (r *runner) addSurveyPushes(ctx context.Context, options *guard.Options, store storage.Store, survey inventory.Survey) error {
 	if last := survey.LastUpload; last != nil {
 		options.LastUpload = &guard.Upload{Repository: last.Repository, ID: last.ID, Touched: last.Touched}
 	}
-	return r.readLastPush(ctx, options, store, survey.Repositories)
+	return r.addLastPush(ctx, options, store, survey.Repositories)
 }
 
-// readLastPush tells a proof by endpoints what was pushed last, if it was just now.
-func (r *runner) readLastPush(ctx context.Context, options *guard.Options, store storage.Store, pushed map[string]time.Time) error {
+// addLastPush adds to the options the last push, if it was in the last guard.RecentUpload and the
+// proof relies on endpoints. pushed has the repositories. On S3 it also has the newest time of
+// their links.
+func (r *runner) addLastPush(ctx context.Context, options *guard.Options, store storage.Store, pushed map[string]time.Time) error {
 	if options.Stopped || options.Unsafe {
 		return nil
 	}
@@ -75,8 +77,8 @@ func (r *runner) readLastPush(ctx context.Context, options *guard.Options, store
 	return nil
 }
 
-// samples are what a registry is asked for, to know that it serves this storage. A run
-// that may remove untagged manifests does not ask for them.
+// samples returns the manifests that a registry must serve if it serves this storage. Untagged
+// manifests are left out if the run may remove them.
 func samples(survey inventory.Survey, deleteUntagged bool) []guard.Sample {
 	manifests := survey.Tagged
 	if !deleteUntagged {

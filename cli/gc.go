@@ -22,7 +22,6 @@ type gcRun struct {
 	planFile *planFile
 	config   config.Config
 	store    storage.Store
-	progress *progress
 	report   *report
 }
 
@@ -34,7 +33,7 @@ func (r *runner) gc(c *urfave.Context) error {
 func (r *runner) collect(c *urfave.Context, g *gcRun, target []string) error {
 	g.runner = r
 	g.report.DryRun = g.options.dryRun
-	g.progress = r.newProgress(g.options.quiet)
+	r.startProgress(g.options.quiet)
 	quiet := context.AfterFunc(c.Context, g.interrupted)
 	proof, err := g.prepare(c, target)
 	if err == nil {
@@ -45,7 +44,7 @@ func (r *runner) collect(c *urfave.Context, g *gcRun, target []string) error {
 		err = storage.ExplainPermission(g.store, err)
 	}
 	quiet()
-	return g.conclude(because(c.Context, err))
+	return g.conclude(withCause(c.Context, err))
 }
 
 // run is a run from its first look at the storage to its last removal: prove, lock, list, mark,
@@ -66,7 +65,7 @@ func (g *gcRun) run(ctx context.Context, proof guard.Options) (err error) {
 	}
 	if admitted.mayRemove {
 		var unlock func(error) error
-		if ctx, unlock, err = g.lock(ctx, g.store, g.report.Command, g.progress); err != nil {
+		if ctx, unlock, err = g.lock(ctx, g.store, g.report.Command); err != nil {
 			return err
 		}
 		defer func() { err = unlock(err) }()
@@ -132,7 +131,7 @@ func (g *gcRun) run(ctx context.Context, proof guard.Options) (err error) {
 	if err == nil {
 		err = g.execute(watched, plan, remover, pushes)
 	}
-	err = because(watched, g.explainFull(err))
+	err = withCause(watched, g.explainFull(err))
 	if lost := stop(); err == nil {
 		err = lost
 	}

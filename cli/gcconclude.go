@@ -21,7 +21,7 @@ func (g *gcRun) conclude(err error) error {
 	}
 	switch {
 	case err == nil && g.report.keepers() > 0:
-		err = told{errProblems}
+		err = reportedError{errProblems}
 	case errors.Is(err, ErrInterrupted) && g.report.result == nil:
 		err = fmt.Errorf("%w: nothing was removed", ErrInterrupted)
 	case errors.Is(err, ErrInterrupted):
@@ -47,10 +47,10 @@ func (g *gcRun) conclude(err error) error {
 			headline = stoppedVerdict
 		}
 		verdict.Reason = "" // which is the run's last line
-		g.complain(func(w *bytes.Buffer, width int) { writeVerdict(w, headline, *verdict, width) })
+		g.printErr(func(w *bytes.Buffer, width int) { writeVerdict(w, headline, *verdict, width) })
 	}
 	if g.options.quiet {
-		for _, problem := range failures(g.report.Problems) {
+		for _, problem := range withoutNotes(g.report.Problems) {
 			g.say(describe(problem))
 		}
 		for _, failed := range g.report.Failed[:min(len(g.report.Failed), shownFailures)] {

@@ -15,10 +15,10 @@ import (
 // accept refuses a plan that the user's limits forbid, saves it, and checks that a quarantine can
 // take what it lists.
 func (g *gcRun) accept(ctx context.Context, plan *sweep.Plan, inv *inventory.Inventory) error {
-	if err := g.options.maxDelete.allows(plan); err != nil {
+	if err := g.options.maxDelete.check(plan); err != nil {
 		return err
 	}
-	if n := len(failures(plan.Problems)); g.options.strict && n > 0 {
+	if n := len(withoutNotes(plan.Problems)); g.options.strict && n > 0 {
 		return fmt.Errorf("--strict: there is %s: nothing was removed", human.Plural(n, "problem"))
 	}
 	if err := g.savePlan(plan, inv); err != nil {

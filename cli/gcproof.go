@@ -78,11 +78,11 @@ func (g *gcRun) withLastPush(ctx context.Context, proof guard.Options, err error
 	if !errors.As(err, &refused) || proof.Stopped || proof.Unsafe {
 		return err
 	}
-	survey, failed := g.runner.survey(ctx, g.store, g.progress)
+	survey, failed := g.survey(ctx, g.store)
 	if failed != nil {
 		return err
 	}
-	if g.readPushes(ctx, &proof, g.store, survey) != nil {
+	if g.addSurveyPushes(ctx, &proof, g.store, survey) != nil {
 		return err
 	}
 	verdict := refused.Verdict.WithLastUpload(proof.LastUpload)
@@ -176,7 +176,7 @@ func (g *gcRun) withListing(ctx context.Context, proof guard.Options, inv *inven
 	for _, r := range inv.Repositories {
 		pushed[r.Name] = r.Pushed
 	}
-	err := g.readLastPush(ctx, &proof, g.store, pushed)
+	err := g.addLastPush(ctx, &proof, g.store, pushed)
 	return proof, err
 }
 

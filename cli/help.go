@@ -10,14 +10,14 @@ import (
 	"regsweep/internal/human"
 )
 
-// helpWriter writes help that fits a terminal.
+// helpWriter folds the lines of a help text to the width of a terminal.
 type helpWriter struct {
 	out   io.Writer
-	width int // 0 for as wide as it gets
-	line  []byte
+	width int    // in columns; 0 means that lines are not folded
+	line  []byte // written without a newline so far
 }
 
-// Write implements io.Writer. A line is written once it is whole.
+// Write implements io.Writer. It writes each line when the line is complete.
 func (h *helpWriter) Write(text []byte) (int, error) {
 	h.line = append(h.line, text...)
 	end := bytes.LastIndexByte(h.line, '\n') + 1
@@ -33,11 +33,11 @@ func (h *helpWriter) Write(text []byte) (int, error) {
 	return len(text), nil
 }
 
-// twoColumns matches a flag or an example and what it means.
+// twoColumns matches a flag or an example, and its explanation.
 var twoColumns = regexp.MustCompile(`^( +\S.*? {2,})(\S.*)\n$`)
 
-// foldHelp breaks a line of help. The meaning of a flag stays in its column, if that is wide
-// enough.
+// foldHelp folds a line of help. The explanation of a flag stays in its column if the column is at
+// least human.Readable wide. Otherwise the explanation begins on the next line.
 func foldHelp(line string, width int) string {
 	columns := twoColumns.FindStringSubmatch(line)
 	if width == 0 || columns == nil || utf8.RuneCountInString(line)-1 <= width {

@@ -11,14 +11,15 @@ import (
 	"regsweep/sweep"
 )
 
-// maxLeftOut is how many lines of one kind, left out for one reason, the report has; all
-// of them are counted.
-const maxLeftOut = 1000
+const (
+	// maxLeftOut is the number of examples in a row of the JSON report.
+	maxLeftOut = 1000
+	// shownLeftOut is the number of examples in a row of the text.
+	shownLeftOut = 3
+)
 
-// shownLeftOut is how many of them the text names.
-const shownLeftOut = 3
-
-// leftOut is what does not go although the plan has it, of one kind and for one reason.
+// leftOut has the removals of the reviewed plan that a run does not make, of one kind and for one
+// reason. Count counts all of them.
 type leftOut struct {
 	Kind     sweep.Kind      `json:"kind"`
 	Reason   sweep.Reason    `json:"reason"`
@@ -32,8 +33,8 @@ func newApplyReport() *report {
 	return r
 }
 
-// leaveOut notes a removal of the reviewed plan that does not go.
-func (r *report) leaveOut(removal sweep.Removal, reason sweep.Reason) {
+// addLeftOut adds a removal of the reviewed plan that the run does not make.
+func (r *report) addLeftOut(removal sweep.Removal, reason sweep.Reason) {
 	at := slices.IndexFunc(r.LeftOut, func(row *leftOut) bool { return row.Kind == removal.Kind && row.Reason == reason })
 	if at < 0 {
 		at = len(r.LeftOut)
@@ -46,7 +47,7 @@ func (r *report) leaveOut(removal sweep.Removal, reason sweep.Reason) {
 	}
 }
 
-// leftOutReasons say why lines of a plan stay.
+// leftOutReasons explains why a run does not make a removal of the plan.
 var leftOutReasons = map[sweep.Reason]string{
 	sweep.LeftTagged:    "reached from a tag again",
 	sweep.KeptUntagged:  "reached from an untagged manifest that the plan does not take",
@@ -60,7 +61,8 @@ var leftOutReasons = map[sweep.Reason]string{
 	sweep.LeftNotEmpty:  "not empty",
 }
 
-// writeLeftOut prints what of the reviewed plan does not go, and why.
+// writeLeftOut prints the removals of the reviewed plan that are left out, and the reasons. inFile says
+// that --left-out has saved all of them.
 func writeLeftOut(w *bytes.Buffer, rows []*leftOut, inFile bool) {
 	if len(rows) == 0 {
 		return
@@ -81,7 +83,7 @@ func writeLeftOut(w *bytes.Buffer, rows []*leftOut, inFile bool) {
 	}
 }
 
-// nameOf is what a removal is known by.
+// nameOf returns the repository, tag and digest or upload of a removal.
 func nameOf(r sweep.Removal) string {
 	where := r.Repository
 	if r.Tag != "" {

@@ -9,7 +9,7 @@ import (
 	urfave "github.com/urfave/cli/v2"
 )
 
-// limitFlags say how much may be asked of the storage.
+// limitFlags returns the flags that limit the requests to the storage.
 func limitFlags() []urfave.Flag {
 	return []urfave.Flag{
 		&urfave.GenericFlag{Name: "concurrency", Value: new(number), Usage: "have at most `N` requests to the storage under way (default: right for the storage)"},
@@ -24,15 +24,15 @@ func readLimits(c *urfave.Context) storage.Limits {
 	}
 }
 
-// number is a flag's value: a whole number, of which 0 is as good as none.
+// number is the value of a flag: a whole number. 0 means the default.
 type number int
 
-// maxNumber is far above what any storage can be asked.
+// maxNumber is far above the number of requests that any storage can take.
 const maxNumber = 100_000
 
 var errNumber = errors.New("want a whole number from 0 to " + strconv.Itoa(maxNumber))
 
-// Set implements the flag's value.
+// Set implements urfave.Generic.
 func (n *number) Set(text string) error {
 	value, err := strconv.Atoi(text)
 	if err != nil || value < 0 || value > maxNumber {
@@ -42,7 +42,7 @@ func (n *number) Set(text string) error {
 	return nil
 }
 
-// String is empty for the default, which the flag's usage tells.
+// String returns "" for the default. The usage of the flag explains the default.
 func (n *number) String() string {
 	if n == nil || *n == 0 {
 		return ""

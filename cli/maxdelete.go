@@ -19,24 +19,24 @@ var (
 	errTooMuch = errors.New("more would be removed than --" + maxDeleteName + " allows")
 )
 
-// maxDelete is a flag's value: how many of the stored blobs a run may remove. Its zero value
-// allows all.
+// maxDelete is the value of a flag: how many of the stored blobs a run may remove. The zero value
+// allows all of them.
 type maxDelete struct {
 	text    string
-	percent float64 // of all blobs, and of their bytes
+	percent float64 // of the number of all blobs, and of their bytes
 	count   int
 	bytes   int64
-	unit    byte // '%', '#' for count, 'B', or 0
+	unit    byte // '%' for percent, '#' for count, 'B' for bytes, 0 for no limit
 }
 
-// units are binary or decimal, as their names say; a letter alone is binary, as rclone has it.
+// units has the bytes of each unit. A letter alone is a binary unit, as in rclone.
 var units = map[string]float64{
 	"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50,
 	"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40, "pib": 1 << 50,
 	"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "pb": 1e15,
 }
 
-// Set implements the flag's value.
+// Set implements urfave.Generic.
 func (m *maxDelete) Set(text string) error {
 	text = strings.TrimSpace(text)
 	digits := strings.TrimRight(text, "%abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -60,7 +60,7 @@ func (m *maxDelete) Set(text string) error {
 	return nil
 }
 
-// String is empty for the default, which allows all.
+// String returns the text that Set has read, or "" for the default, which allows all.
 func (m *maxDelete) String() string {
 	if m == nil {
 		return ""
@@ -68,9 +68,9 @@ func (m *maxDelete) String() string {
 	return m.text
 }
 
-// allows refuses a plan that removes too much. A share is taken of the number of blobs and of
-// their bytes: the sizes of live blobs may be what manifests claim.
-func (m maxDelete) allows(plan *sweep.Plan) error {
+// check returns an error if the plan removes more than the limit. A limit in percent applies to the
+// number of blobs and also to their bytes, because the sizes of live blobs may be claims of manifests.
+func (m maxDelete) check(plan *sweep.Plan) error {
 	blobs := plan.Garbage[sweep.Blob]
 	all := sweep.Tally{Count: plan.Live.Blobs, Bytes: plan.Live.Bytes}
 	all.Add(blobs.Count, blobs.Bytes)
@@ -91,7 +91,7 @@ func (m maxDelete) allows(plan *sweep.Plan) error {
 		share(int64(blobs.Count), int64(all.Count)), share(blobs.Bytes, all.Bytes), m.text)
 }
 
-// share is a part of a whole in percent, with one decimal.
+// share returns part/whole in percent, with one decimal.
 func share(part, whole int64) string {
 	if whole == 0 {
 		return "0.0"

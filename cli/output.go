@@ -10,52 +10,52 @@ import (
 	"unicode/utf16"
 )
 
-// print writes to standard output at once what text writes, for a terminal of the
-// given width (0 if it is none).
+// print calls text with the width of standard output, which is 0 if that is not a terminal. It writes
+// the result to standard output with one call.
 func (r *runner) print(text func(w *bytes.Buffer, width int)) error {
 	buffer := new(bytes.Buffer)
 	text(buffer, r.env.Width(r.env.Out))
 	_, err := r.env.Out.Write(buffer.Bytes())
-	return written(err)
+	return outputError(err)
 }
 
-// complain writes to standard error in the same way. Where that fails there is nobody
-// left to be told.
-func (r *runner) complain(text func(w *bytes.Buffer, width int)) {
+// printErr does the same with standard error. It ignores an error, because there is no other place to
+// report it.
+func (r *runner) printErr(text func(w *bytes.Buffer, width int)) {
 	buffer := new(bytes.Buffer)
 	text(buffer, r.env.Width(r.env.Err))
 	fmt.Fprint(r.env.Err, buffer)
 }
 
-// written judges an error of standard output. Who closes the pipe has read enough:
-// that is no failure of what was done.
-func written(err error) error {
+// outputError returns the error of a write to standard output, or nil if the reader of a pipe has
+// closed it: the command itself did not fail.
+func outputError(err error) error {
 	if err == nil || errors.Is(err, syscall.EPIPE) {
 		return nil
 	}
 	return fmt.Errorf("write the report: %w", err)
 }
 
-// document is what a command answers --json with.
+// document is a report that --json prints. conclude stores the exit code and the message of err in it.
 type document interface{ conclude(err error) }
 
-// writeJSON writes the one document of a run that ends with err, and returns what it
-// ends with then.
+// writeJSON prints the only document of a run that ends with err. It returns err, or if err is nil the
+// error of the write.
 func (r *runner) writeJSON(d document, err error) error {
-	r.reported = true
+	r.jsonWritten = true
 	d.conclude(err)
 	encoded, encodeErr := json.MarshalIndent(d, "", "  ")
 	if encodeErr != nil {
 		return fmt.Errorf("write the report: %w", encodeErr)
 	}
 	if _, writeErr := r.env.Out.Write(append(escapeUnprintable(encoded), '\n')); err == nil {
-		err = written(writeErr)
+		err = outputError(writeErr)
 	}
 	return err
 }
 
-// escapeUnprintable writes the characters of a JSON document that could steer a
-// terminal as \u escapes; Go's encoder does so for those of ASCII alone.
+// escapeUnprintable returns a JSON document in which each character that could control a terminal is a
+// \u escape. Go's encoder escapes only those in ASCII.
 func escapeUnprintable(document []byte) []byte {
 	var out bytes.Buffer
 	for _, r := range string(document) {

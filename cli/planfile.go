@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"slices"
 	"syscall"
 
-	"regsweep/internal/spool"
 	"regsweep/inventory"
 	"regsweep/storage"
 	"regsweep/sweep"
@@ -21,11 +19,8 @@ import (
 
 const planName = "plan"
 
-// standardOutput and standardInput name those two where a file's name is expected.
-var (
-	standardOutput = []string{"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
-	standardInput  = []string{"-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"}
-)
+// standardOutput has the file names that mean standard output.
+var standardOutput = []string{"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
 
 // planFile is where a plan, or the list of what was left out of one, is saved, whole or not
 // at all. It is written under another name beside the file, which it replaces once it is on
@@ -304,58 +299,4 @@ func (f *planFile) discard() {
 		return
 	}
 	_ = errors.Join(f.file.Close(), os.Remove(f.file.Name()))
-}
-
-// openPlan opens a plan to read it more than once: a file, or a copy of what comes from
-// standard input or from a pipe. A copy has no name and goes when it is closed.
-func (r *runner) openPlan(ctx context.Context, path string) (file *os.File, copied bool, err error) {
-	if slices.Contains(standardInput, path) {
-		file, err = copyOf(ctx, func() (io.ReadCloser, error) { return io.NopCloser(r.env.In), nil })
-		return file, true, err
-	}
-	info, err := os.Stat(path)
-	switch {
-	case err == nil && info.Mode()&fs.ModeNamedPipe != 0:
-		file, err = copyOf(ctx, func() (io.ReadCloser, error) { return os.Open(path) })
-		return file, true, err
-	case err == nil && !info.Mode().IsRegular():
-		return nil, false, storage.Usagef("%s is no regular file", path)
-	case err == nil:
-		file, err = os.Open(path)
-	}
-	if err != nil {
-		return nil, false, storage.Usagef("the plan %s can't be read: %w", path, errors.Unwrap(err))
-	}
-	return file, false, nil
-}
-
-// copyOf copies a plan that can be read only once. A pipe may have no writer yet, so both
-// opening and reading it end with ctx.
-func copyOf(ctx context.Context, open func() (io.ReadCloser, error)) (*os.File, error) {
-	return temporary(func(w io.Writer) error {
-		_, err := await(ctx, func() (string, error) {
-			from, err := open()
-			if err != nil {
-				return "", err
-			}
-			_, err = io.Copy(w, from)
-			return "", errors.Join(err, from.Close())
-		})
-		return err
-	})
-}
-
-// temporary makes a file without a name, to read from its start.
-func temporary(write func(io.Writer) error) (*os.File, error) {
-	file, err := spool.New()
-	if err != nil {
-		return nil, fmt.Errorf("a plan from standard input or a pipe is copied to a temporary file: %w: set TMPDIR to a directory that can be written, or name a file", err)
-	}
-	if err = write(file); err == nil {
-		_, err = file.Seek(0, io.SeekStart)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("copy the plan to a temporary file: %w", err), file.Close())
-	}
-	return file, nil
 }

@@ -10,10 +10,10 @@ import (
 	"regsweep/storage/layout"
 )
 
-// shownProblems is how many problems the summary tells; the JSON report has them all.
+// shownProblems is the number of problems in the summary. The JSON report has all of them.
 const shownProblems = 20
 
-// writeProblems prints what is wrong, and then what is only to be noted.
+// writeProblems prints first the problems and then the notes.
 func writeProblems(w *bytes.Buffer, problems []inventory.Problem) {
 	var notes []inventory.Problem
 	for _, p := range problems {
@@ -24,7 +24,7 @@ func writeProblems(w *bytes.Buffer, problems []inventory.Problem) {
 	for _, group := range []struct {
 		title    string
 		problems []inventory.Problem
-	}{{"Problems", failures(problems)}, {"Notes", notes}} {
+	}{{"Problems", withoutNotes(problems)}, {"Notes", notes}} {
 		if len(group.problems) == 0 {
 			continue
 		}
@@ -39,12 +39,13 @@ func writeProblems(w *bytes.Buffer, problems []inventory.Problem) {
 	}
 }
 
+// effects has the text for each effect of a problem. A note has none.
 var effects = map[inventory.Effect]string{
 	inventory.KeepsRepository: " (all of this repository is kept)",
 	inventory.KeepsNamed:      " (what it names is kept)",
 }
 
-// describe says in one line where a problem is, what it is, and what it keeps.
+// describe returns one line about a problem: its place, its details, and what is kept because of it.
 func describe(p inventory.Problem) string {
 	where := p.Path
 	if p.Repository != "" {
@@ -53,10 +54,10 @@ func describe(p inventory.Problem) string {
 	return human.Printable(strings.TrimSuffix(where, ": ") + ": " + p.Detail + effects[p.Effect] + advice(p))
 }
 
-// shownTags is how many tags a problem names in the summary.
+// shownTags is the number of tags that the summary names for one problem.
 const shownTags = 5
 
-// advice says which tags a problem breaks, and what to do about it.
+// advice returns the end of the line: the tags that can't be pulled, and what to do about them.
 func advice(p inventory.Problem) string {
 	switch isManifest := p.Kind == inventory.ManifestDamaged || p.Kind == inventory.ManifestMissing; {
 	case len(p.Tags) > 0:

@@ -2,29 +2,27 @@ package cli
 
 import "runtime"
 
-// callsForProcessor is how many calls for each processor may wait for a disk without Go's
-// scheduler being held up. More were no faster on the disks that were tried.
-const callsForProcessor = 4
+// callsPerProcessor is the number of scheduler processors for each real processor. Higher values were
+// not faster on the disks that were tried.
+const callsPerProcessor = 4
 
-// processors is how many the scheduler has at first: what the machine has, or the container
-// may use.
+// processors is the number of processors of the machine, or the number that the container may use.
 var processors = runtime.GOMAXPROCS(0)
 
-// letCallsWait prepares for as many calls to a filesystem at once.
+// raiseProcessors raises GOMAXPROCS, so that so many calls to a filesystem can wait at the same time.
 //
-// To Go's scheduler a goroutine whose call waits for a disk keeps its processor busy until
-// the runtime's monitor comes round and sees that it waits (retake in runtime/proc.go), some
-// 70 µs later. With two processors that is some 20,000 reads a second and no more, however many are
-// under way, from a disk that has twice as many to give. So there are more processors to the
-// scheduler than there are: those that wait cost nothing, and with a warm cache of the
-// kernel none does.
+// A goroutine in a system call keeps its scheduler processor until the runtime's monitor takes the
+// processor away (retake in runtime/proc.go). That happens after about 70 µs. So two processors make at
+// most about 20,000 reads a second from a disk, and a disk can do twice as many. More scheduler
+// processors than real ones cost nothing while their calls wait. If the kernel has the data in its
+// cache, the calls do not wait.
 //
-// Who has set GOMAXPROCS knows better.
-func letCallsWait(getenv func(string) string, calls int) {
+// GOMAXPROCS in the environment has priority.
+func raiseProcessors(getenv func(string) string, calls int) {
 	if getenv("GOMAXPROCS") != "" {
 		return
 	}
-	if want := min(calls, callsForProcessor*processors); want > runtime.GOMAXPROCS(0) {
+	if want := min(calls, callsPerProcessor*processors); want > runtime.GOMAXPROCS(0) {
 		runtime.GOMAXPROCS(want)
 	}
 }

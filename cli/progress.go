@@ -12,34 +12,29 @@ import (
 const (
 	// drawInterval is the time between two drawings of a bar.
 	drawInterval = 200 * time.Millisecond
-	// plainInterval is the time between two lines where there is no terminal.
+	// plainInterval is the time between two lines if there is no terminal.
 	plainInterval = 30 * time.Second
 )
 
-// progress shows on standard error how a run goes on: a bar on a terminal, a line now
-// and then elsewhere, nothing where nothing is wanted.
+// progress prints the progress of a run to standard error: a bar on a terminal, and a line every
+// plainInterval elsewhere. If quiet is true it prints neither.
 type progress struct {
 	env   Env
 	quiet bool
 
-	// mu makes one writer of all that write to standard error.
-	mu      sync.Mutex
-	running bool // a phase is
-	drawn   bool // there is a bar on the screen, in the line of the cursor
-	turn    int
+	mu      sync.Mutex // held for each write to standard error
+	running bool       // a phase has begun and has not ended
+	drawn   bool       // the line of the cursor shows a bar
+	turn    int        // counts the drawings, for the spinner
 }
 
 func newProgress(env Env, quiet bool) *progress { return &progress{env: env, quiet: quiet} }
 
-// newProgress makes what the command shows.
-func (r *runner) newProgress(quiet bool) *progress {
-	r.shown = newProgress(r.env, quiet)
-	return r.shown
-}
+// startProgress replaces the progress by one that knows whether the command is quiet.
+func (r *runner) startProgress(quiet bool) { r.progress = newProgress(r.env, quiet) }
 
-// phase is one part of a run. What counts in it may be called from any goroutine, and
-// millions of times a second: one goroutine of the phase's own looks at the counters
-// now and then.
+// phase is one part of a run. Any goroutine may call add, addBytes, expect and expectBytes, millions of
+// times per second: they only change counters. The phase has one goroutine that draws.
 type phase struct {
 	p                 *progress
 	name, unit        string
@@ -50,7 +45,8 @@ type phase struct {
 	shown             sync.WaitGroup
 }
 
-// begin begins a part of which total things are expected, 0 if that is not known yet.
+// begin begins a phase. total is the expected number of things, or 0 if it is not known yet. unit is
+// the noun of one thing, or "".
 func (p *progress) begin(name, unit string, total int) *phase {
 	ph := &phase{p: p, name: name, unit: unit, start: p.env.Now(), stop: make(chan struct{})}
 	ph.total.Store(int64(total))
@@ -61,22 +57,22 @@ func (p *progress) begin(name, unit string, total int) *phase {
 	return ph
 }
 
-// expect says how many there will be.
+// expect sets the expected number of things.
 func (ph *phase) expect(total int) { ph.total.Store(int64(total)) }
 
-// expectBytes says how many bytes they will have.
+// expectBytes sets the expected number of bytes.
 func (ph *phase) expectBytes(total int64) { ph.totalBytes.Store(total) }
 
-// add counts n more.
+// add counts n things.
 func (ph *phase) add(n int) { ph.n.Add(int64(n)) }
 
-// addBytes counts n more, of so many bytes together.
+// addBytes counts n things and their bytes.
 func (ph *phase) addBytes(n int, bytes int64) {
 	ph.n.Add(int64(n))
 	ph.bytes.Add(bytes)
 }
 
-// end takes the bar away and leaves what was done in its place, unless that is "".
+// end removes the bar. If done is not "", it prints done and the amounts in its place.
 func (ph *phase) end(done string) {
 	close(ph.stop)
 	ph.shown.Wait()
@@ -89,8 +85,8 @@ func (ph *phase) end(done string) {
 	}
 }
 
-// endWith ends the phase with a word for what was done. A phase that did nothing says nothing, and
-// one that failed says how far it came.
+// endWith ends the phase and prints done and the amounts. If err is not nil, it prints how far the phase
+// came. It prints nothing if the phase counted nothing.
 func (ph *phase) endWith(done string, err error) {
 	switch {
 	case ph.n.Load() == 0 && (err != nil || !ph.counts()):
@@ -101,7 +97,7 @@ func (ph *phase) endWith(done string, err error) {
 	ph.end(done)
 }
 
-// show draws the phase until it ends.
+// show draws the phase at each interval until it ends.
 func (ph *phase) show() {
 	if ph.p.quiet {
 		return
@@ -122,23 +118,23 @@ func (ph *phase) show() {
 	}
 }
 
-// draw puts a phase's bar in the place of the last one.
+// draw replaces the last bar by the current one of the phase.
 func (p *progress) draw(ph *phase) {
 	width := p.env.Width(p.env.Err)
 	if width == 0 {
-		width = 80 // a terminal that does not say
+		width = 80 // the terminal does not know its width
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.turn++
 	p.clear()
-	if line := drawing(ph, width, p.turn); line != "" {
+	if line := barLine(ph, width, p.turn); line != "" {
 		fmt.Fprint(p.env.Err, line)
 		p.drawn = true
 	}
 }
 
-// clear takes the bar off the screen.
+// clear removes the bar from the screen. The caller holds mu.
 func (p *progress) clear() {
 	if p.drawn {
 		fmt.Fprint(p.env.Err, "\r\x1b[K")
@@ -153,17 +149,18 @@ func (p *progress) print(line string) {
 	p.line(line)
 }
 
+// line is print for a caller that holds mu.
 func (p *progress) line(text string) {
 	p.clear()
 	fmt.Fprintln(p.env.Err, text)
 }
 
-// note is a print of something that is no progress, as all other messages are printed.
+// note prints a message in the form of runner.say, above the bar.
 func (p *progress) note(text string) {
 	p.print(human.Fold("regsweep: "+human.Printable(text), p.env.errWidth()))
 }
 
-// hint is a note that matters only while something is going on.
+// hint prints a note if a phase is running and quiet is false.
 func (p *progress) hint(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -172,7 +169,8 @@ func (p *progress) hint(text string) {
 	}
 }
 
-// line says how far a phase has come, as in "1,234 of 5,000 names, 1.2 GiB in 3s (411/s)".
+// line returns the amounts and the time of a phase, such as
+// "1,234 of 5,000 names, 1.2 GiB in 3s (411/s)".
 func (ph *phase) line() string {
 	elapsed := ph.p.env.Now().Sub(ph.start)
 	took := elapsed.Round(100 * time.Millisecond).String()
@@ -182,10 +180,10 @@ func (ph *phase) line() string {
 	return ph.amount() + " in " + took + ph.rate(elapsed, " (%s/s)")
 }
 
-// counts reports whether there is anything to count in the phase.
+// counts reports whether the phase counts things.
 func (ph *phase) counts() bool { return ph.unit != "" || ph.total.Load() > 0 || ph.n.Load() > 0 }
 
-// amount is as in "1,234 of 5,000 names, 1.2 of 4.5 GiB".
+// amount returns the counts of a phase, such as "1,234 of 5,000 names, 1.2 GiB of 4.5 GiB".
 func (ph *phase) amount() string {
 	text := ph.count()
 	if bytes, total := ph.bytes.Load(), ph.totalBytes.Load(); bytes < total {
@@ -196,6 +194,7 @@ func (ph *phase) amount() string {
 	return text
 }
 
+// count returns the number of things, such as "1,234 of 5,000 names".
 func (ph *phase) count() string {
 	n, total := ph.n.Load(), ph.total.Load()
 	text := human.Count(n)
@@ -205,13 +204,10 @@ func (ph *phase) count() string {
 	if ph.unit == "" {
 		return text
 	}
-	if n < total {
-		n = total
-	}
-	return text + " " + human.Noun(n, ph.unit)
+	return text + " " + human.Noun(max(n, total), ph.unit)
 }
 
-// rate is how many were done in a second, where that says something.
+// rate returns the number of things per second in this format, or "" in the first second.
 func (ph *phase) rate(elapsed time.Duration, format string) string {
 	n := ph.n.Load()
 	if elapsed < time.Second || n == 0 {
@@ -220,7 +216,7 @@ func (ph *phase) rate(elapsed time.Duration, format string) string {
 	return fmt.Sprintf(format, human.Count(int64(float64(n)/elapsed.Seconds())))
 }
 
-// left is how long the rest will take at this rate, where that can be told.
+// left returns the remaining time at the rate so far, or "" if it is not known.
 func (ph *phase) left(elapsed time.Duration) string {
 	n, total := ph.n.Load(), ph.total.Load()
 	if elapsed < time.Second || n == 0 || n >= total {

@@ -191,7 +191,7 @@ func TestABarFitsEveryTerminal(t *testing.T) {
 					phase.addBytes(n, int64(n)*1000)
 					time.Sleep(time.Second)
 					for columns := range 200 {
-						line := drawing(phase, columns, columns)
+						line := barLine(phase, columns, columns)
 						if width := utf8.RuneCountInString(line); width > max(0, columns-margin) {
 							t.Fatalf("in %d columns: %d in %q", columns, width, line)
 						}

@@ -154,9 +154,8 @@ func (r *quarantineReport) conclude(err error) { r.ExitCode, r.Error = exitCode(
 // quarantineStep is one command on a quarantine, and what it works on.
 type quarantineStep struct {
 	*runner
-	report   *quarantineReport
-	store    storage.Store
-	progress *progress
+	report *quarantineReport
+	store  storage.Store
 }
 
 // onQuarantine opens the target, does the work, and reports: as text with what writes it.
@@ -164,7 +163,7 @@ func (r *runner) onQuarantine(c *urfave.Context, command string, target []string
 	work func(context.Context, *quarantineStep) error, write func(*bytes.Buffer, *quarantineReport, int),
 ) error {
 	q := &quarantineStep{runner: r, report: newQuarantineReport(command, c.Bool("dry-run"))}
-	q.progress = r.newProgress(c.Bool("quiet"))
+	r.startProgress(c.Bool("quiet"))
 	conf, store, err := r.target(c, target, false)
 	if err == nil {
 		err = config.RequireLayout(c.Context, store, conf)
@@ -176,7 +175,7 @@ func (r *runner) onQuarantine(c *urfave.Context, command string, target []string
 	if err == nil {
 		q.store = store
 		q.report.Storage = store.Identity()
-		err = storage.ExplainPermission(store, because(c.Context, work(c.Context, q)))
+		err = storage.ExplainPermission(store, withCause(c.Context, work(c.Context, q)))
 		q.report.Requests = store.Requests()
 	}
 	if errors.Is(err, ErrInterrupted) {
@@ -190,11 +189,11 @@ func (r *runner) onQuarantine(c *urfave.Context, command string, target []string
 		return err
 	}
 	q.report.conclude(err)
-	isTold := errors.As(err, &told{})
-	q.report.failed = err != nil && !isTold
+	isReported := errors.As(err, &reportedError{})
+	q.report.failed = err != nil && !isReported
 	if q.report.quiet = c.Bool("quiet"); q.report.quiet {
-		if isTold || q.report.Restored != nil || len(q.report.PassedOver) > 0 {
-			r.complain(human.Folded(func(w *bytes.Buffer, width int) { write(w, q.report, width) }))
+		if isReported || q.report.Restored != nil || len(q.report.PassedOver) > 0 {
+			r.printErr(human.Folded(func(w *bytes.Buffer, width int) { write(w, q.report, width) }))
 		}
 		return err
 	}

@@ -37,7 +37,7 @@ func (r *runner) quarantinePurge(c *urfave.Context) error {
 				return err
 			}
 		}
-		return q.locked(ctx, q.store, q.report.Command, q.progress, func(ctx context.Context) error {
+		return q.locked(ctx, q.store, q.report.Command, func(ctx context.Context) error {
 			if err := q.choose(ctx, &chosen); err != nil || len(q.report.Runs) == 0 {
 				return err
 			}
@@ -54,7 +54,7 @@ func (r *runner) quarantinePurge(c *urfave.Context) error {
 		err := purge(ctx, q)
 		unreadable := slices.ContainsFunc(q.report.Runs, func(run quarantineRun) bool { return run.UnreadableVersions+run.UnrecordedVersions > 0 })
 		if err == nil && (unreadable || len(q.report.PassedOver) > 0) {
-			return told{errProblems}
+			return reportedError{errProblems}
 		}
 		return err
 	}, writeQuarantinePurge)

@@ -119,7 +119,7 @@ func (r *runner) quarantineRestore(c *urfave.Context) error {
 		if options.DryRun || !isThere {
 			return restore(ctx)
 		}
-		return q.locked(ctx, q.store, q.report.Command, q.progress, restore)
+		return q.locked(ctx, q.store, q.report.Command, restore)
 	}, writeQuarantineRestore)
 }
 
@@ -177,7 +177,7 @@ func (q *quarantineStep) returned(from string, options quarantine.RestoreOptions
 		err = fmt.Errorf("%w: the directories that come back take some space and inodes: free some, and run it again", err)
 	}
 	if err == nil && (result.LeftCount > 0 || result.Unlinked != "" || len(result.Damaged) > 0 || result.NotLinkedUnknown != "") {
-		return told{errProblems}
+		return reportedError{errProblems}
 	}
 	return notInQuarantine(err)
 }

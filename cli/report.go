@@ -175,7 +175,7 @@ func (r *report) keepers() int {
 }
 
 // failures are the problems that are more than a note.
-func failures(problems []inventory.Problem) []inventory.Problem {
+func withoutNotes(problems []inventory.Problem) []inventory.Problem {
 	var out []inventory.Problem
 	for _, p := range problems {
 		if p.Effect != inventory.Note {

@@ -79,7 +79,7 @@ func (g *gcRun) openReview(ctx context.Context) error {
 	g.options.deleteUntagged, g.options.pruneEmpty, g.options.allowEmpty = o.DeleteUntagged, o.PruneEmpty, o.AllowEmpty
 	g.options.deleteUnlinked = o.DeleteUnlinked
 	g.options.minAge, g.options.uploadAge = o.MinAge, o.UploadAge
-	if err := g.lists.agree(v.path, o.Roots, o.KeepDigests); err != nil {
+	if err := g.lists.checkPlan(v.path, o.Roots, o.KeepDigests); err != nil {
 		return err
 	}
 	if g.options.unsafe && o.MinAge < unsafeAge {
@@ -119,7 +119,7 @@ func (v *review) isAt(path string) bool {
 func (v *review) remake() (err error) {
 	was := v.file
 	if v.copied {
-		v.file, err = temporary(func(w io.Writer) error { return sweep.Remake(w, was) })
+		v.file, err = temporaryFile(func(w io.Writer) error { return sweep.Remake(w, was) })
 	} else {
 		var remade *planFile
 		if remade, err = newPlanFile("--"+partialName, v.path, aPlan); err != nil {
@@ -181,7 +181,7 @@ func (v *review) compare(plan *sweep.Plan, report *report) error {
 	case v == nil:
 		return nil
 	case v.leftOut == nil:
-		return plan.LeftOut(v.plan, report.leaveOut)
+		return plan.LeftOut(v.plan, report.addLeftOut)
 	}
 	report.leftOutSaved = true
 	return v.leftOut.save(func(w io.Writer) error {
@@ -189,7 +189,7 @@ func (v *review) compare(plan *sweep.Plan, report *report) error {
 		encoder, failed := json.NewEncoder(buffered), error(nil)
 		encoder.SetEscapeHTML(false)
 		err := plan.LeftOut(v.plan, func(removal sweep.Removal, reason sweep.Reason) {
-			report.leaveOut(removal, reason)
+			report.addLeftOut(removal, reason)
 			if failed == nil {
 				failed = encoder.Encode(struct {
 					sweep.Removal

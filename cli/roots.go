@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 
 	"regsweep/internal/human"
@@ -21,7 +20,7 @@ const (
 	keepDigestsName = "keep-digests"
 )
 
-// rootFlags name lists of images that are in use.
+// rootFlags returns the flags that name lists of images in use.
 func rootFlags() []urfave.Flag {
 	return []urfave.Flag{
 		&urfave.StringFlag{Name: keepDigestsName, Usage: "keep also what `FILE` names, a repository@digest, repository:tag or digest a line; - is standard input"},
@@ -29,26 +28,27 @@ func rootFlags() []urfave.Flag {
 	}
 }
 
-// rootLists are the lists that a run was given; nil for none.
+// rootLists has the lists of --roots and --keep-digests. A list is nil if its flag was not given.
 type rootLists struct {
 	roots, keepDigests *mark.RootList
 }
 
-// errNoRoots refuses a list if nothing on it is stored.
+// errNoRoots refuses a list if no image of it is stored.
 var errNoRoots = errors.New("nothing that it names is stored here: most likely it is the wrong list, or it could not be made")
 
-// errNoLinkedRoots refuses a list if no repository links what it names. Every tag would be removed.
+// errNoLinkedRoots refuses a list if blobs of its images are stored, but no repository links the
+// images. A run would remove every tag.
 var errNoLinkedRoots = errors.New("blobs of what it names are stored, but no repository that it names links them, so that no image could be pulled afterwards: " +
 	"most likely the names of the repositories are wrong")
 
-// hasLinks reports whether any repository links a manifest. The new images of a registry with a
-// metadata database have no links.
+// hasLinks reports whether any repository links a manifest. In a registry with a metadata database,
+// new images have no links.
 func hasLinks(inv *inventory.Inventory) bool {
 	return slices.ContainsFunc(inv.Repositories, func(r *inventory.Repository) bool { return len(r.Tags)+len(r.Revisions) > 0 })
 }
 
-// readRootLists reads the lists at once, before an hour of listing. The path of apply's plan, if
-// there is one, may name standard input as well.
+// readRootLists reads the lists before the listing, which may take an hour. plan is the path of apply's
+// plan, or "". Only one of these files may be standard input.
 func (r *runner) readRootLists(c *urfave.Context, plan string) (lists rootLists, err error) {
 	fromInput := 0
 	if slices.Contains(standardInput, plan) {
@@ -71,6 +71,7 @@ func (r *runner) readRootLists(c *urfave.Context, plan string) (lists rootLists,
 	return lists, err
 }
 
+// readRootList reads the list of one flag. It returns nil if the flag was not given.
 func (r *runner) readRootList(c *urfave.Context, name string) (*mark.RootList, error) {
 	if !c.IsSet(name) {
 		return nil, nil
@@ -79,18 +80,14 @@ func (r *runner) readRootList(c *urfave.Context, name string) (*mark.RootList, e
 	if path == "" {
 		return nil, storage.Usagef("--%s: the name of the file is empty", name)
 	}
-	shown, open := path, func() (io.ReadCloser, error) { return os.Open(path) }
+	shown := path
 	if slices.Contains(standardInput, path) {
-		shown, open = "standard input", func() (io.ReadCloser, error) { return io.NopCloser(r.env.In), nil }
+		shown = "standard input"
 	}
 	var list *mark.RootList
-	_, err := await(c.Context, func() (string, error) { // a pipe may have no writer
-		from, err := open()
-		if err != nil {
-			return "", err
-		}
+	err := r.readInput(c.Context, path, func(from io.Reader) (err error) {
 		list, err = mark.ReadRoots(shown, from)
-		return "", errors.Join(err, from.Close())
+		return err
 	})
 	switch {
 	case errors.Is(err, ErrInterrupted):
@@ -101,9 +98,10 @@ func (r *runner) readRootList(c *urfave.Context, name string) (*mark.RootList, e
 	return list, nil
 }
 
-// agree refuses lists that a plan was not made with, and a plan without its lists. What they
-// say may have changed since: a removal has to be in the plan, and garbage by the lists of now.
-func (l rootLists) agree(path, planRoots, planKeepDigests string) error {
+// checkPlan returns a usage error if the plan was made with a list that is missing now, or without
+// --roots that is given now. The contents of the lists may have changed: a removal must be in the plan,
+// and garbage according to the current lists.
+func (l rootLists) checkPlan(path, planRoots, planKeepDigests string) error {
 	switch {
 	case planRoots != "" && l.roots == nil:
 		return storage.Usagef("%s was made with --%s: give the list as it is now", path, rootsName)
@@ -115,7 +113,7 @@ func (l rootLists) agree(path, planRoots, planKeepDigests string) error {
 	return nil
 }
 
-// rootsReport is what became of a list.
+// rootsReport is the part of the report about one list.
 type rootsReport struct {
 	File      string           `json:"file"`
 	Entries   int              `json:"entries"`
@@ -123,6 +121,7 @@ type rootsReport struct {
 	NotStored []mark.NotStored `json:"not_stored"`
 }
 
+// checksums returns the SHA-256 sums of the lists, "" for a list that was not given.
 func (l rootLists) checksums() (roots, keepDigests string) {
 	if l.roots != nil {
 		roots = l.roots.SHA256
@@ -133,8 +132,8 @@ func (l rootLists) checksums() (roots, keepDigests string) {
 	return roots, keepDigests
 }
 
-// findRoots finds what the lists name. A list is refused if nothing on it is stored: it
-// would remove everything, or protect nothing.
+// findRoots finds the manifests of the lists in the inventory. It refuses a list if no image of it is
+// stored: with such a list a run would remove everything, or the list would protect nothing.
 func (g *gcRun) findRoots(inv *inventory.Inventory) ([]*mark.Roots, error) {
 	var all []*mark.Roots
 	for _, l := range []struct {
@@ -170,7 +169,7 @@ var notStoredReasons = map[string]string{
 	mark.RootNoManifest:   "there is no such manifest",
 }
 
-// writeNotStored prints what lists name and is not stored.
+// writeNotStored prints the entries of the lists that are not stored.
 func writeNotStored(w *bytes.Buffer, r *report) {
 	for _, list := range []*rootsReport{r.Roots, r.KeepDigests} {
 		if list == nil || len(list.NotStored) == 0 {

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"regsweep/guard"
 	"regsweep/internal/human"
@@ -24,48 +27,68 @@ const (
 	exitInterrupted = 130
 )
 
-// ErrInterrupted is the cause with which main cancels a run on a signal.
+// ErrInterrupted is the cause with which Main cancels a run on a signal.
 var ErrInterrupted = errors.New("interrupted")
 
 var (
-	// errDeclined is the answer no, which ends a run as an interruption does.
+	// errDeclined is the error if a person answers no. The exit code is that of an interruption.
 	errDeclined = errors.New("not confirmed: nothing was removed")
-	// errProblems gives a run that is done the exit code for it.
+	// errProblems ends a run that is done, but had problems that kept something.
 	errProblems = errors.New("done, with problems that kept something")
 )
 
-// told is an error that the user has been told already: it only gives the exit code.
-type told struct{ error }
+// reportedError is an error that was printed already. It only sets the exit code.
+type reportedError struct{ error }
 
-func (t told) Unwrap() error { return t.error }
+func (e reportedError) Unwrap() error { return e.error }
 
-// runner carries the world to the commands.
+// runner runs one command. Its methods are the actions of the commands.
 type runner struct {
 	env Env
-	// reported is set once a JSON document was written: there is one, always.
-	reported bool
-	// shown is the progress of the command.
-	shown *progress
+	// jsonWritten is true after the JSON document was written. With --json there is exactly one.
+	jsonWritten bool
+	progress    *progress
+}
+
+// Main runs the command in os.Args until it ends or a signal stops it, and returns the exit code.
+func Main(env Env) (exitCode int) {
+	boundGarbage()
+
+	// Without this, SIGPIPE ends a sweep when the reader of standard output exits.
+	signal.Ignore(syscall.SIGPIPE)
+
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // nohup ignores it
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	go func() {
+		<-signals
+		signal.Stop(signals) // a second signal ends the process at once
+		cancel(ErrInterrupted)
+	}()
+	return Run(ctx, os.Args, env)
 }
 
 // Run runs one command line and returns the exit code.
 func Run(ctx context.Context, args []string, env Env) int {
-	r := &runner{env: env, shown: newProgress(env, false)}
+	r := &runner{env: env, progress: newProgress(env, false)}
 	app := newApp(r)
-	arranged, err := arrange(app, args)
+	normalized, err := normalizeArgs(app, args)
 	if err == nil {
-		err = app.RunContext(ctx, arranged)
+		err = app.RunContext(ctx, normalized)
 	}
-	if err != nil && !r.reported && asksForJSON(args) {
+	if err != nil && !r.jsonWritten && asksForJSON(args) {
 		err = r.writeJSON(emptyReport(args), err)
 	}
-	if err != nil && !errors.As(err, &told{}) {
+	if err != nil && !errors.As(err, &reportedError{}) {
 		r.say(err.Error())
 	}
 	return exitCode(err)
 }
 
-// asksForJSON looks for --json itself, for when the command line does not parse.
+// asksForJSON reports whether --json was given, also if the command line is not valid.
 func asksForJSON(args []string) bool {
 	for _, arg := range args {
 		switch arg {
@@ -78,7 +101,8 @@ func asksForJSON(args []string) bool {
 	return false
 }
 
-// say prints a line for the user, whatever a storage or a registry put into it.
+// say prints one message to standard error. The text may contain names from a storage or a
+// registry, so it is escaped.
 func (r *runner) say(text string) {
 	fmt.Fprintln(r.env.Err, human.Fold("regsweep: "+human.Printable(strings.TrimSpace(text)), r.env.errWidth()))
 }
@@ -105,9 +129,9 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// because replaces an error that comes of the cancelling of ctx by the reason for it,
-// which says more than where the work happened to be.
-func because(ctx context.Context, err error) error {
+// withCause returns the cause of the cancellation of ctx if err is the result of it, and err
+// otherwise. The cause says why the work stopped, and err only where.
+func withCause(ctx context.Context, err error) error {
 	cause := context.Cause(ctx)
 	if cause != nil && (errors.Is(err, context.Canceled) || errors.Is(err, cause)) {
 		return cause

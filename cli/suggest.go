@@ -6,13 +6,13 @@ import (
 	"github.com/xrash/smetrics"
 )
 
-// similar is the least Jaro-Winkler similarity, from 0 to 1, of a name that is suggested.
-const similar = 0.85
+// leastSimilarity is the least Jaro-Winkler similarity, from 0 to 1, of a name that is suggested.
+const leastSimilarity = 0.85
 
 // closest returns the name that a mistyped one most likely means: the shortest name that begins
 // with it, or else the most similar one. It returns "" if no name is similar.
 func closest(typed string, names []string) string {
-	longer, best, most := "", "", similar
+	longer, best, most := "", "", leastSimilarity
 	for _, name := range names {
 		if strings.HasPrefix(name, typed) && len(typed) > 1 && (longer == "" || len(name) < len(longer)) {
 			longer = name
@@ -25,4 +25,12 @@ func closest(typed string, names []string) string {
 		return longer
 	}
 	return best
+}
+
+// didYouMean returns the end of an error message that suggests a name. It is "" for no name.
+func didYouMean(name string) string {
+	if name == "" {
+		return ""
+	}
+	return ", did you mean " + name + "?"
 }

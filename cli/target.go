@@ -13,8 +13,8 @@ import (
 	urfave "github.com/urfave/cli/v2"
 )
 
-// target opens what the only one of the arguments names. A root without a registry in it
-// is an error unless allowEmpty is set.
+// target opens the storage that the only argument names, or the default config.yml if there is no
+// argument. A root without a registry is an error unless allowEmpty is true.
 func (r *runner) target(c *urfave.Context, args []string, allowEmpty bool) (config.Config, storage.Store, error) {
 	name := ""
 	if len(args) > 0 {
@@ -39,7 +39,7 @@ func (r *runner) target(c *urfave.Context, args []string, allowEmpty bool) (conf
 	}
 	conf.Limits = readLimits(c)
 	conf.OnSilence = func(endpoint string, since time.Time) {
-		r.shown.note(fmt.Sprintf("no answer from %s since %s", endpoint, since.Format(time.TimeOnly)))
+		r.progress.note(fmt.Sprintf("no answer from %s since %s", endpoint, since.Format(time.TimeOnly)))
 	}
 	openStore := r.env.Open
 	if openStore == nil {
@@ -52,7 +52,7 @@ func (r *runner) target(c *urfave.Context, args []string, allowEmpty bool) (conf
 		}
 	}
 	if err == nil && conf.Driver == "filesystem" {
-		letCallsWait(r.env.Getenv, store.Concurrency())
+		raiseProcessors(r.env.Getenv, store.Concurrency())
 	}
 	return conf, store, err
 }
