@@ -17,7 +17,11 @@ func closest(typed string, names []string) string {
 		if strings.HasPrefix(name, typed) && len(typed) > 1 && (longer == "" || len(name) < len(longer)) {
 			longer = name
 		}
-		if s := smetrics.JaroWinkler(typed, name, 0.7, 4); s > most {
+		s := smetrics.JaroWinkler(typed, name, 0.7, 4)
+		if len(typed) == 2 && name == typed[1:]+typed[:1] {
+			s = 1 // Jaro-Winkler finds nothing in common between cg and gc
+		}
+		if s > most {
 			best, most = name, s
 		}
 	}
