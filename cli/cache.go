@@ -19,7 +19,7 @@ const (
 	noCacheName = "no-cache"
 )
 
-// cacheFlags say where the manifests of a bucket are remembered.
+// cacheFlags returns the flags of the cache of manifests.
 func cacheFlags() []urfave.Flag {
 	return []urfave.Flag{
 		&urfave.StringFlag{Name: cacheName, Usage: "remember a bucket's manifests in `DIR` (default: regsweep in your cache directory)"},
@@ -47,22 +47,22 @@ func (o cacheOptions) check() error {
 	return nil
 }
 
-// openCache opens the cache, if the storage can have one, and returns what to read through. What
-// goes wrong with a directory that nobody asked for is told, and the run goes on without. close
-// saves what the run has learnt, and reports what was wrong; a second call does nothing.
+// openCache opens the cache and returns a store that reads through it, or the store itself if there is
+// no cache. A default directory that can't be written is reported, and the run continues without a
+// cache. close saves the cache and reports its failures. A second call of close does nothing.
 func (g *gcRun) openCache(ctx context.Context) (reader storage.Store, close func(), err error) {
 	o := g.options.cache
-	without := func() {}
+	noClose := func() {}
 	switch {
 	case o.off:
-		return g.store, without, nil
+		return g.store, noClose, nil
 	case !cache.CanCache(g.store):
 		if o.given {
 			g.say("warning: --cache: there is nothing to remember of a " + g.store.Identity().Driver + " storage, only of a bucket")
 		}
-		return g.store, without, nil
+		return g.store, noClose, nil
 	case !o.given && g.env.CacheDir == "":
-		return g.store, without, nil // a user without a home
+		return g.store, noClose, nil // the user has no home directory
 	case !o.given:
 		o.dir = filepath.Join(g.env.CacheDir, "regsweep")
 	}
@@ -71,7 +71,7 @@ func (g *gcRun) openCache(ctx context.Context) (reader storage.Store, close func
 		return cached, sync.OnceFunc(func() { g.closeCache(ctx, cached) }), nil
 	}
 	if unwrapped := errors.Unwrap(err); unwrapped != nil {
-		err = unwrapped // the operation and a name that was made up say nothing
+		err = unwrapped // without the operation and the name of a temporary file
 	}
 	if o.given {
 		return nil, nil, storage.Usagef("--cache: %s can't be written: %w", o.dir, err)
@@ -80,10 +80,10 @@ func (g *gcRun) openCache(ctx context.Context) (reader storage.Store, close func
 		Kind: inventory.CacheUnusable, Path: o.dir, Effect: inventory.Note,
 		Detail: fmt.Sprintf("the cache can't be written (%v): all manifests are read; --no-cache, or --cache with another directory", err),
 	})
-	return g.store, without, nil
+	return g.store, noClose, nil
 }
 
-// closeCache saves what the run has learnt, and reports what was wrong.
+// closeCache saves the cache, and reports its use and its failures.
 func (g *gcRun) closeCache(ctx context.Context, cached *cache.Cache) {
 	cached.Close(ctx)
 	use := cached.Use()
@@ -97,8 +97,8 @@ func (g *gcRun) closeCache(ctx context.Context, cached *cache.Cache) {
 	}
 }
 
-// cacheProblem tells at once what is wrong with the cache, since it is this machine's
-// and not the registry's, and reports it too.
+// cacheProblem prints a problem of the cache at once, because it concerns this machine and not the
+// registry. It also adds the problem to the report.
 func (g *gcRun) cacheProblem(p inventory.Problem) {
 	g.progress.note("warning: " + describe(p))
 	g.report.cacheProblems = append(g.report.cacheProblems, p)

@@ -15,8 +15,8 @@ import (
 	"regsweep/sweep"
 )
 
-// confirm shows the plan's summary on a terminal, and asks. Before that it fails if the answer would
-// be in vain.
+// confirm shows the summary of the plan on the terminal and asks whether to go on. It fails before the
+// question if the removal would fail anyway: the storage can't be written, or somebody has just pushed.
 func (g *gcRun) confirm(ctx context.Context, proof guard.Options, plan *sweep.Plan) (err error) {
 	if err := storage.RequireWrite(g.store, plan.Refs()); err != nil || !plan.HasGarbage() {
 		return err
@@ -38,7 +38,7 @@ func (g *gcRun) confirm(ctx context.Context, proof guard.Options, plan *sweep.Pl
 	return err
 }
 
-// question says how much the plan removes, as in "Remove 40,000 blobs, 40.6 MiB?".
+// question returns the question with the amounts of the plan, such as "Remove 40,000 blobs, 40.6 MiB?".
 func (g *gcRun) question() string {
 	verb, where := "Remove ", ""
 	switch {
@@ -48,15 +48,15 @@ func (g *gcRun) question() string {
 	default:
 		verb, where = "Move ", " to a quarantine"
 	}
-	amount := amountOf(g.report.plan.Garbage)
+	amount := countsAndSizes(g.report.plan.Garbage)
 	if v := g.report.Versions; v != nil && v.Garbage.Count > 0 {
 		amount += "; " + human.Plural(v.Garbage.Count, "noncurrent version") + ", " + human.Size(v.Garbage.Bytes)
 	}
 	return verb + amount + where + "?"
 }
 
-// amountOf writes out how many there are of each kind, with their size.
-func amountOf(garbage map[sweep.Kind]sweep.Tally) string {
+// countsAndSizes returns the count and the size of each kind, such as "2 blobs, 1.0 MiB; 1 layer link".
+func countsAndSizes(garbage map[sweep.Kind]sweep.Tally) string {
 	var parts []string
 	for _, kind := range sweep.Shown() {
 		tally := garbage[kind]
@@ -72,7 +72,7 @@ func amountOf(garbage map[sweep.Kind]sweep.Tally) string {
 	return strings.Join(parts, "; ")
 }
 
-// canAsk fails where a question is due and nobody can answer it.
+// canAsk returns a usage error if there is a terminal and nobody can answer a question on it.
 func (r *runner) canAsk() error {
 	if r.env.NoAnswer != "" {
 		return storage.Usagef("%s: say --yes if nothing needs to be asked", r.env.NoAnswer)
@@ -80,9 +80,9 @@ func (r *runner) canAsk() error {
 	return nil
 }
 
-// ask shows something on the terminal and asks whether to go on; errDeclined is a no.
-// Only an answer that was typed after the question counts. Where there is no terminal
-// the command line is the answer.
+// ask shows a text and a question on the terminal. It returns errDeclined unless the answer is yes. It
+// first drops what was typed before the question. Without a terminal it asks nothing, and asked is
+// false: then the command line is the answer.
 func (r *runner) ask(ctx context.Context, question string, show func(w *bytes.Buffer, width int)) (asked bool, err error) {
 	if err := r.canAsk(); err != nil {
 		return false, err
@@ -102,7 +102,7 @@ func (r *runner) ask(ctx context.Context, question string, show func(w *bytes.Bu
 		fmt.Fprintf(terminal, "%s ", strings.Join(human.Wrap(question+" [y/N]", width), "\n"))
 	})
 	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.EIO): // nobody has pressed enter, or the terminal is gone
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.EIO): // Ctrl-D, or the terminal is gone
 		fmt.Fprintln(terminal)
 		return true, errDeclined
 	case err != nil:

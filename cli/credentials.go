@@ -23,9 +23,9 @@ import (
 	urfave "github.com/urfave/cli/v2"
 )
 
-// readCredentials reads the flags that say who asks the registry. The password is read
-// at once: what follows on standard input may be an answer to a question. Without a
-// username, docker's config.json is read as soon as a registry asks for one.
+// readCredentials reads the flags for the username and password. It reads the password at once, because
+// the next line of standard input may be the answer to a question. Without --username, docker's
+// config.json is read when a registry asks for a login.
 func (r *runner) readCredentials(c *urfave.Context, options *guard.Options) (err error) {
 	file, stdin := c.String("password-file"), c.Bool("password-stdin")
 	options.Username = c.String("username")
@@ -48,7 +48,7 @@ func (r *runner) readCredentials(c *urfave.Context, options *guard.Options) (err
 			return storage.Usagef("--password-file: %s is empty", file)
 		}
 		return nil
-	case !stdin && c.Bool("dry-run"): // which asks no registry
+	case !stdin && c.Bool("dry-run"): // a dry run asks no registry
 		return nil
 	case !stdin && r.env.Terminal == nil:
 		return storage.Usagef("--username: there is no terminal to ask for the password: use --password-file FILE or --password-stdin")
@@ -65,7 +65,7 @@ func (r *runner) readCredentials(c *urfave.Context, options *guard.Options) (err
 	return nil
 }
 
-// dockerConfig is what is read of docker's config.json.
+// dockerConfig has the fields of docker's config.json that regsweep reads.
 type dockerConfig struct {
 	Auths map[string]struct {
 		Auth     string `json:"auth"`
@@ -76,9 +76,9 @@ type dockerConfig struct {
 	CredsStore  string            `json:"credsStore"`
 }
 
-// rememberedCredentials is dockerCredentials for proofs that are repeated every two seconds: it
-// remembers the login of a host for a minute. The passwords of some helpers expire, so it does
-// not remember them for the whole run.
+// rememberedCredentials returns a function that calls dockerCredentials and remembers the login of a
+// host for a minute. The proof is repeated every two seconds, and a helper would be started each time.
+// Passwords of some helpers expire, so they are not remembered for the whole run.
 func (r *runner) rememberedCredentials() func(ctx context.Context, host string) (username, password string, err error) {
 	type login struct {
 		username, password string
@@ -101,9 +101,9 @@ func (r *runner) rememberedCredentials() func(ctx context.Context, host string) 
 	}
 }
 
-// dockerCredentials finds the username and password with which somebody has logged in
-// to a registry with docker: in $DOCKER_CONFIG or ~/.docker, or with the credential
-// helper that is named there. A host without credentials has none.
+// dockerCredentials returns the username and password of a docker login to a host. It reads
+// config.json in $DOCKER_CONFIG or ~/.docker, or calls the credential helper that is named there. It
+// returns "" for a host without a login.
 func (r *runner) dockerCredentials(ctx context.Context, host string) (username, password string, err error) {
 	dir := r.env.Getenv("DOCKER_CONFIG")
 	if dir == "" {
@@ -152,7 +152,7 @@ func (r *runner) dockerCredentials(ctx context.Context, host string) (username, 
 	return "", "", nil
 }
 
-// registryHost is the host and port of a key in auths, which may be a URL.
+// registryHost returns the host and port of a key in auths. The key may be a URL.
 func registryHost(key string) string {
 	if _, rest, found := strings.Cut(key, "://"); found {
 		key = rest
@@ -163,7 +163,8 @@ func registryHost(key string) string {
 
 const helperTimeout = 30 * time.Second
 
-// helperCredentials asks one of docker's credential helpers.
+// helperCredentials runs one of docker's credential helpers, for at most helperTimeout. It returns "" if
+// the helper has no password for the host.
 func helperCredentials(ctx context.Context, helper, host string) (username, password string, err error) {
 	name := "docker-credential-" + helper
 	if strings.ContainsRune(helper, filepath.Separator) {
@@ -189,7 +190,7 @@ func helperCredentials(ctx context.Context, helper, host string) (username, pass
 	if err := json.Unmarshal(out, &answer); err != nil {
 		return "", "", fmt.Errorf("%s get: its answer is not valid JSON", name)
 	}
-	if answer.Username == "<token>" { // an identity token, which takes another protocol
+	if answer.Username == "<token>" { // an identity token needs another protocol
 		return "", "", nil
 	}
 	return answer.Username, answer.Secret, nil

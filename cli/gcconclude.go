@@ -34,7 +34,7 @@ func (g *gcRun) conclude(err error) error {
 			err = fmt.Errorf("%w; stopped after %s of %s", err, human.Count(done), all)
 		}
 	}
-	if g.options.quiet && g.report.result != nil && toldByKind(g.report.result.Removed) != "nothing" {
+	if g.options.quiet && g.report.result != nil && countsByKind(g.report.result.Removed) != "nothing" {
 		g.warnOfDescriptors()
 	}
 	if g.options.json {

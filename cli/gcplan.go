@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"time"
 
 	"regsweep/internal/human"
@@ -38,7 +39,10 @@ func (g *gcRun) savePlan(plan *sweep.Plan, inv *inventory.Inventory) error {
 	if older != "" && !g.options.quiet {
 		g.progress.note("the older plan names links that were removed since: it is kept as " + older)
 	}
-	return g.planFile.save(writesPlan(plan))
+	return g.planFile.save(func(w io.Writer) error {
+		_, err := plan.WriteTo(w)
+		return err
+	})
 }
 
 // list takes the inventory, and reads manifests ahead while it does.

@@ -35,8 +35,8 @@ func (g *gcRun) prepare(c *urfave.Context, target []string) (proof guard.Options
 		return proof, err
 	}
 	if g.options.planGiven {
-		if g.planFile, err = g.output("--"+planName, g.options.plan, aPlan); err != nil {
-			return proof, orTarget(err, len(target) > 0, "gc --"+planName+" plan.jsonl", g.options.plan)
+		if g.planFile, err = g.output("--"+planName, g.options.plan, planKind); err != nil {
+			return proof, explainForgottenValue(err, len(target) > 0, "gc --"+planName+" plan.jsonl", g.options.plan)
 		}
 	}
 	if g.config, g.store, err = g.target(c, target, g.options.allowEmpty); err != nil {
@@ -50,7 +50,7 @@ func (g *gcRun) prepare(c *urfave.Context, target []string) (proof guard.Options
 	if g.options.quarantine {
 		g.report.Quarantine = &quarantined{}
 	}
-	if err := g.review.isOf(g.store); err != nil {
+	if err := g.review.checkStorage(g.store); err != nil {
 		return proof, err
 	}
 	if proof, err = g.guardOptions(c, g.config, g.store); err != nil {
@@ -86,9 +86,9 @@ func (g *gcRun) orAllowEmpty(err error) error {
 	return err
 }
 
-// orTarget explains a flag's value that can't be used and that may be the target: then the
-// flag's own value was forgotten.
-func orTarget(err error, targetGiven bool, example, value string) error {
+// explainForgottenValue adds a hint to the error about a value of a flag. If there is no target, the
+// value may be the target, and the user forgot the value.
+func explainForgottenValue(err error, targetGiven bool, example, value string) error {
 	if targetGiven || value == "" || slices.Contains(standardOutput, value) {
 		return err
 	}

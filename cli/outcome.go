@@ -10,13 +10,13 @@ import (
 	"regsweep/sweep"
 )
 
-// shownFailures is how many failed removals are told; the JSON report has more.
+// shownFailures is the number of failed removals in the text. The JSON report has more.
 const shownFailures = 20
 
-// writeOutcome says what was done, or would be.
+// writeOutcome prints what the run has removed, or what a run would remove.
 func writeOutcome(w *bytes.Buffer, r *report) {
 	fmt.Fprintln(w)
-	garbage, eligible := toldByKind(r.plan.Garbage), human.Size(r.eligible())
+	garbage, eligible := countsByKind(r.plan.Garbage), human.Size(r.eligible())
 	switch {
 	case !r.plan.HasGarbage():
 		fmt.Fprintln(w, "There is nothing to remove.")
@@ -49,8 +49,9 @@ func writeOutcome(w *bytes.Buffer, r *report) {
 	}
 }
 
+// writeRemoved prints what a sweep has removed, moved or hidden.
 func writeRemoved(w *bytes.Buffer, r *report) {
-	what := toldByKind(r.result.Removed)
+	counts := countsByKind(r.result.Removed)
 	verb := "Removed "
 	to := "to the quarantine"
 	if r.moves() {
@@ -67,7 +68,7 @@ func writeRemoved(w *bytes.Buffer, r *report) {
 	case r.moves() && r.Quarantine.Run == "":
 		fmt.Fprintf(w, "%snothing. No quarantine was kept.\n", verb)
 	case r.moves():
-		fmt.Fprintf(w, "%s%s %s %s.\n", verb, what, to, r.Quarantine.Run)
+		fmt.Fprintf(w, "%s%s %s %s.\n", verb, counts, to, r.Quarantine.Run)
 		fmt.Fprintln(w, afterMove(r.HiddenBytes))
 		if n := r.plan.HardLinked; n.Bytes > 0 {
 			fmt.Fprintf(w, "A purge does not free %s of the plan, which have other hard links.\n", human.Size(n.Bytes))
@@ -76,7 +77,7 @@ func writeRemoved(w *bytes.Buffer, r *report) {
 			fmt.Fprintf(w, "%s of the plan were gone already, and are not in the quarantine.\n", human.Plural(int(n), "object"))
 		}
 	default:
-		fmt.Fprintf(w, "%s%s; %s freed, as the storage confirmed.\n", verb, what, human.Size(freed))
+		fmt.Fprintf(w, "%s%s; %s freed, as the storage confirmed.\n", verb, counts, human.Size(freed))
 	}
 	if r.HiddenBytes > 0 && r.Quarantine == nil {
 		fmt.Fprintf(w, "The bucket keeps versions: %s are only hidden behind delete markers, and still paid for; --purge-versions would have removed them.\n", human.Size(r.HiddenBytes))
@@ -90,15 +91,15 @@ func writeRemoved(w *bytes.Buffer, r *report) {
 	}
 }
 
-// afterMove says what can be done with what was moved.
+// afterMove returns the line that says how to purge or restore what was moved.
 func afterMove(bytes int64) string {
-	if bytes == 0 { // of links
+	if bytes == 0 { // only links were moved
 		return "regsweep quarantine restore puts that back, and regsweep quarantine purge removes it for good."
 	}
 	return human.Size(bytes) + " are not freed yet: regsweep quarantine purge frees them, and regsweep quarantine restore puts them back."
 }
 
-// eligible is how many bytes the plan would free.
+// eligible returns the number of bytes that the plan would free, or move.
 func (r *report) eligible() int64 {
 	bytes := r.Garbage.bytes()
 	switch {
@@ -112,7 +113,8 @@ func (r *report) eligible() int64 {
 	return bytes
 }
 
-// writeVersions says where a removal does not free what it removes, or frees more.
+// writeVersions prints the lines about a bucket with versions, if a removal there frees less or more than
+// the sizes of the blobs.
 func writeVersions(w *bytes.Buffer, r *report) {
 	if r.Versions == nil {
 		return

@@ -22,23 +22,23 @@ const planName = "plan"
 // standardOutput has the file names that mean standard output.
 var standardOutput = []string{"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
 
-// planFile is where a plan, or the list of what was left out of one, is saved, whole or not
-// at all. It is written under another name beside the file, which it replaces once it is on
-// the disk. A nil *planFile is one that nobody asked for.
+// planFile saves a plan, or the list of removals that are left out of a plan. The file is saved
+// completely or not at all: a temporary file in the same directory is written and synced, and then
+// renamed. The methods of a nil *planFile do nothing: the user asked for no file.
 type planFile struct {
 	flag   string
 	path   string
-	noun   string      // of what it holds
+	noun   string      // "plan" or "list"
 	file   *os.File    // nil once saved or discarded, and for standard output
 	out    io.Writer   // standard output, if the plan goes there
-	before os.FileInfo // of the file that is replaced; nil if there is none
+	before os.FileInfo // of the file that will be replaced; nil if there is none
 }
 
-// newPlanFile begins the file before there is a plan: an hour of listing must not end with a
-// directory that does not exist. It replaces only a file of ours, by its first line,
-// or an empty one. The file keeps its mode and its owner.
-func newPlanFile(flag, path string, ours content) (*planFile, error) {
-	f := &planFile{flag: flag, path: path, noun: ours.noun}
+// newPlanFile makes the temporary file before there is a plan. So a directory that does not exist is an
+// error before the listing, which may take an hour. A file at path may be replaced if it is empty or if
+// its first line shows that it is of the same kind. The new file gets its mode and its owner.
+func newPlanFile(flag, path string, kind fileKind) (*planFile, error) {
+	f := &planFile{flag: flag, path: path, noun: kind.noun}
 	info, err := os.Stat(path)
 	switch {
 	case path == "":
@@ -49,11 +49,11 @@ func newPlanFile(flag, path string, ours content) (*planFile, error) {
 		return nil, storage.Usagef("%s: %s is no regular file", flag, path)
 	case err == nil:
 		f.before = info
-		// What a link leads to is replaced, and not the link.
+		// The target of a symbolic link is replaced, and not the link.
 		if f.path, err = filepath.EvalSymlinks(path); err != nil {
 			return nil, storage.Usagef("%s: %w", flag, err)
 		}
-		if err := f.mayReplace(ours); err != nil {
+		if err := f.checkReplaceable(kind); err != nil {
 			return nil, err
 		}
 	case !errors.Is(err, fs.ErrNotExist):
@@ -69,16 +69,16 @@ func newPlanFile(flag, path string, ours content) (*planFile, error) {
 	if f.before == nil {
 		return f, nil
 	}
-	if err := f.takeAfter(); err != nil {
+	if err := f.copyOwnerAndMode(); err != nil {
 		f.discard()
 		return nil, storage.Usagef("%s: %s belongs to another user, and can't be replaced by a file of the same owner (%w): choose another name", flag, path, err)
 	}
 	return f, nil
 }
 
-// mayReplace refuses to replace a file that is somebody else's.
-func (f *planFile) mayReplace(ours content) error {
-	file, err := os.OpenFile(f.path, os.O_RDWR, 0) // a file that may not be written may not be replaced
+// checkReplaceable returns an error if the file is of another kind, or may not be written.
+func (f *planFile) checkReplaceable(kind fileKind) error {
+	file, err := os.OpenFile(f.path, os.O_RDWR, 0) // a rename would replace a read-only file too
 	if err != nil {
 		return storage.Usagef("%s: %s can't be written: %w", f.flag, f.path, errors.Unwrap(err))
 	}
@@ -89,27 +89,27 @@ func (f *planFile) mayReplace(ours content) error {
 	switch {
 	case readErr != nil && !errors.Is(readErr, io.EOF):
 		return storage.Usagef("%s: %w", f.flag, readErr)
-	case len(line) > 0 && !ours.begins(line):
-		return storage.Usagef("%s: %s is not %s, so it is not replaced: choose another name", f.flag, f.path, ours.whole)
+	case len(line) > 0 && !kind.isFirstLine(line):
+		return storage.Usagef("%s: %s is not %s, so it is not replaced: choose another name", f.flag, f.path, kind.name)
 	}
 	return nil
 }
 
-// content is what a file of ours holds.
-type content struct {
-	noun   string
-	whole  string                 // what its text calls it
-	begins func(line []byte) bool // accepts its first line
+// fileKind is a kind of file that a planFile can save.
+type fileKind struct {
+	noun        string
+	name        string // in an error message
+	isFirstLine func(line []byte) bool
 }
 
 var (
-	aPlan = content{"plan", "a plan", func(line []byte) bool {
+	planKind = fileKind{"plan", "a plan", func(line []byte) bool {
 		var header struct {
 			Plan int `json:"plan"`
 		}
 		return json.Unmarshal(line, &header) == nil && header.Plan > 0
 	}}
-	aLeftOutList = content{"list", "a list that --" + leftOutName + " wrote", func(line []byte) bool {
+	leftOutKind = fileKind{"list", "a list that --" + leftOutName + " wrote", func(line []byte) bool {
 		var first struct {
 			LeftOut string `json:"left_out"`
 		}
@@ -117,8 +117,8 @@ var (
 	}}
 )
 
-// takeAfter gives the new file the owner and the mode of the one that it replaces.
-func (f *planFile) takeAfter() error {
+// copyOwnerAndMode gives the new file the owner and the mode of the file that it replaces.
+func (f *planFile) copyOwnerAndMode() error {
 	made, err := f.file.Stat()
 	if err != nil {
 		return err
@@ -132,7 +132,7 @@ func (f *planFile) takeAfter() error {
 	return f.file.Chmod(f.before.Mode().Perm())
 }
 
-// ownerOf is known where files have owners.
+// ownerOf returns the owner of a file. known is false on a system without owners.
 func ownerOf(info fs.FileInfo) (uid, gid int, known bool) {
 	stat, known := info.Sys().(*syscall.Stat_t)
 	if !known {
@@ -141,9 +141,9 @@ func ownerOf(info fs.FileInfo) (uid, gid int, known bool) {
 	return int(stat.Uid), int(stat.Gid), true
 }
 
-// output is a plan file, or standard output if path names that. The report goes to standard
-// error then.
-func (g *gcRun) output(flag, path string, ours content) (*planFile, error) {
+// output makes a planFile for path. If path names standard output, the planFile writes there, and
+// output makes the report go to standard error.
+func (g *gcRun) output(flag, path string, kind fileKind) (*planFile, error) {
 	out, isFile := g.env.Out.(*os.File)
 	if !slices.Contains(standardOutput, path) {
 		if info, err := os.Stat(path); err == nil && isFile && info.Mode().IsRegular() {
@@ -151,19 +151,19 @@ func (g *gcRun) output(flag, path string, ours content) (*planFile, error) {
 				return nil, storage.Usagef("%s: %s is where standard output goes: write %s -", flag, path, flag)
 			}
 		}
-		return newPlanFile(flag, path, ours)
+		return newPlanFile(flag, path, kind)
 	}
 	if g.options.json {
 		return nil, storage.Usagef("%s %s and --%s would both write to standard output: give %s a file", flag, path, jsonName, flag)
 	}
-	f := &planFile{flag: flag, path: path, noun: ours.noun, out: g.env.Out}
+	f := &planFile{flag: flag, path: path, noun: kind.noun, out: g.env.Out}
 	toErr := *g.runner
 	toErr.env.Out, toErr.env.OutTerminal = g.env.Err, g.env.ErrTerminal
 	g.runner = &toErr
 	return f, nil
 }
 
-// save writes the file and puts it in its place.
+// save calls write to fill the file, syncs it, and renames it to its path.
 func (f *planFile) save(write func(io.Writer) error) error {
 	if f == nil {
 		return nil
@@ -176,7 +176,7 @@ func (f *planFile) save(write func(io.Writer) error) error {
 		err = f.file.Sync()
 	}
 	if err == nil {
-		err = f.unchanged()
+		err = f.checkUnchanged()
 	}
 	if err == nil {
 		err = renameDurably(f.file.Name(), f.path)
@@ -189,6 +189,7 @@ func (f *planFile) save(write func(io.Writer) error) error {
 	return f.wrap(err)
 }
 
+// wrap returns an *unsavedError for an error.
 func (f *planFile) wrap(err error) error {
 	if err != nil {
 		err = &unsavedError{f.noun, fmt.Errorf("%s: save the %s as %s: %w", f.flag, f.noun, f.path, err)}
@@ -196,7 +197,8 @@ func (f *planFile) wrap(err error) error {
 	return err
 }
 
-// unsavedError is a file that could not be saved. A run without one may succeed.
+// unsavedError is the error of a file that could not be saved. The same run without the file may
+// succeed.
 type unsavedError struct {
 	noun string
 	error
@@ -218,8 +220,9 @@ func (f *planFile) saveToOutput(write func(io.Writer) error) error {
 	return file.Sync()
 }
 
-// unchanged fails if the path names something else than when the file was begun.
-func (f *planFile) unchanged() error {
+// checkUnchanged returns an error if somebody has made, changed or replaced the file at path since
+// newPlanFile.
+func (f *planFile) checkUnchanged() error {
 	now, err := os.Stat(f.path)
 	switch {
 	case f.before == nil && errors.Is(err, fs.ErrNotExist):
@@ -234,8 +237,8 @@ func (f *planFile) unchanged() error {
 	return nil
 }
 
-// keepOlder gives another name to a plan that a restore could need: it names a link that is
-// not in the inventory any more. It returns the new name, or "".
+// keepOlder renames a plan that newPlanFile has found at path, if a restore could need it: it names a
+// link that is no longer in the inventory. It returns the new name, or "" if nothing was renamed.
 func (f *planFile) keepOlder(inventory *inventory.Inventory) (name string, err error) {
 	if f == nil || f.before == nil || f.before.Size() == 0 {
 		return "", nil
@@ -246,7 +249,7 @@ func (f *planFile) keepOlder(inventory *inventory.Inventory) (name string, err e
 	}
 	needed, err := sweep.IsNeeded(file, inventory)
 	if err = errors.Join(err, file.Close()); err == nil {
-		err = f.unchanged()
+		err = f.checkUnchanged()
 	}
 	if err != nil || !needed {
 		return "", f.wrap(err)
@@ -269,8 +272,8 @@ func (f *planFile) keepOlder(inventory *inventory.Inventory) (name string, err e
 	return name, nil
 }
 
-// renameDurably renames a file. The new name is on the disk when it returns: links that a run
-// removes after that can be put back with the plan, also after a loss of power.
+// renameDurably renames a file and syncs the directory. So after a loss of power the plan is still there
+// to restore the links that the run has removed.
 func renameDurably(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		return err
@@ -286,14 +289,8 @@ func renameDurably(from, to string) error {
 	return errors.Join(err, dir.Close())
 }
 
-func writesPlan(plan *sweep.Plan) func(io.Writer) error {
-	return func(w io.Writer) error {
-		_, err := plan.WriteTo(w)
-		return err
-	}
-}
-
-// discard takes a file away that was not saved. What is left of it does no harm.
+// discard removes the temporary file if it was not saved. It ignores errors: a file that remains does no
+// harm.
 func (f *planFile) discard() {
 	if f == nil || f.file == nil {
 		return

@@ -257,8 +257,8 @@ func checkNoRun(target []string, instead string) error {
 	return storage.Usagef("latest is a run and no target: say %s", instead)
 }
 
-// toldByKind writes out how many there are of each kind.
-func toldByKind(of map[sweep.Kind]sweep.Tally) string {
+// countsByKind writes out how many there are of each kind.
+func countsByKind(of map[sweep.Kind]sweep.Tally) string {
 	var parts []string
 	for _, kind := range sweep.Shown() {
 		if n := of[kind].Count; n > 0 {

@@ -107,7 +107,7 @@ func writeRuns(w *bytes.Buffer, runs []quarantineRun, width int) {
 	t := &human.Table{Columns: []human.Column{human.Left, human.Left, human.Right, human.Right, human.Prose}}
 	t.Row("RUN", "MADE", "OBJECTS", "SIZE", "CONTENTS")
 	for _, run := range runs {
-		taken, about := run.Taken.UTC().Format("2006-01-02 15:04"), toldByKind(run.Contents)
+		taken, about := run.Taken.UTC().Format("2006-01-02 15:04"), countsByKind(run.Contents)
 		switch {
 		case run.Damage != "":
 			taken, about = "", run.Damage

@@ -196,7 +196,7 @@ var whyLeft = map[quarantine.Why]string{
 // listsNothing reports whether it was restored with a plan that has no links.
 func (q *quarantineReturn) listsNothing() bool {
 	isWhole := q.byPlan && q.options.Repository == "" && q.options.Digest == ""
-	return isWhole && q.LeftCount == 0 && toldByKind(q.Back) == "nothing" && toldByKind(q.There) == "nothing"
+	return isWhole && q.LeftCount == 0 && countsByKind(q.Back) == "nothing" && countsByKind(q.There) == "nothing"
 }
 
 func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
@@ -218,8 +218,8 @@ func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
 		return
 	}
 	if !r.quiet {
-		fmt.Fprintf(w, "%s%s.\n", begin, toldByKind(restored.Back))
-		if told := toldByKind(restored.There); told != "nothing" {
+		fmt.Fprintf(w, "%s%s.\n", begin, countsByKind(restored.Back))
+		if told := countsByKind(restored.There); told != "nothing" {
 			fmt.Fprintf(w, "There already: %s.\n", told)
 		}
 	}

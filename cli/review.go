@@ -18,8 +18,8 @@ import (
 	urfave "github.com/urfave/cli/v2"
 )
 
-// review is a plan that was written before, and of which a run may remove what is still
-// garbage. A nil *review bounds nothing.
+// review is the plan of apply: a run removes an object if it is in this plan and is garbage now. gc has
+// a nil *review, which allows all garbage.
 type review struct {
 	path         string
 	partial      bool
@@ -28,11 +28,12 @@ type review struct {
 	targetGiven  bool
 
 	file    *os.File // nil until opened
-	copied  bool     // it has no name
+	copied  bool     // file is a temporary copy without a name
 	plan    *sweep.File
-	leftOut *planFile // nil where nobody asked for it
+	leftOut *planFile // nil without --left-out
 }
 
+// newReview reads the arguments and flags of apply.
 func newReview(c *urfave.Context) *review {
 	return &review{
 		path: c.Args().First(), partial: c.Bool(partialName),
@@ -41,8 +42,8 @@ func newReview(c *urfave.Context) *review {
 	}
 }
 
-// openReview reads the plan from end to end, before an hour of listing, and takes over
-// what it was made with.
+// openReview reads and checks the whole plan before the listing, which may take an hour. It sets the
+// options of the run to those of the plan.
 func (g *gcRun) openReview(ctx context.Context) error {
 	v := g.review
 	if v == nil {
@@ -88,16 +89,16 @@ func (g *gcRun) openReview(ctx context.Context) error {
 	if !v.leftOutGiven {
 		return nil
 	}
-	if v.isAt(v.leftOutPath) {
+	if v.isPlan(v.leftOutPath) {
 		return storage.Usagef("--%s: %s is the plan itself", leftOutName, v.leftOutPath)
 	}
-	if v.leftOut, err = g.output("--"+leftOutName, v.leftOutPath, aLeftOutList); err != nil {
-		return orTarget(err, v.targetGiven, "apply PLAN --"+leftOutName+" left-out.jsonl", v.leftOutPath)
+	if v.leftOut, err = g.output("--"+leftOutName, v.leftOutPath, leftOutKind); err != nil {
+		return explainForgottenValue(err, v.targetGiven, "apply PLAN --"+leftOutName+" left-out.jsonl", v.leftOutPath)
 	}
 	return nil
 }
 
-// planPath is the path of the plan, "" if there is none.
+// planPath returns the path of the plan, or "" for gc.
 func (v *review) planPath() string {
 	if v == nil {
 		return ""
@@ -105,8 +106,8 @@ func (v *review) planPath() string {
 	return v.path
 }
 
-// isAt reports whether a path leads to the plan.
-func (v *review) isAt(path string) bool {
+// isPlan reports whether path names the file of the plan.
+func (v *review) isPlan(path string) bool {
 	there, err := os.Stat(path)
 	if err != nil {
 		return false
@@ -115,14 +116,15 @@ func (v *review) isAt(path string) bool {
 	return err == nil && os.SameFile(there, plan)
 }
 
-// remake replaces the file, or the copy, by one whose last line fits the others.
+// remake replaces the file of the plan, or its copy, by a file with a new last line, which fits the
+// other lines. It opens and checks the new file.
 func (v *review) remake() (err error) {
 	was := v.file
 	if v.copied {
 		v.file, err = temporaryFile(func(w io.Writer) error { return sweep.Remake(w, was) })
 	} else {
 		var remade *planFile
-		if remade, err = newPlanFile("--"+partialName, v.path, aPlan); err != nil {
+		if remade, err = newPlanFile("--"+partialName, v.path, planKind); err != nil {
 			return err
 		}
 		defer remade.discard()
@@ -141,7 +143,8 @@ func (v *review) remake() (err error) {
 	return err
 }
 
-// discard closes what is open. Of what was read nothing can be lost.
+// discard closes the plan and discards an unsaved --left-out file. The plan was only read, so it ignores
+// errors.
 func (v *review) discard() {
 	if v == nil {
 		return
@@ -152,8 +155,8 @@ func (v *review) discard() {
 	}
 }
 
-// isOf refuses a plan of another storage.
-func (v *review) isOf(store storage.Store) error {
+// checkStorage returns an error if the plan is of another storage.
+func (v *review) checkStorage(store storage.Store) error {
 	if v == nil {
 		return nil
 	}
@@ -163,11 +166,13 @@ func (v *review) isOf(store storage.Store) error {
 	return nil
 }
 
+// otherStorage is the usage error for a plan of another storage.
 func otherStorage(path string, made, is storage.Identity) error {
 	return storage.Usagef("%s is a plan of another storage, %s %s: this is %s %s", path, made.Driver, human.Printable(made.Root), is.Driver, human.Printable(is.Root))
 }
 
-// selection is what the plan names of an inventory: everything, where there is none.
+// selection returns the objects of the inventory that are in the plan. For gc it returns nil, which
+// means everything.
 func (v *review) selection(ctx context.Context, inventory *inventory.Inventory, store storage.Store) (*sweep.Selection, error) {
 	if v == nil {
 		return nil, nil
@@ -175,7 +180,8 @@ func (v *review) selection(ctx context.Context, inventory *inventory.Inventory, 
 	return sweep.Select(ctx, v.plan, inventory, store)
 }
 
-// compare reports what of the reviewed plan is not in the plan of now, and why.
+// compare reports each removal of the reviewed plan that is not in the new plan, with the reason. It
+// also saves the list if --left-out was given.
 func (v *review) compare(plan *sweep.Plan, report *report) error {
 	switch {
 	case v == nil:

@@ -13,12 +13,12 @@ import (
 	"regsweep/sweep"
 )
 
-// shownRepositories is how many repositories the summary names for one reason; the
-// JSON report has them all.
+// shownRepositories is the number of repositories that the summary names for one reason. The JSON report
+// has all of them.
 const shownRepositories = 5
 
-// writeSummary prints what the plan comes to: what is kept, what goes, what stays
-// although no tag reaches it, and what is wrong.
+// writeSummary prints the totals of the plan: what is kept, the garbage, what is kept although no tag
+// reaches it, and the problems.
 func writeSummary(w *bytes.Buffer, r *report, width int) {
 	fmt.Fprintf(w, "%s %s\n", r.Storage.Driver, human.Printable(r.Storage.Root))
 	writeConfig(w, r.Config, r.notRead, width)
@@ -45,7 +45,7 @@ func writeSummary(w *bytes.Buffer, r *report, width int) {
 	t.Row("  manifests", human.Count(r.Mark.Manifests), "", "")
 	t.Row("  blobs", human.Count(r.Mark.Blobs), human.Size(r.Mark.Bytes), claimed(r.Mark.ClaimedBytes))
 	addGarbage(t, r.plan)
-	addGarbageOf(t, r.ByRepository)
+	addGarbageByRepository(t, r.ByRepository)
 	addKept(t, r)
 	t.Write(w, width)
 	if from := r.reachedFrom(); len(r.Kept) == 0 && from != "" {
@@ -56,7 +56,7 @@ func writeSummary(w *bytes.Buffer, r *report, width int) {
 	writeProblems(w, r.Problems)
 }
 
-// writeConfig says which config.yml was read, if one was.
+// writeConfig prints which config.yml was read. It prints nothing if none was.
 func writeConfig(w *bytes.Buffer, path string, notRead []string, width int) {
 	if path == "" {
 		return
@@ -70,7 +70,7 @@ func writeConfig(w *bytes.Buffer, path string, notRead []string, width int) {
 	}
 }
 
-// claimed marks a size that is not the storage's own.
+// claimed returns the remark for a size that comes from manifests, and not from the storage.
 func claimed(bytes int64) string {
 	if bytes == 0 {
 		return ""
@@ -78,6 +78,7 @@ func claimed(bytes int64) string {
 	return "sizes as manifests claim"
 }
 
+// addGarbage adds the rows about the garbage of each kind.
 func addGarbage(t *human.Table, plan *sweep.Plan) {
 	t.Row("")
 	if !plan.HasGarbage() {
@@ -103,8 +104,8 @@ func addGarbage(t *human.Table, plan *sweep.Plan) {
 	}
 }
 
-// addGarbageOf shows the repositories that the garbage belongs to.
-func addGarbageOf(t *human.Table, rows []sweep.RepositoryGarbage) {
+// addGarbageByRepository adds the rows of the repositories with the most garbage.
+func addGarbageByRepository(t *human.Table, rows []sweep.RepositoryGarbage) {
 	if len(rows) == 0 {
 		return
 	}
@@ -116,8 +117,8 @@ func addGarbageOf(t *human.Table, rows []sweep.RepositoryGarbage) {
 	addRepositories(t, shares)
 }
 
-// reasons explain why something stays that no tag reaches.
-var reasons = []struct {
+// keptReasons explains why something is kept that no tag reaches.
+var keptReasons = []struct {
 	reason      sweep.Reason
 	name, about string
 }{
@@ -132,14 +133,15 @@ var reasons = []struct {
 	{sweep.KeptStray, "files outside the layout", "never removed"},
 }
 
-// addKept answers "why is so little eligible?".
+// addKept adds the rows about everything that is kept without a tag, by reason. They answer the question
+// why so little is garbage.
 func addKept(t *human.Table, r *report) {
 	if len(r.Kept) == 0 {
 		return
 	}
 	t.Row("")
 	t.Row("Kept without a tag", "", "", "")
-	for _, reason := range reasons {
+	for _, reason := range keptReasons {
 		var rows []sweep.Kept
 		total := sweep.Kept{}
 		for _, row := range r.Kept {
@@ -162,8 +164,8 @@ func addKept(t *human.Table, r *report) {
 	}
 }
 
-// reachedFrom says from where all that stays is reached, or "" if that is not known: damage
-// can keep what nothing reaches.
+// reachedFrom returns the kinds of roots that reach everything that is kept. It returns "" if that is not
+// known: damage keeps objects that no root reaches.
 func (r *report) reachedFrom() string {
 	damaged := slices.ContainsFunc(r.Problems, func(p inventory.Problem) bool { return p.Effect.Keeps() })
 	switch {
@@ -179,7 +181,7 @@ func (r *report) reachedFrom() string {
 	return "a tag"
 }
 
-// addRepositories names those that keep the most.
+// addRepositories adds the rows of the repositories with the most bytes.
 func addRepositories(t *human.Table, rows []sweep.Kept) {
 	rows = slices.DeleteFunc(rows, func(row sweep.Kept) bool { return row.Repository == "" })
 	slices.SortStableFunc(rows, func(a, b sweep.Kept) int {
@@ -194,6 +196,7 @@ func addRepositories(t *human.Table, rows []sweep.Kept) {
 	}
 }
 
+// withLinks returns the remark of a row: the number of links, and about.
 func withLinks(row sweep.Kept, about string) string {
 	switch {
 	case row.Links == 0:

@@ -6,23 +6,23 @@ import (
 	"os"
 )
 
-// Terminal is a terminal to ask questions on.
+// Terminal is a terminal for questions and passwords.
 type Terminal struct {
 	io.Reader
 	io.Writer
-	// Flush drops everything that was typed and not read yet.
+	// Flush drops the input that was typed and not read yet.
 	Flush func() error
-	// Hide makes the terminal show no more what is typed, until restore is called.
+	// Hide turns the echo of the terminal off, until restore is called.
 	Hide func() (restore func(), err error)
-	// OnResume calls do each time the process goes on after it was suspended, until stop
+	// OnResume calls do each time the process continues after it was suspended, until stop
 	// returns.
 	OnResume func(do func()) (stop func())
 }
 
-// findTerminal finds the terminal that the process was started from. Standard input may
-// be something else: a password from a file, a plan, or another program's output is no
-// answer to a question. A process without a terminal of its own can still have one as
-// its standard input, as after su -c.
+// findTerminal returns the controlling terminal of the process. Standard input may be a file or a pipe,
+// with a password or a plan, so it is not read for answers. A process without a controlling terminal,
+// for example after su -c, can have a terminal as standard input. noAnswer says why a terminal cannot be
+// used.
 func findTerminal(env Env) (terminal *Terminal, noAnswer string) {
 	own, foreground, err := controllingTerminal()
 	switch {
@@ -38,6 +38,7 @@ func findTerminal(env Env) (terminal *Terminal, noAnswer string) {
 	return terminalOn(os.Stdin, os.Stderr), ""
 }
 
+// terminalOn returns a terminal that reads from in and writes to out.
 func terminalOn(in, out *os.File) *Terminal {
 	return &Terminal{
 		Reader: in, Writer: out,
@@ -47,11 +48,11 @@ func terminalOn(in, out *os.File) *Terminal {
 	}
 }
 
-// awaitLine returns the line that is typed after a prompt. Whoever suspends the process and
-// goes on sees the prompt again.
+// awaitLine calls prompt and returns the line that is typed after it. It calls prompt again each time the
+// process continues after it was suspended.
 func (t *Terminal) awaitLine(ctx context.Context, prompt func()) (string, error) {
 	stop := t.OnResume(prompt)
 	defer stop()
-	prompt() // once it is seen, a suspension is noticed
+	prompt() // after OnResume, so that each suspension after the prompt is noticed
 	return await(ctx, func() (string, error) { return readLine(t) })
 }

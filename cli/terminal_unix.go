@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// controllingTerminal opens the terminal that the process belongs to. In the background
-// a process is stopped when it reads there.
+// controllingTerminal opens the controlling terminal of the process. foreground is false if the kernel
+// would stop the process when it reads there.
 func controllingTerminal() (terminal *os.File, foreground bool, err error) {
-	// Reads block: os.OpenFile would use kqueue, which macOS does not have for /dev/tty.
+	// unix.Open makes reads block. os.OpenFile would use kqueue, which macOS lacks for /dev/tty.
 	fd, err := unix.Open("/dev/tty", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, false, err
@@ -24,12 +24,12 @@ func controllingTerminal() (terminal *os.File, foreground bool, err error) {
 	return os.NewFile(uintptr(fd), "/dev/tty"), group == unix.Getpgrp(), nil
 }
 
-// flushTyped is called again if a signal interrupts it: a process that was stopped in the
-// background, where it may not flush, goes on in the foreground.
+// flushTyped drops the input that was typed. The kernel stops a background process that does so. When the
+// process continues in the foreground, the call fails with EINTR and is repeated.
 func flushTyped(fd int) error { return again(func() error { return flushInput(fd) }) }
 
-// hideTyped changes what the terminal echoes and nothing else: a line still ends with enter,
-// and Ctrl-C, Ctrl-D and Ctrl-Z have their meaning.
+// hideTyped turns the echo off. Everything else stays: a line ends with enter, and Ctrl-C, Ctrl-D and
+// Ctrl-Z work.
 func hideTyped(fd int) (restore func(), err error) {
 	state, err := unix.IoctlGetTermios(fd, getState)
 	if err != nil {
@@ -48,7 +48,7 @@ func hideTyped(fd int) (restore func(), err error) {
 	}, nil
 }
 
-// again calls do until no signal interrupts it.
+// again calls do until it does not fail with EINTR.
 func again(do func() error) error {
 	for {
 		if err := do(); err != unix.EINTR {
@@ -57,7 +57,8 @@ func again(do func() error) error {
 	}
 }
 
-// onResume: a shell that has suspended a job sends it SIGCONT once the terminal is the job's.
+// onResume calls do at each SIGCONT. A shell sends that signal to a suspended job after it has given the
+// terminal to the job.
 func onResume(do func()) (stop func()) {
 	resumed, ended := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(resumed, unix.SIGCONT)

@@ -11,19 +11,20 @@ import (
 	"regsweep/internal/human"
 )
 
-// tableWidth is the least width of a terminal in which the evidence is a table.
+// tableWidth is the least width in columns of a terminal on which the evidence is a table.
 const tableWidth = 120
 
-// verdicts are the first words that a tired reader needs.
+// verdicts has the headline of each verdict.
 var verdicts = map[guard.State]string{
 	guard.Proven:  "PROVEN: something may be removed now",
 	guard.Refused: "REFUSED: nothing may be removed now",
 	guard.Skipped: "SKIPPED: nothing is known of who writes",
 }
 
+// marks has the mark of each result in front of a line of evidence.
 var marks = map[guard.Result]string{guard.OK: "ok", guard.Against: "NO", guard.Unknown: "??", guard.Note: "--"}
 
-// legends explain the marks, in the order of their weight.
+// legends explains the marks, in the order of their weight.
 var legends = []struct {
 	result guard.Result
 	means  string
@@ -31,6 +32,7 @@ var legends = []struct {
 	{guard.OK, "for removing"}, {guard.Against, "against it"}, {guard.Unknown, "not known, so against it"}, {guard.Note, "without weight"},
 }
 
+// legend returns the explanation of the marks that the evidence has.
 func legend(evidence []guard.Evidence) string {
 	var parts []string
 	for _, l := range legends {
@@ -41,11 +43,11 @@ func legend(evidence []guard.Evidence) string {
 	return strings.Join(parts, ", ")
 }
 
-// stoppedVerdict stands for a refusal that stops a removal that has begun.
+// stoppedVerdict is the headline of a refusal that stops a removal that has begun.
 const stoppedVerdict = "STOPPED: nothing more may be removed"
 
-// writeVerdict prints the verdict, then what was seen, then what to do. Where there is
-// no terminal (width 0), each thing has its line, however long.
+// writeVerdict prints the headline, then the evidence, then the remedies. With a width of 0, which means
+// no terminal, each piece of evidence is one line of any length.
 func writeVerdict(w *bytes.Buffer, headline string, v guard.Verdict, width int) {
 	if v.Reason != "" {
 		headline += " (" + human.Printable(v.Reason) + ")"
@@ -63,23 +65,25 @@ func writeVerdict(w *bytes.Buffer, headline string, v guard.Verdict, width int) 
 	writeRemedies(w, v.Steps, width)
 }
 
+// evidenceTable returns the table of the evidence. Consecutive rows about one subject name it once.
 func evidenceTable(evidence []guard.Evidence) *human.Table {
 	t := &human.Table{Indent: "  ", Columns: []human.Column{human.Left, human.Prose, human.Prose, human.Prose, human.Prose}}
 	t.Row("", "WHO", "ASKED", "SEEN", "MEANS")
-	who := ""
+	last := ""
 	for _, e := range evidence {
 		subject := human.Printable(e.Subject)
-		if subject == who {
+		if subject == last {
 			subject = ""
 		} else {
-			who = subject
+			last = subject
 		}
 		t.Row(marks[e.Result], subject, human.Printable(e.Check), human.Printable(e.Seen), human.Printable(e.Meaning))
 	}
 	return t
 }
 
-// stackEvidence is for a narrow terminal: what it means first, and below it why.
+// stackEvidence prints the evidence for a narrow terminal: first what it means, and below that what was
+// asked and seen.
 func stackEvidence(w *bytes.Buffer, evidence []guard.Evidence, width int) {
 	who := ""
 	indented := func(indent, text string) {
@@ -104,9 +108,9 @@ func stackEvidence(w *bytes.Buffer, evidence []guard.Evidence, width int) {
 	}
 }
 
-// writeRemedies prints what to do: one remedy of each step. The steps that have one remedy
-// come first. A remedy that is in several steps is printed once. Lines of configuration stand at
-// the left margin, as they are to be pasted.
+// writeRemedies prints the remedies. The reader has to do one remedy of each step. guard sorts the steps
+// that have one remedy first. A remedy that is in several steps is printed once. Lines of configuration
+// stand at the left margin, so that they can be copied.
 func writeRemedies(w *bytes.Buffer, steps [][]string, width int) {
 	if len(steps) == 0 {
 		return
@@ -136,7 +140,7 @@ func writeRemedies(w *bytes.Buffer, steps [][]string, width int) {
 		list(title, slices.Concat(steps[:musts]...)...)
 		title = "and one of these:"
 	}
-	numbers := map[string]int{} // of what was printed
+	numbers := map[string]int{} // of the remedies that were printed
 	for _, step := range steps[musts:] {
 		fresh := slices.DeleteFunc(slices.Clone(step), func(remedy string) bool { return numbers[remedy] > 0 })
 		var done []string
@@ -163,7 +167,7 @@ func writeRemedies(w *bytes.Buffer, steps [][]string, width int) {
 	}
 }
 
-// writeRemedy prints one: its prose is wrapped, its lines to be copied are not.
+// writeRemedy prints one remedy. Its prose is wrapped, and its lines of configuration are not.
 func writeRemedy(w *bytes.Buffer, number int, remedy string, last bool, width int) {
 	for i, part := range strings.Split(remedy, "\n\n") {
 		if i%2 == 1 {
