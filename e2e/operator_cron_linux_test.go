@@ -29,14 +29,15 @@ const cronSettings = `
 target=%[1]s/storage
 proof='--registry http://127.0.0.1:5000'
 start() {
-	OTEL_TRACES_EXPORTER=none setsid env "$@" %[2]s serve %[1]s/config.yml &
+	OTEL_TRACES_EXPORTER=none setsid env "$@" %[2]s serve %[1]s/config.yml >>%[1]s/log 2>&1 &
 	echo $! >%[1]s/pid
 }
 stop() {
 	pid=$(cat %[1]s/pid)
 	kill -KILL "$pid" || true
-	# Nobody may be there to reap it.
-	while grep -qs '^State:.[^Z]' "/proc/$pid/status"; do sleep 0.1; done
+	# Its first thread may be a zombie while another one still holds the port. Nobody may
+	# be there to reap it.
+	while grep -qs '^State:.[^Z]' "/proc/$pid/task/"*/status; do sleep 0.1; done
 }
 read_only() {
 	stop
@@ -91,6 +92,12 @@ func newCron(t *testing.T, settings string) *cron {
 	c.write("slow", "#!/bin/sh\n[ \"$1 $(ls "+c.dir+"/closed)\" != \"check "+c.dir+"/closed\" ] || { touch "+c.dir+"/closing; sleep 60 >/dev/null 2>&1; }\nexec regsweep \"$@\"\n", 0o755)
 	c.shell("start")
 	t.Cleanup(func() { c.shell("stop") })
+	t.Cleanup(func() {
+		if t.Failed() {
+			output, err := os.ReadFile(filepath.Join(c.dir, "log"))
+			t.Logf("the output of the registry (%v):\n%s", err, output)
+		}
+	})
 	c.takesPushes("before")
 	c.tree.Age("", time.Hour)
 	return c
@@ -183,6 +190,7 @@ func (c *cron) noted(untagged, flags string) {
 // TestCronMakesTheRegistryWritableAgain runs the cron recipe with a real registry. However
 // it ends, the registry takes pushes afterwards and every image is whole (3, 4).
 func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
+	t.Parallel()
 	// A signal that is ignored here, as after nohup or in the background of a script, would be ignored
 	// by what is started here. One that is caught is not.
 	caught := make(chan os.Signal, 1)
@@ -292,6 +300,7 @@ func TestCronMakesTheRegistryWritableAgain(t *testing.T) {
 
 // TestCronNamesAProgramThatIsMissing: a missing flock is not taken for another run (2).
 func TestCronNamesAProgramThatIsMissing(t *testing.T) {
+	t.Parallel()
 	settings := filepath.Join(t.TempDir(), "settings")
 	must(t, os.WriteFile(settings, []byte("read_only() { :; }; writable() { :; }"), 0o644))
 	shell, err := exec.LookPath("sh")
@@ -314,6 +323,7 @@ func TestCronNamesAProgramThatIsMissing(t *testing.T) {
 
 // TestCronNamesSettingsThatAreMissing (2).
 func TestCronNamesSettingsThatAreMissing(t *testing.T) {
+	t.Parallel()
 	command := exec.Command("sh", cronScript, "/no/such/settings")
 	output, _ := command.CombinedOutput() // the exit code is checked
 	if code := command.ProcessState.ExitCode(); code != 2 || !strings.Contains(string(output), "/no/such/settings can't be read") {
@@ -323,6 +333,7 @@ func TestCronNamesSettingsThatAreMissing(t *testing.T) {
 
 // TestCronSettingsNoticeARegistryThatEndsAtOnce: docker start succeeds then.
 func TestCronSettingsNoticeARegistryThatEndsAtOnce(t *testing.T) {
+	t.Parallel()
 	script := ". deploy/cron/regsweep-cron.conf; docker() { :; }; set -e; writable"
 	command := registrytest.NewNamespaceT(t).Command("sh", "-c", script)
 	output, err := exec.Command(command[0], command[1:]...).CombinedOutput()
@@ -333,6 +344,7 @@ func TestCronSettingsNoticeARegistryThatEndsAtOnce(t *testing.T) {
 
 // TestCronLeavesARunAlone: a second run ends at once and does nothing to the registry (4).
 func TestCronLeavesARunAlone(t *testing.T) {
+	t.Parallel()
 	c := newCron(t, "collect='-m --max-requests=300'")
 	first := c.run()
 	writable := c.pid()
@@ -354,6 +366,7 @@ func TestCronLeavesARunAlone(t *testing.T) {
 // TestCronIsKilled: after SIGKILL the registry is read-only. The next run finds the
 // regsweep that goes on (5), and the one after it makes the registry writable (3, 4).
 func TestCronIsKilled(t *testing.T) {
+	t.Parallel()
 	c := newCron(t, "collect='-m --max-requests=300'")
 	killed := c.run()
 	eventually(t, "it removes", func() bool { return !c.tree.Exists(imagetest.LayerPath("team/app", c.first)) })
@@ -375,6 +388,7 @@ func TestCronIsKilled(t *testing.T) {
 
 // TestCronSaysThatTheRegistryIsNotWritable, and why (6).
 func TestCronSaysThatTheRegistryIsNotWritable(t *testing.T) {
+	t.Parallel()
 	all := atOnce{T: t}
 	for name, settings := range map[string]string{
 		"success":                 "collect=-m",
@@ -397,6 +411,7 @@ func TestCronSaysThatTheRegistryIsNotWritable(t *testing.T) {
 
 // TestShellScriptsPassShellcheck checks what a reader may copy, and what the tests run.
 func TestShellScriptsPassShellcheck(t *testing.T) {
+	t.Parallel()
 	shellcheck, err := exec.LookPath("shellcheck")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
