@@ -3,7 +3,7 @@
 package manifest
 
 import (
-	"strings"
+	"bytes"
 
 	// The algorithms that a digest may have.
 	_ "crypto/sha256"
@@ -14,8 +14,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Manifest is what a manifest says of other content. Its digests may be parts of the content that
-// was parsed.
+// Manifest is what a manifest says of other content. Its digests, and the media types of its
+// references, may be parts of the content that was parsed.
 type Manifest struct {
 	// MediaType is what the manifest says of itself; older ones say nothing.
 	MediaType string
@@ -44,7 +44,7 @@ const (
 type Reference struct {
 	// Digest is a valid digest, or one of an algorithm that is not known.
 	Digest    []byte
-	MediaType string
+	MediaType []byte
 	// Size is in bytes as the manifest says, or -1 if it says nothing.
 	Size int64
 }
@@ -62,7 +62,7 @@ func (r Reference) MayBeManifest() bool {
 		"application/vnd.oci.image.config.", "application/vnd.docker.container.image.",
 		"application/vnd.buildkit.cacheconfig.", "application/vnd.oci.empty.",
 	} {
-		if strings.HasPrefix(r.MediaType, plain) {
+		if bytes.HasPrefix(r.MediaType, []byte(plain)) {
 			return false
 		}
 	}
@@ -70,8 +70,8 @@ func (r Reference) MayBeManifest() bool {
 }
 
 // kindOf is the one table of media types.
-func kindOf(mediaType string) Kind {
-	switch mediaType {
+func kindOf(mediaType []byte) Kind {
+	switch string(mediaType) {
 	case "application/vnd.docker.distribution.manifest.v2+json",
 		"application/vnd.oci.image.manifest.v1+json":
 		return Image
@@ -96,20 +96,6 @@ func kindOf(mediaType string) Kind {
 // several kinds, or one of them twice, all count, since a client may read it as either
 // (CVE-2021-41190); two different media types or subjects are malformed.
 func Parse(content []byte) (Manifest, error) { return new(Parser).Parse(content) }
-
-// Parser parses one manifest after the other in the same memory. Its zero value is ready.
-type Parser struct {
-	manifest Manifest
-	fields   fields
-}
-
-// Parse does what the function Parse does. Its result is valid until the next call.
-func (p *Parser) Parse(content []byte) (Manifest, error) {
-	if p.parseFast(content) {
-		return p.manifest, nil
-	}
-	return parseJSON(content)
-}
 
 // isDigest accepts what the OCI image specification calls a digest ("Digests"),
 // also of an algorithm that is not known.

@@ -60,13 +60,6 @@ func summary(m Manifest) string {
 	return letters(b.String())
 }
 
-// sameReferences reports whether two manifests refer to the same content in the same words.
-func sameReferences(a, b Manifest) bool {
-	return slices.EqualFunc(a.References, b.References, func(a, b Reference) bool {
-		return bytes.Equal(a.Digest, b.Digest) && a.MediaType == b.MediaType && a.Size == b.Size
-	})
-}
-
 const (
 	ociImage    = `application/vnd.oci.image.manifest.v1+json`
 	ociIndex    = `application/vnd.oci.image.index.v1+json`
@@ -319,7 +312,7 @@ func membersOf(content []byte) (members []string, plain bool) {
 }
 
 // FuzzParse proves of whatever content there may be that reading it does not
-// panic, that both ways of reading agree, that what comes out are digests, and that
+// panic, that encoding/json reads the same, that what comes out are digests, and that
 // neither the order of fields nor white space matters.
 func FuzzParse(f *testing.F) {
 	layers := []imagetest.Blob{imagetest.Layer(1, 10), imagetest.Layer(2, 10)}
@@ -337,18 +330,17 @@ func FuzzParse(f *testing.F) {
 		`{"mediaType":"` + ociImage + `","config":{"digest":"@a","digest":"@b","size":01}}`,
 		`{"manifests":[{"digest":"@a","mediaType":"` + ociImage + `","Size":5}],"subject":{"digest":"@@s"}}`,
 		`{"mediaType":"` + ociImage + `","config":{"digest":"@c","x":{"a":[{"b":{}}]},"size":1e2}}`,
+		`{"manifests":[{"digest":"@@a","mediaType":"a","size":1}],"subject":{"digest":"@s"}}`,
+		`{"schemaVersion":1,"fsLayers":[{"blobSum":"@a"}],"x":[null,true,-1,{"y":"\n"}]}`,
+		`{"Layers":[],"layers":[{"digest":"@a"}],"LAYERS":[]}`,
 		`{"mediaType":5}`, `{"fslayers":[{"blobsum":"@a","BLOBSUM":"@b"}],"schemaVersion":1}`, `null`, `[]`, ``, "{\"a\":\"\xff\"}",
 	} {
 		f.Add([]byte(written(story)))
 	}
 	f.Fuzz(func(t *testing.T, content []byte) {
 		m, err := Parse(content)
-		slow, slowErr := parseJSON(content)
-		if (err == nil) != (slowErr == nil) || summary(m) != summary(slow) || m.MediaType != slow.MediaType {
-			t.Fatalf("read as %s (%v), and by encoding/json as %s (%v)", summary(m), err, summary(slow), slowErr)
-		}
-		if !sameReferences(m, slow) {
-			t.Fatalf("read as %+v, and by encoding/json as %+v", m.References, slow.References)
+		if want, wantErr := parseJSON(content); !same(m, err, want, wantErr) {
+			t.Fatalf("read as %+v, %v, and by encoding/json as %+v, %v", m, err, want, wantErr)
 		}
 		if err != nil {
 			return

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 )
 
 // document is all that the known kinds have. A field given twice counts twice.
@@ -49,7 +48,7 @@ func (a *all[T]) UnmarshalJSON(content []byte) error {
 	return err
 }
 
-// parseJSON parses any manifest. It decides what a manifest says; parseFast is faster.
+// parseJSON parses any manifest with encoding/json. The parser must find the same.
 func parseJSON(content []byte) (Manifest, error) {
 	// Fields that only the known types have a form for are taken apart later: of
 	// an unknown type they may be anything.
@@ -71,7 +70,7 @@ func parseJSON(content []byte) (Manifest, error) {
 	if m.MediaType, err = agreed(head.MediaType); err != nil {
 		return Manifest{}, fmt.Errorf("malformed manifest: mediaType: %w", err)
 	}
-	m.Kind = kindOf(m.MediaType)
+	m.Kind = kindOf([]byte(m.MediaType))
 	if m.MediaType == "" {
 		switch {
 		case string(head.SchemaVersion) == "1":
@@ -165,13 +164,16 @@ func (m *Manifest) add(field string, d descriptor) error {
 		if !isDigest(text) {
 			return fmt.Errorf("malformed manifest: %s has no digest: %.80q", field, text)
 		}
-		m.References = append(m.References, Reference{Digest: []byte(text), MediaType: mediaType, Size: size})
+		m.References = append(m.References, Reference{Digest: []byte(text), MediaType: []byte(mediaType), Size: size})
 	}
 	return nil
 }
 
 func (m *Manifest) attach(subject descriptor) error {
 	text, err := agreed(subject.Digest)
+	if err == nil {
+		_, err = agreed(subject.MediaType)
+	}
 	if err == nil && m.Subject != nil {
 		_, err = agreed([]string{string(m.Subject), text})
 	}
@@ -184,8 +186,6 @@ func (m *Manifest) attach(subject descriptor) error {
 	m.Subject = []byte(text)
 	return nil
 }
-
-var digestInText = regexp.MustCompile(`sha256:[a-f0-9]{64}|sha384:[a-f0-9]{96}|sha512:[a-f0-9]{128}`)
 
 // readUnknown finds every digest in any string, key or value, however deep. The
 // content is known to be JSON.

@@ -1,0 +1,223 @@
+package manifest
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+)
+
+// Parser parses one manifest after the other in the same memory. Its zero value is ready.
+type Parser struct {
+	reader
+	mediaType    []byte // nil if it is not given
+	mediaTypeErr error
+	isVersion1   bool
+	parts        [numParts]part
+	references   []Reference
+}
+
+// part is a field that refers to content. A field that is given twice counts twice.
+type part struct {
+	isSet      bool // its last value is not null
+	references []Reference
+	err        error // the first one
+}
+
+// The parts of a manifest, in the order of Manifest.References.
+const (
+	config = iota
+	layers
+	fsLayers
+	manifests
+	blobs // of an Artifact only
+	subject
+	numParts
+)
+
+var partNames = [numParts]string{"config", "layers", "fsLayers", "manifests", "blobs", "subject"}
+
+// Parse does what the function Parse does. Its result is valid until the next call.
+func (p *Parser) Parse(content []byte) (Manifest, error) {
+	if err := p.read(content); err != nil {
+		return Manifest{}, fmt.Errorf("not a manifest: %w", err)
+	}
+	if p.mediaTypeErr != nil {
+		return Manifest{}, fmt.Errorf("malformed manifest: mediaType: %w", p.mediaTypeErr)
+	}
+	m, err := Manifest{MediaType: string(p.mediaType), Kind: p.kind()}, error(nil)
+	if m.Kind == Unknown {
+		m.References = p.digests(content)
+		m.Subject, err = p.attached(content)
+	} else {
+		m.References, err = p.needed(m.Kind)
+		if err == nil {
+			m.Subject, err = p.theSubject()
+		}
+	}
+	if err != nil {
+		return Manifest{}, fmt.Errorf("malformed manifest: %w", err)
+	}
+	return m, nil
+}
+
+// read reads all fields. Those of another form than the known kinds have are no error yet: in
+// content of an unknown kind they may be anything.
+func (p *Parser) read(content []byte) error {
+	p.start(content)
+	p.mediaType, p.mediaTypeErr, p.isVersion1 = nil, nil, false
+	for i := range p.parts {
+		p.parts[i] = part{references: p.parts[i].references[:0]}
+	}
+	if !p.open('{') && p.value() != nil {
+		return errors.New("it is no object")
+	}
+	for p.more() {
+		p.field(p.name())
+	}
+	return p.end()
+}
+
+// field reads the value of a field.
+func (p *Parser) field(name []byte) {
+	for i := range p.parts {
+		if is(name, partNames[i]) {
+			p.part(i)
+			return
+		}
+	}
+	switch {
+	case is(name, "mediaType"):
+		p.mediaTypeErr = cmp.Or(p.mediaTypeErr, p.agreed(&p.mediaType))
+	case is(name, "schemaVersion"):
+		p.isVersion1 = string(p.value()) == "1"
+	default:
+		p.value()
+	}
+}
+
+// part reads the value of a part: a descriptor, or a list of them, or null.
+func (p *Parser) part(i int) {
+	to := &p.parts[i]
+	to.isSet = !p.null()
+	switch {
+	case !to.isSet:
+	case i == config || i == subject:
+		p.descriptor(to, "digest")
+	case !p.open('['):
+		to.fail(fmt.Errorf("%.80q is no list", p.value()))
+	default:
+		digestField := "digest"
+		if i == fsLayers {
+			digestField = "blobSum"
+		}
+		for p.more() {
+			p.descriptor(to, digestField)
+		}
+	}
+}
+
+// descriptor reads a descriptor whose digest is in the field given. No field but that counts if it
+// is not "digest".
+func (p *Parser) descriptor(to *part, digestField string) {
+	if !p.open('{') {
+		to.fail(fmt.Errorf("%.80q is no descriptor", p.value()))
+		return
+	}
+	first, size, mediaType := len(to.references), int64(-1), []byte(nil)
+	for p.more() {
+		switch name := p.name(); {
+		case is(name, digestField):
+			text, err := p.text()
+			if err == nil && text != nil && !isDigest(text) {
+				err = fmt.Errorf("%.80q is no digest", text)
+			}
+			to.fail(err)
+			if text != nil {
+				to.references = append(to.references, Reference{Digest: text})
+			}
+		case digestField == "digest" && is(name, "mediaType"):
+			to.fail(p.agreed(&mediaType))
+		case digestField == "digest" && is(name, "size"):
+			var err error
+			size, err = p.size()
+			to.fail(err)
+		default:
+			p.value()
+		}
+	}
+	if len(to.references) == first {
+		to.fail(errors.New("there is no digest"))
+	}
+	for i := range to.references[first:] {
+		r := &to.references[first+i]
+		r.MediaType, r.Size = mediaType, size
+	}
+}
+
+func (p *part) fail(err error) {
+	if err != nil {
+		p.err = cmp.Or(p.err, err)
+	}
+}
+
+// agreed reads a text or null. It is an error if the field had another text before.
+func (p *Parser) agreed(field *[]byte) error {
+	text, err := p.text()
+	if err != nil || text == nil {
+		return err
+	}
+	if *field != nil && !bytes.Equal(*field, text) {
+		return disagreed(*field, text)
+	}
+	*field = text
+	return nil
+}
+
+func disagreed(a, b []byte) error { return fmt.Errorf("both %.80q and %.80q", a, b) }
+
+// kind is the kind of what was read.
+func (p *Parser) kind() Kind {
+	switch {
+	case len(p.mediaType) > 0:
+		return kindOf(p.mediaType)
+	case p.isVersion1:
+		return Schema1
+	case p.parts[manifests].isSet:
+		return Index
+	case p.parts[config].isSet || p.parts[layers].isSet:
+		return Image
+	}
+	return Unknown
+}
+
+// needed is all that a manifest of a known kind refers to.
+func (p *Parser) needed(kind Kind) ([]Reference, error) {
+	p.references = p.references[:0]
+	for i := range p.parts[:subject] {
+		part := &p.parts[i]
+		if i == blobs && kind != Artifact {
+			continue
+		}
+		if part.err != nil {
+			return nil, fmt.Errorf("%s: %w", partNames[i], part.err)
+		}
+		p.references = append(p.references, part.references...)
+	}
+	return p.references, nil
+}
+
+// theSubject is the digest of the subject, or nil.
+func (p *Parser) theSubject() (digest []byte, err error) {
+	err = p.parts[subject].err
+	for _, r := range p.parts[subject].references {
+		if digest != nil && !bytes.Equal(digest, r.Digest) {
+			err = cmp.Or(err, disagreed(digest, r.Digest))
+		}
+		digest = r.Digest
+	}
+	if err != nil {
+		return nil, fmt.Errorf("subject: %w", err)
+	}
+	return digest, nil
+}
