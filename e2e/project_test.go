@@ -68,6 +68,7 @@ var theirs = map[string][]string{
 	"golang.org/x/sys":                        under("cli", "storage/filesystem", "internal/spool", "internal/system"),
 
 	"github.com/opencontainers/go-digest": under("cli", "quarantine", "sweep", "guard", "mark", "inventory", "manifest", "storage/cache", "storage/layout"),
+	"golang.org/x/time":                   under("storage/pace"),
 	"golang.org/x/sync":                   under("quarantine", "mark", "inventory", "storage/filesystem", "storage/s3", "storage/driver"),
 }
 
@@ -108,6 +109,7 @@ var built = []string{
 	"golang.org/x/sync",
 	"golang.org/x/sys",
 	"golang.org/x/term",
+	"golang.org/x/time",
 }
 
 // ofDistribution is what the program takes of Distribution, which has a whole

@@ -40,6 +40,36 @@ func TestPaceForgetsOneRefusal(t *testing.T) {
 	}
 }
 
+// TestPaceForgetsARefusalLongAgo: the next refusal counts as the first again.
+func TestPaceForgetsARefusalLongAgo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := pacedRetries(8, 0)
+		asked := 0
+		op := func() error {
+			if asked++; asked%2 == 1 {
+				return answered(503, "SlowDown")
+			}
+			return nil
+		}
+		for range 2 {
+			time.Sleep(time.Minute)
+			if err := r.Do(t.Context(), op); err != nil {
+				t.Fatal(err)
+			}
+		}
+		began := time.Now()
+		for range 100 {
+			if err := r.Do(t.Context(), func() error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("100 requests took %v", took)
+		}
+	})
+}
+
 // refuseSome has a server answer some of its requests, counted from 1, with a fault.
 func refuseSome(t *testing.T, requests int, refused []int, fault error, most time.Duration) {
 	r := pacedRetries(8, 0)

@@ -3,107 +3,86 @@ package pace
 
 import (
 	"context"
-	"errors"
-	"math"
 	"math/rand/v2"
-	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
 	"regsweep/storage"
+
+	"golang.org/x/time/rate"
 )
 
 // Pace decides when a request may go to a storage. All requests of a store pass
-// through one pace, so that what the server says to one of them slows down all, and
-// what is under way together stays within Limits. It may be used concurrently, and
-// holds no goroutine of its own.
+// through one pace, so that a refusal of one request slows down all requests. It may be
+// used concurrently, and holds no goroutine of its own.
 //
-// Nothing but Limits holds a request back until the server refuses one (503 SlowDown,
-// 429, or many 5xx). Then all wait for a moment, or as long as Retry-After says, and
-// go on at four fifths of the rate that the server took in the second before. From there
-// the rate rises by exp(t²/g), t in seconds. The first refusal may be an accident: with
-// g = 0.1 the bound is gone after a second. After the second refusal g is 2. After more of
-// them g is 200: the rate is back at what was refused after 7 s, rises slowly there, and is
-// 90 times that after 30 s without a refusal. So a server with a fixed limit is kept near
-// it and refuses about one request in a hundred, and one that had a bad minute is soon
-// asked at full speed again.
+// Nothing but the limits of the user holds a request back until the server refuses one (503
+// SlowDown, 429, or many 5xx). Then all requests wait for a moment, or as long as Retry-After
+// says. The first refusal may be an accident, so it has no other effect. A second refusal
+// within 10 s sets a limit of requests a second: seven tenths of the rate that the server took.
+// The limit grows by a fifth of its first value each second. Each further refusal cuts it to seven
+// tenths again. It is gone after 10 s without a refusal.
 type Pace struct {
-	slots    chan struct{} // full when as many requests are under way as may be
-	interval time.Duration // between two requests, by Limits.MaxRequests; 0 if there is no bound
-	random   func() float64
-	// The wait after a refusal; it doubles while nothing is taken.
-	FirstWait, lastWait time.Duration
-	haste               float64 // see Transport
+	slots     chan struct{} // full when as many requests are under way as may be
+	gate      chan struct{} // full while a request waits for its turn: the next turn is given after it
+	most      rate.Limit    // requests a second, whatever the server takes
+	random    func() float64
+	FirstWait time.Duration // after a refusal
+	forget    time.Duration // a limit is gone after so long without a refusal
 
-	mu   sync.Mutex
-	next time.Time // when the next request may go
-	cuts int       // counts the cuts: a turn that was given before one is void
-
-	slowed   bool      // the rate is bounded by what the server has refused
-	base     float64   // requests a second, at resume
-	level    int       // counts the refusals that the last one followed closely
-	cut      time.Time // of the last cut: what was sent earlier tells nothing of the new rate
-	resume   time.Time // nothing goes before
-	streak   int       // cuts in a row without an answer in between that was no refusal
-	accepted time.Time // the last such answer, or a later time until which the server asked to be left alone
-
-	taken, refused int // so far
+	mu      sync.Mutex
+	limiter *rate.Limiter // a new one after each refusal: a turn that the last one gave is void
+	limit   rate.Limit    // of the limiter when it began; rate.Inf if the server sets none
+	cut     time.Time     // of the last refusal: requests sent earlier tell nothing of the new rate
+	resume  time.Time     // nothing goes before
+	// How the server answered in the last second or two.
+	began         time.Time
+	taken, faults int
+	seen          account
 
 	// OnSilence, if set, is called when no request was answered for as long as quiet.
 	OnSilence func(since time.Time)
 	quiet     time.Duration
-	heard     time.Time // the last answer, a refusal too
 	reported  time.Time // the last call of OnSilence
-	gaveUp    *Silence  // the last operation that ended since nothing was answered; nil if there is none
-
-	recent [paceBuckets]paceBucket
 }
 
-// paceGrowth is by how much the rate grows (g, in s²) after the first refusal, the second,
-// and those that follow.
-var paceGrowth = [...]float64{0.1, 2, 200}
-
-// paceBucket counts the answers of a tenth of a second.
-type paceBucket struct {
-	tenth            int64 // since the epoch
-	accepted, faults int
+// account is how a server has answered so far.
+type account struct {
+	at             time.Time // now
+	heard          time.Time // the last answer, a refusal too
+	accepted       time.Time // the last answer that was no refusal, or a later time that Retry-After names
+	taken, refused int
+	gaveUp         *Silence // the last operation that ended since nothing was answered; nil after an answer
 }
 
 const (
-	paceBuckets = 10
-	paceTenth   = time.Second / paceBuckets
-
-	paceCut    = 0.8  // of the rate that the server took
-	paceLeast  = 1.0  // requests a second, however little was taken
-	paceFirst  = 20.0 // requests a second where nothing was taken yet; half of it after each further refusal
-	paceFree   = 1e5  // requests a second at which there is no bound any more
-	paceFaults = 0.05 // the share of 5xx from which they mean overload
-
-	// A refusal that comes so long after the one before counts as the first.
-	paceForget = 30 * time.Second
+	cutTo  = 0.7  // of the rate that the server took
+	growth = 2.0  // by how often its first value a limit grows, until it is forgotten
+	faulty = 0.05 // the share of 5xx from which they mean overload
 
 	// A server may ask to be left alone for so long, and no longer.
-	paceLongestWait = 5 * time.Minute
+	longestRest = 5 * time.Minute
 )
 
 // New lets so many requests be under way at once and, if maxRequests is not 0, so
 // many begin in a second.
 func New(concurrency, maxRequests int) *Pace {
 	p := &Pace{
-		slots: make(chan struct{}, concurrency), random: rand.Float64,
-		FirstWait: 100 * time.Millisecond, lastWait: 20 * time.Second, haste: 1, quiet: 30 * time.Second,
+		slots: make(chan struct{}, concurrency), gate: make(chan struct{}, 1), most: rate.Inf, random: rand.Float64,
+		FirstWait: 100 * time.Millisecond, forget: 10 * time.Second, quiet: 30 * time.Second,
+		limit: rate.Inf,
 	}
 	if maxRequests > 0 {
-		p.interval = time.Second / time.Duration(maxRequests)
+		p.most = rate.Limit(maxRequests)
 	}
+	p.limiter = rate.NewLimiter(p.most, 1)
 	return p
 }
 
 // Hasten makes all waits shorter.
 func (p *Pace) Hasten(t storage.Transport) {
 	p.quiet = t.SilentAfter(p.quiet)
-	p.FirstWait, p.lastWait, p.haste = t.Wait(p.FirstWait), t.Wait(p.lastWait), float64(max(1, t.Haste))
+	p.FirstWait, p.forget = t.Wait(p.FirstWait), t.Wait(p.forget)
 }
 
 // do sends one request when its turn has come, and learns from the answer. request
@@ -111,14 +90,11 @@ func (p *Pace) Hasten(t storage.Transport) {
 // ctx's while it waited.
 func (p *Pace) do(ctx context.Context, request func() error) error {
 	if isUrgent(ctx) {
-		p.mu.Lock()
-		p.turn(time.Now())
-		p.mu.Unlock()
+		limiter, _ := p.turn()
+		limiter.Reserve() // it counts, and does not wait
 	} else {
-		select {
-		case p.slots <- struct{}{}:
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := enter(ctx, p.slots); err != nil {
+			return err
 		}
 		defer func() { <-p.slots }()
 		if err := p.Wait(ctx); err != nil {
@@ -137,10 +113,108 @@ func (p *Pace) do(ctx context.Context, request func() error) error {
 	return err
 }
 
+// Wait returns when the next request may go, or with ctx's error.
+func (p *Pace) Wait(ctx context.Context) error {
+	if err := enter(ctx, p.gate); err != nil {
+		return err
+	}
+	defer func() { <-p.gate }()
+	for {
+		limiter, resume := p.turn()
+		if err := sleep(ctx, time.Until(resume)); err != nil {
+			return err
+		}
+		if err := sleep(ctx, limiter.Reserve().Delay()); err != nil {
+			return err
+		}
+		if current, _ := p.turn(); current == limiter {
+			return nil
+		}
+	}
+}
+
+// turn returns the limiter as it is now, and the time before which nothing goes.
+func (p *Pace) turn() (*rate.Limiter, time.Time) {
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.limit != rate.Inf {
+		elapsed := float64(max(0, now.Sub(p.resume))) / float64(p.forget)
+		if elapsed >= 1 {
+			p.limit = rate.Inf
+		}
+		p.limiter.SetLimitAt(now, min(p.most, p.limit*rate.Limit(1+growth*elapsed)))
+	}
+	return p.limiter, p.resume
+}
+
+// learn takes in the answer to a request.
+func (p *Pace) learn(sent, now time.Time, err error) {
+	refused, fault, after := judge(err, now)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	answered := err == nil || ErrorStatus(err) != 0 && TimedOut(err) == nil
+	if answered {
+		p.seen.heard, p.seen.gaveUp = now, nil
+	}
+	if p.began.IsZero() {
+		p.began = sent
+	}
+	if age := now.Sub(p.began); age > 2*time.Second {
+		p.began, p.taken, p.faults = now.Add(-age/2), p.taken/2, p.faults/2
+	}
+	switch {
+	case refused:
+		p.seen.refused++
+	case fault:
+		p.faults++
+		refused = float64(p.faults) > faulty*float64(p.taken+p.faults)
+	case answered:
+		p.seen.taken++
+		p.seen.accepted = latest(p.seen.accepted, now)
+		p.taken++
+	}
+	if refused && sent.After(p.cut) {
+		p.slow(now)
+	}
+	if after > 0 {
+		p.rest(now, now.Add(min(after, longestRest)))
+		p.seen.accepted = latest(p.seen.accepted, p.resume)
+	}
+}
+
+// slow makes all requests wait and, if the last refusal was not long ago, limits their rate. The
+// caller holds p.mu.
+func (p *Pace) slow(now time.Time) {
+	if !p.cut.IsZero() && now.Sub(p.resume) < p.forget {
+		took := rate.Every(p.FirstWait / 2) // if it took nothing yet
+		if p.taken > 0 {
+			took = rate.Limit(float64(p.taken) / max(now.Sub(p.began), p.FirstWait).Seconds())
+		}
+		p.limit = max(cutTo*min(p.limiter.Limit(), took), rate.Every(10*p.FirstWait))
+	}
+	p.cut = now
+	p.rest(now, now.Add(jitter(p.random, p.FirstWait)))
+}
+
+// rest lets nothing go before a time. The caller holds p.mu.
+func (p *Pace) rest(now, until time.Time) {
+	p.resume = latest(p.resume, until)
+	p.limiter = rate.NewLimiter(min(p.most, p.limit), 1)
+	p.limiter.ReserveN(now, 1) // the request that was refused counts
+}
+
+func (p *Pace) account() account {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen.at = time.Now()
+	return p.seen
+}
+
 // checkSilence reports a silence that has lasted since a request was sent, once.
 func (p *Pace) checkSilence(sent time.Time) {
 	p.mu.Lock()
-	isNew := !p.heard.After(sent) && (p.reported.IsZero() || p.heard.After(p.reported))
+	isNew := !p.seen.heard.After(sent) && (p.reported.IsZero() || p.seen.heard.After(p.reported))
 	if isNew {
 		p.reported = time.Now()
 	}
@@ -150,179 +224,21 @@ func (p *Pace) checkSilence(sent time.Time) {
 	}
 }
 
-// Wait returns when the next request may go.
-func (p *Pace) Wait(ctx context.Context) error {
-	for {
-		now := time.Now()
-		p.mu.Lock()
-		at, given := p.turn(now), p.cuts
-		p.mu.Unlock()
-		if !at.After(now) {
-			return nil
-		}
-		timer := time.NewTimer(at.Sub(now))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		case <-timer.C:
-		}
-		p.mu.Lock()
-		valid := p.cuts == given
-		p.mu.Unlock()
-		if valid {
-			return nil
-		}
-	}
-}
-
-// turn gives away the next time at which a request may go. The caller holds p.mu.
-func (p *Pace) turn(now time.Time) time.Time {
-	interval := p.interval
-	if p.slowed {
-		rate := p.rate(now)
-		if rate > paceFree {
-			p.slowed = false
-		} else {
-			interval = max(interval, time.Duration(float64(time.Second)/rate))
-		}
-	}
-	at := now
-	if interval > 0 || p.resume.After(now) {
-		if p.next.After(at) {
-			at = p.next
-		}
-		if p.resume.After(at) {
-			at = p.resume
-		}
-	}
-	p.next = at.Add(interval)
-	return at
-}
-
-// rate is how many requests may begin in a second. The caller holds p.mu, and p is
-// slowed.
-func (p *Pace) rate(now time.Time) float64 {
-	t := p.haste * max(0, now.Sub(p.resume).Seconds())
-	return p.base * math.Exp(t*t/paceGrowth[min(p.level, len(paceGrowth)-1)])
-}
-
-// learn takes in what became of a request.
-func (p *Pace) learn(sent, now time.Time, err error) {
-	refused, fault, after := judge(err, now)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	answered := err == nil || ErrorStatus(err) != 0 && TimedOut(err) == nil
-	if answered {
-		p.heard = latest(p.heard, now)
-	}
-	bucket := p.bucket(now)
-	switch {
-	case refused:
-		p.refused++
-	case fault:
-		bucket.faults++
-		accepted, faults := p.lastSecond(now)
-		refused = float64(faults) > paceFaults*float64(accepted+faults)
-	case answered:
-		bucket.accepted++
-		p.taken++
-		p.accepted = latest(p.accepted, now)
-		if sent.After(p.cut) {
-			p.streak = 0
-		}
-	}
-	if after > 0 {
-		p.rest(now.Add(min(after, paceLongestWait)))
-		p.accepted = latest(p.accepted, p.resume)
-	}
-	if refused && sent.After(p.cut) {
-		p.slow(now)
-	}
-}
-
-// slow cuts the rate below what the server took in the last second. The caller holds
-// p.mu.
-func (p *Pace) slow(now time.Time) {
-	if p.level++; p.cut.IsZero() || now.Sub(p.cut) > paceForget {
-		p.level = 0
-	}
-	accepted, _ := p.lastSecond(now)
-	rate := paceCut * float64(accepted)
-	if spell := now.Sub(p.resume); p.level == 1 && spell < time.Second {
-		accepted, _ = p.since(p.resume)
-		rate = paceCut * float64(accepted) / max(spell, paceTenth).Seconds()
-	}
-	if accepted == 0 || p.level == 0 {
-		rate = max(rate, p.haste*paceFirst/float64(int(1)<<min(p.streak, 16)))
-	}
-	if p.slowed {
-		rate = min(rate, paceCut*p.rate(now))
-	}
-	wait := min(p.FirstWait<<min(p.streak, 16), p.lastWait)
-	p.streak++
-	p.slowed, p.base, p.cut = true, max(p.haste*paceLeast, rate), now
-	p.rest(now.Add(wait/2 + time.Duration(p.random()*float64(wait/2))))
-}
-
-// rest lets nothing go before a time. The caller holds p.mu.
-func (p *Pace) rest(until time.Time) {
-	p.resume = latest(p.resume, until)
-	p.next = p.resume
-	p.cuts++
-}
-
-// paceTotals is what a server took and refused up to a time.
-type paceTotals struct {
-	at              time.Time
-	accepted, heard time.Time // see pace
-	taken, refused  int
-	gaveUp          *Silence // nil if something was answered since
-}
-
-func (p *Pace) totals() paceTotals {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	totals := paceTotals{time.Now(), p.accepted, p.heard, p.taken, p.refused, p.gaveUp}
-	if p.gaveUp != nil && p.heard.After(p.gaveUp.at) {
-		totals.gaveUp = nil
-	}
-	return totals
-}
-
 // giveUp notes that an operation has ended since nothing was answered.
 func (p *Pace) giveUp(s *Silence) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.gaveUp = s
+	p.seen.gaveUp = s
 }
 
-// bucket is where the answers of now are counted. The caller holds p.mu.
-func (p *Pace) bucket(now time.Time) *paceBucket {
-	tenth := now.UnixNano() / int64(paceTenth)
-	bucket := &p.recent[tenth%paceBuckets]
-	if bucket.tenth != tenth {
-		*bucket = paceBucket{tenth: tenth}
-	}
-	return bucket
-}
+// urgentKey marks the context of requests that must not wait behind others.
+type urgentKey struct{}
 
-// lastSecond adds up the answers of about a second. The caller holds p.mu.
-func (p *Pace) lastSecond(now time.Time) (accepted, faults int) {
-	return p.since(now.Add(paceTenth - time.Second))
-}
+// Urgent returns a context whose requests do not wait: a lock that is not refreshed in time is
+// lost, and a lost lock ends the run.
+func Urgent(ctx context.Context) context.Context { return context.WithValue(ctx, urgentKey{}, true) }
 
-// since adds up the answers of the last second that are not older than a time. The caller
-// holds p.mu.
-func (p *Pace) since(first time.Time) (accepted, faults int) {
-	for _, bucket := range p.recent {
-		if bucket.tenth >= first.UnixNano()/int64(paceTenth) {
-			accepted += bucket.accepted
-			faults += bucket.faults
-		}
-	}
-	return accepted, faults
-}
+func isUrgent(ctx context.Context) bool { return ctx.Value(urgentKey{}) != nil }
 
 func latest(a, b time.Time) time.Time {
 	if a.After(b) {
@@ -331,57 +247,32 @@ func latest(a, b time.Time) time.Time {
 	return b
 }
 
-// judge tells an answer that asks to slow down from one that may or may not: a 5xx now
-// and then is an accident, and many are overload. after is what Retry-After says, or 0.
-func judge(err error, now time.Time) (refused, fault bool, after time.Duration) {
-	if err == nil {
-		return false, false, 0
-	}
-	status := ErrorStatus(err)
-	switch {
-	case busy(err):
-		refused = true
-	case ErrorCode(err) == "InternalError", transientStatus(status) && status >= 500:
-		fault = true
-	}
-	if refused || fault {
-		after = retryAfter(err, now)
-	}
-	return refused, fault, after
+// jitter is between half of a time and all of it, so that many goroutines that were told to slow
+// down do not return together.
+func jitter(random func() float64, whole time.Duration) time.Duration {
+	return whole/2 + time.Duration(random()*float64(whole/2))
 }
 
-// busy reports whether the server refused a request, or one key of a bulk removal,
-// because there are too many.
-func busy(err error) bool {
-	switch ErrorCode(err) {
-	case "SlowDown", "SlowDownRead", "SlowDownWrite", "ServiceUnavailable", "Throttling", "ThrottlingException",
-		"RequestLimitExceeded", "BandwidthLimitExceeded", "TooManyRequests", "KMS.ThrottlingException":
-		return true
+// enter takes a place in a channel, or returns ctx's error as soon as ctx is done.
+func enter(ctx context.Context, places chan struct{}) error {
+	select {
+	case places <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	status := ErrorStatus(err)
-	return status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable
 }
 
-// retryAfter reads what an error has of the header of that name, seconds or a date, or returns 0.
-func retryAfter(err error, now time.Time) time.Duration {
-	var answered interface{ RetryAfter() string }
-	if !errors.As(err, &answered) {
-		return 0
+// sleep returns ctx's error as soon as ctx is done.
+func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
 	}
-	value := answered.RetryAfter()
-	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
 	}
-	if date, err := http.ParseTime(value); err == nil {
-		return max(0, date.Sub(now))
-	}
-	return 0
+	return ctx.Err()
 }
-
-// urgentKey marks the context of requests that must not wait behind others: a lock that
-// is not refreshed in time is lost, and a lost lock ends the run.
-type urgentKey struct{}
-
-func Urgent(ctx context.Context) context.Context { return context.WithValue(ctx, urgentKey{}, true) }
-
-func isUrgent(ctx context.Context) bool { return ctx.Value(urgentKey{}) != nil }
