@@ -3,7 +3,6 @@ package e2e
 import (
 	"maps"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,17 +29,7 @@ func TestARepositoryIsMountedTwice(t *testing.T) {
 		s.must(os.Symlink(s.TempDir(), s.tree.Path("repositories/linked")))
 		at := s.tree.Path(again)
 		s.must(os.MkdirAll(at, 0o755))
-		if os.Getuid() != 0 {
-			t.Skip("only root can mount a directory")
-		}
-		if out, err := exec.Command("mount", "--bind", s.tree.Path(from), at).CombinedOutput(); err != nil {
-			t.Skipf("%v: %s", err, out)
-		}
-		t.Cleanup(func() {
-			if err := syscall.Unmount(at, syscall.MNT_DETACH); err != nil {
-				t.Error(err)
-			}
-		})
+		mount(t, s.tree.Path(from), at, "", syscall.MS_BIND, "")
 		before := owned(t, s.tree.Root())
 		list := s.TempDir() + "/roots"
 		s.must(os.WriteFile(list, []byte("team/app@"+tagged.Digest().String()+"\nother:v1\n"), 0o600))
@@ -63,14 +52,7 @@ func TestAnEmptyDiskIsMountedInPlaceOfARepository(t *testing.T) {
 	s.plant("team/app", "", app(3))
 	at := s.tree.Path("repositories/archive")
 	s.must(os.MkdirAll(at, 0o755))
-	if out, err := exec.Command("mount", "-t", "tmpfs", "none", at).CombinedOutput(); err != nil {
-		t.Skipf("%v: %s", err, out)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(at, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	mount(t, "tmpfs", at, "tmpfs", 0, "")
 	run := s.reported("gc", "-m", "--prune-empty", "--registry-stopped", "--yes", "--json", s.tree.Root())
 	if run.code != 0 || run.report.Removed.Blobs.Count != 3 || !s.tree.Exists("repositories/archive") {
 		t.Errorf("ends with %d, %s %+v", run.code, run.stderr, run.report)

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"regsweep/internal/imagetest"
+	"regsweep/internal/servertest"
 )
 
 // Between a plan and its application the registry took pushes: what is alive again stays
@@ -172,7 +173,7 @@ func (run gcRun) leftOut() []string {
 func TestAPlanFileKeepsItsOwner(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
-		t.Skip("only root can give files away")
+		servertest.Lacks(t, "only root can give files away")
 	}
 	for _, test := range []struct {
 		name             string

@@ -3,9 +3,7 @@ package e2e
 import (
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 
 	"regsweep/internal/imagetest"
@@ -74,25 +72,6 @@ func TestPermissionsThatAreMissing(t *testing.T) {
 			}
 		})
 	}
-}
-
-// smallDisk mounts a disk in memory.
-func smallDisk(t *testing.T, options string) (dir string) {
-	t.Helper()
-	if runtime.GOOS != "linux" || os.Getuid() != 0 {
-		t.Skip("takes mounting a small disk")
-	}
-	dir = t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
-		t.Skipf("nothing can be mounted here: %v", err)
-	}
-	t.Cleanup(func() {
-		// What a storage has open of it is closed when it is collected.
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
 }
 
 // TestADiskThatIsFull while a plan is written stops the run before anything goes, and leaves

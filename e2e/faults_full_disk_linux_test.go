@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,35 +14,6 @@ import (
 	"regsweep/internal/registrytest"
 	"regsweep/storage"
 )
-
-// loopDisk makes a filesystem in a file, and mounts it. mkfs is its command but for the file.
-// Where that can't be done the test is skipped, except in CI, where it fails.
-func loopDisk(t *testing.T, megabytes int64, mkfs ...string) (dir string) {
-	t.Helper()
-	fail := t.Skipf
-	if os.Getenv("CI") == "true" {
-		fail = t.Fatalf
-	}
-	if os.Getuid() != 0 {
-		fail("only root can mount a disk")
-	}
-	image := filepath.Join(t.TempDir(), "image")
-	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, megabytes<<20)); err != nil {
-		t.Fatal(err)
-	}
-	dir = t.TempDir()
-	for _, command := range [][]string{append(mkfs, image), {"mount", "-o", "loop", image, dir}} {
-		if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
-			fail("%v: %v: %s", command, err, out)
-		}
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil { // as in smallDisk
-			t.Error(err)
-		}
-	})
-	return dir
-}
 
 // as runs a command as a user, and returns what it writes.
 func as(uid uint32, command ...string) (string, error) {

@@ -22,6 +22,7 @@ import (
 	"regsweep/guard"
 	"regsweep/internal/imagetest"
 	"regsweep/internal/registrytest"
+	"regsweep/internal/servertest"
 	"regsweep/storage"
 )
 
@@ -344,7 +345,7 @@ const nobody = 65534
 func asNobody(t *testing.T, args ...string) (code int, stderr string) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("only root can be somebody else")
+		servertest.Lacks(t, "only root can be somebody else")
 	}
 	program := filepath.Join(t.TempDir(), "regsweep")
 	path, err := exec.LookPath("regsweep")

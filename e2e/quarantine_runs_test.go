@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"regsweep/internal/imagetest"
+	"regsweep/internal/servertest"
 	"regsweep/storage"
 )
 
@@ -419,7 +420,7 @@ func TestWhatFindsNothingCreatesNothing(t *testing.T) {
 func TestWhatIsCreatedBelongsToTheRegistry(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
-		t.Skip("only root can make something for somebody else")
+		servertest.Lacks(t, "only root can make something for somebody else")
 	}
 	s := newSite(t)
 	s.plant("app", "v1", app(1, 2))

@@ -28,16 +28,12 @@ type Namespace struct {
 
 var namespaces atomic.Int64
 
-// NewNamespaceT makes a network namespace that lives as long as the test. That takes root
-// and iproute2. Where one is missing the test is skipped, except in CI, where it fails.
+// NewNamespaceT makes a network namespace that lives as long as the test. It needs root and
+// iproute2: see servertest.Lacks.
 func NewNamespaceT(t testing.TB) *Namespace {
 	t.Helper()
 	if _, err := exec.LookPath("ip"); err != nil || os.Getuid() != 0 {
-		const needs = "network namespaces need root and the program ip of iproute2"
-		if os.Getenv("CI") == "true" {
-			t.Fatal(needs)
-		}
-		t.Skip(needs)
+		servertest.Lacks(t, "network namespaces need root and the program ip of iproute2")
 	}
 	n := &Namespace{name: fmt.Sprintf("regsweep-%d-%d", os.Getpid(), namespaces.Add(1))}
 	n.transport = &http.Transport{DialContext: n.dial}

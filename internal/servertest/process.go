@@ -1,5 +1,6 @@
 // Package servertest builds released programs from their source, and runs them as servers: processes
-// that end at the latest when the test process does. It knows nothing of what they serve.
+// that end at the latest when the test process does. It knows nothing of what they serve. It also
+// ends tests that need something that the machine lacks.
 package servertest
 
 import (

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"regsweep/internal/imagetest"
+	"regsweep/internal/servertest"
 	"regsweep/storage"
 )
 
@@ -19,11 +20,11 @@ import (
 // A file that can't be written completely is removed.
 func TestPromise4TheLockOfAFullDisk(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("only root can mount a small disk")
+		servertest.Lacks(t, "only root can mount a small disk")
 	}
 	disk := t.TempDir()
 	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=64k"); err != nil {
-		t.Skipf("nothing can be mounted here: %v", err)
+		servertest.Lacks(t, "nothing can be mounted here: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(disk, syscall.MNT_DETACH); err != nil {

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"regsweep/internal/servertest"
 	"regsweep/inventory"
 	"regsweep/storage"
 	"regsweep/storage/layout"
@@ -36,7 +37,7 @@ func unprivileged(t *testing.T, root string, f func()) {
 		}
 	}
 	if err := syscall.Setresuid(-1, nobody, -1); err != nil {
-		t.Skipf("root may list every directory, and this one can't give that up: %v", err)
+		servertest.Lacks(t, "root may list every directory, and this one can't give that up: %v", err)
 	}
 	defer func() {
 		if err := syscall.Setresuid(-1, 0, -1); err != nil {
