@@ -54,7 +54,7 @@ type checkReport struct {
 
 func newCheckReport() *checkReport { return &checkReport{Report: 1, Command: "check"} }
 
-func (r *checkReport) conclude(err error) { r.ExitCode, r.Error = exitCode(err), message(err) }
+func (r *checkReport) conclude(err error) { r.ExitCode, r.Error = exitCode(err), errorText(err) }
 
 func (r *runner) check(c *urfave.Context) error {
 	report := newCheckReport()

@@ -21,7 +21,7 @@ func (g *gcRun) confirm(ctx context.Context, proof guard.Options, plan *sweep.Pl
 	if err := storage.RequireWrite(g.store, plan.Refs()); err != nil || !plan.HasGarbage() {
 		return err
 	}
-	if err := g.proveRecent(ctx, proof); err != nil || g.options.yes {
+	if err := g.proveIfPushed(ctx, proof); err != nil || g.options.yes {
 		return err
 	}
 	g.report.asked, err = g.ask(ctx, g.question(), func(w *bytes.Buffer, width int) {
@@ -53,23 +53,6 @@ func (g *gcRun) question() string {
 		amount += "; " + human.Plural(v.Garbage.Count, "noncurrent version") + ", " + human.Size(v.Garbage.Bytes)
 	}
 	return verb + amount + where + "?"
-}
-
-// countsAndSizes returns the count and the size of each kind, such as "2 blobs, 1.0 MiB; 1 layer link".
-func countsAndSizes(garbage map[sweep.Kind]sweep.Tally) string {
-	var parts []string
-	for _, kind := range sweep.Shown() {
-		tally := garbage[kind]
-		if tally.Count == 0 {
-			continue
-		}
-		part := human.Plural(tally.Count, kind.Noun())
-		if kind.Form().HasBytes() {
-			part += ", " + human.Size(tally.Bytes)
-		}
-		parts = append(parts, part)
-	}
-	return strings.Join(parts, "; ")
 }
 
 // canAsk returns a usage error if there is a terminal and nobody can answer a question on it.

@@ -4,37 +4,32 @@ import (
 	"context"
 
 	"regsweep/guard"
-	"regsweep/quarantine"
 	"regsweep/storage"
 	"regsweep/storage/config"
 
 	urfave "github.com/urfave/cli/v2"
 )
 
-// gcRun is what a run of gc or apply was asked for, and where it tells what it finds. They differ
-// in what the plan may have in it: everything, or what a file has. After prepare no step changes a
-// field; the report is for the user alone, and nothing is decided by it.
+// gcRun is one run of gc or apply. gc may remove all garbage, and apply only garbage that is in its
+// plan. prepare sets the fields. After it no step changes a field, except that the steps add to the
+// report. No step reads the report to decide what is removed.
 type gcRun struct {
 	*runner
 	options  gcOptions
-	lists    rootLists // what the user says is in use
-	review   *review   // nil for gc
-	planFile *planFile
+	lists    rootLists // the lists of images in use
+	review   *review   // the plan of apply; nil for gc
+	planFile *planFile // the file of gc --plan; nil without it
 	config   config.Config
 	store    storage.Store
 	report   *report
 }
 
-func (r *runner) gc(c *urfave.Context) error {
-	return r.collect(c, &gcRun{options: readGCOptions(c), report: newReport("gc")}, c.Args().Slice())
-}
-
-// collect carries a run of gc or apply through to its report.
+// collect prepares a run, carries it out, and reports it.
 func (r *runner) collect(c *urfave.Context, g *gcRun, target []string) error {
 	g.runner = r
 	g.report.DryRun = g.options.dryRun
 	r.startProgress(g.options.quiet)
-	quiet := context.AfterFunc(c.Context, g.interrupted)
+	stopHint := context.AfterFunc(c.Context, r.hintInterrupted)
 	proof, err := g.prepare(c, target)
 	if err == nil {
 		err = g.run(c.Context, proof)
@@ -43,15 +38,15 @@ func (r *runner) collect(c *urfave.Context, g *gcRun, target []string) error {
 	if g.store != nil {
 		err = storage.ExplainPermission(g.store, err)
 	}
-	quiet()
+	stopHint()
 	return g.conclude(withCause(c.Context, err))
 }
 
-// run is a run from its first look at the storage to its last removal: prove, lock, list, mark,
-// plan, confirm, prove again, list again, remove. A dry run makes the same plan and stops there.
+// run does the steps of a run in their order: prove, lock, list, mark, plan, confirm, prove again, list
+// again, remove. A dry run makes the same plan and stops there.
 //
-// The proof comes before the listing. A push after a repository was listed could make a blob alive
-// again that the listing has as unreferenced, so it must be known from the start that nobody can
+// The proof comes before the listing. Suppose that somebody pushes after a repository was listed. The
+// push can make a blob alive that the listing shows as garbage. So from the start nobody may be able to
 // push.
 func (g *gcRun) run(ctx context.Context, proof guard.Options) (err error) {
 	reader, closeCache, err := g.openCache(ctx)
@@ -119,21 +114,13 @@ func (g *gcRun) run(ctx context.Context, proof guard.Options) (err error) {
 		return err
 	}
 	watched, stop := guard.Watch(ctx, proof, g.env.ProbeInterval, nil)
-	pushes, err := g.newPushCheck(watched, listed, plan)
-	if err == nil {
-		err = g.listAgain(watched, admitted.survey, listed, plan)
+	pushes, err := g.checkListing(watched, admitted.survey, listed, plan)
+	if err != nil {
+		return g.endWatch(watched, stop, err)
 	}
-	var remover storage.Remover
-	var taker *quarantine.Taker
-	if err == nil {
-		remover, taker, err = g.remover(watched, plan, versions)
-	}
+	remover, taker, err := g.chooseRemover(watched, plan, versions)
 	if err == nil {
 		err = g.execute(watched, plan, remover, pushes)
 	}
-	err = withCause(watched, g.explainFull(err))
-	if lost := stop(); err == nil {
-		err = lost
-	}
-	return g.endQuarantine(ctx, taker, err)
+	return g.endQuarantine(ctx, taker, g.endWatch(watched, stop, err))
 }

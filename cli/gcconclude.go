@@ -9,18 +9,18 @@ import (
 	"regsweep/internal/human"
 )
 
-// interrupted tells an impatient user that the signal was heard.
-func (g *gcRun) interrupted() {
-	g.progress.hint("interrupted: stopping at a safe boundary; once more ends it at once")
+// hintInterrupted prints that the signal was received, and that the run is about to stop.
+func (r *runner) hintInterrupted() {
+	r.progress.hint("interrupted: stopping at a safe boundary; once more ends it at once")
 }
 
-// conclude prints the report, and chooses what the run ends with.
+// conclude prints the report and returns the error of the run.
 func (g *gcRun) conclude(err error) error {
 	if g.store != nil {
 		g.report.Requests = g.store.Requests()
 	}
 	switch {
-	case err == nil && g.report.keepers() > 0:
+	case err == nil && g.report.countKeeping() > 0:
 		err = reportedError{errProblems}
 	case errors.Is(err, ErrInterrupted) && g.report.result == nil:
 		err = fmt.Errorf("%w: nothing was removed", ErrInterrupted)
@@ -46,7 +46,7 @@ func (g *gcRun) conclude(err error) error {
 		if g.isHalfDone(err) {
 			headline = stoppedVerdict
 		}
-		verdict.Reason = "" // which is the run's last line
+		verdict.Reason = "" // the last line of the run has it
 		g.printErr(func(w *bytes.Buffer, width int) { writeVerdict(w, headline, *verdict, width) })
 	}
 	if g.options.quiet {
@@ -59,8 +59,7 @@ func (g *gcRun) conclude(err error) error {
 		return err
 	}
 	unanswered := errors.Is(err, errDeclined) || errors.Is(err, ErrInterrupted) && g.report.result == nil
-	if g.report.plan == nil || g.report.asked && g.env.OutTerminal && unanswered { // err says it
-
+	if g.report.plan == nil || g.report.asked && g.env.OutTerminal && unanswered { // the error says everything
 		return err
 	}
 	printed := g.print(human.Folded(func(w *bytes.Buffer, width int) {
@@ -75,7 +74,7 @@ func (g *gcRun) conclude(err error) error {
 	return err
 }
 
-// isHalfDone reports whether err has stopped a removal that has removed something.
+// isHalfDone reports whether err has stopped a sweep that has removed something.
 func (g *gcRun) isHalfDone(err error) bool {
 	if g.report.result == nil || g.report.result.Len() == 0 {
 		return false
@@ -83,20 +82,20 @@ func (g *gcRun) isHalfDone(err error) bool {
 	return g.report.stopped || errors.As(err, new(*guard.LostError)) || errors.Is(err, guard.ErrLockLost)
 }
 
-// descriptors say what to do with a registry that keeps descriptors of blobs.
+// descriptors has the warning for each cache in which a registry can keep descriptors of blobs.
 var descriptors = map[string]string{
 	"redis":    "the registry keeps descriptors in redis, and answers from there for what a collection has removed: flush that database before the registry takes pushes again",
 	"inmemory": "the registry keeps descriptors in its memory, and answers from there for what a collection has removed: restart it before it takes pushes again",
 }
 
-// warnOfDescriptors warns of a registry that keeps them.
+// warnOfDescriptors warns if config.yml says that the registry caches descriptors.
 func (g *gcRun) warnOfDescriptors() {
 	if registry := g.config.Registry; registry != nil && descriptors[registry.DescriptorCache] != "" {
 		g.say("warning: " + descriptors[registry.DescriptorCache])
 	}
 }
 
-// refusal is the verdict that err refuses with, or nil.
+// refusal returns the verdict of an error of the proof, or nil for another error.
 func refusal(err error) *guard.Verdict {
 	var refused *guard.RefusedError
 	var lost *guard.LostError

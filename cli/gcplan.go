@@ -9,12 +9,13 @@ import (
 	"regsweep/internal/human"
 	"regsweep/inventory"
 	"regsweep/mark"
+	"regsweep/quarantine"
 	"regsweep/storage"
 	"regsweep/sweep"
 )
 
-// accept refuses a plan that the user's limits forbid, saves it, and checks that a quarantine can
-// take what it lists.
+// accept returns an error for a plan that --max-delete or --strict forbids. It saves the plan, and checks
+// that a quarantine can move the objects of the plan.
 func (g *gcRun) accept(ctx context.Context, plan *sweep.Plan, inv *inventory.Inventory) error {
 	if err := g.options.maxDelete.check(plan); err != nil {
 		return err
@@ -25,11 +26,13 @@ func (g *gcRun) accept(ctx context.Context, plan *sweep.Plan, inv *inventory.Inv
 	if err := g.savePlan(plan, inv); err != nil {
 		return err
 	}
-	return g.checkQuarantine(ctx, plan)
+	if !g.options.quarantine || plan.Len() == 0 {
+		return nil
+	}
+	return quarantine.Check(ctx, g.store, plan)
 }
 
-// savePlan saves the plan if that was asked for, and keeps an older one that a restore could
-// need.
+// savePlan saves the plan if --plan was given. An older plan that a restore could need gets another name.
 func (g *gcRun) savePlan(plan *sweep.Plan, inv *inventory.Inventory) error {
 	older, err := g.planFile.keepOlder(inv)
 	if err != nil {
@@ -45,7 +48,7 @@ func (g *gcRun) savePlan(plan *sweep.Plan, inv *inventory.Inventory) error {
 	})
 }
 
-// list takes the inventory, and reads manifests ahead while it does.
+// list takes the inventory. Meanwhile it reads manifests ahead.
 func (g *gcRun) list(ctx context.Context, reader storage.Store, now time.Time) (*inventory.Inventory, *mark.Ahead, error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Inventory)()
 	phase := g.progress.begin("listing", "name", 0)
@@ -59,7 +62,7 @@ func (g *gcRun) list(ctx context.Context, reader storage.Store, now time.Time) (
 	return inv, ahead, err
 }
 
-// mark finds what is alive.
+// mark reads the manifests and finds what is alive.
 func (g *gcRun) mark(ctx context.Context, reader storage.Reader, inv *inventory.Inventory, ahead *mark.Ahead, only *sweep.Selection, roots []*mark.Roots) (live *mark.Live, err error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Mark)()
 	phase := g.progress.begin("marking", "manifest", 0)
@@ -80,7 +83,7 @@ func (g *gcRun) mark(ctx context.Context, reader storage.Reader, inv *inventory.
 	return live.CheckLinks(ctx, reader, g.store.Concurrency())
 }
 
-// plan decides what is garbage.
+// plan finds the garbage and makes the plan.
 func (g *gcRun) plan(ctx context.Context, now time.Time, inv *inventory.Inventory, live *mark.Live, only *sweep.Selection) (*sweep.Plan, error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Plan)()
 	phase := g.progress.begin("planning", "", 0)

@@ -13,14 +13,14 @@ import (
 	urfave "github.com/urfave/cli/v2"
 )
 
-// discardFiles takes away what was begun and not saved.
+// discardFiles closes the files of the run, and removes temporary files that were not saved.
 func (g *gcRun) discardFiles() {
 	g.planFile.discard()
 	g.review.discard()
 }
 
-// prepare finds out what is to be collected, and whether the flags make sense. It returns what the
-// registry is asked by.
+// prepare reads the flags and the files that they name, and opens the target. It returns the options of
+// the proof.
 func (g *gcRun) prepare(c *urfave.Context, target []string) (proof guard.Options, err error) {
 	if g.lists, err = g.readRootLists(c, g.review.planPath()); err != nil {
 		return proof, err
@@ -29,7 +29,7 @@ func (g *gcRun) prepare(c *urfave.Context, target []string) (proof guard.Options
 		return proof, err
 	}
 	if g.lists.roots != nil {
-		g.options.deleteUntagged = true // nothing is a root but what the list has
+		g.options.deleteUntagged = true // only the images of the list are roots
 	}
 	if err := g.options.check(); err != nil {
 		return proof, err
@@ -44,11 +44,11 @@ func (g *gcRun) prepare(c *urfave.Context, target []string) (proof guard.Options
 		return proof, g.orAllowEmpty(err)
 	}
 	g.report.Storage, g.report.Config, g.report.notRead = g.store.Identity(), g.config.File, g.config.NotRead
-	if !g.options.quiet { // which warns only once something was removed
+	if !g.options.quiet { // with --quiet, conclude warns if something was removed
 		g.warnOfDescriptors()
 	}
 	if g.options.quarantine {
-		g.report.Quarantine = &quarantined{}
+		g.report.Quarantine = &moveReport{}
 	}
 	if err := g.review.checkStorage(g.store); err != nil {
 		return proof, err
@@ -64,12 +64,12 @@ func (g *gcRun) prepare(c *urfave.Context, target []string) (proof guard.Options
 		}
 	}
 	if !g.options.dryRun && !g.options.yes {
-		return proof, g.canAsk() // rather than after an hour of listing
+		return proof, g.canAsk() // before the listing, which may take an hour
 	}
 	return proof, nil
 }
 
-// requireLayout refuses a root without a registry in it, unless that is meant.
+// requireLayout returns an error if the root has no registry, unless --allow-empty was given.
 func (g *gcRun) requireLayout(ctx context.Context) error {
 	if g.options.allowEmpty {
 		return nil
@@ -77,8 +77,8 @@ func (g *gcRun) requireLayout(ctx context.Context) error {
 	return g.orAllowEmpty(config.RequireLayout(ctx, g.store, g.config))
 }
 
-// orAllowEmpty names the flag that accepts a root without a registry. apply has none: there
-// the plan says it.
+// orAllowEmpty adds --allow-empty to an error about a root without a registry. It does not for apply,
+// which takes that option from the plan.
 func (g *gcRun) orAllowEmpty(err error) error {
 	if g.review == nil && errors.As(err, new(*config.AbsentError)) {
 		return storage.Usagef("%w. For a registry that nobody has pushed to, pass --allow-empty", err)

@@ -11,24 +11,26 @@ import (
 	"regsweep/mark"
 )
 
-// admission is what may follow, before anything is listed.
+// admission is the result of admit.
 type admission struct {
 	proof guard.Options
-	// survey is what was seen before the listing.
+	// survey has the names that were found before the listing.
 	survey inventory.Survey
 	// mayRemove is false for a dry run and for an empty storage.
 	mayRemove bool
-	// refused is how a run that removes would end, for a dry run; nil if that is not known.
+	// refused is for a dry run: the error with which a run that removes would end, or nil if that
+	// is not known.
 	refused error
 }
 
-// admit proves that nobody writes, or finds out for a dry run how a removal would be refused.
+// admit proves before the listing that nobody writes. For a dry run it only finds the refusal that does
+// not depend on the answers of the registry.
 func (g *gcRun) admit(ctx context.Context, proof guard.Options) (admission, error) {
 	if g.options.dryRun {
-		refused, err := g.foresee(ctx, proof)
+		refused, err := g.predictRefusal(ctx, proof)
 		return admission{proof: proof, refused: refused}, err
 	}
-	// Where nobody has pushed there is nothing to prove, nor to prove it by.
+	// An empty storage has nothing to remove, and no manifest to ask the registry for.
 	isEmpty, err := inventory.IsEmpty(ctx, g.store)
 	if err == nil && isEmpty {
 		if err = g.requireLayout(ctx); err == nil {
@@ -38,7 +40,7 @@ func (g *gcRun) admit(ctx context.Context, proof guard.Options) (admission, erro
 	if isEmpty || err != nil {
 		return admission{proof: proof}, err
 	}
-	// The registry is asked for some of what is tagged, to know that it serves this storage.
+	// The registry is asked for some tagged manifests, which shows that it serves this storage.
 	phase := g.progress.begin("looking for tagged manifests", "", 0)
 	survey, err := inventory.TakeSurvey(ctx, g.store, guard.MaxSamples, true)
 	phase.end("")
@@ -53,7 +55,8 @@ func (g *gcRun) admit(ctx context.Context, proof guard.Options) (admission, erro
 	return admission{proof: proof, survey: survey, mayRemove: true}, nil
 }
 
-// prove asks whether something may be removed now, and notes the verdict.
+// prove asks the registry, and adds the verdict to the report. It returns a guard.RefusedError if nothing
+// may be removed now.
 func (g *gcRun) prove(ctx context.Context, proof guard.Options) error {
 	phase := g.progress.begin("asking the registry", "", 0)
 	verdict, err := guard.Prove(ctx, proof)
@@ -62,7 +65,7 @@ func (g *gcRun) prove(ctx context.Context, proof guard.Options) error {
 		return err
 	}
 	if verdict.State == guard.Skipped {
-		verdict.Reason = g.withoutProof()
+		verdict.Reason = g.skippedReason()
 	}
 	g.report.Guard = &verdict
 	if !verdict.MayRemove() {
@@ -71,8 +74,8 @@ func (g *gcRun) prove(ctx context.Context, proof guard.Options) error {
 	return nil
 }
 
-// withLastPush adds a recent push to a refusal, as check does, so that a run says all reasons at
-// once. A push is known only when all repositories are listed. A listing that fails changes nothing.
+// withLastPush adds a recent push to the reasons of a refusal, as check does. So the run prints all
+// reasons at once. To find a push, it lists all repositories. If that fails, it returns err unchanged.
 func (g *gcRun) withLastPush(ctx context.Context, proof guard.Options, err error) error {
 	var refused *guard.RefusedError
 	if !errors.As(err, &refused) || proof.Stopped || proof.Unsafe {
@@ -90,8 +93,8 @@ func (g *gcRun) withLastPush(ctx context.Context, proof guard.Options, err error
 	return &guard.RefusedError{Verdict: verdict}
 }
 
-// withoutProof says what --unsafe-online means for a push.
-func (g *gcRun) withoutProof() string {
+// skippedReason returns the reason of the verdict for --unsafe-online: it says what protects a push.
+func (g *gcRun) skippedReason() string {
 	text := "the proof that nobody writes is skipped"
 	if g.options.dryRun {
 		text = "a run that removes would skip the proof that nobody writes"
@@ -99,17 +102,18 @@ func (g *gcRun) withoutProof() string {
 	return text + " (--unsafe-online): only --min-age " + (&age{g.options.minAge}).String() + " protects a push"
 }
 
+// warnOfSkipped prints a warning if the proof was skipped.
 func (g *gcRun) warnOfSkipped() {
 	if g.report.Guard.State == guard.Skipped {
 		g.say("warning: " + g.report.Guard.Reason)
 	}
 }
 
-// foresee says, in a dry run, how a removal would be refused whatever the registry answers.
-// An empty storage has nothing to refuse.
-func (g *gcRun) foresee(ctx context.Context, proof guard.Options) (refused, err error) {
+// predictRefusal returns, for a dry run, the refusal that a run would get whatever the registry answers.
+// It returns nil if there is none, or if the storage is empty.
+func (g *gcRun) predictRefusal(ctx context.Context, proof guard.Options) (refused, err error) {
 	verdict, isRefused := guard.Signs(ctx, proof)
-	if !isRefused && g.options.unsafe { // then nobody is asked
+	if !isRefused && g.options.unsafe { // no registry is asked
 		if err := g.prove(ctx, proof); err != nil {
 			return nil, err
 		}
@@ -125,8 +129,8 @@ func (g *gcRun) foresee(ctx context.Context, proof guard.Options) (refused, err 
 	return &guard.RefusedError{Verdict: verdict}, nil
 }
 
-// proveEmpty refuses if the storage is empty and a registry that can be asked has
-// repositories: the target is not what that registry serves.
+// proveEmpty returns an error if the storage is empty and the registry has repositories: then the registry
+// serves another storage.
 func (g *gcRun) proveEmpty(ctx context.Context, proof guard.Options) error {
 	if g.options.unsafe {
 		return nil
@@ -141,9 +145,9 @@ func (g *gcRun) proveEmpty(ctx context.Context, proof guard.Options) error {
 	return err
 }
 
-// proveRecent proves before a question is asked if the listing has seen a recent push:
-// otherwise the answer could be in vain.
-func (g *gcRun) proveRecent(ctx context.Context, proof guard.Options) error {
+// proveIfPushed proves again before the question if the listing has found a recent push. A refusal after
+// the question would make the answer useless.
+func (g *gcRun) proveIfPushed(ctx context.Context, proof guard.Options) error {
 	last := proof.LastUpload
 	if g.options.yes || g.env.Terminal == nil || last == nil || g.env.Now().Sub(last.Touched) >= guard.RecentUpload {
 		return nil
@@ -151,8 +155,8 @@ func (g *gcRun) proveRecent(ctx context.Context, proof guard.Options) error {
 	return g.prove(ctx, proof)
 }
 
-// withListing adds to the proof what the listing knows: the last upload and the last push, and which
-// repositories and tags there are.
+// withListing adds to the proof what the listing has found: the last upload, the last push, the
+// repositories and the tags.
 func (g *gcRun) withListing(ctx context.Context, proof guard.Options, inv *inventory.Inventory) (guard.Options, error) {
 	if inv.Blobs() == 0 && len(inv.Repositories) == 0 && len(inv.Uploads) == 0 {
 		if err := g.requireLayout(ctx); err != nil {
@@ -180,6 +184,7 @@ func (g *gcRun) withListing(ctx context.Context, proof guard.Options, inv *inven
 	return proof, err
 }
 
+// lastUpload returns the upload that was touched last, or nil if there is none.
 func lastUpload(inv *inventory.Inventory) *guard.Upload {
 	var last *guard.Upload
 	note := func(repository string, uploads []inventory.Upload) {
@@ -196,21 +201,21 @@ func lastUpload(inv *inventory.Inventory) *guard.Upload {
 	return last
 }
 
-// withRoots has the registry asked for manifests that stay: with --roots the target of a
-// tag may be removed.
+// withRoots replaces the samples of the proof, if --roots was given: the run may remove the targets of
+// tags, so the registry is asked for manifests of the list.
 func (g *gcRun) withRoots(proof guard.Options, inv *inventory.Inventory, roots []*mark.Roots) guard.Options {
 	if g.lists.roots == nil {
 		return proof
 	}
-	var staying []guard.Sample
+	var kept []guard.Sample
 	for _, list := range roots {
 		list.Linked(inv, func(repository, digest string) bool {
-			staying = append(staying, guard.Sample{Repository: repository, Digest: digest})
-			return len(staying) < guard.MaxSamples
+			kept = append(kept, guard.Sample{Repository: repository, Digest: digest})
+			return len(kept) < guard.MaxSamples
 		})
 	}
-	if len(staying) > 0 {
-		proof.Samples = staying[:min(len(staying), guard.MaxSamples)]
+	if len(kept) > 0 {
+		proof.Samples = kept[:min(len(kept), guard.MaxSamples)]
 	}
 	return proof
 }

@@ -44,7 +44,7 @@ func writeOutcome(w *bytes.Buffer, r *report) {
 	if r.DryRun && r.Guard == nil && r.Error == "" && r.plan.HasGarbage() {
 		fmt.Fprintln(w, "The registry was not asked: regsweep check says whether a run may remove something now.")
 	}
-	if n := r.keepers(); r.ExitCode == exitProblems {
+	if n := r.countKeeping(); r.ExitCode == exitProblems {
 		fmt.Fprintf(w, "%s kept something that might have gone: exit code %d.\n", human.Plural(n, "problem"), exitProblems)
 	}
 }

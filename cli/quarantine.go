@@ -19,6 +19,7 @@ import (
 )
 
 const (
+	quarantineName = "quarantine"
 	repositoryName = "repository"
 	digestName     = "digest"
 	olderName      = "older-than"
@@ -123,25 +124,25 @@ const runHelp = `RUN:
 
 `
 
-// quarantineReport is what a command of the quarantine tells a script.
+// quarantineReport is the JSON document of a quarantine command.
 type quarantineReport struct {
 	Report  int              `json:"report"`
 	Command string           `json:"command"`
 	DryRun  bool             `json:"dry_run"`
 	Storage storage.Identity `json:"storage"`
-	// Runs are those that there are or, of a purge, those that went.
+	// Runs has all runs for list, the one run for show, and the runs to be removed for purge.
 	Runs []quarantineRun `json:"runs,omitzero"`
-	// PassedOver are the runs that purge --older-than has left, since they are damaged.
+	// PassedOver has the damaged runs that purge --older-than did not remove.
 	PassedOver []quarantine.Damaged `json:"passed_over,omitempty"`
-	// Contents is what is in the quarantine of the run that show was asked for.
-	Contents []sweep.Removal   `json:"contents,omitzero"`
-	Restored *quarantineReturn `json:"restored,omitempty"`
-	Requests storage.Requests  `json:"requests"`
-	ExitCode int               `json:"exit_code"`
-	Error    string            `json:"error,omitempty"`
+	// Contents has the objects in the quarantine of the run, for show.
+	Contents []sweep.Removal  `json:"contents,omitzero"`
+	Restored *restoreReport   `json:"restored,omitempty"`
+	Requests storage.Requests `json:"requests"`
+	ExitCode int              `json:"exit_code"`
+	Error    string           `json:"error,omitempty"`
 
-	there  int  // how many runs a purge had the choice of
-	quiet  bool // only problems are told
+	total  int  // the number of all runs, for purge
+	quiet  bool // only problems are printed
 	failed bool // an error stopped the command
 }
 
@@ -149,25 +150,27 @@ func newQuarantineReport(command string, dryRun bool) *quarantineReport {
 	return &quarantineReport{Report: 1, Command: quarantineName + " " + command, DryRun: dryRun}
 }
 
-func (r *quarantineReport) conclude(err error) { r.ExitCode, r.Error = exitCode(err), message(err) }
+// conclude implements document.
+func (r *quarantineReport) conclude(err error) { r.ExitCode, r.Error = exitCode(err), errorText(err) }
 
-// quarantineStep is one command on a quarantine, and what it works on.
-type quarantineStep struct {
+// quarantineTask is one execution of a quarantine command.
+type quarantineTask struct {
 	*runner
 	report *quarantineReport
 	store  storage.Store
 }
 
-// onQuarantine opens the target, does the work, and reports: as text with what writes it.
-func (r *runner) onQuarantine(c *urfave.Context, command string, target []string,
-	work func(context.Context, *quarantineStep) error, write func(*bytes.Buffer, *quarantineReport, int),
+// runQuarantine opens the target, calls work, and prints the report: as JSON, or as the text that write
+// writes.
+func (r *runner) runQuarantine(c *urfave.Context, command string, target []string,
+	work func(context.Context, *quarantineTask) error, write func(*bytes.Buffer, *quarantineReport, int),
 ) error {
-	q := &quarantineStep{runner: r, report: newQuarantineReport(command, c.Bool("dry-run"))}
+	q := &quarantineTask{runner: r, report: newQuarantineReport(command, c.Bool("dry-run"))}
 	r.startProgress(c.Bool("quiet"))
 	conf, store, err := r.target(c, target, false)
 	if err == nil {
 		err = config.RequireLayout(c.Context, store, conf)
-		if errors.As(err, new(*config.AbsentError)) { // nothing is found there, which may be meant
+		if errors.As(err, new(*config.AbsentError)) { // the quarantine is empty then
 			r.say("warning: " + err.Error())
 			err = nil
 		}
@@ -204,9 +207,9 @@ func (r *runner) onQuarantine(c *urfave.Context, command string, target []string
 	return err
 }
 
-// notInQuarantine makes a run that is not there, or has nothing of what was asked for,
-// the user's to mend.
-func notInQuarantine(err error) error {
+// explainNotFound makes a usage error of an error about a run that does not exist, or that does not have
+// the requested objects.
+func explainNotFound(err error) error {
 	var none *quarantine.NoRunError
 	var nothing *quarantine.NothingError
 	var several *quarantine.AmbiguousError
@@ -229,11 +232,11 @@ func notInQuarantine(err error) error {
 	return err
 }
 
-// checkRun refuses what cannot be the name of a run or its beginning. If RUN is forgotten, the
-// target stands in its place, and the default target must not be taken for it.
+// checkRun returns a usage error if run cannot be the beginning of a name of a run. If the user has
+// forgotten RUN, the target stands in its place, and the command must not use the default target.
 func checkRun(command, run string, target []string) error {
 	isTarget := strings.ContainsAny(run, "/:") || strings.HasSuffix(run, ".yml") || strings.HasSuffix(run, ".yaml")
-	if len(target) == 0 && run != quarantine.Latest && !strings.HasPrefix(run, "2") { // as names of runs do, by their time
+	if len(target) == 0 && run != quarantine.Latest && !strings.HasPrefix(run, "2") { // names of runs begin with the year
 		_, err := os.Stat(run)
 		isTarget = isTarget || err == nil
 	}
@@ -246,7 +249,7 @@ func checkRun(command, run string, target []string) error {
 	return nil
 }
 
-// checkNoRun refuses latest in the place of the target, unless a file has that name.
+// checkNoRun returns a usage error if the target is "latest", unless a file has that name.
 func checkNoRun(target []string, instead string) error {
 	if len(target) == 0 || target[0] != quarantine.Latest {
 		return nil
@@ -255,18 +258,4 @@ func checkNoRun(target []string, instead string) error {
 		return nil
 	}
 	return storage.Usagef("latest is a run and no target: say %s", instead)
-}
-
-// countsByKind writes out how many there are of each kind.
-func countsByKind(of map[sweep.Kind]sweep.Tally) string {
-	var parts []string
-	for _, kind := range sweep.Shown() {
-		if n := of[kind].Count; n > 0 {
-			parts = append(parts, human.Plural(n, kind.Noun()))
-		}
-	}
-	if len(parts) == 0 {
-		return "nothing"
-	}
-	return strings.Join(parts, ", ")
 }

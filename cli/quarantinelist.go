@@ -13,15 +13,15 @@ import (
 	urfave "github.com/urfave/cli/v2"
 )
 
-// quarantineRun is a run in the quarantine, as a report has it.
+// quarantineRun is the part of a report about one run in the quarantine.
 type quarantineRun struct {
 	Run string `json:"run"`
-	// Taken is left out where the run's plan is damaged.
+	// Taken is the time of the run. It is left out if the run's plan is damaged.
 	Taken time.Time `json:"taken,omitzero"`
-	// Plan is what the run was to take, and Contents what of it is in the quarantine now. With
-	// LinksGuessed the links of Contents are those of Plan: show asks for each.
-	// Objects is what was moved and is there, and Hidden what a bucket that keeps versions was
-	// to hide instead. StillHidden is what of that has not come back.
+	// Plan counts what the run was to move, and Contents what of it is in the quarantine now. If
+	// LinksGuessed is true, the links of Contents are those of Plan: only show checks each link.
+	// Objects counts what was moved and is still in the quarantine. Hidden counts what a bucket that
+	// keeps versions was to hide, and StillHidden what of that was not restored.
 	Plan     tallies     `json:"plan"`
 	Contents tallies     `json:"contents"`
 	Objects  sweep.Tally `json:"objects"`
@@ -30,21 +30,24 @@ type quarantineRun struct {
 
 	LinksGuessed bool        `json:"links_guessed,omitzero"`
 	StillHidden  sweep.Tally `json:"still_hidden"`
-	// DataBytes are the bytes of Objects and StillHidden without links, and FreeableBytes those
-	// of them that a purge frees.
+	// DataBytes counts the bytes of Objects and StillHidden without links. FreeableBytes counts
+	// those that a purge frees.
 	DataBytes     int64 `json:"data_bytes"`
 	FreeableBytes int64 `json:"freeable_bytes"`
-	// HardLinkedBytes are those of Objects that a purge does not free: the files have other hard links.
+	// HardLinkedBytes counts the bytes of Objects that a purge does not free, because the files have
+	// other hard links.
 	HardLinkedBytes int64 `json:"hard_linked_bytes,omitzero"`
-	// Freed counts what a purge has removed of it, and the bytes that this has freed.
+	// Freed counts the objects that a purge has removed, and the bytes that it has freed.
 	Freed *sweep.Tally `json:"freed,omitempty"`
-	// UnreadableVersions are lines of a damaged record. Their versions stay in the bucket.
+	// UnreadableVersions counts the damaged lines in the run's record of versions. The versions of
+	// these lines stay in the bucket.
 	UnreadableVersions int `json:"unreadable_versions,omitzero"`
 
-	// UnrecordedVersions are hidden in the bucket, and the run's record lacks them. They stay there.
+	// UnrecordedVersions counts the objects that are hidden in the bucket and are not in the run's
+	// record. Their versions stay in the bucket.
 	UnrecordedVersions int `json:"unrecorded_versions,omitzero"`
 
-	freedData int64 // bytes of Freed without links
+	freedData int64 // the bytes of Freed without links
 }
 
 func newQuarantineRun(run quarantine.Run) quarantineRun {
@@ -56,13 +59,14 @@ func newQuarantineRun(run quarantine.Run) quarantineRun {
 	}
 }
 
-// held is all that a purge removes. Links have no bytes worth a number.
+// held counts the objects that a purge removes. The bytes are those without links.
 func (r quarantineRun) held() sweep.Tally {
 	return sweep.Tally{Count: r.Objects.Count + r.StillHidden.Count, Bytes: r.DataBytes}
 }
 
-// isPart reports whether the run was interrupted, or something of it was restored.
-func (r quarantineRun) isPart() bool {
+// isPartial reports whether the quarantine has less than the run's plan: the run was interrupted, or
+// something was restored.
+func (r quarantineRun) isPartial() bool {
 	for kind, planned := range r.Plan {
 		if kind.Form() != sweep.Directories && r.Contents[kind].Count < planned.Count {
 			return true
@@ -72,7 +76,7 @@ func (r quarantineRun) isPart() bool {
 }
 
 func (r *runner) quarantineList(c *urfave.Context) error {
-	return r.onQuarantine(c, "list", c.Args().Slice(), func(ctx context.Context, q *quarantineStep) error {
+	return r.runQuarantine(c, "list", c.Args().Slice(), func(ctx context.Context, q *quarantineTask) error {
 		runs, err := q.runs(ctx)
 		if err != nil {
 			return err
@@ -85,7 +89,8 @@ func (r *runner) quarantineList(c *urfave.Context) error {
 	}, writeQuarantineList)
 }
 
-func (q *quarantineStep) runs(ctx context.Context) ([]quarantine.Run, error) {
+// runs returns the runs in the quarantine.
+func (q *quarantineTask) runs(ctx context.Context) ([]quarantine.Run, error) {
 	phase := q.progress.begin("looking into the quarantine", "", 0)
 	defer phase.end("")
 	return quarantine.Runs(ctx, q.store)
@@ -103,6 +108,7 @@ func writeQuarantineList(w *bytes.Buffer, r *quarantineReport, width int) {
 	writeRuns(w, r.Runs, width)
 }
 
+// writeRuns prints the table of runs.
 func writeRuns(w *bytes.Buffer, runs []quarantineRun, width int) {
 	t := &human.Table{Columns: []human.Column{human.Left, human.Left, human.Right, human.Right, human.Prose}}
 	t.Row("RUN", "MADE", "OBJECTS", "SIZE", "CONTENTS")
@@ -111,9 +117,9 @@ func writeRuns(w *bytes.Buffer, runs []quarantineRun, width int) {
 		switch {
 		case run.Damage != "":
 			taken, about = "", run.Damage
-		case run.isPart() && about == "nothing":
+		case run.isPartial() && about == "nothing":
 			about += ": what its plan lists was restored, or never moved"
-		case run.isPart():
+		case run.isPartial():
 			about += "; the rest of its plan was restored, or never moved"
 		}
 		if run.LinksGuessed {

@@ -42,7 +42,7 @@ func TestManifestsThatCannotBePulled(t *testing.T) {
 		2: "2 manifests can't be pulled, since no repository links them. The registry's API had deleted their links before the run. To link one again: ",
 	} {
 		var w bytes.Buffer
-		if writeNotLinked(&w, &quarantineReturn{NotLinkedCount: n}); !strings.HasPrefix(w.String(), want) {
+		if writeNotLinked(&w, &restoreReport{NotLinkedCount: n}); !strings.HasPrefix(w.String(), want) {
 			t.Errorf("%d: %q", n, w.String())
 		}
 	}

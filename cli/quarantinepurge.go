@@ -24,11 +24,11 @@ func (r *runner) quarantinePurge(c *urfave.Context) error {
 		return err
 	}
 	dryRun, yes := c.Bool("dry-run"), c.Bool("yes")
-	purge := func(ctx context.Context, q *quarantineStep) error {
+	purge := func(ctx context.Context, q *quarantineTask) error {
 		if err := chosen.check(); err != nil {
 			return err
 		}
-		// Where there is nothing to purge, no lock is made.
+		// The lock is written only if there is something to purge.
 		if err := q.choose(ctx, &chosen); err != nil || dryRun || len(q.report.Runs) == 0 {
 			return err
 		}
@@ -50,7 +50,7 @@ func (r *runner) quarantinePurge(c *urfave.Context) error {
 			return q.purge(ctx)
 		})
 	}
-	return r.onQuarantine(c, "purge", c.Args().Slice(), func(ctx context.Context, q *quarantineStep) error {
+	return r.runQuarantine(c, "purge", c.Args().Slice(), func(ctx context.Context, q *quarantineTask) error {
 		err := purge(ctx, q)
 		unreadable := slices.ContainsFunc(q.report.Runs, func(run quarantineRun) bool { return run.UnreadableVersions+run.UnrecordedVersions > 0 })
 		if err == nil && (unreadable || len(q.report.PassedOver) > 0) {
@@ -60,13 +60,14 @@ func (r *runner) quarantinePurge(c *urfave.Context) error {
 	}, writeQuarantinePurge)
 }
 
-// runChoice says which runs are meant.
+// runChoice selects runs by their names or by their age.
 type runChoice struct {
 	names  []string
 	byAge  bool
-	before time.Time
+	before time.Time // the latest time of a run that is selected by its age
 }
 
+// check returns a usage error unless the choice is by names or by age.
 func (o runChoice) check() error {
 	switch {
 	case len(o.names) > 0 && o.byAge:
@@ -77,25 +78,26 @@ func (o runChoice) check() error {
 	return nil
 }
 
+// has reports whether the choice includes a run.
 func (o runChoice) has(run quarantine.Run) bool {
-	if o.byAge { // what can't be accounted for has to be named
+	if o.byAge { // a damaged run must be named, unless it is a remnant
 		return run.IsRemnant() || run.Damage == "" && !run.Taken.After(o.before)
 	}
 	return slices.Contains(o.names, run.Name)
 }
 
-// passesOver reports whether a run has to be named, since it is damaged: it is as old as was asked
-// for, or nobody knows how old it is.
+// passesOver reports whether a damaged run is left out although it is old enough, or although its age is
+// not known. Such a run must be named.
 func (o runChoice) passesOver(run quarantine.Run) bool {
 	return o.byAge && !o.has(run) && run.Damage != "" && !run.Made().After(o.before)
 }
 
-// choose notes the runs that are meant.
-func (q *quarantineStep) choose(ctx context.Context, chosen *runChoice) error {
+// choose adds the chosen runs to the report. It replaces each name of the choice by the complete name.
+func (q *quarantineTask) choose(ctx context.Context, chosen *runChoice) error {
 	for i, name := range chosen.names {
 		found, err := quarantine.Find(ctx, q.store, name)
 		if err != nil {
-			return notInQuarantine(err)
+			return explainNotFound(err)
 		}
 		chosen.names[i] = found
 	}
@@ -105,10 +107,10 @@ func (q *quarantineStep) choose(ctx context.Context, chosen *runChoice) error {
 	}
 	for _, name := range chosen.names {
 		if !slices.ContainsFunc(runs, func(run quarantine.Run) bool { return run.Name == name }) {
-			return notInQuarantine(&quarantine.NoRunError{Run: name})
+			return explainNotFound(&quarantine.NoRunError{Run: name})
 		}
 	}
-	q.report.Runs, q.report.PassedOver, q.report.there = []quarantineRun{}, nil, len(runs)
+	q.report.Runs, q.report.PassedOver, q.report.total = []quarantineRun{}, nil, len(runs)
 	for _, run := range runs {
 		switch {
 		case chosen.has(run):
@@ -120,8 +122,8 @@ func (q *quarantineStep) choose(ctx context.Context, chosen *runChoice) error {
 	return nil
 }
 
-// purgeQuestion says how much a purge removes.
-func (q *quarantineStep) purgeQuestion() string {
+// purgeQuestion returns the question with the amounts of the chosen runs.
+func (q *quarantineTask) purgeQuestion() string {
 	var held sweep.Tally
 	for _, run := range q.report.Runs {
 		held.Add(run.held().Count, run.held().Bytes)
@@ -129,7 +131,8 @@ func (q *quarantineStep) purgeQuestion() string {
 	return fmt.Sprintf("Remove %s with %s, %s, for good?", human.Plural(len(q.report.Runs), "run"), human.Plural(held.Count, "object"), human.Size(held.Bytes))
 }
 
-func (q *quarantineStep) purge(ctx context.Context) error {
+// purge removes the chosen runs.
+func (q *quarantineTask) purge(ctx context.Context) error {
 	objects := 0
 	for _, run := range q.report.Runs {
 		objects += run.held().Count
@@ -166,6 +169,7 @@ func writeQuarantinePurge(w *bytes.Buffer, r *quarantineReport, width int) {
 	}
 }
 
+// writePurged prints what was removed, or what would be removed.
 func writePurged(w *bytes.Buffer, r *quarantineReport, width int) {
 	runs, objects, freed, toFree := 0, 0, int64(0), int64(0)
 	for _, run := range r.Runs {
@@ -180,8 +184,8 @@ func writePurged(w *bytes.Buffer, r *quarantineReport, width int) {
 	case r.failed && runs > 0:
 		fmt.Fprintf(w, "Stopped before the end. %s removed, %s freed, as the storage confirmed.\n", human.Plural(objects, "object"), human.Size(freed))
 	case r.failed:
-	case len(r.Runs) == 0 && r.there > 0:
-		fmt.Fprintf(w, "--%s takes none of the %s in the quarantine: nothing was removed.\n", olderName, human.Plural(r.there, "run"))
+	case len(r.Runs) == 0 && r.total > 0:
+		fmt.Fprintf(w, "--%s takes none of the %s in the quarantine: nothing was removed.\n", olderName, human.Plural(r.total, "run"))
 	case len(r.Runs) == 0:
 		fmt.Fprintln(w, "There is no such run in the quarantine: nothing was removed.")
 	case r.DryRun:

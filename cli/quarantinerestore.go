@@ -17,31 +17,32 @@ import (
 	urfave "github.com/urfave/cli/v2"
 )
 
-// quarantineReturn is what a restoration has come to.
-type quarantineReturn struct {
-	// From is the run's name, or the plan's.
+// restoreReport is the part of the report about a restoration.
+type restoreReport struct {
+	// From is the name of the run, or the path of the plan.
 	From string `json:"from"`
-	// Back was put back, and There was there already.
+	// Back counts the removals that were undone. There counts those whose object existed already.
+	// Left has those that could not be undone.
 	Back      tallies           `json:"back"`
 	There     tallies           `json:"there"`
 	LeftCount int               `json:"left_count"`
 	Left      []quarantine.Left `json:"left"`
-	// Linked are manifests whose links a deletion through the API had removed. Unlinked is the
-	// digest that was asked for, if no repository links it.
+	// Linked has the manifests that were linked again after a deletion through the API. Unlinked is
+	// the digest of --digest if no repository links it.
 	Linked   []quarantine.Linked `json:"linked,omitempty"`
 	Unlinked digest.Digest       `json:"unlinked,omitempty"`
-	// NotRestored are the runs that --all left, since their plans are damaged.
+	// NotRestored has the runs that --all did not restore, because their plans are damaged.
 	NotRestored []quarantine.Damaged `json:"not_restored,omitempty"`
-	// NotLinked are manifests that no repository links, and that --digest links again.
+	// NotLinked has manifests that no repository links. --digest would link them again.
 	NotLinked        []digest.Digest `json:"not_linked,omitempty"`
 	NotLinkedCount   int             `json:"not_linked_count,omitzero"`
-	NotLinkedUnknown string          `json:"not_linked_unknown,omitempty"` // why NotLinked is not known
+	NotLinkedUnknown string          `json:"not_linked_unknown,omitempty"` // says why NotLinked is not known
 
 	options quarantine.RestoreOptions
 	byPlan  bool // From is a plan's name
 }
 
-// allRuns is what a report says that --all was restored from.
+// allRuns is the value of From for --all.
 const allRuns = "all runs"
 
 func (r *runner) quarantineRestore(c *urfave.Context) error {
@@ -71,60 +72,57 @@ func (r *runner) quarantineRestore(c *urfave.Context) error {
 	options := quarantine.RestoreOptions{
 		Repository: c.String(repositoryName), Digest: digest.Digest(c.String(digestName)), DryRun: c.Bool("dry-run"),
 	}
-	return r.onQuarantine(c, "restore", target, func(ctx context.Context, q *quarantineStep) error {
+	return r.runQuarantine(c, "restore", target, func(ctx context.Context, q *quarantineTask) error {
 		if options.Digest != "" && options.Digest.Validate() != nil {
 			return storage.Usagef("--%s: %q is not a complete digest, such as sha256: and 64 lower-case hex digits", digestName, string(options.Digest))
 		}
-		// What can be restored is found before the lock is made: where there is nothing, nothing
-		// is written.
-		var restore func(context.Context) error
-		isThere := true
-		switch {
-		case byPlan:
-			empty, err := inventory.IsEmpty(ctx, q.store)
-			if err != nil {
-				return err
-			}
-			isThere = !empty
-			restore = func(ctx context.Context) error { return q.restoreLinks(ctx, from, options) }
-		case all:
-			names, err := q.store.Names(ctx, quarantine.Dir)
-			if err != nil {
-				return err
-			}
-			isThere = len(names) > 0
-			if !isThere && options.Digest != "" { // what is stored can be linked again
-				empty, err := inventory.IsEmpty(ctx, q.store)
-				if err != nil {
-					return err
-				}
-				isThere = !empty
-			}
-			restore = func(ctx context.Context) error {
-				return q.returned(from, options, func(options quarantine.RestoreOptions) (quarantine.Restored, error) {
-					return quarantine.RestoreAll(ctx, q.store, options)
-				})
-			}
-		default:
-			run, err := quarantine.Find(ctx, q.store, from)
-			if err != nil {
-				return notInQuarantine(err)
-			}
-			restore = func(ctx context.Context) error {
-				return q.returned(run, options, func(options quarantine.RestoreOptions) (quarantine.Restored, error) {
-					return quarantine.Restore(ctx, q.store, run, options)
-				})
+		run := from
+		if !byPlan && !all {
+			var err error
+			if run, err = quarantine.Find(ctx, q.store, from); err != nil {
+				return explainNotFound(err)
 			}
 		}
-		if options.DryRun || !isThere {
+		restore := func(ctx context.Context) error {
+			if byPlan {
+				return q.restoreLinks(ctx, from, options)
+			}
+			return q.runRestore(run, options, func(options quarantine.RestoreOptions) (quarantine.Restored, error) {
+				if all {
+					return quarantine.RestoreAll(ctx, q.store, options)
+				}
+				return quarantine.Restore(ctx, q.store, run, options)
+			})
+		}
+		// The lock is written only if there is something to restore.
+		canRestore, err := q.canRestore(ctx, byPlan, all, options)
+		if err != nil {
+			return err
+		}
+		if options.DryRun || !canRestore {
 			return restore(ctx)
 		}
 		return q.locked(ctx, q.store, q.report.Command, restore)
 	}, writeQuarantineRestore)
 }
 
-// restoreLinks puts back what a plan has removed of links.
-func (q *quarantineStep) restoreLinks(ctx context.Context, path string, options quarantine.RestoreOptions) (err error) {
+// canRestore reports whether there is something to restore: a run, or a storage in which links can be
+// written again. A run that was found by its name is there.
+func (q *quarantineTask) canRestore(ctx context.Context, byPlan, all bool, options quarantine.RestoreOptions) (bool, error) {
+	if all {
+		names, err := q.store.Names(ctx, quarantine.Dir)
+		if err != nil || len(names) > 0 || options.Digest == "" {
+			return len(names) > 0, err
+		}
+	} else if !byPlan {
+		return true, nil
+	}
+	empty, err := inventory.IsEmpty(ctx, q.store)
+	return !empty, err
+}
+
+// restoreLinks writes the links again that a plan has removed.
+func (q *quarantineTask) restoreLinks(ctx context.Context, path string, options quarantine.RestoreOptions) (err error) {
 	file, _, err := q.openPlan(ctx, path)
 	if err != nil {
 		return err
@@ -145,7 +143,7 @@ func (q *quarantineStep) restoreLinks(ctx context.Context, path string, options 
 	if is := q.store.Identity(); plan.Storage != is {
 		return otherStorage(path, plan.Storage, is)
 	}
-	err = q.returned(path, options, func(options quarantine.RestoreOptions) (quarantine.Restored, error) {
+	err = q.runRestore(path, options, func(options quarantine.RestoreOptions) (quarantine.Restored, error) {
 		return quarantine.RestoreLinks(ctx, q.store, plan, options)
 	})
 	if restored := q.report.Restored; restored != nil {
@@ -154,8 +152,8 @@ func (q *quarantineStep) restoreLinks(ctx context.Context, path string, options 
 	return err
 }
 
-// returned restores, shows how it goes on, and notes what came of it.
-func (q *quarantineStep) returned(from string, options quarantine.RestoreOptions, restore func(quarantine.RestoreOptions) (quarantine.Restored, error)) error {
+// runRestore calls restore, shows the progress, and adds the result to the report.
+func (q *quarantineTask) runRestore(from string, options quarantine.RestoreOptions, restore func(quarantine.RestoreOptions) (quarantine.Restored, error)) error {
 	doing, done := "restoring", "restored"
 	if options.DryRun {
 		doing, done = "checking", "checked"
@@ -165,9 +163,9 @@ func (q *quarantineStep) returned(from string, options quarantine.RestoreOptions
 	result, err := restore(options)
 	phase.endWith(done, err)
 	if result.Back == nil {
-		return notInQuarantine(err)
+		return explainNotFound(err)
 	}
-	q.report.Restored = &quarantineReturn{
+	q.report.Restored = &restoreReport{
 		From: from, Back: result.Back, There: result.There, LeftCount: result.LeftCount, Left: append([]quarantine.Left{}, result.Left...),
 		Linked: result.Linked, Unlinked: result.Unlinked,
 		NotRestored: result.Damaged, NotLinked: result.NotLinked, NotLinkedCount: result.NotLinkedCount, NotLinkedUnknown: result.NotLinkedUnknown,
@@ -179,11 +177,11 @@ func (q *quarantineStep) returned(from string, options quarantine.RestoreOptions
 	if err == nil && (result.LeftCount > 0 || result.Unlinked != "" || len(result.Damaged) > 0 || result.NotLinkedUnknown != "") {
 		return reportedError{errProblems}
 	}
-	return notInQuarantine(err)
+	return explainNotFound(err)
 }
 
-// whyLeft says why something could not be put back.
-var whyLeft = map[quarantine.Why]string{
+// leftReasons explains why a removal could not be undone.
+var leftReasons = map[quarantine.Why]string{
 	quarantine.WhyGone:       "neither in this quarantine nor in the registry",
 	quarantine.WhyDamaged:    "what is in the quarantine has another digest, or is no file",
 	quarantine.WhyUnrecorded: "it is hidden in the bucket, and the run's record of versions lacks it: its versions stay in the bucket",
@@ -193,8 +191,8 @@ var whyLeft = map[quarantine.Why]string{
 	quarantine.WhyUnnamed:    "its line in the plan names nothing that a registry could hold",
 }
 
-// listsNothing reports whether it was restored with a plan that has no links.
-func (q *quarantineReturn) listsNothing() bool {
+// listsNothing reports whether the restoration was by a plan that has no links.
+func (q *restoreReport) listsNothing() bool {
 	isWhole := q.byPlan && q.options.Repository == "" && q.options.Digest == ""
 	return isWhole && q.LeftCount == 0 && countsByKind(q.Back) == "nothing" && countsByKind(q.There) == "nothing"
 }
@@ -219,8 +217,8 @@ func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
 	}
 	if !r.quiet {
 		fmt.Fprintf(w, "%s%s.\n", begin, countsByKind(restored.Back))
-		if told := countsByKind(restored.There); told != "nothing" {
-			fmt.Fprintf(w, "There already: %s.\n", told)
+		if there := countsByKind(restored.There); there != "nothing" {
+			fmt.Fprintf(w, "There already: %s.\n", there)
 		}
 	}
 	writeNotRestored(w, r)
@@ -256,7 +254,7 @@ func writeQuarantineRestore(w *bytes.Buffer, r *quarantineReport, _ int) {
 	}
 }
 
-// writeNotRestored says what could not be put back.
+// writeNotRestored prints the removals and the runs that could not be undone.
 func writeNotRestored(w *bytes.Buffer, r *quarantineReport) {
 	verb := "could not be put back"
 	if r.DryRun {
@@ -267,7 +265,7 @@ func writeNotRestored(w *bytes.Buffer, r *quarantineReport) {
 	}
 	var lines []string
 	for _, left := range r.Restored.Left {
-		lines = append(lines, "not put back: "+human.Printable(left.Path+": "+whyLeft[left.Why]))
+		lines = append(lines, "not put back: "+human.Printable(left.Path+": "+leftReasons[left.Why]))
 	}
 	writeFew(w, lines)
 	var parts []string
@@ -282,8 +280,8 @@ func writeNotRestored(w *bytes.Buffer, r *quarantineReport) {
 	}
 }
 
-// writeNotLinked names the manifests that can't be pulled, and says how to link them again.
-func writeNotLinked(w *bytes.Buffer, restored *quarantineReturn) {
+// writeNotLinked prints the manifests that can't be pulled, and how to link them again.
+func writeNotLinked(w *bytes.Buffer, restored *restoreReport) {
 	only := ""
 	if restored.options.Repository != "" {
 		only = " --" + repositoryName + " " + human.Printable(restored.options.Repository)
@@ -301,7 +299,7 @@ func writeNotLinked(w *bytes.Buffer, restored *quarantineReturn) {
 	writeFew(w, lines)
 }
 
-// writeFew writes the first lines.
+// writeFew prints the first shownFailures lines.
 func writeFew(w *bytes.Buffer, lines []string) {
 	for i, line := range lines {
 		if i == shownFailures {

@@ -18,10 +18,10 @@ func (r *runner) quarantineShow(c *urfave.Context) error {
 	if err := checkRun("show", run, target); err != nil {
 		return err
 	}
-	return r.onQuarantine(c, "show", target, func(ctx context.Context, q *quarantineStep) error {
+	return r.runQuarantine(c, "show", target, func(ctx context.Context, q *quarantineTask) error {
 		name, err := quarantine.Find(ctx, q.store, run)
 		if err != nil {
-			return notInQuarantine(err)
+			return explainNotFound(err)
 		}
 		phase := q.progress.begin("reading the quarantine", "", 0)
 		q.report.Contents = []sweep.Removal{}
@@ -31,7 +31,7 @@ func (r *runner) quarantineShow(c *urfave.Context) error {
 		})
 		phase.end("")
 		if err != nil {
-			return notInQuarantine(err)
+			return explainNotFound(err)
 		}
 		q.report.Runs = []quarantineRun{newQuarantineRun(shown)}
 		return nil
@@ -49,7 +49,7 @@ func writeQuarantineShow(w *bytes.Buffer, r *quarantineReport, width int) {
 	fmt.Fprintln(w)
 	t := &human.Table{Columns: []human.Column{human.Left, human.Right, human.Left, human.Prose}}
 	t.Row("KIND", "SIZE", "REPOSITORY", "WHAT")
-	var lines strings.Builder // the same in a line for each cell
+	var lines strings.Builder // for a narrow terminal: the same with a line for each cell
 	for _, removal := range r.Contents {
 		kind, bytes := removal.Kind.Noun(), ""
 		if removal.Bytes > 0 {

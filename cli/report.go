@@ -7,14 +7,15 @@ import (
 	"time"
 
 	"regsweep/guard"
+	"regsweep/internal/human"
 	"regsweep/inventory"
 	"regsweep/storage"
 	"regsweep/storage/cache"
 	"regsweep/sweep"
 )
 
-// report is what a run of gc or apply tells, as JSON or as text. Its fields and their order are
-// stable from the first release on: new ones may be added.
+// report is the report of a run of gc or apply, as JSON and as text. The JSON fields and their order do
+// not change after the first release. New fields may be added.
 type report struct {
 	Report  int              `json:"report"`
 	Command string           `json:"command"`
@@ -24,50 +25,51 @@ type report struct {
 	Mark    sweep.Totals     `json:"mark"`
 	Garbage tallies          `json:"garbage"`
 	Removed tallies          `json:"removed"`
-	// Unlinked counts those of the garbage's blobs to which no repository has a link.
+	// Unlinked counts the garbage blobs that no repository links.
 	Unlinked sweep.Tally `json:"unlinked"`
-	// HardLinked counts the garbage whose files have other hard links, and the bytes that are not
-	// freed for that. After a removal it is what was removed of it.
+	// HardLinked counts the garbage files that have other hard links, and their bytes, which a
+	// removal does not free. After a removal it counts those that were removed.
 	HardLinked sweep.Tally  `json:"hard_linked"`
 	Kept       []sweep.Kept `json:"kept"`
-	// ByRepository has what is garbage in each repository.
+	// ByRepository has the garbage of each repository.
 	ByRepository []sweep.RepositoryGarbage `json:"garbage_by_repository"`
 	Problems     []inventory.Problem       `json:"problems"`
 	Requests     storage.Requests          `json:"requests"`
 	Seconds      seconds                   `json:"seconds"`
 
-	// HiddenBytes are those of what went out of sight only and was not freed: of what a
-	// versioned bucket hid, or of what is in the quarantine.
-	HiddenBytes int64        `json:"hidden_bytes"`
-	Quarantine  *quarantined `json:"quarantine,omitempty"`
-	LeftOut     []*leftOut   `json:"left_out,omitzero"` // apply's alone
-	// OlderPlan is the new name of a plan that had the name of --plan, and that a restore could need.
+	// HiddenBytes counts the bytes that were moved to a quarantine, or hidden by a bucket that keeps
+	// versions. They are not freed.
+	HiddenBytes int64       `json:"hidden_bytes"`
+	Quarantine  *moveReport `json:"quarantine,omitempty"`
+	LeftOut     []*leftOut  `json:"left_out,omitzero"` // only of apply
+	// OlderPlan is the new name of an older plan at the path of --plan, which a restore could need.
 	OlderPlan   string       `json:"older_plan,omitempty"`
 	Roots       *rootsReport `json:"roots,omitempty"`
 	KeepDigests *rootsReport `json:"keep_digests,omitempty"`
 	Cache       *cache.Use   `json:"cache,omitempty"`
-	// Versions is left out where the storage has none.
+	// Versions is nil if the storage cannot keep versions.
 	Versions *versionsReport `json:"versions,omitempty"`
 	Failed   []failure       `json:"failed"`
 	Guard    *guard.Verdict  `json:"guard,omitempty"`
 	ExitCode int             `json:"exit_code"`
 	Error    string          `json:"error,omitempty"`
 
-	cacheProblems []inventory.Problem // until they are among the others
+	cacheProblems []inventory.Problem // planned adds them to Problems
 
-	plan   *sweep.Plan   // nil until there is one
-	result *sweep.Result // nil until something may have been removed
+	plan   *sweep.Plan   // nil until the plan is made
+	result *sweep.Result // nil until the sweep has ended
 
-	notRead      []string // the usual config.yml that are there as well
-	leftOutSaved bool     // in a file, all of it
-	unsaved      string   // "plan" or "list", if the run ends because that could not be saved
-	stopped      bool     // the removal ended before its end
-	asked        bool     // the summary was shown, and what it says confirmed
+	notRead      []string // other default config.yml files that exist
+	leftOutSaved bool     // a file has all removals that were left out
+	unsaved      string   // "plan" or "list" if the run ends because that could not be saved
+	stopped      bool     // an error stopped the sweep
+	asked        bool     // the summary was shown on the terminal, with the question
 }
 
-// tallies count by kind. Each kind is a field, in the order of the report.
+// tallies counts objects by kind.
 type tallies map[sweep.Kind]sweep.Tally
 
+// MarshalJSON writes an object with a field for each kind, in the order of the report.
 func (t tallies) MarshalJSON() ([]byte, error) {
 	out := []byte{'{'}
 	for i, kind := range sweep.Reported() {
@@ -83,7 +85,7 @@ func (t tallies) MarshalJSON() ([]byte, error) {
 	return append(out, '}'), nil
 }
 
-// bytes are what the storage gets back.
+// bytes returns the sum over all kinds.
 func (t tallies) bytes() int64 {
 	var sum sweep.Tally
 	for _, tally := range t {
@@ -92,6 +94,38 @@ func (t tallies) bytes() int64 {
 	return sum.Bytes
 }
 
+// countsByKind returns the count of each kind, such as "2 blobs, 1 layer link", or "nothing".
+func countsByKind(of map[sweep.Kind]sweep.Tally) string {
+	var parts []string
+	for _, kind := range sweep.Shown() {
+		if n := of[kind].Count; n > 0 {
+			parts = append(parts, human.Plural(n, kind.Noun()))
+		}
+	}
+	if len(parts) == 0 {
+		return "nothing"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// countsAndSizes returns the count and the size of each kind, such as "2 blobs, 1.0 MiB; 1 layer link".
+func countsAndSizes(garbage map[sweep.Kind]sweep.Tally) string {
+	var parts []string
+	for _, kind := range sweep.Shown() {
+		tally := garbage[kind]
+		if tally.Count == 0 {
+			continue
+		}
+		part := human.Plural(tally.Count, kind.Noun())
+		if kind.Form().HasBytes() {
+			part += ", " + human.Size(tally.Bytes)
+		}
+		parts = append(parts, part)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// seconds has the time of each part of a run.
 type seconds struct {
 	Inventory float64 `json:"inventory"`
 	Mark      float64 `json:"mark"`
@@ -99,6 +133,7 @@ type seconds struct {
 	Sweep     float64 `json:"sweep"`
 }
 
+// failure is a removal that failed.
 type failure struct {
 	sweep.Removal
 	Error string `json:"error"`
@@ -111,12 +146,13 @@ func newReport(command string) *report {
 	}
 }
 
-// stopwatch adds the time until stop is called to *seconds.
+// stopwatch starts a stopwatch. stop adds the time since then to *seconds.
 func stopwatch(now func() time.Time, seconds *float64) (stop func()) {
 	start := now()
 	return func() { *seconds += now().Sub(start).Seconds() }
 }
 
+// planned adds the plan to the report.
 func (r *report) planned(plan *sweep.Plan) {
 	r.plan = plan
 	r.Mark, r.Garbage = plan.Live, plan.Garbage
@@ -126,6 +162,7 @@ func (r *report) planned(plan *sweep.Plan) {
 	r.Problems = append(append(r.Problems, plan.Problems...), r.cacheProblems...)
 }
 
+// executed adds the result of the sweep to the report. err is the error that stopped the sweep, or nil.
 func (r *report) executed(result sweep.Result, err error) {
 	r.result, r.stopped = &result, err != nil
 	r.Removed, r.HiddenBytes = result.Removed, result.Hidden
@@ -140,31 +177,32 @@ func (r *report) executed(result sweep.Result, err error) {
 	}
 }
 
+// conclude implements document.
 func (r *report) conclude(err error) {
-	r.ExitCode, r.Error = exitCode(err), message(err)
+	r.ExitCode, r.Error = exitCode(err), errorText(err)
 	var unsaved *unsavedError
 	if errors.As(err, &unsaved) {
 		r.unsaved = unsaved.noun
 	}
 }
 
-// moves reports whether garbage is moved or hidden, and not removed. A quarantine takes no
-// directories alone: there is nothing to restore.
+// moves reports whether the run moves or hides garbage instead of removing it. If the garbage is only
+// empty directories, they are removed: there is nothing to restore.
 func (r *report) moves() bool { return r.Quarantine != nil && r.plan.Len() > 0 }
 
-// message is what a report tells of an error: nothing where there is none, or where
-// the exit code says it all.
-func message(err error) string {
+// errorText returns the text of an error in a report. It is "" if there is no error, or if the exit code
+// says everything.
+func errorText(err error) string {
 	if err == nil || exitCode(err) == exitProblems {
 		return ""
 	}
 	return err.Error()
 }
 
-// keepers counts the problems that kept something that might have gone, and the removals
-// that failed: those that do not stop a run are of repositories that could not be pruned, and of
-// uploads of which a file was left.
-func (r *report) keepers() int {
+// countKeeping counts the problems because of which something was kept that might be garbage, and the
+// removals that failed. A failed removal does not stop a run if a repository could not be pruned, or if
+// a file of an upload remains.
+func (r *report) countKeeping() int {
 	n := 0
 	for _, p := range r.Problems {
 		if p.Effect.Keeps() {
@@ -174,7 +212,7 @@ func (r *report) keepers() int {
 	return n + len(r.Failed)
 }
 
-// failures are the problems that are more than a note.
+// withoutNotes returns the problems that are not notes.
 func withoutNotes(problems []inventory.Problem) []inventory.Problem {
 	var out []inventory.Problem
 	for _, p := range problems {
@@ -185,7 +223,7 @@ func withoutNotes(problems []inventory.Problem) []inventory.Problem {
 	return out
 }
 
-// usageReport answers a command line that names no command that reports.
+// usageReport is the JSON document for a command line without a command that has a report.
 type usageReport struct {
 	Report   int    `json:"report"`
 	Command  string `json:"command"`
@@ -193,9 +231,9 @@ type usageReport struct {
 	Error    string `json:"error"`
 }
 
-func (r *usageReport) conclude(err error) { r.ExitCode, r.Error = exitCode(err), message(err) }
+func (r *usageReport) conclude(err error) { r.ExitCode, r.Error = exitCode(err), errorText(err) }
 
-// emptyReport is the document of a command line that got no further.
+// emptyReport returns the JSON document for a command line that is not valid.
 func emptyReport(args []string) document {
 	command := args[1]
 	switch command {

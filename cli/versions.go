@@ -11,26 +11,26 @@ import (
 	"regsweep/sweep"
 )
 
-// versionsReport tells what a bucket keeps of what is removed.
+// versionsReport is the part of the report about the versions that a bucket keeps.
 type versionsReport struct {
 	Bucket storage.Versioning `json:"bucket"`
 	Purge  bool               `json:"purge"`
-	// Garbage are the noncurrent versions of what goes, and Removed those that went;
-	// without purge neither is looked for.
+	// Garbage counts the noncurrent versions of the garbage, and Removed those that were removed.
+	// Both are 0 without --purge-versions.
 	Garbage sweep.Tally `json:"garbage"`
 	Removed sweep.Tally `json:"removed"`
-	// DestroyedBytes are what a removal frees where versioning is suspended.
+	// DestroyedBytes counts the bytes that a removal frees if versioning is suspended.
 	DestroyedBytes int64 `json:"destroyed_bytes,omitzero"`
 }
 
-// hides reports whether a removal frees nothing, or may not.
+// hides reports whether a removal hides objects, or may hide them, and so frees nothing.
 func (v *versionsReport) hides() bool { return v != nil && v.Bucket != storage.VersionsOff && !v.Purge }
 
-// findVersions asks whether the bucket keeps versions and, with --purge-versions, finds those of
-// what goes. It returns what removes instead of the store, or nil.
+// findVersions asks whether the bucket keeps versions. With --purge-versions it lists the versions of the
+// objects in the plan. It returns the remover to use instead of the store, or nil.
 func (g *gcRun) findVersions(ctx context.Context, plan *sweep.Plan) (storage.Remover, error) {
-	versioner, is := g.store.(storage.Versioner)
-	if !is || plan.Len() == 0 {
+	versioner, hasVersions := g.store.(storage.Versioner)
+	if !hasVersions || plan.Len() == 0 {
 		return nil, nil
 	}
 	bucket, err := versioner.Versioning(ctx)
@@ -63,9 +63,9 @@ func (g *gcRun) findVersions(ctx context.Context, plan *sweep.Plan) (storage.Rem
 	return versions, nil
 }
 
-// findDestroyed finds what a plain removal destroys where versioning is suspended: versions
-// that were written since, or before the bucket kept any. Without the permission to list
-// versions, everything counts as hidden.
+// findDestroyed finds the versions that a removal destroys if versioning is suspended. They were written
+// after the suspension, or before the bucket kept versions. Without the permission to list versions,
+// everything counts as hidden.
 func (g *gcRun) findDestroyed(ctx context.Context, versioner storage.Versioner, plan *sweep.Plan) (storage.Remover, error) {
 	phase := g.progress.begin("looking for versions", "", 0)
 	versions, err := versioner.Versions(ctx, plan.Refs(), func(path, version string) (bool, error) { return false, nil })

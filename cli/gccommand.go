@@ -10,9 +10,10 @@ import (
 )
 
 const (
-	// uploadAge is when the registry itself purges uploads (uploadpurging.age).
+	// uploadAge is the age at which the registry itself purges uploads by default
+	// (uploadpurging.age).
 	uploadAge = 168 * time.Hour
-	// unsafeAge is the least --min-age without a proof that nobody writes.
+	// unsafeAge is the least --min-age with --unsafe-online.
 	unsafeAge = 24 * time.Hour
 )
 
@@ -54,10 +55,14 @@ EXAMPLES:
 	}
 }
 
-// dryRunFlag comes first in a command's help.
+func (r *runner) gc(c *urfave.Context) error {
+	return r.collect(c, &gcRun{options: readGCOptions(c), report: newReport("gc")}, c.Args().Slice())
+}
+
+// dryRunFlag returns the --dry-run flag, which comes first in the help of a command.
 func dryRunFlag(usage string) urfave.Flag { return toggle("dry-run", usage, "d") }
 
-// removalFlags are what gc and apply have in common, beside it.
+// removalFlags returns the other flags that gc and apply have in common.
 func removalFlags() []urfave.Flag {
 	return slices.Concat([]urfave.Flag{
 		toggle("quiet", "print problems and errors alone", "q"),
@@ -71,6 +76,7 @@ func removalFlags() []urfave.Flag {
 	}, rootFlags(), limitFlags(), cacheFlags(), guardFlags())
 }
 
+// gcOptions has the flags of gc. apply reads some of them from its plan.
 type gcOptions struct {
 	dryRun, deleteUntagged, quiet, yes, json bool
 	pruneEmpty, allowEmpty, strict, unsafe   bool
@@ -83,6 +89,7 @@ type gcOptions struct {
 	maxDelete                                maxDelete
 }
 
+// readGCOptions reads the flags of gc.
 func readGCOptions(c *urfave.Context) gcOptions {
 	o := readRemovalOptions(c)
 	o.deleteUntagged, o.pruneEmpty, o.allowEmpty = c.Bool("delete-untagged"), c.Bool("prune-empty"), c.Bool("allow-empty")
@@ -95,7 +102,7 @@ func readGCOptions(c *urfave.Context) gcOptions {
 	return o
 }
 
-// readRemovalOptions reads what gc and apply have in common.
+// readRemovalOptions reads the flags that gc and apply have in common.
 func readRemovalOptions(c *urfave.Context) gcOptions {
 	return gcOptions{
 		dryRun: c.Bool("dry-run"), quiet: c.Bool("quiet"), yes: c.Bool("yes"), json: c.Bool(jsonName),
@@ -104,7 +111,7 @@ func readRemovalOptions(c *urfave.Context) gcOptions {
 	}
 }
 
-// check refuses what contradicts itself.
+// check returns a usage error for flags that contradict each other.
 func (o gcOptions) check() error {
 	if o.unsafe && o.minAge < unsafeAge {
 		return storage.Usagef("--unsafe-online: --min-age must be at least 24h, since what is being pushed has no tag yet")
