@@ -18,7 +18,7 @@ func newApp(r *runner) *urfave.App {
 		Usage:                 "give back the disk space that a container registry no longer needs",
 		Version:               version(),
 		HideHelpCommand:       true, // replaced by helpCommand
-		Writer:                &helpWriter{out: r.env.Out, width: r.env.outWidth()},
+		Writer:                &helpWriter{out: r.env.Out, width: r.env.Width(r.env.Out)},
 		ErrWriter:             r.env.Err,
 		CustomAppHelpTemplate: appHelp,
 		ExitErrHandler:        func(*urfave.Context, error) {}, // Run handles all errors

@@ -1,8 +1,8 @@
 package cli
 
 import (
-	"bytes"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 
@@ -10,7 +10,7 @@ import (
 )
 
 func normalized(line string) ([]string, error) {
-	app := newApp(&runner{env: Env{Out: new(bytes.Buffer), Err: new(bytes.Buffer)}})
+	app := newApp(&runner{env: Env{Width: func(io.Writer) int { return 0 }}})
 	return normalizeArgs(app, append([]string{"regsweep"}, strings.Fields(line)...))
 }
 

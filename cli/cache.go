@@ -100,6 +100,6 @@ func (g *gcRun) closeCache(ctx context.Context, cached *cache.Cache) {
 // cacheProblem prints a problem of the cache at once, because it concerns this machine and not the
 // registry. It also adds the problem to the report.
 func (g *gcRun) cacheProblem(p inventory.Problem) {
-	g.progress.note("warning: " + describe(p))
+	g.say("warning: " + describe(p))
 	g.report.cacheProblems = append(g.report.cacheProblems, p)
 }

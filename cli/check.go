@@ -41,20 +41,17 @@ EXAMPLES:
 
 // checkReport is the JSON document of check.
 type checkReport struct {
-	Report   int              `json:"report"`
-	Command  string           `json:"command"`
-	Storage  storage.Identity `json:"storage"`
-	Config   string           `json:"config,omitempty"` // the config.yml that was read
-	Guard    *guard.Verdict   `json:"guard,omitempty"`
-	ExitCode int              `json:"exit_code"`
-	Error    string           `json:"error,omitempty"`
+	Report  int              `json:"report"`
+	Command string           `json:"command"`
+	Storage storage.Identity `json:"storage"`
+	Config  string           `json:"config,omitempty"` // the config.yml that was read
+	Guard   *guard.Verdict   `json:"guard,omitempty"`
+	ending
 
 	notRead []string
 }
 
 func newCheckReport() *checkReport { return &checkReport{Report: 1, Command: "check"} }
-
-func (r *checkReport) conclude(err error) { r.ExitCode, r.Error = exitCode(err), errorText(err) }
 
 func (r *runner) check(c *urfave.Context) error {
 	report := newCheckReport()

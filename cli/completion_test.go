@@ -1,14 +1,14 @@
 package cli
 
 import (
-	"bytes"
+	"io"
 	"slices"
 	"strings"
 	"testing"
 )
 
 func TestAFlagIsCompletedAndAFileIsLeftToTheShell(t *testing.T) {
-	app := newApp(&runner{env: Env{Out: new(bytes.Buffer), Err: new(bytes.Buffer)}})
+	app := newApp(&runner{env: Env{Width: func(io.Writer) int { return 0 }}})
 	for line, want := range map[string]string{
 		"":                     "gc garbage-collect apply quarantine check completion version help --help --version",
 		"g":                    "gc garbage-collect",

@@ -40,14 +40,7 @@ func (g *gcRun) confirm(ctx context.Context, proof guard.Options, plan *sweep.Pl
 
 // question returns the question with the amounts of the plan, such as "Remove 40,000 blobs, 40.6 MiB?".
 func (g *gcRun) question() string {
-	verb, where := "Remove ", ""
-	switch {
-	case !g.report.moves():
-	case g.report.Quarantine.Hidden:
-		verb, where = "Hide ", " behind delete markers"
-	default:
-		verb, where = "Move ", " to a quarantine"
-	}
+	verb, where := g.report.verb("Remove ", "Move ", "Hide "), g.report.verb("", " to a quarantine", " behind delete markers")
 	amount := countsAndSizes(g.report.plan.Garbage)
 	if v := g.report.Versions; v != nil && v.Garbage.Count > 0 {
 		amount += "; " + human.Plural(v.Garbage.Count, "noncurrent version") + ", " + human.Size(v.Garbage.Bytes)

@@ -14,10 +14,10 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// terminal is an Env in which somebody sits before the screen and has not typed yet.
+// terminal is an Env with a terminal on which nobody has typed yet.
 type terminal struct {
 	Env
-	out, screen *shown
+	out, screen *output
 	keys        io.WriteCloser
 	flushError  error
 }
@@ -29,7 +29,7 @@ func newTerminal(t *testing.T) *terminal {
 			t.Error(err)
 		}
 	})
-	x := &terminal{out: new(shown), screen: new(shown), keys: writer}
+	x := &terminal{out: new(output), screen: new(output), keys: writer}
 	x.Env = Env{
 		In: strings.NewReader("y\n"), Out: x.out, Err: x.screen, Now: time.Now, Getenv: func(string) string { return "" },
 		Terminal:   &Terminal{Reader: reader, Writer: x.screen, Flush: func() error { return x.flushError }, OnResume: func(func()) func() { return func() {} }},
@@ -39,7 +39,7 @@ func newTerminal(t *testing.T) *terminal {
 	return x
 }
 
-// run starts a run of gc that has something to remove, and waits until it asks.
+// run starts gc on a registry with garbage, and waits for the question.
 func (x *terminal) run(ctx context.Context, t *testing.T, flags ...string) (tree *imagetest.Tree, code chan int) {
 	t.Helper()
 	tree = imagetest.NewTree(t, t.TempDir())
@@ -69,7 +69,7 @@ func (x *terminal) types(t *testing.T, keys string) {
 	}
 }
 
-func TestAfterTheAnswerOnlyTheOutcomeIsTold(t *testing.T) {
+func TestAfterTheAnswerOnlyTheOutcomeIsPrinted(t *testing.T) {
 	x := newTerminal(t)
 	_, code := x.run(t.Context(), t)
 	x.types(t, "y\n")
@@ -81,7 +81,7 @@ func TestAfterTheAnswerOnlyTheOutcomeIsTold(t *testing.T) {
 	}
 }
 
-func TestTheAnswerNoIsNotToldTwice(t *testing.T) {
+func TestTheAnswerNoIsReportedOnce(t *testing.T) {
 	x := newTerminal(t)
 	_, code := x.run(t.Context(), t)
 	x.types(t, "n\n")
@@ -133,8 +133,8 @@ func TestASignalAnswersTheQuestion(t *testing.T) {
 	}
 }
 
-// Where there is a terminal and nobody can be asked on it, the run does not begin.
-func TestWithoutAPlaceToAskItDoesNotGuess(t *testing.T) {
+// If there is a terminal and nobody can be asked on it, the run does not begin.
+func TestARunThatCannotAskDoesNotBegin(t *testing.T) {
 	x := newTerminal(t)
 	x.Terminal, x.NoAnswer = nil, "it runs in the background"
 	tree := imagetest.NewTree(t, t.TempDir())
@@ -154,8 +154,8 @@ func TestWithoutAPlaceToAskItDoesNotGuess(t *testing.T) {
 	}
 }
 
-// What was typed before the question must not answer it.
-func TestAnAnswerIsNotReadWhereWhatWasTypedCannotBeDropped(t *testing.T) {
+// Text that was typed before the question must not answer it.
+func TestAnAnswerIsNotReadIfEarlierInputCannotBeDropped(t *testing.T) {
 	x := newTerminal(t)
 	x.flushError = errBroken
 	tree := imagetest.NewTree(t, t.TempDir())
@@ -184,8 +184,8 @@ func TestAnAnswerWithoutEnterIsNoAnswer(t *testing.T) {
 	}
 }
 
-// An answer is read to its end, and what follows is left for the next question.
-func TestALineIsReadAndNothingBeyondIt(t *testing.T) {
+// The line after an answer is left for the next question.
+func TestOneLineIsRead(t *testing.T) {
 	in := strings.NewReader("secret\r\ny\nlast")
 	for _, want := range []struct {
 		line string
@@ -206,8 +206,8 @@ var errBroken = errors.New("broken")
 
 func (brokenReader) Read([]byte) (int, error) { return 0, errBroken }
 
-// The cause of a cancelling says more than the cancelling.
-func TestAnErrorGivesTheReasonAndNotTheCancelling(t *testing.T) {
+// The cause of a cancellation says more than context.Canceled.
+func TestTheCauseReplacesTheCancellation(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	other := storage.Usagef("something else")
 	if err := withCause(ctx, other); err != other {

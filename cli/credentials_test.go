@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// helped is a runner whose docker has a credential helper: a script, which is a fake of this
-// program alone.
-func helped(t *testing.T, script string, now *time.Time) (r *runner, dir string) {
+// withHelper returns a runner and the directory of its docker config, which names a script as the
+// credential helper. The script appends to the file calls.
+func withHelper(t *testing.T, script string, now *time.Time) (r *runner, dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	for name, content := range map[string]string{
@@ -30,10 +30,11 @@ func helped(t *testing.T, script string, now *time.Time) (r *runner, dir string)
 
 const answers = `echo '{"Username":"ann","Secret":"swordfish"}'` + "\n"
 
-// A proof is repeated every two seconds. The helper is not, but its passwords may expire.
+// The proof is repeated every two seconds. The helper is not called each time, but its passwords may
+// expire.
 func TestAHelperIsAskedOncePerMinute(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	r, dir := helped(t, answers, &now)
+	r, dir := withHelper(t, answers, &now)
 	find := r.rememberedCredentials()
 	for _, step := range []struct {
 		host  string
@@ -57,7 +58,7 @@ func TestAHelperIsAskedOncePerMinute(t *testing.T) {
 // A helper may start an agent that keeps its standard output open.
 func TestAHelperThatLeavesAnAgentIsNotWaitedFor(t *testing.T) {
 	now := time.Now()
-	r, dir := helped(t, "sleep 600 &\necho $! >agent\n"+answers, &now)
+	r, dir := withHelper(t, "sleep 600 &\necho $! >agent\n"+answers, &now)
 	t.Chdir(dir)
 	_, password, err := r.dockerCredentials(t.Context(), "a:5000")
 	if err != nil || password != "swordfish" {
@@ -80,10 +81,10 @@ func TestAHelperThatLeavesAnAgentIsNotWaitedFor(t *testing.T) {
 	}
 }
 
-// Docker's config.json may have a host twice, as people and tools write it.
+// Docker's config.json may have a host several times, in different forms.
 func TestTheExactHostComesFirst(t *testing.T) {
 	now := time.Now()
-	r, dir := helped(t, "exit 1\n", &now)
+	r, dir := withHelper(t, "exit 1\n", &now)
 	auth := func(password string) string {
 		return base64.StdEncoding.EncodeToString([]byte("ann:" + password))
 	}

@@ -72,23 +72,7 @@ func Process() Env {
 	return env
 }
 
-// errWidth returns the width in columns at which messages on standard error are folded. 0 means that
-// they are not folded.
-func (e Env) errWidth() int {
-	if !e.ErrTerminal {
-		return 0
-	}
-	return e.Width(e.Err)
-}
-
-// outWidth returns the same for standard output.
-func (e Env) outWidth() int {
-	if !e.OutTerminal {
-		return 0
-	}
-	return e.Width(e.Out)
-}
-
+// terminalWidth is the Width of a real process.
 func terminalWidth(w io.Writer) int {
 	file, ok := w.(*os.File)
 	if !ok {

@@ -19,21 +19,7 @@ func (g *gcRun) conclude(err error) error {
 	if g.store != nil {
 		g.report.Requests = g.store.Requests()
 	}
-	switch {
-	case err == nil && g.report.countKeeping() > 0:
-		err = reportedError{errProblems}
-	case errors.Is(err, ErrInterrupted) && g.report.result == nil:
-		err = fmt.Errorf("%w: nothing was removed", ErrInterrupted)
-	case errors.Is(err, ErrInterrupted):
-		err = fmt.Errorf("%w: run it again to remove the rest", ErrInterrupted)
-	case g.isHalfDone(err):
-		done, all := g.report.result.Len(), human.Plural(g.report.plan.Len(), g.verb("removal", "move", "removal"))
-		if done == g.report.plan.Len() {
-			err = fmt.Errorf("%w; all of %s were made", err, all)
-		} else {
-			err = fmt.Errorf("%w; stopped after %s of %s", err, human.Count(done), all)
-		}
-	}
+	err = g.explainEnd(err)
 	if g.options.quiet && g.report.result != nil && countsByKind(g.report.result.Removed) != "nothing" {
 		g.warnOfDescriptors()
 	}
@@ -70,6 +56,26 @@ func (g *gcRun) conclude(err error) error {
 	}))
 	if err == nil {
 		err = printed
+	}
+	return err
+}
+
+// explainEnd adds to an error how much was removed. It returns errProblems if a run without an error had
+// problems that kept something.
+func (g *gcRun) explainEnd(err error) error {
+	switch {
+	case err == nil && g.report.countKeeping() > 0:
+		return reportedError{errProblems}
+	case errors.Is(err, ErrInterrupted) && g.report.result == nil:
+		return fmt.Errorf("%w: nothing was removed", ErrInterrupted)
+	case errors.Is(err, ErrInterrupted):
+		return fmt.Errorf("%w: run it again to remove the rest", ErrInterrupted)
+	case g.isHalfDone(err):
+		done, all := g.report.result.Len(), human.Plural(g.report.plan.Len(), g.report.verb("removal", "move", "removal"))
+		if done == g.report.plan.Len() {
+			return fmt.Errorf("%w; all of %s were made", err, all)
+		}
+		return fmt.Errorf("%w; stopped after %s of %s", err, human.Count(done), all)
 	}
 	return err
 }

@@ -40,7 +40,7 @@ func (g *gcRun) savePlan(plan *sweep.Plan, inv *inventory.Inventory) error {
 	}
 	g.report.OlderPlan = older
 	if older != "" && !g.options.quiet {
-		g.progress.note("the older plan names links that were removed since: it is kept as " + older)
+		g.say("the older plan names links that were removed since: it is kept as " + older)
 	}
 	return g.planFile.save(func(w io.Writer) error {
 		_, err := plan.WriteTo(w)

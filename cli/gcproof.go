@@ -165,7 +165,7 @@ func (g *gcRun) withListing(ctx context.Context, proof guard.Options, inv *inven
 	}
 	proof.LastUpload = lastUpload(inv)
 	if last := proof.LastUpload; proof.Stopped && last != nil && g.env.Now().Sub(last.Touched) < guard.RecentUpload {
-		g.progress.note(fmt.Sprintf("warning: an upload %s was touched less than %d minutes ago: is every registry on this storage stopped?",
+		g.say(fmt.Sprintf("warning: an upload %s was touched less than %d minutes ago: is every registry on this storage stopped?",
 			last.Where(), int(guard.RecentUpload.Minutes())))
 	}
 	proof.HasRepository = func(name string) bool { return inv.Repository(name) != nil }

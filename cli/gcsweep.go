@@ -66,7 +66,7 @@ func (g *gcRun) chooseRemover(ctx context.Context, plan *sweep.Plan, versions st
 
 // execute removes the objects of the plan, and checks for pushes at the end.
 func (g *gcRun) execute(ctx context.Context, plan *sweep.Plan, remover storage.Remover, pushes *pushCheck) error {
-	phase := g.progress.begin(g.verb("removing", "moving", "hiding"), "", plan.Len())
+	phase := g.progress.begin(g.report.verb("removing", "moving", "hiding"), "", plan.Len())
 	if !g.report.moves() { // a move frees no bytes
 		phase.expectBytes(tallies(plan.Garbage).bytes() - plan.HardLinked.Bytes)
 	}
@@ -75,23 +75,12 @@ func (g *gcRun) execute(ctx context.Context, plan *sweep.Plan, remover storage.R
 		OnRemoved:   func(_ sweep.Kind, tally sweep.Tally) { phase.addBytes(tally.Count, tally.Bytes) },
 		BeforeBlobs: pushes.sometimes, // no link is removed while it checks
 	})
-	phase.endWith(g.verb("removed", "moved", "hidden"), err)
+	phase.endWith(g.report.verb("removed", "moved", "hidden"), err)
 	g.report.executed(result, err)
 	if err == nil && result.Len() > 0 {
 		err = pushes.check(ctx)
 	}
 	return err
-}
-
-// verb returns the word for what the run does with garbage.
-func (g *gcRun) verb(remove, move, hide string) string {
-	switch {
-	case !g.report.moves():
-		return remove
-	case g.report.Quarantine.Hidden:
-		return hide
-	}
-	return move
 }
 
 // endWatch ends the watch of the proof. It returns the error of the sweep: the cause if the lock or the
@@ -138,7 +127,7 @@ func (g *gcRun) endQuarantine(ctx context.Context, taker *quarantine.Taker, err 
 		return ended
 	}
 	if ended != nil {
-		g.progress.note(ended.Error())
+		g.say(ended.Error())
 	}
 	return err
 }

@@ -52,14 +52,7 @@ func writeOutcome(w *bytes.Buffer, r *report) {
 // writeRemoved prints what a sweep has removed, moved or hidden.
 func writeRemoved(w *bytes.Buffer, r *report) {
 	counts := countsByKind(r.result.Removed)
-	verb := "Removed "
-	to := "to the quarantine"
-	if r.moves() {
-		verb = "Moved "
-		if r.Quarantine.Hidden {
-			verb, to = "Hid ", "behind delete markers, in the quarantine"
-		}
-	}
+	verb, to := r.verb("Removed ", "Moved ", "Hid "), r.verb("", "to the quarantine", "behind delete markers, in the quarantine")
 	if r.stopped {
 		verb = "Stopped before the end. " + verb
 	}

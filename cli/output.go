@@ -36,8 +36,22 @@ func outputError(err error) error {
 	return fmt.Errorf("write the report: %w", err)
 }
 
-// document is a report that --json prints. conclude stores the exit code and the message of err in it.
+// document is a report that --json prints. conclude sets its ending.
 type document interface{ conclude(err error) }
+
+// ending is the last part of each report. Error is "" if there is no error, or if the exit code says
+// everything.
+type ending struct {
+	ExitCode int    `json:"exit_code"`
+	Error    string `json:"error,omitempty"`
+}
+
+func (e *ending) conclude(err error) {
+	e.ExitCode = exitCode(err)
+	if e.Error = ""; err != nil && e.ExitCode != exitProblems {
+		e.Error = err.Error()
+	}
+}
 
 // writeJSON prints the only document of a run that ends with err. It returns err, or if err is nil the
 // error of the write.

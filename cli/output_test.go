@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// A document is the same after escaping, and can be shown by a terminal.
+// Escaping does not change the meaning of a document.
 func TestAJSONDocumentCannotSteerATerminal(t *testing.T) {
 	text := "plain größe \x1b[2J \u009b31m \u202e \u007f \U000e0001 \u2028 end"
 	encoded, err := json.MarshalIndent(map[string]string{"path": text}, "", "  ")

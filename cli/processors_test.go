@@ -13,9 +13,8 @@ import (
 	"regsweep/storage/open"
 )
 
-// A run on a filesystem lets more calls wait than there are processors, unless the user has
-// said how many may; one on another storage does not.
-func TestCallsToAFilesystemWaitBesideEachOther(t *testing.T) {
+// A run on a filesystem raises GOMAXPROCS, unless the user has set it. A run on a bucket does not.
+func TestCallsToAFilesystemWaitTogether(t *testing.T) {
 	tree := imagetest.NewTree(t, t.TempDir())
 	tree.Tag("app", "v1", tree.Manifest("app", imagetest.Image(imagetest.OCI, imagetest.Layer(1, 0))))
 	before := runtime.GOMAXPROCS(0)

@@ -155,9 +155,10 @@ func (p *progress) line(text string) {
 	fmt.Fprintln(p.env.Err, text)
 }
 
-// note prints a message in the form of runner.say, above the bar.
+// note prints a message above the bar, even if quiet is true. The text may contain names from a storage or
+// a registry, so it is escaped.
 func (p *progress) note(text string) {
-	p.print(human.Fold("regsweep: "+human.Printable(text), p.env.errWidth()))
+	p.print(human.Fold("regsweep: "+human.Printable(text), p.env.Width(p.env.Err)))
 }
 
 // hint prints a note if a phase is running and quiet is false.

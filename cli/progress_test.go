@@ -12,27 +12,28 @@ import (
 	"unicode/utf8"
 )
 
-// shown is what a progress has written, which other goroutines of it may do.
-type shown struct {
+// output collects what is written. Any goroutine may write.
+type output struct {
 	mu     sync.Mutex
 	buffer bytes.Buffer
 }
 
-func (s *shown) Write(p []byte) (int, error) {
+func (s *output) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.buffer.Write(p)
 }
 
-func (s *shown) take() string {
+// take returns what was written since the last call.
+func (s *output) take() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.buffer.Reset()
 	return s.buffer.String()
 }
 
-func testProgress(terminal int, quiet bool) (*progress, *shown) {
-	out := new(shown)
+func testProgress(terminal int, quiet bool) (*progress, *output) {
+	out := new(output)
 	return newProgress(Env{
 		Err: out, Now: time.Now, ErrTerminal: terminal > 0, Width: func(io.Writer) int { return terminal },
 		Getenv: func(string) string { return "" },
@@ -82,8 +83,8 @@ func TestAPhaseThatFailsSaysHowFarItCame(t *testing.T) {
 	})
 }
 
-// A phase that did nothing has nothing to say, whether it failed or not, and one that counts
-// only what it meets says that.
+// A phase that counted nothing prints nothing, whether it failed or not. A phase without a total prints
+// its count.
 func TestAPhaseSaysOnlyWhatItDid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, out := testProgress(0, false)
@@ -138,7 +139,7 @@ func TestQuietShowsNothing(t *testing.T) {
 	})
 }
 
-// A bar takes one line, and is gone when another line is printed and at the end.
+// A bar takes one line. It is removed before another line is printed, and at the end.
 func TestABarLeavesNothingBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, out := testProgress(100, false)
@@ -168,7 +169,7 @@ func TestABarLeavesNothingBehind(t *testing.T) {
 	})
 }
 
-// screen is what a terminal shows in the end of what was written to it.
+// screen returns the text on a terminal after all this was written to it.
 func screen(written string) string {
 	lines := strings.Split(written, "\n")
 	for i, line := range lines {
@@ -179,7 +180,7 @@ func screen(written string) string {
 	return strings.Join(lines, "\n")
 }
 
-// A line that is longer than the terminal could not be taken away again.
+// A bar that is wider than the terminal could not be removed.
 func TestABarFitsEveryTerminal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := testProgress(80, false)
@@ -209,7 +210,7 @@ func TestABarFitsEveryTerminal(t *testing.T) {
 	})
 }
 
-// The hooks of a run are called from many goroutines at once.
+// Many goroutines count at the same time.
 func TestCountingIsForAnyGoroutine(t *testing.T) {
 	p, out := testProgress(80, false)
 	phase := p.begin("listing", "name", 0)

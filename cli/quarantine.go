@@ -138,8 +138,7 @@ type quarantineReport struct {
 	Contents []sweep.Removal  `json:"contents,omitzero"`
 	Restored *restoreReport   `json:"restored,omitempty"`
 	Requests storage.Requests `json:"requests"`
-	ExitCode int              `json:"exit_code"`
-	Error    string           `json:"error,omitempty"`
+	ending
 
 	total  int  // the number of all runs, for purge
 	quiet  bool // only problems are printed
@@ -149,9 +148,6 @@ type quarantineReport struct {
 func newQuarantineReport(command string, dryRun bool) *quarantineReport {
 	return &quarantineReport{Report: 1, Command: quarantineName + " " + command, DryRun: dryRun}
 }
-
-// conclude implements document.
-func (r *quarantineReport) conclude(err error) { r.ExitCode, r.Error = exitCode(err), errorText(err) }
 
 // quarantineTask is one execution of a quarantine command.
 type quarantineTask struct {

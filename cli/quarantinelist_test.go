@@ -9,8 +9,8 @@ import (
 	"regsweep/sweep"
 )
 
-// TestARunOfWhichNothingIsLeft: the list says why a run has less than its plan lists.
-func TestARunOfWhichNothingIsLeft(t *testing.T) {
+// The list says why a run has less than its plan lists.
+func TestAPartialRunIsExplained(t *testing.T) {
 	planned := map[sweep.Kind]sweep.Tally{sweep.Blob: {Count: 2, Bytes: 20}}
 	for want, contents := range map[string]map[sweep.Kind]sweep.Tally{
 		"  nothing: what its plan lists was restored, or never moved\n": {},
@@ -25,8 +25,8 @@ func TestARunOfWhichNothingIsLeft(t *testing.T) {
 	}
 }
 
-// TestWhatWasMovedWithoutBytes: links alone leave no bytes to be freed.
-func TestWhatWasMovedWithoutBytes(t *testing.T) {
+// If only links were moved, there are no bytes to be freed.
+func TestMovedLinksHaveNoBytes(t *testing.T) {
 	if got := afterMove(0); strings.Contains(got, "0 B") {
 		t.Error(got)
 	}
@@ -35,7 +35,6 @@ func TestWhatWasMovedWithoutBytes(t *testing.T) {
 	}
 }
 
-// TestManifestsThatCannotBePulled: one and several.
 func TestManifestsThatCannotBePulled(t *testing.T) {
 	for n, want := range map[int]string{
 		1: "1 manifest can't be pulled, since no repository links it. The registry's API had deleted its link before the run. To link it again: ",

@@ -13,8 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// TestShowOnANarrowTerminal: each line fits unless it is a single word, and the kind and the size
-// of a removal are on one line.
+// Each line fits unless it is a single word. The kind and the size of a removal are on one line.
 func TestShowOnANarrowTerminal(t *testing.T) {
 	d := digest.FromString("a manifest")
 	report := &quarantineReport{

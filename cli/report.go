@@ -51,8 +51,7 @@ type report struct {
 	Versions *versionsReport `json:"versions,omitempty"`
 	Failed   []failure       `json:"failed"`
 	Guard    *guard.Verdict  `json:"guard,omitempty"`
-	ExitCode int             `json:"exit_code"`
-	Error    string          `json:"error,omitempty"`
+	ending
 
 	cacheProblems []inventory.Problem // planned adds them to Problems
 
@@ -177,9 +176,9 @@ func (r *report) executed(result sweep.Result, err error) {
 	}
 }
 
-// conclude implements document.
+// conclude also sets unsaved.
 func (r *report) conclude(err error) {
-	r.ExitCode, r.Error = exitCode(err), errorText(err)
+	r.ending.conclude(err)
 	var unsaved *unsavedError
 	if errors.As(err, &unsaved) {
 		r.unsaved = unsaved.noun
@@ -190,13 +189,16 @@ func (r *report) conclude(err error) {
 // empty directories, they are removed: there is nothing to restore.
 func (r *report) moves() bool { return r.Quarantine != nil && r.plan.Len() > 0 }
 
-// errorText returns the text of an error in a report. It is "" if there is no error, or if the exit code
-// says everything.
-func errorText(err error) string {
-	if err == nil || exitCode(err) == exitProblems {
-		return ""
+// verb returns one of three words: garbage is removed, moved to a quarantine, or hidden by a bucket that
+// keeps versions.
+func (r *report) verb(remove, move, hide string) string {
+	switch {
+	case !r.moves():
+		return remove
+	case r.Quarantine.Hidden:
+		return hide
 	}
-	return err.Error()
+	return move
 }
 
 // countKeeping counts the problems because of which something was kept that might be garbage, and the
@@ -225,13 +227,10 @@ func withoutNotes(problems []inventory.Problem) []inventory.Problem {
 
 // usageReport is the JSON document for a command line without a command that has a report.
 type usageReport struct {
-	Report   int    `json:"report"`
-	Command  string `json:"command"`
-	ExitCode int    `json:"exit_code"`
-	Error    string `json:"error"`
+	Report  int    `json:"report"`
+	Command string `json:"command"`
+	ending
 }
-
-func (r *usageReport) conclude(err error) { r.ExitCode, r.Error = exitCode(err), errorText(err) }
 
 // emptyReport returns the JSON document for a command line that is not valid.
 func emptyReport(args []string) document {

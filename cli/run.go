@@ -3,14 +3,12 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 
 	"regsweep/guard"
-	"regsweep/internal/human"
 	"regsweep/inventory"
 	"regsweep/storage"
 	"regsweep/sweep"
@@ -101,12 +99,10 @@ func asksForJSON(args []string) bool {
 	return false
 }
 
-// say prints one message to standard error. The text may contain names from a storage or a
-// registry, so it is escaped.
-func (r *runner) say(text string) {
-	fmt.Fprintln(r.env.Err, human.Fold("regsweep: "+human.Printable(strings.TrimSpace(text)), r.env.errWidth()))
-}
+// say prints one message to standard error.
+func (r *runner) say(text string) { r.progress.note(strings.TrimSpace(text)) }
 
+// exitCode returns the exit code of an error.
 func exitCode(err error) int {
 	var usage *storage.UsageError
 	var refused *guard.RefusedError
@@ -119,7 +115,8 @@ func exitCode(err error) int {
 		return exitProblems
 	case errors.As(err, &usage):
 		return exitUsage
-	case errors.As(err, &refused), errors.As(err, &lost), errors.Is(err, sweep.ErrNothingTagged), errors.Is(err, errTooMuch), errors.Is(err, errNoRoots), errors.Is(err, errNoLinkedRoots), errors.Is(err, inventory.ErrOtherProduct):
+	case errors.As(err, &refused), errors.As(err, &lost), errors.Is(err, sweep.ErrNothingTagged), errors.Is(err, errTooMuch),
+		errors.Is(err, errNoRoots), errors.Is(err, errNoLinkedRoots), errors.Is(err, inventory.ErrOtherProduct):
 		return exitRefused
 	case errors.As(err, &held), errors.Is(err, guard.ErrLockLost):
 		return exitLocked

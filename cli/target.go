@@ -39,7 +39,7 @@ func (r *runner) target(c *urfave.Context, args []string, allowEmpty bool) (conf
 	}
 	conf.Limits = readLimits(c)
 	conf.OnSilence = func(endpoint string, since time.Time) {
-		r.progress.note(fmt.Sprintf("no answer from %s since %s", endpoint, since.Format(time.TimeOnly)))
+		r.say(fmt.Sprintf("no answer from %s since %s", endpoint, since.Format(time.TimeOnly)))
 	}
 	openStore := r.env.Open
 	if openStore == nil {

@@ -28,7 +28,7 @@ func verdictText(v guard.Verdict, width int) string {
 	return w.String()
 }
 
-func TestTheEvidenceIsATableWhereThereIsRoom(t *testing.T) {
+func TestTheEvidenceIsATableOnAWideTerminal(t *testing.T) {
 	if got := verdictText(writable, 0); !strings.Contains(got, "OPTIONS /v2/team/app/blobs/uploads/   Allow: DELETE, GET, HEAD, PATCH, POST, PUT  takes uploads: writable\n") {
 		t.Errorf("in a pipe, each piece of evidence has a line:\n%s", got)
 	}
@@ -41,7 +41,7 @@ func TestTheEvidenceIsATableWhereThereIsRoom(t *testing.T) {
 	}
 }
 
-func TestTheEvidenceIsStackedWhereThereIsLittleRoom(t *testing.T) {
+func TestTheEvidenceIsStackedOnANarrowTerminal(t *testing.T) {
 	want := `REFUSED: nothing may be removed now (http://registry.example.com:5000 takes
 pushes).
 
@@ -87,7 +87,7 @@ func fits(t *testing.T, text string, width int) {
 	}
 }
 
-// What a registry answers is somebody else's text.
+// The evidence contains answers of a registry, which is not trusted.
 func TestTheEvidenceCannotSteerTheTerminal(t *testing.T) {
 	hostile := writable
 	hostile.Reason = "\x1b]0;owned\a"
