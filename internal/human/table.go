@@ -84,18 +84,18 @@ func (t *Table) pad(column int, cell string, width int) string {
 // column of prose becomes narrower until the table fits. No column becomes narrower than its longest
 // word, so the table may remain wider than width.
 func (t *Table) fit(width int) []int {
-	widths, least := t.widths(), make([]int, len(t.Columns))
+	widths, minWidths := t.widths(), make([]int, len(t.Columns))
 	for _, row := range t.rows {
 		for i, cell := range row {
 			for word := range strings.FieldsSeq(cell) {
-				least[i] = max(least[i], utf8.RuneCountInString(word))
+				minWidths[i] = max(minWidths[i], utf8.RuneCountInString(word))
 			}
 		}
 	}
 	for width > 0 && t.total(widths) > width {
 		widest := -1
 		for i, w := range widths {
-			if t.Columns[i] == Prose && w > least[i] && (widest < 0 || w > widths[widest]) {
+			if t.Columns[i] == Prose && w > minWidths[i] && (widest < 0 || w > widths[widest]) {
 				widest = i
 			}
 		}
@@ -145,10 +145,10 @@ func (t *Table) stack(w *bytes.Buffer, width int) {
 	widths := t.widths()
 	last := len(widths) - 1
 	if t.total(widths[:last]) > width {
-		room := min(longest, width-t.total(widths[:last])+widths[0])
+		available := min(longest, width-t.total(widths[:last])+widths[0])
 		widths[0] = 0
 		for _, row := range t.rows {
-			if n := utf8.RuneCountInString(row[0]); n <= room {
+			if n := utf8.RuneCountInString(row[0]); n <= available {
 				widths[0] = max(widths[0], n)
 			}
 		}
