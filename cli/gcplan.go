@@ -14,40 +14,6 @@ import (
 	"regsweep/sweep"
 )
 
-// accept returns an error for a plan that --max-delete or --strict forbids. It saves the plan, and checks
-// that a quarantine can move the objects of the plan.
-func (g *gcRun) accept(ctx context.Context, plan *sweep.Plan, inv *inventory.Inventory) error {
-	if err := g.options.maxDelete.check(plan); err != nil {
-		return err
-	}
-	if n := len(withoutNotes(plan.Problems)); g.options.strict && n > 0 {
-		return fmt.Errorf("--strict: there is %s: nothing was removed", human.Plural(n, "problem"))
-	}
-	if err := g.savePlan(plan, inv); err != nil {
-		return err
-	}
-	if !g.options.quarantine || plan.Len() == 0 {
-		return nil
-	}
-	return quarantine.Check(ctx, g.store, plan)
-}
-
-// savePlan saves the plan if --plan was given. An older plan that a restore could need gets another name.
-func (g *gcRun) savePlan(plan *sweep.Plan, inv *inventory.Inventory) error {
-	older, err := g.planFile.keepOlder(inv)
-	if err != nil {
-		return err
-	}
-	g.report.OlderPlan = older
-	if older != "" && !g.options.quiet {
-		g.say("the older plan names links that were removed since: it is kept as " + older)
-	}
-	return g.planFile.save(func(w io.Writer) error {
-		_, err := plan.WriteTo(w)
-		return err
-	})
-}
-
 // list takes the inventory. Meanwhile it reads manifests ahead.
 func (g *gcRun) list(ctx context.Context, reader storage.Store, now time.Time) (*inventory.Inventory, *mark.Ahead, error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Inventory)()
@@ -99,4 +65,38 @@ func (g *gcRun) plan(ctx context.Context, now time.Time, inv *inventory.Inventor
 	}
 	g.report.planned(plan)
 	return plan, nil
+}
+
+// accept returns an error for a plan that --max-delete or --strict forbids. It saves the plan, and checks
+// that a quarantine can move the objects of the plan.
+func (g *gcRun) accept(ctx context.Context, plan *sweep.Plan, inv *inventory.Inventory) error {
+	if err := g.options.maxDelete.check(plan); err != nil {
+		return err
+	}
+	if n := len(withoutNotes(plan.Problems)); g.options.strict && n > 0 {
+		return fmt.Errorf("--strict: there is %s: nothing was removed", human.Plural(n, "problem"))
+	}
+	if err := g.savePlan(plan, inv); err != nil {
+		return err
+	}
+	if !g.options.quarantine || plan.Len() == 0 {
+		return nil
+	}
+	return quarantine.Check(ctx, g.store, plan)
+}
+
+// savePlan saves the plan if --plan was given. An older plan that a restore could need gets another name.
+func (g *gcRun) savePlan(plan *sweep.Plan, inv *inventory.Inventory) error {
+	older, err := g.planFile.keepOlder(inv)
+	if err != nil {
+		return err
+	}
+	g.report.OlderPlan = older
+	if older != "" && !g.options.quiet {
+		g.say("the older plan names links that were removed since: it is kept as " + older)
+	}
+	return g.planFile.save(func(w io.Writer) error {
+		_, err := plan.WriteTo(w)
+		return err
+	})
 }

@@ -13,12 +13,6 @@ import (
 	urfave "github.com/urfave/cli/v2"
 )
 
-// discardFiles closes the files of the run, and removes temporary files that were not saved.
-func (g *gcRun) discardFiles() {
-	g.planFile.discard()
-	g.review.discard()
-}
-
 // prepare reads the flags and the files that they name, and opens the target. It returns the options of
 // the proof.
 func (g *gcRun) prepare(c *urfave.Context, target []string) (proof guard.Options, err error) {
@@ -41,7 +35,7 @@ func (g *gcRun) prepare(c *urfave.Context, target []string) (proof guard.Options
 	}
 	if g.config, g.store, err = g.target(c, target, g.options.allowEmpty); err != nil {
 		g.store = nil
-		return proof, g.orAllowEmpty(err)
+		return proof, g.explainAbsent(err)
 	}
 	g.report.Storage, g.report.Config, g.report.notRead = g.store.Identity(), g.config.File, g.config.NotRead
 	if !g.options.quiet { // with --quiet, conclude warns if something was removed
@@ -69,17 +63,23 @@ func (g *gcRun) prepare(c *urfave.Context, target []string) (proof guard.Options
 	return proof, nil
 }
 
+// discardFiles closes the files of the run, and removes temporary files that were not saved.
+func (g *gcRun) discardFiles() {
+	g.planFile.discard()
+	g.review.discard()
+}
+
 // requireLayout returns an error if the root has no registry, unless --allow-empty was given.
 func (g *gcRun) requireLayout(ctx context.Context) error {
 	if g.options.allowEmpty {
 		return nil
 	}
-	return g.orAllowEmpty(config.RequireLayout(ctx, g.store, g.config))
+	return g.explainAbsent(config.RequireLayout(ctx, g.store, g.config))
 }
 
-// orAllowEmpty adds --allow-empty to an error about a root without a registry. It does not for apply,
+// explainAbsent adds --allow-empty to an error about a root without a registry. It does not for apply,
 // which takes that option from the plan.
-func (g *gcRun) orAllowEmpty(err error) error {
+func (g *gcRun) explainAbsent(err error) error {
 	if g.review == nil && errors.As(err, new(*config.AbsentError)) {
 		return storage.Usagef("%w. For a registry that nobody has pushed to, pass --allow-empty", err)
 	}
