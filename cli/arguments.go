@@ -102,11 +102,13 @@ func findCommand(app *urfave.App, name string) (*urfave.Command, error) {
 
 // isTarget guesses whether a name is a target: a path, a YAML file, or a file that exists.
 func isTarget(name string) bool {
-	if strings.Contains(name, "/") || strings.HasSuffix(name, ".yml") || strings.HasSuffix(name, ".yaml") {
-		return true
-	}
 	_, err := os.Stat(name)
-	return err == nil
+	return err == nil || strings.Contains(name, "/") || isYAML(name)
+}
+
+// isYAML reports whether a name is that of a YAML file.
+func isYAML(name string) bool {
+	return strings.HasSuffix(name, ".yml") || strings.HasSuffix(name, ".yaml")
 }
 
 // findSubcommand returns the subcommand with this name. An unknown name is a usage error.

@@ -66,17 +66,13 @@ func (r *runner) check(c *urfave.Context) error {
 	if report.Guard == nil {
 		return err
 	}
-	printed := r.print(func(w *bytes.Buffer, width int) {
+	return r.writeText(func(w *bytes.Buffer, width int) {
 		writeVerdict(w, verdicts[report.Guard.State], *report.Guard, width)
 		if report.Config != "" {
 			fmt.Fprintln(w)
 			writeConfig(w, report.Config, report.notRead, width)
 		}
-	})
-	if err == nil {
-		err = printed
-	}
-	return err
+	}, err)
 }
 
 // proveNow stores in the report the verdict that a run would get now. It surveys the storage, and

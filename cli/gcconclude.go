@@ -48,16 +48,12 @@ func (g *gcRun) conclude(err error) error {
 	if g.report.plan == nil || g.report.asked && g.env.OutTerminal && unanswered { // the error says everything
 		return err
 	}
-	printed := g.print(human.Folded(func(w *bytes.Buffer, width int) {
+	return g.writeText(human.Folded(func(w *bytes.Buffer, width int) {
 		if !g.report.asked || !g.env.OutTerminal {
 			writeSummary(w, g.report, width)
 		}
 		writeOutcome(w, g.report)
-	}))
-	if err == nil {
-		err = printed
-	}
-	return err
+	}), err)
 }
 
 // explainEnd adds to an error how much was removed. It returns errProblems if a run without an error had

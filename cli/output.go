@@ -10,16 +10,18 @@ import (
 	"unicode/utf16"
 )
 
-// print calls text with the width of standard output, which is 0 if that is not a terminal. It writes
-// the result to standard output with one call.
-func (r *runner) print(text func(w *bytes.Buffer, width int)) error {
+// writeText prints the text of a command that ends with err. It calls text with the width of standard
+// output, which is 0 if that is not a terminal. It returns err, or if err is nil the error of the write.
+func (r *runner) writeText(text func(w *bytes.Buffer, width int), err error) error {
 	buffer := new(bytes.Buffer)
 	text(buffer, r.env.Width(r.env.Out))
-	_, err := r.env.Out.Write(buffer.Bytes())
-	return outputError(err)
+	if _, writeErr := r.env.Out.Write(buffer.Bytes()); err == nil {
+		err = outputError(writeErr)
+	}
+	return err
 }
 
-// printErr does the same with standard error. It ignores an error, because there is no other place to
+// printErr prints a text to standard error. It ignores an error, because there is no other place to
 // report it.
 func (r *runner) printErr(text func(w *bytes.Buffer, width int)) {
 	buffer := new(bytes.Buffer)

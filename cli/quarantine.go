@@ -190,15 +190,12 @@ func (r *runner) runQuarantine(c *urfave.Context, command string, target []strin
 	q.report.conclude(err)
 	isReported := errors.As(err, &reportedError{})
 	q.report.failed = err != nil && !isReported
-	if q.report.quiet = c.Bool("quiet"); q.report.quiet {
-		if isReported || q.report.Restored != nil || len(q.report.PassedOver) > 0 {
-			r.printErr(human.Folded(func(w *bytes.Buffer, width int) { write(w, q.report, width) }))
-		}
-		return err
+	text := human.Folded(func(w *bytes.Buffer, width int) { write(w, q.report, width) })
+	if q.report.quiet = c.Bool("quiet"); !q.report.quiet {
+		return r.writeText(text, err)
 	}
-	printed := r.print(human.Folded(func(w *bytes.Buffer, width int) { write(w, q.report, width) }))
-	if err == nil {
-		err = printed
+	if isReported || q.report.Restored != nil || len(q.report.PassedOver) > 0 {
+		r.printErr(text)
 	}
 	return err
 }
@@ -231,7 +228,7 @@ func explainNotFound(err error) error {
 // checkRun returns a usage error if run cannot be the beginning of a name of a run. If the user has
 // forgotten RUN, the target stands in its place, and the command must not use the default target.
 func checkRun(command, run string, target []string) error {
-	isTarget := strings.ContainsAny(run, "/:") || strings.HasSuffix(run, ".yml") || strings.HasSuffix(run, ".yaml")
+	isTarget := strings.ContainsAny(run, "/:") || isYAML(run)
 	if len(target) == 0 && run != quarantine.Latest && !strings.HasPrefix(run, "2") { // names of runs begin with the year
 		_, err := os.Stat(run)
 		isTarget = isTarget || err == nil

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"regsweep/internal/human"
 	"regsweep/inventory"
@@ -68,7 +67,7 @@ func (g *gcRun) openReview(ctx context.Context) error {
 		if broken.Changed {
 			hint = " (if that is meant: --partial)"
 		}
-		if broken.Line == 1 && (strings.HasSuffix(v.path, ".yml") || strings.HasSuffix(v.path, ".yaml")) && !v.copied {
+		if broken.Line == 1 && isYAML(v.path) && !v.copied {
 			hint = " (apply takes the plan first, and then the target)"
 		}
 		return storage.Usagef("%s: %w%s", v.path, broken, hint)
