@@ -203,7 +203,7 @@ func lastUpload(inv *inventory.Inventory) *guard.Upload {
 
 // withRoots replaces the samples of the proof, if --roots was given: the run may remove the targets of
 // tags, so the registry is asked for manifests of the list.
-func (g *gcRun) withRoots(proof guard.Options, inv *inventory.Inventory, roots []*mark.Roots) guard.Options {
+func (g *gcRun) withRoots(proof guard.Options, inv *inventory.Inventory, roots []*mark.Listed) guard.Options {
 	if g.lists.roots == nil {
 		return proof
 	}

@@ -134,8 +134,8 @@ func (l rootLists) checksums() (roots, keepDigests string) {
 
 // findRoots finds the manifests of the lists in the inventory. It refuses a list if no image of it is
 // stored: with such a list a run would remove everything, or the list would protect nothing.
-func (g *gcRun) findRoots(inv *inventory.Inventory) ([]*mark.Roots, error) {
-	var all []*mark.Roots
+func (g *gcRun) findRoots(inv *inventory.Inventory) ([]*mark.Listed, error) {
+	var all []*mark.Listed
 	for _, l := range []struct {
 		name string
 		list *mark.RootList

@@ -111,6 +111,19 @@ type Tag struct {
 	Index     []Link
 }
 
+// Roots are the manifests that the tag keeps alive: its target or, if it has none, all that its index
+// names.
+func (t Tag) Roots() []ID {
+	if t.HasTarget {
+		return []ID{t.Target}
+	}
+	ids := make([]ID, len(t.Index))
+	for i, link := range t.Index {
+		ids[i] = link.ID()
+	}
+	return ids
+}
+
 // Link is the digest in a link's path, and whether the link's content was verified to be the
 // same digest.
 type Link uint32

@@ -41,7 +41,7 @@ func TestWhatIsMissingIsLeftToRead(t *testing.T) {
 		}
 	}
 	w.files[missing] = content
-	live, err := run(t.Context(), inv, store, ReadOptions{Ahead: ahead}, Options{})
+	live, err := run(t.Context(), inv, store, ReadOptions{Ahead: ahead}, Roots{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,8 @@
 package mark
 
 import (
+	"iter"
+
 	"regsweep/inventory"
 	"regsweep/manifest"
 )
@@ -43,6 +45,25 @@ type node struct {
 
 // isKnown reports whether it is whole, and of a type that is known.
 func (n node) isKnown() bool { return n.state == intact && n.kind != manifest.Unknown }
+
+// Edges yields the digests that a manifest refers to, in its order, and whether each is referred to
+// as a manifest. A digest that was not read as a manifest has none, nor has a damaged manifest.
+func (g *Graph) Edges(id inventory.ID) iter.Seq2[inventory.ID, bool] {
+	return func(yield func(inventory.ID, bool) bool) {
+		n, _ := g.manifests.at(id)
+		for _, to := range g.edgesOf(n) {
+			if !yield(to.id(), to.isManifest()) {
+				return
+			}
+		}
+	}
+}
+
+// Subject is the manifest that a manifest is a referrer of, if it is one.
+func (g *Graph) Subject(id inventory.ID) (subject inventory.ID, found bool) {
+	n, _ := g.manifests.at(id)
+	return n.subject, n.hasSubject
+}
 
 // edgesOf are what a manifest refers to, in the order in which it does.
 func (g *Graph) edgesOf(n node) []vertex { return g.edges.of(n.edges) }

@@ -55,7 +55,7 @@ func (l *Live) CheckLinks(ctx context.Context, reader storage.Reader, concurrenc
 		out.sum()
 	}
 	out.checked = true
-	out.graph, out.options, out.problems, out.manifests = nil, Options{}, nil, nil
+	out.graph, out.roots, out.problems, out.manifests = nil, Roots{}, nil, nil
 	return &out, nil
 }
 

@@ -12,26 +12,6 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Options are the zero value for an ordinary run.
-type Options struct {
-	// DeleteUntagged makes a revision live only if something else keeps it alive.
-	DeleteUntagged bool
-	// MayGo, if set, limits DeleteUntagged to the revisions for which it returns true, by their
-	// index in the inventory. All others are live as without DeleteUntagged. It is called from
-	// several goroutines at once.
-	MayGo func(repository, revision int) bool
-	// DeleteUnlinked makes a manifest without a revision link dead if only an index refers to it:
-	// such a manifest was deleted through the registry's API.
-	DeleteUnlinked bool
-	// Roots are roots beside those that the storage has. With OnlyRoots they are the only ones:
-	// tags and revisions are none, but for a tag without a target, and one that may not go.
-	// ReadOptions must have had them.
-	Roots     []*Roots
-	OnlyRoots bool
-	// TagMayGo, if set, limits OnlyRoots as MayGo limits DeleteUntagged.
-	TagMayGo func(repository, tag int) bool
-}
-
 // Cause is why something is alive: the first in this order that holds.
 type Cause uint8
 
@@ -65,7 +45,7 @@ type Live struct {
 
 	// What CheckLinks needs. It is nil in what that returns.
 	graph     *Graph
-	options   Options
+	roots     Roots
 	problems  [][]inventory.Problem // by repository
 	manifests idSet                 // the intact ones that are alive
 }
@@ -85,7 +65,7 @@ type Repository struct {
 	Only map[Cause][]inventory.ID
 
 	// DeadTags are the indexes of tags that are removed, since their target is not alive. Without
-	// Options.OnlyRoots there are none.
+	// Roots.Tag there are none.
 	DeadTags []int
 	// Orphans are manifests that are not alive and have no revision link, and whose
 	// signature or referrer link is left. They are sorted by digest.
@@ -104,17 +84,16 @@ type Repository struct {
 func (r *Repository) Unlinked(id inventory.ID) bool { return r.unlinked[id] }
 
 // Live marks all repositories. It reads nothing and changes nothing, and may be called any number
-// of times, with other options each time.
+// of times, with other roots each time.
 //
-// Without DeleteUntagged every revision is a root; with it, tags are, and referrers of
-// what they reach. A manifest that is damaged keeps, in every repository where it is alive, all that
+// Referrers of what is alive are alive. A manifest that is damaged keeps, in every repository where it is alive, all that
 // the repository's links name: a manifest can only lead to what is linked there.
-func (g *Graph) Live(ctx context.Context, options Options) (*Live, error) {
+func (g *Graph) Live(ctx context.Context, roots Roots) (*Live, error) {
 	l := &Live{
 		Repositories: make([]*Repository, len(g.inv.Repositories)),
 		blobs:        make([]Cause, g.inv.Blobs()),
 		graph:        g,
-		options:      options,
+		roots:        roots,
 		problems:     make([][]inventory.Problem, len(g.inv.Repositories)),
 	}
 	var mu sync.Mutex
@@ -140,22 +119,22 @@ func (l *Live) Checked() bool { return l.checked }
 
 // markRepository marks one repository, with what is known of the links that were checked.
 func (l *Live) markRepository(i int, checked checkedLinks) *marker {
-	g, o := l.graph, l.options
+	g, roots := l.graph, l.roots
 	r := g.inv.Repositories[i]
 	m := &marker{
-		inv: g.inv, graph: g, r: r, deleteUntagged: o.DeleteUntagged, dropUnlinked: o.DeleteUnlinked,
+		inv: g.inv, graph: g, r: r, deleteUntagged: roots.Revision != nil, dropUnlinked: roots.DeleteUnlinked,
 		marks: newMarks(len(r.Revisions)+len(r.Layers), g.inv.Digests()),
 		named: map[inventory.ID]bool{}, reported: map[inventory.ID]bool{},
 		tagMayGo: func(tag int) bool {
-			return o.OnlyRoots && r.Tags[tag].HasTarget && (o.TagMayGo == nil || o.TagMayGo(i, tag))
+			return roots.Tag != nil && r.Tags[tag].HasTarget && !roots.Tag(i, tag)
 		},
 		mayGo: func(revision int) bool {
-			return o.DeleteUntagged && (o.MayGo == nil || o.MayGo(i, revision))
+			return roots.Revision != nil && !roots.Revision(i, revision)
 		},
 	}
 	defer m.marks.release()
-	for _, roots := range o.Roots {
-		m.roots = append(m.roots, roots.of[i]...)
+	for _, list := range roots.Listed {
+		m.roots = append(m.roots, list.of[i]...)
 	}
 	m.run(checked)
 	return m
@@ -171,7 +150,7 @@ func (l *Live) add(i int, m *marker) {
 func (l *Live) addUnlinked() error {
 	g := l.graph
 	var roots []inventory.ID
-	for _, list := range l.options.Roots {
+	for _, list := range l.roots.Listed {
 		roots = append(roots, list.unlinked...)
 	}
 	if len(roots) == 0 {

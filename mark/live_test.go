@@ -58,9 +58,9 @@ func drawn(t *testing.T, drawing string) readStory {
 }
 
 // keeps are the letters of the blobs that are alive.
-func (r readStory) keeps(t *testing.T, options Options) string {
+func (r readStory) keeps(t *testing.T, roots Roots) string {
 	t.Helper()
-	live, err := r.graph.Live(t.Context(), options)
+	live, err := r.graph.Live(t.Context(), roots)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,32 +94,75 @@ func TestOneGraphAnswersManyQuestions(t *testing.T) {
 		app: tag v1 X
 		app: tag v2 J
 		app: layer x`)
-	without := func(tags ...string) Options {
-		return Options{DeleteUntagged: true, OnlyRoots: true, TagMayGo: func(_, tag int) bool {
-			return slices.Contains(tags, r.inv.Repositories[0].Tags[tag].Name)
+	without := func(tags ...string) Roots {
+		return Roots{Revision: None, Tag: func(_, tag int) bool {
+			return !slices.Contains(tags, r.inv.Repositories[0].Tags[tag].Name)
 		}}
 	}
 	listed := without("v1", "v2")
-	listed.Roots = []*Roots{rootsOf(t, r, "app:v1", "app:v2")}
+	listed.Listed = []*Listed{rootsOf(t, r, "app:v1", "app:v2")}
 	for range 2 {
 		for _, test := range []struct {
-			name    string
-			options Options
-			want    string
+			name  string
+			roots Roots
+			want  string
 		}{
-			{"as it is", Options{}, "I J K S X a c d e p"},
-			{"without untagged manifests", Options{DeleteUntagged: true}, "I J S X a c d p"},
+			{"as it is", Roots{}, "I J K S X a c d e p"},
+			{"without untagged manifests", Roots{Revision: None}, "I J S X a c d p"},
 			{"without a tag", without("v1"), "J a d"},
 			{"without any tag", without("v1", "v2"), ""},
 			{"with a list of both tags instead", listed, "I J S X a c d p"},
-			{"with one untagged manifest kept", Options{DeleteUntagged: true, MayGo: func(_, revision int) bool {
-				return r.inv.Repositories[0].Revisions[revision].ID() != r.inv.ID(r.digest("K"))
+			{"with one untagged manifest kept", Roots{Revision: func(_, revision int) bool {
+				return r.inv.Repositories[0].Revisions[revision].ID() == r.inv.ID(r.digest("K"))
 			}}, "I J K S X a c d e p"},
 		} {
-			if got := r.keeps(t, test.options); got != test.want {
+			if got := r.keeps(t, test.roots); got != test.want {
 				t.Errorf("%s: %q is kept, want %q", test.name, got, test.want)
 			}
 		}
+	}
+}
+
+// A tag without a target is a root whatever Roots say: nothing tells which manifest it needs.
+func TestTagWithoutTargetIsARoot(t *testing.T) {
+	r := drawn(t, `
+		I > c a
+		J > d a
+		app: entry v1 I
+		app: tag v2 J`)
+	if got := r.keeps(t, Roots{Tag: None, Revision: None}); got != "I a c" {
+		t.Errorf("%q is kept", got)
+	}
+}
+
+// A graph tells what each manifest refers to, and whose referrer it is.
+func TestGraphHasItsEdges(t *testing.T) {
+	r := drawn(t, `
+		X > I J
+		I > c a
+		J > d a
+		S > p : I
+		app: tag v1 X
+		app: tag s S`)
+	var edges []string
+	for _, letter := range []string{"X", "I", "J", "S", "a"} {
+		id := r.inv.ID(r.digest(letter))
+		edge := letter + ":"
+		for to, isManifest := range r.graph.Edges(id) {
+			if edge += " " + r.letter(r.inv.Digest(to)); isManifest {
+				edge += "!"
+			}
+		}
+		if subject, found := r.graph.Subject(id); found {
+			edge += " of " + r.letter(r.inv.Digest(subject))
+		}
+		edges = append(edges, edge)
+	}
+	if got, want := strings.Join(edges, ", "), "X: I! J!, I: c a, J: d a, S: p of I, a:"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	for range r.graph.Edges(r.inv.ID(r.digest("X"))) {
+		break // a caller may end it
 	}
 }
 
@@ -168,7 +211,7 @@ func TestLiveIsWhatARootReaches(t *testing.T) {
 			app: tag v1 I`, "I a"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := drawn(t, test.drawing).keeps(t, Options{DeleteUntagged: true}); got != test.want {
+			if got := drawn(t, test.drawing).keeps(t, Roots{Revision: None}); got != test.want {
 				t.Errorf("%q is kept, want %q", got, test.want)
 			}
 		})
@@ -190,13 +233,13 @@ func TestALiveOfWhatWasNotReadIsAnError(t *testing.T) {
 	for _, isRead := range []bool{false, true} {
 		options := ReadOptions{}
 		if isRead {
-			options.Roots = []*Roots{list}
+			options.Listed = []*Listed{list}
 		}
 		graph, err := Read(t.Context(), inv, w.memory, options)
 		if err != nil {
 			t.Fatal(err)
 		}
-		live, err := graph.Live(t.Context(), Options{Roots: []*Roots{list}})
+		live, err := graph.Live(t.Context(), Roots{Listed: []*Listed{list}})
 		if (err == nil) != isRead || isRead && !live.Blob(inv.ID(w.digest("b"))).Alive() {
 			t.Errorf("it was read: %t, and %+v, %v", isRead, live, err)
 		}
@@ -219,7 +262,7 @@ func TestCheckingLinksChangesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	live, err := graph.Live(t.Context(), Options{})
+	live, err := graph.Live(t.Context(), Roots{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +305,7 @@ func TestEdgesAreFoundAgain(t *testing.T) {
 	}
 }
 
-func rootsOf(t *testing.T, r readStory, lines ...string) *Roots {
+func rootsOf(t *testing.T, r readStory, lines ...string) *Listed {
 	t.Helper()
 	list, err := ReadRoots("list", strings.NewReader(strings.Join(lines, "\n")))
 	if err != nil {

@@ -15,9 +15,9 @@ import (
 type ReadOptions struct {
 	// Concurrency is how many manifests are read at once; 32 if it is 0.
 	Concurrency int
-	// Roots are the lists that a Live of the graph may have as roots: what they name without a link
-	// is read as well.
-	Roots []*Roots
+	// Listed are those that a Live of the graph may have as roots: what they name without a link is
+	// read as well.
+	Listed []*Listed
 	// Ahead, if set, has read some of the manifests of this inventory.
 	Ahead *Ahead
 	// OnManifests, if set, is called with the number of manifests that are going to be read. OnRead,
@@ -38,7 +38,7 @@ func Read(ctx context.Context, inv *inventory.Inventory, reader storage.Reader, 
 		options.OnManifests(named.len())
 	}
 	tried := map[inventory.ID]bool{}
-	for _, roots := range options.Roots {
+	for _, roots := range options.Listed {
 		if err := r.readUnlinked(ctx, &named, roots.unlinked, tried); err != nil {
 			return nil, fmt.Errorf("mark: %w", err)
 		}
@@ -169,23 +169,10 @@ func linkedManifests(inv *inventory.Inventory) idSet {
 			all.add(id)
 		}
 		for _, tag := range r.Tags {
-			for _, id := range tagRoots(tag) {
+			for _, id := range tag.Roots() {
 				all.add(id)
 			}
 		}
 	}
 	return all
-}
-
-// tagRoots is what a tag keeps alive: its target or, where it has none, all that it
-// ever pointed at.
-func tagRoots(tag inventory.Tag) []inventory.ID {
-	if tag.HasTarget {
-		return []inventory.ID{tag.Target}
-	}
-	ids := make([]inventory.ID, len(tag.Index))
-	for i, link := range tag.Index {
-		ids[i] = link.ID()
-	}
-	return ids
 }

@@ -61,7 +61,7 @@ func (m *marker) run(checked checkedLinks) {
 	var tagged, recent, untagged []inventory.ID
 	for i, tag := range m.r.Tags {
 		if !m.tagMayGo(i) {
-			tagged = append(tagged, tagRoots(tag)...)
+			tagged = append(tagged, tag.Roots()...)
 		}
 	}
 	for _, v := range m.roots {

@@ -301,9 +301,9 @@ func (w *registry) readings(t *testing.T) (all []readStory) {
 }
 
 // live is what is alive in the story, and its links are checked.
-func (r readStory) live(t *testing.T, options Options) *Live {
+func (r readStory) live(t *testing.T, roots Roots) *Live {
 	t.Helper()
-	live, err := r.graph.Live(t.Context(), options)
+	live, err := r.graph.Live(t.Context(), roots)
 	if err == nil {
 		live, err = live.CheckLinks(t.Context(), r.memory, 0)
 	}
@@ -317,16 +317,24 @@ func (r readStory) live(t *testing.T, options Options) *Live {
 func (w *registry) mark(t *testing.T, deleteUntagged bool) (*inventory.Inventory, *Live) {
 	t.Helper()
 	story := w.readings(t)[0]
-	return story.inv, story.live(t, Options{DeleteUntagged: deleteUntagged})
+	return story.inv, story.live(t, rootsWith(deleteUntagged))
 }
 
 // run reads the manifests of an inventory, and finds what is alive.
-func run(ctx context.Context, inv *inventory.Inventory, reader storage.Reader, read ReadOptions, options Options) (*Live, error) {
+// rootsWith are the roots of a run with or without --delete-untagged.
+func rootsWith(deleteUntagged bool) (roots Roots) {
+	if deleteUntagged {
+		roots.Revision = None
+	}
+	return roots
+}
+
+func run(ctx context.Context, inv *inventory.Inventory, reader storage.Reader, read ReadOptions, roots Roots) (*Live, error) {
 	graph, err := Read(ctx, inv, reader, read)
 	if err != nil {
 		return nil, err
 	}
-	live, err := graph.Live(ctx, options)
+	live, err := graph.Live(ctx, roots)
 	if err != nil {
 		return nil, err
 	}
@@ -401,12 +409,12 @@ func problemsOf(live *Live) string {
 
 const nothing = ""
 
-// A whole repository's mark, with and without DeleteUntagged. The name of each story
+// A whole repository's mark, with and without untagged revisions as roots. The name of each story
 // says what it proves; all of them are promise 1, and those with damage promise 2.
 func TestStories(t *testing.T) {
 	for _, test := range []struct {
 		name, story          string
-		garbage, garbageWith string // with: with DeleteUntagged
+		garbage, garbageWith string // with: with tags alone as roots
 		problems             string
 	}{
 		{
@@ -957,7 +965,7 @@ func TestStories(t *testing.T) {
 					if deleteUntagged {
 						want = test.garbageWith
 					}
-					live := story.live(t, Options{DeleteUntagged: deleteUntagged})
+					live := story.live(t, rootsWith(deleteUntagged))
 					if got := w.garbage(story.inv, live); got != want {
 						t.Errorf("reading %d, without untagged: %t: the garbage is %q, want %q", i, deleteUntagged, got, want)
 					}
@@ -990,7 +998,7 @@ func TestAFailingStorageEndsTheMark(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if live, err := run(t.Context(), inv, w.memory, ReadOptions{}, Options{}); !errors.Is(err, failure) || live != nil {
+	if live, err := run(t.Context(), inv, w.memory, ReadOptions{}, Roots{}); !errors.Is(err, failure) || live != nil {
 		t.Errorf("a manifest can't be read: %v, %v", live, err)
 	}
 
@@ -999,13 +1007,13 @@ func TestAFailingStorageEndsTheMark(t *testing.T) {
 	if inv, err = inventory.Take(t.Context(), w.memory, inventory.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	if live, err := run(t.Context(), inv, w.memory, ReadOptions{}, Options{}); !errors.Is(err, failure) || live != nil {
+	if live, err := run(t.Context(), inv, w.memory, ReadOptions{}, Roots{}); !errors.Is(err, failure) || live != nil {
 		t.Errorf("a link can't be read: %v, %v", live, err)
 	}
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := run(ctx, inv, w.memory, ReadOptions{}, Options{}); !errors.Is(err, context.Canceled) {
+	if _, err := run(ctx, inv, w.memory, ReadOptions{}, Roots{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
@@ -1040,7 +1048,7 @@ func TestANotFoundManifestIsLookedForAgain(t *testing.T) {
 		if !there {
 			delete(w.files, path)
 		}
-		live, err := run(t.Context(), inv, unsized{w.memory}, ReadOptions{}, Options{})
+		live, err := run(t.Context(), inv, unsized{w.memory}, ReadOptions{}, Roots{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -1083,7 +1091,7 @@ func TestALayerLinkThatIsListedAndNotFound(t *testing.T) {
 		}
 		inv.Repositories[0].LayerDirs = dirs
 		delete(w.files, layout.LayerPath("app", w.digest("x")))
-		live, err := run(t.Context(), inv, store, ReadOptions{}, Options{DeleteUntagged: true})
+		live, err := run(t.Context(), inv, store, ReadOptions{}, Roots{Revision: None})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -1120,7 +1128,7 @@ func TestManifestsAreReadOnce(t *testing.T) {
 			defer mu.Unlock()
 			read += n
 		},
-	}, Options{})
+	}, Roots{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,7 +70,7 @@ func liveWithoutUntagged(ctx context.Context, inv *inventory.Inventory, store st
 	if err != nil {
 		return nil, err
 	}
-	live, err := graph.Live(ctx, mark.Options{DeleteUntagged: true})
+	live, err := graph.Live(ctx, mark.Roots{Revision: mark.None})
 	if err != nil {
 		return nil, err
 	}

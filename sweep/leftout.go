@@ -73,7 +73,7 @@ func (p *Plan) whyNotTag(at place) Reason {
 		return ""
 	case live.Kept:
 		return KeptDamage
-	case !p.Options.Only.TagMayGo(at.repository, at.at):
+	case !p.Options.Only.tagMayGo(at.repository, at.at):
 		return KeptLinked
 	}
 	r := p.inv.Repositories[at.repository]

@@ -62,7 +62,7 @@ func TestSizesOfWhatGoes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	live, err := liveIn(t.Context(), inventory, store, mark.ReadOptions{}, mark.Options{})
+	live, err := liveIn(t.Context(), inventory, store, mark.ReadOptions{}, mark.Roots{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,7 @@ type Options struct {
 	// none. They are recorded.
 	Roots, KeepDigests string
 	// Only, if set, is all that may go of what would go otherwise. The mark must have
-	// been run with its MayGo.
+	// been run with its Roots.
 	Only *Selection
 }
 

@@ -117,7 +117,7 @@ func (p *planner) planRevisionsAndLayers() error {
 			}
 		}
 		for at, cause := range live.Revisions.All() {
-			if cause == mark.Dead && p.Options.Only != nil && !p.Options.Only.MayGo(i, at) {
+			if cause == mark.Dead && p.Options.Only != nil && !p.Options.Only.mayGo(i, at) {
 				return errOtherMark
 			}
 		}

@@ -267,18 +267,17 @@ func planOf(ctx context.Context, store storage.Store, r rules, file *sweep.File)
 			return nil, err
 		}
 	}
-	var roots []*mark.Roots
+	var listed []*mark.Listed
 	if r.roots != nil {
 		list, err := mark.ReadRoots("list", strings.NewReader(strings.Join(r.roots, "\n")))
 		if err != nil {
 			return nil, err
 		}
-		roots = append(roots, list.Find(inv))
+		listed = append(listed, list.Find(inv))
 	}
-	live, err := liveIn(ctx, inv, store, mark.ReadOptions{Ahead: ahead, Roots: roots}, mark.Options{
-		DeleteUntagged: r.deleteUntagged, MayGo: only.MayGo, Roots: roots, OnlyRoots: r.onlyRoots, TagMayGo: only.TagMayGo,
-		DeleteUnlinked: r.deleteUnlinked,
-	})
+	roots := only.Roots(r.deleteUntagged, r.onlyRoots)
+	roots.Listed, roots.DeleteUnlinked = listed, r.deleteUnlinked
+	live, err := liveIn(ctx, inv, store, mark.ReadOptions{Ahead: ahead, Listed: listed}, roots)
 	if err != nil {
 		return nil, err
 	}
@@ -289,12 +288,12 @@ func planOf(ctx context.Context, store storage.Store, r rules, file *sweep.File)
 }
 
 // liveIn finds what is alive in an inventory.
-func liveIn(ctx context.Context, inv *inventory.Inventory, store storage.Store, read mark.ReadOptions, options mark.Options) (*mark.Live, error) {
+func liveIn(ctx context.Context, inv *inventory.Inventory, store storage.Store, read mark.ReadOptions, roots mark.Roots) (*mark.Live, error) {
 	graph, err := mark.Read(ctx, inv, store, read)
 	if err != nil {
 		return nil, err
 	}
-	live, err := graph.Live(ctx, options)
+	live, err := graph.Live(ctx, roots)
 	if err != nil {
 		return nil, err
 	}

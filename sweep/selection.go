@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"regsweep/inventory"
+	"regsweep/mark"
 	"regsweep/storage"
 	"regsweep/storage/layout"
 )
@@ -21,7 +22,7 @@ import (
 // it, say so too. That makes any selection safe:
 //
 //   - a revision that it does not name is alive for the mark, with all that it reaches
-//     (MayGo), so what was struck from a plan stays whole;
+//     (Roots), so what was struck from a plan stays whole;
 //   - so is one that an entry in a tag's index leads to, if that is not named;
 //   - a blob stays if a link to it does.
 type Selection struct {
@@ -235,15 +236,26 @@ func (s *Selection) isEntry(ctx context.Context, r *inventory.Repository, tag in
 	return err == nil, err
 }
 
-// TagMayGo reports whether a tag may go, for mark.Options: whether it is named, and so are all
-// entries of its index.
-func (s *Selection) TagMayGo(repository, tag int) bool {
+// Roots are the roots of a mark whose plan may remove only what is named. Revisions may go with
+// deleteUntagged, and tags if a list says what is alive.
+func (s *Selection) Roots(deleteUntagged, onlyListed bool) (roots mark.Roots) {
+	if deleteUntagged {
+		roots.Revision = func(repository, at int) bool { return !s.mayGo(repository, at) }
+	}
+	if onlyListed {
+		roots.Tag = func(repository, at int) bool { return !s.tagMayGo(repository, at) }
+	}
+	return roots
+}
+
+// tagMayGo reports whether a tag may go: whether it is named, and so are all entries of its index.
+func (s *Selection) tagMayGo(repository, tag int) bool {
 	return s.has(Tag, place{repository: repository, at: tag})
 }
 
-// MayGo reports whether a revision may go, for mark.Options: whether it is named, and
-// so are all entries in tag indexes that lead to it.
-func (s *Selection) MayGo(repository, revision int) bool {
+// mayGo reports whether a revision may go: whether it is named, and so are all entries in tag
+// indexes that lead to it.
+func (s *Selection) mayGo(repository, revision int) bool {
 	return s.has(Revision, place{repository: repository, at: revision}) && !s.pins(repository, revision)
 }
 

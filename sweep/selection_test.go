@@ -261,7 +261,7 @@ func TestSelectionWithoutItsMark(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	live, err := liveIn(t.Context(), inv, store, mark.ReadOptions{}, mark.Options{DeleteUntagged: true})
+	live, err := liveIn(t.Context(), inv, store, mark.ReadOptions{}, mark.Roots{Revision: mark.None})
 	if err != nil {
 		t.Fatal(err)
 	}
