@@ -95,6 +95,14 @@ func (d *digests) Declare(id ID, bytes int64) {
 	}
 }
 
+// SetSize records the size in bytes that the storage has given for a stored blob: from then on it is
+// exact. It may be called concurrently.
+func (d *digests) SetSize(id ID, bytes int64) {
+	if bytes >= 0 {
+		atomic.StoreInt64(&d.blobs.at(int(id)).size, bytes)
+	}
+}
+
 // Digest is the digest with this id.
 func (d *digests) Digest(id ID) digest.Digest {
 	if d.Stored(id) {

@@ -90,6 +90,8 @@ type Repository struct {
 	Strays int
 	// Pushed is the newest time of the links. It is zero if the listing had no times.
 	Pushed time.Time
+
+	tagTimes []int64 // in nanoseconds since 1970, or 0, by tag; nil without Options.TagTimes
 }
 
 // ReferrerLink says that a manifest refers to a subject. Only newer or forked registries
@@ -202,6 +204,10 @@ type Options struct {
 	Since time.Time
 	// Concurrency is how many links are read at once. 0 means 32.
 	Concurrency int
+	// TagTimes makes the inventory know when each tag was pushed: see Repository.TagPushed. Sizes
+	// makes the size of each blob exact. If the listing does not have these data, as on a
+	// filesystem, each takes a stat. A plan then does not tell which blobs have other hard links.
+	TagTimes, Sizes bool
 	// OnBlobs and OnLinks, if set, are called with the number of newly listed blobs or links.
 	// They are called from several goroutines at once.
 	OnBlobs, OnLinks func(n int)
@@ -238,6 +244,9 @@ func Take(ctx context.Context, store storage.Store, options Options) (*Inventory
 		return nil, err
 	}
 	b.seal()
+	if err := b.request(ctx); err != nil {
+		return nil, err
+	}
 	return b.inv, nil
 }
 

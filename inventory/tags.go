@@ -19,6 +19,7 @@ import (
 type tagsBuilder struct {
 	all   []tagBuilder
 	names sharedNames
+	times map[string]int64 // by tag; nil unless Options.TagTimes is set and the listing has times
 }
 
 // sharedNames copies many names into one piece of memory: fewer pieces are less work for Go's
@@ -90,6 +91,12 @@ func (t *tagBuilder) appendIndex(to []Link) []Link {
 // link's ETag is compared with the entries of the index, also with those that are listed later.
 func (b *builder) addCurrent(rb *repositoryBuilder, t *tagBuilder, object storage.Object) {
 	t.hasCurrent = true
+	if b.options.TagTimes && !object.ModTime.IsZero() {
+		if rb.tags.times == nil {
+			rb.tags.times = map[string]int64{}
+		}
+		rb.tags.times[t.name] = object.ModTime.UnixNano()
+	}
 	if object.Content != nil {
 		b.setTarget(rb, t, object.Content)
 		return
@@ -174,6 +181,9 @@ func (b *builder) readTag(ctx context.Context, rb *repositoryBuilder, t *tagBuil
 // sealTags makes the repository's tags from the joined parts. All indexes are in one slice.
 func (rb *repositoryBuilder) sealTags() {
 	tags, entries := rb.tags.all, 0
+	if rb.tags.times != nil {
+		rb.r.tagTimes = make([]int64, len(tags))
+	}
 	for i := range tags {
 		entries += 1 + len(tags[i].more)
 	}
@@ -188,6 +198,9 @@ func (rb *repositoryBuilder) sealTags() {
 				Kind: TagWithoutCurrent, Repository: rb.r.Name, Path: layout.TagPath(rb.r.Name, t.name), Effect: KeepsNamed,
 				Detail: "the tag has an index but no current link: all that its index names is kept",
 			})
+		}
+		if rb.r.tagTimes != nil {
+			rb.r.tagTimes[i] = rb.tags.times[t.name]
 		}
 		rb.r.Tags = append(rb.r.Tags, Tag{Name: t.name, Target: t.target, HasTarget: t.hasTarget, Index: index})
 	}

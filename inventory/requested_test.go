@@ -1,0 +1,105 @@
+package inventory
+
+import (
+	"os"
+	"path"
+	"testing"
+	"time"
+
+	"regsweep/internal/imagetest"
+	"regsweep/storage"
+	"regsweep/storage/filesystem"
+	"regsweep/storage/layout"
+	"regsweep/storage/storagetest"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// The push times of tags and the sizes of blobs are known on request: from a listing that has them,
+// which is not asked again, or from a stat of each.
+func TestTimesAndSizesOnRequest(t *testing.T) {
+	tree := storagetest.NewTree(t)
+	small, large := tree.Blob([]byte("a")), tree.Blob([]byte("four"))
+	pushed := map[string]time.Time{
+		"v1": time.Date(2024, 1, 2, 3, 4, 5, 0, time.UTC),
+		"v2": time.Date(2025, 1, 2, 3, 4, 5, 0, time.UTC),
+	}
+	for tag, at := range pushed {
+		tree.Tag("app", tag, small)
+		if err := os.Chtimes(tree.Path(layout.TagPath("app", tag)), at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tree.TagIndex("app", "without current", small)
+	absent := digest.FromString("absent")
+	bucket := bucketOf(t, tree, small, large)
+	tree.Mkdir(path.Dir(layout.BlobPath(absent))) // all that is left of a blob
+
+	for name, store := range map[string]storage.Store{
+		"filesystem": storagetest.MustOpen(t)(filesystem.Open(tree.Root(), storage.Limits{})),
+		"bucket":     bucket,
+	} {
+		inv, err := Take(t.Context(), store, Options{TagTimes: true, Sizes: true})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		r := inv.Repositories[0]
+		for i, tag := range r.Tags {
+			if got := r.TagPushed(i); !got.Equal(pushed[tag.Name]) {
+				t.Errorf("%s: %s was pushed at %v, want %v", name, tag.Name, got, pushed[tag.Name])
+			}
+		}
+		for d, want := range map[digest.Digest]int64{small: 1, large: 4, absent: -1} {
+			if got, exact := inv.Size(inv.ID(d)); got != want || exact != (want >= 0) {
+				t.Errorf("%s: %s has %d bytes, want %d", name, d, got, want)
+			}
+		}
+		if r := inventoryOf(t, store).Repositories[0]; r.tagTimes != nil || !r.TagPushed(0).IsZero() {
+			t.Errorf("%s: nobody asked for the times of tags, and there are some", name)
+		}
+	}
+}
+
+// A plan does not stat a blob whose size is exact, so the inventory must know that it is recent.
+func TestBlobsWithRequestedSizesAreRecent(t *testing.T) {
+	tree := storagetest.NewTree(t)
+	young, aged := tree.Blob([]byte("young")), tree.Blob([]byte("aged"))
+	tree.Age(layout.BlobPath(aged), 48*time.Hour)
+	store := storagetest.MustOpen(t)(filesystem.Open(tree.Root(), storage.Limits{}))
+	inv, err := Take(t.Context(), store, Options{Sizes: true, Since: time.Now().Add(-24 * time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for d, want := range map[digest.Digest]bool{young: true, aged: false} {
+		if got := inv.Recent(inv.ID(d)); got != want {
+			t.Errorf("%s: recent is %t", d, got)
+		}
+	}
+}
+
+// bucketOf has the blobs and tags of a tree as keys. Its Stat must not be called.
+func bucketOf(t *testing.T, tree *imagetest.Tree, blobs ...digest.Digest) *keys {
+	t.Helper()
+	paths := []string{
+		layout.TagPath("app", "v1"), layout.TagPath("app", "v2"),
+		layout.TagIndexPath("app", "v1", blobs[0]), layout.TagIndexPath("app", "v2", blobs[0]),
+		layout.TagIndexPath("app", "without current", blobs[0]),
+	}
+	for _, d := range blobs {
+		paths = append(paths, layout.BlobPath(d))
+	}
+	f := &keys{}
+	for _, path := range paths {
+		content, err := os.ReadFile(tree.Path(path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(tree.Path(path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.put(path, string(content), "")
+		f.objects[len(f.objects)-1].ModTime = info.ModTime()
+	}
+	return f
+}
