@@ -65,50 +65,60 @@ type operation struct {
 // TestFaults fails each call of each operation once, in one way after the other. A store may try
 // again and succeed, or return an error. It may not return less than there is, take a failure for
 // an empty listing, or lose an object. That a single object does not exist it may believe: whoever
-// relies on that asks again (inventory.IsThere).
+// relies on that asks again (inventory.IsThere). A listing may miss a hash state of an upload: a
+// filesystem can't confirm that its directory is empty, since no name in it is known. A hash state
+// keeps nothing alive, and is removed with its upload.
 func TestFaults(t *testing.T, f Faulty) {
 	objects := known()
 	for name, op := range operations() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			want, calls := "", 0
-			try := func(n int, fault string) {
+			// try makes the n-th call fail, or none if n is 0. It reports whether there was such a call.
+			try := func(n int, fault string) bool {
 				s := &striker{}
 				store, plant := f.Open(t, s.strike)
 				PlantAll(plant, objects)
 				s.arm(n, fault)
 				got, err := op.run(t.Context(), store)
 				counted := s.arm(0, "")
-				what := fmt.Sprintf("%s at call %d of %d", fault, n, calls)
 				switch {
 				case n == 0 && err != nil:
 					t.Fatalf("undisturbed: %v", err)
 				case n == 0:
 					want, calls = got, counted
 				case counted < n:
-					return // a call that an undisturbed run has made and this one has not
+					return false
 				case name == "lock" && slices.Contains(f.LocksAnyway, fault):
-					return
+					return true
 				}
 				if wrong := op.judge(got, want, err, contents(t, store)); wrong != "" {
-					t.Errorf("%s: %s (%v)", what, wrong, err)
+					t.Errorf("%s at call %d of %d: %s (%v)", fault, n, calls, wrong, err)
 				}
+				return true
 			}
 			try(0, "")
 			step := 1
 			if testing.Short() {
 				step = 5
 			}
+			tried := 0
 			for n := 1; n <= calls; n += step {
-				for i := range faultsOfCall {
-					try(n, f.Faults[(n*faultsOfCall+i)%len(f.Faults)])
+				for range faultsOfCall {
+					fault := f.Faults[tried%len(f.Faults)]
+					tried++
+					// Calls that are made at the same time vary in number: a page may be read before or
+					// after another one.
+					if !try(n, fault) && !try(n, fault) && !try(n, fault) {
+						t.Errorf("%s at call %d of %d was never met", fault, n, calls)
+					}
 				}
 			}
 		})
 	}
 }
 
-// faultsOfCall is how many faults each call has. The next call has the faults that follow.
+// faultsOfCall is how many faults each call has. The next call that is tried has the next faults.
 const faultsOfCall = 2
 
 // known are objects that are part of the layout. Others may be missed in a listing: nobody removes
@@ -182,7 +192,7 @@ func operations() map[string]operation {
 			found := strings.Fields(got)
 			for _, path := range strings.Fields(want) {
 				isFound := func(f string) bool { return f == path || strings.HasSuffix(f, "/") && strings.HasPrefix(path, f) }
-				if err == nil && !slices.ContainsFunc(found, isFound) {
+				if err == nil && !slices.ContainsFunc(found, isFound) && !strings.Contains(path, "/hashstates/") {
 					return path + " is missing"
 				}
 			}
