@@ -67,31 +67,31 @@ func (g *gcRun) run(ctx context.Context, proof guard.Options) (err error) {
 	}
 
 	now := g.env.Now()
-	listed, ahead, err := g.list(ctx, reader, now)
+	inv, ahead, err := g.list(ctx, reader, now)
 	if err != nil {
 		return err
 	}
-	if proof, err = g.withListing(ctx, admitted.proof, listed); err != nil {
+	if proof, err = g.withListing(ctx, admitted.proof, inv); err != nil {
 		return err
 	}
-	only, err := g.review.selection(ctx, listed, g.store)
+	only, err := g.review.selection(ctx, inv, g.store)
 	if err != nil {
 		return err
 	}
-	roots, err := g.findRoots(listed)
+	listed, err := g.findListed(inv)
 	if err != nil {
 		return err
 	}
-	live, err := g.mark(ctx, reader, listed, ahead, only, roots)
+	live, err := g.mark(ctx, reader, inv, ahead, only, listed)
 	closeCache()
 	if err != nil {
 		return err
 	}
-	plan, err := g.plan(ctx, now, listed, live, only)
+	plan, err := g.plan(ctx, now, inv, live, only)
 	if err != nil {
 		return err
 	}
-	proof = g.withRoots(proof, listed, roots)
+	proof = g.withListedSamples(proof, inv, listed)
 	if err := g.review.compare(plan, g.report); err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (g *gcRun) run(ctx context.Context, proof guard.Options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := g.accept(ctx, plan, listed); err != nil {
+	if err := g.accept(ctx, plan, inv); err != nil {
 		return err
 	}
 	if !admitted.mayRemove || plan.Idle() {
@@ -114,7 +114,7 @@ func (g *gcRun) run(ctx context.Context, proof guard.Options) (err error) {
 		return err
 	}
 	watched, stop := guard.Watch(ctx, proof, g.env.ProbeInterval, nil)
-	pushes, err := g.checkListing(watched, admitted.survey, listed, plan)
+	pushes, err := g.checkListing(watched, admitted.survey, inv, plan)
 	if err != nil {
 		return g.endWatch(watched, stop, err)
 	}

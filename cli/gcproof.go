@@ -201,14 +201,14 @@ func lastUpload(inv *inventory.Inventory) *guard.Upload {
 	return last
 }
 
-// withRoots replaces the samples of the proof, if --roots was given: the run may remove the targets of
+// withListedSamples replaces the samples of the proof, if --roots was given: the run may remove the targets of
 // tags, so the registry is asked for manifests of the list.
-func (g *gcRun) withRoots(proof guard.Options, inv *inventory.Inventory, roots []*mark.Listed) guard.Options {
+func (g *gcRun) withListedSamples(proof guard.Options, inv *inventory.Inventory, listed []*mark.Listed) guard.Options {
 	if g.lists.roots == nil {
 		return proof
 	}
 	var kept []guard.Sample
-	for _, list := range roots {
+	for _, list := range listed {
 		list.Linked(inv, func(repository, digest string) bool {
 			kept = append(kept, guard.Sample{Repository: repository, Digest: digest})
 			return len(kept) < guard.MaxSamples

@@ -15,25 +15,25 @@ import (
 
 // checkListing lists the names again. It returns an error if the listing was not complete. It begins
 // to check for pushes before that, so that the returned check finds each push after the second listing.
-func (g *gcRun) checkListing(ctx context.Context, survey inventory.Survey, listed *inventory.Inventory, plan *sweep.Plan) (*pushCheck, error) {
+func (g *gcRun) checkListing(ctx context.Context, survey inventory.Survey, inv *inventory.Inventory, plan *sweep.Plan) (*pushCheck, error) {
 	if g.options.unsafe { // pushes are allowed, and --min-age protects them
 		return &pushCheck{env: g.env, pushes: &inventory.Pushes{}}, nil
 	}
-	pushes, err := inventory.NewPushes(ctx, g.store, listed, plan.RemovedRevisions, g.env.Now())
+	pushes, err := inventory.NewPushes(ctx, g.store, inv, plan.RemovedRevisions, g.env.Now())
 	if err != nil {
 		return nil, err
 	}
-	return &pushCheck{env: g.env, pushes: pushes}, g.listAgain(ctx, survey, listed, plan)
+	return &pushCheck{env: g.env, pushes: pushes}, g.listAgain(ctx, survey, inv, plan)
 }
 
 // listAgain returns inventory.ErrIncomplete if the listing lacks a name. A listing cannot show its own
 // gaps, so it is compared with the survey before it, with what was read since, and with a second listing
 // of the names that keep blobs alive.
-func (g *gcRun) listAgain(ctx context.Context, survey inventory.Survey, listed *inventory.Inventory, plan *sweep.Plan) error {
+func (g *gcRun) listAgain(ctx context.Context, survey inventory.Survey, inv *inventory.Inventory, plan *sweep.Plan) error {
 	if plan.Len() == 0 {
 		return nil
 	}
-	if missing := survey.Lacks(listed); missing != "" {
+	if missing := survey.Lacks(inv); missing != "" {
 		return fmt.Errorf("%w: %s", inventory.ErrIncomplete, missing)
 	}
 	for _, p := range plan.Problems {
@@ -42,7 +42,7 @@ func (g *gcRun) listAgain(ctx context.Context, survey inventory.Survey, listed *
 		}
 	}
 	phase := g.progress.begin("listing once more", "", 0)
-	err := inventory.ListAgain(ctx, g.store, listed)
+	err := inventory.ListAgain(ctx, g.store, inv)
 	phase.end("")
 	return err
 }
@@ -73,7 +73,7 @@ func (g *gcRun) execute(ctx context.Context, plan *sweep.Plan, remover storage.R
 	result, err := plan.Execute(ctx, remover, sweep.ExecuteOptions{
 		Bulk:        g.store.Bulk(),
 		OnRemoved:   func(_ sweep.Kind, tally sweep.Tally) { phase.addBytes(tally.Count, tally.Bytes) },
-		BeforeBlobs: pushes.sometimes, // no link is removed while it checks
+		BeforeBlobs: pushes.checkIfDue, // no link is removed while it checks
 	})
 	phase.endWith(g.report.verb("removed", "moved", "hidden"), err)
 	g.report.executed(result, err)
@@ -137,12 +137,12 @@ func (g *gcRun) endQuarantine(ctx context.Context, taker *quarantine.Taker, err 
 type pushCheck struct {
 	env    Env
 	pushes *inventory.Pushes
-	next   time.Time // sometimes checks again after this time
+	next   time.Time // checkIfDue checks again after this time
 }
 
-// sometimes checks before a batch of blobs, if the last check was long enough ago. All checks take at
+// checkIfDue checks before a batch of blobs, if the last check was long enough ago. All checks take at
 // most a twentieth of the time.
-func (c *pushCheck) sometimes(ctx context.Context) error {
+func (c *pushCheck) checkIfDue(ctx context.Context) error {
 	if c.env.Now().Before(c.next) {
 		return nil
 	}

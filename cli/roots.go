@@ -132,9 +132,9 @@ func (l rootLists) checksums() (roots, keepDigests string) {
 	return roots, keepDigests
 }
 
-// findRoots finds the manifests of the lists in the inventory. It refuses a list if no image of it is
+// findListed finds the manifests of the lists in the inventory. It refuses a list if no image of it is
 // stored: with such a list a run would remove everything, or the list would protect nothing.
-func (g *gcRun) findRoots(inv *inventory.Inventory) ([]*mark.Listed, error) {
+func (g *gcRun) findListed(inv *inventory.Inventory) ([]*mark.Listed, error) {
 	var all []*mark.Listed
 	for _, l := range []struct {
 		name string
@@ -163,6 +163,7 @@ func (g *gcRun) findRoots(inv *inventory.Inventory) ([]*mark.Listed, error) {
 // shownNotStored is how many entries that are not stored the summary names.
 const shownNotStored = 5
 
+// notStoredReasons explains why an entry of a list is not found.
 var notStoredReasons = map[string]string{
 	mark.RootNoRepository: "there is no such repository",
 	mark.RootNoTag:        "there is no such tag",
