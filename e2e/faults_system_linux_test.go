@@ -106,9 +106,10 @@ func recordRun(t *testing.T, root string, run func()) (calls []systemCall) {
 	return calls
 }
 
-// failCalls makes calls fail. met counts the failed ones.
-func failCalls(t *testing.T, root string, begins systemCall, err error, ops string, later func(systemCall, string) bool) (met func() int, stop func()) {
+// failCalls makes the calls of a fault fail. met counts them.
+func failCalls(t *testing.T, root string, f systemFault) (met func() int, stop func()) {
 	t.Helper()
+	begins, later, its := f.call, scopes[f.scope].fails, systemErrors[f.error]
 	var mu sync.Mutex
 	count, failed := 0, 0
 	stop = systemtest.FailBelow(t, root, func(op, path string) error {
@@ -119,12 +120,12 @@ func failCalls(t *testing.T, root string, begins systemCall, err error, ops stri
 			count++
 		}
 		isFirst := failed == 0 && count == begins.n && op == begins.op && path == begins.path
-		isLater := failed > 0 && later != nil && later(begins, path) && (ops == "" || slices.Contains(strings.Fields(ops), op))
+		isLater := failed > 0 && later != nil && later(begins, path) && (its.ops == "" || slices.Contains(strings.Fields(its.ops), op))
 		if !isFirst && !isLater {
 			return nil
 		}
 		failed++
-		return err
+		return its.err
 	})
 	return func() int {
 		mu.Lock()
@@ -174,6 +175,29 @@ func (f systemFault) String() string {
 	return fmt.Sprintf("%s %s of %s %s, call %d", systemErrors[f.error].name, scopes[f.scope].name, f.call.op, f.call.path, f.call.n)
 }
 
+// isBenign reports whether a run succeeds in spite of the fault.
+func (f systemFault) isBenign() bool {
+	its := systemErrors[f.error]
+	return its.benign && (f.scope == 0 || its.name != "EINTR")
+}
+
+// eachFault runs a command once for each fault of its calls, and judges each run.
+func eachFault(t *testing.T, root string, calls []systemCall, command func() gcRun, judge func(i int, f systemFault, run gcRun)) {
+	t.Helper()
+	faults := faultsOf(calls, faultedCases())
+	t.Logf("%d calls, %d faults", len(calls), len(faults))
+	for i, f := range faults {
+		progress(t, i)
+		met, stop := failCalls(t, root, f)
+		run := command()
+		stop()
+		if met() == 0 {
+			t.Errorf("%s: the fault was never met", f)
+		}
+		judge(i, f, run)
+	}
+}
+
 // faultedCases is how many faults of each command are tried where not all are.
 func faultedCases() int {
 	if testing.Short() {
@@ -206,19 +230,10 @@ func TestEachSystemCallFails(t *testing.T) {
 				want = g.shape()
 				g.restore()
 			})
-			faults := faultsOf(calls, faultedCases())
-			t.Logf("%d calls, %d faults", len(calls), len(faults))
-			for i, f := range faults {
-				progress(t, i)
-				met, stop := failCalls(t, root, f.call, systemErrors[f.error].err, systemErrors[f.error].ops, scopes[f.scope].fails)
-				run := g.run(args...)
-				stop()
+			eachFault(t, root, calls, func() gcRun { return g.run(args...) }, func(i int, f systemFault, run gcRun) {
 				what := f.String()
-				if met() == 0 {
-					t.Errorf("%s: the fault was never met", what)
-				}
 				g.same(what, wholeImages(t, root), whole)
-				if systemErrors[f.error].benign && (f.scope == 0 || systemErrors[f.error].name != "EINTR") {
+				if f.isBenign() {
 					if d := difference(g.shape(), want); d != "" || run.code != 0 {
 						t.Errorf("%s: ends with %d, %s%s", what, run.code, run.report.Error, g.readable(d))
 					}
@@ -230,7 +245,7 @@ func TestEachSystemCallFails(t *testing.T) {
 				} else {
 					g.restore()
 				}
-			}
+			})
 		})
 	}
 }
@@ -282,17 +297,8 @@ func TestEachSystemCallOfAQuarantineFails(t *testing.T) {
 				want = united(g.shape())
 				g.restore()
 			})
-			faults := faultsOf(calls, faultedCases())
-			t.Logf("%d calls, %d faults", len(calls), len(faults))
-			for i, f := range faults {
-				progress(t, i)
-				met, stop := failCalls(t, root, f.call, systemErrors[f.error].err, systemErrors[f.error].ops, scopes[f.scope].fails)
-				run := g.reported(args...)
-				stop()
+			eachFault(t, root, calls, func() gcRun { return g.reported(args...) }, func(i int, f systemFault, run gcRun) {
 				what := f.String()
-				if met() == 0 {
-					t.Errorf("%s: the fault was never met", what)
-				}
 				now := g.shape()
 				g.same(what, wholeImages(t, root), whole)
 				g.lost(what, now)
@@ -302,7 +308,7 @@ func TestEachSystemCallOfAQuarantineFails(t *testing.T) {
 				if d := difference(withoutDirs(united(now)), withoutDirs(want)); run.code == 0 && d != "" {
 					t.Errorf("%s: it ends well, and leaves:%s", what, g.readable(d))
 				}
-				if systemErrors[f.error].benign && (f.scope == 0 || systemErrors[f.error].name != "EINTR") && run.code != 0 {
+				if f.isBenign() && run.code != 0 {
 					t.Errorf("%s: ends with %d, %s", what, run.code, run.report.Error)
 				}
 				if i%4 == 0 || *everyFault {
@@ -310,7 +316,7 @@ func TestEachSystemCallOfAQuarantineFails(t *testing.T) {
 					g.same(what+", and again", wholeImages(t, root), whole)
 				}
 				g.restore()
-			}
+			})
 		})
 	}
 }
