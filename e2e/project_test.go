@@ -220,10 +220,11 @@ func TestWhatOthersWroteIsImportedInOnePlace(t *testing.T) {
 	}
 }
 
-// TestTheMarkLinksNoBackend: what decides on liveness and removal is built without AWS and
-// without the registry.
+// TestTheMarkLinksNoBackend: the packages that decide on liveness and removal are built without AWS
+// and without the registry, and so are the tests of mark and sweep.
 func TestTheMarkLinksNoBackend(t *testing.T) {
-	for _, p := range goList(t, "-deps", "./mark", "./sweep", "./quarantine") {
+	packages := goList(t, "-deps", "./mark", "./sweep", "./quarantine")
+	for _, p := range append(packages, goList(t, "-test", "-deps", "./mark", "./sweep")...) {
 		if within(p.ImportPath, "github.com/aws") || within(p.ImportPath, "github.com/distribution/distribution/v3") {
 			t.Errorf("%s is linked", p.ImportPath)
 		}

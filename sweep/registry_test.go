@@ -15,8 +15,7 @@ import (
 	"time"
 
 	"regsweep/storage"
-	"regsweep/storage/config"
-	"regsweep/storage/open"
+	"regsweep/storage/filesystem"
 )
 
 // disk is a registry's storage as files and nothing else: what the oracle judges,
@@ -204,9 +203,7 @@ func look(t testing.TB, root string) *disk {
 
 func openStore(t testing.TB, root string) storage.Store {
 	t.Helper()
-	store, err := open.Store(t.Context(), config.Config{
-		Driver: "filesystem", Parameters: map[string]any{"rootdirectory": root},
-	})
+	store, err := filesystem.Open(root, storage.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
