@@ -68,6 +68,7 @@ var theirs = map[string][]string{
 	"golang.org/x/sys":                        under("cli", "storage/filesystem", "internal/spool", "internal/system"),
 
 	"github.com/opencontainers/go-digest": under("cli", "quarantine", "sweep", "guard", "mark", "inventory", "manifest", "storage/cache", "storage/layout"),
+	"github.com/go-json-experiment/json":  under("manifest"),
 	"golang.org/x/time":                   under("storage/pace"),
 	"golang.org/x/sync":                   under("quarantine", "mark", "inventory", "storage/filesystem", "storage/s3", "storage/driver"),
 }
@@ -97,6 +98,7 @@ var built = []string{
 	"github.com/distribution/distribution/v3",
 	"github.com/distribution/reference",
 	"github.com/dustin/go-humanize",
+	"github.com/go-json-experiment/json",
 	"github.com/mitchellh/colorstring",
 	"github.com/opencontainers/go-digest",
 	"github.com/rivo/uniseg",
