@@ -18,7 +18,7 @@ func TestAnUploadOfWhichAFileIsLeftHasNotGone(t *testing.T) {
 	for _, how := range []string{"", "--quarantine"} {
 		for _, dated := range []bool{true, false} {
 			for _, hidden := range []string{"/hashstates/sha256", "/hashstates"} {
-				s := newSite(t)
+				s := newFixture(t)
 				s.plant("app", "v1", app(1))
 				s.plant("app", "", app(1, 2))
 				s.tree.Upload("app", "old", time.Now().Add(-1000*time.Hour), []byte("half an upload"))

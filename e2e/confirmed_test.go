@@ -28,9 +28,9 @@ type hardLinks struct {
 	HiddenBytes int64 `json:"hidden_bytes"`
 }
 
-// linkedSite has a tagged image, and two blobs of 1000 and 20 bytes that are garbage.
-func linkedSite(t *testing.T) (s *site, large, small digest.Digest) {
-	s = newSite(t)
+// linkedFixture has a tagged image, and two blobs of 1000 and 20 bytes that are garbage.
+func linkedFixture(t *testing.T) (s *fixture, large, small digest.Digest) {
+	s = newFixture(t)
 	s.plant("app", "v1", app(1, 2))
 	large = s.tree.Blob([]byte(strings.Repeat("x", 1000)))
 	small = s.tree.Blob([]byte("twenty bytes of text"))
@@ -39,7 +39,7 @@ func linkedSite(t *testing.T) (s *site, large, small digest.Digest) {
 }
 
 // copyLinked copies the whole registry with hard links.
-func (s *site) copyLinked() (copied string) {
+func (s *fixture) copyLinked() (copied string) {
 	s.Helper()
 	copied = filepath.Join(s.TempDir(), "copy")
 	s.must(exec.CommandContext(s.Context(), "cp", "-al", s.tree.Root(), copied).Run())
@@ -47,7 +47,7 @@ func (s *site) copyLinked() (copied string) {
 }
 
 // runLinked runs gc without a prompt. The figures are those of the report.
-func (s *site) runLinked(flags ...string) (run hardLinks) {
+func (s *fixture) runLinked(flags ...string) (run hardLinks) {
 	s.Helper()
 	code, stdout, stderr := regsweep(s, append([]string{"gc", s.config(s.registry.ConfigYAML()), "--registry", s.registry.URL(), "--json"}, flags...)...)
 	if err := json.Unmarshal([]byte(stdout), &run); err != nil || code != 0 {
@@ -60,7 +60,7 @@ func (s *site) runLinked(flags ...string) (run hardLinks) {
 // do not count as freed, in the dry run as in the real run and in a purge.
 func TestHardLinkedFilesFreeNothing(t *testing.T) {
 	t.Parallel()
-	s, _, small := linkedSite(t)
+	s, _, small := linkedFixture(t)
 	s.tree.Upload("app", "left", time.Now().Add(-1000*time.Hour), []byte("half an upload"))
 	s.copyLinked()
 	alone := s.tree.Blob([]byte("pushed after the copy"))
@@ -99,7 +99,7 @@ func TestHardLinkedFilesFreeNothing(t *testing.T) {
 // TestAPurgeDoesNotFreeHardLinkedFiles counts what it has removed, and the bytes that it freed.
 func TestAPurgeDoesNotFreeHardLinkedFiles(t *testing.T) {
 	t.Parallel()
-	s, _, _ := linkedSite(t)
+	s, _, _ := linkedFixture(t)
 	s.copyLinked()
 	s.tree.Blob([]byte("pushed after the copy"))
 	s.runLinked("--quarantine")
@@ -112,7 +112,7 @@ func TestAPurgeDoesNotFreeHardLinkedFiles(t *testing.T) {
 // TestHardLinksCountAtTheRemoval: a copy that was removed after the plan was made keeps nothing.
 func TestHardLinksCountAtTheRemoval(t *testing.T) {
 	t.Parallel()
-	s, _, _ := linkedSite(t)
+	s, _, _ := linkedFixture(t)
 	copied := s.copyLinked()
 	plan, dry := s.savePlan()
 	s.must(os.RemoveAll(copied))
@@ -125,7 +125,7 @@ func TestHardLinksCountAtTheRemoval(t *testing.T) {
 // TestTwoBlobsInOneFile: the space of a file is freed, and counted, with its last name.
 func TestTwoBlobsInOneFile(t *testing.T) {
 	t.Parallel()
-	s, large, small := linkedSite(t)
+	s, large, small := linkedFixture(t)
 	path := s.tree.Path(imagetest.BlobPath(small))
 	s.must(os.Remove(path))
 	s.must(os.Link(s.tree.Path(imagetest.BlobPath(large)), path))
@@ -151,7 +151,7 @@ func TestSuspendedVersioning(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			q := &quarantineSite{site: newBucketSite(t)}
+			q := &quarantineBucket{fixture: newBucketFixture(t)}
 			gone := []*imagetest.Manifest{app(1, 2), app(3, 4)}
 			q.push("team/app:kept", app(5, 6))
 			for i, state := range test.states {
@@ -165,7 +165,7 @@ func TestSuspendedVersioning(t *testing.T) {
 			}
 			q.must(q.registry.SetReadOnly(true))
 			config := q.config(q.registry.ConfigYAML())
-			_, text, _ := regsweep(q.site, "gc", config, "-dm", "--no-cache")
+			_, text, _ := regsweep(q.fixture, "gc", config, "-dm", "--no-cache")
 			dry := q.run("--dry-run", "-m")
 			run := q.run("-m")
 			all, freed := dry.Garbage.Blobs.Bytes, run.Removed.Blobs.Bytes
@@ -184,15 +184,15 @@ func TestSuspendedVersioning(t *testing.T) {
 
 // newVersionedQuarantine puts an untagged manifest and what only it needs into a quarantine
 // of a bucket that keeps versions. It returns the run's name and the files before it.
-func newVersionedQuarantine(t *testing.T) (q *quarantineSite, run string, before map[string]string) {
+func newVersionedQuarantine(t *testing.T) (q *quarantineBucket, run string, before map[string]string) {
 	t.Helper()
-	q = newQuarantineSite(t, miniotest.SharedMinIO(t), types.BucketVersioningStatusEnabled)
+	q = newQuarantineBucket(t, miniotest.SharedMinIO(t), types.BucketVersioningStatusEnabled)
 	before = q.snapshot()
 	return q, q.take(), before
 }
 
 // pushAgain pushes the manifest that lies in the quarantine, and deletes it again.
-func (q *quarantineSite) pushAgain(m *imagetest.Manifest) {
+func (q *quarantineBucket) pushAgain(m *imagetest.Manifest) {
 	q.Helper()
 	q.must(q.registry.SetReadOnly(false))
 	q.push("team/app:again", m)
@@ -201,7 +201,7 @@ func (q *quarantineSite) pushAgain(m *imagetest.Manifest) {
 }
 
 // gcPurging runs gc -m --purge-versions.
-func (q *quarantineSite) gcPurging() s3Report {
+func (q *quarantineBucket) gcPurging() s3Report {
 	q.Helper()
 	return q.run("-m", "--purge-versions")
 }
@@ -251,7 +251,7 @@ func TestPurgeVersionsStopsAtADamagedRecord(t *testing.T) {
 	q, run, _ := newVersionedQuarantine(t)
 	q.pushAgain(q.old)
 	q.write(".regsweep/quarantine/"+run+"/versions.jsonl", "{\"path\":\n")
-	code, _, stderr := regsweep(q.site, "gc", q.target, "-m", "--purge-versions", "--no-cache", "--json", "--registry", q.registry.URL())
+	code, _, stderr := regsweep(q.fixture, "gc", q.target, "-m", "--purge-versions", "--no-cache", "--json", "--registry", q.registry.URL())
 	if code != 1 || !strings.Contains(stderr, "quarantine "+run) || !strings.Contains(stderr, "without --purge-versions") {
 		t.Errorf("ends with %d: %s", code, stderr)
 	}
@@ -274,7 +274,7 @@ func TestPurgeOfOneQuarantineSparesAnother(t *testing.T) {
 }
 
 // content reads an object of the layout.
-func (q *quarantineSite) content(path string) string {
+func (q *quarantineBucket) content(path string) string {
 	q.Helper()
 	key := q.key(path)
 	object, err := q.s3.Client().GetObject(q.Context(), &s3.GetObjectInput{Bucket: &q.bucket, Key: &key})
@@ -315,7 +315,7 @@ func TestARunWithoutItsRecordOfVersionsIsDamaged(t *testing.T) {
 					lost[v.Path] = q.versions()[v.Path]
 				}
 			}
-			_, text, _ := regsweep(q.site, "quarantine", "list", q.target)
+			_, text, _ := regsweep(q.fixture, "quarantine", "list", q.target)
 			if !strings.Contains(strings.Join(strings.Fields(text), " "), "its record of versions is missing or too short") {
 				t.Errorf("the list says %s", text)
 			}
@@ -326,11 +326,11 @@ func TestARunWithoutItsRecordOfVersionsIsDamaged(t *testing.T) {
 			if n := q.versions()[dir+"/plan.jsonl"]; n == 0 {
 				t.Error("the plan is gone")
 			}
-			code, text, stderr := regsweep(q.site, "quarantine", "restore", "-d", run, q.target)
+			code, text, stderr := regsweep(q.fixture, "quarantine", "restore", "-d", run, q.target)
 			if code != 4 || strings.Contains(text, "neither in this quarantine") || !strings.Contains(text, "its versions stay in the bucket") {
 				t.Errorf("a dry run of restore ends with %d: %s%s", code, text, stderr)
 			}
-			code, text, stderr = regsweep(q.site, "quarantine", "purge", "--yes", "--run", run, q.target)
+			code, text, stderr = regsweep(q.fixture, "quarantine", "purge", "--yes", "--run", run, q.target)
 			if code != 4 || !strings.Contains(text, "their versions stay in the bucket") {
 				t.Errorf("a purge by name ends with %d: %s%s", code, text, stderr)
 			}

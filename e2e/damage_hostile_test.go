@@ -24,7 +24,7 @@ import (
 func TestTheLockLeavesNoRegistry(t *testing.T) {
 	t.Parallel()
 	for at, to := range map[string]string{".regsweep": "", ".regsweep/lock": "/lock"} {
-		s := newSite(t)
+		s := newFixture(t)
 		s.unrelated()
 		s.must(s.registry.SetReadOnly(true))
 		outside := t.TempDir()
@@ -47,7 +47,7 @@ func TestTheLockLeavesNoRegistry(t *testing.T) {
 // else; all that it can hold is listed, printed, planned, read back and removed (2, 5).
 func TestHostileNames(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	goes, sound := s.unrelated()
 	long := strings.Repeat("n", 255)
 	deep := strings.TrimSuffix(strings.Repeat(strings.Repeat("d", 99)+"/", 10), "/")
@@ -133,7 +133,7 @@ func TestHostileManifestsCostLittle(t *testing.T) {
 			d := tree.Blob([]byte(test.manifest(tree)))
 			tree.Revision("app", d)
 			tree.Tag("app", "v1", d)
-			s := &site{T: t, tree: tree}
+			s := &fixture{T: t, tree: tree}
 			before := s.files()
 			runtime.GC()
 			var start, end runtime.MemStats
@@ -168,7 +168,7 @@ func TestSecretsAreToldNowhere(t *testing.T) {
 	} {
 		t.Setenv(name, value)
 	}
-	s := newSite(t)
+	s := newFixture(t)
 	_, sound := s.unrelated()
 	root := s.tree.Root()
 	s.must(s.registry.SetReadOnly(true))

@@ -21,7 +21,7 @@ func TestARepositoryIsMountedTwice(t *testing.T) {
 		"repositories/team/app": "repositories/team/again", "repositories/team/app/_layers": "repositories/team/again/_layers",
 		"repositories/other": "repositories/linked/again",
 	} {
-		s := newSite(t)
+		s := newFixture(t)
 		tagged := app(1, 2)
 		s.plant("team/app", "v1", tagged)
 		s.plant("team/app", "", app(3))
@@ -47,7 +47,7 @@ func TestARepositoryIsMountedTwice(t *testing.T) {
 // failure.
 func TestAnEmptyDiskIsMountedInPlaceOfARepository(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	s.plant("team/app", "v1", app(1, 2))
 	s.plant("team/app", "", app(3))
 	at := s.tree.Path("repositories/archive")
@@ -62,7 +62,7 @@ func TestAnEmptyDiskIsMountedInPlaceOfARepository(t *testing.T) {
 // TestAFalselyEmptyDirectoryOfBtrfs: its link counts do not include directories, and its sizes tell.
 func TestAFalselyEmptyDirectoryOfBtrfs(t *testing.T) {
 	root := loopDisk(t, 120, "mkfs.btrfs", "-q")
-	s := &site{T: t, tree: imagetest.NewTree(t, root), names: map[string]string{}}
+	s := &fixture{T: t, tree: imagetest.NewTree(t, root), names: map[string]string{}}
 	s.serve(registrytest.Config{Root: root})
 	s.plant("app", "v1", app(1))
 	s.plant("app", "", app(2))

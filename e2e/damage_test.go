@@ -20,7 +20,7 @@ import (
 // unrelated plants what every story of damage has beside it: a repository with nothing
 // wrong in it, which is collected to the last byte whatever is damaged elsewhere (2).
 // It shares its first layer with the images of the damaged repositories.
-func (s *site) unrelated() (goes []string, alive image) {
+func (s *fixture) unrelated() (goes []string, alive image) {
 	old, current := app(1, 901), app(1, 902)
 	s.plant("sound", "v1", old)
 	s.plant("sound", "v1", current)
@@ -32,7 +32,7 @@ func (s *site) unrelated() (goes []string, alive image) {
 
 // damaged plants a repository of which a run with -m would take the untagged half: a
 // tag that moved, an image that was never tagged and a blob that nothing names.
-func (s *site) damaged(repository string, n int) (tagged, old, untagged *imagetest.Manifest) {
+func (s *fixture) damaged(repository string, n int) (tagged, old, untagged *imagetest.Manifest) {
 	tagged, old, untagged = app(1, n+1), app(1, n+2), app(1, n+3)
 	s.plant(repository, "v1", old)
 	s.plant(repository, "v1", tagged)
@@ -80,7 +80,7 @@ func TestDamagedLinks(t *testing.T) {
 	for _, link := range links {
 		stories = append(stories, story{
 			name: link.name,
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				want := outcome{flags: []string{"-m"}, exit: 4}
 				goes, sound := s.unrelated()
 				want.goes, want.alive = goes, []image{sound}
@@ -109,7 +109,7 @@ func TestDamage(t *testing.T) {
 			// It could name anything, so what it names counts as well, and so does all
 			// else that the repository has.
 			name: "a revision link that names another manifest",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				goes, sound := s.unrelated()
 				tagged, old, untagged := s.damaged("damaged", 10)
 				path := imagetest.RevisionPath("damaged", old.Digest())
@@ -124,7 +124,7 @@ func TestDamage(t *testing.T) {
 		{
 			// All that the tag ever had counts, and nothing but that is kept.
 			name: "a tag without its current link",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				goes, sound := s.unrelated()
 				tagged, old, untagged := s.damaged("damaged", 10)
 				s.tree.Remove(path.Dir(imagetest.TagPath("damaged", "v1")))
@@ -144,7 +144,7 @@ func TestDamage(t *testing.T) {
 			// An index may name platforms that were never copied. It is whole as it is,
 			// and keeps nothing for them.
 			name: "a sparse index",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				goes, sound := s.unrelated()
 				here, absent := app(11), app(12)
 				index := imagetest.Index(imagetest.OCI, here, absent)
@@ -165,7 +165,7 @@ func TestDamage(t *testing.T) {
 			// An entry that another repository has is alive there, or not, for reasons of
 			// that repository's own.
 			name: "a sparse index whose entry lies in another repository",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				here, there := app(11), app(12)
 				index := imagetest.Index(imagetest.OCI, here, there)
 				index.Manifests = index.Manifests[:1]
@@ -185,7 +185,7 @@ func TestDamage(t *testing.T) {
 		{
 			// What it led to can't be known any more, and nobody can pull it.
 			name: "an untagged revision whose manifest is gone, with -m",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				goes, sound := s.unrelated()
 				tagged, untagged := app(1, 11), app(1, 12)
 				s.push("dangling:v1", tagged)
@@ -202,7 +202,7 @@ func TestDamage(t *testing.T) {
 		},
 		{
 			name: "an untagged revision whose manifest is gone",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				tagged, untagged := app(1, 11), app(1, 12)
 				s.push("dangling:v1", tagged)
 				s.push("dangling", untagged)
@@ -218,7 +218,7 @@ func TestDamage(t *testing.T) {
 		{
 			// A link whose own path is not understood still names something.
 			name: "a layer link by an algorithm that is not known",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				goes, sound := s.unrelated()
 				named, old := app(1, 11), app(1, 12)
 				s.push("odd:v1", old)
@@ -239,7 +239,7 @@ func TestDamage(t *testing.T) {
 		{
 			// Below _manifests it may be what a registry to come finds a manifest by.
 			name: "a revision link by an algorithm that is not known",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				goes, sound := s.unrelated()
 				tagged, old, untagged := s.damaged("odd", 10)
 				path := "repositories/odd/_manifests/revisions/blake3/" + strings.Repeat("ab", 32) + "/link"
@@ -254,7 +254,7 @@ func TestDamage(t *testing.T) {
 		{
 			// Nothing wrong at all: what a repository does not have, it does not need.
 			name: "directories that are missing",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				goes, sound := s.unrelated()
 				onlyLayers, untagged := layer(10), app(1, 11)
 				s.must(s.client.PushBlob(s.Context(), "only/layers", onlyLayers))
@@ -269,7 +269,7 @@ func TestDamage(t *testing.T) {
 						revisionsGo("no/tags", untagged), layersGo("no/tags", content(untagged)...)),
 					alive:    []image{sound},
 					problems: []string{problem("no_manifests", "only/layers", "repositories/only/layers")},
-					after: func(s *site) {
+					after: func(s *fixture) {
 						s.write(imagetest.RevisionPath("no/revisions", untagged.Digest()), untagged.Digest().String())
 						s.pull("once the link is there", s.client, []image{pulls("no/revisions", "v1", untagged)})
 					},
@@ -280,7 +280,7 @@ func TestDamage(t *testing.T) {
 			// It looks like this when a disk of repositories is not mounted.
 			name: "an empty directory where a repository could be",
 			only: filesystem,
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				goes, sound := s.unrelated()
 				s.tree.Mkdir("repositories/nothing/at/all")
 				return outcome{goes: goes, alive: []image{sound}, flags: []string{"-m"}, problems: []string{problem("empty_directory", "", "repositories/nothing/at/all")}}
@@ -290,7 +290,7 @@ func TestDamage(t *testing.T) {
 			// Its last write is all that tells its age.
 			name: "an upload that does not say when it began",
 			only: filesystem, // where a test can make a file look old
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				s.push("app:v1", app(1))
 				for id, startedat := range map[string]string{"nonsense": "yesterday", "empty": ""} {
 					s.tree.Upload("app", id, time.Now(), []byte("half"))
@@ -314,17 +314,17 @@ func TestDamage(t *testing.T) {
 	// it can only be what is linked in the repository.
 	for _, damage := range []struct {
 		name, kind string
-		do         func(s *site, blob string)
+		do         func(s *fixture, blob string)
 	}{
-		{"missing", "manifest_missing", func(s *site, blob string) { s.tree.Remove(path.Dir(blob)) }},
-		{"empty", "manifest_damaged", func(s *site, blob string) { s.tree.Write(blob, "") }},
-		{"cut off", "manifest_damaged", func(s *site, blob string) { s.tree.Write(blob, `{"schemaVersion":2,"layers":[{"di`) }},
-		{"another one", "manifest_damaged", func(s *site, blob string) { s.tree.Write(blob, string(app(1).Content)) }},
-		{"much too large", "manifest_damaged", func(s *site, blob string) { s.tree.Write(blob, strings.Repeat(" ", 9<<20)) }},
+		{"missing", "manifest_missing", func(s *fixture, blob string) { s.tree.Remove(path.Dir(blob)) }},
+		{"empty", "manifest_damaged", func(s *fixture, blob string) { s.tree.Write(blob, "") }},
+		{"cut off", "manifest_damaged", func(s *fixture, blob string) { s.tree.Write(blob, `{"schemaVersion":2,"layers":[{"di`) }},
+		{"another one", "manifest_damaged", func(s *fixture, blob string) { s.tree.Write(blob, string(app(1).Content)) }},
+		{"much too large", "manifest_damaged", func(s *fixture, blob string) { s.tree.Write(blob, strings.Repeat(" ", 9<<20)) }},
 	} {
 		stories = append(stories, story{
 			name: "a tagged manifest that is " + damage.name,
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				goes, sound := s.unrelated()
 				tagged, old, untagged := s.damaged("damaged", 10)
 				damage.do(s, imagetest.BlobPath(tagged.Digest()))
@@ -337,7 +337,7 @@ func TestDamage(t *testing.T) {
 		}, story{
 			// Deeper down, and in every repository that has it.
 			name: "an entry of an index that is " + damage.name,
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				goes, sound := s.unrelated()
 				broken, whole := app(1, 21), app(1, 22)
 				index := imagetest.Index(imagetest.OCI, imagetest.Index(imagetest.OCI, broken), whole)
@@ -358,7 +358,7 @@ func TestDamage(t *testing.T) {
 		stories = append(stories, story{
 			// It could have been the signature of something alive.
 			name: "an untagged manifest that is " + damage.name,
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				goes, sound := s.unrelated()
 				tagged, old, untagged := s.damaged("damaged", 10)
 				damage.do(s, imagetest.BlobPath(untagged.Digest()))
@@ -381,7 +381,7 @@ func TestManifestThatIsMalformed(t *testing.T) {
 	const head = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",`
 	tellAll(t, []story{{
 		name: "malformed",
-		tell: func(s *site) outcome {
+		tell: func(s *fixture) outcome {
 			goes, sound := s.unrelated()
 			want := outcome{flags: []string{"-m"}, goes: goes, exit: 4, alive: []image{sound}}
 			for i, text := range []string{
@@ -405,14 +405,14 @@ func TestManifestThatIsMalformed(t *testing.T) {
 // it removes anything, even one that would have kept nothing.
 func TestStrictRemovesNothing(t *testing.T) {
 	t.Parallel()
-	for name, damage := range map[string]func(s *site){
-		"damaged link": func(s *site) { s.tree.Write(imagetest.TagPath("damaged", "v1"), "") },
-		"dangling revision": func(s *site) {
+	for name, damage := range map[string]func(s *fixture){
+		"damaged link": func(s *fixture) { s.tree.Write(imagetest.TagPath("damaged", "v1"), "") },
+		"dangling revision": func(s *fixture) {
 			s.tree.Remove(path.Dir(imagetest.BlobPath(app(1, 13).Digest())))
 		},
 	} {
 		onEach(t, name, func(t *testing.T, on backend) {
-			s := newSite(t)
+			s := newFixture(t)
 			s.unrelated()
 			s.damaged("damaged", 10)
 			damage(s)
@@ -439,7 +439,7 @@ func TestStrictAcceptsNotes(t *testing.T) {
 	t.Parallel()
 	tellAll(t, []story{{
 		name: "a stray",
-		tell: func(s *site) outcome {
+		tell: func(s *fixture) outcome {
 			goes, sound := s.unrelated()
 			s.tree.Write("blobs/notes.txt", "x")
 			return outcome{
@@ -455,7 +455,7 @@ func TestStrictAcceptsNotes(t *testing.T) {
 func TestNothingStored(t *testing.T) {
 	t.Parallel()
 	onEach(t, "nothing", func(t *testing.T, on backend) {
-		s := newSite(t)
+		s := newFixture(t)
 		s.on(on)
 		s.must(s.registry.Stop())
 		for _, flags := range [][]string{{"--dry-run"}, {}, {"--prune-empty"}} {
@@ -476,12 +476,12 @@ func TestNothingStored(t *testing.T) {
 // that somebody has taken the repositories away. Who means it can say so (1).
 func TestNothingTagged(t *testing.T) {
 	t.Parallel()
-	for name, damage := range map[string]func(s *site){
-		"no repositories": func(s *site) { s.tree.Remove("repositories") },
-		"no tags":         func(s *site) { s.tree.Remove("repositories/app/_manifests/tags") },
+	for name, damage := range map[string]func(s *fixture){
+		"no repositories": func(s *fixture) { s.tree.Remove("repositories") },
+		"no tags":         func(s *fixture) { s.tree.Remove("repositories/app/_manifests/tags") },
 	} {
 		onEach(t, name, func(t *testing.T, on backend) {
-			s := newSite(t)
+			s := newFixture(t)
 			image := app(1, 2)
 			s.push("app:v1", image)
 			damage(s)
@@ -532,7 +532,7 @@ func TestSymbolicLinksStopTheRun(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(at, "/", "|"), func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t)
+			s := newFixture(t)
 			_, sound := s.unrelated()
 			s.plant("team/old", "v1", old)
 			signature := s.tree.Blob([]byte("a signature"))
@@ -578,7 +578,7 @@ func TestSymbolicLinksInPlaceOfFiles(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t)
+			s := newFixture(t)
 			goes, sound := s.unrelated()
 			tagged, old, untagged := s.damaged("damaged", 10)
 			path, kind := at(tagged, old)
@@ -601,32 +601,32 @@ func TestSymbolicLinksInPlaceOfFiles(t *testing.T) {
 func TestTagsThatCanNotBePulledAreNamed(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		damage func(s *site, image, untagged *imagetest.Manifest)
+		damage func(s *fixture, image, untagged *imagetest.Manifest)
 		tags   string
 		advice string
 	}{
 		"a manifest that is missing": {
-			func(s *site, image, _ *imagetest.Manifest) { s.tree.Remove(imagetest.BlobPath(image.Digest())) },
+			func(s *fixture, image, _ *imagetest.Manifest) { s.tree.Remove(imagetest.BlobPath(image.Digest())) },
 			"amd64 multi", "; tags can't be pulled: amd64, multi: push the image again, or delete the tags",
 		},
 		"a manifest that is spoilt": {
-			func(s *site, image, _ *imagetest.Manifest) {
+			func(s *fixture, image, _ *imagetest.Manifest) {
 				s.tree.Write(imagetest.BlobPath(image.Digest()), "spoilt")
 			},
 			"amd64 multi", "; tags can't be pulled: amd64, multi: push the image again",
 		},
 		"a revision link": {
-			func(s *site, image, _ *imagetest.Manifest) {
+			func(s *fixture, image, _ *imagetest.Manifest) {
 				s.tree.Write(imagetest.RevisionPath("app", image.Digest()), "")
 			},
 			"amd64 multi", "; tags can't be pulled: amd64, multi: push the image again",
 		},
 		"a tag's own link": {
-			func(s *site, _, _ *imagetest.Manifest) { s.tree.Write(imagetest.TagPath("app", "amd64"), "") },
+			func(s *fixture, _, _ *imagetest.Manifest) { s.tree.Write(imagetest.TagPath("app", "amd64"), "") },
 			"amd64", "; tag can't be pulled: amd64: push the image again, or delete the tag",
 		},
 		"a manifest that is spoilt and untagged": {
-			func(s *site, _, untagged *imagetest.Manifest) {
+			func(s *fixture, _, untagged *imagetest.Manifest) {
 				s.tree.Write(imagetest.BlobPath(untagged.Digest()), "spoilt")
 			},
 			"", "; no tag needs it: push it again, or delete it",
@@ -634,7 +634,7 @@ func TestTagsThatCanNotBePulledAreNamed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t)
+			s := newFixture(t)
 			image, untagged := app(1, 2), app(1, 4)
 			s.push("app:amd64", image)
 			s.push("app:multi", imagetest.Index(imagetest.OCI, image, app(5)))
@@ -670,7 +670,7 @@ func TestUnreadableObjectKeepsItsRepository(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t)
+			s := newFixture(t)
 			s.plant("team/app", "kept", kept)
 			s.plant("team/app", "", old)
 			s.plant("team/other", "kept", other)
@@ -713,7 +713,7 @@ func TestLinkedDirectories(t *testing.T) {
 	} {
 		t.Run(strings.ReplaceAll(strings.Join(dirs, "+"), "/", "|"), func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t)
+			s := newFixture(t)
 			tagged, untagged := app(1, 2), app(1, 3)
 			schema1 := imagetest.Schema1("team/old", "v1", layer(8))
 			s.plant("app", "v1", tagged)
@@ -760,7 +760,7 @@ func TestLinkedDirectories(t *testing.T) {
 }
 
 // onlyRun is the name of the only run in the quarantine.
-func onlyRun(s *site) string {
+func onlyRun(s *fixture) string {
 	s.Helper()
 	entries, err := os.ReadDir(s.tree.Path(".regsweep/quarantine"))
 	s.must(err)

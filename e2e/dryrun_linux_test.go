@@ -23,7 +23,7 @@ func changed(info fs.FileInfo) string {
 
 // TestDryRunsOnAReadOnlyMount: what the kernel would not let them write they do not try to.
 func TestDryRunsOnAReadOnlyMount(t *testing.T) {
-	s := lookedAt(t)
+	s := withEveryGarbage(t)
 	mounted := t.TempDir()
 	mount(t, s.tree.Root(), mounted, "", syscall.MS_BIND, "")
 	s.must(syscall.Mount("", mounted, "", syscall.MS_REMOUNT|syscall.MS_BIND|syscall.MS_RDONLY, ""))
@@ -45,7 +45,7 @@ func TestDryRunsOnAReadOnlyMount(t *testing.T) {
 // TestDryRunsOfSomebodyWhoMayOnlyRead: another user, or oneself without the permission.
 func TestDryRunsOfSomebodyWhoMayOnlyRead(t *testing.T) {
 	t.Parallel()
-	s := lookedAt(t)
+	s := withEveryGarbage(t)
 	root := s.tree.Root()
 	s.must(filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {

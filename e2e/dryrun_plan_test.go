@@ -22,7 +22,7 @@ import (
 func TestApply(t *testing.T) {
 	t.Parallel()
 	onEach(t, "a plan that has aged", func(t *testing.T, on backend) {
-		s := newSite(t)
+		s := newFixture(t)
 		current, again, mounted, gone, pulled, late := app(1, 2), app(1, 3), app(1, 4), app(1, 5), app(1, 6), app(1, 7)
 		for _, m := range []*imagetest.Manifest{again, mounted, gone, pulled, current} {
 			s.push("team/app:latest", m)
@@ -90,7 +90,7 @@ func TestApply(t *testing.T) {
 func TestApplyWithoutALine(t *testing.T) {
 	t.Parallel()
 	onEach(t, "each in turn", func(t *testing.T, on backend) {
-		s := newSite(t)
+		s := newFixture(t)
 		child, current := app(1, 2), app(1, 3)
 		index := imagetest.Index(imagetest.OCI, child, app(4))
 		s.push("team/app:latest", index)
@@ -132,14 +132,14 @@ func TestApplyWithoutALine(t *testing.T) {
 }
 
 // strike writes a file without some of its lines.
-func (s *site) strike(path string, lines []string, struck func(line string) bool) {
+func (s *fixture) strike(path string, lines []string, struck func(line string) bool) {
 	s.Helper()
 	left := slices.DeleteFunc(slices.Clone(lines), struck)
 	s.must(os.WriteFile(path, []byte(strings.Join(left, "")), 0o600))
 }
 
 // savePlan makes a plan, for a later day, of a registry that takes pushes.
-func (s *site) savePlan(flags ...string) (path string, run gcRun) {
+func (s *fixture) savePlan(flags ...string) (path string, run gcRun) {
 	s.Helper()
 	path = filepath.Join(s.TempDir(), "plan.jsonl")
 	args := []string{"gc", "--dry-run", "--json", "--plan", path, s.config(s.registry.ConfigYAML())}
@@ -152,7 +152,7 @@ func (s *site) savePlan(flags ...string) (path string, run gcRun) {
 }
 
 // apply runs `regsweep apply` against the registry.
-func (s *site) apply(plan string, flags ...string) gcRun {
+func (s *fixture) apply(plan string, flags ...string) gcRun {
 	s.Helper()
 	args := []string{"apply", plan, s.config(s.registry.ConfigYAML()), "--json", "--registry", s.registry.URL()}
 	return s.reported(append(args, flags...)...)

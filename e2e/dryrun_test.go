@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// lookedAt is a registry on a filesystem with something to remove of every kind.
-func lookedAt(t *testing.T) *site {
-	s := newSite(t)
+// withEveryGarbage is a registry on a filesystem with something to remove of every kind.
+func withEveryGarbage(t *testing.T) *fixture {
+	s := newFixture(t)
 	s.unrelated()
 	s.damaged("damaged", 10)
 	s.tree.Write("repositories/damaged/_manifests/tags/v2/current/link", "no digest")
@@ -28,7 +28,7 @@ func lookedAt(t *testing.T) *site {
 // TestDryRunsChangeNothing: not a file, not a directory, nor the time of one.
 func TestDryRunsChangeNothing(t *testing.T) {
 	t.Parallel()
-	s := lookedAt(t)
+	s := withEveryGarbage(t)
 	before := everythingAt(t, s.tree.Root())
 	for _, args := range readOnlyCommands(t, s.tree.Root(), s.registry.URL()) {
 		if code, _, stderr := regsweep(s, args...); code != 0 && code != 4 {

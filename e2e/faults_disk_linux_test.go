@@ -40,7 +40,7 @@ func TestPermissionsThatAreMissing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t)
+			s := newFixture(t)
 			tagged, untagged := app(1, 2), app(1, 3)
 			s.plant("app", "v1", tagged)
 			s.plant("app", "", untagged)
@@ -80,7 +80,7 @@ func TestPermissionsThatAreMissing(t *testing.T) {
 func TestADiskThatIsFull(t *testing.T) {
 	t.Parallel()
 	full := smallDisk(t, "size=16k")
-	s := newSite(t)
+	s := newFixture(t)
 	s.plant("app", "v1", app(1))
 	plan := filepath.Join(full, "plan.jsonl")
 	if code, _, stderr := regsweep(s, "gc", s.tree.Root(), "-d", "--plan", plan); code != 0 {
@@ -115,7 +115,7 @@ func TestADiskThatIsFull(t *testing.T) {
 func TestAFullDiskTakesNoQuarantine(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, "size=4m")
-	s := &site{T: t, tree: imagetest.NewTree(t, disk), names: map[string]string{}}
+	s := &fixture{T: t, tree: imagetest.NewTree(t, disk), names: map[string]string{}}
 	s.serve(registrytest.Config{Root: disk})
 	s.plant("app", "v1", app(1))
 	for n := range 200 {

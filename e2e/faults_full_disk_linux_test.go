@@ -69,7 +69,7 @@ func TestAFullDiskIsCollected(t *testing.T) {
 		for user, uid := range map[string]uint32{"root": 0, "the registry's user": nobody} {
 			t.Run(name+", "+user, func(t *testing.T) {
 				root := disk.mount(t)
-				s := &site{T: t, tree: imagetest.NewTree(t, root), names: map[string]string{}}
+				s := &fixture{T: t, tree: imagetest.NewTree(t, root), names: map[string]string{}}
 				s.serve(registrytest.Config{Root: root})
 				s.plant("app", "v1", app(1))
 				live := keys(s.files())
@@ -119,10 +119,10 @@ func TestAFullDiskIsCollected(t *testing.T) {
 }
 
 // full is a registry on a disk in memory, which fill fills.
-func full(t *testing.T) (s *site, fill func()) {
+func full(t *testing.T) (s *fixture, fill func()) {
 	t.Helper()
 	disk := smallDisk(t, "size=8m")
-	s = &site{T: t, tree: imagetest.NewTree(t, disk), names: map[string]string{}}
+	s = &fixture{T: t, tree: imagetest.NewTree(t, disk), names: map[string]string{}}
 	s.serve(registrytest.Config{Root: disk})
 	s.plant("app", "v1", app(1))
 	for n := range 100 {

@@ -164,7 +164,7 @@ var (
 
 // faultyBucket is a registry in a bucket, and what a command makes of it.
 type faultyBucket struct {
-	*site
+	*fixture
 	args   func(f *faultyBucket) []string
 	before map[string]string // the content of all objects before the command
 	etags  map[string]string // and their entity tags
@@ -174,7 +174,7 @@ type faultyBucket struct {
 }
 
 // contents are all objects of the layout with what is in them.
-func (s *site) contents() map[string]string {
+func (s *fixture) contents() map[string]string {
 	s.Helper()
 	files := map[string]string{}
 	var mu sync.Mutex
@@ -199,7 +199,7 @@ func (s *site) contents() map[string]string {
 }
 
 // tags are the entity tags of all objects of the layout.
-func (s *site) tags() map[string]string {
+func (s *fixture) tags() map[string]string {
 	s.Helper()
 	found := map[string]string{}
 	prefix := s.key("")
@@ -216,7 +216,7 @@ func (s *site) tags() map[string]string {
 
 // plantFaulty makes a registry with something of everything in it.
 func plantFaulty(t *testing.T) *faultyBucket {
-	s := newSite(t)
+	s := newFixture(t)
 	index := imagetest.Index(imagetest.OCI, app(1, 2), app(1, 3))
 	signature := imagetest.Referrer(index, "application/vnd.example.signature", []byte("signed"))
 	single, former := app(1, 4), app(1, 5)
@@ -231,7 +231,7 @@ func plantFaulty(t *testing.T) *faultyBucket {
 	s.tree.Upload("app", "old-upload", time.Now().Add(-1000*time.Hour), []byte("half"))
 	s.moveToBucket()
 	s.must(s.registry.SetReadOnly(true))
-	f := &faultyBucket{site: s, alive: []image{pulls("app", index, signature, single, "v1", "former"), pulls("team/other", "v1")}}
+	f := &faultyBucket{fixture: s, alive: []image{pulls("app", index, signature, single, "v1", "former"), pulls("team/other", "v1")}}
 	f.remember()
 	f.needed = neededByTags(f.before)
 	if len(f.needed) < 30 {

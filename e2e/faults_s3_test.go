@@ -188,7 +188,7 @@ func TestSpoiledAnswersOfS3(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t)
+			s := newFixture(t)
 			want, _ := faulty(s)
 			s.moveToBucket()
 			s.must(s.registry.SetReadOnly(true))
@@ -217,7 +217,7 @@ func TestSpoiledAnswersOfS3(t *testing.T) {
 // what an undisturbed one leaves, byte for byte (3).
 func TestKilledAtEachRequestToS3(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	want, _ := faulty(s)
 	root := s.tree.Root()
 	s.moveToBucket()
@@ -316,7 +316,7 @@ func TestSilentStorageIsNamed(t *testing.T) {
 	}))
 	t.Cleanup(silent.Close)
 	t.Cleanup(func() { close(release) })
-	s := newSite(t)
+	s := newFixture(t)
 	const bucket = "silent-bucket"
 	transports.Store(bucket, storage.Transport{Haste: 500, Silence: 500})
 	t.Cleanup(func() { transports.Delete(bucket) })

@@ -215,7 +215,7 @@ func TestEachSystemCallFails(t *testing.T) {
 	for _, command := range removing {
 		t.Run(command.name, func(t *testing.T) {
 			t.Parallel()
-			g := newGround(t, command.untagged)
+			g := newVariedFixture(t, command.untagged)
 			args := append(command.args(g), oneByOne, "--no-cache")
 			root := g.tree.Root()
 			whole := wholeImages(t, root)
@@ -251,7 +251,7 @@ func TestEachSystemCallFails(t *testing.T) {
 }
 
 // judgeSystemStop judges a run that a fault has disturbed.
-func (g *ground) judgeSystemStop(what string, run gcRun, want map[string]string) {
+func (g *variedFixture) judgeSystemStop(what string, run gcRun, want map[string]string) {
 	g.Helper()
 	if run.code == 2 || run.code == 3 { // refused before anything is removed
 		if run.report.Error == "" {
@@ -285,7 +285,7 @@ func TestEachSystemCallOfAQuarantineFails(t *testing.T) {
 	for _, command := range quarantining {
 		t.Run(command.name, func(t *testing.T) {
 			t.Parallel()
-			g, args := newHold(t, command.args)
+			g, args := newQuarantineFixture(t, command.args)
 			g.remember()
 			root := g.tree.Root()
 			whole := wholeImages(t, root)

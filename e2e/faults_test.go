@@ -30,10 +30,10 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// ground is a small registry with something of everything that keeps an image alive, and
-// of everything that goes. It is put back as it was before each run of a command.
-type ground struct {
-	*site
+// variedFixture is a small registry. It has an example of everything that keeps an image alive, and
+// of everything that is removed. It is put back as it was before each run of a command.
+type variedFixture struct {
+	*fixture
 	// alive are the images that the command under test must leave whole.
 	alive []image
 	// needed are the files that they consist of.
@@ -49,25 +49,25 @@ type ground struct {
 var removing = []struct {
 	name string
 	// args are those that all of them do not have. It makes what they need.
-	args func(g *ground) []string
+	args func(g *variedFixture) []string
 	// untagged is set where untagged manifests stay.
 	untagged bool
 }{
-	{name: "gc", args: func(g *ground) []string { return []string{"gc", g.tree.Root(), "--prune-empty"} }, untagged: true},
-	{name: "gc -m", args: func(g *ground) []string { return []string{"gc", g.tree.Root(), "-m", "--prune-empty"} }},
-	{name: "apply", args: func(g *ground) []string {
+	{name: "gc", args: func(g *variedFixture) []string { return []string{"gc", g.tree.Root(), "--prune-empty"} }, untagged: true},
+	{name: "gc -m", args: func(g *variedFixture) []string { return []string{"gc", g.tree.Root(), "-m", "--prune-empty"} }},
+	{name: "apply", args: func(g *variedFixture) []string {
 		plan := filepath.Join(g.TempDir(), "plan.jsonl")
-		if code, _, stderr := regsweep(g.site, "gc", g.tree.Root(), "-dm", "--prune-empty", "--plan", plan); code != 0 {
+		if code, _, stderr := regsweep(g.fixture, "gc", g.tree.Root(), "-dm", "--prune-empty", "--plan", plan); code != 0 {
 			g.Fatalf("no plan to apply: %s", stderr)
 		}
 		return []string{"apply", plan, g.tree.Root()}
 	}},
 }
 
-// newGround plants the registry. With untagged, untagged manifests are to live.
-func newGround(t *testing.T, untagged bool) *ground {
+// newVariedFixture plants the registry. With untagged, untagged manifests are to live.
+func newVariedFixture(t *testing.T, untagged bool) *variedFixture {
 	t.Helper()
-	g := &ground{site: newSite(t)}
+	g := &variedFixture{fixture: newFixture(t)}
 	amd, arm, single := app(1, 2), app(1, 3), app(1, 4)
 	index := imagetest.Index(imagetest.OCI, amd, arm)
 	signature := imagetest.Referrer(index, "application/vnd.example.signature", []byte("signed"))
@@ -123,7 +123,7 @@ func newGround(t *testing.T, untagged bool) *ground {
 }
 
 // remember makes what there is now what restore puts back.
-func (g *ground) remember() {
+func (g *variedFixture) remember() {
 	g.Helper()
 	g.before = g.shape()
 	g.copied = g.TempDir()
@@ -138,7 +138,7 @@ const aDirectory = "a directory"
 const inventoryScan = 2
 
 // keep notes the files of manifests under a tag, or under none.
-func (g *ground) keep(repository, tag string, manifests ...*imagetest.Manifest) {
+func (g *variedFixture) keep(repository, tag string, manifests ...*imagetest.Manifest) {
 	if tag != "" {
 		g.needed = append(g.needed, imagetest.TagPath(repository, tag))
 	}
@@ -153,7 +153,7 @@ func (g *ground) keep(repository, tag string, manifests ...*imagetest.Manifest) 
 }
 
 // shape is all that is stored: files with what is in them, and directories.
-func (s *site) shape() map[string]string {
+func (s *fixture) shape() map[string]string {
 	s.Helper()
 	shape := map[string]string{}
 	root := s.tree.Path("")
@@ -178,7 +178,7 @@ func (s *site) shape() map[string]string {
 
 // restore puts back what is not as it was. Files keep their times, which tell the ages of
 // uploads.
-func (g *ground) restore() {
+func (g *variedFixture) restore() {
 	g.Helper()
 	now := g.shape()
 	for _, path := range slices.Backward(slices.Sorted(maps.Keys(now))) {
@@ -205,7 +205,7 @@ func (g *ground) restore() {
 
 // inspected is what there is after a run, looked at once. It fails the test if something
 // is gone, or changed, that an image needs, and if the images don't pull.
-func (g *ground) inspected(what string) map[string]string {
+func (g *variedFixture) inspected(what string) map[string]string {
 	g.Helper()
 	now := g.shape()
 	for _, path := range g.needed {
@@ -220,14 +220,14 @@ func (g *ground) inspected(what string) map[string]string {
 }
 
 // run runs a command.
-func (g *ground) run(args ...string) gcRun {
+func (g *variedFixture) run(args ...string) gcRun {
 	g.Helper()
 	return g.reported(append(args, "--registry-stopped", "--json")...)
 }
 
 // unlock takes away the lock of a run that was killed, which the next one would otherwise
 // watch for a minute before it takes it over: see guard/lock_test.go.
-func (g *ground) unlock() {
+func (g *variedFixture) unlock() {
 	g.Helper()
 	if err := os.Remove(g.tree.Path(".regsweep/lock")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		g.Fatal(err)
@@ -236,7 +236,7 @@ func (g *ground) unlock() {
 
 // goesOn runs a command once more, which has to end as an undisturbed one does, and puts
 // the ground back as it was.
-func (g *ground) goesOn(what string, args []string, want map[string]string) {
+func (g *variedFixture) goesOn(what string, args []string, want map[string]string) {
 	g.Helper()
 	g.unlock()
 	if next := g.run(args...); next.code != 0 {
@@ -250,7 +250,7 @@ func (g *ground) goesOn(what string, args []string, want map[string]string) {
 
 // confirmed fails the test where a report says of anything that it is removed and it is
 // not, or the other way round (6).
-func (g *ground) confirmed(what string, run gcRun, now map[string]string) {
+func (g *variedFixture) confirmed(what string, run gcRun, now map[string]string) {
 	g.Helper()
 	gone := tallies{}
 	for path := range g.before {
@@ -292,7 +292,7 @@ func difference(got, want map[string]string) string {
 }
 
 // undisturbed is what a run without any fault leaves, and the calls of it.
-func (g *ground) undisturbed(args []string) (after map[string]string, calls []string) {
+func (g *variedFixture) undisturbed(args []string) (after map[string]string, calls []string) {
 	g.Helper()
 	watch := &storeFault{at: -1}
 	g.Run("undisturbed", func(t *testing.T) {
@@ -311,7 +311,7 @@ const oneByOne = "--concurrency=1"
 
 // judgeStop judges a run that a fault has disturbed. Where it ends well, what it leaves is
 // what it should, or more.
-func (g *ground) judgeStop(what string, run gcRun, want map[string]string) {
+func (g *variedFixture) judgeStop(what string, run gcRun, want map[string]string) {
 	g.Helper()
 	now := g.inspected(what)
 	g.confirmed(what, run, now)
@@ -362,7 +362,7 @@ func TestABitIsFlipped(t *testing.T) {
 	t.Parallel()
 	for _, command := range removing[:2] {
 		t.Run(command.name, func(t *testing.T) {
-			g := newGround(t, command.untagged)
+			g := newVariedFixture(t, command.untagged)
 			args := append(command.args(g), oneByOne)
 			want, calls := g.undisturbed(args)
 			flips := 0
@@ -405,7 +405,7 @@ func TestAKeyIsMissingFromTheListing(t *testing.T) {
 	manyAlike(t)
 	for _, command := range removing[:2] {
 		t.Run(command.name, func(t *testing.T) {
-			g := newGround(t, command.untagged)
+			g := newVariedFixture(t, command.untagged)
 			args := append(command.args(g), oneByOne)
 			want, _ := g.undisturbed(args)
 			tried, seen := 0, 0
@@ -458,7 +458,7 @@ func TestAPageIsMissingOrComesTwice(t *testing.T) {
 	t.Parallel()
 	for _, command := range removing[:2] {
 		t.Run(command.name, func(t *testing.T) {
-			g := newGround(t, command.untagged)
+			g := newVariedFixture(t, command.untagged)
 			args := append(command.args(g), oneByOne)
 			want, _ := g.undisturbed(args)
 			for i, key := range slices.Sorted(maps.Keys(g.before)) {
@@ -559,7 +559,7 @@ func init() { factory.Register("faulty", faultyFactory{}) }
 
 // withFault is the config.yml of the registry, its storage read through the driver that
 // fails.
-func (s *site) withFault(f *fault) string {
+func (s *fixture) withFault(f *fault) string {
 	s.Helper()
 	root := s.tree.Root()
 	faults.Store(root, f)
@@ -615,7 +615,7 @@ func (f *faultyFront) start(t testing.TB, endpoint string) {
 }
 
 // behindFront is the config.yml of the registry in a bucket, reached through the front.
-func (s *site) behindFront(f *faultyFront) string {
+func (s *fixture) behindFront(f *faultyFront) string {
 	s.Helper()
 	f.start(s, s.s3.Endpoint)
 	return s.config(strings.ReplaceAll(s.registry.ConfigYAML(), s.s3.Endpoint, f.URL))

@@ -26,7 +26,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 		{
 			// The plainest one, which all others build on (1, 5, 6).
 			name: "a tag that moved",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				old, current := app(1, 2), app(1, 3)
 				s.push("team/app:latest", old)
 				s.push("team/app:latest", current)
@@ -43,7 +43,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 		{
 			// Without -m, untagged is alive: people pull by digest (1).
 			name: "a tag that moved, without -m",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				old, current, deleted := app(1, 2), app(1, 3), app(1, 4)
 				s.push("team/app:latest", old)
 				s.push("team/app:latest", current)
@@ -63,7 +63,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			// deleted (1).
 			name:   "a layer pushed by its sha512",
 			direct: true,
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				long := func(n int) imagetest.Blob {
 					blob := layer(n)
 					blob.Algorithm = digest.SHA512
@@ -86,7 +86,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			// off, leaves this. Tags are no roots there, and the blobs go; here the
 			// link can be put back and all is well (1, 3).
 			name: "a tag whose revision link is missing",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				broken, whole, old := app(1, 2), app(3), app(4)
 				s.push("app:broken", broken)
 				s.push("app:whole", whole)
@@ -99,7 +99,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 						tagEntriesGo("app", "moved", old), revisionsGo("app", old),
 						layersGo("app", content(old)...), blobsGo(old.Digests()...)),
 					alive: []image{pulls("app", "whole", "moved")},
-					after: func(s *site) {
+					after: func(s *fixture) {
 						s.write(imagetest.RevisionPath("app", broken.Digest()), broken.Digest().String())
 						s.pull("once the link is back", s.client, []image{pulls("app", "broken")})
 					},
@@ -110,7 +110,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			// What keeps a link is its own repository's business: there, A's manifest
 			// stays and its layer links go, so that A is broken rather than empty (1).
 			name: "tagged in B, untagged in A",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				shared, other := app(1, 2), app(1, 3)
 				s.push("a:v1", shared)
 				s.push("a:v2", other)
@@ -125,7 +125,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 		},
 		{
 			name: "tagged in B, untagged in A, without -m",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				shared, other := app(1, 2), app(1, 3)
 				s.push("a:v1", shared)
 				s.push("a:v2", other)
@@ -138,7 +138,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			// A signature has no tag of its own, and is worth as much as what it signs.
 			// The signature of what goes, goes (1).
 			name: "untagged referrers of a tagged image",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				current, old := app(1), app(2)
 				signature := imagetest.Referrer(current, "application/vnd.example.signature", []byte("signed"))
 				timestamp := imagetest.Referrer(signature, "application/vnd.example.timestamp", []byte("at noon"))
@@ -162,7 +162,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 		{
 			// A signature does not keep what it signs: or nothing signed would ever go.
 			name: "a tagged signature of an untagged image",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				old := app(2)
 				signature := imagetest.Referrer(old, "application/vnd.example.signature", []byte("signed"))
 				s.push("app", old)
@@ -177,7 +177,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 		{
 			// Release 2 deletes the children, which have no tag of their own (1).
 			name: "children of a manifest list",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				amd, arm, former := formatted(imagetest.Docker, 1, 2), formatted(imagetest.Docker, 1, 3), formatted(imagetest.Docker, 1, 4)
 				old, current := imagetest.Index(imagetest.Docker, amd, former), imagetest.Index(imagetest.Docker, amd, arm)
 				s.push("app:v1", old)
@@ -195,7 +195,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 		{
 			// Nothing in it was ever tagged. There, the blobs go and the links stay.
 			name: "a repository without tags, with -m",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				untagged, tagged := app(1, 2), app(1, 3)
 				s.push("cache", untagged)
 				s.push("app:v1", tagged)
@@ -210,7 +210,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 		},
 		{
 			name: "a repository without tags",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				untagged, tagged := app(1, 2), app(1, 3)
 				s.push("cache", untagged)
 				s.push("app:v1", tagged)
@@ -221,7 +221,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			// Full disks leave links empty, and editors end them with a newline. There,
 			// the whole run gives up (2). See TestDamagedLinks for all of them.
 			name: "links that are empty or end in a newline",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				old := map[string]*imagetest.Manifest{}
 				for i, repository := range []string{"empty", "newline", "sound"} {
 					n := 10 * i
@@ -254,7 +254,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			// the whole run gives up; no registry of release 3 serves them, and they
 			// are all that somebody has (1, 2).
 			name: "schema 1 with signatures",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				s.push("app:v1", app(9))
 				sign := func(m *imagetest.Manifest, text string) digest.Digest {
 					signature := s.tree.Blob([]byte(text))
@@ -272,14 +272,14 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 						revisionsGo("old", gone), layersGo("old", layer(3).Digest()),
 						blobsGo(gone.Digest(), layer(3).Digest(), signature)),
 					alive: []image{pulls("app", "v1")},
-					after: func(s *site) { s.blobs("old", layer(1).Digest(), layer(2).Digest()) },
+					after: func(s *fixture) { s.blobs("old", layer(1).Digest(), layer(2).Digest()) },
 				}
 			},
 		},
 		{
 			// Tomorrow's artifacts: every digest in one keeps what it names (2).
 			name: "a manifest of an unknown type",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				s.push("app:v1", app(9))
 				unknown := &imagetest.Manifest{
 					MediaType: "application/vnd.example.machine.v7+json",
@@ -295,14 +295,14 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 					goes:     slices.Concat(revisionsGo("machines", old), layersGo("machines", content(old)...), blobsGo(old.Digests()...)),
 					alive:    []image{pulls("app", "v1")},
 					problems: []string{problem("manifest_unknown_type", "machines", imagetest.BlobPath(unknown.Digest()))},
-					after:    func(s *site) { s.blobs("machines", layer(1).Digest(), layer(2).Digest()) },
+					after:    func(s *fixture) { s.blobs("machines", layer(1).Digest(), layer(2).Digest()) },
 				}
 			},
 		},
 		{
 			// There, it is a panic (2).
 			name: "a manifest that is not JSON",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				broken := &imagetest.Manifest{Content: []byte(`{"schemaVersion":2,"layers":[`)}
 				beside, gone := app(1), app(2)
 				s.plant("broken", "v1", broken)
@@ -323,7 +323,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 		{
 			// Backups, lost+found, somebody's notes. There, the whole run gives up (2).
 			name: "strays",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				gone := app(2)
 				s.push("app:v1", gone)
 				s.push("app:v1", app(3))
@@ -362,7 +362,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			// No registry serves it, so it was put there by hand, and it is for hands to
 			// take away. There, the whole run gives up (2).
 			name: "a repository named Foo",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				tagged, untagged, gone := app(1), app(2), app(3)
 				s.plant("Foo", "v1", tagged)
 				s.plant("Foo", "", untagged)
@@ -385,7 +385,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			// Release 2 finds repositories by _layers, release 3 by _manifests: what
 			// has but one of them is still a repository (1).
 			name: "a repository without _layers",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				lost, old, shared := app(1, 2), app(1, 3), app(2, 4)
 				s.push("lost:v1", old)
 				s.push("lost:v1", lost)
@@ -397,7 +397,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 						tagEntriesGo("lost", "v1", old), revisionsGo("lost", old),
 						blobsGo(old.Digest(), layer(3).Digest(), configOf(old))),
 					alive: []image{pulls("app", "v1")},
-					after: func(s *site) {
+					after: func(s *fixture) {
 						for _, d := range content(lost) {
 							s.write(imagetest.LayerPath("lost", d), d.String())
 						}
@@ -410,7 +410,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			// An earlier collection took the blobs and left their links for ever. A link
 			// that a live manifest needs stays: the blob may yet be pushed again.
 			name: "layer links to missing blobs",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				whole, half := app(1), app(2, 3)
 				s.push("app:v1", whole)
 				s.push("app:half", half)
@@ -426,7 +426,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			// Deleting by digest leaves the digest in the index of every tag that it
 			// ever had, but for those that still point at it.
 			name: "a stale tag index",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				deleted, untagged, current := app(1), app(2), app(3)
 				for _, m := range []*imagetest.Manifest{deleted, untagged, current} {
 					s.push("app:latest", m)
@@ -444,7 +444,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			// Names in the catalog of which nothing can be pulled. A repository below
 			// another one is its own affair (1).
 			name: "empty repositories, nested ones too",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				gone := map[string]*imagetest.Manifest{"a": app(1), "x/y/z": app(2), "keep/gone": app(3)}
 				for repository, m := range gone {
 					s.push(repository+":v1", m)
@@ -464,7 +464,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 						problem("no_manifests", "a", "repositories/a"), problem("no_manifests", "x/y/z", "repositories/x/y/z"),
 						problem("no_manifests", "keep/gone", "repositories/keep/gone"),
 					},
-					after: func(s *site) {
+					after: func(s *fixture) {
 						if s.tree == nil {
 							return // where there are no directories, there is nothing left
 						}
@@ -482,7 +482,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 		},
 		{
 			name: "empty repositories stay unless asked",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				gone := app(1)
 				s.push("a:v1", gone)
 				s.delete("a", gone.Digest().String())
@@ -491,7 +491,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 					goes:     slices.Concat(layersGo("a", content(gone)...), blobsGo(gone.Digests()...)),
 					alive:    []image{pulls("b", "v1")},
 					problems: []string{problem("no_manifests", "a", "repositories/a")},
-					after: func(s *site) {
+					after: func(s *fixture) {
 						if s.tree != nil && !s.tree.Exists("repositories/a/_manifests") {
 							s.Error("repositories/a is gone")
 						}
@@ -503,7 +503,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			// The registry purges them itself, unless it is told not to or is restarted
 			// often; a client may still go on with a young one.
 			name: "old uploads",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				s.push("app:v1", app(1))
 				s.tree.Upload("app", "old", time.Now().Add(-169*time.Hour), []byte("half of it"))
 				s.tree.Upload("app", "young", time.Now().Add(-167*time.Hour), []byte("half of it"))
@@ -524,7 +524,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			name:   "old uploads through S3",
 			direct: true,
 			only:   bucket,
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				s.push("app:v1", app(1))
 				old, err := s.client.LeaveUpload(s.Context(), "app", make([]byte, 6<<20))
 				s.must(err)
@@ -537,7 +537,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 				return outcome{
 					goes:  uploadGoes("app", old),
 					alive: []image{pulls("app", "v1")},
-					after: func(s *site) {
+					after: func(s *fixture) {
 						s.same("unfinished uploads", s.multiparts(), []string{imagetest.UploadPath("app", young) + "/data"})
 					},
 				}
@@ -548,7 +548,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			name:   "unfinished copies in S3",
 			direct: true,
 			only:   bucket,
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				s.push("app:v1", app(1))
 				path := imagetest.BlobPath(digest.FromString("never finished"))
 				key := s.key(path)
@@ -558,7 +558,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 					flags: []string{"--upload-age", "0s"},
 					goes:  []string{"upload " + path},
 					alive: []image{pulls("app", "v1")},
-					after: func(s *site) { s.same("unfinished uploads", s.multiparts(), nil) },
+					after: func(s *fixture) { s.same("unfinished uploads", s.multiparts(), nil) },
 				}
 			},
 		},
@@ -567,7 +567,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			name:   "folder keys in S3",
 			direct: true,
 			only:   bucket,
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				gone := app(1)
 				s.push("app:v1", gone)
 				s.delete("app", gone.Digest().String())
@@ -592,7 +592,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 
 // faulty tells the story that faults strike in: repositories "app", where they do, and
 // "sound", each with what must live for every reason there is, and with garbage.
-func faulty(s *site) (want outcome, app *faultyApp) {
+func faulty(s *fixture) (want outcome, app *faultyApp) {
 	app = &faultyApp{amd: formatted(imagetest.OCI, 1, 2), arm: formatted(imagetest.OCI, 1, 3), untagged: formatted(imagetest.OCI, 1, 4)}
 	app.index = imagetest.Index(imagetest.OCI, app.amd, app.arm)
 	app.signature = imagetest.Referrer(app.index, "application/vnd.example.signature", []byte("signed"))
@@ -703,7 +703,7 @@ func TestFaultsWhileReading(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t)
+			s := newFixture(t)
 			want, app := faulty(s)
 			fault := test.fault(app)
 			want = test.want(want, app)
@@ -719,7 +719,7 @@ func TestFaultsWhileReading(t *testing.T) {
 }
 
 // judgeFault compares a single run, real as it is, with what is wanted.
-func (s *site) judgeFault(run gcRun, want outcome, before map[string]int64) {
+func (s *fixture) judgeFault(run gcRun, want outcome, before map[string]int64) {
 	s.Helper()
 	if want.exit != 1 {
 		s.judge("the run", run, want, before)
@@ -767,7 +767,7 @@ func TestFaultsOfS3(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t)
+			s := newFixture(t)
 			all, app := faulty(s)
 			s.moveToBucket()
 			s.must(s.registry.SetReadOnly(true))
@@ -803,7 +803,7 @@ func TestFaultsOfS3(t *testing.T) {
 func TestWritableRegistryIsRefused(t *testing.T) {
 	t.Parallel()
 	onEach(t, "writable", func(t *testing.T, on backend) {
-		s := newSite(t)
+		s := newFixture(t)
 		goes, sound := s.unrelated()
 		s.on(on)
 		before := s.files()
@@ -837,7 +837,7 @@ func TestWritableRegistryIsRefused(t *testing.T) {
 func TestReadOnlyByTheWrongVariable(t *testing.T) {
 	const variable = "REGISTRY_STORAGE_MAINTENANCE_READONLY_ENABLED"
 	t.Setenv(variable, "true")
-	s := newSite(t)
+	s := newFixture(t)
 	s.unrelated()
 	before := s.files()
 	config := s.config(s.registry.ConfigYAML())
@@ -882,7 +882,7 @@ func TestReadOnlyByTheWrongVariable(t *testing.T) {
 // says so.
 func TestDescriptorCachesAreNamed(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	s.unrelated()
 	s.must(s.registry.SetReadOnly(true))
 	for cache, want := range map[string]string{"inmemory": "restart it", "redis": "flush that database", "": ""} {

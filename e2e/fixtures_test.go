@@ -57,7 +57,7 @@ type story struct {
 	// bucket, file by file.
 	direct bool
 	only   backend // "" for all
-	tell   func(s *site) outcome
+	tell   func(s *fixture) outcome
 }
 
 // outcome is what a run must come to.
@@ -72,7 +72,7 @@ type outcome struct {
 	problems []string
 	exit     int
 	// after, if set, looks at what is left.
-	after func(s *site)
+	after func(s *fixture)
 }
 
 // image is what to pull from one repository: tags and digests.
@@ -102,11 +102,11 @@ func tellAll(t *testing.T, stories []story) {
 				t.Skipf("there is no such thing on %s", on)
 			}
 			if story.direct && on == bucket {
-				s := newBucketSite(t)
+				s := newBucketFixture(t)
 				s.check(story.tell(s))
 				return
 			}
-			s := newSite(t)
+			s := newFixture(t)
 			outcome := story.tell(s)
 			s.on(on)
 			s.check(outcome)
@@ -125,15 +125,15 @@ func onEach(t *testing.T, name string, test func(t *testing.T, on backend)) {
 }
 
 // on moves what was made on a filesystem to where the test wants it.
-func (s *site) on(where backend) {
+func (s *fixture) on(where backend) {
 	s.Helper()
 	if where == bucket {
 		s.moveToBucket()
 	}
 }
 
-// site is a registry on one backend, with a real one serving it.
-type site struct {
+// fixture is a storage on one backend, with a registry that serves it.
+type fixture struct {
 	*testing.T
 	registry *registrytest.Registry
 	client   *registrytest.Client
@@ -145,17 +145,17 @@ type site struct {
 	names map[string]string // by digest, for messages
 }
 
-// newSite starts a registry on a filesystem.
-func newSite(t *testing.T) *site {
+// newFixture starts a registry on a filesystem.
+func newFixture(t *testing.T) *fixture {
 	root := t.TempDir()
-	s := &site{T: t, tree: imagetest.NewTree(t, root), names: map[string]string{}}
+	s := &fixture{T: t, tree: imagetest.NewTree(t, root), names: map[string]string{}}
 	s.serve(registrytest.Config{Root: root})
 	return s
 }
 
-// newBucketSite starts a registry in a bucket of its own.
-func newBucketSite(t *testing.T) *site {
-	s := &site{T: t, names: map[string]string{}}
+// newBucketFixture starts a registry in a bucket of its own.
+func newBucketFixture(t *testing.T) *fixture {
+	s := &fixture{T: t, names: map[string]string{}}
 	s.s3 = miniotest.SharedMinIO(t)
 	s.bucket = s.s3.NewBucketT(t)
 	s.serve(registrytest.Config{Storage: s.s3.Storage(s.bucket, s3Root)})
@@ -163,7 +163,7 @@ func newBucketSite(t *testing.T) *site {
 }
 
 // moveToBucket puts the registry of a filesystem into a bucket as it is.
-func (s *site) moveToBucket() {
+func (s *fixture) moveToBucket() {
 	s.Helper()
 	s.s3 = miniotest.SharedMinIO(s)
 	s.bucket = s.s3.NewBucketT(s.T)
@@ -172,14 +172,14 @@ func (s *site) moveToBucket() {
 	s.serve(registrytest.Config{Storage: s.s3.Storage(s.bucket, s3Root)})
 }
 
-func (s *site) serve(config registrytest.Config) {
+func (s *fixture) serve(config registrytest.Config) {
 	s.Helper()
 	config.SparseIndexes = true // or a registry refuses BuildKit's caches
 	s.registry = registrytest.StartT(s.T, config)
 	s.client = s.registry.Client()
 }
 
-func (s *site) must(err error) {
+func (s *fixture) must(err error) {
 	s.Helper()
 	if err != nil {
 		s.Fatal(err)
@@ -188,13 +188,13 @@ func (s *site) must(err error) {
 
 // push pushes manifests to one reference after the other, and remembers the name of
 // all that they hold.
-func (s *site) push(reference string, m *imagetest.Manifest) {
+func (s *fixture) push(reference string, m *imagetest.Manifest) {
 	s.Helper()
 	s.name(reference, m)
 	s.must(s.client.Push(s.Context(), reference, m))
 }
 
-func (s *site) name(reference string, m *imagetest.Manifest) {
+func (s *fixture) name(reference string, m *imagetest.Manifest) {
 	note := func(d digest.Digest, name string) {
 		if s.names[d.Encoded()] == "" {
 			s.names[d.Encoded()] = "<" + name + " " + d.Encoded()[:8] + ">"
@@ -211,7 +211,7 @@ func (s *site) name(reference string, m *imagetest.Manifest) {
 }
 
 // plant stores a manifest by hand, under a tag unless that is "".
-func (s *site) plant(repository, tag string, m *imagetest.Manifest) digest.Digest {
+func (s *fixture) plant(repository, tag string, m *imagetest.Manifest) digest.Digest {
 	s.Helper()
 	s.name(repository+":"+tag, m)
 	d := s.tree.Manifest(repository, m)
@@ -222,13 +222,13 @@ func (s *site) plant(repository, tag string, m *imagetest.Manifest) digest.Diges
 }
 
 // delete deletes a tag or a manifest through the registry.
-func (s *site) delete(repository, tagOrDigest string) {
+func (s *fixture) delete(repository, tagOrDigest string) {
 	s.Helper()
 	s.must(s.client.Delete(s.Context(), repository, tagOrDigest))
 }
 
 // write writes a file of the layout as it is given.
-func (s *site) write(path, content string) {
+func (s *fixture) write(path, content string) {
 	s.Helper()
 	if s.tree != nil {
 		s.tree.Write(path, content)
@@ -239,13 +239,13 @@ func (s *site) write(path, content string) {
 	s.must(err)
 }
 
-func (s *site) key(path string) string {
+func (s *fixture) key(path string) string {
 	return strings.TrimPrefix(s3Root, "/") + "/" + layoutRoot + path
 }
 
 // files are the sizes of all files below the layout's root, by path. The directory
 // of the lock is left out.
-func (s *site) files() map[string]int64 {
+func (s *fixture) files() map[string]int64 {
 	s.Helper()
 	files := map[string]int64{}
 	if s.tree != nil {
@@ -284,7 +284,7 @@ func (s *site) files() map[string]int64 {
 }
 
 // multiparts are the keys of the unfinished multipart uploads of the bucket.
-func (s *site) multiparts() []string {
+func (s *fixture) multiparts() []string {
 	s.Helper()
 	found, err := s.s3.Client().ListMultipartUploads(s.Context(), &s3.ListMultipartUploadsInput{Bucket: &s.bucket})
 	s.must(err)
@@ -304,7 +304,7 @@ func (s *site) multiparts() []string {
 //     what is gone from the storage is what they list, to the byte;
 //   - what is alive pulls from a real registry, of both releases;
 //   - a second run finds nothing left to do.
-func (s *site) check(want outcome) {
+func (s *fixture) check(want outcome) {
 	s.Helper()
 	s.pull("before the run", s.client, want.alive)
 	before := s.files()
@@ -342,7 +342,7 @@ func (s *site) check(want outcome) {
 }
 
 // judge compares a run's report and plan with what is wanted.
-func (s *site) judge(what string, got gcRun, want outcome, before map[string]int64) {
+func (s *fixture) judge(what string, got gcRun, want outcome, before map[string]int64) {
 	s.Helper()
 	if got.code != want.exit || got.report.ExitCode != want.exit {
 		s.Errorf("%s ends with %d and reports %d, want %d\n%s", what, got.code, got.report.ExitCode, want.exit, got.stderr)
@@ -365,7 +365,7 @@ func (s *site) judge(what string, got gcRun, want outcome, before map[string]int
 }
 
 // totals compares what the report says of what stays with what is there.
-func (s *site) totals(run gcRun, after map[string]int64) {
+func (s *fixture) totals(run gcRun, after map[string]int64) {
 	s.Helper()
 	var blobs, bytes int64
 	for path, size := range after {
@@ -407,7 +407,7 @@ func without(files map[string]int64, lines []string) map[string]int64 {
 }
 
 // pull pulls images, which must be whole.
-func (s *site) pull(when string, client *registrytest.Client, images []image) {
+func (s *fixture) pull(when string, client *registrytest.Client, images []image) {
 	s.Helper()
 	for _, image := range images {
 		if err := client.PullAll(s.Context(), image.repository, image.references...); err != nil {
@@ -418,7 +418,7 @@ func (s *site) pull(when string, client *registrytest.Client, images []image) {
 
 // pullFromRelease2 pulls images from a registry of the former release, if there is
 // one on this machine.
-func (s *site) pullFromRelease2(images []image) {
+func (s *fixture) pullFromRelease2(images []image) {
 	s.Helper()
 	if len(images) == 0 || testing.Short() {
 		return
@@ -442,7 +442,7 @@ func (s *site) pullFromRelease2(images []image) {
 
 // blobs asks the registry for blobs of a repository, which no manifest leads to that
 // it could serve.
-func (s *site) blobs(repository string, digests ...digest.Digest) {
+func (s *fixture) blobs(repository string, digests ...digest.Digest) {
 	s.Helper()
 	for _, d := range digests {
 		content, err := s.ask(repository + "/blobs/" + d.String())
@@ -453,7 +453,7 @@ func (s *site) blobs(repository string, digests ...digest.Digest) {
 }
 
 // ask sends the registry a GET.
-func (s *site) ask(path string) ([]byte, error) {
+func (s *fixture) ask(path string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(s.Context(), http.MethodGet, s.registry.URL()+"/v2/"+path, nil)
 	if err != nil {
 		return nil, err
@@ -604,13 +604,13 @@ func (t tallies) counts() map[string]int {
 var kinds = []string{"tag_index_entry", "revision", "orphan_link", "tag", "layer_link", "upload", "repository", "blob"}
 
 // gc runs `regsweep gc` against the registry, with its config.yml for a target.
-func (s *site) gc(flags ...string) gcRun {
+func (s *fixture) gc(flags ...string) gcRun {
 	s.Helper()
 	return s.gcOn(s.config(s.registry.ConfigYAML()), append([]string{"--registry", s.registry.URL()}, flags...)...)
 }
 
 // config writes a config.yml.
-func (s *site) config(yaml string) string {
+func (s *fixture) config(yaml string) string {
 	s.Helper()
 	path := filepath.Join(s.TempDir(), "config.yml")
 	s.must(os.WriteFile(path, []byte(yaml), 0o600))
@@ -618,7 +618,7 @@ func (s *site) config(yaml string) string {
 }
 
 // gcOn runs `regsweep gc` on a target, with its report as JSON and a plan file.
-func (s *site) gcOn(target string, flags ...string) gcRun {
+func (s *fixture) gcOn(target string, flags ...string) gcRun {
 	s.Helper()
 	planFile := filepath.Join(s.TempDir(), "plan")
 	run := s.reported(append([]string{"gc", target, "--json", "--plan", planFile}, flags...)...)
@@ -627,7 +627,7 @@ func (s *site) gcOn(target string, flags ...string) gcRun {
 }
 
 // reported runs a command that reports as gc does, with --json among its arguments.
-func (s *site) reported(args ...string) gcRun {
+func (s *fixture) reported(args ...string) gcRun {
 	s.Helper()
 	code, stdout, stderr := regsweep(s, args...)
 	run := gcRun{code: code, stderr: stderr}
@@ -662,14 +662,14 @@ var transports sync.Map
 var wrapped sync.Map
 
 // regsweep runs one command line in this process.
-func regsweep(s *site, args ...string) (code int, stdout, stderr string) {
+func regsweep(s *fixture, args ...string) (code int, stdout, stderr string) {
 	var out, errs output // a note about a silent storage may come at any time
 	code = regsweepWith(s, strings.NewReader(""), &out, &errs, args...)
 	return code, out.String(), errs.String()
 }
 
 // regsweepWith is regsweep with a standard input, and output that goes elsewhere.
-func regsweepWith(s *site, in io.Reader, out, errs io.Writer, args ...string) (code int) {
+func regsweepWith(s *fixture, in io.Reader, out, errs io.Writer, args ...string) (code int) {
 	return cli.Run(s.Context(), append([]string{"regsweep"}, args...), cli.Env{
 		In: in, Out: out, Err: errs, Now: time.Now, Getenv: func(string) string { return "" }, Open: openStorage,
 		Host: "here", User: "tester", ProbeInterval: time.Second, Width: func(io.Writer) int { return 0 },
@@ -681,7 +681,7 @@ var planSum = regexp.MustCompile(`,"sha256":"[0-9a-f]{64}"}\n$`)
 
 // readPlan reads a plan file but for its header, which has the time in it, and the
 // checksum of it all, and sees that the removals are in their order.
-func (s *site) readPlan(path string) []string {
+func (s *fixture) readPlan(path string) []string {
 	s.Helper()
 	content, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -709,7 +709,7 @@ type removal struct {
 	Path string `json:"path"`
 }
 
-func decode[T any](s *site, text string) (v T) {
+func decode[T any](s *fixture, text string) (v T) {
 	s.Helper()
 	s.must(json.Unmarshal([]byte(text), &v))
 	return v
@@ -743,7 +743,7 @@ func problem(kind, repository, path string) string {
 }
 
 // same compares lists, and says what is missing and what is too much.
-func (s *site) same(what string, got, want []string) {
+func (s *fixture) same(what string, got, want []string) {
 	s.Helper()
 	if slices.Equal(got, want) {
 		return
@@ -768,7 +768,7 @@ func (s *site) same(what string, got, want []string) {
 }
 
 // readable puts names for the digests that it knows.
-func (s *site) readable(text string) string {
+func (s *fixture) readable(text string) string {
 	for hex, name := range s.names {
 		text = strings.ReplaceAll(text, hex, name)
 	}

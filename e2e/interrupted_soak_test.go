@@ -59,7 +59,7 @@ func TestSoak(t *testing.T) {
 
 // soak is a random registry, and what is known of it.
 type soak struct {
-	*site
+	*fixture
 	*rand.Rand
 	base     imagetest.Blob // a layer that everybody builds on
 	number   int            // of layers
@@ -71,7 +71,7 @@ type soak struct {
 
 func newSoak(t *testing.T, seed uint64) *soak {
 	s := &soak{
-		site: newSite(t), Rand: rand.New(rand.NewPCG(seed, 3)), base: layer(0), number: int(seed % 1_000_000),
+		fixture: newFixture(t), Rand: rand.New(rand.NewPCG(seed, 3)), base: layer(0), number: int(seed % 1_000_000),
 		tags: map[string]map[string]*imagetest.Manifest{}, untagged: map[string][]*imagetest.Manifest{},
 	}
 	if s.IntN(3) > 0 {

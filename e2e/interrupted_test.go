@@ -379,7 +379,7 @@ func TestAReportThatCannotBeWrittenIsAFailure(t *testing.T) {
 // killSignal is what no process hears.
 const killSignal = syscall.SIGKILL
 
-func (s *site) removeKey(key string) error {
+func (s *fixture) removeKey(key string) error {
 	_, err := s.s3.Client().DeleteObject(s.Context(), &s3.DeleteObjectInput{Bucket: &s.bucket, Key: &key})
 	return err
 }
@@ -389,7 +389,7 @@ func (s *site) removeKey(key string) error {
 // leaves, files and directories (3).
 func TestKilledWhileItRemoves(t *testing.T) {
 	t.Parallel()
-	g := newGround(t, false)
+	g := newVariedFixture(t, false)
 	args := []string{"gc", g.tree.Root(), "-m", "--prune-empty", "--registry-stopped"}
 	g.must(os.RemoveAll(g.tree.Path(".regsweep")))
 	if code := start(t, args...).exit(t); code != 0 {

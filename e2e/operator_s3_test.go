@@ -48,7 +48,7 @@ type s3Report struct {
 }
 
 // run runs gc with a report as JSON.
-func (s *site) run(flags ...string) (r s3Report) {
+func (s *fixture) run(flags ...string) (r s3Report) {
 	s.Helper()
 	config := s.config(s.registry.ConfigYAML())
 	code, stdout, stderr := regsweep(s, append([]string{"gc", config, "--json", "--no-cache", "--registry", s.registry.URL()}, flags...)...)
@@ -64,7 +64,7 @@ func (s *site) run(flags ...string) (r s3Report) {
 func TestRequestsOfARunOnS3(t *testing.T) {
 	t.Parallel()
 	manyAlike(t)
-	s := newSite(t)
+	s := newFixture(t)
 	const repositories, images = 40, 8
 	for r := range repositories {
 		for i := range images {
@@ -111,7 +111,7 @@ func TestRequestsOfARunOnS3(t *testing.T) {
 // --purge-versions all of it goes, and the bytes of the dry run are those of the run.
 func TestVersionedBucket(t *testing.T) {
 	t.Parallel()
-	s := newBucketSite(t)
+	s := newBucketFixture(t)
 	_, err := s.s3.Client().PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{
 		Bucket: &s.bucket, VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
 	})
@@ -174,7 +174,7 @@ func TestVersionedBucket(t *testing.T) {
 // TestWrongStorageSectionIsAUsageError: the run ends with 2 and names the file and the key.
 func TestWrongStorageSectionIsAUsageError(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	for section, want := range map[string]string{
 		"s3: {region: x}":                                     "set storage.s3.bucket",
 		"s3: {bucket: b}":                                     "set storage.s3.region",
@@ -211,9 +211,9 @@ type cachedRun struct {
 }
 
 // cachedSite is a registry in a bucket that has what must be read to know what lives.
-func cachedSite(t *testing.T) (s *site, config string, app *faultyApp) {
+func cachedSite(t *testing.T) (s *fixture, config string, app *faultyApp) {
 	t.Helper()
-	s = newSite(t)
+	s = newFixture(t)
 	_, app = faulty(s)
 	s.moveToBucket()
 	return s, s.config(s.registry.ConfigYAML()), app
@@ -221,7 +221,7 @@ func cachedSite(t *testing.T) (s *site, config string, app *faultyApp) {
 
 // dryRun starts a dry run that has the user's cache directory from where, and returns
 // what waits for it.
-func (s *site) dryRun(where string, args ...string) (wait func() cachedRun) {
+func (s *fixture) dryRun(where string, args ...string) (wait func() cachedRun) {
 	s.Helper()
 	planFile := filepath.Join(s.TempDir(), "plan")
 	process := startIn(s.T, []string{"XDG_CACHE_HOME=" + where, "HOME=" + where},
@@ -431,7 +431,7 @@ func documentedPolicies(t *testing.T) (audit, gc, purge, quarantine []statement)
 }
 
 // policy writes statements down, for this bucket and without one of the actions.
-func (s *site) policy(statements []statement, without string) string {
+func (s *fixture) policy(statements []statement, without string) string {
 	s.Helper()
 	fill := strings.NewReplacer("BUCKET", s.bucket, "ROOT", strings.Trim(s3Root, "/"))
 	var left []statement
@@ -452,8 +452,8 @@ func (s *site) policy(statements []statement, without string) string {
 
 // s3Garbage is a registry in a bucket that keeps versions, with something to remove of
 // every kind that is in a bucket: links, blobs, an upload, and a multipart upload.
-func s3Garbage(t *testing.T) (s *site, alive image) {
-	s = newSite(t)
+func s3Garbage(t *testing.T) (s *fixture, alive image) {
+	s = newFixture(t)
 	_, alive = s.unrelated()
 	s.tree.Upload("sound", "old", time.Now().Add(-1000*time.Hour), []byte("half a layer"))
 	s.moveToBucket()
@@ -467,7 +467,7 @@ func s3Garbage(t *testing.T) (s *site, alive image) {
 }
 
 // beginUpload leaves a multipart upload unfinished.
-func (s *site) beginUpload() {
+func (s *fixture) beginUpload() {
 	s.Helper()
 	key := s.key(imagetest.BlobPath(digest.FromString("never finished")))
 	_, err := s.s3.Client().CreateMultipartUpload(s.Context(), &s3.CreateMultipartUploadInput{Bucket: &s.bucket, Key: &key})
@@ -573,7 +573,7 @@ func TestTheQuarantinesPolicySuffices(t *testing.T) {
 }
 
 // runsOf are the runs in the quarantine.
-func (s *site) runsOf(config string) (runs []string) {
+func (s *fixture) runsOf(config string) (runs []string) {
 	s.Helper()
 	code, stdout, stderr := regsweep(s, "quarantine", "list", "--json", config)
 	var report struct{ Runs []struct{ Run string } }
@@ -647,7 +647,7 @@ func TestAMissingPermissionIsNamed(t *testing.T) {
 }
 
 // unlock takes away a lock that its holder was not allowed to.
-func (s *site) unlock() {
+func (s *fixture) unlock() {
 	s.Helper()
 	key := s.key(".regsweep/lock")
 	_, err := s.s3.Client().DeleteObject(s.Context(), &s3.DeleteObjectInput{Bucket: &s.bucket, Key: &key})
@@ -657,7 +657,7 @@ func (s *site) unlock() {
 // asUser is the config.yml of the registry in a bucket, for somebody who may do what the
 // policy says and no more: a session of MinIO's own token service, which the environment
 // has to hold since config.yml can't.
-func (s *site) asUser(t *testing.T, policy string) string {
+func (s *fixture) asUser(t *testing.T, policy string) string {
 	s.Helper()
 	body := url.Values{"Action": {"AssumeRole"}, "Version": {"2011-06-15"}, "DurationSeconds": {"3600"}, "Policy": {policy}}.Encode()
 	request, err := http.NewRequestWithContext(s.Context(), http.MethodPost, s.s3.Endpoint, strings.NewReader(body))

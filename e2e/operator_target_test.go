@@ -14,7 +14,7 @@ import (
 // A prefix of a bucket at which there is no registry is refused, and not collected in vain.
 func TestAPrefixWithoutARegistryIsRefused(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	s.unrelated()
 	s.moveToBucket()
 	s.must(s.registry.SetReadOnly(true))
@@ -39,7 +39,7 @@ func TestAPrefixWithoutARegistryIsRefused(t *testing.T) {
 // The report says which config.yml was read.
 func TestTheReportNamesTheConfig(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	s.unrelated()
 	s.must(s.registry.SetReadOnly(true))
 	config := s.config(s.registry.ConfigYAML())
@@ -66,7 +66,7 @@ func TestARootOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	for _, dir := range []string{"", "docker", "docker/registry/v2", "docker/registry/v2/blobs"} {
 		for _, byConfig := range []bool{false, true} {
-			s := newSite(t)
+			s := newFixture(t)
 			s.plant("app", "v1", app(1))
 			give(t, s.tree.Root())
 			path := strings.TrimSuffix(s.tree.Root()+"/"+dir, "/")
@@ -95,7 +95,7 @@ func TestPermissionsThatTheOwnerLacks(t *testing.T) {
 	t.Parallel()
 	for _, dir := range []string{"docker", "docker/registry/v2", "docker/registry/v2/blobs", "docker/registry/v2/repositories/app"} {
 		for _, mode := range []os.FileMode{0o555, 0o311, 0o600} {
-			s := newSite(t)
+			s := newFixture(t)
 			s.plant("app", "v1", app(1))
 			s.plant("app", "", app(2))
 			give(t, s.tree.Root())
@@ -118,7 +118,7 @@ func TestPermissionsThatTheOwnerLacks(t *testing.T) {
 func TestBlobsOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	for _, dir := range []string{"blobs", ".", "repositories"} {
-		s := newSite(t)
+		s := newFixture(t)
 		s.plant("app", "v1", app(1))
 		s.plant("app", "", app(2))
 		give(t, s.tree.Root())

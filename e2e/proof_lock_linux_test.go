@@ -14,7 +14,7 @@ import (
 func TestALockThatStaysIsNamed(t *testing.T) {
 	for name, fails := range map[string]bool{"the work succeeds": false, "the work fails": true} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t)
+			s := newFixture(t)
 			s.plant("app", "v1", app(1))
 			s.plant("app", "", app(2))
 			stop := systemtest.FailBelow(t, s.tree.Path(""), func(op, path string) error {

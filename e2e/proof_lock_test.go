@@ -32,7 +32,7 @@ func withLock(stale time.Duration) {
 
 // contested is a registry that two processes want to collect at once.
 type contested struct {
-	*site
+	*fixture
 	target string
 	slowly []string // the arguments of a run that does not get to its end
 	// midway waits until such a run has removed something, and not all.
@@ -48,8 +48,8 @@ type contested struct {
 // contest makes one. It stops the run that comes slowly before its removal of blobs, if
 // it is in a bucket; on a filesystem it lets so many requests pass in a second.
 func contest(t *testing.T, on backend) *contested {
-	s := newSite(t)
-	c := &contested{site: s, garbage: map[string]string{}, proceed: func() {}, sent: func() int { return -1 }}
+	s := newFixture(t)
+	c := &contested{fixture: s, garbage: map[string]string{}, proceed: func() {}, sent: func() int { return -1 }}
 	kept := app(1, 2)
 	s.plant("team/app", "v1", kept)
 	c.image = pulls("team/app", "v1", kept)
@@ -269,7 +269,7 @@ func TestASuspendedHolderRemovesNothingMore(t *testing.T) {
 // neither to take nor to heed.
 func TestDryRunsTakeNoLock(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	s.plant("team/app", "v1", app(1))
 	s.plant("team/app", "", app(2))
 	s.must(s.registry.SetReadOnly(true))

@@ -61,7 +61,7 @@ const stoppedHeadline = "STOPPED: nothing more may be removed.\n"
 // went before is reported, and nothing else (4, 6).
 func TestNoRemovalBeginsOnceTheRegistryIsWritable(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	_, alive := s.unrelated()
 	const garbage = 200
 	for n := range garbage {
@@ -105,7 +105,7 @@ func TestNoRemovalBeginsOnceTheRegistryIsWritable(t *testing.T) {
 // request. The answer is waited for and reported, and no other request is sent (4, 6).
 func TestARequestThatWasSentIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	s.plant("team/app", "v1", app(1, 2))
 	for n := range 5 {
 		s.plant("team/app", "", app(10+n))
@@ -229,7 +229,7 @@ func (s turning) Scan(ctx context.Context, dir string, visit func([]storage.Obje
 // removed (4).
 func TestTheProofIsRepeatedFromTheSecondListingOn(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	_, alive := s.unrelated()
 	s.must(s.registry.SetReadOnly(true))
 	before := s.files()
@@ -249,7 +249,7 @@ func TestTheProofIsRepeatedFromTheSecondListingOn(t *testing.T) {
 // A replica that nobody named takes pushes, while the one that was named is read-only. Promise 4.
 func TestAPushThroughAnotherReplicaRefuses(t *testing.T) {
 	onEach(t, "completed", func(t *testing.T, on backend) {
-		s := newSite(t)
+		s := newFixture(t)
 		s.unrelated()
 		s.on(on)
 		s.must(s.registry.SetReadOnly(true))
@@ -283,7 +283,7 @@ func TestAPushThroughAnotherReplicaRefuses(t *testing.T) {
 func TestPushesBeforeTheWindowAreExplained(t *testing.T) {
 	t.Parallel()
 	onEach(t, "explained", func(t *testing.T, on backend) {
-		s := newSite(t)
+		s := newFixture(t)
 		s.unrelated()
 		s.tree.Upload("sound", "old", time.Now().Add(-1000*time.Hour), []byte("half a layer"))
 		s.on(on)
@@ -294,7 +294,7 @@ func TestPushesBeforeTheWindowAreExplained(t *testing.T) {
 			}
 		}
 	})
-	s := newSite(t)
+	s := newFixture(t)
 	s.unrelated()
 	s.tree.Age("repositories", time.Hour)
 	s.tree.Upload("sound", "old", time.Now().Add(-1000*time.Hour), []byte("half a layer"))
@@ -389,7 +389,7 @@ func give(t *testing.T, root string) {
 
 // Advice to give a flag is for a run without it.
 func TestAFlagThatWasGivenIsNotAdvised(t *testing.T) {
-	s := newSite(t)
+	s := newFixture(t)
 	tagged, untagged := app(1, 11), app(1, 12)
 	s.push("dangling:v1", tagged)
 	s.push("dangling", untagged)

@@ -52,7 +52,7 @@ func TestAQuarantineStaysOnOneMount(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t)
+			s := newFixture(t)
 			s.plant("sound", "v1", app(1))
 			s.plant("team/app", "v1", app(1, 2))
 			s.plant("team/app", "", app(1, 3))
@@ -105,7 +105,7 @@ func TestAQuarantineSeesLinksToOtherDisks(t *testing.T) {
 	for _, dir := range []string{"blobs", "repositories", "repositories/team"} {
 		t.Run(strings.ReplaceAll(dir, "/", "|"), func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t)
+			s := newFixture(t)
 			untagged := app(1, 3)
 			s.plant("team/app", "v1", app(1, 2))
 			s.plant("team/app", "", untagged)
@@ -159,7 +159,7 @@ func TestAFullDiskSaysWhatAQuarantineTakes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			disk := smallDisk(t, test.options)
-			s := &site{T: t, tree: imagetest.NewTree(t, disk), names: map[string]string{}}
+			s := &fixture{T: t, tree: imagetest.NewTree(t, disk), names: map[string]string{}}
 			s.serve(registrytest.Config{Root: disk})
 			s.plant("app", "v1", app(1))
 			for n := range 200 {
@@ -214,7 +214,7 @@ func TestNoDirectoryForTemporaryFiles(t *testing.T) {
 	for name, dir := range map[string]string{"none": "/nonexistent/tmp", "read-only": readOnly, "full": full} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t)
+			s := newFixture(t)
 			s.plant("app", "v1", app(1, 2))
 			s.plant("app", "", app(1, 3))
 			root := s.tree.Root()

@@ -24,42 +24,43 @@ import (
 // other commands have too.
 var quarantining = []struct {
 	name string
-	args func(g *hold) []string
+	args func(g *quarantineFixture) []string
 	from string
 }{
-	{"gc --quarantine", (*hold).gc, "Put"},
-	{"quarantine restore", func(g *hold) []string {
+	{"gc --quarantine", (*quarantineFixture).gc, "Put"},
+	{"quarantine restore", func(g *quarantineFixture) []string {
 		return []string{"quarantine", "restore", g.quarantined(), g.tree.Root()}
 	}, "Stream"},
-	{"quarantine purge", func(g *hold) []string {
+	{"quarantine purge", func(g *quarantineFixture) []string {
 		g.quarantined()
 		return []string{"quarantine", "purge", "--older-than", "0h", "--yes", g.tree.Root()}
 	}, "Names"},
 }
 
-// hold is a ground of which something is in a quarantine, or comes there.
-type hold struct {
-	*ground
+// quarantineFixture is a variedFixture for commands that move objects to a quarantine, or that find
+// them there.
+type quarantineFixture struct {
+	*variedFixture
 	first map[string]string // all files and directories before anything was moved
 	purge bool
 }
 
-// newHold plants a registry and makes what a command begins with.
-func newHold(t *testing.T, begin func(g *hold) []string) (g *hold, args []string) {
+// newQuarantineFixture plants a registry and makes what a command begins with.
+func newQuarantineFixture(t *testing.T, begin func(g *quarantineFixture) []string) (g *quarantineFixture, args []string) {
 	t.Helper()
-	g = &hold{ground: newGround(t, false)}
+	g = &quarantineFixture{variedFixture: newVariedFixture(t, false)}
 	g.first = g.before
 	args = begin(g)
 	g.purge = slices.Contains(args, "purge")
 	return g, append(args, "--json", oneByOne)
 }
 
-func (g *hold) gc() []string {
+func (g *quarantineFixture) gc() []string {
 	return []string{"gc", g.tree.Root(), "-m", "--prune-empty", "--quarantine", "--registry-stopped"}
 }
 
 // quarantined moves away what is garbage, and returns the run's name.
-func (g *hold) quarantined() (run string) {
+func (g *quarantineFixture) quarantined() (run string) {
 	g.Helper()
 	if run := g.reported(append(g.gc(), "--json")...); run.code != 0 {
 		g.Fatalf("nothing to restore: it ends with %d, %s", run.code, run.report.Error)
@@ -116,7 +117,7 @@ var linked = regexp.MustCompile(`/sha256/([0-9a-f]{64})/link$`)
 // lost judges a shape between two runs, of one that was cut off or stopped: all that there
 // was is in the registry or in a quarantine, byte for byte, what is alive in the registry,
 // and whatever lies in a quarantine has its plan.
-func (g *hold) lost(what string, now map[string]string) {
+func (g *quarantineFixture) lost(what string, now map[string]string) {
 	g.Helper()
 	for _, name := range g.needed {
 		if now[name] != g.first[name] {
@@ -144,7 +145,7 @@ func (g *hold) lost(what string, now map[string]string) {
 }
 
 // judgeLinks fails the test where a link is there before its blob is, or longer.
-func (g *hold) judgeLinks(what string, now map[string]string) {
+func (g *quarantineFixture) judgeLinks(what string, now map[string]string) {
 	g.Helper()
 	for name := range now {
 		match := linked.FindStringSubmatch(name)
@@ -160,7 +161,7 @@ func (g *hold) judgeLinks(what string, now map[string]string) {
 
 // undisturbed is what a run without any fault leaves, and the calls of it. It is the
 // number of the first call that is tried.
-func (g *hold) undisturbed(args []string, from string) (want map[string]string, calls []string, first int) {
+func (g *quarantineFixture) undisturbed(args []string, from string) (want map[string]string, calls []string, first int) {
 	g.Helper()
 	watch := &storeFault{at: -1}
 	g.Run("undisturbed", func(t *testing.T) {
@@ -185,7 +186,7 @@ func (g *hold) undisturbed(args []string, from string) (want map[string]string, 
 
 // judgeEnd judges what there is once a command was run again and has ended well. What was
 // moved is then restored.
-func (g *hold) judgeEnd(what string, args []string, want map[string]string) {
+func (g *quarantineFixture) judgeEnd(what string, args []string, want map[string]string) {
 	g.Helper()
 	now := g.shape()
 	if now[storage.OwnDir] == aDirectory && want[storage.OwnDir] == "" {
@@ -217,7 +218,7 @@ func (g *hold) judgeEnd(what string, args []string, want map[string]string) {
 }
 
 // isBare reports whether there was no file below a directory.
-func (g *hold) isBare(dir string) bool {
+func (g *quarantineFixture) isBare(dir string) bool {
 	for name, content := range g.first {
 		if content != aDirectory && (name == dir || strings.HasPrefix(name, dir+"/")) {
 			return false
@@ -228,7 +229,7 @@ func (g *hold) isBare(dir string) bool {
 
 // restoreAll restores all runs in the order in which they are listed. A run that was interrupted
 // comes first: its plan lists what the next run has taken.
-func (s *site) restoreAll(what string) {
+func (s *fixture) restoreAll(what string) {
 	s.Helper()
 	for _, run := range slices.Sorted(maps.Keys(runsIn(s.shape()))) {
 		if restored := s.reported("quarantine", "restore", run, s.tree.Root(), "--json"); restored.code != 0 {
@@ -239,7 +240,7 @@ func (s *site) restoreAll(what string) {
 
 // again runs a command that was cut off or stopped. What it was to restore it may have
 // restored wholly, so that there is no run of that name any more.
-func (g *hold) again(what string, args []string) {
+func (g *quarantineFixture) again(what string, args []string) {
 	g.Helper()
 	g.unlock()
 	isDone := args[1] == "restore" && len(runsIn(g.shape())) == 0
@@ -249,7 +250,7 @@ func (g *hold) again(what string, args []string) {
 }
 
 // halves are what a move may have come to when the process that does it is killed.
-func (g *hold) halves() map[string]func(storage.Store, storage.Move) error {
+func (g *quarantineFixture) halves() map[string]func(storage.Store, storage.Move) error {
 	return map[string]func(storage.Store, storage.Move) error{
 		"its directories made": func(store storage.Store, m storage.Move) error {
 			return store.MakeDir(g.Context(), path.Dir(m.To))
@@ -271,7 +272,7 @@ func TestQuarantineDiesAtEachOperation(t *testing.T) {
 	t.Parallel()
 	for _, command := range quarantining {
 		t.Run(command.name, func(t *testing.T) {
-			g, args := newHold(t, command.args)
+			g, args := newQuarantineFixture(t, command.args)
 			want, calls, first := g.undisturbed(args, command.from)
 			halves := g.halves()
 			for k := first; k < len(calls); k += apart(1) {
@@ -325,7 +326,7 @@ func TestEachStepIsOnTheDiskBeforeTheNext(t *testing.T) {
 	t.Parallel()
 	for _, command := range quarantining[:2] {
 		t.Run(command.name, func(t *testing.T) {
-			g, args := newHold(t, command.args)
+			g, args := newQuarantineFixture(t, command.args)
 			_, calls, first := g.undisturbed(args, command.from)
 			var steps []string
 			isSynced := true
@@ -363,7 +364,7 @@ func TestKilledWhileItMoves(t *testing.T) {
 	t.Parallel()
 	for _, command := range quarantining {
 		t.Run(command.name, func(t *testing.T) {
-			g, args := newHold(t, command.args)
+			g, args := newQuarantineFixture(t, command.args)
 			if code := start(t, args...).exit(t); code != 0 {
 				t.Fatalf("undisturbed it ends with %d", code)
 			}
@@ -411,7 +412,7 @@ func TestKilledWhileItMoves(t *testing.T) {
 // bucketHold is a registry in a bucket of which something is in a quarantine, or comes
 // there.
 type bucketHold struct {
-	*site
+	*fixture
 	before string            // a directory with all that a command begins with
 	first  map[string]string // all objects before anything was moved
 	needed map[string]string // those that every command leaves alone
@@ -419,7 +420,7 @@ type bucketHold struct {
 }
 
 func newBucketHold(t *testing.T) *bucketHold {
-	b := &bucketHold{site: newSite(t)}
+	b := &bucketHold{fixture: newFixture(t)}
 	b.plant("app", "v1", app(1, 2))
 	b.plant("app", "moved", app(1, 3))
 	b.plant("app", "moved", app(1, 4))

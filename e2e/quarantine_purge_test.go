@@ -28,7 +28,7 @@ type purgeReport struct {
 	PassedOver []struct{ Run, Problem string } `json:"passed_over"`
 }
 
-func (s *site) ofRuns(wantCode int, args ...string) (report purgeReport) {
+func (s *fixture) ofRuns(wantCode int, args ...string) (report purgeReport) {
 	s.Helper()
 	code, stdout, stderr := regsweep(s, append([]string{"quarantine"}, append(args, "--json")...)...)
 	if err := json.Unmarshal([]byte(stdout), &report); err != nil || code != wantCode {
@@ -41,7 +41,7 @@ func (s *site) ofRuns(wantCode int, args ...string) (report purgeReport) {
 // purged by its name. So is one of which nobody knows how old it is. One that is too young is not named.
 func TestPurgeByAgeNamesDamagedRuns(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	s.plant("app", "v1", app(1))
 	root := s.tree.Root()
 	old, young := "20200101T000000Z-00000000", time.Now().UTC().Format("20060102T150405Z")+"-00000001"
@@ -92,7 +92,7 @@ func TestADamagedRecordOfVersionsIsPurged(t *testing.T) {
 	lines[1] = "{\"path\":\n"
 	q.write(record, strings.Join(lines, ""))
 
-	code, _, stderr := regsweep(q.site, "quarantine", "purge", "--yes", "--run", second, q.target)
+	code, _, stderr := regsweep(q.fixture, "quarantine", "purge", "--yes", "--run", second, q.target)
 	if code != 1 || !strings.Contains(stderr, first) || !strings.Contains(stderr, "purge that quarantine first") {
 		t.Errorf("the purge of the other ends with %d: %s", code, stderr)
 	}
@@ -126,7 +126,7 @@ func TestAPurgeFreesWhatItsDryRunSays(t *testing.T) {
 	if show := q.ofRuns(0, "show", run, q.target).Runs[0]; show.LinksGuessed || show.DataBytes != list.DataBytes {
 		t.Errorf("show has %+v", show)
 	}
-	if _, text, _ := regsweep(q.site, "quarantine", "list", q.target); !strings.Contains(strings.Join(strings.Fields(text), " "), "; the links are in its plan") {
+	if _, text, _ := regsweep(q.fixture, "quarantine", "list", q.target); !strings.Contains(strings.Join(strings.Fields(text), " "), "; the links are in its plan") {
 		t.Errorf("the list says: %s", text)
 	}
 	freed := q.ofRuns(0, "purge", "--yes", "--run", run, q.target).Runs[0].Freed
@@ -139,7 +139,7 @@ func TestAPurgeFreesWhatItsDryRunSays(t *testing.T) {
 // the bytes of blobs and uploads. The report's objects have links too.
 func TestSizesOfAQuarantineAgree(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	s.plant("app", "v1", app(1))
 	s.plant("app", "", app(1, 2))
 	s.tree.Upload("app", "left", time.Now().Add(-1000*time.Hour), []byte("half an upload"))
@@ -176,7 +176,7 @@ func TestSizesOfAQuarantineAgree(t *testing.T) {
 // quarantine, which latest would name.
 func TestAQuarantineThatTookNothingIsNotKept(t *testing.T) {
 	t.Parallel()
-	g, _ := newHold(t, func(g *hold) []string { return nil })
+	g, _ := newQuarantineFixture(t, func(g *quarantineFixture) []string { return nil })
 	root := g.tree.Root()
 	f := &storeFault{on: "Move", err: os.ErrPermission}
 	f.before(t, root)
@@ -187,7 +187,7 @@ func TestAQuarantineThatTookNothingIsNotKept(t *testing.T) {
 	if list := g.ofRuns(0, "list", root); len(list.Runs) > 0 {
 		t.Errorf("the quarantine has %+v", list.Runs)
 	}
-	if _, text, _ := regsweep(g.site, append(g.gc(), oneByOne)...); !strings.Contains(text, "Moved nothing. No quarantine was kept.") {
+	if _, text, _ := regsweep(g.fixture, append(g.gc(), oneByOne)...); !strings.Contains(text, "Moved nothing. No quarantine was kept.") {
 		t.Errorf("it says: %s", text)
 	}
 }
@@ -195,7 +195,7 @@ func TestAQuarantineThatTookNothingIsNotKept(t *testing.T) {
 // TestADryRunOfAQuarantineKnowsHardLinks: a purge does not free the files that a copy has too.
 func TestADryRunOfAQuarantineKnowsHardLinks(t *testing.T) {
 	t.Parallel()
-	s, _, _ := linkedSite(t)
+	s, _, _ := linkedFixture(t)
 	s.copyLinked()
 	s.tree.Blob([]byte("pushed after the copy"))
 	root := s.tree.Root()

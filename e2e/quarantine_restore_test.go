@@ -20,7 +20,7 @@ func TestRestoreAllCountsEachRemovalOnce(t *testing.T) {
 	t.Parallel()
 	loose := app(1, 7)
 	for _, moves := range []int{1, 5, 9, 12} {
-		g := &hold{ground: newGround(t, false)}
+		g := &quarantineFixture{variedFixture: newVariedFixture(t, false)}
 		g.first = g.before
 		g.interrupted(moves)
 		if run := g.reported(append(g.gc(), "--json")...); run.code != 0 {
@@ -70,7 +70,7 @@ func TestWhatTheAPIDeletedIsLinkedAfterAllWasRestored(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t)
+			s := newFixture(t)
 			s.push("team/app:v1", deleted)
 			s.push("team/app:latest", app(1, 3))
 			s.push("multi:v1", index) // its images stay: no link in the plan names the repository
@@ -119,7 +119,7 @@ func TestWhatTheAPIDeletedIsLinkedAfterAllWasRestored(t *testing.T) {
 // does a dry run. -q prints what is left.
 func TestADamagedRunIsNamedAndTheOthersAreRestored(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	s.plant("app", "v1", app(1))
 	s.plant("app", "", app(1, 2))
 	root := s.tree.Root()
@@ -154,7 +154,7 @@ func TestADamagedRunIsNamedAndTheOthersAreRestored(t *testing.T) {
 // TestRestoreQuietlyPrintsWhatIsLeft: exit code 4 never comes without a line.
 func TestRestoreQuietlyPrintsWhatIsLeft(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	old := app(1, 2)
 	s.plant("app", "v1", app(1))
 	s.plant("app", "", old)
@@ -173,10 +173,10 @@ func TestRestoreQuietlyPrintsWhatIsLeft(t *testing.T) {
 // TestAnEmptyPartIsNotEverything: a variable that is not set must not restore everything.
 func TestAnEmptyPartIsNotEverything(t *testing.T) {
 	t.Parallel()
-	g, _ := newHold(t, func(g *hold) []string { g.quarantined(); return nil })
+	g, _ := newQuarantineFixture(t, func(g *quarantineFixture) []string { g.quarantined(); return nil })
 	for _, flag := range []string{"--repository", "--digest"} {
 		for _, args := range [][]string{{flag, ""}, {flag + "="}} {
-			code, _, stderr := regsweep(g.site, append([]string{"quarantine", "restore", "latest", g.tree.Root()}, args...)...)
+			code, _, stderr := regsweep(g.fixture, append([]string{"quarantine", "restore", "latest", g.tree.Root()}, args...)...)
 			if code != 2 || !strings.Contains(stderr, flag+" is empty") {
 				t.Errorf("%q ends with %d: %s", args, code, stderr)
 			}
@@ -191,7 +191,7 @@ func TestAnEmptyPartIsNotEverything(t *testing.T) {
 // registry, and an older run has it with the same. What the newer one has is not put back.
 func TestATagThatIsNotRestoredIsReported(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	s.plant("other", "v1", app(9))
 	list := filepath.Join(s.TempDir(), "roots")
 	s.must(os.WriteFile(list, []byte("other:v1\n"), 0o600))
@@ -215,7 +215,7 @@ func TestATagThatIsNotRestoredIsReported(t *testing.T) {
 func TestAListKeepsTheLinksOfWhatTheAPIDeleted(t *testing.T) {
 	t.Parallel()
 	for _, flag := range []string{"--keep-digests", "--roots"} {
-		s := newSite(t)
+		s := newFixture(t)
 		single, index := app(1, 2), imagetest.Index(imagetest.OCI, app(4, 5), app(4, 6))
 		s.push("team/app:v1", single)
 		s.push("team/app:v2", app(1, 3))
@@ -241,7 +241,7 @@ func TestAListKeepsTheLinksOfWhatTheAPIDeleted(t *testing.T) {
 // not known then. All is back, and the run is gone.
 func TestARestorationIsDoneThoughAnotherRepositoryCannotBeListed(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	deleted := app(1, 2)
 	s.push("team/app:v1", deleted)
 	s.push("team/app:v2", app(1, 3))
@@ -266,7 +266,7 @@ func TestARestorationIsDoneThoughAnotherRepositoryCannotBeListed(t *testing.T) {
 func TestAnIndexEntryOfATagIsNoLink(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"latest"}, {"--all"}, {"latest", "--repository", "team/app"}} {
-		s := newSite(t)
+		s := newFixture(t)
 		deleted := app(1, 2)
 		s.push("team/app:v1", deleted)
 		s.push("team/app:v1", app(1, 3))
@@ -287,7 +287,7 @@ func TestAnIndexEntryOfATagIsNoLink(t *testing.T) {
 func TestADamagedCopyOfABlobThatIsThere(t *testing.T) {
 	t.Parallel()
 	for _, isGood := range []bool{true, false} {
-		s := newSite(t)
+		s := newFixture(t)
 		old := app(1, 2)
 		s.plant("app", "v1", app(1))
 		s.plant("app", "", old)
@@ -318,7 +318,7 @@ func TestADamagedCopyOfABlobThatIsThere(t *testing.T) {
 // one removed the upload for good.
 func TestAnUploadThatIsNowhereIsLeft(t *testing.T) {
 	t.Parallel()
-	g := &hold{ground: newGround(t, false)}
+	g := &quarantineFixture{variedFixture: newVariedFixture(t, false)}
 	g.first = g.before
 	g.interrupted(1)
 	root := g.tree.Root()
@@ -326,7 +326,7 @@ func TestAnUploadThatIsNowhereIsLeft(t *testing.T) {
 	if n := before.Restored.There["uploads"].Count; n != 1 {
 		t.Errorf("before it is removed, there are %+v", before.Restored)
 	}
-	wantCode(g.site, 0, "gc", "-m", "--registry-stopped", "--upload-age", "1h", root)
+	wantCode(g.fixture, 0, "gc", "-m", "--registry-stopped", "--upload-age", "1h", root)
 	code, after := g.quarantine("restore", "latest", "-d", root)
 	if n := after.Restored.There["uploads"].Count; n != 0 || code != 4 {
 		t.Errorf("it ends with %d: %+v", code, after.Restored)
@@ -334,7 +334,7 @@ func TestAnUploadThatIsNowhereIsLeft(t *testing.T) {
 }
 
 // wantCode runs a command that ends with a code.
-func wantCode(s *site, want int, args ...string) {
+func wantCode(s *fixture, want int, args ...string) {
 	s.Helper()
 	if code, stdout, stderr := regsweep(s, args...); code != want {
 		s.Errorf("%v ends with %d: %s%s", args, code, stdout, stderr)

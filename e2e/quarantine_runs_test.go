@@ -38,7 +38,7 @@ type shown struct {
 }
 
 // quarantine runs a command of the quarantine and reads its report.
-func (s *site) quarantine(args ...string) (code int, report shown) {
+func (s *fixture) quarantine(args ...string) (code int, report shown) {
 	s.Helper()
 	code, stdout, stderr := regsweep(s, append([]string{"quarantine"}, append(args, "--json")...)...)
 	if err := json.Unmarshal([]byte(stdout), &report); err != nil {
@@ -48,7 +48,7 @@ func (s *site) quarantine(args ...string) (code int, report shown) {
 }
 
 // interrupted makes a run of gc --quarantine that is gone after so many moves.
-func (g *hold) interrupted(moves int) {
+func (g *quarantineFixture) interrupted(moves int) {
 	g.Helper()
 	f := &storeFault{err: errDead, dies: true, late: true}
 	watch := &storeFault{at: -1}
@@ -80,18 +80,18 @@ func (g *hold) interrupted(moves int) {
 // the registry whichever is restored first, one after the other or with --all.
 func TestRunsAreRestoredInAnyOrder(t *testing.T) {
 	t.Parallel()
-	for name, orders := range map[string]func(g *hold, runs []string) [][]string{
-		"as listed":    func(_ *hold, runs []string) [][]string { return [][]string{{runs[0]}, {runs[1]}} },
-		"newest first": func(_ *hold, runs []string) [][]string { return [][]string{{runs[1]}, {runs[0]}} },
-		"all":          func(*hold, []string) [][]string { return [][]string{{"--all"}} },
-		"a repository of the first, then all": func(_ *hold, runs []string) [][]string {
+	for name, orders := range map[string]func(g *quarantineFixture, runs []string) [][]string{
+		"as listed":    func(_ *quarantineFixture, runs []string) [][]string { return [][]string{{runs[0]}, {runs[1]}} },
+		"newest first": func(_ *quarantineFixture, runs []string) [][]string { return [][]string{{runs[1]}, {runs[0]}} },
+		"all":          func(*quarantineFixture, []string) [][]string { return [][]string{{"--all"}} },
+		"a repository of the first, then all": func(_ *quarantineFixture, runs []string) [][]string {
 			return [][]string{{runs[0], "--repository", "app"}, {"--all"}}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			for _, moves := range []int{1, 4, 10} {
-				g := &hold{ground: newGround(t, false)}
+				g := &quarantineFixture{variedFixture: newVariedFixture(t, false)}
 				g.first = g.before
 				g.interrupted(moves)
 				if run := g.reported(append(g.gc(), "--json")...); run.code != 0 {
@@ -126,7 +126,7 @@ func TestRunsAreRestoredInAnyOrder(t *testing.T) {
 // write nothing.
 func TestTheListShowsWhatIsInTheQuarantine(t *testing.T) {
 	t.Parallel()
-	g := &hold{ground: newGround(t, false)}
+	g := &quarantineFixture{variedFixture: newVariedFixture(t, false)}
 	g.first = g.before
 	g.interrupted(5)
 	inQuarantine := func() (n int) {
@@ -165,7 +165,7 @@ func TestTheListShowsWhatIsInTheQuarantine(t *testing.T) {
 			t.Errorf("show has %s, which is not in the quarantine", g.readable(path))
 		}
 	}
-	if _, text, _ := regsweep(g.site, "quarantine", "list", g.tree.Root()); !strings.Contains(text, "; the rest of its plan was restored, or never moved") {
+	if _, text, _ := regsweep(g.fixture, "quarantine", "list", g.tree.Root()); !strings.Contains(text, "; the rest of its plan was restored, or never moved") {
 		t.Errorf("the list does not say that the run is not whole: %s", text)
 	}
 	if d := difference(g.shape(), before); d != "" {
@@ -198,7 +198,7 @@ func TestTheListShowsWhatIsInTheQuarantine(t *testing.T) {
 // by latest. A target in its place is refused, and the default target is not used.
 func TestTheNameOfARun(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	s.plant("app", "v1", app(1))
 	var runs []string
 	for n := range 2 {
@@ -264,8 +264,8 @@ func TestAnImageThatTheAPIDeletedIsRestored(t *testing.T) {
 	deleted, alive := app(1, 2), app(1, 3)
 	first, second := app(4, 5), app(4, 6)
 	index := imagetest.Index(imagetest.OCI, first, second)
-	gone := func(t *testing.T) *site {
-		s := newSite(t)
+	gone := func(t *testing.T) *fixture {
+		s := newFixture(t)
 		s.push("team/app:v1", deleted)
 		s.push("team/app:latest", alive)
 		s.push("other/app:v1", deleted)
@@ -367,11 +367,11 @@ func owned(t *testing.T, root string) map[string]string {
 // leave a storage as it is, also one that nobody has pushed to.
 func TestWhatFindsNothingCreatesNothing(t *testing.T) {
 	t.Parallel()
-	for name, plant := range map[string]func(s *site){
-		"an empty directory": func(s *site) { s.must(os.RemoveAll(filepath.Join(s.tree.Root(), "docker"))) },
-		"an empty layout":    func(s *site) { s.tree.Mkdir("blobs"); s.tree.Mkdir("repositories") },
-		"nothing to remove":  func(s *site) { s.plant("app", "v1", app(1)) },
-		"names that are no runs": func(s *site) {
+	for name, plant := range map[string]func(s *fixture){
+		"an empty directory": func(s *fixture) { s.must(os.RemoveAll(filepath.Join(s.tree.Root(), "docker"))) },
+		"an empty layout":    func(s *fixture) { s.tree.Mkdir("blobs"); s.tree.Mkdir("repositories") },
+		"nothing to remove":  func(s *fixture) { s.plant("app", "v1", app(1)) },
+		"names that are no runs": func(s *fixture) {
 			s.plant("app", "v1", app(1))
 			s.tree.Mkdir(storage.QuarantineDir)
 			s.write(storage.QuarantineDir+"/a-file", "")
@@ -379,7 +379,7 @@ func TestWhatFindsNothingCreatesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t)
+			s := newFixture(t)
 			plant(s)
 			root, plan := s.tree.Root(), filepath.Join(t.TempDir(), "plan.jsonl")
 			target := s.config("version: 0.1\nstorage: {filesystem: {rootdirectory: " + root + "}}\n")
@@ -422,7 +422,7 @@ func TestWhatIsCreatedBelongsToTheRegistry(t *testing.T) {
 	if os.Getuid() != 0 {
 		servertest.Lacks(t, "only root can make something for somebody else")
 	}
-	s := newSite(t)
+	s := newFixture(t)
 	s.plant("app", "v1", app(1, 2))
 	for n := range 20 {
 		s.plant("app", "", app(1, 30+n))

@@ -34,7 +34,7 @@ func TestQuarantineOnS3(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			q := newQuarantineSite(t, bucket.server(t), bucket.versioning)
+			q := newQuarantineBucket(t, bucket.server(t), bucket.versioning)
 			q.roundTrip()
 			q.partly()
 			q.deletedByAPI()
@@ -43,10 +43,10 @@ func TestQuarantineOnS3(t *testing.T) {
 	}
 }
 
-// quarantineSite is a registry in a bucket with something in it that goes and something
+// quarantineBucket is a registry in a bucket with something in it that goes and something
 // that stays.
-type quarantineSite struct {
-	*site
+type quarantineBucket struct {
+	*fixture
 	versioning types.BucketVersioningStatus
 	tree       string // what was uploaded
 	target     string
@@ -56,25 +56,25 @@ type quarantineSite struct {
 	swept      map[string]string
 }
 
-func newQuarantineSite(t *testing.T, server *miniotest.S3, versioning types.BucketVersioningStatus) *quarantineSite {
-	q := &quarantineSite{site: newSite(t), versioning: versioning}
+func newQuarantineBucket(t *testing.T, server *miniotest.S3, versioning types.BucketVersioningStatus) *quarantineBucket {
+	q := &quarantineBucket{fixture: newFixture(t), versioning: versioning}
 	kept := app(1, 2)
 	q.old, q.other = app(2, 3), app(4, 5)
 	q.plant("team/app", "kept", kept)
 	q.plant("team/app", "", q.old)
-	q.site.tree.TagIndex("team/app", "kept", q.old.Digest()) // which was its first
+	q.fixture.tree.TagIndex("team/app", "kept", q.old.Digest()) // which was its first
 	q.plant("team/other", "", q.other)
 	q.plant("team/other", "kept", kept)
 	signed := q.plant("team/app", "", imagetest.Schema1("team/app", "old", layer(6)))
-	signature := q.site.tree.Blob([]byte("a signature"))
+	signature := q.fixture.tree.Blob([]byte("a signature"))
 	q.write(imagetest.SignaturePath("team/app", signed, signature), signature.String())
 	q.upload = imagetest.UploadPath("team/app", "6fd5a5a8-93d9-4d48-a9a4-5d3e5d4f0001")
-	q.site.tree.Upload("team/app", "6fd5a5a8-93d9-4d48-a9a4-5d3e5d4f0001", time.Now().Add(-1000*time.Hour), []byte("half of it"))
+	q.fixture.tree.Upload("team/app", "6fd5a5a8-93d9-4d48-a9a4-5d3e5d4f0001", time.Now().Add(-1000*time.Hour), []byte("half of it"))
 	q.write(q.upload+"/hashstates/sha256/10", "a state")
 	q.alive = []image{pulls("team/app", kept, "kept"), pulls("team/other", kept, "kept")}
-	q.tree = q.site.tree.Root()
+	q.tree = q.fixture.tree.Root()
 	q.s3 = server
-	q.site.tree = nil
+	q.fixture.tree = nil
 
 	// What a plain gc leaves.
 	q.newBucket("")
@@ -88,7 +88,7 @@ func newQuarantineSite(t *testing.T, server *miniotest.S3, versioning types.Buck
 }
 
 // newBucket puts the registry into a bucket of its own.
-func (q *quarantineSite) newBucket(versioning types.BucketVersioningStatus) {
+func (q *quarantineBucket) newBucket(versioning types.BucketVersioningStatus) {
 	q.Helper()
 	q.bucket = q.s3.NewBucketT(q.T)
 	if versioning != "" {
@@ -101,7 +101,7 @@ func (q *quarantineSite) newBucket(versioning types.BucketVersioningStatus) {
 	q.serve(registrytest.Config{Storage: q.s3.Storage(q.bucket, s3Root), ReadOnly: true})
 }
 
-func (q *quarantineSite) setVersioning(status types.BucketVersioningStatus) {
+func (q *quarantineBucket) setVersioning(status types.BucketVersioningStatus) {
 	q.Helper()
 	_, err := q.s3.Client().PutBucketVersioning(q.Context(), &s3.PutBucketVersioningInput{
 		Bucket: &q.bucket, VersioningConfiguration: &types.VersioningConfiguration{Status: status},
@@ -110,7 +110,7 @@ func (q *quarantineSite) setVersioning(status types.BucketVersioningStatus) {
 }
 
 // snapshot is all that there is, but for the quarantine.
-func (q *quarantineSite) snapshot() map[string]string {
+func (q *quarantineBucket) snapshot() map[string]string {
 	q.Helper()
 	files, err := q.s3.Snapshot(q.Context(), q.bucket, s3Root)
 	q.must(err)
@@ -118,7 +118,7 @@ func (q *quarantineSite) snapshot() map[string]string {
 	return files
 }
 
-func (q *quarantineSite) wantFiles(when string, want map[string]string) {
+func (q *quarantineBucket) wantFiles(when string, want map[string]string) {
 	q.Helper()
 	lines := func(files map[string]string) (lines []string) {
 		for path, sum := range files {
@@ -132,7 +132,7 @@ func (q *quarantineSite) wantFiles(when string, want map[string]string) {
 
 // wantNoQuarantine sees that the directory of the quarantine is gone, with all versions of
 // what was in it.
-func (q *quarantineSite) wantNoQuarantine(when string) {
+func (q *quarantineBucket) wantNoQuarantine(when string) {
 	q.Helper()
 	for path := range q.versions() {
 		if strings.HasPrefix(path, ".regsweep/quarantine/") {
@@ -142,7 +142,7 @@ func (q *quarantineSite) wantNoQuarantine(when string) {
 }
 
 // versions counts the versions of each object, markers too, by path.
-func (q *quarantineSite) versions() map[string]int {
+func (q *quarantineBucket) versions() map[string]int {
 	q.Helper()
 	found := map[string]int{}
 	prefix := q.key("")
@@ -175,9 +175,9 @@ type quarantineJSON struct {
 }
 
 // command runs a command of the quarantine.
-func (q *quarantineSite) command(args ...string) (got quarantineJSON) {
+func (q *quarantineBucket) command(args ...string) (got quarantineJSON) {
 	q.Helper()
-	code, stdout, stderr := regsweep(q.site, append(append([]string{"quarantine"}, args...), q.target, "--json")...)
+	code, stdout, stderr := regsweep(q.fixture, append(append([]string{"quarantine"}, args...), q.target, "--json")...)
 	if code != 0 || strings.Contains(stderr, "warning") {
 		q.Fatalf("quarantine %v ends with %d: %s", args, code, stderr)
 	}
@@ -186,11 +186,11 @@ func (q *quarantineSite) command(args ...string) (got quarantineJSON) {
 }
 
 // take runs gc --quarantine and returns the run's name.
-func (q *quarantineSite) take() string {
+func (q *quarantineBucket) take() string {
 	q.Helper()
 	// What a restoration has written is no push: the registry was made read-only after it.
 	q.must(os.Chtimes(q.target, time.Time{}, time.Now().Add(time.Second)))
-	code, stdout, stderr := regsweep(q.site, "gc", q.target, "-m", "--quarantine", "--json", "--no-cache", "--registry", q.registry.URL())
+	code, stdout, stderr := regsweep(q.fixture, "gc", q.target, "-m", "--quarantine", "--json", "--no-cache", "--registry", q.registry.URL())
 	var report struct {
 		s3Report
 		Quarantine struct {
@@ -214,13 +214,13 @@ func (q *quarantineSite) take() string {
 }
 
 // roundTrip takes and puts back.
-func (q *quarantineSite) roundTrip() {
+func (q *quarantineBucket) roundTrip() {
 	before := q.snapshot()
 	want := " to a quarantine; .* would be freed "
 	if q.versioning == types.BucketVersioningStatusEnabled {
 		want = " behind delete markers; .* would be freed "
 	}
-	if _, text, _ := regsweep(q.site, "gc", q.target, "-dm", "--quarantine", "--no-cache"); !regexp.MustCompile(want).MatchString(text) {
+	if _, text, _ := regsweep(q.fixture, "gc", q.target, "-dm", "--quarantine", "--no-cache"); !regexp.MustCompile(want).MatchString(text) {
 		q.Errorf("a dry run says %s", text)
 	}
 	run := q.take()
@@ -245,7 +245,7 @@ func (q *quarantineSite) roundTrip() {
 }
 
 // deletedByAPI puts an image back whose revision link was deleted before the run.
-func (q *quarantineSite) deletedByAPI() {
+func (q *quarantineBucket) deletedByAPI() {
 	before := q.snapshot()
 	q.must(q.removeKey(q.key(imagetest.RevisionPath("team/app", q.old.Digest()))))
 	run := q.take()
@@ -265,7 +265,7 @@ func (q *quarantineSite) deletedByAPI() {
 }
 
 // partly puts a part back, and then the rest.
-func (q *quarantineSite) partly() {
+func (q *quarantineBucket) partly() {
 	before := q.snapshot()
 	run := q.take()
 	want := maps.Clone(q.swept)
@@ -298,7 +298,7 @@ func (q *quarantineSite) partly() {
 }
 
 // purge frees what went, but for what was restored before.
-func (q *quarantineSite) purge() {
+func (q *quarantineBucket) purge() {
 	run := q.take()
 	q.command("restore", run, "--digest", q.old.Digest().String())
 	back := q.snapshot()

@@ -20,10 +20,10 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// ledger writes down what clients do to a registry. What must be alive follows from it,
+// clientRecord is what clients have done to a registry. What must be alive follows from it,
 // by the words of docs/DESIGN.md and without any code of the program's.
-type ledger struct {
-	*site
+type clientRecord struct {
+	*fixture
 	repositories map[string]*account
 }
 
@@ -36,9 +36,9 @@ type account struct {
 	history   map[string]map[digest.Digest]bool // tag indexes
 }
 
-func newLedger(s *site) *ledger { return &ledger{s, map[string]*account{}} }
+func newClientRecord(s *fixture) *clientRecord { return &clientRecord{s, map[string]*account{}} }
 
-func (l *ledger) account(repository string) *account {
+func (l *clientRecord) account(repository string) *account {
 	a := l.repositories[repository]
 	if a == nil {
 		a = &account{
@@ -52,18 +52,18 @@ func (l *ledger) account(repository string) *account {
 }
 
 // push pushes a manifest under a tag, or by its digest alone where tag is "".
-func (l *ledger) push(repository, tag string, m *imagetest.Manifest) {
+func (l *clientRecord) push(repository, tag string, m *imagetest.Manifest) {
 	l.Helper()
 	reference := repository
 	if tag != "" {
 		reference += ":" + tag
 	}
-	l.site.push(reference, m)
+	l.fixture.push(reference, m)
 	l.note(repository, tag, m)
 }
 
 // note writes down a push.
-func (l *ledger) note(repository, tag string, m *imagetest.Manifest) {
+func (l *clientRecord) note(repository, tag string, m *imagetest.Manifest) {
 	a := l.account(repository)
 	a.manifests[m.Digest()], a.known[m.Digest()] = m, m
 	for _, blob := range m.Blobs {
@@ -85,7 +85,7 @@ func (l *ledger) note(repository, tag string, m *imagetest.Manifest) {
 }
 
 // untag deletes a tag.
-func (l *ledger) untag(repository, tag string) {
+func (l *clientRecord) untag(repository, tag string) {
 	l.Helper()
 	l.delete(repository, tag)
 	a := l.account(repository)
@@ -94,7 +94,7 @@ func (l *ledger) untag(repository, tag string) {
 }
 
 // deleteManifest deletes a manifest by its digest, and with it the tags that point there.
-func (l *ledger) deleteManifest(repository string, m *imagetest.Manifest) {
+func (l *clientRecord) deleteManifest(repository string, m *imagetest.Manifest) {
 	l.Helper()
 	l.delete(repository, m.Digest().String())
 	a := l.account(repository)
@@ -107,7 +107,7 @@ func (l *ledger) deleteManifest(repository string, m *imagetest.Manifest) {
 	}
 }
 
-func (l *ledger) mount(repository, from string, d digest.Digest) {
+func (l *clientRecord) mount(repository, from string, d digest.Digest) {
 	l.Helper()
 	l.must(l.client.Mount(l.Context(), repository, from, d))
 	l.account(repository).linked[d] = true
@@ -156,7 +156,7 @@ func (a *account) alive(deleteUntagged bool) map[digest.Digest]bool {
 }
 
 // outcome is what a run must come to.
-func (l *ledger) outcome(deleteUntagged bool) outcome {
+func (l *clientRecord) outcome(deleteUntagged bool) outcome {
 	l.Helper()
 	var want outcome
 	if deleteUntagged {
@@ -207,12 +207,12 @@ func (l *ledger) outcome(deleteUntagged bool) outcome {
 			want.goes = append(want.goes, blobsGo(d)...)
 		}
 	}
-	l.same("what clients did, by their ledger", keys(l.files()), slices.Sorted(maps.Keys(files)))
+	l.same("what clients did, by the record", keys(l.files()), slices.Sorted(maps.Keys(files)))
 	return want
 }
 
 // TestClients pushes what clients push, deletes what people delete, and collects it with
-// and without -m. What remains is what the ledger says, link by link and blob by blob;
+// and without -m. What remains is what the record says, link by link and blob by blob;
 // all of it pulls (1).
 func TestClients(t *testing.T) {
 	t.Parallel()
@@ -221,7 +221,7 @@ func TestClients(t *testing.T) {
 	for _, client := range []struct {
 		name   string
 		direct bool
-		do     func(l *ledger)
+		do     func(l *clientRecord)
 	}{
 		{name: "images for several platforms", direct: true, do: platforms},
 		{name: "build caches", do: buildCaches},
@@ -235,8 +235,8 @@ func TestClients(t *testing.T) {
 			if deleteUntagged {
 				name += " with -m"
 			}
-			stories = append(stories, story{name: name, direct: client.direct && deleteUntagged, tell: func(s *site) outcome {
-				l := newLedger(s)
+			stories = append(stories, story{name: name, direct: client.direct && deleteUntagged, tell: func(s *fixture) outcome {
+				l := newClientRecord(s)
 				client.do(l)
 				return l.outcome(deleteUntagged)
 			}})
@@ -246,7 +246,7 @@ func TestClients(t *testing.T) {
 }
 
 // platforms are lists and indexes, also of indexes, that are rebuilt a few times.
-func platforms(l *ledger) {
+func platforms(l *clientRecord) {
 	for i, format := range []imagetest.Format{imagetest.Docker, imagetest.OCI} {
 		repository := []string{"docker/app", "oci/app"}[i]
 		n := 100 * i
@@ -268,7 +268,7 @@ func platforms(l *ledger) {
 
 // buildCaches are what BuildKit exports with image-manifest=false: indexes whose entries
 // are plain blobs.
-func buildCaches(l *ledger) {
+func buildCaches(l *clientRecord) {
 	l.push("app", "v1", app(1, 2))
 	l.push("app", "buildcache", imagetest.BuildKitCache(layer(1), layer(3)))
 	l.push("app", "buildcache", imagetest.BuildKitCache(layer(1), layer(4)))
@@ -281,7 +281,7 @@ func buildCaches(l *ledger) {
 
 // signatures are attached in each way that is in use: by a tag that spells the digest,
 // by a subject, and by a subject with the tag that stands in for a referrers API.
-func signatures(l *ledger) {
+func signatures(l *clientRecord) {
 	current, old, untagged := app(1), app(2), app(3)
 	l.push("app", "v1", old)
 	l.push("app", "v1", current)
@@ -323,7 +323,7 @@ func signatures(l *ledger) {
 }
 
 // noteFallback writes down the index that a client keeps of what is attached to m.
-func (l *ledger) noteFallback(repository string, m *imagetest.Manifest) {
+func (l *clientRecord) noteFallback(repository string, m *imagetest.Manifest) {
 	l.Helper()
 	tag := "sha256-" + m.Digest().Encoded()
 	content, err := l.ask(repository + "/manifests/" + tag)
@@ -343,7 +343,7 @@ func (l *ledger) noteFallback(repository string, m *imagetest.Manifest) {
 
 // artifacts are what is no image: charts, models and policies, with the empty config
 // that all of them share.
-func artifacts(l *ledger) {
+func artifacts(l *clientRecord) {
 	artifact := func(kind string, files ...string) *imagetest.Manifest {
 		m := &imagetest.Manifest{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: "application/vnd.example." + kind}
 		var layers []ocispec.Descriptor
@@ -378,7 +378,7 @@ func artifacts(l *ledger) {
 
 // sharing is layers that were mounted, images that two repositories have for reasons of
 // their own, and layers that lie elsewhere.
-func sharing(l *ledger) {
+func sharing(l *clientRecord) {
 	base, derived := app(1, 2), app(1, 2, 3)
 	l.push("base", "v1", base)
 	l.mount("team/app", "base", layer(1).Digest())
@@ -403,7 +403,7 @@ func sharing(l *ledger) {
 }
 
 // formats are images of which everything but the manifest is the same blob.
-func formats(l *ledger) {
+func formats(l *clientRecord) {
 	l.push("app", "oci", formatted(imagetest.OCI, 1, 2))
 	l.push("app", "docker", formatted(imagetest.Docker, 1, 2))
 	l.untag("app", "oci")
@@ -436,8 +436,8 @@ func TestOtherClients(t *testing.T) {
 		}
 		tellAll(t, []story{{
 			name: tool.name, direct: true,
-			tell: func(s *site) outcome {
-				l := newLedger(s)
+			tell: func(s *fixture) outcome {
+				l := newClientRecord(s)
 				index := imagetest.Index(imagetest.OCI, app(1, 2), app(1, 3))
 				single := formatted(imagetest.Docker, 1, 4)
 				l.push("from", "index", index)
@@ -463,7 +463,7 @@ func TestOtherClients(t *testing.T) {
 // conformance is a registry that the conformance tests of the OCI distribution-spec run on.
 // Distribution v3.1.2 does not pass all of them.
 type conformance struct {
-	*site
+	*fixture
 	program string
 }
 
@@ -504,7 +504,7 @@ func TestConformanceIsTheSameAfterACollection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &conformance{newSite(t), program}
+	c := &conformance{newFixture(t), program}
 	pushed := c.results()
 	passes := func(results []string) int {
 		return len(slices.DeleteFunc(slices.Clone(results), func(r string) bool { return !strings.HasSuffix(r, ": Pass") }))

@@ -21,7 +21,7 @@ import (
 )
 
 // list writes a list of what is in use, and returns its path.
-func (s *site) list(lines ...string) string {
+func (s *fixture) list(lines ...string) string {
 	s.Helper()
 	path := filepath.Join(s.TempDir(), "in-use.txt")
 	s.must(os.WriteFile(path, []byte(strings.Join(lines, "\n")), 0o600))
@@ -42,7 +42,7 @@ func TestRootsReplaceTags(t *testing.T) {
 	tellAll(t, []story{
 		{
 			name: "digests and tags, with and without a host name",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				used, tagged, stale, old := app(1, 2), app(1, 3), app(1, 4), app(1, 5)
 				signature := imagetest.Referrer(used, "application/vnd.example.signature", []byte("signed"))
 				s.push("team/app:stale", old)
@@ -72,7 +72,7 @@ func TestRootsReplaceTags(t *testing.T) {
 		{
 			// The tag's index has another manifest, which is in use: the tag is removed as a whole.
 			name: "a stale tag that once was what is in use",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				used, stale := app(1, 2), app(1, 3)
 				s.push("app:latest", used)
 				s.push("app:latest", stale)
@@ -88,7 +88,7 @@ func TestRootsReplaceTags(t *testing.T) {
 		{
 			// What an index in use leads to is alive, and so is the tag of it.
 			name: "the tag of one platform of an index",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				child, other, gone := app(1, 2), app(1, 3), app(1, 4)
 				index := imagetest.Index(imagetest.OCI, child, other)
 				s.push("app:amd64", child)
@@ -106,7 +106,7 @@ func TestRootsReplaceTags(t *testing.T) {
 		{
 			// --keep-digests adds roots, and tags are roots as they were.
 			name: "digests to keep",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				tagged, used, gone := app(1, 2), app(1, 3), app(1, 4)
 				s.push("app:v1", tagged)
 				s.push("app:used", used)
@@ -125,7 +125,7 @@ func TestRootsReplaceTags(t *testing.T) {
 		{
 			// A registry may keep its links in a database: the blob is all that there is.
 			name: "no repository has a link",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				used, gone := app(1, 2), app(1, 3)
 				s.push("group/app:v1", used)
 				s.push("group/app:v2", gone)
@@ -135,7 +135,7 @@ func TestRootsReplaceTags(t *testing.T) {
 					flags: []string{"--roots", s.list("group/app@"+used.Digest().String(), "lib:v1")},
 					goes:  blobsGo(gone.Digest(), layer(3).Digest(), configOf(gone)),
 					alive: []image{pulls("lib", "v1")},
-					after: func(s *site) {
+					after: func(s *fixture) {
 						for _, d := range used.Digests() {
 							if _, found := s.files()[imagetest.BlobPath(d)]; !found {
 								s.Errorf("%s is gone", s.readable(d.String()))
@@ -151,7 +151,7 @@ func TestRootsReplaceTags(t *testing.T) {
 // If nothing on a list is stored, it is most likely the wrong list.
 func TestAListOfNothingIsRefused(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	image := app(1, 2)
 	s.push("app:v1", image)
 	s.must(s.registry.SetReadOnly(true))
@@ -195,7 +195,7 @@ func TestAListOfNothingIsRefused(t *testing.T) {
 // what it needs. One that is linked keeps its repository.
 func TestARootIsDamaged(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	used, other := app(1, 2), app(1, 3)
 	s.push("app:v1", used)
 	s.push("app:v2", other)
@@ -217,7 +217,7 @@ func TestARootIsDamaged(t *testing.T) {
 // apply takes the list as it is now. What has come into use since the plan was made stays.
 func TestApplyWithRoots(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	used, back, gone := app(1, 2), app(1, 3), app(1, 4)
 	s.push("app:used", used)
 	s.push("app:back", back)
@@ -261,7 +261,7 @@ func TestApplyWithRoots(t *testing.T) {
 func TestATagIsRestored(t *testing.T) {
 	t.Parallel()
 	onEach(t, "with its image", func(t *testing.T, on backend) {
-		s := newSite(t)
+		s := newFixture(t)
 		used, gone := app(1, 2), app(1, 3)
 		s.push("app:used", used)
 		s.push("app:gone", gone)
@@ -285,7 +285,7 @@ func TestATagIsRestored(t *testing.T) {
 func TestAMetadataDatabaseRefusesEveryRemoval(t *testing.T) {
 	t.Parallel()
 	onEach(t, "the file in the storage", func(t *testing.T, on backend) {
-		s := newSite(t)
+		s := newFixture(t)
 		s.unrelated()
 		s.on(on)
 		s.must(s.registry.SetReadOnly(true))
@@ -303,7 +303,7 @@ func TestAMetadataDatabaseRefusesEveryRemoval(t *testing.T) {
 		s.refusesFor(layout.GitLabDatabaseFile, s.config(s.registry.ConfigYAML()), "other_truth")
 	})
 	for _, enabled := range []string{"true", `"prefer"`} {
-		s := newSite(t)
+		s := newFixture(t)
 		s.unrelated()
 		s.must(s.registry.SetReadOnly(true))
 		s.refusesFor("database.enabled", s.config(s.registry.ConfigYAML()+"database:\n  enabled: "+enabled+"\n"), "other_truth")
@@ -313,7 +313,7 @@ func TestAMetadataDatabaseRefusesEveryRemoval(t *testing.T) {
 // With --unsafe-online pushes may run: they are no second reason to refuse.
 func TestUnsafeOnlineIsNotRefusedForAPush(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	s.unrelated()
 	s.tree.Upload("sound", "new", time.Now(), []byte("half a layer"))
 	code, _, stderr := regsweep(s, "gc", "--unsafe-online", s.config(s.registry.ConfigYAML()+"database:\n  enabled: true\n"))
@@ -323,7 +323,7 @@ func TestUnsafeOnlineIsNotRefusedForAPush(t *testing.T) {
 }
 
 // refusesFor runs everything that removes, which must end with 3 and name a sign.
-func (s *site) refusesFor(sign, target, by string) {
+func (s *fixture) refusesFor(sign, target, by string) {
 	s.Helper()
 	before := s.files()
 	for _, args := range [][]string{
@@ -364,7 +364,7 @@ func filesAndSizes(files map[string]int64) []string {
 
 // Harbor has tags that the storage lacks. Their manifests look untagged.
 func TestHarborsUntaggedManifestsAreNotRemoved(t *testing.T) {
-	s := newSite(t)
+	s := newFixture(t)
 	s.damaged("project/app", 10) // -m removes the untagged half of it
 	orphan := s.tree.Blob([]byte("what Harbor has forgotten"))
 	s.must(s.registry.SetReadOnly(true))
@@ -396,11 +396,11 @@ func TestHarborsUntaggedManifestsAreNotRemoved(t *testing.T) {
 // A pull-through cache writes in read-only mode too. A directory as the target does not say that
 // the registry is one.
 func TestAReadOnlyPullThroughCacheIsRefused(t *testing.T) {
-	upstream := newSite(t)
+	upstream := newFixture(t)
 	upstream.push("team/app:v1", app(1, 2))
 	upstream.push("team/app:v2", app(1, 3))
 	root := t.TempDir()
-	s := &site{T: t, tree: imagetest.NewTree(t, root), names: map[string]string{}}
+	s := &fixture{T: t, tree: imagetest.NewTree(t, root), names: map[string]string{}}
 	s.serve(registrytest.Config{Root: root, ReadOnly: true, ProxyOf: upstream.registry.URL()})
 	s.must(s.client.PullAll(t.Context(), "team/app", "v1"))
 	s.tree.Blob([]byte("garbage"))
@@ -417,7 +417,7 @@ func TestAReadOnlyPullThroughCacheIsRefused(t *testing.T) {
 
 // The target is not what the registry serves: an empty volume, a slip in a prefix.
 func TestAnEmptyStorageIsNotTheRegistrys(t *testing.T) {
-	s := newSite(t)
+	s := newFixture(t)
 	s.unrelated()
 	s.must(s.registry.SetReadOnly(true))
 	empty := t.TempDir()
@@ -431,7 +431,7 @@ func TestAnEmptyStorageIsNotTheRegistrys(t *testing.T) {
 	}
 	// A repository is missing here, as if its disk were not mounted.
 	s.tree.Remove("repositories/sound")
-	whole := newSite(t)
+	whole := newFixture(t)
 	whole.unrelated()
 	whole.plant("kept", "v1", app(1, 77))
 	s.plant("kept", "v1", app(1, 77))

@@ -29,53 +29,53 @@ func TestWhatGarbageCollectIsTestedFor(t *testing.T) {
 		name  string
 		flags []string
 		// make returns the manifests whose blobs are all left.
-		make func(s *site) []*imagetest.Manifest
+		make func(s *fixture) []*imagetest.Manifest
 		// deleted are manifests among them that the API has deleted before.
 		deleted func() []*imagetest.Manifest
 	}{
-		{name: "no deletion, no effect", make: func(s *site) []*imagetest.Manifest {
+		{name: "no deletion, no effect", make: func(s *fixture) []*imagetest.Manifest {
 			list := imagetest.Index(imagetest.Docker, app(1), app(2))
 			s.push(repository, list)
 			s.push(repository, app(3))
 			return []*imagetest.Manifest{list, app(3)}
 		}},
-		{name: "a manifest that lost its tag", flags: []string{"-m"}, make: func(s *site) []*imagetest.Manifest {
+		{name: "a manifest that lost its tag", flags: []string{"-m"}, make: func(s *fixture) []*imagetest.Manifest {
 			s.push(repository+":test", app(1, 2, 3))
 			s.push(repository+":test", app(4, 5, 6))
 			return []*imagetest.Manifest{app(4, 5, 6)}
 		}},
-		{name: "an index that has its tag", flags: []string{"-m"}, make: func(s *site) []*imagetest.Manifest {
+		{name: "an index that has its tag", flags: []string{"-m"}, make: func(s *fixture) []*imagetest.Manifest {
 			index := imagetest.Index(imagetest.OCI, app(1), app(2))
 			s.push(repository+":test", index)
 			return []*imagetest.Manifest{index}
 		}},
-		{name: "an index that lost its tag", flags: []string{"-m", "--allow-empty"}, make: func(s *site) []*imagetest.Manifest {
+		{name: "an index that lost its tag", flags: []string{"-m", "--allow-empty"}, make: func(s *fixture) []*imagetest.Manifest {
 			s.push(repository+":test", imagetest.Index(imagetest.OCI, app(1), app(2)))
 			s.delete(repository, "test")
 			return nil
 		}},
 		// Distribution removes the layers of the deleted image.
-		{name: "a tagged index that has a deleted image", flags: []string{"-m"}, make: func(s *site) []*imagetest.Manifest {
+		{name: "a tagged index that has a deleted image", flags: []string{"-m"}, make: func(s *fixture) []*imagetest.Manifest {
 			index := imagetest.Index(imagetest.OCI, app(1), app(2))
 			s.push(repository+":test", index)
 			s.delete(repository, app(2).Digest().String())
 			return []*imagetest.Manifest{index}
 		}, deleted: func() []*imagetest.Manifest { return []*imagetest.Manifest{app(2)} }},
-		{name: "layer links that nothing uses", flags: []string{"-m", "--allow-empty"}, make: func(s *site) []*imagetest.Manifest {
+		{name: "layer links that nothing uses", flags: []string{"-m", "--allow-empty"}, make: func(s *fixture) []*imagetest.Manifest {
 			s.push(repository, app(1, 2))
 			return nil
 		}},
-		{name: "no directory of tags", flags: []string{"-m", "--allow-empty"}, make: func(s *site) []*imagetest.Manifest {
+		{name: "no directory of tags", flags: []string{"-m", "--allow-empty"}, make: func(s *fixture) []*imagetest.Manifest {
 			s.push(repository+":image", app(1, 2))
 			s.tree.Remove("repositories/" + repository + "/_manifests/tags")
 			return nil
 		}},
-		{name: "no directory of manifests", flags: []string{"--allow-empty"}, make: func(s *site) []*imagetest.Manifest {
+		{name: "no directory of manifests", flags: []string{"--allow-empty"}, make: func(s *fixture) []*imagetest.Manifest {
 			s.push(repository, app(1, 2))
 			s.tree.Remove("repositories/" + repository + "/_manifests")
 			return nil
 		}},
-		{name: "deleted manifests", make: func(s *site) []*imagetest.Manifest {
+		{name: "deleted manifests", make: func(s *fixture) []*imagetest.Manifest {
 			for n := 1; n <= 3; n++ {
 				s.push(repository, app(n, n+10))
 			}
@@ -83,34 +83,34 @@ func TestWhatGarbageCollectIsTestedFor(t *testing.T) {
 			s.delete(repository, app(3, 13).Digest().String())
 			return []*imagetest.Manifest{app(1, 11)}
 		}},
-		{name: "a deleted manifest that shares a layer", make: func(s *site) []*imagetest.Manifest {
+		{name: "a deleted manifest that shares a layer", make: func(s *fixture) []*imagetest.Manifest {
 			s.push(repository, app(1, 2, 3))
 			s.push(repository, app(3, 4, 5))
 			s.delete(repository, app(3, 4, 5).Digest().String())
 			return []*imagetest.Manifest{app(1, 2, 3)}
 		}},
-		{name: "a blob that no manifest refers to", make: func(s *site) []*imagetest.Manifest {
+		{name: "a blob that no manifest refers to", make: func(s *fixture) []*imagetest.Manifest {
 			s.must(s.client.PushBlob(s.Context(), repository, layer(9)))
 			s.push(repository, app(1))
 			return []*imagetest.Manifest{app(1)}
 		}},
-		{name: "a tagged list of untagged images", flags: []string{"-m"}, make: func(s *site) []*imagetest.Manifest {
+		{name: "a tagged list of untagged images", flags: []string{"-m"}, make: func(s *fixture) []*imagetest.Manifest {
 			list := imagetest.Index(imagetest.Docker, formatted(imagetest.Docker, 1), formatted(imagetest.Docker, 2))
 			s.push(repository+":test", list)
 			return []*imagetest.Manifest{list}
 		}},
-		{name: "an untagged list of untagged images", flags: []string{"-m", "--allow-empty"}, make: func(s *site) []*imagetest.Manifest {
+		{name: "an untagged list of untagged images", flags: []string{"-m", "--allow-empty"}, make: func(s *fixture) []*imagetest.Manifest {
 			s.push(repository, imagetest.Index(imagetest.Docker, formatted(imagetest.Docker, 1), formatted(imagetest.Docker, 2)))
 			return nil
 		}},
-		{name: "an untagged list of tagged images", flags: []string{"-m"}, make: func(s *site) []*imagetest.Manifest {
+		{name: "an untagged list of tagged images", flags: []string{"-m"}, make: func(s *fixture) []*imagetest.Manifest {
 			images := []*imagetest.Manifest{formatted(imagetest.Docker, 1), formatted(imagetest.Docker, 2)}
 			s.push(repository+":image1", images[0])
 			s.push(repository+":image2", images[1])
 			s.push(repository, imagetest.Index(imagetest.Docker, images...))
 			return images
 		}},
-		{name: "an untagged list of deleted images", flags: []string{"-m", "--allow-empty"}, make: func(s *site) []*imagetest.Manifest {
+		{name: "an untagged list of deleted images", flags: []string{"-m", "--allow-empty"}, make: func(s *fixture) []*imagetest.Manifest {
 			images := []*imagetest.Manifest{formatted(imagetest.Docker, 1), formatted(imagetest.Docker, 2)}
 			s.push(repository, imagetest.Index(imagetest.Docker, images...))
 			s.delete(repository, images[0].Digest().String())
@@ -118,14 +118,14 @@ func TestWhatGarbageCollectIsTestedFor(t *testing.T) {
 			return nil
 		}},
 		// Distribution removes it: only revisions are roots there.
-		{name: "a tag without a revision link", flags: []string{"-m"}, make: func(s *site) []*imagetest.Manifest {
+		{name: "a tag without a revision link", flags: []string{"-m"}, make: func(s *fixture) []*imagetest.Manifest {
 			s.push(repository+":test", app(1, 2))
 			s.push(repository+":other", app(3))
 			s.tree.Remove(imagetest.RevisionPath(repository, app(1, 2).Digest()))
 			return []*imagetest.Manifest{app(1, 2), app(3)}
 		}, deleted: func() []*imagetest.Manifest { return []*imagetest.Manifest{app(1, 2)} }},
 		// Distribution removes the signature: it has no tag.
-		{name: "a referrer of a tagged image", flags: []string{"-m"}, make: func(s *site) []*imagetest.Manifest {
+		{name: "a referrer of a tagged image", flags: []string{"-m"}, make: func(s *fixture) []*imagetest.Manifest {
 			signature := imagetest.Referrer(app(1), "application/vnd.example.signature", []byte("signed"))
 			s.push(repository+":test", app(1))
 			s.push(repository, signature)
@@ -134,7 +134,7 @@ func TestWhatGarbageCollectIsTestedFor(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t)
+			s := newFixture(t)
 			left := c.make(s)
 			before := keys(s.files())
 			if dry := s.gcOn(s.tree.Root(), append([]string{"-d", "--registry-stopped"}, c.flags...)...); dry.code != 0 && dry.code != 4 {
@@ -258,7 +258,7 @@ var (
 // the index still has it; the report says so, and --delete-unlinked-children lets them go.
 func TestADeletedPlatformOfAnIndex(t *testing.T) {
 	t.Parallel()
-	make := func(s *site) (live, deleted, index *imagetest.Manifest) {
+	make := func(s *fixture) (live, deleted, index *imagetest.Manifest) {
 		live, deleted = app(1, 2), app(1, 3)
 		index = imagetest.Index(imagetest.OCI, live, deleted)
 		s.push("app:v1", index)
@@ -268,12 +268,12 @@ func TestADeletedPlatformOfAnIndex(t *testing.T) {
 	tellAll(t, []story{
 		{
 			name: "is kept",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				live, deleted, _ := make(s)
 				return outcome{
 					flags: []string{"-m"},
 					alive: []image{pulls("app", live)},
-					after: func(s *site) {
+					after: func(s *fixture) {
 						run := s.gc("-m")
 						var kept []string
 						for _, row := range run.report.Kept {
@@ -291,7 +291,7 @@ func TestADeletedPlatformOfAnIndex(t *testing.T) {
 		},
 		{
 			name: "goes",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				live, deleted, _ := make(s)
 				return outcome{
 					flags: []string{"-m", "--delete-unlinked-children"},
@@ -306,7 +306,7 @@ func TestADeletedPlatformOfAnIndex(t *testing.T) {
 		{
 			// What a tag, or a revision in another repository, needs as well is not affected.
 			name: "is tagged, or linked elsewhere",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				live, deleted, index := make(s)
 				s.push("app:arm", deleted)
 				s.push("lib:v1", index)
@@ -319,14 +319,14 @@ func TestADeletedPlatformOfAnIndex(t *testing.T) {
 		{
 			// The tag is a root though its revision link is missing, and so is what it needs.
 			name: "a tag whose revision link is missing",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				live, deleted, _ := make(s)
 				s.push("app:arm", deleted)
 				s.tree.Remove(imagetest.RevisionPath("app", deleted.Digest()))
 				return outcome{
 					flags: []string{"-m", "--delete-unlinked-children"},
 					alive: []image{pulls("app", live)},
-					after: func(s *site) {
+					after: func(s *fixture) {
 						s.write(imagetest.RevisionPath("app", deleted.Digest()), deleted.Digest().String())
 						s.pull("once the link is back", s.client, []image{pulls("app", "v1", "arm")})
 					},
@@ -357,7 +357,7 @@ func isReferrerLink(file, revision string) bool {
 // Referrer links are kept with their referrer, and go with it.
 func TestReferrerLinks(t *testing.T) {
 	t.Parallel()
-	refer := func(s *site, subject, referrer digest.Digest) {
+	refer := func(s *fixture, subject, referrer digest.Digest) {
 		for _, link := range referrerLinks("app", subject, referrer) {
 			s.tree.Write(link, referrer.String())
 		}
@@ -371,7 +371,7 @@ func TestReferrerLinks(t *testing.T) {
 	tellAll(t, []story{
 		{
 			name: "of what is alive, and of what is removed",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				current, old := app(1, 2), app(1, 3)
 				signature := imagetest.Referrer(current, "application/vnd.example.signature", []byte("signed"))
 				gone := imagetest.Referrer(old, "application/vnd.example.signature", []byte("signed long ago"))
@@ -395,7 +395,7 @@ func TestReferrerLinks(t *testing.T) {
 		{
 			// The subject is removed. The link lies in its directory, and stays.
 			name: "a tagged referrer of what is removed",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				current, old := app(1, 2), app(1, 3)
 				signature := imagetest.Referrer(old, "application/vnd.example.signature", []byte("signed"))
 				s.push("app:v1", current)
@@ -415,7 +415,7 @@ func TestReferrerLinks(t *testing.T) {
 		{
 			// A deletion through the API removes the revision's link and nothing else.
 			name: "of manifests that were deleted",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				current := app(1, 2)
 				gone := imagetest.Referrer(current, "application/vnd.example.signature", []byte("signed"))
 				s.push("app:v1", current)
@@ -438,7 +438,7 @@ func TestReferrerLinks(t *testing.T) {
 		{
 			// The tag is a root, and so the manifest is alive: nothing of it is an orphan.
 			name: "a signature of a tag whose revision link is missing",
-			tell: func(s *site) outcome {
+			tell: func(s *fixture) outcome {
 				current := app(1, 2)
 				s.push("app:v1", app(9))
 				s.push("app:v2", current)
@@ -447,7 +447,7 @@ func TestReferrerLinks(t *testing.T) {
 				s.tree.Remove(imagetest.RevisionPath("app", current.Digest()))
 				return outcome{
 					alive: []image{pulls("app", "v1")},
-					after: func(s *site) {
+					after: func(s *fixture) {
 						s.write(imagetest.RevisionPath("app", current.Digest()), current.Digest().String())
 						s.pull("once the link is back", s.client, []image{pulls("app", "v2")})
 					},
@@ -460,7 +460,7 @@ func TestReferrerLinks(t *testing.T) {
 // A line of a plan that is struck stays, and keeps what the link leads to.
 func TestAnOrphanLinkIsStruckFromAPlan(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	s.push("app:v1", app(1, 2))
 	old := digest.FromString("a manifest of schema 1 that was deleted")
 	var links []string
@@ -498,7 +498,7 @@ func TestAnotherProductsStoreIsRefused(t *testing.T) {
 		"configs":   "repositories/app/_config/" + alg,
 	} {
 		onEach(t, name, func(t *testing.T, on backend) {
-			s := newSite(t)
+			s := newFixture(t)
 			s.push("app:v1", app(1, 2))
 			s.tree.Blob([]byte("garbage"))
 			s.tree.Write(path, link)
@@ -515,7 +515,7 @@ func TestAnotherProductsStoreIsRefused(t *testing.T) {
 		})
 	}
 	// A stray that only looks like one is a stray.
-	s := newSite(t)
+	s := newFixture(t)
 	s.push("app:v1", app(1, 2))
 	s.tree.Write("repositories/app/_config/notes/link", "mine")
 	s.must(s.registry.SetReadOnly(true))
@@ -533,7 +533,7 @@ func TestBlobsUnderOtherAlgorithmsAreKept(t *testing.T) {
 	} {
 		for _, tagged := range []bool{true, false} {
 			what := fmt.Sprintf("a manifest under %s with blobs under %s, tagged: %t", of.manifest, of.blobs, tagged)
-			s := newSite(t)
+			s := newFixture(t)
 			s.plant("app", "v1", app(1))
 			s.plant("app", "", app(1, 2))
 			s.tree.Blob([]byte("garbage"))
@@ -587,7 +587,7 @@ func TestBlobsUnderOtherAlgorithmsAreKept(t *testing.T) {
 }
 
 // tagDirectories are the directories in those of tags.
-func (s *site) tagDirectories() (dirs []string) {
+func (s *fixture) tagDirectories() (dirs []string) {
 	s.Helper()
 	s.must(filepath.WalkDir(s.tree.Path("repositories"), func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.IsDir() && strings.Contains(path, "/_manifests/tags/") {
@@ -604,7 +604,7 @@ func (s *site) tagDirectories() (dirs []string) {
 // directory. What an older run or a kill has left of a tag is removed too.
 func TestARemovedTagLeavesNoDirectory(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	used, stale := app(1, 2), app(1, 3)
 	s.push("app:used", used)
 	s.push("app:stale", app(1, 4))
@@ -642,7 +642,7 @@ func TestARemovedTagLeavesNoDirectory(t *testing.T) {
 // A tag's directory stays if anything is in it but directories.
 func TestATagsDirectoryWithAFileStays(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	s.push("app:used", app(1, 2))
 	s.push("app:stale", app(1, 3))
 	damaged := app(1, 4)
@@ -670,7 +670,7 @@ func TestATagsDirectoryWithAFileStays(t *testing.T) {
 func TestARegistryWithoutTagsIsUsedByDigest(t *testing.T) {
 	t.Parallel()
 	onEach(t, "without tags", func(t *testing.T, on backend) {
-		s := newSite(t)
+		s := newFixture(t)
 		live, dead := app(1, 2), app(1, 3)
 		s.push("app:v1", live)
 		s.push("app:v2", dead)

@@ -99,7 +99,7 @@ func TestKilledBetweenAnyTwoSteps(t *testing.T) {
 		if _, err := planFor(t, root, r).Execute(t.Context(), store, sweep.ExecuteOptions{Bulk: storage.Bulk{Calls: 1}}); err != nil {
 			t.Fatal(err)
 		}
-		want := look(t, root)
+		want := readDisk(t, root)
 		if len(store.taken) < 20 {
 			t.Fatalf("%+v: only %d steps", r, len(store.taken))
 		}
@@ -112,7 +112,7 @@ func TestKilledBetweenAnyTwoSteps(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				between := look(t, root)
+				between := readDisk(t, root)
 				for _, path := range whole(d, r) {
 					if _, found := between.files[path]; !found {
 						t.Errorf("a tag has lost %s", path)
@@ -121,7 +121,7 @@ func TestKilledBetweenAnyTwoSteps(t *testing.T) {
 				if _, err := planFor(t, root, r).Execute(t.Context(), openStore(t, root), sweep.ExecuteOptions{}); err != nil {
 					t.Fatal(err)
 				}
-				after := look(t, root)
+				after := readDisk(t, root)
 				sameNames(t, "files", after.names(), want.names())
 				sameNames(t, "empty directories", slices.Sorted(maps.Keys(after.dirs)), slices.Sorted(maps.Keys(want.dirs)))
 			})

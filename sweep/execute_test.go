@@ -240,7 +240,7 @@ func TestARefusalStopsLaterKinds(t *testing.T) {
 				t.Errorf("was told of %v, and %v went", told, removed)
 			}
 			// What is counted as removed is what is gone.
-			after := look(t, root)
+			after := readDisk(t, root)
 			for removal := range plan.All() {
 				path := strings.TrimPrefix(removal.Path, "/"+storage.Root+"/")
 				if removal.Kind == sweep.Blob && kind != "blob" {
@@ -260,7 +260,7 @@ func TestARefusalStopsLaterKinds(t *testing.T) {
 					left = append(left, path)
 				}
 			}
-			sameNames(t, "after the next run", look(t, root).names(), left)
+			sameNames(t, "after the next run", readDisk(t, root).names(), left)
 		})
 	}
 }
@@ -309,7 +309,7 @@ func TestExecuteStopsWithTheCause(t *testing.T) {
 			if len(result.Failed) > 0 {
 				t.Errorf("failed: %+v", result.Failed[0])
 			}
-			gone := len(d.files) - len(look(t, root).files)
+			gone := len(d.files) - len(readDisk(t, root).files)
 			counted := 0
 			for of, tally := range result.Removed {
 				switch of {
@@ -336,7 +336,7 @@ func TestExecuteStopsWithTheCause(t *testing.T) {
 		if _, err := plan.Execute(ctx, openStore(t, root), sweep.ExecuteOptions{}); !errors.Is(err, writable) {
 			t.Errorf("error: %v", err)
 		}
-		sameNames(t, "nothing goes", look(t, root).names(), d.names())
+		sameNames(t, "nothing goes", readDisk(t, root).names(), d.names())
 	})
 }
 
@@ -446,7 +446,7 @@ func TestEmptyDirectoriesAreTidied(t *testing.T) {
 	if _, err := plan.Execute(t.Context(), openStore(t, root), sweep.ExecuteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if after := look(t, root); len(after.dirs) > 0 {
+	if after := readDisk(t, root); len(after.dirs) > 0 {
 		t.Errorf("left are %v", after.dirs)
 	}
 }
@@ -475,7 +475,7 @@ func TestARepositoryThatIsNotEmptyAfterAll(t *testing.T) {
 	if result.Removed[sweep.Blob] != plan.Garbage[sweep.Blob] {
 		t.Errorf("of the blobs went %v, and %v should have", result.Removed[sweep.Blob], plan.Garbage[sweep.Blob])
 	}
-	if !slices.Contains(look(t, root).names(), beside) {
+	if !slices.Contains(readDisk(t, root).names(), beside) {
 		t.Error("the file is gone")
 	}
 }

@@ -92,7 +92,7 @@ func testRegistry(t *testing.T, seed uint64) {
 		}
 		checkSizes(t, d, plan)
 	}
-	sameNames(t, "planning removes nothing", look(t, root).names(), d.names())
+	sameNames(t, "planning removes nothing", readDisk(t, root).names(), d.names())
 	if t.Failed() {
 		return
 	}
@@ -113,7 +113,7 @@ func testRegistry(t *testing.T, seed uint64) {
 	if !maps.Equal(result.Removed, plan.Garbage) {
 		t.Errorf("%+v: a dry run says %v, and what was removed is %v", r, plan.Garbage, result.Removed)
 	}
-	after := look(t, root)
+	after := readDisk(t, root)
 	sameNames(t, fmt.Sprintf("%+v: what is left", r), after.names(), left.names())
 	if again := planFor(t, root, r); again.Len() > 0 {
 		t.Errorf("%+v: a second run removes %v", r, paths(again))
@@ -143,7 +143,7 @@ func testInterruption(t *testing.T, d *disk, r rules, objects int, killed bool, 
 	if remover.met && !errors.Is(err, errStopped) {
 		t.Errorf("%+v: interrupted after %d objects: %v", r, objects, err)
 	}
-	between := look(t, root)
+	between := readDisk(t, root)
 	for _, path := range whole(d, r) {
 		if _, found := between.files[path]; !found {
 			t.Errorf("%+v: interrupted after %d objects, a tag has lost %s", r, objects, path)
@@ -152,7 +152,7 @@ func testInterruption(t *testing.T, d *disk, r rules, objects int, killed bool, 
 	if _, err := planFor(t, root, r).Execute(t.Context(), store, sweep.ExecuteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	after := look(t, root)
+	after := readDisk(t, root)
 	what := fmt.Sprintf("%+v: interrupted after %d objects and run again", r, objects)
 	sameNames(t, what, after.names(), want.names())
 	if r.minAge > 0 { // where somebody may be pushing young directories stay

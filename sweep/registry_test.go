@@ -170,8 +170,8 @@ func remove(t testing.TB, dir string) {
 	}
 }
 
-// look reads a root directory back. Ages are not read.
-func look(t testing.TB, root string) *disk {
+// readDisk reads a root directory back. Ages are not read.
+func readDisk(t testing.TB, root string) *disk {
 	t.Helper()
 	d := newDisk()
 	base := filepath.Join(root, storage.Root)

@@ -59,7 +59,7 @@ func testSelection(t *testing.T, d *disk, r rules, take func(sweep.Removal) bool
 			left.files[path] = f
 		}
 	}
-	after := look(t, root)
+	after := readDisk(t, root)
 	sameNames(t, what+": what is left", after.names(), left.names())
 	for _, path := range whole(d, r) {
 		if _, found := after.files[path]; !found {
@@ -69,7 +69,7 @@ func testSelection(t *testing.T, d *disk, r rules, take func(sweep.Removal) bool
 	if _, err := planFor(t, root, r).Execute(t.Context(), openStore(t, root), sweep.ExecuteOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	sameNames(t, what+", and then all", look(t, root).names(), want.names())
+	sameNames(t, what+", and then all", readDisk(t, root).names(), want.names())
 }
 
 func below(removal sweep.Removal) string {
