@@ -287,7 +287,7 @@ func (q *quarantineBucket) content(path string) string {
 
 // TestARunWithoutItsRecordOfVersionsIsDamaged: what it has hidden stays in the bucket. A purge by age
 // leaves the run and names it, a restoration says what it can't put back, and a purge by its name says
-// what stays (6).
+// which objects are kept (6).
 func TestARunWithoutItsRecordOfVersionsIsDamaged(t *testing.T) {
 	t.Parallel()
 	for name, cut := range map[string]func(lines []string) []string{

@@ -30,8 +30,8 @@ func (s *fixture) unrelated() (goes []string, alive image) {
 		blobsGo(old.Digest(), layer(901).Digest(), configOf(old))), pulls("sound", "v1", current)
 }
 
-// damaged plants a repository of which a run with -m would take the untagged half: a
-// tag that moved, an image that was never tagged and a blob that nothing names.
+// damaged plants a repository with garbage for a run with -m: a tag that moved, an image that was
+// never tagged, and a blob that nothing names.
 func (s *fixture) damaged(repository string, n int) (tagged, old, untagged *imagetest.Manifest) {
 	tagged, old, untagged = app(1, n+1), app(1, n+2), app(1, n+3)
 	s.plant(repository, "v1", old)
@@ -451,7 +451,7 @@ func TestStrictAcceptsNotes(t *testing.T) {
 }
 
 // TestNothingStored: a root without a registry is most likely the wrong one. A registry that
-// was never pushed to looks the same, and --allow-empty says so.
+// was never pushed to has the same files, and --allow-empty says that this is one.
 func TestNothingStored(t *testing.T) {
 	t.Parallel()
 	onEach(t, "nothing", func(t *testing.T, on backend) {

@@ -146,9 +146,9 @@ var (
 	contentsElement  = regexp.MustCompile(`(?s)<Contents>.*?</Contents>`)
 )
 
-// TestSpoiledAnswersOfS3: what an S3 server, or what stands before it, may answer that looks
-// like an answer and is wrong. (For requests that fail see TestEachRequestToS3Fails.) The run waits and asks again, or stops; nothing that is alive is gone, and
-// without the fault the next run ends as it should (1).
+// TestSpoiledAnswersOfS3: an S3 server, or a proxy before it, gives an answer that is well formed and
+// wrong. The run waits and asks again, or stops. Nothing that is alive is removed, and without the
+// fault the next run ends as it should (1). For requests that fail see TestEachRequestToS3Fails.
 func TestSpoiledAnswersOfS3(t *testing.T) {
 	t.Parallel()
 	manyAlike(t)
@@ -269,8 +269,8 @@ func TestKilledAtEachRequestToS3(t *testing.T) {
 			}
 		}
 	}
-	// A first look ends with the first page, and what it asked beside may not have been sent:
-	// there are a request or two more, or less. The last ones are writes.
+	// The first listing ends with the first page. Requests that it would have sent at the same time
+	// may not have been sent, so there are one or two more or fewer. The last ones are writes.
 	for k := 1; k <= requests-2; k += apart(5) {
 		kill(isAny, k)
 	}

@@ -133,8 +133,8 @@ func (g *variedFixture) remember() {
 // aDirectory stands in a shape for what has no content.
 const aDirectory = "a directory"
 
-// inventoryScan is which scan of a directory a run takes its inventory by. The one before
-// looks whether there is anything, and for a registry to know the storage by.
+// inventoryScan is the number of the scan of a directory that makes the inventory. The scan before it
+// checks whether there is an object, and finds the manifest that identifies the storage.
 const inventoryScan = 2
 
 // keep notes the files of manifests under a tag, or under none.
@@ -321,7 +321,7 @@ func (g *variedFixture) judgeStop(what string, run gcRun, want map[string]string
 			g.Errorf("%s: it ends with 4 and names no problem", what)
 		}
 		goes := run.report.Garbage
-		for _, failed := range run.report.Failed { // an upload of which a file was not listed
+		for _, failed := range run.report.Failed { // an upload with a file that was not listed
 			of := goes.of(failed.Kind)
 			of.Count, of.Bytes = of.Count-1, of.Bytes-failed.Bytes
 			if failed.Kind != "upload" {
@@ -498,7 +498,7 @@ type faultyDriver struct {
 	*fault
 }
 
-// fault is what goes wrong, and how often it was met.
+// fault is a failure, and how often it was met.
 type fault struct {
 	// on is the operation: List, Stat or Reader.
 	on string

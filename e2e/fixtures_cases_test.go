@@ -136,7 +136,7 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 		},
 		{
 			// A signature has no tag of its own, and is worth as much as what it signs.
-			// The signature of what goes, goes (1).
+			// The signature of an image that is removed is removed too (1).
 			name: "untagged referrers of a tagged image",
 			tell: func(s *fixture) outcome {
 				current, old := app(1), app(2)
@@ -441,8 +441,8 @@ func TestWhatGarbageCollectGetsWrong(t *testing.T) {
 			},
 		},
 		{
-			// Names in the catalog of which nothing can be pulled. A repository below
-			// another one is its own affair (1).
+			// The catalog has names of repositories from which nothing can be pulled. A
+			// repository below another one does not depend on it (1).
 			name: "empty repositories, nested ones too",
 			tell: func(s *fixture) outcome {
 				gone := map[string]*imagetest.Manifest{"a": app(1), "x/y/z": app(2), "keep/gone": app(3)}
@@ -617,11 +617,11 @@ func faulty(s *fixture) (want outcome, app *faultyApp) {
 
 type faultyApp struct {
 	amd, arm, index, signature, untagged *imagetest.Manifest
-	// garbage is what goes for the sake of this repository, and stays if it is in doubt.
+	// garbage is the garbage of this repository. It is kept if the repository is in doubt.
 	garbage []string
 }
 
-// keepsApp is what goes where the repository "app" is in doubt.
+// keepsApp is the garbage if the repository "app" is in doubt.
 func (o outcome) keepsApp(app *faultyApp, problems ...string) outcome {
 	o.goes = slices.DeleteFunc(slices.Clone(o.goes), func(line string) bool { return slices.Contains(app.garbage, line) })
 	o.problems, o.exit = problems, 4

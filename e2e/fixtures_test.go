@@ -71,7 +71,7 @@ type outcome struct {
 	// on stray objects are among them.
 	problems []string
 	exit     int
-	// after, if set, looks at what is left.
+	// after, if set, checks the storage after the run.
 	after func(s *fixture)
 }
 
@@ -299,7 +299,7 @@ func (s *fixture) multiparts() []string {
 // check judges a run, the same for every story:
 //
 //   - what is said to be alive pulls before, or the story would prove nothing;
-//   - a dry run lists exactly what goes, and changes nothing;
+//   - a dry run lists exactly the garbage, and changes nothing;
 //   - the real run's plan is the same, line for line, its report says the same, and
 //     what is gone from the storage is what they list, to the byte;
 //   - what is alive pulls from a real registry, of both releases;
@@ -364,7 +364,7 @@ func (s *fixture) judge(what string, got gcRun, want outcome, before map[string]
 	}
 }
 
-// totals compares what the report says of what stays with what is there.
+// totals compares the objects that the report counts as kept with those that are there.
 func (s *fixture) totals(run gcRun, after map[string]int64) {
 	s.Helper()
 	var blobs, bytes int64
@@ -572,7 +572,7 @@ func (t *tallies) of(kind string) *tally {
 	return &t.Repositories
 }
 
-// add counts a line of what goes, with the bytes that its files have.
+// add counts a line of the garbage, with the bytes of its files.
 func (t *tallies) add(line string, files map[string]int64) {
 	kind, path, _ := strings.Cut(line, " ")
 	tally := t.of(kind)
@@ -777,7 +777,7 @@ func (s *fixture) readable(text string) string {
 
 func keys(files map[string]int64) []string { return slices.Sorted(maps.Keys(files)) }
 
-// What goes, as lines.
+// The garbage, as lines.
 
 func blobsGo(digests ...digest.Digest) (lines []string) {
 	for _, d := range digests {

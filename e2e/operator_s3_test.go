@@ -59,8 +59,8 @@ func (s *fixture) run(flags ...string) (r s3Report) {
 	return r
 }
 
-// A run on a bucket lists it, reads each manifest once, and no link: their ETags say that
-// they are as they should be. What goes, goes a thousand at a time, and costs no look.
+// A run on a bucket lists it, and reads each manifest once. It reads no link: the ETags of links prove
+// their content. It removes a thousand objects with one request, and sends no HEAD for them.
 func TestRequestsOfARunOnS3(t *testing.T) {
 	t.Parallel()
 	manyAlike(t)
@@ -101,9 +101,9 @@ func TestRequestsOfARunOnS3(t *testing.T) {
 	if most := removed/1000 + 4; real.Requests.Delete > most {
 		t.Errorf("%d are removed with %d requests, want at most %d", removed, real.Requests.Delete, most)
 	}
-	// The lock looks before it writes.
+	// The lock sends a HEAD before each write.
 	if most := 2 + 2*real.Requests.Put; real.Requests.Head > most {
-		t.Errorf("%d looks, want at most %d", real.Requests.Head, most)
+		t.Errorf("%d requests HEAD, want at most %d", real.Requests.Head, most)
 	}
 }
 

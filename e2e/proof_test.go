@@ -204,8 +204,8 @@ func TestASuspendedRunProvesAnewBeforeItRemoves(t *testing.T) {
 	})
 }
 
-// turning is a storage of which a registry becomes writable while it is listed for the
-// last time before the removal. It is a fake of the moment alone.
+// turning is a storage whose registry becomes writable during the last listing before the removal.
+// Only this moment is a fake.
 type turning struct {
 	storage.Store
 	scans *atomic.Int64

@@ -279,7 +279,7 @@ func TestQuarantineDiesAtEachOperation(t *testing.T) {
 				on, _, _ := strings.Cut(calls[k], " ")
 				faults := map[string]*storeFault{}
 				switch on {
-				case "Move": // half way alone: before it is where the look at it ends
+				case "Move": // half way only: a fault before the move is a fault at the end of the check before it
 					for i, name := range slices.Sorted(maps.Keys(halves)) {
 						if isTried(k+i, 2) || name == "at both paths" {
 							faults[name] = &storeFault{late: true, half: halves[name]}
@@ -409,8 +409,8 @@ func TestKilledWhileItMoves(t *testing.T) {
 	}
 }
 
-// bucketHold is a registry in a bucket of which something is in a quarantine, or comes
-// there.
+// bucketHold is a registry in a bucket, for commands that move objects to a quarantine, or that find
+// them there.
 type bucketHold struct {
 	*fixture
 	before string            // a directory with all that a command begins with

@@ -38,7 +38,7 @@ func (s *fixture) ofRuns(wantCode int, args ...string) (report purgeReport) {
 }
 
 // TestPurgeByAgeNamesDamagedRuns: a damaged run that is old enough is named, also with -q, and
-// purged by its name. So is one of which nobody knows how old it is. One that is too young is not named.
+// purged by its name. So is a run of unknown age. A run that is too young is not named.
 func TestPurgeByAgeNamesDamagedRuns(t *testing.T) {
 	t.Parallel()
 	s := newFixture(t)

@@ -43,8 +43,7 @@ func TestQuarantineOnS3(t *testing.T) {
 	}
 }
 
-// quarantineBucket is a registry in a bucket with something in it that goes and something
-// that stays.
+// quarantineBucket is a registry in a bucket, with garbage and with images that are kept.
 type quarantineBucket struct {
 	*fixture
 	versioning types.BucketVersioningStatus

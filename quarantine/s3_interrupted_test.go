@@ -197,7 +197,7 @@ func (b *bucket) versions() map[string]int {
 	return found
 }
 
-// take plans, and takes what goes through a store.
+// take makes a plan, and moves the garbage to a quarantine through a store.
 func (b *bucket) take(through storage.Store) (run string, err error) {
 	b.Helper()
 	ctx := b.Context()

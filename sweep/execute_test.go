@@ -353,7 +353,7 @@ func TestAPlanIsExecutedOnce(t *testing.T) {
 	}
 }
 
-// What goes meanwhile, by another hand, is gone: absent is success.
+// An object that somebody else removes meanwhile counts as removed.
 func TestAbsentIsSuccess(t *testing.T) {
 	d := worn(3)
 	root := d.put(t)
@@ -451,8 +451,8 @@ func TestEmptyDirectoriesAreTidied(t *testing.T) {
 	}
 }
 
-// What a scan does not look at may keep a repository's directories: then it is not said
-// to be removed, and the rest of the plan goes on (promise 6).
+// A file that a scan does not report may keep a repository's directories. The repository is then not
+// reported as removed, and the run continues with the rest of the plan (promise 6).
 func TestARepositoryThatIsNotEmptyAfterAll(t *testing.T) {
 	d := worn(2)
 	beside := strings.TrimSuffix(layerFile("left1", sha256Of("unreferenced1")), "link") + "link.0000.tmp"

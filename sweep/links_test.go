@@ -48,7 +48,7 @@ func (h halfListed) Scan(ctx context.Context, dir string, visit func([]storage.O
 	})
 }
 
-// The size of what goes is the storage's own, be it from its listing or by looking.
+// The size of garbage comes from the storage: from its listing, or from a stat.
 func TestSizesOfWhatGoes(t *testing.T) {
 	d := worn(0)
 	want := sweep.Tally{}

@@ -39,7 +39,7 @@ type repo struct {
 	pinned     []string        // what links name whose path is not understood
 	doubted    bool            // one of them lies below _manifests, and may lead to manifests
 	suspects   []string        // what those name, and what revision links name beside their path
-	emptyLinks map[string]bool // digests of layer links of which only the directory is there
+	emptyLinks map[string]bool // digests of layer links whose directory is there without the link
 }
 
 type oracle struct {

@@ -92,7 +92,7 @@ func signaturesOf(d *disk, revision string) (digests []digest.Digest) {
 	return digests
 }
 
-// What each kind of removal looks like, to the one who reads the plan.
+// Each kind of removal has its own line in the plan.
 func TestRemovals(t *testing.T) {
 	d := worn(1)
 	gone := sha256Of("a blob that is gone")
@@ -242,8 +242,8 @@ func TestNothingTagged(t *testing.T) {
 	}
 }
 
-// The rows of what is kept can be added up: with what goes and what tags need they are
-// all that is there (promise 5).
+// The rows of kept objects can be added up: together with the garbage and the objects that tags need
+// they are all objects (promise 5).
 func TestKeptAddsUp(t *testing.T) {
 	for seed := range uint64(40) {
 		d := generate(seed, seed%2 == 0, seed%3 == 0)

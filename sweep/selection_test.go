@@ -15,8 +15,8 @@ import (
 	"regsweep/sweep"
 )
 
-// testSelection applies some lines of a plan. What goes is what the oracle says, every
-// tag stays whole, and a full run after it ends where one without it would have
+// testSelection applies some lines of a plan. The run removes the objects that the oracle names, and
+// keeps every tag whole. A full run after it ends in the same state as a full run without it
 // (promises 1 and 3).
 func testSelection(t *testing.T, d *disk, r rules, take func(sweep.Removal) bool, want *disk) {
 	t.Helper()
@@ -270,9 +270,9 @@ func TestSelectionWithoutItsMark(t *testing.T) {
 	}
 }
 
-// What stays for want of a line keeps what it leads to, also where that has lost its
-// revision, and is told in the rows of what is kept. Of what is named only a directory may
-// be left: that keeps nothing.
+// An object that the plan has no line for is kept, with everything that it leads to, even a manifest
+// that has lost its revision link. The rows of kept objects have it. The empty directory of an index
+// entry keeps nothing.
 func TestWhatIsNotNamedStays(t *testing.T) {
 	d := newDisk()
 	d.tag("app", "latest", d.image("app", "current"))
