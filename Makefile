@@ -39,7 +39,7 @@ build: ## build bin/regsweep
 demo: ## make a registry and collect it before your eyes
 	@$(GO) run ./demo
 
-# BENCHFLAGS=-help lists the flags; -quick is a couple of minutes and keeps no results.
+# BENCHFLAGS=-help lists the flags; -quick takes a few minutes.
 bench: ## compare with registry garbage-collect, an hour or more: see BENCHFLAGS
 	@$(GO) run ./bench $(BENCHFLAGS)
 

@@ -3,164 +3,91 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"maps"
 	"os"
-	"path/filepath"
-	"reflect"
-	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"regsweep/bench/generate"
 )
 
-// tiny are options that take seconds, with results in a directory that looks like the
-// module's.
-func tiny(t *testing.T) options {
-	t.Helper()
-	top := t.TempDir()
-	for _, dir := range []string{"bench", "docs"} {
-		if err := os.Mkdir(filepath.Join(top, dir), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	readme := "before\n" + readmeBegin + "old\n" + readmeEnd + "after\n"
-	if err := os.WriteFile(filepath.Join(top, readmeFile), []byte(readme), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return options{
-		top: top, dir: t.TempDir(), seed: 7, rounds: 1, patience: time.Minute, latency: []time.Duration{0},
-		repositories: 4, tags: 12, untagged: 4, s3Repositories: 1, line: "-tiny",
-	}
-}
-
-func measured(t *testing.T, o options) Results {
+// measured are the comparisons of tiny registries, which take seconds, and the output.
+func measured(t *testing.T) (map[string]Case, string) {
 	t.Helper()
 	var out bytes.Buffer
-	if err := run(t.Context(), o, &out); err != nil {
+	o := options{dir: t.TempDir(), rounds: 1, patience: time.Minute, repositories: 4, tags: 12, untagged: 4, s3Repositories: 1}
+	cases, err := run(t.Context(), o, &out)
+	if err != nil {
 		t.Fatalf("%s\n%s", err, &out)
 	}
-	results, err := readResults(o.top)
-	if err != nil {
-		t.Fatal(err)
+	byTitle := map[string]Case{}
+	for _, c := range cases {
+		byTitle[c.Title] = c
 	}
-	return results
+	return byTitle, out.String()
 }
 
-// That regsweep's figures are the generator's, and that what a removal left is what it
-// should be, the harness sees to itself: a run with other figures is an error.
+// The benchmark itself checks that regsweep's figures are the generator's, and what a removal has left:
+// a run with other figures is an error.
 func TestAllCollectorsAreComparedOnTheSameData(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds a registry's releases and MinIO the first time")
 	}
-	o := tiny(t)
-	results := measured(t, o)
-	if got := slices.Sorted(maps.Keys(results.Sections)); !slices.Equal(got, []string{"fs", "removal", "repo", "s3"}) {
-		t.Fatalf("sections are %q", got)
-	}
+	cases, out := measured(t)
+	dry := []string{nameRegsweep, nameFloor, nameRelease3}
 	compared := map[string][]string{
-		"fs warm":    {nameRegsweep, nameFloor, nameRelease3},
-		"fs warm -m": {nameRegsweep, nameFloor, nameRelease3},
-		"repo":       {nameRegsweep, nameFloor, nameRelease3},
-		"repo -m":    {nameRegsweep, nameFloor, nameRelease3},
-		"removal":    {nameRegsweep, nameRelease3},
-		"s3 0ms":     {nameRegsweep, nameFloor, nameRelease3},
-		"s3 removal": {nameRegsweep},
+		"filesystem, warm cache": dry, "filesystem, warm cache, -m": dry, "one repository": dry, "one repository, -m": dry,
+		"removal": {nameRegsweep, nameRelease3}, "S3, answers after 0 ms": dry,
 	}
 	if dir, err := inMemory(); err == nil {
-		compared["removal memory"] = compared["removal"]
+		compared["removal in memory"] = compared["removal"]
 		if err := os.Remove(dir); err != nil {
 			t.Error(err)
 		}
 	}
-	for key, wants := range compared {
-		_, c, found := results.find(key)
-		if !found {
-			t.Errorf("%s was not measured", key)
-			continue
-		}
+	for title, wants := range compared {
+		c := cases[title]
 		if c.Garbage.Blobs == 0 {
-			t.Errorf("%s: there is no garbage to find", key)
+			t.Errorf("%s: there is no garbage to find, or it was not measured", title)
 		}
 		for _, name := range wants {
-			p, ran := c.program(name)
-			if !ran || p.seconds() <= 0 || p.cpuSeconds() <= 0 || p.peak() < 1e6 {
-				t.Errorf("%s: %s took %+v", key, name, p.Runs)
+			if p := c.program(name); len(p.Runs) == 0 || p.Runs[0].Seconds <= 0 || p.Runs[0].CPUSeconds <= 0 || p.Runs[0].PeakBytes < 1e6 {
+				t.Errorf("%s: %s took %+v", title, name, p.Runs)
 			}
 		}
 		for _, p := range c.Programs {
 			if len(p.Runs) == 0 || p.Name == nameFloor {
 				continue
 			}
-			// Without -m the releases are right, and with it wrong where there are
-			// referrers or indexes.
-			right := !strings.HasSuffix(key, "-m") || p.Name == nameRegsweep || key == "repo -m"
-			if right && p.Found.Blobs != c.Garbage.Blobs {
-				t.Errorf("%s: %s finds %d blobs of %d", key, p.Name, p.Found.Blobs, c.Garbage.Blobs)
-			}
-			if !right && p.Found.Blobs < c.Garbage.Blobs {
-				t.Errorf("%s: %s finds only %d blobs of %d", key, p.Name, p.Found.Blobs, c.Garbage.Blobs)
+			// With -m the releases also find blobs that are alive, if there are referrers or indexes.
+			mayFindMore := strings.HasPrefix(title, "filesystem") && strings.HasSuffix(title, "-m") && p.Name != nameRegsweep
+			if n := c.Garbage.Blobs; p.Found.Blobs < n || p.Found.Blobs > n && !mayFindMore {
+				t.Errorf("%s: %s finds %d blobs of %d", title, p.Name, p.Found.Blobs, n)
 			}
 		}
-	}
-	requestsAreCounted(t, results)
-	everythingIsWritten(t, o.top)
-
-	// One section measured alone replaces that one.
-	o.only, o.seed = []string{"repo"}, 8
-	again := measured(t, o)
-	if reflect.DeepEqual(again.Sections["repo"], results.Sections["repo"]) {
-		t.Error("the section that was measured again is the old one")
-	}
-	for _, name := range []string{"fs", "removal", "s3"} {
-		if !reflect.DeepEqual(again.Sections[name], results.Sections[name]) {
-			t.Errorf("section %s is another now, and was not measured", name)
+		if !strings.Contains(out, "| "+title+" | "+nameRegsweep+" | ") {
+			t.Errorf("%s is not in the table:\n%s", title, out)
 		}
+	}
+	c := cases["S3, answers after 0 ms"]
+	if first := c.program(nameRegsweep).Runs[0].Requests; first.List == 0 || first.Get == 0 || first.Links != 0 {
+		t.Errorf("a first run takes %+v", first)
+	}
+	if second := c.program(nameSecond).Runs[0].Requests; second.List == 0 || second.Total() != second.List {
+		t.Errorf("a second run, with the cache, takes %+v", second)
 	}
 }
 
-func requestsAreCounted(t *testing.T, results Results) {
-	t.Helper()
-	section, c, _ := results.find("s3 0ms")
-	p, _ := c.program(nameRegsweep)
-	counted, _ := p.requests()
-	if counted.Get != int64(section.Size.Manifests) || counted.List == 0 || counted.AtOnce == 0 {
-		t.Fatalf("%d manifests took %+v", section.Size.Manifests, counted)
+func (c Case) program(name string) Program {
+	for _, p := range c.Programs {
+		if p.Name == name {
+			return p
+		}
 	}
-	second, _ := c.program(nameSecond)
-	if cached, _ := second.requests(); cached.List == 0 || cached.Total() != cached.List {
-		t.Errorf("a second run, with the cache, takes %+v", cached)
-	}
-	own := *p.Found.Requests
-	own.Links, own.AtOnce = counted.Links, counted.AtOnce // it does not tell
-	if own != counted {
-		t.Errorf("regsweep counted %+v, the proxy %+v", own, counted)
-	}
-	_, removal, _ := results.find("s3 removal")
-	p, _ = removal.program(nameRegsweep)
-	if counted, _ := p.requests(); counted.Delete == 0 {
-		t.Error("keys were removed without a request")
-	}
+	return Program{}
 }
 
-func everythingIsWritten(t *testing.T, top string) {
-	t.Helper()
-	for path, wants := range map[string][]string{
-		markdownFile: {"## Targets", "### One repository, with -m", "| least work |", "BENCHFLAGS=\"-tiny -only s3\""},
-		chartFile:    {"<svg", "registry v3.1.2"},
-		readmeFile:   {"before\n", chartFile, "after\n"},
-	} {
-		text, err := os.ReadFile(filepath.Join(top, path))
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		for _, want := range wants {
-			if !strings.Contains(string(text), want) {
-				t.Errorf("%s does not have %q", path, want)
-			}
-		}
-	}
-}
+func tinyRegistry() *generate.Registry { return generate.NewRepository(1, 3, 1) }
 
 func TestAWrongFigureEndsTheComparison(t *testing.T) {
 	registry := tinyRegistry()
@@ -212,24 +139,39 @@ func TestARemovalIsCheckedOnDisk(t *testing.T) {
 	}
 }
 
+func TestTable(t *testing.T) {
+	run := func(seconds float64, peak int64, requests int64) Run {
+		return Run{Seconds: seconds, CPUSeconds: 2 * seconds, PeakBytes: peak, Requests: Requests{List: requests}}
+	}
+	got := table([]Case{{Title: "one", Programs: []Program{
+		{Name: "regsweep", Runs: []Run{run(4, 3e6, 1000), run(1, 5e6, 9), run(2, 4e6, 9), run(8, 4e6, 9)}},
+		{Name: "slow", Runs: []Run{run(30, 1e6, 0)}},
+		{Name: "slower", Skipped: "for a reason"},
+	}}})
+	_, rows, _ := strings.Cut(got, "---|\n")
+	if want := `| one | regsweep | 3.000 s | 1.000 – 8.000 s | 1.00 × | 6.000 s | 5 MB | 1,000, 0, 0, 0, 0 |
+|  | slow | 30.000 s | 30.000 – 30.000 s | 10.00 × | 60.000 s | 1 MB |  |
+|  | slower | for a reason | | | | | |
+`; rows != want {
+		t.Errorf("the rows are\n%s", rows)
+	}
+}
+
 func TestFlags(t *testing.T) {
 	for line, want := range map[string]string{
-		"-only fs,nfs":   `-only: "nfs" is no section, they are fs, repo, removal, s3`,
-		"-latency 0,x":   `-latency: "x" is no number of milliseconds`,
-		"-latency -5":    `-latency: "-5" is no number of milliseconds`,
-		"-rounds 0":      "rounds and sizes are at least 1",
-		"everything":     "everything is no flag",
-		"-quick -tags 0": "rounds and sizes are at least 1",
+		"-only fs,nfs": `-only: "nfs" is no section`,
+		"-rounds 0":    "-rounds is at least 1",
+		"everything":   "everything is no flag",
 	} {
 		if _, err := parseOptions(strings.Fields(line), new(bytes.Buffer)); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", line, err, want)
 		}
 	}
-	o, err := parseOptions([]string{"-quick", "-tags", "50", "-only", "s3"}, new(bytes.Buffer))
-	if err != nil || o.tags != 50 || o.repositories >= 200 || o.top != "" || o.wants("fs") || !o.wants("s3") {
+	o, err := parseOptions([]string{"-quick", "-only", "s3"}, new(bytes.Buffer))
+	if err != nil || o.rounds != 1 || o.repositories >= 200 || o.wants("fs") || !o.wants("s3") {
 		t.Errorf("%+v, %v", o, err)
 	}
-	if o, err = parseOptions(nil, new(bytes.Buffer)); err != nil || o.top != "." || !o.wants("fs") {
+	if o, err = parseOptions(nil, new(bytes.Buffer)); err != nil || o.rounds != 5 || !o.wants("fs") {
 		t.Errorf("%+v, %v", o, err)
 	}
 }

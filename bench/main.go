@@ -1,10 +1,7 @@
 // Command bench compares regsweep with `registry garbage-collect` of the registry's
 // own releases, and with a program that does the least work possible (bench/floor).
 // It makes the registries (bench/generate), runs the programs in turn on the same
-// data, and writes what they took: make bench.
-//
-// Results are kept by section in results.json, from which RESULTS.md, the chart and the
-// README's figures are made anew each time, so that a section can be measured alone.
+// data, and prints a Markdown table for docs/measurements.md: make bench.
 package main
 
 import (
@@ -16,7 +13,6 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -30,7 +26,7 @@ func main() {
 		return
 	}
 	if err == nil {
-		err = run(ctx, options, os.Stdout)
+		_, err = run(ctx, options, os.Stdout)
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %s\n", err)
@@ -38,87 +34,55 @@ func main() {
 	}
 }
 
-// options are what the flags say.
+// options are the flags, and the sizes of the registries.
 type options struct {
 	only     []string // sections; none are all
-	quick    bool
 	slow     bool
-	cold     bool // measure with cold caches too, where the system lets us
-	seed     uint64
 	rounds   int
 	patience time.Duration
 	brief    time.Duration // a program is run again in its turn until it has run this long
-	latency  []time.Duration
-	dir      string // for registries; "" is a temporary one
-	top      string // the module's directory, where results go; "" keeps none
+	dir      string        // for registries; "" is a temporary one
 
 	repositories, tags, untagged, s3Repositories int
-	line                                         string // the flags as they were given
 }
 
-// sectionNames are all sections, in the order of the report.
-var sectionNames = []string{"fs", "repo", "removal", "s3"}
+// section is a part of the benchmark that can be measured alone.
+type section struct {
+	name    string
+	measure func(*bench, context.Context) error
+}
+
+// sections are in the order in which they are measured.
+var sections = []section{{"fs", (*bench).filesystem}, {"repo", (*bench).repository}, {"removal", (*bench).removal}, {"s3", (*bench).bucket}}
 
 func parseOptions(args []string, usage io.Writer) (options, error) {
-	o := options{line: strings.Join(args, " ")}
+	o := options{brief: 2 * time.Second, repositories: 200, tags: 3000, untagged: 1000, s3Repositories: 25}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(usage)
-	flags.BoolVar(&o.quick, "quick", false, "small registries, one round: that it works, not how fast; keeps no results")
-	only := flags.String("only", "", "`sections` to measure, of fs,repo,removal,s3; the results of others stay")
+	quick := flags.Bool("quick", false, "small registries, one round: that it works, not how fast")
+	only := flags.String("only", "", "`sections` to measure, of fs,repo,removal,s3")
 	flags.BoolVar(&o.slow, "slow", false, "the registry's releases on S3 where that takes them up to an hour, too")
-	flags.BoolVar(&o.cold, "cold", true, "measure with a cold cache of the kernel too, which only root can have")
-	flags.Uint64Var(&o.seed, "seed", 1, "of the registries' content")
 	flags.IntVar(&o.rounds, "rounds", 5, "how often each program runs")
 	flags.DurationVar(&o.patience, "patience", time.Minute, "a program that has run this long in one comparison is not run again there")
-	latency := flags.String("latency", "0,15,50", "`milliseconds` added to each answer of S3")
 	flags.StringVar(&o.dir, "dir", "", "an empty `directory` for registries, on the filesystem to measure (default: a temporary one)")
-	flags.IntVar(&o.repositories, "repositories", 200, "of the registry with many repositories")
-	flags.IntVar(&o.tags, "tags", 3000, "of the registry with one repository")
-	flags.IntVar(&o.untagged, "untagged", 1000, "revisions of the registry with one repository")
-	flags.IntVar(&o.s3Repositories, "s3-repositories", 25, "of the registry on S3")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
 	if flags.NArg() > 0 {
 		return o, fmt.Errorf("%s is no flag", flags.Arg(0))
 	}
-	given := map[string]bool{}
-	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	if o.quick {
-		small := func(name string, value *int, to int) {
-			if !given[name] {
-				*value = to
-			}
-		}
-		small("rounds", &o.rounds, 1)
-		small("repositories", &o.repositories, 8)
-		small("tags", &o.tags, 120)
-		small("untagged", &o.untagged, 40)
-		small("s3-repositories", &o.s3Repositories, 1)
-		if !given["latency"] {
-			*latency = "0,15"
-		}
-	} else {
-		o.top, o.brief = ".", 2*time.Second
+	if *quick {
+		o.rounds, o.brief, o.repositories, o.tags, o.untagged, o.s3Repositories = 1, 0, 8, 120, 40, 1
 	}
-	for _, n := range []int{o.rounds, o.repositories, o.tags, o.s3Repositories} {
-		if n < 1 {
-			return o, errors.New("rounds and sizes are at least 1")
-		}
-	}
-	for text := range strings.SplitSeq(*latency, ",") {
-		milliseconds, err := strconv.Atoi(text)
-		if err != nil || milliseconds < 0 {
-			return o, fmt.Errorf("-latency: %q is no number of milliseconds", text)
-		}
-		o.latency = append(o.latency, time.Duration(milliseconds)*time.Millisecond)
+	if o.rounds < 1 {
+		return o, errors.New("-rounds is at least 1")
 	}
 	if *only != "" {
 		o.only = strings.Split(*only, ",")
 	}
 	for _, name := range o.only {
-		if !slices.Contains(sectionNames, name) {
-			return o, fmt.Errorf("-only: %q is no section, they are %s", name, strings.Join(sectionNames, ", "))
+		if !slices.ContainsFunc(sections, func(s section) bool { return s.name == name }) {
+			return o, fmt.Errorf("-only: %q is no section", name)
 		}
 	}
 	return o, nil

@@ -11,11 +11,14 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"regsweep/bench/generate"
 )
 
 // comparison runs contenders in turn on the same data.
 type comparison struct {
-	key, title string
+	title      string
+	garbage    generate.Garbage // what there is to find
 	contenders []contender
 	// before is called before each run, and after after it; both may be nil.
 	before, after func(context.Context, contender) error
@@ -27,11 +30,11 @@ type comparison struct {
 // run of a fraction of a second says little, and least of all the first one after another
 // program's: it is repeated, unless something has to be made ready for each. Any failure ends
 // it: a time without a result means nothing.
-func (b *bench) compare(ctx context.Context, c comparison) (Case, error) {
+func (b *bench) compare(ctx context.Context, c comparison) error {
 	b.say("\n%s", c.title)
-	result := Case{Key: c.key, Title: c.title}
+	result := Case{Title: c.title, Garbage: c.garbage}
 	for _, contender := range c.contenders {
-		result.Programs = append(result.Programs, Program{Name: contender.name, Line: contender.line, Skipped: contender.skip})
+		result.Programs = append(result.Programs, Program{Name: contender.name, Skipped: contender.skip})
 	}
 	spent := make([]time.Duration, len(c.contenders))
 	for round := range b.rounds {
@@ -41,7 +44,7 @@ func (b *bench) compare(ctx context.Context, c comparison) (Case, error) {
 			}
 			for before := spent[i]; ; {
 				if err := b.once(ctx, c, contender, &result.Programs[i], spent[i] == 0 && contender.warm); err != nil {
-					return result, fmt.Errorf("%s: %s: %w", c.title, contender.name, err)
+					return fmt.Errorf("%s: %s: %w", c.title, contender.name, err)
 				}
 				runs := result.Programs[i].Runs
 				last := runs[len(runs)-1]
@@ -53,7 +56,8 @@ func (b *bench) compare(ctx context.Context, c comparison) (Case, error) {
 			}
 		}
 	}
-	return result, nil
+	b.cases = append(b.cases, result)
+	return nil
 }
 
 // once runs a contender once, or twice where the first run only prepares the second.
@@ -76,8 +80,7 @@ func (b *bench) once(ctx context.Context, c comparison, contender contender, res
 		return err
 	}
 	if c.through != nil {
-		counted := c.through.counted()
-		run.Requests = &counted
+		run.Requests = c.through.counted()
 	}
 	result.Runs, result.Found = append(result.Runs, run), found
 	if c.after != nil {

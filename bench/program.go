@@ -10,7 +10,7 @@ import (
 	"regsweep/bench/generate"
 )
 
-// What the tables call the programs.
+// The names of the programs in the table.
 const (
 	nameRegsweep = "regsweep"
 	nameSecond   = "regsweep, second run"
@@ -22,11 +22,10 @@ const (
 // contender is one program in one comparison.
 type contender struct {
 	name string
-	line string // the command as one types it
 	argv []string
 	env  []string
-	// read takes what it found from what it printed. It is an error where that is not
-	// what is there; the releases of the registry may find what they want.
+	// read parses the output. It is an error if that is not the truth. The releases of the registry
+	// may find what they want.
 	read func(output []byte) (Found, error)
 	// warm makes an unmeasured run first, whose result does not count.
 	warm bool
@@ -36,10 +35,8 @@ type contender struct {
 
 // Found is what a program says that it has found.
 type Found struct {
-	Blobs     int `json:"blobs"`     // that can go, or for the least work those that are there
-	Manifests int `json:"manifests"` // the same: revisions that can go, or manifests read
-	// Requests are what regsweep itself counted.
-	Requests *Requests `json:"requests,omitempty"`
+	Blobs     int // that can go, or for the least work those that are there
+	Manifests int // the same: revisions that can go, or manifests read
 }
 
 // task is what contenders are asked to do.
@@ -53,25 +50,21 @@ type task struct {
 
 // regsweep is regsweep, on what the task says. Its figures must be the generator's.
 func (b *bench) regsweep(t task) contender {
-	c := contender{name: nameRegsweep, argv: []string{b.programs.regsweep, "gc", "--json"}, line: "regsweep gc"}
-	flag := func(short string, args ...string) {
-		c.argv = append(c.argv, args...)
-		c.line += short
-	}
+	c := contender{name: nameRegsweep, argv: []string{b.programs.regsweep, "gc", "--json"}}
 	if t.remove {
-		flag(" --yes --registry-stopped", "--yes", "--registry-stopped")
+		c.argv = append(c.argv, "--yes", "--registry-stopped")
 	} else {
-		flag(" -d", "-d")
+		c.argv = append(c.argv, "-d")
 	}
 	if t.deleteUntagged {
-		flag(" -m", "-m")
+		c.argv = append(c.argv, "-m")
 	}
 	if t.cache == "" {
-		flag(" --no-cache", "--no-cache")
+		c.argv = append(c.argv, "--no-cache")
 	} else {
-		flag(" --cache DIR", "--cache", t.cache)
+		c.argv = append(c.argv, "--cache", t.cache)
 	}
-	flag(" config.yml", t.config)
+	c.argv = append(c.argv, t.config)
 	want := t.registry.Garbage(t.deleteUntagged)
 	c.read = func(output []byte) (Found, error) { return readReport(output, want, t.remove) }
 	return c
@@ -93,7 +86,6 @@ func readReport(output []byte, want generate.Garbage, removed bool) (Found, erro
 		Garbage  tallies           `json:"garbage"`
 		Removed  tallies           `json:"removed"`
 		Problems []json.RawMessage `json:"problems"`
-		Requests Requests          `json:"requests"`
 	}
 	if err := json.Unmarshal(output, &report); err != nil {
 		return Found{}, fmt.Errorf("regsweep's report: %w", err)
@@ -113,23 +105,19 @@ func readReport(output []byte, want generate.Garbage, removed bool) (Found, erro
 	if got := garbage(report.Removed); removed && got != want {
 		return Found{}, fmt.Errorf("regsweep removed %+v of %+v", got, want)
 	}
-	return Found{Blobs: report.Garbage.Blobs.Count, Manifests: report.Garbage.Revisions.Count, Requests: &report.Requests}, nil
+	return Found{Blobs: report.Garbage.Blobs.Count, Manifests: report.Garbage.Revisions.Count}, nil
 }
 
 // release is the collector of a release of the registry.
 func (b *bench) release(name, path string, t task) contender {
-	c := contender{name: name, line: "registry garbage-collect", read: readSummary}
-	c.argv = []string{path, "garbage-collect"}
+	c := contender{name: name, argv: []string{path, "garbage-collect"}, read: readSummary}
 	if !t.remove {
 		c.argv = append(c.argv, "--dry-run")
-		c.line += " --dry-run"
 	}
 	if t.deleteUntagged {
 		c.argv = append(c.argv, "-m")
-		c.line += " -m"
 	}
 	c.argv = append(c.argv, t.config)
-	c.line += " config.yml"
 	c.env = []string{"OTEL_TRACES_EXPORTER=none"} // it would wait for a collector of traces
 	if path == "" {
 		c.skip = "not available on this machine"
@@ -162,9 +150,9 @@ func readSummary(output []byte) (Found, error) {
 }
 
 // floor is the least work.
-func (b *bench) floor(registry *generate.Registry, line string, env []string, args ...string) contender {
+func (b *bench) floor(registry *generate.Registry, env []string, args ...string) contender {
 	return contender{
-		name: nameFloor, line: line, argv: append([]string{b.programs.floor}, args...), env: env,
+		name: nameFloor, argv: append([]string{b.programs.floor}, args...), env: env,
 		read: func(output []byte) (Found, error) { return readFloor(output, registry.Size()) },
 	}
 }

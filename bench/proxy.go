@@ -15,13 +15,12 @@ import (
 
 // Requests counts requests by kind.
 type Requests struct {
-	List   int64 `json:"list"`
-	Get    int64 `json:"get"`
-	Links  int64 `json:"links,omitempty"` // those of Get that read a link
-	Head   int64 `json:"head"`
-	Put    int64 `json:"put"`
-	Delete int64 `json:"delete"`
-	AtOnce int64 `json:"at_once,omitempty"` // the most that were under way together
+	List   int64
+	Get    int64
+	Links  int64 // those of Get that read a link
+	Head   int64
+	Put    int64
+	Delete int64
 }
 
 // Total is their sum.
@@ -36,7 +35,6 @@ type proxy struct {
 	mu       sync.Mutex
 	delay    time.Duration
 	requests Requests
-	underWay int64
 }
 
 // newProxy starts a proxy on a loopback port of its own.
@@ -66,8 +64,7 @@ func newProxy(endpoint string) (*proxy, error) {
 		ModifyResponse: func(response *http.Response) error { return p.wait(response.Request.Context()) },
 	}
 	p.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p.began(r)
-		defer p.ended()
+		p.count(r)
 		forward.ServeHTTP(w, r)
 	})}
 	go func() {
@@ -116,11 +113,9 @@ func (p *proxy) wait(ctx context.Context) error {
 	}
 }
 
-func (p *proxy) began(r *http.Request) {
+func (p *proxy) count(r *http.Request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.underWay++
-	p.requests.AtOnce = max(p.requests.AtOnce, p.underWay)
 	_, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	switch {
 	case r.Method == http.MethodGet && key == "":
@@ -137,10 +132,4 @@ func (p *proxy) began(r *http.Request) {
 	default:
 		p.requests.Put++
 	}
-}
-
-func (p *proxy) ended() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.underWay--
 }

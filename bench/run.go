@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"time"
 
 	"regsweep/internal/registrytest"
@@ -19,6 +21,7 @@ type bench struct {
 	programs programs
 	dir      string // empty at first, and removed at the end
 	out      io.Writer
+	cases    []Case
 }
 
 // programs are the paths of what is compared.
@@ -27,46 +30,30 @@ type programs struct {
 	release3, release2     string // release2 is "" where this machine can't have it
 }
 
-func run(ctx context.Context, options options, out io.Writer) (err error) {
+// run measures the sections, prints the table, and returns what is in it.
+func run(ctx context.Context, options options, out io.Writer) (cases []Case, err error) {
 	dir, err := os.MkdirTemp(options.dir, "regsweep-bench-")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	b := &bench{options: options, dir: dir, out: out}
 	if err := b.build(ctx); err != nil {
-		return err
+		return nil, err
 	}
-	results, err := readResults(options.top)
-	if err != nil {
-		return err
-	}
-	for _, section := range []struct {
-		name    string
-		measure func(context.Context) (Section, error)
-	}{{"fs", b.filesystem}, {"repo", b.repository}, {"removal", b.removal}, {"s3", b.bucket}} {
+	for _, section := range sections {
 		if !options.wants(section.name) {
 			continue
 		}
 		start := time.Now()
-		measured, err := section.measure(ctx)
-		if err != nil {
-			return fmt.Errorf("%s: %w", section.name, err)
+		if err := section.measure(b, ctx); err != nil {
+			return nil, fmt.Errorf("%s: %w", section.name, err)
 		}
-		measured.Date = start.UTC().Format(time.DateOnly)
-		measured.Machine = describeMachine(dir)
-		measured.Flags = options.line
-		results.Sections[section.name] = measured
 		b.say("%s took %s altogether", section.name, time.Since(start).Round(time.Second))
-		// Each is saved at once: what comes later may be interrupted.
-		if err := results.write(options.top); err != nil {
-			return err
-		}
 	}
-	if options.top == "" {
-		_, err = io.WriteString(out, "\n"+results.sections())
-	}
-	return err
+	b.say("\n%s: %d processors, %s, Go %s\n\n%s", time.Now().UTC().Format(time.DateOnly),
+		runtime.NumCPU(), runtime.GOOS, strings.TrimPrefix(runtime.Version(), "go"), table(b.cases))
+	return b.cases, nil
 }
 
 func (b *bench) say(format string, args ...any) {

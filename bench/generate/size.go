@@ -4,11 +4,11 @@ import "github.com/opencontainers/go-digest"
 
 // Size counts what a registry is made of.
 type Size struct {
-	Repositories int `json:"repositories"`
-	Tags         int `json:"tags"`
-	Blobs        int `json:"blobs"`     // manifests among them
-	Manifests    int `json:"manifests"` // distinct ones that a revision links
-	Files        int `json:"files"`     // blobs and links: the objects of a bucket
+	Repositories int
+	Tags         int
+	Blobs        int // manifests among them
+	Manifests    int // distinct ones that a revision links
+	Files        int // blobs and links: the objects of a bucket
 }
 
 // Size counts.
