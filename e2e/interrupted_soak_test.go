@@ -255,8 +255,11 @@ func (s *soak) quarantines(args []string) {
 		f.before(s.T, root)
 		s.reported(args...)
 		wrapped.Delete(root)
-		if err := os.Remove(s.tree.Path(".regsweep/lock")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			s.Fatal(err)
+		// A run that dies leaves its lock, in a directory that may have nothing else.
+		for _, left := range []string{".regsweep/lock", ".regsweep"} {
+			if err := os.Remove(s.tree.Path(left)); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
+				s.Fatal(err)
+			}
 		}
 	}
 	if s.IntN(2) == 0 {
