@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,20 +16,20 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Cache is a Store that remembers manifests from one run to the next, in a file on the
-// machine that it runs on (see file). It is for one run: inventory.Take lists
+// Cache is a Store that remembers manifests from one run to the next, in files on the
+// machine that it runs on (see files). It is for one run: inventory.Take lists
 // through it, mark reads through it, and Close saves what they have learnt.
 //
 // It answers a Read only for a blob which this run's listing has with the size and the
 // ETag that it had when it was read, and only with content that has the blob's digest.
 // So what is missing or was written since is met as it is without a cache, and whoever
-// writes into the file can at most cause a read.
+// writes into the files can at most cause a read.
 //
 // Reads may be concurrent, with a listing only of what is no blob.
 type Cache struct {
 	storage.Store
 	tagged taggedReader
-	file   *file
+	files  *files
 
 	listed atomic.Bool // the blobs were, to the end
 
@@ -56,15 +57,19 @@ func CanCache(store storage.Store) bool {
 // CanCache. Content that is damaged is no error: Failures will tell. now is when the
 // cache is used.
 func Open(store storage.Store, dir string, now time.Time) (*Cache, error) {
+	return open(store, dir, now, sizeLimit)
+}
+
+func open(store storage.Store, dir string, now time.Time, limit int64) (*Cache, error) {
 	tagged, ok := store.(taggedReader)
 	if !ok {
 		return nil, fmt.Errorf("a %s storage tells nothing by which a cache could know that a manifest is unchanged", store.Identity().Driver)
 	}
-	file, err := openFile(dir, store.Identity(), now)
+	files, err := openFiles(dir, store.Identity(), now, limit)
 	if err != nil {
 		return nil, err
 	}
-	return &Cache{Store: store, tagged: tagged, file: file}, nil
+	return &Cache{Store: store, tagged: tagged, files: files}, nil
 }
 
 // Scan is the store's, and notes which of the blobs that are remembered are unchanged.
@@ -73,29 +78,13 @@ func (c *Cache) Scan(ctx context.Context, dir string, visit func(page []storage.
 		return c.Store.Scan(ctx, dir, visit)
 	}
 	err := c.Store.Scan(ctx, dir, func(page []storage.Object) error {
-		c.confirm(page)
+		c.files.confirm(page)
 		return visit(page)
 	})
 	if err == nil {
-		c.file.reserve()
 		c.listed.Store(true)
 	}
 	return err
-}
-
-func (c *Cache) confirm(page []storage.Object) {
-	if len(c.file.entries) == 0 {
-		return
-	}
-	for i := range page {
-		object := &page[i]
-		if object.ETag == "" || object.Multipart != "" || object.Size <= 0 || object.Size > cachedLimit {
-			continue
-		}
-		if e := layout.Parse(object.Path); e.Kind == layout.Blob && e.Digest.Alg == "sha256" {
-			c.file.confirm(layout.DecodeSHA256(e.Digest.Hex), object.Size, object.ETag)
-		}
-	}
 }
 
 // Read is the store's, and spared where the answer is remembered.
@@ -108,19 +97,19 @@ func (c *Cache) Read(ctx context.Context, path string, limit int64) ([]byte, err
 		return nil, err
 	}
 	sum := layout.DecodeSHA256(e.Digest.Hex)
-	content, found := c.file.read(sum, limit)
+	content, found := c.files.read(sum, limit)
 	if found && sha256.Sum256(content) == sum {
 		c.hits.Add(1)
 		return content, nil
 	}
 	if found {
-		c.file.forget(sum)
+		c.files.forget(sum)
 		c.notePoisoned(e.Digest.Digest())
 	}
 	c.reads.Add(1)
 	content, etag, err := c.tagged.ReadTagged(ctx, path, limit)
 	if err == nil && etag != "" && sha256.Sum256(content) == sum {
-		c.file.add(sum, etag, content)
+		c.files.add(sum, etag, content)
 	}
 	return content, err
 }
@@ -134,10 +123,10 @@ func (c *Cache) notePoisoned(d digest.Digest) {
 	}
 }
 
-// Close saves what was learnt, unless the blobs were not listed to the end; what keeps
-// it from that is among the Failures. Afterwards the store is asked for everything. If
-// ctx is done it saves only what needs no copying. A second Close does nothing.
-func (c *Cache) Close(ctx context.Context) { c.file.close(ctx, c.listed.Swap(false)) }
+// Close removes what the storage no longer has, unless the blobs were not listed to the end or ctx
+// is done. What goes wrong is among the Failures. Afterwards the store is asked for everything. A
+// second Close does nothing.
+func (c *Cache) Close(ctx context.Context) { c.files.close(ctx, c.listed.Swap(false)) }
 
 // Use is what a run had of its cache.
 type Use struct {
@@ -154,7 +143,7 @@ type Failure struct {
 	// IsDamage is set for something in the cache that was not written there; otherwise the cache
 	// can't be written.
 	IsDamage bool
-	// Path is the cache's file.
+	// Path is the cache's directory for the storage.
 	Path, Detail string
 }
 
@@ -163,15 +152,16 @@ func (c *Cache) Failures() []Failure {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var failures []Failure
-	if c.file.damage != "" {
-		failures = append(failures, Failure{true, c.file.path(), c.file.damage + ": what it held is read from the storage"})
+	path := filepath.Join(c.files.root.Name(), c.files.dir)
+	if c.files.damage != nil {
+		failures = append(failures, Failure{true, path, fmt.Sprintf("%v: what it held is read from the storage", c.files.damage)})
 	}
 	if c.poisoned > 0 {
-		failures = append(failures, Failure{true, c.file.path(),
+		failures = append(failures, Failure{true, path,
 			fmt.Sprintf("of the manifests in it %d did not match their digest and were read from the storage, the first %s", c.poisoned, c.first)})
 	}
-	if c.file.next.failure != nil {
-		failures = append(failures, Failure{false, c.file.path(), fmt.Sprintf("the cache was not saved: %v", c.file.next.failure)})
+	if c.files.failure != nil {
+		failures = append(failures, Failure{false, path, fmt.Sprintf("the cache was not saved: %v", c.files.failure)})
 	}
 	return failures
 }

@@ -2,7 +2,6 @@ package cache
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -13,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,14 +26,12 @@ import (
 )
 
 // cachedRun is one run's use of a cache: it lists the blobs and reads some of them.
-func cachedRun(t *testing.T, store storage.Store, dir string, limits cacheLimits, paths ...string) (contents []string, use Use, problems []Failure) {
+func cachedRun(t *testing.T, store storage.Store, dir string, limit int64, paths ...string) (contents []string, use Use, problems []Failure) {
 	t.Helper()
-	cache, err := Open(store, dir, time.Now())
+	cache, err := open(store, dir, time.Now(), limit)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache.file.limits.bytes = cmp.Or(limits.bytes, cache.file.limits.bytes)
-	cache.file.limits.count = cmp.Or(limits.count, cache.file.limits.count)
 	if err := cache.Scan(t.Context(), storage.BlobsDir, func([]storage.Object) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
@@ -57,14 +55,30 @@ func cachedRun(t *testing.T, store storage.Store, dir string, limits cacheLimits
 	return contents, cache.Use(), cache.Failures()
 }
 
-// theFile is the only file in a cache's directory, so nothing was left beside it.
-func theFile(t *testing.T, dir string) string {
+// filesIn are the files of a cache, in the order of their names. Each is a whole manifest.
+func filesIn(t *testing.T, dir string) (files []string) {
 	t.Helper()
-	files, err := os.ReadDir(dir)
-	if err != nil || len(files) != 1 {
-		t.Fatalf("the cache has %v, %v, not one file", files, err)
+	err := filepath.WalkDir(dir, func(path string, file fs.DirEntry, err error) error {
+		if err != nil || file.IsDir() {
+			return err
+		}
+		if _, _, ok := parseName(filepath.Base(path)); !ok {
+			t.Errorf("the cache has %s", path)
+		}
+		files = append(files, path)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	return filepath.Join(dir, files[0].Name())
+	return files
+}
+
+func hasFiles(t *testing.T, what, dir string, want int) {
+	t.Helper()
+	if files := filesIn(t, dir); len(files) != want {
+		t.Errorf("%s: the cache has %d files, want %d", what, len(files), want)
+	}
 }
 
 func sameUse(t *testing.T, what string, got Use, hits, reads int64) {
@@ -103,12 +117,12 @@ func TestCacheSparesReads(t *testing.T) {
 		for _, path := range paths[:10] {
 			plant(path, want[path])
 		}
-		_, use, problems := cachedRun(t, store, dir, cacheLimits{}, paths[:10]...)
+		_, use, problems := cachedRun(t, store, dir, sizeLimit, paths[:10]...)
 		sameUse(t, "the first run", use, 0, 10)
 		noProblems(t, "the first run", problems)
 
 		before := store.Requests()
-		contents, use, problems := cachedRun(t, store, dir, cacheLimits{}, paths[:10]...)
+		contents, use, problems := cachedRun(t, store, dir, sizeLimit, paths[:10]...)
 		sameUse(t, "the second run", use, 10, 0)
 		noProblems(t, "the second run", problems)
 		if after := store.Requests(); after.Get != before.Get || after.Head != before.Head {
@@ -128,18 +142,12 @@ func TestCacheSparesReads(t *testing.T) {
 				t.Fatal(outcome.Err)
 			}
 		}
-		contents, use, _ = cachedRun(t, store, dir, cacheLimits{}, paths...)
+		contents, use, _ = cachedRun(t, store, dir, sizeLimit, paths...)
 		sameUse(t, "after a push and a removal", use, 8, 4)
 		if contents[0] != "missing" || contents[1] != "missing" {
 			t.Errorf("what is gone is remembered: %.20q", contents)
 		}
-		size := int64(len(cacheMagic))
-		for _, path := range paths[2:] {
-			size += cacheHead + int64(len(want[path]))
-		}
-		if info, err := os.Stat(theFile(t, dir)); err != nil || info.Size() != size {
-			t.Errorf("the file has %d bytes, %v, not the %d of what is there", info.Size(), err, size)
-		}
+		hasFiles(t, "after a push and a removal", dir, 10)
 	})
 }
 
@@ -151,7 +159,7 @@ func TestCacheReadsWhatWasWrittenSince(t *testing.T) {
 		store, plant := s3test.Open(t, server, server.NewBucketT(t))
 		paths, want := manifestsOf(5)
 		storagetest.PlantAll(plant, want)
-		cachedRun(t, store, dir, cacheLimits{}, paths...)
+		cachedRun(t, store, dir, sizeLimit, paths...)
 
 		damaged := []string{
 			strings.Replace(want[paths[0]], "m", "M", 1), want[paths[1]] + "x", want[paths[2]][1:], "",
@@ -159,7 +167,7 @@ func TestCacheReadsWhatWasWrittenSince(t *testing.T) {
 		for i, content := range damaged {
 			plant(paths[i], content)
 		}
-		contents, use, problems := cachedRun(t, store, dir, cacheLimits{}, paths...)
+		contents, use, problems := cachedRun(t, store, dir, sizeLimit, paths...)
 		sameUse(t, "after the damage", use, 1, 4)
 		noProblems(t, "damage to the storage is none to the cache", problems)
 		for i, content := range damaged {
@@ -167,11 +175,11 @@ func TestCacheReadsWhatWasWrittenSince(t *testing.T) {
 				t.Errorf("%q was written, and is read as %q", content, contents[i])
 			}
 		}
-		_, use, problems = cachedRun(t, store, dir, cacheLimits{}, paths...)
+		_, use, problems = cachedRun(t, store, dir, sizeLimit, paths...)
 		sameUse(t, "damage is not remembered", use, 1, 4)
 		noProblems(t, "damage is not remembered", problems)
 		storagetest.PlantAll(plant, want)
-		contents, use, _ = cachedRun(t, store, dir, cacheLimits{}, paths...)
+		contents, use, _ = cachedRun(t, store, dir, sizeLimit, paths...)
 		sameUse(t, "after the repair", use, 1, 4)
 		for i, path := range paths {
 			if contents[i] != want[path] {
@@ -185,7 +193,7 @@ func TestCacheReadsWhatWasWrittenSince(t *testing.T) {
 func TestCacheAnswersOnlyForWhatIsListed(t *testing.T) {
 	t.Parallel()
 	dir, store := t.TempDir(), newSimulated(3)
-	cachedRun(t, store, dir, cacheLimits{}, store.paths...)
+	cachedRun(t, store, dir, sizeLimit, store.paths...)
 	cache, err := Open(store, dir, time.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -200,21 +208,25 @@ func TestCacheAnswersOnlyForWhatIsListed(t *testing.T) {
 	if store.reads != 6 {
 		t.Errorf("%d reads, want 6", store.reads)
 	}
-	_, use, _ := cachedRun(t, store, dir, cacheLimits{}, store.paths...)
+	_, use, _ := cachedRun(t, store, dir, sizeLimit, store.paths...)
 	sameUse(t, "and it has taken nothing away", use, 3, 0)
 
 	store.more = 1
-	_, use, _ = cachedRun(t, store, dir, cacheLimits{}, store.paths...)
+	_, use, _ = cachedRun(t, store, dir, sizeLimit, store.paths...)
 	sameUse(t, "another size", use, 0, 3)
 	store.more = 0
 	store.etag = ""
-	_, use, _ = cachedRun(t, store, dir, cacheLimits{}, store.paths...)
+	_, use, _ = cachedRun(t, store, dir, sizeLimit, store.paths...)
 	sameUse(t, "without ETags", use, 0, 3)
 	store.etag = "of another kind"
-	_, use, _ = cachedRun(t, store, dir, cacheLimits{}, store.paths...)
+	_, use, _ = cachedRun(t, store, dir, sizeLimit, store.paths...)
 	sameUse(t, "an ETag that is no MD5", use, 0, 3)
-	_, use, _ = cachedRun(t, store, dir, cacheLimits{}, store.paths...)
+	_, use, _ = cachedRun(t, store, dir, sizeLimit, store.paths...)
 	sameUse(t, "the same again", use, 3, 0)
+	store.etag = "of what was written since"
+	_, use, _ = cachedRun(t, store, dir, sizeLimit, store.paths...)
+	sameUse(t, "another ETag", use, 0, 3)
+	hasFiles(t, "another ETag", dir, 3)
 }
 
 // simulated is a bucket whose manifests are in memory: each of the thousand ways to
@@ -261,139 +273,172 @@ func (s *simulated) ReadTagged(_ context.Context, path string, _ int64) ([]byte,
 	return []byte(s.want[path]), s.etag, nil
 }
 
-// afterDamage expects that a run reads what it has to from the storage, and that the
-// next one finds the cache whole.
-func afterDamage(t *testing.T, what string, store *simulated, dir string, reported bool) {
+// afterDamage expects that a run reads one manifest from the storage, and that the next one finds
+// the cache whole.
+func afterDamage(t *testing.T, what string, store *simulated, dir string) {
 	t.Helper()
-	contents, use, problems := cachedRun(t, store, dir, cacheLimits{}, store.paths...)
+	contents, use, problems := cachedRun(t, store, dir, sizeLimit, store.paths...)
 	for i, path := range store.paths {
 		if contents[i] != store.want[path] {
 			t.Fatalf("%s: a manifest is taken for %q", what, contents[i])
 		}
 	}
-	if use.Reads == 0 || use.Hits+use.Reads != int64(len(store.paths)) {
-		t.Errorf("%s: %+v", what, use)
-	}
-	if found := slices.ContainsFunc(problems, func(f Failure) bool { return f.IsDamage }); found != reported {
+	sameUse(t, what, use, int64(len(store.paths))-1, 1)
+	if len(problems) != 1 || !problems[0].IsDamage {
 		t.Errorf("%s: reported as %v", what, problems)
 	}
-	_, use, problems = cachedRun(t, store, dir, cacheLimits{}, store.paths...)
+	_, use, problems = cachedRun(t, store, dir, sizeLimit, store.paths...)
 	sameUse(t, what+", run again", use, int64(len(store.paths)), 0)
 	noProblems(t, what+", run again", problems)
-	size := int64(len(cacheMagic))
-	for _, content := range store.want {
-		size += cacheHead + int64(len(content))
-	}
-	if info, err := os.Stat(theFile(t, dir)); err != nil || info.Size() != size {
-		t.Errorf("%s: the file has %d bytes afterwards, %v, want %d", what, info.Size(), err, size)
-	}
+	hasFiles(t, what+", run again", dir, len(store.paths))
 }
 
 // A poisoned cache is a cache that misses, and is reported: every bit of it counts.
 func TestPoisonedCacheIsAMissAndReported(t *testing.T) {
 	t.Parallel()
 	dir, store := t.TempDir(), newSimulated(3)
-	cachedRun(t, store, dir, cacheLimits{}, store.paths...)
-	file := theFile(t, dir)
+	cachedRun(t, store, dir, sizeLimit, store.paths...)
+	file := filesIn(t, dir)[1]
 	whole, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	try := func(what string, content []byte, reported bool) {
+	try := func(what string, content []byte) {
 		t.Helper()
 		if err := os.WriteFile(file, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		afterDamage(t, what, store, dir, reported)
+		afterDamage(t, what, store, dir)
 	}
 	for i := range whole {
 		flipped := bytes.Clone(whole)
 		flipped[i] ^= 1 << (i % 8)
-		try(fmt.Sprintf("bit %d of byte %d is flipped", i%8, i), flipped, true)
+		try(fmt.Sprintf("bit %d of byte %d is flipped", i%8, i), flipped)
+		try(fmt.Sprintf("it ends after %d bytes", i), whole[:i])
 	}
-	ends := map[int]bool{}
-	for at := len(cacheMagic); at < len(whole); {
-		ends[at] = true
-		at += cacheHead + int(whole[at+42])<<8 + int(whole[at+43])
-	}
-	for i := range whole {
-		// Where one manifest ends and another begins, nothing is to be seen.
-		try(fmt.Sprintf("it ends after %d bytes", i), whole[:i], !ends[i])
-	}
-	if err := os.WriteFile(file, append(bytes.Clone(whole), "more"...), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, use, problems := cachedRun(t, store, dir, cacheLimits{}, store.paths...); len(problems) != 1 {
-		t.Errorf("something comes after the end: %v", problems)
-	} else {
-		sameUse(t, "something comes after the end", use, 3, 0)
-	}
-	_, _, problems := cachedRun(t, store, dir, cacheLimits{}, store.paths...)
-	noProblems(t, "the end was mended", problems)
-
-	// An attacker makes an entry for each digest, with a head that is right.
-	evil := []byte(cacheMagic)
-	for path, content := range store.want {
-		other := strings.Replace(content, "manifest", "poisoned", 1)
-		head := cacheHeadOf(sha256.Sum256([]byte(content)), etagMark(store.etag), uint32(len(other)))
-		if storagetest.BlobPath("sha256", storagetest.HexOf(content)) != path {
-			t.Fatal(path)
-		}
-		evil = append(append(evil, head[:]...), other...)
-	}
-	try("all of it is poisoned", evil, true)
-	try("it is something else", []byte("GIF89a"), true)
-	for _, length := range []uint32{0, cachedLimit + 1, 1<<32 - 1} {
-		head := cacheHeadOf([32]byte{}, [8]byte{}, length)
-		try(fmt.Sprintf("a manifest of %d bytes", length), slices.Concat([]byte(cacheMagic), head[:], whole[len(cacheMagic):]), true)
-	}
-	if err := os.Truncate(file, cacheLimit+1); err != nil {
-		t.Fatal(err)
-	}
-	afterDamage(t, "it is huge", store, dir, true)
-}
-
-// What stands in the place of the file is neither followed nor harmed.
-func TestCacheFileIsARegularFile(t *testing.T) {
-	t.Parallel()
-	dir, store := t.TempDir(), newSimulated(3)
-	cachedRun(t, store, dir, cacheLimits{}, store.paths...)
-	file := theFile(t, dir)
-	elsewhere := filepath.Join(t.TempDir(), "precious")
-	if err := os.Rename(file, elsewhere); err != nil {
-		t.Fatal(err)
-	}
-	before, err := os.ReadFile(elsewhere)
+	try("something comes after the end", append(bytes.Clone(whole), "more"...))
+	other, err := os.ReadFile(filesIn(t, dir)[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(elsewhere, file); err != nil {
+	try("another manifest", other)
+	if err := os.Truncate(file, 1<<40); err != nil {
 		t.Fatal(err)
 	}
-	afterDamage(t, "a symbolic link", store, dir, true)
-	if after, err := os.ReadFile(elsewhere); err != nil || !bytes.Equal(after, before) {
-		t.Errorf("what the link led to was written: %v", err)
+	afterDamage(t, "it is huge", store, dir)
+}
+
+// Whoever makes up files of a cache can cause reads and nothing else.
+func TestMadeUpFilesCauseReadsAndNothingElse(t *testing.T) {
+	t.Parallel()
+	dir, store := t.TempDir(), newSimulated(3)
+	of, err := dirName(store.Identity())
+	if err != nil {
+		t.Fatal(err)
+	}
+	plant := func(name, content string) {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(content), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, content := range store.want {
+		poisoned := strings.Replace(content, "manifest", "poisoned", 1)
+		plant(entry{etag: etagMark(store.etag), size: uint32(len(poisoned))}.path(of, sha256.Sum256([]byte(content))), poisoned)
+	}
+	contents, use, problems := cachedRun(t, store, dir, sizeLimit, store.paths...)
+	sameUse(t, "all of it is poisoned", use, 0, 3)
+	if len(problems) != 1 || !strings.Contains(problems[0].Detail, "of the manifests in it 3 did not match") {
+		t.Errorf("all of it is poisoned: %v", problems)
+	}
+	for i, path := range store.paths {
+		if contents[i] != store.want[path] {
+			t.Errorf("a manifest is taken for %q", contents[i])
+		}
+	}
+
+	good := filesIn(t, dir)[0]
+	name := strings.TrimPrefix(good, dir+"/")
+	strange := []string{
+		name + "x", name + "-1", strings.ToUpper(name), strings.Replace(name, "-", "_", 1),
+		of + "/z/" + filepath.Base(name), of + "/notes", of + "/0/notes.tmp-1", of + "/a/0",
+		entry{size: manifestLimit + 1}.path(of, sum{}),
+	}
+	for _, name := range strange {
+		plant(name, "precious")
+	}
+	_, use, problems = cachedRun(t, store, dir, sizeLimit, store.paths...)
+	sameUse(t, "strange names", use, 3, 0)
+	noProblems(t, "strange names", problems)
+	for _, name := range strange {
+		if content, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(content) != "precious" {
+			t.Errorf("%s: %q, %v", name, content, err)
+		}
+	}
+}
+
+// What stands in the place of a file is neither followed nor harmed.
+func TestCacheFileIsARegularFile(t *testing.T) {
+	t.Parallel()
+	dir, store := t.TempDir(), newSimulated(3)
+	cachedRun(t, store, dir, sizeLimit, store.paths...)
+	file := filesIn(t, dir)[1]
+	elsewhere := filepath.Join(t.TempDir(), "precious")
+	if err := os.WriteFile(elsewhere, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for what, replace := range map[string]func() error{
+		"a link to another file":     func() error { return os.Symlink(elsewhere, file) },
+		"a link to another manifest": func() error { return os.Symlink(filepath.Base(file)+"/../../other", file) },
+		"a pipe":                     func() error { return syscall.Mkfifo(file, 0o600) },
+		"an empty directory":         func() error { return os.Mkdir(file, 0o700) },
+	} {
+		if err := errors.Join(os.Remove(file), replace()); err != nil {
+			t.Fatal(err)
+		}
+		afterDamage(t, what, store, dir)
+	}
+	if content, err := os.ReadFile(elsewhere); err != nil || string(content) != "precious" {
+		t.Errorf("what a link led to is %q, %v", content, err)
 	}
 
 	if err := errors.Join(os.Remove(file), os.MkdirAll(filepath.Join(file, "full"), 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	contents, use, problems := cachedRun(t, store, dir, cacheLimits{}, store.paths...)
-	sameUse(t, "a directory", use, 0, 3)
-	if contents[0] != store.want[store.paths[0]] {
-		t.Errorf("a manifest is taken for %q", contents[0])
+	contents, use, problems := cachedRun(t, store, dir, sizeLimit, store.paths...)
+	sameUse(t, "a directory", use, 2, 1)
+	for i, path := range store.paths {
+		if contents[i] != store.want[path] {
+			t.Errorf("a manifest is taken for %q", contents[i])
+		}
 	}
 	if len(problems) != 2 || !problems[0].IsDamage || problems[1].IsDamage {
 		t.Errorf("a directory that can't be replaced: %v", problems)
 	}
-	theFile(t, dir)
+
+	// The directory of a digit: a link to another directory, with files of the same names.
+	dir = t.TempDir()
+	cachedRun(t, store, dir, sizeLimit, store.paths...)
+	file = filesIn(t, dir)[1]
+	elsewhere = filepath.Join(t.TempDir(), "elsewhere")
+	if err := errors.Join(os.Rename(filepath.Dir(file), elsewhere), os.Symlink(elsewhere, filepath.Dir(file))); err != nil {
+		t.Fatal(err)
+	}
+	_, use, problems = cachedRun(t, store, dir, sizeLimit, store.paths...)
+	sameUse(t, "a link to a directory", use, 2, 1)
+	if len(problems) != 2 || !problems[0].IsDamage || problems[1].IsDamage {
+		t.Errorf("a link to a directory: %v", problems)
+	}
+	hasFiles(t, "a link to a directory", elsewhere, 1)
 }
 
 func TestCacheIsPrivate(t *testing.T) {
 	t.Parallel()
 	dir, store := filepath.Join(t.TempDir(), "cache"), newSimulated(1)
-	cachedRun(t, store, dir, cacheLimits{}, store.paths...)
-	for path, want := range map[string]fs.FileMode{dir: 0o700, theFile(t, dir): 0o600} {
+	cachedRun(t, store, dir, sizeLimit, store.paths...)
+	file := filesIn(t, dir)[0]
+	for path, want := range map[string]fs.FileMode{dir: 0o700, filepath.Dir(filepath.Dir(file)): 0o700, filepath.Dir(file): 0o700, file: 0o600} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s has %v, %v, want %v", path, info.Mode(), err, want)
 		}
@@ -404,89 +449,77 @@ func TestCacheIsPrivate(t *testing.T) {
 // the same ones every time.
 func TestCacheIsBounded(t *testing.T) {
 	t.Parallel()
-	store := newSimulated(20)
-	for what, limits := range map[string]cacheLimits{"bytes": {bytes: 2000}, "count": {count: 11}} {
-		dir := t.TempDir()
-		cachedRun(t, store, dir, limits, store.paths...)
-		_, use, problems := cachedRun(t, store, dir, limits, store.paths...)
-		noProblems(t, what, problems)
-		if use.Hits < 9 || use.Hits > 11 {
-			t.Errorf("%s: %d of 20 manifests fit", what, use.Hits)
-		}
-		info, err := os.Stat(theFile(t, dir))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if limits.bytes > 0 && info.Size() > limits.bytes {
-			t.Errorf("%d bytes, and the bound is %d", info.Size(), limits.bytes)
-		}
-		_, again, _ := cachedRun(t, store, dir, limits, store.paths...)
-		if again != use {
-			t.Errorf("%s: %+v, and the next time %+v", what, use, again)
-		}
+	store, dir := newSimulated(20), t.TempDir()
+	const limit = 11*4096 + 100
+	for _, want := range []int64{0, 11, 11} {
+		_, use, problems := cachedRun(t, store, dir, limit, store.paths...)
+		noProblems(t, "bounded", problems)
+		sameUse(t, "bounded", use, want, 20-want)
+		hasFiles(t, "bounded", dir, 11)
 	}
+
+	dir = t.TempDir()
+	cachedRun(t, store, dir, 20*4096, slices.Concat(store.paths[:10], store.paths[:10], store.paths)...)
+	hasFiles(t, "some are read again", dir, 20)
 }
 
-// The storages that were not looked at for the longest time make room.
+// The storages that were not used for the longest time make room.
 func TestCacheForgetsTheStorageUsedLongestAgo(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	limits := cacheLimits{bytes: 6000}
+	const limit = 31 * 4096
 	old, used, last := newSimulated(15), newSimulated(15), newSimulated(15)
 	old.name, used.name, last.name = "old", "used", "last"
 	run := func(s *simulated) Use {
 		t.Helper()
-		_, use, problems := cachedRun(t, s, dir, limits, s.paths...)
+		_, use, problems := cachedRun(t, s, dir, limit, s.paths...)
 		noProblems(t, s.name, problems)
 		return use
 	}
+	of := func(s *simulated) string {
+		name, err := dirName(s.Identity())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return filepath.Join(dir, name)
+	}
 	anHourAgo := time.Now().Add(-time.Hour)
 	run(used)
-	first := theFile(t, dir)
 	run(old)
-	for _, file := range glob(t, dir, "*") {
-		at := anHourAgo
-		if file == first {
-			at = at.Add(-time.Hour) // until it is used again
-		}
-		if err := os.Chtimes(file, at, at); err != nil {
+	for s, at := range map[*simulated]time.Time{old: anHourAgo, used: anHourAgo.Add(-time.Hour)} { // until it is used again
+		if err := os.Chtimes(of(s), at, at); err != nil {
 			t.Fatal(err)
 		}
 	}
 	sameUse(t, "both fit", run(used), 15, 0)
 
 	// What is not ours is not touched, nor what another run may be writing.
-	keep := []string{"notes.txt", strings.Repeat("0", 31) + cacheSuffix, strings.Repeat("0", 32) + cacheSuffix + cacheTemp + "1"}
-	for _, name := range keep {
-		if err := os.WriteFile(filepath.Join(dir, name), make([]byte, 9000), 0o600); err != nil {
+	temp := entry{}.path(of(last), sum{}) + tempMark
+	keep := []string{filepath.Join(dir, "notes.txt"), filepath.Join(dir, strings.Repeat("0", 31)+dirSuffix), filepath.Join(dir, "notes"+dirSuffix, "x"), temp + "1"}
+	killed := temp + "2"
+	for _, path := range append(keep, killed) {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, make([]byte, 9000), 0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	killed := filepath.Join(dir, strings.Repeat("0", 32)+cacheSuffix+cacheTemp+"2")
-	if err := errors.Join(os.WriteFile(killed, nil, 0o600), os.Chtimes(killed, anHourAgo.Add(-24*time.Hour), anHourAgo.Add(-24*time.Hour))); err != nil {
+	if err := os.Chtimes(killed, anHourAgo.Add(-24*time.Hour), anHourAgo.Add(-24*time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	run(last)
+	if _, err := os.Stat(of(old)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the storage used longest ago: %v", err)
+	}
 	sameUse(t, "the one that was used", run(used), 15, 0)
 	sameUse(t, "the last", run(last), 15, 0)
 	sameUse(t, "the one that was not", run(old), 0, 15)
 	if _, err := os.Stat(killed); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("what a killed run left: %v", err)
 	}
-	for _, name := range keep {
-		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+	for _, path := range keep {
+		if _, err := os.Stat(path); err != nil {
 			t.Error(err)
 		}
 	}
-}
-
-func glob(t *testing.T, dir, pattern string) []string {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, pattern))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("%s in %s: %v, %v", pattern, dir, files, err)
-	}
-	return files
 }
 
 // Runs at the same time take nothing from each other, whether of one storage or of two.
@@ -500,7 +533,7 @@ func TestCacheIsShared(t *testing.T) {
 		for i := range 12 {
 			store := stores[i%len(stores)]
 			group.Go(func() {
-				contents, _, problems := cachedRun(t, store, dir, cacheLimits{}, store.paths[i:min(i+20+10*round, len(store.paths))]...)
+				contents, _, problems := cachedRun(t, store, dir, sizeLimit, store.paths[i:min(i+20+10*round, len(store.paths))]...)
 				noProblems(t, store.name, problems)
 				for j, content := range contents {
 					if content != store.want[store.paths[i+j]] {
@@ -511,33 +544,34 @@ func TestCacheIsShared(t *testing.T) {
 		}
 		group.Wait()
 	}
-	if files := glob(t, dir, "*"); len(files) != 2 {
-		t.Errorf("two storages have left %v", files)
-	}
+	hasFiles(t, "two storages", dir, 50+60-2)
 }
 
-// full is a disk that takes so many bytes.
-type full struct{ left int }
-
-func (f *full) Write(p []byte) (int, error) {
-	if f.left -= len(p); f.left < 0 {
-		return 0, errors.New("no space left on device")
-	}
-	return len(p), nil
-}
-
-// A disk that is full costs the cache, and not the run: at once, later, or when all is
-// written at the end.
+// A disk that is full costs the cache, and not the run: at once or later.
 func TestFullDiskIsNotedAndNoFailure(t *testing.T) {
 	t.Parallel()
-	for _, left := range []int{0, 500, 4000, 6000} {
+	for _, fit := range []int{0, 1, 20} {
 		dir, store := t.TempDir(), newSimulated(40)
-		cachedRun(t, store, dir, cacheLimits{}, store.paths[:10]...)
+		cachedRun(t, store, dir, sizeLimit, store.paths[:10]...)
 		cache, err := Open(store, dir, time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
-		cache.file.next.w.Reset(&full{left})
+		create, left := cache.files.create, fit
+		cache.files.create = func(path string) (*os.File, error) {
+			file, err := create(path)
+			left--
+			if left >= 0 || err != nil {
+				return file, err
+			}
+			if left < -1 {
+				t.Error("it writes on")
+			}
+			if err := file.Close(); err != nil {
+				t.Error(err)
+			}
+			return os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		}
 		if err := cache.Scan(t.Context(), storage.BlobsDir, func([]storage.Object) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
@@ -548,16 +582,46 @@ func TestFullDiskIsNotedAndNoFailure(t *testing.T) {
 		}
 		cache.Close(t.Context())
 		if problems := cache.Failures(); len(problems) != 1 || problems[0].IsDamage || !strings.Contains(problems[0].Detail, "no space left") {
-			t.Errorf("a disk with room for %d bytes: %v", left, problems)
+			t.Errorf("a disk with room for %d manifests: %v", fit, problems)
 		}
-		theFile(t, dir)
-		_, use, _ := cachedRun(t, store, dir, cacheLimits{}, store.paths...)
-		sameUse(t, "what was remembered before", use, 10, 30)
+		hasFiles(t, "a full disk", dir, 10+fit)
+		_, use, problems := cachedRun(t, store, dir, sizeLimit, store.paths...)
+		sameUse(t, "what was remembered before", use, int64(10+fit), int64(30-fit))
+		noProblems(t, "what was remembered before", problems)
 	}
 }
 
-// An interrupted run ends at once. It keeps what it has read if that is all there is, and
-// otherwise what was there before.
+// A run that begins while another one writes finds whole manifests only.
+func TestManifestsAppearWhole(t *testing.T) {
+	t.Parallel()
+	dir, store := t.TempDir(), newSimulated(5)
+	cache, err := Open(store, dir, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	create, others := cache.files.create, int64(0)
+	cache.files.create = func(path string) (*os.File, error) {
+		file, err := create(path)
+		_, use, problems := cachedRun(t, store, dir, sizeLimit, store.paths[:others+1]...)
+		sameUse(t, "while another run writes", use, others, 1)
+		noProblems(t, "while another run writes", problems)
+		others++
+		return file, err
+	}
+	if err := cache.Scan(t.Context(), storage.BlobsDir, func([]storage.Object) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range store.paths {
+		if _, err := cache.Read(t.Context(), path, 1<<20); err != nil {
+			t.Error(err)
+		}
+	}
+	cache.Close(t.Context())
+	noProblems(t, "with others", cache.Failures())
+	hasFiles(t, "with others", dir, 5)
+}
+
+// An interrupted run ends at once. What it has read is remembered.
 func TestInterruptedRunLeavesACacheThatIsWhole(t *testing.T) {
 	t.Parallel()
 	dir, store := t.TempDir(), newSimulated(10)
@@ -582,12 +646,12 @@ func TestInterruptedRunLeavesACacheThatIsWhole(t *testing.T) {
 		}
 		cache.Close(ctx)
 		noProblems(t, "interrupted", cache.Failures())
-		theFile(t, dir)
+		hasFiles(t, "interrupted", dir, to)
 	}
 	interrupted(0, 4)
 	interrupted(4, 7)
-	_, use, _ := cachedRun(t, store, dir, cacheLimits{}, store.paths...)
-	sameUse(t, "afterwards", use, 4, 6)
+	_, use, _ := cachedRun(t, store, dir, sizeLimit, store.paths...)
+	sameUse(t, "afterwards", use, 7, 3)
 }
 
 // A filesystem has no use for one.
