@@ -13,26 +13,28 @@ import (
 	"regsweep/storage"
 )
 
-// ExecuteOptions are how a plan is carried out.
+// ExecuteOptions configure Execute.
 type ExecuteOptions struct {
-	// Bulk is the size of a batch, and how many are removed at once: the storage's own. What
-	// is 0 in it is storage.RemoveBatch or 4.
+	// Bulk has the number of objects in a batch and the number of concurrent batches that suit
+	// the storage. The defaults are storage.RemoveBatch objects and 4 batches.
 	Bulk storage.Bulk
-	// OnRemoved, if set, is told what was confirmed. It is called serially.
+	// OnRemoved, if set, is called with the removals that the storage has confirmed. The calls
+	// are serial.
 	OnRemoved func(kind Kind, tally Tally)
-	// BeforeBlobs, if set, is called before each batch of blobs. Then no other kind of removal is
-	// under way. An error of it ends the removal.
+	// BeforeBlobs, if set, is called before each batch of blobs is sent. All other kinds were
+	// removed before. If it returns an error, no further batch is sent.
 	BeforeBlobs func(ctx context.Context) error
 }
 
 // ErrExecuted is returned by Execute for a plan that was executed already.
 var ErrExecuted = errors.New("the plan was executed already")
 
-// Execute removes what the plan lists, kind by kind: all of one kind has been
-// confirmed before the next begins. It stops, with an error and a Result of what was
-// removed until then, when ctx is done (the error is then ctx's cause) or when the
-// storage refuses a removal; then the kinds that follow are not touched, since what
-// a link leads to must not go before it. Running again goes on from there.
+// Execute executes the removals of the plan, kind by kind. It begins a kind after all removals
+// of the kind before are confirmed.
+//
+// It stops when the storage refuses a removal, and does not begin the next kind: a link must be
+// removed before its target. It also stops when ctx is done. The error is then ctx's cause. With
+// every error the Result has the removals until then. A new run removes the rest.
 func (p *Plan) Execute(ctx context.Context, remover storage.Remover, options ExecuteOptions) (Result, error) {
 	options.Bulk.Objects = cmp.Or(options.Bulk.Objects, storage.RemoveBatch)
 	options.Bulk.Calls = cmp.Or(options.Bulk.Calls, 4)
@@ -53,17 +55,16 @@ func (p *Plan) Execute(ctx context.Context, remover storage.Remover, options Exe
 			return e.result, fmt.Errorf("remove %s: %w", kind.kind, err)
 		}
 	}
-	for _, dirs := range [][]string{p.left(), p.empty} {
+	for _, dirs := range [][]string{p.emptiedDirs(), p.empty} {
 		if _, err := e.removeEmpty(ctx, dirs); err != nil {
 			return e.result, err
 		}
 	}
-	gone, err := e.removeEmpty(ctx, p.emptyNames)
-	e.result.Removed[EmptyDirectory] = Tally{Count: gone}
+	removed, err := e.removeEmpty(ctx, p.emptyNames)
+	e.result.Removed[EmptyDirectory] = Tally{Count: removed}
 	return e.result, err
 }
 
-// execution is one execution of a plan.
 type execution struct {
 	plan    *Plan
 	remover storage.Remover
@@ -71,8 +72,8 @@ type execution struct {
 	result  Result
 }
 
-// remove removes all of one kind. It keeps a bounded number of batches under way, and takes their
-// outcomes in as they come.
+// remove executes all removals of one kind. It sends up to Bulk.Calls batches concurrently. Only
+// the calling goroutine changes the result.
 func (e *execution) remove(ctx context.Context, kind *row) error {
 	type answer struct {
 		batch
@@ -112,18 +113,18 @@ func (e *execution) remove(ctx context.Context, kind *row) error {
 	return failed
 }
 
-// batch is a run of removals of one kind, for one call of Remove. The objects of one removal are never
-// divided.
+// batch has consecutive removals of one kind. All objects of a removal are in the same batch.
 type batch struct {
 	kind   *row
-	first  int // its place among the removals of the kind
+	first  int // index of the first removal among those of the kind
 	refs   []storage.Ref
-	counts []int // refs of each removal
+	counts []int // number of refs of each removal
 }
 
 func (b batch) end() int { return b.first + len(b.counts) }
 
-// batch takes as many removals from first on as fit in a batch of so many objects.
+// batch returns the removals from index first on, with at most the given number of objects. A
+// removal with more objects gets a batch of its own.
 func (p *Plan) batch(kind *row, first, objects int) batch {
 	b := batch{kind: kind, first: first}
 	for b.end() < kind.len(p) {
@@ -137,7 +138,7 @@ func (p *Plan) batch(kind *row, first, objects int) batch {
 	return b
 }
 
-// removals yields the outcomes of each removal, with its place among those of its kind.
+// removals yields each removal's index among those of its kind, and the outcomes of its objects.
 func (b batch) removals(outcomes []storage.Outcome) iter.Seq2[int, []storage.Outcome] {
 	return func(yield func(int, []storage.Outcome) bool) {
 		for i, n := range b.counts {
@@ -149,14 +150,13 @@ func (b batch) removals(outcomes []storage.Outcome) iter.Seq2[int, []storage.Out
 	}
 }
 
-// grace is how long a batch that was sent may take to be answered once the run is
-// being stopped. Without it an interruption could not tell what it had removed.
+// grace is how long an interrupted run waits for the answers to a batch. Without it the run could not
+// report which removals were done.
 const grace = 30 * time.Second
 
-// send removes the objects of a batch. It waits for the answers to what it has sent, for as long as the
-// grace if ctx is done. Whether anything more is sent is up to the lease of ctx, which each removal
-// asks: after an interruption the batch goes on to its end, after the loss of the lock or of the proof
-// it does not.
+// send removes the objects of a batch and returns their outcomes. When ctx is done, send waits for the
+// answers for up to grace. Each removal checks the lease of ctx before it begins. So the batch is
+// completed after an interruption, but not after the loss of the lock or of the proof.
 func (e *execution) send(ctx context.Context, b batch) []storage.Outcome {
 	sent, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -167,45 +167,46 @@ func (e *execution) send(ctx context.Context, b batch) []storage.Outcome {
 		outcomes = append(outcomes, e.remover.Remove(sent, refs)...)
 	}
 	if b.kind.form == Files {
-		e.removeLeft(sent, b, outcomes)
+		e.removeUploadDirs(sent, b, outcomes)
 	}
 	return outcomes
 }
 
-// removeLeft removes the directories of uploads whose files have gone and that are not empty. A
-// directory that can't be removed has a file in it which was not listed: then the upload has not gone.
-func (e *execution) removeLeft(ctx context.Context, b batch, outcomes []storage.Outcome) {
+// removeUploadDirs removes the directories of uploads that were still there after their files were
+// removed. If a directory is not empty, it has a file that was not listed. The upload then counts as
+// not removed.
+func (e *execution) removeUploadDirs(ctx context.Context, b batch, outcomes []storage.Outcome) {
 	for i, of := range b.removals(outcomes) {
 		removal, last := b.kind.removal(e.plan, i), len(of)-1
 		hasFailed := slices.ContainsFunc(of, func(o storage.Outcome) bool { return o.Err != nil })
 		if last < 0 || hasFailed || !of[last].DirLeft || removal.Repository == "" {
 			continue
 		}
-		gone, err := e.remover.Prune(ctx, removal.Path)
+		pruned, err := e.remover.Prune(ctx, removal.Path)
 		switch {
 		case errors.Is(err, storage.ErrNotBegun):
 			of[last].Err = err
 		case err != nil:
 			of[last].Err = fmt.Errorf("%w: %w", errFilesLeft, err)
-		case !gone:
+		case !pruned:
 			of[last].Err = errFilesLeft
 		}
 	}
 }
 
-// errFilesLeft is for an upload of which a file was left. It is no reason to stop: no upload keeps
-// anything alive.
+// errFilesLeft is the error of an upload that still has a file. The run goes on: no blob depends on
+// an upload.
 var errFilesLeft = errors.New("its directory still holds what was not listed")
 
-// confirm counts what has gone, and what has not with the first reason. A removal has
-// gone when all its objects have.
+// confirm adds the outcomes of a batch to the result. A removal is confirmed if all its objects were
+// removed. confirm returns the number of refused removals, and the first error that must stop the run.
 func (e *execution) confirm(b batch, outcomes []storage.Outcome) (failures int, first error) {
 	var done Tally
 	for i, of := range b.removals(outcomes) {
-		removal, outcome := e.plan.removalOf(b.kind, i), whole(of)
+		removal, outcome := e.plan.removalOf(b.kind, i), combine(of)
 		e.result.Versions.Add(outcome.Versions, outcome.VersionBytes)
 		switch err := outcome.Err; {
-		case errors.Is(err, storage.ErrNotBegun): // the storage has refused nothing
+		case errors.Is(err, storage.ErrNotBegun): // not a refusal of the storage
 			first = cmp.Or(first, err)
 		case errors.Is(err, errFilesLeft):
 			e.result.fail(removal, err)
@@ -227,19 +228,19 @@ func (e *execution) confirm(b batch, outcomes []storage.Outcome) (failures int, 
 	return failures, first
 }
 
-// whole is the outcome of a removal, from those of its objects.
-func whole(of []storage.Outcome) (whole storage.Outcome) {
-	for _, o := range of {
-		whole.Versions += o.Versions
-		whole.VersionBytes = addBytes(whole.VersionBytes, o.VersionBytes)
-		whole.Hidden = whole.Hidden || o.Hidden
-		whole.HardLinkedBytes += o.HardLinkedBytes
-		// A refusal says more than a removal that has not begun.
-		if o.Err != nil && (whole.Err == nil || errors.Is(whole.Err, storage.ErrNotBegun)) {
-			whole.Err = o.Err
+// combine returns the outcome of a removal, given the outcomes of its objects.
+func combine(objects []storage.Outcome) (all storage.Outcome) {
+	for _, o := range objects {
+		all.Versions += o.Versions
+		all.VersionBytes = addBytes(all.VersionBytes, o.VersionBytes)
+		all.Hidden = all.Hidden || o.Hidden
+		all.HardLinkedBytes += o.HardLinkedBytes
+		// A refusal takes precedence over ErrNotBegun.
+		if o.Err != nil && (all.Err == nil || errors.Is(all.Err, storage.ErrNotBegun)) {
+			all.Err = o.Err
 		}
 	}
-	return whole
+	return all
 }
 
 func (e *execution) confirmed(kind Kind, done Tally) {
@@ -251,30 +252,29 @@ func (e *execution) confirmed(kind Kind, done Tally) {
 	}
 }
 
-// errNotEmpty is for a repository of which nothing is left but what a scan does not
-// look at, such as a temporary file beside a link. It is no reason to stop.
+// errNotEmpty is the error of a repository whose directory still has objects that are not part of the
+// layout, such as a temporary file beside a link. The run goes on.
 var errNotEmpty = errors.New("it still holds files or symbolic links that are not part of the layout")
 
-// removeDirectories removes all of a kind that has directories alone, such as the repositories in which
-// nothing is left.
+// removeDirectories executes all removals of a kind whose form is Directories.
 func (e *execution) removeDirectories(ctx context.Context, kind *row) error {
 	for i := range kind.len(e.plan) {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		removal := e.plan.removalOf(kind, i)
-		gone := true
+		allPruned := true
 		for _, dir := range kind.dirs(removal) {
-			goes, err := e.remover.Prune(ctx, dir)
+			pruned, err := e.remover.Prune(ctx, dir)
 			if err != nil {
 				if !errors.Is(err, storage.ErrNotBegun) {
 					e.result.fail(removal, err)
 				}
 				return err
 			}
-			gone = gone && goes
+			allPruned = allPruned && pruned
 		}
-		if !gone {
+		if !allPruned {
 			e.result.fail(removal, errNotEmpty)
 			continue
 		}
@@ -283,28 +283,28 @@ func (e *execution) removeDirectories(ctx context.Context, kind *row) error {
 	return nil
 }
 
-// left are the directories that removals have left.
-func (p *Plan) left() []string {
+// emptiedDirs returns the directories that the removals of the plan make empty.
+func (p *Plan) emptiedDirs() []string {
 	var dirs []string
 	for _, kind := range table {
-		if kind.leaves == nil {
+		if kind.emptiedDir == nil {
 			continue
 		}
 		for i := range kind.len(p) {
-			dirs = append(dirs, kind.leaves(p, i))
+			dirs = append(dirs, kind.emptiedDir(p, i))
 		}
 	}
 	return dirs
 }
 
-// removeEmpty removes directories if they are empty, and counts those that it removed. An
-// interrupted run, or a deletion through the registry's API, leaves such directories.
-func (e *execution) removeEmpty(ctx context.Context, dirs []string) (removed int, err error) {
-	var gone atomic.Int64
-	err = storage.Each(ctx, len(dirs), e.options.Bulk.Calls, func(ctx context.Context, i int) error {
-		isGone, err := e.remover.Prune(ctx, dirs[i])
-		if isGone {
-			gone.Add(1)
+// removeEmpty removes the directories that are empty, and returns their number. An interrupted run,
+// or a deletion through the registry's API, leaves empty directories.
+func (e *execution) removeEmpty(ctx context.Context, dirs []string) (int, error) {
+	var removed atomic.Int64
+	err := storage.Each(ctx, len(dirs), e.options.Bulk.Calls, func(ctx context.Context, i int) error {
+		pruned, err := e.remover.Prune(ctx, dirs[i])
+		if pruned {
+			removed.Add(1)
 		}
 		return err
 	})
@@ -314,5 +314,5 @@ func (e *execution) removeEmpty(ctx context.Context, dirs []string) (removed int
 	case err != nil:
 		err = fmt.Errorf("remove empty directories: %w", err)
 	}
-	return int(gone.Load()), err
+	return int(removed.Load()), err
 }

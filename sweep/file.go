@@ -36,7 +36,7 @@ type fileOptions struct {
 	KeepDigests string `json:"keep_digests,omitempty"`
 }
 
-// fileEnd is the last line, by which a file that was cut off or changed is noticed.
+// fileEnd is the last line of a plan file. It shows whether the file was cut off or changed.
 type fileEnd struct {
 	Removals int   `json:"removals"`
 	Bytes    int64 `json:"bytes"`
@@ -44,8 +44,8 @@ type fileEnd struct {
 	SHA256 string `json:"sha256"`
 }
 
-// WriteTo writes the plan as JSON lines: a header, a line for each removal in order,
-// and a count with a checksum. It implements io.WriterTo.
+// WriteTo writes the plan as JSON lines: a header, one line for each removal in order, and a
+// count with a checksum. It implements io.WriterTo.
 func (p *Plan) WriteTo(w io.Writer) (int64, error) {
 	file := newFileWriter(w)
 	file.encode(fileHeader{
@@ -66,12 +66,12 @@ func (p *Plan) WriteTo(w io.Writer) (int64, error) {
 	return file.close()
 }
 
-// fileWriter writes a plan file and knows its last line. Its first error stays.
+// fileWriter writes a plan file and computes its last line. After the first error it writes nothing.
 type fileWriter struct {
 	counted  countingWriter
 	buffered *bufio.Writer
 	sum      hash.Hash
-	end      fileEnd // what the lines so far come to
+	end      fileEnd // totals of the lines written so far
 	err      error
 }
 
@@ -81,7 +81,7 @@ func newFileWriter(w io.Writer) *fileWriter {
 	return f
 }
 
-// line writes a line as it is, without its end.
+// line writes the bytes of a line and a newline.
 func (f *fileWriter) line(line []byte) {
 	f.put(io.MultiWriter(f.buffered, f.sum), func(w io.Writer) error {
 		if _, err := w.Write(line); err != nil {
@@ -96,7 +96,7 @@ func (f *fileWriter) encode(line any) {
 	f.put(io.MultiWriter(f.buffered, f.sum), func(w io.Writer) error { return encodeLine(w, line) })
 }
 
-// close writes the last line, and returns how many bytes were written.
+// close writes the last line, and returns the size of the file in bytes.
 func (f *fileWriter) close() (int64, error) {
 	f.end.SHA256 = hex.EncodeToString(f.sum.Sum(nil))
 	f.put(f.buffered, func(w io.Writer) error { return encodeLine(w, f.end) })

@@ -8,28 +8,28 @@ import (
 	"regsweep/mark"
 )
 
-// Reason is why something that is not reached from a tag stays nevertheless.
+// Reason is why an object that no tag reaches is kept.
 type Reason string
 
-// The reasons, which answer "why is so little eligible?".
+// The reasons. They answer the question "why is so little eligible?".
 const (
-	KeptUntagged Reason = "untagged" // goes with --delete-untagged
-	KeptAge      Reason = "age"      // younger than --min-age, or named by a link that is
+	KeptUntagged Reason = "untagged" // removed with --delete-untagged
+	KeptAge      Reason = "age"      // younger than --min-age, or a link of that age names it
 	KeptDamage   Reason = "damage"   // a damaged repository could reach it
-	// KeptUnlinked is of a manifest that was deleted through the registry's API, and that an
-	// index still has. It is removed with --delete-unlinked-children.
+	// KeptUnlinked is the reason for a manifest that was deleted through the registry's API while
+	// an index still names it. It is removed with --delete-unlinked-children.
 	KeptUnlinked Reason = "unlinked_child"
-	KeptUpload   Reason = "upload"   // of an upload younger than --upload-age
+	KeptUpload   Reason = "upload"   // an upload younger than --upload-age
 	KeptStray    Reason = "stray"    // not part of the layout
 	KeptUnlisted Reason = "unlisted" // garbage that Options.Only does not name
-	KeptLinked   Reason = "linked"   // a link leads to it that Options.Only does not name
-	// KeptMultipart is of an upload with an S3 multipart upload, which can't be moved.
+	KeptLinked   Reason = "linked"   // the target of a link that Options.Only does not name
+	// KeptMultipart is the reason for an upload with an S3 multipart upload, which can't be moved.
 	KeptMultipart Reason = "multipart"
 )
 
-// Kept counts what stays for one reason in one repository. What several
-// repositories keep for the same reason counts for the first of them by name, so
-// that rows can be added up.
+// Kept counts the objects that are kept for one reason in one repository. A blob that several
+// repositories keep for the same reason counts for the first of them by name. So the sum of the
+// rows counts no blob twice.
 type Kept struct {
 	Reason     Reason `json:"reason"`
 	Repository string `json:"repository"`
@@ -38,17 +38,17 @@ type Kept struct {
 	Bytes int64 `json:"bytes"`
 	// Links is the number of revision and layer links.
 	Links int `json:"links"`
-	// ClaimedBytes are those of Bytes that manifests claim and nobody has measured.
+	// ClaimedBytes is the part of Bytes that comes from manifests, not from the storage.
 	ClaimedBytes int64 `json:"claimed_bytes,omitempty"`
 }
 
-// keptReasons are the causes that the summary explains.
+// keptReasons has the causes of the mark that the summary explains.
 var keptReasons = []struct {
 	cause  mark.Cause
 	reason Reason
 }{{mark.Untagged, KeptUntagged}, {mark.Recent, KeptAge}, {mark.Unlinked, KeptUnlinked}, {mark.Damage, KeptDamage}}
 
-// count fills in all that a plan tells beside its removals.
+// count sets the totals of the plan.
 func (p *planner) count(ctx context.Context) error {
 	for _, kind := range table {
 		tally := Tally{Count: kind.len(p.Plan)}
@@ -75,16 +75,16 @@ func (p *planner) count(ctx context.Context) error {
 		p.Live.Tags += len(r.Tags)
 	}
 	p.Live.Tags -= len(p.tags)
-	for _, staying := range p.staying {
-		p.Live.Blobs += staying.Count
-		p.Live.Bytes = addBytes(p.Live.Bytes, staying.Bytes)
+	for _, kept := range p.keptBlobs {
+		p.Live.Blobs += kept.Count
+		p.Live.Bytes = addBytes(p.Live.Bytes, kept.Bytes)
 	}
 	p.countKept(sizes)
 	return nil
 }
 
-// RepositoryGarbage counts what is removed from one repository. A blob that several repositories link
-// to counts for the first of them by name, so that rows can be added up.
+// RepositoryGarbage counts the garbage of one repository. A blob that several repositories link
+// to counts for the first of them by name. So the sum of the rows counts no blob twice.
 type RepositoryGarbage struct {
 	Repository string `json:"repository"`
 	Blobs      int    `json:"blobs"`
@@ -94,7 +94,7 @@ type RepositoryGarbage struct {
 	Uploads Tally `json:"uploads"`
 }
 
-// countByRepository counts what is removed by repository, and the blobs to which no link leads.
+// countByRepository sets ByRepository and Unlinked.
 func (p *planner) countByRepository() {
 	rows := make([]RepositoryGarbage, len(p.inv.Repositories))
 	for i := range rows {
@@ -166,8 +166,8 @@ func (p *planner) countBlobsByRepository(rows []RepositoryGarbage) {
 	}
 }
 
-// countLive counts the live blobs, and returns the size of each: from the listing, from the
-// manifests that name it or, for the few that no intact manifest names, by looking.
+// countLive counts the live blobs, and returns a function for their sizes in bytes. A size comes from
+// the listing or from the manifests that name the blob. If neither has it, the blob is statted.
 func (p *planner) countLive(ctx context.Context) (func(inventory.ID) int64, error) {
 	var unknown []inventory.ID
 	for id, size := range p.inv.Sizes() {
@@ -184,25 +184,25 @@ func (p *planner) countLive(ctx context.Context) (func(inventory.ID) int64, erro
 			p.Live.ClaimedBytes = addBytes(p.Live.ClaimedBytes, size)
 		}
 	}
-	looks, err := p.lookAtBlobs(ctx, unknown)
+	stats, err := p.statBlobs(ctx, unknown)
 	if err != nil {
 		return nil, err
 	}
-	looked := map[inventory.ID]int64{}
+	statted := map[inventory.ID]int64{}
 	for i, id := range unknown {
-		looked[id] = looks[i].bytes
-		p.Live.Bytes = addBytes(p.Live.Bytes, looks[i].bytes)
+		statted[id] = stats[i].bytes
+		p.Live.Bytes = addBytes(p.Live.Bytes, stats[i].bytes)
 	}
 	return func(id inventory.ID) int64 {
 		if size, _ := p.inv.Size(id); size >= 0 {
 			return size
 		}
-		return looked[id]
+		return statted[id]
 	}, nil
 }
 
 func (p *planner) countKept(sizes func(inventory.ID) int64) {
-	counted := make([]bool, p.inv.Blobs()) // each has one cause
+	counted := make([]bool, p.inv.Blobs()) // a blob has one cause, in several repositories
 	links := make([]byCause, len(p.live.Repositories))
 	for i, live := range p.live.Repositories {
 		links[i] = countCauses(live.Revisions, live.Layers)
@@ -220,20 +220,20 @@ func (p *planner) countKept(sizes func(inventory.ID) int64) {
 					}
 				}
 			}
-			p.keep(row)
+			p.addKept(row)
 		}
 	}
 	for _, reason := range []Reason{KeptAge, KeptUnlisted, KeptLinked} {
-		p.keep(Kept{Reason: reason, Blobs: p.staying[reason].Count, Bytes: p.staying[reason].Bytes})
+		p.addKept(Kept{Reason: reason, Blobs: p.keptBlobs[reason].Count, Bytes: p.keptBlobs[reason].Bytes})
 	}
-	for i, links := range p.unlisted {
-		p.keep(Kept{Reason: KeptUnlisted, Repository: p.inv.Repositories[i].Name, Links: links})
+	for i, links := range p.unselected {
+		p.addKept(Kept{Reason: KeptUnlisted, Repository: p.inv.Repositories[i].Name, Links: links})
 	}
 	p.countKeptUploads()
-	p.keep(Kept{Reason: KeptStray, Blobs: p.inv.Strays.Count, Bytes: p.inv.Strays.Bytes})
+	p.addKept(Kept{Reason: KeptStray, Blobs: p.inv.Strays.Count, Bytes: p.inv.Strays.Bytes})
 }
 
-// byCause counts what has each cause.
+// byCause has the number of links with each cause.
 type byCause [mark.Absent + 1]int
 
 func countCauses(lists ...mark.Causes) (counts byCause) {
@@ -255,7 +255,7 @@ func (p *planner) countKeptUploads() {
 					row.Bytes += u.Bytes
 				}
 			}
-			p.keep(row)
+			p.addKept(row)
 		}
 	}
 	count(-1, "", p.inv.Uploads)
@@ -264,8 +264,8 @@ func (p *planner) countKeptUploads() {
 	}
 }
 
-// keep adds a row that says something.
-func (p *planner) keep(row Kept) {
+// addKept adds a row to Kept, unless its counts are 0.
+func (p *planner) addKept(row Kept) {
 	if row.Blobs > 0 || row.Links > 0 {
 		p.Kept = append(p.Kept, row)
 	}

@@ -9,92 +9,93 @@ import (
 	"regsweep/storage/layout"
 )
 
-// Kind is a kind of thing that a plan removes. It is the name in a plan file. All else that is known
-// of a kind is in its row of the table.
+// Kind is a kind of removal. Its value is the name in a plan file. The table has the properties of
+// each kind.
 type Kind string
 
 // The kinds of removals.
 const (
 	TagIndexEntry Kind = "tag_index_entry"
 	Revision      Kind = "revision"
-	OrphanLink    Kind = "orphan_link" // of a signature or a referrer whose manifest was deleted
-	Tag           Kind = "tag"         // its current link
+	OrphanLink    Kind = "orphan_link" // link to a signature or a referrer of a deleted manifest
+	Tag           Kind = "tag"         // current link of a tag
 	LayerLink     Kind = "layer_link"
 	Upload        Kind = "upload"
 	Repository    Kind = "repository"
 	Blob          Kind = "blob"
 )
 
-// EmptyDirectory counts the directories where a repository could be and nothing is. They are
-// no lines of a plan: removing them needs no order, and nothing is lost with them.
+// EmptyDirectory is the kind of an empty directory at a path that a repository could have. Empty
+// directories are counted, but have no lines in a plan: they need no order and hold no data.
 const EmptyDirectory Kind = "empty_directory"
 
-// Form is what a removal consists of. It decides how a removal is executed and how it is restored.
+// Form is the form of the objects of a removal. Execute and a restore depend on it.
 type Form int
 
 // The forms of removals.
 const (
-	Links       Form = iota + 1 // link files. A plan has all that is needed to write them again
+	Links       Form = iota + 1 // link files, which can be written again from the plan alone
 	Content                     // one file, whose content has the removal's digest
-	Files                       // all files below a directory, and the directory
-	Directories                 // directories in which there are no files
+	Files                       // a directory with all files below it
+	Directories                 // directories without files
 )
 
-// HasBytes reports whether the storage gets bytes back. Links have no bytes worth a number.
+// HasBytes reports whether a removal frees bytes. The bytes of links are not counted.
 func (f Form) HasBytes() bool { return f == Content || f == Files }
 
-// row is all that is known of a kind of removal.
+// row has the properties of a kind of removal.
 type row struct {
 	kind Kind
 	form Form
 
-	noun   string // in texts, for one
-	report string // the name of the count in a JSON report
-	// shown and reported give the place in the summary and in a JSON report.
+	noun   string // one removal of the kind, in messages
+	report string // name of the count in a JSON report
+	// shown and reported are the positions in the summary and in a JSON report, from 1 on.
 	shown, reported int
-	// label tells a removal apart from others of its kind and repository. If it is nil, the digest does.
+	// label identifies a removal among those of its kind and repository. If nil, the digest does.
 	label func(Removal) string
 
-	// needs are the fields that a line of a plan file has to have: repository, tag, digest, upload.
+	// needs has the required fields of a line in a plan file: repository, tag, digest, upload.
 	needs []string
-	// check, if set, says what else is wrong with a line of a plan file.
+	// check, if set, returns the problem of a line in a plan file beyond missing fields, "" if none.
 	check func(Removal) string
-	// links are those of a removal, in the order of their removal.
+	// links returns the links of a removal, in the order of their removal.
 	links func(Removal) []Link
-	// isRead is set if a run has read the last link of a removal, unless it was verified.
+	// isRead is true if each run reads the last link of a removal, or has verified it.
 	isRead bool
-	// isServed is set if a registry serves content only by such a link.
+	// isServed is true if a registry serves content only if it has a link of this kind.
 	isServed bool
-	// isRestoredLast is set if the kind is restored after all others.
+	// isRestoredLast is true if the kind is restored after all others.
 	isRestoredLast bool
 
-	// len counts the removals of a plan, and removal writes the i-th one out. It leaves Kind out, and
-	// the root of the storage in Path.
+	// len returns the number of removals in a plan. removal returns the i-th one, without Kind and
+	// with a Path below the root of the layout.
 	len     func(*Plan) int
 	removal func(p *Plan, i int) Removal
-	// count counts the removals by repository. It is nil for what belongs to no repository.
+	// count calls add with the number of removals of each repository. It is nil for blobs and
+	// for repositories.
 	count func(p *Plan, add func(repository, n int))
-	// objects and bytes are those of the i-th removal. They are nil for links, which have no bytes, and
-	// for directories.
+	// objects and bytes return the objects of the i-th removal and their size. They are nil for
+	// the forms Links and Directories.
 	objects func(p *Plan, i int) []storage.Ref
 	bytes   func(p *Plan, i int) int64
-	// dirs are the directories of a removal that has nothing else.
+	// dirs returns the directories of a removal of the form Directories.
 	dirs func(Removal) []string
-	// isKnown reports whether the last link of the i-th removal is known to say what the removal has
-	// as its target, and leads to a blob. If it is nil, that is not known.
+	// isKnown reports whether the last link of the i-th removal is known to contain its digest
+	// (or target), and whether that blob is stored. If nil, neither is known.
 	isKnown func(p *Plan, i int) bool
-	// leaves is the directory that the i-th removal leaves. It is removed after all kinds.
-	leaves func(p *Plan, i int) string
+	// emptiedDir returns a directory that the i-th removal makes empty. It is removed after all kinds.
+	emptiedDir func(p *Plan, i int) string
 
-	// find finds the place of what a line of a plan file names. at has its repository already, and id
-	// is that of its digest.
+	// find sets the position of a line's object in the inventory. The caller has set at.repository.
+	// id is the ID of the line's digest.
 	find func(inv *inventory.Inventory, line Removal, id inventory.ID, at *place) bool
-	// whyNot says why what a plan file names is not in the plan, "" if it is.
+	// whyNot returns why an object is not in the plan, "" if it is.
 	whyNot func(*Plan, place) Reason
 }
 
-// table has the kinds in the order of their removal. A link goes before what it leads to, so that
-// whatever an interruption leaves behind, no link leads to what has gone.
+// table has the kinds in the order of their removal. A link is removed before its target. So after
+// an interruption no link points to a removed object.
 var table = []row{
 	{
 		kind: TagIndexEntry, form: Links,
@@ -125,7 +126,7 @@ var table = []row{
 		kind: Revision, form: Links,
 		noun: "manifest revision", report: "revisions", shown: 3, reported: 2,
 		needs: []string{"repository", "digest"},
-		// While the revision's link is there, a next run finds its signatures and referrers.
+		// The revision's link is last: the next run needs it to find the rest of these links.
 		links: func(r Removal) []Link {
 			return append(attachedLinks(r), Link{layout.RevisionPath(r.Repository, r.Digest), r.Digest})
 		},
@@ -174,7 +175,7 @@ var table = []row{
 		whyNot: func(p *Plan, at place) Reason { return p.whyNotOrphan(*at.orphan) },
 	},
 	{
-		// A tag's current link goes after its index and its revision.
+		// A tag's current link is removed after its index entries and its revision.
 		kind: Tag, form: Links,
 		noun: "tag", report: "tags", shown: 2, reported: 6,
 		needs: []string{"repository", "tag", "digest"},
@@ -193,14 +194,14 @@ var table = []row{
 			_, tag := p.tag(i)
 			return p.inv.Stored(tag.Target)
 		},
-		leaves: func(p *Plan, i int) string {
+		emptiedDir: func(p *Plan, i int) string {
 			r, tag := p.tag(i)
 			return dirOf(dirOf(layout.TagPath(r.Name, tag.Name)))
 		},
 		find: func(inv *inventory.Inventory, line Removal, id inventory.ID, at *place) (found bool) {
 			tags := inv.Repositories[at.repository].Tags
 			at.at, found = findTag(tags, line.Tag)
-			return found && tags[at.at].HasTarget && tags[at.at].Target == id // what was reviewed
+			return found && tags[at.at].HasTarget && tags[at.at].Target == id // unchanged since the review
 		},
 		whyNot: (*Plan).whyNotTag,
 	},
@@ -228,7 +229,7 @@ var table = []row{
 		kind: Upload, form: Files,
 		noun: "unfinished upload", report: "uploads", shown: 7, reported: 7,
 		label:   func(r Removal) string { return r.Upload },
-		needs:   []string{"upload"}, // and a repository, but for one of none
+		needs:   []string{"upload"}, // the upload may be outside of all repositories
 		len:     func(p *Plan) int { return len(p.uploads) },
 		removal: (*Plan).uploadRemoval,
 		count: func(p *Plan, add func(repository, n int)) {
@@ -262,7 +263,7 @@ var table = []row{
 		dirs:    func(r Removal) []string { return layout.LayoutPaths(r.Repository) },
 		find:    func(*inventory.Inventory, Removal, inventory.ID, *place) bool { return true },
 		whyNot: func(p *Plan, at place) Reason {
-			if _, goes := slices.BinarySearch(p.repositories, at.repository); goes {
+			if _, found := slices.BinarySearch(p.repositories, at.repository); found {
 				return ""
 			}
 			return LeftNotEmpty
@@ -286,18 +287,18 @@ var table = []row{
 	},
 }
 
-// counted is the row of what is counted and is no line of a plan.
+// counted is the row of empty directories, which have no lines in a plan.
 var counted = row{
 	kind: EmptyDirectory, form: Directories,
 	noun: "empty directory", report: "empty_directories", shown: 9, reported: 9,
 }
 
-// Kinds are all kinds in the order of their removal.
+// Kinds has all kinds in the order of their removal.
 var Kinds = kindsOf(table)
 
-// Restored are the kinds that can be restored, in the order of that. It is the order of removal
-// backwards: what a link leads to is back before it is, so that a registry that runs meanwhile never
-// serves half of an image.
+// Restored returns the kinds that can be restored, in the order of the restore. It is the reverse of
+// the order of removal. The target of a link is restored before the link, so that a registry that
+// runs meanwhile never serves half of an image.
 func Restored() []Kind {
 	var kinds, last []Kind
 	for _, r := range slices.Backward(table) {
@@ -312,15 +313,15 @@ func Restored() []Kind {
 	return append(kinds, last...)
 }
 
-// Shown are the kinds in the order of a summary, with those that are only counted.
+// Shown returns the kinds in the order of the summary, with EmptyDirectory.
 func Shown() []Kind { return inOrder(func(r row) int { return r.shown }) }
 
-// Reported are the kinds in the order of a JSON report, with those that are only counted.
+// Reported returns the kinds in the order of the JSON report, with EmptyDirectory.
 func Reported() []Kind { return inOrder(func(r row) int { return r.reported }) }
 
-func inOrder(place func(row) int) []Kind {
+func inOrder(position func(row) int) []Kind {
 	rows := append(slices.Clone(table), counted)
-	slices.SortStableFunc(rows, func(a, b row) int { return cmp.Compare(place(a), place(b)) })
+	slices.SortStableFunc(rows, func(a, b row) int { return cmp.Compare(position(a), position(b)) })
 	return kindsOf(rows)
 }
 
@@ -332,7 +333,7 @@ func kindsOf(rows []row) []Kind {
 	return kinds
 }
 
-// row is the one of a kind. It is empty for a kind that is none.
+// row returns the row of a kind, an empty one for an unknown kind.
 func (k Kind) row() *row {
 	for i := range table {
 		if table[i].kind == k {
@@ -345,23 +346,22 @@ func (k Kind) row() *row {
 	return &row{}
 }
 
-// Form is what removals of a kind consist of, 0 for a kind that is none.
+// Form returns the form of the removals of a kind, 0 for an unknown kind.
 func (k Kind) Form() Form { return k.row().form }
 
-// Noun names one removal of a kind in a text.
+// Noun returns the name of one removal of the kind, for messages.
 func (k Kind) Noun() string { return k.row().noun }
 
-// ReportName is the name of a kind's count in a JSON report.
+// ReportName returns the name of the kind's count in a JSON report.
 func (k Kind) ReportName() string { return k.row().report }
 
-// IsServed reports whether a registry serves content only by such a link.
+// IsServed reports whether a registry serves content only if it has a link of this kind.
 func (k Kind) IsServed() bool { return k.row().isServed }
 
-// IsRead reports whether a run has read the last link of a removal of the kind, unless the link was
-// verified.
+// IsRead reports whether each run reads the last link of a removal of this kind, or has verified it.
 func (k Kind) IsRead() bool { return k.row().isRead }
 
-// Label tells a removal apart from others of its kind and repository.
+// Label identifies a removal among those of its kind and repository.
 func (r Removal) Label() string {
 	if label := r.Kind.row().label; label != nil {
 		return label(r)
@@ -369,5 +369,5 @@ func (r Removal) Label() string {
 	return r.Digest.String()
 }
 
-// needsField reports whether a line of a plan file has to have a field.
+// needsField reports whether the field is required in a plan file.
 func (r *row) needsField(name string) bool { return slices.Contains(r.needs, name) }

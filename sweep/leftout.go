@@ -7,15 +7,16 @@ import (
 	"regsweep/mark"
 )
 
-// Reasons for which a line of a plan file stays, beside those of Kept.
+// Reasons why a line of a plan file is not executed, in addition to those of Kept.
 const (
-	LeftTagged   Reason = "tagged"    // a tag reaches it, or what is attached to it does
-	LeftGone     Reason = "gone"      // it is not there any more
-	LeftNotEmpty Reason = "not_empty" // of a repository: something stays in it
+	LeftTagged   Reason = "tagged"    // a tag reaches it, or reaches a referrer of it
+	LeftGone     Reason = "gone"      // it does not exist any more
+	LeftNotEmpty Reason = "not_empty" // a repository that will not be empty
 )
 
-// LeftOut visits the removals in the file that the plan, which was made for what the file
-// selects, does not have, in the order of the file and as they stand there.
+// LeftOut visits the removals of a plan file that the plan does not have, in the order of the file.
+// The plan must have been made with the file's Selection. The visited removals have the reasons and
+// sizes of the file.
 func (p *Plan) LeftOut(file *File, visit func(removal Removal, reason Reason)) error {
 	return file.Each(func(removal Removal) error {
 		if reason := p.whyNot(removal); reason != "" {
@@ -25,13 +26,13 @@ func (p *Plan) LeftOut(file *File, visit func(removal Removal, reason Reason)) e
 	})
 }
 
-// causes say why something stays that the mark has found alive. What is selected is
-// untagged only because an untagged manifest that is not selected reaches it.
+// causes has the reason for each cause of the mark. An object of a selection has the cause
+// mark.Untagged only if an untagged manifest outside of the selection reaches it.
 var causes = map[mark.Cause]Reason{
 	mark.Tagged: LeftTagged, mark.Recent: KeptAge, mark.Untagged: KeptUntagged, mark.Unlinked: KeptUnlinked, mark.Damage: KeptDamage, mark.Absent: LeftGone,
 }
 
-// whyNot says why a selected removal is not in the plan, "" if it is.
+// whyNot returns why a selected removal is not in the plan, "" if it is.
 func (p *Plan) whyNot(removal Removal) Reason {
 	at, found := find(p.inv, removal)
 	if !found {
@@ -43,7 +44,7 @@ func (p *Plan) whyNot(removal Removal) Reason {
 func (p *Plan) whyNotEntry(at place) Reason {
 	r, live := p.inv.Repositories[at.repository], p.live.Repositories[at.repository]
 	id := r.Tags[at.tag].Index[at.at].ID()
-	if _, goes := slices.BinarySearchFunc(p.tagEntries, tagEntry{at.repository, at.tag, id}, p.compareEntries); goes {
+	if _, found := slices.BinarySearchFunc(p.tagEntries, tagEntry{at.repository, at.tag, id}, p.compareEntries); found {
 		return ""
 	}
 	if revision, found := inventory.FindLink(r.Revisions, id); found && live.Revisions.At(revision) != mark.Dead {
@@ -51,7 +52,7 @@ func (p *Plan) whyNotEntry(at place) Reason {
 	}
 	switch {
 	case !live.Unlinked(id):
-		return LeftGone // of the entry only a directory is left
+		return LeftGone // only the directory of the entry exists
 	case live.Kept:
 		return KeptDamage
 	}
@@ -60,7 +61,7 @@ func (p *Plan) whyNotEntry(at place) Reason {
 
 func (p *Plan) whyNotRevision(at place) Reason {
 	cause := p.live.Repositories[at.repository].Revisions.At(at.at)
-	if cause == mark.Untagged && p.Options.Only.pins(at.repository, at.at) {
+	if cause == mark.Untagged && p.Options.Only.isPinned(at.repository, at.at) {
 		return KeptLinked
 	}
 	return causes[cause]
@@ -68,12 +69,12 @@ func (p *Plan) whyNotRevision(at place) Reason {
 
 func (p *Plan) whyNotTag(at place) Reason {
 	live := p.live.Repositories[at.repository]
-	switch _, goes := slices.BinarySearch(live.DeadTags, at.at); {
-	case goes:
+	switch _, found := slices.BinarySearch(live.DeadTags, at.at); {
+	case found:
 		return ""
 	case live.Kept:
 		return KeptDamage
-	case !p.Options.Only.tagMayGo(at.repository, at.at):
+	case !p.Options.Only.mayRemoveTag(at.repository, at.at):
 		return KeptLinked
 	}
 	r := p.inv.Repositories[at.repository]
@@ -89,7 +90,7 @@ func (p *Plan) whyNotOrphan(o orphan) Reason {
 	case slices.Contains(p.orphans, o):
 		return ""
 	case slices.Contains(live.Orphans, o.of):
-		return LeftGone // of the link only a directory is left
+		return LeftGone // only the directory of the link exists
 	case live.Kept:
 		return KeptDamage
 	}
@@ -100,13 +101,13 @@ func (p *Plan) whyNotBlob(id inventory.ID) Reason {
 	if cause := p.live.Blob(id); cause != mark.Dead {
 		return causes[cause]
 	}
-	switch _, goes := slices.BinarySearch(p.blobs, id); {
-	case goes:
+	switch _, found := slices.BinarySearch(p.blobs, id); {
+	case found:
 		return ""
 	case p.young.has(int(id)):
 		return KeptAge
 	case p.linked.has(int(id)):
 		return KeptLinked
 	}
-	return LeftGone // of the blob only a directory is left
+	return LeftGone // only the directory of the blob exists
 }

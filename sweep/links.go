@@ -9,31 +9,31 @@ import (
 	"regsweep/mark"
 )
 
-// links are links that go: 4 bytes each, since there may be millions, and no slice of
-// all, for which memory would have to be found in one piece.
+// links are the dead links of a plan. There may be millions, so a link takes 4 bytes, and there is
+// no slice of all links, which would need contiguous memory.
 type links struct {
-	of   [][]uint32 // by repository: places among its links
-	upTo []int      // by repository: how many there are of it, and of those before it
+	of   [][]uint32 // by repository: indexes of its dead links
+	upTo []int      // by repository: number of dead links in it and in those before it
 }
 
-// link is one of them: its repository's place in the inventory, and its own in that.
+// link has the index of a repository in the inventory, and the index of the link in the repository.
 type link struct{ repository, at int }
 
-// deadLinks are the links that nothing keeps and that may go. of gives the causes of a
-// repository's, in the order of the links.
-func deadLinks(live *mark.Live, of func(*mark.Repository) mark.Causes, mayGo func(repository, at int) bool) links {
+// deadLinks returns the dead links for which mayRemove is true. of returns the causes of a
+// repository's links, in the order of the links.
+func deadLinks(live *mark.Live, of func(*mark.Repository) mark.Causes, mayRemove func(repository, at int) bool) links {
 	l := links{of: make([][]uint32, len(live.Repositories)), upTo: make([]int, len(live.Repositories))}
 	n := 0
 	for i, r := range live.Repositories {
 		dead := 0
 		for at, cause := range of(r).All() {
-			if cause == mark.Dead && mayGo(i, at) {
+			if cause == mark.Dead && mayRemove(i, at) {
 				dead++
 			}
 		}
 		l.of[i] = make([]uint32, 0, dead)
 		for at, cause := range of(r).All() {
-			if cause == mark.Dead && mayGo(i, at) {
+			if cause == mark.Dead && mayRemove(i, at) {
 				l.of[i] = append(l.of[i], uint32(at))
 			}
 		}
@@ -56,7 +56,7 @@ func (l *links) get(i int) link {
 	return link{repository, int(of[len(of)-(l.upTo[repository]-i)])}
 }
 
-// count counts the links by repository.
+// count calls add with the number of links of each repository.
 func (l *links) count(add func(repository, n int)) {
 	for repository, of := range l.of {
 		add(repository, len(of))
@@ -70,7 +70,7 @@ func (l *links) order(compare func(repository int, a, b uint32) int) {
 	}
 }
 
-// RemovedRevisions are the revisions that are removed from a repository.
+// RemovedRevisions returns the revisions that the plan removes from a repository.
 func (p *Plan) RemovedRevisions(repository string) map[inventory.ID]bool {
 	removed := map[inventory.ID]bool{}
 	i, found := slices.BinarySearchFunc(p.inv.Repositories, repository, func(r *inventory.Repository, name string) int { return strings.Compare(r.Name, name) })

@@ -11,10 +11,10 @@ import (
 	"regsweep/inventory"
 )
 
-// IsNeeded reports whether a plan file names a link that an inventory lacks. Some run has
-// removed that link then, and the file may be all that can put it back. A run removes in the
-// order of its plan, so the first links of each kind tell. A damaged file counts as needed,
-// and so does the plan of another storage.
+// IsNeeded reports whether a plan file may be needed to restore a link: the file names a link that
+// the inventory does not have, so a run has removed it. IsNeeded checks the first 1,000 links of each
+// kind, because a run removes in the order of its plan. A damaged file counts as needed, and so
+// does the plan of another storage. Errors are those of reading.
 func IsNeeded(from io.Reader, inv *inventory.Inventory) (bool, error) {
 	const first = 1000
 	lines := bufio.NewScanner(from)

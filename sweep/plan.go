@@ -12,56 +12,56 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Options are the zero value for a storage that nobody writes to.
+// Options configure NewPlan. The zero value is for a storage that nobody writes to.
 type Options struct {
-	// Now is the time of the run, against which ages are reckoned.
+	// Now is the time of the run. Ages are relative to it.
 	Now time.Time
-	// MinAge keeps blobs that were written less than this before Now. Links of
-	// that age are the mark's to keep (inventory.Options.Since).
+	// MinAge keeps blobs that were written less than this before Now. The mark keeps the
+	// links of that age (inventory.Options.Since).
 	MinAge time.Duration
 	// UploadAge keeps uploads that were begun less than this before Now.
 	UploadAge time.Duration
-	// DeleteUntagged must be what the mark was run with. It is recorded.
+	// DeleteUntagged must have the value that the mark was run with. It is recorded.
 	DeleteUntagged bool
-	// DeleteUnlinked must be what the mark was run with. It is recorded.
+	// DeleteUnlinked must have the value that the mark was run with. It is recorded.
 	DeleteUnlinked bool
-	// PruneEmpty removes repositories in which nothing is left, and empty directories where
-	// a repository could be.
+	// PruneEmpty removes repositories without any object, and empty directories at paths
+	// that a repository could have.
 	PruneEmpty bool
-	// Quarantine is for a plan whose removals are moved and can be undone: what can't be
-	// moved stays.
+	// Quarantine is set if garbage is moved to a quarantine. Objects that can't be moved are
+	// then kept.
 	Quarantine bool
-	// AllowEmpty accepts a registry in which no tag is to be found.
+	// AllowEmpty accepts a registry without any tag.
 	AllowEmpty bool
-	// Concurrency is how many candidates are looked at at once; 32 if it is 0.
+	// Concurrency is the number of candidates that are statted concurrently; 0 means 32.
 	Concurrency int
 	// Roots and KeepDigests are the checksums of the lists that the mark was run with, "" for
 	// none. They are recorded.
 	Roots, KeepDigests string
-	// Only, if set, is all that may go of what would go otherwise. The mark must have
-	// been run with its Roots.
+	// Only, if set, limits the plan to the selected garbage. The mark must have been run with
+	// its Roots.
 	Only *Selection
 }
 
-// Plan is what goes, in order. It can be executed once.
+// Plan has the removals in their order, and the totals for the report. It can be executed once.
 type Plan struct {
-	// Garbage counts what goes, by kind.
+	// Garbage counts the removals, by kind.
 	Garbage map[Kind]Tally
-	// ByRepository counts what is removed from each repository, if anything is.
+	// ByRepository has the repositories with garbage.
 	ByRepository []RepositoryGarbage
-	// Unlinked counts those of the blobs that go to which no repository has a link. They are
-	// what a repository that is missing leaves.
+	// Unlinked counts the garbage blobs to which no repository has a link. The loss of a
+	// repository leaves such blobs.
 	Unlinked Tally
-	// HardLinked counts the blobs and uploads that go while their files have other hard links,
-	// and the bytes that are not freed for that.
+	// HardLinked counts the garbage blobs and uploads whose files have other hard links. Bytes
+	// are the bytes that are not freed because of these links.
 	HardLinked Tally
-	// Live counts what stays.
+	// Live counts the kept objects.
 	Live Totals
-	// Kept says what might have gone, and why it does not.
+	// Kept counts the objects that no tag reaches and that are kept, with the reasons.
 	Kept []Kept
-	// Problems are all that were met.
+	// Problems are those of the inventory, the mark and the plan.
 	Problems []inventory.Problem
-	// Options are what the plan was made with.
+	// Options are the options that the plan was made with.
 	Options Options
 
 	inv  *inventory.Inventory
@@ -75,47 +75,46 @@ type Plan struct {
 	uploads      []upload
 	repositories []int
 	blobs        []inventory.ID
-	looked       []int64  // their sizes in bytes, where the storage had to be asked for them; or nil
-	empty        []string // directories in which a candidate was not to be found
-	emptyNames   []string // directories where a repository could be, with Options.PruneEmpty
-	young        bits     // blobs that stay for their age; filled where Options.Only is set
-	linked       bits     // stored blobs that a link leads to which goes but for Options.Only
+	blobSizes    []int64  // sizes of blobs in bytes, from stat; nil if the listing has all sizes
+	empty        []string // directories of candidates that do not exist
+	emptyNames   []string // empty directories at paths of repositories, with Options.PruneEmpty
+	young        bits     // blobs that are kept for their age; only set if Options.Only is
+	linked       bits     // stored blobs with a dead link that Options.Only does not select
 
 	executed bool
 }
 
-// Totals count what a mark has found alive. A blob counts once however many
-// repositories share it.
+// Totals count live objects. A blob that several repositories share counts once.
 type Totals struct {
 	Repositories int   `json:"repositories"`
 	Tags         int   `json:"tags"`
 	Manifests    int   `json:"manifests"`
 	Blobs        int   `json:"blobs"`
 	Bytes        int64 `json:"bytes"`
-	// ClaimedBytes are those of Bytes that manifests claim and nobody has measured.
+	// ClaimedBytes is the part of Bytes that comes from manifests, not from the storage.
 	ClaimedBytes int64 `json:"claimed_bytes"`
 }
 
-// The plan in memory: ids, not paths, since there may be millions.
+// A plan in memory has ids instead of paths, because there may be millions of removals.
 type (
 	tagEntry struct {
 		repository, tag int
 		id              inventory.ID
 	}
-	// orphan is a link of a deleted manifest: the signature, or the referrer link if there
-	// is one.
+	// orphan is a link of a deleted manifest: the referrer link if it is set, otherwise the
+	// link to the signature.
 	orphan struct {
 		repository    int
 		of, signature inventory.ID
 		referrer      *inventory.ReferrerLink
 	}
-	upload struct{ repository, at int } // repository is -1 for one of no repository
+	upload struct{ repository, at int } // repository is -1 for an upload outside of repositories
 )
 
-// blobBytes is the size of the i-th blob that goes.
+// blobBytes returns the size of the i-th garbage blob in bytes.
 func (p *Plan) blobBytes(i int) int64 {
-	if p.looked != nil {
-		return p.looked[i]
+	if p.blobSizes != nil {
+		return p.blobSizes[i]
 	}
 	bytes, _ := p.inv.Size(p.blobs[i])
 	return bytes
@@ -134,7 +133,7 @@ func (p *Plan) All() iter.Seq[Removal] {
 	}
 }
 
-// Refs yields the objects that the removals consist of.
+// Refs yields the objects of all removals, in their order.
 func (p *Plan) Refs() iter.Seq[storage.Ref] {
 	return func(yield func(storage.Ref) bool) {
 		for k := range table {
@@ -149,14 +148,14 @@ func (p *Plan) Refs() iter.Seq[storage.Ref] {
 	}
 }
 
-// Idle reports whether executing the plan would do nothing at all: there is nothing to
-// remove, nor an empty directory to clear up.
+// Idle reports whether executing the plan would do nothing: it has no removals and no empty
+// directories.
 func (p *Plan) Idle() bool { return !p.HasGarbage() && len(p.empty) == 0 }
 
-// HasGarbage reports whether the plan removes anything that it counts.
+// HasGarbage reports whether the report of the plan counts any garbage.
 func (p *Plan) HasGarbage() bool { return p.Len()+len(p.emptyNames) > 0 }
 
-// Len is the number of removals.
+// Len returns the number of removals, without empty directories.
 func (p *Plan) Len() int {
 	n := 0
 	for _, kind := range table {
@@ -165,7 +164,7 @@ func (p *Plan) Len() int {
 	return n
 }
 
-// removalOf writes out the i-th removal of a kind.
+// removalOf returns the i-th removal of a kind.
 func (p *Plan) removalOf(kind *row, i int) Removal {
 	removal := kind.removal(p, i)
 	removal.Kind = kind.kind
@@ -173,7 +172,7 @@ func (p *Plan) removalOf(kind *row, i int) Removal {
 	return removal
 }
 
-// refs are the objects that the i-th removal of a kind consists of.
+// refs returns the objects of the i-th removal of a kind.
 func (p *Plan) refs(kind *row, i int) []storage.Ref {
 	switch {
 	case kind.objects != nil:
@@ -297,7 +296,7 @@ func (p *Plan) tag(i int) (*inventory.Repository, inventory.Tag) {
 	return r, r.Tags[p.tags[i].at]
 }
 
-// isTagEntryKnown: an entry was read if it is verified.
+// isTagEntryKnown implements row.isKnown. Of the index entries only the verified ones were read.
 func (p *Plan) isTagEntryKnown(i int) bool {
 	entry := p.tagEntries[i]
 	index := p.inv.Repositories[entry.repository].Tags[entry.tag].Index
@@ -305,7 +304,8 @@ func (p *Plan) isTagEntryKnown(i int) bool {
 	return found && index[at].Verified() && p.inv.Stored(entry.id)
 }
 
-// isLayerKnown: the mark has read the links of layers and revisions that go, unless they were verified.
+// isLayerKnown implements row.isKnown. The mark has read all dead links of layers and revisions
+// that were not verified.
 func (p *Plan) isLayerKnown(i int) bool {
 	link := p.layers.get(i)
 	r := p.inv.Repositories[link.repository]

@@ -16,25 +16,27 @@ import (
 	"regsweep/storage/layout"
 )
 
-// ErrNothingTagged is returned by NewPlan where there are blobs but no tag, and no blob is
-// alive. With DeleteUntagged, age and damage alone do not count. Most likely the root is wrong.
+// ErrNothingTagged is returned by NewPlan if there are blobs but no tags, and no blob is alive. With
+// DeleteUntagged, blobs that are alive only for their age or for damage do not count. Most likely
+// the root directory is wrong.
 var ErrNothingTagged = errors.New("there are blobs, but no tag in any repository, and nothing else keeps them: most likely this is not the root of the registry; " +
 	"if all of it is really garbage, say so with --allow-empty")
 
 var errOtherMark = errors.New("the mark was not run for this selection")
 
-// planner makes a plan. Its steps are independent of each other but for their order.
+// planner makes a plan. Its steps depend on each other only by their order.
 type planner struct {
 	*Plan
 	reader storage.Reader
-	cutoff time.Time // blobs written after it stay
+	cutoff time.Time // blobs written after it are kept
 
-	staying  map[Reason]Tally // dead blobs that stay nevertheless
-	unlisted []int            // by repository: links that go but for Options.Only
+	keptBlobs  map[Reason]Tally // dead blobs that are kept
+	unselected []int            // by repository: dead links that Options.Only does not select
 }
 
-// NewPlan decides what goes. It looks at each candidate that the inventory knows by
-// the name of its directory alone, and at nothing else.
+// NewPlan returns the removals of all garbage. It does not change the storage. It stats only the
+// candidates of which the inventory knows nothing but their directory. It returns ErrNothingTagged
+// for a registry without tags, and the errors of the reader.
 func NewPlan(ctx context.Context, inv *inventory.Inventory, live *mark.Live, reader storage.Reader, options Options) (*Plan, error) {
 	if !live.Checked() {
 		return nil, errors.New("plan: the links that would go were not checked")
@@ -44,10 +46,10 @@ func NewPlan(ctx context.Context, inv *inventory.Inventory, live *mark.Live, rea
 		Plan: &Plan{
 			Garbage: map[Kind]Tally{}, Problems: live.Problems, Options: options, inv: inv, live: live,
 		},
-		reader:   reader,
-		cutoff:   options.Now.Add(-options.MinAge),
-		staying:  map[Reason]Tally{},
-		unlisted: make([]int, len(inv.Repositories)),
+		reader:     reader,
+		cutoff:     options.Now.Add(-options.MinAge),
+		keptBlobs:  map[Reason]Tally{},
+		unselected: make([]int, len(inv.Repositories)),
 	}
 	if err := p.refuseNothingTagged(); err != nil {
 		return nil, err
@@ -68,7 +70,7 @@ func NewPlan(ctx context.Context, inv *inventory.Inventory, live *mark.Live, rea
 	if err := p.planBlobs(ctx); err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
-	if err := p.lookForUnlisted(ctx); err != nil {
+	if err := p.checkUnlisted(ctx); err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
 	if err := p.count(ctx); err != nil {
@@ -99,7 +101,7 @@ func (p *planner) planRevisionsAndLayers() error {
 	for i, live := range p.live.Repositories {
 		r := p.inv.Repositories[i]
 		for _, dir := range r.Emptied {
-			// Of a repository in doubt uploads go, and nothing else.
+			// Of a damaged repository only uploads are removed.
 			if isUpload := strings.HasPrefix(dir, layout.UploadPath(r.Name, "")); !live.Kept || isUpload && !r.Misnamed() {
 				p.empty = append(p.empty, dir)
 			}
@@ -109,15 +111,15 @@ func (p *planner) planRevisionsAndLayers() error {
 			case cause == mark.Absent:
 				p.empty = append(p.empty, dirOf(layout.LayerPath(r.Name, p.inv.Digest(id))))
 			case cause == mark.Dead && !p.Options.Only.has(LayerLink, place{repository: i, at: at}):
-				p.unlisted[i]++
-				p.leadsTo(id)
+				p.unselected[i]++
+				p.keepTarget(id)
 				if to, isAlias := r.Aliases[id]; isAlias {
-					p.leadsTo(to)
+					p.keepTarget(to)
 				}
 			}
 		}
 		for at, cause := range live.Revisions.All() {
-			if cause == mark.Dead && p.Options.Only != nil && !p.Options.Only.mayGo(i, at) {
+			if cause == mark.Dead && p.Options.Only != nil && !p.Options.Only.mayRemove(i, at) {
 				return errOtherMark
 			}
 		}
@@ -129,15 +131,15 @@ func (p *planner) planRevisionsAndLayers() error {
 	return nil
 }
 
-// leadsTo notes that a link stays which leads to a digest: its blob stays too.
-func (p *Plan) leadsTo(id inventory.ID) {
+// keepTarget keeps the blob of a digest, because a link to it is kept.
+func (p *Plan) keepTarget(id inventory.ID) {
 	if p.inv.Stored(id) {
 		p.linked.add(int(id))
 	}
 }
 
-// order puts links in an order that does not depend on when a digest was first met,
-// as the ids of digests that are not stored do: a plan reads the same every time.
+// order sorts the links by digest, so that equal storages have equal plans. The IDs of digests that
+// are not stored depend on the order of reading.
 func (p *planner) order() {
 	p.revisions.order(func(r int, a, b uint32) int {
 		links := p.inv.Repositories[r].Revisions
@@ -154,7 +156,7 @@ func (p *Plan) compareEntries(a, b tagEntry) int {
 	return cmp.Or(cmp.Compare(a.repository, b.repository), cmp.Compare(a.tag, b.tag), p.compareDigests(a.id, b.id))
 }
 
-// compareDigests has stored blobs first, whose ids are in the order of their digests.
+// compareDigests puts stored blobs first. Their IDs are in the order of their digests.
 func (p *Plan) compareDigests(a, b inventory.ID) int {
 	if p.inv.Stored(a) || p.inv.Stored(b) {
 		return cmp.Compare(a, b)
@@ -164,8 +166,9 @@ func (p *Plan) compareDigests(a, b inventory.ID) int {
 
 func dirOf(path string) string { return path[:strings.LastIndexByte(path, '/')] }
 
-// planTagIndexes takes the entries whose revision goes or is gone. An entry for what
-// is alive without a revision link stays: it is what is left to repair the tag with.
+// planTagIndexes plans the tags that are dead, and the index entries whose revision is dead or does
+// not exist. It keeps an entry whose manifest is alive without a revision link: the entry is needed
+// to repair the tag.
 func (p *planner) planTagIndexes(ctx context.Context) error {
 	var entries []tagEntry
 	var places []place // of the entries, in the inventory
@@ -175,14 +178,14 @@ func (p *planner) planTagIndexes(ctx context.Context) error {
 			p.tags = append(p.tags, place{repository: i, at: t})
 		}
 		for t, tag := range r.Tags {
-			_, goes := slices.BinarySearch(live.DeadTags, t)
+			_, isDead := slices.BinarySearch(live.DeadTags, t)
 			for e, link := range tag.Index {
 				at, found := inventory.FindLink(r.Revisions, link.ID())
-				stays := live.Unlinked(link.ID())
+				isAlive := live.Unlinked(link.ID())
 				if found {
-					stays = live.Revisions.At(at) != mark.Dead
+					isAlive = live.Revisions.At(at) != mark.Dead
 				}
-				if goes || !stays {
+				if isDead || !isAlive {
 					entries = append(entries, tagEntry{i, t, link.ID()})
 					places = append(places, place{repository: i, tag: t, at: e})
 				}
@@ -197,17 +200,17 @@ func (p *planner) planTagIndexes(ctx context.Context) error {
 		}
 		return layout.TagIndexPath(r.Name, tag.Name, p.inv.Digest(entries[i].id))
 	}
-	looks, err := p.look(ctx, len(entries), path)
+	stats, err := p.statPaths(ctx, len(entries), path)
 	if err != nil {
 		return err
 	}
 	for i, entry := range entries {
-		if looks[i].isAbsent {
+		if stats[i].isAbsent {
 			p.empty = append(p.empty, dirOf(path(i)))
 			continue
 		}
 		if !p.Options.Only.has(TagIndexEntry, places[i]) {
-			p.leadsTo(entry.id)
+			p.keepTarget(entry.id)
 			continue
 		}
 		p.tagEntries = append(p.tagEntries, entry)
@@ -215,7 +218,7 @@ func (p *planner) planTagIndexes(ctx context.Context) error {
 	return nil
 }
 
-// planOrphans takes the links of signatures and referrers whose manifest was deleted.
+// planOrphans plans the links of signatures and referrers whose manifest was deleted.
 func (p *planner) planOrphans(ctx context.Context) error {
 	var orphans []orphan
 	for i, live := range p.live.Repositories {
@@ -224,16 +227,16 @@ func (p *planner) planOrphans(ctx context.Context) error {
 		}
 	}
 	path := func(i int) string { return orphans[i].path(p.inv) }
-	looks, err := p.look(ctx, len(orphans), path)
+	stats, err := p.statPaths(ctx, len(orphans), path)
 	if err != nil {
 		return err
 	}
 	for i, o := range orphans {
 		switch {
-		case looks[i].isAbsent:
+		case stats[i].isAbsent:
 			p.empty = append(p.empty, dirOf(path(i)))
 		case !p.Options.Only.has(OrphanLink, place{repository: o.repository, orphan: &o}):
-			p.leadsTo(o.leadsTo())
+			p.keepTarget(o.target())
 		default:
 			p.orphans = append(p.orphans, o)
 		}
@@ -241,7 +244,7 @@ func (p *planner) planOrphans(ctx context.Context) error {
 	return nil
 }
 
-// orphansOf are the links of one deleted manifest, in a fixed order.
+// orphansOf returns the links of one deleted manifest, in a fixed order.
 func orphansOf(inv *inventory.Inventory, repository int, of inventory.ID) []orphan {
 	r := inv.Repositories[repository]
 	var orphans []orphan
@@ -262,27 +265,27 @@ func (o orphan) path(inv *inventory.Inventory) string {
 	return layout.SignaturePath(name, of, inv.Digest(o.signature))
 }
 
-// leadsTo is the digest that the link says.
-func (o orphan) leadsTo() inventory.ID {
+// target returns the digest that the link contains.
+func (o orphan) target() inventory.ID {
 	if o.referrer != nil {
 		return o.of
 	}
 	return o.signature
 }
 
-// look is what a look at a path tells.
-type look struct {
-	// isAbsent is set for what is not there, or is not a regular file and so nothing that a
-	// registry wrote.
+// stat is the result of a stat of one path.
+type stat struct {
+	// isAbsent is true if the path does not exist. It is also true if the path is not a regular
+	// file, because a registry writes only regular files.
 	isAbsent   bool
 	bytes      int64
 	modTime    time.Time
 	hardLinked bool
 }
 
-// look looks at n paths, concurrently. An empty one is skipped.
-func (p *planner) look(ctx context.Context, n int, path func(i int) string) ([]look, error) {
-	return p.lookWith(ctx, n, func(ctx context.Context, i int) (storage.Object, error) {
+// statPaths stats n paths concurrently. It skips empty paths.
+func (p *planner) statPaths(ctx context.Context, n int, path func(i int) string) ([]stat, error) {
+	return p.statEach(ctx, n, func(ctx context.Context, i int) (storage.Object, error) {
 		path := path(i)
 		if path == "" {
 			return storage.Object{}, nil
@@ -291,9 +294,9 @@ func (p *planner) look(ctx context.Context, n int, path func(i int) string) ([]l
 	})
 }
 
-// lookAtBlobs looks at those stored blobs whose size the listing has not told.
-func (p *planner) lookAtBlobs(ctx context.Context, ids []inventory.ID) ([]look, error) {
-	return p.lookWith(ctx, len(ids), func(ctx context.Context, i int) (storage.Object, error) {
+// statBlobs stats the stored blobs whose size was not in the listing.
+func (p *planner) statBlobs(ctx context.Context, ids []inventory.ID) ([]stat, error) {
+	return p.statEach(ctx, len(ids), func(ctx context.Context, i int) (storage.Object, error) {
 		if _, exact := p.inv.Size(ids[i]); exact {
 			return storage.Object{}, nil
 		}
@@ -301,35 +304,35 @@ func (p *planner) lookAtBlobs(ctx context.Context, ids []inventory.ID) ([]look, 
 	})
 }
 
-func (p *planner) lookWith(ctx context.Context, n int, stat func(ctx context.Context, i int) (storage.Object, error)) ([]look, error) {
-	looks := make([]look, n)
+func (p *planner) statEach(ctx context.Context, n int, object func(ctx context.Context, i int) (storage.Object, error)) ([]stat, error) {
+	stats := make([]stat, n)
 	err := storage.Each(ctx, n, p.Options.Concurrency, func(ctx context.Context, i int) error {
-		object, err := stat(ctx, i)
+		o, err := object(ctx, i)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrNotRegular) {
-			looks[i].isAbsent = true
+			stats[i].isAbsent = true
 			return nil
 		}
-		looks[i].bytes, looks[i].modTime, looks[i].hardLinked = object.Size, object.ModTime, object.HardLinked
+		stats[i].bytes, stats[i].modTime, stats[i].hardLinked = o.Size, o.ModTime, o.HardLinked
 		return err
 	})
-	return looks, err
+	return stats, err
 }
 
 func (p *planner) planUploads() {
-	take := func(repository int, uploads []inventory.Upload) {
+	add := func(repository int, uploads []inventory.Upload) {
 		for at := range uploads {
 			if u := (upload{repository, at}); p.keepsUpload(u) == "" {
 				p.uploads = append(p.uploads, u)
 			}
 		}
 	}
-	take(-1, p.inv.Uploads)
+	add(-1, p.inv.Uploads)
 	for i, r := range p.inv.Repositories {
-		take(i, r.Uploads)
+		add(i, r.Uploads)
 	}
 }
 
-// keepsUpload says why an upload stays, "" if it does not.
+// keepsUpload returns why an upload is kept, "" if it is garbage.
 func (p *Plan) keepsUpload(at upload) Reason {
 	u, _ := p.uploadAt(at)
 	switch {
@@ -343,7 +346,8 @@ func (p *Plan) keepsUpload(at upload) Reason {
 	return ""
 }
 
-// isOld reports whether an upload is past its age, in a repository that could be served.
+// isOld reports whether an upload is older than UploadAge. It is false if the start of the upload is
+// not known, or if no registry could serve the name of its repository.
 func (p *Plan) isOld(at upload) bool {
 	if at.repository >= 0 && p.inv.Repositories[at.repository].Misnamed() {
 		return false
@@ -352,15 +356,15 @@ func (p *Plan) isOld(at upload) bool {
 	return !u.Started.IsZero() && !u.Started.After(p.Options.Now.Add(-p.Options.UploadAge))
 }
 
-// planRepositories takes the repositories of which nothing is left, if asked.
+// planRepositories plans the repositories whose objects are all removed or absent, with PruneEmpty.
 func (p *planner) planRepositories() {
 	if !p.Options.PruneEmpty {
 		return
 	}
-	going := make([]int, len(p.inv.Repositories))
+	removed := make([]int, len(p.inv.Repositories))
 	for _, kind := range table {
-		if kind.count != nil && kind.kind != TagIndexEntry { // which is in a tag
-			kind.count(p.Plan, func(repository, n int) { going[repository] += n })
+		if kind.count != nil && kind.kind != TagIndexEntry { // an entry is part of its tag
+			kind.count(p.Plan, func(repository, n int) { removed[repository] += n })
 		}
 	}
 	for i, r := range p.inv.Repositories {
@@ -381,15 +385,15 @@ func (p *planner) planRepositories() {
 				holds += len(links)
 			}
 		}
-		if going[i]+absent == holds && !r.Misnamed() && p.Options.Only.has(Repository, place{repository: i}) {
+		if removed[i]+absent == holds && !r.Misnamed() && p.Options.Only.has(Repository, place{repository: i}) {
 			p.repositories = append(p.repositories, i)
 		}
 	}
 }
 
-// planEmptied takes the directories of blobs that a removal has left which was cut off. With
-// PruneEmpty it takes those where a repository could be, too. A removal may have left them, but
-// they may also be where a disk is mounted, so that they are counted.
+// planEmptied plans the empty directories of blobs, which an interrupted removal leaves. With
+// PruneEmpty it also plans the empty directories at paths of repositories. These are counted in
+// the report, because they may also be mount points.
 func (p *planner) planEmptied() {
 	p.empty = append(p.empty, p.inv.Emptied...)
 	if p.Options.PruneEmpty {
@@ -397,9 +401,8 @@ func (p *planner) planEmptied() {
 	}
 }
 
-// lookedAt is how many blobs are looked at together: of these there may be looks in memory, of
-// millions not.
-const lookedAt = 1 << 12
+// statBatch is the number of blobs that are statted together. It bounds the results in memory.
+const statBatch = 1 << 12
 
 func (p *planner) planBlobs(ctx context.Context) error {
 	count, listed := 0, true
@@ -412,58 +415,58 @@ func (p *planner) planBlobs(ctx context.Context) error {
 	}
 	p.blobs = make([]inventory.ID, 0, count)
 	if !listed {
-		p.looked = make([]int64, 0, count)
+		p.blobSizes = make([]int64, 0, count)
 	}
-	dead := make([]inventory.ID, 0, lookedAt)
+	dead := make([]inventory.ID, 0, statBatch)
 	for id := range inventory.ID(p.inv.Blobs()) {
 		if p.live.Blob(id) == mark.Dead {
 			dead = append(dead, id)
 		}
-		if len(dead) == lookedAt {
-			if err := p.lookAt(ctx, dead); err != nil {
+		if len(dead) == statBatch {
+			if err := p.planDead(ctx, dead); err != nil {
 				return err
 			}
 			dead = dead[:0]
 		}
 	}
-	return p.lookAt(ctx, dead)
+	return p.planDead(ctx, dead)
 }
 
-// lookAt plans the removal of dead blobs, if they are there and not young.
-func (p *planner) lookAt(ctx context.Context, dead []inventory.ID) error {
-	looks, err := p.lookAtBlobs(ctx, dead)
+// planDead plans the removal of the dead blobs that exist and that no reason keeps.
+func (p *planner) planDead(ctx context.Context, dead []inventory.ID) error {
+	stats, err := p.statBlobs(ctx, dead)
 	if err != nil {
 		return err
 	}
 	for i, id := range dead {
 		young := p.Options.MinAge > 0 && p.inv.Recent(id)
 		bytes, exact := p.inv.Size(id)
-		if looks[i].isAbsent {
+		if stats[i].isAbsent {
 			p.empty = append(p.empty, dirOf(p.inv.BlobPath(id)))
 			continue
 		}
 		if !exact {
-			bytes = looks[i].bytes
-			young = p.Options.MinAge > 0 && looks[i].modTime.After(p.cutoff)
+			bytes = stats[i].bytes
+			young = p.Options.MinAge > 0 && stats[i].modTime.After(p.cutoff)
 		}
 		if reason := p.keepsBlob(id, young); reason != "" {
-			tally := p.staying[reason]
+			tally := p.keptBlobs[reason]
 			tally.Add(1, bytes)
-			p.staying[reason] = tally
+			p.keptBlobs[reason] = tally
 			continue
 		}
 		p.blobs = append(p.blobs, id)
-		if looks[i].hardLinked && bytes > 0 {
+		if stats[i].hardLinked && bytes > 0 {
 			p.HardLinked.Add(1, bytes)
 		}
-		if p.looked != nil {
-			p.looked = append(p.looked, bytes)
+		if p.blobSizes != nil {
+			p.blobSizes = append(p.blobSizes, bytes)
 		}
 	}
 	return nil
 }
 
-// keepsBlob says why a dead blob stays, "" if it does not.
+// keepsBlob returns why a dead blob is kept, "" if it is garbage.
 func (p *planner) keepsBlob(id inventory.ID, young bool) Reason {
 	switch {
 	case young:

@@ -14,27 +14,27 @@ import (
 	"regsweep/storage"
 )
 
-// File is a plan that was written, read line by line as often as needed: it may have
-// millions of lines. What it says is a wish. Paths, sizes and reasons in it are not
-// trusted, or even looked at.
+// File is a plan file. It may have millions of lines, so it is read line by line each time. It is a
+// request, not a decision: Select uses only the names and digests in it, not its paths, sizes and
+// reasons.
 type File struct {
-	// Storage is the one that the plan was made of.
+	// Storage is the storage that the plan was made for.
 	Storage storage.Identity
-	// Options are what it was made with; Now is when.
+	// Options are the options that the plan was made with. Now is the time of that run.
 	Options Options
-	// Removals is the number of its lines.
+	// Removals is the number of removals.
 	Removals int
 
 	from io.ReadSeeker
-	sum  string // of all lines but the last
+	sum  string // SHA-256 of all lines but the last, in hex
 }
 
 // FileError says what is wrong with a plan file, in one line.
 type FileError struct {
-	// Line is the number of the line, from 1 on; 0 for the file as a whole.
+	// Line is the number of the line, from 1 on. It is 0 if the problem is in no single line.
 	Line int
-	// Changed is set where all lines are good and the last does not fit them: Remake
-	// makes it fit.
+	// Changed is set if all lines are valid and only the totals or the checksum in the last line
+	// are wrong. Remake corrects them.
 	Changed bool
 	problem string
 }
@@ -46,8 +46,7 @@ func (e *FileError) Error() string {
 	return fmt.Sprintf("line %d: %s", e.Line, e.problem)
 }
 
-// OpenFile reads a plan file from end to end, so that whatever is wrong with it is
-// known at once: then the error is a *FileError.
+// OpenFile reads a whole plan file and checks it. The error is a *FileError if the file is not valid.
 func OpenFile(from io.ReadSeeker) (*File, error) {
 	scan, err := scanFile(from, func([]byte, Removal) error { return nil })
 	if err != nil {
@@ -59,8 +58,8 @@ func OpenFile(from io.ReadSeeker) (*File, error) {
 	return &File{Storage: scan.header.Storage, Options: scan.options, Removals: scan.seen.Removals, from: from, sum: scan.seen.SHA256}, nil
 }
 
-// Remake copies a plan from which lines were taken, and makes its last line anew.
-// The lines stay as they are.
+// Remake copies a plan file from which lines were removed. It writes a new last line and leaves the
+// other lines as they are. The error is a *FileError if a line is not valid.
 func Remake(w io.Writer, from io.ReadSeeker) error {
 	file := newFileWriter(w)
 	scan, err := scanFile(from, func(line []byte, _ Removal) error {
@@ -75,9 +74,9 @@ func Remake(w io.Writer, from io.ReadSeeker) error {
 	return err
 }
 
-// Each visits the file's removals in their order, until visit returns an error. It fails
-// where the file has changed since it was opened; what was visited until then counts
-// for nothing.
+// Each visits the file's removals in their order, until visit returns an error. It returns that
+// error. It also returns an error if the file has changed since it was opened: the caller must then
+// discard all visited removals.
 func (f *File) Each(visit func(Removal) error) error {
 	var stopped error
 	scan, err := scanFile(f.from, func(_ []byte, removal Removal) error {
@@ -96,12 +95,12 @@ func (f *File) Each(visit func(Removal) error) error {
 	return err
 }
 
-// fileScan is what a whole file comes to.
+// fileScan is the result of reading a whole file.
 type fileScan struct {
-	header  fileHeader
-	options Options
-	seen    fileEnd  // what the lines before the last come to
-	said    *fileEnd // what the last says; nil where there is none
+	header   fileHeader
+	options  Options
+	seen     fileEnd  // totals of the removals that were read
+	recorded *fileEnd // totals in the last line; nil if it is missing
 }
 
 func (s *fileScan) checkEnd() error {
@@ -109,17 +108,18 @@ func (s *fileScan) checkEnd() error {
 		return &FileError{Changed: true, problem: fmt.Sprintf(format, args...)}
 	}
 	switch {
-	case s.said == nil:
+	case s.recorded == nil:
 		return changed("it is cut off: the last line, with a count, is missing")
-	case s.said.Removals != s.seen.Removals:
-		return changed("its last line counts %d removals, and it has %d", s.said.Removals, s.seen.Removals)
-	case s.said.SHA256 != s.seen.SHA256 || s.said.Bytes != s.seen.Bytes:
+	case s.recorded.Removals != s.seen.Removals:
+		return changed("its last line counts %d removals, and it has %d", s.recorded.Removals, s.seen.Removals)
+	case s.recorded.SHA256 != s.seen.SHA256 || s.recorded.Bytes != s.seen.Bytes:
 		return changed("it was edited: the checksum in its last line is that of other lines")
 	}
 	return nil
 }
 
-// fileLine is any line of a plan file: bytes is a removal's, or the last line's.
+// fileLine can hold any line of a plan file but the header. Bytes is the size of a removal, or the
+// total of the last line.
 type fileLine struct {
 	Removal
 	Plan     *int   `json:"plan"`
@@ -127,13 +127,13 @@ type fileLine struct {
 	SHA256   string `json:"sha256"`
 }
 
-// maxLine bounds a line, in bytes. The longest path of a storage has 4 KiB, and JSON may
-// write a byte of it as six.
+// maxLine is the maximum length of a line in bytes. The longest path of a storage has 4 KiB, and JSON
+// can take six bytes for one.
 const maxLine = 1 << 16
 
-// scanFile reads a plan file from its beginning and visits its header, with the zero
-// Removal, and its removals. Every line has to be one that a plan may have; whether the
-// last fits the others is for the caller to judge.
+// scanFile reads a plan file from its beginning. It visits the header, with the zero Removal, and the
+// removals. It returns a *FileError for a line that is not valid. It does not compare the last line
+// with the others: checkEnd does.
 func scanFile(from io.ReadSeeker, visit func(line []byte, removal Removal) error) (*fileScan, error) {
 	if _, err := from.Seek(0, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("read plan: %w", err)
@@ -154,7 +154,7 @@ func scanFile(from io.ReadSeeker, visit func(line []byte, removal Removal) error
 		case problem != "":
 			return nil, &FileError{Line: n, problem: problem}
 		}
-		if scan.said != nil {
+		if scan.recorded != nil {
 			continue
 		}
 		sum.Write(whole)
@@ -174,7 +174,7 @@ func scanFile(from io.ReadSeeker, visit func(line []byte, removal Removal) error
 	return scan, nil
 }
 
-// wholeLines splits after line ends, which belong to the checksum.
+// wholeLines is a bufio.SplitFunc. It keeps the newline, which is part of the checksum.
 func wholeLines(data []byte, atEOF bool) (advance int, token []byte, err error) {
 	if end := bytes.IndexByte(data, '\n'); end >= 0 {
 		return end + 1, data[:end+1], nil
@@ -185,7 +185,7 @@ func wholeLines(data []byte, atEOF bool) (advance int, token []byte, err error) 
 	return 0, nil, nil
 }
 
-// line takes the n-th line in, or says what is wrong with it.
+// line parses the n-th line, from 1 on, and returns its problem, "" if it has none.
 func (s *fileScan) line(n int, line []byte) (removal Removal, problem string) {
 	if n == 1 {
 		return Removal{}, s.readHeader(line)
@@ -195,12 +195,12 @@ func (s *fileScan) line(n int, line []byte) (removal Removal, problem string) {
 		return Removal{}, "it is not one JSON object with what a removal has (of jq, ask for a line each: jq -c)"
 	}
 	switch {
-	case s.said != nil:
+	case s.recorded != nil:
 		return Removal{}, "it stands behind the count that ends a plan"
 	case l.Plan != nil:
 		return Removal{}, "it is a second header: this is more than one plan"
 	case l.Removals != nil:
-		s.said = &fileEnd{Removals: *l.Removals, Bytes: l.Bytes, SHA256: l.SHA256}
+		s.recorded = &fileEnd{Removals: *l.Removals, Bytes: l.Bytes, SHA256: l.SHA256}
 		return Removal{}, ""
 	}
 	s.seen.Removals++
@@ -208,14 +208,14 @@ func (s *fileScan) line(n int, line []byte) (removal Removal, problem string) {
 	return l.Removal, l.Removal.problem()
 }
 
-// readHeader reads the first line, or says what is wrong with it. The version comes
-// first: nothing is known of the others' headers.
+// readHeader parses the first line and returns its problem, "" if it has none. It checks the version
+// first, because the header of a later version may have other fields.
 func (s *fileScan) readHeader(line []byte) (problem string) {
 	var version struct {
 		Plan *int `json:"plan"`
 	}
 	switch err := json.Unmarshal(line, &version); {
-	case len(line) == 1: // which is { or [
+	case len(line) == 1: // "{" or "[" of indented JSON
 		return "it is not a whole JSON object (of jq, ask for a line each: jq -c)"
 	case err != nil || version.Plan == nil || *version.Plan < 1:
 		return "it is not the header of a plan, which has to stay when lines are taken out"
@@ -239,7 +239,7 @@ func (s *fileScan) readHeader(line []byte) (problem string) {
 	return ""
 }
 
-// problem says what a removal that was read lacks to be found by.
+// problem returns the reason why a line of a plan file is not a valid removal, "" if it is.
 func (r Removal) problem() string {
 	row := r.Kind.row()
 	if row.needs == nil {

@@ -1,5 +1,5 @@
-// Package sweep decides what goes, and removes it. A Plan is made by NewPlan, which
-// alone judges age and liveness, and carried out by Execute, which decides nothing.
+// Package sweep decides which objects are garbage, and removes them. Only NewPlan judges age and
+// liveness. Execute removes what the Plan lists and decides nothing.
 package sweep
 
 import (
@@ -18,22 +18,22 @@ type Removal struct {
 	Tag        string        `json:"tag,omitempty"`
 	Digest     digest.Digest `json:"digest,omitempty"`
 	Upload     string        `json:"upload,omitempty"`
-	// Bytes is what the storage gets back: a blob's or an upload's size. Links are
-	// not counted.
+	// Bytes is the size of the blob or of the upload. It is 0 for links.
 	Bytes int64 `json:"bytes"`
-	// Path is the path below the storage's root directory, as Distribution's
-	// drivers have it.
+	// Path is the path below the storage's root directory, in the form of Distribution's
+	// drivers.
 	Path   string `json:"path"`
 	Reason string `json:"reason"`
-	// Target is what a layer link says, where that is another digest than its own.
+	// Target is the digest that a layer link contains, if it differs from Digest.
 	Target digest.Digest `json:"target,omitempty"`
-	// Signatures is how many signature links (of schema 1) go with a revision, and
-	// SignatureDigests is where they lead. They have no lines of their own: nothing but
-	// the revision leads to them.
+	// Signatures is the number of signature links (schema 1) that are removed with a revision.
+	// SignatureDigests are their targets. They have no lines of their own, because only the
+	// revision leads to them.
 	Signatures       int             `json:"signatures,omitempty"`
 	SignatureDigests []digest.Digest `json:"signature_digests,omitempty"`
-	// Referrers are the links of newer registries that lead to a revision as a referrer.
-	// They go with it too. An orphan link is a signature or one of these.
+	// Referrers are the links of newer registries by which the revision is a referrer of
+	// another manifest. They are removed with the revision. An orphan link has either one
+	// signature or one referrer.
 	Referrers []Referrer `json:"referrers,omitempty"`
 }
 
@@ -43,16 +43,16 @@ type Referrer struct {
 	Type    string        `json:"type,omitempty"`
 }
 
-// Link is one link file that a removal consists of.
+// Link is one link file of a removal.
 type Link struct {
 	// Path is below the layout's root.
 	Path string
-	// Target is the digest that the link says.
+	// Target is the digest that the link contains.
 	Target digest.Digest
 }
 
-// Links are the links that a removal of a link consists of, in the order in which they
-// go; none for other kinds. The removal's own link goes last.
+// Links returns the links of a removal in the order of their removal, none for other forms. The
+// link that the removal is named for is the last one.
 func (r Removal) Links() []Link {
 	if links := r.Kind.row().links; links != nil {
 		return links(r)
@@ -60,7 +60,7 @@ func (r Removal) Links() []Link {
 	return nil
 }
 
-// attachedLinks are the links of a manifest's signatures, and those that lead to it as a referrer.
+// attachedLinks returns the links of a manifest's signatures, and the links to it as a referrer.
 func attachedLinks(r Removal) []Link {
 	links := make([]Link, 0, len(r.SignatureDigests)+len(r.Referrers)+1)
 	for _, signature := range r.SignatureDigests {
@@ -72,8 +72,8 @@ func attachedLinks(r Removal) []Link {
 	return links
 }
 
-// IsNamed reports whether the removal names what a registry could hold, so that its paths
-// lie where those of the layout do. A line of a file may say anything.
+// IsNamed reports whether all names and digests of the removal are valid in the layout. Its paths
+// then cannot leave the layout. A line of a plan file can contain any string.
 func (r Removal) IsNamed() bool {
 	for _, d := range append([]digest.Digest{r.Digest, r.Target}, r.SignatureDigests...) {
 		if d != "" && d.Validate() != nil {
@@ -95,19 +95,19 @@ func (r Removal) IsNamed() bool {
 	return r.problem() == "" && (r.Repository == "" || layout.ValidRepository(r.Repository))
 }
 
-// Tally counts things and their bytes.
+// Tally is a number of objects and their total size in bytes.
 type Tally struct {
 	Count int   `json:"count"`
 	Bytes int64 `json:"bytes"`
 }
 
-// Add adds n things of b bytes together.
+// Add adds n objects with b bytes in total.
 func (t *Tally) Add(n int, b int64) {
 	t.Count += n
 	t.Bytes = addBytes(t.Bytes, b)
 }
 
-// addBytes adds sizes. What manifests claim may come to more than there is room for.
+// addBytes adds sizes. The sum is at most math.MaxInt64: sizes in manifests can be any number.
 func addBytes(a, b int64) int64 {
 	if b > math.MaxInt64-a {
 		return math.MaxInt64

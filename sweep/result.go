@@ -1,22 +1,22 @@
 package sweep
 
-// Result is what was removed: nothing that the storage has not confirmed.
+// Result counts the removals that the storage has confirmed.
 type Result struct {
-	// Removed counts by kind. Bytes are those that the storage has given back.
+	// Removed counts by kind. Bytes are those that were freed.
 	Removed map[Kind]Tally
-	// Hidden counts the bytes of what is only out of sight (storage.Outcome), and still
-	// paid for.
+	// Hidden is the size in bytes of the objects that are only hidden by a delete marker
+	// (storage.Outcome). They still use space.
 	Hidden int64
-	// HardLinked counts the blobs and uploads that were removed while their files had other
-	// hard links, and the bytes that were not freed for that.
+	// HardLinked counts the removed blobs and uploads whose files had other hard links. Bytes
+	// are the bytes that were not freed because of these links.
 	HardLinked Tally
-	// Versions counts the noncurrent versions that went with what was removed.
+	// Versions counts the noncurrent versions that were removed with their objects.
 	Versions Tally
-	// Failed are the removals that the storage refused, up to a hundred.
+	// Failed has the first 100 removals that failed.
 	Failed []Failure
 }
 
-// Len is the number of removals that were done, out of Plan.Len.
+// Len returns the number of confirmed removals, out of Plan.Len.
 func (r *Result) Len() int {
 	n := 0
 	for _, kind := range table {
@@ -25,7 +25,7 @@ func (r *Result) Len() int {
 	return n
 }
 
-// Failure is a removal that did not happen, or not wholly.
+// Failure is a removal that failed, or that was only partly done.
 type Failure struct {
 	Removal
 	Err error
@@ -34,7 +34,7 @@ type Failure struct {
 // maxFailures bounds how many failures are kept for the report.
 const maxFailures = 100
 
-// fail notes a removal that did not happen.
+// fail adds a failure, up to maxFailures.
 func (r *Result) fail(removal Removal, err error) {
 	if len(r.Failed) < maxFailures {
 		r.Failed = append(r.Failed, Failure{removal, err})

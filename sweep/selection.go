@@ -14,36 +14,35 @@ import (
 	"regsweep/storage/layout"
 )
 
-// Selection is what of an inventory a plan file names: a bit for each link, upload and
-// blob, however many lines the file has. A nil *Selection names everything. It is not
-// changed once made.
+// Selection is the set of objects that a plan file names. It has one bit for each link, upload and
+// blob of the inventory. A nil *Selection has all objects. It is immutable.
 //
-// It decides nothing: what it names goes only if a mark and a plan of now, made with
-// it, say so too. That makes any selection safe:
+// An object of a selection is removed only if a new mark and plan, made with the selection, find it
+// to be garbage. That makes any selection safe:
 //
-//   - a revision that it does not name is alive for the mark, with all that it reaches
-//     (Roots), so what was struck from a plan stays whole;
-//   - so is one that an entry in a tag's index leads to, if that is not named;
-//   - a blob stays if a link to it does.
+//   - a revision outside of the selection is a root of the mark (Roots), so all that it reaches
+//     is kept;
+//   - a revision is also a root if a tag's index entry for it is outside of the selection;
+//   - a blob is kept if a link to it is kept.
 type Selection struct {
 	inv          *inventory.Inventory
-	repositories []*selected // by place in the inventory; nil where nothing is named
-	elsewhere    selected    // what is named of no repository
+	repositories []*selected // by index in the inventory; nil if nothing in it is selected
+	shared       selected    // blobs, and uploads outside of repositories
 }
 
-// selected is what is named of one repository.
+// selected is the part of a selection in one repository.
 type selected struct {
 	named  map[Kind]*named
-	pinned bits // revisions that are named, and an index entry to them is not
+	pinned bits // selected revisions with an index entry that is not selected
 }
 
-// named is what is named of one kind.
+// named is the part of a selection in one repository and of one kind.
 type named struct {
-	places  []bits // by tag, if the kind's places have one; otherwise all are in the first
+	places  []bits // by tag for index entries; otherwise all bits are in the first
 	orphans map[orphan]bool
 }
 
-// bits are a set of small numbers.
+// bits is a set of small numbers.
 type bits []uint64
 
 func (b *bits) add(i int) {
@@ -61,7 +60,8 @@ func (b bits) remove(i int) {
 
 func (b bits) has(i int) bool { return i/64 < len(b) && b[i/64]&(1<<(i%64)) != 0 }
 
-// Select finds what a plan file names in an inventory. What is not there it skips.
+// Select returns the objects of an inventory that a plan file names. It skips names that the inventory
+// does not have. Errors are those of reading the file and the storage.
 func Select(ctx context.Context, file *File, inv *inventory.Inventory, reader storage.Reader) (*Selection, error) {
 	s := &Selection{inv: inv, repositories: make([]*selected, len(inv.Repositories))}
 	err := file.Each(func(removal Removal) error {
@@ -87,15 +87,16 @@ func Select(ctx context.Context, file *File, inv *inventory.Inventory, reader st
 	return s, nil
 }
 
-// place is where something is in an inventory.
+// place is the position of an object in an inventory.
 type place struct {
-	repository int     // -1 for what is in none
-	tag        int     // of an entry in a tag's index
-	at         int     // among its kind in the repository, or in the tag's index
-	orphan     *orphan // set for a link of a deleted manifest, which has no number
+	repository int     // -1 for an object outside of repositories
+	tag        int     // index of the tag, for an index entry
+	at         int     // index among the objects of its kind in the repository, or in the tag's index
+	orphan     *orphan // set for a link of a deleted manifest, which has no index
 }
 
-// find looks for what a line of a plan file names, by names and digests alone.
+// find returns the position of the object that a line of a plan file names. It uses only the names
+// and digests of the line.
 func find(inv *inventory.Inventory, line Removal) (at place, found bool) {
 	kind := line.Kind.row()
 	at.repository = -1
@@ -121,7 +122,7 @@ func findTag(tags []inventory.Tag, name string) (at int, found bool) {
 	return slices.BinarySearchFunc(tags, name, func(t inventory.Tag, name string) int { return strings.Compare(t.Name, name) })
 }
 
-// findUpload finds an upload of a repository, or of none for -1.
+// findUpload finds an upload of a repository, or outside of repositories for -1.
 func findUpload(inv *inventory.Inventory, repository int, id string) (at int, found bool) {
 	uploads := inv.Uploads
 	if repository >= 0 {
@@ -131,7 +132,7 @@ func findUpload(inv *inventory.Inventory, repository int, id string) (at int, fo
 }
 
 func (s *Selection) add(kind Kind, at place) {
-	of := &s.elsewhere
+	of := &s.shared
 	if at.repository >= 0 {
 		if s.repositories[at.repository] == nil {
 			s.repositories[at.repository] = &selected{}
@@ -173,9 +174,9 @@ func (n *named) has(at place) bool {
 
 func (s *selected) has(kind Kind, at place) bool { return s != nil && s.named[kind].has(at) }
 
-// pin finds the revisions that are named although an entry in a tag's index, which would
-// lead to nothing, is not. Of an entry that is known by its directory alone the link may
-// be gone already.
+// pin sets pinned: the selected revisions with an index entry that is not selected. Without the
+// revision the entry would point to nothing. Of an unverified entry only the directory is known, so
+// pin stats the link.
 func (s *Selection) pin(ctx context.Context, repository int, of *selected, reader storage.Reader) error {
 	r := s.inv.Repositories[repository]
 	if of.named[Revision] == nil {
@@ -187,11 +188,11 @@ func (s *Selection) pin(ctx context.Context, repository int, of *selected, reade
 			if !found || !of.has(Revision, place{at: at}) || of.pinned.has(at) || of.has(TagIndexEntry, place{tag: t, at: i}) {
 				continue
 			}
-			isThere, err := s.isEntry(ctx, r, tag, link, reader)
+			exists, err := s.entryExists(ctx, r, tag, link, reader)
 			if err != nil {
 				return err
 			}
-			if isThere {
+			if exists {
 				of.pinned.add(at)
 			}
 		}
@@ -199,8 +200,8 @@ func (s *Selection) pin(ctx context.Context, repository int, of *selected, reade
 	return nil
 }
 
-// pinTags takes the tags from a selection that do not have all entries of their indexes in
-// it: without its current link such a tag would be damaged.
+// pinTags removes a tag from the selection if one of its index entries is not selected. A tag with
+// index entries and without a current link would be damaged.
 func (s *Selection) pinTags(ctx context.Context, repository int, of *selected, reader storage.Reader) error {
 	r := s.inv.Repositories[repository]
 	for t, tag := range r.Tags {
@@ -211,11 +212,11 @@ func (s *Selection) pinTags(ctx context.Context, repository int, of *selected, r
 			if of.has(TagIndexEntry, place{tag: t, at: i}) {
 				continue
 			}
-			isThere, err := s.isEntry(ctx, r, tag, link, reader)
+			exists, err := s.entryExists(ctx, r, tag, link, reader)
 			if err != nil {
 				return err
 			}
-			if isThere {
+			if exists {
 				of.named[Tag].places[0].remove(t)
 				break
 			}
@@ -224,8 +225,8 @@ func (s *Selection) pinTags(ctx context.Context, repository int, of *selected, r
 	return nil
 }
 
-// isEntry reports whether an entry of a tag's index is there, and not only its directory.
-func (s *Selection) isEntry(ctx context.Context, r *inventory.Repository, tag inventory.Tag, link inventory.Link, reader storage.Reader) (bool, error) {
+// entryExists reports whether the link of an index entry exists, and not only its directory.
+func (s *Selection) entryExists(ctx context.Context, r *inventory.Repository, tag inventory.Tag, link inventory.Link, reader storage.Reader) (bool, error) {
 	if link.Verified() {
 		return true, nil
 	}
@@ -236,41 +237,40 @@ func (s *Selection) isEntry(ctx context.Context, r *inventory.Repository, tag in
 	return err == nil, err
 }
 
-// Roots are the roots of a mark whose plan may remove only what is named. Revisions may go with
-// deleteUntagged, and tags if a list says what is alive.
+// Roots returns the roots of the mark for a plan that removes only selected objects: the revisions
+// outside of the selection with deleteUntagged, the tags outside of it if a list of roots is used.
 func (s *Selection) Roots(deleteUntagged, onlyListed bool) (roots mark.Roots) {
 	if deleteUntagged {
-		roots.Revision = func(repository, at int) bool { return !s.mayGo(repository, at) }
+		roots.Revision = func(repository, at int) bool { return !s.mayRemove(repository, at) }
 	}
 	if onlyListed {
-		roots.Tag = func(repository, at int) bool { return !s.tagMayGo(repository, at) }
+		roots.Tag = func(repository, at int) bool { return !s.mayRemoveTag(repository, at) }
 	}
 	return roots
 }
 
-// tagMayGo reports whether a tag may go: whether it is named, and so are all entries of its index.
-func (s *Selection) tagMayGo(repository, tag int) bool {
+// mayRemoveTag reports whether a tag and all entries of its index are selected.
+func (s *Selection) mayRemoveTag(repository, tag int) bool {
 	return s.has(Tag, place{repository: repository, at: tag})
 }
 
-// mayGo reports whether a revision may go: whether it is named, and so are all entries in tag
-// indexes that lead to it.
-func (s *Selection) mayGo(repository, revision int) bool {
-	return s.has(Revision, place{repository: repository, at: revision}) && !s.pins(repository, revision)
+// mayRemove reports whether a revision and all index entries for it are selected.
+func (s *Selection) mayRemove(repository, revision int) bool {
+	return s.has(Revision, place{repository: repository, at: revision}) && !s.isPinned(repository, revision)
 }
 
-// pins reports whether a revision stays for an index entry that is not named.
-func (s *Selection) pins(repository, revision int) bool {
+// isPinned reports whether a revision is kept because an index entry for it is not selected.
+func (s *Selection) isPinned(repository, revision int) bool {
 	return s != nil && s.repositories[repository] != nil && s.repositories[repository].pinned.has(revision)
 }
 
-// has reports whether something is named.
+// has reports whether an object is selected.
 func (s *Selection) has(kind Kind, at place) bool {
 	switch {
 	case s == nil:
 		return true
 	case at.repository < 0:
-		return s.elsewhere.has(kind, at)
+		return s.shared.has(kind, at)
 	}
 	return s.repositories[at.repository].has(kind, at)
 }

@@ -8,14 +8,13 @@ import (
 	"regsweep/storage/layout"
 )
 
-// lookedForUnlisted bounds how many missing blobs are looked at. A registry in order has
-// none of them, and a listing with a hole seldom misses one alone.
-const lookedForUnlisted = 100
+// maxUnlistedChecks is the maximum number of blobs that checkUnlisted stats. An intact registry has
+// no such blobs. A listing that misses blobs usually misses many.
+const maxUnlistedChecks = 100
 
-// lookForUnlisted looks at live blobs that a link leads to and that were not listed. They
-// are no candidates, so that none of them is lost; but where one is there, the listing has
-// a hole, and it may not be the only one.
-func (p *planner) lookForUnlisted(ctx context.Context) error {
+// checkUnlisted stats live blobs that have a link and were not listed. If one exists, the listing was
+// incomplete, and the plan reports a problem. These blobs are not candidates, so none is lost.
+func (p *planner) checkUnlisted(ctx context.Context) error {
 	var ids []inventory.ID
 	for i, live := range p.live.Repositories {
 		r := p.inv.Repositories[i]
@@ -27,7 +26,7 @@ func (p *planner) lookForUnlisted(ctx context.Context) error {
 			if _, isAlias := r.Aliases[id]; !isAlias && !slices.Contains(ids, id) {
 				ids = append(ids, id)
 			}
-			if len(ids) == lookedForUnlisted {
+			if len(ids) == maxUnlistedChecks {
 				return p.reportUnlisted(ctx, ids)
 			}
 		}
@@ -36,12 +35,12 @@ func (p *planner) lookForUnlisted(ctx context.Context) error {
 }
 
 func (p *planner) reportUnlisted(ctx context.Context, ids []inventory.ID) error {
-	looks, err := p.look(ctx, len(ids), func(i int) string { return layout.BlobPath(p.inv.Digest(ids[i])) })
+	stats, err := p.statPaths(ctx, len(ids), func(i int) string { return layout.BlobPath(p.inv.Digest(ids[i])) })
 	if err != nil {
 		return err
 	}
 	for i := range ids {
-		if !looks[i].isAbsent {
+		if !stats[i].isAbsent {
 			p.Problems = append(p.Problems, inventory.UnlistedBlob(p.inv.Digest(ids[i])))
 		}
 	}
