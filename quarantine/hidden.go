@@ -27,13 +27,13 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A bucket that keeps versions has a quarantine without our help: a removal there hides
-// the object behind a delete marker, and what it hid can be made current again. So nothing
-// is copied. What was hidden is written down before the first object is, in the run's
-// directory, and no object is hidden that is not written down.
+// A bucket that keeps versions needs no copies. A removal there hides the object behind a delete
+// marker, and the hidden version can be made current again. Before the run hides the first object,
+// it writes a record of all versions that it will hide to its directory. It hides no object that is
+// not in the record.
 
-// hiddenName is the name of that record: a line of JSON for each version. Links of which
-// the plan knows what they say are not in it.
+// hiddenName is the file name of the record of versions. It has a line of JSON for each version. It
+// does not have the links whose content is known from the plan.
 const hiddenName = "versions.jsonl"
 
 func hiddenOf(run string) string { return dirOf(run) + "/" + hiddenName }
@@ -45,7 +45,7 @@ type versioned interface {
 	storage.Forgetter
 }
 
-// inState returns the store if its bucket is in one of these states, and nil if not.
+// inState returns the store if versioning of its bucket is in one of the given states, otherwise nil.
 func inState(ctx context.Context, store Store, states ...storage.Versioning) (versioned, error) {
 	v, is := store.(versioned)
 	if !is {
@@ -58,18 +58,18 @@ func inState(ctx context.Context, store Store, states ...storage.Versioning) (ve
 	return v, nil
 }
 
-// hidden is the record of what a run has hidden, or was about to, in a file that can be
-// asked for a path: some 30 bytes of memory for each.
+// hidden is the record of the versions that a run has hidden or was about to hide. The lines are in a
+// temporary file. Memory has only an index of about 30 bytes for each line.
 type hidden struct {
 	store   versioned
 	total   sweep.Tally
 	uploads map[string][]storage.HiddenVersion // by the upload's directory
 
-	lenient    bool // pass over lines that can't be read
-	unreadable int  // so many were
+	lenient    bool // skip damaged lines
+	unreadable int  // number of skipped lines
 
 	file   *os.File
-	lineOf map[uint64]int64 // where the line of a path begins, by its hash
+	lineOf map[uint64]int64 // offset of the line of a path, by the hash of the path
 	seed   maphash.Seed
 }
 
@@ -87,8 +87,8 @@ func (h *hidden) close() error {
 	return h.file.Close()
 }
 
-// recordHidden writes down, in a run's directory, the current versions of all objects whose
-// content nothing else tells. An object that has none is not there.
+// recordHidden writes the record of a run: the current versions of all objects whose content is not
+// known from the plan. Objects that do not exist have no line.
 func recordHidden(ctx context.Context, store Store, over versioned, run string, refs iter.Seq[storage.Ref]) (*hidden, error) {
 	var h *hidden
 	file, err := spool.Write(func(w io.Writer) error {
@@ -105,7 +105,8 @@ func recordHidden(ctx context.Context, store Store, over versioned, run string, 
 	return h, nil
 }
 
-// write finds the versions, some batches at a time.
+// write writes a line for each current version of the refs. It requests up to concurrency batches at
+// once.
 func (h *hidden) write(ctx context.Context, concurrency int, refs iter.Seq[storage.Ref], to io.Writer) error {
 	var mu sync.Mutex
 	end := int64(0)
@@ -164,7 +165,7 @@ func (h *hidden) add(v storage.HiddenVersion, at int64) {
 	}
 }
 
-// uploadOf is the directory of the upload that a path lies in; "" if it lies in none.
+// uploadOf returns the directory of the upload that has the path, "" if there is none.
 func uploadOf(path string) string {
 	repository, below, is := strings.Cut(path, "/_uploads/")
 	if !is {
@@ -174,9 +175,8 @@ func uploadOf(path string) string {
 	return layout.UploadPath(strings.TrimPrefix(repository, storage.RepositoriesDir+"/"), id)
 }
 
-// eachHidden visits those versions whose recorded version is not the current one: those that the
-// run has hidden and that have not come back. Without the permission to list versions, it
-// visits all that are recorded.
+// eachHidden visits the recorded versions that are not current: the run has hidden them, and they
+// were not restored. Without the permission to list versions it visits all recorded versions.
 func (h *hidden) eachHidden(ctx context.Context, visit func(storage.HiddenVersion)) error {
 	var paths []string
 	var versions []storage.HiddenVersion
@@ -209,13 +209,13 @@ func (h *hidden) eachHidden(ctx context.Context, visit func(storage.HiddenVersio
 	return check()
 }
 
-// openHidden reads a run's record. It is nil where the run has none, since it has copied.
-// The error is a *damagedError where the record can't be made out.
+// openHidden reads the record of a run. It returns nil if the run has no record, because it has moved
+// the objects. The error is a *damagedError if a line of the record is damaged.
 func openHidden(ctx context.Context, store Store, run string) (*hidden, error) {
 	return readRecord(ctx, store, run, false)
 }
 
-// readRecord is openHidden. If it is lenient, it passes over the lines that can't be read.
+// readRecord is openHidden. If lenient is set, it skips damaged lines.
 func readRecord(ctx context.Context, store Store, run string, lenient bool) (*hidden, error) {
 	over, is := store.(versioned)
 	if !is {
@@ -240,7 +240,7 @@ func readRecord(ctx context.Context, store Store, run string, lenient bool) (*hi
 	return h, nil
 }
 
-// each visits all lines, with the places where they begin.
+// each visits all lines, with their offsets.
 func (h *hidden) each(visit func(v storage.HiddenVersion, at int64) error) error {
 	lines := bufio.NewReader(io.NewSectionReader(h.file, 0, math.MaxInt64))
 	h.unreadable = 0
@@ -268,8 +268,8 @@ func (h *hidden) each(visit func(v storage.HiddenVersion, at int64) error) error
 	}
 }
 
-// parseHidden reads a line. What it names lies in the layout: a record can't be made to
-// name anything else.
+// parseHidden parses a line. It returns an error if the path is outside of the layout, so a changed
+// record can't make regsweep touch other objects.
 func parseHidden(line []byte) (v storage.HiddenVersion, err error) {
 	if !bytes.HasSuffix(line, []byte("\n")) {
 		return v, io.ErrUnexpectedEOF
@@ -284,7 +284,7 @@ func parseHidden(line []byte) (v storage.HiddenVersion, err error) {
 	return v, nil
 }
 
-// find looks a path up.
+// find returns the recorded version of a path. A nil record has none.
 func (h *hidden) find(path string) (v storage.HiddenVersion, found bool, err error) {
 	if h == nil {
 		return v, false, nil
@@ -303,23 +303,24 @@ func (h *hidden) find(path string) (v storage.HiddenVersion, found bool, err err
 	return v, v.Path == path, nil
 }
 
-// errUnrecorded is for what came after the versions were listed. It stays.
+// errUnrecorded is the error for an object that was written after the versions were recorded. It is
+// not removed.
 var errUnrecorded = errors.New("it came while the run went on, and its version is not recorded")
 
-// errNotHidden is for what a removal has not hidden, since the bucket keeps no versions any
-// more.
+// errNotHidden is the error for a removal that has not hidden the object: versioning of the bucket was
+// turned off meanwhile.
 var errNotHidden = errors.New("the bucket has not kept it behind a delete marker")
 
-// hide removes what is recorded, or can be written anew.
+// hide removes the objects that are recorded, and links that can be written again from the plan.
 func (h *hidden) hide(ctx context.Context, store Store, refs []storage.Ref) []storage.Outcome {
 	outcomes := make([]storage.Outcome, len(refs))
-	var places []int
-	var going []storage.Ref
+	var indexes []int
+	var recoverable []storage.Ref
 	for i, ref := range refs {
 		_, recorded, err := h.find(ref.Path)
 		if err == nil && !recorded && ref.Content == "" {
 			_, err = store.Stat(ctx, ref.Path)
-			if errors.Is(err, fs.ErrNotExist) { // nobody may take a single answer for it
+			if errors.Is(err, fs.ErrNotExist) { // one answer alone is not trusted
 				_, err = store.Stat(ctx, ref.Path)
 			}
 			if err == nil {
@@ -329,32 +330,32 @@ func (h *hidden) hide(ctx context.Context, store Store, refs []storage.Ref) []st
 			}
 		}
 		if outcomes[i].Err = err; err == nil {
-			places, going = append(places, i), append(going, ref)
+			indexes, recoverable = append(indexes, i), append(recoverable, ref)
 		}
 	}
-	for n, o := range store.Remove(ctx, going) {
+	for n, o := range store.Remove(ctx, recoverable) {
 		if o.Err == nil && !o.Hidden {
-			o.Err = fmt.Errorf("hide %s: %w", going[n].Path, errNotHidden)
+			o.Err = fmt.Errorf("hide %s: %w", recoverable[n].Path, errNotHidden)
 		}
-		outcomes[places[n]] = o
+		outcomes[indexes[n]] = o
 	}
 	return outcomes
 }
 
-// Recorded is what the quarantines of a storage record as hidden, so that it can be put back.
+// Recorded has the records of versions of several quarantines. These versions can be restored.
 type Recorded []*hidden
 
-// ReadRecorded reads the records of all quarantines but that of a run. It is empty for a
-// storage that keeps no versions.
-func ReadRecorded(ctx context.Context, store Store, but string) (all Recorded, err error) {
-	return readRecords(ctx, store, but, false)
+// ReadRecorded reads the records of all quarantines except for one run. It returns an empty value for
+// a storage that keeps no versions. The caller must call Close.
+func ReadRecorded(ctx context.Context, store Store, except string) (all Recorded, err error) {
+	return readRecords(ctx, store, except, false)
 }
 
-func readRecords(ctx context.Context, store Store, but string, lenient bool) (all Recorded, err error) {
+func readRecords(ctx context.Context, store Store, except string, lenient bool) (all Recorded, err error) {
 	var runs []string
 	err = store.Below(ctx, Dir, func(page []storage.Object) error {
 		for _, object := range page {
-			if run := path.Base(path.Dir(object.Path)); run != but && object.Path == hiddenOf(run) && object.Multipart == "" {
+			if run := path.Base(path.Dir(object.Path)); run != except && object.Path == hiddenOf(run) && object.Multipart == "" {
 				runs = append(runs, run)
 			}
 		}
@@ -392,7 +393,7 @@ func (r Recorded) Has(path, version string) (bool, error) {
 	return false, nil
 }
 
-// Close gives up the temporary files.
+// Close closes the temporary files, which removes them.
 func (r Recorded) Close() (err error) {
 	for _, h := range r {
 		err = errors.Join(err, h.close())
@@ -400,7 +401,8 @@ func (r Recorded) Close() (err error) {
 	return err
 }
 
-// forget removes for good what is still hidden, but for what others record too.
+// forget destroys the recorded versions that are still hidden, except for the versions that others
+// record too.
 func (h *hidden) forget(ctx context.Context, others Recorded, freed *Freed) (err error) {
 	var batch []storage.HiddenVersion
 	forget := func() error {
@@ -430,25 +432,25 @@ func (h *hidden) forget(ctx context.Context, others Recorded, freed *Freed) (err
 	return err
 }
 
-// errDamaged is for a version that is not what its path says.
+// errDamaged is the error for a version whose content does not match the digest in its path.
 var errDamaged = errors.New("it has another digest")
 
-// unhide makes a version current again if it has a digest; "" is for what has none.
+// unhide makes a version current again if its content has the digest. An empty digest is not checked.
 func (r *restorer) unhide(ctx context.Context, v storage.HiddenVersion, d digest.Digest) (verdict, error) {
 	if r.options.DryRun {
 		return r.wouldUnhide(ctx, v)
 	}
-	hider := r.store.(versioned) // since there is a record
-	return unhidden(hider.Unhide(ctx, v, func() error { return r.verify(ctx, v, d) }))
+	hider := r.store.(versioned) // only a versioned store has a record
+	return unhideVerdict(hider.Unhide(ctx, v, func() error { return r.verify(ctx, v, d) }))
 }
 
-// wouldUnhide is what unhide would do with an intact version. It changes nothing.
+// wouldUnhide returns the verdict of unhide for an intact version. It changes nothing.
 func (r *restorer) wouldUnhide(ctx context.Context, v storage.HiddenVersion) (verdict, error) {
-	return unhidden(r.store.(versioned).Hides(ctx, v))
+	return unhideVerdict(r.store.(versioned).Hides(ctx, v))
 }
 
-// unhidden is the verdict that an error stands for.
-func unhidden(err error) (verdict, error) {
+// unhideVerdict returns the verdict for an error of Unhide or Hides. It returns all other errors.
+func unhideVerdict(err error) (verdict, error) {
 	switch {
 	case err == nil:
 		return verdict{back: true}, nil
@@ -464,7 +466,7 @@ func unhidden(err error) (verdict, error) {
 	return verdict{}, err
 }
 
-// verify reads a version that has to have a digest, before anybody else can.
+// verify reads a hidden version, and returns errDamaged if its content does not have the digest.
 func (r *restorer) verify(ctx context.Context, v storage.HiddenVersion, d digest.Digest) error {
 	if d == "" {
 		return nil
@@ -477,7 +479,8 @@ func (r *restorer) verify(ctx context.Context, v storage.HiddenVersion, d digest
 	return err
 }
 
-// readHidden reads a version that is hidden, or was.
+// readHidden reads the recorded version of a path, from the record of this run or of a later one. The
+// errors are those of storage.Reader.Read.
 func (r *restorer) readHidden(ctx context.Context, path string, limit int64) ([]byte, error) {
 	v, found, err := r.hidden.find(path)
 	if err == nil && !found {

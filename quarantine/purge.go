@@ -11,13 +11,13 @@ import (
 	"regsweep/sweep"
 )
 
-// Freed is what a purge has removed, as the storage confirmed.
+// Freed counts the objects that a purge has removed and the storage has confirmed.
 type Freed struct {
 	sweep.Tally
-	// LinkBytes are those of the bytes that were links.
+	// LinkBytes is the part of the bytes that belonged to links.
 	LinkBytes int64
-	// Unreadable counts the lines of a damaged record of versions. These versions stay, and no
-	// quarantine has them any more.
+	// Unreadable is the number of damaged lines in the record of versions. Their versions are
+	// kept in the bucket, and no quarantine records them any more.
 	Unreadable int
 }
 
@@ -28,10 +28,10 @@ func (f *Freed) add(path string, count int, bytes int64) {
 	}
 }
 
-// Purge removes a quarantine for good, its plan last, and returns what the storage has
-// confirmed gone. Interrupted, or stopped by an error, it can be run again. A damaged record of
-// versions is purged as far as it can be read. The purge of another run stops at it, since both
-// may record the same version.
+// Purge destroys a quarantine, its plan last, and returns the confirmed removals, also with an error.
+// After an interruption or an error it can be run again. A damaged record of versions is purged as
+// far as it can be read. While a run has a damaged record, the purge of other runs returns an error,
+// because both may record the same version.
 func Purge(ctx context.Context, store Store, run string) (freed Freed, err error) {
 	hidden, err := openHidden(ctx, store, run)
 	isDamaged := errors.As(err, new(*damagedError))
@@ -56,13 +56,13 @@ func Purge(ctx context.Context, store Store, run string) (freed Freed, err error
 	return freed, nil
 }
 
-// clearRun removes all that lies in a run's directory, and at last the directory.
+// clearRun removes all objects in a run's directory, and then the directory.
 func clearRun(ctx context.Context, store Store, run string, freed *Freed) error {
 	keeping, err := inState(ctx, store, storage.VersionsKept, storage.VersionsSuspended)
 	if err != nil {
 		return err
 	}
-	for range 2 { // a listing may lack something, and without its plan nobody would find it
+	for range 2 { // a listing may miss an object, and without the plan nobody would find it
 		if err := removeBelow(ctx, store, run, keeping == nil, freed); err != nil {
 			return err
 		}
@@ -77,12 +77,12 @@ func clearRun(ctx context.Context, store Store, run string, freed *Freed) error 
 	if err := pruneBelow(ctx, store, run); err != nil {
 		return err
 	}
-	// The plan goes last: while it is there, the run can be named, and purged again.
+	// The plan is removed last: as long as it exists, the run can be purged again.
 	return clearPlan(ctx, store, run, keeping)
 }
 
-// pruneBelow removes the directories in a run's directory. One that can't be removed has a file in it
-// that was not listed.
+// pruneBelow removes the directories in a run's directory. It returns an error for a directory that is
+// not empty: the directory has a file that was not listed.
 func pruneBelow(ctx context.Context, store Store, run string) error {
 	if store.Identity().Driver != "filesystem" { // there are no directories
 		return nil
@@ -96,17 +96,17 @@ func pruneBelow(ctx context.Context, store Store, run string) error {
 		if dir == planOf(run) { // a symbolic link or a directory
 			continue
 		}
-		if gone, err := store.Prune(ctx, dir); err != nil {
+		if pruned, err := store.Prune(ctx, dir); err != nil {
 			return err
-		} else if !gone {
+		} else if !pruned {
 			return fmt.Errorf("%s still holds what was not listed", dir)
 		}
 	}
 	return nil
 }
 
-// clearPlan removes a run's record and its plan, and directories that are empty. keeping is not
-// nil where the bucket keeps versions.
+// clearPlan removes a run's record, its plan, and its empty directories. keeping is the store if its
+// bucket keeps versions, otherwise nil.
 func clearPlan(ctx context.Context, store Store, run string, keeping versioned) (err error) {
 	for _, path := range []string{hiddenOf(run), planOf(run)} {
 		if keeping != nil {
@@ -114,14 +114,14 @@ func clearPlan(ctx context.Context, store Store, run string, keeping versioned) 
 		} else {
 			err = store.Remove(ctx, []storage.Ref{{Path: path}})[0].Err
 		}
-		if err != nil && !errors.Is(err, storage.ErrNotRegular) { // else it is a directory, which is pruned
+		if err != nil && !errors.Is(err, storage.ErrNotRegular) { // a directory is pruned below
 			return err
 		}
 	}
-	if gone, pruneErr := store.Prune(ctx, dirOf(run)); pruneErr != nil || !gone && err != nil {
+	if pruned, pruneErr := store.Prune(ctx, dirOf(run)); pruneErr != nil || !pruned && err != nil {
 		return cmp.Or(pruneErr, err)
 	}
-	// Of other runs' directories even the empty ones are something to restore.
+	// Other runs' directories are kept even if they are empty: they can be restored.
 	if others, err := store.Names(ctx, Dir); err != nil || len(others) > 0 {
 		return err
 	}
@@ -129,8 +129,8 @@ func clearPlan(ctx context.Context, store Store, run string, keeping versioned) 
 	return err
 }
 
-// removeBelow gives up a run's copies that were begun, and removes its objects where that
-// is all it takes.
+// removeBelow aborts the unfinished multipart uploads in a run's directory. If objects is set, it also
+// removes the objects there.
 func removeBelow(ctx context.Context, store Store, run string, objects bool, freed *Freed) error {
 	var refs []storage.Ref
 	var bytes []int64

@@ -1,14 +1,13 @@
-// Package quarantine keeps what a sweep takes away, and puts it back.
+// Package quarantine keeps the garbage that a sweep moves away, and restores it.
 //
-// A run's directory, .regsweep/quarantine/<run> below the layout's root, holds the plan
-// that the run has carried out, plan.jsonl, and each object that was moved, under its
-// own path below that directory. The plan comes first and goes last, so that there is
-// nothing without an account of it. Links need not be there as objects: what they said
-// is in the plan. Where a bucket keeps versions nothing is moved at all, and beside the plan
-// lies versions.jsonl, which says which versions a removal has hidden.
+// A run's directory is .regsweep/quarantine/<run> below the layout's root. It has the run's plan,
+// plan.jsonl, and each moved object under its own path below that directory. The plan is written
+// first and removed last, so every object in the directory is explained by a plan. Links need not
+// have copies: the plan has their content. If a bucket keeps versions, nothing is moved. Then the
+// directory has the plan and versions.jsonl, the record of the versions that the run has hidden.
 //
-// No registry looks into the directory, and no inventory either. Whoever changes a
-// quarantine holds the lock of the storage; nothing here takes it.
+// Neither registries nor the inventory read the directory. A caller that changes a quarantine must
+// hold the lock of the storage. This package does not take it.
 package quarantine
 
 import (
@@ -29,16 +28,16 @@ import (
 	"regsweep/sweep"
 )
 
-// Dir is where the runs' directories lie, below the layout's root.
+// Dir has the runs' directories. It is below the layout's root.
 const Dir = storage.QuarantineDir
 
-// timeLayout is how the name of a run begins.
+// timeLayout is the format of the time at the beginning of a run's name.
 const timeLayout = "20060102T150405Z"
 
 // planName is the name of a run's plan in its directory.
 const planName = "plan.jsonl"
 
-// Store is what a quarantine needs of a storage.
+// Store is the part of storage.Store that a quarantine needs.
 type Store interface {
 	storage.Scanner
 	storage.Reader
@@ -49,75 +48,76 @@ type Store interface {
 	Identity() storage.Identity
 }
 
-// Run is what a run has taken away and what is left of it in its quarantine.
+// Run describes a run's quarantine.
 type Run struct {
 	// Name is the name of the run's directory.
 	Name string
-	// Taken is when the run was made; zero where its plan can't be read.
+	// Taken is the time of the run. It is zero if the plan can't be read.
 	Taken time.Time
-	// Plan counts what the run was to take, by kind.
+	// Plan counts the removals of the plan, by kind.
 	Plan map[sweep.Kind]sweep.Tally
-	// Contents counts by kind what is in the quarantine now. It is less than Plan if the run
-	// was interrupted, or if something was restored.
+	// Contents counts the removals that can be undone now, by kind. They are fewer than in Plan if
+	// the run was interrupted or was partly restored.
 	Contents map[sweep.Kind]sweep.Tally
-	// Objects counts the objects in the quarantine with their bytes, the plan not
-	// among them: what a purge would remove.
+	// Objects counts the objects in the quarantine without the plan and the record of versions. A
+	// purge removes them.
 	Objects sweep.Tally
-	// HardLinkedBytes are those of Objects in files that have other hard links. A purge does not
-	// free them.
+	// HardLinkedBytes is the part of the bytes of Objects that is in files with other hard links.
+	// A purge does not free them.
 	HardLinkedBytes int64
-	// Hidden counts the versions that the run has hidden instead, or was about to, and
-	// StillHidden those of them that have not come back: what a purge would remove.
+	// Hidden counts the versions in the run's record. StillHidden counts the ones that were not
+	// restored. A purge removes these.
 	Hidden, StillHidden sweep.Tally
 	// DataBytes are the bytes of Objects and StillHidden without links, as a sweep counts them.
-	// FreeableBytes are those that a purge frees.
+	// FreeableBytes are the bytes that a purge frees.
 	DataBytes, FreeableBytes int64
-	// LinksGuessed is set if Contents has all links of the plan, because the storage keeps no
-	// copies of links and was not asked for each.
+	// LinksGuessed is set if Contents counts all links of the plan without a check: the storage
+	// keeps no copies of links, and checking each link would need a request.
 	LinksGuessed bool
-	// Unrecorded counts what is hidden in the bucket and what the run's record of versions lacks. A
-	// purge leaves these versions in the bucket.
+	// Unrecorded counts the hidden objects of the plan that are missing in the record of versions.
+	// A purge leaves their versions in the bucket.
 	Unrecorded int
-	// Damage says why the plan can't be read, that the record of versions is damaged, or that the
-	// run changed while it was listed; "" if none of these. If the plan can't be read, its objects
-	// can be restored by hand alone: they lie under their own paths in its directory.
+	// Damage is the problem of the run, "" if there is none: the plan or the record of versions
+	// can't be read, or the run changed while it was listed. If the plan can't be read, the objects
+	// can only be restored by hand: they are under their own paths in the run's directory.
 	Damage string
 
-	planless bool // there is no plan, damaged or not
+	planless bool // the plan does not exist
 }
 
-// IsRemnant reports whether nothing is left of a run but empty directories, as a purge
-// leaves that was interrupted at its very end.
+// IsRemnant reports whether a run has only empty directories. A purge that was interrupted at its end
+// leaves such a run.
 func (r Run) IsRemnant() bool {
 	return r.planless && r.Damage == errNoPlan.problem && r.Objects.Count == 0 && r.Hidden.Count == 0
 }
 
-// Show visits what is in the quarantine of a run, as its plan has it.
+// Show describes a run and visits each removal of its plan that can be undone now. The error is a
+// *NoRunError if there is no such run.
 func Show(ctx context.Context, store Store, name string, visit func(sweep.Removal) error) (Run, error) {
-	run, err := look(ctx, store, name, visit)
+	run, err := inspect(ctx, store, name, visit)
 	if err != nil {
 		return run, fmt.Errorf("list the quarantine %s: %w", name, err)
 	}
 	return run, nil
 }
 
-// Runs lists all quarantines, the oldest first.
+// Runs describes all runs in the quarantine, the oldest first.
 func Runs(ctx context.Context, store Store) ([]Run, error) {
 	names, err := store.Names(ctx, Dir)
 	if err != nil {
 		return nil, fmt.Errorf("list the quarantine: %w", err)
 	}
-	runs := make([]Run, 0, len(names)) // whose names begin with the time
+	runs := make([]Run, 0, len(names)) // names begin with the time, and are sorted
 	for _, name := range names {
-		run, err := look(ctx, store, name, nil)
+		run, err := inspect(ctx, store, name, nil)
 		for tries := 1; tries < 5 && errors.Is(err, storage.ErrGone); tries++ {
-			run, err = look(ctx, store, name, nil)
+			run, err = inspect(ctx, store, name, nil)
 		}
 		if errors.Is(err, storage.ErrGone) {
 			run, err = Run{Name: name, Damage: "it changes while it is listed: another run restores or purges it, or the storage fails"}, nil
 		}
 		if none := (*NoRunError)(nil); errors.As(err, &none) {
-			continue // purged meanwhile; or a server, as SeaweedFS does, still names what it has no keys of
+			continue // purged meanwhile, or the server (SeaweedFS) lists a prefix without keys
 		}
 		if err != nil {
 			return nil, fmt.Errorf("list the quarantine %s: %w", name, err)
@@ -127,7 +127,7 @@ func Runs(ctx context.Context, store Store) ([]Run, error) {
 	return runs, nil
 }
 
-// below visits what lies in a run's directory, without its plan and its record.
+// below visits the objects in a run's directory, without its plan and its record.
 func below(ctx context.Context, store Store, run string, visit func(storage.Object) error) error {
 	return store.Below(ctx, dirOf(run), func(page []storage.Object) error {
 		for _, object := range page {
@@ -142,7 +142,7 @@ func below(ctx context.Context, store Store, run string, visit func(storage.Obje
 	})
 }
 
-// Made is when the run was made, by its plan or by its name; zero if neither says so.
+// Made returns the time of the run, from its plan or from its name. It is zero if neither has it.
 func (r Run) Made() time.Time {
 	if !r.Taken.IsZero() {
 		return r.Taken
@@ -155,7 +155,7 @@ func (r Run) Made() time.Time {
 	return made
 }
 
-// isLink reports whether a path below the layout's root is that of a link.
+// isLink reports whether a path below the layout's root is the path of a link.
 func isLink(path string) bool {
 	return strings.HasPrefix(path, storage.RepositoriesDir+"/") && strings.HasSuffix(path, "/link") && uploadOf(path) == ""
 }
@@ -167,9 +167,8 @@ func planOf(run string) string { return dirOf(run) + "/" + planName }
 // Latest names the newest run for Find.
 const Latest = "latest"
 
-// Find returns the name of the run that is meant: by its whole name, by the beginning of it if
-// no other run's name begins alike, or by Latest. The error is a *NoRunError or an
-// *AmbiguousError.
+// Find returns the full name of a run. meant is the full name, a prefix that only one run has, or
+// Latest. The error is a *NoRunError or an *AmbiguousError.
 func Find(ctx context.Context, store Store, meant string) (string, error) {
 	names, err := store.Names(ctx, Dir)
 	if err != nil {
@@ -211,14 +210,14 @@ func Find(ctx context.Context, store Store, meant string) (string, error) {
 	return "", &AmbiguousError{meant, found}
 }
 
-// isRunName reports whether Begin makes such names. Others may be in the quarantine too.
+// isRunName reports whether a name has the form of Begin. The directory may have other names too.
 func isRunName(name string) bool {
 	at, distinct, _ := strings.Cut(name, "-")
 	_, err := time.Parse(timeLayout, at)
 	return err == nil && len(distinct) == 8
 }
 
-// AmbiguousError is returned for the beginning of several runs' names.
+// AmbiguousError is returned if several runs' names begin with Meant.
 type AmbiguousError struct {
 	Meant string
 	Runs  []string
@@ -228,7 +227,7 @@ func (e *AmbiguousError) Error() string {
 	return fmt.Sprintf("%d runs begin with %s, from %s to %s", len(e.Runs), e.Meant, e.Runs[0], e.Runs[len(e.Runs)-1])
 }
 
-// NoRunError is returned for a run that there is not.
+// NoRunError is returned if the run does not exist.
 type NoRunError struct{ Run string }
 
 func (e *NoRunError) Error() string {
@@ -238,7 +237,7 @@ func (e *NoRunError) Error() string {
 	return "there is no run " + e.Run + " in the quarantine"
 }
 
-// damagedError is a run whose plan can't be made out.
+// damagedError means that the plan of a run, or its record of versions, can't be read.
 type damagedError struct{ problem string }
 
 func (e *damagedError) Error() string { return e.problem }
@@ -249,14 +248,14 @@ var (
 	errNoDirectory = &damagedError{"it is a symbolic link, which is not followed, or no directory"}
 )
 
-// record is a run's plan, copied to where it can be read several times.
+// record is a run's plan, copied to a temporary file. It is read several times.
 type record struct {
 	plan *sweep.File
 	file *os.File
 }
 
-// open reads a run's plan. The error is a *NoRunError where there is nothing of the run,
-// and a *damagedError where its plan is missing or damaged.
+// open reads a run's plan. The error is a *NoRunError if the run has no objects, and a *damagedError
+// if its plan is missing or damaged.
 func open(ctx context.Context, store Store, run string) (*record, error) {
 	if run == "" || run != path.Base(run) || run == "." || run == ".." {
 		return nil, &NoRunError{run}
@@ -268,7 +267,7 @@ func open(ctx context.Context, store Store, run string) (*record, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		var holds bool
 		switch holds, err = survey(ctx, store, run); {
-		case errors.Is(err, errListed): // a run that begins now may have written it meanwhile
+		case errors.Is(err, errListed): // a run that just begins may have written it meanwhile
 			var again error
 			if file, again = read(); !errors.Is(again, fs.ErrNotExist) {
 				err = again
@@ -300,8 +299,8 @@ func open(ctx context.Context, store Store, run string) (*record, error) {
 
 var errListed = errors.New("it is listed, and the storage says that it does not exist: try again")
 
-// survey lists a run whose plan was not found. It reports whether anything is there, and fails if the
-// plan is.
+// survey lists a run whose plan was not found. It reports whether the run has objects. It returns
+// errListed (wrapped) if the plan is listed.
 func survey(ctx context.Context, store Store, run string) (holds bool, err error) {
 	err = store.Below(ctx, dirOf(run), func(page []storage.Object) error {
 		for _, object := range page {
@@ -315,7 +314,7 @@ func survey(ctx context.Context, store Store, run string) (holds bool, err error
 	return holds, err
 }
 
-// notRegular is the damage of a run whose plan is no regular file.
+// notRegular returns the *damagedError of a run whose plan is not a regular file.
 func notRegular(ctx context.Context, store Store, run string) error {
 	err := error(errNoFile)
 	listErr := store.Below(ctx, dirOf(run), func(page []storage.Object) error {
@@ -327,7 +326,8 @@ func notRegular(ctx context.Context, store Store, run string) error {
 	return cmp.Or(listErr, err)
 }
 
-// isDirectory reports whether a run that is listed is a directory. A bucket has nothing else.
+// isDirectory reports whether a listed run is a directory, and not a symbolic link. In a bucket all
+// listed names count as directories.
 func isDirectory(ctx context.Context, store Store, run string) (bool, error) {
 	if _, isS3 := store.(versioned); isS3 {
 		return true, nil

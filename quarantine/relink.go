@@ -15,14 +15,14 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// A deletion through the registry's API removes the revision link of a manifest and leaves
-// everything else for the next collection. So the plan of that collection lists the layers and
-// the blobs, and no revision link. An image that is restored by its digest needs the link to be
-// pulled. It is written again in each repository in which everything that the manifest refers
-// to is linked: no other repository can have served the image.
+// A deletion through the registry's API removes only the revision link of a manifest. The next
+// collection removes the layers and the blobs, so its plan has no revision link. But an image can
+// only be pulled if it has a revision link. So a restore by digest writes the link again, in each
+// repository that has links to all references of the manifest: no other repository can have served
+// the image.
 
-// serves reports whether a repository serves a manifest once the restoration is done. The
-// revision links that this takes and that no plan lists are added to relink.
+// serves reports whether a repository will serve a manifest after the restore. It adds the revision
+// links that this needs, and that no plan lists, to relink.
 func (r *restorer) serves(ctx context.Context, repository string, d digest.Digest) (bool, error) {
 	linked, err := r.isLinked(ctx, repository, d, layout.RevisionPath(repository, d))
 	if err != nil || linked {
@@ -32,7 +32,7 @@ func (r *restorer) serves(ctx context.Context, repository string, d digest.Diges
 	if err != nil || len(references) == 0 {
 		return false, err
 	}
-	before := len(r.relink) // for a manifest that has something that is not linked here
+	before := len(r.relink) // to undo the additions if a reference is not linked here
 	for _, to := range references {
 		linked, err := to.Validate() == nil, error(nil)
 		if linked {
@@ -57,7 +57,7 @@ func (r *restorer) serves(ctx context.Context, repository string, d digest.Diges
 	return true, nil
 }
 
-// isLinked reports whether a link is there, or comes back with the restoration.
+// isLinked reports whether a link exists, or will be restored.
 func (r *restorer) isLinked(ctx context.Context, repository string, d digest.Digest, path string) (bool, error) {
 	if r.lostLinks[repository][d] && (r.options.DryRun || !r.restored) {
 		return true, nil
@@ -65,21 +65,21 @@ func (r *restorer) isLinked(ctx context.Context, repository string, d digest.Dig
 	return r.exists(ctx, path)
 }
 
-// isStored reports whether a blob is there, or comes back with the restoration.
+// isStored reports whether a blob exists, or can be restored.
 func (r *restorer) isStored(ctx context.Context, d digest.Digest) (bool, error) {
 	if d.Validate() != nil {
 		return false, nil
 	}
 	stored, err := r.exists(ctx, layout.BlobPath(d))
 	if err == nil && !stored {
-		stored, err = r.comesBack(ctx, layout.BlobPath(d))
+		stored, err = r.isRestorable(ctx, layout.BlobPath(d))
 	}
 	return stored, err
 }
 
-// conclude ends a restoration whose runs are all restored: it links the digest that was asked
-// for, or finds the manifests that no repository links. isStored reports whether that digest is a
-// manifest in the registry.
+// conclude ends a restore after all its runs. With Options.Digest it links this digest, and isStored
+// reports whether it is a manifest in the registry. Otherwise it finds the manifests that no
+// repository links.
 func (r *restorer) conclude(ctx context.Context) (isStored bool, err error) {
 	r.restored = true
 	d := r.options.Digest
@@ -107,7 +107,8 @@ func (r *restorer) conclude(ctx context.Context) (isStored bool, err error) {
 		r.result.Unlinked = d
 		return isStored, nil
 	}
-	// No repository of the plans links it. One that kept all its layers is in no plan.
+	// No repository of the plans links the digest. A repository that has kept all layers of the
+	// image is in no plan, so all repositories are listed.
 	r.wanted.digests = map[digest.Digest]bool{}
 	if err := r.reach(ctx, d); err != nil {
 		return false, err
@@ -130,7 +131,7 @@ func (r *restorer) conclude(ctx context.Context) (isStored bool, err error) {
 	return isStored, nil
 }
 
-// linkIn links the digest that was asked for in those of the repositories that can serve it.
+// linkIn links Options.Digest in the given repositories, as far as they can serve it.
 func (r *restorer) linkIn(ctx context.Context, repositories []string) error {
 	r.relink = nil
 	for _, repository := range repositories {
@@ -138,17 +139,17 @@ func (r *restorer) linkIn(ctx context.Context, repositories []string) error {
 			return err
 		}
 	}
-	return r.linkAgain(ctx)
+	return r.writeLinks(ctx)
 }
 
-// linkAgain writes the revision links of relink.
-func (r *restorer) linkAgain(ctx context.Context) error {
+// writeLinks writes the revision links of relink. It skips manifests that are not complete.
+func (r *restorer) writeLinks(ctx context.Context) error {
 	for _, link := range r.relink {
-		whole, err := r.isWhole(ctx, link.Digest)
+		complete, err := r.isComplete(ctx, link.Digest)
 		if err != nil {
 			return err
 		}
-		if !whole {
+		if !complete {
 			continue
 		}
 		if !r.options.DryRun {
@@ -167,18 +168,18 @@ func (r *restorer) linkAgain(ctx context.Context) error {
 	return r.store.Sync(ctx)
 }
 
-// isWhole reports whether a manifest and what it refers to were not lost.
-func (r *restorer) isWhole(ctx context.Context, d digest.Digest) (bool, error) {
+// isComplete reports whether neither a manifest nor one of its references is lost.
+func (r *restorer) isComplete(ctx context.Context, d digest.Digest) (bool, error) {
 	references, err := r.references(ctx, d)
-	whole := !r.lost[d]
+	complete := !r.lost[d]
 	for _, to := range references {
-		whole = whole && !r.lost[to]
+		complete = complete && !r.lost[to]
 	}
-	return whole, err
+	return complete, err
 }
 
-// willBeLinked reports whether a repository that the plans name links the digest that was asked
-// for.
+// willBeLinked reports whether a repository in the plans links Options.Digest, or will do so after
+// the restore.
 func (r *restorer) willBeLinked(ctx context.Context) (bool, error) {
 	d := r.options.Digest
 	for repository := range r.lostLinks {
@@ -195,8 +196,8 @@ func (r *restorer) willBeLinked(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// findNotLinked finds the manifests among what was restored that no repository links. Of one
-// repository it finds those that it can serve.
+// findNotLinked sets Restored.NotLinked: the restored manifests that no repository links. With
+// Options.Repository these are only the manifests that this repository can serve.
 func (r *restorer) findNotLinked(ctx context.Context) error {
 	unlinked := slices.DeleteFunc(r.unlinked, func(d digest.Digest) bool {
 		_, linked := r.linked[r.hashOf(d)]
@@ -222,7 +223,7 @@ func (r *restorer) findNotLinked(ctx context.Context) error {
 		return err
 	}
 	linking, err := r.linking(ctx, found)
-	if err != nil { // a repository that has nothing to do with the restoration may not be listable
+	if err != nil { // an unrelated repository may be unreadable
 		r.result.NotLinkedUnknown = err.Error()
 		return context.Cause(ctx)
 	}
@@ -233,9 +234,9 @@ func (r *restorer) findNotLinked(ctx context.Context) error {
 	return nil
 }
 
-// linking lists all repositories, and finds those that link a digest.
+// linking lists all repositories, and returns for each digest the repositories that link it.
 func (r *restorer) linking(ctx context.Context, digests []digest.Digest) (map[digest.Digest][]string, error) {
-	paths := map[string]digest.Digest{} // how a link to a digest ends
+	paths := map[string]digest.Digest{} // by the end of the path of a link to it
 	for _, d := range digests {
 		if d.Validate() == nil {
 			for _, path := range []string{layout.RevisionPath("", d), layout.LayerPath("", d)} {

@@ -20,47 +20,46 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// RestoreOptions say what of a run is restored. The zero value is all of it.
+// RestoreOptions select the part of a run that is restored. The zero value restores all of it.
 type RestoreOptions struct {
-	// Repository restores what went of one repository, and the blobs that it named.
+	// Repository restores the objects of one repository, and the blobs that its links name.
 	Repository string
-	// Digest restores one blob with all that it refers to, if it is a manifest, and the
-	// links to these in the repositories (or the one given) that lost a link to it.
+	// Digest restores one blob. If it is a manifest, all that it reaches is restored too. The links
+	// are restored in Repository or, without it, in the repositories that lost a link to Digest.
 	Digest digest.Digest
-	// DryRun says what would be done, and does nothing. It does not compare blobs with their
-	// digests, so that a damaged one counts as good.
+	// DryRun returns the result and changes nothing. It does not compare blobs with their digests,
+	// so a damaged blob counts as intact.
 	DryRun bool
-	// OnRestored, if set, is told of each removal that was undone. It is called serially.
+	// OnRestored, if set, is called for each removal that was undone. The calls are serial.
 	OnRestored func(kind sweep.Kind, tally sweep.Tally)
 }
 
-// Restored is what became of what was asked for.
+// Restored is the result of a restore.
 type Restored struct {
-	// Back counts the removals of the plan that were undone, with the bytes of blobs and
-	// uploads; There those of which nothing had to be done, as it is all there.
+	// Back counts the removals of the plan that were undone, with the bytes of blobs and uploads.
+	// There counts the removals for which nothing had to be done, because the objects exist.
 	Back, There map[sweep.Kind]sweep.Tally
-	// Left are those that were not undone, sorted, up to a thousand; LeftCount is how many
-	// there are.
+	// Left has the first 1,000 removals by path that were not undone. LeftCount is their number.
 	Left      []Left
 	LeftCount int
-	// Damaged are the runs that RestoreAll left because their plans can't be read.
+	// Damaged are the runs that RestoreAll skipped because their plans can't be read.
 	Damaged []Damaged
-	// NotLinked are manifests that no repository links, so that nobody can pull them, sorted,
-	// up to a thousand; NotLinkedCount is how many there are. The registry's API had deleted
-	// their links before the run, which put the blobs into the quarantine and no link. With
-	// RestoreOptions.Repository they are those that this repository can serve again, and their
-	// blobs are still in the quarantine. RestoreOptions.Digest links them.
+	// NotLinked has the first 1,000 manifests, sorted, that no repository links. NotLinkedCount is
+	// their number. Nobody can pull them. The registry's API had deleted their links before the
+	// run, so the quarantine has only their blobs. With RestoreOptions.Repository they are the
+	// manifests that this repository can serve again, and their blobs are still in the
+	// quarantine. A restore with RestoreOptions.Digest links them.
 	NotLinked      []digest.Digest
 	NotLinkedCount int
-	// NotLinkedUnknown is why the repositories could not be listed for NotLinked, "" if they
-	// were. The restoration is done all the same.
+	// NotLinkedUnknown is the error because of which NotLinked is unknown, "" if there is none.
+	// The restore itself is complete.
 	NotLinkedUnknown string
-	// Linked are the revision links that were written although no plan lists them: before the
-	// run, a deletion through the registry's API had removed them. Only
-	// RestoreOptions.Digest asks for them.
+	// Linked are the revision links that were written although no plan lists them. A deletion
+	// through the registry's API had removed them before the run. They are only written with
+	// RestoreOptions.Digest.
 	Linked []Linked
-	// Unlinked is RestoreOptions.Digest if that is a manifest and no repository links it: it
-	// is stored and cannot be pulled.
+	// Unlinked is RestoreOptions.Digest if it is a manifest that no repository links: it is stored
+	// and can't be pulled.
 	Unlinked digest.Digest
 }
 
@@ -76,36 +75,35 @@ type Linked struct {
 	Digest     digest.Digest `json:"digest"`
 }
 
-// Left is something that could not be put back, and why.
+// Left is a removal that was not undone, with the reason.
 type Left struct {
 	sweep.Removal
 	Why Why `json:"why"`
 }
 
-// Why is why something could not be put back.
+// Why is the reason why a removal was not undone.
 type Why string
 
 // The reasons.
 const (
 	WhyGone     Why = "gone"     // it is neither in the registry nor in the quarantine
-	WhyDamaged  Why = "damaged"  // what is in the quarantine is not what it was
-	WhyOccupied Why = "occupied" // there is something else in its place, which nobody writes over
-	WhyCovered  Why = "covered"  // a later version of it is hidden as well, by another run or by hand
-	// WhyUnrecorded is for what is hidden in the bucket, in a version that no record has.
+	WhyDamaged  Why = "damaged"  // its copy in the quarantine is damaged
+	WhyOccupied Why = "occupied" // another object is at its path, and is not overwritten
+	WhyCovered  Why = "covered"  // a later version of it is hidden too, by another run or by hand
+	// WhyUnrecorded is the reason for an object with a hidden version that no record has.
 	WhyUnrecorded Why = "unrecorded"
-	WhyNoBlob     Why = "no_blob" // the blob that the link leads to is not there
-	WhyUnnamed    Why = "unnamed" // the plan's line names nothing that a registry could hold
+	WhyNoBlob     Why = "no_blob" // the blob that the link points to does not exist
+	WhyUnnamed    Why = "unnamed" // the line of the plan has names that are not valid in the layout
 )
 
 const maxLeft = 1000
 
-// Restore puts back what a run took. It writes over nothing, and compares each blob with
-// its digest before it is back. What it does not need to do, since it is done, counts as
-// There, so that it can be run again after any interruption. A quarantine from which all
-// was restored is discarded.
+// Restore restores the objects of a run. It overwrites nothing, and verifies the digest of each blob
+// before it restores the blob. Objects that exist already count as There, so Restore can be run again
+// after any interruption. It removes a quarantine from which everything was restored.
 //
-// It may run beside a registry, though not beside another regsweep. An error of the
-// storage stops it; Restored says what was done until then.
+// A registry may run meanwhile, but no other regsweep. An error of the storage stops the restore.
+// Restored then has the results until the error.
 func Restore(ctx context.Context, store Store, run string, options RestoreOptions) (Restored, error) {
 	s := newRestoration(store, options)
 	opened, err := s.restore(ctx, run, true)
@@ -115,10 +113,9 @@ func Restore(ctx context.Context, store Store, run string, options RestoreOption
 	return s.finished(), err
 }
 
-// RestoreAll restores all runs, the newest first. Where the options ask for a part, runs that
-// have nothing of it are left out; the error is a *NothingError if no run has any of it. A
-// manifest that is stored can be linked again without a run. Runs with a damaged plan are left
-// and reported.
+// RestoreAll restores all runs, the newest first. If the options select a part, it skips runs that have
+// nothing of it. The error is a *NothingError if no run has any of it. A manifest that is stored can be
+// linked again without a run. Runs with a damaged plan are skipped and reported.
 func RestoreAll(ctx context.Context, store Store, options RestoreOptions) (Restored, error) {
 	s := newRestoration(store, options)
 	names, err := store.Names(ctx, Dir)
@@ -161,29 +158,28 @@ func RestoreAll(ctx context.Context, store Store, options RestoreOptions) (Resto
 	return s.finished(), err
 }
 
-// restoration is what the runs that one command restores have in common. mu guards what a
-// removal's verdict changes.
+// restoration is the state that all runs of one restore share.
 type restoration struct {
 	store   Store
 	options RestoreOptions
 	seed    maphash.Seed
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards result, noted and lost
 	result Restored
-	// noted are the removals that were counted, by their hashes; true for those that are left.
-	// Several runs can list the same removal. It is nil if there is one run.
+	// noted has the counted removals by their hashes. The value is true for a removal that was not
+	// undone. Several runs can list the same removal. It is nil if there is only one run.
 	noted map[uint64]bool
-	// lost are blobs that are not back: what leads to them stays where it is. For a run it is
-	// complete when its first link is come to.
+	// lost are blobs that were not restored. Links to them are not restored either. All blobs of
+	// a run are restored before its first link.
 	lost map[digest.Digest]bool
-	// lostLinks are the repositories that lost revision or layer links to wanted digests, with
-	// these digests. It is for a part alone.
+	// lostLinks has the repositories that lost revision or layer links to wanted digests, with
+	// these digests. It is empty if everything is restored.
 	lostLinks map[string]map[digest.Digest]bool
-	// linked are the hashes of the digests to which a revision or a layer link of a plan leads,
-	// and unlinked are the blobs of manifests' size that have no such link in their plan.
+	// linked has the hashes of the targets of all revision and layer links in the plans. unlinked
+	// has the blobs that could be manifests by their size and have no such link in their plan.
 	linked   map[uint64]struct{}
 	unlinked []digest.Digest
-	restored bool // all runs are: what does not exist now does not come back
+	restored bool // all runs are restored: an object that does not exist now will not exist later
 }
 
 func newRestoration(store Store, options RestoreOptions) *restoration {
@@ -194,12 +190,12 @@ func newRestoration(store Store, options RestoreOptions) *restoration {
 	}
 }
 
-// restore restores one run. It is the only one if single is set. opened is false if there is
-// nothing to report.
+// restore restores one run. single is set if it is the only one. opened is false if the plan could not
+// be opened.
 func (s *restoration) restore(ctx context.Context, run string, single bool) (opened bool, err error) {
 	record, err := open(ctx, s.store, run)
 	if errors.Is(err, errNoPlan) && !s.options.DryRun {
-		err = forget(ctx, s.store, run)
+		err = finishDiscard(ctx, s.store, run)
 	}
 	if err != nil {
 		return false, fmt.Errorf("restore the quarantine %s: %w", run, err)
@@ -232,8 +228,8 @@ func (s *restoration) restore(ctx context.Context, run string, single bool) (ope
 	return true, err
 }
 
-// openLater finds the runs that were not made before this one. If this run was interrupted, they
-// may hold what its plan lists and what it did not get to. A run's name begins with its time.
+// openLater finds the runs that are not older than this one. If this run was interrupted, they may have
+// the objects of its plan that it did not move. A run's name begins with its time.
 func (r *restorer) openLater(ctx context.Context, run string) error {
 	names, err := r.store.Names(ctx, Dir)
 	if err != nil {
@@ -246,14 +242,14 @@ func (r *restorer) openLater(ctx context.Context, run string) error {
 		}
 		if isDir, err := isDirectory(ctx, r.store, name); err != nil {
 			return err
-		} else if !isDir { // nothing is taken through a symbolic link
+		} else if !isDir { // symbolic links are not followed
 			continue
 		}
 		r.later = append(r.later, dirOf(name))
 		hidden, err := openHidden(ctx, r.store, name)
 		var damaged *damagedError
 		switch {
-		case errors.As(err, &damaged): // its own restoration says so
+		case errors.As(err, &damaged): // reported when that run is restored
 		case err != nil:
 			return err
 		case hidden != nil:
@@ -263,8 +259,8 @@ func (r *restorer) openLater(ctx context.Context, run string) error {
 	return nil
 }
 
-// RestoreLinks puts back the links that a plan names, of which the blobs are there: what
-// it can undo of a run that has removed and not moved.
+// RestoreLinks restores the links of a plan whose blobs exist. It is for a run that has removed its
+// garbage without a quarantine.
 func RestoreLinks(ctx context.Context, store Store, plan *sweep.File, options RestoreOptions) (Restored, error) {
 	r := &restorer{restoration: newRestoration(store, options), plan: plan}
 	err := r.run(ctx)
@@ -277,18 +273,18 @@ func RestoreLinks(ctx context.Context, store Store, plan *sweep.File, options Re
 	return r.finished(), err
 }
 
-// restorer restores one run. Without a plan it concludes a restoration of all runs.
+// restorer restores one run. Without a plan it concludes a restore of all runs.
 type restorer struct {
 	*restoration
 	plan   *sweep.File
-	dir    string   // of the quarantine; "" where there is none
+	dir    string   // of the quarantine; "" if the run has none
 	later  []string // directories of later runs, see openLater
-	hidden *hidden  // nil where the quarantine has hidden nothing
+	hidden *hidden  // nil if the run has moved its objects
 	wanted wanted
-	left   atomic.Int64 // removals of this run that were not undone
+	left   atomic.Int64 // number of removals of this run that were not undone
 	// laterHidden are the records of later runs that have hidden versions.
 	laterHidden []*hidden
-	relink      []Linked // revision links to write that no plan lists, for options.Digest alone
+	relink      []Linked // revision links to write that no plan lists; only with options.Digest
 }
 
 func (r *restorer) run(ctx context.Context) error {
@@ -302,7 +298,7 @@ func (r *restorer) run(ctx context.Context) error {
 		if r.options.DryRun {
 			continue
 		}
-		// What a link leads to must not be lost behind it with the power.
+		// The target of a link must survive a loss of power before the link does.
 		if err := r.store.Sync(ctx); err != nil {
 			return err
 		}
@@ -342,11 +338,10 @@ func (r *restorer) kind(ctx context.Context, kind sweep.Kind) error {
 	return err
 }
 
-// verdict is what became of a removal: it was undone, or it was not (why), or else all of
-// it was there.
+// verdict is the result for one removal. The zero value means that all its objects exist already.
 type verdict struct {
-	back bool
-	why  Why
+	back bool // the removal was undone
+	why  Why  // the reason why it was not, or ""
 }
 
 func (s *restoration) note(removal sweep.Removal, v verdict) {
@@ -355,7 +350,7 @@ func (s *restoration) note(removal sweep.Removal, v verdict) {
 	if s.noted != nil {
 		hash := maphash.String(s.seed, string(removal.Kind)+" "+removal.Path+" "+string(removal.Digest))
 		wasLeft, again := s.noted[hash]
-		// In a dry run the version that a newer run would put back still covers an older one.
+		// In a dry run, the version that a newer run would restore still covers an older version.
 		wouldBeThere := again && !wasLeft && s.options.DryRun && v.why == WhyCovered
 		if wouldBeThere || again && wasLeft == (v.why != "") {
 			return
@@ -379,7 +374,7 @@ func (s *restoration) note(removal sweep.Removal, v verdict) {
 		s.result.LeftCount++
 		s.result.Left = append(s.result.Left, Left{removal, v.why})
 		if len(s.result.Left) > 2*maxLeft {
-			s.result.cut()
+			s.result.truncateLeft()
 		}
 		return
 	case v.back:
@@ -393,18 +388,18 @@ func (s *restoration) note(removal sweep.Removal, v verdict) {
 	to[removal.Kind] = tally
 }
 
-// cut keeps the first by path of those that are left.
-func (r *Restored) cut() {
+// truncateLeft sorts Left by path and truncates it to maxLeft.
+func (r *Restored) truncateLeft() {
 	slices.SortFunc(r.Left, func(a, b Left) int { return strings.Compare(a.Path, b.Path) })
 	r.Left = r.Left[:min(len(r.Left), maxLeft)]
 }
 
 func (s *restoration) finished() Restored {
-	s.result.cut()
+	s.result.truncateLeft()
 	return s.result
 }
 
-// dirs are the directories in which moved objects may lie, the run's own first.
+// dirs returns the directories that may have moved objects, the run's own first.
 func (r *restorer) dirs() []string {
 	if r.dir == "" || r.hidden != nil {
 		return r.later
@@ -412,8 +407,8 @@ func (r *restorer) dirs() []string {
 	return append([]string{r.dir}, r.later...)
 }
 
-// locate finds an object: in the run's own directory, or else at its path (there), or else in
-// the directory of a later run. kept is "" if no quarantine has it.
+// locate finds an object: first in the run's own directory, then at its path in the registry (there is
+// true), then in the directories of later runs. kept is its path in a quarantine, or "".
 func (r *restorer) locate(ctx context.Context, path string) (kept string, there bool, err error) {
 	if r.dir != "" && r.hidden == nil {
 		kept = r.dir + "/" + path
@@ -433,7 +428,7 @@ func (r *restorer) locate(ctx context.Context, path string) (kept string, there 
 	return "", false, nil
 }
 
-// exists reports whether there is an object at a path, whatever it is.
+// exists reports whether a path exists, also if it is not a regular file.
 func (r *restorer) exists(ctx context.Context, path string) (bool, error) {
 	switch _, err := r.store.Stat(ctx, path); {
 	case err == nil, errors.Is(err, storage.ErrNotRegular):
@@ -445,7 +440,7 @@ func (r *restorer) exists(ctx context.Context, path string) (bool, error) {
 	}
 }
 
-// blob puts a blob back, if it is what its digest says.
+// blob restores a blob if its content matches its digest.
 func (r *restorer) blob(ctx context.Context, removal sweep.Removal) (verdict, error) {
 	path := layout.BlobPath(removal.Digest)
 	switch hidden, found, err := r.hidden.find(path); {
@@ -464,7 +459,7 @@ func (r *restorer) blob(ctx context.Context, removal sweep.Removal) (verdict, er
 			return verdict{}, err
 		}
 		if !found {
-			return r.gone(ctx, path)
+			return r.missing(ctx, path)
 		}
 		return r.unhide(ctx, hidden, removal.Digest)
 	}
@@ -480,8 +475,8 @@ func (r *restorer) blob(ctx context.Context, removal sweep.Removal) (verdict, er
 	return r.moveBack(ctx, kept, path, func() (bool, error) { return r.intact(ctx, path, removal.Digest) })
 }
 
-// damagedBlob is for a blob whose copy in the quarantine is damaged. If the registry has a good
-// one, the copy is not needed.
+// damagedBlob returns the verdict for a blob whose copy in the quarantine is damaged. If the registry
+// has an intact one, it removes the copy.
 func (r *restorer) damagedBlob(ctx context.Context, kept, path string, d digest.Digest) (verdict, error) {
 	there, err := r.exists(ctx, path)
 	if err == nil && there {
@@ -493,7 +488,7 @@ func (r *restorer) damagedBlob(ctx context.Context, kept, path string, d digest.
 	return verdict{}, r.store.Remove(ctx, []storage.Ref{{Path: kept}})[0].Err
 }
 
-// intact reports whether an object has a digest.
+// intact reports whether the content of an object has the digest.
 func (r *restorer) intact(ctx context.Context, path string, d digest.Digest) (bool, error) {
 	verifier := d.Verifier()
 	err := r.store.Stream(ctx, path, verifier)
@@ -503,8 +498,8 @@ func (r *restorer) intact(ctx context.Context, path string, d digest.Digest) (bo
 	return err == nil && verifier.Verified(), err
 }
 
-// moveBack moves an object from its place in a quarantine to its path. Where there is an
-// object already, same says whether it is as good; then the quarantine's is not needed.
+// moveBack moves an object from a quarantine to its path. If an object exists there and same reports
+// that it is equivalent, moveBack removes the object in the quarantine.
 func (r *restorer) moveBack(ctx context.Context, kept, path string, same func() (bool, error)) (verdict, error) {
 	if r.options.DryRun {
 		there, err := r.exists(ctx, path)
@@ -514,7 +509,7 @@ func (r *restorer) moveBack(ctx context.Context, kept, path string, same func() 
 	switch {
 	case err == nil:
 		return verdict{back: true}, nil
-	case errors.Is(err, storage.ErrNotRegular): // somebody has put a symbolic link or a pipe there
+	case errors.Is(err, storage.ErrNotRegular): // a symbolic link or a pipe
 		return verdict{why: WhyDamaged}, nil
 	case !errors.Is(err, fs.ErrExist):
 		return verdict{}, err
@@ -525,12 +520,12 @@ func (r *restorer) moveBack(ctx context.Context, kept, path string, same func() 
 	return verdict{}, r.store.Remove(ctx, []storage.Ref{{Path: kept}})[0].Err
 }
 
-// links puts the links of a removal back, from the quarantine or as the plan has them.
+// links restores the links of a removal, from the quarantine or from the plan.
 func (r *restorer) links(ctx context.Context, removal sweep.Removal) (verdict, error) {
 	var all verdict
 	links := removal.Links()
 	for n, link := range links {
-		// What other links said the run need not have read.
+		// The run may not have read the other links, so their copies are not compared with the plan.
 		isRead := n == len(links)-1 && removal.Kind.IsRead()
 		v, err := r.link(ctx, link, isRead)
 		if err != nil || v.why != "" {
@@ -541,8 +536,8 @@ func (r *restorer) links(ctx context.Context, removal sweep.Removal) (verdict, e
 	return all, nil
 }
 
-// link puts a link back. If the run has read it, a copy that says something else than the plan is not
-// put back: the link is written anew.
+// link restores a link. If the run has read the link, its copy must have the target in the plan.
+// Otherwise the copy is damaged, and the link is written again from the plan.
 func (r *restorer) link(ctx context.Context, link sweep.Link, isRead bool) (verdict, error) {
 	if r.lost[link.Target] {
 		there, err := r.exists(ctx, link.Path)
@@ -563,18 +558,18 @@ func (r *restorer) link(ctx context.Context, link sweep.Link, isRead bool) (verd
 	case kept != "":
 		intact := !isRead || r.options.DryRun
 		if !intact {
-			intact, err = r.says(ctx, kept, link.Target)
+			intact, err = r.pointsTo(ctx, kept, link.Target)
 		}
 		if err != nil {
 			return verdict{}, err
 		}
 		if intact {
-			return r.moveBack(ctx, kept, link.Path, func() (bool, error) { return r.alike(ctx, kept, link.Path) })
+			return r.moveBack(ctx, kept, link.Path, func() (bool, error) { return r.sameContent(ctx, kept, link.Path) })
 		}
 	}
 	stored, err := r.exists(ctx, layout.BlobPath(link.Target))
 	if !stored && r.options.DryRun && err == nil {
-		stored, err = r.comesBack(ctx, layout.BlobPath(link.Target))
+		stored, err = r.isRestorable(ctx, layout.BlobPath(link.Target))
 	}
 	switch {
 	case err != nil:
@@ -585,24 +580,24 @@ func (r *restorer) link(ctx context.Context, link sweep.Link, isRead bool) (verd
 		return verdict{back: true}, nil
 	}
 	err = r.store.Put(ctx, link.Path, strings.NewReader(string(link.Target)))
-	isThere := errors.Is(err, fs.ErrExist)
-	if err != nil && !isThere {
+	existed := errors.Is(err, fs.ErrExist)
+	if err != nil && !existed {
 		return verdict{}, err
 	}
 	if kept != "" { // a damaged copy
-		if good, err := r.says(ctx, link.Path, link.Target); err != nil || !good {
+		if good, err := r.pointsTo(ctx, link.Path, link.Target); err != nil || !good {
 			return verdict{why: WhyOccupied}, err
 		}
 		err = r.store.Remove(ctx, []storage.Ref{{Path: kept}})[0].Err
-		if err != nil && !errors.Is(err, storage.ErrNotRegular) { // else it stays, and the run with it
+		if err != nil && !errors.Is(err, storage.ErrNotRegular) { // such a copy is left in the run
 			return verdict{}, err
 		}
 	}
-	return verdict{back: !isThere}, nil
+	return verdict{back: !existed}, nil
 }
 
-// says reports whether a link says a digest.
-func (r *restorer) says(ctx context.Context, path string, target digest.Digest) (bool, error) {
+// pointsTo reports whether a link contains the digest.
+func (r *restorer) pointsTo(ctx context.Context, path string, target digest.Digest) (bool, error) {
 	content, err := r.store.Read(ctx, path, 1<<10)
 	if errors.Is(err, storage.ErrNotRegular) || errors.Is(err, storage.ErrTooLarge) || errors.Is(err, storage.ErrUnreadable) {
 		return false, nil
@@ -610,8 +605,8 @@ func (r *restorer) says(ctx context.Context, path string, target digest.Digest) 
 	return strings.TrimSpace(string(content)) == string(target), err
 }
 
-// comesBack reports whether the quarantine has an object, moved or hidden. It changes nothing.
-func (r *restorer) comesBack(ctx context.Context, path string) (bool, error) {
+// isRestorable reports whether a quarantine has an object, moved or hidden. It changes nothing.
+func (r *restorer) isRestorable(ctx context.Context, path string) (bool, error) {
 	switch hidden, found, err := r.hidden.find(path); {
 	case err != nil:
 		return false, err
@@ -627,7 +622,7 @@ func (r *restorer) comesBack(ctx context.Context, path string) (bool, error) {
 	return found, err
 }
 
-// findLater finds a path in the records of later runs.
+// findLater returns the version of a path in the records of later runs.
 func (r *restorer) findLater(path string) (v storage.HiddenVersion, found bool, err error) {
 	for _, hidden := range r.laterHidden {
 		if v, found, err = hidden.find(path); err != nil || found {
@@ -637,8 +632,8 @@ func (r *restorer) findLater(path string) (v storage.HiddenVersion, found bool, 
 	return v, false, nil
 }
 
-// alike reports whether two objects have the same content.
-func (r *restorer) alike(ctx context.Context, one, other string) (bool, error) {
+// sameContent reports whether two objects have the same content.
+func (r *restorer) sameContent(ctx context.Context, one, other string) (bool, error) {
 	var sums [2]digest.Digest
 	for i, path := range []string{one, other} {
 		digester := digest.Canonical.Digester()
@@ -654,7 +649,7 @@ func (r *restorer) alike(ctx context.Context, one, other string) (bool, error) {
 	return sums[0] == sums[1], nil
 }
 
-// upload puts back what there is of an upload.
+// upload restores all files of an upload that a quarantine has.
 func (r *restorer) upload(ctx context.Context, removal sweep.Removal) (verdict, error) {
 	dir := layout.UploadPath(removal.Repository, removal.Upload)
 	var all verdict
@@ -688,7 +683,7 @@ func (r *restorer) upload(ctx context.Context, removal sweep.Removal) (verdict, 
 		}
 		for _, kept := range files {
 			path := strings.TrimPrefix(kept, run+"/")
-			v, err := r.moveBack(ctx, kept, path, func() (bool, error) { return r.alike(ctx, kept, path) })
+			v, err := r.moveBack(ctx, kept, path, func() (bool, error) { return r.sameContent(ctx, kept, path) })
 			if err != nil || v.why != "" {
 				return v, err
 			}
@@ -696,14 +691,15 @@ func (r *restorer) upload(ctx context.Context, removal sweep.Removal) (verdict, 
 		}
 	}
 	if !all.back {
-		return r.uploadThere(ctx, dir)
+		return r.uploadWithoutFiles(ctx, dir)
 	}
 	return all, nil
 }
 
-// uploadThere is the verdict for an upload that has no file in a quarantine: it is there, or it
-// is gone. An empty directory of it counts, and in the run's own directory too, which comes back.
-func (r *restorer) uploadThere(ctx context.Context, dir string) (verdict, error) {
+// uploadWithoutFiles returns the verdict for an upload that has no file in a quarantine. The upload
+// counts as existing if its directory exists, in the registry or in a quarantine: empty directories
+// are restored too.
+func (r *restorer) uploadWithoutFiles(ctx context.Context, dir string) (verdict, error) {
 	there := false
 	for _, at := range append([]string{""}, r.dirs()...) {
 		err := r.store.Below(ctx, path.Join(at, dir), func(page []storage.Object) error {
@@ -715,12 +711,12 @@ func (r *restorer) uploadThere(ctx context.Context, dir string) (verdict, error)
 		}
 	}
 	if !there {
-		return r.gone(ctx, dir+"/data")
+		return r.missing(ctx, dir+"/data")
 	}
 	return verdict{}, nil
 }
 
-// directories makes the empty directories anew that there were.
+// directories restores the wanted empty directories.
 func (r *restorer) directories(ctx context.Context) error {
 	if r.dir == "" || r.options.DryRun {
 		return nil
@@ -739,8 +735,7 @@ func (r *restorer) directories(ctx context.Context) error {
 	})
 }
 
-// discard removes a quarantine of which nothing is left but its plan, and copies that were
-// begun and never finished.
+// discard removes a quarantine that is empty (isEmpty).
 func (r *restorer) discard(ctx context.Context, run string) error {
 	empty, err := isEmpty(ctx, r.store, run)
 	if err != nil || !empty {
@@ -749,9 +744,9 @@ func (r *restorer) discard(ctx context.Context, run string) error {
 	return clearRun(ctx, r.store, run, &Freed{})
 }
 
-// forget finishes a restoration that was cut off when all was back and the plan gone. Then
-// there is no such run any more, as it says; where objects lie without a plan they stay.
-func forget(ctx context.Context, store Store, run string) error {
+// finishDiscard removes a run without a plan if it is empty: its discard was interrupted. It returns a
+// *NoRunError then. If the run has objects, it keeps them and returns errNoPlan.
+func finishDiscard(ctx context.Context, store Store, run string) error {
 	empty, err := isEmpty(ctx, store, run)
 	if err != nil || !empty {
 		return errors.Join(errNoPlan, err)
@@ -762,8 +757,8 @@ func forget(ctx context.Context, store Store, run string) error {
 	return &NoRunError{run}
 }
 
-// isEmpty reports whether there is no object in a run's directory but its plan, and
-// perhaps copies that were begun and never finished.
+// isEmpty reports whether a run's directory has no objects except for its plan, its record and
+// unfinished multipart uploads.
 func isEmpty(ctx context.Context, store Store, run string) (bool, error) {
 	empty := true
 	err := below(ctx, store, run, func(object storage.Object) error {

@@ -16,32 +16,32 @@ import (
 	"regsweep/sweep"
 )
 
-// Taker is a storage.Remover that moves what a plan removes into a quarantine.
+// Taker is a storage.Remover that moves objects to a quarantine instead of removing them.
 //
-// Whatever interrupts it: what was taken so far is in the quarantine, whose plan says
-// what it was, and what was not taken is where it was.
+// It can be interrupted at any time. Each object is then either at its own path or in the quarantine,
+// and the quarantine's plan lists it.
 type Taker struct {
 	// Run is the name of the quarantine.
 	Run    string
 	store  Store
-	hidden *hidden // nil where what goes is moved
+	hidden *hidden // nil if objects are moved
 	absent atomic.Int64
-	// taken and failed count outcomes, and pruned is set if empty directories were kept.
+	// taken and failed count outcomes. pruned is set if an empty directory was recorded.
 	taken, failed atomic.Int64
 	pruned        atomic.Bool
 }
 
-// Plan is what a Taker has to know of what it is to take.
+// Plan is the part of sweep.Plan that a Taker needs.
 type Plan interface {
 	io.WriterTo
-	// Refs yields all objects that go.
+	// Refs yields all objects that will be removed.
 	Refs() iter.Seq[storage.Ref]
 }
 
-// shortestLine is about the length of the shortest lines of a plan.
+// shortestLine is about the length of the shortest lines of a plan, in bytes.
 const shortestLine = 200
 
-// Check says why a plan can't be moved to a quarantine, as far as that can be known beforehand. It
+// Check returns an error if it is known beforehand that a plan can't be moved to a quarantine. It
 // changes nothing.
 func Check(ctx context.Context, store Store, plan *sweep.Plan) error {
 	checker, is := store.(storage.MoveChecker)
@@ -54,8 +54,8 @@ func Check(ctx context.Context, store Store, plan *sweep.Plan) error {
 	return nil
 }
 
-// Begin makes a quarantine for a plan, which is on the disk when Begin returns. now and
-// random name it.
+// Begin makes a quarantine with a plan. When Begin returns, the plan survives a loss of power. The name
+// of the quarantine consists of now and of bytes from random.
 func Begin(ctx context.Context, store Store, plan Plan, now time.Time, random io.Reader) (_ *Taker, err error) {
 	distinct := make([]byte, 4)
 	if _, err := io.ReadFull(random, distinct); err != nil {
@@ -74,13 +74,13 @@ func Begin(ctx context.Context, store Store, plan Plan, now time.Time, random io
 	if err := store.Put(ctx, planOf(t.Run), file); err != nil {
 		return nil, fmt.Errorf("quarantine: %w", err)
 	}
-	// In a bucket that does not keep the versions of now, or may not, a removal destroys.
+	// Only if versioning is enabled is it certain that a removal hides the object and does not destroy it.
 	over, err := inState(ctx, store, storage.VersionsKept)
 	if err == nil && over != nil {
 		t.hidden, err = recordHidden(ctx, store, over, t.Run, plan.Refs())
 	}
 	if err == nil {
-		// A rename that outlives a loss of power must find the plan that explains it.
+		// The plan must survive a loss of power before the first rename does.
 		err = store.Sync(ctx)
 	}
 	if err != nil {
@@ -89,11 +89,11 @@ func Begin(ctx context.Context, store Store, plan Plan, now time.Time, random io
 	return t, nil
 }
 
-// Hides reports whether what goes is hidden behind delete markers, and not moved.
+// Hides reports whether objects are hidden behind delete markers instead of being moved.
 func (t *Taker) Hides() bool { return t.hidden != nil }
 
-// End returns once all that was taken is safe from a loss of power. A quarantine that has taken
-// nothing is removed; then Run is "".
+// End returns once all moves survive a loss of power. If nothing was moved, End removes the quarantine
+// and sets Run to "".
 func (t *Taker) End(ctx context.Context) error {
 	err := errors.Join(t.store.Sync(ctx), t.hidden.close())
 	if err == nil {
@@ -107,15 +107,15 @@ func (t *Taker) End(ctx context.Context) error {
 
 func (t *Taker) discardEmpty(ctx context.Context) error {
 	_, isS3 := t.store.(versioned)
-	if t.taken.Load() > 0 || t.pruned.Load() || isS3 && t.failed.Load() > 0 { // a request that failed may have been carried out
+	if t.taken.Load() > 0 || t.pruned.Load() || isS3 && t.failed.Load() > 0 { // a failed request may have been executed
 		return nil
 	}
 	empty, err := isEmpty(ctx, t.store, t.Run)
 	if err != nil || !empty {
 		return err
 	}
-	// A move that was reported as failed may have been made all the same: nothing but the plan and
-	// the record is removed, and directories only if they are empty.
+	// A failed move may have been executed. So only the plan, the record and empty directories are
+	// removed.
 	keeping, err := inState(ctx, t.store, storage.VersionsKept, storage.VersionsSuspended)
 	if err != nil {
 		return err
@@ -127,11 +127,11 @@ func (t *Taker) discardEmpty(ctx context.Context) error {
 	return nil
 }
 
-// Absent counts the objects that were absent when they were to be taken. They count as removed,
-// and are not in the quarantine.
+// Absent returns the number of objects that did not exist when they were to be moved. They count as
+// removed, and are not in the quarantine.
 func (t *Taker) Absent() int64 { return t.absent.Load() }
 
-// Remove implements storage.Remover. What it has taken is still paid for.
+// Remove implements storage.Remover. The outcome of a moved object is Hidden: it still uses space.
 func (t *Taker) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcome {
 	outcomes := t.take(ctx, refs)
 	for _, o := range outcomes {
@@ -167,8 +167,8 @@ func (t *Taker) take(ctx context.Context, refs []storage.Ref) []storage.Outcome 
 	return outcomes
 }
 
-// Prune implements storage.Remover. Empty directories are made in the quarantine before
-// they go, so that a tree can be restored as it was.
+// Prune implements storage.Remover. It first makes the empty directories in the quarantine, so that
+// they can be restored too.
 func (t *Taker) Prune(ctx context.Context, dir string) (gone bool, err error) {
 	if t.store.Identity().Driver != "filesystem" { // there are no directories
 		return t.store.Prune(ctx, dir)

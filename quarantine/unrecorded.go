@@ -11,10 +11,10 @@ import (
 	"regsweep/sweep"
 )
 
-// unrecorded counts the blobs and uploads of a plan that are hidden in the bucket, that the run has
-// not copied, and that no record of versions has: the run's own record is missing or too short. It
-// is 0 without the permission to list versions.
-func (s *stock) unrecorded(ctx context.Context, plan *sweep.File, own *hidden) (count int, err error) {
+// unrecorded counts the blobs and uploads of a plan that are hidden in the bucket and that neither the
+// quarantine nor any record of versions has. They show that the run's record is missing or too short.
+// The count is 0 without the permission to list versions.
+func (s *contents) unrecorded(ctx context.Context, plan *sweep.File, own *hidden) (count int, err error) {
 	over, err := inState(ctx, s.store, storage.VersionsKept, storage.VersionsSuspended)
 	if err != nil || over == nil {
 		return 0, err
@@ -47,7 +47,8 @@ func (s *stock) unrecorded(ctx context.Context, plan *sweep.File, own *hidden) (
 	if err != nil || len(found) == 0 {
 		return 0, err
 	}
-	// A run that was killed before it had a record has hidden nothing. The next run has.
+	// A run that was killed before it wrote its record has hidden nothing. The objects may have been
+	// hidden by the next run.
 	others, err := readRecords(ctx, s.store, s.run, true)
 	for i := 0; i < len(found) && err == nil; i++ {
 		var is bool
@@ -58,7 +59,7 @@ func (s *stock) unrecorded(ctx context.Context, plan *sweep.File, own *hidden) (
 	return count, errors.Join(err, others.Close())
 }
 
-// contentOf is the path of what a removal has beside links: a blob, or the data of an upload.
+// contentOf returns the path of a removal's blob, or of its upload's data. It is "" for links.
 func contentOf(removal sweep.Removal) string {
 	switch {
 	case !removal.IsNamed():
@@ -80,14 +81,14 @@ func (r Recorded) names(path string) (bool, error) {
 	return false, nil
 }
 
-// unrecordedDamage is the damage of a run whose record lacks so many objects.
+// unrecordedDamage returns the text of Run.Damage if the record lacks count objects.
 func unrecordedDamage(count int) string {
 	return fmt.Sprintf("its record of versions is missing or too short: it lacks %d that are hidden in the bucket", count)
 }
 
-// gone is the verdict for a blob, or the data of an upload, that is nowhere: it is gone, or it is
-// hidden in the bucket and no record says in which version.
-func (r *restorer) gone(ctx context.Context, path string) (verdict, error) {
+// missing returns the verdict for a blob, or the data of an upload, that is neither in the registry nor
+// in a quarantine: WhyUnrecorded if the bucket has a hidden version of it, otherwise WhyGone.
+func (r *restorer) missing(ctx context.Context, path string) (verdict, error) {
 	over, is := r.store.(versioned)
 	if !is {
 		return verdict{why: WhyGone}, nil

@@ -19,13 +19,13 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// wanted is what of a plan is to be restored.
+// wanted is the part of a plan that will be restored.
 type wanted struct {
 	everything bool
-	// repositories are those whose links are wanted; nil for all.
+	// repositories are the repositories whose links are wanted; nil means all.
 	repositories map[string]bool
-	// digests are those of blobs, and of links if linked is set: with --repository all
-	// of its links are wanted.
+	// digests are the wanted blobs. If linked is set, only links to these digests are wanted. With
+	// --repository, all links of the repository are.
 	digests map[digest.Digest]bool
 	linked  bool
 }
@@ -44,8 +44,8 @@ func (w *wanted) has(removal sweep.Removal) bool {
 	return len(removal.Links()) > 0 && w.digests[removal.Digest]
 }
 
-// hasDirectory reports whether an empty directory is wanted: with all of the repository
-// that it lies in, not for the sake of one digest.
+// hasDirectory reports whether an empty directory is wanted: because all of its repository is wanted.
+// For one digest no directories are restored.
 func (w *wanted) hasDirectory(path string) bool {
 	if w.everything || w.linked {
 		return w.everything
@@ -60,7 +60,7 @@ func (w *wanted) hasDirectory(path string) bool {
 	return false
 }
 
-// want finds what the options ask for.
+// want sets wanted according to the options. The error is a *NothingError if the plan has none of it.
 func (r *restorer) want(ctx context.Context) error {
 	o := r.options
 	r.wanted = wanted{everything: o.Repository == "" && o.Digest == "", linked: o.Digest != "", digests: map[digest.Digest]bool{}}
@@ -72,7 +72,7 @@ func (r *restorer) want(ctx context.Context) error {
 	}
 	found := r.wanted.everything
 	err := r.plan.Each(func(removal sweep.Removal) error {
-		if removal.Kind.IsServed() { // without these no tag can be pulled
+		if removal.Kind.IsServed() { // without such a link the registry does not serve the digest
 			for _, link := range removal.Links() {
 				r.linked[r.hashOf(link.Target)] = struct{}{}
 			}
@@ -107,7 +107,7 @@ func (r *restorer) want(ctx context.Context) error {
 
 func (s *restoration) hashOf(d digest.Digest) uint64 { return maphash.String(s.seed, string(d)) }
 
-// noteLost notes the repository that lost a revision or layer link.
+// noteLost adds a removed revision or layer link to lostLinks.
 func (s *restoration) noteLost(removal sweep.Removal) {
 	if !removal.Kind.IsServed() {
 		return
@@ -118,15 +118,15 @@ func (s *restoration) noteLost(removal sweep.Removal) {
 	s.lostLinks[removal.Repository][removal.Digest] = true
 }
 
-// wantDigest wants one digest with all that it refers to, in the repository given, or in those
-// that lost a link to the digest, or in those that can serve it again.
+// wantDigest adds Options.Digest and all that it reaches to wanted. The repositories are the one in the
+// options or, without it, those that lost a link to the digest or can serve it again.
 func (r *restorer) wantDigest(ctx context.Context) error {
 	o := r.options
 	if err := r.reach(ctx, o.Digest); err != nil {
 		return err
 	}
 	found := false
-	holders := map[string]bool{} // lost a link to the digest
+	holders := map[string]bool{} // repositories that lost a link to the digest
 	err := r.plan.Each(func(removal sweep.Removal) error {
 		if removal.Digest == o.Digest {
 			found = found || o.names(removal)
@@ -163,8 +163,8 @@ func (r *restorer) wantDigest(ctx context.Context) error {
 	return nil
 }
 
-// reach adds a digest and all that its content refers to, as far as it is an intact
-// manifest: an image is wanted with its layers, an index with its images.
+// reach adds a digest and all digests that it reaches through intact manifests: an image with its
+// layers, an index with its images.
 func (r *restorer) reach(ctx context.Context, root digest.Digest) error {
 	var failed error
 	alive := mark.MapSet[digest.Digest]{}
@@ -184,8 +184,8 @@ func (r *restorer) reach(ctx context.Context, root digest.Digest) error {
 // refuse to take one above 4 MiB (registry/handlers/manifests.go of Distribution).
 const manifestLimit = 4 << 20
 
-// references reads what a manifest refers to, from the quarantine or from the registry. What is no
-// intact manifest refers to nothing.
+// references reads a manifest, from a quarantine or from the registry, and returns its references. It
+// returns none if the digest has no intact manifest.
 func (r *restorer) references(ctx context.Context, d digest.Digest) (to []digest.Digest, err error) {
 	if d.Validate() != nil {
 		return nil, nil
@@ -213,7 +213,7 @@ func (r *restorer) references(ctx context.Context, d digest.Digest) (to []digest
 	return nil, nil
 }
 
-// readKept reads what was moved.
+// readKept reads an object that was moved to a quarantine.
 func (r *restorer) readKept(ctx context.Context, path string, limit int64) ([]byte, error) {
 	for _, dir := range r.dirs() {
 		content, err := r.store.Read(ctx, dir+"/"+path, limit)
@@ -224,12 +224,12 @@ func (r *restorer) readKept(ctx context.Context, path string, limit int64) ([]by
 	return nil, fs.ErrNotExist
 }
 
-// NothingError is returned where a plan has nothing of what was asked for.
+// NothingError is returned if a plan has no removal of the requested repository or digest.
 type NothingError struct {
 	Repository string
 	Digest     digest.Digest
-	// Run is the run that was to be restored, and Others are those other runs whose plans list
-	// some of it. For all runs, or for a plan in a file, both are empty.
+	// Run is the run to restore. Others are the other runs whose plans have such a removal. Both
+	// are empty for a restore of all runs, or from a plan in a file.
 	Run    string
 	Others []string
 }
@@ -248,8 +248,8 @@ func (e *NothingError) Error() string {
 	return fmt.Sprintf("there is nothing of %s in the repository %s %s", e.Digest, e.Repository, in)
 }
 
-// others finds the runs other than one whose plans list some of what the options ask for. Runs
-// whose plans can't be read are left out.
+// others returns all runs but one whose plans have a removal that the options ask for. It skips runs
+// whose plans can't be read.
 func (s *restoration) others(ctx context.Context, run string) (others []string, err error) {
 	names, err := s.store.Names(ctx, Dir)
 	if err != nil {
@@ -281,7 +281,7 @@ func (s *restoration) others(ctx context.Context, run string) (others []string, 
 	return others, nil
 }
 
-// names reports whether a removal is of the repository or the digest that is asked for.
+// names reports whether a removal has the repository or the digest that the options ask for.
 func (o RestoreOptions) names(removal sweep.Removal) bool {
 	if o.Digest == "" {
 		return removal.Repository == o.Repository

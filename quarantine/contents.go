@@ -12,23 +12,22 @@ import (
 	"regsweep/sweep"
 )
 
-// stock is what a run's quarantine holds now, by the paths that the objects had in the
-// registry. It keeps the hashes of these paths, some 16 bytes for each.
-type stock struct {
+// contents is the set of objects in a run's quarantine. It has the hashes of the paths that the objects
+// had in the registry, about 16 bytes for each.
+type contents struct {
 	store      Store
 	run        string
-	exact      bool // ask the storage for each link that may be in the quarantine
+	exact      bool // stat each link that may have been removed
 	seed       maphash.Seed
 	paths      map[uint64]struct{}
 	objects    sweep.Tally
 	hardLinked int64 // bytes of the objects that have other hard links
 	hidden     sweep.Tally
-	data, free int64 // see Run.DataBytes
+	data, free int64 // see Run.DataBytes and Run.FreeableBytes
 }
 
-// look takes stock of one run. visit, if it is not nil, gets each removal of its plan that can
-// be undone now.
-func look(ctx context.Context, store Store, name string, visit func(sweep.Removal) error) (run Run, err error) {
+// inspect lists one run. visit, if it is not nil, gets each removal of its plan that can be undone now.
+func inspect(ctx context.Context, store Store, name string, visit func(sweep.Removal) error) (run Run, err error) {
 	run = Run{Name: name, Plan: map[sweep.Kind]sweep.Tally{}, Contents: map[sweep.Kind]sweep.Tally{}}
 	record, err := open(ctx, store, name)
 	var damaged *damagedError
@@ -51,8 +50,8 @@ func look(ctx context.Context, store Store, name string, visit func(sweep.Remova
 		defer func() { err = errors.Join(err, hidden.close()) }()
 		run.Hidden = hidden.total
 	}
-	s := &stock{store: store, run: name, exact: visit != nil, seed: maphash.MakeSeed(), paths: map[uint64]struct{}{}}
-	if err := s.take(ctx, hidden); err != nil {
+	s := &contents{store: store, run: name, exact: visit != nil, seed: maphash.MakeSeed(), paths: map[uint64]struct{}{}}
+	if err := s.list(ctx, hidden); err != nil {
 		return run, err
 	}
 	run.Objects, run.HardLinkedBytes, run.StillHidden = s.objects, s.hardLinked, s.hidden
@@ -74,8 +73,8 @@ func look(ctx context.Context, store Store, name string, visit func(sweep.Remova
 	return run, err
 }
 
-// take lists the run's directory, and what the run has hidden.
-func (s *stock) take(ctx context.Context, hidden *hidden) error {
+// list adds the objects in the run's directory, and the versions that the run has hidden.
+func (s *contents) list(ctx context.Context, hidden *hidden) error {
 	err := below(ctx, s.store, s.run, func(object storage.Object) error {
 		if !object.Dir && object.Multipart == "" {
 			path, bytes := strings.TrimPrefix(object.Path, dirOf(s.run)+"/"), max(0, object.Size)
@@ -96,7 +95,7 @@ func (s *stock) take(ctx context.Context, hidden *hidden) error {
 	})
 }
 
-func (s *stock) add(path string, bytes int64, hardLinked bool) {
+func (s *contents) add(path string, bytes int64, hardLinked bool) {
 	if !isLink(path) {
 		s.data += bytes
 		if !hardLinked {
@@ -109,13 +108,13 @@ func (s *stock) add(path string, bytes int64, hardLinked bool) {
 	}
 }
 
-func (s *stock) has(path string) bool {
+func (s *contents) has(path string) bool {
 	_, found := s.paths[maphash.String(s.seed, path)]
 	return found
 }
 
-// compare counts what the plan lists, and what of that is in the quarantine.
-func (s *stock) compare(ctx context.Context, plan *sweep.File, run *Run, visit func(sweep.Removal) error) error {
+// compare sets run.Plan and run.Contents.
+func (s *contents) compare(ctx context.Context, plan *sweep.File, run *Run, visit func(sweep.Removal) error) error {
 	add := func(to map[sweep.Kind]sweep.Tally, removal sweep.Removal) {
 		tally := to[removal.Kind]
 		tally.Add(1, removal.Bytes)
@@ -132,7 +131,7 @@ func (s *stock) compare(ctx context.Context, plan *sweep.File, run *Run, visit f
 			if !holds[i] {
 				continue
 			}
-			run.LinksGuessed = run.LinksGuessed || s.guesses() && len(batch[i].Links()) > 0
+			run.LinksGuessed = run.LinksGuessed || s.assumesLinks() && len(batch[i].Links()) > 0
 			if add(run.Contents, batch[i]); visit != nil {
 				err = visit(batch[i])
 			}
@@ -154,7 +153,7 @@ func (s *stock) compare(ctx context.Context, plan *sweep.File, run *Run, visit f
 }
 
 // holds reports whether a removal can be undone from the quarantine.
-func (s *stock) holds(ctx context.Context, removal sweep.Removal) (bool, error) {
+func (s *contents) holds(ctx context.Context, removal sweep.Removal) (bool, error) {
 	if !removal.IsNamed() {
 		return false, nil
 	}
@@ -173,12 +172,12 @@ func (s *stock) holds(ctx context.Context, removal sweep.Removal) (bool, error) 
 			return true, nil
 		}
 	}
-	// S3 keeps no copies of links: they are written anew from the plan. All links are removed
-	// before the first blob is, so that a blob in the quarantine tells that the links are gone.
+	// On S3 links have no copies: they are written again from the plan. A run removes all links before
+	// the first blob. So a blob in the quarantine shows that the links were removed.
 	if _, isS3 := s.store.(versioned); !isS3 || len(links) == 0 {
 		return false, nil
 	}
-	if s.guesses() {
+	if s.assumesLinks() {
 		return true, nil
 	}
 	_, err := s.store.Stat(ctx, links[len(links)-1].Path)
@@ -188,8 +187,9 @@ func (s *stock) holds(ctx context.Context, removal sweep.Removal) (bool, error) 
 	return false, err
 }
 
-// guesses reports whether all links of the plan count as taken, since something was.
-func (s *stock) guesses() bool {
+// assumesLinks reports whether all links of the plan count as removed, because the quarantine on S3 is
+// not empty and the links are not checked.
+func (s *contents) assumesLinks() bool {
 	_, isS3 := s.store.(versioned)
 	return isS3 && len(s.paths) > 0 && !s.exact
 }
