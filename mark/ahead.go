@@ -8,11 +8,11 @@ import (
 	"regsweep/storage"
 )
 
-// Ahead reads manifests while names are still being listed, so that a storage far away is
-// not waited for twice. The function Read goes on with what it has read.
+// Ahead reads manifests while the repositories are still being listed. So on a slow storage the time of
+// the listing is not added to the time of the reading. The function Read uses the results.
 //
-// A manifest that is missing is left to that function, and Live keeps nothing of it: what was
-// pushed meanwhile may have brought it.
+// Ahead drops a manifest that is missing or that was not listed: it may be pushed meanwhile. The
+// function Read reads it again.
 type Ahead struct {
 	reader storage.Reader
 	large  chan struct{}
@@ -22,14 +22,13 @@ type Ahead struct {
 	count   int
 }
 
-// NewAhead makes an Ahead that has read nothing. It is for one inventory.
+// NewAhead returns an Ahead for one inventory.
 func NewAhead(reader storage.Reader) *Ahead {
 	return &Ahead{reader: reader, large: newLargeSlots()}
 }
 
-// Read reads the manifest that is a stored blob, and is what
-// inventory.Options.OnRevision takes. Its error is the storage's. It may be called
-// concurrently.
+// Read reads the manifest in a stored blob. It is a function for inventory.Options.OnRevision. The error
+// is an error of the storage. Read may be called concurrently.
 func (a *Ahead) Read(ctx context.Context, inv *inventory.Inventory, id inventory.ID) error {
 	return reading{inv, a.reader, a.large}.read(ctx, id, func(f found) {
 		if f.node.state == missing || f.unlisted {
@@ -45,14 +44,14 @@ func (a *Ahead) Read(ctx context.Context, inv *inventory.Inventory, id inventory
 	})
 }
 
-// take hands over what was read for an inventory, and how many manifests that are.
+// take returns the builder with the manifests that were read for an inventory, and their number.
 func (a *Ahead) take(inv *inventory.Inventory) (*builder, int) {
 	if a == nil {
 		return newBuilder(inv), 0
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.builder == nil || a.builder.graph.inv != inv { // its ids stand for other digests
+	if a.builder == nil || a.builder.graph.inv != inv { // the ids belong to another inventory
 		return newBuilder(inv), 0
 	}
 	builder, count := a.builder, a.count

@@ -7,47 +7,46 @@ import (
 	"regsweep/manifest"
 )
 
-// Graph is what was learnt by reading the manifests of an inventory: which digests are manifests,
-// and what each of them refers to. Read makes it. It is not changed then, and may be used
-// concurrently.
+// Graph has the manifests of an inventory and their references. Read makes it. After that it is
+// immutable, and may be used concurrently.
 //
 // A manifest takes 16 bytes, and each of its references 4.
 type Graph struct {
 	inv       *inventory.Inventory
 	manifests nodes
 	edges     edges
-	details   map[inventory.ID]string // what is wrong with a damaged manifest, or with an unknown type
-	unlisted  []inventory.ID          // manifests that were read, and that the listing of blobs lacks
+	details   map[inventory.ID]string // the problem of a damaged manifest or of an unknown type
+	unlisted  []inventory.ID          // manifests that were read but are not in the listing of blobs
 
-	// tried are digests that a list names, that no repository has a link to, and that were read.
-	// They are manifests, or no manifest can be read there: then they are plain content.
+	// tried are the digests from lists that no repository has a link to, and that were read. A
+	// digest that is not in manifests is plain content.
 	tried map[inventory.ID]bool
 }
 
-// state is what became of reading a manifest.
+// state is the result of reading a manifest.
 type state uint8
 
 const (
 	intact  state = iota
-	missing       // nothing is stored under its digest
-	damaged       // something is, but not the manifest
+	missing       // no object is stored under its digest
+	damaged       // an object is stored, but it is not the manifest
 )
 
-// node is a manifest in memory. It has no pointers, since there may be millions.
+// node is a manifest in memory. It has no pointers, because there may be millions.
 type node struct {
 	edges      span
 	subject    inventory.ID // if hasSubject is set
 	state      state
 	kind       manifest.Kind
 	hasSubject bool
-	isContent  bool // of a damaged one: its content is what its digest says, or too large for a manifest
+	isContent  bool // only if damaged: the content matches the digest, or is too large for a manifest
 }
 
-// isKnown reports whether it is whole, and of a type that is known.
+// isKnown reports whether the manifest is intact and has a known type.
 func (n node) isKnown() bool { return n.state == intact && n.kind != manifest.Unknown }
 
-// Edges yields the digests that a manifest refers to, in its order, and whether each is referred to
-// as a manifest. A digest that was not read as a manifest has none, nor has a damaged manifest.
+// Edges yields the references of a manifest in their order, and whether each is a reference to a
+// manifest. It yields nothing for other digests and for damaged manifests.
 func (g *Graph) Edges(id inventory.ID) iter.Seq2[inventory.ID, bool] {
 	return func(yield func(inventory.ID, bool) bool) {
 		n, _ := g.manifests.at(id)
@@ -59,16 +58,16 @@ func (g *Graph) Edges(id inventory.ID) iter.Seq2[inventory.ID, bool] {
 	}
 }
 
-// Subject is the manifest that a manifest is a referrer of, if it is one.
+// Subject returns the subject of a manifest. found is false if the manifest is no referrer.
 func (g *Graph) Subject(id inventory.ID) (subject inventory.ID, found bool) {
 	n, _ := g.manifests.at(id)
 	return n.subject, n.hasSubject
 }
 
-// edgesOf are what a manifest refers to, in the order in which it does.
+// edgesOf returns the references of a manifest in their order.
 func (g *Graph) edgesOf(n node) []vertex { return g.edges.of(n.edges) }
 
-// detailOf says what is wrong with a manifest.
+// detailOf returns the problem of a manifest, "" if it has none.
 func (g *Graph) detailOf(id inventory.ID, n node) string {
 	if detail, found := g.details[id]; found || n.state != missing {
 		return detail
@@ -76,11 +75,11 @@ func (g *Graph) detailOf(id inventory.ID, n node) string {
 	return "its blob is missing"
 }
 
-// edges hold the edges of all manifests in pages, each manifest's in one page. So nothing is copied
-// when there are more.
+// edges has the edges of all manifests in pages. The edges of one manifest are in one page. Adding a
+// page copies no edges.
 type edges struct{ pages [][]vertex }
 
-// span says which edges are a manifest's: the page is in the high bits of from.
+// span is the position of a manifest's edges. The high bits of from are the number of the page.
 type span struct{ from, count uint32 }
 
 const (
@@ -88,7 +87,7 @@ const (
 	pageSize = 1 << pageBits
 )
 
-// add copies a manifest's edges into a page. One that has more than a page holds gets a page of its
+// add copies a manifest's edges into a page. If they do not fit in any page, they get a page of their
 // own.
 func (e *edges) add(to []vertex) span {
 	if len(to) == 0 {
@@ -106,7 +105,7 @@ func (e *edges) add(to []vertex) span {
 	return span{uint32(last<<pageBits | at), uint32(len(to))}
 }
 
-// of are the edges in a span.
+// of returns the edges in a span.
 func (e *edges) of(s span) []vertex {
 	if s.count == 0 {
 		return nil
@@ -115,21 +114,21 @@ func (e *edges) of(s span) []vertex {
 	return e.pages[s.from>>pageBits][at : at+s.count : at+s.count]
 }
 
-// builder makes a Graph of manifests in the order of their being read.
+// builder makes a Graph. The manifests may be added in any order.
 type builder struct {
 	graph *Graph
-	// children are what the manifests that were added refer to as manifests, as far as it is
-	// stored, and perhaps are the stored references that are manifests if they read like one.
-	children, perhaps []inventory.ID
-	// doubtful are the edges to what is in perhaps.
-	doubtful []*vertex
+	// children are the stored references to manifests. untyped are the stored references without
+	// a type: their targets are manifests if they can be parsed as one.
+	children, untyped []inventory.ID
+	// untypedEdges are the edges to the digests in untyped.
+	untypedEdges []*vertex
 }
 
 func newBuilder(inv *inventory.Inventory) *builder {
 	return &builder{graph: &Graph{inv: inv, details: map[inventory.ID]string{}}}
 }
 
-// add adds a manifest, of which it copies what it needs.
+// add adds a manifest. It keeps no reference to the slices in f.
 func (b *builder) add(f found) {
 	g, n := b.graph, f.node
 	n.edges = g.edges.add(f.edges)
@@ -139,9 +138,9 @@ func (b *builder) add(f found) {
 			b.children = append(b.children, to.id())
 		}
 	}
-	for _, i := range f.perhaps {
-		b.perhaps = append(b.perhaps, edges[i].id())
-		b.doubtful = append(b.doubtful, &edges[i])
+	for _, i := range f.untyped {
+		b.untyped = append(b.untyped, edges[i].id())
+		b.untypedEdges = append(b.untypedEdges, &edges[i])
 	}
 	if f.detail != "" {
 		g.details[f.id] = f.detail
@@ -149,9 +148,10 @@ func (b *builder) add(f found) {
 	g.manifests.set(f.id, n)
 }
 
-// finish decides the doubtful edges, once all manifests have been read.
+// finish returns the graph after all manifests were added. It sets asManifest in the untyped edges
+// whose target was parsed as a manifest.
 func (b *builder) finish() *Graph {
-	for _, to := range b.doubtful {
+	for _, to := range b.untypedEdges {
 		if n, found := b.graph.manifests.at(to.id()); found && n.isKnown() {
 			*to |= asManifest
 		}

@@ -15,21 +15,21 @@ import (
 
 // checkedLinks is the result of checking a repository's links.
 type checkedLinks struct {
-	problems []inventory.Problem   // with links: they keep the repository
-	absent   map[inventory.ID]bool // layer links of which only an empty directory is left
+	problems []inventory.Problem   // of damaged links, which keep the repository
+	absent   map[inventory.ID]bool // layer links that do not exist: only their directories do
 }
 
-// CheckLinks reads the links on which a removal depends and that nobody has read: layer links that
-// are dead and were known by their directories alone, and links that the listing should have had. It
-// returns a Live in which a repository with a damaged link is kept. So many links are read at once
-// for each repository, 32 for 0. The error is the storage's.
+// CheckLinks reads the links on which a removal depends and that were not read before: dead layer links
+// of which only the directory was listed, and links that the listing should have had. It returns a new
+// Live, in which a repository with a damaged link is kept. concurrency is the number of links that are
+// read at once for each repository; 0 means 32. The error is an error of the storage.
 func (l *Live) CheckLinks(ctx context.Context, reader storage.Reader, concurrency int) (*Live, error) {
 	if l.checked {
 		return l, nil
 	}
 	c := linkCheck{live: l, inv: l.graph.inv, reader: reader, limit: cmp.Or(concurrency, 32)}
 	var mu sync.Mutex
-	all := map[int]checkedLinks{} // by repository, without those where all is well
+	all := map[int]checkedLinks{} // by repository; only repositories with a result
 	err := l.graph.eachRepository(ctx, func(ctx context.Context, i int) error {
 		checked, err := c.repository(ctx, i)
 		if err != nil {
@@ -50,7 +50,7 @@ func (l *Live) CheckLinks(ctx context.Context, reader storage.Reader, concurrenc
 		out.Repositories, out.problems = slices.Clone(l.Repositories), slices.Clone(l.problems)
 		out.blobs, out.manifests = slices.Clone(l.blobs), slices.Clone(l.manifests)
 		for _, i := range slices.Sorted(maps.Keys(all)) {
-			out.add(i, out.markRepository(i, all[i])) // which finds at least as much alive
+			out.add(i, out.markRepository(i, all[i])) // at least as many digests are alive as before
 		}
 		out.sum()
 	}
@@ -69,17 +69,17 @@ type linkCheck struct {
 
 func (c linkCheck) repository(ctx context.Context, i int) (checked checkedLinks, err error) {
 	live := c.live.Repositories[i]
-	if err := c.unlisted(ctx, i, &checked); err != nil {
+	if err := c.checkUnlisted(ctx, i, &checked); err != nil {
 		return checked, err
 	}
 	if !live.Kept && len(checked.problems) == 0 {
-		err = c.dying(ctx, i, &checked)
+		err = c.checkDead(ctx, i, &checked)
 	}
 	return checked, err
 }
 
-// unlisted reads the links of live digests whose links were not listed.
-func (c linkCheck) unlisted(ctx context.Context, i int, checked *checkedLinks) error {
+// checkUnlisted reads the links of live digests whose links were not listed.
+func (c linkCheck) checkUnlisted(ctx context.Context, i int, checked *checkedLinks) error {
 	r := c.inv.Repositories[i]
 	for _, id := range c.live.Repositories[i].unlisted {
 		path := layout.LayerPath(r.Name, c.inv.Digest(id))
@@ -94,23 +94,23 @@ func (c linkCheck) unlisted(ctx context.Context, i int, checked *checkedLinks) e
 	return nil
 }
 
-// dying reads the dead layer links that were known by their directories alone. A damaged link
-// raises the doubt that keeps the repository. A link that does not exist is absent.
-func (c linkCheck) dying(ctx context.Context, i int, checked *checkedLinks) error {
+// checkDead reads the dead layer links of which only the directory was listed. A damaged link keeps the
+// repository. A link that does not exist is absent.
+func (c linkCheck) checkDead(ctx context.Context, i int, checked *checkedLinks) error {
 	r, causes := c.inv.Repositories[i], c.live.Repositories[i].Layers
-	var dying []inventory.ID
+	var dead []inventory.ID
 	for at, link := range r.Layers {
 		if !link.Verified() && causes.At(at) == Dead {
-			dying = append(dying, link.ID())
+			dead = append(dead, link.ID())
 		}
 	}
-	dying, err := inventory.InDoubt(ctx, c.reader, c.inv, r.Name, dying, c.limit)
+	dead, err := inventory.InDoubt(ctx, c.reader, c.inv, r.Name, dead, c.limit)
 	if err != nil {
 		return err
 	}
 	var mu sync.Mutex // guards checked
-	return storage.Each(ctx, len(dying), c.limit, func(ctx context.Context, i int) error {
-		path := layout.LayerPath(r.Name, c.inv.Digest(dying[i]))
+	return storage.Each(ctx, len(dead), c.limit, func(ctx context.Context, i int) error {
+		path := layout.LayerPath(r.Name, c.inv.Digest(dead[i]))
 		exists, damage, err := inventory.CheckLink(ctx, c.reader, path)
 		if err != nil {
 			return err
@@ -124,7 +124,7 @@ func (c linkCheck) dying(ctx context.Context, i int, checked *checkedLinks) erro
 			if checked.absent == nil {
 				checked.absent = map[inventory.ID]bool{}
 			}
-			checked.absent[dying[i]] = true
+			checked.absent[dead[i]] = true
 		} else if damage != "" {
 			checked.keep(inventory.DamagedLink, r, path, damage)
 		}
@@ -132,7 +132,7 @@ func (c linkCheck) dying(ctx context.Context, i int, checked *checkedLinks) erro
 	})
 }
 
-// keep notes a problem that keeps the repository.
+// keep adds a problem that keeps the repository.
 func (c *checkedLinks) keep(kind inventory.ProblemKind, r *inventory.Repository, path, detail string) {
 	c.problems = append(c.problems, inventory.Problem{
 		Kind: kind, Repository: r.Name, Path: path, Detail: detail, Effect: inventory.KeepsRepository,

@@ -19,20 +19,20 @@ import (
 
 // RootList is a list of images that are in use, from another source than the storage.
 type RootList struct {
-	// Name is what the user knows the list by.
+	// Name is the name of the list in messages, such as its file name.
 	Name    string
 	Entries []RootEntry
-	// SHA256 is of the list as it was read, in hex.
+	// SHA256 is the checksum of the list as it was read, in hex.
 	SHA256 string
 }
 
-// RootEntry is one line: repository@digest, repository:tag, or a digest alone.
+// RootEntry is one line of a list: repository@digest, repository:tag, or a bare digest.
 type RootEntry struct {
 	Line int    `json:"line"`
 	Text string `json:"entry"`
 
-	repositories []string // what the name may mean: as it is, and without the host name
-	tag          string   // "" if there is a digest
+	repositories []string // the name as it is, and without a host name; none for a bare digest
+	tag          string   // "" if the entry has a digest
 	digest       digest.Digest
 }
 
@@ -41,11 +41,11 @@ var (
 	tagPattern    = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$`)
 )
 
-// longestRootLine bounds a line, in bytes. An image reference has less than a thousand.
+// longestRootLine is the maximum length of a line in bytes. An image reference has less than a thousand.
 const longestRootLine = 1 << 16
 
-// ReadRoots reads a list. Empty lines and lines that begin with # do not count. Any other line
-// that is no entry is an error, which has its number.
+// ReadRoots reads a list. It skips empty lines and lines that begin with #. For any other line that is
+// not a valid entry it returns an error with the number of the line.
 func ReadRoots(name string, from io.Reader) (*RootList, error) {
 	list, sum := &RootList{Name: name}, sha256.New()
 	lines := bufio.NewScanner(io.TeeReader(from, sum))
@@ -77,7 +77,7 @@ func ReadRoots(name string, from io.Reader) (*RootList, error) {
 	return list, nil
 }
 
-// parse takes the text apart, or says what is wrong with it.
+// parse parses Text, and returns its problem, "" if it has none.
 func (e *RootEntry) parse() (problem string) {
 	text := schemePattern.ReplaceAllString(e.Text, "") // as in docker-pullable://app@sha256:…
 	if alg, _, found := strings.Cut(text, ":"); found && digest.Algorithm(alg).Available() {
@@ -94,7 +94,7 @@ func (e *RootEntry) parse() (problem string) {
 			return "its tag is not valid"
 		}
 	}
-	if hasDigest { // a client that has both takes the digest
+	if hasDigest { // with both, clients use the digest
 		e.tag, e.digest = "", digest.Digest(of)
 		if e.digest.Validate() != nil {
 			return "its digest must be complete: sha256: and 64 lower-case hex digits, for example"
@@ -116,50 +116,50 @@ func (e *RootEntry) parse() (problem string) {
 	return ""
 }
 
-// Why an entry of a list is not stored as it is named.
+// The reasons why an entry of a list is not stored.
 const (
 	RootNoRepository = "no_repository" // the storage has no repository of that name
 	RootNoTag        = "no_tag"        // the repository has no such tag
-	RootNoManifest   = "no_manifest"   // no such manifest in the repository or, for a digest alone, in any
+	RootNoManifest   = "no_manifest"   // no such manifest in the repository or, for a bare digest, in any
 )
 
-// NotStored is an entry that is not stored as it is named.
+// NotStored is an entry that the storage does not have under its name.
 type NotStored struct {
 	RootEntry
 	Reason string `json:"reason"`
-	// Kept is set if there is a blob of that digest, which is kept with all that it reaches.
+	// Kept is set if a blob with the digest is stored. It is kept with all that it reaches.
 	Kept bool `json:"kept"`
 }
 
-// Listed are the entries of a list that are in an inventory.
+// Listed has the roots that a list names in an inventory.
 type Listed struct {
 	NotStored []NotStored
-	// Found is how many entries keep something alive.
+	// Found is the number of entries that keep something alive.
 	Found int
 
-	of       map[int][]vertex // by repository
-	unlinked []inventory.ID   // stored, and no repository that was named has a link
+	roots    map[int][]vertex // by repository
+	unlinked []inventory.ID   // stored digests to which no named repository has a link
 }
 
-// Find looks for the entries. A digest alone is a root in every repository that has a link to
-// it. A digest that is stored, and that the repository has no link to, is a root all the
-// same: a registry may keep its links in a database, and a deletion through the API removes the
-// link of a manifest alone. What it reaches is alive in the repository that was named.
+// Find returns the roots that the entries name. A bare digest is a root in every repository that has a
+// link to it. A stored digest is also a root in a repository that has no link to it: a registry may
+// keep its links in a database, and a deletion through the API removes only the link of a manifest.
+// All that it reaches is alive in the named repository.
 func (l *RootList) Find(inv *inventory.Inventory) *Listed {
-	f := &Listed{of: map[int][]vertex{}}
-	alone := map[inventory.ID]bool{} // whether a manifest link was found for a digest alone
+	f := &Listed{roots: map[int][]vertex{}}
+	bare := map[inventory.ID]bool{} // bare digests; true if a link to it as a manifest was found
 	for _, e := range l.Entries {
 		if id, found := inv.Find(e.digest); found && len(e.repositories) == 0 {
-			alone[id] = false
+			bare[id] = false
 		}
 	}
-	if len(alone) > 0 {
+	if len(bare) > 0 {
 		for i, r := range inv.Repositories {
-			f.findAlone(i, r, alone)
+			f.findBare(i, r, bare)
 		}
 	}
 	for _, e := range l.Entries {
-		reason, kept := f.find(inv, e, alone)
+		reason, kept := f.find(inv, e, bare)
 		if reason != "" {
 			f.NotStored = append(f.NotStored, NotStored{e, reason, kept})
 		}
@@ -170,12 +170,13 @@ func (l *RootList) Find(inv *inventory.Inventory) *Listed {
 	return f
 }
 
-// find looks for one entry, in each repository that it may mean.
-func (f *Listed) find(inv *inventory.Inventory, e RootEntry, alone map[inventory.ID]bool) (reason string, kept bool) {
+// find adds the roots of one entry, in each repository that its name may mean. reason is "" if there is
+// one. kept is NotStored.Kept.
+func (f *Listed) find(inv *inventory.Inventory, e RootEntry, bare map[inventory.ID]bool) (reason string, kept bool) {
 	id, isNamed := inv.Find(e.digest)
 	isStored := e.tag == "" && isNamed && inv.Stored(id)
 	if len(e.repositories) == 0 {
-		if isNamed && alone[id] {
+		if isNamed && bare[id] {
 			return "", false
 		}
 		return RootNoManifest, f.keepUnlinked(id, isStored)
@@ -183,8 +184,8 @@ func (f *Listed) find(inv *inventory.Inventory, e RootEntry, alone map[inventory
 	reason = RootNoRepository
 	found := false
 	for _, name := range e.repositories {
-		at, isThere := slices.BinarySearchFunc(inv.Repositories, name, func(r *inventory.Repository, name string) int { return strings.Compare(r.Name, name) })
-		if !isThere {
+		at, exists := slices.BinarySearchFunc(inv.Repositories, name, func(r *inventory.Repository, name string) int { return strings.Compare(r.Name, name) })
+		if !exists {
 			continue
 		}
 		r := inv.Repositories[at]
@@ -206,7 +207,7 @@ func (f *Listed) find(inv *inventory.Inventory, e RootEntry, alone map[inventory
 			found = true
 			f.add(at, id)
 		} else if isNamed && (r.HasLayer(id) || inv.Stored(id)) {
-			f.of[at] = append(f.of[at], plain(id))
+			f.roots[at] = append(f.roots[at], plain(id))
 		}
 	}
 	if found {
@@ -215,25 +216,25 @@ func (f *Listed) find(inv *inventory.Inventory, e RootEntry, alone map[inventory
 	return reason, f.keepUnlinked(id, isStored)
 }
 
-// findAlone looks in one repository for the digests that stand alone.
-func (f *Listed) findAlone(at int, r *inventory.Repository, alone map[inventory.ID]bool) {
-	note := func(id inventory.ID) {
-		if _, isNamed := alone[id]; isNamed {
-			alone[id] = true
+// findBare adds the bare digests that one repository has links to.
+func (f *Listed) findBare(at int, r *inventory.Repository, bare map[inventory.ID]bool) {
+	addManifest := func(id inventory.ID) {
+		if _, isNamed := bare[id]; isNamed {
+			bare[id] = true
 			f.add(at, id)
 		}
 	}
 	for _, link := range r.Revisions {
-		note(link.ID())
+		addManifest(link.ID())
 	}
 	for _, tag := range r.Tags {
 		for _, id := range tag.Roots() {
-			note(id)
+			addManifest(id)
 		}
 	}
 	for _, link := range r.Layers {
-		if _, isNamed := alone[link.ID()]; isNamed {
-			f.of[at] = append(f.of[at], plain(link.ID()))
+		if _, isNamed := bare[link.ID()]; isNamed {
+			f.roots[at] = append(f.roots[at], plain(link.ID()))
 		}
 	}
 }
@@ -243,7 +244,7 @@ func pointsAt(r *inventory.Repository, id inventory.ID) bool {
 }
 
 func (f *Listed) add(repository int, id inventory.ID) {
-	f.of[repository] = append(f.of[repository], plain(id)|asManifest)
+	f.roots[repository] = append(f.roots[repository], plain(id)|asManifest)
 }
 
 func (f *Listed) keepUnlinked(id inventory.ID, isStored bool) (kept bool) {
@@ -253,10 +254,11 @@ func (f *Listed) keepUnlinked(id inventory.ID, isStored bool) (kept bool) {
 	return isStored
 }
 
-// Linked visits the manifests that a repository has a revision link for, until visit says no.
+// Linked visits the stored manifests of the list to which a repository has a revision link, until visit
+// returns false.
 func (f *Listed) Linked(inv *inventory.Inventory, visit func(repository, digest string) bool) {
 	for at, r := range inv.Repositories {
-		for _, v := range f.of[at] {
+		for _, v := range f.roots[at] {
 			if v.isManifest() && r.HasRevision(v.id()) && inv.Stored(v.id()) && !visit(r.Name, string(inv.Digest(v.id()))) {
 				return
 			}

@@ -12,30 +12,30 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Cause is why something is alive: the first in this order that holds.
+// Cause is the reason why a digest is alive. If there are several, the first one in this order counts.
 type Cause uint8
 
-// The causes. Each but Dead is also a stage of the mark.
+// The causes. Except for Dead and Absent, each is also a stage of the mark.
 const (
 	Dead     Cause = iota // nothing keeps it
-	Tagged                // a tag reaches it, or a referrer of what a tag reaches
+	Tagged                // a tag reaches it, or it is a referrer of such a manifest
 	Recent                // a link that names it is younger than the minimum age
 	Unlinked              // an index reaches it by a manifest that was deleted from the repository
 	Untagged              // only an untagged revision reaches it
 	Damage                // a damaged repository could reach it
-	Absent                // a link of which only an empty directory is left
+	Absent                // a link that does not exist: only its empty directory does
 )
 
-// Alive reports whether something is kept for the cause.
+// Alive reports whether a digest with this cause is kept.
 func (c Cause) Alive() bool { return c != Dead && c != Absent }
 
-// Live is what is alive in an inventory. It is not changed once made.
+// Live has the live digests of an inventory, with the causes. It is immutable.
 //
-// Nothing may be removed for what it says until CheckLinks has been called.
+// Nothing may be removed before CheckLinks has returned a checked Live.
 type Live struct {
-	// Repositories are in the order of the inventory's.
+	// Repositories have the order of the inventory's.
 	Repositories []*Repository
-	// Problems were met in manifests; those of the inventory come first.
+	// Problems has the problems of the inventory, and then those of the manifests.
 	Problems []inventory.Problem
 	// Manifests is the number of intact manifests that are alive.
 	Manifests int
@@ -43,51 +43,48 @@ type Live struct {
 	blobs   []Cause // by ID of a stored blob
 	checked bool
 
-	// What CheckLinks needs. It is nil in what that returns.
+	// The input of CheckLinks. In the result of CheckLinks these fields are nil.
 	graph     *Graph
 	roots     Roots
 	problems  [][]inventory.Problem // by repository
-	manifests idSet                 // the intact ones that are alive
+	manifests idSet                 // intact manifests that are alive
 }
 
-// Blob says why a stored blob is alive, in whatever repository.
+// Blob returns the cause of a stored blob: the first one that it has in any repository.
 func (l *Live) Blob(id inventory.ID) Cause { return l.blobs[id] }
 
-// Repository is what is alive in one repository. A digest that is alive in one need
-// not be in another.
+// Repository has the live digests of one repository. A digest can be alive in one repository and dead
+// in another.
 type Repository struct {
-	// Kept is set where damage keeps all links of the repository.
+	// Kept is set if damage keeps all links of the repository.
 	Kept bool
-	// Revisions and Layers say why the repository's links are kept, in their order.
+	// Revisions and Layers have the causes of the repository's links, in the order of the links.
 	Revisions, Layers Causes
-	// Only has, for the causes Recent, Untagged and Damage, the digests that are
-	// alive in this repository for nothing better, if there are any.
+	// Only has the digests of each cause but Tagged, as far as there are any.
 	Only map[Cause][]inventory.ID
 
-	// DeadTags are the indexes of tags that are removed, since their target is not alive. Without
-	// Roots.Tag there are none.
+	// DeadTags are the indexes of the tags whose target is dead. Without Roots.Tag there are none.
 	DeadTags []int
-	// Orphans are manifests that are not alive and have no revision link, and whose
-	// signature or referrer link is left. They are sorted by digest.
+	// Orphans are dead manifests without a revision link that still have a signature link or a
+	// referrer link. They are sorted by digest.
 	Orphans []inventory.ID
 
-	// unlinked are the digests in tag indexes that are alive though the
-	// repository has no revision link for them.
+	// unlinked are the live digests in tag indexes that have no revision link in the repository.
 	unlinked map[inventory.ID]bool
-	// unlisted are live digests of another algorithm than the one that blobs are stored by, of
-	// which no link was listed.
+	// unlisted are live digests of other algorithms than SHA-256 for which no link was listed.
 	unlisted []inventory.ID
 }
 
-// Unlinked reports whether a digest that a tag's index names is alive though the
-// repository has no revision link for it.
+// Unlinked reports whether a digest in a tag's index is alive although the repository has no revision
+// link for it.
 func (r *Repository) Unlinked(id inventory.ID) bool { return r.unlinked[id] }
 
-// Live marks all repositories. It reads nothing and changes nothing, and may be called any number
-// of times, with other roots each time.
+// Live marks all repositories. It does no I/O and does not change the graph. It may be called several
+// times, with different roots. The error is the cause of ctx, or a damaged manifest that a list names
+// and no repository links.
 //
-// Referrers of what is alive are alive. A manifest that is damaged keeps, in every repository where it is alive, all that
-// the repository's links name: a manifest can only lead to what is linked there.
+// Referrers of live manifests are alive. A damaged manifest keeps all links of each repository in which
+// it is alive: a manifest can only refer to digests that are linked there.
 func (g *Graph) Live(ctx context.Context, roots Roots) (*Live, error) {
 	l := &Live{
 		Repositories: make([]*Repository, len(g.inv.Repositories)),
@@ -117,7 +114,7 @@ func (g *Graph) Live(ctx context.Context, roots Roots) (*Live, error) {
 // Checked reports whether CheckLinks was called.
 func (l *Live) Checked() bool { return l.checked }
 
-// markRepository marks one repository, with what is known of the links that were checked.
+// markRepository marks one repository. checked has the results of CheckLinks.
 func (l *Live) markRepository(i int, checked checkedLinks) *marker {
 	g, roots := l.graph, l.roots
 	r := g.inv.Repositories[i]
@@ -125,28 +122,28 @@ func (l *Live) markRepository(i int, checked checkedLinks) *marker {
 		inv: g.inv, graph: g, r: r, deleteUntagged: roots.Revision != nil, dropUnlinked: roots.DeleteUnlinked,
 		marks: newMarks(len(r.Revisions)+len(r.Layers), g.inv.Digests()),
 		named: map[inventory.ID]bool{}, reported: map[inventory.ID]bool{},
-		tagMayGo: func(tag int) bool {
+		mayRemoveTag: func(tag int) bool {
 			return roots.Tag != nil && r.Tags[tag].HasTarget && !roots.Tag(i, tag)
 		},
-		mayGo: func(revision int) bool {
+		mayRemove: func(revision int) bool {
 			return roots.Revision != nil && !roots.Revision(i, revision)
 		},
 	}
 	defer m.marks.release()
 	for _, list := range roots.Listed {
-		m.roots = append(m.roots, list.of[i]...)
+		m.roots = append(m.roots, list.roots[i]...)
 	}
 	m.run(checked)
 	return m
 }
 
-// add adds what is alive in a repository to what is alive in any.
+// add adds the result of one repository.
 func (l *Live) add(i int, m *marker) {
 	l.Repositories[i], l.problems[i] = m.result, m.problems
 	m.addTo(l)
 }
 
-// addUnlinked adds what a list names and no repository has a link to.
+// addUnlinked marks the digests of lists to which no repository has a link.
 func (l *Live) addUnlinked() error {
 	g := l.graph
 	var roots []inventory.ID
@@ -175,11 +172,11 @@ func (l *Live) addUnlinked() error {
 	return nil
 }
 
-// sum makes the sums of all repositories.
+// sum sets Problems and Manifests.
 func (l *Live) sum() {
 	l.Problems = slices.Clone(l.graph.inv.Problems)
 	for _, problems := range l.problems {
-		// Links are read concurrently, and a dry run must read like the real one.
+		// Links are read concurrently. Sorting makes the report of a dry run equal to that of the real run.
 		slices.SortFunc(problems, inventory.CompareProblems)
 		l.Problems = append(l.Problems, problems...)
 	}
@@ -189,7 +186,7 @@ func (l *Live) sum() {
 	l.Manifests = l.manifests.len()
 }
 
-// eachRepository calls f for each repository, for several at once.
+// eachRepository calls f concurrently for each repository.
 func (g *Graph) eachRepository(ctx context.Context, f func(ctx context.Context, i int) error) error {
 	var large sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
@@ -209,6 +206,6 @@ func (g *Graph) eachRepository(ctx context.Context, f func(ctx context.Context, 
 	return group.Wait()
 }
 
-// largeRepository is the number of links from which on repositories are marked one at a time: the
-// mark of one takes a few bytes for each link.
+// largeRepository is the number of links from which on repositories are marked one at a time. The mark
+// needs a few bytes of memory for each link.
 const largeRepository = 1 << 20

@@ -13,44 +13,45 @@ import (
 	"regsweep/storage/layout"
 )
 
-// manifestLimit is the largest manifest that is read, in bytes. Registries refuse
-// to take one above 4 MiB (registry/handlers/manifests.go of Distribution).
+// manifestLimit is the size of the largest manifest that is read, in bytes. Registries refuse
+// manifests above 4 MiB (registry/handlers/manifests.go of Distribution).
 const manifestLimit = 8 << 20
 
-// largeManifest is a size, in bytes, that hardly any manifest has.
+// largeManifest is the size in bytes above which a manifest counts as large. Few manifests are large.
 const largeManifest = 1 << 20
 
-// reading reads manifests, each by itself. It may be used concurrently.
+// reading reads single manifests. It may be used concurrently.
 type reading struct {
 	inv    *inventory.Inventory // only its digests and sizes are used
 	reader storage.Reader
-	// large limits how many large manifests are parsed at once. Parsing one takes several
-	// times its size, and many are read at once.
+	// large limits the number of large manifests that are parsed at once. Parsing a manifest needs
+	// several times its size in memory.
 	large chan struct{}
 }
 
-// largeAtOnce is how many large manifests are parsed at once.
+// largeAtOnce is the number of large manifests that are parsed at once.
 const largeAtOnce = 2
 
 // newLargeSlots makes a channel for reading.large.
 func newLargeSlots() chan struct{} { return make(chan struct{}, largeAtOnce) }
 
-// found is a manifest that was read.
+// found is the result of reading one manifest.
 type found struct {
 	id       inventory.ID
 	node     node
 	edges    []vertex
-	perhaps  []int  // which edges lead to what is a manifest if it reads like one
-	detail   string // what is wrong with a damaged one, or with an unknown type
-	unlisted bool   // it is there, and the listing of blobs lacks it
+	untyped  []int  // indexes of the edges whose target is a manifest if it can be parsed as one
+	detail   string // problem of a damaged manifest, or of an unknown type
+	unlisted bool   // the blob exists but is not in the listing
 }
 
-// read reads one manifest, verifies its digest, and calls keep. What keep gets is valid until it
-// returns. The error is the storage's: damage is a property of the node.
+// read reads one manifest, verifies its digest, and calls keep with the result. The slices in the
+// result are valid until keep returns. The error is an error of the storage. Damage is no error: it is
+// in the node.
 func (r reading) read(ctx context.Context, id inventory.ID, keep func(found)) error {
 	p := parsings.Get().(*parsing)
 	content, lost, err := r.verified(ctx, id, p)
-	if len(content) <= usualManifest { // of a larger one p would hold the content
+	if len(content) <= usualManifest { // a larger content would stay in memory with p
 		defer parsings.Put(p)
 	}
 	if err != nil {
@@ -70,14 +71,14 @@ func (r reading) read(ctx context.Context, id inventory.ID, keep func(found)) er
 		}
 		defer func() { <-r.large }()
 	}
-	f := r.takeApart(content, p)
+	f := r.parse(content, p)
 	f.id, f.unlisted = id, !r.inv.Listed(id)
 	keep(f)
 	return nil
 }
 
-// verified reads the content that has the digest, into p's buffer if it can. If there is no such
-// content, lost says why.
+// verified reads the content of a digest and verifies it. It uses p's buffer if the content fits. If
+// there is no intact content, lost is the result, with the reason.
 func (r reading) verified(ctx context.Context, id inventory.ID, p *parsing) (content []byte, lost *found, err error) {
 	damage := func(format string, args ...any) *found {
 		return &found{node: node{state: damaged}, detail: fmt.Sprintf(format, args...)}
@@ -92,12 +93,12 @@ func (r reading) verified(ctx context.Context, id inventory.ID, p *parsing) (con
 	}
 	content, err = storage.ReadInto(ctx, r.reader, p.buffer, p.path, manifestLimit)
 	matches := err == nil && r.matches(id, content)
-	if err == nil && !matches && len(content) > 0 && len(p.buffer) > 0 && &content[0] == &p.buffer[0] { // it may be cut short
+	if err == nil && !matches && len(content) > 0 && len(p.buffer) > 0 && &content[0] == &p.buffer[0] { // the content may be larger than the buffer
 		content, err = r.reader.Read(ctx, string(p.path), manifestLimit)
 		matches = err == nil && r.matches(id, content)
 	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && !r.wasSeen(id):
+	case errors.Is(err, fs.ErrNotExist) && !r.wasListed(id):
 		lost, err = r.missing(ctx, id)
 		return nil, lost, err
 	case errors.Is(err, fs.ErrNotExist):
@@ -120,7 +121,7 @@ func (r reading) verified(ctx context.Context, id inventory.ID, p *parsing) (con
 	return content, nil, nil
 }
 
-// matches reports whether content is what the digest says.
+// matches reports whether content has the digest.
 func (r reading) matches(id inventory.ID, content []byte) bool {
 	if r.inv.Stored(id) {
 		return r.inv.IsContent(id, content)
@@ -129,7 +130,7 @@ func (r reading) matches(id inventory.ID, content []byte) bool {
 	return d.Algorithm().FromBytes(content) == d
 }
 
-// parsing is the memory that it takes to read a manifest. The next manifest uses it again.
+// parsing has the buffers for reading one manifest. They are used again for the next one.
 type parsing struct {
 	path    []byte
 	buffer  []byte // for the content
@@ -137,16 +138,16 @@ type parsing struct {
 	named   [][]byte
 	ids     []inventory.ID
 	edges   []vertex
-	perhaps []int
+	untyped []int
 }
 
-// usualManifest is a size, in bytes, that nearly all manifests are below.
+// usualManifest is a size in bytes. Nearly all manifests are smaller.
 const usualManifest = 16 << 10
 
 var parsings = sync.Pool{New: func() any { return &parsing{buffer: make([]byte, usualManifest)} }}
 
-// takeApart parses a manifest, and finds the ids of its references.
-func (r reading) takeApart(content []byte, p *parsing) found {
+// parse parses a manifest, and finds the ids of its references.
+func (r reading) parse(content []byte, p *parsing) found {
 	m, err := p.parser.Parse(content)
 	if err != nil {
 		return found{node: node{state: damaged, isContent: true}, detail: err.Error()}
@@ -166,7 +167,7 @@ func (r reading) takeApart(content []byte, p *parsing) found {
 	if m.Subject != nil {
 		f.node.hasSubject, f.node.subject = true, p.ids[len(m.References)]
 	}
-	p.edges, p.perhaps = p.edges[:0], p.perhaps[:0]
+	p.edges, p.untyped = p.edges[:0], p.untyped[:0]
 	for i := range m.References {
 		to, reference := plain(p.ids[i]), &m.References[i]
 		r.inv.Declare(to.id(), reference.Size)
@@ -175,34 +176,35 @@ func (r reading) takeApart(content []byte, p *parsing) found {
 		case reference.IsManifest():
 			to |= asManifest
 		case m.Kind == manifest.Unknown, m.Kind == manifest.Index && reference.MayBeManifest():
-			p.perhaps = append(p.perhaps, i)
+			p.untyped = append(p.untyped, i)
 		}
 		p.edges = append(p.edges, to)
 	}
-	f.edges, f.perhaps = p.edges, p.perhaps
+	f.edges, f.untyped = p.edges, p.untyped
 	return f
 }
 
-// wasSeen reports whether the scan saw the blob itself. On a filesystem it only saw the
-// blob's directory, which may be empty.
-func (r reading) wasSeen(id inventory.ID) bool {
+// wasListed reports whether the listing has the blob itself. On a filesystem it has only the blob's
+// directory, which may be empty.
+func (r reading) wasListed(id inventory.ID) bool {
 	_, exact := r.inv.Size(id)
 	return exact
 }
 
-// missing is a manifest that a read did not find, and that the scan did not see. If the scan saw the
-// directory of its blob, a stat has to agree: of a manifest that is missing nothing is kept.
+// missing returns the result for a manifest that was not found and whose blob was not listed. If the
+// directory of the blob was listed, a stat must confirm that the blob does not exist, because a missing
+// manifest keeps nothing alive.
 func (r reading) missing(ctx context.Context, id inventory.ID) (*found, error) {
-	gone := &found{node: node{state: missing}}
+	absent := &found{node: node{state: missing}}
 	if !r.inv.Stored(id) {
-		return gone, nil
+		return absent, nil
 	}
-	isThere, err := inventory.IsThere(ctx, r.reader, layout.BlobPath(r.inv.Digest(id)))
+	exists, err := inventory.IsThere(ctx, r.reader, layout.BlobPath(r.inv.Digest(id)))
 	if err != nil {
 		return nil, err
 	}
-	if !isThere {
-		return gone, nil
+	if !exists {
+		return absent, nil
 	}
 	return &found{node: node{state: damaged}, detail: "its blob is there but was not found when it was read"}, nil
 }

@@ -7,15 +7,15 @@ import (
 	"regsweep/inventory"
 )
 
-// marks say of each digest how one repository reaches it, and why it is kept. If a repository has a
-// good part of all digests, an array of all digests is smaller and faster than a map. If there are few
-// digests, the array is faster, and small.
+// marks record for each digest how one repository reaches it, and with which cause. They are an array
+// of all digests if that is smaller than a map, because the repository has many of them, or faster,
+// because there are few digests in all.
 type marks struct {
-	few  map[inventory.ID]flags
-	many []flags // by ID; nil where there is a map
+	sparse map[inventory.ID]flags
+	dense  []flags // by ID; nil if sparse is used
 }
 
-// flags are two bits, and above them a Cause.
+// flags has two bits for how a digest is reached, and above them a Cause.
 type flags uint8
 
 const (
@@ -24,59 +24,60 @@ const (
 	causeBits = iota // below the cause
 )
 
-// newMarks makes marks for a repository with so many links, in a storage with so many digests.
+// newMarks returns marks for a repository with the given number of links, in a storage with the given
+// number of digests.
 func newMarks(links, digests int) *marks {
 	const (
-		mapCosts = 12  // bytes for an entry of a map, at least
-		mapTakes = 256 // bytes of an array that can be cleared in the time that an entry takes
+		mapCosts = 12  // minimum size of a map entry in bytes
+		mapTakes = 256 // bytes of an array that are cleared in the time of adding a map entry
 	)
 	switch {
 	case digests <= smallArray && links*mapTakes >= digests:
 		m := usedMarks.Get().(*marks)
-		m.many = slices.Grow(m.many[:0], digests)[:digests]
-		clear(m.many)
+		m.dense = slices.Grow(m.dense[:0], digests)[:digests]
+		clear(m.dense)
 		return m
 	case links*mapCosts >= digests:
-		return &marks{many: make([]flags, digests)}
+		return &marks{dense: make([]flags, digests)}
 	}
-	return &marks{few: make(map[inventory.ID]flags, links)}
+	return &marks{sparse: make(map[inventory.ID]flags, links)}
 }
 
-// smallArray is how many bytes the array of any repository may have.
+// smallArray is the maximum size in bytes of an array that is used again.
 const smallArray = 1 << 20
 
-// usedMarks are small arrays that have been released.
+// usedMarks has the small arrays that were released.
 var usedMarks = sync.Pool{New: func() any { return new(marks) }}
 
-// release gives the array to the next repository.
+// release makes a small array available to the next newMarks. m must not be used afterwards.
 func (m *marks) release() {
-	if m.few == nil && cap(m.many) <= smallArray {
+	if m.sparse == nil && cap(m.dense) <= smallArray {
 		usedMarks.Put(m)
 	}
 }
 
 func (m *marks) of(id inventory.ID) flags {
-	if m.many == nil {
-		return m.few[id]
+	if m.dense == nil {
+		return m.sparse[id]
 	}
-	if int(id) < len(m.many) {
-		return m.many[id]
+	if int(id) < len(m.dense) {
+		return m.dense[id]
 	}
 	return 0
 }
 
 func (m *marks) set(id inventory.ID, to flags) {
-	if m.many == nil {
-		m.few[id] = to
+	if m.dense == nil {
+		m.sparse[id] = to
 		return
 	}
-	if int(id) >= len(m.many) { // it was given since then
-		m.many = append(m.many, make([]flags, int(id)+1-len(m.many))...)
+	if int(id) >= len(m.dense) { // the id was assigned after newMarks
+		m.dense = append(m.dense, make([]flags, int(id)+1-len(m.dense))...)
 	}
-	m.many[id] = to
+	m.dense[id] = to
 }
 
-// Add makes marks a Set, of digests as they are reached.
+// Add implements Set.
 func (m *marks) Add(v vertex) bool {
 	met := reachedAsContent
 	if v.isManifest() {
@@ -90,7 +91,7 @@ func (m *marks) Add(v vertex) bool {
 	return true
 }
 
-// keep gives a cause to a digest that has none, and reports whether it had none.
+// keep sets the cause of a digest that has none, and reports whether it had none.
 func (m *marks) keep(id inventory.ID, cause Cause) bool {
 	known := m.of(id)
 	if known>>causeBits != 0 {
@@ -104,5 +105,5 @@ func (m *marks) isAlive(id inventory.ID) bool {
 	return m.of(id)&(reachedAsContent|reachedAsManifest) != 0
 }
 
-// cause is why a digest is alive, or Dead.
+// cause returns the cause of a digest, or Dead.
 func (m *marks) cause(id inventory.ID) Cause { return Cause(m.of(id) >> causeBits) }

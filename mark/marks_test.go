@@ -12,7 +12,7 @@ import (
 func TestMarksInAnArrayAndInAMapAreAlike(t *testing.T) {
 	const digests, late = 200, 40
 	array, few := newMarks(digests, digests), newMarks(0, digests)
-	if array.many == nil || few.many != nil {
+	if array.dense == nil || few.dense != nil {
 		t.Fatal("these are not an array and a map")
 	}
 	random := rand.New(rand.NewPCG(1, 2))

@@ -6,23 +6,22 @@ import (
 	"regsweep/inventory"
 )
 
-// nodes are the manifests that were read, by digest. Its zero value has none, and expects
-// none.
+// nodes are the manifests that were read, by digest. The zero value is empty.
 //
-// One digest of fifty is a manifest's, and each reference to any other digest asks for its node as
-// well. Then one bit says that there is none; a map of a hundred thousand nodes would miss the
-// processor's cache each time. Nearly all manifests are known by links before the first is read.
-// Their nodes are in one array. The index of a node there is the number of expected ids below its id.
+// About one digest of fifty is a manifest, but the mark looks up the node of every reference. For all
+// other digests one bit shows that there is no node. A map of a hundred thousand nodes would miss the
+// processor's cache each time. Nearly all manifests are known from links before the first is read.
+// Their nodes are in one array. The index of a node is the number of expected ids below its id.
 type nodes struct {
 	read idSet
 
 	expected idSet
-	before   []uint32 // how many are expected below each 64th id
-	of       []node   // of the expected ones, by id
+	before   []uint32 // number of expected ids below each 64th id
+	of       []node   // nodes of the expected ids, sorted by id
 	others   map[inventory.ID]node
 }
 
-// expect allocates the nodes of the manifests that are going to be read.
+// expect allocates the nodes of the manifests that will be read.
 func (n *nodes) expect(ids idSet) {
 	others := n.others
 	n.expected, n.before, n.others = ids, make([]uint32, len(ids)), nil
@@ -52,7 +51,7 @@ func (n *nodes) set(id inventory.ID, to node) {
 // has reports whether a digest was read as a manifest.
 func (n *nodes) has(id inventory.ID) bool { return n.read.has(id) }
 
-// at finds the node of a digest that was read as a manifest.
+// at returns the node of a digest that was read as a manifest.
 func (n *nodes) at(id inventory.ID) (of node, found bool) {
 	switch {
 	case !n.read.has(id):
@@ -63,12 +62,12 @@ func (n *nodes) at(id inventory.ID) (of node, found bool) {
 	return n.others[id], true
 }
 
-// place is where the node of an expected manifest lies.
+// place returns the index in of of an expected manifest.
 func (n *nodes) place(id inventory.ID) int {
 	return int(n.before[id/64]) + bits.OnesCount64(n.expected[id/64]&(1<<(id%64)-1))
 }
 
-// idSet is a set of ids, a bit for each up to the largest.
+// idSet is a set of ids. It has one bit for each id up to the largest.
 type idSet []uint64
 
 func (s *idSet) add(id inventory.ID) {
@@ -90,7 +89,7 @@ func (s idSet) len() int {
 	return n
 }
 
-// ids are its members, sorted.
+// ids returns the members, sorted.
 func (s idSet) ids() []inventory.ID {
 	ids := make([]inventory.ID, 0, s.len())
 	for i, word := range s {

@@ -2,13 +2,13 @@
 // to its blobs, repository by repository.
 package mark
 
-// Set is a set as Reach needs one.
+// Set is the set that Reach needs.
 type Set[N any] interface {
 	// Add adds a node, and reports whether it was not in the set.
 	Add(N) bool
 }
 
-// MapSet is a Set, and a map.
+// MapSet is a map that implements Set.
 type MapSet[N comparable] map[N]struct{}
 
 // Add implements Set.
@@ -18,13 +18,12 @@ func (s MapSet[N]) Add(n N) bool {
 	return len(s) > before
 }
 
-// Reach is the mark itself. It adds to alive the roots and all that can be reached
-// from them along edges, and returns what it has added, each node once. A node
-// that is in alive already is taken as reached with all its edges, so marking in
-// stages says what each stage has added to those before.
+// Reach is the mark itself. It adds the roots, and all nodes that they reach along edges, to alive. It
+// returns the added nodes, each once. It does not follow the edges of nodes that are in alive already.
+// So the result of a second call has only the nodes that its roots have added.
 //
-// It visits no node twice and does not recurse, so neither a cycle nor a long
-// chain can hurt it. The result of edges is used before edges is called again.
+// It visits no node twice and does not recurse, so cycles and long chains do no harm. It uses the
+// result of edges before it calls edges again.
 func Reach[N any](alive Set[N], roots []N, edges func(N) []N) (added []N) {
 	visit := func(n N) {
 		if alive.Add(n) {

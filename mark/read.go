@@ -11,22 +11,22 @@ import (
 	"regsweep/storage"
 )
 
-// ReadOptions are the zero value for an ordinary run.
+// ReadOptions configure Read. The zero value is for an ordinary run.
 type ReadOptions struct {
-	// Concurrency is how many manifests are read at once; 32 if it is 0.
+	// Concurrency is the number of manifests that are read at once; 0 means 32.
 	Concurrency int
-	// Listed are those that a Live of the graph may have as roots: what they name without a link is
-	// read as well.
+	// Listed are all lists that Roots may have. Read also reads their digests without a link.
 	Listed []*Listed
 	// Ahead, if set, has read some of the manifests of this inventory.
 	Ahead *Ahead
-	// OnManifests, if set, is called with the number of manifests that are going to be read. OnRead,
-	// if set, is called with the number of those that were read since, from several goroutines at once.
+	// OnManifests, if set, is called with the number of manifests that will be read. OnRead, if
+	// set, is called with the number of newly read ones, from several goroutines at once.
 	OnManifests, OnRead func(n int)
 }
 
-// Read reads every manifest that could be alive in any repository, each digest once. After it no
-// manifest is read. If the storage fails, Read returns its error and nothing is known.
+// Read reads every manifest that could be alive in any repository, each digest once. The error is an
+// error of the storage, or a damaged manifest that a list names and no repository links. Damage of
+// other manifests is in the graph.
 func Read(ctx context.Context, inv *inventory.Inventory, reader storage.Reader, options ReadOptions) (*Graph, error) {
 	done, count := options.Ahead.take(inv)
 	r := &graphReader{
@@ -57,15 +57,15 @@ type graphReader struct {
 	limit  int
 	onRead func(n int)
 
-	mu sync.Mutex // for the builder
+	mu sync.Mutex // guards builder
 	*builder
 }
 
-// readFrom reads the manifests that are named and then, generation by generation, those that
-// indexes among them lead to and that no repository has a revision link for. What a
-// manifest of an unknown type names, or an index without saying what it is, may be a
-// manifest as well: it is one if it reads like one of a known type, and otherwise
-// it is plain content. So many manifests were read ahead, and are not read again.
+// readFrom reads the named manifests. Then it reads the manifests that they refer to and that were not
+// read yet, generation by generation. A manifest of an unknown type has references without a type, and
+// an index can have some. The target of such a reference is a manifest if it can be parsed as a
+// manifest of a known type. Otherwise it is plain content. ahead is the number of manifests that were
+// read before.
 func (r *graphReader) readFrom(ctx context.Context, named idSet, ahead int) error {
 	r.graph.manifests.expect(named)
 	if r.onRead != nil {
@@ -73,7 +73,7 @@ func (r *graphReader) readFrom(ctx context.Context, named idSet, ahead int) erro
 	}
 	r.children = append(r.children, named.ids()...)
 	tried := map[inventory.ID]bool{}
-	for len(r.children)+len(r.perhaps) > 0 {
+	for len(r.children)+len(r.untyped) > 0 {
 		if ids := r.unread(r.children, nil); len(ids) > 0 {
 			r.children = nil
 			if err := r.readAll(ctx, ids, r.add); err != nil {
@@ -81,8 +81,8 @@ func (r *graphReader) readFrom(ctx context.Context, named idSet, ahead int) erro
 			}
 			continue
 		}
-		ids := r.unread(r.perhaps, tried)
-		r.children, r.perhaps = nil, nil
+		ids := r.unread(r.untyped, tried)
+		r.children, r.untyped = nil, nil
 		err := r.readAll(ctx, ids, func(f found) {
 			tried[f.id] = true
 			if f.node.isKnown() {
@@ -96,13 +96,13 @@ func (r *graphReader) readFrom(ctx context.Context, named idSet, ahead int) erro
 	return nil
 }
 
-// unread sorts ids and leaves out those that were read before.
+// unread returns the ids that were not read before, sorted. It changes the slice.
 func (r *graphReader) unread(ids []inventory.ID, tried map[inventory.ID]bool) []inventory.ID {
 	slices.Sort(ids)
 	return slices.DeleteFunc(slices.Compact(ids), func(id inventory.ID) bool { return r.graph.manifests.has(id) || tried[id] })
 }
 
-// readAll reads manifests concurrently. It calls keep for one after the other, in any order.
+// readAll reads manifests concurrently. The calls of keep are serial, in any order.
 func (r *graphReader) readAll(ctx context.Context, ids []inventory.ID, keep func(found)) error {
 	var unlisted []inventory.ID
 	err := storage.Each(ctx, len(ids), r.limit, func(ctx context.Context, i int) error {
@@ -126,9 +126,9 @@ func (r *graphReader) readAll(ctx context.Context, ids []inventory.ID, keep func
 	return err
 }
 
-// readUnlinked reads what a list names and no repository has a link to. What is no manifest
-// is left to be content, like a config. One that is damaged ends the run: there is no
-// repository whose links would tell what it may need.
+// readUnlinked reads the digests of a list to which no repository has a link. It adds the manifests
+// among them to named. All others are plain content, such as a config. A damaged manifest is an error:
+// no repository has links that show what the manifest needs.
 func (r *graphReader) readUnlinked(ctx context.Context, named *idSet, unlinked []inventory.ID, tried map[inventory.ID]bool) error {
 	for _, id := range unlinked {
 		tried[id] = true
@@ -136,7 +136,7 @@ func (r *graphReader) readUnlinked(ctx context.Context, named *idSet, unlinked [
 	unlinked = slices.DeleteFunc(slices.Clone(unlinked), named.has)
 	slices.Sort(unlinked)
 	unlinked = slices.Compact(unlinked)
-	states := make([]found, 0, len(unlinked)) // without what is not valid any more
+	states := make([]found, 0, len(unlinked)) // without edges, which are only valid in keep
 	err := r.readAll(ctx, unlinked, func(f found) { states = append(states, found{id: f.id, node: f.node, detail: f.detail}) })
 	if err != nil {
 		return err
@@ -158,7 +158,7 @@ func damagedUnlinked(inv *inventory.Inventory, id inventory.ID, detail string) e
 		"nothing tells what it keeps alive", inv.Digest(id), detail)
 }
 
-// linkedManifests are the manifests that links name.
+// linkedManifests returns the manifests that links name.
 func linkedManifests(inv *inventory.Inventory) idSet {
 	var all idSet
 	for _, r := range inv.Repositories {

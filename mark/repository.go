@@ -13,29 +13,29 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// marker finds what is alive in one repository.
+// marker marks one repository.
 type marker struct {
 	inv   *inventory.Inventory
 	graph *Graph
 	r     *inventory.Repository
 
-	tagMayGo func(tag int) bool
-	mayGo    func(revision int) bool
-	roots    []vertex // that a list names
+	mayRemoveTag func(tag int) bool
+	mayRemove    func(revision int) bool
+	roots        []vertex // from lists
 
 	marks     *marks
-	named     map[inventory.ID]bool // manifests by other links than a revision's
-	referrers map[inventory.ID][]inventory.ID
+	named     map[inventory.ID]bool           // manifests that a tag or a list names
+	referrers map[inventory.ID][]inventory.ID // by subject
 	stages    []stage
 	problems  []inventory.Problem
-	reported  map[inventory.ID]bool // damaged manifests, which several stages may reach
+	reported  map[inventory.ID]bool // damaged manifests with a problem: several stages may reach one
 	kept      bool
 
 	// broken has, for each digest that can't be served, the index of its problem.
 	broken map[inventory.ID]int
 
-	// deferred are entries of indexes that have no revision link. They are followed after
-	// tags, or not at all if dropUnlinked is set.
+	// deferred are index entries without a revision link. They are followed in the stage Unlinked,
+	// or not at all if dropUnlinked is set.
 	deferred              []vertex
 	follows, dropUnlinked bool
 	deleteUntagged        bool
@@ -45,14 +45,14 @@ type marker struct {
 	result *Repository
 }
 
-// stage is what one kind of root keeps alive and the kinds before it do not.
+// stage has the digests that the roots of one cause keep alive, without those of the stages before.
 type stage struct {
 	cause     Cause
 	added     []vertex       // each digest once, as it was reached first
-	manifests []inventory.ID // reached as manifests: those of added, and those that were added as plain content before
+	manifests []inventory.ID // manifests of added, and those that earlier stages reached as plain content
 }
 
-// run marks the repository. Links that were checked may keep all of it.
+// run marks the repository. A problem of the checked links keeps all of it.
 func (m *marker) run(checked checkedLinks) {
 	m.problems = slices.Clone(m.r.Problems)
 	m.kept = m.r.Kept()
@@ -60,7 +60,7 @@ func (m *marker) run(checked checkedLinks) {
 
 	var tagged, recent, untagged []inventory.ID
 	for i, tag := range m.r.Tags {
-		if !m.tagMayGo(i) {
+		if !m.mayRemoveTag(i) {
 			tagged = append(tagged, tag.Roots()...)
 		}
 	}
@@ -77,7 +77,7 @@ func (m *marker) run(checked checkedLinks) {
 		m.named[id] = true
 	}
 	tagged = append(tagged, m.r.Pinned...)
-	listed := slices.Clip(tagged) // and what a list names that is content here
+	listed := slices.Clip(tagged) // with the roots from lists, also those that are plain content here
 	for _, v := range m.roots {
 		listed = append(listed, v.id())
 	}
@@ -85,7 +85,7 @@ func (m *marker) run(checked checkedLinks) {
 		recent = append(recent, id)
 	}
 	for at, link := range m.r.Revisions {
-		if !m.mayGo(at) {
+		if !m.mayRemove(at) {
 			untagged = append(untagged, link.ID())
 		}
 	}
@@ -117,7 +117,7 @@ func (m *marker) run(checked checkedLinks) {
 	m.result.unlisted = unlisted
 }
 
-// addTo adds what is alive in the repository to what is alive in any.
+// addTo adds the live blobs and manifests of the repository to live.
 func (m *marker) addTo(live *Live) {
 	for _, stage := range m.stages {
 		for _, v := range stage.added {
@@ -134,7 +134,8 @@ func (m *marker) addTo(live *Live) {
 	}
 }
 
-// stage reaches what it can from roots. A digest that is met both ways counts once.
+// stage marks all digests that the roots reach. A digest that is reached both as a manifest and as
+// content counts once.
 func (m *marker) stage(cause Cause, roots []inventory.ID) {
 	seen := make([]vertex, len(roots))
 	for i, id := range roots {
@@ -157,10 +158,9 @@ func (m *marker) stageOf(cause Cause, seen []vertex) {
 	m.stages = append(m.stages, next)
 }
 
-// edges are what a digest keeps alive in this repository. A blob that is no
-// manifest keeps what its link is an alias for, and nothing else. Signature links are
-// followed whatever the type of the manifest is: only schema 1 has them. The result is valid until
-// the next call.
+// edges returns the digests that a digest keeps alive in this repository: the references of a manifest,
+// its signatures and referrers, and the digest in an alias link. Signature links are followed for all
+// types of manifests; only schema 1 has them. The result is valid until the next call.
 func (m *marker) edges(v vertex) []vertex {
 	id := v.id()
 	edges := m.buffer[:0]
@@ -187,8 +187,8 @@ func (m *marker) edges(v vertex) []vertex {
 	return edges
 }
 
-// findReferrers finds the referrers of each subject. They are followed like all other edges, so
-// referrers of referrers are found too.
+// findReferrers sets referrers. They are followed like all other edges, so referrers of referrers are
+// reached too.
 func (m *marker) findReferrers() {
 	for _, link := range m.r.Revisions {
 		if n, found := m.graph.manifests.at(link.ID()); found && n.hasSubject {
@@ -200,8 +200,8 @@ func (m *marker) findReferrers() {
 	}
 }
 
-// checkManifests reports damage in what the last stage has added. A root must be stored. An entry of
-// an index need not be, if it was never pushed here.
+// checkManifests reports damaged and missing manifests of the last stage. A root must be stored. An
+// index entry need not be stored if it has no revision link.
 func (m *marker) checkManifests(roots []inventory.ID) {
 	last := m.stages[len(m.stages)-1]
 	isRoot := sync.OnceValue(func() idSet {
@@ -233,7 +233,7 @@ func (m *marker) noteSparse(id inventory.ID, n node) {
 		entry := v.id()
 		stored := m.inv.Stored(entry)
 		if of, found := m.graph.manifests.at(entry); found && of.state == missing {
-			stored = false // of its blob only the directory is there
+			stored = false // only the directory of its blob exists
 		}
 		if !stored && !m.r.HasRevision(entry) && !m.r.HasLayer(entry) {
 			absent++
@@ -244,9 +244,9 @@ func (m *marker) noteSparse(id inventory.ID, n node) {
 	}
 }
 
-// checkAliases checks the live layer links that name another digest than their path
-// does. If that digest is not stored, the link may be damaged, and nothing else says which blob it
-// named.
+// checkAliases checks the live layer links that contain another digest than their path has. If that
+// digest is not stored, the link may be damaged. The blob that it named is then unknown, so the
+// repository is kept.
 func (m *marker) checkAliases() {
 	for id, to := range m.r.Aliases {
 		if m.marks.isAlive(id) && !m.inv.Stored(to) {
@@ -258,8 +258,8 @@ func (m *marker) checkAliases() {
 	}
 }
 
-// unlistedAliases are live digests of another algorithm than the one that blobs are stored by, if
-// their link was not listed. Nothing else leads to its blob, and they are few.
+// unlistedAliases returns the live digests of other algorithms than SHA-256 whose link was not listed.
+// Only this link leads to their blobs. There are few of them.
 func (m *marker) unlistedAliases() (unlisted []inventory.ID) {
 	for _, stage := range m.stages {
 		for _, v := range stage.added {
@@ -275,10 +275,9 @@ func (m *marker) unlistedAliases() (unlisted []inventory.ID) {
 	return unlisted
 }
 
-// checkUntagged checks the revisions that are not alive so far. One whose manifest
-// is gone dangles, and can't keep anything. One that is damaged may be the
-// referrer of something alive, and only its content could say so: in doubt the
-// repository is kept.
+// checkUntagged checks the revisions that no stage has reached so far. It returns the ones whose
+// manifest is missing: they keep nothing. If a manifest is damaged, the repository is kept, because the
+// manifest could be a referrer of a live one.
 func (m *marker) checkUntagged() (dangling map[inventory.ID]bool) {
 	dangling = map[inventory.ID]bool{}
 	for _, link := range m.r.Revisions {
@@ -311,7 +310,7 @@ func (m *marker) keep(kind inventory.ProblemKind, id inventory.ID, detail string
 	}
 }
 
-// noteBroken notes that the next problem is the reason why a digest can't be served.
+// noteBroken records that the digest can't be served because of the next problem.
 func (m *marker) noteBroken(id inventory.ID) {
 	if m.broken == nil {
 		m.broken = map[inventory.ID]int{}
@@ -329,7 +328,7 @@ func (m *marker) reportPath(kind inventory.ProblemKind, path, detail string, eff
 	})
 }
 
-// allLinked is what the repository's links name.
+// allLinked returns the digests that the repository's links name.
 func (m *marker) allLinked() []inventory.ID {
 	var ids []inventory.ID
 	for _, link := range slices.Concat(m.r.Revisions, m.r.Layers) {
@@ -349,7 +348,8 @@ func (m *marker) allLinked() []inventory.ID {
 	return ids
 }
 
-// conclude says why each link is kept, or that it is dead.
+// conclude returns the result of the mark. absent are the layer links that do not exist, and dangling
+// are the revisions without a manifest.
 func (m *marker) conclude(absent, dangling map[inventory.ID]bool) *Repository {
 	out := &Repository{Kept: m.kept}
 	for _, stage := range m.stages {
@@ -376,8 +376,8 @@ func (m *marker) conclude(absent, dangling map[inventory.ID]bool) *Repository {
 	out.Revisions = newCauses(len(m.r.Revisions))
 	for i, link := range m.r.Revisions {
 		cause := m.marks.cause(link.ID())
-		if dangling[link.ID()] && !m.mayGo(i) {
-			cause = cmp.Or(cause, Untagged) // it is kept, and keeps nothing
+		if dangling[link.ID()] && !m.mayRemove(i) {
+			cause = cmp.Or(cause, Untagged) // only the link is kept
 		}
 		out.Revisions.set(i, cause)
 	}
@@ -392,7 +392,7 @@ func (m *marker) conclude(absent, dangling map[inventory.ID]bool) *Repository {
 		}
 	}
 	for i, tag := range m.r.Tags {
-		if m.tagMayGo(i) && !m.kept && !m.marks.isAlive(tag.Target) {
+		if m.mayRemoveTag(i) && !m.kept && !m.marks.isAlive(tag.Target) {
 			out.DeadTags = append(out.DeadTags, i)
 		}
 	}
@@ -400,8 +400,8 @@ func (m *marker) conclude(absent, dangling map[inventory.ID]bool) *Repository {
 	return out
 }
 
-// orphans are what a deletion through the registry's API leaves: it removes a revision's
-// own link alone.
+// orphans returns Repository.Orphans. A deletion through the registry's API leaves them: it removes
+// only the revision's own link.
 func (m *marker) orphans() []inventory.ID {
 	var orphans []inventory.ID
 	add := func(id inventory.ID) {

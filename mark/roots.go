@@ -1,18 +1,18 @@
 package mark
 
-// Roots say what is alive by itself in a graph. Its zero value is for an ordinary run: the roots are
-// all tags and all revisions. A policy is another value.
+// Roots select the roots of a mark. The zero value is for an ordinary run: all tags and all revisions
+// are roots.
 type Roots struct {
-	// Tag and Revision report whether a tag or a revision is a root, by the indexes of its
-	// repository and of itself in the inventory; if nil, all are. A tag without a target is always
-	// one. Both are called from several goroutines at once.
+	// Tag and Revision report whether a tag or a revision is a root. at is its index in the
+	// repository, and repository is the index of that in the inventory. If nil, all are roots. A
+	// tag without a target is always a root. Both are called from several goroutines at once.
 	Tag, Revision func(repository, at int) bool
-	// Listed are roots besides. ReadOptions must have had them.
+	// Listed are further roots. ReadOptions must have had the same lists.
 	Listed []*Listed
-	// DeleteUnlinked makes a manifest without a revision link dead if only an index refers to it:
-	// such a manifest was deleted through the registry's API. Without it, it is a root.
+	// DeleteUnlinked makes a manifest dead if it has no revision link and only an index refers to
+	// it: it was deleted through the registry's API. Otherwise the index keeps it.
 	DeleteUnlinked bool
 }
 
-// None is a Tag or a Revision of Roots by which none is a root.
+// None is a value for Roots.Tag or Roots.Revision. It makes no tag or revision a root.
 func None(repository, at int) bool { return false }

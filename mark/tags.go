@@ -7,13 +7,13 @@ import (
 	"regsweep/storage/layout"
 )
 
-// maxNamedTags is how many tags a problem names.
+// maxNamedTags is the maximum number of tags in a problem.
 const maxNamedTags = 100
 
 // nameTags adds to each problem the tags that can't be pulled because of it: tags that lead to a
 // broken digest or to a damaged revision link, and tags whose own link is damaged.
 func (m *marker) nameTags() {
-	links := map[string]int{} // damaged ones, by path
+	links := map[string]int{} // index of the problem of a damaged link, by path
 	for at, p := range m.problems {
 		if p.Kind == inventory.DamagedLink {
 			links[p.Path] = at
@@ -46,7 +46,7 @@ func (m *marker) nameTags() {
 	}
 }
 
-// problemsBelow are the places of the problems of what a manifest needs.
+// problemsBelow returns the indexes of the problems of all digests that a manifest reaches.
 func (m *marker) problemsBelow(root inventory.ID, links map[string]int) (problems []int) {
 	Reach(MapSet[vertex]{}, []vertex{m.asReached(plain(root) | asManifest)}, func(v vertex) []vertex {
 		if at, isBroken := m.broken[v.id()]; isBroken {
