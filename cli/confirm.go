@@ -63,26 +63,26 @@ func (r *runner) ask(ctx context.Context, question string, show func(w *bytes.Bu
 	if err := r.canAsk(); err != nil {
 		return false, err
 	}
-	terminal := r.env.Terminal
-	if terminal == nil {
+	tty := r.env.Terminal
+	if tty == nil {
 		return false, nil
 	}
-	width := r.env.Width(terminal.Writer)
+	width := r.env.Width(tty.Writer)
 	buffer := new(bytes.Buffer)
 	human.Folded(show)(buffer, width)
-	fmt.Fprintf(terminal, "\n%s\n", buffer)
-	if err := terminal.Flush(); err != nil {
+	fmt.Fprintf(tty, "\n%s\n", buffer)
+	if err := tty.Flush(); err != nil {
 		return true, fmt.Errorf("ask on the terminal: %w: nothing was removed", err)
 	}
-	answer, err := terminal.awaitLine(ctx, func() {
-		fmt.Fprintf(terminal, "%s ", strings.Join(human.Wrap(question+" [y/N]", width), "\n"))
+	answer, err := awaitLine(ctx, tty, func() {
+		fmt.Fprintf(tty, "%s ", strings.Join(human.Wrap(question+" [y/N]", width), "\n"))
 	})
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.EIO): // Ctrl-D, or the terminal is gone
-		fmt.Fprintln(terminal)
+		fmt.Fprintln(tty)
 		return true, errDeclined
 	case err != nil:
-		fmt.Fprintln(terminal)
+		fmt.Fprintln(tty)
 		return true, fmt.Errorf("ask on the terminal: %w", err)
 	}
 	if answer = strings.ToLower(strings.TrimSpace(answer)); answer != "y" && answer != "yes" {

@@ -9,30 +9,31 @@ import (
 	"time"
 
 	"regsweep/internal/imagetest"
+	"regsweep/internal/terminal"
 	"regsweep/storage"
 
 	"github.com/opencontainers/go-digest"
 )
 
-// terminal is an Env with a terminal on which nobody has typed yet.
-type terminal struct {
+// userTerminal is an Env with a terminal on which nobody has typed yet.
+type userTerminal struct {
 	Env
 	out, screen *output
 	keys        io.WriteCloser
 	flushError  error
 }
 
-func newTerminal(t *testing.T) *terminal {
+func newTerminal(t *testing.T) *userTerminal {
 	reader, writer := io.Pipe()
 	t.Cleanup(func() {
 		if err := writer.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	x := &terminal{out: new(output), screen: new(output), keys: writer}
+	x := &userTerminal{out: new(output), screen: new(output), keys: writer}
 	x.Env = Env{
 		In: strings.NewReader("y\n"), Out: x.out, Err: x.screen, Now: time.Now, Getenv: func(string) string { return "" },
-		Terminal:   &Terminal{Reader: reader, Writer: x.screen, Flush: func() error { return x.flushError }, OnResume: func(func()) func() { return func() {} }},
+		Terminal:   &terminal.Terminal{Reader: reader, Writer: x.screen, Flush: func() error { return x.flushError }, OnResume: func(func()) func() { return func() {} }},
 		InTerminal: true, OutTerminal: true, ErrTerminal: true, Width: func(io.Writer) int { return 100 },
 		Host: "here", User: "me", ProbeInterval: time.Minute,
 	}
@@ -40,7 +41,7 @@ func newTerminal(t *testing.T) *terminal {
 }
 
 // run starts gc on a registry with garbage, and waits for the question.
-func (x *terminal) run(ctx context.Context, t *testing.T, flags ...string) (tree *imagetest.Tree, code chan int) {
+func (x *userTerminal) run(ctx context.Context, t *testing.T, flags ...string) (tree *imagetest.Tree, code chan int) {
 	t.Helper()
 	tree = imagetest.NewTree(t, t.TempDir())
 	tree.Tag("team/app", "v1", tree.Manifest("team/app", imagetest.Image(imagetest.OCI, imagetest.Layer(1, 0))))
@@ -62,7 +63,7 @@ func (x *terminal) run(ctx context.Context, t *testing.T, flags ...string) (tree
 	return tree, code
 }
 
-func (x *terminal) types(t *testing.T, keys string) {
+func (x *userTerminal) types(t *testing.T, keys string) {
 	t.Helper()
 	if _, err := io.WriteString(x.keys, keys); err != nil {
 		t.Fatal(err)

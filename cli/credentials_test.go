@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"encoding/base64"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,53 +49,6 @@ func TestAHelperIsAskedOncePerMinute(t *testing.T) {
 		}
 		if calls := strings.Count(string(content), "x"); calls != step.calls {
 			t.Errorf("%s after %s: %d calls, want %d", step.host, step.pass, calls, step.calls)
-		}
-	}
-}
-
-// A helper may start an agent that keeps its standard output open.
-func TestAHelperThatLeavesAnAgentIsNotWaitedFor(t *testing.T) {
-	now := time.Now()
-	r, dir := withHelper(t, "sleep 600 &\necho $! >agent\n"+answers, &now)
-	t.Chdir(dir)
-	_, password, err := r.dockerCredentials(t.Context(), "a:5000")
-	if err != nil || password != "swordfish" {
-		t.Errorf("got %q, %v", password, err)
-	}
-	pid, err := os.ReadFile("agent")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var number int
-	if _, err := fmt.Sscan(string(pid), &number); err != nil {
-		t.Fatal(err)
-	}
-	agent, err := os.FindProcess(number)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := agent.Kill(); err != nil {
-		t.Errorf("the agent has ended: %v", err)
-	}
-}
-
-// Docker's config.json may have a host several times, in different forms.
-func TestTheExactHostComesFirst(t *testing.T) {
-	now := time.Now()
-	r, dir := withHelper(t, "exit 1\n", &now)
-	auth := func(password string) string {
-		return base64.StdEncoding.EncodeToString([]byte("ann:" + password))
-	}
-	config := fmt.Sprintf(`{"auths":{"https://a:5000":{"auth":%q},"a:5000/team":{"auth":%q},"a:5000":{"auth":%q},"http://a:5000/v1/":{"auth":%q},"https://b":{"auth":%q},"http://b":{"auth":%q}}}`,
-		auth("url"), auth("path"), auth("exact"), auth("old"), auth("second"), auth("first"))
-	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for host, want := range map[string]string{"a:5000": "exact", "b": "first"} {
-		for range 20 { // the order of a map changes
-			if _, password, err := r.dockerCredentials(t.Context(), host); err != nil || password != want {
-				t.Fatalf("%s: got %q, %v, want %s", host, password, err, want)
-			}
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"regsweep/guard"
+	"regsweep/internal/terminal"
 	"regsweep/storage"
 	"regsweep/storage/config"
 
@@ -21,7 +22,7 @@ type Env struct {
 	Out, Err io.Writer
 	// Terminal asks the questions, even if standard input is a file. It is nil if nobody can be
 	// asked.
-	Terminal *Terminal
+	Terminal *terminal.Terminal
 	// NoAnswer says why nobody can be asked although there is a terminal. It is "" if there is no
 	// terminal, as in a run from cron.
 	NoAnswer string
@@ -68,7 +69,7 @@ func Process() Env {
 		Width:         terminalWidth,
 		ProbeInterval: guard.WatchInterval,
 	}
-	env.Terminal, env.NoAnswer = findTerminal(env)
+	env.Terminal, env.NoAnswer = terminal.Find(env.InTerminal, env.ErrTerminal)
 	return env
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"regsweep/internal/spool"
+	"regsweep/internal/terminal"
 	"regsweep/storage"
 )
 
@@ -67,24 +68,33 @@ func (r *runner) password(ctx context.Context, stdin bool) (string, error) {
 		}
 		return line, err
 	}
-	terminal := r.env.Terminal
-	restore, err := terminal.Hide()
+	tty := r.env.Terminal
+	restore, err := tty.Hide()
 	if err != nil {
 		return "", err
 	}
-	defer fmt.Fprintln(terminal)
+	defer fmt.Fprintln(tty)
 	defer restore()
-	line, err := terminal.awaitLine(ctx, func() {
+	line, err := awaitLine(ctx, tty, func() {
 		// A shell that had the terminal meanwhile has turned the echo on again.
-		if _, err := terminal.Hide(); err != nil {
+		if _, err := tty.Hide(); err != nil {
 			return // no prompt: then nobody types a password that is shown
 		}
-		fmt.Fprint(terminal, "Password: ")
+		fmt.Fprint(tty, "Password: ")
 	})
 	if errors.Is(err, io.EOF) { // Ctrl-D. The text before it is not a password
 		return "", nil
 	}
 	return line, err
+}
+
+// awaitLine calls prompt and returns the line that is typed after it. It calls prompt again each time the
+// process continues after it was suspended.
+func awaitLine(ctx context.Context, tty *terminal.Terminal, prompt func()) (string, error) {
+	stop := tty.OnResume(prompt)
+	defer stop()
+	prompt() // after OnResume, so that each suspension after the prompt is noticed
+	return await(ctx, func() (string, error) { return readLine(tty) })
 }
 
 // readInput opens a file, or standard input if path names it, and passes it to read. Both end with ctx,

@@ -20,7 +20,7 @@ import (
 // but for open, which knows every backend.
 var ours = map[string][]string{
 	"regsweep":            {"regsweep/cli"},
-	"regsweep/cli":        under("quarantine", "sweep", "guard", "mark", "inventory", "storage/open", "storage/config", "storage/cache", "storage/layout", "storage", "internal/spool", "internal/human"),
+	"regsweep/cli":        under("quarantine", "sweep", "guard", "mark", "inventory", "storage/open", "storage/config", "storage/cache", "storage/layout", "storage", "internal/spool", "internal/human", "internal/terminal", "internal/dockerlogin"),
 	"regsweep/quarantine": under("sweep", "mark", "manifest", "storage/layout", "storage", "internal/spool"),
 	"regsweep/sweep":      under("mark", "inventory", "storage/layout", "storage"),
 	"regsweep/guard":      under("inventory", "storage/config", "storage/layout", "storage"),
@@ -38,9 +38,11 @@ var ours = map[string][]string{
 	"regsweep/storage/layout":     under("storage"),
 	"regsweep/storage":            {},
 
-	"regsweep/internal/human":  {},
-	"regsweep/internal/spool":  under("storage"),
-	"regsweep/internal/system": {},
+	"regsweep/internal/dockerlogin": {},
+	"regsweep/internal/human":       {},
+	"regsweep/internal/terminal":    {},
+	"regsweep/internal/spool":       under("storage"),
+	"regsweep/internal/system":      {},
 }
 
 // under are packages of the program.
@@ -65,7 +67,7 @@ var theirs = map[string][]string{
 	"github.com/distribution/reference":       under("storage/layout"),
 	"github.com/sirupsen/logrus":              under("storage/config"), // what Distribution warns through
 	"go.yaml.in/yaml":                         under("storage/config"),
-	"golang.org/x/sys":                        under("cli", "storage/filesystem", "internal/spool", "internal/system"),
+	"golang.org/x/sys":                        under("internal/terminal", "storage/filesystem", "internal/spool", "internal/system"),
 
 	"github.com/opencontainers/go-digest": under("cli", "quarantine", "sweep", "guard", "mark", "inventory", "manifest", "storage/cache", "storage/layout"),
 	"github.com/go-json-experiment/json":  under("manifest"),
@@ -131,6 +133,7 @@ var workshop = []string{"regsweep/bench", "regsweep/demo", "regsweep/internal/",
 type goPackage struct {
 	Dir        string
 	ImportPath string
+	GoFiles    []string
 	Imports    []string
 	Standard   bool
 	Module     *struct{ Path string }
@@ -140,7 +143,7 @@ type goPackage struct {
 // packages of their own.
 func goList(t *testing.T, args ...string) []goPackage {
 	t.Helper()
-	command := exec.CommandContext(t.Context(), "go", append([]string{"list", "-json=Dir,ImportPath,Imports,Standard,Module"}, args...)...)
+	command := exec.CommandContext(t.Context(), "go", append([]string{"list", "-json=Dir,ImportPath,GoFiles,Imports,Standard,Module"}, args...)...)
 	command.Env = append(os.Environ(), "GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0", "GOFLAGS=")
 	var failure bytes.Buffer
 	command.Stderr = &failure
@@ -218,6 +221,30 @@ func TestWhatOthersWroteIsImportedInOnePlace(t *testing.T) {
 			if !allowed {
 				t.Errorf("%s must not import %s", p.ImportPath, imported)
 			}
+		}
+	}
+}
+
+// TestNoPackageIsLargerThanAFifth counts the lines of the program, without its tests.
+func TestNoPackageIsLargerThanAFifth(t *testing.T) {
+	lines, all := map[string]int{}, 0
+	for _, p := range goList(t, "-deps", ".") {
+		if !isOurs(p.ImportPath) {
+			continue
+		}
+		for _, name := range p.GoFiles {
+			content, err := os.ReadFile(filepath.Join(p.Dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			n := bytes.Count(content, []byte("\n"))
+			lines[p.ImportPath] += n
+			all += n
+		}
+	}
+	for path, n := range lines {
+		if 5*n > all {
+			t.Errorf("%s has %d of %d lines", path, n, all)
 		}
 	}
 }
