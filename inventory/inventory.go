@@ -41,7 +41,13 @@ type Inventory struct {
 	// count as strays: today no registry writes such blobs, but registries serve them.
 	others map[digest.Digest]bool
 	recent []bool // by blob; nil unless Options.Since was set
+	// hardLinked are the blobs whose files have other hard links. It is nil unless Options.Sizes was set.
+	hardLinked map[ID]bool
 }
+
+// HardLinked reports whether the file of a blob has other hard links, as far as Options.Sizes made the
+// inventory know that.
+func (inv *Inventory) HardLinked(id ID) bool { return inv.hardLinked[id] }
 
 // Listed reports whether a blob was listed. A blob under another algorithm than sha256 is Listed and
 // not Stored: it is never removed.
@@ -206,7 +212,7 @@ type Options struct {
 	Concurrency int
 	// TagTimes makes the inventory know when each tag was pushed: see Repository.TagPushed. Sizes
 	// makes the size of each blob exact. If the listing does not have these data, as on a
-	// filesystem, each takes a stat. A plan then does not tell which blobs have other hard links.
+	// filesystem, each takes a stat.
 	TagTimes, Sizes bool
 	// OnBlobs and OnLinks, if set, are called with the number of newly listed blobs or links.
 	// They are called from several goroutines at once.

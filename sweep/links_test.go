@@ -3,12 +3,18 @@ package sweep_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"regsweep/inventory"
 	"regsweep/mark"
 	"regsweep/storage"
+	"regsweep/storage/layout"
 	"regsweep/sweep"
 )
 
@@ -78,5 +84,40 @@ func TestSizesOfWhatGoes(t *testing.T) {
 	}
 	if got != want || plan.Garbage[sweep.Blob] != want {
 		t.Errorf("%+v, counted %+v, want %+v", got, plan.Garbage[sweep.Blob], want)
+	}
+}
+
+// A plan removes the same if the inventory has sizes already: then it knows which blobs are young and
+// which files have other hard links.
+func TestRequestedSizesChangeNoPlan(t *testing.T) {
+	d := worn(1)
+	d.blob("with another hard link")
+	root := d.put(t)
+	path := filepath.Join(root, "docker/registry/v2", layout.BlobPath(digest.FromString("with another hard link")))
+	if err := os.Link(path, filepath.Join(root, "copy")); err != nil {
+		t.Fatal(err)
+	}
+	store := openStore(t, root)
+	plans := map[bool]string{}
+	for _, sizes := range []bool{false, true} {
+		inv, err := inventory.Take(t.Context(), store, inventory.Options{Since: now.Add(-time.Hour), Sizes: sizes})
+		if err != nil {
+			t.Fatal(err)
+		}
+		live, err := liveIn(t.Context(), inv, store, mark.ReadOptions{}, mark.Roots{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, err := sweep.NewPlan(t.Context(), inv, live, store, sweep.Options{Now: now, MinAge: time.Hour, AllowEmpty: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if plan.HardLinked.Count != 1 {
+			t.Errorf("sizes %t: hard linked %+v", sizes, plan.HardLinked)
+		}
+		plans[sizes] = fmt.Sprint(slices.Collect(plan.All()), plan.Garbage, plan.HardLinked)
+	}
+	if plans[false] != plans[true] {
+		t.Errorf("without\n%s\nwith\n%s", plans[false], plans[true])
 	}
 }

@@ -456,7 +456,7 @@ func (p *planner) planDead(ctx context.Context, dead []inventory.ID) error {
 			continue
 		}
 		p.blobs = append(p.blobs, id)
-		if stats[i].hardLinked && bytes > 0 {
+		if (stats[i].hardLinked || p.inv.HardLinked(id)) && bytes > 0 {
 			p.HardLinked.Add(1, bytes)
 		}
 		if p.blobSizes != nil {
