@@ -39,7 +39,7 @@ func (s writer) number() string {
 }
 
 func (s writer) mediaType() string {
-	return s.rarely(`"`+s.of(ociImage, ociIndex, dockerImage, dockerList, dockerJWS, "text/plain")+`"`, `""`, "null", "1", `"application\/json"`, `"é"`, "\"\xff\"", `"`+ociImage+` "`)
+	return s.rarely(`"`+s.of(ociImage, ociIndex, dockerImage, dockerList, dockerJWS, ociArtifact, "text/plain")+`"`, `""`, "null", "1", `"application\/json"`, `"é"`, "\"\xff\"", `"`+ociImage+` "`)
 }
 
 func (s writer) junk(depth int) string {
@@ -91,7 +91,7 @@ func (s writer) field() string {
 	list := func(digestField string) string {
 		return s.rarely("["+s.list(func() string { return s.descriptor(digestField) })+"]", "null", "{}", s.junk(1))
 	}
-	switch s.IntN(9) {
+	switch s.IntN(10) {
 	case 0:
 		return s.key("schemaVersion") + ":" + s.of("1", "2", s.number(), `"2"`)
 	case 1, 2:
@@ -106,6 +106,8 @@ func (s writer) field() string {
 		return s.key("subject") + ":" + s.descriptor("digest")
 	case 7:
 		return s.key("fsLayers") + ":" + list("blobSum")
+	case 8:
+		return s.key("blobs") + ":" + list("digest")
 	}
 	return s.key("annotations") + ":" + s.junk(3)
 }

@@ -62,6 +62,7 @@ func summary(m Manifest) string {
 
 const (
 	ociImage    = `application/vnd.oci.image.manifest.v1+json`
+	ociArtifact = `application/vnd.oci.artifact.manifest.v1+json`
 	ociIndex    = `application/vnd.oci.image.index.v1+json`
 	dockerImage = `application/vnd.docker.distribution.manifest.v2+json`
 	dockerList  = `application/vnd.docker.distribution.manifest.list.v2+json`
@@ -333,6 +334,7 @@ func FuzzParse(f *testing.F) {
 		`{"manifests":[{"digest":"@@a","mediaType":"a","size":1}],"subject":{"digest":"@s"}}`,
 		`{"schemaVersion":1,"fsLayers":[{"blobSum":"@a"}],"x":[null,true,-1,{"y":"\n"}]}`,
 		`{"Layers":[],"layers":[{"digest":"@a"}],"LAYERS":[]}`,
+		`{"mediaType":"` + ociArtifact + `","blobs":[{"digest":"@a","size":1},{"digest":1}],"subject":{"digest":"@s"}}`,
 		`{"mediaType":5}`, `{"fslayers":[{"blobsum":"@a","BLOBSUM":"@b"}],"schemaVersion":1}`, `null`, `[]`, ``, "{\"a\":\"\xff\"}",
 	} {
 		f.Add([]byte(written(story)))
