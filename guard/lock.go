@@ -177,7 +177,7 @@ func (h *Held) valid(context.Context) error {
 	if lost := h.lost.Load(); lost != nil {
 		return *lost
 	}
-	// Both clocks are read, as isFresh does.
+	// Both clocks are read, as isWithin does.
 	now, until := time.Now(), *h.until.Load()
 	if !now.After(until) && !now.Round(0).After(until.Round(0)) {
 		return nil

@@ -3,6 +3,7 @@ package pace
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -84,6 +85,14 @@ func work(r Retries, goroutines int, op func() error) (stop func() (failed int64
 func pacedRetries(concurrency, maxRequests int) Retries {
 	r := DefaultRetries
 	r.Pace = New(concurrency, maxRequests)
+	var mu sync.Mutex
+	source := rand.New(rand.NewPCG(1, 1)) // the same waits in each run of the test
+	random := func() float64 {
+		mu.Lock()
+		defer mu.Unlock()
+		return source.Float64()
+	}
+	r.random, r.Pace.random = random, random
 	return r
 }
 
