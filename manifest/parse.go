@@ -17,7 +17,8 @@ type Parser struct {
 	references   []Reference
 }
 
-// part is a field that refers to content. A field that is given twice counts twice.
+// part is a field that refers to content. If a manifest has the field twice, the references of both
+// count.
 type part struct {
 	isSet      bool // its last value is not null
 	references []Reference
@@ -61,8 +62,8 @@ func (p *Parser) Parse(content []byte) (Manifest, error) {
 	return m, nil
 }
 
-// read reads all fields. Those of another form than the known kinds have are no error yet: in
-// content of an unknown kind they may be anything.
+// read reads all fields. A field that has another form than in the known kinds of manifests is not an
+// error yet: in content of an unknown kind it may have any form.
 func (p *Parser) read(content []byte) error {
 	p.start(content)
 	p.mediaType, p.mediaTypeErr, p.isVersion1 = nil, nil, false
@@ -117,8 +118,9 @@ func (p *Parser) part(i int) {
 	}
 }
 
-// descriptor reads a descriptor whose digest is in the field given. No field but that counts if it
-// is not "digest".
+// descriptor reads a descriptor, and adds its reference to a part. digestField is the name of the field
+// with the digest. The media type and the size are read only if that name is "digest": the entries of
+// fsLayers have neither.
 func (p *Parser) descriptor(to *part, digestField string) {
 	if !p.open('{') {
 		to.fail(fmt.Errorf("%.80q is no descriptor", p.value()))
@@ -161,7 +163,7 @@ func (p *part) fail(err error) {
 	}
 }
 
-// agreed reads a text or null. It is an error if the field had another text before.
+// agreed reads a text or null into field. It returns an error if the field had another text before.
 func (p *Parser) agreed(field *[]byte) error {
 	text, err := p.text()
 	if err != nil || text == nil {
@@ -176,7 +178,7 @@ func (p *Parser) agreed(field *[]byte) error {
 
 func disagreed(a, b []byte) error { return fmt.Errorf("both %.80q and %.80q", a, b) }
 
-// kind is the kind of what was read.
+// kind returns the kind of the manifest that was read.
 func (p *Parser) kind() Kind {
 	switch {
 	case len(p.mediaType) > 0:
@@ -191,7 +193,7 @@ func (p *Parser) kind() Kind {
 	return Unknown
 }
 
-// needed is all that a manifest of a known kind refers to.
+// needed returns all references of a manifest of a known kind, except its subject.
 func (p *Parser) needed(kind Kind) ([]Reference, error) {
 	p.references = p.references[:0]
 	for i := range p.parts[:subject] {
@@ -207,7 +209,7 @@ func (p *Parser) needed(kind Kind) ([]Reference, error) {
 	return p.references, nil
 }
 
-// theSubject is the digest of the subject, or nil.
+// theSubject returns the digest of the subject, or nil.
 func (p *Parser) theSubject() (digest []byte, err error) {
 	err = p.parts[subject].err
 	for _, r := range p.parts[subject].references {

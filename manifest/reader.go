@@ -12,13 +12,14 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// reader reads a JSON value from the front. It takes the JSON that encoding/json takes, which
-// registries read manifests with: a name may be given twice, and a text may be invalid UTF-8.
+// reader reads a JSON value from its beginning to its end. It accepts the JSON that encoding/json
+// accepts, because registries read manifests with that: an object may have a name twice, and a text may
+// be invalid UTF-8.
 type reader struct {
 	content []byte
 	buffer  bytes.Buffer
 	decoder jsontext.Decoder
-	err     error // the first one; after it more returns false and value returns nil
+	err     error // the first error. After it, more returns false and value returns nil
 }
 
 // start begins with other content.
@@ -27,7 +28,7 @@ func (r *reader) start(content []byte) {
 	r.decoder.Reset(&r.buffer, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 }
 
-// end returns the first error. It is an error if anything is left.
+// end returns the first error. Content after the value is an error too.
 func (r *reader) end() error {
 	if r.err == nil {
 		if _, err := r.decoder.ReadToken(); err != io.EOF {

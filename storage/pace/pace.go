@@ -34,7 +34,7 @@ type Pace struct {
 	limiter *rate.Limiter // a new one after each refusal: a turn that the last one gave is void
 	limit   rate.Limit    // of the limiter when it began; rate.Inf if the server sets none
 	cut     time.Time     // of the last refusal: requests sent earlier tell nothing of the new rate
-	resume  time.Time     // nothing goes before
+	resume  time.Time     // no request is sent before
 	// How the server answered in the last second or two.
 	began         time.Time
 	taken, faults int
@@ -85,9 +85,9 @@ func (p *Pace) Hasten(t storage.Transport) {
 	p.FirstWait, p.forget = t.Wait(p.FirstWait), t.Wait(p.forget)
 }
 
-// do sends one request when its turn has come, and learns from the answer. request
-// sends and reads it wholly, and must not call do again. The error is request's, or
-// ctx's while it waited.
+// do calls request when its turn has come, and learns from the answer. request sends one request and
+// reads the whole answer. It must not call do. do returns the error of request, or of ctx if ctx ends
+// before the turn.
 func (p *Pace) do(ctx context.Context, request func() error) error {
 	if isUrgent(ctx) {
 		limiter, _ := p.turn()
@@ -133,7 +133,7 @@ func (p *Pace) Wait(ctx context.Context) error {
 	}
 }
 
-// turn returns the limiter as it is now, and the time before which nothing goes.
+// turn returns the limiter with the limit of this moment, and the time before which no request is sent.
 func (p *Pace) turn() (*rate.Limiter, time.Time) {
 	now := time.Now()
 	p.mu.Lock()
@@ -143,6 +143,7 @@ func (p *Pace) turn() (*rate.Limiter, time.Time) {
 		if elapsed >= 1 {
 			p.limit = rate.Inf
 		}
+		// If the limit was forgotten just now, it is infinite, and the user's limit is left.
 		p.limiter.SetLimitAt(now, min(p.most, p.limit*rate.Limit(1+growth*elapsed)))
 	}
 	return p.limiter, p.resume
@@ -197,7 +198,7 @@ func (p *Pace) slow(now time.Time) {
 	p.rest(now, now.Add(jitter(p.random, p.FirstWait)))
 }
 
-// rest lets nothing go before a time. The caller holds p.mu.
+// rest lets no request be sent before a time. The caller holds p.mu.
 func (p *Pace) rest(now, until time.Time) {
 	p.resume = latest(p.resume, until)
 	p.limiter = rate.NewLimiter(min(p.most, p.limit), 1)
