@@ -90,7 +90,7 @@ func (e *endpoint) resolve(ctx context.Context, o Options) error {
 	return nil
 }
 
-// ownEndpoint is the address of the registry in config.yml, as seen from this machine.
+// ownEndpoint returns the address of the registry in config.yml, as seen from this machine.
 // If the registry listens on all interfaces, the loopback addresses are probed.
 func ownEndpoint(h config.HTTP) (endpoint, error) {
 	scheme := "http"
@@ -138,7 +138,7 @@ func ownEndpoint(h config.HTTP) (endpoint, error) {
 	return e, nil
 }
 
-// accounts are the hosts whose docker logins may be sent to the endpoint. A login may be sent only
+// accounts returns the hosts whose docker logins may be sent to the endpoint. A login may be sent only
 // to the host that it was saved for. Only a verified certificate proves that config.yml's own
 // address is the host in http.host. A socket has no host.
 func (e *endpoint) accounts(o Options) []string {
@@ -161,7 +161,7 @@ func (e *endpoint) takesPassword(realm *url.URL) bool {
 
 func isLoopback(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }
 
-// subject is the name of one address of the endpoint in the evidence.
+// subject returns the name of one address of the endpoint for the evidence.
 func (e *endpoint) subject(address string) string {
 	name := e.url.String()
 	switch {

@@ -21,8 +21,8 @@ import (
 // accepts pushes.
 const RecentUpload = 10 * time.Minute
 
-// Options are what is known about the registry, and what the user says about it. The zero
-// value proves nothing.
+// Options are the known facts about the registry, and the statements of the user. The zero value
+// proves nothing.
 type Options struct {
 	// Config is the target. If it has a Registry, its settings are used.
 	Config config.Config
@@ -80,17 +80,17 @@ type Options struct {
 	Lookup func(ctx context.Context, host string) ([]string, error)
 }
 
-// Store is what a proof reads of the storage.
+// Store is the part of a storage that a proof reads.
 type Store interface {
 	storage.Reader
-	// Names are the directories directly in a directory.
+	// Names returns the directories directly in a directory.
 	Names(ctx context.Context, dir string) ([]string, error)
 	// Beside reports whether there is a file at a path below the registry's root
 	// directory, outside of the layout.
 	Beside(ctx context.Context, path string) (bool, error)
 }
 
-// MaxSamples is how many of Options.Samples are requested.
+// MaxSamples is the maximum number of Options.Samples that are requested.
 const MaxSamples = 5
 
 // Sample is a manifest in a repository of the storage.
@@ -106,7 +106,7 @@ type Upload struct {
 	Touched    time.Time // the newest time of any of its objects
 }
 
-// Where is the place of the upload, for a message. A multipart upload to a blob is in no repository.
+// Where returns the place of the upload for a message. A multipart upload to a blob is in no repository.
 func (u *Upload) Where() string {
 	if u.Repository == "" {
 		return "outside of the repositories"
@@ -114,7 +114,7 @@ func (u *Upload) Where() string {
 	return "in " + u.Repository
 }
 
-// Later returns the one of two uploads that was touched later. nil counts as never touched.
+// Later returns the upload with the later Touched. nil counts as never touched.
 func (u *Upload) Later(other *Upload) *Upload {
 	if u == nil || other != nil && other.Touched.After(u.Touched) {
 		return other

@@ -107,7 +107,7 @@ type Held struct {
 // ctx. Once the lock is lost, this context is cancelled with ErrLockLost as its cause. All
 // removals must use this context.
 //
-// If the holder of a lock is killed, the lock remains. The times in the lock do not tell
+// If the holder of a lock is killed, the lock remains. The times in the lock do not show
 // this, since the clocks of two machines may differ by a lot. Instead, a run that wants the
 // lock watches it and uses only its own clock. If the lock changes, its holder is alive; this
 // takes at most one refresh. If the lock has not changed for Stale, the run replaces exactly
@@ -155,7 +155,7 @@ func Lock(ctx context.Context, store storage.Locker, o LockOptions) (context.Con
 	return storage.WithLease(locked, h.valid), h, nil
 }
 
-// limit is how long this run has the lock without a refresh.
+// limit returns how long this run has the lock without a refresh.
 func (h *Held) limit() time.Duration { return h.options.stale() * 2 / 3 }
 
 // refreshed records when the last successful write began.
@@ -187,7 +187,7 @@ func (h *Held) valid(context.Context) error {
 	return err
 }
 
-// content is the next content of the lock object.
+// content returns the next content of the lock object.
 func (h *Held) content() ([]byte, error) {
 	h.holder.Refreshed = h.options.Now().UTC()
 	h.holder.Refreshes++
@@ -238,11 +238,11 @@ func (h *Held) take(ctx context.Context) (time.Time, error) {
 			h.options.OnWait(other, patience)
 			waited = true
 		}
-		gone, err := h.outlast(ctx, other, version, patience)
+		released, err := h.outlast(ctx, other, version, patience)
 		switch {
 		case err != nil:
 			return time.Time{}, err
-		case gone:
+		case released:
 			continue
 		}
 		begun, err = h.takeOver(ctx, version)
@@ -258,8 +258,8 @@ func (h *Held) take(ctx context.Context) (time.Time, error) {
 }
 
 // outlast watches the lock until it has not changed for the time in patience. It returns a
-// *HeldError if the lock changes, and gone if it is released.
-func (h *Held) outlast(ctx context.Context, other Holder, version string, patience time.Duration) (gone bool, err error) {
+// *HeldError if the lock changes, and released if the lock does not exist any more.
+func (h *Held) outlast(ctx context.Context, other Holder, version string, patience time.Duration) (released bool, err error) {
 	since := time.Now()
 	for {
 		left := patience - time.Since(since)
@@ -297,7 +297,7 @@ func (h *Held) takeOver(ctx context.Context, version string) (time.Time, error) 
 }
 
 // replace writes the lock if it still has this version. If the answer of the write is lost, the
-// retry finds a version that this run has just written. The token in it tells.
+// retry finds another version. The token in it shows whether this run has written it.
 func (h *Held) replace(ctx context.Context, content []byte, version string) (string, error) {
 	written, err := h.store.Replace(ctx, LockPath, content, version)
 	if !errors.Is(err, storage.ErrLost) && !errors.Is(err, fs.ErrNotExist) {
@@ -369,7 +369,7 @@ func (h *Held) keep(ctx, writing context.Context, last time.Time) error {
 // has it. The removal is conditional if the storage supports that (storage.Locker), so a run that
 // is suspended here does not remove the lock of the next run. Release is called once. The context
 // of Lock may be done, so ctx must be another one. The error is ErrLockLost (wrapped) if the lock
-// is gone or belongs to another run.
+// does not exist or belongs to another run.
 func (h *Held) Release(ctx context.Context) error {
 	h.stop()
 	hurry := context.AfterFunc(ctx, h.abort)

@@ -39,7 +39,7 @@ const (
 // severity orders the answers to the push probes. The worst answer counts.
 var severity = map[state]int{readOnly: 1, troubled: 2, caching: 3, unclear: 4, writable: 5}
 
-// finding is what is known about one address.
+// finding has the results of the probes of one address.
 type finding struct {
 	state    state
 	subject  string
@@ -237,7 +237,7 @@ func (p *prober) servesStorage(ctx context.Context, f *finding) {
 }
 
 // damaged reports whether the storage lacks the link or the blob of a sample: a tag may point at
-// a manifest that is gone. If the storage can't be read, that does not explain the registry's
+// a manifest that does not exist. If the storage can't be read, that does not explain the registry's
 // answer, and damaged returns false.
 func (p *prober) damaged(ctx context.Context, sample Sample) bool {
 	if p.options.Store == nil {
@@ -554,7 +554,7 @@ func status(r reply) string {
 	return strings.TrimSpace(fmt.Sprintf("%d %s", r.status, http.StatusText(r.status)))
 }
 
-// statusAndCode is the status of an answer, with the registry's error code if it has one.
+// statusAndCode returns the status of an answer, with the registry's error code if it has one.
 func statusAndCode(r reply) (seen, code string) {
 	if code = errorCode(r.body); code == "" {
 		return status(r), ""
@@ -562,7 +562,7 @@ func statusAndCode(r reply) (seen, code string) {
 	return status(r) + " " + code, code
 }
 
-// cause is the text of the innermost error, on one line that is short enough for a table.
+// cause returns the text of the innermost error, on one line that is short enough for a table.
 func cause(err error) string {
 	var operation *net.OpError
 	if errors.As(err, &operation) {
@@ -575,7 +575,7 @@ func cause(err error) string {
 	return text
 }
 
-// errorCode is the first code in an error body of the distribution-spec, or "".
+// errorCode returns the first code in an error body of the distribution-spec, or "".
 func errorCode(body string) string {
 	var parsed struct {
 		Errors []struct {
@@ -594,7 +594,7 @@ func errorCode(body string) string {
 	return code
 }
 
-// redirect is the endpoint in a Location, without the parts that may be secret.
+// redirect returns the endpoint in a Location, without the parts that may be secret.
 func redirect(from url.URL, location string) string {
 	to, err := from.Parse(location)
 	if err != nil || location == "" {

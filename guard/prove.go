@@ -119,8 +119,8 @@ func (p *proof) refuse(by By, reason string, remedies ...remedy) {
 	p.steps = append(p.steps, step)
 }
 
-// stop is the remedy to stop the registry at an address. If the user has not yet said that the
-// registry is stopped, it is the remedy to stop it and say so.
+// stop returns the remedy to stop the registry at an address. Without --registry-stopped the remedy also
+// asks for this flag.
 func (p *proof) stop(address string) remedy {
 	if p.options.Stopped {
 		return remedy{stopIt, address}
@@ -128,7 +128,7 @@ func (p *proof) stop(address string) remedy {
 	return remedy{sayStopped, ""}
 }
 
-// configPath is the target if it is a config.yml, or "".
+// configPath returns the target if it is a config.yml, otherwise "".
 func (p *proof) configPath() string {
 	if p.options.Config.Registry == nil {
 		return ""
@@ -279,7 +279,7 @@ func (p *proof) judgeWritable(f *finding) {
 	p.refuse(ByWritable, reason, append(ways, p.stop(f.subject))...)
 }
 
-// nameAll is the remedy nameAll, with the address that clients use if config.yml has it.
+// nameAll returns the remedy nameAll, with the address that clients use if config.yml has it.
 func (p *proof) nameAll() remedy {
 	if r := p.options.Config.Registry; r != nil {
 		if u, err := url.Parse(r.HTTP.Host); err == nil && u.Host != "" {

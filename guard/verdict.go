@@ -69,7 +69,7 @@ func (v Verdict) WithLastUpload(last *Upload) Verdict {
 // MayRemove reports whether the verdict allows a sweep to begin, or to go on.
 func (v Verdict) MayRemove() bool { return v.State == Proven || v.State == Skipped }
 
-// Result says whether one piece of evidence allows a removal.
+// Result is the effect of one piece of evidence on the verdict.
 type Result string
 
 const (

@@ -11,7 +11,7 @@ import (
 	"regsweep/storage"
 )
 
-// These errors say why a proof is lost. A *LostError wraps one of them. Watch cancels its context
+// These errors are the reasons why a proof is lost. A *LostError wraps one of them. Watch cancels its context
 // for the first two.
 var (
 	// ErrTurnedWritable: a registry accepts pushes to this storage.
@@ -28,7 +28,7 @@ func PushedError(push Upload) *LostError {
 		ErrPushed, push.Repository, push.Touched.UTC().Format(time.RFC3339))}
 }
 
-// LostError says why nothing more may be removed.
+// LostError is the reason why nothing more may be removed.
 type LostError struct {
 	Verdict Verdict // the verdict that ended it
 	err     error

@@ -41,13 +41,13 @@ func ListAgain(ctx context.Context, store storage.Store, inv *Inventory) error {
 				if r == nil || r.Name != e.Repository {
 					r = inv.Repository(e.Repository)
 				}
-				is := inv.compare(r, e, batch[i])
-				if is == isKnown {
+				result := inv.compare(r, e, batch[i])
+				if result == isKnown {
 					continue
 				}
 				path := strings.Clone(batch[i].Path)
 				mu.Lock()
-				switch is {
+				switch result {
 				case isMissing:
 					missing = append(missing, path)
 				case isChanged:
@@ -128,15 +128,6 @@ func firstOf(paths []string) string {
 	return first
 }
 
-// Repository returns the repository with this name, or nil.
-func (inv *Inventory) Repository(name string) *Repository {
-	at, found := slices.BinarySearchFunc(inv.Repositories, name, func(r *Repository, name string) int { return strings.Compare(r.Name, name) })
-	if !found {
-		return nil
-	}
-	return inv.Repositories[at]
-}
-
 // compare compares an object with the inventory's repository r.
 func (inv *Inventory) compare(r *Repository, e located, object storage.Object) comparison {
 	isLink := e.Kind != layout.Blob && e.Kind != layout.Upload && e.Kind != layout.Repository
@@ -155,44 +146,45 @@ func (inv *Inventory) compare(r *Repository, e located, object storage.Object) c
 	if object.Named && r.hasEmptied(object.Path) {
 		return isKnown
 	}
-	is := isKnown
 	switch e.Kind {
 	case layout.Layer:
-		is = missingUnless(r.HasLayer(e.id))
+		return missingUnless(r.HasLayer(e.id))
 	case layout.Revision:
-		is = missingUnless(r.HasRevision(e.id))
-		if is == isKnown && object.Content != nil && !e.Digest.IsSaidBy(object.Content) && !inv.knows(r, e, object.Content) {
-			is = isChanged
+		if !r.HasRevision(e.id) {
+			return isMissing
+		}
+		if object.Content != nil && !e.Digest.IsSaidBy(object.Content) && !inv.knows(r, e, object.Content) {
+			return isChanged
 		}
 	case layout.Signature:
-		is = missingUnless(slices.Contains(r.Signatures[inv.id(e.Revision)], e.id))
+		return missingUnless(slices.Contains(r.Signatures[inv.id(e.Revision)], e.id))
 	case layout.Referrer:
-		is = missingUnless(slices.Contains(r.Referrers[e.id], ReferrerLink{inv.id(e.Revision), e.Artifact}))
+		return missingUnless(slices.Contains(r.Referrers[e.id], ReferrerLink{inv.id(e.Revision), e.Artifact}))
 	case layout.TagIndex:
 		t := r.tag(e.Tag)
-		is = missingUnless(t != nil && has(t.Index, e.id))
+		return missingUnless(t != nil && has(t.Index, e.id))
 	case layout.Tag:
 		t := r.tag(e.Tag)
 		switch {
 		case t == nil || r.lacksCurrent(e.Tag):
-			is = isMissing
+			return isMissing
 		case object.Content == nil && t.HasTarget && provesContent(object, inv.name(t.Target)):
 		case object.Content == nil:
-			is = isUnread
+			return isUnread
 		case !inv.knows(r, e, object.Content):
-			is = isChanged
+			return isChanged
 		}
 	case layout.Stray:
 		_, found := slices.BinarySearchFunc(r.Problems, object.Path, func(p Problem, path string) int { return strings.Compare(p.Path, path) })
 		switch {
 		case found:
 		case strings.HasPrefix(object.Path, layout.RepositoryPath(r.Name)+"/"+layout.ManifestsDir+"/"):
-			is = isMissing
+			return isMissing
 		default: // a stray link without a digest has no problem in the inventory
-			is = isUnread
+			return isUnread
 		}
 	}
-	return is
+	return isKnown
 }
 
 func missingUnless(found bool) comparison {
@@ -235,7 +227,7 @@ func (r *Repository) hasEmptied(link string) bool {
 
 // tag returns the tag with this name, or nil.
 func (r *Repository) tag(name string) *Tag {
-	at, found := slices.BinarySearchFunc(r.Tags, name, func(t Tag, name string) int { return strings.Compare(t.Name, name) })
+	at, found := r.FindTag(name)
 	if !found {
 		return nil
 	}

@@ -13,11 +13,11 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// blob is one stored blob: 40 bytes, of which a registry may have millions.
+// blob is one stored blob. It takes 40 bytes, because a registry may have millions.
 type blob struct {
 	sha256 [32]byte
-	// size is in bytes as the storage gave it; or -1, not known; or -2-n where a
-	// manifest alone says that it is n.
+	// size is the size in bytes if the storage has reported it. It is -1 if it is unknown, and
+	// -2-n if only a manifest has reported the size n.
 	size int64
 }
 
@@ -95,7 +95,7 @@ func (t *blobTable) seal() {
 	t.first[len(t.buckets)] = n
 }
 
-// mark notes in radix where in a sorted bucket the blobs with each value begin.
+// mark sets radix to the positions in a sorted bucket where the blobs with each value begin.
 func (t *blobTable) mark(bucket []blob, radix []uint32) {
 	value := 0
 	for i := range bucket {
@@ -108,8 +108,8 @@ func (t *blobTable) mark(bucket []blob, radix []uint32) {
 	}
 }
 
-// valueOf is the value of a blob's leading bits within its bucket. values is how many values there
-// are.
+// valueOf returns the value of a blob's leading bits within its bucket. values is the number of
+// values.
 func (t *blobTable) valueOf(b *blob, values int) int {
 	return int(b.leading()>>t.shift) & (values - 1)
 }
@@ -165,7 +165,7 @@ func compareBlobs(a, b blob) int {
 	return bytes.Compare(a.sha256[:], b.sha256[:])
 }
 
-// bytes is the blob's size, or -1 if it is unknown. exact is true if the size is from the storage.
+// bytes returns the blob's size, or -1 if it is unknown. exact is true if the storage has reported it.
 func (b *blob) bytes() (bytes int64, exact bool) {
 	size := atomic.LoadInt64(&b.size)
 	if size < -1 {
@@ -174,13 +174,13 @@ func (b *blob) bytes() (bytes int64, exact bool) {
 	return size, size >= 0
 }
 
-// leading are a digest's first eight bytes.
+// leading returns a digest's first eight bytes.
 func (b *blob) leading() uint64 { return binary.BigEndian.Uint64(b.sha256[:]) }
 
 func (t *blobTable) len() int { return int(t.first[len(t.buckets)]) }
 
-// at is the blob at a place. If digests were distributed exactly evenly, the bucket could be
-// computed from the place. They nearly are, so the right bucket is close to that one.
+// at returns the blob at a place. If digests were distributed exactly evenly, the bucket could be
+// computed from the place. They nearly are, so the right bucket is close to the computed one.
 func (t *blobTable) at(place int) *blob {
 	bucket := int(uint64(place) * uint64(len(t.buckets)) / uint64(t.len()))
 	for place < int(t.first[bucket]) {

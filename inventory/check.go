@@ -28,8 +28,8 @@ func IsThere(ctx context.Context, reader storage.Reader, path string) (bool, err
 // notFoundOnce is the damage of a link that a read did not find but a stat did.
 const notFoundOnce = "is there but was not found when it was read"
 
-// CheckLink reads a link of which only the directory was listed. damage says why the link is
-// damaged, or is "". err is an error of the storage.
+// CheckLink reads a link of which only the directory was listed. damage is the reason why the link is
+// damaged, or "". err is an error of the storage.
 func CheckLink(ctx context.Context, reader storage.Reader, path string) (exists bool, damage string, err error) {
 	content, err := reader.Read(ctx, path, layout.LinkLimit)
 	switch {

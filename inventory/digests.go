@@ -38,10 +38,10 @@ func (d *digests) seal() {
 	d.ids = map[digest.Digest]ID{}
 }
 
-// Blobs is the number of stored blobs.
+// Blobs returns the number of stored blobs.
 func (d *digests) Blobs() int { return d.blobs.len() }
 
-// Digests is the number of digests that have ids. It may be called concurrently.
+// Digests returns the number of digests that have ids. It may be called concurrently.
 func (d *digests) Digests() int {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -51,7 +51,7 @@ func (d *digests) Digests() int {
 // Stored reports whether the scan has found a blob with this id.
 func (d *digests) Stored(id ID) bool { return int(id) < d.blobs.len() }
 
-// Size is the size of a stored blob in bytes. exact is true if the scan has found it. Otherwise
+// Size returns the size of a stored blob in bytes. exact is true if the storage has reported it. Otherwise
 // the size is from a manifest, or -1 if it is unknown.
 func (d *digests) Size(id ID) (bytes int64, exact bool) {
 	if !d.Stored(id) {
@@ -103,7 +103,7 @@ func (d *digests) SetSize(id ID, bytes int64) {
 	}
 }
 
-// Digest is the digest with this id.
+// Digest returns the digest with this id.
 func (d *digests) Digest(id ID) digest.Digest {
 	if d.Stored(id) {
 		return layout.DigestOf(&d.blobs.at(int(id)).sha256)
@@ -113,7 +113,7 @@ func (d *digests) Digest(id ID) digest.Digest {
 	return d.extra[int(id)-d.blobs.len()]
 }
 
-// BlobPath is the path of a stored blob.
+// BlobPath returns the path of a stored blob.
 func (d *digests) BlobPath(id ID) string {
 	var buffer [128]byte
 	return string(layout.AppendBlobPath(buffer[:0], &d.blobs.at(int(id)).sha256))
@@ -177,7 +177,7 @@ func (d *digests) Find(of digest.Digest) (id ID, found bool) {
 	return id, found
 }
 
-// id is ID of a valid name.
+// id returns the ID of a valid name.
 func (d *digests) id(n layout.Name) ID {
 	if n.Alg == "sha256" {
 		if i, found := d.blobs.find(layout.DecodeSHA256(n.Hex)); found {

@@ -49,6 +49,20 @@ type Inventory struct {
 // inventory know that.
 func (inv *Inventory) HardLinked(id ID) bool { return inv.hardLinked[id] }
 
+// FindRepository returns the index of a repository in Repositories.
+func (inv *Inventory) FindRepository(name string) (at int, found bool) {
+	return slices.BinarySearchFunc(inv.Repositories, name, func(r *Repository, name string) int { return strings.Compare(r.Name, name) })
+}
+
+// Repository returns the repository with this name, or nil.
+func (inv *Inventory) Repository(name string) *Repository {
+	at, found := inv.FindRepository(name)
+	if !found {
+		return nil
+	}
+	return inv.Repositories[at]
+}
+
 // Listed reports whether a blob was listed. A blob under another algorithm than sha256 is Listed and
 // not Stored: it is never removed.
 func (inv *Inventory) Listed(id ID) bool { return inv.Stored(id) || inv.others[inv.Digest(id)] }
@@ -119,8 +133,8 @@ type Tag struct {
 	Index     []Link
 }
 
-// Roots are the manifests that the tag keeps alive: its target or, if it has none, all that its index
-// names.
+// Roots returns the manifests that the tag keeps alive: its target or, if it has none, all manifests in
+// its index.
 func (t Tag) Roots() []ID {
 	if t.HasTarget {
 		return []ID{t.Target}
@@ -146,7 +160,7 @@ func newLink(id ID, isVerified bool) Link {
 	return Link(id << 1)
 }
 
-// ID is the digest in the link's path.
+// ID returns the id of the digest in the link's path.
 func (l Link) ID() ID { return ID(l >> 1) }
 
 // Verified reports whether the link is known to exist and to contain the digest in its path.
@@ -155,9 +169,14 @@ func (l Link) Verified() bool { return l&verified != 0 }
 // HasRevision reports whether the repository has a revision link for the digest.
 func (r *Repository) HasRevision(id ID) bool { return has(r.Revisions, id) }
 
+// FindTag returns the index of a tag in Tags. It is found if any of its links was listed.
+func (r *Repository) FindTag(name string) (at int, found bool) {
+	return slices.BinarySearchFunc(r.Tags, name, func(t Tag, name string) int { return strings.Compare(t.Name, name) })
+}
+
 // HasTag reports whether any link of a tag was listed.
 func (r *Repository) HasTag(name string) bool {
-	_, found := slices.BinarySearchFunc(r.Tags, name, func(t Tag, name string) int { return strings.Compare(t.Name, name) })
+	_, found := r.FindTag(name)
 	return found
 }
 
@@ -169,7 +188,7 @@ func has(links []Link, id ID) bool {
 	return found
 }
 
-// FindLink finds a digest's place among links.
+// FindLink returns the index of the link to a digest.
 func FindLink(links []Link, id ID) (at int, found bool) {
 	return slices.BinarySearchFunc(links, id, func(l Link, id ID) int { return cmp.Compare(l.ID(), id) })
 }
@@ -208,7 +227,7 @@ func (inv *Inventory) Recent(id ID) bool {
 type Options struct {
 	// Since, if set, makes the inventory record which links and blobs were written after it.
 	Since time.Time
-	// Concurrency is how many links are read at once. 0 means 32.
+	// Concurrency is the number of links that are read at once. 0 means 32.
 	Concurrency int
 	// TagTimes makes the inventory know when each tag was pushed: see Repository.TagPushed. Sizes
 	// makes the size of each blob exact. If the listing does not have these data, as on a

@@ -6,7 +6,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Problem is a fault in the storage, and which objects are kept because of it.
+// Problem is a fault in the storage. Its effect is the set of objects that are kept because of it.
 type Problem struct {
 	Kind       ProblemKind `json:"kind"`
 	Repository string      `json:"repository"`
@@ -17,17 +17,17 @@ type Problem struct {
 	Tags []string `json:"tags,omitempty"`
 }
 
-// ProblemKind names what is wrong. The names are part of the report.
+// ProblemKind is a kind of fault. The names are part of the report.
 type ProblemKind string
 
 // The kinds of problems.
 const (
-	DamagedLink          ProblemKind = "damaged_link"           // a link that names no digest
+	DamagedLink          ProblemKind = "damaged_link"           // a link without a valid digest
 	TagWithoutCurrent    ProblemKind = "tag_without_current"    // a tag with an index but no current link
 	ManifestMissing      ProblemKind = "manifest_missing"       // a live manifest that is not stored
-	ManifestDamaged      ProblemKind = "manifest_damaged"       // stored, but not what its digest or type says
-	ManifestUnknown      ProblemKind = "manifest_unknown_type"  // of a type that is not known
-	DanglingRevision     ProblemKind = "dangling_revision"      // an untagged revision whose manifest is gone
+	ManifestDamaged      ProblemKind = "manifest_damaged"       // a blob that does not match its digest, or is no manifest
+	ManifestUnknown      ProblemKind = "manifest_unknown_type"  // a manifest of an unknown type
+	DanglingRevision     ProblemKind = "dangling_revision"      // an untagged revision whose manifest is missing
 	SparseIndex          ProblemKind = "sparse_index"           // an index entry that was never pushed
 	BadRepositoryName    ProblemKind = "bad_repository_name"    // a directory that no registry could serve
 	UnknownLinkAlgorithm ProblemKind = "unknown_link_algorithm" // a link under a digest that is not understood
@@ -50,7 +50,7 @@ func UnlistedBlob(d digest.Digest) Problem {
 	}
 }
 
-// Effect is which objects a problem keeps from being removed.
+// Effect is the set of objects that are kept because of a problem.
 type Effect string
 
 const (

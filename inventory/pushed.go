@@ -177,7 +177,7 @@ func (p *Pushes) Find(ctx context.Context, now time.Time) (*LastUpload, error) {
 
 // pushedTo finds a push to a repository. It makes fewer calls than LastPush: the run itself changes
 // the directories of revisions in most repositories, so a changed directory is often no push. Each
-// link is in a directory of its own, and the time of that directory tells whether to stat the link.
+// link is in a directory of its own. Only if the time of that directory has changed is the link statted.
 func (p *Pushes) pushedTo(ctx context.Context, repository string) (*LastUpload, error) {
 	since := p.since
 	if later := p.later[repository]; later.After(since) {

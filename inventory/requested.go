@@ -2,9 +2,7 @@ package inventory
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"sync"
 	"time"
 
@@ -12,8 +10,8 @@ import (
 	"regsweep/storage/layout"
 )
 
-// TagPushed is when a tag of the repository was pushed, by its index: when its current link was last
-// written. It is zero if the tag has no target, and without Options.TagTimes.
+// TagPushed returns when a tag was pushed: the time at which its current link was last written. tag is
+// its index in Tags. The time is zero if the tag has no target, and without Options.TagTimes.
 func (r *Repository) TagPushed(tag int) time.Time {
 	if r.tagTimes == nil || r.tagTimes[tag] == 0 {
 		return time.Time{}
@@ -41,7 +39,7 @@ func (b *builder) request(ctx context.Context) error {
 			return nil
 		}
 		object, err := StatBlob(ctx, b.store, b.inv, id)
-		if isAbsent(err) {
+		if storage.IsAbsent(err) {
 			return nil
 		}
 		if err != nil {
@@ -78,7 +76,7 @@ func (b *builder) dateTags(ctx context.Context) error {
 		r, tag := b.inv.Repositories[unknown[i].repository], unknown[i].tag
 		object, err := b.store.Stat(ctx, layout.TagPath(r.Name, r.Tags[tag].Name))
 		switch {
-		case isAbsent(err):
+		case storage.IsAbsent(err):
 			return nil
 		case err != nil:
 			return fmt.Errorf("%s: %w", r.Name, err)
@@ -87,9 +85,4 @@ func (b *builder) dateTags(ctx context.Context) error {
 		}
 		return nil
 	})
-}
-
-// isAbsent reports whether a path has no object that a registry could have written.
-func isAbsent(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrNotRegular)
 }

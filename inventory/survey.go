@@ -4,11 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"regsweep/storage"
-	"regsweep/storage/layout"
 	"strings"
 	"sync"
 	"time"
+
+	"regsweep/storage"
+	"regsweep/storage/layout"
 
 	// The algorithms that a digest may have.
 	_ "crypto/sha256"
@@ -17,7 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Survey is what a proof needs to know about a storage before the inventory is taken.
+// Survey has the facts about a storage that a proof needs before the inventory is taken.
 type Survey struct {
 	// Tagged are intact manifests that tags point at. A registry is asked for them to find out
 	// whether it serves this storage. There is at most one for each repository, unless the
@@ -87,7 +88,7 @@ func TakeSurvey(ctx context.Context, store storage.Store, n int, quick bool) (Su
 					survey.touch(e, object.ModTime)
 					mu.Unlock()
 				}
-			case object.Dir: // its time is that of a removal
+			case object.Dir: // a removal has changed its time
 			case e.Kind == layout.Upload:
 				mu.Lock()
 				survey.touch(e, object.ModTime)
@@ -153,8 +154,8 @@ func TakeSurvey(ctx context.Context, store storage.Store, n int, quick bool) (Su
 // a manifest above 4 MiB (registry/handlers/manifests.go of Distribution).
 const surveyLimit = 4 << 20
 
-// intactTarget is the manifest that a tag points at, or "" if it is damaged. If a registry is asked
-// for a damaged manifest, its answer does not tell whether it serves this storage.
+// intactTarget returns the manifest that a tag points at, or "" if it is damaged. The answer of a registry
+// to a request for a damaged manifest does not show whether the registry serves this storage.
 func intactTarget(ctx context.Context, store storage.Store, tag storage.Object, repository string) (digest.Digest, error) {
 	content := tag.Content
 	if content == nil {

@@ -184,7 +184,7 @@ func (f *Listed) find(inv *inventory.Inventory, e RootEntry, bare map[inventory.
 	reason = RootNoRepository
 	found := false
 	for _, name := range e.repositories {
-		at, exists := slices.BinarySearchFunc(inv.Repositories, name, func(r *inventory.Repository, name string) int { return strings.Compare(r.Name, name) })
+		at, exists := inv.FindRepository(name)
 		if !exists {
 			continue
 		}
@@ -193,8 +193,7 @@ func (f *Listed) find(inv *inventory.Inventory, e RootEntry, bare map[inventory.
 			if reason == RootNoRepository {
 				reason = RootNoTag
 			}
-			t, hasTag := slices.BinarySearchFunc(r.Tags, e.tag, func(t inventory.Tag, name string) int { return strings.Compare(t.Name, name) })
-			if hasTag {
+			if t, hasTag := r.FindTag(e.tag); hasTag {
 				found = true
 				for _, id := range r.Tags[t].Roots() {
 					f.add(at, id)

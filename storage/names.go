@@ -31,7 +31,7 @@ type NamedTag struct {
 	Index [][32]byte
 }
 
-// entries are the digests in the tag's index.
+// entries returns the digests in the tag's index.
 func (t *NamedTag) entries() [][32]byte {
 	if t.Index == nil {
 		return [][32]byte{t.Target}
@@ -53,7 +53,7 @@ type NameScanner interface {
 	ScanNames(ctx context.Context, dir string, visit NameVisitor) error
 }
 
-// Objects are the files as Scan reports them.
+// Objects returns the files as Scan reports them.
 func (n NamedDigests) Objects() []Object {
 	page := make([]Object, 0, len(n.Digests))
 	for i := range n.Digests {
@@ -66,18 +66,18 @@ func (n NamedDigests) Objects() []Object {
 	return page
 }
 
-// Path is the path of the file of digest i.
+// Path returns the path of the file of digest i.
 func (n NamedDigests) Path(i int) string {
 	return n.Dir + "/" + hex.EncodeToString(n.Digests[i][:]) + "/" + n.File
 }
 
-// readLinkObject is a link that was read and contains this digest.
+// readLinkObject returns a link that was read and contains this digest.
 func readLinkObject(path string, sum *[32]byte) Object {
 	content := []byte("sha256:" + hex.EncodeToString(sum[:]))
 	return Object{Path: path, Size: int64(len(content)), Content: content}
 }
 
-// Objects are the tags' links as Scan reports them.
+// Objects returns the tags' links as Scan reports them.
 func (n NamedTags) Objects() []Object {
 	page := make([]Object, 0, 2*len(n.Tags))
 	for _, tag := range n.Tags {

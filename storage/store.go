@@ -48,8 +48,8 @@ var ErrUnreadable = errors.New("its content can't be read")
 // ErrLost is returned by a Locker if somebody else has written or removed the object meanwhile.
 var ErrLost = errors.New("changed by somebody else")
 
-// Identity says which storage this is. It contains no secret. It is the same for every way of
-// opening the same storage.
+// Identity identifies a storage. It contains no secret. It is the same for every way of opening the same
+// storage.
 type Identity struct {
 	Driver string `json:"driver"` // "filesystem", "s3", or a Distribution driver's name
 	Root   string `json:"root"`   // an absolute path, or "s3://bucket/prefix?endpoint=…"
@@ -66,12 +66,12 @@ type Object struct {
 	// content. The reader has to find that out.
 	ETag string
 	// Content is the whole content of a revision's link, of a tag's link or of an upload's
-	// startedat, if the scan has read it. Otherwise it is nil. Only these files say something
-	// that their path does not.
+	// startedat, if the scan has read it. Otherwise it is nil. The content of other files is known
+	// from their path.
 	Content []byte
-	// Named is set if only the directory of the object was seen. The name of the directory
-	// says what a blob or a link is, and listing each directory would double the cost of a
-	// scan. Stat tells whether the object exists.
+	// Named is set if only the directory of the object was listed. The name of the directory has
+	// the digest of the blob or link, and listing each directory would double the cost of a scan.
+	// Stat finds out whether the object exists.
 	Named bool
 	// Dir is set for a directory that exists: a repository's _layers, _manifests or _uploads,
 	// or an empty directory that a removal has left (see layout.Emptied). Its path has no
@@ -97,9 +97,9 @@ type Ref struct {
 	Content string
 }
 
-// Outcome is what became of one Ref.
+// Outcome is the result of the removal of one Ref.
 type Outcome struct {
-	// Err is nil once the storage has confirmed that the object is gone.
+	// Err is nil if the storage has confirmed that the object does not exist any more.
 	Err error
 	// Hidden is set if the object is only hidden and its bytes still cost money: behind a
 	// delete marker in a bucket that keeps versions, or in a quarantine.
@@ -117,7 +117,7 @@ type Outcome struct {
 	VersionBytes int64
 }
 
-// Scanner lists what is stored.
+// Scanner lists the stored objects.
 type Scanner interface {
 	// Scan reports every object below dir (BlobsDir or RepositoriesDir) once, in
 	// pages of any length and in no order. It calls visit from several goroutines
@@ -172,11 +172,12 @@ type LinkVerifier interface {
 	VerifyLinks(ctx context.Context, dir string, digests [][32]byte) (verified []bool, err error)
 }
 
-// DirTimes is a store with directories. The time of a directory tells when an entry of it changed.
+// DirTimes is a store with directories. The time of a directory is the time of the last change of its
+// entries.
 type DirTimes interface {
 	// ChangedAfter reports whether a directory exists and was changed after a time.
 	ChangedAfter(ctx context.Context, dir string, after time.Time) (bool, error)
-	// Dirs are the names of the directories right below dir, in no order. A symbolic link is none.
+	// Dirs returns the names of the directories directly in dir, in no order, without symbolic links.
 	Dirs(ctx context.Context, dir string) ([]string, error)
 	// LinkedAfter finds a link dir/<name>/<below>/link that was written after a time, and returns
 	// its time. It checks only the names for which may returns true. It returns the zero time if
@@ -259,9 +260,8 @@ type Locker interface {
 // Move takes one object from a path to another.
 type Move struct {
 	From, To string
-	// Content is what Ref.Content is. On a storage where a move is a copy, a Mover may remove
-	// an object whose Content is known instead of moving it. Whoever restores the object writes
-	// it again.
+	// Content is Ref.Content. On a storage where a move is a copy, a Mover may remove an object
+	// whose Content is known instead of moving it. A restore writes the object again.
 	Content string
 }
 
@@ -285,7 +285,7 @@ type Mover interface {
 	Sync(ctx context.Context) error
 }
 
-// MoveChecker is a store that can tell before a move that it will fail.
+// MoveChecker is a store that can find out before a move that the move will fail.
 type MoveChecker interface {
 	// CheckMoves returns an error if a file of this many bytes can't be written to dir, or if
 	// the objects can't be moved below dir. The error is a *UsageError if they are on another
@@ -339,15 +339,15 @@ type Store interface {
 	// Concurrency is how many calls at once make sense. More calls wait for each other, so a
 	// caller need not know the limits of the storage.
 	Concurrency() int
-	// Bulk says how to divide removals and moves of many objects.
+	// Bulk returns the sizes of the calls that suit the storage.
 	Bulk() Bulk
 }
 
 // Bulk divides many objects into calls of Remover.Remove or Mover.Move.
 type Bulk struct {
-	// Objects is how many one call should have, at most RemoveBatch.
+	// Objects is the best number of objects in one call, at most RemoveBatch.
 	Objects int
-	// Calls is how many calls at once make sense.
+	// Calls is the best number of concurrent calls.
 	Calls int
 }
 
@@ -365,6 +365,12 @@ func NotExist(op, path string) error {
 // storage fails.
 func IsDamage(err error) bool {
 	return errors.Is(err, ErrTooLarge) || errors.Is(err, ErrNotRegular) || errors.Is(err, ErrUnreadable)
+}
+
+// IsAbsent reports whether an error means that a path has no regular file. A registry writes only
+// regular files.
+func IsAbsent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNotRegular)
 }
 
 // IgnoreDamage returns nil for the error of an object that is damaged or does not exist.

@@ -14,18 +14,18 @@ type HTTPClient interface {
 type Transport struct {
 	// Wrap, if set, wraps the HTTP client of the S3 client. Tests make requests fail there.
 	Wrap func(HTTPClient) HTTPClient
-	// Haste divides the times that a storage waits before it asks a server again; 0 is 1.
+	// Haste divides the waiting times between retries. 0 means 1.
 	Haste int
-	// Silence divides the times after which a server that sends nothing counts as silent; 0 is 1.
+	// Silence divides the timeouts for servers that send nothing. 0 means 1.
 	Silence int
 }
 
-// Wait is how long to wait instead of the usual time.
+// Wait returns the waiting time before a retry, given the usual one.
 func (t Transport) Wait(usual time.Duration) time.Duration {
 	return usual / time.Duration(max(1, t.Haste))
 }
 
-// SilentAfter is how long a server may send nothing, instead of the usual time.
+// SilentAfter returns the timeout for a server that sends nothing, given the usual one.
 func (t Transport) SilentAfter(usual time.Duration) time.Duration {
 	return usual / time.Duration(max(1, t.Silence))
 }

@@ -7,13 +7,13 @@ import (
 	"iter"
 )
 
-// Versioning says whether a storage keeps the versions of removed objects.
+// Versioning is the state of a bucket: whether it keeps the versions of removed objects.
 type Versioning string
 
 const (
 	VersionsOff       Versioning = "off"
 	VersionsKept      Versioning = "enabled"
-	VersionsSuspended Versioning = "suspended" // earlier versions are still there
+	VersionsSuspended Versioning = "suspended" // earlier versions still exist
 	VersionsUnknown   Versioning = "unknown"   // regsweep has no permission to ask
 )
 
@@ -44,8 +44,8 @@ type Versions struct {
 	// Remover hides the object and then removes its other versions. It keeps the object's
 	// delete markers, since they hide the recorded version.
 	Remover
-	// WhileSuspended makes plain removals. Its outcomes say for each object whether the removal
-	// destroyed it or hid it. Versioning of the bucket must be suspended.
+	// WhileSuspended makes plain removals. Outcome.Hidden is set if the removal hid the object and
+	// did not destroy it. Versioning of the bucket must be suspended.
 	WhileSuspended Remover
 }
 

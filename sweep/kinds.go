@@ -114,9 +114,9 @@ var table = []row{
 		},
 		isKnown: (*Plan).isTagEntryKnown,
 		find: func(inv *inventory.Inventory, line Removal, id inventory.ID, at *place) (found bool) {
-			tags := inv.Repositories[at.repository].Tags
-			if at.tag, found = findTag(tags, line.Tag); found {
-				at.at, found = inventory.FindLink(tags[at.tag].Index, id)
+			r := inv.Repositories[at.repository]
+			if at.tag, found = r.FindTag(line.Tag); found {
+				at.at, found = inventory.FindLink(r.Tags[at.tag].Index, id)
 			}
 			return found
 		},
@@ -199,9 +199,9 @@ var table = []row{
 			return dirOf(dirOf(layout.TagPath(r.Name, tag.Name)))
 		},
 		find: func(inv *inventory.Inventory, line Removal, id inventory.ID, at *place) (found bool) {
-			tags := inv.Repositories[at.repository].Tags
-			at.at, found = findTag(tags, line.Tag)
-			return found && tags[at.at].HasTarget && tags[at.at].Target == id // unchanged since the review
+			r := inv.Repositories[at.repository]
+			at.at, found = r.FindTag(line.Tag)
+			return found && r.Tags[at.at].HasTarget && r.Tags[at.at].Target == id // unchanged since the review
 		},
 		whyNot: (*Plan).whyNotTag,
 	},

@@ -3,7 +3,6 @@ package sweep
 import (
 	"slices"
 	"sort"
-	"strings"
 
 	"regsweep/inventory"
 	"regsweep/mark"
@@ -73,8 +72,7 @@ func (l *links) order(compare func(repository int, a, b uint32) int) {
 // RemovedRevisions returns the revisions that the plan removes from a repository.
 func (p *Plan) RemovedRevisions(repository string) map[inventory.ID]bool {
 	removed := map[inventory.ID]bool{}
-	i, found := slices.BinarySearchFunc(p.inv.Repositories, repository, func(r *inventory.Repository, name string) int { return strings.Compare(r.Name, name) })
-	if found && i < len(p.revisions.of) {
+	if i, found := p.inv.FindRepository(repository); found && i < len(p.revisions.of) {
 		for _, at := range p.revisions.of[i] {
 			removed[p.inv.Repositories[i].Revisions[at].ID()] = true
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -275,9 +274,7 @@ func (o orphan) target() inventory.ID {
 
 // stat is the result of a stat of one path.
 type stat struct {
-	// isAbsent is true if the path does not exist. It is also true if the path is not a regular
-	// file, because a registry writes only regular files.
-	isAbsent   bool
+	isAbsent   bool // see storage.IsAbsent
 	bytes      int64
 	modTime    time.Time
 	hardLinked bool
@@ -308,7 +305,7 @@ func (p *planner) statEach(ctx context.Context, n int, object func(ctx context.C
 	stats := make([]stat, n)
 	err := storage.Each(ctx, n, p.Options.Concurrency, func(ctx context.Context, i int) error {
 		o, err := object(ctx, i)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrNotRegular) {
+		if storage.IsAbsent(err) {
 			stats[i].isAbsent = true
 			return nil
 		}

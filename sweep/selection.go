@@ -2,9 +2,7 @@ package sweep
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 
@@ -101,10 +99,7 @@ func find(inv *inventory.Inventory, line Removal) (at place, found bool) {
 	kind := line.Kind.row()
 	at.repository = -1
 	if line.Repository != "" && kind.form != Content {
-		at.repository, found = slices.BinarySearchFunc(inv.Repositories, line.Repository, func(r *inventory.Repository, name string) int {
-			return strings.Compare(r.Name, name)
-		})
-		if !found {
+		if at.repository, found = inv.FindRepository(line.Repository); !found {
 			return at, false
 		}
 	}
@@ -116,10 +111,6 @@ func find(inv *inventory.Inventory, line Removal) (at place, found bool) {
 	}
 	found = kind.find(inv, line, id, &at)
 	return at, found
-}
-
-func findTag(tags []inventory.Tag, name string) (at int, found bool) {
-	return slices.BinarySearchFunc(tags, name, func(t inventory.Tag, name string) int { return strings.Compare(t.Name, name) })
 }
 
 // findUpload finds an upload of a repository, or outside of repositories for -1.
@@ -231,7 +222,7 @@ func (s *Selection) entryExists(ctx context.Context, r *inventory.Repository, ta
 		return true, nil
 	}
 	_, err := reader.Stat(ctx, layout.TagIndexPath(r.Name, tag.Name, s.inv.Digest(link.ID())))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, storage.ErrNotRegular) {
+	if storage.IsAbsent(err) {
 		return false, nil
 	}
 	return err == nil, err
