@@ -410,7 +410,24 @@ func TestOrphanedSignaturesGo(t *testing.T) {
 	}
 }
 
-// A storage that fails while it is looked at plans nothing (promise 1).
+// A dead blob whose data is a symbolic link is not in the plan, and does not stop it (promise 2).
+func TestADeadBlobThatIsASymbolicLinkIsNotPlanned(t *testing.T) {
+	d := newDisk()
+	d.tag("app", "latest", d.image("app", "current"))
+	linked, dead := d.blob("moved away"), d.blob("dead")
+	root := d.put(t)
+	path := filepath.Join(root, storage.Root, filepath.FromSlash(blobFile(linked)))
+	target := filepath.Join(root, "target")
+	if err := errors.Join(os.Rename(path, target), os.Symlink(target, path)); err != nil {
+		t.Fatal(err)
+	}
+	plan := planFor(t, root, thorough)
+	if got := plan.Garbage[sweep.Blob]; got != (sweep.Tally{Count: 1, Bytes: int64(len("dead"))}) {
+		t.Errorf("the plan has %v, and only %s is a blob", got, dead)
+	}
+}
+
+// A storage that fails while candidates are statted plans nothing (promise 1).
 func TestAFailingStorageEndsThePlan(t *testing.T) {
 	failure := errors.New("the disk is on fire")
 	d := worn(1)
