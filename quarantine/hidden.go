@@ -47,8 +47,8 @@ type versioned interface {
 
 // inState returns the store if versioning of its bucket is in one of the given states, otherwise nil.
 func inState(ctx context.Context, store Store, states ...storage.Versioning) (versioned, error) {
-	v, is := store.(versioned)
-	if !is {
+	v, ok := store.(versioned)
+	if !ok {
 		return nil, nil
 	}
 	state, err := v.Versioning(ctx)
@@ -167,8 +167,8 @@ func (h *hidden) add(v storage.HiddenVersion, at int64) {
 
 // uploadOf returns the directory of the upload that has the path, "" if there is none.
 func uploadOf(path string) string {
-	repository, below, is := strings.Cut(path, "/_uploads/")
-	if !is {
+	repository, below, ok := strings.Cut(path, "/_uploads/")
+	if !ok {
 		return ""
 	}
 	id, _, _ := strings.Cut(below, "/")
@@ -217,8 +217,8 @@ func openHidden(ctx context.Context, store Store, run string) (*hidden, error) {
 
 // readRecord is openHidden. If lenient is set, it skips damaged lines.
 func readRecord(ctx context.Context, store Store, run string, lenient bool) (*hidden, error) {
-	over, is := store.(versioned)
-	if !is {
+	over, ok := store.(versioned)
+	if !ok {
 		return nil, nil
 	}
 	file, err := spool.Write(func(w io.Writer) error { return store.Stream(ctx, hiddenOf(run), w) })

@@ -252,8 +252,8 @@ func (r *restorer) linking(ctx context.Context, digests []digest.Digest) (map[di
 			if at < 0 {
 				continue
 			}
-			d, is := paths[object.Path[at:]]
-			if !is {
+			d, ok := paths[object.Path[at:]]
+			if !ok {
 				continue
 			}
 			exists, err := r.exists(ctx, object.Path) // a scan may report the directory of a link

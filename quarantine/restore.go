@@ -407,17 +407,17 @@ func (r *restorer) dirs() []string {
 	return append([]string{r.dir}, r.later...)
 }
 
-// locate finds an object: first in the run's own directory, then at its path in the registry (there is
+// locate finds an object: first in the run's own directory, then at its path in the registry (exists is
 // true), then in the directories of later runs. kept is its path in a quarantine, or "".
-func (r *restorer) locate(ctx context.Context, path string) (kept string, there bool, err error) {
+func (r *restorer) locate(ctx context.Context, path string) (kept string, exists bool, err error) {
 	if r.dir != "" && r.hidden == nil {
 		kept = r.dir + "/" + path
 		if found, err := r.exists(ctx, kept); err != nil || found {
 			return kept, false, err
 		}
 	}
-	if there, err = r.exists(ctx, path); err != nil || there {
-		return "", there, err
+	if exists, err = r.exists(ctx, path); err != nil || exists {
+		return "", exists, err
 	}
 	for _, dir := range r.later {
 		kept = dir + "/" + path
@@ -449,9 +449,9 @@ func (r *restorer) blob(ctx context.Context, removal sweep.Removal) (verdict, er
 	case found:
 		return r.unhide(ctx, hidden, removal.Digest)
 	}
-	kept, there, err := r.locate(ctx, path)
+	kept, exists, err := r.locate(ctx, path)
 	switch {
-	case err != nil || there:
+	case err != nil || exists:
 		return verdict{}, err
 	case kept == "":
 		hidden, found, err := r.findLater(path)
@@ -478,11 +478,11 @@ func (r *restorer) blob(ctx context.Context, removal sweep.Removal) (verdict, er
 // damagedBlob returns the verdict for a blob whose copy in the quarantine is damaged. If the registry
 // has an intact one, it removes the copy.
 func (r *restorer) damagedBlob(ctx context.Context, kept, path string, d digest.Digest) (verdict, error) {
-	there, err := r.exists(ctx, path)
-	if err == nil && there {
-		there, err = r.intact(ctx, path, d)
+	exists, err := r.exists(ctx, path)
+	if err == nil && exists {
+		exists, err = r.intact(ctx, path, d)
 	}
-	if err != nil || !there {
+	if err != nil || !exists {
 		return verdict{why: WhyDamaged}, err
 	}
 	return verdict{}, r.store.Remove(ctx, []storage.Ref{{Path: kept}})[0].Err
@@ -502,8 +502,8 @@ func (r *restorer) intact(ctx context.Context, path string, d digest.Digest) (bo
 // that it is equivalent, moveBack removes the object in the quarantine.
 func (r *restorer) moveBack(ctx context.Context, kept, path string, same func() (bool, error)) (verdict, error) {
 	if r.options.DryRun {
-		there, err := r.exists(ctx, path)
-		return verdict{back: !there}, err
+		exists, err := r.exists(ctx, path)
+		return verdict{back: !exists}, err
 	}
 	err := r.store.Move(ctx, []storage.Move{{From: kept, To: path}})[0].Err
 	switch {
@@ -540,8 +540,8 @@ func (r *restorer) links(ctx context.Context, removal sweep.Removal) (verdict, e
 // Otherwise the copy is damaged, and the link is written again from the plan.
 func (r *restorer) link(ctx context.Context, link sweep.Link, isRead bool) (verdict, error) {
 	if r.lost[link.Target] {
-		there, err := r.exists(ctx, link.Path)
-		if err != nil || !there {
+		exists, err := r.exists(ctx, link.Path)
+		if err != nil || !exists {
 			return verdict{why: WhyNoBlob}, err
 		}
 	}
@@ -551,9 +551,9 @@ func (r *restorer) link(ctx context.Context, link sweep.Link, isRead bool) (verd
 	case found:
 		return r.unhide(ctx, hidden, "")
 	}
-	kept, there, err := r.locate(ctx, link.Path)
+	kept, exists, err := r.locate(ctx, link.Path)
 	switch {
-	case err != nil || there:
+	case err != nil || exists:
 		return verdict{}, err
 	case kept != "":
 		intact := !isRead || r.options.DryRun
@@ -700,17 +700,17 @@ func (r *restorer) upload(ctx context.Context, removal sweep.Removal) (verdict, 
 // counts as existing if its directory exists, in the registry or in a quarantine: empty directories
 // are restored too.
 func (r *restorer) uploadWithoutFiles(ctx context.Context, dir string) (verdict, error) {
-	there := false
+	exists := false
 	for _, at := range append([]string{""}, r.dirs()...) {
 		err := r.store.Below(ctx, path.Join(at, dir), func(page []storage.Object) error {
-			there = there || len(page) > 0
+			exists = exists || len(page) > 0
 			return nil
 		})
 		if err != nil {
 			return verdict{}, err
 		}
 	}
-	if !there {
+	if !exists {
 		return r.missing(ctx, dir+"/data")
 	}
 	return verdict{}, nil

@@ -26,8 +26,8 @@ type Taker struct {
 	store  Store
 	hidden *hidden // nil if objects are moved
 	absent atomic.Int64
-	// taken and failed count outcomes. pruned is set if an empty directory was recorded.
-	taken, failed atomic.Int64
+	// moved and failed count outcomes. pruned is set if an empty directory was recorded.
+	moved, failed atomic.Int64
 	pruned        atomic.Bool
 }
 
@@ -44,8 +44,8 @@ const shortestLine = 200
 // Check returns an error if it is known beforehand that a plan can't be moved to a quarantine. It
 // changes nothing.
 func Check(ctx context.Context, store Store, plan *sweep.Plan) error {
-	checker, is := store.(storage.MoveChecker)
-	if !is {
+	checker, ok := store.(storage.MoveChecker)
+	if !ok {
 		return nil
 	}
 	if err := checker.CheckMoves(ctx, Dir, int64(plan.Len())*shortestLine, plan.Refs()); err != nil {
@@ -107,7 +107,7 @@ func (t *Taker) End(ctx context.Context) error {
 
 func (t *Taker) discardEmpty(ctx context.Context) error {
 	_, isS3 := t.store.(versioned)
-	if t.taken.Load() > 0 || t.pruned.Load() || isS3 && t.failed.Load() > 0 { // a failed request may have been executed
+	if t.moved.Load() > 0 || t.pruned.Load() || isS3 && t.failed.Load() > 0 { // a failed request may have been executed
 		return nil
 	}
 	empty, err := isEmpty(ctx, t.store, t.Run)
@@ -133,13 +133,13 @@ func (t *Taker) Absent() int64 { return t.absent.Load() }
 
 // Remove implements storage.Remover. The outcome of a moved object is Hidden: it still uses space.
 func (t *Taker) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcome {
-	outcomes := t.take(ctx, refs)
+	outcomes := t.move(ctx, refs)
 	for _, o := range outcomes {
 		switch {
 		case o.Err != nil:
 			t.failed.Add(1)
 		case o.Hidden:
-			t.taken.Add(1)
+			t.moved.Add(1)
 		default:
 			t.absent.Add(1)
 		}
@@ -147,7 +147,7 @@ func (t *Taker) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcom
 	return outcomes
 }
 
-func (t *Taker) take(ctx context.Context, refs []storage.Ref) []storage.Outcome {
+func (t *Taker) move(ctx context.Context, refs []storage.Ref) []storage.Outcome {
 	if t.hidden != nil {
 		return t.hidden.hide(ctx, t.store, refs)
 	}
@@ -169,7 +169,7 @@ func (t *Taker) take(ctx context.Context, refs []storage.Ref) []storage.Outcome 
 
 // Prune implements storage.Remover. It first makes the empty directories in the quarantine, so that
 // they can be restored too.
-func (t *Taker) Prune(ctx context.Context, dir string) (gone bool, err error) {
+func (t *Taker) Prune(ctx context.Context, dir string) (pruned bool, err error) {
 	if t.store.Identity().Driver != "filesystem" { // there are no directories
 		return t.store.Prune(ctx, dir)
 	}

@@ -33,7 +33,7 @@ func (s *contents) unrecorded(ctx context.Context, plan *sweep.File, own *hidden
 		if path == "" || s.has(path) {
 			return nil
 		}
-		if _, is, err := own.find(path); err != nil || is {
+		if _, ok, err := own.find(path); err != nil || ok {
 			return err
 		}
 		if paths = append(paths, path); len(paths) < storage.RemoveBatch {
@@ -51,8 +51,8 @@ func (s *contents) unrecorded(ctx context.Context, plan *sweep.File, own *hidden
 	// hidden by the next run.
 	others, err := readRecords(ctx, s.store, s.run, true)
 	for i := 0; i < len(found) && err == nil; i++ {
-		var is bool
-		if is, err = others.names(found[i]); !is {
+		var ok bool
+		if ok, err = others.names(found[i]); !ok {
 			count++
 		}
 	}
@@ -89,8 +89,8 @@ func unrecordedDamage(count int) string {
 // missing returns the verdict for a blob, or the data of an upload, that is neither in the registry nor
 // in a quarantine: WhyUnrecorded if the bucket has a hidden version of it, otherwise WhyGone.
 func (r *restorer) missing(ctx context.Context, path string) (verdict, error) {
-	over, is := r.store.(versioned)
-	if !is {
+	over, ok := r.store.(versioned)
+	if !ok {
 		return verdict{why: WhyGone}, nil
 	}
 	hidden, err := over.HiddenPaths(ctx, []string{path})
