@@ -132,37 +132,53 @@ func (f *Store) Replace(ctx context.Context, name string, content []byte, versio
 	switch {
 	case t == nil:
 		err = storage.ErrLost
-	case root == nil:
-		err = t.withVersion(ctx, name, version, func(dir, fd int) error {
-			f.put.Add(1)
-			return overwrite(dir, fd, path.Base(name), content)
-		})
-		if lacksLocks(err) {
-			err = f.replaceUnlocked(t, name, content, version)
-		}
-		if storage.IsFull(err) && version == "" { // an empty file has no blocks that could be overwritten
-			if err = f.Delete(ctx, name, version); err == nil {
-				_, err = f.Create(ctx, name, content)
-			}
-			if errors.Is(err, fs.ErrExist) {
-				err = storage.ErrLost
-			}
-		}
+	case root != nil:
+		err = f.replaceStandIn(ctx, t, root, name, content)
 	default:
-		f.put.Add(1)
-		switch err = t.createOwn(ctx, name, content); {
-		case err == nil:
-			err = f.releaseStandIn(root)
-		case storage.IsFull(err):
-			err = nil
-		case errors.Is(err, fs.ErrExist): // made by a host that the kernel's lock does not reach
-			err = storage.ErrLost
-		}
+		err = f.replaceFile(ctx, t, name, content, version)
 	}
 	if err != nil {
 		return "", ownError("replace", name, err)
 	}
 	return string(content), nil
+}
+
+func (f *Store) replaceFile(ctx context.Context, t *tree, name string, content []byte, version string) error {
+	err := t.withVersion(ctx, name, version, func(dir, fd int) error {
+		f.put.Add(1)
+		return overwrite(dir, fd, path.Base(name), content)
+	})
+	if lacksLocks(err) {
+		err = f.replaceUnlocked(t, name, content, version)
+	}
+	if !storage.IsFull(err) || version != "" {
+		return err
+	}
+	// An empty file has no blocks that could be overwritten.
+	if err := f.Delete(ctx, name, version); err != nil {
+		return err
+	}
+	_, err = f.Create(ctx, name, content)
+	if errors.Is(err, fs.ErrExist) {
+		return storage.ErrLost
+	}
+	return err
+}
+
+// replaceStandIn makes the lock file for which there was no space. While there is still none, the
+// kernel's lock on root goes on replacing it.
+func (f *Store) replaceStandIn(ctx context.Context, t *tree, root *os.File, name string, content []byte) error {
+	f.put.Add(1)
+	err := t.createOwn(ctx, name, content)
+	switch {
+	case err == nil:
+		return f.releaseStandIn(root)
+	case storage.IsFull(err):
+		return nil
+	case errors.Is(err, fs.ErrExist): // made by a host that the kernel's lock does not reach
+		return storage.ErrLost
+	}
+	return err
 }
 
 // Delete removes the file under the same lock as Replace.
