@@ -1,7 +1,6 @@
 package layout
 
 import (
-	"encoding/binary"
 	"encoding/hex"
 
 	"regsweep/storage"
@@ -16,25 +15,17 @@ func DecodeSHA256(hex string) (sum [32]byte) {
 }
 
 // ParseSHA256 decodes the hex part of a SHA-256 digest: 64 lower-case digits, and nothing else.
-// It decodes eight digits at a time, in a fifth of the time that a table of digits takes.
 func ParseSHA256(text []byte) (sum [32]byte, ok bool) {
-	const ones = 0x0101010101010101
 	if len(text) != 2*len(sum) {
 		return sum, false
 	}
-	bad := uint64(0)
-	for i := 0; i < len(text); i += 8 {
-		digits := binary.LittleEndian.Uint64(text[i:])
-		// Letters have bit 6 set, and digits 0 to 9 do not. The value of a letter is its low
-		// four bits plus 9. Encoding the values again shows whether they were hex digits.
-		values := digits&(ones*0x0f) + 9*(digits>>6&ones)
-		letters := (values + 6*ones) >> 4 & ones
-		bad |= values&(ones*0xf0) | (digits ^ (values + '0'*ones + ('a'-'9'-1)*letters))
-		packed := (values<<4 | values>>8) & 0x00ff00ff00ff00ff
-		packed = (packed | packed>>8) & 0x0000ffff0000ffff
-		binary.LittleEndian.PutUint32(sum[i/2:], uint32(packed|packed>>16))
+	bad := byte(0)
+	for i := range sum {
+		high, low := hexDigits[text[2*i]], hexDigits[text[2*i+1]]
+		sum[i] = high<<4 | low
+		bad |= high | low
 	}
-	return sum, bad == 0
+	return sum, bad < 16
 }
 
 // DigestOf is the digest of a SHA-256 sum. It spares the allocations of go-digest.
