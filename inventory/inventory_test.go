@@ -174,12 +174,26 @@ func TestInventoryOfFlatKeys(t *testing.T) {
 // the inventory.
 func TestInventoryOddities(t *testing.T) {
 	a, b, gone := digest.FromString("a"), digest.FromString("b"), digest.FromString("gone")
-	for _, test := range []struct {
+	type oddity struct {
 		name  string
 		make  func(tree *imagetest.Tree)
 		check func(t *testing.T, inv *Inventory, r *Repository)
 		met   string // problems of app, but for strays
-	}{
+	}
+	undated := func(name, startedAt string) oddity {
+		return oddity{
+			name: name,
+			make: func(tree *imagetest.Tree) {
+				tree.Upload("app", "id", storagetest.UploadStart, []byte("half"))
+				tree.Write(layout.UploadPath("app", "id")+"/startedat", startedAt)
+			},
+			check: func(t *testing.T, _ *Inventory, r *Repository) {
+				want(t, "counts from now", time.Since(r.Uploads[0].Started) < time.Hour, true)
+			},
+			met: "undated_upload",
+		}
+	}
+	for _, test := range []oddity{
 		{
 			name: "an empty revision directory, as the API leaves it, is no revision",
 			make: func(tree *imagetest.Tree) { tree.Mkdir("repositories/app/_manifests/revisions/sha256/" + a.Encoded()) },
@@ -294,39 +308,9 @@ func TestInventoryOddities(t *testing.T) {
 			},
 			met: "undated_upload",
 		},
-		{
-			name: "an upload that does not say when it began",
-			make: func(tree *imagetest.Tree) {
-				tree.Upload("app", "id", storagetest.UploadStart, []byte("half"))
-				tree.Write(layout.UploadPath("app", "id")+"/startedat", "yesterday")
-			},
-			check: func(t *testing.T, _ *Inventory, r *Repository) {
-				want(t, "counts from now", time.Since(r.Uploads[0].Started) < time.Hour, true)
-			},
-			met: "undated_upload",
-		},
-		{
-			name: "an upload that began in year 1",
-			make: func(tree *imagetest.Tree) {
-				tree.Upload("app", "id", storagetest.UploadStart, []byte("half"))
-				tree.Write(layout.UploadPath("app", "id")+"/startedat", "0001-01-01T00:00:00Z")
-			},
-			check: func(t *testing.T, _ *Inventory, r *Repository) {
-				want(t, "counts from now", time.Since(r.Uploads[0].Started) < time.Hour, true)
-			},
-			met: "undated_upload",
-		},
-		{
-			name: "an upload that began long after its last write",
-			make: func(tree *imagetest.Tree) {
-				tree.Upload("app", "id", storagetest.UploadStart, []byte("half"))
-				tree.Write(layout.UploadPath("app", "id")+"/startedat", time.Now().Add(365*24*time.Hour).Format(time.RFC3339))
-			},
-			check: func(t *testing.T, _ *Inventory, r *Repository) {
-				want(t, "counts from now", time.Since(r.Uploads[0].Started) < time.Hour, true)
-			},
-			met: "undated_upload",
-		},
+		undated("an upload that does not say when it began", "yesterday"),
+		undated("an upload that began in year 1", "0001-01-01T00:00:00Z"),
+		undated("an upload that began long after its last write", time.Now().Add(365*24*time.Hour).Format(time.RFC3339)),
 		{
 			name: "an upload is dated by its startedat, which is removed last",
 			make: func(tree *imagetest.Tree) {
