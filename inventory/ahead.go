@@ -14,7 +14,7 @@ import (
 // makes as many calls at once as it may, and no call takes long.
 func (b *builder) listRepositories(ctx context.Context) error {
 	if _, isFast := b.store.(storage.NameScanner); isFast || b.options.OnRevision == nil {
-		return b.scan(ctx, storage.RepositoriesDir, b.repositoryVisitor())
+		return b.scan(ctx, storage.RepositoriesDir, b.visitRepositories, b.visitNamedLinks)
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	b.ahead = &ahead{
@@ -23,7 +23,7 @@ func (b *builder) listRepositories(ctx context.Context) error {
 	}
 	g.Go(func() error {
 		defer b.ahead.end()
-		return b.scan(ctx, storage.RepositoriesDir, b.repositoryVisitor())
+		return b.scan(ctx, storage.RepositoriesDir, b.visitRepositories, b.visitNamedLinks)
 	})
 	err := g.Wait()
 	b.ahead = nil // to free its memory

@@ -240,6 +240,12 @@ func (b *builder) visitRepositories(page []storage.Object) error {
 	return nil
 }
 
+func (b *builder) countLinks(n int) {
+	if b.options.OnLinks != nil {
+		b.options.OnLinks(n)
+	}
+}
+
 // emptyName records an empty directory in which a repository could be. If a disk is not mounted
 // there, the blobs of its repositories look like garbage.
 func (b *builder) emptyName(object storage.Object) {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
-	"sync"
 
 	"regsweep/storage"
 	"regsweep/storage/layout"
@@ -47,49 +45,4 @@ func CheckLink(ctx context.Context, reader storage.Reader, path string) (exists 
 		return true, detail, nil
 	}
 	return true, "", nil
-}
-
-// InDoubt returns the layer links of a repository that CheckLink has to read. All others exist and
-// contain the digest in their path. A storage.LinkVerifier finds that out in less time than
-// CheckLink. Without one InDoubt returns all links.
-func InDoubt(ctx context.Context, reader storage.Reader, inv *Inventory, repository string, layers []ID, limit int) ([]ID, error) {
-	verifier, ok := reader.(storage.LinkVerifier)
-	if !ok {
-		return layers, nil
-	}
-	const together = 8 // small, so that even a few links are verified in parallel
-	var mu sync.Mutex  // guards doubted
-	var doubted []ID
-	parts := slices.Collect(slices.Chunk(layers, together))
-	err := storage.Each(ctx, len(parts), limit, func(ctx context.Context, i int) error {
-		some, err := inDoubt(ctx, verifier, inv, layout.RepositoryPath(repository)+"/"+layout.LayersDir+"/sha256", parts[i])
-		mu.Lock()
-		defer mu.Unlock()
-		doubted = append(doubted, some...)
-		return err
-	})
-	return doubted, err
-}
-
-// inDoubt is InDoubt of links in one directory.
-func inDoubt(ctx context.Context, verifier storage.LinkVerifier, inv *Inventory, dir string, layers []ID) (doubted []ID, err error) {
-	var stored []ID
-	var sums [][32]byte
-	for _, id := range layers {
-		if inv.Stored(id) {
-			stored, sums = append(stored, id), append(sums, inv.blobs.at(int(id)).sha256)
-		} else {
-			doubted = append(doubted, id)
-		}
-	}
-	verified, err := verifier.VerifyLinks(ctx, dir, sums)
-	if err != nil {
-		return nil, err
-	}
-	for i, id := range stored {
-		if !verified[i] {
-			doubted = append(doubted, id)
-		}
-	}
-	return doubted, nil
 }

@@ -119,11 +119,6 @@ func (d *digests) BlobPath(id ID) string {
 	return string(layout.AppendBlobPath(buffer[:0], &d.blobs.at(int(id)).sha256))
 }
 
-// AppendBlobPath appends BlobPath to path.
-func (d *digests) AppendBlobPath(path []byte, id ID) []byte {
-	return layout.AppendBlobPath(path, &d.blobs.at(int(id)).sha256)
-}
-
 // IsContent reports whether content has the digest of a stored blob.
 func (d *digests) IsContent(id ID, content []byte) bool {
 	return sha256.Sum256(content) == d.blobs.at(int(id)).sha256

@@ -25,7 +25,7 @@ func TestEmptied(t *testing.T) {
 		"repositories/app/_manifests/tags/v1/current": false, "repositories/app/_manifests/tags/v1/index": false,
 		"repositories/app/_manifests/tags/v1/index/sha512": true, "repositories/app/_manifests/tags/v1/else/sha512": false,
 		"repositories/app/_manifests/revisions": false, "repositories/app/_manifests/revisions/sha256": true,
-		"repositories/app/_manifests/revisions/sha256/" + hex:                        false,
+		"repositories/app/_manifests/revisions/sha256/" + hex:                        true,
 		"repositories/app/_manifests/revisions/sha256/" + hex + "/signatures":        true,
 		"repositories/app/_manifests/revisions/sha256/" + hex + "/signatures/sha256": true,
 		"repositories/app/_manifests/revisions/sha256/" + hex + "/else":              false,

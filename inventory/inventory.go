@@ -255,7 +255,7 @@ func Take(ctx context.Context, store storage.Store, options Options) (*Inventory
 	if b.options.Concurrency == 0 {
 		b.options.Concurrency = 32
 	}
-	if err := b.scan(ctx, storage.BlobsDir, b.blobVisitor()); err != nil {
+	if err := b.scan(ctx, storage.BlobsDir, b.visitBlobs, b.visitNamedBlobs); err != nil {
 		return nil, err
 	}
 	b.sealBlobs()
@@ -273,15 +273,4 @@ func Take(ctx context.Context, store storage.Store, options Options) (*Inventory
 		return nil, err
 	}
 	return b.inv, nil
-}
-
-// StatBlob is Reader.Stat of a stored blob. The object's path may be empty: see storage.BlobStater.
-func StatBlob(ctx context.Context, reader storage.Reader, inv *Inventory, id ID) (storage.Object, error) {
-	if s, ok := reader.(storage.BlobStater); ok {
-		object, ok, err := s.StatBlob(ctx, &inv.blobs.at(int(id)).sha256)
-		if ok || err != nil {
-			return object, err
-		}
-	}
-	return reader.Stat(ctx, inv.BlobPath(id))
 }

@@ -38,7 +38,7 @@ func (b *builder) request(ctx context.Context) error {
 		if _, exact := b.inv.Size(id); exact {
 			return nil
 		}
-		object, err := StatBlob(ctx, b.store, b.inv, id)
+		object, err := b.store.Stat(ctx, b.inv.BlobPath(id))
 		if storage.IsAbsent(err) {
 			return nil
 		}

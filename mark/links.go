@@ -104,10 +104,6 @@ func (c linkCheck) checkDead(ctx context.Context, i int, checked *checkedLinks) 
 			dead = append(dead, link.ID())
 		}
 	}
-	dead, err := inventory.InDoubt(ctx, c.reader, c.inv, r.Name, dead, c.limit)
-	if err != nil {
-		return err
-	}
 	var mu sync.Mutex // guards checked
 	return storage.Each(ctx, len(dead), c.limit, func(ctx context.Context, i int) error {
 		path := layout.LayerPath(r.Name, c.inv.Digest(dead[i]))

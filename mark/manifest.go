@@ -83,20 +83,17 @@ func (r reading) verified(ctx context.Context, id inventory.ID, p *parsing) (con
 	damage := func(format string, args ...any) *found {
 		return &found{node: node{state: damaged}, detail: fmt.Sprintf(format, args...)}
 	}
+	var path string
 	if r.inv.Stored(id) {
-		p.path = r.inv.AppendBlobPath(p.path[:0], id)
+		path = r.inv.BlobPath(id)
 	} else if d := r.inv.Digest(id); d.Validate() != nil {
 		// A digest that can't be verified can't be trusted either.
 		return nil, damage("its digest is of an unknown algorithm"), nil
 	} else {
-		p.path = append(p.path[:0], layout.BlobPath(d)...)
+		path = layout.BlobPath(d)
 	}
-	content, err = storage.ReadInto(ctx, r.reader, p.buffer, p.path, manifestLimit)
+	content, err = storage.ReadInto(ctx, r.reader, p.buffer, path, manifestLimit)
 	matches := err == nil && r.matches(id, content)
-	if err == nil && !matches && len(content) > 0 && len(p.buffer) > 0 && &content[0] == &p.buffer[0] { // the content may be larger than the buffer
-		content, err = r.reader.Read(ctx, string(p.path), manifestLimit)
-		matches = err == nil && r.matches(id, content)
-	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !r.wasListed(id):
 		lost, err = r.missing(ctx, id)
@@ -132,7 +129,6 @@ func (r reading) matches(id inventory.ID, content []byte) bool {
 
 // parsing has the buffers for reading one manifest. They are used again for the next one.
 type parsing struct {
-	path    []byte
 	buffer  []byte // for the content
 	parser  manifest.Parser
 	named   [][]byte

@@ -144,32 +144,16 @@ type Reader interface {
 // IntoReader is a reader that reads into a buffer of the caller.
 type IntoReader interface {
 	// ReadInto is Reader.Read for a caller who reads many objects, one after the other. The
-	// content is in buffer if the buffer is larger than the content. The content may be cut
-	// short if the filesystem returns fewer bytes than the file has. So the caller has to verify
-	// the content.
-	ReadInto(ctx context.Context, buffer, path []byte, limit int64) ([]byte, error)
+	// content is in buffer if the buffer is larger than the content.
+	ReadInto(ctx context.Context, buffer []byte, path string, limit int64) ([]byte, error)
 }
 
 // ReadInto is IntoReader.ReadInto, or Reader.Read if the reader is no IntoReader.
-func ReadInto(ctx context.Context, reader Reader, buffer, path []byte, limit int64) ([]byte, error) {
+func ReadInto(ctx context.Context, reader Reader, buffer []byte, path string, limit int64) ([]byte, error) {
 	if r, ok := reader.(IntoReader); ok {
 		return r.ReadInto(ctx, buffer, path, limit)
 	}
-	return reader.Read(ctx, string(path), limit)
-}
-
-// BlobStater is a reader that stats blobs without the copies that their paths take.
-type BlobStater interface {
-	// StatBlob is Reader.Stat of the blob with a SHA-256 digest. It leaves the object's path
-	// empty. If ok is false it has found out nothing, and the caller has to call Stat.
-	StatBlob(ctx context.Context, digest *[32]byte) (object Object, ok bool, err error)
-}
-
-// LinkVerifier is a reader that verifies many links in less time than it takes to read each.
-type LinkVerifier interface {
-	// VerifyLinks reports for each digest whether dir/<hex>/link exists and contains that digest.
-	// False means only that the link is unverified: the caller has to read it.
-	VerifyLinks(ctx context.Context, dir string, digests [][32]byte) (verified []bool, err error)
+	return reader.Read(ctx, path, limit)
 }
 
 // DirTimes is a store with directories. The time of a directory is the time of the last change of its

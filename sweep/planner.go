@@ -297,7 +297,7 @@ func (p *planner) statBlobs(ctx context.Context, ids []inventory.ID) ([]stat, er
 		if _, exact := p.inv.Size(ids[i]); exact {
 			return storage.Object{}, nil
 		}
-		return inventory.StatBlob(ctx, p.reader, p.inv, ids[i])
+		return p.reader.Stat(ctx, p.inv.BlobPath(ids[i]))
 	})
 }
 

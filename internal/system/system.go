@@ -5,7 +5,6 @@
 package system
 
 import (
-	"bytes"
 	"errors"
 	"sync/atomic"
 
@@ -43,13 +42,13 @@ func SetFault(f func(Call) error) {
 	fault.Store(&f)
 }
 
-// faultIn is the fault of a call. name may end with a zero byte.
-func faultIn[Name string | []byte](op string, dir int, name Name) error {
+// faultIn is the fault of a call.
+func faultIn(op string, dir int, name string) error {
 	f := fault.Load()
 	if f == nil {
 		return nil
 	}
-	return (*f)(Call{Op: op, Dir: dir, Name: string(bytes.TrimRight([]byte(name), "\x00"))})
+	return (*f)(Call{Op: op, Dir: dir, Name: name})
 }
 
 // mostInterruptions is how often an interrupted call is repeated. A broken filesystem may interrupt
@@ -57,7 +56,7 @@ func faultIn[Name string | []byte](op string, dir int, name Name) error {
 const mostInterruptions = 1000
 
 // again repeats a call until it is not interrupted.
-func again[Name string | []byte](op string, dir int, name Name, call func() error) error {
+func again(op string, dir int, name string, call func() error) error {
 	for tries := 0; ; tries++ {
 		err := faultIn(op, dir, name)
 		if err == nil {

@@ -3,7 +3,6 @@ package system
 import (
 	"encoding/binary"
 	"sync/atomic"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +20,7 @@ var noOpenat2 atomic.Bool
 // OpenBeneath opens a path below an open directory. It follows no symbolic link.
 func OpenBeneath(dir int, name string, flags int) (fd int, err error) {
 	if !noOpenat2.Load() {
-		how := beneath(flags)
+		how := unix.OpenHow{Flags: uint64(flags) | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
 		err := resolve(dir, name, func() (err error) {
 			fd, err = unix.Openat2(dir, name, &how)
 			return err
@@ -33,31 +32,8 @@ func OpenBeneath(dir int, name string, flags int) (fd int, err error) {
 	return openBeneath(dir, name, flags)
 }
 
-// OpenBytesBeneath is OpenBeneath of a path that ends with a zero byte. It does not copy the path.
-func OpenBytesBeneath(dir int, path []byte, flags int) (fd int, err error) {
-	if !noOpenat2.Load() {
-		how := beneath(flags)
-		err := resolve(dir, path, func() error {
-			opened, _, errno := unix.Syscall6(unix.SYS_OPENAT2, uintptr(dir), uintptr(unsafe.Pointer(&path[0])),
-				uintptr(unsafe.Pointer(&how)), unsafe.Sizeof(how), 0, 0)
-			if fd = int(opened); errno != 0 {
-				return errno
-			}
-			return nil
-		})
-		if !unsupported(err, flags) {
-			return fd, err
-		}
-	}
-	return openBeneath(dir, string(path[:len(path)-1]), flags)
-}
-
-func beneath(flags int) unix.OpenHow {
-	return unix.OpenHow{Flags: uint64(flags) | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
-}
-
 // resolve repeats openat2(2) if a rename anywhere in the system made it return EAGAIN.
-func resolve[Name string | []byte](dir int, name Name, open func() error) (err error) {
+func resolve(dir int, name string, open func() error) (err error) {
 	for range 100 {
 		if err = again("openat2", dir, name, open); err != unix.EAGAIN {
 			break
@@ -75,32 +51,9 @@ func unsupported(err error, flags int) bool {
 	return err == unix.ENOSYS || err == unix.EPERM && flags&unix.O_NOATIME == 0
 }
 
-// Statx is statx(2) of a path that ends with a zero byte.
-func Statx(dir int, path []byte, flags, mask int, stat *unix.Statx_t) error {
-	return again("statx", dir, path, func() error {
-		_, _, errno := unix.Syscall6(unix.SYS_STATX, uintptr(dir), uintptr(unsafe.Pointer(&path[0])),
-			uintptr(flags), uintptr(mask), uintptr(unsafe.Pointer(stat)), 0)
-		if errno != 0 {
-			return errno
-		}
-		return nil
-	})
-}
-
-// OpenBytesAt is openat(2) of a path that ends with a zero byte.
-func OpenBytesAt(dir int, path []byte, flags int) (fd int, err error) {
-	err = again("openat", dir, path, func() error {
-		opened, _, errno := unix.Syscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(unsafe.Pointer(&path[0])),
-			uintptr(flags|unix.O_LARGEFILE|unix.O_CLOEXEC), 0, 0, 0)
-		if fd = int(opened); errno != 0 {
-			return errno
-		}
-		return nil
-	})
-	if err != nil {
-		return -1, err
-	}
-	return fd, nil
+// Statx is statx(2).
+func Statx(dir int, name string, flags, mask int, stat *unix.Statx_t) error {
+	return again("statx", dir, name, func() error { return unix.Statx(dir, name, flags, mask, stat) })
 }
 
 // Getdents is getdents64(2).

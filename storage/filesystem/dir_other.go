@@ -46,11 +46,7 @@ func eachName(fd int, visit func(name []byte)) error {
 // isSizedByNames returns true only on Linux.
 func isSizedByNames(int, *unix.Stat_t) (bool, error) { return false, nil }
 
-// unnoticed does nothing: only Linux has O_NOATIME.
-type unnoticed struct{}
+// noAtime does nothing: only Linux has O_NOATIME.
+type noAtime struct{}
 
-func (*unnoticed) open(open func(flag int) (fd int, err error)) (fd int, err error) { return open(0) }
-
-func (f *Store) readNamed([]byte, []byte, int64) (content []byte, supported bool, err error) {
-	return nil, false, nil
-}
+func (*noAtime) open(open func(flag int) (fd int, err error)) (fd int, err error) { return open(0) }

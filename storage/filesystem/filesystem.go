@@ -44,7 +44,7 @@ type Store struct {
 	standIn  atomic.Pointer[os.File] // the layout's directory, if the kernel's lock on it replaces a lock file: see Create
 	slots    chan struct{}           // has one entry for each call that is under way
 
-	unnoticed unnoticed
+	noAtime noAtime
 
 	list, get, head, put, del atomic.Int64
 }
@@ -75,7 +75,7 @@ func Open(root string, limits storage.Limits) (storage.Store, error) {
 		identity: storage.Identity{Driver: "filesystem", Root: resolved}, limits: limits,
 		dir: filepath.Join(resolved, storage.Root),
 	}
-	f.root = openedTree(fd, resolved, &f.unnoticed)
+	f.root = openedTree(fd, resolved, &f.noAtime)
 	f.slots = make(chan struct{}, f.Concurrency())
 	if limits.MaxRequests > 0 {
 		f.pace = pace.New(f.Concurrency(), limits.MaxRequests)
@@ -101,7 +101,7 @@ func (f *Store) tree() (*tree, error) {
 	if fd < 0 || err != nil {
 		return nil, err
 	}
-	t := openedTree(fd, f.dir, &f.unnoticed)
+	t := openedTree(fd, f.dir, &f.noAtime)
 	f.opened.Store(t)
 	return t, nil
 }
@@ -201,15 +201,11 @@ func (f *Store) end() { <-f.slots }
 
 // Scan reads directories, and the links whose content the contract requires: see walk.
 func (f *Store) Scan(ctx context.Context, dir string, visit func([]storage.Object) error) error {
-	return f.ScanNames(ctx, dir, storage.NameVisitor{
-		Objects: visit,
-		Digests: func(n storage.NamedDigests) error { return visit(n.Objects()) },
-		Tags:    func(n storage.NamedTags) error { return visit(n.Objects()) },
-	})
+	return f.ScanNames(ctx, dir, visit, func(n storage.NamedDigests) error { return visit(n.Objects()) })
 }
 
 // ScanNames implements storage.NameScanner.
-func (f *Store) ScanNames(ctx context.Context, dir string, visit storage.NameVisitor) error {
+func (f *Store) ScanNames(ctx context.Context, dir string, objects func([]storage.Object) error, digests func(storage.NamedDigests) error) error {
 	t, err := f.tree()
 	if t == nil {
 		return errors.Join(err, ctx.Err())
@@ -220,10 +216,10 @@ func (f *Store) ScanNames(ctx context.Context, dir string, visit storage.NameVis
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(f.Concurrency())
-	w := &walk{fs: f, tree: t, group: g, visit: visit}
+	w := &walk{fs: f, tree: t, group: g, visitObjects: objects, visitDigests: digests}
 	g.Go(func() error {
 		if dir == storage.BlobsDir {
-			return w.blobs(ctx, dir, 0)
+			return w.blobs(ctx, dir)
 		}
 		return w.names(ctx, dir)
 	})
@@ -268,17 +264,14 @@ func (f *Store) Read(ctx context.Context, name string, limit int64) ([]byte, err
 }
 
 // ReadInto implements storage.IntoReader.
-func (f *Store) ReadInto(ctx context.Context, buffer, name []byte, limit int64) ([]byte, error) {
+func (f *Store) ReadInto(ctx context.Context, buffer []byte, name string, limit int64) ([]byte, error) {
 	if err := f.begin(ctx); err != nil {
 		return nil, err
 	}
 	defer f.end()
-	content, supported, err := f.readNamed(buffer, name, limit)
-	if !supported {
-		content, err = f.readTo(buffer, string(name), limit)
-	}
+	content, err := f.readTo(buffer, name, limit)
 	if err != nil {
-		return nil, readError(string(name), err)
+		return nil, readError(name, err)
 	}
 	return content, nil
 }
@@ -322,11 +315,6 @@ func readAndClose(buffer []byte, fd int, limit int64) ([]byte, error) {
 // into buffer if the buffer is larger than the file.
 func readDescriptor(buffer []byte, fd int, limit int64) ([]byte, error) {
 	n, readErr := system.Read(fd, buffer)
-	return readRest(buffer, n, readErr, fd, limit)
-}
-
-// readRest reads the rest of a file after a first read of n bytes into buffer.
-func readRest(buffer []byte, n int, readErr error, fd int, limit int64) ([]byte, error) {
 	var stat unix.Stat_t
 	// A read may return less than the file has. Only the size tells.
 	if err := system.Fstat(fd, &stat); err != nil {

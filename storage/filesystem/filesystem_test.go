@@ -7,11 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"regsweep/internal/drivertest"
 	"regsweep/internal/imagetest"
@@ -399,7 +397,7 @@ func TestReadIntoReadsLikeRead(t *testing.T) {
 			for _, limit := range []int64{length, 2 * length, 1 << 20} {
 				want, wantErr := store.Read(t.Context(), path, limit)
 				for _, buffer := range [][]byte{nil, make([]byte, length), make([]byte, 4*length)} {
-					got, err := storage.ReadInto(t.Context(), store, buffer, []byte(path), limit)
+					got, err := storage.ReadInto(t.Context(), store, buffer, path, limit)
 					if !bytes.Equal(got, want) || fmt.Sprint(err) != fmt.Sprint(wantErr) {
 						t.Errorf("%s: a buffer of %d bytes, %s, at most %d: %d bytes, %v, want %d, %v",
 							name, len(buffer), path, limit, len(got), err, len(want), wantErr)
@@ -407,36 +405,6 @@ func TestReadIntoReadsLikeRead(t *testing.T) {
 				}
 			}
 		}
-	}
-}
-
-// StatBlob returns the same as Stat, for a blob and for any other file at its path.
-func TestStatBlobIsLikeStat(t *testing.T) {
-	tree := storagetest.NewTree(t)
-	for i, name := range []string{"file", "empty", "directory", "symlink", "missing", "hard-linked"} {
-		tree.Write(imagetest.BlobPath(digest.FromString(name)), strings.Repeat("x", i))
-	}
-	at := func(name string) string { return tree.Path(imagetest.BlobPath(digest.FromString(name))) }
-	if err := errors.Join(
-		os.WriteFile(at("empty"), nil, 0o644), os.Chtimes(at("file"), time.Time{}, time.Unix(1e9, 5)),
-		os.Remove(at("directory")), os.Mkdir(at("directory"), 0o755),
-		os.Remove(at("symlink")), os.Symlink(at("file"), at("symlink")),
-		os.Remove(at("missing")), os.Link(at("hard-linked"), filepath.Join(t.TempDir(), "copy")),
-	); err != nil {
-		t.Fatal(err)
-	}
-	store := storagetest.MustOpen(t)(Open(tree.Root(), storage.Limits{}))
-	inv := takenInventory(t, store)
-	for id := range inventory.ID(inv.Blobs()) {
-		want, wantErr := store.Stat(t.Context(), inv.BlobPath(id))
-		got, err := inventory.StatBlob(t.Context(), store, inv, id)
-		got.Path = want.Path
-		if !reflect.DeepEqual(got, want) || fmt.Sprint(err) != fmt.Sprint(wantErr) {
-			t.Errorf("%s: %+v, %v, want %+v, %v", inv.BlobPath(id), got, err, want, wantErr)
-		}
-	}
-	if inv.Blobs() != 6 {
-		t.Errorf("%d blobs are listed", inv.Blobs())
 	}
 }
 

@@ -59,7 +59,7 @@ func TestLinksToOtherDisksAreFollowed(t *testing.T) {
 					t.Errorf("read %s: %v", path, err)
 				}
 				buffer := make([]byte, 1<<16)
-				if content, err := storage.ReadInto(t.Context(), open(), buffer, []byte(path), 1<<20); err != nil || len(content) == 0 {
+				if content, err := storage.ReadInto(t.Context(), open(), buffer, path, 1<<20); err != nil || len(content) == 0 {
 					t.Errorf("read %s: %v", path, err)
 				}
 				if object, err := open().Stat(t.Context(), path); err != nil || object.Size == 0 {
@@ -67,10 +67,7 @@ func TestLinksToOtherDisksAreFollowed(t *testing.T) {
 				}
 			}
 			store := open()
-			inv := takenInventory(t, store)
-			if object, err := inventory.StatBlob(t.Context(), store, inv, inv.ID(images[1])); err != nil || object.Size == 0 {
-				t.Errorf("stat: %+v, %v", object, err)
-			}
+			takenInventory(t, store)
 			tree.Mkdir("repositories/team/app/_layers/sha512/empty")
 			if gone, err := open().Prune(t.Context(), "repositories/team/app/_layers/sha512"); err != nil || !gone {
 				t.Errorf("pruned: %t, %v", gone, err)

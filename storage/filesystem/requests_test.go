@@ -32,8 +32,9 @@ func TestMaxRequestsBoundsAScan(t *testing.T) {
 	}
 }
 
-// TestMaxRequestsBoundsGlances: a tag and a revision each count, though neither is listed.
-func TestMaxRequestsBoundsGlances(t *testing.T) {
+// TestMaxRequestsBoundsTagsAndRevisions: each tag and each revision of one repository takes several
+// requests.
+func TestMaxRequestsBoundsTagsAndRevisions(t *testing.T) {
 	t.Parallel()
 	for name, plant := range map[string]func(tree *imagetest.Tree, i int){
 		"revisions": func(tree *imagetest.Tree, i int) {

@@ -95,7 +95,7 @@ func (t *tree) placeOf(dir string) (at mount, free unix.Statfs_t, err error) {
 		return at, free, err
 	}
 	var stat unix.Statx_t
-	if err = system.Statx(fd, []byte{0}, unix.AT_EMPTY_PATH, unix.STATX_TYPE|unix.STATX_MNT_ID, &stat); err == nil {
+	if err = system.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_TYPE|unix.STATX_MNT_ID, &stat); err == nil {
 		at.device = unix.Mkdev(stat.Dev_major, stat.Dev_minor)
 		if stat.Mask&unix.STATX_MNT_ID != 0 { // since Linux 5.8
 			at.id = stat.Mnt_id

@@ -18,7 +18,6 @@ import (
 	"regsweep/storage/layout"
 	"regsweep/storage/storagetest"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 
@@ -206,25 +205,6 @@ func TestEachRecord(t *testing.T) {
 	for _, malformed := range [][]byte{short, long, records[:len(records)-1], records[:5]} {
 		if err := eachRecord(fd, malformed, func([]byte, fs.FileMode) {}); err != errDirent {
 			t.Errorf("of %q: %v", malformed, err)
-		}
-	}
-}
-
-// Only in the directory of a link, whose name is a digest, no other entry is expected. But the name
-// of a tag or of a repository may be the same as the hex digits of a digest.
-func TestNamesThatADirectoryMayHave(t *testing.T) {
-	hex := digest.FromString("x").Encoded()
-	for dir, want := range map[string]int{
-		"repositories/app/_manifests/revisions/sha256/" + hex:     1,
-		"repositories/app/_manifests/tags/v1/index/sha256/" + hex: 1,
-		"repositories/app/_layers/sha256/" + hex:                  1,
-		"repositories/app/_manifests/tags/" + hex:                 len(layoutNames),
-		"repositories/app/" + hex:                                 len(layoutNames),
-		"repositories/sha256/" + hex:                              len(layoutNames),
-		"repositories/app/_layers/sha256":                         len(layoutNames),
-	} {
-		if got := namesExpectedIn(dir); len(got) != want || got[0] != layout.LinkFile {
-			t.Errorf("in %s it expects %v", dir, got)
 		}
 	}
 }

@@ -27,9 +27,9 @@ import (
 //
 // Paths follow no symbolic link except the ones that follow has opened.
 type tree struct {
-	file      *os.File // keeps fd open
-	fd        int
-	unnoticed *unnoticed
+	file    *os.File // keeps fd open
+	fd      int
+	noAtime *noAtime
 
 	// making is held while a directory is made and gets its owner. A directory inside it inherits
 	// this owner, so it must be made later.
@@ -46,8 +46,8 @@ type linkedDir struct {
 	fd   int
 }
 
-func openedTree(fd int, path string, u *unnoticed) *tree {
-	return &tree{file: os.NewFile(uintptr(fd), path), fd: fd, unnoticed: u}
+func openedTree(fd int, path string, u *noAtime) *tree {
+	return &tree{file: os.NewFile(uintptr(fd), path), fd: fd, noAtime: u}
 }
 
 func isAbsent(err error) bool { return errors.Is(err, fs.ErrNotExist) }
@@ -78,29 +78,34 @@ func (t *tree) at(name string) (fd int, below string) {
 	return t.fd, name
 }
 
-// open opens a file or directory.
+// open opens a file or directory. If the path has a symbolic link that may be followed, open follows
+// the link and tries again.
 func (t *tree) open(name string, flags int) (fd int, err error) {
-	err = t.through(name, func() error {
+	for {
+		known := t.links.Load()
 		at, below := t.at(name)
-		fd, err = system.OpenBeneath(at, below, flags)
-		return err
-	})
-	return fd, err
+		fd, err := system.OpenBeneath(at, below, flags)
+		if err != unix.ELOOP && err != unix.ENOTDIR {
+			return fd, err
+		}
+		followed, followErr := t.followOn(name)
+		if followErr != nil {
+			return -1, followErr
+		}
+		if !followed && t.links.Load() == known { // if links changed, another goroutine has followed the link
+			return -1, err
+		}
+	}
 }
 
-// openUnnoticed is open with O_NOATIME, if the kernel allows that.
-func (t *tree) openUnnoticed(name string, flags int) (fd int, err error) {
-	err = t.through(name, func() error {
-		at, below := t.at(name)
-		fd, err = t.unnoticed.open(func(flag int) (int, error) { return system.OpenBeneath(at, below, flags|flag) })
-		return err
-	})
-	return fd, err
+// openNoAtime is open with O_NOATIME, if the kernel allows that.
+func (t *tree) openNoAtime(name string, flags int) (fd int, err error) {
+	return t.noAtime.open(func(flag int) (int, error) { return t.open(name, flags|flag) })
 }
 
 // openList opens a directory that will be listed.
 func (t *tree) openList(dir string) (fd int, err error) {
-	return t.openUnnoticed(dir, unix.O_RDONLY|unix.O_DIRECTORY)
+	return t.openNoAtime(dir, unix.O_RDONLY|unix.O_DIRECTORY)
 }
 
 // openDir opens a directory in which other calls open files.
@@ -108,29 +113,11 @@ func (t *tree) openDir(dir string) (fd int, err error) {
 	return t.open(dir, unix.O_RDONLY|system.PathOnly|unix.O_DIRECTORY)
 }
 
-// openRead opens a file to read. O_NONBLOCK: opening a pipe would wait for its writer for ever.
-func (t *tree) openRead(name string) (fd int, err error) {
-	return t.openUnnoticed(name, unix.O_RDONLY|unix.O_NONBLOCK)
-}
+// readFlags open a file to read it. Without O_NONBLOCK opening a pipe would wait for its writer for ever.
+const readFlags = unix.O_RDONLY | unix.O_NONBLOCK
 
-// through calls f. If f fails at a symbolic link that may be followed, through follows the link and
-// calls f again.
-func (t *tree) through(name string, f func() error) error {
-	for {
-		known := t.links.Load()
-		err := f()
-		if err != unix.ELOOP && err != unix.ENOTDIR {
-			return err
-		}
-		followed, followErr := t.followOn(name)
-		if followErr != nil {
-			return followErr
-		}
-		if !followed && t.links.Load() == known { // if links changed, another goroutine has followed the link
-			return err
-		}
-	}
-}
+// openRead opens a file to read it.
+func (t *tree) openRead(name string) (fd int, err error) { return t.openNoAtime(name, readFlags) }
 
 // mayBeLink reports whether a directory may be a symbolic link. Operators make such links for blobs,
 // repositories, blobs/<alg>, and for directories of repository names.
@@ -352,26 +339,27 @@ func fileObject(name string, stat *unix.Stat_t) storage.Object {
 
 func modTime(stat *unix.Stat_t) time.Time { return time.Unix(stat.Mtim.Unix()) }
 
-// list calls visit for each entry of a directory, in no order.
-func (t *tree) list(dir string, visit func(name []byte, mode fs.FileMode)) (isEmpty bool, err error) {
+// list opens a directory and calls visit for each entry, in no order. If the directory is empty, empty
+// is its stat. An empty listing is confirmed by lookups of the expected names.
+func list(open func() (fd int, err error), expected []string, visit func(name []byte, mode fs.FileMode)) (empty *unix.Stat_t, err error) {
 	for tries := 1; ; tries++ {
-		fd, err := t.openList(dir)
+		fd, err := open()
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		isEmpty, err := eachEntry(fd, visit)
 		if err == nil && isEmpty {
-			err = confirmEmpty(fd, namesExpectedIn(dir))
+			empty, err = confirmEmpty(fd, expected)
 		}
 		if err = closeAfter(fd, err); err != errNotEmpty || tries == 3 {
-			return isEmpty, err
+			return empty, err
 		}
 	}
 }
 
 // readDir returns the entries of a directory, in no order.
 func (t *tree) readDir(dir string) (entries []dirEntry, err error) {
-	_, err = t.list(dir, func(name []byte, mode fs.FileMode) {
+	_, err = list(func() (int, error) { return t.openList(dir) }, layoutNames, func(name []byte, mode fs.FileMode) {
 		entries = append(entries, dirEntry{string(name), mode})
 	})
 	return entries, err
@@ -382,37 +370,27 @@ var errNotEmpty = errors.New("it is listed as empty and is not: the storage fail
 // layoutNames are names of usual entries of the layout's directories.
 var layoutNames = []string{layout.LinkFile, "current", "sha256", "revisions", "tags", layout.ManifestsDir, layout.LayersDir, storage.RepositoriesDir}
 
-// namesExpectedIn are the names in layoutNames that a directory may contain.
-func namesExpectedIn(dir string) []string {
-	parent, base := path.Split(dir)
-	isOfLink := len(base) == 64 && layout.IsHex(base) && layout.IsAlgorithm(path.Base(parent)) && strings.Contains(parent, "/_")
-	if isOfLink { // a deletion through the registry's API leaves many such directories empty
-		return layoutNames[:1]
-	}
-	return layoutNames
-}
-
 // confirmEmpty returns errNotEmpty if an open directory that was listed as empty is not empty. It
-// checks the link count, which includes subdirectories, the size on btrfs, and the given names.
-func confirmEmpty(fd int, names []string) error {
-	var stat unix.Stat_t
-	if err := system.Fstat(fd, &stat); err != nil {
-		return err
+// checks the link count, which includes subdirectories, the size on btrfs, and the expected names.
+func confirmEmpty(fd int, expected []string) (*unix.Stat_t, error) {
+	var dir, entry unix.Stat_t
+	if err := system.Fstat(fd, &dir); err != nil {
+		return nil, err
 	}
-	if stat.Nlink > 2 {
-		return errNotEmpty
+	if dir.Nlink > 2 {
+		return nil, errNotEmpty
 	}
-	if sized, err := isSizedByNames(fd, &stat); err != nil || sized && stat.Size > 0 {
-		return cmp.Or(err, errNotEmpty)
+	if sized, err := isSizedByNames(fd, &dir); err != nil || sized && dir.Size > 0 {
+		return nil, cmp.Or(err, errNotEmpty)
 	}
-	for _, name := range names {
-		if err := system.Lstatat(fd, name, &stat); err == nil {
-			return errNotEmpty
+	for _, name := range expected {
+		if err := system.Lstatat(fd, name, &entry); err == nil {
+			return nil, errNotEmpty
 		} else if !isAbsent(err) {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return &dir, nil
 }
 
 // confirmAbsent returns nil if a listing of a name's directory does not have the name. It is for a

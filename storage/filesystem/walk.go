@@ -12,24 +12,28 @@ import (
 	"slices"
 	"strings"
 
+	"regsweep/internal/system"
 	"regsweep/storage"
 	"regsweep/storage/layout"
 
 	"golang.org/x/sync/errgroup"
 )
 
-// walk is one scan of a tree.
+// walk is one scan of a tree. It has a function for each kind of directory of the layout.
 //
 // A blob, a layer link and a tag index entry are reported by the name of their
-// directory, which is not opened. That halves the directory reads of a scan. The link
-// of a revision and of a tag is read: its content matters, and the deletion of a
-// manifest through the registry's API leaves an empty directory. A stat shows whether
-// these directories have other entries.
+// directory, which is not opened. That halves the directory reads of a scan. The directories of
+// a revision and of a tag are listed and their link is read: its content matters, an unexpected
+// link beside it has to be kept, and the deletion of a manifest through the registry's API leaves
+// an empty directory.
 type walk struct {
 	fs    *Store
 	tree  *tree
+	base  base
 	group *errgroup.Group
-	visit storage.NameVisitor
+
+	visitObjects func([]storage.Object) error
+	visitDigests func(storage.NamedDigests) error
 }
 
 // spawn runs f in a new goroutine if the group's limit allows that, and otherwise in this one.
@@ -41,6 +45,51 @@ func (w *walk) spawn(f func() error) error {
 	return f()
 }
 
+// inParts divides directories in dir into parts that are walked concurrently. visit gets a walk that
+// opens files below dir from there. It must not spawn: the directory is closed after it has returned.
+func inParts[N any](ctx context.Context, w *walk, dir string, names []N, visit func(w *walk, part []N) error) error {
+	const length = 64 // less than a millisecond of work
+	for part := range slices.Chunk(names, length) {
+		err := w.spawn(func() error {
+			in, err := w.openBase(ctx, dir, len(names))
+			if err != nil {
+				return err
+			}
+			defer closeDir(in.base.fd)
+			return visit(in, part)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openBase returns a walk of the same tree that opens files below dir from there. A listing has found
+// so many directories in dir.
+func (w *walk) openBase(ctx context.Context, dir string, directories int) (*walk, error) {
+	if err := w.fs.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer w.fs.end()
+	fd, err := w.tree.openDir(dir)
+	if err != nil {
+		return nil, &callError{fmt.Errorf("list %s: %w", dir, listedError(err))}
+	}
+	in := *w
+	in.base = base{prefix: dir + "/", fd: fd}
+	in.base.counted = system.Fstat(fd, &in.base.stat) == nil && uint64(in.base.stat.Nlink) == 2+uint64(directories)
+	return &in, nil
+}
+
+// open opens a file or a directory to read it.
+func (w *walk) open(name string, flags int) (fd int, err error) {
+	if below, found := strings.CutPrefix(name, w.base.prefix); found && w.base.prefix != "" {
+		return w.fs.noAtime.open(func(flag int) (int, error) { return system.OpenBeneath(w.base.fd, below, flags|flag) })
+	}
+	return w.tree.openNoAtime(name, flags)
+}
+
 // follow is tree.follow.
 func (w *walk) follow(ctx context.Context, dir string) error {
 	if err := w.fs.begin(ctx); err != nil {
@@ -50,91 +99,81 @@ func (w *walk) follow(ctx context.Context, dir string) error {
 	return w.tree.follow(dir)
 }
 
-// glance opens a directory to stat the directories in it. A listing has found so many.
-func (w *walk) glance(ctx context.Context, dir string, directories int) (g *glance, counted bool, err error) {
-	if err := w.fs.begin(ctx); err != nil {
-		return nil, false, err
-	}
-	defer w.fs.end()
-	g = newGlance(w.tree, dir)
-	return g, g.countsDirectories(directories), nil
-}
-
-// parallel cuts names into parts that are walked concurrently.
-func parallel[N any](w *walk, names []N, part func(names []N) error) error {
-	const length = 64 // less than a millisecond of work
-	for len(names) > length {
-		next := names[:length]
-		if err := w.spawn(func() error { return part(next) }); err != nil {
-			return err
-		}
-		names = names[length:]
-	}
-	return part(names)
-}
-
-// blobs lists blobs/<alg>/<first 2>/<hex>. depth is 0 for blobs itself.
-func (w *walk) blobs(ctx context.Context, dir string, depth int) error {
-	if depth == 2 && strings.HasPrefix(dir, storage.BlobsDir+"/sha256/") {
-		return w.sha256Blobs(ctx, dir)
-	}
+// each lists a directory and calls visit for each directory in it. visit returns false for a
+// directory that the layout has no place for. A symbolic link is followed if operators may have
+// made it, and otherwise it is an error.
+func (w *walk) each(ctx context.Context, dir string, visit func(name string) (known bool, err error)) error {
 	entries, err := w.readDir(ctx, dir)
 	if err != nil {
 		return err
 	}
 	var page []storage.Object
 	for _, entry := range entries {
-		child := dir + "/" + entry.name
-		if entry.isSymlink() && depth < 2 {
-			if err := w.follow(ctx, child); err != nil {
+		if entry.isSymlink() {
+			if err := w.follow(ctx, dir+"/"+entry.name); err != nil {
 				return err
 			}
 			entry.mode = fs.ModeDir
 		}
-		switch {
-		case !entry.isDir():
-			// At worst a symbolic link here hides a blob. A hidden blob is not removed.
-			page, err = w.appendFile(ctx, page, child)
-		case depth < 2:
-			err = w.spawn(func() error { return w.blobs(ctx, child, depth+1) })
-		case layout.Parse(child+"/"+layout.DataFile).Kind == layout.Blob:
-			page = append(page, storage.Object{Path: child + "/" + layout.DataFile, Size: -1, Named: true})
-		default:
-			err = w.everything(ctx, child)
+		if entry.isDir() {
+			known, err := visit(entry.name)
+			if err != nil {
+				return err
+			}
+			if known {
+				continue
+			}
 		}
-		if err != nil {
+		if page, err = w.whole(ctx, page, dir+"/"+entry.name, entry); err != nil {
 			return err
 		}
 	}
 	return w.emit(page)
 }
 
-// sha256Blobs lists blobs/sha256/<first 2>.
-func (w *walk) sha256Blobs(ctx context.Context, dir string) error {
-	d, err := w.readDigests(ctx, dir)
+// whole appends a file, or reports all files in a directory.
+func (w *walk) whole(ctx context.Context, page []storage.Object, name string, entry dirEntry) ([]storage.Object, error) {
+	if entry.isDir() {
+		return page, w.everything(ctx, name)
+	}
+	file, err := w.file(ctx, name)
+	return append(page, file), err
+}
+
+// blobs lists blobs/<alg>/<first 2>/<hex>.
+func (w *walk) blobs(ctx context.Context, dir string) error {
+	return w.each(ctx, dir, func(alg string) (bool, error) {
+		return true, w.spawn(func() error {
+			return w.each(ctx, dir+"/"+alg, func(first string) (bool, error) {
+				return true, w.spawn(func() error { return w.blobsIn(ctx, alg, dir+"/"+alg+"/"+first) })
+			})
+		})
+	})
+}
+
+// blobsIn lists blobs/<alg>/<first 2>. At worst a symbolic link here hides a blob. A hidden blob is
+// not removed.
+func (w *walk) blobsIn(ctx context.Context, alg, dir string) error {
+	d, err := w.readDigests(ctx, dir, alg)
 	if err != nil {
 		return err
 	}
 	defer d.release()
+	var page []storage.Object
 	first, inPlace := path.Base(dir), d.sums[:0]
 	for _, sum := range d.sums {
 		var digits [2]byte
 		if hex.Encode(digits[:], sum[:1]); string(digits[:]) == first {
 			inPlace = append(inPlace, sum)
-		} else if err := w.everything(ctx, dir+"/"+layout.HexSHA256(sum)); err != nil {
-			return err
+		} else {
+			d.others = append(d.others, dirEntry{layout.HexSHA256(sum), fs.ModeDir})
 		}
 	}
-	var page []storage.Object
 	for _, entry := range d.others {
 		child := dir + "/" + entry.name
-		if entry.isDir() {
-			if err := w.everything(ctx, child); err != nil {
-				return err
-			}
-			continue
-		}
-		if page, err = w.appendFile(ctx, page, child); err != nil {
+		if data := child + "/" + layout.DataFile; entry.isDir() && layout.Parse(data).Kind == layout.Blob {
+			page = append(page, storage.Object{Path: data, Size: -1, Named: true})
+		} else if page, err = w.whole(ctx, page, child, entry); err != nil {
 			return err
 		}
 	}
@@ -146,337 +185,199 @@ func (w *walk) sha256Blobs(ctx context.Context, dir string) error {
 
 // names walks the directories that are components of repository names.
 func (w *walk) names(ctx context.Context, dir string) error {
-	entries, err := w.readDir(ctx, dir)
-	if err != nil {
-		return err
-	}
-	var page []storage.Object
-	for _, entry := range entries {
-		child := dir + "/" + entry.name
-		if entry.isSymlink() {
-			if err := w.follow(ctx, child); err != nil {
-				return err
-			}
-			entry.mode = fs.ModeDir
-		}
-		if !entry.isDir() {
-			if page, err = w.appendFile(ctx, page, child); err != nil {
-				return err
-			}
-			continue
-		}
+	return w.each(ctx, dir, func(name string) (bool, error) {
+		child, walk := dir+"/"+name, w.names
 		if layout.Parse(child).Kind == layout.Repository {
-			page = append(page, storage.Object{Path: child, Dir: true})
-		}
-		err := w.spawn(func() error {
-			switch {
-			case layout.Parse(child).Kind != layout.Repository:
-				return w.names(ctx, child)
-			case entry.name == layout.LayersDir:
-				return w.links(ctx, child)
-			case entry.name == layout.ManifestsDir:
-				return w.manifests(ctx, child)
-			default:
-				return w.uploads(ctx, child)
+			if err := w.emit([]storage.Object{{Path: child, Dir: true}}); err != nil {
+				return true, err
 			}
-		})
-		if err != nil {
-			return err
+			switch name {
+			case layout.LayersDir:
+				walk = w.layers
+			case layout.ManifestsDir:
+				walk = w.manifests
+			default:
+				walk = w.uploads
+			}
 		}
-	}
-	return w.emit(page)
-}
-
-// links lists a directory of <alg>/<hex>/link. It reads only the names of the directories.
-func (w *walk) links(ctx context.Context, dir string) error {
-	return w.digests(ctx, dir, func(algorithmDir string, d *digestListing) error {
-		return w.emitDigests(storage.NamedDigests{Dir: algorithmDir, File: layout.LinkFile, Digests: d.sums})
-	}, func(dir string) ([]storage.Object, error) {
-		return []storage.Object{{Path: dir + "/" + layout.LinkFile, Size: -1, Named: true}}, nil
+		return true, w.spawn(func() error { return walk(ctx, child) })
 	})
 }
 
-// digests lists a directory of <alg>/<hex>. It calls sha256 for the directory <alg> of SHA-256; d
-// is valid until sha256 returns. It calls other for each directory <hex> of another algorithm.
-func (w *walk) digests(ctx context.Context, dir string, sha256 func(algorithmDir string, d *digestListing) error, other func(dir string) ([]storage.Object, error)) error {
-	algorithms, err := w.readDir(ctx, dir)
-	if err != nil {
-		return err
-	}
-	var page []storage.Object
-	for _, algorithm := range algorithms {
-		algorithmDir := dir + "/" + algorithm.name
-		switch {
-		case algorithm.isSymlink():
-			return symlinkError(algorithmDir)
-		case !algorithm.isDir():
-			page, err = w.appendFile(ctx, page, algorithmDir)
-		case algorithm.name == "sha256":
-			err = w.sha256Digests(ctx, algorithmDir, sha256)
-		default:
-			err = w.otherDigests(ctx, algorithmDir, algorithm.name, other)
+// layers lists _layers/<alg>/<hex>. It reads only the names of the directories.
+func (w *walk) layers(ctx context.Context, dir string) error {
+	return w.each(ctx, dir, func(alg string) (bool, error) {
+		if alg != "sha256" {
+			page, err := w.linksBy(ctx, nil, dir, alg)
+			return true, errors.Join(err, w.emit(page))
 		}
+		d, err := w.readDigests(ctx, dir+"/"+alg, alg)
 		if err != nil {
-			return err
+			return true, err
 		}
-	}
-	return w.emit(page)
-}
-
-func (w *walk) sha256Digests(ctx context.Context, dir string, sha256 func(algorithmDir string, d *digestListing) error) error {
-	d, err := w.readDigests(ctx, dir)
-	if err != nil {
-		return err
-	}
-	defer d.release()
-	for _, entry := range d.others {
-		if err := w.besideDigests(ctx, dir, entry); err != nil {
-			return err
-		}
-	}
-	return sha256(dir, d)
-}
-
-func (w *walk) otherDigests(ctx context.Context, dir, algorithm string, other func(dir string) ([]storage.Object, error)) error {
-	entries, err := w.readDir(ctx, dir)
-	if err != nil {
-		return err
-	}
-	var page []storage.Object
-	for _, entry := range entries {
-		if !entry.isDir() || !(layout.Name{Alg: algorithm, Hex: entry.name}).Valid() {
-			if err := w.besideDigests(ctx, dir, entry); err != nil {
-				return err
+		defer d.release()
+		var page []storage.Object
+		for _, entry := range d.others {
+			child := dir + "/" + alg + "/" + entry.name
+			if entry.isSymlink() {
+				return true, symlinkError(child)
 			}
-			continue
+			if page, err = w.whole(ctx, page, child, entry); err != nil {
+				return true, err
+			}
 		}
-		objects, err := other(dir + "/" + entry.name)
-		if err != nil {
-			return err
+		if err := w.emit(page); err != nil {
+			return true, err
 		}
-		page = append(page, objects...)
-	}
-	return w.emit(page)
+		return true, w.emitDigests(storage.NamedDigests{Dir: dir + "/" + alg, File: layout.LinkFile, Digests: d.sums})
+	})
 }
 
-// besideDigests reports an entry of a directory of digests that is not the directory of a digest.
-func (w *walk) besideDigests(ctx context.Context, dir string, entry dirEntry) error {
-	child := dir + "/" + entry.name
-	switch {
-	case entry.isSymlink():
-		return symlinkError(child)
-	case entry.isDir():
-		return w.everything(ctx, child)
-	}
-	page, err := w.appendFile(ctx, nil, child)
-	if err != nil {
-		return err
-	}
-	return w.emit(page)
+// links appends the links <alg>/<hex>/link in a directory. It reads only the names of the
+// directories.
+func (w *walk) links(ctx context.Context, page []storage.Object, dir string) ([]storage.Object, error) {
+	err := w.each(ctx, dir, func(alg string) (_ bool, err error) {
+		page, err = w.linksBy(ctx, page, dir, alg)
+		return true, err
+	})
+	return page, err
+}
+
+// linksBy is links of one algorithm.
+func (w *walk) linksBy(ctx context.Context, page []storage.Object, dir, alg string) ([]storage.Object, error) {
+	err := w.each(ctx, dir+"/"+alg, func(hex string) (bool, error) {
+		if !(layout.Name{Alg: alg, Hex: hex}).Valid() {
+			return false, nil
+		}
+		page = append(page, storage.Object{Path: dir + "/" + alg + "/" + hex + "/" + layout.LinkFile, Size: -1, Named: true})
+		return true, nil
+	})
+	return page, err
 }
 
 // manifests lists _manifests: its revisions and its tags.
 func (w *walk) manifests(ctx context.Context, dir string) error {
-	entries, err := w.readDir(ctx, dir)
-	if err != nil {
-		return err
-	}
-	var page []storage.Object
-	for _, entry := range entries {
-		child := dir + "/" + entry.name
-		switch {
-		case entry.isSymlink():
-			return symlinkError(child)
-		case !entry.isDir():
-			page, err = w.appendFile(ctx, page, child)
-		case entry.name == "revisions":
-			err = w.digests(ctx, child, func(algorithmDir string, d *digestListing) error {
-				directories := d.directories()
-				return parallel(w, slices.Clone(d.sums), func(part [][32]byte) error {
-					return w.revisions(ctx, algorithmDir, part, directories)
-				})
-			}, func(dir string) ([]storage.Object, error) { return w.revision(ctx, dir) })
-		case entry.name == "tags":
-			err = w.spawn(func() error { return w.tags(ctx, child) })
-		default:
-			err = w.everything(ctx, child)
+	return w.each(ctx, dir, func(name string) (bool, error) {
+		switch name {
+		case "revisions":
+			return true, w.revisions(ctx, dir+"/"+name)
+		case "tags":
+			return true, w.spawn(func() error { return w.tags(ctx, dir+"/"+name) })
 		}
-		if err != nil {
-			return err
-		}
-	}
-	return w.emit(page)
+		return false, nil
+	})
 }
 
-// revisions looks into the directories of revisions, which are those named in dir, of
-// all that a listing has found there. Nearly all have a link and nothing else. It changes
-// sums.
-func (w *walk) revisions(ctx context.Context, dir string, sums [][32]byte, directories int) error {
-	g, counted, err := w.glance(ctx, dir, directories)
-	if err != nil {
-		return err
-	}
-	defer w.fs.endGlance(g)
-	linked, emptied := sums[:0], [][32]byte(nil)
+// revisions lists _manifests/revisions/<alg>/<hex>.
+func (w *walk) revisions(ctx context.Context, dir string) error {
+	return w.each(ctx, dir, func(alg string) (bool, error) {
+		algDir := dir + "/" + alg
+		d, err := w.readDigests(ctx, algDir, alg)
+		if err != nil {
+			return true, err
+		}
+		defer d.release()
+		err = inParts(ctx, w, algDir, slices.Clone(d.sums), func(in *walk, sums [][32]byte) error {
+			return in.someRevisions(ctx, algDir, sums)
+		})
+		if err != nil {
+			return true, err
+		}
+		var page []storage.Object
+		for _, entry := range d.others {
+			child := algDir + "/" + entry.name
+			switch {
+			case entry.isSymlink():
+				err = symlinkError(child)
+			case entry.isDir() && layout.Name{Alg: alg, Hex: entry.name}.Valid():
+				page, err = w.revision(ctx, page, child)
+			default:
+				page, err = w.whole(ctx, page, child, entry)
+			}
+			if err != nil {
+				return true, err
+			}
+		}
+		return true, w.emit(page)
+	})
+}
+
+// someRevisions lists revisions with SHA-256 digests.
+func (w *walk) someRevisions(ctx context.Context, dir string, sums [][32]byte) error {
+	ordinary := sums[:0]
 	var page []storage.Object
 	for _, sum := range sums {
-		is := unclear
-		if counted {
-			if err := w.fs.begin(ctx); err != nil {
-				return err
-			}
-			is = g.revision(&sum)
-			w.fs.end()
+		name := layout.HexSHA256(sum)
+		isOrdinary, err := w.isOrdinaryRevision(ctx, name)
+		if err == nil && isOrdinary {
+			ordinary = append(ordinary, sum)
+		} else if err == nil {
+			page, err = w.revision(ctx, page, dir+"/"+name)
 		}
-		if is == ordinary {
-			linked = append(linked, sum)
-			continue
-		}
-		name := dir + "/" + layout.HexSHA256(sum)
-		if is == absent {
-			isEmpty, err := w.isListedEmpty(ctx, name)
-			if err != nil {
-				return err
-			}
-			if isEmpty {
-				emptied = append(emptied, sum)
-				continue
-			}
-		}
-		objects, err := w.revision(ctx, name)
 		if err != nil {
 			return err
 		}
-		page = append(page, objects...)
 	}
 	if err := w.emit(page); err != nil {
 		return err
 	}
-	if err := w.emitDigests(storage.NamedDigests{Dir: dir, File: layout.LinkFile, Digests: emptied, Absent: true}); err != nil {
-		return err
-	}
-	return w.emitDigests(storage.NamedDigests{Dir: dir, File: layout.LinkFile, Digests: linked, Read: true})
+	return w.emitDigests(storage.NamedDigests{Dir: dir, File: layout.LinkFile, Digests: ordinary, Verified: true})
 }
 
-// revision lists the directory of one revision.
-func (w *walk) revision(ctx context.Context, dir string) ([]storage.Object, error) {
-	entries, err := w.readDir(ctx, dir)
-	if err != nil {
-		return nil, err
+// revision lists the directory of one revision: link and signatures.
+func (w *walk) revision(ctx context.Context, page []storage.Object, dir string) ([]storage.Object, error) {
+	entries, err := w.readDir(ctx, dir, layout.LinkFile)
+	if err != nil || len(entries) == 0 {
+		return page, err // readDir has reported an empty directory
 	}
-	page := []storage.Object{{Path: dir + "/" + layout.LinkFile, Size: -1, Named: true}}
+	link := storage.Object{Path: dir + "/" + layout.LinkFile, Size: -1, Named: true}
 	for _, entry := range entries {
-		child := dir + "/" + entry.name
 		switch {
 		case entry.name == layout.LinkFile: // if it is no regular file, the read fails
-			page[0], err = w.link(ctx, child)
-		case entry.name == layout.SignaturesDir && entry.isDir():
-			err = w.links(ctx, child)
+			link, err = w.link(ctx, link.Path)
 		case entry.name == layout.SignaturesDir && entry.isSymlink():
-			err = symlinkError(child)
-		case entry.isDir():
-			err = w.everything(ctx, child)
+			err = symlinkError(dir + "/" + entry.name)
+		case entry.name == layout.SignaturesDir && entry.isDir():
+			page, err = w.links(ctx, page, dir+"/"+entry.name)
 		default:
-			page, err = w.appendFile(ctx, page, child)
+			page, err = w.whole(ctx, page, dir+"/"+entry.name, entry)
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
-	return page, nil
+	return append(page, link), nil
 }
 
 // tags lists _manifests/tags.
 func (w *walk) tags(ctx context.Context, dir string) error {
-	entries, err := w.readDir(ctx, dir)
+	var names []string
+	err := w.each(ctx, dir, func(name string) (bool, error) {
+		names = append(names, name)
+		return true, nil
+	})
 	if err != nil {
 		return err
 	}
-	var page []storage.Object
-	names := make([]string, 0, len(entries))
-	for _, entry := range entries {
-		switch {
-		case entry.isDir():
-			names = append(names, entry.name)
-		case entry.isSymlink():
-			return symlinkError(dir + "/" + entry.name)
-		default:
-			if page, err = w.appendFile(ctx, page, dir+"/"+entry.name); err != nil {
+	return inParts(ctx, w, dir, names, func(in *walk, names []string) (err error) {
+		page := make([]storage.Object, 0, 2*len(names))
+		for _, name := range names {
+			if page, err = in.tag(ctx, page, dir+"/"+name); err != nil {
 				return err
 			}
 		}
-	}
-	if err := w.emit(page); err != nil {
-		return err
-	}
-	return parallel(w, names, func(part []string) error { return w.someTags(ctx, dir, part, len(names)) })
-}
-
-// someTags lists the tags that are named in dir.
-func (w *walk) someTags(ctx context.Context, dir string, names []string, directories int) error {
-	g, counted, err := w.glance(ctx, dir, directories)
-	if err != nil {
-		return err
-	}
-	defer w.fs.endGlance(g)
-	ordinary := make([]storage.NamedTag, 0, len(names))
-	var page []storage.Object
-	for _, name := range names {
-		if counted && layout.IsNameable(name) {
-			tag, ok, err := w.glanceAtTag(ctx, g, dir, name)
-			if err != nil {
-				return err
-			}
-			if ok {
-				ordinary = append(ordinary, tag)
-				continue
-			}
-		}
-		objects, err := w.tag(ctx, dir+"/"+name)
-		if err != nil {
-			return err
-		}
-		page = append(page, objects...)
-	}
-	if err := w.emit(page); err != nil {
-		return err
-	}
-	return w.emitTags(storage.NamedTags{Dir: dir, Tags: ordinary})
-}
-
-// glanceAtTag reports whether a tag is ordinary. Of one that was moved it lists the index, and
-// where the current link lies: to move a tag again may have been cut off, which leaves a file
-// that has no place there.
-func (w *walk) glanceAtTag(ctx context.Context, g *glance, dir, name string) (tag storage.NamedTag, ok bool, err error) {
-	if err := w.fs.begin(ctx); err != nil {
-		return storage.NamedTag{}, false, err
-	}
-	target, entries, ok := g.tag(name)
-	w.fs.end()
-	if !ok || entries == 1 {
-		return storage.NamedTag{Name: name, Target: target}, ok, nil
-	}
-	current, err := w.readDir(ctx, dir+"/"+name+"/current")
-	if err != nil {
-		return storage.NamedTag{}, false, err
-	}
-	index, err := w.readDigests(ctx, dir+"/"+name+"/index/sha256")
-	if err != nil {
-		return storage.NamedTag{}, false, err
-	}
-	defer index.release()
-	ok = len(current) == 1 && len(index.sums) > 0 && len(index.others) == 0
-	return storage.NamedTag{Name: name, Target: target, Index: slices.Clone(index.sums)}, ok, nil
+		return in.emit(page)
+	})
 }
 
 // tag lists one tag: current/link and index.
-func (w *walk) tag(ctx context.Context, dir string) ([]storage.Object, error) {
-	entries, err := w.readDir(ctx, dir)
-	if err != nil {
-		return nil, err
+func (w *walk) tag(ctx context.Context, page []storage.Object, dir string) ([]storage.Object, error) {
+	if page, ok, err := w.ordinaryTag(ctx, page, dir); ok || err != nil {
+		return page, err
 	}
-	if len(entries) == 0 {
-		return nil, nil // readDir has reported the empty directory
+	entries, err := w.readDir(ctx, dir)
+	if err != nil || len(entries) == 0 {
+		return page, err // readDir has reported an empty directory
 	}
 	var current []dirEntry
 	if slices.Contains(entries, dirEntry{"current", fs.ModeDir}) {
@@ -490,37 +391,31 @@ func (w *walk) tag(ctx context.Context, dir string) ([]storage.Object, error) {
 			return nil, err
 		}
 		if isEmptied {
-			return []storage.Object{object}, nil
+			return append(page, object), nil
 		}
 	}
-	var page []storage.Object
 	for _, entry := range entries {
 		child := dir + "/" + entry.name
 		switch {
 		case entry.isSymlink():
-			return nil, symlinkError(child)
-		case !entry.isDir():
-			page, err = w.appendFile(ctx, page, child)
-		case entry.name == "current":
-			for _, e := range current {
-				switch {
-				case e.name == layout.LinkFile:
-					var link storage.Object
-					link, err = w.link(ctx, child+"/"+layout.LinkFile)
-					page = append(page, link)
-				case e.isDir():
-					err = w.everything(ctx, child+"/"+e.name)
-				default:
-					page, err = w.appendFile(ctx, page, child+"/"+e.name)
-				}
-				if err != nil {
-					return nil, err
-				}
-			}
-		case entry.name == "index":
-			err = w.links(ctx, child)
-		default:
-			err = w.everything(ctx, child)
+			err = symlinkError(child)
+		case entry.isDir() && entry.name == "index":
+			page, err = w.links(ctx, page, child)
+		case !entry.isDir() || entry.name != "current":
+			page, err = w.whole(ctx, page, child, entry)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	for _, entry := range current {
+		child := dir + "/current/" + entry.name
+		if entry.name == layout.LinkFile {
+			var link storage.Object
+			link, err = w.link(ctx, child)
+			page = append(page, link)
+		} else {
+			page, err = w.whole(ctx, page, child, entry)
 		}
 		if err != nil {
 			return nil, err
@@ -568,14 +463,7 @@ func (w *walk) uploads(ctx context.Context, dir string) error {
 	var page []storage.Object
 	for _, entry := range entries {
 		child := dir + "/" + entry.name
-		if !entry.isDir() {
-			if page, err = w.appendFile(ctx, page, child); err != nil {
-				return err
-			}
-			continue
-		}
-		err := w.everything(ctx, child)
-		if err == nil {
+		if page, err = w.whole(ctx, page, child, entry); err == nil {
 			continue
 		}
 		if page, err = w.unreadableUpload(ctx, page, child, err); err != nil {
@@ -615,24 +503,16 @@ func (w *walk) everything(ctx context.Context, dir string) error {
 	var page []storage.Object
 	for _, entry := range entries {
 		child := dir + "/" + entry.name
-		if entry.isDir() {
-			if err := w.everything(ctx, child); err != nil {
-				return err
-			}
-			continue
-		}
-		object, err := w.file(ctx, child)
-		if err != nil {
+		if page, err = w.whole(ctx, page, child, entry); err != nil {
 			return err
 		}
-		if entry.name == layout.StartedAt {
-			link, err := w.link(ctx, child)
+		if entry.name == layout.StartedAt && !entry.isDir() {
+			started, err := w.link(ctx, child)
 			if err != nil {
 				return err
 			}
-			object.Content = link.Content
+			page[len(page)-1].Content = started.Content
 		}
-		page = append(page, object)
 	}
 	return w.emit(page)
 }
@@ -657,42 +537,42 @@ func (w *walk) file(ctx context.Context, name string) (storage.Object, error) {
 	return fileObject(name, &stat), nil
 }
 
-func (w *walk) appendFile(ctx context.Context, page []storage.Object, name string) ([]storage.Object, error) {
-	file, err := w.file(ctx, name)
-	return append(page, file), err
-}
-
-// link reads a link. If that fails, the content is unknown. A caller that needs the content calls
-// Read, which returns the error.
+// link reads a link or another small file.
 func (w *walk) link(ctx context.Context, name string) (storage.Object, error) {
 	if err := w.fs.begin(ctx); err != nil {
 		return storage.Object{}, err
 	}
 	defer w.fs.end()
-	content, err := w.fs.read(name, layout.LinkLimit)
+	return w.readLink(name), nil
+}
+
+// readLink is link for a call between begin and end. If reading fails, the content is nil. A caller
+// that needs the content calls Read, which returns the error.
+func (w *walk) readLink(name string) storage.Object {
+	link := storage.Object{Path: name, Size: -1}
+	w.fs.get.Add(1)
+	fd, err := w.open(name, readFlags)
 	if err != nil {
-		return storage.Object{Path: name, Size: -1}, nil
+		return link
 	}
-	return storage.Object{Path: name, Size: int64(len(content)), Content: content}, nil
+	buffer := readBuffers.Get().(*[16 << 10]byte)
+	defer readBuffers.Put(buffer)
+	if content, err := readAndClose(buffer[:], fd, layout.LinkLimit); err == nil {
+		link.Content, link.Size = append([]byte{}, content...), int64(len(content))
+	}
+	return link
 }
 
 func (w *walk) emit(page []storage.Object) error {
 	if len(page) == 0 {
 		return nil
 	}
-	return w.visit.Objects(page)
+	return w.visitObjects(page)
 }
 
 func (w *walk) emitDigests(n storage.NamedDigests) error {
 	if len(n.Digests) == 0 {
 		return nil
 	}
-	return w.visit.Digests(n)
-}
-
-func (w *walk) emitTags(n storage.NamedTags) error {
-	if len(n.Tags) == 0 {
-		return nil
-	}
-	return w.visit.Tags(n)
+	return w.visitDigests(n)
 }

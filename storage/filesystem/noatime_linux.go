@@ -6,14 +6,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unnoticed opens files and directories for reading with O_NOATIME. Without this flag a dry run
+// noAtime opens files and directories for reading with O_NOATIME. Without this flag a dry run
 // writes a new access time for each link and each directory that nobody has read for a day. Only
 // the owner of a file and root may use the flag (see open(2)). A filesystem in user space may not
 // support it. The zero value is ready, and may be used concurrently.
-type unnoticed struct{ denied atomic.Bool }
+type noAtime struct{ denied atomic.Bool }
 
 // open calls open with O_NOATIME, or without the flag once it was refused.
-func (u *unnoticed) open(open func(flag int) (fd int, err error)) (fd int, err error) {
+func (u *noAtime) open(open func(flag int) (fd int, err error)) (fd int, err error) {
 	if !u.denied.Load() {
 		fd, err = open(unix.O_NOATIME)
 		switch err {

@@ -64,11 +64,11 @@ func TestReadingWhatBelongsToOthers(t *testing.T) {
 			t.Errorf("found %+v", inv.Repositories)
 		}
 	})
-	if denied := store.(*Store).unnoticed.denied.Load(); denied != (os.Geteuid() == 0) {
+	if denied := store.(*Store).noAtime.denied.Load(); denied != (os.Geteuid() == 0) {
 		t.Errorf("denied: %t", denied)
 	}
 	for _, refused := range []error{unix.EPERM, unix.EINVAL, unix.EOPNOTSUPP} {
-		var u unnoticed
+		var u noAtime
 		asked := 0
 		for range 2 {
 			if _, err := u.open(func(flag int) (int, error) {

@@ -1,9 +1,11 @@
 package filesystem
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"path"
 	"reflect"
 	"slices"
 	"strings"
@@ -14,15 +16,17 @@ import (
 	"regsweep/inventory"
 	"regsweep/storage"
 	"regsweep/storage/driver"
+	"regsweep/storage/layout"
 	"regsweep/storage/storagetest"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
 
-// A glance takes for ordinary only what a listing would report alike (promise 2). Each
-// case is a tag or a revision that is out of the ordinary in one way, among others that
-// are not, seen natively and through Distribution's driver.
-func TestAGlanceMissesNothing(t *testing.T) {
+// Unexpected entries in the directories of tags and revisions are found (promise 2). In each case one
+// tag or revision among others is unusual. The inventory must be the same as through Distribution's
+// driver, which lists everything.
+func TestUnexpectedEntriesAreFound(t *testing.T) {
 	other := storagetest.HexOf("other")
 	const tag = "repositories/app/_manifests/tags/v1/"
 	for name, change := range map[string]func(t *testing.T, tree *imagetest.Tree, current string){
@@ -70,6 +74,9 @@ func TestAGlanceMissesNothing(t *testing.T) {
 		"a revision that names another": func(_ *testing.T, tree *imagetest.Tree, current string) {
 			tree.Write("repositories/app/_manifests/revisions/sha256/"+current+"/link", "sha256:"+other)
 		},
+		"a referrer of a revision": func(_ *testing.T, tree *imagetest.Tree, current string) {
+			tree.Write("repositories/app/_manifests/revisions/sha256/"+current+"/_referrers/_type/sha256/"+other+"/link", "sha256:"+other)
+		},
 		"a moved tag with a file beside its current link": func(_ *testing.T, tree *imagetest.Tree, current string) {
 			tree.Write(tag+"index/sha256/"+other+"/link", "sha256:"+other)
 			tree.Write(tag+"current/link.4c1f.tmp", "sha256:"+other)
@@ -115,19 +122,18 @@ func TestAGlanceMissesNothing(t *testing.T) {
 			change(t, tree, current)
 			got := takenInventory(t, storagetest.MustOpen(t)(Open(tree.Root(), storage.Limits{})))
 			want := takenInventory(t, driver.Over(drivertest.Filesystem(tree.Root()), tree.Root()))
-			if got, want := told(got), told(want); !reflect.DeepEqual(got, want) {
+			if got, want := contents(got), contents(want); !reflect.DeepEqual(got, want) {
 				t.Errorf("the inventory has\n%s\nand through the driver\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 			}
 		})
 	}
 }
 
-// told is what an inventory says of its one repository, without what only one backend
-// can know.
-func told(inv *inventory.Inventory) []string {
+// contents returns all that an inventory has of its one repository, except what depends on the backend.
+func contents(inv *inventory.Inventory) []string {
 	r := inv.Repositories[0]
 	var all []string
-	say := func(what string, ids ...inventory.ID) {
+	add := func(what string, ids ...inventory.ID) {
 		for _, id := range ids {
 			what += " " + string(inv.Digest(id))
 		}
@@ -135,17 +141,22 @@ func told(inv *inventory.Inventory) []string {
 	}
 	for _, tag := range r.Tags {
 		if tag.HasTarget {
-			say("tag "+tag.Name+" at", tag.Target)
+			add("tag "+tag.Name+" at", tag.Target)
 		}
 		for _, link := range tag.Index {
-			say("tag "+tag.Name+" once at", link.ID())
+			add("tag "+tag.Name+" once at", link.ID())
 		}
 	}
 	for _, link := range r.Revisions {
-		say("revision", link.ID())
+		add("revision", link.ID())
 	}
 	for _, of := range slices.Sorted(maps.Keys(r.Signatures)) {
-		say("signatures", append([]inventory.ID{of}, r.Signatures[of]...)...)
+		add("signatures", append([]inventory.ID{of}, r.Signatures[of]...)...)
+	}
+	for of, links := range r.Referrers {
+		for _, link := range links {
+			add("referrer and subject", of, link.Subject)
+		}
 	}
 	for _, p := range r.Problems {
 		all = append(all, string(p.Kind)+" "+p.Path)
@@ -154,8 +165,60 @@ func told(inv *inventory.Inventory) []string {
 	return all
 }
 
-// More revisions than are looked at together are each found once, wherever and whenever their
-// directories are listed.
+// A link that is not a regular file is not read: a pipe would wait for its writer, and a symbolic link
+// may lead anywhere. The link is reported, and a later Read of it returns the error.
+func TestOnlyRegularLinksAreRead(t *testing.T) {
+	for name, replace := range map[string]func(path string) error{
+		"symbolic link": func(path string) error { return os.Symlink("elsewhere", path) },
+		"pipe":          func(path string) error { return unix.Mkfifo(path, 0o644) },
+		"directory":     func(path string) error { return os.Mkdir(path, 0o755) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			tree, store, image := smallRegistry(t)
+			tree.Write(path.Dir(layout.TagPath("app", "v1"))+"/elsewhere", image.String())
+			tree.Write(path.Dir(layout.RevisionPath("app", image))+"/elsewhere", image.String())
+			links := []string{layout.TagPath("app", "v1"), layout.RevisionPath("app", image)}
+			for _, link := range links {
+				if err := errors.Join(os.Remove(tree.Path(link)), replace(tree.Path(link))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			found := 0
+			for _, object := range storagetest.Scan(t, store, storage.RepositoriesDir) {
+				if slices.Contains(links, object.Path) {
+					found++
+					if object.Size != -1 || object.Content != nil {
+						t.Errorf("%s has %d bytes, %q", object.Path, object.Size, object.Content)
+					}
+				}
+			}
+			if found != len(links) {
+				t.Errorf("%d of %d links were reported", found, len(links))
+			}
+			if inv := takenInventory(t, store); !inv.Repositories[0].Kept() {
+				t.Error("the repository is not kept")
+			}
+		})
+	}
+}
+
+// A scan reports the content of each revision's link, whatever the algorithm of its digest.
+func TestTheLinksOfRevisionsAreRead(t *testing.T) {
+	tree := storagetest.NewTree(t)
+	revisions := []digest.Digest{digest.FromString("manifest"), digest.SHA512.FromString("manifest")}
+	for _, d := range revisions {
+		tree.Write(layout.RevisionPath("app", d), string(d))
+	}
+	store := storagetest.MustOpen(t)(Open(tree.Root(), storage.Limits{}))
+	objects := storagetest.Scan(t, store, storage.RepositoriesDir)
+	for _, d := range revisions {
+		if o := objects[layout.RevisionPath("app", d)]; string(o.Content) != string(d) || o.Size != int64(len(d)) || o.Named {
+			t.Errorf("%s: %+v", d, o)
+		}
+	}
+}
+
+// Revisions that are walked in several parts are each found once.
 func TestManyRevisionsAreAllFound(t *testing.T) {
 	const repositories, revisions = 16, 200
 	tree := storagetest.NewTree(t)
