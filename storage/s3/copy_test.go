@@ -145,7 +145,7 @@ func (f *refusal) before(t *testing.T, endpoint string) string {
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if f.matches != nil && f.matches(r) {
 			f.met.Add(1)
-			s3Fault(w, 403, "AccessDenied")
+			writeFault(w, 403, "AccessDenied")
 			return
 		}
 		pass.ServeHTTP(w, r)

@@ -25,7 +25,7 @@ import (
 //
 // length is the length of the last answer in bytes. S3 does not announce the length of an
 // answer, and most answers have the same length.
-func withDecoder(l *s3Listing, length *atomic.Int64) func(*s3.Options) {
+func withDecoder(l *listAnswer, length *atomic.Int64) func(*s3.Options) {
 	return func(o *s3.Options) {
 		o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
 			decoder := &listingMiddleware{into: l, length: length}
@@ -41,7 +41,7 @@ func withDecoder(l *s3Listing, length *atomic.Int64) func(*s3.Options) {
 
 type listingMiddleware struct {
 	sdk  middleware.DeserializeMiddleware
-	into *s3Listing
+	into *listAnswer
 
 	length *atomic.Int64 // of the last answer, in bytes
 }
@@ -115,19 +115,19 @@ func (a alreadyAnswered) HandleDeserialize(context.Context, middleware.Deseriali
 // The listing does not refer to body. Its keys and ETags are parts of one string, which is
 // less than half as long as body. The Go garbage collector does not scan a string for
 // pointers, and most of the memory that a run allocates is pages.
-func decodeListing(body []byte) (l s3Listing, ok bool) {
+func decodeListing(body []byte) (l listAnswer, ok bool) {
 	texts := listingTexts.Get().(*listingText)
 	defer listingTexts.Put(texts)
 	texts.reset()
 	d := listingDecoder{rest: body, texts: texts}
 	d.declaration()
 	if name, attributes := d.open(); string(name) != "ListBucketResult" || !ordinaryRoot(attributes) {
-		return s3Listing{}, false
+		return listAnswer{}, false
 	}
 	for !d.failed && !d.closes("ListBucketResult") {
 		name, attributes := d.open()
 		if attributes != nil {
-			return s3Listing{}, false
+			return listAnswer{}, false
 		}
 		switch string(name) {
 		case "Contents":
@@ -152,11 +152,11 @@ func decodeListing(body []byte) (l s3Listing, ok bool) {
 	}
 	d.space()
 	if d.failed || len(d.rest) > 0 || l.truncation == "" || (l.encoding != "" && l.encoding != "url") {
-		return s3Listing{}, false
+		return listAnswer{}, false
 	}
 	texts.share(l.objects)
 	if l.encoding == "url" && !l.unescape() {
-		return s3Listing{}, false
+		return listAnswer{}, false
 	}
 	l.decoded = true
 	return l, true
@@ -189,8 +189,8 @@ func (t *listingText) share(objects []storage.Object) {
 	}
 }
 
-// s3Listing is one answer of a listing.
-type s3Listing struct {
+// listAnswer is one answer of a listing.
+type listAnswer struct {
 	decoded    bool // by decodeListing
 	named      bool // the answer names its bucket
 	truncation string
@@ -200,7 +200,7 @@ type s3Listing struct {
 }
 
 // unescape reverses the EncodingType url.
-func (l *s3Listing) unescape() bool {
+func (l *listAnswer) unescape() bool {
 	for i := range l.objects {
 		key := l.objects[i].Path
 		if strings.IndexByte(key, '%') < 0 && strings.IndexByte(key, '+') < 0 {
@@ -309,7 +309,7 @@ func (d *listingDecoder) close(at int, name []byte) {
 }
 
 // contents reads one object.
-func (d *listingDecoder) contents(l *s3Listing) {
+func (d *listingDecoder) contents(l *listAnswer) {
 	o := storage.Object{Size: -1}
 	var key, etag []byte
 	var hasKey, hasSize, hasTime, hasETag bool
@@ -345,7 +345,7 @@ func (d *listingDecoder) contents(l *s3Listing) {
 		d.failed = true
 	}
 	if l.objects == nil {
-		l.objects = *s3Pages.Get().(*[]storage.Object)
+		l.objects = *pagePool.Get().(*[]storage.Object)
 	}
 	l.objects = append(l.objects, o)
 	d.texts.add(key, etag)

@@ -43,20 +43,20 @@ func (a answering) Do(*http.Request) (*http.Response, error) {
 }
 
 // sdkListing decodes an answer with the SDK's own decoder.
-func sdkListing(t testing.TB, body string) (s3Listing, error) {
+func sdkListing(t testing.TB, body string) (listAnswer, error) {
 	client := s3.New(s3.Options{
 		HTTPClient: answering(body), Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("a", "b", ""),
 		Retryer: aws.NopRetryer{}, BaseEndpoint: aws.String("http://127.0.0.1"), UsePathStyle: true,
 	})
 	out, err := client.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String("b")})
 	if err != nil {
-		return s3Listing{}, err
+		return listAnswer{}, err
 	}
 	return convertListing(out)
 }
 
 // decodedPart removes the fields that only one of the two decoders sets.
-func decodedPart(l s3Listing) s3Listing {
+func decodedPart(l listAnswer) listAnswer {
 	l.decoded, l.encoding = false, ""
 	if len(l.objects) == 0 {
 		l.objects = nil

@@ -39,7 +39,7 @@ func TestS3ErrorSaysWhatTheServerSaid(t *testing.T) {
 	} {
 		t.Run(test.code, func(t *testing.T) {
 			t.Parallel()
-			store, _ := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) { s3Fault(w, test.status, test.code) })
+			store, _ := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) { writeFault(w, test.status, test.code) })
 			_, err := store.page(t.Context(), storage.BlobsDir, "", "")
 			if err == nil {
 				t.Fatal("no error")
@@ -153,7 +153,7 @@ func TestS3UnreadableObject(t *testing.T) {
 		{404, "NoSuchBucket", false},
 		{400, "InvalidRequest", false},
 	} {
-		store, asked := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) { s3Fault(w, test.status, test.code) })
+		store, asked := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) { writeFault(w, test.status, test.code) })
 		_, read := store.Read(t.Context(), "blobs/x", 100)
 		streamed := store.Stream(t.Context(), "blobs/x", io.Discard)
 		for what, err := range map[string]error{"read": read, "stream": streamed} {

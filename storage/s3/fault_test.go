@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -52,7 +53,7 @@ func fakeServer(t *testing.T, answer func(n int, w http.ResponseWriter, r *http.
 	return openFake(t, fake), &asked
 }
 
-func s3Fault(w http.ResponseWriter, status int, code string) {
+func writeFault(w http.ResponseWriter, status int, code string) {
 	w.Header().Set("Content-Type", "application/xml")
 	w.WriteHeader(status)
 	fmt.Fprintf(w, `<?xml version="1.0"?><Error><Code>%s</Code><Message>as the test wants it</Message></Error>`, code)
@@ -72,13 +73,13 @@ func reset(w http.ResponseWriter) {
 func TestS3PassingFaultsAreRetried(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]func(w http.ResponseWriter){
-		"503 SlowDown":            func(w http.ResponseWriter) { s3Fault(w, 503, "SlowDown") },
-		"500 InternalError":       func(w http.ResponseWriter) { s3Fault(w, 500, "InternalError") },
+		"503 SlowDown":            func(w http.ResponseWriter) { writeFault(w, 503, "SlowDown") },
+		"500 InternalError":       func(w http.ResponseWriter) { writeFault(w, 500, "InternalError") },
 		"502 without a body":      func(w http.ResponseWriter) { w.WriteHeader(502) },
 		"504 in HTML":             func(w http.ResponseWriter) { w.WriteHeader(504); io.WriteString(w, "<html><hr></html>") },
 		"429":                     func(w http.ResponseWriter) { w.WriteHeader(429) },
-		"400 RequestTimeout":      func(w http.ResponseWriter) { s3Fault(w, 400, "RequestTimeout") },
-		"400 of a busy KMS":       func(w http.ResponseWriter) { s3Fault(w, 400, "KMS.ThrottlingException") },
+		"400 RequestTimeout":      func(w http.ResponseWriter) { writeFault(w, 400, "RequestTimeout") },
+		"400 of a busy KMS":       func(w http.ResponseWriter) { writeFault(w, 400, "KMS.ThrottlingException") },
 		"connection reset":        reset,
 		"body of half its length": func(w http.ResponseWriter) { w.Header().Set("Content-Length", "10"); io.WriteString(w, "12345") },
 		"reset in the body": func(w http.ResponseWriter) {
@@ -113,7 +114,7 @@ func TestS3PassingFaultsAreRetried(t *testing.T) {
 func TestS3PassingFaultsEnd(t *testing.T) {
 	t.Parallel()
 	for status, code := range map[int]string{500: "InternalError", 503: "SlowDown"} {
-		store, asked := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) { s3Fault(w, status, code) })
+		store, asked := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) { writeFault(w, status, code) })
 		store.retries.Patience = 2 * time.Second
 		_, err := store.Read(t.Context(), "blobs/x", 100)
 		if err == nil || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), code) || !strings.Contains(err.Error(), "blobs/x") {
@@ -149,7 +150,7 @@ func TestS3LastingFaultsAreNotRetried(t *testing.T) {
 					w.WriteHeader(fault.status)
 					return
 				}
-				s3Fault(w, fault.status, fault.code)
+				writeFault(w, fault.status, fault.code)
 			})
 			_, err := store.Read(t.Context(), "blobs/x", 100)
 			if err == nil || errors.Is(err, fs.ErrNotExist) != fault.notExist || asked.Load() != 1 {
@@ -170,7 +171,7 @@ func TestS3RetriesStopWhenCancelled(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	store, _ := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) {
-		s3Fault(w, 503, "SlowDown")
+		writeFault(w, 503, "SlowDown")
 		time.AfterFunc(50*time.Millisecond, cancel)
 	})
 	store.retries.Base, store.retries.Max = time.Hour, time.Hour
@@ -229,7 +230,7 @@ func TestS3ListingWithAHoleIsAnError(t *testing.T) {
 			if query.Has("start-after") {
 				return listing("") // a range above
 			}
-			return listing("token", fmt.Sprintf("blobs/%09d", n))
+			return listing("token", fmt.Sprintf("blobs/%09d+", n)) // a plain key would go on without it
 		}, "repeats a continuation token"},
 		"empty pages with one token": {func(int, url.Values) string {
 			return listing("token")
@@ -286,15 +287,16 @@ func TestS3ListingFaults(t *testing.T) {
 			t.Parallel()
 			var spoilt sync.Map
 			store := fakeListing(t, func(_ int, query url.Values) string {
-				from := 0
+				all := keys(0, 100)
+				from := sort.Search(len(all), func(i int) bool { return storage.Root+"/"+all[i] > query.Get("start-after") })
 				if token := query.Get("continuation-token"); token != "" {
 					fmt.Sscan(token, &from)
-				} else if query.Get("start-after") != "" {
+				} else if from == 100 {
 					return listing("") // a range above all keys
 				}
-				whole := listing(strconv.Itoa(from+10), keys(from, from+10)...)
-				if from >= 90 {
-					whole = listing("", keys(from, from+10)...)
+				whole := listing("", all[from:]...)
+				if from < 90 {
+					whole = listing(strconv.Itoa(from+10), all[from:from+10]...)
 				}
 				if _, again := spoilt.LoadOrStore(from, true); !again {
 					return fault(whole)
@@ -322,11 +324,11 @@ func TestS3UploadListingFaults(t *testing.T) {
 		answer func(w http.ResponseWriter, r *http.Request)
 		want   string
 	}{
-		"not implemented": {func(w http.ResponseWriter, r *http.Request) { s3Fault(w, 501, "NotImplemented") }, ""},
-		"denied":          {func(w http.ResponseWriter, r *http.Request) { s3Fault(w, 403, "AccessDenied") }, "s3:ListBucketMultipartUploads"},
+		"not implemented": {func(w http.ResponseWriter, r *http.Request) { writeFault(w, 501, "NotImplemented") }, ""},
+		"denied":          {func(w http.ResponseWriter, r *http.Request) { writeFault(w, 403, "AccessDenied") }, "s3:ListBucketMultipartUploads"},
 		"denied without a prefix": {func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Query().Get("prefix") == "" {
-				s3Fault(w, 403, "AccessDenied")
+				writeFault(w, 403, "AccessDenied")
 				return
 			}
 			io.WriteString(w, `<ListMultipartUploadsResult><Bucket>bucket</Bucket></ListMultipartUploadsResult>`)
@@ -387,7 +389,7 @@ func TestS3RemovalBelievesOnlyTheAnswer(t *testing.T) {
 	store, requests := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) {
 		if path := r.URL.Path; r.Method != http.MethodPost { // an object that was not found is removed singly, and then gets a HEAD
 			if r.Method == http.MethodDelete || strings.HasSuffix(path, "/absent") {
-				s3Fault(w, 404, "NoSuchKey")
+				writeFault(w, 404, "NoSuchKey")
 			}
 			return
 		}
@@ -454,7 +456,7 @@ func TestS3SingleRemovals(t *testing.T) {
 				io.WriteString(w, `<ListMultipartUploadsResult><Bucket>bucket</Bucket></ListMultipartUploadsResult>`)
 				return
 			}
-			s3Fault(w, 404, code)
+			writeFault(w, 404, code)
 		})
 		ref := storage.Ref{Path: "blobs/\x01"}
 		if code == "NoSuchUpload" {
@@ -473,11 +475,11 @@ func TestS3RemovalRetriesAWholeRequest(t *testing.T) {
 		keys, _ := readDelete(t, r)
 		switch n {
 		case 1:
-			s3Fault(w, 503, "SlowDown")
+			writeFault(w, 503, "SlowDown")
 		case 2:
 			reset(w)
 		case 3: // InternalError within a 200
-			s3Fault(w, 200, "InternalError")
+			writeFault(w, 200, "InternalError")
 		default:
 			fmt.Fprintf(w, `<DeleteResult><Deleted><Key>%s</Key></Deleted></DeleteResult>`, keys[0])
 		}
@@ -501,7 +503,7 @@ func TestS3RemovalFallsBackToContentMD5(t *testing.T) {
 				sum := md5.Sum(body)
 				switch r.Header.Get("Content-MD5") {
 				case "":
-					s3Fault(w, fault.status, fault.code)
+					writeFault(w, fault.status, fault.code)
 				case base64.StdEncoding.EncodeToString(sum[:]):
 					for name := range r.Header {
 						if strings.HasPrefix(strings.ToLower(name), "x-amz-checksum") || strings.HasPrefix(strings.ToLower(name), "x-amz-sdk-checksum") {
@@ -510,7 +512,7 @@ func TestS3RemovalFallsBackToContentMD5(t *testing.T) {
 					}
 					fmt.Fprintf(w, `<DeleteResult><Deleted><Key>%s</Key></Deleted></DeleteResult>`, keys[0])
 				default:
-					s3Fault(w, 400, "BadDigest")
+					writeFault(w, 400, "BadDigest")
 				}
 			})
 			for i, want := range []int32{2, 3} { // the second call begins with Content-MD5
@@ -523,7 +525,7 @@ func TestS3RemovalFallsBackToContentMD5(t *testing.T) {
 	t.Run("a request that is wrong either way", func(t *testing.T) {
 		t.Parallel()
 		store, asked := fakeServer(t, func(n int, w http.ResponseWriter, r *http.Request) {
-			s3Fault(w, 400, fmt.Sprintf("Malformed%d", n))
+			writeFault(w, 400, fmt.Sprintf("Malformed%d", n))
 		})
 		outcome := store.Remove(t.Context(), []storage.Ref{{Path: "blobs/x"}})[0]
 		if outcome.Err == nil || !strings.Contains(outcome.Err.Error(), "Malformed1") || asked.Load() != 2 {
@@ -641,7 +643,7 @@ func TestS3LockWithoutConditionalWrites(t *testing.T) {
 				switch r.Method {
 				case http.MethodPut:
 					if mode == "refuses the header" && (r.Header.Get("If-None-Match") != "" || r.Header.Get("If-Match") != "") {
-						s3Fault(w, 501, "NotImplemented")
+						writeFault(w, 501, "NotImplemented")
 						return
 					}
 					content, _ = io.ReadAll(r.Body)
@@ -651,7 +653,7 @@ func TestS3LockWithoutConditionalWrites(t *testing.T) {
 					}
 				default:
 					if content == nil {
-						s3Fault(w, 404, "NoSuchKey")
+						writeFault(w, 404, "NoSuchKey")
 						return
 					}
 				}
@@ -687,7 +689,7 @@ func TestS3LockMapsConflicts(t *testing.T) {
 		store, _ := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) {
 			switch r.Method {
 			case http.MethodPut:
-				s3Fault(w, status, "Condition")
+				writeFault(w, status, "Condition")
 			case http.MethodGet: // by now the other has written
 				w.Header().Set("X-Amz-Meta-"+writerKey, "other")
 				io.WriteString(w, "mine")

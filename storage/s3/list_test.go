@@ -8,27 +8,19 @@ import (
 	"net/url"
 	"slices"
 	"sort"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"regsweep/storage"
 )
 
 // bucketOfKeys is a fake S3 server that can only list: keys by the hundred thousand,
-// which a real one would take minutes to be given. It counts what it is asked.
+// which a real one would take minutes to be given.
 type bucketOfKeys struct {
-	keys     []string // sorted
-	wait     time.Duration
-	flat     bool // it does not group keys by a delimiter
-	requests atomic.Int64
-	tokens   atomic.Int64 // requests that went on by one
-	underWay atomic.Int64
-	mu       sync.Mutex
-	busy     []int64 // how many were under way at each request
+	keys   []string     // sorted
+	tokens atomic.Int64 // requests that went on by one
 }
 
 func (b *bucketOfKeys) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -37,13 +29,6 @@ func (b *bucketOfKeys) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, `<ListMultipartUploadsResult><Bucket>b</Bucket><IsTruncated>false</IsTruncated></ListMultipartUploadsResult>`)
 		return
 	}
-	b.requests.Add(1)
-	under := b.underWay.Add(1)
-	defer b.underWay.Add(-1)
-	b.mu.Lock()
-	b.busy = append(b.busy, under)
-	b.mu.Unlock()
-	time.Sleep(b.wait)
 	prefix, after := query.Get("prefix"), query.Get("start-after")
 	if token := query.Get("continuation-token"); token != "" {
 		after = token
@@ -55,7 +40,7 @@ func (b *bucketOfKeys) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	var page strings.Builder
 	n, last := 0, ""
-	for query.Get("delimiter") == "/" && !b.flat && at < len(b.keys) && n < pageLength && strings.HasPrefix(b.keys[at], prefix) {
+	for query.Get("delimiter") == "/" && at < len(b.keys) && n < pageLength && strings.HasPrefix(b.keys[at], prefix) {
 		name, _, _ := strings.Cut(b.keys[at][len(prefix):], "/")
 		if group := prefix + name + "/"; group > after {
 			page.WriteString(`<CommonPrefixes><Prefix>` + url.QueryEscape(group) + `</Prefix></CommonPrefixes>`)
@@ -108,67 +93,17 @@ func seededHex(n int) string {
 	return fmt.Sprintf("%016x%016x%016x%016x", out[0], out[1], out[2], out[3])
 }
 
-// shapes are registries' keys below repositories, of about n keys each.
-func shapes(n int) map[string][]string {
-	link := func(repository, kind string, i int) string {
-		return storage.Root + "/repositories/" + repository + "/" + kind + "/sha256/" + seededHex(i) + "/link"
-	}
-	huge, many, some, tags := []string{}, []string{}, []string{}, []string{}
-	for i := range n {
-		switch {
-		case i%8 < 6:
-			huge = append(huge, link("big", "_layers", i))
-		case i%8 == 6:
-			huge = append(huge, link("big", "_manifests/revisions", i))
-		default:
-			huge = append(huge, storage.Root+"/repositories/big/_manifests/tags/v"+strconv.Itoa(i)+"/current/link")
+// TestListingOverHTTP lists registries of all shapes through the client.
+func TestListingOverHTTP(t *testing.T) {
+	t.Parallel()
+	for _, shape := range simulatedShapes {
+		space := shape.keys(20_000)
+		keys := make([]string, space.len())
+		for i := range keys {
+			keys[i] = space.key(i)
 		}
-		many = append(many, link(fmt.Sprintf("team%02d/app%05d", (i/60)%17, i/60), "_layers", i))
-		some = append(some, link(fmt.Sprintf("library/%s", []string{"alpine", "debian", "golang", "node", "python", "redis", "ubuntu"}[i%7]), "_layers", i))
-		tags = append(tags, fmt.Sprintf("%s/repositories/ci/_manifests/tags/2026-%02d-%02d-build-%d/current/link", storage.Root, i%12+1, i%28+1, i))
-	}
-	return map[string][]string{"one huge repository": huge, "many small repositories": many, "seven large repositories": some, "one repository of tags": tags}
-}
-
-// A listing of any shape brings every key once, at the cost of a few requests more
-// than its pages, and with many under way.
-func TestListingDividesItself(t *testing.T) {
-	const n = 60_000
-	all := shapes(n)
-	blobs := []string{}
-	for i := range n {
-		hex := seededHex(i)
-		blobs = append(blobs, storage.Root+"/blobs/sha256/"+hex[:2]+"/"+hex+"/data")
-	}
-	all["blobs"] = blobs
-	all["many small repositories, not grouped"] = all["many small repositories"]
-	for name, keys := range all {
-		t.Run(name, func(t *testing.T) {
-			dir := storage.RepositoriesDir
-			if name == "blobs" {
-				dir = storage.BlobsDir
-			}
-			slices.Sort(keys)
-			keys = slices.Compact(keys)
-			bucket := &bucketOfKeys{keys: keys, wait: 5 * time.Millisecond}
-			if strings.Contains(name, "not grouped") {
-				// Few are under way there, so that each has to last longer than a page takes to be
-				// taken apart.
-				bucket.flat, bucket.wait = true, 80*time.Millisecond
-			}
-			store := bucket.open(t)
-			listsAll(t, store, dir, keys)
-			pages := (len(keys) + pageLength - 1) / pageLength
-			requests, busiest := int(bucket.requests.Load()), slices.Max(bucket.busy)
-			t.Logf("%d requests for %d pages, %d under way at most", requests, pages, busiest)
-			// As many more as s3Division.free allows, and some that were cut in vain.
-			if most := pages + 28; requests > most {
-				t.Errorf("%d requests, want at most %d", requests, most)
-			}
-			if busiest < 3 {
-				t.Errorf("%d requests under way at most: the listing did not divide itself", busiest)
-			}
-		})
+		bucket := &bucketOfKeys{keys: keys}
+		listsAll(t, bucket.open(t), shape.dir, keys)
 	}
 }
 
@@ -194,31 +129,21 @@ func listsAll(t *testing.T, store *Store, dir string, keys []string) {
 	}
 }
 
-// A listing that has divided itself goes on by its last keys, and not by tokens with which
-// a server makes ready to list all that follows; but for keys that not all servers might
-// understand alike.
+// TestRangesGoOnByTheirKeys: with a token some servers begin to list all that follows. A key that
+// has to be escaped is not safe.
 func TestRangesGoOnByTheirKeys(t *testing.T) {
-	for name, c := range map[string]struct {
-		keys      int
-		file      string
-		hasTokens bool
-	}{
-		"divided":               {20_000, "data", false},
-		"one range":             {1_500, "data", true},
-		"keys that are escaped": {20_000, "data+%20 ü", true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			keys := make([]string, c.keys)
-			for i := range keys {
-				hex := seededHex(i)
-				keys[i] = storage.Root + "/blobs/sha256/" + hex[:2] + "/" + hex + "/" + c.file
-			}
-			slices.Sort(keys)
-			bucket := &bucketOfKeys{keys: keys}
-			listsAll(t, bucket.open(t), storage.BlobsDir, keys)
-			if n := bucket.tokens.Load(); n > 0 != c.hasTokens {
-				t.Errorf("%d requests of %d go on by a token", n, bucket.requests.Load())
-			}
-		})
+	t.Parallel()
+	for _, file := range []string{"data", "data+%20 ü"} {
+		keys := make([]string, 20_000)
+		for i := range keys {
+			hex := seededHex(i)
+			keys[i] = storage.Root + "/blobs/sha256/" + hex[:2] + "/" + hex + "/" + file
+		}
+		slices.Sort(keys)
+		bucket := &bucketOfKeys{keys: keys}
+		listsAll(t, bucket.open(t), storage.BlobsDir, keys)
+		if n := bucket.tokens.Load(); n > 0 != (file != "data") {
+			t.Errorf("%s: %d requests go on by a token", file, n)
+		}
 	}
 }

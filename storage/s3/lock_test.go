@@ -25,54 +25,54 @@ import (
 func TestALockLeavesNoVersions(t *testing.T) {
 	t.Parallel()
 	b := newVersionedBucket(t)
-	b.plant(s3LockFile+".other", "of somebody") // 11 bytes, which b.want counts too
+	b.plant(lockFile+".other", "of somebody") // 11 bytes, which b.want counts too
 	lock := func() {
 		t.Helper()
-		version, err := b.Create(t.Context(), s3LockFile, []byte("one"))
+		version, err := b.Create(t.Context(), lockFile, []byte("one"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, content := range []string{"two", "three", "a taker's", "its refresh"} {
-			if version, err = b.Replace(t.Context(), s3LockFile, []byte(content), version); err != nil {
+			if version, err = b.Replace(t.Context(), lockFile, []byte(content), version); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := b.Delete(t.Context(), s3LockFile, version); err != nil {
+		if err := b.Delete(t.Context(), lockFile, version); err != nil {
 			t.Error(err)
 		}
 	}
 	lock()
-	b.want(s3LockFile, "11*")
-	b.plant(s3LockFile, "of an earlier version of regsweep")
-	b.hide(s3LockFile)
+	b.want(lockFile, "11*")
+	b.plant(lockFile, "of an earlier version of regsweep")
+	b.hide(lockFile)
 	lock()
-	b.want(s3LockFile, "11*")
+	b.want(lockFile, "11*")
 
 	// A lock of another writer is kept.
-	first, err := b.Create(t.Context(), s3LockFile, []byte("ours"))
+	first, err := b.Create(t.Context(), lockFile, []byte("ours"))
 	if err == nil {
-		_, err = b.Replace(t.Context(), s3LockFile, []byte("theirs"), first)
+		_, err = b.Replace(t.Context(), lockFile, []byte("theirs"), first)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := len(b.versions(s3LockFile))
-	if err := b.Delete(t.Context(), s3LockFile, first); !errors.Is(err, storage.ErrLost) || len(b.versions(s3LockFile)) != before {
+	before := len(b.versions(lockFile))
+	if err := b.Delete(t.Context(), lockFile, first); !errors.Is(err, storage.ErrLost) || len(b.versions(lockFile)) != before {
 		t.Errorf("another's lock is removed: %v", err)
 	}
-	_, version, err := b.Version(t.Context(), s3LockFile)
+	_, version, err := b.Version(t.Context(), lockFile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Delete(t.Context(), s3LockFile, version); err != nil {
+	if err := b.Delete(t.Context(), lockFile, version); err != nil {
 		t.Error(err)
 	}
-	b.want(s3LockFile, "11*")
+	b.want(lockFile, "11*")
 
 	setVersioning(t, b.server, b.bucket, types.BucketVersioningStatusSuspended)
 	lock()
-	b.want(s3LockFile, "11* marker*") // the marker is replaced by each run
-	if content, _, err := b.Version(t.Context(), s3LockFile+".other"); err != nil || string(content) != "of somebody" {
+	b.want(lockFile, "11* marker*") // the marker is replaced by each run
+	if content, _, err := b.Version(t.Context(), lockFile+".other"); err != nil || string(content) != "of somebody" {
 		t.Errorf("beside it there is %q, %v", content, err)
 	}
 }
@@ -92,14 +92,14 @@ func TestALockIsReleasedWithoutThePermissionForVersions(t *testing.T) {
 	parameters := b.server.Parameters(b.bucket, "")
 	parameters["regionendpoint"] = proxy.URL
 	store := storagetest.MustOpen(t)(Open(t.Context(), parameters, Options{}))
-	version, err := store.Create(t.Context(), s3LockFile, []byte("one"))
+	version, err := store.Create(t.Context(), lockFile, []byte("one"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Delete(t.Context(), s3LockFile, version); err != nil || !asked.Load() {
+	if err := store.Delete(t.Context(), lockFile, version); err != nil || !asked.Load() {
 		t.Errorf("asked for versions: %t, %v", asked.Load(), err)
 	}
-	if _, _, err := store.Version(t.Context(), s3LockFile); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := store.Version(t.Context(), lockFile); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("it is there: %v", err)
 	}
 }
@@ -128,17 +128,17 @@ func TestALockOfWhichAVersionIsInUse(t *testing.T) {
 	parameters := b.server.Parameters(b.bucket, "")
 	parameters["regionendpoint"] = proxy.URL
 	store := storagetest.MustOpen(t)(Open(t.Context(), parameters, Options{}))
-	version, err := store.Create(t.Context(), s3LockFile, []byte("one"))
+	version, err := store.Create(t.Context(), lockFile, []byte("one"))
 	if err == nil {
-		version, err = store.Replace(t.Context(), s3LockFile, []byte("two"), version)
+		version, err = store.Replace(t.Context(), lockFile, []byte("two"), version)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := store.Delete(t.Context(), s3LockFile, version); err != nil || refused.Load() != 2 {
+	if err := store.Delete(t.Context(), lockFile, version); err != nil || refused.Load() != 2 {
 		t.Errorf("after %d refusals: %v", refused.Load(), err)
 	}
-	b.want(s3LockFile, "")
+	b.want(lockFile, "")
 }
 
 // TestALockIsReleasedWhereObjectLockRetainsIt: its versions are only hidden by a delete marker.
@@ -162,17 +162,17 @@ func TestALockIsReleasedWhereObjectLockRetainsIt(t *testing.T) {
 	}
 	store := storagetest.MustOpen(t)(Open(t.Context(), server.Parameters(bucket, ""), Options{}))
 	for range 2 {
-		version, err := store.Create(t.Context(), s3LockFile, []byte("one"))
+		version, err := store.Create(t.Context(), lockFile, []byte("one"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if version, err = store.Replace(t.Context(), s3LockFile, []byte("two"), version); err != nil {
+		if version, err = store.Replace(t.Context(), lockFile, []byte("two"), version); err != nil {
 			t.Fatal(err)
 		}
-		if err := store.Delete(t.Context(), s3LockFile, version); err != nil {
+		if err := store.Delete(t.Context(), lockFile, version); err != nil {
 			t.Error(err)
 		}
-		if _, _, err := store.Version(t.Context(), s3LockFile); !errors.Is(err, fs.ErrNotExist) {
+		if _, _, err := store.Version(t.Context(), lockFile); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("it is there: %v", err)
 		}
 	}
@@ -206,7 +206,7 @@ func TestS3RemovesALockOnACondition(t *testing.T) {
 			var removals atomic.Int32
 			store, _ := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) {
 				if content == "" {
-					s3Fault(w, 404, "NoSuchKey")
+					writeFault(w, 404, "NoSuchKey")
 					return
 				}
 				etag := `"` + content + `"`
@@ -225,9 +225,9 @@ func TestS3RemovesALockOnACondition(t *testing.T) {
 				condition := r.Header.Get("If-Match")
 				switch {
 				case test.status != 0 && condition != "":
-					s3Fault(w, test.status, "NotImplemented")
+					writeFault(w, test.status, "NotImplemented")
 				case test.heeds && condition != etag:
-					s3Fault(w, http.StatusPreconditionFailed, "PreconditionFailed")
+					writeFault(w, http.StatusPreconditionFailed, "PreconditionFailed")
 				default:
 					content = ""
 					if test.loses && n == 1 {
@@ -241,7 +241,7 @@ func TestS3RemovesALockOnACondition(t *testing.T) {
 			if test.becomes == "leaseless" {
 				ctx = storage.WithLease(ctx, func(context.Context) error { return context.DeadlineExceeded })
 			}
-			if err := store.Delete(ctx, s3LockFile, "ours"); !errors.Is(err, test.want) || removals.Load() != test.removals {
+			if err := store.Delete(ctx, lockFile, "ours"); !errors.Is(err, test.want) || removals.Load() != test.removals {
 				t.Errorf("%v after %d removals, want %v after %d", err, removals.Load(), test.want, test.removals)
 			}
 			if gone := content == ""; gone != (test.want == nil) {
@@ -251,4 +251,4 @@ func TestS3RemovesALockOnACondition(t *testing.T) {
 	}
 }
 
-const s3LockFile = storage.OwnDir + "/lock"
+const lockFile = storage.OwnDir + "/lock"

@@ -26,15 +26,15 @@ var errNotListing = errors.New("the answer is no bucket listing: is this the add
 // divided into ranges, and may never end.
 var errUnordered = errors.New("the server does not list keys in order")
 
-// s3Page is one answer of a listing.
-type s3Page struct {
+// keyPage is one answer of a listing.
+type keyPage struct {
 	objects []storage.Object
 	last    string // the last key, with the prefix; "" if there was none
 	token   string // asks for the next page; "" after the last
 }
 
-// s3Pages are pages that are not used any more.
-var s3Pages = sync.Pool{New: func() any {
+// pagePool are pages that are not used any more.
+var pagePool = sync.Pool{New: func() any {
 	page := make([]storage.Object, 0, pageLength)
 	return &page
 }}
@@ -45,7 +45,7 @@ func reusing(visit func([]storage.Object) error) func([]storage.Object) error {
 		err := visit(page)
 		page = page[:0]
 		clear(page[:cap(page)]) // so that it does not keep the strings of its objects in memory
-		s3Pages.Put(&page)
+		pagePool.Put(&page)
 		return err
 	}
 }
@@ -53,7 +53,7 @@ func reusing(visit func([]storage.Object) error) func([]storage.Object) error {
 // page requests the keys below dir/ that come after a key, or the page of a token. It checks
 // that the keys rise and are above after, as S3 promises. Otherwise a server that repeats a page
 // would be listed for ever, and a server that goes backwards would have keys reported twice.
-func (s *Store) page(ctx context.Context, dir, after, token string) (page s3Page, err error) {
+func (s *Store) page(ctx context.Context, dir, after, token string) (page keyPage, err error) {
 	input := &s3.ListObjectsV2Input{
 		Bucket:       &s.parameters.bucket,
 		Prefix:       s.key(dir + "/"),
@@ -67,7 +67,7 @@ func (s *Store) page(ctx context.Context, dir, after, token string) (page s3Page
 		input.StartAfter = &after
 	}
 	err = s.do(ctx, "list", "s3:ListBucket", dir+"/", func() error {
-		var l s3Listing
+		var l listAnswer
 		out, err := s.client.ListObjectsV2(ctx, input, withDecoder(&l, &s.listingLength))
 		if err == nil && !l.decoded {
 			l, err = convertListing(out)
@@ -114,8 +114,8 @@ func (s *Store) names(ctx context.Context, prefix, after string) (names []string
 }
 
 // convertListing converts an answer that the SDK has decoded.
-func convertListing(out *s3.ListObjectsV2Output) (s3Listing, error) {
-	l := s3Listing{named: out.Name != nil, token: aws.ToString(out.NextContinuationToken), objects: make([]storage.Object, len(out.Contents))}
+func convertListing(out *s3.ListObjectsV2Output) (listAnswer, error) {
+	l := listAnswer{named: out.Name != nil, token: aws.ToString(out.NextContinuationToken), objects: make([]storage.Object, len(out.Contents))}
 	if out.IsTruncated != nil {
 		l.truncation = fmt.Sprint(*out.IsTruncated)
 	}
@@ -123,7 +123,7 @@ func convertListing(out *s3.ListObjectsV2Output) (s3Listing, error) {
 		o := &out.Contents[i]
 		key, err := decodeKey(o.Key, out.EncodingType)
 		if err != nil {
-			return s3Listing{}, err
+			return listAnswer{}, err
 		}
 		l.objects[i] = storage.Object{Path: key, Size: sizeOf(o.Size), ModTime: aws.ToTime(o.LastModified), ETag: cleanETag(o.ETag)}
 	}
@@ -131,29 +131,29 @@ func convertListing(out *s3.ListObjectsV2Output) (s3Listing, error) {
 }
 
 // readPage checks an answer and removes the store's prefix from its keys.
-func (s *Store) readPage(l s3Listing, prefix, after string) (s3Page, error) {
+func (s *Store) readPage(l listAnswer, prefix, after string) (keyPage, error) {
 	if !l.named && l.truncation == "" {
-		return s3Page{}, errNotListing
+		return keyPage{}, errNotListing
 	}
-	page := s3Page{objects: l.objects, last: after}
+	page := keyPage{objects: l.objects, last: after}
 	for i := range l.objects {
 		key := l.objects[i].Path
 		if len(key) < len(prefix) || key[:len(prefix)] != prefix {
-			return s3Page{}, fmt.Errorf("the server answers with %q, which lies elsewhere", key)
+			return keyPage{}, fmt.Errorf("the server answers with %q, which lies elsewhere", key)
 		}
 		if key <= page.last {
-			return s3Page{}, fmt.Errorf("%w: %q comes after %q", errUnordered, key, page.last)
+			return keyPage{}, fmt.Errorf("%w: %q comes after %q", errUnordered, key, page.last)
 		}
 		page.last = key
 		l.objects[i].Path = key[len(s.prefix):]
 	}
 	// Without IsTruncated this would be the last page, but a damaged answer has none either.
 	if l.truncation == "" {
-		return s3Page{}, errors.New("the server does not say whether its listing is cut")
+		return keyPage{}, errors.New("the server does not say whether its listing is cut")
 	}
 	if l.truncation == "true" {
 		if page.token = l.token; page.token == "" {
-			return s3Page{}, errors.New("the server cuts its listing and does not say how to go on")
+			return keyPage{}, errors.New("the server cuts its listing and does not say how to go on")
 		}
 	}
 	return page, nil

@@ -33,8 +33,6 @@ type Store struct {
 	// versionPageLength is how many versions are listed with one request.
 	versionPageLength int32
 
-	blobs atomic.Int64 // that the last scan of them has listed
-
 	// contentMD5 is set once the server was found to accept DeleteObjects only with
 	// a Content-MD5.
 	contentMD5 atomic.Bool

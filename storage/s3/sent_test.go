@@ -90,7 +90,7 @@ func TestS3AnUploadThatIsListedIsThere(t *testing.T) {
 	for listed, gone := range map[string]bool{"u": false, "another": true, "": true} {
 		store, _ := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodDelete {
-				s3Fault(w, 404, "NoSuchUpload")
+				writeFault(w, 404, "NoSuchUpload")
 				return
 			}
 			io.WriteString(w, `<ListMultipartUploadsResult><Bucket>bucket</Bucket>`)

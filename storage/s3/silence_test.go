@@ -54,7 +54,7 @@ func TestS3ServerThatNeverAnswers(t *testing.T) {
 			store := opened.(*Store)
 			after, token := "", ""
 			for err == nil {
-				var page s3Page
+				var page keyPage
 				page, err = store.page(context.WithoutCancel(t.Context()), storage.BlobsDir, after, token)
 				after, token = page.last, page.token
 			}

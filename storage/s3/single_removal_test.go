@@ -22,12 +22,12 @@ import (
 func TestS3WithoutBulkRemoval(t *testing.T) {
 	t.Parallel()
 	for name, refuse := range map[string]func(w http.ResponseWriter, keys []string){
-		"501 NotImplemented":   func(w http.ResponseWriter, _ []string) { s3Fault(w, 501, "NotImplemented") },
+		"501 NotImplemented":   func(w http.ResponseWriter, _ []string) { writeFault(w, 501, "NotImplemented") },
 		"501 without a body":   func(w http.ResponseWriter, _ []string) { w.WriteHeader(501) },
-		"405 MethodNotAllowed": func(w http.ResponseWriter, _ []string) { s3Fault(w, 405, "MethodNotAllowed") },
+		"405 MethodNotAllowed": func(w http.ResponseWriter, _ []string) { writeFault(w, 405, "MethodNotAllowed") },
 		"405 in HTML":          func(w http.ResponseWriter, _ []string) { w.WriteHeader(405); io.WriteString(w, "<html></html>") },
-		"400 InvalidRequest":   func(w http.ResponseWriter, _ []string) { s3Fault(w, 400, "InvalidRequest") },
-		"400 MalformedXML":     func(w http.ResponseWriter, _ []string) { s3Fault(w, 400, "MalformedXML") },
+		"400 InvalidRequest":   func(w http.ResponseWriter, _ []string) { writeFault(w, 400, "InvalidRequest") },
+		"400 MalformedXML":     func(w http.ResponseWriter, _ []string) { writeFault(w, 400, "MalformedXML") },
 		"each key, within a 200": func(w http.ResponseWriter, keys []string) {
 			io.WriteString(w, `<DeleteResult>`)
 			for _, key := range keys {
@@ -83,10 +83,10 @@ func TestS3SingleRemovalReportsItsOwnFault(t *testing.T) {
 	t.Parallel()
 	store, _ := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
-			s3Fault(w, 501, "NotImplemented")
+			writeFault(w, 501, "NotImplemented")
 			return
 		}
-		s3Fault(w, 403, "AccessDenied")
+		writeFault(w, 403, "AccessDenied")
 	})
 	for _, o := range store.Remove(t.Context(), []storage.Ref{{Path: "blobs/a"}, {Path: "blobs/b"}}) {
 		if o.Err == nil || !strings.Contains(o.Err.Error(), "s3:DeleteObject") || !strings.Contains(o.Err.Error(), "AccessDenied") {

@@ -28,7 +28,7 @@ type throttled struct {
 func (s *throttled) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if n := s.asked.Add(1); n > 20 && n <= 60 {
 		s.refused.Add(1)
-		s3Fault(w, 503, "SlowDown")
+		writeFault(w, 503, "SlowDown")
 		return
 	}
 	s.to.ServeHTTP(w, r)

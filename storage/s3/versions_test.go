@@ -130,7 +130,7 @@ func TestS3VersioningThatMayNotBeAskedFor(t *testing.T) {
 		status int
 		code   string
 	}{{403, "AccessDenied"}, {501, "NotImplemented"}} {
-		store, _ := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) { s3Fault(w, fault.status, fault.code) })
+		store, _ := fakeServer(t, func(_ int, w http.ResponseWriter, r *http.Request) { writeFault(w, fault.status, fault.code) })
 		if got, err := store.Versioning(t.Context()); err != nil || got != storage.VersionsUnknown {
 			t.Errorf("%s: %q, %v", fault.code, got, err)
 		}
