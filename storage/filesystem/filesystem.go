@@ -455,7 +455,7 @@ func (f *Store) removeEmpty(ctx context.Context, t *tree, dir string) (gone, hol
 		return false, false, err
 	}
 	defer f.end()
-	err = f.remove(ctx, t, func() error { return t.removeDir(dir) })
+	err = f.withLease(ctx, t, func() error { return t.removeDir(dir) })
 	switch {
 	case err == nil:
 		f.del.Add(1)

@@ -70,7 +70,7 @@ func (f *Store) move(ctx context.Context, m storage.Move) (left bool, err error)
 		if err := f.mayRemove(ctx); err != nil {
 			return false, err
 		}
-		_, err = (&removal{tree: t, fd: -1}).removeFile(m.From)
+		_, err = (&removal{tree: t, fd: -1}).unlink(m.From)
 	}
 	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENOTDIR) {
 		return false, storage.ErrNotRegular // a parent is a symbolic link or a file

@@ -43,8 +43,8 @@ func (f *Store) removeFile(ctx context.Context, r *removal, ref storage.Ref) (o 
 		return storage.Outcome{Err: err}
 	}
 	r.enter(ctx, t, path.Dir(path.Dir(ref.Path)))
-	err = f.remove(ctx, t, func() (err error) {
-		o.HardLinkedBytes, err = r.removeFile(ref.Path)
+	err = f.withLease(ctx, t, func() (err error) {
+		o.HardLinkedBytes, err = r.unlink(ref.Path)
 		return err
 	})
 	if err == nil {
@@ -70,9 +70,9 @@ func isDeepInUpload(name string) bool {
 // removeTries is how often a removal is tried if the disk is full.
 const removeTries = 5
 
-// remove calls removal if the lease of ctx allows it. On a full btrfs a removal may fail because
+// withLease calls removal if the lease of ctx allows it. On a full btrfs a removal may fail because
 // it needs space itself. A sync frees the space of the files that were removed before.
-func (f *Store) remove(ctx context.Context, t *tree, removal func() error) error {
+func (f *Store) withLease(ctx context.Context, t *tree, removal func() error) error {
 	for tries := 1; ; tries++ {
 		if err := f.mayRemove(ctx); err != nil {
 			return err
@@ -163,9 +163,9 @@ func (r *removal) inParent(name string, f func(parent int, name string) error) e
 	return f(parent, base)
 }
 
-// removeFile removes a file if checkRemovable allows its type. It returns the size of the file if it
+// unlink removes a file if checkRemovable allows its type. It returns the size of the file if it
 // has other hard links. It follows no symbolic link.
-func (r *removal) removeFile(name string) (hardLinkedBytes int64, err error) {
+func (r *removal) unlink(name string) (hardLinkedBytes int64, err error) {
 	err = r.inParent(name, func(parent int, base string) error {
 		var stat unix.Stat_t
 		err := system.Lstatat(parent, base, &stat)
