@@ -70,7 +70,7 @@ func randomDigests(random *rand.Rand, n int) []uint64 {
 	return digests
 }
 
-// simulatedPrefix is that of a registry at the root of its bucket.
+// The registry is at the root of its bucket.
 const simulatedPrefix, simulatedRepositories = storage.Root + "/", storage.Root + "/" + storage.RepositoriesDir + "/"
 
 // repositorySpace has repositories with so many keys each. Six in eight are layers, and one in eight
