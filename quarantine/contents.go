@@ -187,9 +187,10 @@ func (s *contents) holds(ctx context.Context, removal sweep.Removal) (bool, erro
 	return false, err
 }
 
-// assumesLinks reports whether all links of the plan count as removed, because the quarantine on S3 is
-// not empty and the links are not checked.
+// assumesLinks reports whether all links of the plan count as removed, because the quarantine on S3 has
+// a blob and the links are not checked. Another object proves nothing: the copy of a signature link is
+// made before the layer links are removed.
 func (s *contents) assumesLinks() bool {
 	_, isS3 := s.store.(versioned)
-	return isS3 && len(s.paths) > 0 && !s.exact
+	return isS3 && s.data > 0 && !s.exact
 }

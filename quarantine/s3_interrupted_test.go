@@ -89,6 +89,8 @@ func newBucket(t *testing.T, versioning types.BucketVersioningStatus) *bucket {
 	gone := tree.Manifest("app", imagetest.Image(imagetest.Docker))
 	signature := tree.Blob([]byte("a signature"))
 	tree.Write(imagetest.SignaturePath("app", gone, signature), signature.String())
+	layer := tree.Blob([]byte("a layer of no manifest"))
+	tree.Write(imagetest.LayerPath("app", layer), layer.String())
 	tree.Write(imagetest.UploadPath("app", "an-upload")+"/startedat", "2020-01-02T03:04:05Z")
 	b.read(tree, b.full)
 	b.plant()
