@@ -49,7 +49,7 @@ func (o cacheOptions) check() error {
 
 // openCache opens the cache and returns a store that reads through it, or the store itself if there is
 // no cache. A default directory that can't be written is reported, and the run continues without a
-// cache. close saves the cache and reports its failures. A second call of close does nothing.
+// cache. close removes what the storage no longer has, and reports failures of the cache. A second call of close does nothing.
 func (g *gcRun) openCache(ctx context.Context) (reader storage.Store, close func(), err error) {
 	o := g.options.cache
 	noClose := func() {}
@@ -83,7 +83,7 @@ func (g *gcRun) openCache(ctx context.Context) (reader storage.Store, close func
 	return g.store, noClose, nil
 }
 
-// closeCache saves the cache, and reports its use and its failures.
+// closeCache closes the cache, and reports its use and its failures.
 func (g *gcRun) closeCache(ctx context.Context, cached *cache.Cache) {
 	cached.Close(ctx)
 	use := cached.Use()

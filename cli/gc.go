@@ -11,8 +11,8 @@ import (
 )
 
 // gcRun is one run of gc or apply. gc may remove all garbage, and apply only garbage that is in its
-// plan. prepare sets the fields. After it no step changes a field, except that the steps add to the
-// report. No step reads the report to decide what is removed.
+// plan. After prepare no step changes a field, except that the steps add to the report. No step reads
+// the report to decide what is removed.
 type gcRun struct {
 	*runner
 	options  gcOptions

@@ -154,10 +154,10 @@ func TestKindsAreRemovedInOrder(t *testing.T) {
 		}
 		want := []string{"tag_index_entry", "revision", "orphan_link", "layer_link", "upload", "repository", "blob"}
 		if got := slices.Compact(slices.Clone(r.begun)); !slices.Equal(got, want) {
-			t.Errorf("begun: %v", got)
+			t.Errorf("begun: %v, want %v", got, want)
 		}
 		if got := slices.Compact(slices.Clone(r.ended)); !slices.Equal(got, want) {
-			t.Errorf("confirmed: %v", got)
+			t.Errorf("confirmed: %v, want %v", got, want)
 		}
 		for _, paths := range r.calls {
 			if len(paths) > cmp.Or(bulk.Objects, storage.RemoveBatch) {

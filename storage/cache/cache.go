@@ -16,46 +16,46 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Cache is a Store that remembers manifests from one run to the next, in files on the
-// machine that it runs on (see files). It is for one run: inventory.Take lists
-// through it, mark reads through it, and Close saves what they have learnt.
+// Cache is a Store that remembers manifests from one run to the next, in files on the machine that it
+// runs on (see files). It is for one run: inventory.Take lists through it, and mark reads through it. A
+// manifest is written to a file when it is read. Close removes files that are not needed any more.
 //
-// It answers a Read only for a blob which this run's listing has with the size and the
-// ETag that it had when it was read, and only with content that has the blob's digest.
-// So what is missing or was written since is met as it is without a cache, and whoever
-// writes into the files can at most cause a read.
+// A Read is answered from a file only if this run has listed the blob with the size and the ETag that it
+// had when the file was written, and only if the content has the digest of the blob. A blob that is
+// missing or has changed is read from the storage, as without a cache. So somebody who changes the files
+// can only cause more reads.
 //
-// Reads may be concurrent, with a listing only of what is no blob.
+// Read may be called concurrently. The Scan of the blobs must have returned before the first Read.
 type Cache struct {
 	storage.Store
 	tagged taggedReader
 	files  *files
 
-	listed atomic.Bool // the blobs were, to the end
+	listed atomic.Bool // all blobs were listed
 
 	hits, reads atomic.Int64
 	mu          sync.Mutex // guards all below
 	poisoned    int
-	first       digest.Digest // of those poisoned
+	first       digest.Digest // the first of the poisoned manifests, in the order of digests
 }
 
-// taggedReader is a store whose listing has ETags, and which knows them of what it
-// reads too: one of which it can be told whether a blob is what it was.
+// taggedReader is a store that returns ETags when it lists and when it reads. Equal ETags show that a
+// blob has not changed.
 type taggedReader interface {
 	// ReadTagged is Read, and returns the ETag of what was read, without quotes.
 	ReadTagged(ctx context.Context, path string, limit int64) (content []byte, etag string, err error)
 }
 
-// CanCache reports whether a store can have a cache. A filesystem can't: it has no
-// ETags, and a file in it is read as quickly as one elsewhere.
+// CanCache reports whether a store can have a cache. A filesystem cannot: it has no ETags, and a file in
+// the cache would not be read faster.
 func CanCache(store storage.Store) bool {
 	_, ok := store.(taggedReader)
 	return ok
 }
 
-// Open puts the cache in a directory, which it makes if need be, before a store that
-// CanCache. Content that is damaged is no error: Failures will tell. now is when the
-// cache is used.
+// Open returns a store that reads through the cache in a directory. It makes the directory if it does
+// not exist. The store must be one that CanCache. A damaged file in the directory is not an error:
+// Failures reports it. now is the time of the run.
 func Open(store storage.Store, dir string, now time.Time) (*Cache, error) {
 	return open(store, dir, now, sizeLimit)
 }
@@ -72,7 +72,7 @@ func open(store storage.Store, dir string, now time.Time, limit int64) (*Cache, 
 	return &Cache{Store: store, tagged: tagged, files: files}, nil
 }
 
-// Scan is the store's, and notes which of the blobs that are remembered are unchanged.
+// Scan lists the store, and notes which remembered blobs are unchanged.
 func (c *Cache) Scan(ctx context.Context, dir string, visit func(page []storage.Object) error) error {
 	if dir != storage.BlobsDir {
 		return c.Store.Scan(ctx, dir, visit)
@@ -87,7 +87,7 @@ func (c *Cache) Scan(ctx context.Context, dir string, visit func(page []storage.
 	return err
 }
 
-// Read is the store's, and spared where the answer is remembered.
+// Read returns the content of a remembered blob, and otherwise reads the store.
 func (c *Cache) Read(ctx context.Context, path string, limit int64) ([]byte, error) {
 	e := layout.Parse(path)
 	if e.Kind != layout.Blob || e.Digest.Alg != "sha256" || !c.listed.Load() {
@@ -117,37 +117,37 @@ func (c *Cache) Read(ctx context.Context, path string, limit int64) ([]byte, err
 func (c *Cache) notePoisoned(d digest.Digest) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// Which was met first depends on who ran first; a report should not.
+	// Reads are concurrent. The smallest digest makes the report the same in each run.
 	if c.poisoned++; c.poisoned == 1 || d < c.first {
 		c.first = d
 	}
 }
 
-// Close removes what the storage no longer has, unless the blobs were not listed to the end or ctx
-// is done. What goes wrong is among the Failures. Afterwards the store is asked for everything. A
-// second Close does nothing.
+// Close removes the files of manifests that the storage no longer has, unless the listing of the blobs
+// did not end or ctx is done. Failures has its errors. After Close each Read reads the store. A second
+// Close does nothing.
 func (c *Cache) Close(ctx context.Context) { c.files.close(ctx, c.listed.Swap(false)) }
 
-// Use is what a run had of its cache.
+// Use counts how a run used its cache.
 type Use struct {
-	// Hits are the manifests that were not read from the storage, Reads those that were.
+	// Hits counts the manifests that were not read from the storage, Reads the manifests that were.
 	Hits  int64 `json:"hits"`
 	Reads int64 `json:"reads"`
 }
 
-// Use tells what the cache was good for so far.
+// Use returns the counts so far.
 func (c *Cache) Use() Use { return Use{c.hits.Load(), c.reads.Load()} }
 
-// Failure is something that was wrong with a cache. It changes nothing of what a run finds.
+// Failure is an error of a cache. It does not change what a run finds.
 type Failure struct {
-	// IsDamage is set for something in the cache that was not written there; otherwise the cache
-	// can't be written.
+	// IsDamage is set if a file has another content than was written. Otherwise the cache could not be
+	// written.
 	IsDamage bool
 	// Path is the cache's directory for the storage.
 	Path, Detail string
 }
 
-// Failures are what was wrong with the cache, once it is closed.
+// Failures returns the errors of the cache. It must be closed.
 func (c *Cache) Failures() []Failure {
 	c.mu.Lock()
 	defer c.mu.Unlock()

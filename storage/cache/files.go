@@ -19,23 +19,23 @@ import (
 )
 
 const (
-	// sizeLimit bounds the files of a cache's directory together, in bytes. While a run writes
-	// there may be as much again.
+	// sizeLimit bounds the size of all files of a cache's directory, in bytes. While a run writes, they
+	// may take twice as much.
 	sizeLimit = 1 << 30
-	// manifestLimit is the largest manifest that is remembered, in bytes: as large as a registry
-	// takes one.
+	// manifestLimit is the size of the largest manifest that is remembered, in bytes. Registries accept
+	// no larger ones.
 	manifestLimit = 4 << 20
-	// tempAge is when a file that a killed run has left unfinished is removed.
+	// tempAge is the age at which an unfinished file is removed. A killed run leaves such files.
 	tempAge = 24 * time.Hour
 )
 
 // files holds the manifests of one storage: a directory with a file for each, named for its
-// content. A file is written next to its place and then renamed. So no file ever changes, and
-// several processes need no lock. Nothing is synced: what a power cut leaves is found out on
-// reading, like everything else that does not have its digest.
+// content. A file is written next to its final path and then renamed. So no file ever changes, and
+// several processes need no lock. Nothing is synced: a file that a power cut has damaged does not have
+// its digest, and is found when it is read.
 //
-// An error ends the writing for good, and nothing else: a disk that is full must not keep anybody
-// from collecting garbage.
+// After an error nothing more is written, and the run goes on: a full disk must not prevent a
+// collection.
 type files struct {
 	root   *os.Root // the cache's directory
 	dir    string   // the storage's directory in it
@@ -45,14 +45,14 @@ type files struct {
 
 	mu      sync.Mutex // guards all below
 	entries map[sum]entry
-	bytes   int64 // of those that are confirmed or added
-	added   bool
-	damage  error // the first one of what was found
-	failure error // the first one of writing
+	bytes   int64 // of the entries that are confirmed or added
+	added   bool  // an entry was added
+	damage  error // the first damage that was found
+	failure error // the first error of writing
 }
 
-// openFiles lists what is there, and writes and removes a file, so that a directory that can't be
-// written is known at once.
+// openFiles lists the files of a storage. It also writes and removes a file, so that a directory that
+// can't be written is an error at once.
 func openFiles(dir string, of storage.Identity, now time.Time, limit int64) (*files, error) {
 	name, err := dirName(of)
 	if err != nil {
@@ -75,7 +75,7 @@ func openFiles(dir string, of storage.Identity, now time.Time, limit int64) (*fi
 	return f, nil
 }
 
-// confirm notes which entries are listed. A page has blobs.
+// confirm marks the entries whose blobs are on a page of the listing.
 func (f *files) confirm(page []storage.Object) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -98,8 +98,8 @@ func (f *files) confirm(page []storage.Object) {
 	}
 }
 
-// read returns the content of a confirmed entry. Whether it is the one that was written is for the
-// caller to find out.
+// read returns the content of a confirmed entry. The caller has to verify it. If the file is damaged,
+// found is true and content is nil.
 func (f *files) read(s sum, limit int64) (content []byte, found bool) {
 	f.mu.Lock()
 	e := f.entries[s]
@@ -122,8 +122,8 @@ func (f *files) read(s sum, limit int64) (content []byte, found bool) {
 	return content, true
 }
 
-// add remembers a manifest that was verified, if there is room. What is confirmed has its room: so
-// a registry with more manifests than fit has some of them remembered, always the same.
+// add remembers a verified manifest if there is room. Confirmed entries are never removed for new ones.
+// So if not all manifests fit, each run remembers the same ones.
 func (f *files) add(s sum, etag string, content []byte) {
 	e := entry{etag: etagMark(etag), size: uint32(len(content)), state: added}
 	if len(content) == 0 || len(content) > manifestLimit || !f.reserve(s, e) {
@@ -136,7 +136,7 @@ func (f *files) add(s sum, etag string, content []byte) {
 	}
 }
 
-// reserve makes room for an entry. The one that it replaces is removed.
+// reserve adds an entry if there is room for it, and removes the file of the entry that it replaces.
 func (f *files) reserve(s sum, e entry) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -153,7 +153,7 @@ func (f *files) reserve(s sum, e entry) bool {
 	return true
 }
 
-// forget keeps an entry that was confirmed from being read again.
+// forget marks a damaged entry as unseen, so that it is not read again.
 func (f *files) forget(s sum) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -163,7 +163,7 @@ func (f *files) forget(s sum) {
 	f.entries[s] = e
 }
 
-// write writes a file next to its place, and puts it there.
+// write writes a file next to its path, and renames it to its path.
 func (f *files) write(path string, content []byte) error {
 	temp := path + tempMark + rand.Text()
 	file, err := f.create(temp)
@@ -199,8 +199,8 @@ func (f *files) remove(path string) error {
 	return nil
 }
 
-// close removes what the registry no longer has, if the listing has come to its end and nobody has
-// interrupted the run.
+// close removes the files of manifests that were not listed. If the listing did not end, or if ctx is
+// done, it removes none.
 func (f *files) close(ctx context.Context, listed bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -218,7 +218,7 @@ func (f *files) tidy() error {
 			}
 		}
 	}
-	if err := f.root.Chtimes(f.dir, f.now, f.now); err != nil { // when it was used
+	if err := f.root.Chtimes(f.dir, f.now, f.now); err != nil { // the time of the last use, for evict
 		return err
 	}
 	if !f.added {
@@ -227,8 +227,8 @@ func (f *files) tidy() error {
 	return f.evict()
 }
 
-// evict keeps the cache within its limit: the storages that were not used for the longest time go
-// first. Whatever else is in the directory is not ours.
+// evict removes directories of other storages until the cache is within its limit, beginning with the
+// one that was not used for the longest time. It leaves other files of the directory alone.
 func (f *files) evict() error {
 	dirs, err := fs.ReadDir(f.root.FS(), ".")
 	if err != nil {
@@ -239,7 +239,7 @@ func (f *files) evict() error {
 	for _, dir := range dirs {
 		info, err := dir.Info()
 		if err != nil || !info.IsDir() || !isDirName(dir.Name()) || dir.Name() == f.dir {
-			continue // not ours, or another run was quicker
+			continue // no directory of a storage, or another run has removed it
 		}
 		err = f.each(dir.Name(), func(_ sum, e entry) { bytes[dir.Name()] += e.disk() })
 		if err != nil {
