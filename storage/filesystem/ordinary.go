@@ -18,8 +18,8 @@ import (
 // show that without listing them: on most filesystems a directory has one link for its name, one for
 // its ".", and one for the ".." of each directory in it.
 //
-// An ordinary tag or revision has no directory and no file named link that the layout has no place
-// for: such a link has to be kept (see inventory.builder.pin). Files of other names are not seen.
+// An ordinary tag or revision has only the directories and the link files of the layout. Another link
+// has to be kept (see inventory.builder.pin). Files with other names are not noticed.
 
 // base is an open directory in which many calls open files. Opening a file from there takes less
 // time than from the tree. The zero value is no directory.
@@ -67,8 +67,8 @@ func (w *walk) readBelow(name string) string {
 	return string(buffer[:n])
 }
 
-// isOrdinaryRevision reports whether a revision of the base has a link to the digest in its name, and
-// nothing else.
+// isOrdinaryRevision reports whether a revision of the base has a link to the digest in its name, no
+// directory and no signatures.
 func (w *walk) isOrdinaryRevision(ctx context.Context, hex string) (bool, error) {
 	if !w.base.counted {
 		return false, nil
@@ -77,7 +77,7 @@ func (w *walk) isOrdinaryRevision(ctx context.Context, hex string) (bool, error)
 		return false, err
 	}
 	defer w.fs.end()
-	// A symbolic link is no directory, and its target would count as signatures.
+	// A symbolic link named signatures is not a directory, and does not count in the link count.
 	return w.hasDirectories(hex, 0) && w.isAbsent(hex+"/"+layout.SignaturesDir) &&
 		w.readBelow(hex+"/"+layout.LinkFile) == "sha256:"+hex, nil
 }

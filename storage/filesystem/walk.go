@@ -99,10 +99,10 @@ func (w *walk) follow(ctx context.Context, dir string) error {
 	return w.tree.follow(dir)
 }
 
-// each lists a directory and calls visit for each directory in it. visit returns false for a
+// eachDir lists a directory and calls visit for each directory in it. visit returns false for a
 // directory that the layout has no place for. A symbolic link is followed if operators may have
 // made it, and otherwise it is an error.
-func (w *walk) each(ctx context.Context, dir string, visit func(name string) (known bool, err error)) error {
+func (w *walk) eachDir(ctx context.Context, dir string, visit func(name string) (known bool, err error)) error {
 	entries, err := w.readDir(ctx, dir)
 	if err != nil {
 		return err
@@ -124,17 +124,17 @@ func (w *walk) each(ctx context.Context, dir string, visit func(name string) (kn
 				continue
 			}
 		}
-		if page, err = w.whole(ctx, page, dir+"/"+entry.name, entry); err != nil {
+		if page, err = w.other(ctx, page, dir+"/"+entry.name, entry); err != nil {
 			return err
 		}
 	}
 	return w.emit(page)
 }
 
-// whole appends a file, or reports all files in a directory.
-func (w *walk) whole(ctx context.Context, page []storage.Object, name string, entry dirEntry) ([]storage.Object, error) {
+// other appends a file, or reports all files in a directory.
+func (w *walk) other(ctx context.Context, page []storage.Object, name string, entry dirEntry) ([]storage.Object, error) {
 	if entry.isDir() {
-		return page, w.everything(ctx, name)
+		return page, w.allBelow(ctx, name)
 	}
 	file, err := w.file(ctx, name)
 	return append(page, file), err
@@ -142,17 +142,17 @@ func (w *walk) whole(ctx context.Context, page []storage.Object, name string, en
 
 // blobs lists blobs/<alg>/<first 2>/<hex>.
 func (w *walk) blobs(ctx context.Context, dir string) error {
-	return w.each(ctx, dir, func(alg string) (bool, error) {
+	return w.eachDir(ctx, dir, func(alg string) (bool, error) {
 		return true, w.spawn(func() error {
-			return w.each(ctx, dir+"/"+alg, func(first string) (bool, error) {
+			return w.eachDir(ctx, dir+"/"+alg, func(first string) (bool, error) {
 				return true, w.spawn(func() error { return w.blobsIn(ctx, alg, dir+"/"+alg+"/"+first) })
 			})
 		})
 	})
 }
 
-// blobsIn lists blobs/<alg>/<first 2>. At worst a symbolic link here hides a blob. A hidden blob is
-// not removed.
+// blobsIn lists blobs/<alg>/<first 2>. A symbolic link here is not followed. Its blob is not listed, so
+// it is kept.
 func (w *walk) blobsIn(ctx context.Context, alg, dir string) error {
 	d, err := w.readDigests(ctx, dir, alg)
 	if err != nil {
@@ -173,7 +173,7 @@ func (w *walk) blobsIn(ctx context.Context, alg, dir string) error {
 		child := dir + "/" + entry.name
 		if data := child + "/" + layout.DataFile; entry.isDir() && layout.Parse(data).Kind == layout.Blob {
 			page = append(page, storage.Object{Path: data, Size: -1, Named: true})
-		} else if page, err = w.whole(ctx, page, child, entry); err != nil {
+		} else if page, err = w.other(ctx, page, child, entry); err != nil {
 			return err
 		}
 	}
@@ -185,7 +185,7 @@ func (w *walk) blobsIn(ctx context.Context, alg, dir string) error {
 
 // names walks the directories that are components of repository names.
 func (w *walk) names(ctx context.Context, dir string) error {
-	return w.each(ctx, dir, func(name string) (bool, error) {
+	return w.eachDir(ctx, dir, func(name string) (bool, error) {
 		child, walk := dir+"/"+name, w.names
 		if layout.Parse(child).Kind == layout.Repository {
 			if err := w.emit([]storage.Object{{Path: child, Dir: true}}); err != nil {
@@ -206,7 +206,7 @@ func (w *walk) names(ctx context.Context, dir string) error {
 
 // layers lists _layers/<alg>/<hex>. It reads only the names of the directories.
 func (w *walk) layers(ctx context.Context, dir string) error {
-	return w.each(ctx, dir, func(alg string) (bool, error) {
+	return w.eachDir(ctx, dir, func(alg string) (bool, error) {
 		if alg != "sha256" {
 			page, err := w.linksBy(ctx, nil, dir, alg)
 			return true, errors.Join(err, w.emit(page))
@@ -222,7 +222,7 @@ func (w *walk) layers(ctx context.Context, dir string) error {
 			if entry.isSymlink() {
 				return true, symlinkError(child)
 			}
-			if page, err = w.whole(ctx, page, child, entry); err != nil {
+			if page, err = w.other(ctx, page, child, entry); err != nil {
 				return true, err
 			}
 		}
@@ -236,7 +236,7 @@ func (w *walk) layers(ctx context.Context, dir string) error {
 // links appends the links <alg>/<hex>/link in a directory. It reads only the names of the
 // directories.
 func (w *walk) links(ctx context.Context, page []storage.Object, dir string) ([]storage.Object, error) {
-	err := w.each(ctx, dir, func(alg string) (_ bool, err error) {
+	err := w.eachDir(ctx, dir, func(alg string) (_ bool, err error) {
 		page, err = w.linksBy(ctx, page, dir, alg)
 		return true, err
 	})
@@ -245,7 +245,7 @@ func (w *walk) links(ctx context.Context, page []storage.Object, dir string) ([]
 
 // linksBy is links of one algorithm.
 func (w *walk) linksBy(ctx context.Context, page []storage.Object, dir, alg string) ([]storage.Object, error) {
-	err := w.each(ctx, dir+"/"+alg, func(hex string) (bool, error) {
+	err := w.eachDir(ctx, dir+"/"+alg, func(hex string) (bool, error) {
 		if !(layout.Name{Alg: alg, Hex: hex}).Valid() {
 			return false, nil
 		}
@@ -257,7 +257,7 @@ func (w *walk) linksBy(ctx context.Context, page []storage.Object, dir, alg stri
 
 // manifests lists _manifests: its revisions and its tags.
 func (w *walk) manifests(ctx context.Context, dir string) error {
-	return w.each(ctx, dir, func(name string) (bool, error) {
+	return w.eachDir(ctx, dir, func(name string) (bool, error) {
 		switch name {
 		case "revisions":
 			return true, w.revisions(ctx, dir+"/"+name)
@@ -270,7 +270,7 @@ func (w *walk) manifests(ctx context.Context, dir string) error {
 
 // revisions lists _manifests/revisions/<alg>/<hex>.
 func (w *walk) revisions(ctx context.Context, dir string) error {
-	return w.each(ctx, dir, func(alg string) (bool, error) {
+	return w.eachDir(ctx, dir, func(alg string) (bool, error) {
 		algDir := dir + "/" + alg
 		d, err := w.readDigests(ctx, algDir, alg)
 		if err != nil {
@@ -292,7 +292,7 @@ func (w *walk) revisions(ctx context.Context, dir string) error {
 			case entry.isDir() && layout.Name{Alg: alg, Hex: entry.name}.Valid():
 				page, err = w.revision(ctx, page, child)
 			default:
-				page, err = w.whole(ctx, page, child, entry)
+				page, err = w.other(ctx, page, child, entry)
 			}
 			if err != nil {
 				return true, err
@@ -340,7 +340,7 @@ func (w *walk) revision(ctx context.Context, page []storage.Object, dir string) 
 		case entry.name == layout.SignaturesDir && entry.isDir():
 			page, err = w.links(ctx, page, dir+"/"+entry.name)
 		default:
-			page, err = w.whole(ctx, page, dir+"/"+entry.name, entry)
+			page, err = w.other(ctx, page, dir+"/"+entry.name, entry)
 		}
 		if err != nil {
 			return nil, err
@@ -352,7 +352,7 @@ func (w *walk) revision(ctx context.Context, page []storage.Object, dir string) 
 // tags lists _manifests/tags.
 func (w *walk) tags(ctx context.Context, dir string) error {
 	var names []string
-	err := w.each(ctx, dir, func(name string) (bool, error) {
+	err := w.eachDir(ctx, dir, func(name string) (bool, error) {
 		names = append(names, name)
 		return true, nil
 	})
@@ -402,7 +402,7 @@ func (w *walk) tag(ctx context.Context, page []storage.Object, dir string) ([]st
 		case entry.isDir() && entry.name == "index":
 			page, err = w.links(ctx, page, child)
 		case !entry.isDir() || entry.name != "current":
-			page, err = w.whole(ctx, page, child, entry)
+			page, err = w.other(ctx, page, child, entry)
 		}
 		if err != nil {
 			return nil, err
@@ -415,7 +415,7 @@ func (w *walk) tag(ctx context.Context, page []storage.Object, dir string) ([]st
 			link, err = w.link(ctx, child)
 			page = append(page, link)
 		} else {
-			page, err = w.whole(ctx, page, child, entry)
+			page, err = w.other(ctx, page, child, entry)
 		}
 		if err != nil {
 			return nil, err
@@ -463,7 +463,7 @@ func (w *walk) uploads(ctx context.Context, dir string) error {
 	var page []storage.Object
 	for _, entry := range entries {
 		child := dir + "/" + entry.name
-		if page, err = w.whole(ctx, page, child, entry); err == nil {
+		if page, err = w.other(ctx, page, child, entry); err == nil {
 			continue
 		}
 		if page, err = w.unreadableUpload(ctx, page, child, err); err != nil {
@@ -493,9 +493,9 @@ func (w *walk) unreadableUpload(ctx context.Context, page []storage.Object, dir 
 	return append(page, object), nil
 }
 
-// everything lists and stats all files below dir. It is for directories outside of the layout, and
+// allBelow lists and stats all files below dir. It is for directories outside of the layout, and
 // for uploads, which are small and rare.
-func (w *walk) everything(ctx context.Context, dir string) error {
+func (w *walk) allBelow(ctx context.Context, dir string) error {
 	entries, err := w.readDir(ctx, dir)
 	if err != nil {
 		return err
@@ -503,7 +503,7 @@ func (w *walk) everything(ctx context.Context, dir string) error {
 	var page []storage.Object
 	for _, entry := range entries {
 		child := dir + "/" + entry.name
-		if page, err = w.whole(ctx, page, child, entry); err != nil {
+		if page, err = w.other(ctx, page, child, entry); err != nil {
 			return err
 		}
 		if entry.name == layout.StartedAt && !entry.isDir() {

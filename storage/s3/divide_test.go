@@ -359,7 +359,7 @@ func TestAHugeDirectoryOfMinIOIsListedByTokens(t *testing.T) {
 	}
 }
 
-// TestMinIOsTokensAreKnown: they look as isRecalled expects.
+// TestMinIOsTokensAreKnown: they have the form that isMinIOToken expects.
 func TestMinIOsTokensAreKnown(t *testing.T) {
 	t.Parallel()
 	server := miniotest.SharedMinIO(t)
@@ -372,7 +372,7 @@ func TestMinIOsTokensAreKnown(t *testing.T) {
 		t.Fatal(err)
 	}
 	page, err := store.(*Store).page(t.Context(), storage.BlobsDir, "", "")
-	if err != nil || !isRecalled(page.token) {
+	if err != nil || !isMinIOToken(page.token) {
 		t.Errorf("the token is %q, %v", page.token, err)
 	}
 }

@@ -53,13 +53,13 @@ type division struct {
 	// the directories have no names worth listing.
 	names func(ctx context.Context, prefix, after string) (names []string, more bool, err error)
 
-	mu       sync.Mutex
-	ranges   map[*keyRange]bool    // each has a reader
-	dirs     map[string]*directory // whose names were listed, by their prefix
-	asking   int                   // requests for names that are running
-	pages    int                   // that were read
-	wasted   float64               // what ended ranges and names have cost of the budget
-	recalled bool                  // see keyRange.recalled
+	mu      sync.Mutex
+	ranges  map[*keyRange]bool    // each has a reader
+	dirs    map[string]*directory // whose names were listed, by their prefix
+	asking  int                   // requests for names that are running
+	pages   int                   // that were read
+	wasted  float64               // what ended ranges and names have cost of the budget
+	isMinIO bool                  // a token of MinIO was seen
 }
 
 // keyRange has the keys above after, up to and including upTo. The mutex of its listing guards it.
@@ -69,10 +69,12 @@ type keyRange struct {
 	upTo  string // "" is the end of the listing
 
 	// The last page, to guess where the middle of the range lies. See split.go.
-	first        string // key of the page; "" if no page was read
-	ruler        ruler
-	outer, inner bool // the range was split in this way since the page
-	recalled     bool // the range is in a huge directory of MinIO, and goes on by its token
+	first string // key of the page; "" if no page was read
+	ruler ruler
+	// splitBehind and splitWithin are set once the range was split since the page: behind or within the
+	// part of the keys that the page tells about.
+	splitBehind, splitWithin bool
+	byToken                  bool // the range is in a huge directory of MinIO, and continues with the token
 }
 
 func newDivision(prefix, dir string, listers int, group *errgroup.Group, visit func([]storage.Object) error) *division {
@@ -116,7 +118,7 @@ func (l *division) read(ctx context.Context, r *keyRange) error {
 // far more than a range needs. After a page without keys there is only the token. A key that has to
 // be escaped is safer with a token: servers may differ in what they take it for.
 func (l *division) token(r *keyRange) string {
-	if r.first != "" && isPlain(r.after) && !r.recalled {
+	if r.first != "" && isPlain(r.after) && !r.byToken {
 		return ""
 	}
 	return r.token
@@ -140,10 +142,10 @@ func (l *division) take(r *keyRange, page keyPage) (objects []storage.Object, mo
 	}
 	r.after, r.token, r.first = page.last, page.token, ""
 	if len(objects) > 0 {
-		r.first, r.outer, r.inner = l.prefix+objects[0].Path, false, false
+		r.first, r.splitBehind, r.splitWithin = l.prefix+objects[0].Path, false, false
 		r.ruler = newRuler(l.prefix, l.stem, r.first, r.after, objects)
-		l.recalled = l.recalled || isRecalled(page.token)
-		r.recalled = l.recalled && r.ruler.isHuge(r)
+		l.isMinIO = l.isMinIO || isMinIOToken(page.token)
+		r.byToken = l.isMinIO && r.ruler.isHuge(r)
 	}
 	return objects, true
 }
@@ -166,10 +168,10 @@ func (l *division) divide(ctx context.Context) {
 		case best.dir != "":
 			l.ask(ctx, best.dir)
 			continue
-		case best.outer:
-			largest.outer = true
+		case best.behind:
+			largest.splitBehind = true
 		default:
-			largest.inner = true
+			largest.splitWithin = true
 		}
 		next := &keyRange{after: best.bound, upTo: largest.upTo}
 		largest.upTo = best.bound

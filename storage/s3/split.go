@@ -13,8 +13,8 @@ import (
 type split struct {
 	bound string
 	pages float64 // that the range may have left; 0 if it must not be split
-	// outer is set if the page that was read tells little of the keys behind the bound.
-	outer bool
+	// behind is set if the page that was read tells little of the keys at the bound.
+	behind bool
 	// dir, if set, is a directory whose names have to be listed first.
 	dir string
 }
@@ -41,10 +41,10 @@ func (l *division) half(r *keyRange) split {
 		}
 		if next < end {
 			passed := next - d.above(r.first) // so many names did the page come to
-			s := split{bound: d.names[(next+end)/2], pages: float64(end-next) / float64(max(1, passed)), outer: passed == 0}
+			s := split{bound: d.names[(next+end)/2], pages: float64(end-next) / float64(max(1, passed)), behind: passed == 0}
 			if d.more && end == len(d.names) {
 				// Most names may be those that were not listed.
-				s = split{bound: d.names[end-1], pages: math.Inf(1), outer: true}
+				s = split{bound: d.names[end-1], pages: math.Inf(1), behind: true}
 			}
 			if s = l.allowed(r, s); s.pages > 0 || passed > 0 {
 				return s
@@ -65,7 +65,7 @@ func (l *division) half(r *keyRange) split {
 func (l *division) allowed(r *keyRange, s split) split {
 	// In a long listing small pieces would use up the budget.
 	least := max(2, float64(l.pages)/128)
-	if s.pages >= least && (s.outer && !r.outer || !s.outer && !r.inner) {
+	if s.pages >= least && (s.behind && !r.splitBehind || !s.behind && !r.splitWithin) {
 		return s
 	}
 	return split{}
@@ -91,8 +91,9 @@ type ruler struct {
 	doubled  bool   // the keys are those of blobs, ab/abcd…
 }
 
-// newRuler returns the ruler for a page of keys, which are paths below root. Its prefix is what the
-// keys have in common, without the last part of a word or number: after v100 to v199 comes v2.
+// newRuler returns the ruler for a page of keys, which are paths below root. Its prefix is the common
+// prefix of the keys without up to four letters or digits at its end. The keys v100 to v199 have v1 in
+// common, and the next key may be v2. So their ruler has the prefix v.
 func newRuler(root, stem, first, last string, page []storage.Object) ruler {
 	at := samePrefix(first, last)
 	for back := 0; back < 4 && at > len(stem) && isAlphanumeric(first[at-1]); back++ {
@@ -186,12 +187,12 @@ func (u *ruler) half(r *keyRange) split {
 	if digits, found := strings.CutPrefix(u.digits(r.first), after[:common]); found {
 		first = u.position(digits)
 	}
-	s := split{pages: (end - at) / (at - first)}
+	s := split{pages: (end - at) / (at - first)} // infinite, if the page is too narrow to measure
 	switch {
-	case goesOn && !r.outer:
+	case goesOn && !r.splitBehind:
 		// No plain character is above a tilde.
-		s.bound, s.outer = u.prefix+"~", true
-	case r.recalled:
+		s.bound, s.behind = u.prefix+"~", true
+	case r.byToken:
 		return split{}
 	default:
 		s.bound = u.key(after[:common], (at+end)/2)
@@ -209,9 +210,9 @@ func (u *ruler) isHuge(r *keyRange) bool {
 	return u.alphabet == hexDigits && strings.HasSuffix(u.prefix, "/") && !u.doubled && width*hugeDirectory < 1
 }
 
-// isRecalled reports whether a token names a listing that the server remembers. MinIO's tokens do:
-// they contain [minio_cache:v2,…].
-func isRecalled(token string) bool {
+// isMinIOToken reports whether a token is MinIO's. Such a token names a listing that the server
+// remembers, and contains [minio_cache:v2,…].
+func isMinIOToken(token string) bool {
 	decoded, err := base64.StdEncoding.DecodeString(token)
 	return err == nil && strings.Contains(string(decoded), "[minio_cache:")
 }
