@@ -335,6 +335,7 @@ func FuzzParse(f *testing.F) {
 		`{"schemaVersion":1,"fsLayers":[{"blobSum":"@a"}],"x":[null,true,-1,{"y":"\n"}]}`,
 		`{"Layers":[],"layers":[{"digest":"@a"}],"LAYERS":[]}`,
 		`{"mediaType":"` + ociArtifact + `","blobs":[{"digest":"@a","size":1},{"digest":1}],"subject":{"digest":"@s"}}`,
+		`{"mediaType":"application/vnd.example+json","score":1E+400,"a":"@a"}`,
 		`{"mediaType":5}`, `{"fslayers":[{"blobsum":"@a","BLOBSUM":"@b"}],"schemaVersion":1}`, `null`, `[]`, ``, "{\"a\":\"\xff\"}",
 	} {
 		f.Add([]byte(written(story)))

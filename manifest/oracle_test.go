@@ -192,6 +192,7 @@ func (m *Manifest) attach(subject descriptor) error {
 func (m Manifest) readUnknown(content []byte) (Manifest, error) {
 	seen := map[string]bool{}
 	decoder := json.NewDecoder(bytes.NewReader(content))
+	decoder.UseNumber() // a number may be larger than a float64
 	for {
 		token, err := decoder.Token()
 		if err == io.EOF {
