@@ -48,7 +48,7 @@ bench: ## compare with registry garbage-collect, an hour or more: see BENCHFLAGS
 # the race detector of a test sees nothing.
 test: begun := $(shell date +%s)
 test: ## check everything, and run all tests
-	@echo 'make test takes 13 to 15 minutes on two cores. The first time it also builds registries and'
+	@echo 'make test takes 14 to 17 minutes on two cores. The first time it also builds registries and'
 	@echo 'S3 servers, which takes longer. It needs some 7 GB: Go modules, the build cache, and these servers.'
 	@set -e; stage() { \
 		printf '\n== Stage %s of 6, after %d s: %s\n' "$$1" $$(($$(date +%s) - $(begun))) "$$2"; $(MAKE) --no-print-directory "$$3"; \
