@@ -1,12 +1,9 @@
 package cli
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"strings"
-	"sync"
-	"time"
 
 	"regsweep/guard"
 	"regsweep/internal/dockerlogin"
@@ -29,7 +26,7 @@ func (r *runner) readCredentials(c *urfave.Context, options *guard.Options) (err
 	case options.Username == "" && c.IsSet("password-file"):
 		return storage.Usagef("--password-file: it needs --username")
 	case options.Username == "":
-		options.Credentials = r.rememberedCredentials()
+		options.Credentials = dockerlogin.Remembered(r.env.Now, r.env.Getenv)
 		return nil
 	case c.IsSet("password-file"):
 		content, err := os.ReadFile(file)
@@ -55,29 +52,4 @@ func (r *runner) readCredentials(c *urfave.Context, options *guard.Options) (err
 		return storage.Usagef("--username: no password was given")
 	}
 	return nil
-}
-
-// rememberedCredentials returns a function that calls dockerlogin.Find and remembers the login of a
-// host for a minute. The proof is repeated every two seconds, and a helper would be started each time.
-// Passwords of some helpers expire, so they are not remembered for the whole run.
-func (r *runner) rememberedCredentials() func(ctx context.Context, host string) (username, password string, err error) {
-	type login struct {
-		username, password string
-		found              time.Time
-	}
-	var mu sync.Mutex
-	logins := map[string]login{}
-	return func(ctx context.Context, host string) (string, string, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		known, has := logins[host]
-		if has && r.env.Now().Sub(known.found) < time.Minute {
-			return known.username, known.password, nil
-		}
-		username, password, err := dockerlogin.Find(ctx, r.env.Getenv, host)
-		if err == nil {
-			logins[host] = login{username, password, r.env.Now()}
-		}
-		return username, password, err
-	}
 }

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -27,6 +28,31 @@ type configFile struct {
 	} `json:"auths"`
 	CredHelpers map[string]string `json:"credHelpers"`
 	CredsStore  string            `json:"credsStore"`
+}
+
+// Remembered returns a function that calls Find and remembers the login of a host for a minute, by now.
+// A proof is repeated every two seconds, and a helper would be started each time. Passwords of some
+// helpers expire, so they are not remembered for a whole run. The function may be called concurrently.
+func Remembered(now func() time.Time, getenv func(string) string) func(ctx context.Context, host string) (username, password string, err error) {
+	type login struct {
+		username, password string
+		found              time.Time
+	}
+	var mu sync.Mutex
+	logins := map[string]login{}
+	return func(ctx context.Context, host string) (string, string, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		known, has := logins[host]
+		if has && now().Sub(known.found) < time.Minute {
+			return known.username, known.password, nil
+		}
+		username, password, err := Find(ctx, getenv, host)
+		if err == nil {
+			logins[host] = login{username, password, now()}
+		}
+		return username, password, err
+	}
 }
 
 // Find returns the username and password of a docker login to a host. It reads config.json in

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 )
 
 // withHelper returns an environment and the directory of its docker config, which names a script as the
@@ -25,9 +27,36 @@ func withHelper(t *testing.T, script string) (getenv func(string) string, dir st
 	return func(name string) string { return map[string]string{"DOCKER_CONFIG": dir}[name] }, dir
 }
 
+const answers = `echo '{"Username":"ann","Secret":"swordfish"}'` + "\n"
+
+// The proof is repeated every two seconds. The helper is not called each time, but its passwords may
+// expire.
+func TestAHelperIsAskedOncePerMinute(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	getenv, dir := withHelper(t, answers)
+	find := Remembered(func() time.Time { return now }, getenv)
+	for _, step := range []struct {
+		host  string
+		pass  time.Duration
+		calls int
+	}{{"a:5000", 0, 1}, {"a:5000", 59 * time.Second, 1}, {"b:5000", 0, 2}, {"a:5000", 2 * time.Second, 3}, {"a:5000", 0, 3}} {
+		now = now.Add(step.pass)
+		if _, password, err := find(t.Context(), step.host); err != nil || password != "swordfish" {
+			t.Fatalf("got %q, %v", password, err)
+		}
+		content, err := os.ReadFile(filepath.Join(dir, "calls"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if calls := strings.Count(string(content), "x"); calls != step.calls {
+			t.Errorf("%s after %s: %d calls, want %d", step.host, step.pass, calls, step.calls)
+		}
+	}
+}
+
 // A helper may start an agent that keeps its standard output open.
 func TestAHelperThatLeavesAnAgentIsNotWaitedFor(t *testing.T) {
-	getenv, dir := withHelper(t, "sleep 600 &\necho $! >agent\n"+`echo '{"Username":"ann","Secret":"swordfish"}'`+"\n")
+	getenv, dir := withHelper(t, "sleep 600 &\necho $! >agent\n"+answers)
 	t.Chdir(dir)
 	_, password, err := Find(t.Context(), getenv, "a:5000")
 	if err != nil || password != "swordfish" {

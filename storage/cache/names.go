@@ -20,7 +20,7 @@ type sum = [sha256.Size]byte
 
 // entry is a manifest that has a file.
 type entry struct {
-	etag  [8]byte // a hash of the ETag, of which a storage may make any string
+	etag  [8]byte // a hash of the ETag, which may be any string
 	size  uint32  // in bytes
 	state uint8
 }
