@@ -201,8 +201,8 @@ func (r *report) verb(remove, move, hide string) string {
 	return move
 }
 
-// countKeeping counts the problems because of which something was kept that might be garbage, and the
-// removals that failed. A failed removal does not stop a run if a repository could not be pruned, or if
+// countKeeping counts the problems that kept something that might be garbage, and the removals that
+// failed. A failed removal does not stop a run if a repository could not be pruned, or if
 // a file of an upload remains.
 func (r *report) countKeeping() int {
 	n := 0

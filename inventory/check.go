@@ -26,7 +26,7 @@ func IsThere(ctx context.Context, reader storage.Reader, path string) (bool, err
 // notFoundOnce is the damage of a link that a read did not find but a stat did.
 const notFoundOnce = "is there but was not found when it was read"
 
-// CheckLink reads a link of which only the directory was listed. damage is the reason why the link is
+// CheckLink reads a link that was listed without its file. damage is the reason why the link is
 // damaged, or "". err is an error of the storage.
 func CheckLink(ctx context.Context, reader storage.Reader, path string) (exists bool, damage string, err error) {
 	content, err := reader.Read(ctx, path, layout.LinkLimit)

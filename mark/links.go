@@ -20,7 +20,7 @@ type checkedLinks struct {
 }
 
 // CheckLinks reads the links on which a removal depends and that were not read before: dead layer links
-// of which only the directory was listed, and links that the listing should have had. It returns a new
+// that were listed without their file, and links that the listing should have had. It returns a new
 // Live, in which a repository with a damaged link is kept. concurrency is the number of links that are
 // read at once for each repository; 0 means 32. The error is an error of the storage.
 func (l *Live) CheckLinks(ctx context.Context, reader storage.Reader, concurrency int) (*Live, error) {
@@ -94,7 +94,7 @@ func (c linkCheck) checkUnlisted(ctx context.Context, i int, checked *checkedLin
 	return nil
 }
 
-// checkDead reads the dead layer links of which only the directory was listed. A damaged link keeps the
+// checkDead reads the dead layer links that were listed without their file. A damaged link keeps the
 // repository. A link that does not exist is absent.
 func (c linkCheck) checkDead(ctx context.Context, i int, checked *checkedLinks) error {
 	r, causes := c.inv.Repositories[i], c.live.Repositories[i].Layers

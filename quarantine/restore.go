@@ -51,7 +51,7 @@ type Restored struct {
 	// quarantine. A restore with RestoreOptions.Digest links them.
 	NotLinked      []digest.Digest
 	NotLinkedCount int
-	// NotLinkedUnknown is the error because of which NotLinked is unknown, "" if there is none.
+	// NotLinkedUnknown is the error that left NotLinked unknown, "" if there is none.
 	// The restore itself is complete.
 	NotLinkedUnknown string
 	// Linked are the revision links that were written although no plan lists them. A deletion

@@ -34,7 +34,7 @@ type planner struct {
 }
 
 // NewPlan returns the removals of all garbage. It does not change the storage. It stats only the
-// candidates of which the inventory knows nothing but their directory. It returns ErrNothingTagged
+// candidates that were listed without a size. It returns ErrNothingTagged
 // for a registry without tags, and the errors of the reader.
 func NewPlan(ctx context.Context, inv *inventory.Inventory, live *mark.Live, reader storage.Reader, options Options) (*Plan, error) {
 	if !live.Checked() {

@@ -20,7 +20,7 @@ import (
 type Faulty struct {
 	// Faults are the names of the ways in which a call fails.
 	Faults []string
-	// LocksAnyway are the faults in spite of which the store locks without an object: see
+	// LocksAnyway are faults that do not prevent a lock, which then has no object: see
 	// filesystem.Store.Create.
 	LocksAnyway []string
 	// Open gives an empty storage, a store of it, and a way past the store to put an object there.
