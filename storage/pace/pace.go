@@ -31,10 +31,10 @@ type Pace struct {
 	forget    time.Duration // a limit is gone after so long without a refusal
 
 	mu      sync.Mutex
-	limiter *rate.Limiter // a new one after each refusal: a turn that the last one gave is void
-	limit   rate.Limit    // of the limiter when it began; rate.Inf if the server sets none
-	cut     time.Time     // of the last refusal: requests sent earlier tell nothing of the new rate
-	resume  time.Time     // no request is sent before
+	limiter *rate.Limiter
+	limit   rate.Limit // of the limiter after the last refusal; rate.Inf if the server sets none
+	cut     time.Time  // of the last refusal: requests sent earlier tell nothing of the new rate
+	resume  time.Time  // no request is sent before
 	// How the server answered in the last second or two.
 	began         time.Time
 	taken, faults int
@@ -90,8 +90,7 @@ func (p *Pace) Hasten(t storage.Transport) {
 // before the turn.
 func (p *Pace) do(ctx context.Context, request func() error) error {
 	if isUrgent(ctx) {
-		limiter, _ := p.turn()
-		limiter.Reserve() // it counts, and does not wait
+		p.count()
 	} else {
 		if err := enter(ctx, p.slots); err != nil {
 			return err
@@ -120,24 +119,39 @@ func (p *Pace) Wait(ctx context.Context) error {
 	}
 	defer func() { <-p.gate }()
 	for {
-		limiter, resume := p.turn()
-		if err := sleep(ctx, time.Until(resume)); err != nil {
+		wait := p.take()
+		if err := sleep(ctx, wait); err != nil || wait <= 0 {
 			return err
-		}
-		if err := sleep(ctx, limiter.Reserve().Delay()); err != nil {
-			return err
-		}
-		if current, _ := p.turn(); current == limiter {
-			return nil
 		}
 	}
 }
 
-// turn returns the limiter with the limit of this moment, and the time before which no request is sent.
-func (p *Pace) turn() (*rate.Limiter, time.Time) {
-	now := time.Now()
+// take returns 0 if a request may go now, and counts it. Otherwise it returns how long to wait before the
+// next try: a refusal or an urgent request meanwhile makes the wait longer.
+func (p *Pace) take() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	now := time.Now()
+	if rest := p.resume.Sub(now); rest > 0 {
+		return rest
+	}
+	turn := p.reserve(now)
+	wait := turn.DelayFrom(now)
+	if wait > 0 {
+		turn.CancelAt(now)
+	}
+	return wait
+}
+
+// count counts a request that does not wait. The requests after it wait longer.
+func (p *Pace) count() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reserve(time.Now())
+}
+
+// reserve gives out the next turn. The caller holds p.mu.
+func (p *Pace) reserve(now time.Time) *rate.Reservation {
 	if p.limit != rate.Inf {
 		elapsed := float64(max(0, now.Sub(p.resume))) / float64(p.forget)
 		if elapsed >= 1 {
@@ -146,7 +160,7 @@ func (p *Pace) turn() (*rate.Limiter, time.Time) {
 		// If the limit was forgotten just now, it is infinite, and the user's limit is left.
 		p.limiter.SetLimitAt(now, min(p.most, p.limit*rate.Limit(1+growth*elapsed)))
 	}
-	return p.limiter, p.resume
+	return p.limiter.ReserveN(now, 1)
 }
 
 // learn takes in the answer to a request.
@@ -201,8 +215,7 @@ func (p *Pace) slow(now time.Time) {
 // rest lets no request be sent before a time. The caller holds p.mu.
 func (p *Pace) rest(now, until time.Time) {
 	p.resume = latest(p.resume, until)
-	p.limiter = rate.NewLimiter(min(p.most, p.limit), 1)
-	p.limiter.ReserveN(now, 1) // the request that was refused counts
+	p.limiter.SetLimitAt(now, min(p.most, p.limit)) // the requests that went before still count
 }
 
 func (p *Pace) account() account {

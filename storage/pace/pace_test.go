@@ -177,6 +177,37 @@ func TestPaceBoundsRequests(t *testing.T) {
 	}
 }
 
+// TestUrgentRequestsCountAfterARefusal: they do not wait for their turns, so the requests that follow
+// wait longer. A refusal does not change that, and --max-requests holds.
+func TestUrgentRequestsCountAfterARefusal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := pacedRetries(8, 10)
+		began, asked := time.Now(), 0
+		op := func() error {
+			asked++
+			time.Sleep(time.Millisecond)
+			if asked == 30 {
+				return answered(503, "SlowDown")
+			}
+			return nil
+		}
+		for asked < 30 {
+			if err := r.Pace.do(Urgent(t.Context()), op); err != nil && asked < 30 {
+				t.Fatal(err)
+			}
+		}
+		for asked < 100 {
+			if err := r.Pace.do(t.Context(), op); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(began); took < 9900*time.Millisecond || took > 11*time.Second {
+			t.Errorf("%d requests, 10 a second, took %v", asked, took)
+		}
+	})
+}
+
 // TestPaceHoldsBackAll: requests that wait for their turn when another is refused wait longer. Then
 // --max-requests holds as before.
 func TestPaceHoldsBackAll(t *testing.T) {
