@@ -41,6 +41,7 @@ type Pace struct {
 	seen          account
 
 	// OnSilence, if set, is called when no request was answered for as long as quiet.
+	// The request that found it does not end before OnSilence returns.
 	OnSilence func(since time.Time)
 	quiet     time.Duration
 	reported  time.Time // the last call of OnSilence
@@ -102,8 +103,7 @@ func (p *Pace) do(ctx context.Context, request func() error) error {
 	}
 	sent := time.Now()
 	if p.OnSilence != nil {
-		timer := time.AfterFunc(p.quiet, func() { p.checkSilence(sent) })
-		defer timer.Stop()
+		defer p.watchSilence(sent)()
 	}
 	err := request()
 	if ctx.Err() == nil {
@@ -223,6 +223,21 @@ func (p *Pace) account() account {
 	defer p.mu.Unlock()
 	p.seen.at = time.Now()
 	return p.seen
+}
+
+// watchSilence reports a silence after a request was sent, until stop is called. stop waits for a call
+// of OnSilence that has begun: a run must not print it after its report.
+func (p *Pace) watchSilence(sent time.Time) (stop func()) {
+	reported := make(chan struct{})
+	timer := time.AfterFunc(p.quiet, func() {
+		defer close(reported)
+		p.checkSilence(sent)
+	})
+	return func() {
+		if !timer.Stop() {
+			<-reported
+		}
+	}
 }
 
 // checkSilence reports a silence that has lasted since a request was sent, once.

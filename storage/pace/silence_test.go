@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -113,6 +114,26 @@ func TestSilenceIsReportedAgain(t *testing.T) {
 		defer mu.Unlock()
 		if fmt.Sprint(reported) != "[0s 41s]" {
 			t.Errorf("silences from %v", reported)
+		}
+	})
+}
+
+// TestSilenceIsReportedBeforeTheRequestEnds: a message that has begun is complete before the run goes on,
+// so it is not printed after the report.
+func TestSilenceIsReportedBeforeTheRequestEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := pacedRetries(8, 0)
+		var reported atomic.Bool
+		r.Pace.OnSilence = func(time.Time) {
+			time.Sleep(2 * time.Second) // a slow terminal
+			reported.Store(true)
+		}
+		if err := r.Do(t.Context(), func() error { time.Sleep(31 * time.Second); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if !reported.Load() {
+			t.Error("the request ended before the message was printed")
 		}
 	})
 }
