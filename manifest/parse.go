@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Parser parses one manifest after the other in the same memory. Its zero value is ready.
@@ -74,23 +75,21 @@ func (p *Parser) read(content []byte) error {
 		return errors.New("it is no object")
 	}
 	for p.more() {
-		p.field(p.name())
+		p.member(p.field())
 	}
 	return p.end()
 }
 
-// field reads the value of a field.
-func (p *Parser) field(name []byte) {
-	for i := range p.parts {
-		if is(name, partNames[i]) {
-			p.part(i)
-			return
-		}
+// member reads the value of a field.
+func (p *Parser) member(field string) {
+	if i := slices.Index(partNames[:], field); i >= 0 {
+		p.part(i)
+		return
 	}
-	switch {
-	case is(name, "mediaType"):
+	switch field {
+	case "mediaType":
 		p.mediaTypeErr = cmp.Or(p.mediaTypeErr, p.agreed(&p.mediaType))
-	case is(name, "schemaVersion"):
+	case "schemaVersion":
 		p.isVersion1 = string(p.value()) == "1"
 	default:
 		p.value()
@@ -128,8 +127,8 @@ func (p *Parser) descriptor(to *part, digestField string) {
 	}
 	first, size, mediaType := len(to.references), int64(-1), []byte(nil)
 	for p.more() {
-		switch name := p.name(); {
-		case is(name, digestField):
+		switch field := p.field(); {
+		case field == digestField:
 			text, err := p.text()
 			if err == nil && text != nil && !isDigest(text) {
 				err = fmt.Errorf("%.80q is no digest", text)
@@ -138,9 +137,9 @@ func (p *Parser) descriptor(to *part, digestField string) {
 			if text != nil {
 				to.references = append(to.references, Reference{Digest: text})
 			}
-		case digestField == "digest" && is(name, "mediaType"):
+		case digestField == "digest" && field == "mediaType":
 			to.fail(p.agreed(&mediaType))
-		case digestField == "digest" && is(name, "size"):
+		case digestField == "digest" && field == "size":
 			var err error
 			size, err = p.size()
 			to.fail(err)

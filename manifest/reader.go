@@ -82,16 +82,27 @@ func (r *reader) null() bool {
 	return r.decoder.PeekKind() == 'n' && r.value() != nil
 }
 
-// name reads the name of a member.
-func (r *reader) name() []byte {
-	name, _ := r.text() // an error means another value, and the decoder takes none for a name
-	return name
+// fieldNames are the names of all fields that are read.
+var fieldNames = [...]string{
+	"digest", "size", "mediaType", "blobSum", "schemaVersion",
+	"config", "layers", "fsLayers", "manifests", "blobs", "subject",
 }
 
-// is reports whether a name is that of a field. As in encoding/json, upper and lower case are the
-// same.
-func is(name []byte, field string) bool {
-	return string(name) == field || bytes.EqualFold(name, []byte(field))
+// field reads the name of a member. It returns the field of that name, or "" for any other name. As in
+// encoding/json, upper and lower case are the same.
+func (r *reader) field() string {
+	name, _ := r.text()                // an error means another value, and the decoder takes none for a name
+	for _, field := range fieldNames { // nearly always
+		if string(name) == field {
+			return field
+		}
+	}
+	for _, field := range fieldNames {
+		if bytes.EqualFold(name, []byte(field)) {
+			return field
+		}
+	}
+	return ""
 }
 
 // text reads a text, without its escapes. It returns nil for null.

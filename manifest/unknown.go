@@ -31,13 +31,13 @@ func (p *Parser) digests(content []byte) (references []Reference) {
 	}
 }
 
-// attached finds the subject in content of an unknown kind: an attachment is one whatever its kind.
-// If a subject has another form than ours, there is none that a registry would have listed it by.
+// attached finds the subject in content of an unknown kind: such content may be a referrer too. It
+// ignores a subject that is no descriptor. A registry would not list its referrer either.
 func (p *Parser) attached(content []byte) (found []byte, conflict error) {
 	p.start(content)
 	p.open('{')
 	for p.more() {
-		if !is(p.name(), partNames[subject]) {
+		if p.field() != partNames[subject] {
 			p.value()
 			continue
 		}
@@ -49,7 +49,7 @@ func (p *Parser) attached(content []byte) (found []byte, conflict error) {
 		}
 		var digests [][]byte
 		for p.more() {
-			if !is(p.name(), "digest") {
+			if p.field() != "digest" {
 				p.value()
 			} else if text, err := p.text(); err != nil {
 				return nil, nil

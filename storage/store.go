@@ -156,6 +156,13 @@ func ReadInto(ctx context.Context, reader Reader, buffer []byte, path string, li
 	return reader.Read(ctx, path, limit)
 }
 
+// LinkVerifier is a reader that verifies many links in less time than it takes to read each.
+type LinkVerifier interface {
+	// VerifyLinks reports for each digest whether dir/<hex>/link was read and is a link to it.
+	// If not, the caller has to read the link to find out why.
+	VerifyLinks(ctx context.Context, dir string, digests [][32]byte) (verified []bool)
+}
+
 // DirTimes is a store with directories. The time of a directory is the time of the last change of its
 // entries.
 type DirTimes interface {

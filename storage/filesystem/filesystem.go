@@ -192,6 +192,11 @@ func (f *Store) begin(ctx context.Context) error {
 	select {
 	case f.slots <- struct{}{}:
 		return nil
+	default: // no slot is free
+	}
+	select {
+	case f.slots <- struct{}{}:
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}

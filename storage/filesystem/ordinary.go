@@ -53,7 +53,7 @@ func (w *walk) isAbsent(name string) bool {
 func (w *walk) readBelow(name string) string {
 	w.fs.get.Add(1)
 	fd, err := w.fs.noAtime.open(func(flag int) (int, error) {
-		return system.Openat(w.base.fd, name, readFlags|unix.O_NOFOLLOW|flag, 0)
+		return system.OpenBeneath(w.base.fd, name, readFlags|flag)
 	})
 	if err != nil {
 		return ""
@@ -65,6 +65,35 @@ func (w *walk) readBelow(name string) string {
 		return ""
 	}
 	return string(buffer[:n])
+}
+
+// isLinkTo reports whether a file of the base was read and is a link to a SHA-256 digest.
+func (w *walk) isLinkTo(hex, name string) bool {
+	algorithm, digest, _ := strings.Cut(w.readBelow(name), ":")
+	return algorithm == "sha256" && digest == hex
+}
+
+// VerifyLinks implements storage.LinkVerifier.
+func (f *Store) VerifyLinks(ctx context.Context, dir string, digests [][32]byte) []bool {
+	verified := make([]bool, len(digests))
+	t, err := f.tree()
+	if t == nil || err != nil {
+		return verified
+	}
+	in, err := (&walk{fs: f, tree: t}).openBase(ctx, dir, 0)
+	if err != nil {
+		return verified
+	}
+	defer closeDir(in.base.fd)
+	for i, sum := range digests {
+		if f.begin(ctx) != nil {
+			break
+		}
+		hex := layout.HexSHA256(sum)
+		verified[i] = in.isLinkTo(hex, hex+"/"+layout.LinkFile)
+		f.end()
+	}
+	return verified
 }
 
 // isOrdinaryRevision reports whether a revision of the base has a link to the digest in its name, no
@@ -79,7 +108,7 @@ func (w *walk) isOrdinaryRevision(ctx context.Context, hex string) (bool, error)
 	defer w.fs.end()
 	// A symbolic link named signatures is not a directory, and does not count in the link count.
 	return w.hasDirectories(hex, 0) && w.isAbsent(hex+"/"+layout.SignaturesDir) &&
-		w.readBelow(hex+"/"+layout.LinkFile) == "sha256:"+hex, nil
+		w.isLinkTo(hex, hex+"/"+layout.LinkFile), nil
 }
 
 // ordinaryTag appends the links of a tag that has a current link, and an index of the same digest
