@@ -7,23 +7,21 @@ import (
 	"runtime/metrics"
 )
 
-// How much garbage may lie about before it is collected: a twelfth of what is in use. A
-// third of it, up to garbageMiddle, and garbageFloor are allowed in any case.
+// The memory that garbage may take before it is collected is a twelfth of the memory in use. It is at
+// least garbageFloor, and at least a third of the memory in use up to garbageMiddle.
 const (
 	garbageFloor  = 64 << 20
 	garbageMiddle = 96 << 20
 )
 
-// boundGarbage makes the heap grow with what is in use, and hardly beyond.
+// boundGarbage limits the heap to little more than the memory in use.
 //
-// By default Go lets a heap become twice as large as what is in use, since collecting
-// costs time in proportion to that. Of ours it does not: an inventory of millions is a
-// few arrays without pointers, which the collector need not look into. So it may
-// collect far more often for the same price, and the peak is a twelfth above what is in
-// use and not all of it again. Where little is in use it collects less often than usual.
+// By default Go lets the heap become twice as large as the memory in use, because a collection takes
+// time in proportion to that. It does not here: an inventory of millions of blobs is a few arrays
+// without pointers, and the collector does not read them. So frequent collections cost little, and the
+// peak is a twelfth above the memory in use. A small heap is collected less often than by default.
 //
-// After every collection the target of the next is set anew. Who has set GOGC or
-// GOMEMLIMIT knows better.
+// After each collection the limit is set again. GOGC and GOMEMLIMIT in the environment take precedence.
 func boundGarbage() {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return
@@ -31,7 +29,7 @@ func boundGarbage() {
 	percent := 0
 	afterEachCollection(func() {
 		inUse := inUse()
-		garbage := mayLieAbout(inUse)
+		garbage := allowedGarbage(inUse)
 		if next := garbagePercent(inUse, garbage); next != percent {
 			percent = next
 			debug.SetGCPercent(next)
@@ -40,20 +38,20 @@ func boundGarbage() {
 	})
 }
 
-// spare is what the program may hold beyond what is in use and garbage: stacks, tables of the
-// runtime, and free memory between what is in use. Beyond it the runtime gives free memory
-// back to the system before it takes more.
+// spare is the memory in bytes that the program may hold in addition to the heap: stacks, tables of the
+// runtime, and free memory between objects. Beyond it the runtime returns free memory to the system
+// before it takes more.
 const spare = 32 << 20
 
-// mayLieAbout is how many bytes of garbage to allow where so many are in use.
-func mayLieAbout(inUse uint64) uint64 {
+// allowedGarbage returns how many bytes of garbage are allowed if inUse bytes are in use.
+func allowedGarbage(inUse uint64) uint64 {
 	return max(garbageFloor, min(inUse/3, garbageMiddle), inUse/12)
 }
 
-// garbagePercent is garbage in percent of what is in use. Go takes that for 4 MiB at least.
+// garbagePercent returns garbage in percent of the memory in use, of which Go assumes at least 4 MiB.
 func garbagePercent(inUse, garbage uint64) int { return int(100 * garbage / max(inUse, 4<<20)) }
 
-// inUse is how many bytes the last collection found in use.
+// inUse returns how many bytes were in use after the last collection.
 func inUse() uint64 {
 	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(sample)
@@ -63,8 +61,8 @@ func inUse() uint64 {
 	return sample[0].Value.Uint64()
 }
 
-// afterEachCollection calls f after each collection of garbage, from one goroutine at a
-// time: an object that nothing refers to is cleaned up by the next one.
+// afterEachCollection calls f now and after each collection. The calls are serial. An object that is
+// not referenced is cleaned up by the next collection, and its cleanup calls f.
 func afterEachCollection(f func()) {
 	f()
 	runtime.AddCleanup(new([64]byte), afterEachCollection, f)

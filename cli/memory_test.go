@@ -40,7 +40,7 @@ func TestGarbageIsBounded(t *testing.T) {
 func TestGarbagePercent(t *testing.T) {
 	const mib = 1 << 20
 	for inUse, want := range map[uint64]uint64{0: 64, 1: 64, 4: 64, 32: 64, 96: 64, 192: 64, 240: 80, 288: 96, 700: 96, 1152: 96, 1200: 100, 9600: 800} {
-		allowed := max(inUse, 4) * uint64(garbagePercent(inUse*mib, mayLieAbout(inUse*mib))) / 100
+		allowed := max(inUse, 4) * uint64(garbagePercent(inUse*mib, allowedGarbage(inUse*mib))) / 100
 		if allowed > want || allowed < want-want/10 {
 			t.Errorf("with %d MiB in use %d MiB of garbage are allowed, want %d", inUse, allowed, want)
 		}
