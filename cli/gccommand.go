@@ -81,7 +81,7 @@ type gcOptions struct {
 	dryRun, deleteUntagged, quiet, yes, json bool
 	pruneEmpty, allowEmpty, strict, unsafe   bool
 	purgeVersions, quarantine                bool
-	deleteUnlinked                           bool
+	deleteUnlinkedChildren                   bool
 	minAge, uploadAge                        time.Duration
 	plan                                     string
 	planGiven                                bool
@@ -93,7 +93,7 @@ type gcOptions struct {
 func readGCOptions(c *urfave.Context) gcOptions {
 	o := readRemovalOptions(c)
 	o.deleteUntagged, o.pruneEmpty, o.allowEmpty = c.Bool("delete-untagged"), c.Bool("prune-empty"), c.Bool("allow-empty")
-	o.deleteUnlinked = c.Bool("delete-unlinked-children")
+	o.deleteUnlinkedChildren = c.Bool("delete-unlinked-children")
 	o.plan, o.planGiven = c.String(planName), c.IsSet(planName)
 	o.minAge, o.uploadAge = c.Generic("min-age").(*age).Duration, c.Generic("upload-age").(*age).Duration
 	if o.unsafe && !c.IsSet("min-age") {

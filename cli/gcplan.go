@@ -40,7 +40,7 @@ func (g *gcRun) mark(ctx context.Context, reader storage.Reader, inv *inventory.
 		return nil, err
 	}
 	roots := only.Roots(g.options.deleteUntagged, g.lists.roots != nil)
-	roots.Listed, roots.DeleteUnlinked = listed, g.options.deleteUnlinked
+	roots.Listed, roots.DeleteUnlinkedChildren = listed, g.options.deleteUnlinkedChildren
 	live, err = graph.Live(ctx, roots)
 	if err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func (g *gcRun) plan(ctx context.Context, now time.Time, inv *inventory.Inventor
 	plan, err := sweep.NewPlan(ctx, inv, live, g.store, sweep.Options{
 		Now: now, MinAge: g.options.minAge, UploadAge: g.options.uploadAge, DeleteUntagged: g.options.deleteUntagged,
 		PruneEmpty: g.options.pruneEmpty, AllowEmpty: g.options.allowEmpty, Quarantine: g.options.quarantine, Concurrency: g.store.Concurrency(), Only: only,
-		DeleteUnlinked: g.options.deleteUnlinked, Roots: rootsSum, KeepDigests: keepSum,
+		DeleteUnlinkedChildren: g.options.deleteUnlinkedChildren, Roots: rootsSum, KeepDigests: keepSum,
 	})
 	phase.end("")
 	if err != nil {

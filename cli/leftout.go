@@ -49,16 +49,16 @@ func (r *report) addLeftOut(removal sweep.Removal, reason sweep.Reason) {
 
 // leftOutReasons explains why a run does not make a removal of the plan.
 var leftOutReasons = map[sweep.Reason]string{
-	sweep.LeftTagged:    "reached from a tag again",
-	sweep.KeptUntagged:  "reached from an untagged manifest that the plan does not take",
-	sweep.KeptAge:       "younger than the plan's --min-age, or named by a link that is",
-	sweep.KeptUnlinked:  "a deleted platform that an index has",
-	sweep.KeptDamage:    "kept by damage in a repository",
-	sweep.KeptUpload:    "younger than the plan's --upload-age",
-	sweep.KeptMultipart: "uploaded in parts, which can't be moved: apply without --quarantine",
-	sweep.KeptLinked:    "still linked, by a link that the plan does not take",
-	sweep.LeftGone:      "gone already",
-	sweep.LeftNotEmpty:  "not empty",
+	sweep.LeftTagged:        "reached from a tag again",
+	sweep.KeptUntagged:      "reached from an untagged manifest that the plan does not take",
+	sweep.KeptAge:           "younger than the plan's --min-age, or named by a link that is",
+	sweep.KeptUnlinkedChild: "a deleted platform that an index has",
+	sweep.KeptDamage:        "kept by damage in a repository",
+	sweep.KeptUpload:        "younger than the plan's --upload-age",
+	sweep.KeptMultipart:     "uploaded in parts, which can't be moved: apply without --quarantine",
+	sweep.KeptLinked:        "still linked, by a link that the plan does not take",
+	sweep.LeftGone:          "gone already",
+	sweep.LeftNotEmpty:      "not empty",
 }
 
 // writeLeftOut prints the removals of the reviewed plan that are left out, and the reasons. inFile says

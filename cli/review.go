@@ -77,7 +77,7 @@ func (g *gcRun) openReview(ctx context.Context) error {
 	}
 	o := v.plan.Options
 	g.options.deleteUntagged, g.options.pruneEmpty, g.options.allowEmpty = o.DeleteUntagged, o.PruneEmpty, o.AllowEmpty
-	g.options.deleteUnlinked = o.DeleteUnlinked
+	g.options.deleteUnlinkedChildren = o.DeleteUnlinkedChildren
 	g.options.minAge, g.options.uploadAge = o.MinAge, o.UploadAge
 	if err := g.lists.checkPlan(v.path, o.Roots, o.KeepDigests); err != nil {
 		return err

@@ -123,12 +123,12 @@ var keptReasons = []struct {
 	name, about string
 }{
 	{sweep.KeptUntagged, "blobs of untagged manifests", "go with -m (--delete-untagged)"},
-	{sweep.KeptUnlinked, "blobs of deleted platforms", "an index has them: go with --delete-unlinked-children"},
+	{sweep.KeptUnlinkedChild, "blobs of deleted platforms", "an index has them: go with --delete-unlinked-children"},
 	{sweep.KeptDamage, "blobs of damaged repositories", "see the problems below"},
 	{sweep.KeptAge, "young blobs", "younger than --min-age, or named by such a link"},
 	{sweep.KeptUpload, "uploads under way", "younger than --upload-age"},
 	{sweep.KeptMultipart, "uploads in parts", "can't be moved: go without --quarantine"},
-	{sweep.KeptUnlisted, "other garbage", "not in the plan"},
+	{sweep.KeptUnselected, "other garbage", "not in the plan"},
 	{sweep.KeptLinked, "blobs that are still linked", "not all links to them are in the plan"},
 	{sweep.KeptStray, "files outside the layout", "never removed"},
 }

@@ -28,8 +28,8 @@ type hardLinks struct {
 	HiddenBytes int64 `json:"hidden_bytes"`
 }
 
-// linkedFixture has a tagged image, and two blobs of 1000 and 20 bytes that are garbage.
-func linkedFixture(t *testing.T) (s *fixture, large, small digest.Digest) {
+// hardLinkedFixture has a tagged image, and two blobs of 1000 and 20 bytes that are garbage.
+func hardLinkedFixture(t *testing.T) (s *fixture, large, small digest.Digest) {
 	s = newFixture(t)
 	s.plant("app", "v1", app(1, 2))
 	large = s.tree.Blob([]byte(strings.Repeat("x", 1000)))
@@ -46,8 +46,8 @@ func (s *fixture) copyLinked() (copied string) {
 	return copied
 }
 
-// runLinked runs gc without a prompt. The figures are those of the report.
-func (s *fixture) runLinked(flags ...string) (run hardLinks) {
+// runHardLinked runs gc without a prompt. The figures are those of the report.
+func (s *fixture) runHardLinked(flags ...string) (run hardLinks) {
 	s.Helper()
 	code, stdout, stderr := regsweep(s, append([]string{"gc", s.config(s.registry.ConfigYAML()), "--registry", s.registry.URL(), "--json"}, flags...)...)
 	if err := json.Unmarshal([]byte(stdout), &run); err != nil || code != 0 {
@@ -60,11 +60,11 @@ func (s *fixture) runLinked(flags ...string) (run hardLinks) {
 // do not count as freed, in the dry run as in the real run and in a purge.
 func TestHardLinkedFilesFreeNothing(t *testing.T) {
 	t.Parallel()
-	s, _, small := linkedFixture(t)
+	s, _, small := hardLinkedFixture(t)
 	s.tree.Upload("app", "left", time.Now().Add(-1000*time.Hour), []byte("half an upload"))
 	s.copyLinked()
 	alone := s.tree.Blob([]byte("pushed after the copy"))
-	dry := s.runLinked("--dry-run")
+	dry := s.runHardLinked("--dry-run")
 	all := dry.Garbage.Blobs.Bytes + dry.Garbage.Uploads.Bytes
 	freed := int64(len("pushed after the copy"))
 	if dry.Garbage.Blobs.Count != 3 || dry.HardLinked.Count != 3 || dry.HardLinked.Bytes != all-freed {
@@ -76,7 +76,7 @@ func TestHardLinkedFilesFreeNothing(t *testing.T) {
 		t.Errorf("the dry run says: %s", text)
 	}
 
-	s.runLinked("--quarantine")
+	s.runHardLinked("--quarantine")
 	run := onlyRun(s)
 	if _, text, _ = regsweep(s, "quarantine", "purge", "--dry-run", "--run", run, config); !strings.Contains(text, "; 21 B would be freed.") {
 		t.Errorf("the dry run of the purge says: %s", text)
@@ -86,7 +86,7 @@ func TestHardLinkedFilesFreeNothing(t *testing.T) {
 		t.Fatal("the blob was not restored")
 	}
 
-	real := s.runLinked()
+	real := s.runHardLinked()
 	if real.Removed.Blobs.Count != 3 || real.Removed.Blobs.Bytes+real.Removed.Uploads.Bytes != freed || real.HardLinked != dry.HardLinked ||
 		real.Garbage != dry.Garbage || real.HiddenBytes != 0 {
 		t.Errorf("the run counts %+v, the dry run %+v", real, dry)
@@ -99,10 +99,10 @@ func TestHardLinkedFilesFreeNothing(t *testing.T) {
 // TestAPurgeDoesNotFreeHardLinkedFiles counts what it has removed, and the bytes that it freed.
 func TestAPurgeDoesNotFreeHardLinkedFiles(t *testing.T) {
 	t.Parallel()
-	s, _, _ := linkedFixture(t)
+	s, _, _ := hardLinkedFixture(t)
 	s.copyLinked()
 	s.tree.Blob([]byte("pushed after the copy"))
-	s.runLinked("--quarantine")
+	s.runHardLinked("--quarantine")
 	_, text, _ := regsweep(s, "quarantine", "purge", "--yes", "--run", onlyRun(s), s.config(s.registry.ConfigYAML()))
 	if !strings.Contains(text, "3 objects removed, 21 B freed") {
 		t.Errorf("the purge says: %s", text)
@@ -112,7 +112,7 @@ func TestAPurgeDoesNotFreeHardLinkedFiles(t *testing.T) {
 // TestHardLinksCountAtTheRemoval: a copy that was removed after the plan was made keeps nothing.
 func TestHardLinksCountAtTheRemoval(t *testing.T) {
 	t.Parallel()
-	s, _, _ := linkedFixture(t)
+	s, _, _ := hardLinkedFixture(t)
 	copied := s.copyLinked()
 	plan, dry := s.savePlan()
 	s.must(os.RemoveAll(copied))
@@ -125,14 +125,14 @@ func TestHardLinksCountAtTheRemoval(t *testing.T) {
 // TestTwoBlobsInOneFile: the space of a file is freed, and counted, with its last name.
 func TestTwoBlobsInOneFile(t *testing.T) {
 	t.Parallel()
-	s, large, small := linkedFixture(t)
+	s, large, small := hardLinkedFixture(t)
 	path := s.tree.Path(imagetest.BlobPath(small))
 	s.must(os.Remove(path))
 	s.must(os.Link(s.tree.Path(imagetest.BlobPath(large)), path))
-	if dry := s.runLinked("--dry-run"); dry.Garbage.Blobs.Bytes != 2000 || dry.HardLinked.Count != 2 || dry.HardLinked.Bytes != 2000 {
+	if dry := s.runHardLinked("--dry-run"); dry.Garbage.Blobs.Bytes != 2000 || dry.HardLinked.Count != 2 || dry.HardLinked.Bytes != 2000 {
 		t.Errorf("the dry run counts %+v", dry)
 	}
-	if run := s.runLinked(); run.Removed.Blobs.Count != 2 || run.Removed.Blobs.Bytes != 1000 || run.HardLinked.Count != 1 || run.HardLinked.Bytes != 1000 {
+	if run := s.runHardLinked(); run.Removed.Blobs.Count != 2 || run.Removed.Blobs.Bytes != 1000 || run.HardLinked.Count != 1 || run.HardLinked.Bytes != 1000 {
 		t.Errorf("the run counts %+v", run)
 	}
 }

@@ -195,7 +195,7 @@ func TestAQuarantineThatTookNothingIsNotKept(t *testing.T) {
 // TestADryRunOfAQuarantineKnowsHardLinks: a purge does not free the files that a copy has too.
 func TestADryRunOfAQuarantineKnowsHardLinks(t *testing.T) {
 	t.Parallel()
-	s, _, _ := linkedFixture(t)
+	s, _, _ := hardLinkedFixture(t)
 	s.copyLinked()
 	s.tree.Blob([]byte("pushed after the copy"))
 	root := s.tree.Root()

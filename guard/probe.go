@@ -285,12 +285,12 @@ func (p *prober) hasMore(ctx context.Context, f *finding) {
 	if f.state != foreign {
 		f.state = lacking
 	}
-	f.add(Against, check, listed(missing, 3), "this storage lacks these repositories of the registry: it may be another one, or a part of it")
+	f.add(Against, check, firstOf(missing, 3), "this storage lacks these repositories of the registry: it may be another one, or a part of it")
 	f.remedies = append(f.remedies, remedy{nameAll, ""})
 }
 
-// listed names the first n of several names.
-func listed(names []string, n int) string {
+// firstOf names the first n of several names.
+func firstOf(names []string, n int) string {
 	if len(names) <= n {
 		return strings.Join(names, ", ")
 	}

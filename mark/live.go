@@ -17,13 +17,13 @@ type Cause uint8
 
 // The causes. Except for Dead and Absent, each is also a stage of the mark.
 const (
-	Dead     Cause = iota // nothing keeps it
-	Tagged                // a tag reaches it, or it is a referrer of such a manifest
-	Recent                // a link that names it is younger than the minimum age
-	Unlinked              // an index reaches it by a manifest that was deleted from the repository
-	Untagged              // only an untagged revision reaches it
-	Damage                // a damaged repository could reach it
-	Absent                // a link that does not exist: only its empty directory does
+	Dead          Cause = iota // nothing keeps it
+	Tagged                     // a tag reaches it, or it is a referrer of such a manifest
+	Recent                     // a link that names it is younger than the minimum age
+	UnlinkedChild              // an index reaches it by a manifest that was deleted from the repository
+	Untagged                   // only an untagged revision reaches it
+	Damage                     // a damaged repository could reach it
+	Absent                     // a link that does not exist: only its empty directory does
 )
 
 // Alive reports whether a digest with this cause is kept.
@@ -69,15 +69,15 @@ type Repository struct {
 	// referrer link. They are sorted by digest.
 	Orphans []inventory.ID
 
-	// unlinked are the live digests in tag indexes that have no revision link in the repository.
-	unlinked map[inventory.ID]bool
+	// aliveEntries are the live digests in tag indexes that have no revision link in the repository.
+	aliveEntries map[inventory.ID]bool
 	// unlisted are live digests of other algorithms than SHA-256 for which no link was listed.
 	unlisted []inventory.ID
 }
 
-// Unlinked reports whether a digest in a tag's index is alive although the repository has no revision
+// IsAliveEntry reports whether a digest in a tag's index is alive although the repository has no revision
 // link for it.
-func (r *Repository) Unlinked(id inventory.ID) bool { return r.unlinked[id] }
+func (r *Repository) IsAliveEntry(id inventory.ID) bool { return r.aliveEntries[id] }
 
 // Live marks all repositories. It does no I/O and does not change the graph. It may be called several
 // times, with different roots. The error is the cause of ctx, or a damaged manifest that a list names
@@ -119,7 +119,7 @@ func (l *Live) markRepository(i int, checked checkedLinks) *marker {
 	g, roots := l.graph, l.roots
 	r := g.inv.Repositories[i]
 	m := &marker{
-		inv: g.inv, graph: g, r: r, deleteUntagged: roots.Revision != nil, dropUnlinked: roots.DeleteUnlinked,
+		inv: g.inv, graph: g, r: r, deleteUntagged: roots.Revision != nil, dropUnlinkedChildren: roots.DeleteUnlinkedChildren,
 		marks: newMarks(len(r.Revisions)+len(r.Layers), g.inv.Digests()),
 		named: map[inventory.ID]bool{}, reported: map[inventory.ID]bool{},
 		mayRemoveTag: func(tag int) bool {

@@ -34,11 +34,11 @@ type marker struct {
 	// broken has, for each digest that can't be served, the index of its problem.
 	broken map[inventory.ID]int
 
-	// deferred are index entries without a revision link. They are followed in the stage Unlinked,
-	// or not at all if dropUnlinked is set.
-	deferred              []vertex
-	follows, dropUnlinked bool
-	deleteUntagged        bool
+	// deferred are index entries without a revision link. They are followed in the stage UnlinkedChild,
+	// or not at all if dropUnlinkedChildren is set.
+	deferred                      []vertex
+	follows, dropUnlinkedChildren bool
+	deleteUntagged                bool
 
 	buffer []vertex // for the result of edges
 
@@ -94,8 +94,8 @@ func (m *marker) run(checked checkedLinks) {
 	m.checkManifests(tagged)
 	m.stage(Recent, recent)
 	m.checkManifests(recent)
-	if m.follows = !m.dropUnlinked; m.follows && len(m.deferred) > 0 {
-		m.stageOf(Unlinked, m.deferred)
+	if m.follows = !m.dropUnlinkedChildren; m.follows && len(m.deferred) > 0 {
+		m.stageOf(UnlinkedChild, m.deferred)
 		m.checkManifests(nil)
 	}
 	dangling := m.checkUntagged()
@@ -384,10 +384,10 @@ func (m *marker) conclude(absent, dangling map[inventory.ID]bool) *Repository {
 	for _, tag := range m.r.Tags {
 		for _, link := range tag.Index {
 			if m.marks.isAlive(link.ID()) && !m.r.HasRevision(link.ID()) {
-				if out.unlinked == nil {
-					out.unlinked = map[inventory.ID]bool{}
+				if out.aliveEntries == nil {
+					out.aliveEntries = map[inventory.ID]bool{}
 				}
-				out.unlinked[link.ID()] = true
+				out.aliveEntries[link.ID()] = true
 			}
 		}
 	}

@@ -9,9 +9,9 @@ type Roots struct {
 	Tag, Revision func(repository, at int) bool
 	// Listed are further roots. ReadOptions must have had the same lists.
 	Listed []*Listed
-	// DeleteUnlinked makes a manifest dead if it has no revision link and only an index refers to
+	// DeleteUnlinkedChildren makes a manifest dead if it has no revision link and only an index refers to
 	// it: it was deleted through the registry's API. Otherwise the index keeps it.
-	DeleteUnlinked bool
+	DeleteUnlinkedChildren bool
 }
 
 // None is a value for Roots.Tag or Roots.Revision. It makes no tag or revision a root.

@@ -199,7 +199,7 @@ func (r *restorer) willBeLinked(ctx context.Context) (bool, error) {
 // findNotLinked sets Restored.NotLinked: the restored manifests that no repository links. With
 // Options.Repository these are only the manifests that this repository can serve.
 func (r *restorer) findNotLinked(ctx context.Context) error {
-	unlinked := slices.DeleteFunc(r.unlinked, func(d digest.Digest) bool {
+	unlinked := slices.DeleteFunc(r.maybeUnlinked, func(d digest.Digest) bool {
 		_, linked := r.linked[r.hashOf(d)]
 		return linked || r.lost[d]
 	})

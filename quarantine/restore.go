@@ -175,11 +175,11 @@ type restoration struct {
 	// lostLinks has the repositories that lost revision or layer links to wanted digests, with
 	// these digests. It is empty if everything is restored.
 	lostLinks map[string]map[digest.Digest]bool
-	// linked has the hashes of the targets of all revision and layer links in the plans. unlinked
+	// linked has the hashes of the targets of all revision and layer links in the plans. maybeUnlinked
 	// has the blobs that could be manifests by their size and have no such link in their plan.
-	linked   map[uint64]struct{}
-	unlinked []digest.Digest
-	restored bool // all runs are restored: an object that does not exist now will not exist later
+	linked        map[uint64]struct{}
+	maybeUnlinked []digest.Digest
+	restored      bool // all runs are restored: an object that does not exist now will not exist later
 }
 
 func newRestoration(store Store, options RestoreOptions) *restoration {

@@ -99,7 +99,7 @@ func (r *restorer) want(ctx context.Context) error {
 			return nil
 		}
 		if _, linked := r.linked[r.hashOf(removal.Digest)]; !linked {
-			r.unlinked = append(r.unlinked, removal.Digest)
+			r.maybeUnlinked = append(r.maybeUnlinked, removal.Digest)
 		}
 		return nil
 	})

@@ -25,12 +25,12 @@ type fileHeader struct {
 }
 
 type fileOptions struct {
-	DeleteUntagged bool   `json:"delete_untagged"`
-	PruneEmpty     bool   `json:"prune_empty"`
-	AllowEmpty     bool   `json:"allow_empty"`
-	MinAge         string `json:"min_age"`
-	UploadAge      string `json:"upload_age"`
-	DeleteUnlinked bool   `json:"delete_unlinked_children,omitempty"`
+	DeleteUntagged         bool   `json:"delete_untagged"`
+	PruneEmpty             bool   `json:"prune_empty"`
+	AllowEmpty             bool   `json:"allow_empty"`
+	MinAge                 string `json:"min_age"`
+	UploadAge              string `json:"upload_age"`
+	DeleteUnlinkedChildren bool   `json:"delete_unlinked_children,omitempty"`
 	// Checksums of the lists that the plan was made with.
 	Roots       string `json:"roots,omitempty"`
 	KeepDigests string `json:"keep_digests,omitempty"`
@@ -53,7 +53,7 @@ func (p *Plan) WriteTo(w io.Writer) (int64, error) {
 		Options: fileOptions{
 			DeleteUntagged: p.Options.DeleteUntagged, PruneEmpty: p.Options.PruneEmpty, AllowEmpty: p.Options.AllowEmpty,
 			MinAge: p.Options.MinAge.String(), UploadAge: p.Options.UploadAge.String(),
-			DeleteUnlinked: p.Options.DeleteUnlinked, Roots: p.Options.Roots, KeepDigests: p.Options.KeepDigests,
+			DeleteUnlinkedChildren: p.Options.DeleteUnlinkedChildren, Roots: p.Options.Roots, KeepDigests: p.Options.KeepDigests,
 		},
 	})
 	for removal := range p.All() {

@@ -16,13 +16,13 @@ const (
 	KeptUntagged Reason = "untagged" // removed with --delete-untagged
 	KeptAge      Reason = "age"      // younger than --min-age, or a link of that age names it
 	KeptDamage   Reason = "damage"   // a damaged repository could reach it
-	// KeptUnlinked is the reason for a manifest that was deleted through the registry's API while
+	// KeptUnlinkedChild is the reason for a manifest that was deleted through the registry's API while
 	// an index still names it. It is removed with --delete-unlinked-children.
-	KeptUnlinked Reason = "unlinked_child"
-	KeptUpload   Reason = "upload"   // an upload younger than --upload-age
-	KeptStray    Reason = "stray"    // not part of the layout
-	KeptUnlisted Reason = "unlisted" // garbage that Options.Only does not name
-	KeptLinked   Reason = "linked"   // the target of a link that Options.Only does not name
+	KeptUnlinkedChild Reason = "unlinked_child"
+	KeptUpload        Reason = "upload"   // an upload younger than --upload-age
+	KeptStray         Reason = "stray"    // not part of the layout
+	KeptUnselected    Reason = "unlisted" // garbage that Options.Only does not select
+	KeptLinked        Reason = "linked"   // the target of a link that Options.Only does not select
 	// KeptMultipart is the reason for an upload with an S3 multipart upload, which can't be moved.
 	KeptMultipart Reason = "multipart"
 )
@@ -46,7 +46,7 @@ type Kept struct {
 var keptReasons = []struct {
 	cause  mark.Cause
 	reason Reason
-}{{mark.Untagged, KeptUntagged}, {mark.Recent, KeptAge}, {mark.Unlinked, KeptUnlinked}, {mark.Damage, KeptDamage}}
+}{{mark.Untagged, KeptUntagged}, {mark.Recent, KeptAge}, {mark.UnlinkedChild, KeptUnlinkedChild}, {mark.Damage, KeptDamage}}
 
 // count sets the totals of the plan.
 func (p *planner) count(ctx context.Context) error {
@@ -223,11 +223,11 @@ func (p *planner) countKept(sizes func(inventory.ID) int64) {
 			p.addKept(row)
 		}
 	}
-	for _, reason := range []Reason{KeptAge, KeptUnlisted, KeptLinked} {
+	for _, reason := range []Reason{KeptAge, KeptUnselected, KeptLinked} {
 		p.addKept(Kept{Reason: reason, Blobs: p.keptBlobs[reason].Count, Bytes: p.keptBlobs[reason].Bytes})
 	}
 	for i, links := range p.unselected {
-		p.addKept(Kept{Reason: KeptUnlisted, Repository: p.inv.Repositories[i].Name, Links: links})
+		p.addKept(Kept{Reason: KeptUnselected, Repository: p.inv.Repositories[i].Name, Links: links})
 	}
 	p.countKeptUploads()
 	p.addKept(Kept{Reason: KeptStray, Blobs: p.inv.Strays.Count, Bytes: p.inv.Strays.Bytes})
@@ -247,7 +247,7 @@ func countCauses(lists ...mark.Causes) (counts byCause) {
 
 func (p *planner) countKeptUploads() {
 	count := func(repository int, name string, uploads []inventory.Upload) {
-		for _, reason := range []Reason{KeptUpload, KeptMultipart, KeptUnlisted} {
+		for _, reason := range []Reason{KeptUpload, KeptMultipart, KeptUnselected} {
 			row := Kept{Reason: reason, Repository: name}
 			for at, u := range uploads {
 				if p.keepsUpload(upload{repository, at}) == reason {

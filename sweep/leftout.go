@@ -29,7 +29,7 @@ func (p *Plan) LeftOut(file *File, visit func(removal Removal, reason Reason)) e
 // causes has the reason for each cause of the mark. An object of a selection has the cause
 // mark.Untagged only if an untagged manifest outside of the selection reaches it.
 var causes = map[mark.Cause]Reason{
-	mark.Tagged: LeftTagged, mark.Recent: KeptAge, mark.Untagged: KeptUntagged, mark.Unlinked: KeptUnlinked, mark.Damage: KeptDamage, mark.Absent: LeftGone,
+	mark.Tagged: LeftTagged, mark.Recent: KeptAge, mark.Untagged: KeptUntagged, mark.UnlinkedChild: KeptUnlinkedChild, mark.Damage: KeptDamage, mark.Absent: LeftGone,
 }
 
 // whyNot returns why a selected removal is not in the plan, "" if it is.
@@ -51,7 +51,7 @@ func (p *Plan) whyNotEntry(at place) Reason {
 		return causes[live.Revisions.At(revision)]
 	}
 	switch {
-	case !live.Unlinked(id):
+	case !live.IsAliveEntry(id):
 		return LeftGone // only the directory of the entry exists
 	case live.Kept:
 		return KeptDamage

@@ -15,7 +15,7 @@ import (
 // rules are the options of a run.
 type rules struct {
 	deleteUntagged, pruneEmpty bool
-	deleteUnlinked             bool
+	deleteUnlinkedChildren     bool
 	minAge, uploadAge          time.Duration
 	refuseEmpty                bool            // a registry without tags
 	roots                      []string        // lines of a list of what is alive
@@ -587,7 +587,7 @@ func (o *oracle) alive(r *repo) (alive, dangling map[string]bool) {
 				path := blobFile(to)
 				_, isStored := o.files[path]
 				isStored = isStored || o.dirs[strings.TrimSuffix(path, "/data")]
-				if o.deleteUnlinked && isStored && !o.read(digest).unknown && o.isEntry(o.read(digest), to) && !isLinked && !isRoot {
+				if o.deleteUnlinkedChildren && isStored && !o.read(digest).unknown && o.isEntry(o.read(digest), to) && !isLinked && !isRoot {
 					continue // it was deleted, and the index has it still
 				}
 				reach(to, o.isEntry(o.read(digest), to))
@@ -730,7 +730,7 @@ func whole(d *disk, rules rules) []string {
 	o := newOracle(d, rules)
 	var needed []string
 	need := func(path string) {
-		if rules.deleteUnlinked && gone[path] { // of a deleted platform, which a pull of the tag lacks anyway
+		if rules.deleteUnlinkedChildren && gone[path] { // of a deleted platform, which a pull of the tag lacks anyway
 			return
 		}
 		if _, found := d.files[path]; found {

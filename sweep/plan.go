@@ -23,8 +23,8 @@ type Options struct {
 	UploadAge time.Duration
 	// DeleteUntagged must have the value that the mark was run with. It is recorded.
 	DeleteUntagged bool
-	// DeleteUnlinked must have the value that the mark was run with. It is recorded.
-	DeleteUnlinked bool
+	// DeleteUnlinkedChildren must have the value that the mark was run with. It is recorded.
+	DeleteUnlinkedChildren bool
 	// PruneEmpty removes repositories without any object, and empty directories at paths
 	// that a repository could have.
 	PruneEmpty bool

@@ -277,7 +277,7 @@ func TestKeptAddsUp(t *testing.T) {
 		o := newOracle(d, r)
 		aliveByTags := map[string]bool{}
 		for _, repo := range o.repos {
-			alive, _ := (&oracle{disk: d, rules: rules{deleteUntagged: true, deleteUnlinked: true}, repos: o.repos, readings: o.readings}).alive(repo)
+			alive, _ := (&oracle{disk: d, rules: rules{deleteUntagged: true, deleteUnlinkedChildren: true}, repos: o.repos, readings: o.readings}).alive(repo)
 			for digest := range alive {
 				if _, found := d.files[blobFile(digest)]; found && strings.HasPrefix(digest, "sha256:") && !aliveByTags[digest] {
 					aliveByTags[digest] = true
@@ -285,7 +285,7 @@ func TestKeptAddsUp(t *testing.T) {
 				}
 			}
 		}
-		sum := tagged + kept[sweep.KeptUntagged] + kept[sweep.KeptUnlinked] + kept[sweep.KeptAge] + plan.Garbage[sweep.Blob].Count
+		sum := tagged + kept[sweep.KeptUntagged] + kept[sweep.KeptUnlinkedChild] + kept[sweep.KeptAge] + plan.Garbage[sweep.Blob].Count
 		if sum != stored || plan.Live.Blobs+plan.Garbage[sweep.Blob].Count != stored {
 			t.Errorf("seed %d: tags need %d, kept are %v, %d go: of %d blobs; %d are said to be alive",
 				seed, tagged, kept, plan.Garbage[sweep.Blob].Count, stored, plan.Live.Blobs)

@@ -180,7 +180,7 @@ func (p *planner) planTagIndexes(ctx context.Context) error {
 			_, isDead := slices.BinarySearch(live.DeadTags, t)
 			for e, link := range tag.Index {
 				at, found := inventory.FindLink(r.Revisions, link.ID())
-				isAlive := live.Unlinked(link.ID())
+				isAlive := live.IsAliveEntry(link.ID())
 				if found {
 					isAlive = live.Revisions.At(at) != mark.Dead
 				}
@@ -338,7 +338,7 @@ func (p *Plan) keepsUpload(at upload) Reason {
 	case p.Options.Quarantine && slices.ContainsFunc(u.Objects, func(ref storage.Ref) bool { return ref.Multipart != "" }):
 		return KeptMultipart
 	case !p.Options.Only.has(Upload, place{repository: at.repository, at: at.at}):
-		return KeptUnlisted
+		return KeptUnselected
 	}
 	return ""
 }
@@ -402,16 +402,16 @@ func (p *planner) planEmptied() {
 const statBatch = 1 << 12
 
 func (p *planner) planBlobs(ctx context.Context) error {
-	count, listed := 0, true
+	count, allExact := 0, true
 	for id := range inventory.ID(p.inv.Blobs()) {
 		if p.live.Blob(id) == mark.Dead {
 			count++
 			_, exact := p.inv.Size(id)
-			listed = listed && exact
+			allExact = allExact && exact
 		}
 	}
 	p.blobs = make([]inventory.ID, 0, count)
-	if !listed {
+	if !allExact {
 		p.blobSizes = make([]int64, 0, count)
 	}
 	dead := make([]inventory.ID, 0, statBatch)
@@ -472,7 +472,7 @@ func (p *planner) keepsBlob(id inventory.ID, young bool) Reason {
 		}
 		return KeptAge
 	case !p.Options.Only.has(Blob, place{repository: -1, at: int(id)}):
-		return KeptUnlisted
+		return KeptUnselected
 	case p.linked.has(int(id)):
 		return KeptLinked
 	}

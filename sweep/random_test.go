@@ -70,7 +70,7 @@ func testRegistry(t *testing.T, seed uint64) {
 	root := d.put(t)
 	if seed%5 == 0 {
 		r := options[2] // with -m
-		r.deleteUnlinked = true
+		r.deleteUnlinkedChildren = true
 		options = append(options, r, r, r)
 	}
 	if lines := listOf(d, random); len(lines) > 0 {
@@ -276,7 +276,7 @@ func planOf(ctx context.Context, store storage.Store, r rules, file *sweep.File)
 		listed = append(listed, list.Find(inv))
 	}
 	roots := only.Roots(r.deleteUntagged, r.onlyRoots)
-	roots.Listed, roots.DeleteUnlinked = listed, r.deleteUnlinked
+	roots.Listed, roots.DeleteUnlinkedChildren = listed, r.deleteUnlinkedChildren
 	live, err := liveIn(ctx, inv, store, mark.ReadOptions{Ahead: ahead, Listed: listed}, roots)
 	if err != nil {
 		return nil, err

@@ -230,11 +230,11 @@ func (s *Selection) entryExists(ctx context.Context, r *inventory.Repository, ta
 
 // Roots returns the roots of the mark for a plan that removes only selected objects: the revisions
 // outside of the selection with deleteUntagged, the tags outside of it if a list of roots is used.
-func (s *Selection) Roots(deleteUntagged, onlyListed bool) (roots mark.Roots) {
+func (s *Selection) Roots(deleteUntagged, onlyLists bool) (roots mark.Roots) {
 	if deleteUntagged {
 		roots.Revision = func(repository, at int) bool { return !s.mayRemove(repository, at) }
 	}
-	if onlyListed {
+	if onlyLists {
 		roots.Tag = func(repository, at int) bool { return !s.mayRemoveTag(repository, at) }
 	}
 	return roots

@@ -305,7 +305,7 @@ func TestWhatIsNotNamedStays(t *testing.T) {
 	for _, row := range plan.Kept {
 		rows[row.Reason] += row.Blobs
 	}
-	if want := map[sweep.Reason]int{sweep.KeptLinked: 1, sweep.KeptUnlisted: 1, sweep.KeptUpload: 1}; !maps.Equal(rows, want) {
+	if want := map[sweep.Reason]int{sweep.KeptLinked: 1, sweep.KeptUnselected: 1, sweep.KeptUpload: 1}; !maps.Equal(rows, want) {
 		t.Errorf("kept: %v, want %v", rows, want)
 	}
 }
