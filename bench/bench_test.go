@@ -15,7 +15,17 @@ import (
 func measured(t *testing.T) (map[string]Case, string) {
 	t.Helper()
 	var out bytes.Buffer
-	o := options{dir: t.TempDir(), rounds: 1, patience: time.Minute, repositories: 4, tags: 12, untagged: 4, s3Repositories: 1}
+	dir, err := inMemory() // no disk is measured here
+	if err != nil {
+		dir = t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	o := options{dir: dir, rounds: 1, patience: time.Minute, repositories: 4, tags: 12, untagged: 4, s3Repositories: 1,
+		latencies: []time.Duration{0}}
 	cases, err := run(t.Context(), o, &out)
 	if err != nil {
 		t.Fatalf("%s\n%s", err, &out)

@@ -20,7 +20,7 @@ import (
 // bucket compares dry runs on MinIO, at several latencies, and counts the requests of a removal. All
 // requests go through a proxy that counts them and delays the answers. MinIO runs on this machine.
 func (b *bench) bucket(ctx context.Context) (err error) {
-	minio, err := miniotest.StartMinIO(ctx)
+	minio, err := miniotest.StartMinIO(ctx, b.dir)
 	if err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func (b *bench) bucket(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, latency := range []time.Duration{0, 15 * time.Millisecond, 50 * time.Millisecond} {
+	for _, latency := range b.latencies {
 		through.setDelay(latency)
 		err := b.compare(ctx, comparison{
 			title: fmt.Sprintf("S3, answers after %d ms", latency.Milliseconds()), garbage: registry.Garbage(false), through: through,

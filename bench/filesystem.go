@@ -38,11 +38,15 @@ func (b *bench) filesystem(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, state := range []string{"warm", "cold"} {
-		if err := dropCaches(); state == "cold" && err != nil {
+	states := []string{"warm"}
+	if b.cold {
+		if err := dropCaches(); err != nil {
 			b.say("not with a cold cache, which only root can have: %s", err)
-			continue
+		} else {
+			states = append(states, "cold")
 		}
+	}
+	for _, state := range states {
 		for _, deleteUntagged := range []bool{false, true} {
 			c := comparison{
 				title:      fmt.Sprintf("filesystem, %s cache%s", state, withM(deleteUntagged)),

@@ -44,6 +44,9 @@ type options struct {
 	dir      string        // for registries; "" is a temporary one
 
 	repositories, tags, untagged, s3Repositories int
+
+	cold      bool            // as root, also with a cold cache of the kernel: all of the machine waits for that
+	latencies []time.Duration // of the answers of S3
 }
 
 // section is a part of the benchmark that can be measured alone.
@@ -56,7 +59,8 @@ type section struct {
 var sections = []section{{"fs", (*bench).filesystem}, {"repo", (*bench).repository}, {"removal", (*bench).removal}, {"s3", (*bench).bucket}}
 
 func parseOptions(args []string, usage io.Writer) (options, error) {
-	o := options{brief: 2 * time.Second, repositories: 200, tags: 3000, untagged: 1000, s3Repositories: 25}
+	o := options{brief: 2 * time.Second, repositories: 200, tags: 3000, untagged: 1000, s3Repositories: 25, cold: true,
+		latencies: []time.Duration{0, 15 * time.Millisecond, 50 * time.Millisecond}}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(usage)
 	quick := flags.Bool("quick", false, "small registries, one round: that it works, not how fast")

@@ -23,6 +23,7 @@ import (
 	"github.com/distribution/distribution/v3/configuration"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"regsweep/internal/servertest"
 )
@@ -45,14 +46,14 @@ type S3 struct {
 	scratch *servertest.Scratch
 }
 
-// StartMinIO starts MinIO. It keeps the MD5 as ETag, versions, and unfinished
-// multipart uploads as S3 does.
-func StartMinIO(ctx context.Context) (*S3, error) {
+// StartMinIO starts MinIO with its data in a directory, by default that for temporary files. It keeps
+// the MD5 as ETag, versions, and unfinished multipart uploads as S3 does.
+func StartMinIO(ctx context.Context, dir string) (*S3, error) {
 	path, err := minio.Get(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("start minio: %w", err)
 	}
-	s, err := newS3()
+	s, err := newS3(dir)
 	if err != nil {
 		return nil, fmt.Errorf("start minio: %w", err)
 	}
@@ -81,7 +82,7 @@ func StartVersityGW(ctx context.Context) (*S3, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start versitygw: %w", err)
 	}
-	s, err := newS3()
+	s, err := newS3("")
 	if err != nil {
 		return nil, fmt.Errorf("start versitygw: %w", err)
 	}
@@ -92,7 +93,7 @@ func StartVersityGW(ctx context.Context) (*S3, error) {
 }
 
 // SharedMinIO is one MinIO for all tests of a process, each of which takes a bucket
-// of its own. It ends with the process.
+// of its own. It ends with the process. No test is about how MinIO writes to a disk, so it waits for none.
 func SharedMinIO(t testing.TB) *S3 {
 	t.Helper()
 	minio.SkipUnbuilt(t)
@@ -115,12 +116,22 @@ func SharedVersityGW(t testing.TB) *S3 {
 }
 
 var (
-	sharedMinIO     = sync.OnceValues(func() (*S3, error) { return StartMinIO(context.Background()) })
+	sharedMinIO     = sync.OnceValues(func() (*S3, error) { return StartMinIO(context.Background(), memory()) })
 	sharedVersityGW = sync.OnceValues(func() (*S3, error) { return StartVersityGW(context.Background()) })
 )
 
-func newS3() (*S3, error) {
-	scratch, err := servertest.NewScratch("regsweep-s3-")
+// memory is a directory in memory, or "" where there is none with room, or where TMPDIR says what to use.
+func memory() string {
+	const shared, room = "/dev/shm", 2 << 30
+	var stat unix.Statfs_t
+	if os.Getenv("TMPDIR") != "" || unix.Statfs(shared, &stat) != nil || stat.Bavail*uint64(stat.Bsize) < room {
+		return ""
+	}
+	return shared
+}
+
+func newS3(dir string) (*S3, error) {
+	scratch, err := servertest.NewScratch(dir, "regsweep-s3-")
 	if err != nil {
 		return nil, err
 	}

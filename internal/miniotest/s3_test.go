@@ -11,7 +11,7 @@ import (
 
 func TestStoppedServerIsGone(t *testing.T) {
 	miniotest.SharedMinIO(t) // with -short it skips the test if there is no MinIO yet
-	server, err := miniotest.StartMinIO(t.Context())
+	server, err := miniotest.StartMinIO(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ type Server struct {
 // its own, whatever address the configuration names. Env, such as
 // REGISTRY_STORAGE_MAINTENANCE_READONLY={enabled: true}, adds to ours.
 func StartBinary(ctx context.Context, path, configYAML string, env ...string) (*Server, error) {
-	scratch, err := servertest.NewScratch("regsweep-server-")
+	scratch, err := servertest.NewScratch("", "regsweep-server-")
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", path, err)
 	}

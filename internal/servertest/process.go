@@ -106,9 +106,9 @@ type Scratch struct {
 	alive io.Closer
 }
 
-// NewScratch makes one in the directory for temporary files.
-func NewScratch(pattern string) (*Scratch, error) {
-	path, err := os.MkdirTemp("", pattern)
+// NewScratch makes one in a directory, by default that for temporary files.
+func NewScratch(dir, pattern string) (*Scratch, error) {
+	path, err := os.MkdirTemp(dir, pattern)
 	if err != nil {
 		return nil, err
 	}
