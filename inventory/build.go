@@ -35,6 +35,7 @@ type builder struct {
 
 	mu           sync.Mutex // guards all fields below, and inv
 	recentBlobs  [][32]byte
+	hardLinked   [][32]byte // blobs
 	strays       []Problem
 	emptyNames   []Problem
 	otherProduct string // the first path that only another product writes
@@ -66,7 +67,7 @@ type pendingLink struct {
 
 func (b *builder) visitBlobs(page []storage.Object) error {
 	blobs := make([]blob, 0, len(page))
-	var recent [][32]byte
+	var recent, hardLinked [][32]byte
 	for _, object := range page {
 		e := layout.Parse(object.Path)
 		switch {
@@ -88,6 +89,9 @@ func (b *builder) visitBlobs(page []storage.Object) error {
 			if b.isRecent(object) {
 				recent = append(recent, next.sha256)
 			}
+			if object.HardLinked {
+				hardLinked = append(hardLinked, next.sha256)
+			}
 		default:
 			if e.Kind == layout.Blob {
 				b.addOther(e.Digest)
@@ -95,7 +99,7 @@ func (b *builder) visitBlobs(page []storage.Object) error {
 			b.strayOutside(object)
 		}
 	}
-	b.addBlobs(blobs, recent)
+	b.addBlobs(blobs, recent, hardLinked)
 	return nil
 }
 
@@ -109,12 +113,13 @@ func (b *builder) addOther(n layout.Name) {
 	b.inv.others[digest.NewDigestFromEncoded(digest.Algorithm(strings.Clone(n.Alg)), strings.Clone(n.Hex))] = true
 }
 
-// addBlobs adds a page of blobs. recent are the digests of its recent blobs.
-func (b *builder) addBlobs(blobs []blob, recent [][32]byte) {
+// addBlobs adds a page of blobs. recent and hardLinked are the digests of some of them.
+func (b *builder) addBlobs(blobs []blob, recent, hardLinked [][32]byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.inv.blobs.add(blobs...)
 	b.recentBlobs = append(b.recentBlobs, recent...)
+	b.hardLinked = append(b.hardLinked, hardLinked...)
 	b.countBlobs(len(blobs))
 }
 
@@ -184,6 +189,12 @@ func (b *builder) strayOutside(object storage.Object) {
 // sealBlobs ends the listing of blobs. From then on digests have ids.
 func (b *builder) sealBlobs() {
 	b.inv.seal()
+	b.inv.hardLinked = make(map[ID]bool, len(b.hardLinked))
+	for _, sum := range b.hardLinked {
+		if place, found := b.inv.blobs.find(sum); found {
+			b.inv.hardLinked[ID(place)] = true
+		}
+	}
 	if b.options.Since.IsZero() {
 		return
 	}
@@ -293,6 +304,9 @@ func (b *builder) add(rb *repositoryBuilder, object storage.Object, e located) {
 	}
 	if object.ModTime.After(rb.r.Pushed) && isPushed(e.Entry) {
 		rb.r.Pushed = object.ModTime
+	}
+	if e.Kind.IsLink() && b.options.Sizes {
+		rb.r.LinkBytes += max(object.Size, 0)
 	}
 	needTime := !b.options.Since.IsZero() && object.ModTime.IsZero()
 	switch e.Kind {

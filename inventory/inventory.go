@@ -108,6 +108,8 @@ type Repository struct {
 	LayerDirs bool
 	// Strays counts the objects in this repository that are not part of the layout.
 	Strays int
+	// LinkBytes is the size of the links. It is only set with Options.Sizes.
+	LinkBytes int64
 	// Pushed is the newest time of the links. It is zero if the listing had no times.
 	Pushed time.Time
 
@@ -229,10 +231,12 @@ type Options struct {
 	Since time.Time
 	// Concurrency is the number of links that are read at once. 0 means 32.
 	Concurrency int
-	// TagTimes makes the inventory know when each tag was pushed: see Repository.TagPushed. Sizes
-	// makes the size of each blob exact. If the listing does not have these data, as on a
-	// filesystem, each takes a stat.
-	TagTimes, Sizes bool
+	// TagTimes makes the inventory know when each tag was pushed: see Repository.TagPushed. If the
+	// listing has no times, as on a filesystem, each tag takes a stat.
+	TagTimes bool
+	// Sizes makes the size of each blob exact, and sets Repository.LinkBytes. If the listing has no
+	// sizes, as on a filesystem, each file takes a stat.
+	Sizes bool
 	// OnBlobs and OnLinks, if set, are called with the number of newly listed blobs or links.
 	// They are called from several goroutines at once.
 	OnBlobs, OnLinks func(n int)
@@ -269,7 +273,7 @@ func Take(ctx context.Context, store storage.Store, options Options) (*Inventory
 		return nil, err
 	}
 	b.seal()
-	if err := b.request(ctx); err != nil {
+	if err := b.dateTags(ctx); err != nil {
 		return nil, err
 	}
 	return b.inv, nil

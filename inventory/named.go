@@ -8,8 +8,12 @@ import (
 	"regsweep/storage/layout"
 )
 
-// scan lists a tree. A storage.NameScanner reports digests without making Objects.
+// scan lists a tree. A storage.NameScanner reports digests without making Objects. With Options.Sizes a
+// storage.SizedScanner reports the sizes.
 func (b *builder) scan(ctx context.Context, dir string, objects func([]storage.Object) error, digests func(storage.NamedDigests) error) error {
+	if s, ok := b.store.(storage.SizedScanner); ok && b.options.Sizes {
+		return s.ScanSized(ctx, dir, objects)
+	}
 	if s, ok := b.store.(storage.NameScanner); ok {
 		return s.ScanNames(ctx, dir, objects, digests)
 	}

@@ -3,7 +3,6 @@ package inventory
 import (
 	"context"
 	"fmt"
-	"sync"
 	"time"
 
 	"regsweep/storage"
@@ -19,47 +18,11 @@ func (r *Repository) TagPushed(tag int) time.Time {
 	return time.Unix(0, r.tagTimes[tag])
 }
 
-// request adds to an inventory the data that Options ask for, as far as the listing does not have it.
-func (b *builder) request(ctx context.Context) error {
-	if b.options.TagTimes {
-		if err := b.dateTags(ctx); err != nil {
-			return err
-		}
-	}
-	if !b.options.Sizes {
-		return nil
-	}
-	// A plan does not stat a blob whose size is exact. So the inventory records what else that stat would
-	// tell: whether the blob is recent, and whether its file has other hard links.
-	var mu sync.Mutex
-	b.inv.hardLinked = map[ID]bool{}
-	return storage.Each(ctx, b.inv.Blobs(), b.options.Concurrency, func(ctx context.Context, i int) error {
-		id := ID(i)
-		if _, exact := b.inv.Size(id); exact {
-			return nil
-		}
-		object, err := b.store.Stat(ctx, b.inv.BlobPath(id))
-		if storage.IsAbsent(err) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if b.isRecent(object) {
-			b.inv.recent[id] = true
-		}
-		if object.HardLinked {
-			mu.Lock()
-			b.inv.hardLinked[id] = true
-			mu.Unlock()
-		}
-		b.inv.SetSize(id, object.Size)
-		return nil
-	})
-}
-
-// dateTags stats the current links whose time the listing does not have: those of a filesystem.
+// dateTags stats the current links whose time the listing does not have, with Options.TagTimes.
 func (b *builder) dateTags(ctx context.Context) error {
+	if !b.options.TagTimes {
+		return nil
+	}
 	type place struct{ repository, tag int }
 	var unknown []place
 	for i, r := range b.inv.Repositories {

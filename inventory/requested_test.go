@@ -34,6 +34,7 @@ func TestTimesAndSizesOnRequest(t *testing.T) {
 	absent := digest.FromString("absent")
 	bucket := bucketOf(t, tree, small, large)
 	tree.Mkdir(path.Dir(layout.BlobPath(absent))) // all that is left of a blob
+	links := int64(2*2+1) * int64(len(small))     // two tags, and one without its current link
 
 	for name, store := range map[string]storage.Store{
 		"filesystem": storagetest.MustOpen(t)(filesystem.Open(tree.Root(), storage.Limits{})),
@@ -44,6 +45,9 @@ func TestTimesAndSizesOnRequest(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		r := inv.Repositories[0]
+		if r.LinkBytes != links {
+			t.Errorf("%s: the links have %d bytes, want %d", name, r.LinkBytes, links)
+		}
 		for i, tag := range r.Tags {
 			if got := r.TagPushed(i); !got.Equal(pushed[tag.Name]) {
 				t.Errorf("%s: %s was pushed at %v, want %v", name, tag.Name, got, pushed[tag.Name])

@@ -129,6 +129,14 @@ type Scanner interface {
 	Scan(ctx context.Context, dir string, visit func(page []Object) error) error
 }
 
+// SizedScanner is a Scanner whose Scan does not report the size and the time of every object, because
+// each takes a stat.
+type SizedScanner interface {
+	// ScanSized is Scan with the size and the time of every regular file. An object that does not
+	// exist is Named and has no size.
+	ScanSized(ctx context.Context, dir string, visit func(page []Object) error) error
+}
+
 // Reader reads objects. Its methods may be called concurrently.
 type Reader interface {
 	// Read returns the whole content. The error is fs.ErrNotExist (wrapped) if there is no such

@@ -41,6 +41,9 @@ const (
 	Repository             // the directory _layers, _manifests or _uploads itself
 )
 
+// IsLink reports whether the path is a link of a repository.
+func (k Kind) IsLink() bool { return Layer <= k && k <= TagIndex }
+
 // Entry is a parsed path. Its strings are parts of the path.
 type Entry struct {
 	Kind       Kind
