@@ -45,24 +45,16 @@ type restoreReport struct {
 // allRuns is the value of From for --all.
 const allRuns = "all runs"
 
+// restoreSource is where the removals that are undone come from: a run, all runs, or a plan.
+type restoreSource struct {
+	name        string // of a run or of a file; allRuns
+	byPlan, all bool
+}
+
 func (r *runner) quarantineRestore(c *urfave.Context) error {
-	from, target := c.String(planName), c.Args().Slice()
-	byPlan, all := c.IsSet(planName), c.Bool(allName)
-	switch {
-	case byPlan && all:
-		return storage.Usagef("--%s restores runs, and --%s a plan: give one of them", allName, planName)
-	case all:
-		from = allRuns
-		if err := checkNoRun(target, "restore latest, without --"+allName); err != nil {
-			return err
-		}
-	case byPlan && from == "":
-		return storage.Usagef("--%s: name the file", planName)
-	case !byPlan:
-		from, target = c.Args().First(), c.Args().Tail()
-		if err := checkRun("restore", from, target); err != nil {
-			return err
-		}
+	from, target, err := parseRestoreSource(c)
+	if err != nil {
+		return err
 	}
 	for _, name := range []string{repositoryName, digestName} { // "" would restore everything
 		if c.IsSet(name) && c.String(name) == "" {
@@ -73,48 +65,72 @@ func (r *runner) quarantineRestore(c *urfave.Context) error {
 		Repository: c.String(repositoryName), Digest: digest.Digest(c.String(digestName)), DryRun: c.Bool("dry-run"),
 	}
 	return r.runQuarantine(c, "restore", target, func(ctx context.Context, q *quarantineTask) error {
-		if options.Digest != "" && options.Digest.Validate() != nil {
-			return storage.Usagef("--%s: %q is not a complete digest, such as sha256: and 64 lower-case hex digits", digestName, string(options.Digest))
-		}
-		run := from
-		if !byPlan && !all {
-			var err error
-			if run, err = quarantine.Find(ctx, q.store, from); err != nil {
-				return explainNotFound(err)
-			}
-		}
-		restore := func(ctx context.Context) error {
-			if byPlan {
-				return q.restoreLinks(ctx, from, options)
-			}
-			return q.runRestore(run, options, func(options quarantine.RestoreOptions) (quarantine.Restored, error) {
-				if all {
-					return quarantine.RestoreAll(ctx, q.store, options)
-				}
-				return quarantine.Restore(ctx, q.store, run, options)
-			})
-		}
-		// The lock is written only if there is something to restore.
-		canRestore, err := q.canRestore(ctx, byPlan, all, options)
-		if err != nil {
-			return err
-		}
-		if options.DryRun || !canRestore {
-			return restore(ctx)
-		}
-		return q.locked(ctx, q.store, q.report.Command, restore)
+		return q.restore(ctx, from, options)
 	}, writeQuarantineRestore)
+}
+
+// parseRestoreSource returns where to restore from, and the other arguments.
+func parseRestoreSource(c *urfave.Context) (from restoreSource, target []string, err error) {
+	from = restoreSource{name: c.String(planName), byPlan: c.IsSet(planName), all: c.Bool(allName)}
+	target = c.Args().Slice()
+	switch {
+	case from.byPlan && from.all:
+		err = storage.Usagef("--%s restores runs, and --%s a plan: give one of them", allName, planName)
+	case from.all:
+		from.name = allRuns
+		err = checkNoRun(target, "restore latest, without --"+allName)
+	case from.byPlan && from.name == "":
+		err = storage.Usagef("--%s: name the file", planName)
+	case !from.byPlan:
+		from.name, target = c.Args().First(), c.Args().Tail()
+		err = checkRun("restore", from.name, target)
+	}
+	return from, target, err
+}
+
+// restore restores with the lock, unless it writes nothing.
+func (q *quarantineTask) restore(ctx context.Context, from restoreSource, options quarantine.RestoreOptions) error {
+	if options.Digest != "" && options.Digest.Validate() != nil {
+		return storage.Usagef("--%s: %q is not a complete digest, such as sha256: and 64 lower-case hex digits", digestName, string(options.Digest))
+	}
+	if !from.byPlan && !from.all {
+		run, err := quarantine.Find(ctx, q.store, from.name)
+		if err != nil {
+			return explainNotFound(err)
+		}
+		from.name = run
+	}
+	restore := func(ctx context.Context) error {
+		if from.byPlan {
+			return q.restoreLinks(ctx, from.name, options)
+		}
+		return q.runRestore(from.name, options, func(options quarantine.RestoreOptions) (quarantine.Restored, error) {
+			if from.all {
+				return quarantine.RestoreAll(ctx, q.store, options)
+			}
+			return quarantine.Restore(ctx, q.store, from.name, options)
+		})
+	}
+	// The lock is written only if there is something to restore.
+	canRestore, err := q.canRestore(ctx, from, options)
+	if err != nil {
+		return err
+	}
+	if options.DryRun || !canRestore {
+		return restore(ctx)
+	}
+	return q.locked(ctx, q.store, q.report.Command, restore)
 }
 
 // canRestore reports whether there is something to restore: a run, or a storage in which links can be
 // written again. A run that was found by its name is there.
-func (q *quarantineTask) canRestore(ctx context.Context, byPlan, all bool, options quarantine.RestoreOptions) (bool, error) {
-	if all {
+func (q *quarantineTask) canRestore(ctx context.Context, from restoreSource, options quarantine.RestoreOptions) (bool, error) {
+	if from.all {
 		names, err := q.store.Names(ctx, quarantine.Dir)
 		if err != nil || len(names) > 0 || options.Digest == "" {
 			return len(names) > 0, err
 		}
-	} else if !byPlan {
+	} else if !from.byPlan {
 		return true, nil
 	}
 	empty, err := inventory.IsEmpty(ctx, q.store)

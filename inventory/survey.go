@@ -53,77 +53,41 @@ var errEnough = errors.New("enough")
 // page or two. (In a bucket the layers of a large repository come before its tags.)
 // Otherwise it lists all repositories and also finds the last upload.
 func TakeSurvey(ctx context.Context, store storage.Store, n int, quick bool) (Survey, error) {
-	var mu sync.Mutex
+	var mu sync.Mutex // guards survey, isTagged and revisions
 	survey := Survey{Repositories: map[string]time.Time{}}
-	seen := map[string]bool{}
-	var revisions []TaggedManifest // the first few
-	err := store.Scan(ctx, storage.RepositoriesDir, func(page []storage.Object) error {
-		var pushed time.Time
-		last := ""
-		record := func() {
-			if before, known := survey.Repositories[last]; last != "" && (!known || pushed.After(before)) {
-				survey.Repositories[strings.Clone(last)] = pushed
-			}
-		}
-		defer func() {
+	isTagged := map[string]bool{}
+	var revisions []TaggedManifest // the first 4*n
+	err := store.Scan(ctx, storage.RepositoriesDir, func(objects []storage.Object) error {
+		page := surveyPage(objects, 4*n)
+		mu.Lock()
+		survey.add(page)
+		revisions = append(revisions, page.revisions[:min(len(page.revisions), 4*n-len(revisions))]...)
+		mu.Unlock()
+		for _, tag := range page.tags {
+			repository := layout.Parse(tag.Path).Repository
 			mu.Lock()
-			defer mu.Unlock()
-			record()
-		}()
-		for _, object := range page {
-			e := layout.Parse(object.Path)
-			if e.Repository != last {
-				mu.Lock()
-				record()
-				mu.Unlock()
-				last, pushed = e.Repository, time.Time{}
+			wanted := len(survey.Tagged) < n && (quick || !isTagged[repository])
+			mu.Unlock()
+			if !wanted {
+				continue
 			}
-			if isPushed(e) && object.ModTime.After(pushed) {
-				pushed = object.ModTime
+			target, err := intactTarget(ctx, store, tag, repository)
+			if err != nil {
+				return err
 			}
-			switch {
-			case object.Dir && object.Err != nil: // an upload that can't be read
-				if e := layout.Parse(object.Path + "/" + layout.StartedAt); e.Kind == layout.Upload {
-					mu.Lock()
-					survey.touch(e, object.ModTime)
-					mu.Unlock()
-				}
-			case object.Dir: // a removal has changed its time
-			case e.Kind == layout.Upload:
-				mu.Lock()
-				survey.touch(e, object.ModTime)
-				mu.Unlock()
-			case e.Kind == layout.Revision && !object.Named && layout.ValidRepository(e.Repository):
-				mu.Lock()
-				if len(revisions) < 4*n {
-					revisions = append(revisions, TaggedManifest{strings.Clone(e.Repository), e.Digest.Digest()})
-				}
-				mu.Unlock()
-			case e.Kind == layout.Tag && layout.ValidRepository(e.Repository):
-				mu.Lock()
-				wanted := len(survey.Tagged) < n && (quick || !seen[e.Repository])
-				mu.Unlock()
-				if !wanted {
-					continue
-				}
-				target, err := intactTarget(ctx, store, object, e.Repository)
-				if err != nil {
-					return err
-				}
-				if target == "" {
-					continue
-				}
-				mu.Lock()
-				if quick || !seen[e.Repository] {
-					repository := strings.Clone(e.Repository)
-					seen[repository] = true
-					survey.Tagged = append(survey.Tagged, TaggedManifest{repository, target})
-				}
-				enough := quick && len(survey.Tagged) >= n
-				mu.Unlock()
-				if enough {
-					return errEnough
-				}
+			if target == "" {
+				continue
+			}
+			mu.Lock()
+			if quick || !isTagged[repository] {
+				repository := strings.Clone(repository)
+				isTagged[repository] = true
+				survey.Tagged = append(survey.Tagged, TaggedManifest{repository, target})
+			}
+			enough := quick && len(survey.Tagged) >= n
+			mu.Unlock()
+			if enough {
+				return errEnough
 			}
 		}
 		return nil
@@ -132,22 +96,97 @@ func TakeSurvey(ctx context.Context, store storage.Store, n int, quick bool) (Su
 		return Survey{}, err
 	}
 	survey.Tagged = survey.Tagged[:min(n, len(survey.Tagged))]
-	for _, m := range revisions {
-		if len(survey.Tagged) > 0 || len(survey.Untagged) == n {
-			break
-		}
-		target, err := intactManifest(ctx, store, m.Repository, m.Digest)
-		if err != nil {
+	if len(survey.Tagged) == 0 {
+		if survey.Untagged, err = firstIntact(ctx, store, revisions, n); err != nil {
 			return Survey{}, err
-		}
-		if target != "" {
-			survey.Untagged = append(survey.Untagged, m)
 		}
 	}
 	if quick {
 		survey.LastUpload = nil
 	}
 	return survey, nil
+}
+
+// surveyedPage has the facts of one page of the listing. Its names may be parts of the page, so they are
+// cloned before the survey keeps them.
+type surveyedPage struct {
+	links      []repositoryLinks // in the order of the page; a repository may have several
+	lastUpload *LastUpload
+	revisions  []TaggedManifest
+	tags       []storage.Object // current links
+}
+
+// repositoryLinks has the newest time of some links of a repository.
+type repositoryLinks struct {
+	repository string
+	newest     time.Time
+}
+
+// surveyPage returns the facts of a page, with at most maxRevisions revisions.
+func surveyPage(objects []storage.Object, maxRevisions int) (page surveyedPage) {
+	links := repositoryLinks{}
+	for _, object := range objects {
+		e := layout.Parse(object.Path)
+		if e.Repository != links.repository {
+			page.links = append(page.links, links)
+			links = repositoryLinks{repository: e.Repository}
+		}
+		if isPushed(e) && object.ModTime.After(links.newest) {
+			links.newest = object.ModTime
+		}
+		switch {
+		case object.Dir && object.Err != nil: // an upload that can't be read
+			if e := layout.Parse(object.Path + "/" + layout.StartedAt); e.Kind == layout.Upload {
+				page.touch(e, object.ModTime)
+			}
+		case object.Dir: // a removal has changed its time
+		case e.Kind == layout.Upload:
+			page.touch(e, object.ModTime)
+		case e.Kind == layout.Revision && !object.Named && layout.ValidRepository(e.Repository):
+			if len(page.revisions) < maxRevisions {
+				page.revisions = append(page.revisions, TaggedManifest{strings.Clone(e.Repository), e.Digest.Digest()})
+			}
+		case e.Kind == layout.Tag && layout.ValidRepository(e.Repository):
+			page.tags = append(page.tags, object)
+		}
+	}
+	page.links = append(page.links, links)
+	return page
+}
+
+func (p *surveyedPage) touch(e layout.Entry, touched time.Time) {
+	if p.lastUpload == nil || touched.After(p.lastUpload.Touched) {
+		p.lastUpload = &LastUpload{Repository: e.Repository, ID: e.Upload, Touched: touched}
+	}
+}
+
+// add adds the times of a page to the survey.
+func (s *Survey) add(page surveyedPage) {
+	for _, links := range page.links {
+		if before, known := s.Repositories[links.repository]; links.repository != "" && (!known || links.newest.After(before)) {
+			s.Repositories[strings.Clone(links.repository)] = links.newest
+		}
+	}
+	if last := page.lastUpload; last != nil && (s.LastUpload == nil || last.Touched.After(s.LastUpload.Touched)) {
+		s.LastUpload = &LastUpload{Repository: strings.Clone(last.Repository), ID: strings.Clone(last.ID), Touched: last.Touched}
+	}
+}
+
+// firstIntact returns up to n intact manifests.
+func firstIntact(ctx context.Context, store storage.Store, manifests []TaggedManifest, n int) (intact []TaggedManifest, err error) {
+	for _, m := range manifests {
+		if len(intact) == n {
+			break
+		}
+		target, err := intactManifest(ctx, store, m.Repository, m.Digest)
+		if err != nil {
+			return nil, err
+		}
+		if target != "" {
+			intact = append(intact, m)
+		}
+	}
+	return intact, nil
 }
 
 // surveyLimit is the largest manifest that a survey reads, in bytes. Registries refuse
@@ -183,12 +222,6 @@ func intactManifest(ctx context.Context, store storage.Store, repository string,
 		return "", storage.IgnoreDamage(err)
 	}
 	return target, nil
-}
-
-func (s *Survey) touch(e layout.Entry, touched time.Time) {
-	if s.LastUpload == nil || touched.After(s.LastUpload.Touched) {
-		s.LastUpload = &LastUpload{Repository: strings.Clone(e.Repository), ID: strings.Clone(e.Upload), Touched: touched}
-	}
 }
 
 // IsEmpty reports whether the layout has no object and no directory of a repository: nobody

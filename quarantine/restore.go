@@ -201,24 +201,7 @@ func (s *restoration) restore(ctx context.Context, run string, single bool) (ope
 		return false, fmt.Errorf("restore the quarantine %s: %w", run, err)
 	}
 	r := &restorer{restoration: s, plan: record.plan, dir: dirOf(run)}
-	if r.hidden, err = openHidden(ctx, s.store, run); err == nil {
-		err = r.openLater(ctx, run)
-	}
-	if err == nil {
-		err = r.run(ctx)
-	}
-	if nothing := (*NothingError)(nil); single && errors.As(err, &nothing) {
-		nothing.Run = run
-		if nothing.Others, err = s.others(ctx, run); err == nil {
-			err = nothing
-		}
-	}
-	if err == nil && r.wanted.everything && !s.options.DryRun && r.left.Load() == 0 {
-		err = r.discard(ctx, run)
-	}
-	if err == nil && single {
-		_, err = r.conclude(ctx)
-	}
+	err = r.restoreRun(ctx, run, single)
 	for _, hidden := range append(r.laterHidden, r.hidden) {
 		err = errors.Join(err, hidden.close())
 	}
@@ -226,6 +209,37 @@ func (s *restoration) restore(ctx context.Context, run string, single bool) (ope
 		err = fmt.Errorf("restore the quarantine %s: %w", run, err)
 	}
 	return true, err
+}
+
+// restoreRun restores the run whose plan is open. It removes a quarantine from which everything was
+// restored.
+func (r *restorer) restoreRun(ctx context.Context, run string, single bool) (err error) {
+	if r.hidden, err = openHidden(ctx, r.store, run); err != nil {
+		return err
+	}
+	if err := r.openLater(ctx, run); err != nil {
+		return err
+	}
+	err = r.run(ctx)
+	if nothing := (*NothingError)(nil); single && errors.As(err, &nothing) {
+		nothing.Run = run
+		if nothing.Others, err = r.others(ctx, run); err != nil {
+			return err
+		}
+		return nothing
+	}
+	if err != nil {
+		return err
+	}
+	if r.wanted.everything && !r.options.DryRun && r.left.Load() == 0 {
+		if err := r.discard(ctx, run); err != nil {
+			return err
+		}
+	}
+	if single {
+		_, err = r.conclude(ctx)
+	}
+	return err
 }
 
 // openLater finds the runs that are not older than this one. If this run was interrupted, they may have

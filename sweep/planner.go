@@ -169,52 +169,57 @@ func dirOf(path string) string { return path[:strings.LastIndexByte(path, '/')] 
 // not exist. It keeps an entry whose manifest is alive without a revision link: the entry is needed
 // to repair the tag.
 func (p *planner) planTagIndexes(ctx context.Context) error {
-	var entries []tagEntry
-	var places []place // of the entries, in the inventory
 	for i, live := range p.live.Repositories {
-		r := p.inv.Repositories[i]
 		for _, t := range live.DeadTags {
 			p.tags = append(p.tags, place{repository: i, at: t})
 		}
-		for t, tag := range r.Tags {
-			_, isDead := slices.BinarySearch(live.DeadTags, t)
-			for e, link := range tag.Index {
-				at, found := inventory.FindLink(r.Revisions, link.ID())
-				isAlive := live.IsAliveEntry(link.ID())
-				if found {
-					isAlive = live.Revisions.At(at) != mark.Dead
-				}
-				if isDead || !isAlive {
-					entries = append(entries, tagEntry{i, t, link.ID()})
-					places = append(places, place{repository: i, tag: t, at: e})
-				}
-			}
-		}
 	}
+	entries := p.deadEntries()
+	target := func(at place) inventory.Link { return p.inv.Repositories[at.repository].Tags[at.tag].Index[at.at] }
 	path := func(i int) string {
-		r := p.inv.Repositories[places[i].repository]
-		tag := r.Tags[places[i].tag]
-		if tag.Index[places[i].at].Verified() {
+		at := entries[i]
+		if target(at).Verified() {
 			return ""
 		}
-		return layout.TagIndexPath(r.Name, tag.Name, p.inv.Digest(entries[i].id))
+		r := p.inv.Repositories[at.repository]
+		return layout.TagIndexPath(r.Name, r.Tags[at.tag].Name, p.inv.Digest(target(at).ID()))
 	}
 	stats, err := p.statPaths(ctx, len(entries), path)
 	if err != nil {
 		return err
 	}
-	for i, entry := range entries {
-		if stats[i].isAbsent {
+	for i, at := range entries {
+		id := target(at).ID()
+		switch {
+		case stats[i].isAbsent:
 			p.empty = append(p.empty, dirOf(path(i)))
-			continue
+		case !p.Options.Only.has(TagIndexEntry, at):
+			p.keepTarget(id)
+		default:
+			p.tagEntries = append(p.tagEntries, tagEntry{at.repository, at.tag, id})
 		}
-		if !p.Options.Only.has(TagIndexEntry, places[i]) {
-			p.keepTarget(entry.id)
-			continue
-		}
-		p.tagEntries = append(p.tagEntries, entry)
 	}
 	return nil
+}
+
+// deadEntries returns the places of the index entries of dead tags and of dead or deleted revisions.
+func (p *planner) deadEntries() (entries []place) {
+	for i, live := range p.live.Repositories {
+		r := p.inv.Repositories[i]
+		for t, tag := range r.Tags {
+			_, isDead := slices.BinarySearch(live.DeadTags, t)
+			for e, link := range tag.Index {
+				isAlive := live.IsAliveEntry(link.ID())
+				if at, found := inventory.FindLink(r.Revisions, link.ID()); found {
+					isAlive = live.Revisions.At(at) != mark.Dead
+				}
+				if isDead || !isAlive {
+					entries = append(entries, place{repository: i, tag: t, at: e})
+				}
+			}
+		}
+	}
+	return entries
 }
 
 // planOrphans plans the links of signatures and referrers whose manifest was deleted.
