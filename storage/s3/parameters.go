@@ -72,18 +72,8 @@ func parseParameters(params map[string]any) (settings, error) {
 	if bucket, folder, has := strings.Cut(p.bucket, "/"); has {
 		return p, fmt.Errorf("s3: bucket is %q, and a bucket has no folder: set bucket: %s and rootdirectory: /%s", p.bucket, bucket, folder)
 	}
-	for _, name := range []string{"chunksize", "multipartcopychunksize", "multipartcopymaxconcurrency", "multipartcopythresholdsize"} {
-		var n int64
-		if v := params[name]; v != nil {
-			if _, err := fmt.Sscanf(fmt.Sprint(v), "%d", &n); err != nil {
-				return p, fmt.Errorf("s3: %s is not a number: %v", name, v)
-			}
-		}
-	}
-	for _, name := range []string{"storageclass", "objectacl"} {
-		if _, isText := params[name].(string); params[name] != nil && !isText {
-			return p, fmt.Errorf("s3: %s is not a text: %v", name, params[name])
-		}
+	if err := checkTypes(params); err != nil {
+		return p, err
 	}
 	secure, v4 := true, true
 	for _, b := range []struct {
@@ -101,13 +91,37 @@ func parseParameters(params map[string]any) (settings, error) {
 	if !v4 && (p.endpoint == "" || strings.Contains(p.endpoint, "s3.amazonaws.com")) {
 		return p, errors.New("s3: v4auth: Amazon S3 takes signature version 4 only")
 	}
-	if p.endpoint == "" {
-		p.plain = !secure
-		if p.region == "" {
-			return p, ErrNoRegion
-		}
-		return p, nil
+	if p.endpoint != "" {
+		err := p.completeEndpoint(secure)
+		return p, err
 	}
+	p.plain = !secure
+	if p.region == "" {
+		return p, ErrNoRegion
+	}
+	return p, nil
+}
+
+// checkTypes checks the types of the other numbers and texts, as the registry does when it starts.
+func checkTypes(params map[string]any) error {
+	for _, name := range []string{"chunksize", "multipartcopychunksize", "multipartcopymaxconcurrency", "multipartcopythresholdsize"} {
+		var n int64
+		if v := params[name]; v != nil {
+			if _, err := fmt.Sscanf(fmt.Sprint(v), "%d", &n); err != nil {
+				return fmt.Errorf("s3: %s is not a number: %v", name, v)
+			}
+		}
+	}
+	for _, name := range []string{"storageclass", "objectacl"} {
+		if _, isText := params[name].(string); params[name] != nil && !isText {
+			return fmt.Errorf("s3: %s is not a text: %v", name, params[name])
+		}
+	}
+	return nil
+}
+
+// completeEndpoint sets the parameters that have another meaning with an endpoint of one's own.
+func (p *settings) completeEndpoint(secure bool) error {
 	if p.region == "" {
 		p.region = "us-east-1"
 	}
@@ -123,12 +137,12 @@ func parseParameters(params map[string]any) (settings, error) {
 	u, err := url.Parse(p.endpoint)
 	// The parser's error repeats the endpoint, which may contain a password.
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return p, errors.New("s3: regionendpoint is not an http or https address")
+		return errors.New("s3: regionendpoint is not an http or https address")
 	}
 	if u.User != nil {
-		return p, errors.New("s3: regionendpoint holds a user name: use accesskey and secretkey")
+		return errors.New("s3: regionendpoint holds a user name: use accesskey and secretkey")
 	}
-	return p, nil
+	return nil
 }
 
 // parameterString returns a parameter as a string. YAML may have given it another type.

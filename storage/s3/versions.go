@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -87,39 +88,16 @@ const versionedBlobs, versionedRepositories = 10_000, 1_000
 func (s *Store) Versions(ctx context.Context, refs iter.Seq[storage.Ref], recorded func(path, version string) (bool, error)) (*storage.Versions, error) {
 	v := &versions{store: s, of: map[string][]version{}, kept: map[string]version{}}
 	found := &storage.Versions{Remover: v, WhileSuspended: suspended{v}}
-	repositories, blobs := map[string]bool{}, 0
 	for ref := range refs {
-		if ref.Multipart != "" {
-			continue
-		}
-		v.of[ref.Path] = nil
-		if strings.HasPrefix(ref.Path, storage.BlobsDir+"/") {
-			blobs++
-		} else if name, _, found := strings.Cut(ref.Path, "/_"); found {
-			repositories[name+"/_"] = true
-		}
-	}
-	var prefixes []string
-	switch {
-	case blobs > versionedBlobs:
-		for i := range 256 {
-			prefixes = append(prefixes, fmt.Sprintf("%s/sha256/%02x/", storage.BlobsDir, i))
-		}
-	case blobs > 0:
-		prefixes = append(prefixes, storage.BlobsDir+"/")
-	}
-	if len(repositories) > versionedRepositories {
-		prefixes = append(prefixes, storage.RepositoriesDir+"/")
-	} else {
-		for prefix := range repositories {
-			prefixes = append(prefixes, prefix)
+		if ref.Multipart == "" {
+			v.of[ref.Path] = nil
 		}
 	}
 	var mu sync.Mutex
 	var failed error // of recorded
 	g, listing := errgroup.WithContext(ctx)
 	g.SetLimit(s.Concurrency())
-	for _, prefix := range prefixes {
+	for _, prefix := range versionPrefixes(maps.Keys(v.of)) {
 		g.Go(func() error {
 			return s.listVersions(listing, prefix, func(path string, next version) {
 				mu.Lock()
@@ -153,6 +131,30 @@ func (s *Store) Versions(ctx context.Context, refs iter.Seq[storage.Ref], record
 		return nil, err
 	}
 	return found, v.mayHide(ctx)
+}
+
+// versionPrefixes returns prefixes of paths. Their versions are listed at the same time.
+func versionPrefixes(paths iter.Seq[string]) (prefixes []string) {
+	repositories, blobs := map[string]bool{}, 0
+	for path := range paths {
+		if strings.HasPrefix(path, storage.BlobsDir+"/") {
+			blobs++
+		} else if name, _, found := strings.Cut(path, "/_"); found {
+			repositories[name+"/_"] = true
+		}
+	}
+	switch {
+	case blobs > versionedBlobs:
+		for i := range 256 {
+			prefixes = append(prefixes, fmt.Sprintf("%s/sha256/%02x/", storage.BlobsDir, i))
+		}
+	case blobs > 0:
+		prefixes = append(prefixes, storage.BlobsDir+"/")
+	}
+	if len(repositories) > versionedRepositories {
+		return append(prefixes, storage.RepositoriesDir+"/")
+	}
+	return slices.AppendSeq(prefixes, maps.Keys(repositories))
 }
 
 // mayHide fails if the removal that should hide a recorded version would destroy it. In a
