@@ -1,13 +1,14 @@
 // Command demo makes a registry and collects it before your eyes: a real one, of
 // Distribution, that runs in this process on a directory, and the regsweep program
 // as an operator runs it. It checks everything that it tells, and leaves nothing
-// behind.
+// behind, unless -keep is given.
 package main
 
 import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -28,18 +29,24 @@ func main() {
 	// A reader that goes away is a reason to end too, but not without clearing up.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGPIPE)
 	defer stop()
-	if err := run(ctx, newScreen(os.Stdout)); err != nil {
+	keep := flag.Bool("keep", false, "keep the registry's directory, to try commands on")
+	flag.Parse()
+	if err := run(ctx, newScreen(os.Stdout), *keep); err != nil {
 		fmt.Fprintf(os.Stderr, "demo: %s\n", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, out *screen) (err error) {
+func run(ctx context.Context, out *screen, keep bool) (err error) {
 	dir, err := os.MkdirTemp("", "regsweep-demo-")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() {
+		if !keep || err != nil {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
 	out.say("Building regsweep …")
 	if err := build(ctx, dir); err != nil {
 		return err
@@ -52,9 +59,11 @@ func run(ctx context.Context, out *screen) (err error) {
 	defer func() { err = errors.Join(err, registry.Stop()) }()
 
 	s := newStory(out, dir, registry)
-	for _, step := range []func(context.Context) error{
-		s.pushImages, s.deleteVersion1, s.collectWhileWritable, s.collectReadOnly, s.pullAgain,
-	} {
+	steps := []func(context.Context) error{s.pushImages, s.deleteVersion1, s.collectWhileWritable, s.collectReadOnly, s.pullAgain}
+	if keep {
+		steps = append(steps, s.keepRegistry)
+	}
+	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -274,6 +283,26 @@ func (s *story) pullAgain(ctx context.Context) error {
 	return nil
 }
 
+// keepRegistry leaves version2 without a tag, so that there is something to try.
+func (s *story) keepRegistry(ctx context.Context) error {
+	s.out.step("Keep the registry: version1 takes the tags of version2")
+	if err := s.registry.SetReadOnly(false); err != nil {
+		return err
+	}
+	for _, tag := range []string{"version2", "latest"} {
+		if err := s.client.Push(ctx, repository+":"+tag, s.version1); err != nil {
+			return err
+		}
+	}
+	s.out.say("Version2 has no tag now, and the registry stops. Remove its directory when you are done.")
+	s.out.say("")
+	s.out.figure("cd %s", s.dir)
+	for _, command := range []string{"gc -d", "gc -dm", "check", "gc -m --quarantine --registry-stopped", "quarantine list"} {
+		s.out.figure("./regsweep %s config.yml", command)
+	}
+	return s.writeConfig()
+}
+
 func (s *story) root() string { return filepath.Join(s.dir, "registry") }
 
 func (s *story) unchanged(before tree) error {
@@ -313,8 +342,7 @@ const planFile = "plan.jsonl"
 // regsweep runs the program as an operator would, beside the registry's config.yml,
 // and returns what it printed.
 func (s *story) regsweep(ctx context.Context, want int, args ...string) ([]byte, error) {
-	config := filepath.Join(s.dir, "config.yml")
-	if err := os.WriteFile(config, []byte(s.registry.ConfigYAML()), 0o644); err != nil {
+	if err := s.writeConfig(); err != nil {
 		return nil, err
 	}
 	s.out.say("")
@@ -332,6 +360,10 @@ func (s *story) regsweep(ctx context.Context, want int, args ...string) ([]byte,
 		return nil, fmt.Errorf("regsweep exited with code %d, not %d", code, want)
 	}
 	return printed, nil
+}
+
+func (s *story) writeConfig() error {
+	return os.WriteFile(filepath.Join(s.dir, "config.yml"), []byte(s.registry.ConfigYAML()), 0o644)
 }
 
 // withoutEvidence leaves out of a refusal the table of what was seen, which is wider
