@@ -1,6 +1,8 @@
 package inventory
 
 import (
+	"cmp"
+
 	"regsweep/storage/layout"
 
 	"github.com/opencontainers/go-digest"
@@ -67,3 +69,8 @@ const (
 
 // Keeps reports whether the problem may have kept garbage.
 func (e Effect) Keeps() bool { return e == KeepsNamed || e == KeepsRepository }
+
+// CompareProblems is an order of problems that does not depend on when they were found.
+func CompareProblems(a, b Problem) int {
+	return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Detail, b.Detail))
+}
