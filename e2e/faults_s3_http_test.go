@@ -418,6 +418,10 @@ func TestEachRequestToS3Fails(t *testing.T) {
 			return append(append(args, flags...), f.config(f.registry.ConfigYAML()))
 		}
 	}
+	type try struct {
+		what  string
+		fault *httpFault
+	}
 	for _, command := range []struct {
 		name    string
 		args    func(*faultyBucket) []string
@@ -449,15 +453,14 @@ func TestEachRequestToS3Fails(t *testing.T) {
 			f.args, f.lifted = command.args, command.lifted
 			requests, after := f.undisturbed()
 			// Of the sixteen ways for each request one is tried, and all of them with -every-fault.
-			ways, tries := 2*len(httpFaults), 0
+			ways := 2 * len(httpFaults)
+			var tries []try
 			each := func(k int, what string, at int, matches func(*http.Request) bool) {
 				for i, kind := range httpFaults {
 					for j, lasting := range []bool{false, true} {
 						if isSampled(5*k+2*i+j, ways) && !(kind == "short" && lasting) {
-							tries++
-							progress(t, tries)
 							fault := &httpFault{kind: kind, lasting: lasting, matches: matches, at: at}
-							f.try(fmt.Sprintf("%s at %s, lasting: %t", kind, what, lasting), fault, after, isSampled(tries, 5))
+							tries = append(tries, try{fmt.Sprintf("%s at %s, lasting: %t", kind, what, lasting), fault})
 						}
 					}
 				}
@@ -479,7 +482,11 @@ func TestEachRequestToS3Fails(t *testing.T) {
 					each(k, "all below "+prefix, 1, func(r *http.Request) bool { return strings.Contains(requestOf(r), "/"+prefix) })
 				}
 			}
-			t.Logf("%d tries at %d requests", tries, len(requests))
+			t.Logf("%d tries at %d requests", len(tries), len(requests))
+			for i, try := range tries {
+				progress(t, i, len(tries))
+				f.try(try.what, try.fault, after, isSampled(i+1, 5))
+			}
 			f.reset()
 			f.pull("at the end", f.client, f.alive)
 		})

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -900,10 +901,22 @@ func manyAlike(t *testing.T) {
 	}
 }
 
-// progress says how many faults were tried, since trying all of them takes hours.
-func progress(t *testing.T, tried int) {
+// progress says how many faults were tried, since trying all of them takes hours. It ends the test
+// after an interrupt, so that everything is cleaned up.
+func progress(t *testing.T, tried, all int) {
 	t.Helper()
-	if *everyFault && tried%1000 == 0 && tried > 0 {
-		t.Logf("%d faults tried", tried)
+	switch {
+	case !*everyFault:
+	case interruption().Err() != nil:
+		t.Fatalf("interrupted: %d of %d faults were tried", tried, all)
+	case tried%500 == 0:
+		t.Logf("%s: %d of %d faults tried", t.Name(), tried, all)
 	}
 }
+
+// interruption returns a context that ends with an interrupt. From its first call on, an interrupt does
+// not end the process.
+var interruption = sync.OnceValue(func() context.Context {
+	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt) // until the process ends
+	return ctx
+})
