@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -20,14 +22,19 @@ func shell(name, line string) contender {
 	}}
 }
 
+// The meter reads what a contender says that it took: a fake of the time.
 func TestContendersRunInTurnUntilPatienceEnds(t *testing.T) {
-	b := measuring(t)
-	b.rounds, b.patience = 3, time.Second // a busy machine may need a part of it for an echo
+	b := &bench{dir: t.TempDir(), out: new(bytes.Buffer)}
+	b.programs.meter = b.dir + "/meter"
+	if err := os.WriteFile(b.programs.meter, []byte("#!/bin/sh\necho \"{\\\"seconds\\\": $TAKES}\" >$1; shift; exec \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	b.rounds, b.patience = 3, time.Second
 	var order []string
-	skipped := shell("skipped", "exit 1")
-	skipped.skip = "for a reason"
+	quick, slow, skipped := shell("quick", "echo ok"), shell("slow", "echo ok"), shell("skipped", "exit 1")
+	quick.env, slow.env, skipped.skip = []string{"TAKES=0.3"}, []string{"TAKES=1.1"}, "for a reason"
 	err := b.compare(t.Context(), comparison{
-		contenders: []contender{shell("quick", "echo ok"), shell("slow", "sleep 1.1; echo ok"), skipped},
+		contenders: []contender{quick, slow, skipped},
 		before: func(_ context.Context, c contender) error {
 			order = append(order, c.name)
 			return nil
@@ -40,8 +47,8 @@ func TestContendersRunInTurnUntilPatienceEnds(t *testing.T) {
 		t.Errorf("they ran as %q, want %q", order, want)
 	}
 	result := b.cases[0]
-	if p := result.program("slow"); len(p.Runs) != 1 || p.Runs[0].Seconds < 1.1 {
-		t.Errorf("a sleep of 1.1 s is measured as %+v", p.Runs)
+	if p := result.program("slow"); len(p.Runs) != 1 || p.Runs[0].Seconds != 1.1 {
+		t.Errorf("a reading of 1.1 s becomes %+v", p.Runs)
 	}
 	if p := result.program("skipped"); len(p.Runs) != 0 || p.Skipped != "for a reason" {
 		t.Errorf("a program that was skipped: %+v", p)
@@ -64,15 +71,21 @@ func TestAFailureEndsTheComparison(t *testing.T) {
 
 func TestWhatIsMeasuredEndsWithUs(t *testing.T) {
 	b := measuring(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	start := time.Now()
-	// The sleep holds our standard error open: were it left alone, we would wait.
-	if _, _, err := b.execute(ctx, shell("endless", "sleep 30; echo ok")); err == nil {
-		t.Error("an interrupted run is one")
+	started := b.dir + "/started"
+	if err := syscall.Mkfifo(started, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if took := time.Since(start); took > 10*time.Second {
-		t.Errorf("an interrupted run ended after %s", took)
+	go func() {
+		defer cancel()
+		if _, err := os.ReadFile(started); err != nil {
+			t.Error(err)
+		}
+	}()
+	// The sleep holds our standard error open: were it left alone, we would wait for as long.
+	if _, _, err := b.execute(ctx, shell("endless", "echo >"+started+"; sleep 100000; echo ok")); err == nil {
+		t.Error("an interrupted run is one")
 	}
 }
 

@@ -32,6 +32,7 @@ type proxy struct {
 	url    string
 	server *http.Server
 
+	after    func(time.Duration) <-chan time.Time // time.After, but in a test
 	mu       sync.Mutex
 	delay    time.Duration
 	requests Requests
@@ -47,7 +48,7 @@ func newProxy(endpoint string) (*proxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
 	}
-	p := &proxy{url: "http://" + listener.Addr().String()}
+	p := &proxy{url: "http://" + listener.Addr().String(), after: time.After}
 	forward := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(to)
@@ -106,7 +107,7 @@ func (p *proxy) wait(ctx context.Context) error {
 		return nil
 	}
 	select {
-	case <-time.After(delay):
+	case <-p.after(delay):
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

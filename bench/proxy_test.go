@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -45,21 +47,25 @@ func TestTheProxyDelaysEachAnswerAndNotOneAfterTheOther(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()
 	p := startProxy(t, server.URL)
-	const delay, together = 200 * time.Millisecond, 8
+	const delay, together = 50 * time.Millisecond, 8
 	p.setDelay(delay)
-	start := time.Now()
-	done := make(chan time.Duration)
+	waiting, over := make(chan time.Duration), make(chan time.Time)
+	p.after = func(d time.Duration) <-chan time.Time { waiting <- d; return over }
+	var answered atomic.Int32
+	var all sync.WaitGroup
 	for range together {
-		go func() {
+		all.Go(func() {
 			send(t, http.MethodGet, p.url+"/bucket/x")
-			done <- time.Since(start)
-		}()
+			answered.Add(1)
+		})
 	}
-	for range together {
-		if took := <-done; took < delay || took > together*delay/2 {
-			t.Errorf("an answer with a delay of %s took %s", delay, took)
+	for range together { // all of them wait at the same time
+		if d := <-waiting; d != delay || answered.Load() > 0 {
+			t.Errorf("a delay of %s, after %d answers", d, answered.Load())
 		}
 	}
+	close(over)
+	all.Wait()
 }
 
 func startProxy(t *testing.T, endpoint string) *proxy {

@@ -21,7 +21,7 @@ import (
 )
 
 var (
-	soakFor  = flag.Duration("soak", 20*time.Second, "how long TestSoak goes on")
+	soakFor  = flag.Duration("soak", 0, "how long TestSoak goes on; 0 for a few registries")
 	soakSeed = flag.Uint64("soak-seed", 0, "the seed of TestSoak's first registry; 0 for one by the clock")
 )
 
@@ -36,7 +36,17 @@ func TestSoak(t *testing.T) {
 		seed = uint64(time.Now().UnixNano())
 	}
 	troubles := map[string]int{}
-	for end := time.Now().Add(*soakFor); time.Now().Before(end) && !t.Failed(); seed++ {
+	few := 6
+	if testing.Short() {
+		few = 2
+	}
+	goesOn := func(n int) bool { return n < few }
+	if *soakFor > 0 {
+		end := time.Now().Add(*soakFor)
+		goesOn = func(int) bool { return time.Now().Before(end) }
+	}
+	for n := 0; goesOn(n) && !t.Failed(); n++ {
+		seed := seed + uint64(n)
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			s := newSoak(t, seed)
 			for range 1 + s.IntN(3) {
@@ -204,7 +214,7 @@ func (s *soak) meets(trouble string) {
 		}
 	case "killed":
 		run := start(s.T, append(args, "--registry-stopped", "--max-requests=500")...)
-		time.Sleep(time.Duration(s.IntN(1500)) * time.Millisecond)
+		time.Sleep(time.Duration(s.IntN(1500)) * time.Millisecond) // the moment of the kill is random too
 		if run.ProcessState == nil {
 			if err := run.Process.Kill(); err != nil {
 				s.Fatal(err)

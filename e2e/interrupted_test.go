@@ -243,7 +243,8 @@ func interrupted(t *testing.T, sent syscall.Signal, garbage int) bool {
 	return true
 }
 
-// TestAnInterruptionEndsAWait: nothing that it waits for keeps a run alive.
+// TestAnInterruptionEndsAWait: nothing that it waits for keeps a run alive. It ends before a run that
+// is not interrupted, and that began later.
 func TestAnInterruptionEndsAWait(t *testing.T) {
 	root, _ := garbageTree(t, 3)
 	before := imagetest.SnapshotT(t, root)
@@ -278,13 +279,14 @@ func TestAnInterruptionEndsAWait(t *testing.T) {
 			eventually(t, "it waits", func() bool {
 				return asked.Load() || strings.Contains(run.stderr.String(), "watching for up to")
 			})
-			begun := time.Now()
+			undisturbed := start(t, wait.args(silent.URL)...)
 			run.signal(t, os.Interrupt)
 			if code := run.exit(t); code != 130 {
 				t.Errorf("it exits with %d", code)
 			}
-			if took := time.Since(begun); took > 10*time.Second {
-				t.Errorf("it takes %s", took)
+			undisturbed.signal(t, os.Kill)
+			if code := undisturbed.exit(t); code != -1 {
+				t.Errorf("it waits as long as a run that exits with %d", code)
 			}
 			if text := run.stderr.String(); !strings.Contains(text, "regsweep: interrupted") {
 				t.Errorf("it says %q", text)

@@ -140,7 +140,7 @@ func TestARequestThatWasSentIsWaitedFor(t *testing.T) {
 		writable.Store(true)
 		select {
 		case <-seen:
-			time.Sleep(time.Second) // until the watch has drawn its conclusion
+			time.Sleep(time.Second) // until the watch has drawn its conclusion, which nothing outside shows
 		case <-time.After(20 * time.Second):
 			t.Error("nobody asks the registry meanwhile")
 		}
@@ -178,7 +178,7 @@ func TestASuspendedRunProvesAnewBeforeItRemoves(t *testing.T) {
 			c.push("team/app:"+tag, m)
 			pushed = append(pushed, pulls("team/app", tag, m))
 		}
-		time.Sleep(guard.ProofAge + time.Second - time.Since(suspended))
+		time.Sleep(guard.ProofAge + time.Second - time.Since(suspended)) // nothing but time makes a proof old
 		everything, sent := len(c.files()), c.sent()
 		first.signal(c.T, syscall.SIGCONT)
 		c.proceed()

@@ -290,11 +290,15 @@ func (b *bucket) purge(through storage.Store) (freed sweep.Tally, err error) {
 	return freed, nil
 }
 
-// everywhere lets a step die after each of its requests in turn, until it lives. after is
-// told when it died.
+// everywhere lets a step die after each of its requests in turn, or with -short after some, until it
+// lives. after is told when it died.
 func (b *bucket) everywhere(before func(), step func(storage.Store) error, after func(when string)) {
 	b.Helper()
-	for n := int64(1); ; n++ {
+	apart := int64(1)
+	if testing.Short() {
+		apart = 7
+	}
+	for n := int64(1); ; n += apart {
 		before()
 		b.mortal.left.Store(n)
 		err := step(b.dying)

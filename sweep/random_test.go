@@ -24,7 +24,7 @@ import (
 
 var (
 	seedFlag  = flag.Uint64("seed", 1, "the first random registry")
-	seedsFlag = flag.Int("seeds", 0, "how many random registries to try (default 100, and 10 with -short)")
+	seedsFlag = flag.Int("seeds", 0, "how many random registries to try (default 100, and 4 with -short)")
 )
 
 func seeds() int {
@@ -32,7 +32,7 @@ func seeds() int {
 		return *seedsFlag
 	}
 	if testing.Short() {
-		return 10
+		return 4
 	}
 	return 100
 }

@@ -101,7 +101,11 @@ func pacedRetries(concurrency, maxRequests int) Retries {
 // is soon asked for it.
 func TestPaceKeepsNearWhatAServerTakes(t *testing.T) {
 	t.Parallel()
-	for _, rate := range []float64{2, 100, 3500} {
+	rates := []float64{2, 100, 3500}
+	if testing.Short() {
+		rates = rates[:2]
+	}
+	for _, rate := range rates {
 		synctest.Test(t, func(t *testing.T) {
 			server := &throttle{latency: 15 * time.Millisecond, rate: rate, full: rate}
 			r := pacedRetries(64, 0)

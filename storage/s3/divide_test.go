@@ -197,6 +197,9 @@ func TestListingStaysInItsBudget(t *testing.T) {
 // of 60 seconds.
 func TestListingDividesItself(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("TestListingStaysInItsBudget lists the same keys")
+	}
 	for _, shape := range simulatedShapes {
 		b := &fakeBucket{keys: shape.keys(60_000), length: pageLength, answer: func() time.Duration { return time.Second }}
 		if took := listsEachOnce(t, shape.dir, b, defaultConcurrency); took > 30*time.Second {
@@ -296,7 +299,11 @@ func TestNoKeyIsMissedOrSeenTwice(t *testing.T) {
 // TestKeysThatStayAreListedOnce while others come and go.
 func TestKeysThatStayAreListedOnce(t *testing.T) {
 	t.Parallel()
-	for seed := range 200 {
+	rounds := 200
+	if testing.Short() {
+		rounds = 30
+	}
+	for seed := range rounds {
 		random := rand.New(rand.NewPCG(uint64(seed), 2))
 		dir := storage.RepositoriesDir
 		all := hostileKeys(random, simulatedPrefix+dir+"/")

@@ -96,8 +96,12 @@ func seededHex(n int) string {
 // TestListingOverHTTP lists registries of all shapes through the client.
 func TestListingOverHTTP(t *testing.T) {
 	t.Parallel()
+	n := 20_000
+	if testing.Short() {
+		n = 4_000
+	}
 	for _, shape := range simulatedShapes {
-		space := shape.keys(20_000)
+		space := shape.keys(n)
 		keys := make([]string, space.len())
 		for i := range keys {
 			keys[i] = space.key(i)

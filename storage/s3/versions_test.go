@@ -48,12 +48,14 @@ func TestS3PurgesVersions(t *testing.T) {
 	setVersioning(t, server, bucket, types.BucketVersioningStatusEnabled)
 	expect(storage.VersionsKept)
 	refs := []storage.Ref{{Path: before}}
+	former, current := map[string]string{}, map[string]string{}
 	for i := range 700 { // with two versions each, more than a page and a batch
 		path := storagetest.BlobPath("sha256", storagetest.HexOf(i))
-		plant(path, "12345")
-		plant(path, "1234567")
+		former[path], current[path] = "12345", "1234567"
 		refs = append(refs, storage.Ref{Path: path})
 	}
+	storagetest.PlantAll(plant, former)
+	storagetest.PlantAll(plant, current)
 	link := layout.LayerPath("team/app", digest.Digest("sha256:"+storagetest.HexOf("layer")))
 	plant(link, "one")
 	plant(link, "two")

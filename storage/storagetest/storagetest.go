@@ -186,7 +186,7 @@ func BesideLink[T any](all map[string]T, p string) bool {
 // takes more than one page.
 func testScanMany(t *testing.T, s Subject) {
 	blobs, small, big := 3300, 150, 1300
-	if s.Slow {
+	if s.Slow || testing.Short() {
 		blobs, small, big = 200, 20, 1100
 	}
 	store, plant := s.Open(t)
