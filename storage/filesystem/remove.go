@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"time"
 
 	"regsweep/internal/system"
 	"regsweep/storage"
@@ -67,22 +68,32 @@ func isDeepInUpload(name string) bool {
 	return found && strings.Count(below, "/") > 1
 }
 
-// removeTries is how often a removal is tried if the disk is full.
-const removeTries = 5
+// removeTries is how often a removal is tried if the disk is full, and removePause the pause before the
+// second try. Each later pause is longer by that.
+const (
+	removeTries = 10
+	removePause = 20 * time.Millisecond
+)
 
 // withLease calls removal if the lease of ctx allows it. On a full btrfs a removal may fail because
-// it needs space itself. A sync frees the space of the files that were removed before.
+// it needs space itself. A sync frees the space of the files that were removed before. Removals of other
+// goroutines need space at the same time, so the next try waits for them.
 func (f *Store) withLease(ctx context.Context, t *tree, removal func() error) error {
 	for tries := 1; ; tries++ {
 		if err := f.mayRemove(ctx); err != nil {
 			return err
 		}
-		err := removal()
-		if !storage.IsFull(err) || tries == removeTries {
-			return err
+		full := removal()
+		if !storage.IsFull(full) || tries == removeTries {
+			return full
 		}
 		if err := t.sync(); err != nil {
 			return err
+		}
+		select {
+		case <-time.After(time.Duration(tries) * removePause):
+		case <-ctx.Done():
+			return full
 		}
 	}
 }
