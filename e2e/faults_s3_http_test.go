@@ -484,7 +484,7 @@ func TestEachRequestToS3Fails(t *testing.T) {
 			}
 			t.Logf("%d tries at %d requests", len(tries), len(requests))
 			for i, try := range tries {
-				progress(t, i, len(tries))
+				checkInterrupted(t, i, len(tries))
 				f.try(try.what, try.fault, after, isSampled(i+1, 5))
 			}
 			f.reset()

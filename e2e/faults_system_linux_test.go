@@ -187,7 +187,7 @@ func eachFault(t *testing.T, root string, calls []systemCall, command func() gcR
 	faults := faultsOf(calls, faultedCases())
 	t.Logf("%d calls, %d faults", len(calls), len(faults))
 	for i, f := range faults {
-		progress(t, i, len(faults))
+		checkInterrupted(t, i, len(faults))
 		met, stop := failCalls(t, root, f)
 		run := command()
 		stop()

@@ -901,9 +901,9 @@ func manyAlike(t *testing.T) {
 	}
 }
 
-// progress says how many faults were tried, since trying all of them takes hours. It ends the test
-// after an interrupt, so that everything is cleaned up.
-func progress(t *testing.T, tried, all int) {
+// checkInterrupted ends the test after an interrupt, so that everything is cleaned up. It also says how
+// many faults were tried, since trying all of them takes hours.
+func checkInterrupted(t *testing.T, tried, all int) {
 	t.Helper()
 	switch {
 	case !*everyFault:

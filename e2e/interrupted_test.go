@@ -244,7 +244,7 @@ func interrupted(t *testing.T, sent syscall.Signal, garbage int) bool {
 }
 
 // TestAnInterruptionEndsAWait: nothing that it waits for keeps a run alive. It ends before a run that
-// is not interrupted, and that began later.
+// is not interrupted, and that began to wait earlier.
 func TestAnInterruptionEndsAWait(t *testing.T) {
 	root, _ := garbageTree(t, 3)
 	before := imagetest.SnapshotT(t, root)
@@ -269,17 +269,21 @@ func TestAnInterruptionEndsAWait(t *testing.T) {
 		{"while it watches a lock", func(string) []string { return []string{"gc", "--registry-stopped", locked} }},
 	} {
 		t.Run(wait.name, func(t *testing.T) {
-			var asked atomic.Bool
-			silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-				asked.Store(true)
-				<-r.Context().Done() // it never answers
-			}))
-			t.Cleanup(silent.Close)
-			run := start(t, wait.args(silent.URL)...)
-			eventually(t, "it waits", func() bool {
-				return asked.Load() || strings.Contains(run.stderr.String(), "watching for up to")
-			})
-			undisturbed := start(t, wait.args(silent.URL)...)
+			waiting := func() *running {
+				var asked atomic.Bool
+				silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+					asked.Store(true)
+					<-r.Context().Done() // it never answers
+				}))
+				t.Cleanup(silent.Close)
+				p := start(t, wait.args(silent.URL)...)
+				eventually(t, "it waits", func() bool {
+					return asked.Load() || strings.Contains(p.stderr.String(), "watching for up to")
+				})
+				return p
+			}
+			undisturbed := waiting()
+			run := waiting()
 			run.signal(t, os.Interrupt)
 			if code := run.exit(t); code != 130 {
 				t.Errorf("it exits with %d", code)

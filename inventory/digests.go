@@ -113,14 +113,6 @@ func (d *digests) Digest(id ID) digest.Digest {
 	return d.extra[int(id)-d.blobs.len()]
 }
 
-// SHA256 returns the digest of a stored blob. found is false for all other digests.
-func (d *digests) SHA256(id ID) (sum [32]byte, found bool) {
-	if !d.Stored(id) {
-		return sum, false
-	}
-	return d.blobs.at(int(id)).sha256, true
-}
-
 // BlobPath returns the path of a stored blob.
 func (d *digests) BlobPath(id ID) string {
 	var buffer [128]byte

@@ -41,12 +41,12 @@ type Inventory struct {
 	// count as strays: today no registry writes such blobs, but registries serve them.
 	others map[digest.Digest]bool
 	recent []bool // by blob; nil unless Options.Since was set
-	// hardLinked are the blobs whose files have other hard links. It is nil unless Options.Sizes was set.
+	// hardLinked are the blobs that the scan has reported as hard linked.
 	hardLinked map[ID]bool
 }
 
-// HardLinked reports whether the file of a blob has other hard links, as far as Options.Sizes made the
-// inventory know that.
+// HardLinked reports whether the file of a blob is known to have other hard links. On a filesystem only
+// Options.Sizes makes that known.
 func (inv *Inventory) HardLinked(id ID) bool { return inv.hardLinked[id] }
 
 // FindRepository returns the index of a repository in Repositories.

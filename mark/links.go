@@ -104,10 +104,6 @@ func (c linkCheck) checkDead(ctx context.Context, i int, checked *checkedLinks) 
 			dead = append(dead, link.ID())
 		}
 	}
-	dead, err := c.unverified(ctx, r, dead)
-	if err != nil {
-		return err
-	}
 	var mu sync.Mutex // guards checked
 	return storage.Each(ctx, len(dead), c.limit, func(ctx context.Context, i int) error {
 		path := layout.LayerPath(r.Name, c.inv.Digest(dead[i]))
@@ -130,36 +126,6 @@ func (c linkCheck) checkDead(ctx context.Context, i int, checked *checkedLinks) 
 		}
 		return nil
 	})
-}
-
-// unverified returns the layer links of a repository that have to be read. A storage.LinkVerifier has
-// verified the other ones.
-func (c linkCheck) unverified(ctx context.Context, r *inventory.Repository, layers []inventory.ID) ([]inventory.ID, error) {
-	verifier, ok := c.reader.(storage.LinkVerifier)
-	if !ok {
-		return layers, nil
-	}
-	dir := layout.RepositoryPath(r.Name) + "/" + layout.LayersDir + "/sha256"
-	parts := slices.Collect(slices.Chunk(layers, 16)) // even a few links are verified concurrently
-	left := make([][]inventory.ID, len(parts))
-	err := storage.Each(ctx, len(parts), c.limit, func(ctx context.Context, i int) error {
-		var ids []inventory.ID
-		var sums [][32]byte
-		for _, id := range parts[i] {
-			if sum, found := c.inv.SHA256(id); found {
-				ids, sums = append(ids, id), append(sums, sum)
-			} else {
-				left[i] = append(left[i], id)
-			}
-		}
-		for at, verified := range verifier.VerifyLinks(ctx, dir, sums) {
-			if !verified {
-				left[i] = append(left[i], ids[at])
-			}
-		}
-		return nil
-	})
-	return slices.Concat(left...), err
 }
 
 // keep adds a problem that keeps the repository.

@@ -132,8 +132,8 @@ type Scanner interface {
 // SizedScanner is a Scanner whose Scan does not report the size and the time of every object, because
 // each takes a stat.
 type SizedScanner interface {
-	// ScanSized is Scan with the size and the time of every regular file. An object that does not
-	// exist is Named and has no size.
+	// ScanSized is Scan with the size and the time of every regular file. A file that does not exist
+	// any more is reported as Scan reports it.
 	ScanSized(ctx context.Context, dir string, visit func(page []Object) error) error
 }
 
@@ -162,13 +162,6 @@ func ReadInto(ctx context.Context, reader Reader, buffer []byte, path string, li
 		return r.ReadInto(ctx, buffer, path, limit)
 	}
 	return reader.Read(ctx, path, limit)
-}
-
-// LinkVerifier is a reader that verifies many links in less time than it takes to read each.
-type LinkVerifier interface {
-	// VerifyLinks reports for each digest whether dir/<hex>/link was read and is a link to it.
-	// If not, the caller has to read the link to find out why.
-	VerifyLinks(ctx context.Context, dir string, digests [][32]byte) (verified []bool)
 }
 
 // DirTimes is a store with directories. The time of a directory is the time of the last change of its

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"regsweep/internal/system"
 	"regsweep/storage"
@@ -46,6 +47,9 @@ type Store struct {
 
 	noAtime noAtime
 
+	staysFull atomic.Bool // see withLease
+	sleep     func(ctx context.Context, d time.Duration) error
+
 	list, get, head, put, del atomic.Int64
 }
 
@@ -73,7 +77,7 @@ func Open(root string, limits storage.Limits) (storage.Store, error) {
 	}
 	f := &Store{
 		identity: storage.Identity{Driver: "filesystem", Root: resolved}, limits: limits,
-		dir: filepath.Join(resolved, storage.Root),
+		dir: filepath.Join(resolved, storage.Root), sleep: sleep,
 	}
 	f.root = openedTree(fd, resolved, &f.noAtime)
 	f.slots = make(chan struct{}, f.Concurrency())

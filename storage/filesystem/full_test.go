@@ -3,12 +3,14 @@
 package filesystem
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"regsweep/internal/servertest"
 	"regsweep/internal/system"
@@ -36,19 +38,51 @@ func TestARemovalOnAFullDiskIsRetried(t *testing.T) {
 		tree, store, _ := smallRegistry(t)
 		path := layout.BlobPath(tree.Blob([]byte("x")))
 		tree.Mkdir("repositories/empty/_layers")
+		slept := time.Duration(0)
+		store.(*Store).sleep = func(_ context.Context, d time.Duration) error { slept += d; return nil }
 		for name, removal := range map[string]func() error{
 			path:                         func() error { return store.Remove(t.Context(), []storage.Ref{{Path: path}})[0].Err },
 			"repositories/empty/_layers": func() error { _, err := store.Prune(t.Context(), "repositories/empty/_layers"); return err },
 		} {
 			met := withoutSpace(t, times, syscall.ENOSPC, func(c system.Call) bool { return c.Op == "unlinkat" && (c.Name == "data" || c.Name == "_layers") })
-			if err := removal(); errors.Is(err, syscall.ENOSPC) != fails || (err != nil) != fails || met.Load() == 0 {
-				t.Errorf("%s, %d times without space: %v after %d tries", name, times, err, met.Load())
+			if err := removal(); errors.Is(err, syscall.ENOSPC) != fails || (err != nil) != fails || met.Load() == 0 || slept < removePause {
+				t.Errorf("%s, %d times without space: %v after %d tries and %v", name, times, err, met.Load(), slept)
 			}
 			system.SetFault(nil)
 			if tree.Exists(name) != fails {
 				t.Errorf("%s, %d times without space: it exists: %t", name, times, !fails)
 			}
 		}
+	}
+}
+
+// If a disk stays full, only the first removal waits for space. Once one has succeeded, the others wait
+// again. An interruption ends the wait.
+func TestARemovalDoesNotWaitForADiskThatStaysFull(t *testing.T) {
+	tree, store, _ := smallRegistry(t)
+	refs := []storage.Ref{{Path: layout.BlobPath(tree.Blob([]byte("x")))}, {Path: layout.BlobPath(tree.Blob([]byte("y")))}}
+	store.(*Store).sleep = func(context.Context, time.Duration) error { return nil }
+	tries := func(times int64, refs ...storage.Ref) int64 {
+		met := withoutSpace(t, times, syscall.ENOSPC, func(c system.Call) bool { return c.Op == "unlinkat" && c.Name == "data" })
+		defer system.SetFault(nil)
+		store.Remove(t.Context(), refs)
+		return met.Load()
+	}
+	if n := tries(1000, refs...); n != removeTries+1 {
+		t.Errorf("two removals were tried %d times, want %d", n, removeTries+1)
+	}
+	if n := tries(0, refs[0]); n != 1 || tree.Exists(refs[0].Path) {
+		t.Errorf("with space a removal was tried %d times", n)
+	}
+	if n := tries(1, refs[1]); n != 2 || tree.Exists(refs[1].Path) {
+		t.Errorf("after space was found a removal was tried %d times", n)
+	}
+
+	interrupted := layout.BlobPath(tree.Blob([]byte("z")))
+	store.(*Store).sleep = func(context.Context, time.Duration) error { return context.Canceled }
+	withoutSpace(t, 1000, syscall.ENOSPC, func(c system.Call) bool { return c.Op == "unlinkat" && c.Name == "data" })
+	if err := store.Remove(t.Context(), []storage.Ref{{Path: interrupted}})[0].Err; !errors.Is(err, context.Canceled) {
+		t.Errorf("an interrupted wait ends with %v", err)
 	}
 }
 

@@ -73,29 +73,6 @@ func (w *walk) isLinkTo(hex, name string) bool {
 	return algorithm == "sha256" && digest == hex
 }
 
-// VerifyLinks implements storage.LinkVerifier.
-func (f *Store) VerifyLinks(ctx context.Context, dir string, digests [][32]byte) []bool {
-	verified := make([]bool, len(digests))
-	t, err := f.tree()
-	if t == nil || err != nil {
-		return verified
-	}
-	in, err := (&walk{fs: f, tree: t}).openBase(ctx, dir, 0)
-	if err != nil {
-		return verified
-	}
-	defer closeDir(in.base.fd)
-	for i, sum := range digests {
-		if f.begin(ctx) != nil {
-			break
-		}
-		hex := layout.HexSHA256(sum)
-		verified[i] = in.isLinkTo(hex, hex+"/"+layout.LinkFile)
-		f.end()
-	}
-	return verified
-}
-
 // isOrdinaryRevision reports whether a revision of the base has a link to the digest in its name, no
 // directory and no signatures.
 func (w *walk) isOrdinaryRevision(ctx context.Context, hex string) (bool, error) {

@@ -68,33 +68,57 @@ func isDeepInUpload(name string) bool {
 	return found && strings.Count(below, "/") > 1
 }
 
-// removeTries is how often a removal is tried if the disk is full, and removePause the pause before the
-// second try. Each later pause is longer by that.
+// removeTries is how often a removal is tried if the disk is full. The pause after try n is n times
+// removePause.
 const (
 	removeTries = 10
 	removePause = 20 * time.Millisecond
 )
 
-// withLease calls removal if the lease of ctx allows it. On a full btrfs a removal may fail because
-// it needs space itself. A sync frees the space of the files that were removed before. Removals of other
-// goroutines need space at the same time, so the next try waits for them.
+// withLease calls removal, between begin and end, if the lease of ctx allows it. On a full btrfs a removal
+// may fail because it needs space itself, which the removals of other goroutines take at the same time. A
+// sync frees the space of the files that were removed before, so the removal is tried again. If the disk
+// stays full, the removals that follow are tried once each.
 func (f *Store) withLease(ctx context.Context, t *tree, removal func() error) error {
 	for tries := 1; ; tries++ {
 		if err := f.mayRemove(ctx); err != nil {
 			return err
 		}
-		full := removal()
-		if !storage.IsFull(full) || tries == removeTries {
-			return full
+		err := removal()
+		if !storage.IsFull(err) {
+			if err == nil {
+				f.staysFull.Store(false)
+			}
+			return err
+		}
+		if tries == removeTries || f.staysFull.Load() {
+			f.staysFull.Store(true)
+			return err
 		}
 		if err := t.sync(); err != nil {
 			return err
 		}
-		select {
-		case <-time.After(time.Duration(tries) * removePause):
-		case <-ctx.Done():
-			return full
+		if err := f.rest(ctx, time.Duration(tries)*removePause); err != nil {
+			return err
 		}
+	}
+}
+
+// rest sleeps for a call between begin and end. Meanwhile it gives up its slot.
+func (f *Store) rest(ctx context.Context, d time.Duration) error {
+	f.end()
+	err := f.sleep(ctx, d)
+	f.slots <- struct{}{}
+	return err
+}
+
+// sleep returns after d, or with the error of ctx.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -70,8 +70,8 @@ func (f *Store) addSize(ctx context.Context, o *storage.Object, lstat func(name 
 	f.head.Add(1)
 	stat, err := lstat(o.Path)
 	switch {
-	case isAbsent(err) && o.Named:
-		return nil // perhaps only the directory exists
+	case isAbsent(err):
+		return nil // only the directory exists, or somebody has removed the file since
 	case err != nil:
 		return fmt.Errorf("stat %s: %w", o.Path, listedError(err))
 	case typeOf(&stat) == 0:

@@ -102,7 +102,7 @@ func (p *Pace) do(ctx context.Context, request func() error) error {
 		}
 	}
 	sent := time.Now()
-	if p.OnSilence != nil {
+	if p.OnSilence != nil && !isUrgent(ctx) { // a lock is refreshed even if nobody reads the message
 		defer p.watchSilence(sent)()
 	}
 	err := request()
