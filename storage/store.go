@@ -27,6 +27,9 @@ const (
 	RepositoriesDir = "repositories"
 )
 
+// IsTree reports whether a directory of the layout's root is one of the two trees.
+func IsTree(dir string) bool { return dir == BlobsDir || dir == RepositoriesDir }
+
 // OwnDir is regsweep's own directory, below the layout's root. Distribution reads only blobs
 // and repositories there.
 const OwnDir = ".regsweep"
@@ -298,6 +301,9 @@ type Browser interface {
 	// Symbolic links are reported and not followed, also if dir is one. The error is
 	// ErrNotRegular (wrapped) if a parent of dir is not a directory.
 	Below(ctx context.Context, dir string, visit func(page []Object) error) error
+	// Others is Below of everything below the layout's root that is in neither BlobsDir nor
+	// RepositoriesDir.
+	Others(ctx context.Context, visit func(page []Object) error) error
 	// Stream writes the content of an object of any size to w. The error is
 	// fs.ErrNotExist (wrapped) if there is no such object, and ErrNotRegular if it is not a
 	// regular file. After an error w may have got a part of the content, or all.

@@ -22,11 +22,21 @@ type Versioner interface {
 	// Versioning asks whether the storage keeps versions. If the request is denied or the server
 	// does not know it, Versioning returns VersionsUnknown and no error.
 	Versioning(ctx context.Context) (Versioning, error)
+	// Noncurrent counts the noncurrent versions of everything below the layout's root, also those
+	// of objects that a removal has hidden. Delete markers are not counted.
+	Noncurrent(ctx context.Context) (count int, bytes int64, err error)
 	// Versions finds all versions of the objects in refs. It leaves out the versions for which
 	// recorded returns true: these are kept. It lists the versions of all blobs, or of all
 	// objects of the repositories, instead of asking for each object. It holds about 200 bytes
 	// in memory for each version that it finds. recorded is not called concurrently.
 	Versions(ctx context.Context, refs iter.Seq[Ref], recorded func(path, version string) (bool, error)) (*Versions, error)
+}
+
+// PartCounter is a store with multipart uploads, such as S3.
+type PartCounter interface {
+	// PartBytes returns the size of the parts of a multipart upload. It is 0 if the upload does not
+	// exist any more.
+	PartBytes(ctx context.Context, upload Ref) (int64, error)
 }
 
 // Versions are all versions of the objects that a removal will destroy.

@@ -191,7 +191,7 @@ func (w *driverWalk) again(ctx context.Context, dir string) ([]string, error) {
 func (o *Store) listDir(ctx context.Context, dir string) (names []string, err error) {
 	err = o.do(ctx, "list", dir, func() error {
 		o.list.Add(1)
-		names, err = o.driver.List(ctx, driverPath(dir))
+		names, err = o.driver.List(ctx, strings.TrimSuffix(driverPath(dir), "/"))
 		return err
 	})
 	if err != nil {

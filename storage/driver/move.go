@@ -125,6 +125,19 @@ func (o *Store) Below(ctx context.Context, dir string, visit func([]storage.Obje
 	if len(paths) == 0 && o.directories {
 		return visit([]storage.Object{{Path: dir, Dir: true}})
 	}
+	return o.below(ctx, paths, visit)
+}
+
+// Others walks the other directories of the layout's root.
+func (o *Store) Others(ctx context.Context, visit func([]storage.Object) error) error {
+	paths, err := o.listDir(ctx, "")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return o.below(ctx, slices.DeleteFunc(paths, storage.IsTree), visit)
+}
+
+func (o *Store) below(ctx context.Context, paths []string, visit func([]storage.Object) error) error {
 	var page []storage.Object
 	for _, name := range paths {
 		object, isDir, err := o.stat(ctx, name)

@@ -68,6 +68,23 @@ func (f *Store) Below(ctx context.Context, dir string, visit func([]storage.Obje
 	return visit([]storage.Object{fileObject(dir, &stat)})
 }
 
+// Others walks the other directories of the layout's root.
+func (f *Store) Others(ctx context.Context, visit func([]storage.Object) error) error {
+	t, err := f.tree()
+	if t == nil || err != nil {
+		return err
+	}
+	entries, err := f.readDir(ctx, t, ".")
+	if err != nil {
+		return fmt.Errorf("list the layout: %w", listedError(err))
+	}
+	entries = slices.DeleteFunc(entries, func(entry dirEntry) bool { return storage.IsTree(entry.name) })
+	if len(entries) == 0 {
+		return nil
+	}
+	return f.below(ctx, "", entries, visit)
+}
+
 func (f *Store) below(ctx context.Context, dir string, entries []dirEntry, visit func([]storage.Object) error) error {
 	t, err := f.tree()
 	if err != nil {
@@ -78,7 +95,7 @@ func (f *Store) below(ctx context.Context, dir string, entries []dirEntry, visit
 	}
 	var page []storage.Object
 	for _, entry := range entries {
-		name := dir + "/" + entry.name
+		name := path.Join(dir, entry.name)
 		if entry.isDir() {
 			inside, err := f.readDir(ctx, t, name)
 			if err != nil {

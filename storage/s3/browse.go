@@ -11,6 +11,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 )
 
 // Names lists the common prefixes of the keys below dir.
@@ -50,6 +51,53 @@ func (s *Store) Below(ctx context.Context, dir string, visit func([]storage.Obje
 			return nil
 		}
 		after, token = page.last, page.token
+	}
+}
+
+// Others lists the keys of the layout's root, grouped by directory. A server that does not group keys
+// returns all of them.
+func (s *Store) Others(ctx context.Context, visit func([]storage.Object) error) error {
+	input := &s3.ListObjectsV2Input{
+		Bucket: &s.parameters.bucket, Prefix: &s.prefix, Delimiter: aws.String("/"), EncodingType: types.EncodingTypeUrl,
+	}
+	for {
+		var out *s3.ListObjectsV2Output
+		err := s.do(ctx, "list", "s3:ListBucket", "", func() (err error) {
+			out, err = s.client.ListObjectsV2(ctx, input)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		answer, err := convertListing(out)
+		if err != nil {
+			return err
+		}
+		var page []storage.Object
+		for _, object := range answer.objects {
+			object.Path = strings.TrimPrefix(object.Path, s.prefix)
+			if dir, _, _ := strings.Cut(object.Path, "/"); !storage.IsTree(dir) {
+				page = append(page, object)
+			}
+		}
+		if err := storage.VisitPage(page, visit); err != nil {
+			return err
+		}
+		for _, group := range out.CommonPrefixes {
+			key, err := decodeKey(group.Prefix, out.EncodingType)
+			if err != nil {
+				return err
+			}
+			if dir := strings.TrimSuffix(strings.TrimPrefix(key, s.prefix), "/"); !storage.IsTree(dir) {
+				if err := s.Below(ctx, dir, visit); err != nil {
+					return err
+				}
+			}
+		}
+		if answer.token == "" {
+			return nil
+		}
+		input.ContinuationToken = &answer.token
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"strings"
 
@@ -98,5 +99,31 @@ func (s *Store) listUploads(ctx context.Context, dir, prefix string, visit func(
 		if marker[1] != "" {
 			input.UploadIdMarker = &marker[1]
 		}
+	}
+}
+
+// PartBytes implements storage.PartCounter.
+func (s *Store) PartBytes(ctx context.Context, upload storage.Ref) (sum int64, err error) {
+	input := &s3.ListPartsInput{Bucket: &s.parameters.bucket, Key: s.key(upload.Path), UploadId: &upload.Multipart}
+	for {
+		var out *s3.ListPartsOutput
+		err := s.do(ctx, "list the parts of", "s3:ListMultipartUploadParts", upload.Path, func() (err error) {
+			out, err = s.client.ListParts(ctx, input)
+			return err
+		})
+		if errors.Is(err, fs.ErrNotExist) || pace.ErrorCode(err) == "NoSuchUpload" {
+			return 0, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		for _, part := range out.Parts {
+			sum += max(0, sizeOf(part.Size))
+		}
+		next := aws.ToString(out.NextPartNumberMarker)
+		if !aws.ToBool(out.IsTruncated) || next == "" || next == aws.ToString(input.PartNumberMarker) {
+			return sum, nil
+		}
+		input.PartNumberMarker = &next
 	}
 }

@@ -133,6 +133,53 @@ func (s *Store) Versions(ctx context.Context, refs iter.Seq[storage.Ref], record
 	return found, v.mayHide(ctx)
 }
 
+// Noncurrent implements Versioner. It lists the blobs of each first digit at the same time, and what
+// comes before and after them.
+func (s *Store) Noncurrent(ctx context.Context) (count int, bytes int64, err error) {
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(s.Concurrency())
+	ends := []string{""}
+	for _, digit := range "123456789abcdefg" {
+		ends = append(ends, storage.BlobsDir+"/sha256/"+string(digit))
+	}
+	for i, from := range ends {
+		to := append(ends, "")[i+1]
+		g.Go(func() error {
+			return s.listVersionsBetween(ctx, from, to, func(v version) {
+				mu.Lock()
+				defer mu.Unlock()
+				if v.counted() {
+					count++
+					bytes += v.bytes
+				}
+			})
+		})
+	}
+	return count, bytes, g.Wait()
+}
+
+// listVersionsBetween reports each version and delete marker of the paths after from, up to to. "" is the
+// beginning or the end.
+func (s *Store) listVersionsBetween(ctx context.Context, from, to string, found func(v version)) error {
+	input := s.versionsBelow("")
+	if from != "" {
+		input.KeyMarker = s.key(from)
+	}
+	for more, isPast := true, false; more && !isPast; {
+		var err error
+		more, err = s.versionPage(ctx, input, func(path string, v version) {
+			if isPast = isPast || to != "" && path > to; !isPast {
+				found(v)
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // versionPrefixes returns prefixes of paths. Their versions are listed at the same time.
 func versionPrefixes(paths iter.Seq[string]) (prefixes []string) {
 	repositories, blobs := map[string]bool{}, 0

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"maps"
@@ -136,6 +137,38 @@ func (f *failingReader) Read(p []byte) (int, error) {
 		err = errReader
 	}
 	return n, err
+}
+
+// testOthers: everything below the layout's root that is in neither tree is found once.
+func testOthers(t *testing.T, s Subject) {
+	store, plant := s.Open(t)
+	count := func() string {
+		got := map[string]int64{}
+		err := store.Others(t.Context(), func(page []storage.Object) error {
+			for _, o := range page {
+				if _, seen := got[o.Path]; seen {
+					t.Errorf("%s is reported twice", o.Path)
+				}
+				got[o.Path] = o.Size
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(got)
+	}
+	if got := count(); got != "map[]" {
+		t.Errorf("nothing is stored, and there is %v", got)
+	}
+	PlantAll(plant, map[string]string{
+		"blobs/sha256/aa/data": "one", "repositories/a/link": "two",
+		Moved("plan.jsonl"): "three", storage.OwnDir + "/lock": "four", "blobsandmore/notes": "fifth", "notes": "sixth!",
+	})
+	want := fmt.Sprint(map[string]int64{Moved("plan.jsonl"): 5, storage.OwnDir + "/lock": 4, "blobsandmore/notes": 5, "notes": 6})
+	if got := count(); got != want {
+		t.Errorf("there is %v, want %v", got, want)
+	}
 }
 
 // testBrowse: the objects below any directory are found.

@@ -64,6 +64,7 @@ func Test(t *testing.T, s Subject) {
 	t.Run("move of what is known", func(t *testing.T) { testMoveKnown(t, s) })
 	t.Run("put", func(t *testing.T) { testPut(t, s) })
 	t.Run("names and what lies below", func(t *testing.T) { testBrowse(t, s) })
+	t.Run("others than the two trees", func(t *testing.T) { testOthers(t, s) })
 	t.Run("stream", func(t *testing.T) { testStream(t, s) })
 	t.Run("create, version and replace", func(t *testing.T) { testLock(t, s) })
 	t.Run("a registry that nobody has pushed to", func(t *testing.T) { testBegins(t, s) })
