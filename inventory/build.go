@@ -20,12 +20,43 @@ type builder struct {
 	ahead   *ahead // nil unless Options.OnRevision is set
 
 	mu           sync.Mutex // guards all fields below, and inv
-	recentBlobs  [][32]byte
-	hardLinked   [][32]byte // blobs
+	noted        noted
 	strays       []Problem
 	emptyNames   []Problem
 	otherProduct string // the first path that only another product writes
 	repositories map[string]*repositoryBuilder
+}
+
+// noted are facts about listed blobs that have no id yet.
+type noted struct {
+	recent, hardLinked [][32]byte
+	days               []blobDay // only with Options.Sizes
+}
+
+// blobDay is when a blob was written. leading are the first eight bytes of its digest: two blobs with the
+// same ones do not occur unless somebody has made them, and then share a time.
+type blobDay struct {
+	leading uint64
+	day     uint16 // since 1970
+}
+
+// add notes facts about a blob.
+func (n *noted) add(b *blob, object storage.Object, options Options) {
+	if options.isRecent(object) {
+		n.recent = append(n.recent, b.sha256)
+	}
+	if object.HardLinked {
+		n.hardLinked = append(n.hardLinked, b.sha256)
+	}
+	if options.Sizes && !object.ModTime.IsZero() {
+		n.days = append(n.days, blobDay{b.leading(), dayOf(object.ModTime)})
+	}
+}
+
+func (n *noted) addAll(other noted) {
+	n.recent = append(n.recent, other.recent...)
+	n.hardLinked = append(n.hardLinked, other.hardLinked...)
+	n.days = append(n.days, other.days...)
 }
 
 // repositoryBuilder collects the objects of a repository.
@@ -39,7 +70,7 @@ type repositoryBuilder struct {
 
 func (b *builder) visitBlobs(page []storage.Object) error {
 	blobs := make([]blob, 0, len(page))
-	var recent, hardLinked [][32]byte
+	var noted noted
 	for _, object := range page {
 		e := layout.Parse(object.Path)
 		switch {
@@ -58,12 +89,7 @@ func (b *builder) visitBlobs(page []storage.Object) error {
 		case e.Kind == layout.Blob && e.Digest.Alg == "sha256":
 			next := blob{sha256: layout.DecodeSHA256(e.Digest.Hex), size: object.Size}
 			blobs = append(blobs, next)
-			if b.isRecent(object) {
-				recent = append(recent, next.sha256)
-			}
-			if object.HardLinked {
-				hardLinked = append(hardLinked, next.sha256)
-			}
+			noted.add(&next, object, b.options)
 		default:
 			if e.Kind == layout.Blob {
 				b.addOther(e.Digest)
@@ -71,7 +97,7 @@ func (b *builder) visitBlobs(page []storage.Object) error {
 			b.strayOutside(object)
 		}
 	}
-	b.addBlobs(blobs, recent, hardLinked)
+	b.addBlobs(blobs, noted)
 	return nil
 }
 
@@ -85,13 +111,12 @@ func (b *builder) addOther(n layout.Name) {
 	b.inv.others[digest.NewDigestFromEncoded(digest.Algorithm(strings.Clone(n.Alg)), strings.Clone(n.Hex))] = true
 }
 
-// addBlobs adds a page of blobs. recent and hardLinked are the digests of some of them.
-func (b *builder) addBlobs(blobs []blob, recent, hardLinked [][32]byte) {
+// addBlobs adds a page of blobs.
+func (b *builder) addBlobs(blobs []blob, noted noted) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.inv.blobs.add(blobs...)
-	b.recentBlobs = append(b.recentBlobs, recent...)
-	b.hardLinked = append(b.hardLinked, hardLinked...)
+	b.noted.addAll(noted)
 	b.countBlobs(len(blobs))
 }
 
@@ -101,8 +126,10 @@ func (b *builder) countBlobs(n int) {
 	}
 }
 
-func (b *builder) isRecent(object storage.Object) bool {
-	return !b.options.Since.IsZero() && object.ModTime.After(b.options.Since)
+func (b *builder) isRecent(object storage.Object) bool { return b.options.isRecent(object) }
+
+func (o Options) isRecent(object storage.Object) bool {
+	return !o.Since.IsZero() && object.ModTime.After(o.Since)
 }
 
 // pageBatch is how many objects of a page are looked up together.

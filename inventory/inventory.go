@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -43,11 +44,28 @@ type Inventory struct {
 	recent []bool // by blob; nil unless Options.Since was set
 	// hardLinked are the blobs that the scan has reported as hard linked.
 	hardLinked map[ID]bool
+	days       []uint16 // by blob: when it was written, in days since 1970, or 0; nil unless Options.Sizes was set
 }
 
 // HardLinked reports whether the file of a blob is known to have other hard links. On a filesystem only
 // Options.Sizes makes that known.
 func (inv *Inventory) HardLinked(id ID) bool { return inv.hardLinked[id] }
+
+// BlobDay returns the day on which a blob was written, in UTC. It is zero if it is unknown, and without
+// Options.Sizes.
+func (inv *Inventory) BlobDay(id ID) time.Time {
+	if inv.days == nil || inv.days[id] == 0 {
+		return time.Time{}
+	}
+	return time.Unix(int64(inv.days[id])*secondsOfDay, 0).UTC()
+}
+
+const secondsOfDay = 24 * 60 * 60
+
+// dayOf returns the day of a time, in days since 1970. Times before 1970 count as its first day.
+func dayOf(at time.Time) uint16 {
+	return uint16(min(max(at.Unix()/secondsOfDay, 1), math.MaxUint16))
+}
 
 // FindRepository returns the index of a repository in Repositories.
 func (inv *Inventory) FindRepository(name string) (at int, found bool) {
@@ -234,7 +252,7 @@ type Options struct {
 	// TagTimes makes the inventory know when each tag was pushed: see Repository.TagPushed. If the
 	// listing has no times, as on a filesystem, each tag takes a stat.
 	TagTimes bool
-	// Sizes makes the size of each blob exact, and sets Repository.LinkBytes. If the listing has no
+	// Sizes makes the size and the day of each blob known, and sets Repository.LinkBytes. If the listing has no
 	// sizes, as on a filesystem, each file takes a stat.
 	Sizes bool
 	// OnBlobs and OnLinks, if set, are called with the number of newly listed blobs or links.

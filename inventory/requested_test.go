@@ -64,6 +64,47 @@ func TestTimesAndSizesOnRequest(t *testing.T) {
 	}
 }
 
+// Afterwards, the sizes of single blobs and the times of single tags are known.
+func TestSingleBlobsAreMeasured(t *testing.T) {
+	tree := storagetest.NewTree(t)
+	small, large, linked := tree.Blob([]byte("a")), tree.Blob([]byte("four")), tree.Blob([]byte("linked"))
+	absent := digest.FromString("absent")
+	tree.Mkdir(path.Dir(layout.BlobPath(absent))) // all that is left of a blob
+	if err := os.Link(tree.Path(layout.BlobPath(linked)), tree.Path("other")); err != nil {
+		t.Fatal(err)
+	}
+	pushed := time.Date(2024, 1, 2, 3, 4, 5, 0, time.UTC)
+	for _, tag := range []string{"v1", "v2"} {
+		tree.Tag("app", tag, small)
+		if err := os.Chtimes(tree.Path(layout.TagPath("app", tag)), pushed, pushed); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store := storagetest.MustOpen(t)(filesystem.Open(tree.Root(), storage.Limits{}))
+	inv := inventoryOf(t, store)
+	gone, err := inv.Measure(t.Context(), store, 4, []ID{inv.ID(small), inv.ID(linked), inv.ID(absent)})
+	if err != nil || len(gone) != 1 || !gone[inv.ID(absent)] {
+		t.Errorf("absent are %v, %v", gone, err)
+	}
+	for d, want := range map[digest.Digest]int64{small: 1, linked: 6, absent: 0} {
+		if got, exact := inv.Size(inv.ID(d)); got != want || !exact {
+			t.Errorf("%s has %d bytes, want %d", d, got, want)
+		}
+	}
+	if _, exact := inv.Size(inv.ID(large)); exact {
+		t.Error("nobody asked for the size of the large blob")
+	}
+	if inv.HardLinked(inv.ID(small)) || !inv.HardLinked(inv.ID(linked)) {
+		t.Error("the hard link is not known")
+	}
+	if err := inv.DateTags(t.Context(), store, 4, []TagPlace{{0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if r := inv.Repositories[0]; !r.TagPushed(0).IsZero() || !r.TagPushed(1).Equal(pushed) {
+		t.Errorf("the tags were pushed at %v and %v", r.TagPushed(0), r.TagPushed(1))
+	}
+}
+
 // A plan does not stat a blob whose size is exact, so the inventory must know that it is recent.
 func TestBlobsWithRequestedSizesAreRecent(t *testing.T) {
 	tree := storagetest.NewTree(t)

@@ -15,21 +15,29 @@ import (
 // sealBlobs ends the listing of blobs. From then on digests have ids.
 func (b *builder) sealBlobs() {
 	b.inv.seal()
-	b.inv.hardLinked = make(map[ID]bool, len(b.hardLinked))
-	for _, sum := range b.hardLinked {
+	b.inv.hardLinked = make(map[ID]bool, len(b.noted.hardLinked))
+	for _, sum := range b.noted.hardLinked {
 		if place, found := b.inv.blobs.find(sum); found {
 			b.inv.hardLinked[ID(place)] = true
 		}
 	}
-	if b.options.Since.IsZero() {
-		return
+	if !b.options.Since.IsZero() {
+		b.inv.recent = make([]bool, b.inv.Blobs())
 	}
-	b.inv.recent = make([]bool, b.inv.Blobs())
-	for _, sum := range b.recentBlobs {
+	for _, sum := range b.noted.recent {
 		if i, found := b.inv.blobs.find(sum); found {
 			b.inv.recent[i] = true
 		}
 	}
+	if b.options.Sizes {
+		b.inv.days = make([]uint16, b.inv.Blobs())
+	}
+	for _, noted := range b.noted.days {
+		for place := range b.inv.blobs.findLeading(noted.leading) {
+			b.inv.days[place] = max(b.inv.days[place], noted.day)
+		}
+	}
+	b.noted = noted{} // to free its memory
 }
 
 // seal makes the repositories from the collected objects.

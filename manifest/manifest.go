@@ -14,17 +14,17 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Manifest is what a manifest says of other content. Its digests, and the media types of its
+// Manifest has the references of a manifest to other content. Its digests, and the media types of its
 // references, may be parts of the content that was parsed.
 type Manifest struct {
-	// MediaType is what the manifest says of itself; older ones say nothing.
+	// MediaType is the media type in the manifest. Older manifests have none.
 	MediaType string
-	// Kind is the form that its content has.
-	Kind Kind
-	// References are the content that it needs, in the order of the fields.
+	Kind      Kind
+	Purpose   Purpose
+	// References are the content that the manifest needs, in the order of the fields.
 	References []Reference
-	// Subject is the digest of the manifest that it is attached to, or nil. The subject keeps
-	// this manifest alive, not the other way round.
+	// Subject is the digest of the subject of a referrer, or nil. The subject keeps the referrer
+	// alive, and not the other way round.
 	Subject []byte
 }
 

@@ -13,6 +13,7 @@ type Parser struct {
 	reader
 	mediaType    []byte // nil if it is not given
 	mediaTypeErr error
+	artifactType []byte
 	isVersion1   bool
 	parts        [numParts]part
 	references   []Reference
@@ -60,6 +61,7 @@ func (p *Parser) Parse(content []byte) (Manifest, error) {
 	if err != nil {
 		return Manifest{}, fmt.Errorf("malformed manifest: %w", err)
 	}
+	m.Purpose = p.purpose(m.References)
 	return m, nil
 }
 
@@ -67,7 +69,7 @@ func (p *Parser) Parse(content []byte) (Manifest, error) {
 // error yet: in content of an unknown kind it may have any form.
 func (p *Parser) read(content []byte) error {
 	p.start(content)
-	p.mediaType, p.mediaTypeErr, p.isVersion1 = nil, nil, false
+	p.mediaType, p.mediaTypeErr, p.artifactType, p.isVersion1 = nil, nil, nil, false
 	for i := range p.parts {
 		p.parts[i] = part{references: p.parts[i].references[:0]}
 	}
@@ -89,6 +91,8 @@ func (p *Parser) member(field string) {
 	switch field {
 	case "mediaType":
 		p.mediaTypeErr = cmp.Or(p.mediaTypeErr, p.agreed(&p.mediaType))
+	case "artifactType":
+		p.artifactType, _ = p.text()
 	case "schemaVersion":
 		p.isVersion1 = string(p.value()) == "1"
 	default:

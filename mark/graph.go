@@ -27,9 +27,10 @@ type Graph struct {
 type state uint8
 
 const (
-	intact  state = iota
-	missing       // no object is stored under its digest
-	damaged       // an object is stored, but it is not the manifest
+	intact    state = iota
+	missing         // no object is stored under its digest
+	damaged         // an object is stored, but it is not the manifest
+	malformed       // the object has the right content, or is too large for a manifest, but is no manifest
 )
 
 // node is a manifest in memory. It has no pointers, because there may be millions.
@@ -39,11 +40,43 @@ type node struct {
 	state      state
 	kind       manifest.Kind
 	hasSubject bool
-	isContent  bool // only if damaged: the content matches the digest, or is too large for a manifest
+	purpose    manifest.Purpose
 }
+
+// isDamaged reports whether an object is stored and can't be used as the manifest.
+func (n node) isDamaged() bool { return n.state == damaged || n.state == malformed }
 
 // isKnown reports whether the manifest is intact and has a known type.
 func (n node) isKnown() bool { return n.state == intact && n.kind != manifest.Unknown }
+
+// Form is the form of an intact manifest.
+type Form struct {
+	Kind    manifest.Kind
+	Purpose manifest.Purpose
+}
+
+// Manifests yields all intact manifests that were read, in the order of their ids.
+func (g *Graph) Manifests() iter.Seq2[inventory.ID, Form] {
+	return func(yield func(inventory.ID, Form) bool) {
+		for _, id := range g.manifests.read.ids() {
+			if n, _ := g.manifests.at(id); n.state == intact && !yield(id, Form{n.kind, n.purpose}) {
+				return
+			}
+		}
+	}
+}
+
+// Form returns the form of an intact manifest. found is false for all other digests.
+func (g *Graph) Form(id inventory.ID) (form Form, found bool) {
+	n, found := g.manifests.at(id)
+	return Form{n.kind, n.purpose}, found && n.state == intact
+}
+
+// Missing reports whether a digest was to be read as a manifest, and no blob is stored under it.
+func (g *Graph) Missing(id inventory.ID) bool {
+	n, found := g.manifests.at(id)
+	return found && n.state == missing
+}
 
 // Edges yields the references of a manifest in their order, and whether each is a reference to a
 // manifest. It yields nothing for other digests and for damaged manifests.

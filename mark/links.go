@@ -50,12 +50,12 @@ func (l *Live) CheckLinks(ctx context.Context, reader storage.Reader, concurrenc
 		out.Repositories, out.problems = slices.Clone(l.Repositories), slices.Clone(l.problems)
 		out.blobs, out.manifests = slices.Clone(l.blobs), slices.Clone(l.manifests)
 		for _, i := range slices.Sorted(maps.Keys(all)) {
-			out.add(i, out.markRepository(i, all[i])) // at least as many digests are alive as before
+			out.add(i, out.markRepository(l.graph, i, all[i])) // at least as many digests are alive as before
 		}
 		out.sum()
 	}
-	out.checked = true
-	out.graph, out.roots, out.problems, out.manifests = nil, Roots{}, nil, nil
+	out.checked, out.links = true, all
+	out.graph, out.problems, out.manifests, out.before = nil, nil, nil, nil
 	return &out, nil
 }
 
@@ -69,6 +69,9 @@ type linkCheck struct {
 
 func (c linkCheck) repository(ctx context.Context, i int) (checked checkedLinks, err error) {
 	live := c.live.Repositories[i]
+	if before := c.live.before; before != nil {
+		checked.absent = maps.Clone(before.links[i].absent)
+	}
 	if err := c.checkUnlisted(ctx, i, &checked); err != nil {
 		return checked, err
 	}
@@ -100,7 +103,7 @@ func (c linkCheck) checkDead(ctx context.Context, i int, checked *checkedLinks) 
 	r, causes := c.inv.Repositories[i], c.live.Repositories[i].Layers
 	var dead []inventory.ID
 	for at, link := range r.Layers {
-		if !link.Verified() && causes.At(at) == Dead {
+		if !link.Verified() && causes.At(at) == Dead && !c.wasChecked(i, at) {
 			dead = append(dead, link.ID())
 		}
 	}
@@ -126,6 +129,13 @@ func (c linkCheck) checkDead(ctx context.Context, i int, checked *checkedLinks) 
 		}
 		return nil
 	})
+}
+
+// wasChecked reports whether a layer link of a repository was dead in an earlier mark: then it was read, and
+// is not damaged.
+func (c linkCheck) wasChecked(i, link int) bool {
+	before := c.live.before
+	return before != nil && !before.Repositories[i].Kept && !before.Repositories[i].Layers.At(link).Alive()
 }
 
 // keep adds a problem that keeps the repository.

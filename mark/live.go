@@ -41,13 +41,15 @@ type Live struct {
 	Manifests int
 
 	blobs   []Cause // by ID of a stored blob
+	roots   Roots
 	checked bool
+	links   map[int]checkedLinks // the results of CheckLinks, by repository
 
 	// The input of CheckLinks. In the result of CheckLinks these fields are nil.
 	graph     *Graph
-	roots     Roots
 	problems  [][]inventory.Problem // by repository
 	manifests idSet                 // intact manifests that are alive
+	before    *Live                 // the checked result that With was called of, or nil
 }
 
 // Blob returns the cause of a stored blob: the first one that it has in any repository.
@@ -95,7 +97,7 @@ func (g *Graph) Live(ctx context.Context, roots Roots) (*Live, error) {
 	}
 	var mu sync.Mutex
 	err := g.eachRepository(ctx, func(_ context.Context, i int) error {
-		m := l.markRepository(i, checkedLinks{})
+		m := l.markRepository(g, i, checkedLinks{})
 		mu.Lock()
 		defer mu.Unlock()
 		l.add(i, m)
@@ -111,12 +113,22 @@ func (g *Graph) Live(ctx context.Context, roots Roots) (*Live, error) {
 	return l, nil
 }
 
+// With marks all repositories of the graph again, with other roots. l is the checked result of an earlier
+// mark. So the new CheckLinks reads no links that were dead there.
+func (l *Live) With(ctx context.Context, graph *Graph, roots Roots) (*Live, error) {
+	out, err := graph.Live(ctx, roots)
+	if err == nil {
+		out.before = l
+	}
+	return out, err
+}
+
 // Checked reports whether CheckLinks was called.
 func (l *Live) Checked() bool { return l.checked }
 
 // markRepository marks one repository. checked has the results of CheckLinks.
-func (l *Live) markRepository(i int, checked checkedLinks) *marker {
-	g, roots := l.graph, l.roots
+func (l *Live) markRepository(g *Graph, i int, checked checkedLinks) *marker {
+	roots := l.roots
 	r := g.inv.Repositories[i]
 	m := &marker{
 		inv: g.inv, graph: g, r: r, deleteUntagged: roots.Revision != nil, dropUnlinkedChildren: roots.DeleteUnlinkedChildren,
@@ -164,7 +176,7 @@ func (l *Live) addUnlinked() error {
 	}
 	m.stage(Tagged, roots)
 	for _, id := range m.stages[0].manifests {
-		if n, _ := g.manifests.at(id); n.state == damaged {
+		if n, _ := g.manifests.at(id); n.isDamaged() {
 			return damagedUnlinked(g.inv, id, g.detailOf(id, n))
 		}
 	}

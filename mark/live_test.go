@@ -313,3 +313,59 @@ func rootsOf(t *testing.T, r readStory, lines ...string) *Listed {
 	}
 	return list.Find(r.inv)
 }
+
+// A second mark finds the damage of links that are dead only there, and does not read again those that were
+// dead before.
+func TestASecondMarkChecksOtherLinks(t *testing.T) {
+	w := newRegistry(t, `
+		I = image c a
+		J = image d b
+		app: I
+		app: tag v1 I
+		app: J
+		app: tag v2 J
+		app: x
+		other: y`)
+	damaged, dead := w.linkPath("app", "b"), w.linkPath("app", "x")
+	w.files[damaged] = "no digest"
+	r := w.readings(t)[0]
+	first := r.live(t, Roots{})
+	if first.Repositories[0].Kept || w.read[dead] != 1 {
+		t.Fatalf("kept %v, and the dead link was read %d times", first.Repositories[0].Kept, w.read[dead])
+	}
+	without := Roots{Revision: None, Tag: func(_, tag int) bool { return r.inv.Repositories[0].Tags[tag].Name == "v1" }}
+	second, err := first.With(t.Context(), r.graph, without)
+	if err == nil && second.Checked() {
+		t.Error("it is checked before CheckLinks")
+	}
+	if err == nil {
+		second, err = second.CheckLinks(t.Context(), w.memory, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !second.Repositories[0].Kept || w.read[damaged] == 0 || w.read[dead] != 1 {
+		t.Errorf("kept %v, the damaged link was read %d times, and the dead one %d times", second.Repositories[0].Kept, w.read[damaged], w.read[dead])
+	}
+}
+
+// A view has what damage would keep, and what a repository names.
+func TestAViewHasLinks(t *testing.T) {
+	r := drawn(t, `
+		I > c a
+		S > p : I
+		app: revision I
+		app: revision S
+		app: entry v1 K
+		app: layer x`)
+	at, _ := r.inv.FindRepository("app")
+	view := r.graph.View(at)
+	if got := r.letters(view.Linked()); got != "I K S x" {
+		t.Errorf("links to %s", got)
+	}
+	named := view.Named()
+	slices.Sort(named)
+	if got := r.letters(slices.Compact(named)); got != "I K S a c p x" {
+		t.Errorf("names %s", got)
+	}
+}

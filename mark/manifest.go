@@ -102,7 +102,7 @@ func (r reading) verified(ctx context.Context, id inventory.ID, p *parsing) (con
 		return nil, damage("its blob was listed but can't be found"), nil
 	case errors.Is(err, storage.ErrTooLarge):
 		lost = damage("it is larger than %d MiB", manifestLimit>>20)
-		lost.node.isContent = true
+		lost.node.state = malformed
 		return nil, lost, nil
 	case errors.Is(err, storage.ErrNotRegular):
 		return nil, damage("it is not a regular file"), nil
@@ -146,9 +146,9 @@ var parsings = sync.Pool{New: func() any { return &parsing{buffer: make([]byte, 
 func (r reading) parse(content []byte, p *parsing) found {
 	m, err := p.parser.Parse(content)
 	if err != nil {
-		return found{node: node{state: damaged, isContent: true}, detail: err.Error()}
+		return found{node: node{state: malformed}, detail: err.Error()}
 	}
-	f := found{node: node{kind: m.Kind}}
+	f := found{node: node{kind: m.Kind, purpose: m.Purpose}}
 	if m.Kind == manifest.Unknown {
 		f.detail = fmt.Sprintf("its type is not known (%.80q): all digests in it are taken as references", m.MediaType)
 	}

@@ -144,7 +144,7 @@ func (r *graphReader) readUnlinked(ctx context.Context, named *idSet, unlinked [
 	slices.SortFunc(states, func(a, b found) int { return cmp.Compare(a.id, b.id) })
 	for _, f := range states {
 		switch {
-		case f.node.state == damaged && !f.node.isContent:
+		case f.node.state == damaged:
 			return damagedUnlinked(r.inv, f.id, f.detail)
 		case f.node.state == intact:
 			named.add(f.id)

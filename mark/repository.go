@@ -214,7 +214,7 @@ func (m *marker) checkManifests(roots []inventory.ID) {
 	for _, id := range last.manifests {
 		n, _ := m.graph.manifests.at(id)
 		switch {
-		case n.state == damaged:
+		case n.isDamaged():
 			m.keep(inventory.ManifestDamaged, id, m.graph.detailOf(id, n))
 		case n.state == missing && (m.r.HasRevision(id) || last.cause == Tagged && isRoot().has(id)):
 			m.keep(inventory.ManifestMissing, id, m.graph.detailOf(id, n))
@@ -287,7 +287,7 @@ func (m *marker) checkUntagged() (dangling map[inventory.ID]bool) {
 			continue
 		}
 		switch n.state {
-		case damaged:
+		case damaged, malformed:
 			m.keep(inventory.ManifestDamaged, id, m.graph.detailOf(id, n))
 		case missing:
 			dangling[id] = true

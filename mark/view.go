@@ -1,0 +1,136 @@
+package mark
+
+import (
+	"slices"
+
+	"regsweep/inventory"
+	"regsweep/manifest"
+)
+
+// View reads a graph as one repository reaches its digests: see vertex. It must not be used
+// concurrently.
+type View struct{ m *marker }
+
+// View returns the view of a repository. repository is its index in the inventory.
+func (g *Graph) View(repository int) *View {
+	r := g.inv.Repositories[repository]
+	m := &marker{inv: g.inv, graph: g, r: r, named: map[inventory.ID]bool{}, follows: true}
+	for _, tag := range r.Tags {
+		for _, id := range tag.Roots() {
+			m.named[id] = true
+		}
+	}
+	for _, id := range r.Doubted {
+		m.named[id] = true
+	}
+	m.findReferrers()
+	return &View{m}
+}
+
+// Pulled returns the digests that a pull of a manifest fetches: the manifest, and all that it reaches by
+// references. Each digest is there once. Not all of them need be stored.
+func (v *View) Pulled(root inventory.ID) []inventory.ID {
+	return v.reach([]inventory.ID{root}, v.references)
+}
+
+// Kept returns the digests that manifests keep alive: the digests that they reach by references, all
+// their referrers, and so on. Each digest is there once.
+func (v *View) Kept(roots ...inventory.ID) []inventory.ID { return v.reach(roots, v.m.edges) }
+
+func (v *View) reach(roots []inventory.ID, edges func(vertex) []vertex) []inventory.ID {
+	from := make([]vertex, len(roots))
+	for i, id := range roots {
+		from[i] = v.m.asReached(plain(id))
+	}
+	reached := Reach(MapSet[vertex]{}, from, edges)
+	ids := make([]inventory.ID, len(reached))
+	for i, at := range reached {
+		ids[i] = at.id()
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// references returns the references of a digest. The result is valid until the next call.
+func (v *View) references(from vertex) []vertex {
+	edges := v.m.buffer[:0]
+	if from.isManifest() {
+		n, _ := v.m.graph.manifests.at(from.id())
+		for _, to := range v.m.graph.edgesOf(n) {
+			edges = append(edges, v.m.asReached(to))
+		}
+	}
+	v.m.buffer = edges
+	return edges
+}
+
+// EdgeKind is the way in which one digest keeps another alive.
+type EdgeKind uint8
+
+// The kinds of edges.
+const (
+	EntryEdge     EdgeKind = iota // from an index to one of its manifests
+	ConfigEdge                    // from an image to its config
+	LayerEdge                     // from an image to a layer, and any other reference to plain content
+	SignatureEdge                 // from a manifest of schema 1 to its signature
+	AliasEdge                     // from the digest in the path of a layer link to the digest in the link
+	ReferrerEdge                  // from a subject to its referrer
+)
+
+// Edge leads to a digest that another digest keeps alive.
+type Edge struct {
+	To   inventory.ID
+	Kind EdgeKind
+	// IsManifest is set if To is reached as a manifest.
+	IsManifest bool
+}
+
+// Edges returns the edges of a digest in their order: references, signatures, alias, referrers.
+// asManifest says whether the digest is reached as a manifest: only then it has references.
+func (v *View) Edges(id inventory.ID, isManifest bool) []Edge {
+	var out []Edge
+	add := func(to vertex, kind EdgeKind) {
+		to = v.m.asReached(to)
+		out = append(out, Edge{to.id(), kind, to.isManifest()})
+	}
+	if isManifest {
+		n, _ := v.m.graph.manifests.at(id)
+		for i, to := range v.m.graph.edgesOf(n) {
+			switch {
+			case n.kind == manifest.Index:
+				add(to, EntryEdge)
+			case n.kind == manifest.Image && i == 0:
+				add(to, ConfigEdge)
+			default:
+				add(to, LayerEdge)
+			}
+		}
+	}
+	for _, signature := range v.m.r.Signatures[id] {
+		add(plain(signature), SignatureEdge)
+	}
+	if to, found := v.m.r.Aliases[id]; found {
+		add(plain(to), AliasEdge)
+	}
+	for _, referrer := range v.m.referrers[id] {
+		add(plain(referrer), ReferrerEdge)
+	}
+	return out
+}
+
+// IsManifest reports whether a root of this repository is reached as a manifest.
+func (v *View) IsManifest(id inventory.ID) bool { return v.m.asReached(plain(id)).isManifest() }
+
+// Named returns the digests that the repository has links to, and those that its manifests reach. A digest
+// may be there several times.
+func (v *View) Named() []inventory.ID {
+	linked := v.m.allLinked()
+	for _, tag := range v.m.r.Tags {
+		linked = append(linked, tag.Roots()...)
+	}
+	return append(linked, v.Kept(linked...)...)
+}
+
+// Linked returns the digests that damage would keep: all that links of the repository name. A digest
+// may be there several times.
+func (v *View) Linked() []inventory.ID { return v.m.allLinked() }
