@@ -348,14 +348,21 @@ func (p *Plan) keepsUpload(at upload) Reason {
 	return ""
 }
 
-// isOld reports whether an upload is older than UploadAge. It is false if the start of the upload is
-// not known, or if no registry could serve the name of its repository.
+// isOld reports whether an upload is older than UploadAge.
 func (p *Plan) isOld(at upload) bool {
-	if at.repository >= 0 && p.inv.Repositories[at.repository].Misnamed() {
-		return false
+	var r *inventory.Repository
+	if at.repository >= 0 {
+		r = p.inv.Repositories[at.repository]
 	}
 	u, _ := p.uploadAt(at)
-	return !u.Started.IsZero() && !u.Started.After(p.Options.Now.Add(-p.Options.UploadAge))
+	return IsOldUpload(r, u, p.Options.Now.Add(-p.Options.UploadAge))
+}
+
+// IsOldUpload reports whether an upload was begun before a time. It is false if the start of the upload
+// is not known, or if no registry could serve the name of its repository. r is nil for an upload outside
+// of repositories.
+func IsOldUpload(r *inventory.Repository, u inventory.Upload, before time.Time) bool {
+	return (r == nil || !r.Misnamed()) && !u.Started.IsZero() && !u.Started.After(before)
 }
 
 // planRepositories plans the repositories whose objects are all removed or absent, with PruneEmpty.

@@ -1,0 +1,332 @@
+// Package audit explains the space that a registry's storage takes: what uses it, why it is kept, and
+// what would free it. It reads nothing. All its figures come from the inventory and the graph of a run.
+package audit
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"regsweep/inventory"
+	"regsweep/mark"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Facts are what a run has read.
+type Facts struct {
+	// Inventory was taken with Options.Sizes.
+	Inventory *inventory.Inventory
+	Graph     *mark.Graph
+	// Live is the result of a mark with all tags and all revisions as roots. Its links were checked.
+	Live *mark.Live
+	// Own is the space of everything else in the storage.
+	Own Own
+	// Now and UploadAge tell which uploads a run would remove.
+	Now       time.Time
+	UploadAge time.Duration
+}
+
+// Own is the space of everything that the inventory does not have, in bytes.
+type Own struct {
+	Quarantine int64
+	Other      int64 // the lock, and files of others below the layout's root
+	Versions   int64 // see Bytes
+	Multipart  int64
+}
+
+// Bytes is the bill. All values are in bytes. Each blob counts once, except in Logical.
+type Bytes struct {
+	// Logical is the sum of the pulls of all tags.
+	Logical int64 `json:"logical"`
+	// Stored are all blobs. It is Live + Garbage, and Live is Tagged + Untagged.
+	Stored   int64 `json:"stored"`
+	Live     int64 `json:"live"`
+	Tagged   int64 `json:"tagged"`
+	Untagged int64 `json:"untagged"`
+	Garbage  int64 `json:"garbage"`
+
+	Uploads    int64 `json:"uploads"`
+	Quarantine int64 `json:"quarantine"`
+	Other      int64 `json:"other"` // links, strays, regsweep's own files
+	// Total is Stored + Uploads + Quarantine + Other.
+	Total int64 `json:"total"`
+
+	// Versions are the noncurrent versions that a bucket keeps, and Multipart the parts of unfinished
+	// multipart uploads. Both come on top of Total.
+	Versions  int64 `json:"versions"`
+	Multipart int64 `json:"multipart"`
+}
+
+// Repository is the part of one repository. Its blobs are those that it keeps alive.
+type Repository struct {
+	Name      string `json:"name"`
+	Tags      int    `json:"tags"`
+	Manifests int    `json:"manifests"` // revision links
+	Logical   int64  `json:"logical"`
+	Bytes     int64  `json:"bytes"`
+	Unique    int64  `json:"unique"` // kept alive by no other repository
+	Shared    int64  `json:"shared"`
+	// Fair is the sum of the sizes of its blobs, each divided by the number of repositories that
+	// keep it alive. The sum over all repositories is Bytes.Live.
+	Fair     float64 `json:"fair"`
+	Untagged int64   `json:"untagged"` // reached by no tag of the repository
+	// LastPush is the newest time of the links. It is zero if the storage has no times.
+	LastPush time.Time `json:"last_push,omitzero"`
+	// Growth is the size of the blobs that were written in each of the last twelve months, the
+	// current month last, as the times of the blobs say.
+	Growth [Months]int64 `json:"growth"`
+}
+
+// GrowthSum returns the sum of Growth in bytes.
+func (r Repository) GrowthSum() (sum int64) {
+	for _, bytes := range r.Growth {
+		sum += bytes
+	}
+	return sum
+}
+
+// Months is the number of months in Repository.Growth.
+const Months = 12
+
+// Blob is one of the largest blobs.
+type Blob struct {
+	Digest digest.Digest `json:"digest"`
+	Bytes  int64         `json:"bytes"`
+	Kind   Kind          `json:"kind"`
+	// Repositories is the number of repositories that keep the blob alive, and Manifests the
+	// number of manifests that refer to it.
+	Repositories int `json:"repositories"`
+	Manifests    int `json:"manifests"`
+	// Holders are the first of the repositories, sorted.
+	Holders []string `json:"holders"`
+}
+
+// Audit is the complete bill.
+type Audit struct {
+	Bytes        Bytes
+	Repositories []Repository // in the order of the inventory
+	Blobs        []Blob       // the largest first
+	Kinds        []KindBytes
+}
+
+// New makes the bill. largest is the number of blobs in Audit.Blobs. The error is the cause of ctx.
+func New(ctx context.Context, facts Facts, largest int) (*Audit, error) {
+	f := &fold{
+		Facts:   facts,
+		holders: make([]atomic.Uint32, facts.Inventory.Blobs()),
+		tagged:  make([]atomic.Bool, facts.Inventory.Blobs()),
+		kinds:   kindsOf(facts.Inventory, facts.Graph),
+		out:     &Audit{Repositories: make([]Repository, len(facts.Inventory.Repositories))},
+	}
+	f.blobs = f.largest(largest)
+	err := facts.Live.Holdings(ctx, facts.Graph, func(_ int, holdings []mark.Holding) {
+		for _, h := range holdings {
+			f.holders[h.ID].Add(1)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := facts.Live.Holdings(ctx, facts.Graph, f.repository); err != nil {
+		return nil, err
+	}
+	f.sumBlobs()
+	f.sumOthers()
+	return f.out, nil
+}
+
+// fold adds up an audit.
+type fold struct {
+	Facts
+	holders []atomic.Uint32 // by blob: the number of repositories that keep it alive
+	tagged  []atomic.Bool   // by blob: whether a tag reaches it
+	kinds   []uint8         // by blob: the index in Kinds
+	out     *Audit
+
+	mu    sync.Mutex // guards Holders in blobs
+	blobs map[inventory.ID]*Blob
+}
+
+// size returns the size of a stored blob in bytes. It is 0 if only the directory of the blob exists.
+func (f Facts) size(id inventory.ID) int64 {
+	if size, exact := f.Inventory.Size(id); exact {
+		return size
+	}
+	return 0
+}
+
+// repository adds up one repository.
+func (f *fold) repository(i int, holdings []mark.Holding) {
+	r := f.Inventory.Repositories[i]
+	out := Repository{Name: r.Name, Tags: len(r.Tags), Manifests: len(r.Revisions), LastPush: r.Pushed}
+	view := f.Graph.View(i)
+	out.Logical = f.logical(view, r)
+	tagged := view.Kept(rootsOf(r)...)
+	for _, id := range tagged {
+		if f.Inventory.Stored(id) {
+			f.tagged[id].Store(true)
+		}
+	}
+	for _, h := range holdings {
+		size, holders := f.size(h.ID), f.holders[h.ID].Load()
+		out.Bytes += size
+		out.Fair += float64(size) / float64(holders)
+		if holders == 1 {
+			out.Unique += size
+		}
+		if _, isTagged := slices.BinarySearch(tagged, h.ID); !isTagged {
+			out.Untagged += size
+		}
+		if month, isShown := f.month(f.Inventory.BlobDay(h.ID)); isShown {
+			out.Growth[month] += size
+		}
+		if blob := f.blobs[h.ID]; blob != nil {
+			f.mu.Lock()
+			blob.Holders = append(blob.Holders, r.Name)
+			f.mu.Unlock()
+		}
+	}
+	out.Shared = out.Bytes - out.Unique
+	f.out.Repositories[i] = out
+}
+
+// month returns the index of a day in Repository.Growth, in UTC.
+func (f Facts) month(day time.Time) (index int, isShown bool) {
+	now := f.Now.UTC()
+	ago := 12*(now.Year()-day.Year()) + int(now.Month()) - int(day.Month())
+	return Months - 1 - ago, !day.IsZero() && ago >= 0 && ago < Months
+}
+
+// rootsOf returns the manifests that the tags of a repository keep alive.
+func rootsOf(r *inventory.Repository) (roots []inventory.ID) {
+	for _, tag := range r.Tags {
+		roots = append(roots, tag.Roots()...)
+	}
+	return roots
+}
+
+// logical returns the sum of the pulls of all tags in bytes. A tag without a target can't be pulled.
+func (f *fold) logical(view *mark.View, r *inventory.Repository) (sum int64) {
+	pulls := map[inventory.ID]int64{}
+	for _, tag := range r.Tags {
+		if !tag.HasTarget {
+			continue
+		}
+		bytes, known := pulls[tag.Target]
+		if !known {
+			bytes = f.sum(view.Pulled(tag.Target))
+			pulls[tag.Target] = bytes
+		}
+		sum += bytes
+	}
+	return sum
+}
+
+// sum returns the size of the stored ones of some digests in bytes.
+func (f Facts) sum(ids []inventory.ID) (sum int64) {
+	for _, id := range ids {
+		if f.Inventory.Stored(id) {
+			sum += f.size(id)
+		}
+	}
+	return sum
+}
+
+// largest returns the largest blobs, without their holders.
+func (f *fold) largest(n int) map[inventory.ID]*Blob {
+	ids := make([]inventory.ID, 0, n+1)
+	for id := range inventory.ID(f.Inventory.Blobs()) {
+		if len(ids) == n && (n == 0 || f.compareSizes(id, ids[n-1]) > 0) {
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(ids, id, f.compareSizes)
+		ids = slices.Insert(ids, at, id)
+		ids = ids[:min(n, len(ids))]
+	}
+	blobs := make(map[inventory.ID]*Blob, len(ids))
+	for _, id := range ids {
+		blobs[id] = &Blob{Digest: f.Inventory.Digest(id), Bytes: f.size(id), Kind: Kinds[f.kinds[id]], Holders: []string{}}
+	}
+	return blobs
+}
+
+// compareSizes orders blobs by size, the largest first, and then by digest.
+func (f *fold) compareSizes(a, b inventory.ID) int {
+	return cmp.Or(cmp.Compare(f.size(b), f.size(a)), cmp.Compare(a, b))
+}
+
+// mostHolders is the number of repositories in Blob.Holders.
+const mostHolders = 10
+
+// sumBlobs adds up all blobs, after the repositories.
+func (f *fold) sumBlobs() {
+	bytes := &f.out.Bytes
+	kinds := make([]KindBytes, len(Kinds))
+	for id := range inventory.ID(f.Inventory.Blobs()) {
+		size := f.size(id)
+		kind := &kinds[f.kinds[id]]
+		kind.Blobs++
+		kind.Bytes += size
+		bytes.Stored += size
+		if !f.Live.Blob(id).Alive() {
+			bytes.Garbage += size
+			kind.Garbage += size
+			continue
+		}
+		bytes.Live += size
+		if f.tagged[id].Load() {
+			bytes.Tagged += size
+		}
+	}
+	bytes.Untagged = bytes.Live - bytes.Tagged
+	for i, kind := range kinds {
+		kind.Kind = Kinds[i]
+		f.out.Kinds = append(f.out.Kinds, kind)
+	}
+	references := f.references()
+	for id, blob := range f.blobs {
+		slices.Sort(blob.Holders)
+		blob.Repositories, blob.Manifests = len(blob.Holders), references[id]
+		blob.Holders = blob.Holders[:min(mostHolders, len(blob.Holders))]
+		f.out.Blobs = append(f.out.Blobs, *blob)
+	}
+	slices.SortFunc(f.out.Blobs, func(a, b Blob) int {
+		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Digest, b.Digest))
+	})
+}
+
+// references returns the number of manifests that refer to each of the largest blobs.
+func (f *fold) references() map[inventory.ID]int {
+	counts := map[inventory.ID]int{}
+	for id := range f.Graph.Manifests() {
+		seen := map[inventory.ID]bool{}
+		for to := range f.Graph.Edges(id) {
+			if f.blobs[to] != nil && !seen[to] {
+				seen[to] = true
+				counts[to]++
+			}
+		}
+	}
+	return counts
+}
+
+// sumOthers adds up everything that is no blob, and the total.
+func (f *fold) sumOthers() {
+	bytes := &f.out.Bytes
+	for _, r := range f.out.Repositories {
+		bytes.Logical += r.Logical
+	}
+	bytes.Quarantine, bytes.Versions, bytes.Multipart = f.Own.Quarantine, f.Own.Versions, f.Own.Multipart
+	bytes.Other = f.Own.Other + f.Inventory.Strays.Bytes
+	for _, r := range f.Inventory.Repositories {
+		bytes.Other += r.LinkBytes
+		for _, u := range r.Uploads {
+			bytes.Uploads += u.Bytes
+		}
+	}
+	bytes.Total = bytes.Stored + bytes.Uploads + bytes.Quarantine + bytes.Other
+}

@@ -1,0 +1,158 @@
+package audit
+
+import (
+	"bufio"
+	"cmp"
+	"crypto/sha256"
+	_ "embed" // for the files of the page
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"regsweep/inventory"
+)
+
+// The page consists of these files. It loads nothing else.
+var (
+	//go:embed page/page.html
+	pageHTML string
+	//go:embed page/page.css
+	pageCSS string
+	//go:embed page/page.js
+	pageJS string
+)
+
+// PageStart returns the first line of each page that WritePage writes.
+func PageStart() string {
+	line, _, _ := strings.Cut(pageHTML, "\n")
+	return line
+}
+
+// Page is what the page shows.
+type Page struct {
+	Root     string              `json:"root"` // WritePage sets it
+	Time     time.Time           `json:"time"`
+	Bytes    Bytes               `json:"bytes"`
+	Kinds    []KindBytes         `json:"kinds"`
+	Blobs    []Blob              `json:"blobs"`
+	WhatIf   []WhatIf            `json:"what_if"`
+	Problems []inventory.Problem `json:"problems"`
+	// ProblemCount is the number of all problems. The page has only the first of them.
+	ProblemCount int `json:"problem_count"`
+
+	// Repositories are in the order of the inventory. They follow the other values in the file.
+	Repositories []Repository `json:"-"`
+}
+
+// mostProblems is the number of problems on the page.
+const mostProblems = 1000
+
+// pageRepository is a repository on the page.
+type pageRepository struct {
+	Repository
+	Garbage        int64     `json:"garbage"`         // garbage that it links, see linkedGarbage
+	UntaggedUnique int64     `json:"untagged_unique"` // kept by no tag, and by no other repository
+	TagList        []pageTag `json:"tag_list"`
+	// More has the sums of the tags that TagList leaves out.
+	More moreTags `json:"more"`
+}
+
+// pageTag is a tag on the page: its name, push time in seconds, logical, bytes and unique. An array takes
+// less room in the file than an object.
+type pageTag [5]any
+
+type moreTags struct {
+	Count  int   `json:"count"`
+	Bytes  int64 `json:"bytes"`
+	Unique int64 `json:"unique"`
+}
+
+// mostTags returns the number of tags of each repository on the page. With many repositories it is
+// smaller, so that a browser can open the page.
+func mostTags(repositories int) int { return min(max(200_000/max(repositories, 1), 20), 2000) }
+
+// WritePage writes the page: one HTML file, which a browser opens without a network. Names are data in
+// it: they are never parsed as HTML.
+func (k *Keepers) WritePage(w io.Writer, page Page) error {
+	page.Root = k.facts.Inventory.Identity.Root
+	page.ProblemCount = len(page.Problems)
+	page.Problems = page.Problems[:min(mostProblems, len(page.Problems))]
+	head, tail, _ := strings.Cut(strings.NewReplacer(
+		"{{css}}", pageCSS, "{{js}}", pageJS, "{{css hash}}", hash(pageCSS), "{{js hash}}", hash(pageJS),
+	).Replace(pageHTML), "{{data}}")
+	out := bufio.NewWriterSize(w, 1<<16)
+	data := json.NewEncoder(out) // it writes < as \u003c, so that no name ends the script element
+	out.WriteString(head)
+	out.WriteString(`{"audit":`)
+	if err := data.Encode(page); err != nil {
+		return err
+	}
+	out.WriteString(`,"repositories":[`)
+	garbage := k.facts.linkedGarbage()
+	for i, r := range page.Repositories {
+		if i > 0 {
+			out.WriteByte(',')
+		}
+		if err := data.Encode(k.pageRepository(i, r, int64(garbage[i]+0.5))); err != nil {
+			return err
+		}
+	}
+	out.WriteString("]}")
+	out.WriteString(tail)
+	return out.Flush()
+}
+
+func (k *Keepers) pageRepository(i int, r Repository, garbage int64) pageRepository {
+	of, listed := k.Of(i), k.facts.Inventory.Repositories[i]
+	out := pageRepository{Repository: r, Garbage: garbage, UntaggedUnique: of[len(of)-1].Unique, TagList: []pageTag{}}
+	order := make([]int, len(listed.Tags))
+	for at := range order {
+		order[at] = at
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		return cmp.Or(cmp.Compare(of[b].Unique, of[a].Unique), cmp.Compare(of[b].Bytes, of[a].Bytes))
+	})
+	shown := min(len(order), mostTags(len(k.first)))
+	for _, at := range order[:shown] {
+		tag := of[at]
+		out.TagList = append(out.TagList, pageTag{listed.Tags[at].Name, pushed(listed.TagPushed(at)), tag.Logical, tag.Bytes, tag.Unique})
+	}
+	for _, at := range order[shown:] {
+		out.More.Count++
+		out.More.Bytes += of[at].Bytes
+		out.More.Unique += of[at].Unique
+	}
+	return out
+}
+
+// hash returns the source expression for the content security policy that allows one inline element.
+func hash(content string) string {
+	sum := sha256.Sum256([]byte(content))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+}
+
+// linkedGarbage returns the garbage that each repository still links, in bytes. A blob that several
+// repositories link counts in parts. So the sum is all garbage but that which nobody links.
+func (f Facts) linkedGarbage() []float64 {
+	count := make([]uint32, f.Inventory.Blobs())
+	each := func(r *inventory.Repository, visit func(id inventory.ID)) {
+		for _, links := range [][]inventory.Link{r.Revisions, r.Layers} {
+			for _, link := range links {
+				if id := link.ID(); f.Inventory.Stored(id) && !f.Live.Blob(id).Alive() {
+					visit(id)
+				}
+			}
+		}
+	}
+	for _, r := range f.Inventory.Repositories {
+		each(r, func(id inventory.ID) { count[id]++ })
+	}
+	out := make([]float64, len(f.Inventory.Repositories))
+	for i, r := range f.Inventory.Repositories {
+		each(r, func(id inventory.ID) { out[i] += float64(f.size(id)) / float64(count[id]) })
+	}
+	return out
+}

@@ -1,0 +1,462 @@
+"use strict";
+// Names come from the storage and may contain anything. They are only ever set as text.
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const { audit, repositories } = data;
+const bytes = audit.bytes;
+const now = Date.parse(audit.time) / 1000;
+const $ = id => document.getElementById(id);
+
+// element makes an element. Its children are elements or texts.
+function element(name, attributes = {}, ...children) {
+  const e = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) e.addEventListener(key.slice(2), value);
+    else if (value !== undefined && value !== false) e.setAttribute(key, value === true ? "" : value);
+  }
+  e.append(...children);
+  return e;
+}
+
+// Texts of values
+
+function size(n) {
+  if (n < 1024) return Math.round(n) + " B";
+  let unit = -1;
+  for (; n >= 1023.95 && unit < 5; unit++) n /= 1024;
+  return n.toFixed(1) + " " + "KMGTPE"[unit] + "iB";
+}
+const count = n => n.toLocaleString("en");
+const plural = (n, noun) => count(n) + " " + (n === 1 ? noun : noun.replace(/y$/, "ie") + "s");
+const date = seconds => seconds ? new Date(seconds * 1000).toISOString().slice(0, 10) : "";
+const seconds = text => text ? Math.floor(Date.parse(text) / 1000) : 0;
+function share(n, of = bytes.total) {
+  const percent = of ? 100 * n / of : 0;
+  return n === 0 ? "" : percent < 0.1 ? "<0.1%" : percent.toFixed(percent < 9.95 ? 1 : 0) + "%";
+}
+
+// Bars: rows of a name, a bar from `from` to `from + n` of `of`, and the size.
+
+function bars(id, rows, of, hasNotes) {
+  $(id).replaceChildren(...rows.flatMap(row => {
+    const fill = element("i", { class: row.color || "" });
+    fill.style.left = (of ? 100 * (row.from || 0) / of : 0) + "%";
+    fill.style.width = (of ? Math.min(100, 100 * row.n / of) : 0) + "%";
+    const name = element("span", {}, row.name);
+    name.style.paddingLeft = (row.depth || 0) + "em";
+    return [name, element("span", { class: "bar" }, ...row.n > 0 ? [fill] : []), element("span", { class: "size" }, size(row.n)),
+      element("span", { class: "share" }, share(row.n, of)), ...hasNotes ? [element("span", { class: "by" }, row.by || "")] : []];
+  }));
+}
+
+function showHead() {
+  document.title = "Storage audit: " + audit.root;
+  $("about").append(element("code", {}, audit.root), " ", element("span", { class: "nowrap" }, `· ${audit.time.slice(0, 16).replace("T", " ")} UTC`));
+  const gc = audit.what_if[0];
+  const facts = [["In storage", size(bytes.total)], ["Kept", size(bytes.live)], ["gc would free", gc ? size(gc.bytes) : "–"],
+    ["Repositories", count(repositories.length)], ["Tags", count(repositories.reduce((sum, r) => sum + r.tags, 0))]];
+  $("headline").append(...facts.map(([term, value]) => element("div", {}, element("dt", {}, term), element("dd", {}, value))));
+}
+
+function showLadder() {
+  let at = 0;
+  const rows = [
+    { name: "logical", n: bytes.logical, color: bytes.logical > bytes.total ? "over" : "", by: "pulls of all tags" },
+    { name: "total", n: bytes.total, by: "everything in the storage" },
+  ];
+  const step = (name, n, depth, color, by) => rows.push({ name, n, depth, color, by, from: at });
+  step("stored", bytes.stored, 1, "", "all blobs, each once");
+  step("live", bytes.live, 2, "", "kept by a repository");
+  step("tagged", bytes.tagged, 3, "tagged", "freed by untagging");
+  at += bytes.tagged;
+  step("untagged", bytes.untagged, 3, "untagged", "freed by gc -m");
+  at += bytes.untagged;
+  step("garbage", bytes.garbage, 2, "garbage", "freed by gc");
+  at += bytes.garbage;
+  for (const [key, by] of [["uploads", "freed by gc, once old"], ["quarantine", "freed by quarantine purge"], ["other", "links, strays, files of regsweep"]]) {
+    step(key, bytes[key], 1, "rest", by);
+    at += bytes[key];
+  }
+  const beyond = [["versions", "noncurrent versions, beside the total"], ["multipart", "unfinished parts, beside the total"]].filter(([key]) => bytes[key] > 0);
+  for (const [key, by] of beyond) {
+    step(key, bytes[key], 0, "rest", by);
+    at += bytes[key];
+  }
+  bars("ladder", rows, bytes.total + bytes.versions + bytes.multipart, true);
+  if (bytes.tagged) $("logical").textContent = `Pulls of all tags would fetch ${(bytes.logical / bytes.tagged).toFixed(1)} times what the tagged blobs take.`;
+}
+
+function showKinds() {
+  const names = { layer: "layers", config: "configs", manifest: "manifests", attestation: "attestations", signature: "signatures, SBOMs", build_cache: "build caches", chart: "Helm charts", unknown: "not known" };
+  bars("kinds", audit.kinds.filter(k => k.blobs).sort((a, b) => b.bytes - a.bytes).map(k => ({ name: names[k.kind] || k.kind, n: k.bytes, color: "rest" })), bytes.stored);
+  bars("what-if", audit.what_if.map(w => ({ name: w.choice, n: w.bytes, color: "garbage" })), bytes.total);
+}
+
+function showGrowth() {
+  const grown = repositories.filter(r => r.growth?.some(n => n > 0));
+  if (!grown.length) return;
+  $("growth-section").hidden = false;
+  const sums = grown[0].growth.map((_, month) => grown.reduce((sum, r) => sum + r.growth[month], 0));
+  const most = Math.max(...sums, 1), at = new Date(audit.time);
+  $("growth").append(...sums.map((n, i) => {
+    const month = new Date(Date.UTC(at.getUTCFullYear(), at.getUTCMonth() - sums.length + 1 + i, 1));
+    const bar = element("i");
+    bar.style.height = 100 * n / most + "%";
+    return element("figure", {}, element("div", {}, bar), element("figcaption", {}, month.toLocaleString("en", { month: "short", timeZone: "UTC" })), element("span", {}, size(n)));
+  }));
+}
+
+function sparkline(values) {
+  const make = (name, attributes) => {
+    const e = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const key in attributes) e.setAttribute(key, attributes[key]);
+    return e;
+  };
+  const svg = make("svg", { viewBox: `0 0 ${values.length * 4} 16`, preserveAspectRatio: "none", role: "img", "aria-label": "growth by month: " + values.map(size).join(", ") });
+  const most = Math.max(...values, 1);
+  values.forEach((n, i) => { if (n > 0) svg.append(make("rect", { x: i * 4, width: 3, y: 16 - Math.max(1, 16 * n / most), height: Math.max(1, 16 * n / most) })); });
+  return svg;
+}
+
+// The map. A node is a namespace, a repository, or content of a repository. Its areas are the bytes of
+// each mode. The nodes of a repository's tags are made when they are needed.
+
+const modes = {
+  unique: "Area: bytes that nothing else keeps. The removal of everything in a cell would free at least these.",
+  shared: "Area: bytes that other repositories, or inside a repository other tags, keep too.",
+  garbage: "Area: garbage that the repository still links. gc frees it.",
+};
+let mode = "unique";
+
+const root = { name: "all repositories", path: "", names: new Map(), unique: 0, shared: 0, garbage: 0, pushed: 0, repositories: 0 };
+
+function buildTree() {
+  for (const r of repositories) {
+    const pushed = seconds(r.last_push);
+    const add = node => {
+      for (const key of ["unique", "shared", "garbage"]) node[key] += r[key];
+      node.pushed = Math.max(node.pushed, pushed);
+      node.repositories++;
+    };
+    let node = root;
+    add(node);
+    for (const name of r.name.split("/")) {
+      const path = node.path ? node.path + "/" + name : name;
+      if (!node.names.has(name)) node.names.set(name, { name, path, parent: node, names: new Map(), unique: 0, shared: 0, garbage: 0, pushed: 0, repositories: 0 });
+      node = node.names.get(name);
+      add(node);
+    }
+    node.repository = r;
+  }
+  root.unlinked = bytes.garbage - root.garbage;
+  root.garbage = bytes.garbage;
+}
+
+function childrenOf(node) {
+  if (node.children) return node.children;
+  const children = [...node.names?.values() ?? []];
+  const add = (name, unique, all, more) => {
+    if (all > 0) children.push({ name, parent: node, unique, shared: all - unique, garbage: 0, pushed: 0, ...more });
+  };
+  const r = node.repository;
+  if (r) {
+    let rest = r.unique - r.untagged_unique - r.more.unique;
+    for (const [name, pushed, logical, all, unique] of r.tag_list) {
+      add(name, unique, all, { tag: r.name + ":" + name, pushed, logical });
+      rest -= unique;
+    }
+    if (rest > 0) add("in several tags", rest, rest, { about: "kept by more than one tag of this repository, and by nothing else" });
+    add("untagged", r.untagged_unique, r.untagged, { about: "kept without a tag" });
+    add(plural(r.more.count, "more tag"), r.more.unique, r.more.bytes, { about: "the smaller tags, together" });
+    if (r.garbage > 0 && children.length) children.push({ name: "garbage", parent: node, unique: 0, shared: 0, garbage: r.garbage, pushed: 0 });
+  }
+  if (node.unlinked > 0) children.push({ name: "linked by nobody", parent: node, unique: 0, shared: 0, garbage: node.unlinked, pushed: 0, about: "no repository has a link to it" });
+  return node.children = children;
+}
+
+const isOpen = node => Boolean(node.names) && childrenOf(node).length > 0;
+
+// shown returns the children with an area, the largest first. The smallest ones are merged into one.
+function shown(node, most) {
+  const all = childrenOf(node).filter(c => c[mode] > 0).sort((a, b) => b[mode] - a[mode]);
+  if (all.length <= most) return all;
+  const rest = all.slice(most - 1), merged = { name: count(rest.length) + " more", parent: node, about: "the smallest, together", pushed: 0, unique: 0, shared: 0, garbage: 0 };
+  for (const c of rest) for (const key in modes) merged[key] += c[key];
+  return [...all.slice(0, most - 1), merged];
+}
+
+// squarify places nodes in a box, by the algorithm of Bruls, Huizing and van Wijk: a row takes nodes as
+// long as its cells become squarer.
+function squarify(nodes, x, y, width, height) {
+  const cells = [];
+  let sum = nodes.reduce((total, n) => total + n[mode], 0);
+  for (let i = 0; i < nodes.length && width > 0 && height > 0;) {
+    const side = Math.min(width, height), scale = width * height / sum;
+    let area = 0, last = Infinity, end = i;
+    for (; end < nodes.length; end++) {
+      const next = area + nodes[end][mode] * scale, thick = next / side;
+      const worst = Math.max(thick * thick / (nodes[end][mode] * scale), nodes[i][mode] * scale / (thick * thick));
+      if (end > i && worst > last) break;
+      area = next;
+      last = worst;
+    }
+    const thick = area / side, isColumn = width >= height;
+    let at = isColumn ? y : x;
+    for (; i < end; i++) {
+      const long = nodes[i][mode] * scale / thick;
+      cells.push(isColumn ? { node: nodes[i], x, y: at, width: thick, height: long } : { node: nodes[i], x: at, y, width: long, height: thick });
+      at += long;
+      sum -= nodes[i][mode];
+    }
+    if (isColumn) { x += thick; width -= thick; } else { y += thick; height -= thick; }
+  }
+  return cells;
+}
+
+const ages = [[7, "this week"], [31, "this month"], [92, "3 months"], [366, "a year"], [Infinity, "older"]];
+function ageClass(node) {
+  const days = (now - node.pushed) / 86400;
+  return "age" + (node.pushed ? ages.findIndex(([limit]) => days <= limit) : 5);
+}
+
+let current = root, cells = [];
+
+// place sets the position in percent of the parent, so that the map also fits on paper.
+function place(e, cell, box) {
+  e.style.left = 100 * (cell.x - box.x) / box.width + "%";
+  e.style.top = 100 * (cell.y - box.y) / box.height + "%";
+  e.style.width = 100 * cell.width / box.width + "%";
+  e.style.height = 100 * cell.height / box.height + "%";
+}
+
+// label returns the name of a cell, and its size, as far as there is room for them.
+function label({ node, width, height }) {
+  const letter = 6.4, bytes = size(node[mode]);
+  if (height < 17 || width < Math.min(88, 12 + letter * node.name.length)) return [];
+  const hasSize = width > 24 + letter * (node.name.length + bytes.length);
+  return [element("b", {}, node.name, ...hasSize ? [element("small", {}, bytes)] : [])];
+}
+
+const headHeight = 21; // of a cell that shows its children
+
+function drawCell(cell, index, box) {
+  const { node } = cell;
+  const inner = { x: cell.x + 2, y: cell.y + headHeight, width: cell.width - 6, height: cell.height - headHeight - 4 };
+  const hasInner = isOpen(node) && inner.width > 60 && inner.height > 30;
+  const e = element("button", { type: "button", class: "cell " + (hasInner ? "group" : ageClass(node)), "data-index": index, tabindex: index ? -1 : 0,
+    "aria-label": `${node.name}, ${size(node[mode])}${isOpen(node) ? ", opens" : ""}` }, ...label(cell));
+  place(e, cell, box);
+  if (!hasInner) return e;
+  const frame = element("span", { class: "cell group", "aria-hidden": "true" });
+  frame.style.border = "0";
+  place(frame, inner, { x: cell.x + 1, y: cell.y + 1, width: cell.width - 2, height: cell.height - 2 });
+  for (const small of squarify(shown(node, Math.min(40, Math.ceil(inner.width * inner.height / 400))), inner.x, inner.y, inner.width, inner.height)) {
+    if (small.width < 3 || small.height < 3) continue;
+    const tile = element("span", { class: "cell " + ageClass(small.node) }, ...label(small));
+    tile.node = small.node;
+    place(tile, small, inner);
+    frame.append(tile);
+  }
+  e.append(frame);
+  return e;
+}
+
+function drawMap() {
+  const map = $("map"), box = { x: 0, y: 0, width: map.clientWidth || 1, height: map.clientHeight || 1 };
+  cells = squarify(shown(current, 250), 0, 0, box.width, box.height).filter(c => c.width >= 2 && c.height >= 2);
+  map.replaceChildren(...cells.map((cell, i) => drawCell(cell, i, box)));
+  if (!cells.length) map.append(element("p", {}, `Nothing here has ${mode} bytes.`));
+  map.setAttribute("aria-label", `${current.name}: ${plural(cells.length, "cell")}`);
+  const crumbs = [];
+  for (let node = current; node; node = node.parent) crumbs.unshift(node);
+  $("crumbs").replaceChildren(...crumbs.map(node => node === current ? element("span", { "aria-current": "location" }, node.name) : element("a", { href: address(node) }, node.name)));
+  $("mode-help").textContent = modes[mode];
+  showDetail(current);
+}
+
+function showDetail(node) {
+  const { repository: r } = node, facts = [];
+  const fact = (name, value) => { if (value) facts.push(element("span", {}, name + " ", element("strong", {}, value))); };
+  if (node.repositories > 1 || node === root) fact("repositories", count(node.repositories));
+  if (r) fact("tags", count(r.tags));
+  if (node.unique !== undefined) for (const key in modes) if (node[key] > 0) fact(key, size(node[key]));
+  if (node.logical) fact("pull", size(node.logical));
+  if (r) fact("untagged", r.untagged && size(r.untagged));
+  fact("last push", date(node.pushed));
+  const lines = [element("strong", {}, node.tag || node.path || node.name), element("div", {}, ...facts)];
+  if (node.about) lines.push(element("span", {}, node.about));
+  if (node.tag) lines.push(element("code", {}, `regsweep audit --without '${node.tag.replaceAll("'", "'\\''")}'`));
+  $("detail").replaceChildren(...lines);
+}
+
+const address = node => "#/" + node.path.split("/").map(encodeURIComponent).join("/");
+
+// go shows a node. It is part of the address, so that the browser's back button works.
+function go(node, from) {
+  if (!node || !isOpen(node)) return;
+  history.pushState(null, "", address(node));
+  show(node, from);
+}
+
+function show(node, from) {
+  current = node;
+  drawMap();
+  if (from === undefined) return;
+  focusCell(Math.max(0, cells.findIndex(c => c.node === from)));
+}
+
+function showAddress() {
+  let node = root;
+  try {
+    for (const name of location.hash.slice(2).split("/").filter(Boolean)) node = node.names.get(decodeURIComponent(name)) ?? node;
+  } catch { node = root; } // an address that is not encoded well
+  show(node);
+}
+
+function focusCell(index) {
+  const buttons = $("map").querySelectorAll(":scope > button");
+  if (!buttons[index]) return;
+  for (const b of buttons) b.tabIndex = -1;
+  buttons[index].tabIndex = 0;
+  buttons[index].focus({ preventScroll: true });
+}
+
+// neighbour returns the index of the nearest cell beyond an edge of a cell, at best opposite its middle.
+function neighbour(index, dx, dy) {
+  const from = cells[index], x = from.x + from.width / 2, y = from.y + from.height / 2;
+  let best = index, least = Infinity;
+  cells.forEach((c, i) => {
+    const along = dx > 0 ? c.x - from.x - from.width : dx < 0 ? from.x - c.x - c.width : dy > 0 ? c.y - from.y - from.height : from.y - c.y - c.height;
+    const across = dx ? Math.max(0, c.y - y, y - c.y - c.height) : Math.max(0, c.x - x, x - c.x - c.width);
+    if (along > -1 && along + 3 * across < least) { best = i; least = along + 3 * across; }
+  });
+  return best;
+}
+
+function startMap() {
+  const map = $("map");
+  const cellOf = event => { const e = event.target.closest("#map > button"); return e && cells[e.dataset.index]; };
+  map.addEventListener("click", event => { const cell = cellOf(event); if (cell) isOpen(cell.node) ? go(cell.node, null) : showDetail(cell.node); });
+  map.addEventListener("focusin", event => { const cell = cellOf(event); if (cell) showDetail(cell.node); });
+  map.addEventListener("pointerover", event => {
+    const cell = cellOf(event);
+    if (cell) showDetail(event.target.closest("span.cell:not(.group)")?.node ?? cell.node);
+  });
+  map.addEventListener("keydown", event => {
+    const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key], cell = cellOf(event);
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    if (step && cell) focusCell(neighbour(cells.indexOf(cell), ...step));
+    else if (event.key === "Home") focusCell(0);
+    else if (event.key === "Escape" && current.parent) go(current.parent, current);
+    else return;
+    event.preventDefault();
+  });
+  $("crumbs").addEventListener("click", event => {
+    const links = [...$("crumbs").children], index = links.indexOf(event.target.closest("a"));
+    if (index < 0) return;
+    event.preventDefault();
+    let node = current;
+    for (let up = links.length - 1 - index; up > 0; up--) node = node.parent;
+    go(node, null);
+  });
+  const buttons = Object.keys(modes).map(key => element("button", { type: "button", role: "radio", "aria-checked": String(key === mode), tabindex: key === mode ? 0 : -1, onclick: () => choose(key) }, key));
+  const choose = key => {
+    mode = key;
+    for (const b of buttons) {
+      b.setAttribute("aria-checked", b.textContent === mode);
+      b.tabIndex = b.textContent === mode ? 0 : -1;
+    }
+    drawMap();
+  };
+  $("modes").append(...buttons);
+  $("modes").addEventListener("keydown", event => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const next = buttons[(buttons.indexOf(document.activeElement) + step + buttons.length) % buttons.length];
+    next.focus();
+    choose(next.textContent);
+  });
+  $("legend").append(...[...ages.map(([, name]) => name), "no date"].map((name, i) => element("li", {}, element("i", { class: "age" + i }), name)));
+  addEventListener("popstate", showAddress);
+  let width = map.clientWidth;
+  new ResizeObserver(() => { if (map.clientWidth !== width && !matchMedia("print").matches) { width = map.clientWidth; drawMap(); } }).observe(map);
+  showAddress();
+}
+
+// Tables. Only the rows of one page are in the document, so a table may have any number of rows.
+
+const pageRows = 25;
+
+function table(id, noun, rows, columns, sortKey) {
+  let filter = "", sort = columns.find(c => c.key === sortKey), descending = true, page = 0, matching = rows;
+  columns = columns.filter(Boolean);
+  const texts = rows.map(row => columns.filter(c => c.search).map(c => c.search(row)).join("\n").toLowerCase());
+  const body = element("tbody"), status = element("span", { role: "status" });
+  const turn = by => () => { page += by; draw(); };
+  const back = element("button", { type: "button", "aria-label": "previous page", onclick: turn(-1) }, "‹");
+  const next = element("button", { type: "button", "aria-label": "next page", onclick: turn(1) }, "›");
+  const heads = columns.map(c => element("th", { class: c.number ? "number" : "", scope: "col" },
+    c.value ? element("button", { type: "button", title: c.title || false, onclick: () => {
+      descending = sort === c ? !descending : Boolean(c.number);
+      sort = c;
+      update();
+    } }, c.label) : c.label));
+  const search = element("input", { type: "search", placeholder: `Filter ${noun.replace(/y$/, "ie")}s`, "aria-label": `Filter ${noun.replace(/y$/, "ie")}s`, oninput: () => { filter = search.value.trim().toLowerCase(); update(); } });
+  function update() {
+    matching = filter ? rows.filter((_, i) => texts[i].includes(filter)) : rows.slice();
+    const sign = descending ? -1 : 1;
+    if (sort) matching.sort((a, b) => { const x = sort.value(a), y = sort.value(b); return sign * (x < y ? -1 : x > y ? 1 : 0); });
+    heads.forEach((head, i) => { if (columns[i] === sort) head.setAttribute("aria-sort", descending ? "descending" : "ascending"); else head.removeAttribute("aria-sort"); });
+    page = 0;
+    draw();
+  }
+  function draw() {
+    const from = page * pageRows, rowsShown = matching.slice(from, from + pageRows);
+    body.replaceChildren(...rowsShown.map(row => element("tr", {}, ...columns.map(c => element("td", { class: c.number ? "number" : c.class || "" }, c.show(row) ?? "")))));
+    back.disabled = page === 0;
+    next.disabled = from + pageRows >= matching.length;
+    status.textContent = matching.length > pageRows ? `${count(from + 1)}–${count(from + rowsShown.length)} of ${plural(matching.length, noun)}` : plural(matching.length, noun);
+  }
+  const pager = element("div", { class: "pager" }, status, ...rows.length > pageRows ? [back, next] : []);
+  $(id).append(element("div", { class: "toolbar" }, ...rows.length > 5 ? [search] : [], pager),
+    element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": noun + " table" }, element("table", {}, element("thead", {}, element("tr", {}, ...heads)), body)));
+  update();
+}
+
+function showTables() {
+  const bytesColumn = (key, title) => ({ key, label: key, title, number: true, value: r => r[key], show: r => r[key] ? size(r[key]) : "–" });
+  const hasGrowth = repositories.some(r => r.growth?.some(n => n > 0));
+  table("repositories", "repository", repositories, [
+    { key: "name", label: "name", value: r => r.name, search: r => r.name, show: r => element("a", { href: "#/" + r.name.split("/").map(encodeURIComponent).join("/"), onclick: () => $("map-title").scrollIntoView() }, r.name) },
+    { key: "tags", label: "tags", number: true, value: r => r.tags, show: r => count(r.tags) },
+    bytesColumn("logical", "pulls of all tags"), bytesColumn("bytes", "all that it keeps"), bytesColumn("unique", "kept by no other repository"),
+    bytesColumn("shared", "kept by other repositories too"), bytesColumn("fair", "each blob divided by its number of repositories"), bytesColumn("untagged", "reached by no tag of the repository"),
+    bytesColumn("garbage", "garbage that it still links"),
+    { key: "push", label: "last push", number: true, value: r => seconds(r.last_push), show: r => date(seconds(r.last_push)) },
+    hasGrowth && { key: "growth", label: "growth", show: r => r.growth ? sparkline(r.growth) : "" },
+  ].filter(Boolean), "bytes");
+  table("blobs", "blob", audit.blobs, [
+    { key: "digest", label: "digest", value: b => b.digest, search: b => b.digest + " " + b.kind + " " + b.holders.join(" "), show: b => element("code", { title: b.digest }, b.digest.slice(0, 19)) },
+    { key: "bytes", label: "size", number: true, value: b => b.bytes, show: b => size(b.bytes) },
+    { key: "kind", label: "kind", class: "nowrap", value: b => b.kind, show: b => b.kind.replace("_", " ") },
+    { key: "manifests", label: "manifests", number: true, value: b => b.manifests, show: b => count(b.manifests) },
+    { key: "repositories", label: "repositories", number: true, value: b => b.repositories, show: b => count(b.repositories) },
+    { key: "holders", label: "held by", class: "wide", show: b => b.repositories === 0 ? "nobody: garbage" : b.holders.join(", ") + (b.repositories > b.holders.length ? ` and ${count(b.repositories - b.holders.length)} more` : "") },
+  ], "bytes");
+  if (!audit.problem_count) return;
+  $("problems-section").hidden = false;
+  $("problems-title").textContent = plural(audit.problem_count, "problem");
+  const text = key => ({ key, label: key, value: p => p[key], search: p => p[key], show: p => p[key] });
+  table("problems", "problem", audit.problems, [{ ...text("kind"), show: p => p.kind.replaceAll("_", " ") }, text("repository"), { ...text("path"), show: p => element("code", {}, p.path) }, text("detail"), { ...text("effect"), show: p => String(p.effect).replaceAll("_", " ") }]);
+  if (audit.problems.length < audit.problem_count) $("problems").append(element("p", { class: "note" }, `Only the first ${count(audit.problems.length)} are shown.`));
+}
+
+buildTree();
+showHead();
+showLadder();
+showKinds();
+showGrowth();
+startMap();
+showTables();
+document.documentElement.dataset.ready = "true";

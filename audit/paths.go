@@ -1,0 +1,292 @@
+package audit
+
+import (
+	"cmp"
+	"container/heap"
+	"math"
+	"slices"
+
+	"regsweep/inventory"
+	"regsweep/mark"
+)
+
+// paths has all paths to a target in one repository, as a graph. Its vertices are the digests from which
+// a path leads to the target, as the repository reaches them.
+type paths struct {
+	compare  func(a, b inventory.ID) int // the order of the digests
+	vertices []vertex
+	arcs     [][]arc // by vertex: the first steps of its paths. The target has none
+	distance []int   // by vertex: the number of steps to the target
+	counts   []int64 // by vertex: the number of paths to the target
+}
+
+type vertex struct {
+	id         inventory.ID
+	isManifest bool
+}
+
+// arc leads from one vertex to the next on a path.
+type arc struct {
+	to   int
+	kind mark.EdgeKind
+}
+
+// findPaths finds the paths from the given digests to a target. isAncestor is the result of ancestors.
+// Each digest that a path leads from has a vertex in found.
+func (f Facts) findPaths(view *mark.View, from []inventory.ID, target inventory.ID, isAncestor []bool) (p *paths, found map[inventory.ID]int) {
+	p, index := &paths{compare: f.compareDigests}, map[vertex]int{}
+	add := func(v vertex) int {
+		at, known := index[v]
+		if !known {
+			at = len(p.vertices)
+			index[v] = at
+			p.vertices = append(p.vertices, v)
+		}
+		return at
+	}
+	for _, id := range from {
+		add(vertex{id, view.IsManifest(id)})
+	}
+	for at := 0; at < len(p.vertices); at++ {
+		v, arcs := p.vertices[at], []arc{}
+		if v.id != target {
+			for _, e := range uniqueEdges(view.Edges(v.id, v.isManifest)) {
+				if isAncestor[e.To] {
+					arcs = append(arcs, arc{add(vertex{e.To, e.IsManifest}), e.Kind})
+				}
+			}
+		}
+		p.arcs = append(p.arcs, arcs)
+	}
+	p.measure(target)
+	p.count()
+	found = map[inventory.ID]int{}
+	for _, id := range from {
+		if at := index[vertex{id, view.IsManifest(id)}]; p.distance[at] >= 0 {
+			found[id] = at
+		}
+	}
+	return p, found
+}
+
+// uniqueEdges leaves out all but one of the edges to a digest. An edge to a manifest leads further.
+func uniqueEdges(edges []mark.Edge) []mark.Edge {
+	at := make(map[inventory.ID]int, len(edges))
+	out := edges[:0]
+	for _, e := range edges {
+		switch i, known := at[e.To]; {
+		case !known:
+			at[e.To] = len(out)
+			out = append(out, e)
+		case e.IsManifest && !out[i].IsManifest:
+			out[i] = e
+		}
+	}
+	return out
+}
+
+// measure sets the distances, -1 if no path leads to the target, and removes the arcs to such vertices.
+func (p *paths) measure(target inventory.ID) {
+	before := make([][]int, len(p.vertices))
+	for from, arcs := range p.arcs {
+		for _, a := range arcs {
+			before[a.to] = append(before[a.to], from)
+		}
+	}
+	p.distance = make([]int, len(p.vertices))
+	var queue []int
+	for at, v := range p.vertices {
+		if p.distance[at] = -1; v.id == target {
+			p.distance[at] = 0
+			queue = append(queue, at)
+		}
+	}
+	for next := 0; next < len(queue); next++ {
+		for _, from := range before[queue[next]] {
+			if p.distance[from] < 0 {
+				p.distance[from] = p.distance[queue[next]] + 1
+				queue = append(queue, from)
+			}
+		}
+	}
+	for at, arcs := range p.arcs {
+		p.arcs[at] = slices.DeleteFunc(arcs, func(a arc) bool { return p.distance[a.to] < 0 })
+	}
+}
+
+// Most is the largest number of chains that is counted. It is exact in JSON.
+const Most = 1<<53 - 1
+
+func sumCounts(a, b int64) int64 { return min(a+b, Most) } // both are at most Most
+
+// count sets the number of paths from each vertex, in which no vertex occurs twice.
+//
+// Only referrers make cycles: a manifest may refer to its own subject. A path that leaves a cycle never
+// comes back. So the paths inside of each cycle are enumerated, and multiplied with the paths that go on
+// from there:
+//
+//	tag → I ⇄ S → p     S is a referrer of I, and an index with I as its entry
+func (p *paths) count() {
+	p.counts = make([]int64, len(p.vertices))
+	component, onPath := make([]int, len(p.vertices)), make([]bool, len(p.vertices))
+	steps := 0
+	for n, members := range p.components() {
+		for _, at := range members {
+			component[at] = n + 1
+		}
+		var from func(at int) int64
+		from = func(at int) (sum int64) {
+			if len(members) > 1 {
+				if steps++; steps > mostSteps {
+					return Most
+				}
+			}
+			if p.distance[at] == 0 {
+				return 1
+			}
+			onPath[at] = true
+			for _, a := range p.arcs[at] {
+				switch {
+				case component[a.to] != n+1:
+					sum = sumCounts(sum, p.counts[a.to])
+				case !onPath[a.to]:
+					sum = sumCounts(sum, from(a.to))
+				}
+			}
+			onPath[at] = false
+			return sum
+		}
+		for _, at := range members {
+			p.counts[at] = from(at)
+		}
+	}
+}
+
+// mostSteps limits the time that cycles can take. Above it the count is Most.
+const mostSteps = 1 << 20
+
+// components returns the strongly connected components: sets of vertices that all lead to each other. A
+// vertex without a cycle is a component of its own. The components that a component leads to come before
+// it. This is Tarjan's algorithm, without recursion.
+func (p *paths) components() (components [][]int) {
+	type visit struct{ at, next int }
+	order := make([]int, len(p.vertices)) // from 1; 0 for a vertex that was not visited
+	low := make([]int, len(p.vertices))   // math.MaxInt for a vertex whose component is complete
+	var open []int
+	visited := 0
+	for root := range p.vertices {
+		if order[root] > 0 {
+			continue
+		}
+		stack := []visit{{at: root}}
+		for len(stack) > 0 {
+			top := &stack[len(stack)-1]
+			at := top.at
+			if top.next == 0 {
+				visited++
+				order[at], low[at] = visited, visited
+				open = append(open, at)
+			} else {
+				low[at] = min(low[at], low[p.arcs[at][top.next-1].to])
+			}
+			for top.next < len(p.arcs[at]) && order[p.arcs[at][top.next].to] > 0 {
+				low[at] = min(low[at], low[p.arcs[at][top.next].to])
+				top.next++
+			}
+			if top.next < len(p.arcs[at]) {
+				top.next++
+				stack = append(stack, visit{at: p.arcs[at][top.next-1].to})
+				continue
+			}
+			stack = stack[:len(stack)-1]
+			if low[at] == order[at] {
+				var members []int
+				for len(members) == 0 || members[len(members)-1] != at {
+					last := open[len(open)-1]
+					open, members = open[:len(open)-1], append(members, last)
+					low[last] = math.MaxInt
+				}
+				components = append(components, members)
+			}
+		}
+	}
+	return components
+}
+
+// path is the beginning of a path from a root.
+type path struct {
+	root  int // of the caller
+	first int
+	arcs  []arc
+	least int // number of steps of the shortest path that begins like this
+}
+
+func (p path) last() int {
+	if len(p.arcs) == 0 {
+		return p.first
+	}
+	return p.arcs[len(p.arcs)-1].to
+}
+
+// has reports whether a vertex is on the path.
+func (p path) has(at int) bool {
+	return p.first == at || slices.ContainsFunc(p.arcs, func(a arc) bool { return a.to == at })
+}
+
+// shortest returns the n shortest paths from the given vertices, the shortest first. Paths of the same
+// length are in the order of their vertices in from, and then of their digests.
+func (p *paths) shortest(from []int, n int) (found []path) {
+	queue := &pathQueue{paths: p}
+	for root, at := range from {
+		heap.Push(queue, path{root: root, first: at, least: p.distance[at]})
+	}
+	for steps := 0; queue.Len() > 0 && len(found) < n && steps < mostSteps; steps++ {
+		next := heap.Pop(queue).(path)
+		at := next.last()
+		if p.distance[at] == 0 {
+			found = append(found, next)
+			continue
+		}
+		for _, a := range p.arcs[at] {
+			if !next.has(a.to) {
+				arcs := append(slices.Clip(next.arcs), a)
+				heap.Push(queue, path{next.root, next.first, arcs, len(arcs) + p.distance[a.to]})
+			}
+		}
+	}
+	return found
+}
+
+// pathQueue is a heap of paths, that with the least steps first.
+type pathQueue struct {
+	*paths
+	queue []path
+}
+
+func (q *pathQueue) Len() int      { return len(q.queue) }
+func (q *pathQueue) Swap(i, j int) { q.queue[i], q.queue[j] = q.queue[j], q.queue[i] }
+func (q *pathQueue) Push(x any)    { q.queue = append(q.queue, x.(path)) }
+
+func (q *pathQueue) Pop() any {
+	last := len(q.queue) - 1
+	out := q.queue[last]
+	q.queue = q.queue[:last]
+	return out
+}
+
+func (q *pathQueue) Less(i, j int) bool {
+	a, b := q.queue[i], q.queue[j]
+	return cmp.Or(cmp.Compare(a.least, b.least), cmp.Compare(a.root, b.root), slices.CompareFunc(a.arcs, b.arcs, q.compareArcs)) < 0
+}
+
+func (q *pathQueue) compareArcs(a, b arc) int {
+	return q.compare(q.vertices[a.to].id, q.vertices[b.to].id)
+}
+
+// compareDigests orders ids by their digests.
+func (f Facts) compareDigests(a, b inventory.ID) int {
+	if a == b || f.Inventory.Stored(a) && f.Inventory.Stored(b) {
+		return cmp.Compare(a, b)
+	}
+	return cmp.Compare(f.Inventory.Digest(a), f.Inventory.Digest(b))
+}

@@ -1,0 +1,185 @@
+package audit
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"regsweep/internal/human"
+	"regsweep/mark"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Short returns a digest with its first twelve digits only.
+func Short(of digest.Digest) string {
+	algorithm, hex, _ := strings.Cut(string(of), ":")
+	return algorithm + ":" + hex[:min(12, len(hex))]
+}
+
+// words returns the words that describe a node: its platform, kind, digest, and size. The size of an image
+// is that of its pull.
+func (n *Node) words() (words []string) {
+	if n.Platform != "" {
+		words = append(words, n.Platform)
+	}
+	kind := string(n.Kind)
+	if n.Purpose != "" {
+		kind = strings.ReplaceAll(string(n.Purpose), "_", " ") + " " + kind
+	}
+	size := "not stored"
+	if n.Stored {
+		size = human.Size(cmp.Or(n.Pulled, n.Bytes))
+	}
+	words = append(words, kind, Short(n.Digest), size)
+	if n.Untagged {
+		words = append(words, "untagged")
+	}
+	return words
+}
+
+// tree writes a picture as a tree.
+type tree struct {
+	w       *bytes.Buffer
+	nodes   map[digest.Digest]*Node
+	edges   map[digest.Digest][]PictureEdge
+	written map[digest.Digest]bool // manifests whose edges were written
+}
+
+// deepest is the number of levels that are written. Only referrers of referrers go so deep.
+const deepest = 32
+
+// WriteTree writes a tree with the tags, the untagged manifests, and what each of them reaches. Then it
+// writes which image is based on which.
+func (p *Picture) WriteTree(w *bytes.Buffer) {
+	t := &tree{w: w, nodes: map[digest.Digest]*Node{}, edges: map[digest.Digest][]PictureEdge{}, written: map[digest.Digest]bool{}}
+	var bytes int64
+	for _, n := range p.Nodes {
+		t.nodes[n.Digest] = n
+		bytes += n.Bytes
+	}
+	for _, e := range p.Edges {
+		t.edges[e.From] = append(t.edges[e.From], e)
+	}
+	fmt.Fprintf(w, "%s: %s, %s in %s\n", human.Printable(p.Repository), human.Plural(len(p.Tags), "tag"), human.Size(bytes), human.Plural(len(p.Nodes), "blob"))
+	roots := t.roots(p)
+	for i, n := range roots {
+		names := ""
+		if len(n.Tags) > 0 {
+			names = strings.Join(n.Tags, ", ") + " → "
+		}
+		t.node("", names, n, i == len(roots)-1, 1)
+	}
+	for _, tag := range p.Tags {
+		if tag.Digest == "" {
+			fmt.Fprintf(w, "%s has no current link\n", human.Printable(tag.Name))
+		}
+	}
+	t.writeBases(p)
+}
+
+// roots returns the nodes at the top of the tree: those with a tag, and the untagged manifests that no
+// other node of the top reaches.
+func (t *tree) roots(p *Picture) (roots []*Node) {
+	isReached := mark.MapSet[digest.Digest]{}
+	add := func(n *Node) {
+		roots = append(roots, n)
+		mark.Reach(isReached, []digest.Digest{n.Digest}, func(of digest.Digest) (to []digest.Digest) {
+			for _, e := range t.edges[of] {
+				to = append(to, e.To)
+			}
+			return to
+		})
+	}
+	isTarget := map[digest.Digest]bool{}
+	for _, e := range p.Edges {
+		isTarget[e.To] = true
+	}
+	for _, n := range p.Nodes {
+		if len(n.Tags) > 0 || n.Untagged && !isTarget[n.Digest] {
+			add(n)
+		}
+	}
+	for _, n := range p.Nodes { // a cycle of untagged manifests has no first one
+		if _, is := isReached[n.Digest]; n.Untagged && !is {
+			add(n)
+		}
+	}
+	return roots
+}
+
+// node writes a node and all below it. name is written before it.
+func (t *tree) node(indent, name string, n *Node, isLast bool, depth int) {
+	branch, below := "├─ ", "│  "
+	if isLast {
+		branch, below = "└─ ", "   "
+	}
+	edges, more := t.edges[n.Digest], ""
+	switch {
+	case len(edges) > 0 && t.written[n.Digest]:
+		edges, more = nil, "  (see above)"
+	case len(edges) > 0 && depth == deepest:
+		edges, more = nil, "  …"
+	}
+	t.written[n.Digest] = true
+	fmt.Fprintf(t.w, "%s%s%s%s%s\n", indent, branch, human.Printable(name), human.Printable(strings.Join(n.words(), "  ")), more)
+	for i, e := range edges {
+		t.node(indent+below, "", t.nodes[e.To], i == len(edges)-1, depth+1)
+	}
+}
+
+// shownBases is the number of lines about bases. JSON has all.
+const shownBases = 50
+
+// writeBases writes a line for each image on which no other is based, with all that it is based on.
+func (t *tree) writeBases(p *Picture) {
+	base, isBase := map[digest.Digest]Base{}, map[digest.Digest]bool{}
+	for _, b := range p.Bases {
+		base[b.Image], isBase[b.Base] = b, true
+	}
+	var lines []string
+	for _, b := range p.Bases {
+		if isBase[b.Image] {
+			continue
+		}
+		line := t.imageName(p, b.Image, b.ImageNames)
+		for at, found := b, true; found; at, found = base[at.Base] {
+			line = t.imageName(p, at.Base, at.BaseNames) + " <- " + line
+		}
+		lines = append(lines, line)
+	}
+	if len(lines) == 0 {
+		return
+	}
+	slices.Sort(lines)
+	fmt.Fprintf(t.w, "\nBased on\n")
+	for _, line := range lines[:min(shownBases, len(lines))] {
+		fmt.Fprintf(t.w, "  %s\n", human.Printable(line))
+	}
+	if more := len(lines) - shownBases; more > 0 {
+		fmt.Fprintf(t.w, "  and %s more: see --json\n", human.Count(more))
+	}
+}
+
+// imageName returns the first names of an image, with its platform, or its digest. A name in the shown
+// repository has the tag only.
+func (t *tree) imageName(p *Picture, of digest.Digest, names []string) string {
+	const shown = 3
+	tags := make([]string, 0, shown)
+	for _, name := range names[:min(shown, len(names))] {
+		tags = append(tags, strings.TrimPrefix(name, p.Repository+":"))
+	}
+	name := strings.Join(tags, ", ")
+	switch {
+	case len(names) > shown:
+		name += ", …"
+	case len(names) == 0:
+		name = Short(of)
+	}
+	if n := t.nodes[of]; n != nil && n.Platform != "" {
+		name += " " + n.Platform
+	}
+	return name
+}

@@ -1,0 +1,43 @@
+package audit
+
+import (
+	"regsweep/inventory"
+	"regsweep/mark"
+	"regsweep/sweep"
+)
+
+// WhatIf has the bytes that a choice would free, with the garbage of today.
+type WhatIf struct {
+	Choice string `json:"choice"`
+	Bytes  int64  `json:"bytes"`
+}
+
+// Freed returns the bytes that a run would free that keeps what is alive in live: garbage blobs and old
+// uploads. A file with other hard links frees nothing.
+func (f Facts) Freed(live *mark.Live) (sum int64) {
+	for id := range inventory.ID(f.Inventory.Blobs()) {
+		if !live.Blob(id).Alive() && !f.Inventory.HardLinked(id) {
+			sum += f.size(id)
+		}
+	}
+	for _, r := range f.Inventory.Repositories {
+		for _, u := range r.Uploads {
+			if sweep.IsOldUpload(r, u, f.Now.Add(-f.UploadAge)) {
+				sum += u.Bytes - u.HardLinkedBytes
+			}
+		}
+	}
+	return sum
+}
+
+// Without returns the roots of a run that removes a set of tags and the manifests that only these tags
+// reach. Manifests that were untagged before are kept.
+func (f Facts) Without(isRemoved func(repository, tag int) bool) mark.Roots {
+	return mark.Roots{
+		Tag: func(repository, tag int) bool { return !isRemoved(repository, tag) },
+		Revision: func(repository, revision int) bool {
+			cause := f.Live.Repositories[repository].Revisions.At(revision)
+			return cause != mark.Tagged && cause != mark.UnlinkedChild // a tag reaches that, too
+		},
+	}
+}

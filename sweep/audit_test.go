@@ -1,0 +1,256 @@
+package sweep_test
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"regsweep/audit"
+	"regsweep/inventory"
+	"regsweep/mark"
+)
+
+// An audit of registries of all sorts adds up to what the oracle counts, file by file, and the bytes of
+// each what-if are those of the files that go.
+func TestAuditOfRandomRegistries(t *testing.T) {
+	for seed := *seedFlag; seed < *seedFlag+uint64(seeds()); seed++ {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			t.Parallel()
+			d := generate(seed, seed%3 == 0, false)
+			testAudit(t, d, d.put(t))
+			if t.Failed() {
+				t.Logf("again: go test ./sweep -run TestAuditOfRandomRegistries -seed %d -seeds 1", seed)
+			}
+		})
+	}
+}
+
+const uploadAge = 7 * 24 * time.Hour
+
+func testAudit(t *testing.T, d *disk, root string) {
+	store := openStore(t, root)
+	inv, err := inventory.Take(t.Context(), store, inventory.Options{Sizes: true, TagTimes: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	graph, err := mark.Read(t.Context(), inv, store, mark.ReadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	live := func(roots mark.Roots) *mark.Live {
+		live, err := graph.Live(t.Context(), roots)
+		if err == nil {
+			live, err = live.CheckLinks(t.Context(), store, 0)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return live
+	}
+	facts := audit.Facts{Inventory: inv, Graph: graph, Live: live(mark.Roots{}), Now: now, UploadAge: uploadAge}
+	bill, err := audit.New(t.Context(), facts, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	o := newOracle(d, rules{uploadAge: uploadAge})
+	bytes, repositories := o.bill()
+	bytes.Logical = 0
+	for i := range repositories {
+		bytes.Logical += repositories[i].Logical
+		got := &bill.Repositories[i]
+		if !repositories[i].LastPush.Equal(got.LastPush) && !got.LastPush.IsZero() {
+			t.Errorf("%s: last push %v, want %v", got.Name, got.LastPush, repositories[i].LastPush)
+		}
+		repositories[i].LastPush = got.LastPush
+		if math.Abs(got.Fair-repositories[i].Fair) > 1e-6 {
+			t.Errorf("%s: fair share %f, want %f", got.Name, got.Fair, repositories[i].Fair)
+		}
+		repositories[i].Fair = got.Fair
+		if *got != repositories[i] {
+			t.Errorf("got  %+v\nwant %+v", *got, repositories[i])
+		}
+	}
+	if len(repositories) != len(bill.Repositories) || bill.Bytes != bytes {
+		t.Errorf("%d repositories, got  %+v\n%d repositories, want %+v", len(bill.Repositories), bill.Bytes, len(repositories), bytes)
+	}
+	for _, blob := range bill.Blobs {
+		if want := int64(len(d.files[blobFile(string(blob.Digest))].content)); blob.Bytes != want {
+			t.Errorf("%s has %d bytes, want %d", blob.Digest, blob.Bytes, want)
+		}
+	}
+	testExports(t, o, facts, bytes)
+
+	freed := func(name string, got int64, r rules) {
+		if want := goneBytes(d, r); got != want {
+			t.Errorf("%s frees %d bytes, want %d", name, got, want)
+		}
+	}
+	freed("gc", facts.Freed(facts.Live), rules{uploadAge: uploadAge})
+	freed("gc -m", facts.Freed(live(mark.Roots{Revision: mark.None})), rules{uploadAge: uploadAge, deleteUntagged: true})
+	isRemoved := func(repository, tag int) bool { return (repository+tag)%2 == 0 }
+	without := rules{uploadAge: uploadAge, deleteUntagged: true, onlyRoots: true}
+	for i, r := range inv.Repositories {
+		of := o.repos[r.Name]
+		for j, tag := range r.Tags {
+			if !isRemoved(i, j) {
+				without.roots = append(without.roots, r.Name+":"+tag.Name)
+			}
+		}
+		tagged := o.reached(of, o.tagRoots(of), true)
+		for revision := range of.revisions {
+			if !tagged[revision] && o.read(revision).state != "missing" { // in a list that would be damage
+				without.roots = append(without.roots, r.Name+"@"+revision)
+			}
+		}
+	}
+	freed("removing half of the tags", facts.Freed(live(facts.Without(isRemoved))), without)
+}
+
+// goneBytes is the size of the blobs and uploads that go.
+func goneBytes(d *disk, r rules) (sum int64) {
+	_, gone := judge(d, r)
+	for path := range gone {
+		if _, isBlob := storedBlob(path); isBlob || strings.Contains(path, "/_uploads/") {
+			sum += int64(len(d.files[path].content))
+		}
+	}
+	return sum
+}
+
+// bill is the bill without Bytes.Logical, and the repositories, sorted.
+func (o *oracle) bill() (bytes audit.Bytes, repositories []audit.Repository) {
+	holders := map[string]int{}
+	tagged := map[string]bool{}
+	alive := map[string]map[string]bool{}
+	for name, r := range o.repos {
+		alive[name], _ = o.alive(r)
+		for digest := range alive[name] {
+			holders[digest]++
+		}
+		for digest := range o.reached(r, o.tagRoots(r), true) {
+			tagged[digest] = true
+		}
+	}
+	sizes := map[string]int64{} // of stored blobs
+	for path, f := range o.files {
+		size := int64(len(f.content))
+		bytes.Total += size
+		digest, isBlob := storedBlob(path)
+		switch {
+		case !isBlob && uploadPath.MatchString(pathInRepository(path)):
+			bytes.Uploads += size
+		case !isBlob:
+			bytes.Other += size
+		default:
+			sizes[digest] = size
+			bytes.Stored += size
+			switch {
+			case holders[digest] == 0:
+				bytes.Garbage += size
+			case tagged[digest]:
+				bytes.Tagged += size
+			default:
+				bytes.Untagged += size
+			}
+		}
+	}
+	bytes.Live = bytes.Tagged + bytes.Untagged
+	for name, r := range o.repos {
+		tags := map[string]bool{}
+		out := audit.Repository{Name: name, Manifests: len(r.revisions)}
+		for tag, f := range r.current {
+			tags[tag] = true
+			if to, _ := target(f); to != "" {
+				for digest := range o.reached(r, []string{to}, false) {
+					out.Logical += sizes[digest]
+				}
+			}
+		}
+		for tag := range r.index {
+			tags[tag] = true
+		}
+		out.Tags = len(tags)
+		own := o.reached(r, o.tagRoots(r), true)
+		for digest := range alive[name] {
+			out.Bytes += sizes[digest]
+			out.Fair += float64(sizes[digest]) / float64(holders[digest])
+			if holders[digest] == 1 {
+				out.Unique += sizes[digest]
+			}
+			if !own[digest] {
+				out.Untagged += sizes[digest]
+			}
+			if f, isStored := o.files[blobFile(digest)]; isStored {
+				for month := range audit.Months {
+					at := now.UTC().Add(-f.age)
+					if first := time.Date(now.UTC().Year(), now.UTC().Month()-time.Month(audit.Months-1-month), 1, 0, 0, 0, 0, time.UTC); !at.Before(first) && at.Before(first.AddDate(0, 1, 0)) {
+						out.Growth[month] += sizes[digest]
+					}
+				}
+			}
+		}
+		out.Shared = out.Bytes - out.Unique
+		for path, f := range o.files {
+			if m := repoPath.FindStringSubmatch(path); m != nil && strings.TrimSuffix(m[1], "/") == name && isPushedLink(m[2]) {
+				if at := now.Add(-f.age); at.After(out.LastPush) {
+					out.LastPush = at
+				}
+			}
+		}
+		repositories = append(repositories, out)
+	}
+	slices.SortFunc(repositories, func(a, b audit.Repository) int { return strings.Compare(a.Name, b.Name) })
+	return bytes, repositories
+}
+
+func pathInRepository(path string) string {
+	if m := repoPath.FindStringSubmatch(path); m != nil {
+		return m[2]
+	}
+	return ""
+}
+
+// isPushedLink reports whether only a push writes a file of a repository.
+func isPushedLink(below string) bool {
+	return layerPath.MatchString(below) || revisionPath.MatchString(below) || currentPath.MatchString(below) || indexPath.MatchString(below)
+}
+
+// reached is what roots reach in a repository: what a pull fetches, or all that they keep alive.
+func (o *oracle) reached(r *repo, roots []string, keeps bool) map[string]bool {
+	reached, manifest := map[string]bool{}, map[string]bool{}
+	tagRoots := o.tagRoots(r)
+	var reach func(digest string, isManifest bool)
+	reach = func(digest string, isManifest bool) {
+		_, hasRevision := r.revisions[digest]
+		isManifest = isManifest || hasRevision || slices.Contains(tagRoots, digest) || slices.Contains(r.suspects, digest)
+		if isManifest && !manifest[digest] {
+			manifest[digest] = true
+			for _, to := range o.read(digest).refs {
+				reach(to, o.isEntry(o.read(digest), to))
+			}
+		}
+		if reached[digest] {
+			return
+		}
+		reached[digest] = true
+		if !keeps {
+			return
+		}
+		for _, to := range slices.Concat(r.aliases(digest), r.signatures[digest]) {
+			reach(to, false)
+		}
+		for revision := range r.revisions {
+			if o.read(revision).subject == digest {
+				reach(revision, true)
+			}
+		}
+	}
+	for _, root := range roots {
+		reach(root, false)
+	}
+	return reached
+}

@@ -1,0 +1,328 @@
+package sweep_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"regsweep/audit"
+	"regsweep/inventory"
+	"regsweep/manifest"
+	"regsweep/mark"
+	"regsweep/storage"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// In registries of all sorts, the chains of each blob are all the paths that the oracle finds from tags and
+// untagged manifests, the shortest first, and what the blob would free is the size of the files that go.
+func TestWhyOfRandomRegistries(t *testing.T) {
+	for seed := *seedFlag; seed < *seedFlag+uint64(seeds()); seed++ {
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			t.Parallel()
+			d := generate(seed, seed%3 == 0, false)
+			testWhy(t, d, d.put(t))
+			if t.Failed() {
+				t.Logf("again: go test ./sweep -run TestWhyOfRandomRegistries -seed %d -seeds 1", seed)
+			}
+		})
+	}
+}
+
+// factsOf reads a registry as why and graph do.
+func factsOf(t *testing.T, root string) (audit.Facts, storage.Store) {
+	store := openStore(t, root)
+	inv, err := inventory.Take(t.Context(), store, inventory.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	graph, err := mark.Read(t.Context(), inv, store, mark.ReadOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	live, err := graph.Live(t.Context(), mark.Roots{})
+	if err == nil {
+		live, err = live.CheckLinks(t.Context(), store, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return audit.Facts{Inventory: inv, Graph: graph, Live: live, Now: now, UploadAge: uploadAge}, store
+}
+
+func testWhy(t *testing.T, d *disk, root string) {
+	facts, store := factsOf(t, root)
+	inv, graph, live := facts.Inventory, facts.Graph, facts.Live
+	marker := func(ctx context.Context, roots mark.Roots) (*mark.Live, error) {
+		other, err := live.With(ctx, graph, roots)
+		if err != nil {
+			return nil, err
+		}
+		return other.CheckLinks(ctx, store, 0)
+	}
+	o := newOracle(d, rules{})
+	_, goneToday := judge(d, rules{})
+	_, goneUntagged := judge(d, rules{deleteUntagged: true})
+	_, goneUnlinked := judge(d, rules{deleteUnlinkedChildren: true})
+	_, goneBoth := judge(d, rules{deleteUntagged: true, deleteUnlinkedChildren: true})
+	for path := range d.files {
+		of, isBlob := storedBlob(path)
+		if !isBlob {
+			continue
+		}
+		id, _ := inv.Find(digest.Digest(of))
+		why, err := facts.Explain(t.Context(), id, 100_000, marker)
+		if err != nil {
+			t.Fatal(err)
+		}
+		absent, err := inv.Measure(t.Context(), store, 4, why.Blobs(facts))
+		if err != nil {
+			t.Fatal(err)
+		}
+		why.Sum(facts, absent)
+		want := o.chains(of)
+		got := chainTexts(why.Chains)
+		if slices.Sort(got); !slices.Equal(got, want) || why.More != 0 {
+			t.Errorf("%s: %d more; chains\n%s\nwant\n%s", of, why.More, strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		if !slices.IsSortedFunc(why.Chains, func(a, b []audit.Link) int { return len(a) - len(b) }) {
+			t.Errorf("%s: a longer chain comes before a shorter one", of)
+		}
+		if few, err := facts.Explain(t.Context(), id, 2, marker); err != nil || int(few.More)+len(few.Chains) != len(want) ||
+			!slices.Equal(chainTexts(few.Chains), chainTexts(why.Chains[:len(few.Chains)])) {
+			t.Errorf("%s: with a limit there are %d chains and %d more, want %d in all (%v)", of, len(few.Chains), few.More, len(want), err)
+		}
+		if why.Kept == goneToday[path] || why.Kept != (len(want) > 0) {
+			t.Errorf("%s: kept %v, and gc removes it %v, with %d chains", of, why.Kept, goneToday[path], len(want))
+		}
+		removedBy := ""
+		switch {
+		case goneToday[path]:
+			removedBy = "gc"
+		case goneUntagged[path]:
+			removedBy = "gc -m"
+		case goneUnlinked[path]:
+			removedBy = "gc --delete-unlinked-children"
+		case goneBoth[path]:
+			removedBy = "gc -m --delete-unlinked-children"
+		}
+		if why.RemovedBy != removedBy {
+			t.Errorf("%s: removed by %q, want %q", of, why.RemovedBy, removedBy)
+		}
+		if got, want := why.FreedIfGone, o.freedWithout(d, inv, why, path); why.Kept && got != want {
+			t.Errorf("%s: frees %d bytes, want %d", of, got, want)
+		}
+	}
+}
+
+// In registries of all sorts, the graph of a tag has what the oracle reaches from it, the graph of a
+// repository also what untagged manifests reach, and the base of an image is the image with the most
+// layers that are its first ones.
+func TestGraphsOfRandomRegistries(t *testing.T) {
+	bases := 0
+	for seed := *seedFlag; seed < *seedFlag+uint64(seeds()); seed++ {
+		d := generate(seed, seed%3 == 0, false)
+		bases += testGraphs(t, d, d.put(t))
+		if t.Failed() {
+			t.Fatalf("again: go test ./sweep -run TestGraphsOfRandomRegistries -seed %d -seeds 1", seed)
+		}
+	}
+	if seeds() > 20 && bases == 0 {
+		t.Error("no image had a base")
+	}
+}
+
+func testGraphs(t *testing.T, d *disk, root string) (bases int) {
+	facts, _ := factsOf(t, root)
+	o := newOracle(d, rules{})
+	layers := map[string][]string{}
+	for path, f := range d.files {
+		of, isBlob := storedBlob(path)
+		id, _ := facts.Inventory.Find(digest.Digest(of))
+		if _, wasRead := facts.Graph.Form(id); isBlob && wasRead {
+			layers[of] = imageLayers(f.content)
+		}
+	}
+	for i, r := range facts.Inventory.Repositories {
+		of := o.repos[r.Name]
+		all := o.tagRoots(of)
+		for at, tag := range r.Tags {
+			wantNodes(t, facts.Draw(i, at), o.reached(of, o.targets(of, tag.Name), true))
+		}
+		for revision := range of.revisions {
+			all = append(all, revision)
+		}
+		p := facts.Draw(i, audit.AllTags)
+		wantNodes(t, p, o.reached(of, all, true))
+		for _, n := range p.Nodes {
+			most := 0
+			for _, other := range layers {
+				if image := layers[n.Digest.String()]; len(other) < len(image) && slices.Equal(other, image[:len(other)]) {
+					most = max(most, len(other))
+				}
+			}
+			var got []audit.Base
+			for _, b := range p.Bases {
+				if b.Image == n.Digest {
+					got = append(got, b)
+				}
+			}
+			if most == 0 && len(got) > 0 || most > 0 && (len(got) != 1 || got[0].Layers != most ||
+				!slices.Equal(layers[got[0].Base.String()], layers[n.Digest.String()][:most])) {
+				t.Errorf("%s is based on %+v, want an image with %d of its layers", n.Digest, got, most)
+			}
+			bases += len(got)
+		}
+	}
+	return bases
+}
+
+func wantNodes(t *testing.T, p *audit.Picture, want map[string]bool) {
+	t.Helper()
+	got := map[string]bool{}
+	for _, n := range p.Nodes {
+		got[n.Digest.String()] = true
+	}
+	if !maps.Equal(got, want) || len(got) != len(p.Nodes) {
+		t.Errorf("%s: %d nodes %v, want %v", p.Repository, len(p.Nodes), got, want)
+	}
+	for _, e := range p.Edges {
+		if !got[e.From.String()] || !got[e.To.String()] {
+			t.Errorf("%s: the edge %v has an end that is no node", p.Repository, e)
+		}
+	}
+}
+
+// imageLayers are the layers of an image, the lowest first, or none.
+func imageLayers(content string) (layers []string) {
+	m, err := manifest.Parse([]byte(content))
+	if err != nil || m.Purpose != manifest.ForImages || m.Kind != manifest.Image && m.Kind != manifest.Schema1 {
+		return nil
+	}
+	for i, r := range m.References {
+		if m.Kind == manifest.Schema1 {
+			layers = append([]string{string(r.Digest)}, layers...)
+		} else if i > 0 {
+			layers = append(layers, string(r.Digest))
+		}
+	}
+	return layers
+}
+
+// chainTexts are chains as texts: the root, and then the digests. All that damage keeps is the same.
+func chainTexts(chains [][]audit.Link) (texts []string) {
+	for _, chain := range chains {
+		text := fmt.Sprintf("%s %s %s:", chain[0].Repository, chain[0].Kind, chain[0].Name)
+		if chain[0].Kind == audit.DamageLink {
+			texts = append(texts, chain[0].Repository+" damage")
+			continue
+		}
+		for _, link := range chain[1:] {
+			text += " " + string(link.Digest)
+		}
+		texts = append(texts, text)
+	}
+	return texts
+}
+
+// chains are all the paths without a cycle that lead to a digest, as texts, sorted.
+func (o *oracle) chains(target string) (texts []string) {
+	for _, r := range o.repos {
+		roots := o.tagRoots(r)
+		before := len(texts)
+		tags := map[string]bool{}
+		for tag := range r.current {
+			tags[tag] = true
+		}
+		for tag := range r.index {
+			tags[tag] = true
+		}
+		for tag := range tags {
+			for _, root := range slices.Compact(slices.Sorted(slices.Values(o.targets(r, tag)))) {
+				texts = append(texts, o.pathsFrom(r, root, target, fmt.Sprintf("%s tag %s:", r.name, tag))...)
+			}
+		}
+		tagged := o.reached(r, slices.Concat(roots, r.pinned), true)
+		for revision := range r.revisions {
+			if !tagged[revision] && o.read(revision).state != "missing" {
+				texts = append(texts, o.pathsFrom(r, revision, target, fmt.Sprintf("%s revision :", r.name))...)
+			}
+		}
+		if alive, _ := o.alive(r); alive[target] && len(texts) == before {
+			texts = append(texts, r.name+" damage")
+		}
+	}
+	slices.Sort(texts)
+	return texts
+}
+
+// pathsFrom are the paths from a digest to a target in a repository, by trying all.
+func (o *oracle) pathsFrom(r *repo, from, target, text string) (texts []string) {
+	tagRoots := o.tagRoots(r)
+	onPath := map[string]bool{}
+	var follow func(digest string, isManifest bool, text string)
+	follow = func(digest string, isManifest bool, text string) {
+		text += " " + digest
+		if digest == target {
+			texts = append(texts, text)
+			return
+		}
+		_, hasRevision := r.revisions[digest]
+		isManifest = isManifest || hasRevision || slices.Contains(tagRoots, digest) || slices.Contains(r.suspects, digest)
+		next := map[string]bool{} // whether the digest is reached as a manifest
+		if isManifest {
+			for _, to := range o.read(digest).refs {
+				next[to] = next[to] || o.isEntry(o.read(digest), to)
+			}
+		}
+		for _, to := range slices.Concat(r.aliases(digest), r.signatures[digest]) {
+			next[to] = next[to] || false
+		}
+		for revision := range r.revisions {
+			if o.read(revision).subject == digest {
+				next[revision] = true
+			}
+		}
+		onPath[digest] = true
+		for to, isManifest := range next {
+			if !onPath[to] {
+				follow(to, isManifest, text)
+			}
+		}
+		delete(onPath, digest)
+	}
+	follow(from, false, text)
+	return texts
+}
+
+// freedWithout is the size of the blobs that go without all tags and untagged manifests that hold a digest,
+// and that do not go today. The blob itself counts also if damage keeps it.
+func (o *oracle) freedWithout(d *disk, inv *inventory.Inventory, why *audit.Why, of string) (sum int64) {
+	without := rules{deleteUntagged: true, onlyRoots: true}
+	for _, r := range o.repos {
+		tagged := o.reached(r, o.tagRoots(r), true)
+		for _, tag := range inv.Repository(r.name).Tags {
+			if reference := r.name + ":" + tag.Name; !slices.Contains(why.ToFree, reference) {
+				without.roots = append(without.roots, reference)
+			}
+		}
+		for revision := range r.revisions {
+			reference := r.name + "@" + revision
+			if !tagged[revision] && o.read(revision).state != "missing" && !slices.Contains(why.ToFree, reference) {
+				without.roots = append(without.roots, reference)
+			}
+		}
+	}
+	_, goneToday := judge(d, rules{})
+	_, gone := judge(d, without)
+	gone[of] = true
+	for path := range gone {
+		if _, isBlob := storedBlob(path); isBlob && !goneToday[path] {
+			sum += int64(len(d.files[path].content))
+		}
+	}
+	return sum
+}
