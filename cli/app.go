@@ -25,7 +25,7 @@ func newApp(r *runner) *urfave.App {
 		OnUsageError:          usageError,
 		Action:                urfave.ShowAppHelp,
 		Commands: []*urfave.Command{
-			gcCommand(r), applyCommand(r), quarantineCommand(r), checkCommand(r), completionCommand(r), completeCommand(r), versionCommand(), helpCommand(),
+			gcCommand(r), applyCommand(r), quarantineCommand(r), checkCommand(r), auditCommand(r), whyCommand(r), graphCommand(r), completionCommand(r), completeCommand(r), versionCommand(), helpCommand(),
 		},
 	}
 	for _, command := range app.Commands {
@@ -148,6 +148,8 @@ EXAMPLES:
                                    remove what is in a plan that gc wrote before
    regsweep gc --quarantine config.yml
                                    move it away instead, so that it can be undone
+   regsweep why team/app:v1 config.yml
+                                   why an image is kept, and what would free it
    regsweep help gc                all flags of gc
    regsweep --version
 `

@@ -47,28 +47,35 @@ func (o cacheOptions) check() error {
 	return nil
 }
 
+// cacheReport is the part of a report about the cache.
+type cacheReport struct {
+	Cache *cache.Use `json:"cache,omitempty"`
+
+	problems []inventory.Problem // of the cache; they are added to the problems of the report
+}
+
 // openCache opens the cache and returns a store that reads through it, or the store itself if there is
 // no cache. A default directory that can't be written is reported, and the run continues without a
-// cache. close removes what the storage no longer has, and reports failures of the cache. A second call of close does nothing.
-func (g *gcRun) openCache(ctx context.Context) (reader storage.Store, close func(), err error) {
-	o := g.options.cache
+// cache. close removes what the storage no longer has, and reports the use and the failures of the
+// cache. A second call of close does nothing.
+func (r *runner) openCache(ctx context.Context, store storage.Store, o cacheOptions, report *cacheReport) (reader storage.Store, close func(), err error) {
 	noClose := func() {}
 	switch {
 	case o.off:
-		return g.store, noClose, nil
-	case !cache.CanCache(g.store):
+		return store, noClose, nil
+	case !cache.CanCache(store):
 		if o.given {
-			g.say("warning: --cache: there is nothing to remember of a " + g.store.Identity().Driver + " storage, only of a bucket")
+			r.say("warning: --cache: there is nothing to remember of a " + store.Identity().Driver + " storage, only of a bucket")
 		}
-		return g.store, noClose, nil
-	case !o.given && g.env.CacheDir == "":
-		return g.store, noClose, nil // the user has no home directory
+		return store, noClose, nil
+	case !o.given && r.env.CacheDir == "":
+		return store, noClose, nil // the user has no home directory
 	case !o.given:
-		o.dir = filepath.Join(g.env.CacheDir, "regsweep")
+		o.dir = filepath.Join(r.env.CacheDir, "regsweep")
 	}
-	cached, err := cache.Open(g.store, o.dir, g.env.Now())
+	cached, err := cache.Open(store, o.dir, r.env.Now())
 	if err == nil {
-		return cached, sync.OnceFunc(func() { g.closeCache(ctx, cached) }), nil
+		return cached, sync.OnceFunc(func() { r.closeCache(ctx, cached, report) }), nil
 	}
 	if unwrapped := errors.Unwrap(err); unwrapped != nil {
 		err = unwrapped // without the operation and the name of a temporary file
@@ -76,30 +83,30 @@ func (g *gcRun) openCache(ctx context.Context) (reader storage.Store, close func
 	if o.given {
 		return nil, nil, storage.Usagef("--cache: %s can't be written: %w", o.dir, err)
 	}
-	g.cacheProblem(inventory.Problem{
+	r.cacheProblem(report, inventory.Problem{
 		Kind: inventory.CacheUnusable, Path: o.dir, Effect: inventory.Note,
 		Detail: fmt.Sprintf("the cache can't be written (%v): all manifests are read; --no-cache, or --cache with another directory", err),
 	})
-	return g.store, noClose, nil
+	return store, noClose, nil
 }
 
 // closeCache closes the cache, and reports its use and its failures.
-func (g *gcRun) closeCache(ctx context.Context, cached *cache.Cache) {
+func (r *runner) closeCache(ctx context.Context, cached *cache.Cache, report *cacheReport) {
 	cached.Close(ctx)
 	use := cached.Use()
-	g.report.Cache = &use
+	report.Cache = &use
 	for _, f := range cached.Failures() {
 		kind := inventory.CacheUnusable
 		if f.IsDamage {
 			kind = inventory.CacheDamaged
 		}
-		g.cacheProblem(inventory.Problem{Kind: kind, Path: f.Path, Effect: inventory.Note, Detail: f.Detail})
+		r.cacheProblem(report, inventory.Problem{Kind: kind, Path: f.Path, Effect: inventory.Note, Detail: f.Detail})
 	}
 }
 
 // cacheProblem prints a problem of the cache at once, because it concerns this machine and not the
 // registry. It also adds the problem to the report.
-func (g *gcRun) cacheProblem(p inventory.Problem) {
-	g.say("warning: " + describe(p))
-	g.report.cacheProblems = append(g.report.cacheProblems, p)
+func (r *runner) cacheProblem(report *cacheReport, p inventory.Problem) {
+	r.say("warning: " + describe(p))
+	report.problems = append(report.problems, p)
 }

@@ -10,8 +10,8 @@ import (
 func TestAFlagIsCompletedAndAFileIsLeftToTheShell(t *testing.T) {
 	app := newApp(&runner{env: Env{Width: func(io.Writer) int { return 0 }}})
 	for line, want := range map[string]string{
-		"":                     "gc garbage-collect apply quarantine check completion version help --help --version",
-		"g":                    "gc garbage-collect",
+		"":                     "gc garbage-collect apply quarantine check audit why graph completion version help --help --version",
+		"g":                    "gc garbage-collect graph",
 		"__":                   "",
 		"gc --pl":              "--plan",
 		"gc config.yml --pr":   "--prune-empty",
@@ -23,7 +23,7 @@ func TestAFlagIsCompletedAndAFileIsLeftToTheShell(t *testing.T) {
 		"gc conf":              "",
 		"check --j":            "--json",
 		"nonsense --j":         "",
-		"help g":               "gc",
+		"help g":               "gc graph",
 		"help quarantine ":     "list show restore purge",
 		"quarantine ":          "list show restore purge",
 		"quarantine re":        "restore",

@@ -49,7 +49,7 @@ func (r *runner) collect(c *urfave.Context, g *gcRun, target []string) error {
 // push can make a blob alive that the listing shows as garbage. So from the start nobody may be able to
 // push.
 func (g *gcRun) run(ctx context.Context, proof guard.Options) (err error) {
-	reader, closeCache, err := g.openCache(ctx)
+	reader, closeCache, err := g.openCache(ctx, g.store, g.options.cache, &g.report.cacheReport)
 	if err != nil {
 		return err
 	}

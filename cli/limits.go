@@ -27,6 +27,8 @@ func readLimits(c *urfave.Context) storage.Limits {
 // number is the value of a flag: a whole number. 0 means the default.
 type number int
 
+func newNumber(n number) *number { return &n }
+
 // maxNumber is far above the number of requests that any storage can take.
 const maxNumber = 100_000
 

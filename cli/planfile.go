@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -63,7 +64,7 @@ func newPlanFile(flag, path string, kind fileKind) (*planFile, error) {
 			return nil, storage.Usagef("%s: %s is a symbolic link to a file that does not exist", flag, path)
 		}
 	}
-	if f.file, err = os.CreateTemp(filepath.Dir(f.path), filepath.Base(f.path)+".*.tmp"); err != nil {
+	if f.file, err = os.OpenFile(f.path+"."+rand.Text()[:10]+".tmp", os.O_RDWR|os.O_CREATE|os.O_EXCL, kind.mode); err != nil {
 		return nil, storage.Usagef("%s: %s can't be written: %w", flag, path, errors.Unwrap(err))
 	}
 	if f.before == nil {
@@ -98,18 +99,19 @@ func (f *planFile) checkReplaceable(kind fileKind) error {
 // fileKind is a kind of file that a planFile can save.
 type fileKind struct {
 	noun        string
-	name        string // in an error message
+	name        string      // in an error message
+	mode        os.FileMode // of a new file
 	isFirstLine func(line []byte) bool
 }
 
 var (
-	planKind = fileKind{"plan", "a plan", func(line []byte) bool {
+	planKind = fileKind{"plan", "a plan", 0o600, func(line []byte) bool {
 		var header struct {
 			Plan int `json:"plan"`
 		}
 		return json.Unmarshal(line, &header) == nil && header.Plan > 0
 	}}
-	leftOutKind = fileKind{"list", "a list that --" + leftOutName + " wrote", func(line []byte) bool {
+	leftOutKind = fileKind{"list", "a list that --" + leftOutName + " wrote", 0o600, func(line []byte) bool {
 		var first struct {
 			LeftOut string `json:"left_out"`
 		}
@@ -141,10 +143,23 @@ func ownerOf(info fs.FileInfo) (uid, gid int, known bool) {
 	return int(stat.Uid), int(stat.Gid), true
 }
 
-// output makes a planFile for path. If path names standard output, the planFile writes there, and
-// output makes the report go to standard error.
+// output makes a planFile for path. If path names standard output, output makes the report go to
+// standard error.
 func (g *gcRun) output(flag, path string, kind fileKind) (*planFile, error) {
-	out, isFile := g.env.Out.(*os.File)
+	f, err := g.openOutput(flag, path, kind, g.options.json)
+	if err != nil || !f.isOutput() {
+		return f, err
+	}
+	toErr := *g.runner
+	toErr.env.Out, toErr.env.OutTerminal = g.env.Err, g.env.ErrTerminal
+	g.runner = &toErr
+	return f, nil
+}
+
+// openOutput makes a planFile for path. If path names standard output, the planFile writes there. It must
+// not if --json was given.
+func (r *runner) openOutput(flag, path string, kind fileKind, json bool) (*planFile, error) {
+	out, isFile := r.env.Out.(*os.File)
 	if !slices.Contains(standardOutput, path) {
 		if info, err := os.Stat(path); err == nil && isFile && info.Mode().IsRegular() {
 			if other, err := out.Stat(); err == nil && os.SameFile(info, other) {
@@ -153,15 +168,14 @@ func (g *gcRun) output(flag, path string, kind fileKind) (*planFile, error) {
 		}
 		return newPlanFile(flag, path, kind)
 	}
-	if g.options.json {
+	if json {
 		return nil, storage.Usagef("%s %s and --%s would both write to standard output: give %s a file", flag, path, jsonName, flag)
 	}
-	f := &planFile{flag: flag, path: path, noun: kind.noun, out: g.env.Out}
-	toErr := *g.runner
-	toErr.env.Out, toErr.env.OutTerminal = g.env.Err, g.env.ErrTerminal
-	g.runner = &toErr
-	return f, nil
+	return &planFile{flag: flag, path: path, noun: kind.noun, out: r.env.Out}, nil
 }
+
+// isOutput reports whether the file is standard output.
+func (f *planFile) isOutput() bool { return f != nil && f.out != nil }
 
 // save calls write to fill the file, syncs it, and renames it to its path.
 func (f *planFile) save(write func(io.Writer) error) error {

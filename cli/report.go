@@ -10,7 +10,6 @@ import (
 	"regsweep/internal/human"
 	"regsweep/inventory"
 	"regsweep/storage"
-	"regsweep/storage/cache"
 	"regsweep/sweep"
 )
 
@@ -46,14 +45,12 @@ type report struct {
 	OlderPlan   string       `json:"older_plan,omitempty"`
 	Roots       *rootsReport `json:"roots,omitempty"`
 	KeepDigests *rootsReport `json:"keep_digests,omitempty"`
-	Cache       *cache.Use   `json:"cache,omitempty"`
+	cacheReport
 	// Versions is nil if the storage cannot keep versions.
 	Versions *versionsReport `json:"versions,omitempty"`
 	Failed   []failure       `json:"failed"`
 	Guard    *guard.Verdict  `json:"guard,omitempty"`
 	ending
-
-	cacheProblems []inventory.Problem // planned adds them to Problems
 
 	plan   *sweep.Plan   // nil until the plan is made
 	result *sweep.Result // nil until the sweep has ended
@@ -158,7 +155,7 @@ func (r *report) planned(plan *sweep.Plan) {
 	r.Unlinked, r.HardLinked = plan.Unlinked, plan.HardLinked
 	r.ByRepository = append(r.ByRepository, plan.ByRepository...)
 	r.Kept = append(r.Kept, plan.Kept...)
-	r.Problems = append(append(r.Problems, plan.Problems...), r.cacheProblems...)
+	r.Problems = append(append(r.Problems, plan.Problems...), r.cacheReport.problems...)
 }
 
 // executed adds the result of the sweep to the report. err is the error that stopped the sweep, or nil.
@@ -242,6 +239,12 @@ func emptyReport(args []string) document {
 		return newApplyReport()
 	case "check":
 		return newCheckReport()
+	case "audit":
+		return newAuditReport()
+	case "why":
+		return newWhyReport()
+	case "graph":
+		return newGraphReport()
 	case quarantineName:
 		return newQuarantineReport(strings.Join(args[2:min(3, len(args))], " "), false)
 	}

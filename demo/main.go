@@ -59,7 +59,7 @@ func run(ctx context.Context, out *screen, keep bool) (err error) {
 	defer func() { err = errors.Join(err, registry.Stop()) }()
 
 	s := newStory(out, dir, registry)
-	steps := []func(context.Context) error{s.pushImages, s.deleteVersion1, s.collectWhileWritable, s.collectReadOnly, s.pullAgain}
+	steps := []func(context.Context) error{s.pushImages, s.explainImages, s.deleteVersion1, s.collectWhileWritable, s.collectReadOnly, s.pullAgain}
 	if keep {
 		steps = append(steps, s.keepRegistry)
 	}
@@ -181,6 +181,29 @@ func (s *story) pushImages(ctx context.Context) error {
 	return nil
 }
 
+func (s *story) explainImages(ctx context.Context) error {
+	s.out.step("Ask what there is, and why layer C is kept")
+	printed, err := s.regsweep(ctx, exitDone, "graph", "-q", repository, "config.yml")
+	if err != nil {
+		return err
+	}
+	if based := "version1 <- latest"; !bytes.Contains(printed, []byte(based)) {
+		return fmt.Errorf("the graph does not say %q", based)
+	}
+	c := s.layers[2].blob.Digest()
+	printed, err = s.regsweep(ctx, exitDone, "why", "-q", c.Encoded()[:12], "config.yml")
+	if err != nil {
+		return err
+	}
+	for _, tag := range []string{"latest", "version1", "version2"} {
+		if !bytes.Contains(printed, []byte(repository+":"+tag+" → manifest ")) {
+			return fmt.Errorf("regsweep does not say that %s needs layer C", tag)
+		}
+	}
+	s.out.check("Version1 and version2 share layer C: three tags lead to it, and it goes with the last one.")
+	return nil
+}
+
 func (s *story) deleteVersion1(ctx context.Context) error {
 	s.out.step("Delete version1: no layer can go")
 	s.out.say("The API deletes it by digest. That gives no disk back; regsweep would. A dry run may")
@@ -297,7 +320,7 @@ func (s *story) keepRegistry(ctx context.Context) error {
 	s.out.say("Version2 has no tag now, and the registry stops. Remove its directory when you are done.")
 	s.out.say("")
 	s.out.figure("cd %s", s.dir)
-	for _, command := range []string{"gc -d", "gc -dm", "check", "gc -m --quarantine --registry-stopped", "quarantine list"} {
+	for _, command := range []string{"gc -d", "gc -dm", "audit", "graph shop/app", "why shop/app:latest", "check", "gc -m --quarantine --registry-stopped", "quarantine list"} {
 		s.out.figure("./regsweep %s config.yml", command)
 	}
 	return s.writeConfig()

@@ -20,7 +20,8 @@ import (
 // but for open, which knows every backend.
 var ours = map[string][]string{
 	"regsweep":            {"regsweep/cli"},
-	"regsweep/cli":        under("quarantine", "sweep", "guard", "mark", "inventory", "storage/open", "storage/config", "storage/cache", "storage/layout", "storage", "internal/spool", "internal/human", "internal/terminal", "internal/dockerlogin"),
+	"regsweep/cli":        under("audit", "quarantine", "sweep", "guard", "mark", "inventory", "storage/open", "storage/config", "storage/cache", "storage/layout", "storage", "internal/spool", "internal/human", "internal/terminal", "internal/dockerlogin"),
+	"regsweep/audit":      under("sweep", "mark", "inventory", "manifest", "storage", "internal/human"),
 	"regsweep/quarantine": under("sweep", "mark", "manifest", "storage/layout", "storage", "internal/spool"),
 	"regsweep/sweep":      under("mark", "inventory", "storage/layout", "storage"),
 	"regsweep/guard":      under("inventory", "storage/config", "storage/layout", "storage"),
@@ -61,6 +62,7 @@ var theirs = map[string][]string{
 	"github.com/dustin/go-humanize":  under("internal/human"),
 	"github.com/xrash/smetrics":      under("cli"), // as urfave/cli
 	"golang.org/x/term":              under("cli"),
+	"github.com/bmatcuk/doublestar":  under("cli"),
 
 	"github.com/aws": under("storage/s3"),
 	"github.com/distribution/distribution/v3": under("storage/driver", "storage/config"),
@@ -69,7 +71,7 @@ var theirs = map[string][]string{
 	"go.yaml.in/yaml":                         under("storage/config"),
 	"golang.org/x/sys":                        under("internal/terminal", "storage/filesystem", "internal/spool", "internal/system"),
 
-	"github.com/opencontainers/go-digest": under("cli", "quarantine", "sweep", "guard", "mark", "inventory", "manifest", "storage/cache", "storage/layout"),
+	"github.com/opencontainers/go-digest": under("cli", "audit", "quarantine", "sweep", "guard", "mark", "inventory", "manifest", "storage/cache", "storage/layout"),
 	"github.com/go-json-experiment/json":  under("manifest"),
 	"golang.org/x/time":                   under("storage/pace"),
 	"golang.org/x/sync":                   under("quarantine", "mark", "inventory", "storage/filesystem", "storage/s3", "storage/driver"),
@@ -96,6 +98,7 @@ var built = []string{
 	"github.com/aws/aws-sdk-go-v2/service/ssooidc",
 	"github.com/aws/aws-sdk-go-v2/service/sts",
 	"github.com/aws/smithy-go",
+	"github.com/bmatcuk/doublestar/v4",
 	"github.com/cpuguy83/go-md2man/v2",
 	"github.com/distribution/distribution/v3",
 	"github.com/distribution/reference",

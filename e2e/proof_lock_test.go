@@ -270,8 +270,8 @@ func TestASuspendedHolderRemovesNothingMore(t *testing.T) {
 func TestDryRunsTakeNoLock(t *testing.T) {
 	t.Parallel()
 	s := newFixture(t)
-	s.plant("team/app", "v1", app(1))
-	s.plant("team/app", "", app(2))
+	s.plant("sound", "v1", app(1))
+	s.plant("sound", "", app(2))
 	s.must(s.registry.SetReadOnly(true))
 	s.tree.Age("", time.Hour) // or it would be a sign that somebody pushes
 	s.tree.Write(".regsweep/lock", `{"token":"of a run that was killed"}`)
@@ -287,7 +287,7 @@ func TestDryRunsTakeNoLock(t *testing.T) {
 }
 
 // readOnlyCommands are all that are promised to change nothing, in an order in which
-// they can be run.
+// they can be run. The registry has the tag sound:v1.
 func readOnlyCommands(t testing.TB, target, registry string) [][]string {
 	plan := t.TempDir() + "/plan"
 	return [][]string{
@@ -298,6 +298,11 @@ func readOnlyCommands(t testing.TB, target, registry string) [][]string {
 		{"apply", "--dry-run", "--partial", "--json", plan, target},
 		{"check", "--registry", registry, target},
 		{"check", "--json", "--registry", registry, target},
+		{"audit", target},
+		{"audit", "--json", target},
+		{"why", "sound:v1", target},
+		{"why", "--json", "sound:v1", target},
+		{"graph", "sound:v1", target},
 		{"gc", "-d", "-m", "--quarantine", target},
 		{"quarantine", "list", target},
 		{"quarantine", "restore", "-d", "--plan", plan, target},

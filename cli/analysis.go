@@ -1,0 +1,210 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"regsweep/audit"
+	"regsweep/inventory"
+	"regsweep/mark"
+	"regsweep/storage"
+	"regsweep/storage/config"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+// analysis is a command that only reads: audit, why or graph. It needs no lock and no proof.
+type analysis struct {
+	*runner
+	conf  config.Config
+	store storage.Store
+	cache cacheOptions
+
+	// read sets these.
+	reader storage.Store // reads manifests through the cache
+	facts  audit.Facts
+	close  func() // of the cache
+}
+
+// analysisReport is the first part of the reports of these commands.
+type analysisReport struct {
+	Report  int              `json:"report"`
+	Command string           `json:"command"`
+	Storage storage.Identity `json:"storage"`
+	Config  string           `json:"config,omitempty"` // the config.yml that was read
+	Time    time.Time        `json:"time,omitzero"`    // of the beginning
+
+	notRead []string
+}
+
+// analysisEnd is the last part of these reports.
+type analysisEnd struct {
+	Problems []inventory.Problem `json:"problems"`
+	Requests storage.Requests    `json:"requests"`
+	cacheReport
+	ending
+}
+
+// analysisFlags returns the flags that these commands have in common.
+func analysisFlags() []urfave.Flag {
+	flags := []urfave.Flag{jsonFlag(), toggle("quiet", "print no progress", "q")}
+	return append(append(flags, limitFlags()...), cacheFlags()...)
+}
+
+// openTarget opens the target of the command.
+func (a *analysis) openTarget(c *urfave.Context, target []string, report *analysisReport) (err error) {
+	a.startProgress(c.Bool("quiet"))
+	a.cache = readCacheOptions(c)
+	if err := a.cache.check(); err != nil {
+		return err
+	}
+	if a.conf, a.store, err = a.target(c, target, false); err != nil {
+		a.store = nil
+		return err
+	}
+	report.Storage, report.Config, report.notRead = a.store.Identity(), a.conf.File, a.conf.NotRead
+	report.Time = a.env.Now()
+	return nil
+}
+
+// read lists the storage, reads the manifests, and finds what is alive in a gc without flags.
+func (a *analysis) read(ctx context.Context, sizes bool, end *analysisEnd) (err error) {
+	a.reader, a.close, err = a.openCache(ctx, a.store, a.cache, &end.cacheReport)
+	if err != nil {
+		return err
+	}
+	_, statsTimes := a.store.(storage.DirTimes) // otherwise the listing has them
+	phase := a.progress.begin("listing", "name", 0)
+	ahead := mark.NewAhead(a.reader)
+	options := inventory.Options{Concurrency: a.store.Concurrency(), Sizes: sizes, TagTimes: sizes || !statsTimes, OnBlobs: phase.add, OnLinks: phase.add, OnRevision: ahead.Read}
+	inv, err := inventory.Take(ctx, a.reader, options)
+	phase.endWith("listed", err)
+	if err != nil {
+		return err
+	}
+	if inv.Blobs() == 0 && len(inv.Repositories) == 0 {
+		if err := config.RequireLayout(ctx, a.store, a.conf); err != nil {
+			return err
+		}
+	}
+	phase = a.progress.begin("marking", "manifest", 0)
+	graph, err := mark.Read(ctx, inv, a.reader, mark.ReadOptions{
+		Concurrency: a.store.Concurrency(), Ahead: ahead, OnManifests: phase.expect, OnRead: phase.add,
+	})
+	phase.endWith("marked", err)
+	if err != nil {
+		return err
+	}
+	a.facts = audit.Facts{Inventory: inv, Graph: graph, Now: a.env.Now(), UploadAge: uploadAge}
+	if a.facts.Live, err = a.live(ctx, mark.Roots{}); err != nil {
+		return err
+	}
+	end.Problems = append([]inventory.Problem{}, a.facts.Live.Problems...)
+	return nil
+}
+
+// live finds what is alive with other roots, and reads the links on which that depends.
+func (a *analysis) live(ctx context.Context, roots mark.Roots) (live *mark.Live, err error) {
+	if a.facts.Live == nil {
+		live, err = a.facts.Graph.Live(ctx, roots)
+	} else {
+		live, err = a.facts.Live.With(ctx, a.facts.Graph, roots)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return live.CheckLinks(ctx, a.reader, a.store.Concurrency())
+}
+
+// own adds up everything that the inventory does not have.
+func (a *analysis) own(ctx context.Context) (own audit.Own, err error) {
+	err = a.store.Others(ctx, func(page []storage.Object) error {
+		for _, object := range page {
+			size := max(object.Size, 0)
+			if strings.HasPrefix(object.Path, storage.QuarantineDir+"/") {
+				own.Quarantine += size
+			} else {
+				own.Other += size
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return own, err
+	}
+	if own.Versions, err = a.countVersions(ctx); err == nil {
+		own.Multipart, err = a.countParts(ctx)
+	}
+	return own, err
+}
+
+// countVersions counts the noncurrent versions if the bucket keeps versions. Without the permission to
+// list them it warns.
+func (a *analysis) countVersions(ctx context.Context) (bytes int64, err error) {
+	versioner, hasVersions := a.store.(storage.Versioner)
+	if !hasVersions {
+		return 0, nil
+	}
+	state, err := versioner.Versioning(ctx)
+	if err != nil || state == storage.VersionsOff || state == storage.VersionsUnknown {
+		return 0, err
+	}
+	phase := a.progress.begin("counting versions", "", 0)
+	_, bytes, err = versioner.Noncurrent(ctx)
+	phase.end("")
+	return bytes, a.warnOfPermission("noncurrent versions", err)
+}
+
+// countParts counts the parts of multipart uploads. Without the permission to list them it warns.
+func (a *analysis) countParts(ctx context.Context) (int64, error) {
+	counter, hasParts := a.store.(storage.PartCounter)
+	if !hasParts {
+		return 0, nil
+	}
+	var uploads []storage.Ref
+	add := func(all []inventory.Upload) {
+		for _, u := range all {
+			for _, ref := range u.Objects {
+				if ref.Multipart != "" {
+					uploads = append(uploads, ref)
+				}
+			}
+		}
+	}
+	add(a.facts.Inventory.Uploads)
+	for _, r := range a.facts.Inventory.Repositories {
+		add(r.Uploads)
+	}
+	var sum atomic.Int64
+	err := storage.Each(ctx, len(uploads), a.store.Concurrency(), func(ctx context.Context, i int) error {
+		bytes, err := counter.PartBytes(ctx, uploads[i])
+		sum.Add(bytes)
+		return err
+	})
+	return sum.Load(), a.warnOfPermission("parts of multipart uploads", err)
+}
+
+// warnOfPermission prints a warning for an error about a permission, and returns any other error.
+func (a *analysis) warnOfPermission(things string, err error) error {
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	a.say(fmt.Sprintf("warning: the %s are not counted: %v", things, err))
+	return nil
+}
+
+// end closes the cache, and adds the last figures to the report.
+func (a *analysis) end(end *analysisEnd) {
+	if a.close != nil {
+		a.close()
+	}
+	if a.store != nil {
+		end.Requests = a.store.Requests()
+	}
+	end.Problems = append(end.Problems, end.cacheReport.problems...)
+}

@@ -1,0 +1,208 @@
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"regsweep/audit"
+	"regsweep/internal/human"
+	"regsweep/inventory"
+	"regsweep/mark"
+	"regsweep/storage"
+
+	"github.com/bmatcuk/doublestar/v4"
+	urfave "github.com/urfave/cli/v2"
+)
+
+const (
+	withoutName = "without"
+	matchName   = "match"
+	sortName    = "sort"
+	csvName     = "csv"
+)
+
+func auditCommand(r *runner) *urfave.Command {
+	flags := []urfave.Flag{
+		&urfave.StringSliceFlag{Name: withoutName, Usage: "what removing these tags too would free: `REPO:TAG-GLOB`; all of them together make one set"},
+		&urfave.StringFlag{Name: matchName, Usage: "only repositories that match `GLOB`; ** crosses slashes"},
+		&urfave.StringFlag{Name: sortName, Value: "bytes", Usage: "order the repositories by `COLUMN`: " + strings.Join(sortNames(), ", ")},
+		&urfave.GenericFlag{Name: "limit", Value: newNumber(20), Usage: "at most `N` repositories, and N of the largest blobs, in the tables"},
+		&urfave.StringFlag{Name: compareName, Usage: "say what grew since an older audit, whose JSON report is in `FILE`"},
+		toggle(csvName, "print the repositories as CSV on standard output"),
+	}
+	return &urfave.Command{
+		Name:               "audit",
+		Usage:              "say what uses the space, and what would free it",
+		ArgsUsage:          "TARGET",
+		Flags:              slices.Concat(flags, auditFileFlags(), analysisFlags()),
+		CustomHelpTemplate: commandHelp,
+		OnUsageError:       usageError,
+		Action:             r.audit,
+		Description: targetHelp + `
+   It only reads, and needs neither a lock nor a registry that is read-only. While somebody
+   pushes, its figures are those of the moments when it has listed each directory.
+
+EXAMPLES:
+   regsweep audit config.yml                        the bill, and the largest repositories
+   regsweep audit --sort unique --match 'team/**' config.yml
+   regsweep audit --without 'team/app:pr-*' --without 'team/*:nightly-*' config.yml
+                                                    what the removal of all these tags would free
+   regsweep audit --json config.yml > today.json    everything, for a script
+   regsweep audit --compare today.json config.yml   what grew since
+   regsweep audit --html audit.html config.yml      a page for a browser
+   regsweep audit -q --ncdu - config.yml | ncdu -f -
+`,
+	}
+}
+
+// auditReport is the report of audit.
+type auditReport struct {
+	analysisReport
+	Bytes        audit.Bytes        `json:"bytes"`
+	Kinds        []audit.KindBytes  `json:"kinds"`
+	Repositories []audit.Repository `json:"repositories"`
+	Blobs        []audit.Blob       `json:"blobs"`
+	WhatIf       []audit.WhatIf     `json:"what_if"`
+	Compare      *audit.Comparison  `json:"compare,omitempty"`
+	Match        string             `json:"match,omitempty"` // --match
+	analysisEnd
+
+	limit   int
+	written bool // standard output has a file already
+}
+
+func newAuditReport() *auditReport {
+	return &auditReport{
+		analysisReport: analysisReport{Report: 1, Command: "audit"}, analysisEnd: analysisEnd{Problems: []inventory.Problem{}},
+		Kinds: []audit.KindBytes{}, Repositories: []audit.Repository{}, Blobs: []audit.Blob{}, WhatIf: []audit.WhatIf{},
+	}
+}
+
+// shownBlobs is the number of the largest blobs in a JSON report.
+const shownBlobs = 100
+
+func (r *runner) audit(c *urfave.Context) error {
+	report, a := newAuditReport(), &analysis{runner: r}
+	report.limit = int(*c.Generic("limit").(*number))
+	err := withCause(c.Context, a.auditTarget(c, report))
+	a.end(&report.analysisEnd)
+	if a.store != nil {
+		err = storage.ExplainPermission(a.store, err)
+	}
+	switch {
+	case c.Bool(jsonName):
+		return r.writeJSON(report, err)
+	case err != nil, report.written:
+		return err
+	case c.Bool(csvName):
+		return r.writeText(func(w *bytes.Buffer, _ int) { writeRepositoriesCSV(w, report.Repositories) }, nil)
+	}
+	return r.writeText(human.Folded(func(w *bytes.Buffer, width int) { writeAudit(w, report, width) }), nil)
+}
+
+func (a *analysis) auditTarget(c *urfave.Context, report *auditReport) error {
+	less, found := repositoryOrders[c.String(sortName)]
+	match := c.String(matchName)
+	without, err := parseTagPatterns(withoutName, c.StringSlice(withoutName))
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return storage.Usagef("--%s: there is no column %q%s", sortName, c.String(sortName), didYouMean(closest(c.String(sortName), sortNames())))
+	case !doublestar.ValidatePattern(match):
+		return storage.Usagef("--%s: %q is no pattern: a bracket is not closed?", matchName, match)
+	case c.Bool(csvName) && c.Bool(jsonName):
+		return storage.Usagef("--%s and --%s contradict each other: both use standard output", csvName, jsonName)
+	}
+	old, err := readOldAudit(c.String(compareName), c.IsSet(compareName))
+	if err != nil {
+		return err
+	}
+	if err := a.openTarget(c, c.Args().Slice(), &report.analysisReport); err != nil {
+		return err
+	}
+	files, err := a.openAuditFiles(c)
+	if err != nil {
+		return err
+	}
+	defer files.discard()
+	report.written = files.isOutput()
+	if err := a.read(c.Context, true, &report.analysisEnd); err != nil {
+		return err
+	}
+	if a.facts.Own, err = a.own(c.Context); err != nil {
+		return err
+	}
+	phase := a.progress.begin("adding up", "", 0)
+	bill, err := audit.New(c.Context, a.facts, shownBlobs)
+	phase.end("")
+	if err != nil {
+		return err
+	}
+	report.Bytes, report.Kinds, report.Blobs, report.Match = bill.Bytes, bill.Kinds, bill.Blobs, match
+	report.Repositories = slices.DeleteFunc(slices.Clone(bill.Repositories), func(r audit.Repository) bool {
+		return match != "" && !doublestar.MatchUnvalidated(match, r.Name)
+	})
+	slices.SortStableFunc(report.Repositories, less)
+	if err := report.compareWith(old, c.String(compareName)); err != nil {
+		return err
+	}
+	if err := a.askWhatIf(c.Context, without, report); err != nil {
+		return err
+	}
+	return files.save(c.Context, a.facts, bill, report)
+}
+
+// askWhatIf adds what each choice would free.
+func (a *analysis) askWhatIf(ctx context.Context, without []tagPattern, report *auditReport) error {
+	add := func(choice string, live *mark.Live) {
+		report.WhatIf = append(report.WhatIf, audit.WhatIf{Choice: choice, Bytes: a.facts.Freed(live)})
+	}
+	add("gc", a.facts.Live)
+	untagged, err := a.live(ctx, mark.Roots{Revision: mark.None})
+	if err != nil {
+		return err
+	}
+	add("gc -m", untagged)
+	if len(without) == 0 {
+		return nil
+	}
+	isRemoved, count, err := selectTags(a.facts.Inventory, withoutName, without)
+	if err != nil {
+		return err
+	}
+	live, err := a.live(ctx, a.facts.Without(isRemoved))
+	if err != nil {
+		return err
+	}
+	texts := make([]string, len(without))
+	for i, p := range without {
+		texts[i] = p.text
+	}
+	add(fmt.Sprintf("gc without %s: %s", human.Plural(count, "tag"), strings.Join(texts, " ")), live)
+	return nil
+}
+
+// repositoryOrders has the values of --sort. The largest number comes first.
+var repositoryOrders = map[string]func(a, b audit.Repository) int{
+	"name":      func(a, b audit.Repository) int { return cmp.Compare(a.Name, b.Name) },
+	"tags":      func(a, b audit.Repository) int { return cmp.Compare(b.Tags, a.Tags) },
+	"manifests": func(a, b audit.Repository) int { return cmp.Compare(b.Manifests, a.Manifests) },
+	"logical":   func(a, b audit.Repository) int { return cmp.Compare(b.Logical, a.Logical) },
+	"bytes":     func(a, b audit.Repository) int { return cmp.Compare(b.Bytes, a.Bytes) },
+	"unique":    func(a, b audit.Repository) int { return cmp.Compare(b.Unique, a.Unique) },
+	"shared":    func(a, b audit.Repository) int { return cmp.Compare(b.Shared, a.Shared) },
+	"fair":      func(a, b audit.Repository) int { return cmp.Compare(b.Fair, a.Fair) },
+	"untagged":  func(a, b audit.Repository) int { return cmp.Compare(b.Untagged, a.Untagged) },
+	"last_push": func(a, b audit.Repository) int { return b.LastPush.Compare(a.LastPush) },
+	"growth":    func(a, b audit.Repository) int { return cmp.Compare(b.GrowthSum(), a.GrowthSum()) },
+}
+
+// sortNames returns the values of --sort in the order of the table's columns.
+func sortNames() []string {
+	return []string{"name", "tags", "manifests", "logical", "bytes", "unique", "shared", "fair", "untagged", "last_push", "growth"}
+}

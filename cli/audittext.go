@@ -1,0 +1,192 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/csv"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"regsweep/audit"
+	"regsweep/internal/human"
+)
+
+// writeAudit prints the bill: the totals, the kinds of blobs, the repositories, the largest blobs, and
+// what each choice would free.
+func writeAudit(w *bytes.Buffer, r *auditReport, width int) {
+	fmt.Fprintf(w, "%s %s\n", r.Storage.Driver, human.Printable(r.Storage.Root))
+	writeConfig(w, r.Config, r.notRead, width)
+	fmt.Fprintln(w)
+	writeBytes(w, r.Bytes, width)
+	writeKinds(w, r.Kinds, width)
+	writeRepositories(w, r.Repositories, r.limit, width)
+	writeBlobs(w, r.Blobs, r.limit, width)
+	writeWhatIf(w, r.WhatIf, width)
+	writeComparison(w, r.Compare, r.limit, width)
+	writeProblems(w, r.Problems)
+}
+
+// writeBytes prints the ladder of the totals. Each line says what would free it.
+func writeBytes(w *bytes.Buffer, b audit.Bytes, width int) {
+	t := &human.Table{Columns: []human.Column{human.Left, human.Right, human.Left, human.Prose}}
+	t.Row("", "SIZE", "FREED BY", "")
+	for _, row := range []struct {
+		name    string
+		bytes   int64
+		freedBy string
+		about   string
+	}{
+		{"logical", b.Logical, "", "what pulls of all tags fetch"},
+		{"stored", b.Stored, "", "all blobs, each once"},
+		{"  live", b.Live, "", "some repository keeps it"},
+		{"    tagged", b.Tagged, "untagging", "a tag reaches it"},
+		{"    untagged", b.Untagged, "gc -m", "only untagged manifests reach it"},
+		{"  garbage", b.Garbage, "gc", "nothing reaches it"},
+		{"uploads", b.Uploads, "gc", "unfinished; gc removes the old ones"},
+		{"quarantine", b.Quarantine, "purge", "regsweep quarantine purge"},
+		{"other", b.Other, "", "links, strays, files of regsweep"},
+		{"total", b.Total, "", "stored, uploads, quarantine and other"},
+		{"versions", b.Versions, "lifecycle", "noncurrent, on top of the total"},
+		{"multipart", b.Multipart, "gc", "parts of unfinished uploads, on top of the total"},
+	} {
+		if row.bytes == 0 && (row.name == "versions" || row.name == "multipart") {
+			continue
+		}
+		t.Row(row.name, human.Size(row.bytes), row.freedBy, row.about)
+	}
+	t.Write(w, width)
+}
+
+// kindNames has the names of the kinds of blobs in the table.
+var kindNames = map[audit.Kind]string{
+	audit.Layer: "layers", audit.Config: "configs", audit.Manifest: "manifests", audit.Attestation: "attestations",
+	audit.Signature: "signatures and SBOMs", audit.BuildCache: "BuildKit caches", audit.Chart: "Helm charts",
+	audit.Unknown: "not known",
+}
+
+// writeKinds prints the space by the use of the blobs. It leaves out kinds without blobs.
+func writeKinds(w *bytes.Buffer, kinds []audit.KindBytes, width int) {
+	t := &human.Table{Columns: []human.Column{human.Left, human.Right, human.Right, human.Right}}
+	t.Row("By kind", "BLOBS", "SIZE", "GARBAGE")
+	for _, kind := range kinds {
+		if kind.Blobs > 0 {
+			t.Row("  "+kindNames[kind.Kind], human.Count(kind.Blobs), human.Size(kind.Bytes), human.Size(kind.Garbage))
+		}
+	}
+	fmt.Fprintln(w)
+	t.Write(w, width)
+}
+
+// fullWidth is the number of columns from which on a terminal shows all columns of the repositories.
+const fullWidth = 120
+
+// writeRepositories prints the first repositories.
+func writeRepositories(w *bytes.Buffer, all []audit.Repository, limit, width int) {
+	if len(all) == 0 {
+		return
+	}
+	isFull := width == 0 || width >= fullWidth
+	cells := func(first, tags, manifests, logical, bytes, unique, shared, fair, untagged, push, growth string) []string {
+		if isFull {
+			return []string{first, tags, manifests, logical, bytes, unique, shared, fair, untagged, push, growth}
+		}
+		return []string{first, tags, bytes, unique, untagged, push}
+	}
+	t := &human.Table{Columns: []human.Column{human.Left, human.Right, human.Right, human.Right, human.Right, human.Left}}
+	if isFull {
+		t.Columns = []human.Column{human.Left, human.Right, human.Right, human.Right, human.Right, human.Right, human.Right, human.Right, human.Right, human.Left, human.Left}
+	}
+	t.Row(cells("Repositories", "TAGS", "MANIFESTS", "LOGICAL", "BYTES", "UNIQUE", "SHARED", "FAIR", "UNTAGGED", "LAST PUSH", "12 MONTHS")...)
+	shown := all[:min(limit, len(all))]
+	for _, r := range shown {
+		push := ""
+		if !r.LastPush.IsZero() {
+			push = r.LastPush.UTC().Format(time.DateOnly)
+		}
+		t.Row(cells("  "+human.Printable(r.Name), human.Count(r.Tags), human.Count(r.Manifests), human.Size(r.Logical), human.Size(r.Bytes),
+			human.Size(r.Unique), human.Size(r.Shared), human.Size(int64(r.Fair)), human.Size(r.Untagged), push, sparkline(r.Growth[:]))...)
+	}
+	fmt.Fprintln(w)
+	t.Write(w, width)
+	writeRest(w, len(all)-len(shown), "repository")
+}
+
+// sparkline draws values as bars. The highest bar is the largest value.
+func sparkline(values []int64) string {
+	bars := []rune("▁▂▃▄▅▆▇█")
+	largest := max(1, slices.Max(values))
+	var line strings.Builder
+	for _, value := range values {
+		line.WriteRune(bars[int(math.Ceil(float64(value)/float64(largest)*float64(len(bars)-1)))])
+	}
+	return line.String()
+}
+
+// writeRest prints how many rows a table has left out.
+func writeRest(w *bytes.Buffer, n int, noun string) {
+	if n > 0 {
+		fmt.Fprintf(w, "  and %s more: --limit\n", human.Plural(n, noun))
+	}
+}
+
+// writeBlobs prints the largest blobs and who holds them.
+func writeBlobs(w *bytes.Buffer, all []audit.Blob, limit, width int) {
+	if len(all) == 0 {
+		return
+	}
+	t := &human.Table{Columns: []human.Column{human.Left, human.Right, human.Left, human.Prose}}
+	t.Row("Largest blobs", "SIZE", "KIND", "HELD BY")
+	for _, blob := range all[:min(limit, len(all))] {
+		t.Row("  "+audit.Short(blob.Digest), human.Size(blob.Bytes), strings.ReplaceAll(string(blob.Kind), "_", " "), holders(blob))
+	}
+	fmt.Fprintln(w)
+	t.Write(w, width)
+}
+
+// holders names the first repositories that hold a blob.
+func holders(blob audit.Blob) string {
+	const shown = 3
+	names := make([]string, 0, shown)
+	for _, name := range blob.Holders[:min(shown, len(blob.Holders))] {
+		names = append(names, human.Printable(name))
+	}
+	switch more := blob.Repositories - len(names); {
+	case blob.Repositories == 0:
+		return "nobody: garbage"
+	case more > 0:
+		return fmt.Sprintf("%s and %s more", strings.Join(names, ", "), human.Count(more))
+	}
+	return strings.Join(names, ", ")
+}
+
+// writeWhatIf prints what each choice would free.
+func writeWhatIf(w *bytes.Buffer, choices []audit.WhatIf, width int) {
+	t := &human.Table{Columns: []human.Column{human.Left, human.Right}}
+	t.Row("What a run would free", "SIZE")
+	for _, choice := range choices {
+		t.Row("  "+human.Printable(choice.Choice), human.Size(choice.Bytes))
+	}
+	fmt.Fprintln(w)
+	t.Write(w, width)
+}
+
+// writeRepositoriesCSV writes all repositories. Sizes are in bytes, and times in RFC 3339.
+func writeRepositoriesCSV(w *bytes.Buffer, all []audit.Repository) {
+	out := csv.NewWriter(w)
+	_ = out.Write(sortNames()) // a bytes.Buffer has no error
+	number := func(n int64) string { return strconv.FormatInt(n, 10) }
+	for _, r := range all {
+		push := ""
+		if !r.LastPush.IsZero() {
+			push = r.LastPush.UTC().Format(time.RFC3339)
+		}
+		_ = out.Write([]string{
+			r.Name, strconv.Itoa(r.Tags), strconv.Itoa(r.Manifests), number(r.Logical), number(r.Bytes), number(r.Unique), number(r.Shared),
+			strconv.FormatFloat(r.Fair, 'f', 1, 64), number(r.Untagged), push, number(r.GrowthSum()),
+		})
+	}
+	out.Flush()
+}

@@ -1,0 +1,124 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+
+	"regsweep/audit"
+	"regsweep/internal/human"
+	"regsweep/inventory"
+	"regsweep/storage"
+
+	"github.com/opencontainers/go-digest"
+	urfave "github.com/urfave/cli/v2"
+)
+
+func whyCommand(r *runner) *urfave.Command {
+	return &urfave.Command{
+		Name:               "why",
+		Usage:              "say why an object is kept, who holds it, and what would free it",
+		ArgsUsage:          "DIGEST|REPO:TAG|REPO@DIGEST TARGET",
+		Flags:              slices.Concat([]urfave.Flag{&urfave.GenericFlag{Name: "limit", Value: newNumber(3), Usage: "show at most `N` chains, the shortest first"}}, analysisFlags()),
+		CustomHelpTemplate: commandHelp,
+		OnUsageError:       usageError,
+		Action:             r.why,
+		Description: targetHelp + `
+   The beginning of a digest is enough, with at least 4 hex digits. The answer is about all
+   repositories. It is the answer for a gc without flags: it counts no age of --min-age.
+   It only reads, and needs neither a lock nor a registry that is read-only.
+
+EXAMPLES:
+   regsweep why sha256:3f2a config.yml              why is this blob kept?
+   regsweep why team/app:v1 config.yml              what holds the image, besides this tag?
+   regsweep why --limit 100 team/app@3f2a config.yml
+   regsweep why --json 3f2a99 config.yml | jq -r '.to_free[]'
+                                                    all tags that would have to go
+`,
+	}
+}
+
+// whyReport is the report of why.
+type whyReport struct {
+	analysisReport
+	Asked string `json:"asked"`
+	audit.Why
+	// Candidates are the digests that the short digest may mean.
+	Candidates []digest.Digest `json:"candidates,omitempty"`
+	analysisEnd
+}
+
+func newWhyReport() *whyReport {
+	return &whyReport{
+		analysisReport: analysisReport{Report: 1, Command: "why"}, Why: audit.NewWhy(""),
+		analysisEnd: analysisEnd{Problems: []inventory.Problem{}},
+	}
+}
+
+func (r *runner) why(c *urfave.Context) error {
+	report, a := newWhyReport(), &analysis{runner: r}
+	err := withCause(c.Context, a.explain(c, report))
+	var ambiguous *audit.AmbiguousError
+	if errors.As(err, &ambiguous) {
+		report.Candidates = ambiguous.Candidates
+	}
+	a.end(&report.analysisEnd)
+	if a.store != nil {
+		err = storage.ExplainPermission(a.store, err)
+	}
+	switch {
+	case c.Bool(jsonName):
+		return r.writeJSON(report, err)
+	case err != nil:
+		return err
+	}
+	return r.writeText(human.Folded(func(w *bytes.Buffer, width int) { writeWhy(w, report, width) }), nil)
+}
+
+func (a *analysis) explain(c *urfave.Context, report *whyReport) error {
+	object, target, err := objectAndTarget(c, "DIGEST, REPO:TAG or REPO@DIGEST")
+	if err == nil {
+		report.Asked = object
+		err = audit.IsObject(object)
+	}
+	if of := digest.Digest(object); of.Validate() == nil {
+		report.Digest = of // also if it does not exist
+	}
+	if err != nil {
+		return err
+	}
+	if err := a.openTarget(c, target, &report.analysisReport); err != nil {
+		return err
+	}
+	if err := a.read(c.Context, false, &report.analysisEnd); err != nil {
+		return err
+	}
+	id, err := a.facts.Find(object)
+	if err != nil {
+		return err
+	}
+	phase := a.progress.begin("explaining", "", 0)
+	defer phase.end("")
+	why, err := a.facts.Explain(c.Context, id, int(*c.Generic("limit").(*number)), a.live)
+	if err != nil {
+		return err
+	}
+	if err := a.facts.Inventory.DateTags(c.Context, a.reader, a.store.Concurrency(), why.Tags()); err != nil {
+		return err
+	}
+	absent, err := a.facts.Inventory.Measure(c.Context, a.reader, a.store.Concurrency(), why.Blobs(a.facts))
+	if err != nil {
+		return err
+	}
+	why.Sum(a.facts, absent)
+	report.Why = *why
+	return nil
+}
+
+// objectAndTarget returns the first argument, and the others, which may name a target.
+func objectAndTarget(c *urfave.Context, want string) (object string, target []string, err error) {
+	if c.NArg() == 0 || c.Args().First() == "" {
+		return "", nil, storage.Usagef("%s: name a %s: see regsweep %s --help", c.Command.Name, want, c.Command.Name)
+	}
+	return c.Args().First(), c.Args().Tail(), nil
+}

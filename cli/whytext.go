@@ -1,0 +1,163 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"regsweep/audit"
+	"regsweep/internal/human"
+	"regsweep/inventory"
+)
+
+// writeWhy prints the answer of why: what the object is, the chains, who holds it, and what would free it.
+func writeWhy(w *bytes.Buffer, r *whyReport, width int) {
+	fmt.Fprintf(w, "%s\n%s.\n", human.Printable(string(r.Digest)), aboutObject(r.Why))
+	writeChains(w, r.Chains, r.More)
+	writeHolders(w, r.Why, width)
+	writeToFree(w, r.Why)
+	writeProblems(w, slices.DeleteFunc(withoutNotes(r.Problems), func(p inventory.Problem) bool {
+		return !slices.ContainsFunc(r.Repositories, func(h audit.Holder) bool { return h.Name == p.Repository })
+	}))
+}
+
+// aboutObject says what the object is, and whether it is kept.
+func aboutObject(why audit.Why) string {
+	about := fmt.Sprintf("%s, %s: ", kindNamesOfOne[why.Kind], human.Size(why.Bytes))
+	switch {
+	case !why.Stored && len(why.Repositories) == 0:
+		return "Not stored. Nothing that is kept needs it"
+	case !why.Stored:
+		return "Not stored, but needed"
+	case !why.Kept:
+		return about + "nothing keeps it, and gc removes it"
+	case why.RemovedBy != "":
+		return about + "kept by a gc without flags, and removed by " + why.RemovedBy
+	}
+	return about + "kept"
+}
+
+// kindNamesOfOne has the names of the kinds of blobs in the singular.
+var kindNamesOfOne = map[audit.Kind]string{
+	audit.Layer: "A layer", audit.Config: "A config", audit.Manifest: "A manifest", audit.Attestation: "Part of an attestation",
+	audit.Signature: "Part of a signature or an SBOM", audit.BuildCache: "Part of a BuildKit cache", audit.Chart: "Part of a Helm chart",
+	audit.Unknown: "A blob", "": "A blob",
+}
+
+// writeChains prints the chains, each on a line.
+func writeChains(w *bytes.Buffer, chains [][]audit.Link, more int64) {
+	if len(chains) == 0 && more == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\nWhat leads to it\n")
+	for _, chain := range chains {
+		fmt.Fprintf(w, "  %s\n", chainText(chain))
+	}
+	switch {
+	case more >= audit.Most:
+		fmt.Fprintf(w, "  and more other chains than were counted: --limit\n")
+	case more > 0:
+		fmt.Fprintf(w, "  and %s: --limit\n", human.Plural(more, "other chain"))
+	}
+}
+
+// chainText writes a chain on one line.
+func chainText(chain []audit.Link) string {
+	var parts []string
+	for _, link := range chain {
+		switch link.Kind {
+		case audit.TagLink:
+			parts = append(parts, link.Repository+":"+link.Name)
+		case audit.DamageLink:
+			parts = append(parts, fmt.Sprintf("damage in %s (%s)", link.Repository, link.Name))
+		case audit.RevisionLink:
+			parts = append(parts, link.Repository+" (untagged)")
+		default:
+			parts = append(parts, fmt.Sprintf("%s %s", link.Kind, audit.Short(link.Digest)))
+		}
+	}
+	return human.Printable(strings.Join(parts, " → "))
+}
+
+// shownHolders is the number of repositories that the text names, and of the tags in each. JSON has all.
+const shownHolders = 20
+
+// writeHolders prints the repositories that hold the object, with their tags.
+func writeHolders(w *bytes.Buffer, why audit.Why, width int) {
+	if len(why.Repositories) == 0 {
+		return
+	}
+	t := &human.Table{Columns: []human.Column{human.Left, human.Left, human.Prose}}
+	t.Row("Who holds it", "SINCE", "BY")
+	for _, h := range why.Repositories[:min(shownHolders, len(why.Repositories))] {
+		since := ""
+		if !h.Since.IsZero() {
+			since = h.Since.Format(time.DateOnly)
+		}
+		t.Row("  "+human.Printable(h.Name), since, human.Printable(heldBy(h)))
+	}
+	fmt.Fprintln(w)
+	t.Write(w, width)
+	if more := len(why.Repositories) - shownHolders; more > 0 {
+		fmt.Fprintf(w, "  and %s more: see --json\n", human.Plural(more, "repository"))
+	}
+}
+
+// heldBy names the tags, the untagged manifests and the damage by which a repository holds the object.
+func heldBy(h audit.Holder) string {
+	var parts []string
+	if n := len(h.Tags); n > 0 {
+		names := strings.Join(h.Tags[:min(shownTags, n)], ", ")
+		if n > shownTags {
+			names += fmt.Sprintf(" and %s more", human.Count(n-shownTags))
+		}
+		parts = append(parts, names)
+	}
+	if n := len(h.Revisions); n > 0 {
+		parts = append(parts, human.Plural(n, "untagged manifest"))
+	}
+	if h.Damage != "" {
+		parts = append(parts, fmt.Sprintf("damage (%s)", h.Damage))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// writeToFree says what would have to be removed to free the object, and what would go with it.
+func writeToFree(w *bytes.Buffer, why audit.Why) {
+	with := "nothing else"
+	if n := why.RemovedWith.Blobs; n > 0 {
+		with = fmt.Sprintf("%s, %s", human.Plural(n, "other blob"), human.Size(why.RemovedWith.Bytes))
+	}
+	switch {
+	case !why.Stored:
+		return
+	case !why.Kept:
+		fmt.Fprintf(w, "\nRemoved with it: %s\n", with)
+		return
+	}
+	var steps []string
+	tags, revisions, damaged := 0, 0, 0
+	for _, h := range why.Repositories {
+		tags, revisions = tags+len(h.Tags), revisions+len(h.Revisions)
+		if h.Damage != "" {
+			damaged++
+		}
+	}
+	if damaged > 0 {
+		steps = append(steps, "repair the damage of "+human.Plural(damaged, "repository"))
+	}
+	if tags > 0 {
+		steps = append(steps, "delete "+human.Plural(tags, "tag"))
+	}
+	switch {
+	case why.RemovedBy != "":
+		steps = append(steps, "run "+why.RemovedBy)
+	case tags+revisions > 0:
+		steps = append(steps, "run gc -m (without -m their manifests stay, and keep it)")
+	}
+	fmt.Fprintf(w, "\nTo free it: %s\n", strings.Join(steps, "; "))
+	fmt.Fprintf(w, "Removed with it: %s\n", with)
+	fmt.Fprintf(w, "Freed in all: %s\n", human.Size(why.FreedIfGone))
+}

@@ -1,0 +1,256 @@
+package e2e
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"regsweep/audit"
+	"regsweep/internal/imagetest"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+)
+
+// The tests in this file prove what an audit says: it adds up to the byte, and what it says that a run
+// would free is what a run frees.
+
+// auditDocument is the JSON report of audit.
+type auditDocument struct {
+	Report   int
+	Command  string
+	Bytes    audit.Bytes
+	Kinds    []audit.KindBytes
+	Blobs    []audit.Blob
+	Requests struct{ List, Get, Head, Put, Delete int }
+	Compare  *audit.Comparison
+	Problems []struct{ Kind string }
+
+	Repositories []audit.Repository
+	WhatIf       []audit.WhatIf `json:"what_if"`
+	ExitCode     int            `json:"exit_code"`
+}
+
+// audit runs regsweep audit on the fixture's registry.
+func (s *fixture) audit(flags ...string) (d auditDocument) {
+	s.Helper()
+	code, stdout, stderr := regsweep(s, append([]string{"audit", "--json", "--no-cache", s.config(s.registry.ConfigYAML())}, flags...)...)
+	if code != 0 {
+		s.Fatalf("exit code %d: %s", code, stderr)
+	}
+	s.must(json.Unmarshal([]byte(stdout), &d))
+	return d
+}
+
+// frees returns the bytes of a what-if.
+func (d auditDocument) frees(t testing.TB, choice string) int64 {
+	t.Helper()
+	for _, w := range d.WhatIf {
+		if strings.HasPrefix(w.Choice, choice) {
+			return w.Bytes
+		}
+	}
+	t.Fatalf("there is no %q in %+v", choice, d.WhatIf)
+	return 0
+}
+
+// TestAuditAddsUp: the total is what the files or the keys take, and a run frees what the audit said.
+func TestAuditAddsUp(t *testing.T) {
+	t.Parallel()
+	onEach(t, "audit", func(t *testing.T, on backend) {
+		s := withEveryGarbage(t)
+		s.tree.Write(".regsweep/notes", "of an earlier run")
+		s.tree.Write(".regsweep/quarantine/run/blobs/data", "moved away")
+		s.tree.Write("beside", "a file of somebody")
+		s.tree.Blob(layer(77).Content) // no repository links it
+		s.on(on)
+		s.must(s.registry.SetReadOnly(true))
+		total := int64(0)
+		for _, size := range s.files() {
+			total += size
+		}
+		for _, file := range []string{"of an earlier run", "moved away"} { // files leaves them out
+			total += int64(len(file))
+		}
+		d := s.audit()
+		b := d.Bytes
+		if b.Total != total || b.Stored != b.Live+b.Garbage || b.Live != b.Tagged+b.Untagged || b.Total != b.Stored+b.Uploads+b.Quarantine+b.Other {
+			t.Errorf("the files have %d bytes, and the audit says %+v", total, b)
+		}
+		if b.Garbage == 0 || b.Untagged == 0 || b.Uploads == 0 || b.Quarantine != int64(len("moved away")) {
+			t.Errorf("too little was counted: %+v", b)
+		}
+		if len(d.Problems) == 0 {
+			t.Error("the damaged repository is no problem")
+		}
+		sum, kinds := 0.0, int64(0)
+		for _, r := range d.Repositories {
+			sum += r.Fair
+		}
+		for _, k := range d.Kinds {
+			kinds += k.Bytes
+		}
+		if int64(sum+0.5) != b.Live || kinds != b.Stored {
+			t.Errorf("the fair shares are %f of %d bytes, and the kinds %d of %d", sum, b.Live, kinds, b.Stored)
+		}
+
+		run := s.gcOn(s.config(s.registry.ConfigYAML()), "--registry", s.registry.URL())
+		freed := run.report.Removed.Blobs.Bytes + run.report.Removed.Uploads.Bytes
+		if said := d.frees(t, "gc"); said != freed || freed == 0 {
+			t.Errorf("the audit said that gc frees %d bytes, and it has freed %d", said, freed)
+		}
+		if after := s.audit().Bytes; after.Total >= b.Total || after.Garbage != 0 {
+			t.Errorf("after the run: %+v", after)
+		}
+	})
+}
+
+// TestAuditOfASetOfTags: what removing several tags at once frees is exact for the set, also if they
+// share layers.
+func TestAuditOfASetOfTags(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t)
+	s.plant("team/app", "v1", app(1, 2))
+	s.plant("team/app", "pr-1", app(1, 3, 4))
+	s.plant("team/app", "pr-2", app(1, 3, 5))
+	s.plant("team/web", "pr-7", app(6, 5))
+	s.plant("other", "pr-1", app(7))
+	s.must(s.registry.SetReadOnly(true))
+	alone := s.audit("--without", "team/app:pr-1")
+	set := s.audit("--without", "team/*:pr-*")
+	if !strings.HasPrefix(set.WhatIf[2].Choice, "gc without 3 tags") || set.WhatIf[2].Bytes <= 3*alone.WhatIf[2].Bytes {
+		t.Errorf("alone %+v, the set %+v", alone.WhatIf, set.WhatIf)
+	}
+	for _, tag := range []string{"team/app/_manifests/tags/pr-1", "team/app/_manifests/tags/pr-2", "team/web/_manifests/tags/pr-7"} {
+		s.must(os.RemoveAll(s.tree.Path("repositories/" + tag)))
+	}
+	run := s.gcOn(s.tree.Root(), "-m", "--registry-stopped")
+	if freed := run.report.Removed.Blobs.Bytes; freed != set.WhatIf[2].Bytes || freed == 0 {
+		t.Errorf("the audit said %d bytes, and %d were freed: %s", set.WhatIf[2].Bytes, freed, run.stderr)
+	}
+}
+
+// TestAuditOnS3 makes no more requests than a dry run, and counts noncurrent versions and parts.
+func TestAuditOnS3(t *testing.T) {
+	t.Parallel()
+	plain := newFixture(t)
+	plain.damaged("team/app", 10)
+	plain.moveToBucket()
+	plain.must(plain.registry.SetReadOnly(true))
+	dry, d := plain.run("--dry-run").Requests, plain.audit()
+	// Only a bucket that keeps versions, or has unfinished uploads, takes more.
+	if more := d.Requests.List + d.Requests.Get + d.Requests.Head - dry.List - dry.Get - dry.Head; more > 0 {
+		t.Errorf("a dry run sends %+v, and an audit %+v", dry, d.Requests)
+	}
+
+	s, _ := s3Garbage(t)
+	if b := s.audit().Bytes; b.Versions != 0 || b.Multipart != 0 {
+		t.Errorf("nothing was overwritten: %+v", b)
+	}
+	client := s.s3.Client()
+	s.write("repositories/sound/notes", "the first version")
+	s.write("repositories/sound/notes", "the second version, which is the current one")
+	key2 := s.key("blobs/sha256/9a/" + strings.Repeat("9a", 32) + "/data")
+	s.write("blobs/sha256/9a/"+strings.Repeat("9a", 32)+"/data", "hidden")
+	_, err := client.DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: &s.bucket, Key: &key2})
+	s.must(err)
+	part := s.key(imagetest.UploadPath("sound", "begun") + "/data")
+	begun, err := client.CreateMultipartUpload(t.Context(), &s3.CreateMultipartUploadInput{Bucket: &s.bucket, Key: &part})
+	s.must(err)
+	_, err = client.UploadPart(t.Context(), &s3.UploadPartInput{
+		Bucket: &s.bucket, Key: &part, UploadId: begun.UploadId, PartNumber: aws.Int32(1), Body: strings.NewReader("half of it"),
+	})
+	s.must(err)
+	want := int64(0)
+	listed, err := client.ListObjectVersions(t.Context(), &s3.ListObjectVersionsInput{Bucket: &s.bucket})
+	s.must(err)
+	for _, v := range listed.Versions {
+		if !aws.ToBool(v.IsLatest) {
+			want += aws.ToInt64(v.Size)
+		}
+	}
+	after := s.audit().Bytes
+	if after.Versions != want || want != int64(len("the first version")+len("hidden")) {
+		t.Errorf("%d bytes are noncurrent, and the audit says %+v", want, after)
+	}
+	if after.Multipart != int64(len("half of it")) {
+		t.Errorf("the parts of an upload: %+v", after)
+	}
+	_, err = client.PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{
+		Bucket: &s.bucket, VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusSuspended},
+	})
+	s.must(err)
+	if got := s.audit().Bytes.Versions; got != want {
+		t.Errorf("while versioning is suspended, %d bytes are noncurrent, want %d", got, want)
+	}
+}
+
+// TestAuditFormats: the tables on a terminal, CSV, and the comparison with an older audit.
+func TestAuditFormats(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t)
+	s.plant("team/app", "v1", app(1, 2))
+	s.plant("team/web", "v1", app(1, 3))
+	s.plant("evil\x1b[31m", "v1", app(1))
+	code, old, _ := regsweep(s, "audit", "--json", s.tree.Root())
+	oldFile := filepath.Join(t.TempDir(), "old.json")
+	s.must(os.WriteFile(oldFile, []byte(old), 0o600))
+	if code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	s.plant("team/app", "v2", app(1, 2, 4))
+	s.must(os.RemoveAll(s.tree.Path("repositories/team/web")))
+
+	_, text, _ := regsweep(s, "audit", "--compare", oldFile, "--sort", "name", s.tree.Root())
+	for _, want := range []string{"\ntotal ", "\n  garbage ", `evil\x1b[31m`, "  team/app ", "  gc -m ", "\nSince ", "gone"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("there is no %q in\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "\x1b") {
+		t.Errorf("the text has an escape sequence: %q", text)
+	}
+	if code, _, stderr := regsweep(s, "audit", "--compare", oldFile, "--match", "**", s.tree.Root()); code != 2 || !strings.Contains(stderr, "their repositories differ") {
+		t.Errorf("compared with another selection: %d, %s", code, stderr)
+	}
+
+	_, table, _ := regsweep(s, "audit", "--csv", "--match", "team/*", s.tree.Root())
+	rows, err := csv.NewReader(strings.NewReader(table)).ReadAll()
+	s.must(err)
+	d := s.audit("--match", "team/*")
+	if len(rows) != 2 || rows[0][0] != "name" || rows[1][0] != "team/app" || rows[1][4] != strconv.FormatInt(d.Repositories[0].Bytes, 10) {
+		t.Errorf("%q, %+v", rows, d.Repositories)
+	}
+}
+
+// TestAuditRefusesWrongUsage with one clear line.
+func TestAuditRefusesWrongUsage(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t)
+	s.plant("team/app", "v1", imagetest.Image(imagetest.OCI, layer(1)))
+	notes := filepath.Join(t.TempDir(), "notes")
+	s.must(os.WriteFile(notes, []byte(`{"command":"gc"}`), 0o600))
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--sort", "fiar"}, "did you mean fair?"},
+		{[]string{"--without", "team/app"}, "want REPO:TAG"},
+		{[]string{"--without", "team/app:[a"}, "no pattern"},
+		{[]string{"--without", "team/app:v2"}, "no tag matches team/app:v2"},
+		{[]string{"--match", "["}, "no pattern"},
+		{[]string{"--compare", notes + "2"}, "no such file"},
+		{[]string{"--compare", notes}, "not the JSON report of an audit"},
+		{[]string{"--csv", "--json"}, "contradict"},
+	} {
+		code, stdout, stderr := regsweep(s, append([]string{"audit", s.tree.Root()}, test.args...)...)
+		if code != 2 || !strings.Contains(stderr, test.want) || strings.Count(strings.TrimSpace(stderr), "\n") > 2 {
+			t.Errorf("%q: %d, %q, %q", test.args, code, stdout, stderr)
+		}
+	}
+}
