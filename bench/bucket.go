@@ -58,7 +58,7 @@ func (b *bench) onBucket(minio *miniotest.S3, endpoint, bucket string, latency t
 	second := b.regsweep(t)
 	second.name, second.warm = nameSecond, true
 	keys := []string{"AWS_ACCESS_KEY_ID=" + minio.AccessKey, "AWS_SECRET_ACCESS_KEY=" + minio.SecretKey}
-	contenders := []contender{first, second, b.floor(t.registry, keys, "s3", endpoint, bucket)}
+	contenders := []contender{first, second, b.audit(t), b.floor(t.registry, keys, "s3", endpoint, bucket)}
 	for _, release := range b.releases(t) {
 		tooSlow := latency > 30*time.Millisecond || latency > 5*time.Millisecond && release.name == nameRelease2
 		if tooSlow && !b.slow && release.skip == "" {

@@ -53,6 +53,9 @@ func (b *bench) filesystem(ctx context.Context) error {
 				garbage:    registry.Garbage(deleteUntagged),
 				contenders: b.onTree(task{config: config, deleteUntagged: deleteUntagged, registry: registry}, root),
 			}
+			if !deleteUntagged { // an audit says both
+				c.contenders = append(c.contenders, b.audit(task{config: config, registry: registry}))
+			}
 			if state == "cold" {
 				c.before = func(_ context.Context, contender contender) error { return cool(contender) }
 			} else if err := b.warm(ctx, c.contenders); err != nil {

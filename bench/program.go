@@ -14,6 +14,7 @@ import (
 const (
 	nameRegsweep = "regsweep"
 	nameSecond   = "regsweep, second run"
+	nameAudit    = "regsweep audit"
 	nameFloor    = "least work"
 	nameRelease2 = "registry 2.8"
 	nameRelease3 = "registry v3.1.2"
@@ -68,6 +69,27 @@ func (b *bench) regsweep(t task) contender {
 	want := t.registry.Garbage(t.deleteUntagged)
 	c.read = func(output []byte) (Found, error) { return readReport(output, want, t.remove) }
 	return c
+}
+
+// audit is regsweep audit. It must find the generator's garbage.
+func (b *bench) audit(t task) contender {
+	want := t.registry.Garbage(false)
+	return contender{
+		name: nameAudit, argv: []string{b.programs.regsweep, "audit", "--json", "--no-cache", t.config},
+		read: func(output []byte) (Found, error) { return readAudit(output, want) },
+	}
+}
+
+// readAudit reads the JSON of an audit and compares it with the truth.
+func readAudit(output []byte, want generate.Garbage) (Found, error) {
+	var report struct{ Bytes struct{ Garbage int64 } }
+	if err := json.Unmarshal(output, &report); err != nil {
+		return Found{}, fmt.Errorf("the audit's report: %w", err)
+	}
+	if report.Bytes.Garbage != want.Bytes {
+		return Found{}, fmt.Errorf("the audit finds %d bytes of garbage where there are %d", report.Bytes.Garbage, want.Bytes)
+	}
+	return Found{Blobs: want.Blobs, Manifests: want.Revisions}, nil
 }
 
 // readReport reads the JSON of regsweep and compares it with the truth.
