@@ -189,9 +189,13 @@ func (w *driverWalk) again(ctx context.Context, dir string) ([]string, error) {
 
 // listDir returns the sorted paths of the files and directories directly in dir.
 func (o *Store) listDir(ctx context.Context, dir string) (names []string, err error) {
+	at := driverPath(dir)
+	if dir == "" {
+		at = "/" + storage.Root // a driver refuses a slash at the end
+	}
 	err = o.do(ctx, "list", dir, func() error {
 		o.list.Add(1)
-		names, err = o.driver.List(ctx, strings.TrimSuffix(driverPath(dir), "/"))
+		names, err = o.driver.List(ctx, at)
 		return err
 	})
 	if err != nil {
