@@ -78,11 +78,11 @@ func (g *gcRun) run(ctx context.Context, proof guard.Options) (err error) {
 	if err != nil {
 		return err
 	}
-	listed, err := g.findListed(inv)
+	lists, err := g.findListRoots(inv)
 	if err != nil {
 		return err
 	}
-	live, err := g.mark(ctx, reader, inv, ahead, only, listed)
+	live, err := g.mark(ctx, reader, inv, ahead, only, lists)
 	closeCache()
 	if err != nil {
 		return err
@@ -91,7 +91,7 @@ func (g *gcRun) run(ctx context.Context, proof guard.Options) (err error) {
 	if err != nil {
 		return err
 	}
-	proof = g.withListedSamples(proof, inv, listed)
+	proof = g.withListSamples(proof, inv, lists)
 	if err := g.review.compare(plan, g.report); err != nil {
 		return err
 	}

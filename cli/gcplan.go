@@ -29,18 +29,18 @@ func (g *gcRun) list(ctx context.Context, reader storage.Store, now time.Time) (
 }
 
 // mark reads the manifests and finds what is alive.
-func (g *gcRun) mark(ctx context.Context, reader storage.Reader, inv *inventory.Inventory, ahead *mark.Ahead, only *sweep.Selection, listed []*mark.Listed) (live *mark.Live, err error) {
+func (g *gcRun) mark(ctx context.Context, reader storage.Reader, inv *inventory.Inventory, ahead *mark.Ahead, only *sweep.Selection, lists []*mark.ListRoots) (live *mark.Live, err error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Mark)()
 	phase := g.progress.begin("marking", "manifest", 0)
 	defer func() { phase.endWith("marked", err) }()
 	graph, err := mark.Read(ctx, inv, reader, mark.ReadOptions{
-		Concurrency: g.store.Concurrency(), Listed: listed, Ahead: ahead, OnManifests: phase.expect, OnRead: phase.add,
+		Concurrency: g.store.Concurrency(), Lists: lists, Ahead: ahead, OnManifests: phase.expect, OnRead: phase.add,
 	})
 	if err != nil {
 		return nil, err
 	}
 	roots := only.Roots(g.options.deleteUntagged, g.lists.roots != nil)
-	roots.Listed, roots.DeleteUnlinkedChildren = listed, g.options.deleteUnlinkedChildren
+	roots.Lists, roots.DeleteUnlinkedChildren = lists, g.options.deleteUnlinkedChildren
 	live, err = graph.Live(ctx, roots)
 	if err != nil {
 		return nil, err

@@ -201,14 +201,14 @@ func lastUpload(inv *inventory.Inventory) *guard.Upload {
 	return last
 }
 
-// withListedSamples replaces the samples of the proof, if --roots was given: the run may remove the targets of
+// withListSamples replaces the samples of the proof, if --roots was given: the run may remove the targets of
 // tags, so the registry is asked for manifests of the list.
-func (g *gcRun) withListedSamples(proof guard.Options, inv *inventory.Inventory, listed []*mark.Listed) guard.Options {
+func (g *gcRun) withListSamples(proof guard.Options, inv *inventory.Inventory, lists []*mark.ListRoots) guard.Options {
 	if g.lists.roots == nil {
 		return proof
 	}
 	var kept []guard.Sample
-	for _, list := range listed {
+	for _, list := range lists {
 		list.Linked(inv, func(repository, digest string) bool {
 			kept = append(kept, guard.Sample{Repository: repository, Digest: digest})
 			return len(kept) < guard.MaxSamples

@@ -132,10 +132,10 @@ func (l rootLists) checksums() (roots, keepDigests string) {
 	return roots, keepDigests
 }
 
-// findListed finds the manifests of the lists in the inventory. It refuses a list if no image of it is
+// findListRoots finds the manifests of the lists in the inventory. It refuses a list if no image of it is
 // stored: with such a list a run would remove everything, or the list would protect nothing.
-func (g *gcRun) findListed(inv *inventory.Inventory) ([]*mark.Listed, error) {
-	var all []*mark.Listed
+func (g *gcRun) findListRoots(inv *inventory.Inventory) ([]*mark.ListRoots, error) {
+	var all []*mark.ListRoots
 	for _, l := range []struct {
 		name string
 		list *mark.RootList

@@ -131,8 +131,8 @@ type NotStored struct {
 	Kept bool `json:"kept"`
 }
 
-// Listed has the roots that a list names in an inventory.
-type Listed struct {
+// ListRoots has the roots that a list names in an inventory.
+type ListRoots struct {
 	NotStored []NotStored
 	// Found is the number of entries that keep something alive.
 	Found int
@@ -145,8 +145,8 @@ type Listed struct {
 // link to it. A stored digest is also a root in a repository that has no link to it: a registry may
 // keep its links in a database, and a deletion through the API removes only the link of a manifest.
 // All that it reaches is alive in the named repository.
-func (l *RootList) Find(inv *inventory.Inventory) *Listed {
-	f := &Listed{roots: map[int][]vertex{}}
+func (l *RootList) Find(inv *inventory.Inventory) *ListRoots {
+	f := &ListRoots{roots: map[int][]vertex{}}
 	bare := map[inventory.ID]bool{} // bare digests; true if a link to it as a manifest was found
 	for _, e := range l.Entries {
 		if id, found := inv.Find(e.digest); found && len(e.repositories) == 0 {
@@ -172,7 +172,7 @@ func (l *RootList) Find(inv *inventory.Inventory) *Listed {
 
 // find adds the roots of one entry, in each repository that its name may mean. reason is "" if there is
 // one. kept is NotStored.Kept.
-func (f *Listed) find(inv *inventory.Inventory, e RootEntry, bare map[inventory.ID]bool) (reason string, kept bool) {
+func (f *ListRoots) find(inv *inventory.Inventory, e RootEntry, bare map[inventory.ID]bool) (reason string, kept bool) {
 	id, isNamed := inv.Find(e.digest)
 	isStored := e.tag == "" && isNamed && inv.Stored(id)
 	if len(e.repositories) == 0 {
@@ -216,7 +216,7 @@ func (f *Listed) find(inv *inventory.Inventory, e RootEntry, bare map[inventory.
 }
 
 // findBare adds the bare digests that one repository has links to.
-func (f *Listed) findBare(at int, r *inventory.Repository, bare map[inventory.ID]bool) {
+func (f *ListRoots) findBare(at int, r *inventory.Repository, bare map[inventory.ID]bool) {
 	addManifest := func(id inventory.ID) {
 		if _, isNamed := bare[id]; isNamed {
 			bare[id] = true
@@ -242,11 +242,11 @@ func pointsAt(r *inventory.Repository, id inventory.ID) bool {
 	return slices.ContainsFunc(r.Tags, func(t inventory.Tag) bool { return slices.Contains(t.Roots(), id) })
 }
 
-func (f *Listed) add(repository int, id inventory.ID) {
+func (f *ListRoots) add(repository int, id inventory.ID) {
 	f.roots[repository] = append(f.roots[repository], plain(id)|asManifest)
 }
 
-func (f *Listed) keepUnlinked(id inventory.ID, isStored bool) (kept bool) {
+func (f *ListRoots) keepUnlinked(id inventory.ID, isStored bool) (kept bool) {
 	if isStored {
 		f.unlinked = append(f.unlinked, id)
 	}
@@ -255,7 +255,7 @@ func (f *Listed) keepUnlinked(id inventory.ID, isStored bool) (kept bool) {
 
 // Linked visits the stored manifests of the list to which a repository has a revision link, until visit
 // returns false.
-func (f *Listed) Linked(inv *inventory.Inventory, visit func(repository, digest string) bool) {
+func (f *ListRoots) Linked(inv *inventory.Inventory, visit func(repository, digest string) bool) {
 	for at, r := range inv.Repositories {
 		for _, v := range f.roots[at] {
 			if v.isManifest() && r.HasRevision(v.id()) && inv.Stored(v.id()) && !visit(r.Name, string(inv.Digest(v.id()))) {

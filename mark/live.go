@@ -142,7 +142,7 @@ func (l *Live) markRepository(g *Graph, i int, checked checkedLinks) *marker {
 		},
 	}
 	defer m.marks.release()
-	for _, list := range roots.Listed {
+	for _, list := range roots.Lists {
 		m.roots = append(m.roots, list.roots[i]...)
 	}
 	m.run(checked)
@@ -159,7 +159,7 @@ func (l *Live) add(i int, m *marker) {
 func (l *Live) addUnlinked() error {
 	g := l.graph
 	var roots []inventory.ID
-	for _, list := range l.roots.Listed {
+	for _, list := range l.roots.Lists {
 		roots = append(roots, list.unlinked...)
 	}
 	if len(roots) == 0 {

@@ -100,7 +100,7 @@ func TestOneGraphAnswersManyQuestions(t *testing.T) {
 		}}
 	}
 	listed := without("v1", "v2")
-	listed.Listed = []*Listed{rootsOf(t, r, "app:v1", "app:v2")}
+	listed.Lists = []*ListRoots{rootsOf(t, r, "app:v1", "app:v2")}
 	for range 2 {
 		for _, test := range []struct {
 			name  string
@@ -233,13 +233,13 @@ func TestALiveOfWhatWasNotReadIsAnError(t *testing.T) {
 	for _, isRead := range []bool{false, true} {
 		options := ReadOptions{}
 		if isRead {
-			options.Listed = []*Listed{list}
+			options.Lists = []*ListRoots{list}
 		}
 		graph, err := Read(t.Context(), inv, w.memory, options)
 		if err != nil {
 			t.Fatal(err)
 		}
-		live, err := graph.Live(t.Context(), Roots{Listed: []*Listed{list}})
+		live, err := graph.Live(t.Context(), Roots{Lists: []*ListRoots{list}})
 		if (err == nil) != isRead || isRead && !live.Blob(inv.ID(w.digest("b"))).Alive() {
 			t.Errorf("it was read: %t, and %+v, %v", isRead, live, err)
 		}
@@ -305,7 +305,7 @@ func TestEdgesAreFoundAgain(t *testing.T) {
 	}
 }
 
-func rootsOf(t *testing.T, r readStory, lines ...string) *Listed {
+func rootsOf(t *testing.T, r readStory, lines ...string) *ListRoots {
 	t.Helper()
 	list, err := ReadRoots("list", strings.NewReader(strings.Join(lines, "\n")))
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 type ReadOptions struct {
 	// Concurrency is the number of manifests that are read at once; 0 means 32.
 	Concurrency int
-	// Listed are all lists that Roots may have. Read also reads their digests without a link.
-	Listed []*Listed
+	// Lists are all lists that Roots may have. Read also reads their digests without a link.
+	Lists []*ListRoots
 	// Ahead, if set, has read some of the manifests of this inventory.
 	Ahead *Ahead
 	// OnManifests, if set, is called with the number of manifests that will be read. OnRead, if
@@ -38,7 +38,7 @@ func Read(ctx context.Context, inv *inventory.Inventory, reader storage.Reader, 
 		options.OnManifests(named.len())
 	}
 	tried := map[inventory.ID]bool{}
-	for _, roots := range options.Listed {
+	for _, roots := range options.Lists {
 		if err := r.readUnlinked(ctx, &named, roots.unlinked, tried); err != nil {
 			return nil, fmt.Errorf("mark: %w", err)
 		}

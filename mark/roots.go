@@ -7,8 +7,8 @@ type Roots struct {
 	// repository, and repository is the index of that in the inventory. If nil, all are roots. A
 	// tag without a target is always a root. Both are called from several goroutines at once.
 	Tag, Revision func(repository, at int) bool
-	// Listed are further roots. ReadOptions must have had the same lists.
-	Listed []*Listed
+	// Lists are further roots. ReadOptions must have had the same lists.
+	Lists []*ListRoots
 	// DeleteUnlinkedChildren makes a manifest dead if it has no revision link and only an index refers to
 	// it: it was deleted through the registry's API. Otherwise the index keeps it.
 	DeleteUnlinkedChildren bool

@@ -267,17 +267,17 @@ func planOf(ctx context.Context, store storage.Store, r rules, file *sweep.File)
 			return nil, err
 		}
 	}
-	var listed []*mark.Listed
+	var lists []*mark.ListRoots
 	if r.roots != nil {
 		list, err := mark.ReadRoots("list", strings.NewReader(strings.Join(r.roots, "\n")))
 		if err != nil {
 			return nil, err
 		}
-		listed = append(listed, list.Find(inv))
+		lists = append(lists, list.Find(inv))
 	}
 	roots := only.Roots(r.deleteUntagged, r.onlyRoots)
-	roots.Listed, roots.DeleteUnlinkedChildren = listed, r.deleteUnlinkedChildren
-	live, err := liveIn(ctx, inv, store, mark.ReadOptions{Ahead: ahead, Listed: listed}, roots)
+	roots.Lists, roots.DeleteUnlinkedChildren = lists, r.deleteUnlinkedChildren
+	live, err := liveIn(ctx, inv, store, mark.ReadOptions{Ahead: ahead, Lists: lists}, roots)
 	if err != nil {
 		return nil, err
 	}
