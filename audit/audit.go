@@ -120,7 +120,7 @@ func New(ctx context.Context, facts Facts, largest int) (*Audit, error) {
 		holders: make([]atomic.Uint32, facts.Inventory.Blobs()),
 		tagged:  make([]atomic.Bool, facts.Inventory.Blobs()),
 		kinds:   kindsOf(facts.Inventory, facts.Graph),
-		out:     &Audit{Repositories: make([]Repository, len(facts.Inventory.Repositories))},
+		out:     &Audit{Repositories: make([]Repository, len(facts.Inventory.Repositories)), Blobs: []Blob{}},
 	}
 	f.blobs = f.largest(largest)
 	err := facts.Live.Holdings(ctx, facts.Graph, func(_ int, holdings []mark.Holding) {

@@ -82,7 +82,8 @@ func (f Facts) Find(text string) (inventory.ID, error) {
 		if err != nil {
 			return 0, err
 		}
-		return f.choose(short, f.Graph.View(i).Named(), "in "+f.Inventory.Repositories[i].Name)
+		among := append([]inventory.ID{}, f.Graph.View(i).Named()...) // not nil, which means all digests
+		return f.choose(short, among, "in "+f.Inventory.Repositories[i].Name)
 	}
 	if digestPattern.MatchString(text) {
 		return f.choose(text, nil, "here")

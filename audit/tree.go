@@ -123,7 +123,9 @@ func (t *tree) node(indent, name string, n *Node, isLast bool, depth int) {
 	case len(edges) > 0 && depth == deepest:
 		edges, more = nil, "  …"
 	}
-	t.written[n.Digest] = true
+	if more == "" {
+		t.written[n.Digest] = true
+	}
 	fmt.Fprintf(t.w, "%s%s%s%s%s\n", indent, branch, human.Printable(name), human.Printable(strings.Join(n.words(), "  ")), more)
 	for i, e := range edges {
 		t.node(indent+below, "", t.nodes[e.To], i == len(edges)-1, depth+1)

@@ -10,6 +10,8 @@ import (
 type WhatIf struct {
 	Choice string `json:"choice"`
 	Bytes  int64  `json:"bytes"`
+	// Hides is set if a run only hides these bytes, because the bucket keeps versions.
+	Hides bool `json:"hides,omitempty"`
 }
 
 // Freed returns the bytes that a run would free that keeps what is alive in live: garbage blobs and old

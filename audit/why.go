@@ -223,7 +223,7 @@ func (f Facts) findHolder(i int, target inventory.ID, isAncestor []bool, limit i
 	if h.count == 0 {
 		return nil
 	}
-	if isDamage || isKept {
+	if isDamage || isKept || f.isPinned(i, target, view) {
 		h.Damage = f.damageOf(i)
 	}
 	for _, chain := range h.chains {
@@ -249,14 +249,25 @@ func (f Facts) damageRoots(i int, view *mark.View, isAncestor []bool) (roots []r
 	return roots
 }
 
-// damageOf returns the kind of the first problem that keeps digests in a repository.
+// isPinned reports whether a link whose path is not understood leads to a digest.
+func (f Facts) isPinned(i int, target inventory.ID, view *mark.View) bool {
+	r := f.Inventory.Repositories[i]
+	if len(r.Pinned)+len(r.Doubted) == 0 {
+		return false
+	}
+	_, found := slices.BinarySearch(view.Kept(slices.Concat(r.Pinned, r.Doubted)...), target)
+	return found
+}
+
+// damageOf returns the kind of the problem that keeps digests in a repository: one that keeps all of it,
+// or else a link whose path is not understood.
 func (f Facts) damageOf(i int) inventory.ProblemKind {
 	for _, p := range f.Live.Problems {
-		if p.Repository == f.Inventory.Repositories[i].Name && p.Effect.Keeps() {
+		if p.Repository == f.Inventory.Repositories[i].Name && p.Effect == inventory.KeepsRepository {
 			return p.Kind
 		}
 	}
-	return ""
+	return inventory.UnknownLinkAlgorithm
 }
 
 // newHolder finds the chains from some roots of a repository.

@@ -29,6 +29,8 @@ type analysis struct {
 	reader storage.Store // reads manifests through the cache
 	facts  audit.Facts
 	close  func() // of the cache
+	// hides is set by own if the bucket keeps versions, so that a removal only hides.
+	hides bool
 }
 
 // analysisReport is the first part of the reports of these commands.
@@ -154,6 +156,7 @@ func (a *analysis) countVersions(ctx context.Context) (bytes int64, err error) {
 	if err != nil || state == storage.VersionsOff || state == storage.VersionsUnknown {
 		return 0, err
 	}
+	a.hides = state == storage.VersionsKept
 	phase := a.progress.begin("counting versions", "", 0)
 	_, bytes, err = versioner.Noncurrent(ctx)
 	phase.end("")

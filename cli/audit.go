@@ -30,7 +30,7 @@ func auditCommand(r *runner) *urfave.Command {
 		&urfave.StringSliceFlag{Name: withoutName, Usage: "what removing these tags too would free: `REPO:TAG-GLOB`; all of them together make one set"},
 		&urfave.StringFlag{Name: matchName, Usage: "only repositories that match `GLOB`; ** crosses slashes"},
 		&urfave.StringFlag{Name: sortName, Value: "bytes", Usage: "order the repositories by `COLUMN`: " + strings.Join(sortNames(), ", ")},
-		&urfave.GenericFlag{Name: "limit", Value: newNumber(20), Usage: "at most `N` repositories, and N of the largest blobs, in the tables"},
+		&urfave.GenericFlag{Name: "limit", Value: newNumber(20), Usage: "at most `N` repositories, and N of the largest blobs, in the tables; 0 is no bound"},
 		&urfave.StringFlag{Name: compareName, Usage: "say what grew since an older audit, whose JSON report is in `FILE`"},
 		toggle(csvName, "print the repositories as CSV on standard output"),
 	}
@@ -87,7 +87,7 @@ const shownBlobs = 100
 
 func (r *runner) audit(c *urfave.Context) error {
 	report, a := newAuditReport(), &analysis{runner: r}
-	report.limit = int(*c.Generic("limit").(*number))
+	report.limit = limitOf(c)
 	err := withCause(c.Context, a.auditTarget(c, report))
 	a.end(&report.analysisEnd)
 	if a.store != nil {
@@ -160,7 +160,7 @@ func (a *analysis) auditTarget(c *urfave.Context, report *auditReport) error {
 // askWhatIf adds what each choice would free.
 func (a *analysis) askWhatIf(ctx context.Context, without []tagPattern, report *auditReport) error {
 	add := func(choice string, live *mark.Live) {
-		report.WhatIf = append(report.WhatIf, audit.WhatIf{Choice: choice, Bytes: a.facts.Freed(live)})
+		report.WhatIf = append(report.WhatIf, audit.WhatIf{Choice: choice, Bytes: a.facts.Freed(live), Hides: a.hides})
 	}
 	add("gc", a.facts.Live)
 	untagged, err := a.live(ctx, mark.Roots{Revision: mark.None})
@@ -183,7 +183,7 @@ func (a *analysis) askWhatIf(ctx context.Context, without []tagPattern, report *
 	for i, p := range without {
 		texts[i] = p.text
 	}
-	add(fmt.Sprintf("gc without %s: %s", human.Plural(count, "tag"), strings.Join(texts, " ")), live)
+	add(fmt.Sprintf("without %s and what only they keep: %s", human.Plural(count, "tag"), strings.Join(texts, " ")), live)
 	return nil
 }
 

@@ -27,8 +27,8 @@ func readOldAudit(path string, given bool) (*auditReport, error) {
 	if err := json.Unmarshal(content, old); err != nil {
 		return nil, storage.Usagef("--%s: %s is not the JSON report of an audit: %w", compareName, path, err)
 	}
-	if old.Command != "audit" || old.Report != 1 || old.Time.IsZero() {
-		return nil, storage.Usagef("--%s: %s is not the JSON report of an audit (regsweep audit --json)", compareName, path)
+	if old.Command != "audit" || old.Report != 1 || old.Time.IsZero() || old.ExitCode != exitDone {
+		return nil, storage.Usagef("--%s: %s is not the JSON report of an audit that succeeded (regsweep audit --json)", compareName, path)
 	}
 	return old, nil
 }

@@ -43,7 +43,7 @@ func writeBytes(w *bytes.Buffer, b audit.Bytes, width int) {
 		{"stored", b.Stored, "", "all blobs, each once"},
 		{"  live", b.Live, "", "some repository keeps it"},
 		{"    tagged", b.Tagged, "untagging", "a tag reaches it"},
-		{"    untagged", b.Untagged, "gc -m", "only untagged manifests reach it"},
+		{"    untagged", b.Untagged, "gc -m", "no tag reaches it; damage may keep it"},
 		{"  garbage", b.Garbage, "gc", "nothing reaches it"},
 		{"uploads", b.Uploads, "gc", "unfinished; gc removes the old ones"},
 		{"quarantine", b.Quarantine, "purge", "regsweep quarantine purge"},
@@ -164,10 +164,14 @@ func holders(blob audit.Blob) string {
 
 // writeWhatIf prints what each choice would free.
 func writeWhatIf(w *bytes.Buffer, choices []audit.WhatIf, width int) {
-	t := &human.Table{Columns: []human.Column{human.Left, human.Right}}
-	t.Row("What a run would free", "SIZE")
+	t := &human.Table{Columns: []human.Column{human.Left, human.Right, human.Left}}
+	t.Row("What a run would free", "SIZE", "")
 	for _, choice := range choices {
-		t.Row("  "+human.Printable(choice.Choice), human.Size(choice.Bytes))
+		about := ""
+		if choice.Hides {
+			about = "with --purge-versions; without, only hidden"
+		}
+		t.Row("  "+human.Printable(choice.Choice), human.Size(choice.Bytes), about)
 	}
 	fmt.Fprintln(w)
 	t.Write(w, width)

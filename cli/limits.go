@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
+	"math"
 	"strconv"
 
 	"regsweep/storage"
@@ -26,6 +28,11 @@ func readLimits(c *urfave.Context) storage.Limits {
 
 // number is the value of a flag: a whole number. 0 means the default.
 type number int
+
+// limitOf returns the value of --limit. 0 is no limit.
+func limitOf(c *urfave.Context) int {
+	return cmp.Or(int(*c.Generic("limit").(*number)), math.MaxInt)
+}
 
 func newNumber(n number) *number { return &n }
 

@@ -137,6 +137,12 @@ func writeToFree(w *bytes.Buffer, why audit.Why) {
 		fmt.Fprintf(w, "\nRemoved with it: %s\n", with)
 		return
 	}
+	if why.RemovedBy != "" {
+		fmt.Fprintf(w, "\nTo free it: run %s\n", why.RemovedBy)
+		fmt.Fprintf(w, "Removed with it: %s\n", with)
+		fmt.Fprintf(w, "Freed in all: %s\n", human.Size(why.FreedIfGone))
+		return
+	}
 	var steps []string
 	tags, revisions, damaged := 0, 0, 0
 	for _, h := range why.Repositories {
@@ -151,10 +157,7 @@ func writeToFree(w *bytes.Buffer, why audit.Why) {
 	if tags > 0 {
 		steps = append(steps, "delete "+human.Plural(tags, "tag"))
 	}
-	switch {
-	case why.RemovedBy != "":
-		steps = append(steps, "run "+why.RemovedBy)
-	case tags+revisions > 0:
+	if tags+revisions > 0 {
 		steps = append(steps, "run gc -m (without -m their manifests stay, and keep it)")
 	}
 	fmt.Fprintf(w, "\nTo free it: %s\n", strings.Join(steps, "; "))

@@ -123,7 +123,7 @@ func TestAuditOfASetOfTags(t *testing.T) {
 	s.must(s.registry.SetReadOnly(true))
 	alone := s.audit("--without", "team/app:pr-1")
 	set := s.audit("--without", "team/*:pr-*")
-	if !strings.HasPrefix(set.WhatIf[2].Choice, "gc without 3 tags") || set.WhatIf[2].Bytes <= 3*alone.WhatIf[2].Bytes {
+	if !strings.HasPrefix(set.WhatIf[2].Choice, "without 3 tags") || set.WhatIf[2].Bytes <= 3*alone.WhatIf[2].Bytes {
 		t.Errorf("alone %+v, the set %+v", alone.WhatIf, set.WhatIf)
 	}
 	for _, tag := range []string{"team/app/_manifests/tags/pr-1", "team/app/_manifests/tags/pr-2", "team/web/_manifests/tags/pr-7"} {

@@ -2,6 +2,7 @@ package mark
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -116,6 +117,9 @@ func (g *Graph) Live(ctx context.Context, roots Roots) (*Live, error) {
 // With marks all repositories of the graph again, with other roots. l is the checked result of an earlier
 // mark. So the new CheckLinks reads no links that were dead there.
 func (l *Live) With(ctx context.Context, graph *Graph, roots Roots) (*Live, error) {
+	if !l.checked {
+		return nil, errors.New("mark: the links of the earlier mark were not checked")
+	}
 	out, err := graph.Live(ctx, roots)
 	if err == nil {
 		out.before = l

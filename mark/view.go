@@ -128,6 +128,7 @@ func (v *View) Named() []inventory.ID {
 	for _, tag := range v.m.r.Tags {
 		linked = append(linked, tag.Roots()...)
 	}
+	linked = slices.Concat(linked, v.m.r.Pinned, v.m.r.Doubted)
 	return append(linked, v.Kept(linked...)...)
 }
 
