@@ -12,8 +12,9 @@ import (
 
 // Keepers says how much each tag keeps. It is for the exports: ncdu's file and the page.
 //
-// A keeper is a tag, or the untagged content of a repository: all that the repository keeps and none of
-// its tags reaches. A blob takes 8 bytes, and a keeper 24. Nothing grows with keepers times blobs.
+// A keeper is a tag, or the untagged content of a repository: all that its untagged manifests and damage
+// keep. Its tags may keep a part of that too. A blob takes 8 bytes, and a keeper 24. Nothing grows with
+// keepers times blobs.
 type Keepers struct {
 	facts Facts
 	// all has the keepers of each repository in turn: its tags, and then its untagged content.
@@ -42,10 +43,10 @@ func NewKeepers(ctx context.Context, facts Facts) (*Keepers, error) {
 		n += len(r.Tags) + 1
 	}
 	k.all = make([]Keeper, n)
-	err := facts.Live.Holdings(ctx, facts.Graph, func(i int, holdings []mark.Holding) {
+	err := facts.Graph.EachRepository(ctx, func(_ context.Context, i int) error {
 		view := facts.Graph.View(i)
 		r, of := facts.Inventory.Repositories[i], k.Of(i)
-		k.each(i, view, holdings, func(at int, ids []inventory.ID) {
+		k.each(i, view, func(at int, ids []inventory.ID) {
 			for _, id := range ids {
 				k.links[id].Add(1)
 				k.last[id].Store(uint32(k.first[i] + at))
@@ -55,6 +56,7 @@ func NewKeepers(ctx context.Context, facts Facts) (*Keepers, error) {
 				of[at].Logical = facts.sum(view.Pulled(r.Tags[at].Target))
 			}
 		})
+		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -74,21 +76,30 @@ func (k *Keepers) Of(repository int) []Keeper {
 }
 
 // each calls visit with the stored blobs of each keeper of a repository, in the order of Of.
-func (k *Keepers) each(repository int, view *mark.View, holdings []mark.Holding, visit func(at int, ids []inventory.ID)) {
+func (k *Keepers) each(repository int, view *mark.View, visit func(at int, ids []inventory.ID)) {
 	r := k.facts.Inventory.Repositories[repository]
 	isStray := func(id inventory.ID) bool { return !k.facts.Inventory.Stored(id) }
 	for at, tag := range r.Tags {
 		visit(at, slices.DeleteFunc(view.Kept(tag.Roots()...), isStray))
 	}
-	tagged := view.Kept(rootsOf(r)...)
-	var untagged []inventory.ID
-	for _, holding := range holdings {
-		if _, isTagged := slices.BinarySearch(tagged, holding.ID); !isTagged {
-			untagged = append(untagged, holding.ID)
+	visit(len(r.Tags), slices.DeleteFunc(view.Kept(k.facts.untaggedRoots(repository, view)...), isStray))
+}
+
+// untaggedRoots returns the untagged manifests of a repository, and the digests that damage keeps. They keep
+// alive all that stays without the tags.
+func (f Facts) untaggedRoots(repository int, view *mark.View) []inventory.ID {
+	r, live := f.Inventory.Repositories[repository], f.Live.Repositories[repository]
+	roots := slices.Concat(r.Pinned, r.Doubted)
+	if live.Kept {
+		return append(roots, view.Linked()...)
+	}
+	for at, link := range r.Revisions {
+		// A revision without a manifest keeps nothing.
+		if live.Revisions.At(at) == mark.Untagged && !f.Graph.Missing(link.ID()) {
+			roots = append(roots, link.ID())
 		}
 	}
-	slices.Sort(untagged)
-	visit(len(r.Tags), untagged)
+	return roots
 }
 
 // pushed returns the push time of a tag in seconds since 1970, or 0 if it is not known.

@@ -42,7 +42,7 @@ func (k *Keepers) WriteNcdu(ctx context.Context, w io.Writer, bytes Bytes) error
 		r := f.Inventory.Repositories[i]
 		path := strings.Split(r.Name, "/")
 		out.dir(pushed(r.Pushed), path...)
-		k.each(i, f.Graph.View(i), f.Live.HoldingsOf(f.Graph, i), func(at int, ids []inventory.ID) {
+		k.each(i, f.Graph.View(i), func(at int, ids []inventory.ID) {
 			if at == len(r.Tags) {
 				if len(ids) > 0 {
 					out.dir(0, append(path, untaggedDir)...)

@@ -54,7 +54,8 @@ const mostProblems = 1000
 type pageRepository struct {
 	Repository
 	Garbage        int64     `json:"garbage"`         // garbage that it links, see linkedGarbage
-	UntaggedUnique int64     `json:"untagged_unique"` // kept by no tag, and by no other repository
+	UntaggedBytes  int64     `json:"untagged_bytes"`  // kept by untagged manifests and damage
+	UntaggedUnique int64     `json:"untagged_unique"` // the part that no tag and no other repository keeps
 	TagList        []pageTag `json:"tag_list"`
 	// More has the sums of the tags that TagList leaves out.
 	More moreTags `json:"more"`
@@ -107,7 +108,10 @@ func (k *Keepers) WritePage(w io.Writer, page Page) error {
 
 func (k *Keepers) pageRepository(i int, r Repository, garbage int64) pageRepository {
 	of, listed := k.Of(i), k.facts.Inventory.Repositories[i]
-	out := pageRepository{Repository: r, Garbage: garbage, UntaggedUnique: of[len(of)-1].Unique, TagList: []pageTag{}}
+	untagged := of[len(of)-1]
+	out := pageRepository{
+		Repository: r, Garbage: garbage, UntaggedBytes: untagged.Bytes, UntaggedUnique: untagged.Unique, TagList: []pageTag{},
+	}
 	order := make([]int, len(listed.Tags))
 	for at := range order {
 		order[at] = at

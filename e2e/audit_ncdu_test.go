@@ -128,24 +128,26 @@ func TestNcduFileHasEachBlobOnceForEachHolder(t *testing.T) {
 	want := s.tree.Root() + `
   team
     :app
-      base 100 MiB, 4 links
-      tools 50 MiB, 3 links
+      base 100 MiB, 5 links
+      tools 50 MiB, 4 links
     v1
-      base 100 MiB, 4 links
+      base 100 MiB, 5 links
       team 1 3 MiB
     app
       v1
         app 1 7 MiB
-        base 100 MiB, 4 links
-        tools 50 MiB, 3 links
+        base 100 MiB, 5 links
+        tools 50 MiB, 4 links
       v2
         app 2 9 MiB
-        base 100 MiB, 4 links
+        base 100 MiB, 5 links
       (untagged)
+        base 100 MiB, 5 links
+        tools 50 MiB, 4 links
         untagged 20 MiB
   team-b
     v1
-      tools 50 MiB, 3 links
+      tools 50 MiB, 4 links
   (garbage)
     garbage 8 MiB
   (uploads)

@@ -18,20 +18,16 @@ type Holding struct {
 // It marks each repository again, since the result of one repository takes much less memory than the
 // results of all.
 func (l *Live) Holdings(ctx context.Context, graph *Graph, visit func(repository int, holdings []Holding)) error {
-	return graph.eachRepository(ctx, func(_ context.Context, i int) error {
-		visit(i, l.HoldingsOf(graph, i))
-		return nil
-	})
-}
-
-// HoldingsOf returns the holdings of one repository.
-func (l *Live) HoldingsOf(graph *Graph, repository int) (holdings []Holding) {
-	for _, stage := range l.markRepository(graph, repository, l.links[repository]).stages {
-		for _, v := range stage.added {
-			if id := v.id(); graph.inv.Stored(id) {
-				holdings = append(holdings, Holding{id, stage.cause})
+	return graph.EachRepository(ctx, func(_ context.Context, i int) error {
+		var holdings []Holding
+		for _, stage := range l.markRepository(graph, i, l.links[i]).stages {
+			for _, v := range stage.added {
+				if id := v.id(); graph.inv.Stored(id) {
+					holdings = append(holdings, Holding{id, stage.cause})
+				}
 			}
 		}
-	}
-	return holdings
+		visit(i, holdings)
+		return nil
+	})
 }

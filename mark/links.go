@@ -30,7 +30,7 @@ func (l *Live) CheckLinks(ctx context.Context, reader storage.Reader, concurrenc
 	c := linkCheck{live: l, inv: l.graph.inv, reader: reader, limit: cmp.Or(concurrency, 32)}
 	var mu sync.Mutex
 	all := map[int]checkedLinks{} // by repository; only repositories with a result
-	err := l.graph.eachRepository(ctx, func(ctx context.Context, i int) error {
+	err := l.graph.EachRepository(ctx, func(ctx context.Context, i int) error {
 		checked, err := c.repository(ctx, i)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.inv.Repositories[i].Name, err)

@@ -97,7 +97,7 @@ func (g *Graph) Live(ctx context.Context, roots Roots) (*Live, error) {
 		problems:     make([][]inventory.Problem, len(g.inv.Repositories)),
 	}
 	var mu sync.Mutex
-	err := g.eachRepository(ctx, func(_ context.Context, i int) error {
+	err := g.EachRepository(ctx, func(_ context.Context, i int) error {
 		m := l.markRepository(g, i, checkedLinks{})
 		mu.Lock()
 		defer mu.Unlock()
@@ -202,8 +202,8 @@ func (l *Live) sum() {
 	l.Manifests = l.manifests.len()
 }
 
-// eachRepository calls f concurrently for each repository.
-func (g *Graph) eachRepository(ctx context.Context, f func(ctx context.Context, i int) error) error {
+// EachRepository calls f concurrently for each repository. The error is the first one of f, or that of ctx.
+func (g *Graph) EachRepository(ctx context.Context, f func(ctx context.Context, i int) error) error {
 	var large sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))

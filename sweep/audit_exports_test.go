@@ -11,7 +11,7 @@ import (
 )
 
 // testExports compares the keepers, and the file for ncdu, with the oracle.
-func testExports(t *testing.T, o *oracle, facts audit.Facts, bill audit.Bytes) {
+func testExports(t *testing.T, d *disk, o *oracle, facts audit.Facts, bill audit.Bytes) {
 	sizes := map[string]int64{}
 	for path, f := range o.files {
 		if digest, isBlob := storedBlob(path); isBlob {
@@ -27,14 +27,14 @@ func testExports(t *testing.T, o *oracle, facts audit.Facts, bill audit.Bytes) {
 	want := map[string][]string{} // by the path of a keeper: its blobs
 	links := map[string]int{}
 	for name, r := range o.repos {
-		untagged, _ := o.alive(r)
-		untagged = maps.Clone(untagged)
 		for _, tag := range tagsOf(r) {
-			own := o.reached(r, o.targets(r, tag), true)
-			maps.DeleteFunc(untagged, func(digest string, _ bool) bool { return own[digest] })
-			want[name+"/"+tag] = stored(own)
+			want[name+"/"+tag] = stored(o.reached(r, o.targets(r, tag), true))
 		}
-		if blobs := stored(untagged); len(blobs) > 0 {
+		roots := slices.Concat(o.untagged(r), r.pinned)
+		if o.alive(r); r.kept {
+			roots = append(roots, r.linked()...)
+		}
+		if blobs := stored(o.reached(r, roots, true)); len(blobs) > 0 {
 			want[name+"/(untagged)"] = blobs
 		}
 	}
@@ -48,6 +48,7 @@ func testExports(t *testing.T, o *oracle, facts audit.Facts, bill audit.Bytes) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	garbageAndUploads := goneBytes(d, rules{uploadAge: uploadAge})
 	for i, r := range facts.Inventory.Repositories {
 		for at, got := range keepers.Of(i) {
 			name := r.Name + "/(untagged)"
@@ -70,6 +71,18 @@ func testExports(t *testing.T, o *oracle, facts audit.Facts, bill audit.Bytes) {
 			}
 			if got != should {
 				t.Errorf("%s: got %+v, want %+v", name, got, should)
+			}
+			if at == len(r.Tags) || !r.Tags[at].HasTarget || o.repos[r.Name].kept {
+				continue // no run removes it
+			}
+			isRemoved := func(repository, tag int) bool { return repository == i && tag == at }
+			without := o.without(facts.Inventory, isRemoved)
+			after := newOracle(d, without)
+			if after.alive(after.repos[r.Name]); after.repos[r.Name].kept {
+				continue // a damaged link that only this tag needs keeps the repository once it would go
+			}
+			if freed := goneBytes(d, without) - garbageAndUploads; got.Unique != freed {
+				t.Errorf("%s is said to have %d unique bytes, and its removal frees %d", name, got.Unique, freed)
 			}
 		}
 	}

@@ -28,6 +28,22 @@ func TestAuditOfRandomRegistries(t *testing.T) {
 	}
 }
 
+// A tagged referrer is unique to its tag, although its subject has a revision link: the manifest of the
+// subject is missing, so it keeps nothing.
+func TestAuditOfAReferrerOfAMissingManifest(t *testing.T) {
+	d := newDisk()
+	gone, config := sha256Of("gone"), d.blob("config")
+	d.revision("app", gone)
+	d.layer("app", config)
+	referrer := d.blob(json1(map[string]any{
+		"schemaVersion": 2, "mediaType": ociImage, "config": descriptor(configType, config, len("config")),
+		"subject": descriptor(ociImage, gone, len("gone")),
+	}))
+	d.revision("app", referrer)
+	d.tag("app", "v1", referrer)
+	testAudit(t, d, d.put(t))
+}
+
 const uploadAge = 7 * 24 * time.Hour
 
 func testAudit(t *testing.T, d *disk, root string) {
@@ -82,7 +98,7 @@ func testAudit(t *testing.T, d *disk, root string) {
 			t.Errorf("%s has %d bytes, want %d", blob.Digest, blob.Bytes, want)
 		}
 	}
-	testExports(t, o, facts, bytes)
+	testExports(t, d, o, facts, bytes)
 
 	freed := func(name string, got int64, r rules) {
 		if want := goneBytes(d, r); got != want {
@@ -92,22 +108,23 @@ func testAudit(t *testing.T, d *disk, root string) {
 	freed("gc", facts.Freed(facts.Live), rules{uploadAge: uploadAge})
 	freed("gc -m", facts.Freed(live(mark.Roots{Revision: mark.None})), rules{uploadAge: uploadAge, deleteUntagged: true})
 	isRemoved := func(repository, tag int) bool { return (repository+tag)%2 == 0 }
+	freed("removing half of the tags", facts.Freed(live(facts.Without(isRemoved))), o.without(inv, isRemoved))
+}
+
+// without are the rules of a removal of tags, and of the manifests that only these tags reach.
+func (o *oracle) without(inv *inventory.Inventory, isRemoved func(repository, tag int) bool) rules {
 	without := rules{uploadAge: uploadAge, deleteUntagged: true, onlyRoots: true}
 	for i, r := range inv.Repositories {
-		of := o.repos[r.Name]
 		for j, tag := range r.Tags {
 			if !isRemoved(i, j) {
 				without.roots = append(without.roots, r.Name+":"+tag.Name)
 			}
 		}
-		tagged := o.reached(of, o.tagRoots(of), true)
-		for revision := range of.revisions {
-			if !tagged[revision] && o.read(revision).state != "missing" { // in a list that would be damage
-				without.roots = append(without.roots, r.Name+"@"+revision)
-			}
+		for _, revision := range o.untagged(o.repos[r.Name]) {
+			without.roots = append(without.roots, r.Name+"@"+revision)
 		}
 	}
-	freed("removing half of the tags", facts.Freed(live(facts.Without(isRemoved))), without)
+	return without
 }
 
 // goneBytes is the size of the blobs and uploads that go.

@@ -2,6 +2,7 @@ package sweep_test
 
 import (
 	"encoding/json"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -40,6 +41,7 @@ type repo struct {
 	doubted    bool            // one of them lies below _manifests, and may lead to manifests
 	suspects   []string        // what those name, and what revision links name beside their path
 	emptyLinks map[string]bool // digests of layer links whose directory is there without the link
+	kept       bool            // damage keeps all of it, as alive has found
 }
 
 type oracle struct {
@@ -683,32 +685,35 @@ func (o *oracle) alive(r *repo) (alive, dangling map[string]bool) {
 			kept = true
 		}
 	}
-	if kept {
-		for digest := range r.revisions {
+	if r.kept = kept; kept {
+		for _, digest := range r.linked() {
 			reach(digest, false)
-		}
-		for digest := range r.layers {
-			reach(digest, false)
-		}
-		for digest := range r.emptyLinks {
-			reach(digest, false)
-		}
-		for of := range r.referrers {
-			reach(of, false)
-		}
-		for of, digests := range r.signatures {
-			reach(of, false)
-			for _, digest := range digests {
-				reach(digest, false)
-			}
-		}
-		for _, entries := range r.index {
-			for _, digest := range entries {
-				reach(digest, false)
-			}
 		}
 	}
 	return alive, dangling
+}
+
+// linked are the digests that links name.
+func (r *repo) linked() []string {
+	linked := slices.Concat(slices.Collect(maps.Keys(r.revisions)), slices.Collect(maps.Keys(r.layers)),
+		slices.Collect(maps.Keys(r.emptyLinks)), slices.Collect(maps.Keys(r.referrers)), slices.Collect(maps.Keys(r.signatures)))
+	for _, digests := range []map[string][]string{r.signatures, r.index} {
+		for _, named := range digests {
+			linked = append(linked, named...)
+		}
+	}
+	return linked
+}
+
+// untagged are the manifests that no tag reaches, as far as they keep anything.
+func (o *oracle) untagged(r *repo) (untagged []string) {
+	tagged := o.reached(r, o.tagRoots(r), true)
+	for revision := range r.revisions {
+		if !tagged[revision] && o.read(revision).state != "missing" {
+			untagged = append(untagged, revision)
+		}
+	}
+	return untagged
 }
 
 // mayGo reports whether a revision goes if nothing else keeps it: it is selected, and

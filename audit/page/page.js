@@ -123,7 +123,7 @@ function sparkline(values) {
 
 const modes = {
   unique: "Area: bytes that nothing else keeps. The removal of everything in a cell would free at least these.",
-  shared: "Area: bytes that other repositories, or inside a repository other tags, keep too.",
+  shared: "Area: bytes that other repositories, or inside a repository other tags, untagged manifests or damage, keep too.",
   garbage: "Area: garbage that the repository still links. gc frees it.",
 };
 let mode = "unique";
@@ -165,8 +165,8 @@ function childrenOf(node) {
       add(name, unique, all, { tag: r.name + ":" + name, pushed, logical });
       rest -= unique;
     }
-    if (rest > 0) add("in several tags", rest, rest, { about: "kept by more than one tag of this repository, and by nothing else" });
-    add("untagged", r.untagged_unique, r.untagged, { about: "kept without a tag" });
+    if (rest > 0) add("kept by several", rest, rest, { about: "kept by several tags of this repository, or by tags and also by untagged manifests or damage, and by no other repository" });
+    add("untagged", r.untagged_unique, r.untagged_bytes, { about: "kept by untagged manifests or damage" });
     add(plural(r.more.count, "more tag"), r.more.unique, r.more.bytes, { about: "the smaller tags, together" });
     if (r.garbage > 0 && children.length) children.push({ name: "garbage", parent: node, unique: 0, shared: 0, garbage: r.garbage, pushed: 0 });
   }
