@@ -129,7 +129,7 @@ func (n *ncduWriter) dir(modified int64, path ...string) {
 	n.path = append(n.path[:same], path[same:]...)
 }
 
-// blob writes one link to a blob. It leaves out a blob of which only the directory exists.
+// blob writes one link to a blob. It leaves out a blob if only its directory exists.
 func (n *ncduWriter) blob(k *Keepers, id inventory.ID) {
 	size, exists := k.facts.Inventory.Size(id)
 	if !exists {

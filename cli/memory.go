@@ -48,7 +48,7 @@ func allowedGarbage(inUse uint64) uint64 {
 	return max(garbageFloor, min(inUse/3, garbageMiddle), inUse/12)
 }
 
-// garbagePercent returns garbage in percent of the memory in use, of which Go assumes at least 4 MiB.
+// garbagePercent returns garbage in percent of the memory in use. Go assumes that this is at least 4 MiB.
 func garbagePercent(inUse, garbage uint64) int { return int(100 * garbage / max(inUse, 4<<20)) }
 
 // inUse returns how many bytes were in use after the last collection.

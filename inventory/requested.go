@@ -65,7 +65,7 @@ func (inv *Inventory) DateTags(ctx context.Context, reader storage.Reader, concu
 }
 
 // Measure makes the sizes of some blobs exact, and HardLinked known for them. It stats those whose size
-// the listing does not have. absent are those of which only the directory exists: they get size 0. It must
+// the listing does not have. absent are the blobs that only have a directory: they get size 0. It must
 // not be called concurrently with other methods.
 func (inv *Inventory) Measure(ctx context.Context, reader storage.Reader, concurrency int, blobs []ID) (absent map[ID]bool, err error) {
 	absent = map[ID]bool{}

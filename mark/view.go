@@ -86,7 +86,7 @@ type Edge struct {
 }
 
 // Edges returns the edges of a digest in their order: references, signatures, alias, referrers.
-// asManifest says whether the digest is reached as a manifest: only then it has references.
+// isManifest says whether the digest is reached as a manifest: only a manifest has references.
 func (v *View) Edges(id inventory.ID, isManifest bool) []Edge {
 	var out []Edge
 	add := func(to vertex, kind EdgeKind) {

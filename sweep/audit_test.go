@@ -47,17 +47,10 @@ func TestAuditOfAReferrerOfAMissingManifest(t *testing.T) {
 const uploadAge = 7 * 24 * time.Hour
 
 func testAudit(t *testing.T, d *disk, root string) {
-	store := openStore(t, root)
-	inv, err := inventory.Take(t.Context(), store, inventory.Options{Sizes: true, TagTimes: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	graph, err := mark.Read(t.Context(), inv, store, mark.ReadOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	facts, store := factsOf(t, root, inventory.Options{Sizes: true, TagTimes: true})
+	inv := facts.Inventory
 	live := func(roots mark.Roots) *mark.Live {
-		live, err := graph.Live(t.Context(), roots)
+		live, err := facts.Live.With(t.Context(), facts.Graph, roots)
 		if err == nil {
 			live, err = live.CheckLinks(t.Context(), store, 0)
 		}
@@ -66,7 +59,6 @@ func testAudit(t *testing.T, d *disk, root string) {
 		}
 		return live
 	}
-	facts := audit.Facts{Inventory: inv, Graph: graph, Live: live(mark.Roots{}), Now: now, UploadAge: uploadAge}
 	bill, err := audit.New(t.Context(), facts, 5)
 	if err != nil {
 		t.Fatal(err)

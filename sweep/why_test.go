@@ -32,10 +32,11 @@ func TestWhyOfRandomRegistries(t *testing.T) {
 	}
 }
 
-// factsOf reads a registry as why and graph do.
-func factsOf(t *testing.T, root string) (audit.Facts, storage.Store) {
+// factsOf reads a registry as audit, why and graph do.
+func factsOf(t *testing.T, root string, options inventory.Options) (audit.Facts, storage.Store) {
+	t.Helper()
 	store := openStore(t, root)
-	inv, err := inventory.Take(t.Context(), store, inventory.Options{})
+	inv, err := inventory.Take(t.Context(), store, options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +55,7 @@ func factsOf(t *testing.T, root string) (audit.Facts, storage.Store) {
 }
 
 func testWhy(t *testing.T, d *disk, root string) {
-	facts, store := factsOf(t, root)
+	facts, store := factsOf(t, root, inventory.Options{})
 	inv, graph, live := facts.Inventory, facts.Graph, facts.Live
 	marker := func(ctx context.Context, roots mark.Roots) (*mark.Live, error) {
 		other, err := live.With(ctx, graph, roots)
@@ -136,7 +137,7 @@ func TestGraphsOfRandomRegistries(t *testing.T) {
 }
 
 func testGraphs(t *testing.T, d *disk, root string) (bases int) {
-	facts, _ := factsOf(t, root)
+	facts, _ := factsOf(t, root, inventory.Options{})
 	o := newOracle(d, rules{})
 	layers := map[string][]string{}
 	for path, f := range d.files {
