@@ -28,7 +28,7 @@ var (
 )
 
 // auditFiles are the files of --ncdu and --html. They are nil without these flags.
-type auditFiles struct{ ncdu, html *planFile }
+type auditFiles struct{ ncdu, html *outputFile }
 
 func auditFileFlags() []urfave.Flag {
 	return []urfave.Flag{
@@ -39,7 +39,7 @@ func auditFileFlags() []urfave.Flag {
 
 // openAuditFiles makes the temporary files.
 func (r *runner) openAuditFiles(c *urfave.Context) (files auditFiles, err error) {
-	open := func(name string, kind fileKind) (*planFile, error) {
+	open := func(name string, kind fileKind) (*outputFile, error) {
 		if !c.IsSet(name) {
 			return nil, nil
 		}

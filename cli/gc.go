@@ -16,9 +16,9 @@ import (
 type gcRun struct {
 	*runner
 	options  gcOptions
-	lists    rootLists // the lists of images in use
-	review   *review   // the plan of apply; nil for gc
-	planFile *planFile // the file of gc --plan; nil without it
+	lists    rootLists   // the lists of images in use
+	review   *review     // the plan of apply; nil for gc
+	planFile *outputFile // the file of gc --plan; nil without it
 	config   config.Config
 	store    storage.Store
 	report   *report

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,6 +18,13 @@ const (
 	// shownLeftOut is the number of examples in a row of the text.
 	shownLeftOut = 3
 )
+
+var leftOutKind = fileKind{"list", "a list that --" + leftOutName + " wrote", 0o600, func(line []byte) bool {
+	var first struct {
+		LeftOut string `json:"left_out"`
+	}
+	return json.Unmarshal(line, &first) == nil && first.LeftOut != ""
+}}
 
 // leftOut has the removals of the reviewed plan that a run does not make, of one kind and for one
 // reason. Count counts all of them.

@@ -29,7 +29,7 @@ type review struct {
 	file    *os.File // nil until opened
 	copied  bool     // file is a temporary copy without a name
 	plan    *sweep.File
-	leftOut *planFile // nil without --left-out
+	leftOut *outputFile // nil without --left-out
 }
 
 // newReview reads the arguments and flags of apply.
@@ -122,8 +122,8 @@ func (v *review) remake() (err error) {
 	if v.copied {
 		v.file, err = temporaryFile(func(w io.Writer) error { return sweep.Remake(w, was) })
 	} else {
-		var remade *planFile
-		if remade, err = newPlanFile("--"+partialName, v.path, planKind); err != nil {
+		var remade *outputFile
+		if remade, err = newOutputFile("--"+partialName, v.path, planKind); err != nil {
 			return err
 		}
 		defer remade.discard()
