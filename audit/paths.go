@@ -3,7 +3,6 @@ package audit
 import (
 	"cmp"
 	"container/heap"
-	"math"
 	"slices"
 
 	"regsweep/inventory"
@@ -17,7 +16,11 @@ type paths struct {
 	vertices []vertex
 	arcs     [][]arc // by vertex: the first steps of its paths. The target has none
 	distance []int   // by vertex: the number of steps to the target
-	counts   []int64 // by vertex: the number of paths to the target
+
+	counts    []int64 // by vertex: the number of paths through the successors that are counted: see count
+	uncounted []int   // by vertex: the number of its other successors
+	onPath    []bool  // by vertex; for count
+	steps     int     // of count
 }
 
 type vertex struct {
@@ -59,7 +62,6 @@ func (f Facts) findPaths(view *mark.View, from []inventory.ID, target inventory.
 		p.arcs = append(p.arcs, arcs)
 	}
 	p.measure(target)
-	p.count()
 	found = map[inventory.ID]int{}
 	for _, id := range from {
 		if at := index[vertex{id, view.IsManifest(id)}]; p.distance[at] >= 0 {
@@ -85,7 +87,9 @@ func uniqueEdges(edges []mark.Edge) []mark.Edge {
 	return out
 }
 
-// measure sets the distances, -1 if no path leads to the target, and removes the arcs to such vertices.
+// measure sets the distances, removes the arcs that do not lead to the target, and counts the paths from
+// all vertices that lead to no cycle. Their counts are the sums of those of their successors, which come
+// first (Kahn's algorithm).
 func (p *paths) measure(target inventory.ID) {
 	before := make([][]int, len(p.vertices))
 	for from, arcs := range p.arcs {
@@ -93,14 +97,15 @@ func (p *paths) measure(target inventory.ID) {
 			before[a.to] = append(before[a.to], from)
 		}
 	}
-	p.distance = make([]int, len(p.vertices))
-	var queue []int
+	p.distance, p.counts = make([]int, len(p.vertices)), make([]int64, len(p.vertices))
+	var targets []int
 	for at, v := range p.vertices {
 		if p.distance[at] = -1; v.id == target {
-			p.distance[at] = 0
-			queue = append(queue, at)
+			p.distance[at], p.counts[at] = 0, 1
+			targets = append(targets, at)
 		}
 	}
+	queue := slices.Clone(targets)
 	for next := 0; next < len(queue); next++ {
 		for _, from := range before[queue[next]] {
 			if p.distance[from] < 0 {
@@ -109,8 +114,18 @@ func (p *paths) measure(target inventory.ID) {
 			}
 		}
 	}
+	p.uncounted, p.onPath = make([]int, len(p.vertices)), make([]bool, len(p.vertices))
 	for at, arcs := range p.arcs {
 		p.arcs[at] = slices.DeleteFunc(arcs, func(a arc) bool { return p.distance[a.to] < 0 })
+		p.uncounted[at] = len(p.arcs[at])
+	}
+	for next := 0; next < len(targets); next++ {
+		for _, from := range before[targets[next]] {
+			p.counts[from] = sumCounts(p.counts[from], p.counts[targets[next]])
+			if p.uncounted[from]--; p.uncounted[from] == 0 {
+				targets = append(targets, from)
+			}
+		}
 	}
 }
 
@@ -119,99 +134,28 @@ const Most = 1<<53 - 1
 
 func sumCounts(a, b int64) int64 { return min(a+b, Most) } // both are at most Most
 
-// count sets the number of paths from each vertex, in which no vertex occurs twice.
-//
-// Only referrers make cycles: a manifest may refer to its own subject. A path that leaves a cycle never
-// comes back. So the paths inside of each cycle are enumerated, and multiplied with the paths that go on
-// from there:
-//
-//	tag → I ⇄ S → p     S is a referrer of I, and an index with I as its entry
-func (p *paths) count() {
-	p.counts = make([]int64, len(p.vertices))
-	component, onPath := make([]int, len(p.vertices)), make([]bool, len(p.vertices))
-	steps := 0
-	for n, members := range p.components() {
-		for _, at := range members {
-			component[at] = n + 1
-		}
-		var from func(at int) int64
-		from = func(at int) (sum int64) {
-			if len(members) > 1 {
-				if steps++; steps > mostSteps {
-					return Most
-				}
-			}
-			if p.distance[at] == 0 {
-				return 1
-			}
-			onPath[at] = true
-			for _, a := range p.arcs[at] {
-				switch {
-				case component[a.to] != n+1:
-					sum = sumCounts(sum, p.counts[a.to])
-				case !onPath[a.to]:
-					sum = sumCounts(sum, from(a.to))
-				}
-			}
-			onPath[at] = false
-			return sum
-		}
-		for _, at := range members {
-			p.counts[at] = from(at)
+// count returns the number of paths from a vertex to the target in which no vertex occurs twice. It
+// enumerates the paths of a vertex that leads to a cycle. Only referrers make cycles: a manifest may refer
+// to an index that has it as an entry.
+func (p *paths) count(at int) (sum int64) {
+	if p.uncounted[at] == 0 {
+		return p.counts[at]
+	}
+	if p.steps++; p.steps > mostSteps {
+		return Most
+	}
+	p.onPath[at] = true
+	for _, a := range p.arcs[at] {
+		if !p.onPath[a.to] {
+			sum = sumCounts(sum, p.count(a.to))
 		}
 	}
+	p.onPath[at] = false
+	return sum
 }
 
 // mostSteps limits the time that cycles can take. Above it the count is Most.
 const mostSteps = 1 << 20
-
-// components returns the strongly connected components: sets of vertices that all lead to each other. A
-// vertex without a cycle is a component of its own. The components that a component leads to come before
-// it. This is Tarjan's algorithm, without recursion.
-func (p *paths) components() (components [][]int) {
-	type visit struct{ at, next int }
-	order := make([]int, len(p.vertices)) // from 1; 0 for a vertex that was not visited
-	low := make([]int, len(p.vertices))   // math.MaxInt for a vertex whose component is complete
-	var open []int
-	visited := 0
-	for root := range p.vertices {
-		if order[root] > 0 {
-			continue
-		}
-		stack := []visit{{at: root}}
-		for len(stack) > 0 {
-			top := &stack[len(stack)-1]
-			at := top.at
-			if top.next == 0 {
-				visited++
-				order[at], low[at] = visited, visited
-				open = append(open, at)
-			} else {
-				low[at] = min(low[at], low[p.arcs[at][top.next-1].to])
-			}
-			for top.next < len(p.arcs[at]) && order[p.arcs[at][top.next].to] > 0 {
-				low[at] = min(low[at], low[p.arcs[at][top.next].to])
-				top.next++
-			}
-			if top.next < len(p.arcs[at]) {
-				top.next++
-				stack = append(stack, visit{at: p.arcs[at][top.next-1].to})
-				continue
-			}
-			stack = stack[:len(stack)-1]
-			if low[at] == order[at] {
-				var members []int
-				for len(members) == 0 || members[len(members)-1] != at {
-					last := open[len(open)-1]
-					open, members = open[:len(open)-1], append(members, last)
-					low[last] = math.MaxInt
-				}
-				components = append(components, members)
-			}
-		}
-	}
-	return components
-}
 
 // path is the beginning of a path from a root.
 type path struct {

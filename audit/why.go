@@ -286,7 +286,7 @@ func (f Facts) newHolder(i int, view *mark.View, roots []root, target inventory.
 	from := make([]int, len(roots))
 	for i, root := range roots {
 		from[i] = found[root.id]
-		h.count = sumCounts(h.count, p.counts[from[i]])
+		h.count = sumCounts(h.count, p.count(from[i]))
 		switch root.kind {
 		case TagLink:
 			if n := len(h.tags); n == 0 || h.tags[n-1] != root.tag {
