@@ -301,16 +301,16 @@ func (f *fold) sumBlobs() {
 
 // references returns the number of manifests that refer to each of the largest blobs.
 func (f *fold) references() map[inventory.ID]int {
-	counts := map[inventory.ID]int{}
-	for id := range f.Graph.Manifests() {
-		seen := map[inventory.ID]bool{}
-		for to := range f.Graph.Edges(id) {
-			if f.blobs[to] != nil && !seen[to] {
-				seen[to] = true
-				counts[to]++
-			}
+	counts, last := map[inventory.ID]int{}, map[inventory.ID]inventory.ID{}
+	eachUse(f.Inventory, f.Graph, func(by, of inventory.ID, _ Kind) {
+		if f.blobs[of] == nil {
+			return
 		}
-	}
+		if before, isUsed := last[of]; !isUsed || before != by {
+			counts[of]++
+			last[of] = by
+		}
+	})
 	return counts
 }
 

@@ -44,30 +44,59 @@ var byPurpose = map[manifest.Purpose]Kind{
 	manifest.ForCharts:       Chart,
 }
 
-// kindsOf returns the kind of each stored blob, as its index in Kinds.
+// kindsOf returns the kind of each digest, as its index in Kinds.
 func kindsOf(inv *inventory.Inventory, graph *mark.Graph) []uint8 {
-	kinds := bytes.Repeat([]byte{uint8(len(Kinds) - 1)}, inv.Blobs())
+	kinds := bytes.Repeat([]byte{uint8(len(Kinds) - 1)}, inv.Digests())
 	note := func(id inventory.ID, kind Kind) {
-		if inv.Stored(id) {
-			kinds[id] = min(kinds[id], uint8(slices.Index(Kinds, kind)))
+		kinds[id] = min(kinds[id], uint8(slices.Index(Kinds, kind)))
+	}
+	for id, form := range graph.Manifests() {
+		note(id, ownKind(form))
+	}
+	eachUse(inv, graph, func(_, of inventory.ID, kind Kind) { note(of, kind) })
+	return kinds
+}
+
+// ownKind returns the kind of a manifest.
+func ownKind(form mark.Form) Kind { return cmp.Or(byPurpose[form.Purpose], Manifest) }
+
+// eachUse visits the digests that each manifest refers to, with the kind that this gives to a digest. All
+// uses by one manifest are visited together. A use may be visited several times.
+//
+// The content of a sha512 digest is stored under another digest, which layer links name. So a manifest that
+// refers to the one uses the other.
+func eachUse(inv *inventory.Inventory, graph *mark.Graph, visit func(by, of inventory.ID, kind Kind)) {
+	contents, signatures := map[inventory.ID][]inventory.ID{}, map[inventory.ID][]inventory.ID{}
+	for _, r := range inv.Repositories {
+		for id, to := range r.Aliases {
+			contents[id] = append(contents[id], to)
+		}
+		for id, to := range r.Signatures {
+			signatures[id] = append(signatures[id], to...)
 		}
 	}
 	for id, form := range graph.Manifests() {
-		own, isSpecial := byPurpose[form.Purpose]
-		note(id, cmp.Or(own, Manifest))
+		for _, signature := range signatures[id] {
+			visit(id, signature, Signature)
+		}
 		isFirst := true
 		for to, isManifest := range graph.Edges(id) {
+			kind, isSpecial := byPurpose[form.Purpose]
 			switch {
 			case isSpecial:
-				note(to, own)
 			case isManifest:
+				entry, _ := graph.Form(to)
+				kind = ownKind(entry)
 			case isFirst && form.Kind == manifest.Image:
-				note(to, Config)
+				kind = Config
 			default:
-				note(to, Layer)
+				kind = Layer
 			}
 			isFirst = false
+			visit(id, to, kind)
+			for _, content := range contents[to] {
+				visit(id, content, kind)
+			}
 		}
 	}
-	return kinds
 }

@@ -44,7 +44,8 @@ func TestKinds(t *testing.T) {
 	image := imagetest.Image(imagetest.OCI, imagetest.Layer(1, 10))
 	attestation := imagetest.Image(imagetest.OCI, imagetest.Blob{MediaType: "application/vnd.in-toto+json", Content: []byte("provenance")})
 	chart := imagetest.Image(imagetest.OCI, imagetest.Blob{MediaType: "application/vnd.cncf.helm.chart.content.v1.tar+gzip", Content: []byte("chart")})
-	index := imagetest.Index(imagetest.OCI, image, attestation)
+	damaged := imagetest.Image(imagetest.OCI)
+	index := imagetest.Index(imagetest.OCI, image, attestation, damaged)
 	signature := imagetest.Referrer(index, "application/vnd.dev.cosign.artifact.sig.v1+json", []byte("signature"))
 	sbom := imagetest.Referrer(index, "application/spdx+json", imagetest.Layer(1, 10).Content) // in truth the layer
 	cache := imagetest.BuildKitCache(imagetest.Layer(2, 10))
@@ -53,10 +54,11 @@ func TestKinds(t *testing.T) {
 	}
 	tree.Manifest("app", signature)
 	tree.Manifest("app", sbom)
+	tree.Write(imagetest.BlobPath(damaged.Digest()), "damaged")
 	loose := tree.Blob([]byte("no manifest refers to it"))
 
 	want := map[digest.Digest]audit.Kind{
-		image.Digest(): audit.Manifest, index.Digest(): audit.Manifest,
+		image.Digest(): audit.Manifest, index.Digest(): audit.Manifest, damaged.Digest(): audit.Manifest,
 		imagetest.Layer(1, 10).Digest(): audit.Layer, image.Blobs[1].Digest(): audit.Config,
 		attestation.Digest(): audit.Attestation, attestation.Blobs[0].Digest(): audit.Attestation, attestation.Blobs[1].Digest(): audit.Attestation,
 		chart.Digest(): audit.Chart, chart.Blobs[0].Digest(): audit.Chart,

@@ -159,8 +159,8 @@ func (m *marker) stageOf(cause Cause, seen []vertex) {
 }
 
 // edges returns the digests that a digest keeps alive in this repository: the references of a manifest,
-// its signatures and referrers, and the digest in an alias link. Signature links are followed for all
-// types of manifests; only schema 1 has them. The result is valid until the next call.
+// its signatures, the digest in an alias link, and last the referrers. Signature links are followed for
+// all types of manifests; only schema 1 has them. The result is valid until the next call.
 func (m *marker) edges(v vertex) []vertex {
 	id := v.id()
 	edges := m.buffer[:0]

@@ -27,10 +27,14 @@ func (g *Graph) View(repository int) *View {
 	return &View{m}
 }
 
-// Pulled returns the digests that a pull of a manifest fetches: the manifest, and all that it reaches by
-// references. Each digest is there once. Not all of them need be stored.
+// Pulled returns the digests that a pull of a manifest fetches: all that it keeps alive, without referrers.
+// A registry serves the signatures of schema 1 as parts of their manifest. Each digest is there once. Not
+// all of them need be stored.
 func (v *View) Pulled(root inventory.ID) []inventory.ID {
-	return v.reach([]inventory.ID{root}, v.references)
+	return v.reach([]inventory.ID{root}, func(from vertex) []vertex {
+		edges := v.m.edges(from)
+		return edges[:len(edges)-len(v.m.referrers[from.id()])] // the referrers are the last ones
+	})
 }
 
 // Kept returns the digests that manifests keep alive: the digests that they reach by references, all
@@ -49,19 +53,6 @@ func (v *View) reach(roots []inventory.ID, edges func(vertex) []vertex) []invent
 	}
 	slices.Sort(ids)
 	return slices.Compact(ids)
-}
-
-// references returns the references of a digest. The result is valid until the next call.
-func (v *View) references(from vertex) []vertex {
-	edges := v.m.buffer[:0]
-	if from.isManifest() {
-		n, _ := v.m.graph.manifests.at(from.id())
-		for _, to := range v.m.graph.edgesOf(n) {
-			edges = append(edges, v.m.asReached(to))
-		}
-	}
-	v.m.buffer = edges
-	return edges
 }
 
 // EdgeKind is the way in which one digest keeps another alive.
@@ -88,32 +79,33 @@ type Edge struct {
 // Edges returns the edges of a digest in their order: references, signatures, alias, referrers.
 // isManifest says whether the digest is reached as a manifest: only a manifest has references.
 func (v *View) Edges(id inventory.ID, isManifest bool) []Edge {
-	var out []Edge
-	add := func(to vertex, kind EdgeKind) {
-		to = v.m.asReached(to)
-		out = append(out, Edge{to.id(), kind, to.isManifest()})
-	}
+	from, of := plain(id), node{}
 	if isManifest {
-		n, _ := v.m.graph.manifests.at(id)
-		for i, to := range v.m.graph.edgesOf(n) {
-			switch {
-			case n.kind == manifest.Index:
-				add(to, EntryEdge)
-			case n.kind == manifest.Image && i == 0:
-				add(to, ConfigEdge)
-			default:
-				add(to, LayerEdge)
-			}
+		from |= asManifest
+		of, _ = v.m.graph.manifests.at(id)
+	}
+	edges := v.m.edges(from)
+	references := len(v.m.graph.edgesOf(of))
+	alias := references + len(v.m.r.Signatures[id])
+	referrers := len(edges) - len(v.m.referrers[id])
+	kind := func(at int) EdgeKind {
+		switch {
+		case at >= referrers:
+			return ReferrerEdge
+		case at >= alias:
+			return AliasEdge
+		case at >= references:
+			return SignatureEdge
+		case of.kind == manifest.Index:
+			return EntryEdge
+		case of.kind == manifest.Image && at == 0:
+			return ConfigEdge
 		}
+		return LayerEdge
 	}
-	for _, signature := range v.m.r.Signatures[id] {
-		add(plain(signature), SignatureEdge)
-	}
-	if to, found := v.m.r.Aliases[id]; found {
-		add(plain(to), AliasEdge)
-	}
-	for _, referrer := range v.m.referrers[id] {
-		add(plain(referrer), ReferrerEdge)
+	out := make([]Edge, len(edges))
+	for at, to := range edges {
+		out[at] = Edge{to.id(), kind(at), to.isManifest()}
 	}
 	return out
 }

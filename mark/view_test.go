@@ -20,35 +20,50 @@ func (r readStory) letters(ids []inventory.ID) string {
 	return strings.Join(letters, " ")
 }
 
-// A pull fetches what a manifest reaches by references. A manifest keeps its referrers alive too.
+// A pull fetches what a manifest reaches by references, the content of a sha512 digest, and the signatures
+// of schema 1. A manifest keeps its referrers alive too.
 func TestAViewHasPullsAndReferrers(t *testing.T) {
-	r := drawn(t, `
-		X > I J
-		I > c a
-		J > d a
-		S > p : I
-		T > q : S
-		app: revision X
-		app: revision I
-		app: revision J
-		app: revision S
-		app: revision T
-		app: tag v1 X`)
+	r := newRegistry(t, `
+		I = image c a b!
+		V = schema1 d
+		X = index I V
+		S = signs I p
+		T = signs S q
+		app: S
+		app: T
+		app: signature V s
+		app: X
+		app: tag v1 X`).readings(t)[0]
 	at, _ := r.inv.FindRepository("app")
 	view := r.graph.View(at)
 	root := r.inv.ID(r.digest("X"))
-	if got := r.letters(view.Pulled(root)); got != "I J X a c d" {
+	if got := r.letters(view.Pulled(root)); got != "I V X a b b! c d s" {
 		t.Errorf("a pull fetches %s", got)
 	}
-	if got := r.letters(view.Kept(root)); got != "I J S T X a c d p q" {
+	if got := r.letters(view.Kept(root)); got != "I S T V X a b b! c d p q s" {
 		t.Errorf("the tag keeps %s", got)
 	}
-	var edges []string
-	for _, e := range view.Edges(r.inv.ID(r.digest("I")), true) {
-		edges = append(edges, fmt.Sprint(r.letters([]inventory.ID{e.To}), " ", e.Kind == ConfigEdge, e.Kind == LayerEdge, e.Kind == ReferrerEdge, e.IsManifest))
-	}
-	if want := []string{"c true false false false", "a false true false false", "S false false true true"}; !slices.Equal(edges, want) {
-		t.Errorf("edges %q, want %q", edges, want)
+	names := map[EdgeKind]string{EntryEdge: "entry", ConfigEdge: "config", LayerEdge: "layer", SignatureEdge: "signature", AliasEdge: "alias", ReferrerEdge: "referrer"}
+	for letter, want := range map[string]string{
+		"X":  "entry I manifest, entry V manifest",
+		"I":  "config c, layer a, layer b!, referrer S manifest",
+		"V":  "layer d, signature s",
+		"b!": "alias b",
+		"S":  "config p, referrer T manifest",
+		"p":  "",
+	} {
+		var edges []string
+		id := r.inv.ID(r.digest(letter))
+		for _, e := range view.Edges(id, view.IsManifest(id)) {
+			edge := names[e.Kind] + " " + r.letters([]inventory.ID{e.To})
+			if e.IsManifest {
+				edge += " manifest"
+			}
+			edges = append(edges, edge)
+		}
+		if got := strings.Join(edges, ", "); got != want {
+			t.Errorf("%s has the edges %q, want %q", letter, got, want)
+		}
 	}
 }
 

@@ -1,8 +1,10 @@
 package sweep_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +13,8 @@ import (
 	"regsweep/audit"
 	"regsweep/inventory"
 	"regsweep/mark"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // An audit of registries of all sorts adds up to what the oracle counts, file by file, and the bytes of
@@ -59,7 +63,7 @@ func testAudit(t *testing.T, d *disk, root string) {
 		}
 		return live
 	}
-	bill, err := audit.New(t.Context(), facts, 5)
+	bill, err := audit.New(t.Context(), facts, len(d.files))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,11 +89,7 @@ func testAudit(t *testing.T, d *disk, root string) {
 	if len(repositories) != len(bill.Repositories) || bill.Bytes != bytes {
 		t.Errorf("%d repositories, got  %+v\n%d repositories, want %+v", len(bill.Repositories), bill.Bytes, len(repositories), bytes)
 	}
-	for _, blob := range bill.Blobs {
-		if want := int64(len(d.files[blobFile(string(blob.Digest))].content)); blob.Bytes != want {
-			t.Errorf("%s has %d bytes, want %d", blob.Digest, blob.Bytes, want)
-		}
-	}
+	testKinds(t, o, facts, bill)
 	testExports(t, d, o, facts, bytes)
 
 	freed := func(name string, got int64, r rules) {
@@ -101,6 +101,99 @@ func testAudit(t *testing.T, d *disk, root string) {
 	freed("gc -m", facts.Freed(live(mark.Roots{Revision: mark.None})), rules{uploadAge: uploadAge, deleteUntagged: true})
 	isRemoved := func(repository, tag int) bool { return (repository+tag)%2 == 0 }
 	freed("removing half of the tags", facts.Freed(live(facts.Without(isRemoved))), o.without(inv, isRemoved))
+}
+
+// testKinds compares the kinds of all blobs with the oracle.
+func testKinds(t *testing.T, o *oracle, facts audit.Facts, bill *audit.Audit) {
+	uses := o.uses(func(of string) bool {
+		id, found := facts.Inventory.Find(digest.Digest(of))
+		_, wasRead := facts.Graph.Form(id)
+		return found && wasRead
+	})
+	sums := map[audit.Kind]audit.KindBytes{}
+	for _, got := range bill.Blobs {
+		want := audit.Blob{Digest: got.Digest, Bytes: int64(len(o.files[blobFile(string(got.Digest))].content)), Kind: audit.Unknown, Manifests: len(uses[string(got.Digest)])}
+		for _, kind := range slices.Backward(audit.Kinds) {
+			for _, given := range uses[string(got.Digest)] {
+				if slices.Contains(given, kind) {
+					want.Kind = kind
+				}
+			}
+		}
+		if _, counted := uses[string(got.Digest)][string(got.Digest)]; counted {
+			want.Manifests-- // its kind as a manifest is no reference
+		}
+		for _, r := range o.repos {
+			if alive, _ := o.alive(r); alive[string(got.Digest)] {
+				want.Repositories++
+			}
+		}
+		if got.Holders = nil; !reflect.DeepEqual(got, want) {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		sum := sums[want.Kind]
+		sum.Kind, sum.Blobs, sum.Bytes = want.Kind, sum.Blobs+1, sum.Bytes+want.Bytes
+		if want.Repositories == 0 {
+			sum.Garbage += want.Bytes
+		}
+		sums[want.Kind] = sum
+	}
+	for _, got := range bill.Kinds {
+		if want := sums[got.Kind]; want.Blobs > 0 && got != want || want.Blobs == 0 && got != (audit.KindBytes{Kind: got.Kind}) {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+	}
+}
+
+// uses are the kinds that manifests give to digests, by the digest and then by the manifest. A manifest gives
+// a kind to itself too.
+func (o *oracle) uses(wasRead func(digest string) bool) map[string]map[string][]audit.Kind {
+	uses := map[string]map[string][]audit.Kind{}
+	for path, f := range o.files {
+		by, isBlob := storedBlob(path)
+		if !isBlob || !wasRead(by) {
+			continue
+		}
+		use := func(of string, kind audit.Kind) {
+			if uses[of] == nil {
+				uses[of] = map[string][]audit.Kind{}
+			}
+			uses[of][by] = append(uses[of][by], kind)
+		}
+		isCache := strings.Contains(f.content, "application/vnd.buildkit.cacheconfig.")
+		own := audit.Manifest
+		if isCache {
+			own = audit.BuildCache
+		}
+		use(by, own)
+		var image struct{ Config struct{ Digest string } }
+		_ = json.Unmarshal([]byte(f.content), &image) // other content has no config
+		for _, to := range o.read(by).refs {
+			kind := audit.Layer
+			switch {
+			case isCache:
+				kind = audit.BuildCache
+			case o.isEntry(o.read(by), to) && wasRead(to):
+				kind = "" // that of the entry itself
+			case o.isEntry(o.read(by), to):
+				kind = audit.Manifest
+			case to == image.Config.Digest:
+				kind = audit.Config
+			}
+			use(to, kind)
+			for _, r := range o.repos {
+				for _, content := range r.aliases(to) {
+					use(content, kind)
+				}
+			}
+		}
+		for _, r := range o.repos {
+			for _, signature := range r.signatures[by] {
+				use(signature, audit.Signature)
+			}
+		}
+	}
+	return uses
 }
 
 // without are the rules of a removal of tags, and of the manifests that only these tags reach.
@@ -246,11 +339,11 @@ func (o *oracle) reached(r *repo, roots []string, keeps bool) map[string]bool {
 			return
 		}
 		reached[digest] = true
-		if !keeps {
-			return
-		}
 		for _, to := range slices.Concat(r.aliases(digest), r.signatures[digest]) {
 			reach(to, false)
+		}
+		if !keeps {
+			return
 		}
 		for revision := range r.revisions {
 			if o.read(revision).subject == digest {
