@@ -12,6 +12,7 @@ import (
 
 	"regsweep/inventory"
 	"regsweep/mark"
+	"regsweep/storage"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -36,6 +37,10 @@ type Own struct {
 	Other      int64 // the lock, and files of others below the layout's root
 	Versions   int64 // see Bytes
 	Multipart  int64
+	// NotCounted has "versions" or "multipart" if their bytes are not known.
+	NotCounted []string
+	// Versioning says whether a bucket keeps versions. It is "" for a storage without versions.
+	Versioning storage.Versioning
 }
 
 // Bytes is the bill. All values are in bytes. Each blob counts once, except in Logical.
@@ -111,6 +116,7 @@ type Audit struct {
 	Repositories []Repository // in the order of the inventory
 	Blobs        []Blob       // the largest first
 	Kinds        []KindBytes
+	NotCounted   []string // of Own
 }
 
 // New makes the bill. largest is the number of blobs in Audit.Blobs. The error is the cause of ctx.
@@ -120,7 +126,9 @@ func New(ctx context.Context, facts Facts, largest int) (*Audit, error) {
 		holders: make([]atomic.Uint32, facts.Inventory.Blobs()),
 		tagged:  make([]atomic.Bool, facts.Inventory.Blobs()),
 		kinds:   kindsOf(facts.Inventory, facts.Graph),
-		out:     &Audit{Repositories: make([]Repository, len(facts.Inventory.Repositories)), Blobs: []Blob{}},
+		out: &Audit{
+			Repositories: make([]Repository, len(facts.Inventory.Repositories)), Blobs: []Blob{}, NotCounted: facts.Own.NotCounted,
+		},
 	}
 	f.blobs = f.largest(largest)
 	err := facts.Live.Holdings(ctx, facts.Graph, func(_ int, holdings []mark.Holding) {

@@ -45,15 +45,16 @@ func NewKeepers(ctx context.Context, facts Facts) (*Keepers, error) {
 	k.all = make([]Keeper, n)
 	err := facts.Graph.EachRepository(ctx, func(_ context.Context, i int) error {
 		view := facts.Graph.View(i)
-		r, of := facts.Inventory.Repositories[i], k.Of(i)
-		k.each(i, view, func(at int, ids []inventory.ID) {
+		tags := facts.Inventory.Repositories[i].Tags
+		k.each(i, view, func(n int, ids []inventory.ID) {
+			keeper := k.first[i] + n
 			for _, id := range ids {
 				k.links[id].Add(1)
-				k.last[id].Store(uint32(k.first[i] + at))
+				k.last[id].Store(uint32(keeper))
 			}
-			of[at].Bytes = facts.sum(ids)
-			if at < len(r.Tags) && r.Tags[at].HasTarget {
-				of[at].Logical = facts.sum(view.Pulled(r.Tags[at].Target))
+			k.all[keeper].Bytes = facts.sum(ids)
+			if n < len(tags) && tags[n].HasTarget {
+				k.all[keeper].Logical = facts.sum(view.Pulled(tags[n].Target))
 			}
 		})
 		return nil
@@ -76,13 +77,13 @@ func (k *Keepers) Of(repository int) []Keeper {
 }
 
 // each calls visit with the stored blobs of each keeper of a repository, in the order of Of.
-func (k *Keepers) each(repository int, view *mark.View, visit func(at int, ids []inventory.ID)) {
-	r := k.facts.Inventory.Repositories[repository]
-	isStray := func(id inventory.ID) bool { return !k.facts.Inventory.Stored(id) }
-	for at, tag := range r.Tags {
-		visit(at, slices.DeleteFunc(view.Kept(tag.Roots()...), isStray))
+func (k *Keepers) each(repository int, view *mark.View, visit func(n int, ids []inventory.ID)) {
+	tags := k.facts.Inventory.Repositories[repository].Tags
+	isAbsent := func(id inventory.ID) bool { return !k.facts.Inventory.Stored(id) }
+	for n, tag := range tags {
+		visit(n, slices.DeleteFunc(view.Kept(tag.Roots()...), isAbsent))
 	}
-	visit(len(r.Tags), slices.DeleteFunc(view.Kept(k.facts.untaggedRoots(repository, view)...), isStray))
+	visit(len(tags), slices.DeleteFunc(view.Kept(k.facts.untaggedRoots(repository, view)...), isAbsent))
 }
 
 // untaggedRoots returns the untagged manifests of a repository, and the digests that damage keeps. They keep
@@ -93,19 +94,19 @@ func (f Facts) untaggedRoots(repository int, view *mark.View) []inventory.ID {
 	if live.Kept {
 		return append(roots, view.Linked()...)
 	}
-	for at, link := range r.Revisions {
+	for n, link := range r.Revisions {
 		// A revision without a manifest keeps nothing.
-		if live.Revisions.At(at) == mark.Untagged && !f.Graph.Missing(link.ID()) {
+		if live.Revisions.At(n) == mark.Untagged && !f.Graph.Missing(link.ID()) {
 			roots = append(roots, link.ID())
 		}
 	}
 	return roots
 }
 
-// pushed returns the push time of a tag in seconds since 1970, or 0 if it is not known.
-func pushed(at time.Time) int64 {
-	if at.IsZero() {
+// seconds returns a time in seconds since 1970, or 0 if it is not known.
+func seconds(t time.Time) int64 {
+	if t.IsZero() {
 		return 0
 	}
-	return at.Unix()
+	return t.Unix()
 }

@@ -33,7 +33,7 @@ const NcduStart = `[1,2,{"progname":"regsweep"`
 func (k *Keepers) WriteNcdu(ctx context.Context, w io.Writer, bytes Bytes) error {
 	f := k.facts
 	out := &ncduWriter{w: bufio.NewWriterSize(w, 1<<16)}
-	out.begin(f.Inventory.Identity.Root, pushed(f.Now))
+	out.begin(f.Inventory.Identity.Root, seconds(f.Now))
 	order, isDir := ncduOrder(f.Inventory)
 	for _, i := range order {
 		if err := context.Cause(ctx); err != nil {
@@ -41,18 +41,18 @@ func (k *Keepers) WriteNcdu(ctx context.Context, w io.Writer, bytes Bytes) error
 		}
 		r := f.Inventory.Repositories[i]
 		path := strings.Split(r.Name, "/")
-		out.dir(pushed(r.Pushed), path...)
-		k.each(i, f.Graph.View(i), func(at int, ids []inventory.ID) {
-			if at == len(r.Tags) {
+		out.dir(seconds(r.Pushed), path...)
+		k.each(i, f.Graph.View(i), func(n int, ids []inventory.ID) {
+			if n == len(r.Tags) {
 				if len(ids) > 0 {
 					out.dir(0, append(path, untaggedDir)...)
 				}
 			} else {
-				name := r.Tags[at].Name
+				name := r.Tags[n].Name
 				if isDir[r.Name+"/"+name] {
 					name = ":" + name
 				}
-				out.dir(pushed(r.TagPushed(at)), append(path, name)...)
+				out.dir(seconds(r.TagPushed(n)), append(path, name)...)
 			}
 			for _, id := range ids {
 				out.blob(k, id)

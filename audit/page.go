@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"regsweep/inventory"
+	"regsweep/storage"
 )
 
 // The page consists of these files. It loads nothing else.
@@ -33,15 +34,19 @@ func PageStart() string {
 
 // Page is what the page shows.
 type Page struct {
-	Root     string              `json:"root"` // WritePage sets it
 	Time     time.Time           `json:"time"`
 	Bytes    Bytes               `json:"bytes"`
+	Ladder   []Step              `json:"ladder"`
 	Kinds    []KindBytes         `json:"kinds"`
 	Blobs    []Blob              `json:"blobs"`
 	WhatIf   []WhatIf            `json:"what_if"`
 	Problems []inventory.Problem `json:"problems"`
-	// ProblemCount is the number of all problems. The page has only the first of them.
-	ProblemCount int `json:"problem_count"`
+
+	// WritePage sets these.
+	Root         string             `json:"root"`
+	Versioning   storage.Versioning `json:"versioning"`    // of Own
+	Hides        string             `json:"hides"`         // HidesWhat
+	ProblemCount int                `json:"problem_count"` // of all problems; Problems has the first of them
 
 	// Repositories are in the order of the inventory. They follow the other values in the file.
 	Repositories []Repository `json:"-"`
@@ -78,8 +83,8 @@ func mostTags(repositories int) int { return min(max(200_000/max(repositories, 1
 // WritePage writes the page: one HTML file, which a browser opens without a network. Names are data in
 // it: they are never parsed as HTML.
 func (k *Keepers) WritePage(w io.Writer, page Page) error {
-	page.Root = k.facts.Inventory.Identity.Root
-	page.ProblemCount = len(page.Problems)
+	page.Root, page.Versioning = k.facts.Inventory.Identity.Root, k.facts.Own.Versioning
+	page.Hides, page.ProblemCount = HidesWhat(page.Versioning), len(page.Problems)
 	page.Problems = page.Problems[:min(mostProblems, len(page.Problems))]
 	head, tail, _ := strings.Cut(strings.NewReplacer(
 		"{{css}}", pageCSS, "{{js}}", pageJS, "{{css hash}}", hash(pageCSS), "{{js hash}}", hash(pageJS),
@@ -107,27 +112,27 @@ func (k *Keepers) WritePage(w io.Writer, page Page) error {
 }
 
 func (k *Keepers) pageRepository(i int, r Repository, garbage int64) pageRepository {
-	of, listed := k.Of(i), k.facts.Inventory.Repositories[i]
-	untagged := of[len(of)-1]
+	keepers, listed := k.Of(i), k.facts.Inventory.Repositories[i]
+	untagged := keepers[len(listed.Tags)]
 	out := pageRepository{
 		Repository: r, Garbage: garbage, UntaggedBytes: untagged.Bytes, UntaggedUnique: untagged.Unique, TagList: []pageTag{},
 	}
 	order := make([]int, len(listed.Tags))
-	for at := range order {
-		order[at] = at
+	for i := range order {
+		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int {
-		return cmp.Or(cmp.Compare(of[b].Unique, of[a].Unique), cmp.Compare(of[b].Bytes, of[a].Bytes))
+		return cmp.Or(cmp.Compare(keepers[b].Unique, keepers[a].Unique), cmp.Compare(keepers[b].Bytes, keepers[a].Bytes))
 	})
-	shown := min(len(order), mostTags(len(k.first)))
-	for _, at := range order[:shown] {
-		tag := of[at]
-		out.TagList = append(out.TagList, pageTag{listed.Tags[at].Name, pushed(listed.TagPushed(at)), tag.Logical, tag.Bytes, tag.Unique})
-	}
-	for _, at := range order[shown:] {
+	for n, tag := range order {
+		keeper := keepers[tag]
+		if n < mostTags(len(k.first)) {
+			out.TagList = append(out.TagList, pageTag{listed.Tags[tag].Name, seconds(listed.TagPushed(tag)), keeper.Logical, keeper.Bytes, keeper.Unique})
+			continue
+		}
 		out.More.Count++
-		out.More.Bytes += of[at].Bytes
-		out.More.Unique += of[at].Unique
+		out.More.Bytes += keeper.Bytes
+		out.More.Unique += keeper.Unique
 	}
 	return out
 }

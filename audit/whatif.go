@@ -3,6 +3,7 @@ package audit
 import (
 	"regsweep/inventory"
 	"regsweep/mark"
+	"regsweep/storage"
 	"regsweep/sweep"
 )
 
@@ -10,8 +11,22 @@ import (
 type WhatIf struct {
 	Choice string `json:"choice"`
 	Bytes  int64  `json:"bytes"`
-	// Hides is set if a run only hides these bytes, because the bucket keeps versions.
+	// Hides is set if a run without --purge-versions hides these bytes, or may hide them: see HidesWhat.
 	Hides bool `json:"hides,omitempty"`
+}
+
+// HidesWhat says what a removal hides in a bucket that keeps versions, instead of freeing it. It is "" if
+// a removal frees everything.
+func HidesWhat(bucket storage.Versioning) string {
+	switch bucket {
+	case storage.VersionsKept:
+		return "with --purge-versions; otherwise only hidden"
+	case storage.VersionsSuspended:
+		return "with --purge-versions; otherwise some is only hidden"
+	case storage.VersionsUnknown:
+		return "unless the bucket keeps versions, which is not known"
+	}
+	return ""
 }
 
 // Freed returns the bytes that a run would free that keeps what is alive in live: garbage blobs and old

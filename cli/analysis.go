@@ -29,8 +29,6 @@ type analysis struct {
 	reader storage.Store // reads manifests through the cache
 	facts  audit.Facts
 	close  func() // of the cache
-	// hides is set by own if the bucket keeps versions, so that a removal only hides.
-	hides bool
 }
 
 // analysisReport is the first part of the reports of these commands.
@@ -139,35 +137,41 @@ func (a *analysis) own(ctx context.Context) (own audit.Own, err error) {
 	if err != nil {
 		return own, err
 	}
-	if own.Versions, err = a.countVersions(ctx); err == nil {
-		own.Multipart, err = a.countParts(ctx)
+	if err = a.countVersions(ctx, &own); err == nil {
+		err = a.countParts(ctx, &own)
 	}
 	return own, err
 }
 
-// countVersions counts the noncurrent versions if the bucket keeps versions. Without the permission to
-// list them it warns.
-func (a *analysis) countVersions(ctx context.Context) (bytes int64, err error) {
+// countVersions counts the noncurrent versions if the bucket keeps versions, or has kept them.
+func (a *analysis) countVersions(ctx context.Context, own *audit.Own) (err error) {
 	versioner, hasVersions := a.store.(storage.Versioner)
 	if !hasVersions {
-		return 0, nil
+		return nil
 	}
-	state, err := versioner.Versioning(ctx)
-	if err != nil || state == storage.VersionsOff || state == storage.VersionsUnknown {
-		return 0, err
+	if own.Versioning, err = versioner.Versioning(ctx); err != nil || own.Versioning == storage.VersionsOff {
+		return err
 	}
-	a.hides = state == storage.VersionsKept
+	if own.Versioning == storage.VersionsUnknown {
+		a.notCounted(own, "versions", errors.New("the server does not say whether the bucket keeps versions (s3:GetBucketVersioning)"))
+		return nil
+	}
 	phase := a.progress.begin("counting versions", "", 0)
-	_, bytes, err = versioner.Noncurrent(ctx)
+	_, bytes, err := versioner.Noncurrent(ctx)
 	phase.end("")
-	return bytes, a.warnOfPermission("noncurrent versions", err)
+	if errors.Is(err, fs.ErrPermission) {
+		a.notCounted(own, "versions", err)
+		return nil
+	}
+	own.Versions = bytes
+	return err
 }
 
-// countParts counts the parts of multipart uploads. Without the permission to list them it warns.
-func (a *analysis) countParts(ctx context.Context) (int64, error) {
+// countParts counts the parts of multipart uploads.
+func (a *analysis) countParts(ctx context.Context, own *audit.Own) error {
 	counter, hasParts := a.store.(storage.PartCounter)
 	if !hasParts {
-		return 0, nil
+		return nil
 	}
 	var uploads []storage.Ref
 	add := func(all []inventory.Upload) {
@@ -189,16 +193,18 @@ func (a *analysis) countParts(ctx context.Context) (int64, error) {
 		sum.Add(bytes)
 		return err
 	})
-	return sum.Load(), a.warnOfPermission("parts of multipart uploads", err)
+	if errors.Is(err, fs.ErrPermission) {
+		a.notCounted(own, "multipart", err)
+		return nil
+	}
+	own.Multipart = sum.Load()
+	return err
 }
 
-// warnOfPermission prints a warning for an error about a permission, and returns any other error.
-func (a *analysis) warnOfPermission(things string, err error) error {
-	if !errors.Is(err, fs.ErrPermission) {
-		return err
-	}
-	a.say(fmt.Sprintf("warning: the %s are not counted: %v", things, err))
-	return nil
+// notCounted warns that a line of the bill is not known.
+func (a *analysis) notCounted(own *audit.Own, line string, why error) {
+	own.NotCounted = append(own.NotCounted, line)
+	a.say(fmt.Sprintf("warning: %s: not counted: %v", line, why))
 }
 
 // end closes the cache, and adds the last figures to the report.

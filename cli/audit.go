@@ -63,6 +63,8 @@ EXAMPLES:
 type auditReport struct {
 	analysisReport
 	Bytes        audit.Bytes        `json:"bytes"`
+	NotCounted   []string           `json:"not_counted,omitempty"` // keys of Bytes that are not known
+	Versioning   storage.Versioning `json:"versioning,omitempty"`  // whether a bucket keeps versions
 	Kinds        []audit.KindBytes  `json:"kinds"`
 	Repositories []audit.Repository `json:"repositories"`
 	Blobs        []audit.Blob       `json:"blobs"`
@@ -71,6 +73,7 @@ type auditReport struct {
 	Match        string             `json:"match,omitempty"` // --match
 	analysisEnd
 
+	ladder  []audit.Step
 	limit   int
 	written bool // standard output has a file already
 }
@@ -99,7 +102,7 @@ func (r *runner) audit(c *urfave.Context) error {
 	case err != nil, report.written:
 		return err
 	case c.Bool(csvName):
-		return r.writeText(func(w *bytes.Buffer, _ int) { writeRepositoriesCSV(w, report.Repositories) }, nil)
+		return r.writeText(func(w *bytes.Buffer, _ int) { writeRepositoriesCSV(w, report.Repositories, r.env.OutTerminal) }, nil)
 	}
 	return r.writeText(human.Folded(func(w *bytes.Buffer, width int) { writeAudit(w, report, width) }), nil)
 }
@@ -144,6 +147,7 @@ func (a *analysis) auditTarget(c *urfave.Context, report *auditReport) error {
 		return err
 	}
 	report.Bytes, report.Kinds, report.Blobs, report.Match = bill.Bytes, bill.Kinds, bill.Blobs, match
+	report.ladder, report.NotCounted, report.Versioning = bill.Ladder(), bill.NotCounted, a.facts.Own.Versioning
 	report.Repositories = slices.DeleteFunc(slices.Clone(bill.Repositories), func(r audit.Repository) bool {
 		return match != "" && !doublestar.MatchUnvalidated(match, r.Name)
 	})
@@ -160,7 +164,7 @@ func (a *analysis) auditTarget(c *urfave.Context, report *auditReport) error {
 // askWhatIf adds what each choice would free.
 func (a *analysis) askWhatIf(ctx context.Context, without []tagPattern, report *auditReport) error {
 	add := func(choice string, live *mark.Live) {
-		report.WhatIf = append(report.WhatIf, audit.WhatIf{Choice: choice, Bytes: a.facts.Freed(live), Hides: a.hides})
+		report.WhatIf = append(report.WhatIf, audit.WhatIf{Choice: choice, Bytes: a.facts.Freed(live), Hides: audit.HidesWhat(report.Versioning) != ""})
 	}
 	add("gc", a.facts.Live)
 	untagged, err := a.live(ctx, mark.Roots{Revision: mark.None})

@@ -52,6 +52,8 @@ func (r *runner) openAuditFiles(c *urfave.Context) (files auditFiles, err error)
 	case err != nil:
 	case files.ncdu.isOutput() && files.html.isOutput():
 		err = storage.Usagef("--%s and --%s would both write to standard output: give one of them a file", ncduName, htmlName)
+	case files.ncdu.isSame(files.html):
+		err = storage.Usagef("--%s and --%s name the same file: %s", ncduName, htmlName, c.String(htmlName))
 	case files.isOutput() && c.Bool(csvName):
 		err = storage.Usagef("--%s would write to standard output too: give the other flag a file", csvName)
 	}
@@ -84,7 +86,7 @@ func (f auditFiles) save(ctx context.Context, facts audit.Facts, bill *audit.Aud
 	}
 	return f.html.save(func(w io.Writer) error {
 		return keepers.WritePage(w, audit.Page{
-			Time: report.Time.UTC(), Bytes: bill.Bytes, Kinds: bill.Kinds, Blobs: bill.Blobs,
+			Time: report.Time.UTC(), Bytes: bill.Bytes, Ladder: report.ladder, Kinds: bill.Kinds, Blobs: bill.Blobs,
 			WhatIf: report.WhatIf, Problems: report.Problems, Repositories: bill.Repositories,
 		})
 	})

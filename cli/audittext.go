@@ -12,6 +12,7 @@ import (
 
 	"regsweep/audit"
 	"regsweep/internal/human"
+	"regsweep/storage"
 )
 
 // writeAudit prints the bill: the totals, the kinds of blobs, the repositories, the largest blobs, and
@@ -20,42 +21,25 @@ func writeAudit(w *bytes.Buffer, r *auditReport, width int) {
 	fmt.Fprintf(w, "%s %s\n", r.Storage.Driver, human.Printable(r.Storage.Root))
 	writeConfig(w, r.Config, r.notRead, width)
 	fmt.Fprintln(w)
-	writeBytes(w, r.Bytes, width)
+	writeLadder(w, r.ladder, width)
 	writeKinds(w, r.Kinds, width)
 	writeRepositories(w, r.Repositories, r.limit, width)
 	writeBlobs(w, r.Blobs, r.limit, width)
-	writeWhatIf(w, r.WhatIf, width)
+	writeWhatIf(w, r.WhatIf, r.Versioning, width)
 	writeComparison(w, r.Compare, r.limit, width)
 	writeProblems(w, r.Problems)
 }
 
-// writeBytes prints the ladder of the totals. Each line says what would free it.
-func writeBytes(w *bytes.Buffer, b audit.Bytes, width int) {
+// writeLadder prints the bill. Each line says what would free it.
+func writeLadder(w *bytes.Buffer, steps []audit.Step, width int) {
 	t := &human.Table{Columns: []human.Column{human.Left, human.Right, human.Left, human.Prose}}
 	t.Row("", "SIZE", "FREED BY", "")
-	for _, row := range []struct {
-		name    string
-		bytes   int64
-		freedBy string
-		about   string
-	}{
-		{"logical", b.Logical, "", "what pulls of all tags fetch"},
-		{"stored", b.Stored, "", "all blobs, each once"},
-		{"  live", b.Live, "", "some repository keeps it"},
-		{"    tagged", b.Tagged, "untagging", "a tag reaches it"},
-		{"    untagged", b.Untagged, "gc -m", "no tag reaches it; damage may keep it"},
-		{"  garbage", b.Garbage, "gc", "nothing reaches it"},
-		{"uploads", b.Uploads, "gc", "unfinished; gc removes the old ones"},
-		{"quarantine", b.Quarantine, "purge", "regsweep quarantine purge"},
-		{"other", b.Other, "", "links, strays, files of regsweep"},
-		{"total", b.Total, "", "stored, uploads, quarantine and other"},
-		{"versions", b.Versions, "lifecycle", "noncurrent, on top of the total"},
-		{"multipart", b.Multipart, "gc", "parts of unfinished uploads, on top of the total"},
-	} {
-		if row.bytes == 0 && (row.name == "versions" || row.name == "multipart") {
-			continue
+	for _, step := range steps {
+		size := human.Size(step.Bytes)
+		if step.NotCounted {
+			size = "not counted"
 		}
-		t.Row(row.name, human.Size(row.bytes), row.freedBy, row.about)
+		t.Row(strings.Repeat("  ", step.Depth)+step.Name, size, step.FreedBy, step.About)
 	}
 	t.Write(w, width)
 }
@@ -163,22 +147,23 @@ func holders(blob audit.Blob) string {
 }
 
 // writeWhatIf prints what each choice would free.
-func writeWhatIf(w *bytes.Buffer, choices []audit.WhatIf, width int) {
+func writeWhatIf(w *bytes.Buffer, choices []audit.WhatIf, bucket storage.Versioning, width int) {
 	t := &human.Table{Columns: []human.Column{human.Left, human.Right, human.Left}}
 	t.Row("What a run would free", "SIZE", "")
 	for _, choice := range choices {
-		about := ""
-		if choice.Hides {
-			about = "with --purge-versions; without, only hidden"
-		}
-		t.Row("  "+human.Printable(choice.Choice), human.Size(choice.Bytes), about)
+		t.Row("  "+human.Printable(choice.Choice), human.Size(choice.Bytes), audit.HidesWhat(bucket))
 	}
 	fmt.Fprintln(w)
 	t.Write(w, width)
 }
 
-// writeRepositoriesCSV writes all repositories. Sizes are in bytes, and times in RFC 3339.
-func writeRepositoriesCSV(w *bytes.Buffer, all []audit.Repository) {
+// formulaStarts has the characters with which a cell begins that a spreadsheet takes for a formula.
+const formulaStarts = "=+-@\t\r\n"
+
+// writeRepositoriesCSV writes all repositories. Sizes are in bytes, and times in RFC 3339. A name that a
+// spreadsheet would take for a formula begins with ' (no registry serves such a name). Other names are
+// exact, but for a terminal.
+func writeRepositoriesCSV(w *bytes.Buffer, all []audit.Repository, isTerminal bool) {
 	out := csv.NewWriter(w)
 	_ = out.Write(sortNames()) // a bytes.Buffer has no error
 	number := func(n int64) string { return strconv.FormatInt(n, 10) }
@@ -187,8 +172,15 @@ func writeRepositoriesCSV(w *bytes.Buffer, all []audit.Repository) {
 		if !r.LastPush.IsZero() {
 			push = r.LastPush.UTC().Format(time.RFC3339)
 		}
+		name := r.Name
+		if name != "" && strings.Contains(formulaStarts, name[:1]) {
+			name = "'" + name
+		}
+		if isTerminal {
+			name = human.Printable(name)
+		}
 		_ = out.Write([]string{
-			r.Name, strconv.Itoa(r.Tags), strconv.Itoa(r.Manifests), number(r.Logical), number(r.Bytes), number(r.Unique), number(r.Shared),
+			name, strconv.Itoa(r.Tags), strconv.Itoa(r.Manifests), number(r.Logical), number(r.Bytes), number(r.Unique), number(r.Shared),
 			strconv.FormatFloat(r.Fair, 'f', 1, 64), number(r.Untagged), push, number(r.GrowthSum()),
 		})
 	}

@@ -157,6 +157,16 @@ func (r *runner) openOutput(flag, path string, kind fileKind, json bool) (*outpu
 // isOutput reports whether the file is standard output.
 func (f *outputFile) isOutput() bool { return f != nil && f.out != nil }
 
+// isSame reports whether two files would be saved under the same path.
+func (f *outputFile) isSame(other *outputFile) bool {
+	if f == nil || other == nil || f.out != nil || other.out != nil || filepath.Base(f.path) != filepath.Base(other.path) {
+		return false
+	}
+	dir, err := os.Stat(filepath.Dir(f.path))
+	otherDir, otherErr := os.Stat(filepath.Dir(other.path))
+	return err == nil && otherErr == nil && os.SameFile(dir, otherDir)
+}
+
 // save calls write to fill the file, syncs it, and renames it to its path.
 func (f *outputFile) save(write func(io.Writer) error) error {
 	if f == nil {

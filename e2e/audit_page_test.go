@@ -221,8 +221,11 @@ func TestPageOfAnAudit(t *testing.T) {
 
 	// The ladder.
 	p.want(`document.querySelector("#headline dd").textContent`, "378.0 MiB")
-	p.want(`[...document.querySelectorAll("#ladder > span:first-child, #ladder .by + span")].map(e => e.textContent).join(" ")`,
-		"logical total stored live tagged untagged garbage uploads quarantine other")
+	p.want(`[...document.querySelectorAll("#ladder .about + span")].map(e => e.textContent).join(" ")`,
+		"logical stored live tagged untagged garbage uploads quarantine other total")
+	p.want(`[...document.querySelectorAll("#ladder .by")].map(e => e.textContent).join(", ")`,
+		"freed by, untagging, parts, parts, untagging, gc -m, gc, gc, purge, hand, parts")
+	p.want(`document.querySelector("#headline div:nth-child(3)").textContent`, "gc would free13.0 MiB")
 	p.want(`Math.round(parseFloat(document.querySelector("#ladder i.garbage").style.width) * 378 / 100)`, 13)
 	p.want(`Math.round(parseFloat(document.querySelector("#ladder i.garbage").style.left) * 378 / 100)`, 365)
 	p.want(`[...document.querySelectorAll("#what-if .size")].map(e => e.textContent).join(", ")`, "13.0 MiB, 43.0 MiB, 163.0 MiB")
@@ -265,6 +268,7 @@ func TestPageOfAnAudit(t *testing.T) {
 	p.want(crumbs, "all repositories")
 	p.click(`//div[@id="modes"]/button[text()="shared"]`)
 	p.want(cellNames, "team")
+	p.want(`document.querySelector("#detail").textContent.includes("shared 200.0 MiB (counted in each repository)")`, true)
 	p.value(`location.hash = "#/team/api"`)
 	p.want(`[...document.querySelectorAll("#map > button")].map(e => e.ariaLabel).join("; ")`, "v2, 110.0 MiB; v3, 110.0 MiB; v1, 100.0 MiB")
 	p.value(`location.hash = "#/"`)

@@ -3,14 +3,21 @@ package e2e
 import (
 	"encoding/csv"
 	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"regsweep/audit"
 	"regsweep/internal/imagetest"
+	"regsweep/storage"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -28,6 +35,10 @@ type auditDocument struct {
 	Kinds    []audit.KindBytes
 	Blobs    []audit.Blob
 	Requests struct{ List, Get, Head, Put, Delete int }
+
+	NotCounted []string `json:"not_counted"`
+	Versioning storage.Versioning
+
 	Compare  *audit.Comparison
 	Problems []struct{ Kind string }
 
@@ -174,19 +185,100 @@ func TestAuditOnS3(t *testing.T) {
 			want += aws.ToInt64(v.Size)
 		}
 	}
-	after := s.audit().Bytes
+	d = s.audit()
+	after := d.Bytes
 	if after.Versions != want || want != int64(len("the first version")+len("hidden")) {
 		t.Errorf("%d bytes are noncurrent, and the audit says %+v", want, after)
 	}
-	if after.Multipart != int64(len("half of it")) {
-		t.Errorf("the parts of an upload: %+v", after)
+	if after.Multipart != int64(len("half of it")) || len(d.NotCounted) > 0 {
+		t.Errorf("the parts of an upload: %+v", d)
+	}
+	if d.Versioning != storage.VersionsKept || !d.WhatIf[0].Hides {
+		t.Errorf("a removal would hide: %+v", d)
 	}
 	_, err = client.PutBucketVersioning(t.Context(), &s3.PutBucketVersioningInput{
 		Bucket: &s.bucket, VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusSuspended},
 	})
 	s.must(err)
-	if got := s.audit().Bytes.Versions; got != want {
-		t.Errorf("while versioning is suspended, %d bytes are noncurrent, want %d", got, want)
+	d = s.audit()
+	if d.Bytes.Versions != want || d.Versioning != storage.VersionsSuspended || !d.WhatIf[0].Hides {
+		t.Errorf("while versioning is suspended: %+v, want %d bytes noncurrent", d, want)
+	}
+}
+
+// TestAuditSaysWhatItMayNotCount: a figure that needs a permission is missing, and not 0.
+func TestAuditSaysWhatItMayNotCount(t *testing.T) {
+	t.Parallel()
+	s, _ := s3Garbage(t)
+	minio, err := url.Parse(s.s3.Endpoint)
+	s.must(err)
+	for _, test := range []struct {
+		denied     []string // parameters of requests
+		versioning storage.Versioning
+		missing    string
+		words      []string
+	}{
+		{[]string{"versioning", "uploadId"}, storage.VersionsUnknown, "versions multipart", []string{"unless the bucket keeps versions", "versions      not counted", "multipart     not counted"}},
+		{[]string{"versions"}, storage.VersionsKept, "versions", []string{"otherwise only hidden", "versions      not counted"}},
+		{nil, storage.VersionsKept, "", []string{"otherwise only hidden"}},
+	} {
+		pass := httputil.NewSingleHostReverseProxy(minio)
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if slices.ContainsFunc(test.denied, r.URL.Query().Has) {
+				w.WriteHeader(http.StatusForbidden)
+				fmt.Fprint(w, "<Error><Code>AccessDenied</Code></Error>")
+				return
+			}
+			pass.ServeHTTP(w, r)
+		}))
+		defer server.Close()
+		config := s.config(strings.ReplaceAll(s.registry.ConfigYAML(), s.s3.Endpoint, server.URL))
+		code, stdout, stderr := regsweep(s, "audit", "--json", "-q", "--no-cache", config)
+		var d auditDocument
+		s.must(json.Unmarshal([]byte(stdout), &d))
+		if code != 0 || d.Versioning != test.versioning || strings.Join(d.NotCounted, " ") != test.missing || !d.WhatIf[0].Hides {
+			t.Errorf("%d, %+v", code, d)
+		}
+		if strings.Count(stderr, "not counted") != len(d.NotCounted) {
+			t.Errorf("%v are not counted, and it warns: %s", d.NotCounted, stderr)
+		}
+		page := filepath.Join(t.TempDir(), "page.html")
+		_, text, _ := regsweep(s, "audit", "-q", "--no-cache", "--html", page, config)
+		for _, word := range test.words {
+			if !strings.Contains(text, word) {
+				t.Errorf("there is no %q in\n%s", word, text)
+			}
+		}
+		if test.missing == "" && strings.Contains(text, "not counted") {
+			t.Errorf("everything was counted:\n%s", text)
+		}
+		p := openPage(t, page, 1280, 900)
+		p.want(`[...document.querySelectorAll("#ladder .size")].filter(e => e.textContent === "not counted").length`, len(d.NotCounted))
+		p.want(`document.querySelector("#headline div:nth-child(3) dt").textContent`,
+			map[storage.Versioning]string{storage.VersionsKept: "gc would hide", storage.VersionsUnknown: "gc would free or hide"}[test.versioning])
+		p.want(`document.querySelector("#hides").textContent.includes("versions")`, true)
+		p.screenshot("versioning " + string(test.versioning))
+	}
+}
+
+// TestAuditCountsEachNameOfAFile: files may have hard links, in the storage and outside of it.
+func TestAuditCountsEachNameOfAFile(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t)
+	s.plant("team/app", "v1", app(1, 2))
+	garbage := s.tree.Blob(layer(77).Content)
+	before := s.audit()
+	s.must(os.Link(s.tree.Path(imagetest.BlobPath(garbage)), filepath.Join(t.TempDir(), "backup")))
+	after := s.audit()
+	if after.Bytes != before.Bytes || before.frees(t, "gc") == 0 || after.frees(t, "gc") != 0 {
+		t.Errorf("with a backup by cp -al: %+v, before %+v", after, before)
+	}
+	link := s.tree.Path(imagetest.TagPath("team/app", "v1"))
+	s.must(os.Link(link, s.tree.Path("stray")))
+	info, err := os.Stat(link)
+	s.must(err)
+	if more := s.audit().Bytes.Total - before.Bytes.Total; more != info.Size() {
+		t.Errorf("a second name of a file of %d bytes adds %d", info.Size(), more)
 	}
 }
 
@@ -219,8 +311,15 @@ func TestAuditFormats(t *testing.T) {
 		t.Errorf("compared with another selection: %d, %s", code, stderr)
 	}
 
-	_, table, _ := regsweep(s, "audit", "--csv", "--match", "team/*", s.tree.Root())
+	s.plant("=HYPERLINK(1)", "v1", app(1))
+	_, table, _ := regsweep(s, "audit", "--csv", s.tree.Root())
 	rows, err := csv.NewReader(strings.NewReader(table)).ReadAll()
+	s.must(err)
+	if names := []string{rows[1][0], rows[2][0], rows[3][0]}; !slices.Contains(names, "'=HYPERLINK(1)") || !slices.Contains(names, "evil\x1b[31m") {
+		t.Errorf("the names are %q", names)
+	}
+	_, table, _ = regsweep(s, "audit", "--csv", "--match", "team/*", s.tree.Root())
+	rows, err = csv.NewReader(strings.NewReader(table)).ReadAll()
 	s.must(err)
 	d := s.audit("--match", "team/*")
 	if len(rows) != 2 || rows[0][0] != "name" || rows[1][0] != "team/app" || rows[1][4] != strconv.FormatInt(d.Repositories[0].Bytes, 10) {
@@ -233,7 +332,9 @@ func TestAuditRefusesWrongUsage(t *testing.T) {
 	t.Parallel()
 	s := newFixture(t)
 	s.plant("team/app", "v1", imagetest.Image(imagetest.OCI, layer(1)))
-	notes := filepath.Join(t.TempDir(), "notes")
+	dir := t.TempDir()
+	notes, alias := filepath.Join(dir, "notes"), filepath.Join(t.TempDir(), "alias")
+	s.must(os.Symlink(dir, alias))
 	s.must(os.WriteFile(notes, []byte(`{"command":"gc"}`), 0o600))
 	for _, test := range []struct {
 		args []string
@@ -247,10 +348,15 @@ func TestAuditRefusesWrongUsage(t *testing.T) {
 		{[]string{"--compare", notes + "2"}, "no such file"},
 		{[]string{"--compare", notes}, "not the JSON report of an audit"},
 		{[]string{"--csv", "--json"}, "contradict"},
+		{[]string{"--html", notes + "3", "--ncdu", dir + "/./notes3"}, "name the same file"},
+		{[]string{"--html", notes + "3", "--ncdu", alias + "/notes3"}, "name the same file"},
 	} {
 		code, stdout, stderr := regsweep(s, append([]string{"audit", s.tree.Root()}, test.args...)...)
 		if code != 2 || !strings.Contains(stderr, test.want) || strings.Count(strings.TrimSpace(stderr), "\n") > 2 {
 			t.Errorf("%q: %d, %q, %q", test.args, code, stdout, stderr)
 		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("beside the notes there is %v, %v", left, err)
 	}
 }

@@ -35,60 +35,46 @@ function share(n, of = bytes.total) {
   return n === 0 ? "" : percent < 0.1 ? "<0.1%" : percent.toFixed(percent < 9.95 ? 1 : 0) + "%";
 }
 
-// Bars: rows of a name, a bar from `from` to `from + n` of `of`, and the size.
+// Bars: rows of a name, a bar from `from` to `from + n` of `of`, and the size. A step of the ladder has more.
 
-function bars(id, rows, of, hasNotes) {
-  $(id).replaceChildren(...rows.flatMap(row => {
-    const fill = element("i", { class: row.color || "" });
-    fill.style.left = (of ? 100 * (row.from || 0) / of : 0) + "%";
-    fill.style.width = (of ? Math.min(100, 100 * row.n / of) : 0) + "%";
-    const name = element("span", {}, row.name);
-    name.style.paddingLeft = (row.depth || 0) + "em";
-    return [name, element("span", { class: "bar" }, ...row.n > 0 ? [fill] : []), element("span", { class: "size" }, size(row.n)),
-      element("span", { class: "share" }, share(row.n, of)), ...hasNotes ? [element("span", { class: "by" }, row.by || "")] : []];
+function bars(id, rows, of) {
+  $(id).append(...rows.flatMap(({ name, n, from = 0, color, step }) => {
+    const fill = element("i", { class: n > of ? "over" : color });
+    fill.style.left = (of ? 100 * from / of : 0) + "%";
+    fill.style.width = (of ? Math.min(100, 100 * n / of) : 0) + "%";
+    const title = element("span", {}, name);
+    if (step) title.style.paddingLeft = step.depth + "em";
+    return [title, element("span", { class: "bar" }, ...n > 0 ? [fill] : []), element("span", { class: "size" }, step?.not_counted ? "not counted" : size(n)),
+      element("span", { class: "share" }, share(n, of)),
+      ...step ? [element("span", { class: "by" }, step.freed_by), element("span", { class: "about" }, step.about)] : []];
   }));
 }
 
 function showHead() {
   document.title = "Storage audit: " + audit.root;
   $("about").append(element("code", {}, audit.root), " ", element("span", { class: "nowrap" }, `· ${audit.time.slice(0, 16).replace("T", " ")} UTC`));
-  const gc = audit.what_if[0];
-  const facts = [["In storage", size(bytes.total)], ["Kept", size(bytes.live)], ["gc would free", gc ? size(gc.bytes) : "–"],
+  const verb = !audit.hides ? "free" : audit.versioning === "enabled" ? "hide" : "free or hide";
+  const facts = [["In storage", size(bytes.total)], ["Kept", size(bytes.live)], ["gc would " + verb, size(audit.what_if[0].bytes)],
     ["Repositories", count(repositories.length)], ["Tags", count(repositories.reduce((sum, r) => sum + r.tags, 0))]];
   $("headline").append(...facts.map(([term, value]) => element("div", {}, element("dt", {}, term), element("dd", {}, value))));
 }
 
 function showLadder() {
-  let at = 0;
-  const rows = [
-    { name: "logical", n: bytes.logical, color: bytes.logical > bytes.total ? "over" : "", by: "pulls of all tags" },
-    { name: "total", n: bytes.total, by: "everything in the storage" },
-  ];
-  const step = (name, n, depth, color, by) => rows.push({ name, n, depth, color, by, from: at });
-  step("stored", bytes.stored, 1, "", "all blobs, each once");
-  step("live", bytes.live, 2, "", "kept by a repository");
-  step("tagged", bytes.tagged, 3, "tagged", "freed by untagging");
-  at += bytes.tagged;
-  step("untagged", bytes.untagged, 3, "untagged", "freed by gc -m");
-  at += bytes.untagged;
-  step("garbage", bytes.garbage, 2, "garbage", "freed by gc");
-  at += bytes.garbage;
-  for (const [key, by] of [["uploads", "freed by gc, once old"], ["quarantine", "freed by quarantine purge"], ["other", "links, strays, files of regsweep"]]) {
-    step(key, bytes[key], 1, "rest", by);
-    at += bytes[key];
-  }
-  const beyond = [["versions", "noncurrent versions, beside the total"], ["multipart", "unfinished parts, beside the total"]].filter(([key]) => bytes[key] > 0);
-  for (const [key, by] of beyond) {
-    step(key, bytes[key], 0, "rest", by);
-    at += bytes[key];
-  }
-  bars("ladder", rows, bytes.total + bytes.versions + bytes.multipart, true);
+  let end = 0; // of the parts so far
+  const rows = audit.ladder.map(step => {
+    const { name, bytes: n } = step, isSum = step.freed_by === "parts" || name === "logical";
+    const from = name === "total" ? 0 : end;
+    if (!isSum) end += n;
+    return { name, n, from, color: name, step };
+  });
+  bars("ladder", rows, end);
   if (bytes.tagged) $("logical").textContent = `Pulls of all tags would fetch ${(bytes.logical / bytes.tagged).toFixed(1)} times what the tagged blobs take.`;
 }
 
 function showKinds() {
   const names = { layer: "layers", config: "configs", manifest: "manifests", attestation: "attestations", signature: "signatures, SBOMs", build_cache: "build caches", chart: "Helm charts", unknown: "not known" };
   bars("kinds", audit.kinds.filter(k => k.blobs).sort((a, b) => b.bytes - a.bytes).map(k => ({ name: names[k.kind] || k.kind, n: k.bytes, color: "rest" })), bytes.stored);
+  $("hides").textContent = audit.hides ? `These bytes are freed ${audit.hides}.` : "";
   bars("what-if", audit.what_if.map(w => ({ name: w.choice, n: w.bytes, color: "garbage" })), bytes.total);
 }
 
@@ -279,7 +265,7 @@ function showDetail(node) {
   const fact = (name, value) => { if (value) facts.push(element("span", {}, name + " ", element("strong", {}, value))); };
   if (node.repositories > 1 || node === root) fact("repositories", count(node.repositories));
   if (r) fact("tags", count(r.tags));
-  if (node.unique !== undefined) for (const key in modes) if (node[key] > 0) fact(key, size(node[key]));
+  for (const key in modes) if (node[key] > 0) fact(key, size(node[key]) + (key === "shared" && node.repositories > 1 ? " (counted in each repository)" : ""));
   if (node.logical) fact("pull", size(node.logical));
   if (r) fact("untagged", r.untagged && size(r.untagged));
   fact("last push", date(node.pushed));
