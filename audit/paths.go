@@ -34,10 +34,10 @@ type arc struct {
 	kind mark.EdgeKind
 }
 
-// findPaths finds the paths from the given digests to a target. isAncestor is the result of ancestors.
-// Each digest that a path leads from has a vertex in found.
-func (f Facts) findPaths(view *mark.View, from []inventory.ID, target inventory.ID, isAncestor []bool) (p *paths, found map[inventory.ID]int) {
-	p, index := &paths{compare: f.compareDigests}, map[vertex]int{}
+// findPaths finds the paths from the given digests to the target. Each digest that a path leads from has a
+// vertex in found.
+func (s *search) findPaths(view *mark.View, from []inventory.ID) (p *paths, found map[inventory.ID]int) {
+	p, index := &paths{compare: s.compareDigests}, map[vertex]int{}
 	add := func(v vertex) int {
 		at, known := index[v]
 		if !known {
@@ -52,16 +52,16 @@ func (f Facts) findPaths(view *mark.View, from []inventory.ID, target inventory.
 	}
 	for at := 0; at < len(p.vertices); at++ {
 		v, arcs := p.vertices[at], []arc{}
-		if v.id != target {
+		if v.id != s.target {
 			for _, e := range uniqueEdges(view.Edges(v.id, v.isManifest)) {
-				if isAncestor[e.To] {
+				if s.isAncestor[e.To] {
 					arcs = append(arcs, arc{add(vertex{e.To, e.IsManifest}), e.Kind})
 				}
 			}
 		}
 		p.arcs = append(p.arcs, arcs)
 	}
-	p.measure(target)
+	p.measure(s.target)
 	found = map[inventory.ID]int{}
 	for _, id := range from {
 		if at := index[vertex{id, view.IsManifest(id)}]; p.distance[at] >= 0 {

@@ -19,7 +19,7 @@ func whyCommand(r *runner) *urfave.Command {
 		Name:               "why",
 		Usage:              "say why an object is kept, who holds it, and what would free it",
 		ArgsUsage:          "DIGEST|REPO:TAG|REPO@DIGEST TARGET",
-		Flags:              slices.Concat([]urfave.Flag{&urfave.GenericFlag{Name: "limit", Value: newNumber(3), Usage: "show at most `N` chains, the shortest first"}}, analysisFlags()),
+		Flags:              slices.Concat([]urfave.Flag{&urfave.GenericFlag{Name: "limit", Value: newNumber(3), Usage: "show at most `N` chains, the shortest first; 0 is no bound"}}, analysisFlags()),
 		CustomHelpTemplate: commandHelp,
 		OnUsageError:       usageError,
 		Action:             r.why,
@@ -99,18 +99,10 @@ func (a *analysis) explain(c *urfave.Context, report *whyReport) error {
 	}
 	phase := a.progress.begin("explaining", "", 0)
 	defer phase.end("")
-	why, err := a.facts.Explain(c.Context, id, int(*c.Generic("limit").(*number)), a.live)
+	why, err := a.facts.Explain(c.Context, id, audit.Asking{Limit: limitOf(c), Reader: a.reader, Concurrency: a.store.Concurrency()})
 	if err != nil {
 		return err
 	}
-	if err := a.facts.Inventory.DateTags(c.Context, a.reader, a.store.Concurrency(), why.Tags()); err != nil {
-		return err
-	}
-	absent, err := a.facts.Inventory.Measure(c.Context, a.reader, a.store.Concurrency(), why.Blobs(a.facts))
-	if err != nil {
-		return err
-	}
-	why.Sum(a.facts, absent)
 	report.Why = *why
 	return nil
 }

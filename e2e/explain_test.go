@@ -153,6 +153,9 @@ func TestWhyExplains(t *testing.T) {
 		if few.More != 2 {
 			t.Errorf("%d more chains", few.More)
 		}
+		if all := s.why(0, s.a.Digest().String(), "--limit", "0"); len(all.Chains) != 5 || all.More != 0 {
+			t.Errorf("without a limit there are %d chains and %d more", len(all.Chains), all.More)
+		}
 		app := base.Repositories[1]
 		if app.Name != "team/app" || !slices.Equal(app.Tags, []string{"v1", "v2"}) || app.Pushed["v1"] == "" || app.Since == "" {
 			t.Errorf("held by %+v", app)

@@ -1,7 +1,6 @@
 package sweep_test
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -56,14 +55,10 @@ func factsOf(t *testing.T, root string, options inventory.Options) (audit.Facts,
 
 func testWhy(t *testing.T, d *disk, root string) {
 	facts, store := factsOf(t, root, inventory.Options{})
-	inv, graph, live := facts.Inventory, facts.Graph, facts.Live
-	marker := func(ctx context.Context, roots mark.Roots) (*mark.Live, error) {
-		other, err := live.With(ctx, graph, roots)
-		if err != nil {
-			return nil, err
-		}
-		return other.CheckLinks(ctx, store, 0)
-	}
+	inv := facts.Inventory
+	asking := audit.Asking{Limit: 100_000, Reader: store, Concurrency: 4}
+	askingFew := asking
+	askingFew.Limit = 2
 	o := newOracle(d, rules{})
 	_, goneToday := judge(d, rules{})
 	_, goneUntagged := judge(d, rules{deleteUntagged: true})
@@ -75,15 +70,10 @@ func testWhy(t *testing.T, d *disk, root string) {
 			continue
 		}
 		id, _ := inv.Find(digest.Digest(of))
-		why, err := facts.Explain(t.Context(), id, 100_000, marker)
+		why, err := facts.Explain(t.Context(), id, asking)
 		if err != nil {
 			t.Fatal(err)
 		}
-		absent, err := inv.Measure(t.Context(), store, 4, why.Blobs(facts))
-		if err != nil {
-			t.Fatal(err)
-		}
-		why.Sum(facts, absent)
 		want := o.chains(of)
 		got := chainTexts(why.Chains)
 		if slices.Sort(got); !slices.Equal(got, want) || why.More != 0 {
@@ -92,7 +82,7 @@ func testWhy(t *testing.T, d *disk, root string) {
 		if !slices.IsSortedFunc(why.Chains, func(a, b []audit.Link) int { return len(a) - len(b) }) {
 			t.Errorf("%s: a longer chain comes before a shorter one", of)
 		}
-		if few, err := facts.Explain(t.Context(), id, 2, marker); err != nil || int(few.More)+len(few.Chains) != len(want) ||
+		if few, err := facts.Explain(t.Context(), id, askingFew); err != nil || int(few.More)+len(few.Chains) != len(want) ||
 			!slices.Equal(chainTexts(few.Chains), chainTexts(why.Chains[:len(few.Chains)])) {
 			t.Errorf("%s: with a limit there are %d chains and %d more, want %d in all (%v)", of, len(few.Chains), few.More, len(want), err)
 		}
