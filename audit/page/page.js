@@ -78,30 +78,28 @@ function showKinds() {
   bars("what-if", audit.what_if.map(w => ({ name: w.choice, n: w.bytes, color: "garbage" })), bytes.total);
 }
 
+// column is a bar of a chart over the months.
+function column(n, most) {
+  const bar = element("i");
+  bar.style.height = n ? `max(1px, ${100 * n / most}%)` : 0;
+  return bar;
+}
+
 function showGrowth() {
   const grown = repositories.filter(r => r.growth?.some(n => n > 0));
   if (!grown.length) return;
   $("growth-section").hidden = false;
   const sums = grown[0].growth.map((_, month) => grown.reduce((sum, r) => sum + r.growth[month], 0));
-  const most = Math.max(...sums, 1), at = new Date(audit.time);
+  const most = Math.max(...sums), at = new Date(audit.time);
   $("growth").append(...sums.map((n, i) => {
     const month = new Date(Date.UTC(at.getUTCFullYear(), at.getUTCMonth() - sums.length + 1 + i, 1));
-    const bar = element("i");
-    bar.style.height = 100 * n / most + "%";
-    return element("figure", {}, element("div", {}, bar), element("figcaption", {}, month.toLocaleString("en", { month: "short", timeZone: "UTC" })), element("span", {}, size(n)));
+    return element("figure", {}, element("div", {}, column(n, most)), element("figcaption", {}, month.toLocaleString("en", { month: "short", timeZone: "UTC" })), element("span", {}, size(n)));
   }));
 }
 
 function sparkline(values) {
-  const make = (name, attributes) => {
-    const e = document.createElementNS("http://www.w3.org/2000/svg", name);
-    for (const key in attributes) e.setAttribute(key, attributes[key]);
-    return e;
-  };
-  const svg = make("svg", { viewBox: `0 0 ${values.length * 4} 16`, preserveAspectRatio: "none", role: "img", "aria-label": "growth by month: " + values.map(size).join(", ") });
-  const most = Math.max(...values, 1);
-  values.forEach((n, i) => { if (n > 0) svg.append(make("rect", { x: i * 4, width: 3, y: 16 - Math.max(1, 16 * n / most), height: Math.max(1, 16 * n / most) })); });
-  return svg;
+  const most = Math.max(...values);
+  return element("span", { class: "spark", role: "img", "aria-label": "growth by month: " + values.map(size).join(", ") }, ...values.map(n => column(n, most)));
 }
 
 // The map. A node is a namespace, a repository, or content of a repository. Its areas are the bytes of
@@ -114,21 +112,22 @@ const modes = {
 };
 let mode = "unique";
 
-const root = { name: "all repositories", path: "", names: new Map(), unique: 0, shared: 0, garbage: 0, pushed: 0, repositories: 0 };
+const makeNode = (name, parent, more) => ({ name, parent, unique: 0, shared: 0, garbage: 0, pushed: 0, ...more });
+const makeDir = (name, parent, path) => makeNode(name, parent, { path, names: new Map(), repositories: 0 });
+const root = makeDir("all repositories", null, "");
 
 function buildTree() {
   for (const r of repositories) {
     const pushed = seconds(r.last_push);
     const add = node => {
-      for (const key of ["unique", "shared", "garbage"]) node[key] += r[key];
+      for (const key in modes) node[key] += r[key];
       node.pushed = Math.max(node.pushed, pushed);
       node.repositories++;
     };
     let node = root;
     add(node);
     for (const name of r.name.split("/")) {
-      const path = node.path ? node.path + "/" + name : name;
-      if (!node.names.has(name)) node.names.set(name, { name, path, parent: node, names: new Map(), unique: 0, shared: 0, garbage: 0, pushed: 0, repositories: 0 });
+      if (!node.names.has(name)) node.names.set(name, makeDir(name, node, node === root ? name : node.path + "/" + name));
       node = node.names.get(name);
       add(node);
     }
@@ -140,9 +139,9 @@ function buildTree() {
 
 function childrenOf(node) {
   if (node.children) return node.children;
-  const children = [...node.names?.values() ?? []];
+  const children = [...node.names.values()];
   const add = (name, unique, all, more) => {
-    if (all > 0) children.push({ name, parent: node, unique, shared: all - unique, garbage: 0, pushed: 0, ...more });
+    if (all > 0) children.push(makeNode(name, node, { unique, shared: all - unique, ...more }));
   };
   const r = node.repository;
   if (r) {
@@ -154,9 +153,9 @@ function childrenOf(node) {
     if (rest > 0) add("kept by several", rest, rest, { about: "kept by several tags of this repository, or by tags and also by untagged manifests or damage, and by no other repository" });
     add("untagged", r.untagged_unique, r.untagged_bytes, { about: "kept by untagged manifests or damage" });
     add(plural(r.more.count, "more tag"), r.more.unique, r.more.bytes, { about: "the smaller tags, together" });
-    if (r.garbage > 0 && children.length) children.push({ name: "garbage", parent: node, unique: 0, shared: 0, garbage: r.garbage, pushed: 0 });
+    if (r.garbage > 0 && children.length) children.push(makeNode("garbage", node, { garbage: r.garbage }));
   }
-  if (node.unlinked > 0) children.push({ name: "linked by nobody", parent: node, unique: 0, shared: 0, garbage: node.unlinked, pushed: 0, about: "no repository has a link to it" });
+  if (node.unlinked > 0) children.push(makeNode("linked by nobody", node, { garbage: node.unlinked, about: "no repository has a link to it" }));
   return node.children = children;
 }
 
@@ -166,7 +165,7 @@ const isOpen = node => Boolean(node.names) && childrenOf(node).length > 0;
 function shown(node, most) {
   const all = childrenOf(node).filter(c => c[mode] > 0).sort((a, b) => b[mode] - a[mode]);
   if (all.length <= most) return all;
-  const rest = all.slice(most - 1), merged = { name: count(rest.length) + " more", parent: node, about: "the smallest, together", pushed: 0, unique: 0, shared: 0, garbage: 0 };
+  const rest = all.slice(most - 1), merged = makeNode(count(rest.length) + " more", node, { about: "the smallest, together" });
   for (const c of rest) for (const key in modes) merged[key] += c[key];
   return [...all.slice(0, most - 1), merged];
 }
@@ -277,26 +276,21 @@ function showDetail(node) {
 
 const address = node => "#/" + node.path.split("/").map(encodeURIComponent).join("/");
 
-// go shows a node. It is part of the address, so that the browser's back button works.
-function go(node, from) {
-  if (!node || !isOpen(node)) return;
-  history.pushState(null, "", address(node));
-  show(node, from);
-}
-
-function show(node, from) {
-  current = node;
-  drawMap();
-  if (from === undefined) return;
-  focusCell(Math.max(0, cells.findIndex(c => c.node === from)));
-}
+// go opens a node. The address says which node is open, so that the browser's back button works.
+function go(node) { location.hash = address(node); }
 
 function showAddress() {
-  let node = root;
+  const before = current, focus = document.activeElement, wasInMap = $("map").contains(focus) || $("crumbs").contains(focus);
+  const path = location.hash.slice(2);
+  current = root;
   try {
-    for (const name of location.hash.slice(2).split("/").filter(Boolean)) node = node.names.get(decodeURIComponent(name)) ?? node;
-  } catch { node = root; } // an address that is not encoded well
-  show(node);
+    for (const name of path ? path.split("/") : []) current = current.names.get(decodeURIComponent(name)) ?? current;
+  } catch { current = root; } // an address that is not encoded well
+  drawMap();
+  if (!wasInMap) return;
+  let from = before; // the cell of where the user was, or else the first cell, gets the focus
+  while (from && from.parent !== current) from = from.parent;
+  focusCell(Math.max(0, cells.findIndex(c => c.node === from)));
 }
 
 function focusCell(index) {
@@ -322,7 +316,7 @@ function neighbour(index, dx, dy) {
 function startMap() {
   const map = $("map");
   const cellOf = event => { const e = event.target.closest("#map > button"); return e && cells[e.dataset.index]; };
-  map.addEventListener("click", event => { const cell = cellOf(event); if (cell) isOpen(cell.node) ? go(cell.node, null) : showDetail(cell.node); });
+  map.addEventListener("click", event => { const cell = cellOf(event); if (cell) isOpen(cell.node) ? go(cell.node) : showDetail(cell.node); });
   map.addEventListener("focusin", event => { const cell = cellOf(event); if (cell) showDetail(cell.node); });
   map.addEventListener("pointerover", event => {
     const cell = cellOf(event);
@@ -333,38 +327,14 @@ function startMap() {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
     if (step && cell) focusCell(neighbour(cells.indexOf(cell), ...step));
     else if (event.key === "Home") focusCell(0);
-    else if (event.key === "Escape" && current.parent) go(current.parent, current);
+    else if (event.key === "Escape" && current.parent) go(current.parent);
     else return;
     event.preventDefault();
   });
-  $("crumbs").addEventListener("click", event => {
-    const links = [...$("crumbs").children], index = links.indexOf(event.target.closest("a"));
-    if (index < 0) return;
-    event.preventDefault();
-    let node = current;
-    for (let up = links.length - 1 - index; up > 0; up--) node = node.parent;
-    go(node, null);
-  });
-  const buttons = Object.keys(modes).map(key => element("button", { type: "button", role: "radio", "aria-checked": String(key === mode), tabindex: key === mode ? 0 : -1, onclick: () => choose(key) }, key));
-  const choose = key => {
-    mode = key;
-    for (const b of buttons) {
-      b.setAttribute("aria-checked", b.textContent === mode);
-      b.tabIndex = b.textContent === mode ? 0 : -1;
-    }
-    drawMap();
-  };
-  $("modes").append(...buttons);
-  $("modes").addEventListener("keydown", event => {
-    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-    if (!step) return;
-    event.preventDefault();
-    const next = buttons[(buttons.indexOf(document.activeElement) + step + buttons.length) % buttons.length];
-    next.focus();
-    choose(next.textContent);
-  });
+  $("modes").append(...Object.keys(modes).map(key => element("label", {},
+    element("input", { type: "radio", name: "mode", checked: key === mode, autocomplete: "off", onchange: () => { mode = key; drawMap(); } }), key)));
   $("legend").append(...[...ages.map(([, name]) => name), "no date"].map((name, i) => element("li", {}, element("i", { class: "age" + i }), name)));
-  addEventListener("popstate", showAddress);
+  addEventListener("hashchange", showAddress);
   let width = map.clientWidth;
   new ResizeObserver(() => { if (map.clientWidth !== width && !matchMedia("print").matches) { width = map.clientWidth; drawMap(); } }).observe(map);
   showAddress();
@@ -376,7 +346,6 @@ const pageRows = 25;
 
 function table(id, noun, rows, columns, sortKey) {
   let filter = "", sort = columns.find(c => c.key === sortKey), descending = true, page = 0, matching = rows;
-  columns = columns.filter(Boolean);
   const texts = rows.map(row => columns.filter(c => c.search).map(c => c.search(row)).join("\n").toLowerCase());
   const body = element("tbody"), status = element("span", { role: "status" });
   const turn = by => () => { page += by; draw(); };
@@ -388,7 +357,8 @@ function table(id, noun, rows, columns, sortKey) {
       sort = c;
       update();
     } }, c.label) : c.label));
-  const search = element("input", { type: "search", placeholder: `Filter ${noun.replace(/y$/, "ie")}s`, "aria-label": `Filter ${noun.replace(/y$/, "ie")}s`, oninput: () => { filter = search.value.trim().toLowerCase(); update(); } });
+  const label = `Filter ${noun.replace(/y$/, "ie")}s`;
+  const search = element("input", { type: "search", placeholder: label, "aria-label": label, autocomplete: "off", oninput: () => { filter = search.value.trim().toLowerCase(); update(); } });
   function update() {
     matching = filter ? rows.filter((_, i) => texts[i].includes(filter)) : rows.slice();
     const sign = descending ? -1 : 1;
