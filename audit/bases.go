@@ -2,8 +2,6 @@ package audit
 
 import (
 	"cmp"
-	"encoding/binary"
-	"maps"
 	"slices"
 
 	"regsweep/inventory"
@@ -43,79 +41,78 @@ func (f Facts) layersOf(id inventory.ID) (layers []inventory.ID) {
 	return layers[min(1, len(layers)):] // without the config
 }
 
-// stack is a list of layers as a text, so that it can be the key of a map. A layer takes layerSize bytes.
-type stack string
-
-const layerSize = 4
-
-func stackOf(layers []inventory.ID) stack {
-	text := make([]byte, 0, layerSize*len(layers))
-	for _, id := range layers {
-		text = binary.BigEndian.AppendUint32(text, uint32(id))
-	}
-	return stack(text)
+// stack is a list of layers. The stacks below it are its beginnings.
+type stack struct {
+	below  int            // index of the stack without the last layer
+	layers int            // number of layers
+	images []inventory.ID // images with just these layers, that which represents them first
 }
 
-// findBases returns the bases of the images among some nodes of a repository, and of their bases.
-func (f Facts) findBases(repository int, nodes []*Node) []Base {
-	images := map[stack][]inventory.ID{} // all images that may be in the result
-	for _, n := range nodes {
-		s := stackOf(f.layersOf(n.id))
-		for end := layerSize; end <= len(s); end += layerSize {
-			images[s[:end]] = nil
+// level is a stack on top of another.
+type level struct {
+	below int
+	layer inventory.ID
+}
+
+// findBases returns the bases of the images of a picture, and of their bases.
+func (f Facts) findBases(repository int, p *Picture) []Base {
+	stacks, at := []stack{{}}, map[level]int{} // the first stack has no layers
+	for _, n := range p.Nodes {
+		below := 0
+		for _, layer := range f.layersOf(n.id) {
+			next, known := at[level{below, layer}]
+			if !known {
+				next = len(stacks)
+				at[level{below, layer}] = next
+				stacks = append(stacks, stack{below: below, layers: stacks[below].layers + 1})
+			}
+			below = next
 		}
-	}
-	if len(images) == 0 {
-		return []Base{}
 	}
 	for id := range f.Graph.Manifests() {
-		s := stackOf(f.layersOf(id))
-		if same, isWanted := images[s]; isWanted {
-			images[s] = append(same, id)
+		last := 0
+		for _, layer := range f.layersOf(id) {
+			if last = at[level{last, layer}]; last == 0 {
+				break // no image of the picture begins with these layers
+			}
+		}
+		if last > 0 {
+			stacks[last].images = append(stacks[last].images, id)
 		}
 	}
-	maps.DeleteFunc(images, func(_ stack, same []inventory.ID) bool { return len(same) == 0 })
-	names := f.imageNames(repository, images)
+	names := f.imageNames(repository, stacks)
 	r := f.Inventory.Repositories[repository]
-	isShown := map[inventory.ID]bool{}
-	for _, n := range nodes {
-		isShown[n.id] = true
+	rank := func(id inventory.ID) (rank int) {
+		for i, has := range []bool{len(names[id]) > 0, r.HasRevision(id), p.nodes[f.Inventory.Digest(id)] != nil} {
+			if has {
+				rank += 1 << i
+			}
+		}
+		return rank
 	}
-	for _, same := range images { // the first one represents all with the same layers
-		slices.SortFunc(same, func(a, b inventory.ID) int {
-			return cmp.Or(first(isShown[a], isShown[b]), first(r.HasRevision(a), r.HasRevision(b)), first(len(names[a]) > 0, len(names[b]) > 0), f.compareDigests(a, b))
-		})
+	for _, s := range stacks {
+		slices.SortFunc(s.images, func(a, b inventory.ID) int { return cmp.Or(rank(b)-rank(a), f.compareDigests(a, b)) })
 	}
 	bases := []Base{}
-	for s, same := range images {
-		for end := len(s) - layerSize; end > 0; end -= layerSize {
-			below := images[s[:end]]
-			if len(below) == 0 {
-				continue
+	for _, s := range stacks {
+		base := stacks[s.below]
+		for base.layers > 0 && len(base.images) == 0 {
+			base = stacks[base.below]
+		}
+		if base.layers == 0 {
+			continue
+		}
+		to := base.images[0]
+		for i, id := range s.images {
+			if of := f.Inventory.Digest(id); i == 0 || p.nodes[of] != nil {
+				bases = append(bases, Base{of, f.Inventory.Digest(to), base.layers, names.of(id), names.of(to)})
 			}
-			for i, id := range same {
-				if i == 0 || isShown[id] {
-					bases = append(bases, Base{f.Inventory.Digest(id), f.Inventory.Digest(below[0]), end / layerSize, names.of(id), names.of(below[0])})
-				}
-			}
-			break
 		}
 	}
 	slices.SortFunc(bases, func(a, b Base) int {
 		return cmp.Or(cmp.Compare(a.Layers, b.Layers), slices.Compare(a.ImageNames, b.ImageNames), cmp.Compare(a.Image, b.Image))
 	})
 	return bases
-}
-
-// first orders what has a property before what has it not.
-func first(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return -1
-	}
-	return 1
 }
 
 // names are the names of images.
@@ -128,10 +125,10 @@ const mostNames = 10
 
 // imageNames returns the tags of the images, and of the indexes that they are in. Those of one repository
 // come first.
-func (f Facts) imageNames(repository int, images map[stack][]inventory.ID) names {
+func (f Facts) imageNames(repository int, stacks []stack) names {
 	out := names{}
-	for _, same := range images {
-		for _, id := range same {
+	for _, s := range stacks {
+		for _, id := range s.images {
 			out[id] = nil
 		}
 	}

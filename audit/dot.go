@@ -7,107 +7,104 @@ import (
 	"strings"
 
 	"regsweep/internal/human"
+	"regsweep/mark"
 
 	"github.com/opencontainers/go-digest"
 )
 
-// drawing numbers the nodes of a picture. Bases in other repositories are nodes too.
-type drawing struct {
-	labels []string // by number; lines are divided by "\n"
-	shapes []string // by number: "tag", "manifest", "blob" or "base"
-	edges  []drawnEdge
-}
+// shape is the form in which a drawing shows a node.
+type shape int
 
-type drawnEdge struct {
-	from, to int
-	label    string // "" for the usual edges
-}
+const (
+	tagShape shape = iota
+	manifestShape
+	blobShape
+	baseShape // an image that is not in the picture, as the base of another or on top of one
+)
 
-// newDrawing returns the drawing of a picture. Its labels are not escaped yet.
-func newDrawing(p *Picture) *drawing {
-	d, numbers := &drawing{}, map[digest.Digest]int{}
-	add := func(shape string, lines ...string) int {
-		for i, line := range lines {
-			lines[i] = human.Printable(line)
-		}
-		d.labels, d.shapes = append(d.labels, strings.Join(lines, "\n")), append(d.shapes, shape)
-		return len(d.labels) - 1
-	}
-	addImage := func(of digest.Digest, names []string) {
-		if _, found := numbers[of]; !found {
-			numbers[of] = add("base", slices.Concat(names, []string{Short(of)})...)
-		}
-	}
-	for _, n := range p.Nodes {
-		shape := "blob"
-		if n.Pulled > 0 {
-			shape = "manifest"
-		}
-		numbers[n.Digest] = add(shape, n.words()...)
-	}
-	for _, tag := range p.Tags {
-		if to, found := numbers[tag.Digest]; found {
-			d.edges = append(d.edges, drawnEdge{add("tag", p.Repository+":"+tag.Name), to, ""})
-		}
-	}
-	for _, e := range p.Edges {
-		label := ""
-		if e.Kind == ReferrerEdge {
-			label = e.Kind
-		}
-		d.edges = append(d.edges, drawnEdge{numbers[e.From], numbers[e.To], label})
-	}
-	for _, b := range p.Bases {
-		addImage(b.Base, b.BaseNames)
-		addImage(b.Image, b.ImageNames)
-		d.edges = append(d.edges, drawnEdge{numbers[b.Image], numbers[b.Base], basedOn})
-	}
-	return d
+// style has the formats of a drawing's lines.
+type style struct {
+	escape *strings.Replacer // of a label, whose lines are divided by "\n"
+	nodes  map[shape]string  // of the number of a node and its label
+	edge   string            // of the numbers of two nodes
+	named  string            // of the numbers of two nodes, and the name of the edge
+	base   string            // of the numbers of an image and its base
 }
-
-const basedOn = "based on"
 
 // WriteDot writes the picture for Graphviz.
 func (p *Picture) WriteDot(w *bytes.Buffer) {
-	escape := strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
-	shapes := map[string]string{"tag": "cds", "manifest": "box", "blob": "ellipse", "base": "box3d"}
-	fmt.Fprintf(w, "digraph \"%s\" {\n  rankdir=LR;\n", escape.Replace(human.Printable(p.Repository)))
-	d := newDrawing(p)
-	for i, label := range d.labels {
-		fmt.Fprintf(w, "  n%d [shape=%s, label=\"%s\"];\n", i, shapes[d.shapes[i]], escape.Replace(label))
+	s := style{
+		escape: strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`),
+		nodes:  map[shape]string{},
+		edge:   "  n%d -> n%d;\n",
+		named:  "  n%d -> n%d [label=\"%s\"];\n",
+		base:   "  n%d -> n%d [label=\"based on\", style=dashed, constraint=false];\n",
 	}
-	for _, e := range d.edges {
-		switch e.label {
-		case "":
-			fmt.Fprintf(w, "  n%d -> n%d;\n", e.from, e.to)
-		case basedOn:
-			fmt.Fprintf(w, "  n%d -> n%d [label=\"%s\", style=dashed, constraint=false];\n", e.from, e.to, e.label)
-		default:
-			fmt.Fprintf(w, "  n%d -> n%d [label=\"%s\"];\n", e.from, e.to, e.label)
-		}
+	for shape, name := range map[shape]string{tagShape: "cds", manifestShape: "box", blobShape: "ellipse", baseShape: "box3d"} {
+		s.nodes[shape] = "  n%d [shape=" + name + ", label=\"%s\"];\n"
 	}
+	fmt.Fprintf(w, "digraph \"%s\" {\n  rankdir=LR;\n", s.escape.Replace(human.Printable(p.Repository)))
+	p.draw(w, s)
 	w.WriteString("}\n")
 }
 
 // WriteMermaid writes the picture for Mermaid, as pages in Markdown show it.
 func (p *Picture) WriteMermaid(w *bytes.Buffer) {
-	// Mermaid takes HTML entities, with # in the place of &.
-	escape := strings.NewReplacer("#", "#35;", `"`, "#quot;", "&", "#amp;", "<", "#lt;", ">", "#gt;", "`", "#96;", `\`, "#92;", "\n", "<br/>")
-	shapes := map[string][2]string{"tag": {`>"`, `"]`}, "manifest": {`["`, `"]`}, "blob": {`("`, `")`}, "base": {`[["`, `"]]`}}
 	w.WriteString("graph LR\n")
-	d := newDrawing(p)
-	for i, label := range d.labels {
-		shape := shapes[d.shapes[i]]
-		fmt.Fprintf(w, "  n%d%s%s%s\n", i, shape[0], escape.Replace(label), shape[1])
-	}
-	for _, e := range d.edges {
-		switch e.label {
-		case "":
-			fmt.Fprintf(w, "  n%d --> n%d\n", e.from, e.to)
-		case basedOn:
-			fmt.Fprintf(w, "  n%d -.->|%s| n%d\n", e.from, e.label, e.to)
-		default:
-			fmt.Fprintf(w, "  n%d -->|%s| n%d\n", e.from, e.label, e.to)
+	p.draw(w, style{
+		// Mermaid takes HTML entities, with # in the place of &.
+		escape: strings.NewReplacer("#", "#35;", `"`, "#quot;", "&", "#amp;", "<", "#lt;", ">", "#gt;", "`", "#96;", `\`, "#92;", "\n", "<br/>"),
+		nodes: map[shape]string{
+			tagShape: "  n%d>\"%s\"]\n", manifestShape: "  n%d[\"%s\"]\n", blobShape: "  n%d(\"%s\")\n", baseShape: "  n%d[[\"%s\"]]\n",
+		},
+		edge:  "  n%d --> n%d\n",
+		named: "  n%[1]d -->|%[3]s| n%[2]d\n",
+		base:  "  n%d -.->|based on| n%d\n",
+	})
+}
+
+// draw writes the nodes and edges of a picture.
+func (p *Picture) draw(w *bytes.Buffer, s style) {
+	count, numbers := 0, map[digest.Digest]int{}
+	node := func(shape shape, lines ...string) int {
+		for i, line := range lines {
+			lines[i] = human.Printable(line)
 		}
+		fmt.Fprintf(w, s.nodes[shape], count, s.escape.Replace(strings.Join(lines, "\n")))
+		count++
+		return count - 1
+	}
+	for _, n := range p.Nodes {
+		shape := blobShape
+		if n.isManifest {
+			shape = manifestShape
+		}
+		numbers[n.Digest] = node(shape, n.words()...)
+	}
+	tags := map[string]int{}
+	for _, tag := range p.Tags {
+		tags[tag.Name] = node(tagShape, p.Repository+":"+tag.Name)
+	}
+	for _, n := range p.Nodes {
+		for _, tag := range n.Tags {
+			fmt.Fprintf(w, s.edge, tags[tag], numbers[n.Digest])
+		}
+	}
+	for _, e := range p.Edges {
+		if e.Kind == mark.ReferrerEdge {
+			fmt.Fprintf(w, s.named, numbers[e.From], numbers[e.To], e.Kind)
+		} else {
+			fmt.Fprintf(w, s.edge, numbers[e.From], numbers[e.To])
+		}
+	}
+	image := func(of digest.Digest, names []string) int {
+		if _, isDrawn := numbers[of]; !isDrawn {
+			numbers[of] = node(baseShape, slices.Concat(names, []string{Short(of)})...)
+		}
+		return numbers[of]
+	}
+	for _, b := range p.Bases {
+		base := image(b.Base, b.BaseNames)
+		fmt.Fprintf(w, s.base, image(b.Image, b.ImageNames), base)
 	}
 }

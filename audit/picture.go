@@ -17,13 +17,14 @@ type Picture struct {
 	Tags []PictureTag `json:"tags"`
 	// Nodes has each digest once, those that are reached in fewer steps first.
 	Nodes []*Node `json:"nodes"`
-	// Edges are in the order of the manifests: the config, the layers, and then the referrers.
+	// Edges has the edges of each node in turn: the config, the layers, and then the referrers.
 	Edges []PictureEdge `json:"edges"`
 	// Bases says which image is based on which other.
 	Bases []Base `json:"bases"`
 
-	view  *mark.View
-	nodes map[inventory.ID]*Node
+	view      *mark.View
+	nodes     map[digest.Digest]*Node
+	platforms []map[digest.Digest]string // by the index in Indexes
 }
 
 // PictureTag is a tag and the manifest that it points at.
@@ -50,30 +51,23 @@ type Node struct {
 	Tags     []string `json:"tags,omitempty"`
 	Untagged bool     `json:"untagged,omitempty"`
 
-	id inventory.ID
+	id         inventory.ID
+	isManifest bool // it is reached as a manifest
+	edges      []PictureEdge
 }
 
 // PictureEdge leads from a digest to one that it keeps in the repository.
 type PictureEdge struct {
 	From digest.Digest `json:"from"`
 	To   digest.Digest `json:"to"`
-	Kind string        `json:"kind"`
+	Kind mark.EdgeKind `json:"kind"`
 }
-
-// edgeNames has the names of the kinds of edges.
-var edgeNames = map[mark.EdgeKind]string{
-	mark.EntryEdge: "entry", mark.ConfigEdge: "config", mark.LayerEdge: "layer",
-	mark.SignatureEdge: "signature", mark.AliasEdge: "alias", mark.ReferrerEdge: "referrer",
-}
-
-// ReferrerEdge is the PictureEdge.Kind from a subject to its referrer.
-const ReferrerEdge = "referrer"
 
 // NewPicture returns an empty picture.
 func NewPicture(repository string) *Picture {
 	return &Picture{
 		Repository: repository, Tags: []PictureTag{}, Nodes: []*Node{}, Edges: []PictureEdge{}, Bases: []Base{},
-		nodes: map[inventory.ID]*Node{},
+		nodes: map[digest.Digest]*Node{},
 	}
 }
 
@@ -86,21 +80,22 @@ func (f Facts) Draw(repository, tag int) *Picture {
 	r := f.Inventory.Repositories[repository]
 	p := NewPicture(r.Name)
 	p.view = f.Graph.View(repository)
-	var queue []vertex
-	met := mark.MapSet[vertex]{}
+	var queue []*Node // their edges are not there yet
 	add := func(v vertex, by mark.EdgeKind) *Node {
-		n := p.nodes[v.id]
+		of := f.Inventory.Digest(v.id)
+		n := p.nodes[of]
 		if n == nil {
-			n = &Node{Digest: f.Inventory.Digest(v.id), Stored: f.Inventory.Listed(v.id), Kind: f.kindReached(v, by), id: v.id}
-			if form, found := f.Graph.Form(v.id); found && v.isManifest {
-				n.Purpose = byPurpose[form.Purpose]
-			}
-			p.nodes[v.id] = n
+			n = &Node{Digest: of, Stored: f.Inventory.Listed(v.id), id: v.id}
+			p.nodes[of] = n
 			p.Nodes = append(p.Nodes, n)
+		} else if n.isManifest || !v.isManifest {
+			return n
 		}
-		if met.Add(v) {
-			queue = append(queue, v)
+		n.Kind, n.isManifest = f.kindReached(v, by), v.isManifest // a manifest has the edges of plain content, and more
+		if form, _ := f.Graph.Form(v.id); v.isManifest {
+			n.Purpose = byPurpose[form.Purpose]
 		}
+		queue = append(queue, n)
 		return n
 	}
 	root := func(id inventory.ID) *Node { return add(vertex{id, p.view.IsManifest(id)}, mark.EntryEdge) }
@@ -126,13 +121,17 @@ func (f Facts) Draw(repository, tag int) *Picture {
 		}
 	}
 	for next := 0; next < len(queue); next++ {
-		v := queue[next]
-		for _, e := range uniqueEdges(p.view.Edges(v.id, v.isManifest)) {
+		n := queue[next]
+		n.edges = nil
+		for _, e := range uniqueEdges(p.view.Edges(n.id, n.isManifest)) {
 			to := add(vertex{e.To, e.IsManifest}, e.Kind)
-			p.Edges = append(p.Edges, PictureEdge{f.Inventory.Digest(v.id), to.Digest, edgeNames[e.Kind]})
+			n.edges = append(n.edges, PictureEdge{n.Digest, to.Digest, e.Kind})
 		}
 	}
-	p.Bases = f.findBases(repository, p.Nodes)
+	for _, n := range p.Nodes {
+		p.Edges = append(p.Edges, n.edges...)
+	}
+	p.Bases = f.findBases(repository, p)
 	return p
 }
 
@@ -155,41 +154,45 @@ func (p *Picture) TagPlaces(f Facts) (places []inventory.TagPlace) {
 	return places
 }
 
-// Indexes returns the indexes that were read. SetPlatforms takes their platforms.
+// Indexes returns the indexes that were read. SetPlatforms takes their content.
 func (p *Picture) Indexes(f Facts) (ids []inventory.ID) {
 	for _, n := range p.Nodes {
 		if form, found := f.Graph.Form(n.id); found && form.Kind == manifest.Index {
 			ids = append(ids, n.id)
 		}
 	}
+	p.platforms = make([]map[digest.Digest]string, len(ids))
 	return ids
 }
 
-// SetPlatforms adds the platforms of the entries of an index. content is the index.
-func (p *Picture) SetPlatforms(f Facts, content []byte) {
-	for of, platform := range manifest.Platforms(content) {
-		if id, found := f.Inventory.Find(of); found && p.nodes[id] != nil && p.nodes[id].Platform == "" {
-			p.nodes[id].Platform = platform
+// SetPlatforms takes the platforms of the entries of an index. at is its place in the result of Indexes. It
+// may be called concurrently, once for each index.
+func (p *Picture) SetPlatforms(at int, content []byte) { p.platforms[at] = manifest.Platforms(content) }
+
+// Sum adds the platforms, the sizes and the times of the tags. absent has the blobs that Inventory.Measure has
+// not found.
+func (p *Picture) Sum(f Facts, absent map[inventory.ID]bool) {
+	r := f.Inventory.Repository(p.Repository)
+	for i, tag := range p.Tags {
+		if pushed := r.TagPushed(tag.tag); !pushed.IsZero() {
+			p.Tags[i].Pushed = pushed.UTC()
 		}
 	}
-}
-
-// Sum adds the sizes and the times of the tags. absent has the blobs that Inventory.Measure has not found.
-func (p *Picture) Sum(f Facts, absent map[inventory.ID]bool) {
+	for _, platforms := range p.platforms { // of several platforms, a node has that of the first index
+		for of, platform := range platforms {
+			if n := p.nodes[of]; n != nil && n.Platform == "" {
+				n.Platform = platform
+			}
+		}
+	}
 	for _, n := range p.Nodes {
 		if absent[n.id] || !f.Inventory.Stored(n.id) {
 			n.Stored = n.Stored && !absent[n.id]
 			continue
 		}
 		n.Bytes = f.size(n.id)
-		if p.view.IsManifest(n.id) {
+		if n.isManifest {
 			n.Pulled = f.sum(p.view.Pulled(n.id))
-		}
-	}
-	r := f.Inventory.Repository(p.Repository)
-	for i, tag := range p.Tags {
-		if pushed := r.TagPushed(tag.tag); !pushed.IsZero() {
-			p.Tags[i].Pushed = pushed.UTC()
 		}
 	}
 }

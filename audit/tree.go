@@ -19,7 +19,7 @@ func Short(of digest.Digest) string {
 	return algorithm + ":" + hex[:min(12, len(hex))]
 }
 
-// words returns the words that describe a node: its platform, kind, digest, and size. The size of an image
+// words returns the words that describe a node: its platform, kind, digest, and size. The size of a manifest
 // is that of its pull.
 func (n *Node) words() (words []string) {
 	if n.Platform != "" {
@@ -42,10 +42,9 @@ func (n *Node) words() (words []string) {
 
 // tree writes a picture as a tree.
 type tree struct {
+	*Picture
 	w       *bytes.Buffer
-	nodes   map[digest.Digest]*Node
-	edges   map[digest.Digest][]PictureEdge
-	written map[digest.Digest]bool // manifests whose edges were written
+	written map[*Node]bool // their edges were written
 }
 
 // deepest is the number of levels that are written. Only referrers of referrers go so deep.
@@ -54,17 +53,13 @@ const deepest = 32
 // WriteTree writes a tree with the tags, the untagged manifests, and what each of them reaches. Then it
 // writes which image is based on which.
 func (p *Picture) WriteTree(w *bytes.Buffer) {
-	t := &tree{w: w, nodes: map[digest.Digest]*Node{}, edges: map[digest.Digest][]PictureEdge{}, written: map[digest.Digest]bool{}}
+	t := &tree{p, w, map[*Node]bool{}}
 	var bytes int64
 	for _, n := range p.Nodes {
-		t.nodes[n.Digest] = n
 		bytes += n.Bytes
 	}
-	for _, e := range p.Edges {
-		t.edges[e.From] = append(t.edges[e.From], e)
-	}
 	fmt.Fprintf(w, "%s: %s, %s in %s\n", human.Printable(p.Repository), human.Plural(len(p.Tags), "tag"), human.Size(bytes), human.Plural(len(p.Nodes), "blob"))
-	roots := t.roots(p)
+	roots := p.roots()
 	for i, n := range roots {
 		names := ""
 		if len(n.Tags) > 0 {
@@ -77,23 +72,22 @@ func (p *Picture) WriteTree(w *bytes.Buffer) {
 			fmt.Fprintf(w, "%s has no current link\n", human.Printable(tag.Name))
 		}
 	}
-	t.writeBases(p)
+	t.writeBases()
 }
 
 // roots returns the nodes at the top of the tree: those with a tag, and the untagged manifests that no
 // other node of the top reaches.
-func (t *tree) roots(p *Picture) (roots []*Node) {
-	isReached := mark.MapSet[digest.Digest]{}
+func (p *Picture) roots() (roots []*Node) {
+	reached, isTarget := mark.MapSet[digest.Digest]{}, map[digest.Digest]bool{}
 	add := func(n *Node) {
 		roots = append(roots, n)
-		mark.Reach(isReached, []digest.Digest{n.Digest}, func(of digest.Digest) (to []digest.Digest) {
-			for _, e := range t.edges[of] {
+		mark.Reach(reached, []digest.Digest{n.Digest}, func(of digest.Digest) (to []digest.Digest) {
+			for _, e := range p.nodes[of].edges {
 				to = append(to, e.To)
 			}
 			return to
 		})
 	}
-	isTarget := map[digest.Digest]bool{}
 	for _, e := range p.Edges {
 		isTarget[e.To] = true
 	}
@@ -103,7 +97,7 @@ func (t *tree) roots(p *Picture) (roots []*Node) {
 		}
 	}
 	for _, n := range p.Nodes { // a cycle of untagged manifests has no first one
-		if _, is := isReached[n.Digest]; n.Untagged && !is {
+		if _, isReached := reached[n.Digest]; n.Untagged && !isReached {
 			add(n)
 		}
 	}
@@ -116,15 +110,15 @@ func (t *tree) node(indent, name string, n *Node, isLast bool, depth int) {
 	if isLast {
 		branch, below = "└─ ", "   "
 	}
-	edges, more := t.edges[n.Digest], ""
+	edges, more := n.edges, ""
 	switch {
-	case len(edges) > 0 && t.written[n.Digest]:
+	case len(edges) > 0 && t.written[n]:
 		edges, more = nil, "  (see above)"
 	case len(edges) > 0 && depth == deepest:
 		edges, more = nil, "  …"
 	}
 	if more == "" {
-		t.written[n.Digest] = true
+		t.written[n] = true
 	}
 	fmt.Fprintf(t.w, "%s%s%s%s%s\n", indent, branch, human.Printable(name), human.Printable(strings.Join(n.words(), "  ")), more)
 	for i, e := range edges {
@@ -136,19 +130,19 @@ func (t *tree) node(indent, name string, n *Node, isLast bool, depth int) {
 const shownBases = 50
 
 // writeBases writes a line for each image on which no other is based, with all that it is based on.
-func (t *tree) writeBases(p *Picture) {
+func (t *tree) writeBases() {
 	base, isBase := map[digest.Digest]Base{}, map[digest.Digest]bool{}
-	for _, b := range p.Bases {
+	for _, b := range t.Bases {
 		base[b.Image], isBase[b.Base] = b, true
 	}
 	var lines []string
-	for _, b := range p.Bases {
+	for _, b := range t.Bases {
 		if isBase[b.Image] {
 			continue
 		}
-		line := t.imageName(p, b.Image, b.ImageNames)
+		line := t.imageName(b.Image, b.ImageNames)
 		for at, found := b, true; found; at, found = base[at.Base] {
-			line = t.imageName(p, at.Base, at.BaseNames) + " <- " + line
+			line = t.imageName(at.Base, at.BaseNames) + " <- " + line
 		}
 		lines = append(lines, line)
 	}
@@ -167,11 +161,11 @@ func (t *tree) writeBases(p *Picture) {
 
 // imageName returns the first names of an image, with its platform, or its digest. A name in the shown
 // repository has the tag only.
-func (t *tree) imageName(p *Picture, of digest.Digest, names []string) string {
+func (t *tree) imageName(of digest.Digest, names []string) string {
 	const shown = 3
 	tags := make([]string, 0, shown)
 	for _, name := range names[:min(shown, len(names))] {
-		tags = append(tags, strings.TrimPrefix(name, p.Repository+":"))
+		tags = append(tags, strings.TrimPrefix(name, t.Repository+":"))
 	}
 	name := strings.Join(tags, ", ")
 	switch {

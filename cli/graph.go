@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"slices"
-	"sync"
 
 	"regsweep/audit"
 	"regsweep/inventory"
@@ -119,16 +118,12 @@ func (a *analysis) draw(c *urfave.Context, report *graphReport) error {
 // their entries.
 func (a *analysis) readPlatforms(ctx context.Context, p *audit.Picture) error {
 	ids := p.Indexes(a.facts)
-	var mu sync.Mutex
 	return storage.Each(ctx, len(ids), a.store.Concurrency(), func(ctx context.Context, i int) error {
 		content, err := a.reader.Read(ctx, a.facts.Inventory.BlobPath(ids[i]), largestIndex)
-		if err != nil {
-			return err
+		if err == nil {
+			p.SetPlatforms(i, content)
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		p.SetPlatforms(a.facts, content)
-		return nil
+		return err
 	})
 }
 

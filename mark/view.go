@@ -30,8 +30,8 @@ func (g *Graph) View(repository int) *View {
 // Pulled returns the digests that a pull of a manifest fetches: all that it keeps alive, without referrers.
 // A registry serves the signatures of schema 1 as parts of their manifest. Each digest is there once. Not
 // all of them need be stored.
-func (v *View) Pulled(root inventory.ID) []inventory.ID {
-	return v.reach([]inventory.ID{root}, func(from vertex) []vertex {
+func (v *View) Pulled(id inventory.ID) []inventory.ID {
+	return v.reach([]vertex{v.m.asReached(plain(id) | asManifest)}, func(from vertex) []vertex {
 		edges := v.m.edges(from)
 		return edges[:len(edges)-len(v.m.referrers[from.id()])] // the referrers are the last ones
 	})
@@ -39,13 +39,15 @@ func (v *View) Pulled(root inventory.ID) []inventory.ID {
 
 // Kept returns the digests that manifests keep alive: the digests that they reach by references, all
 // their referrers, and so on. Each digest is there once.
-func (v *View) Kept(roots ...inventory.ID) []inventory.ID { return v.reach(roots, v.m.edges) }
-
-func (v *View) reach(roots []inventory.ID, edges func(vertex) []vertex) []inventory.ID {
+func (v *View) Kept(roots ...inventory.ID) []inventory.ID {
 	from := make([]vertex, len(roots))
 	for i, id := range roots {
 		from[i] = v.m.asReached(plain(id))
 	}
+	return v.reach(from, v.m.edges)
+}
+
+func (v *View) reach(from []vertex, edges func(vertex) []vertex) []inventory.ID {
 	reached := Reach(MapSet[vertex]{}, from, edges)
 	ids := make([]inventory.ID, len(reached))
 	for i, at := range reached {
@@ -56,16 +58,16 @@ func (v *View) reach(roots []inventory.ID, edges func(vertex) []vertex) []invent
 }
 
 // EdgeKind is the way in which one digest keeps another alive.
-type EdgeKind uint8
+type EdgeKind string
 
 // The kinds of edges.
 const (
-	EntryEdge     EdgeKind = iota // from an index to one of its manifests
-	ConfigEdge                    // from an image to its config
-	LayerEdge                     // from an image to a layer, and any other reference to plain content
-	SignatureEdge                 // from a manifest of schema 1 to its signature
-	AliasEdge                     // from the digest in the path of a layer link to the digest in the link
-	ReferrerEdge                  // from a subject to its referrer
+	EntryEdge     EdgeKind = "entry"     // from an index to one of its manifests
+	ConfigEdge    EdgeKind = "config"    // from an image to its config
+	LayerEdge     EdgeKind = "layer"     // from an image to a layer, and any other reference to plain content
+	SignatureEdge EdgeKind = "signature" // from a manifest of schema 1 to its signature
+	AliasEdge     EdgeKind = "alias"     // from the digest in the path of a layer link to the digest in the link
+	ReferrerEdge  EdgeKind = "referrer"  // from a subject to its referrer
 )
 
 // Edge leads to a digest that another digest keeps alive.

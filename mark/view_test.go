@@ -43,7 +43,6 @@ func TestAViewHasPullsAndReferrers(t *testing.T) {
 	if got := r.letters(view.Kept(root)); got != "I S T V X a b b! c d p q s" {
 		t.Errorf("the tag keeps %s", got)
 	}
-	names := map[EdgeKind]string{EntryEdge: "entry", ConfigEdge: "config", LayerEdge: "layer", SignatureEdge: "signature", AliasEdge: "alias", ReferrerEdge: "referrer"}
 	for letter, want := range map[string]string{
 		"X":  "entry I manifest, entry V manifest",
 		"I":  "config c, layer a, layer b!, referrer S manifest",
@@ -55,7 +54,7 @@ func TestAViewHasPullsAndReferrers(t *testing.T) {
 		var edges []string
 		id := r.inv.ID(r.digest(letter))
 		for _, e := range view.Edges(id, view.IsManifest(id)) {
-			edge := names[e.Kind] + " " + r.letters([]inventory.ID{e.To})
+			edge := string(e.Kind) + " " + r.letters([]inventory.ID{e.To})
 			if e.IsManifest {
 				edge += " manifest"
 			}
