@@ -51,7 +51,8 @@ func (f Facts) Freed(live *mark.Live) (sum int64) {
 // reach. Manifests that were untagged before are kept.
 func (f Facts) Without(isRemoved func(repository, tag int) bool) mark.Roots {
 	return mark.Roots{
-		Tag: func(repository, tag int) bool { return !isRemoved(repository, tag) },
+		WhatIf: true,
+		Tag:    func(repository, tag int) bool { return !isRemoved(repository, tag) },
 		Revision: func(repository, revision int) bool {
 			cause := f.Live.Repositories[repository].Revisions.At(revision)
 			return cause != mark.Tagged && cause != mark.UnlinkedChild // a tag reaches that, too

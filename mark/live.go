@@ -127,19 +127,20 @@ func (l *Live) With(ctx context.Context, graph *Graph, roots Roots) (*Live, erro
 	return out, err
 }
 
-// Checked reports whether CheckLinks was called.
-func (l *Live) Checked() bool { return l.checked }
+// Checked reports whether CheckLinks was called, and a plan may be made.
+func (l *Live) Checked() bool { return l.checked && !l.roots.WhatIf }
 
 // markRepository marks one repository. checked has the results of CheckLinks.
 func (l *Live) markRepository(g *Graph, i int, checked checkedLinks) *marker {
 	roots := l.roots
 	r := g.inv.Repositories[i]
+	removesBroken := roots.WhatIf && !r.Kept()
 	m := &marker{
 		inv: g.inv, graph: g, r: r, deleteUntagged: roots.Revision != nil, dropUnlinkedChildren: roots.DeleteUnlinkedChildren,
 		marks: newMarks(len(r.Revisions)+len(r.Layers), g.inv.Digests()),
 		named: map[inventory.ID]bool{}, reported: map[inventory.ID]bool{},
 		mayRemoveTag: func(tag int) bool {
-			return roots.Tag != nil && r.Tags[tag].HasTarget && !roots.Tag(i, tag)
+			return roots.Tag != nil && (r.Tags[tag].HasTarget || removesBroken) && !roots.Tag(i, tag)
 		},
 		mayRemove: func(revision int) bool {
 			return roots.Revision != nil && !roots.Revision(i, revision)

@@ -123,7 +123,8 @@ func TestOneGraphAnswersManyQuestions(t *testing.T) {
 	}
 }
 
-// A tag without a target is a root whatever Roots say: nothing tells which manifest it needs.
+// A tag without a target is a root whatever Roots say: nothing tells which manifest it needs. Only a what-if
+// may leave it out, and no plan may be made of that.
 func TestTagWithoutTargetIsARoot(t *testing.T) {
 	r := drawn(t, `
 		I > c a
@@ -132,6 +133,18 @@ func TestTagWithoutTargetIsARoot(t *testing.T) {
 		app: tag v2 J`)
 	if got := r.keeps(t, Roots{Tag: None, Revision: None}); got != "I a c" {
 		t.Errorf("%q is kept", got)
+	}
+	whatIf := Roots{Tag: None, Revision: None, WhatIf: true}
+	if got := r.keeps(t, whatIf); got != "" {
+		t.Errorf("without the tags %q is kept", got)
+	}
+	live, err := r.graph.Live(t.Context(), whatIf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	live, err = live.CheckLinks(t.Context(), nil, 0)
+	if err != nil || live.Checked() || !slices.Equal(live.Repositories[0].DeadTags, []int{1}) {
+		t.Errorf("checked %t, dead tags %v, %v", live.Checked(), live.Repositories[0].DeadTags, err)
 	}
 }
 

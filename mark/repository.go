@@ -340,7 +340,10 @@ func (m *marker) allLinked() []inventory.ID {
 	for referrer := range m.r.Referrers {
 		ids = append(ids, referrer)
 	}
-	for _, tag := range m.r.Tags {
+	for at, tag := range m.r.Tags {
+		if !tag.HasTarget && m.mayRemoveTag != nil && m.mayRemoveTag(at) {
+			continue // a what-if without the tag
+		}
 		for _, link := range tag.Index {
 			ids = append(ids, link.ID())
 		}
@@ -392,7 +395,7 @@ func (m *marker) conclude(absent, dangling map[inventory.ID]bool) *Repository {
 		}
 	}
 	for i, tag := range m.r.Tags {
-		if m.mayRemoveTag(i) && !m.kept && !m.marks.isAlive(tag.Target) {
+		if m.mayRemoveTag(i) && tag.HasTarget && !m.kept && !m.marks.isAlive(tag.Target) {
 			out.DeadTags = append(out.DeadTags, i)
 		}
 	}

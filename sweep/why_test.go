@@ -292,23 +292,14 @@ func (o *oracle) pathsFrom(r *repo, from, target, text string) (texts []string) 
 // freedWithout is the size of the blobs that go without all tags and untagged manifests that hold a digest,
 // and that do not go today. The blob itself counts also if damage keeps it.
 func (o *oracle) freedWithout(d *disk, inv *inventory.Inventory, why *audit.Why, of string) (sum int64) {
-	without := rules{deleteUntagged: true, onlyRoots: true}
-	for _, r := range o.repos {
-		tagged := o.reached(r, o.tagRoots(r), true)
-		for _, tag := range inv.Repository(r.name).Tags {
-			if reference := r.name + ":" + tag.Name; !slices.Contains(why.ToFree, reference) {
-				without.roots = append(without.roots, reference)
-			}
-		}
-		for revision := range r.revisions {
-			reference := r.name + "@" + revision
-			if !tagged[revision] && o.read(revision).state != "missing" && !slices.Contains(why.ToFree, reference) {
-				without.roots = append(without.roots, reference)
-			}
-		}
+	isRemoved := func(repository, tag int) bool {
+		r := inv.Repositories[repository]
+		return slices.Contains(why.ToFree, r.Name+":"+r.Tags[tag].Name)
 	}
+	without := o.without(inv, isRemoved)
+	without.roots = slices.DeleteFunc(without.roots, func(root string) bool { return slices.Contains(why.ToFree, root) })
 	_, goneToday := judge(d, rules{})
-	_, gone := judge(d, without)
+	_, gone := judge(o.withoutBroken(inv, isRemoved), without)
 	gone[of] = true
 	for path := range gone {
 		if _, isBlob := storedBlob(path); isBlob && !goneToday[path] {
