@@ -41,7 +41,9 @@ type Node struct {
 	Digest digest.Digest `json:"digest"`
 	Kind   LinkKind      `json:"kind"`
 	Stored bool          `json:"stored"`
-	Bytes  int64         `json:"bytes"`
+	// Damaged is set for a blob that was to be a manifest and can't be read as one.
+	Damaged bool  `json:"damaged,omitempty"`
+	Bytes   int64 `json:"bytes"`
 	// Pulled are the bytes that a pull fetches, of a manifest or an index.
 	Pulled int64 `json:"pulled,omitempty"`
 	// Purpose is the kind of a manifest that is not for an image, such as "attestation".
@@ -182,6 +184,9 @@ func (p *Picture) Sum(f Facts, absent map[inventory.ID]bool) {
 		for of, platform := range platforms {
 			if n := p.nodes[of]; n != nil && n.Platform == "" {
 				n.Platform = platform
+				if n.Kind == BlobLink { // it was never pushed: nothing else says that it is a manifest
+					n.Kind = ManifestLink
+				}
 			}
 		}
 	}
@@ -192,7 +197,8 @@ func (p *Picture) Sum(f Facts, absent map[inventory.ID]bool) {
 		}
 		n.Bytes = f.size(n.id)
 		if n.isManifest {
-			n.Pulled = f.sum(p.view.Pulled(n.id))
+			_, isIntact := f.Graph.Form(n.id)
+			n.Damaged, n.Pulled = !isIntact, f.sum(p.view.Pulled(n.id))
 		}
 	}
 }

@@ -19,21 +19,32 @@ func Short(of digest.Digest) string {
 	return algorithm + ":" + hex[:min(12, len(hex))]
 }
 
+// noPlatform is what BuildKit writes as the platform of an attestation.
+const noPlatform = "unknown/unknown"
+
 // words returns the words that describe a node: its platform, kind, digest, and size. The size of a manifest
 // is that of its pull.
 func (n *Node) words() (words []string) {
-	if n.Platform != "" {
+	if n.Platform != "" && n.Platform != noPlatform {
 		words = append(words, n.Platform)
 	}
 	kind := string(n.Kind)
 	if n.Purpose != "" {
 		kind = strings.ReplaceAll(string(n.Purpose), "_", " ") + " " + kind
 	}
-	size := "not stored"
-	if n.Stored {
-		size = human.Size(cmp.Or(n.Pulled, n.Bytes))
+	words = append(words, kind, Short(n.Digest))
+	isAlias := slices.ContainsFunc(n.edges, func(e PictureEdge) bool { return e.Kind == mark.AliasEdge })
+	switch {
+	case n.Stored:
+		words = append(words, human.Size(cmp.Or(n.Pulled, n.Bytes)))
+	case isAlias:
+		words = append(words, "alias") // of the node below it
+	default:
+		words = append(words, "not stored")
 	}
-	words = append(words, kind, Short(n.Digest), size)
+	if n.Damaged {
+		words = append(words, "damaged")
+	}
 	if n.Untagged {
 		words = append(words, "untagged")
 	}
@@ -54,11 +65,13 @@ const deepest = 32
 // writes which image is based on which.
 func (p *Picture) WriteTree(w *bytes.Buffer) {
 	t := &tree{p, w, map[*Node]bool{}}
-	var bytes int64
+	bytes, blobs := int64(0), 0
 	for _, n := range p.Nodes {
-		bytes += n.Bytes
+		if n.Stored {
+			bytes, blobs = bytes+n.Bytes, blobs+1
+		}
 	}
-	fmt.Fprintf(w, "%s: %s, %s in %s\n", human.Printable(p.Repository), human.Plural(len(p.Tags), "tag"), human.Size(bytes), human.Plural(len(p.Nodes), "blob"))
+	fmt.Fprintf(w, "%s: %s, %s in %s\n", human.Printable(p.Repository), human.Plural(len(p.Tags), "tag"), human.Size(bytes), human.Plural(blobs, "blob"))
 	roots := p.roots()
 	for i, n := range roots {
 		names := ""
