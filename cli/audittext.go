@@ -72,26 +72,27 @@ func writeRepositories(w *bytes.Buffer, all []audit.Repository, limit, width int
 	if len(all) == 0 {
 		return
 	}
+	const right = human.Right
+	t := &human.Table{Columns: []human.Column{human.Left, right, right, right, right, right, right, right, right, right, human.Left}}
 	isFull := width == 0 || width >= fullWidth
-	cells := func(first, tags, manifests, logical, bytes, unique, shared, fair, untagged, push, growth string) []string {
-		if isFull {
-			return []string{first, tags, manifests, logical, bytes, unique, shared, fair, untagged, push, growth}
+	if !isFull {
+		t.Columns = t.Columns[:6]
+	}
+	row := func(cells ...string) {
+		if !isFull {
+			cells = []string{cells[0], cells[1], cells[4], cells[5], cells[8], cells[9]}
 		}
-		return []string{first, tags, bytes, unique, untagged, push}
+		t.Row(cells...)
 	}
-	t := &human.Table{Columns: []human.Column{human.Left, human.Right, human.Right, human.Right, human.Right, human.Left}}
-	if isFull {
-		t.Columns = []human.Column{human.Left, human.Right, human.Right, human.Right, human.Right, human.Right, human.Right, human.Right, human.Right, human.Left, human.Left}
-	}
-	t.Row(cells("Repositories", "TAGS", "MANIFESTS", "LOGICAL", "BYTES", "UNIQUE", "SHARED", "FAIR", "UNTAGGED", "LAST PUSH", "12 MONTHS")...)
+	row("Repositories", "TAGS", "MANIFESTS", "LOGICAL", "BYTES", "UNIQUE", "SHARED", "FAIR", "UNTAGGED", "LAST PUSH", "12 MONTHS")
 	shown := all[:min(limit, len(all))]
 	for _, r := range shown {
 		push := ""
 		if !r.LastPush.IsZero() {
 			push = r.LastPush.UTC().Format(time.DateOnly)
 		}
-		t.Row(cells("  "+human.Printable(r.Name), human.Count(r.Tags), human.Count(r.Manifests), human.Size(r.Logical), human.Size(r.Bytes),
-			human.Size(r.Unique), human.Size(r.Shared), human.Size(int64(r.Fair)), human.Size(r.Untagged), push, sparkline(r.Growth[:]))...)
+		row("  "+human.Printable(r.Name), human.Count(r.Tags), human.Count(r.Manifests), human.Size(r.Logical), human.Size(r.Bytes),
+			human.Size(r.Unique), human.Size(r.Shared), human.Size(int64(r.Fair)), human.Size(r.Untagged), push, sparkline(r.Growth[:]))
 	}
 	fmt.Fprintln(w)
 	t.Write(w, width)

@@ -360,3 +360,17 @@ func TestAuditRefusesWrongUsage(t *testing.T) {
 		t.Errorf("beside the notes there is %v, %v", left, err)
 	}
 }
+
+// TestCSVOnATerminalHasNoControlCharacters: a name could steer the terminal.
+func TestCSVOnATerminalHasNoControlCharacters(t *testing.T) {
+	t.Parallel()
+	tree := imagetest.NewTree(t, t.TempDir())
+	tree.Manifest("evil\x1b[31m", app(1))
+	s := mustStart(t, program(t, "audit", "-q", "--csv", tree.Root()))
+	if code, err := s.end(); code != 0 || err != nil {
+		t.Fatalf("%d, %v", code, err)
+	}
+	if shown := s.shows(); !strings.Contains(shown, `evil\x1b[31m`) || strings.Contains(shown, "\x1b[31m") {
+		t.Errorf("it shows %q", shown)
+	}
+}

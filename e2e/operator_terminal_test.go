@@ -348,7 +348,7 @@ func TestOutputFitsTheTerminal(t *testing.T) {
 		{"gc", "-d", tree.Root()}, {"gc", "-dm", tree.Root()}, {"apply", "-d", plan, tree.Root()},
 		{"gc", "-m", "--registry-stopped", "--quarantine", "--yes", tree.Root()}, {"quarantine", "list", tree.Root()},
 		{"check", tree.Root()}, {"gc", tree.Root()}, {"gc", "-d", t.TempDir()}, {"gc", "-d", "--plan", plan, plan},
-		{"help"}, {"gc", "--help"}, {"apply", "--help"}, {"quarantine", "restore", "--help"},
+		{"audit", tree.Root()}, {"help"}, {"gc", "--help"}, {"apply", "--help"}, {"quarantine", "restore", "--help"},
 	} {
 		for _, columns := range []uint16{200, 80, 50, 0} {
 			command := program(t, args...)
