@@ -259,6 +259,13 @@ func TestPageOfAnAudit(t *testing.T) {
 	p.press(kb.Escape)
 	p.want(crumbs, "all repositories/team")
 	p.want(focused, "api")
+	p.press(kb.ArrowRight)
+	p.want(focused, "web")
+	p.press(kb.Enter)
+	p.want(crumbs, "all repositories/team/web")
+	p.press(kb.Escape)
+	p.want(crumbs, "all repositories/team")
+	p.want(focused, "web") // where it was
 	p.press(kb.Escape, kb.Escape)
 	p.want(crumbs, "all repositories")
 	p.want(focused, "team")

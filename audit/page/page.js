@@ -288,9 +288,7 @@ function showAddress() {
   } catch { current = root; } // an address that is not encoded well
   drawMap();
   if (!wasInMap) return;
-  let from = before; // the cell of where the user was, or else the first cell, gets the focus
-  while (from && from.parent !== current) from = from.parent;
-  focusCell(Math.max(0, cells.findIndex(c => c.node === from)));
+  focusCell(Math.max(0, cells.findIndex(c => c.node === before)));
 }
 
 function focusCell(index) {
