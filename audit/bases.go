@@ -44,8 +44,9 @@ func (f Facts) layersOf(id inventory.ID) (layers []inventory.ID) {
 // stack is a list of layers. The stacks below it are its beginnings.
 type stack struct {
 	below  int            // index of the stack without the last layer
+	base   int            // index of the highest stack below it that has images; 0 if there is none
 	layers int            // number of layers
-	images []inventory.ID // images with just these layers, that which represents them first
+	images []inventory.ID // images with just these layers. The first one stands for all
 }
 
 // level is a stack on top of another.
@@ -82,6 +83,7 @@ func (f Facts) findBases(repository int, p *Picture) []Base {
 	}
 	names := f.imageNames(repository, stacks)
 	r := f.Inventory.Repositories[repository]
+	// The image with the highest rank stands for all that have the same layers.
 	rank := func(id inventory.ID) (rank int) {
 		for i, has := range []bool{len(names[id]) > 0, r.HasRevision(id), p.nodes[f.Inventory.Digest(id)] != nil} {
 			if has {
@@ -90,22 +92,21 @@ func (f Facts) findBases(repository int, p *Picture) []Base {
 		}
 		return rank
 	}
-	for _, s := range stacks {
-		slices.SortFunc(s.images, func(a, b inventory.ID) int { return cmp.Or(rank(b)-rank(a), f.compareDigests(a, b)) })
-	}
 	bases := []Base{}
-	for _, s := range stacks {
-		base := stacks[s.below]
-		for base.layers > 0 && len(base.images) == 0 {
-			base = stacks[base.below]
+	for i := range stacks { // those below a stack come before it
+		s, below := &stacks[i], stacks[stacks[i].below]
+		slices.SortFunc(s.images, func(a, b inventory.ID) int { return cmp.Or(rank(b)-rank(a), f.compareDigests(a, b)) })
+		if s.base = s.below; len(below.images) == 0 {
+			s.base = below.base
 		}
-		if base.layers == 0 {
+		if s.base == 0 {
 			continue
 		}
+		base := stacks[s.base]
 		to := base.images[0]
 		for i, id := range s.images {
 			if of := f.Inventory.Digest(id); i == 0 || p.nodes[of] != nil {
-				bases = append(bases, Base{of, f.Inventory.Digest(to), base.layers, names.of(id), names.of(to)})
+				bases = append(bases, Base{of, f.Inventory.Digest(to), base.layers, names[id], names[to]})
 			}
 		}
 	}
@@ -115,47 +116,37 @@ func (f Facts) findBases(repository int, p *Picture) []Base {
 	return bases
 }
 
-// names are the names of images.
-type names map[inventory.ID][]string
-
-func (n names) of(id inventory.ID) []string { return append([]string{}, n[id]...) }
-
 // mostNames is the number of names of an image in a Base.
 const mostNames = 10
 
 // imageNames returns the tags of the images, and of the indexes that they are in. Those of one repository
 // come first.
-func (f Facts) imageNames(repository int, stacks []stack) names {
-	out := names{}
+func (f Facts) imageNames(repository int, stacks []stack) map[inventory.ID][]string {
+	names := map[inventory.ID][]string{}
 	for _, s := range stacks {
 		for _, id := range s.images {
-			out[id] = nil
+			names[id] = []string{}
 		}
 	}
-	name := func(id inventory.ID, text string) {
-		if have, isWanted := out[id]; isWanted && len(have) < mostNames && !slices.Contains(have, text) {
-			out[id] = append(have, text)
+	add := func(id inventory.ID, name string) {
+		if have, isWanted := names[id]; isWanted && len(have) < mostNames && !slices.Contains(have, name) {
+			names[id] = append(have, name)
 		}
 	}
-	inRepository := func(r *inventory.Repository) {
+	all := f.Inventory.Repositories
+	for _, r := range slices.Concat(all[repository:repository+1], all) {
 		for _, tag := range r.Tags {
 			if !tag.HasTarget {
 				continue
 			}
-			text := r.Name + ":" + tag.Name
-			name(tag.Target, text)
+			name := r.Name + ":" + tag.Name
+			add(tag.Target, name)
 			if form, _ := f.Graph.Form(tag.Target); form.Kind == manifest.Index {
 				for to := range f.Graph.Edges(tag.Target) {
-					name(to, text)
+					add(to, name)
 				}
 			}
 		}
 	}
-	inRepository(f.Inventory.Repositories[repository])
-	for i, r := range f.Inventory.Repositories {
-		if i != repository {
-			inRepository(r)
-		}
-	}
-	return out
+	return names
 }

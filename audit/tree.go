@@ -61,6 +61,9 @@ type tree struct {
 // deepest is the number of levels that are written. Only referrers of referrers go so deep.
 const deepest = 32
 
+// shownTags is the number of tags that are written for a manifest.
+const shownTags = 10
+
 // WriteTree writes a tree with the tags, the untagged manifests, and what each of them reaches. Then it
 // writes which image is based on which.
 func (p *Picture) WriteTree(w *bytes.Buffer) {
@@ -76,7 +79,7 @@ func (p *Picture) WriteTree(w *bytes.Buffer) {
 	for i, n := range roots {
 		names := ""
 		if len(n.Tags) > 0 {
-			names = strings.Join(n.Tags, ", ") + " → "
+			names = firstOf(n.Tags, shownTags) + " → "
 		}
 		t.node("", names, n, i == len(roots)-1, 1)
 	}
@@ -175,20 +178,24 @@ func (t *tree) writeBases() {
 // imageName returns the first names of an image, with its platform, or its digest. A name in the shown
 // repository has the tag only.
 func (t *tree) imageName(of digest.Digest, names []string) string {
-	const shown = 3
-	tags := make([]string, 0, shown)
-	for _, name := range names[:min(shown, len(names))] {
-		tags = append(tags, strings.TrimPrefix(name, t.Repository+":"))
+	tags := make([]string, len(names))
+	for i, name := range names {
+		tags[i] = strings.TrimPrefix(name, t.Repository+":")
 	}
-	name := strings.Join(tags, ", ")
-	switch {
-	case len(names) > shown:
-		name += ", …"
-	case len(names) == 0:
+	name := firstOf(tags, 3)
+	if len(names) == 0 {
 		name = Short(of)
 	}
 	if n := t.nodes[of]; n != nil && n.Platform != "" {
 		name += " " + n.Platform
 	}
 	return name
+}
+
+// firstOf returns the first of some names as a list.
+func firstOf(names []string, most int) string {
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return strings.Join(names[:most], ", ") + ", …"
 }

@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"bytes"
+	"fmt"
 	"regexp"
 	"strings"
 	"testing"
@@ -24,7 +25,9 @@ func TestTree(t *testing.T) {
 	missing.Platform.Architecture = "arm64"
 	index := imagetest.Index(imagetest.OCI, image, attestation, damaged, missing)
 	tree.Tag("app", "v1", tree.Manifest("app", index))
-	tree.Tag("app", "v2", index.Digest())
+	for i := range 11 {
+		tree.Tag("app", fmt.Sprintf("w%02d", i), index.Digest())
+	}
 	tree.TagIndex("app", "old", damaged.Digest())
 	tree.Write(imagetest.BlobPath(damaged.Digest()), "damaged")
 	tree.Remove(strings.TrimSuffix(imagetest.BlobPath(missing.Digest()), "/data"))
@@ -46,9 +49,9 @@ func TestTree(t *testing.T) {
 	} {
 		got = strings.ReplaceAll(got, audit.Short(of), name)
 	}
-	want := `app: 3 tags, SIZE in 8 blobs
+	want := `app: 13 tags, SIZE in 8 blobs
 ├─ old → linux/amd64  manifest  DAMAGED  SIZE  damaged
-└─ v1, v2 → index  INDEX  SIZE
+└─ v1, w00, w01, w02, w03, w04, w05, w06, w07, w08, … → index  INDEX  SIZE
    ├─ linux/amd64  manifest  IMAGE  SIZE
    │  ├─ config  CONFIG  SIZE
    │  └─ layer  SHA512  alias
