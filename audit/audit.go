@@ -31,13 +31,13 @@ type Facts struct {
 	UploadAge time.Duration
 }
 
-// Own is the space of everything that the inventory does not have, in bytes.
+// Own has the bytes of everything that the inventory does not have.
 type Own struct {
 	Quarantine int64
 	Other      int64 // the lock, and files of others below the layout's root
 	Versions   int64 // see Bytes
 	Multipart  int64
-	// NotCounted has "versions" or "multipart" if their bytes are not known.
+	// NotCounted has "versions" or "multipart" if these bytes are not known.
 	NotCounted []string
 	// Versioning says whether a bucket keeps versions. It is "" for a storage without versions.
 	Versioning storage.Versioning
@@ -116,7 +116,6 @@ type Audit struct {
 	Repositories []Repository // in the order of the inventory
 	Blobs        []Blob       // the largest first
 	Kinds        []KindBytes
-	NotCounted   []string // of Own
 }
 
 // New makes the bill. largest is the number of blobs in Audit.Blobs. The error is the cause of ctx.
@@ -126,9 +125,7 @@ func New(ctx context.Context, facts Facts, largest int) (*Audit, error) {
 		holders: make([]atomic.Uint32, facts.Inventory.Blobs()),
 		tagged:  make([]atomic.Bool, facts.Inventory.Blobs()),
 		kinds:   kindsOf(facts.Inventory, facts.Graph),
-		out: &Audit{
-			Repositories: make([]Repository, len(facts.Inventory.Repositories)), Blobs: []Blob{}, NotCounted: facts.Own.NotCounted,
-		},
+		out:     &Audit{Repositories: make([]Repository, len(facts.Inventory.Repositories)), Blobs: []Blob{}},
 	}
 	f.blobs = f.largest(largest)
 	err := facts.Live.Holdings(ctx, facts.Graph, func(_ int, holdings []mark.Holding) {
@@ -234,7 +231,7 @@ func (f *fold) logical(view *mark.View, r *inventory.Repository) (sum int64) {
 	return sum
 }
 
-// sum returns the size of the stored ones of some digests in bytes.
+// sum returns the bytes of those blobs that are stored.
 func (f Facts) sum(ids []inventory.ID) (sum int64) {
 	for _, id := range ids {
 		if f.Inventory.Stored(id) {
@@ -251,8 +248,8 @@ func (f *fold) largest(n int) map[inventory.ID]*Blob {
 		if len(ids) == n && (n == 0 || f.compareSizes(id, ids[n-1]) > 0) {
 			continue
 		}
-		at, _ := slices.BinarySearchFunc(ids, id, f.compareSizes)
-		ids = slices.Insert(ids, at, id)
+		rank, _ := slices.BinarySearchFunc(ids, id, f.compareSizes)
+		ids = slices.Insert(ids, rank, id)
 		ids = ids[:min(n, len(ids))]
 	}
 	blobs := make(map[inventory.ID]*Blob, len(ids))
@@ -322,7 +319,7 @@ func (f *fold) references() map[inventory.ID]int {
 	return counts
 }
 
-// sumOthers adds up everything that is no blob, and the total.
+// sumOthers adds up everything that is not a blob, and the total.
 func (f *fold) sumOthers() {
 	bytes := &f.out.Bytes
 	for _, r := range f.out.Repositories {

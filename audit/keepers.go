@@ -10,11 +10,11 @@ import (
 	"regsweep/mark"
 )
 
-// Keepers says how much each tag keeps. It is for the exports: ncdu's file and the page.
+// Keepers says how much each tag keeps. The file for ncdu and the page need it.
 //
-// A keeper is a tag, or the untagged content of a repository: all that its untagged manifests and damage
-// keep. Its tags may keep a part of that too. A blob takes 8 bytes, and a keeper 24. Nothing grows with
-// keepers times blobs.
+// A keeper is a tag, or the untagged content of a repository: everything that its untagged manifests and
+// damage keep. Its tags may keep a part of that too. A blob takes 8 bytes, and a keeper 24. No memory grows
+// with keepers times blobs.
 type Keepers struct {
 	facts Facts
 	// all has the keepers of each repository in turn: its tags, and then its untagged content.
@@ -87,7 +87,7 @@ func (k *Keepers) each(repository int, view *mark.View, visit func(n int, ids []
 }
 
 // untaggedRoots returns the untagged manifests of a repository, and the digests that damage keeps. They keep
-// alive all that stays without the tags.
+// alive everything that stays without the tags.
 func (f Facts) untaggedRoots(repository int, view *mark.View) []inventory.ID {
 	r, live := f.Inventory.Repositories[repository], f.Live.Repositories[repository]
 	roots := slices.Concat(r.Pinned, r.Doubted)

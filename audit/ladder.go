@@ -18,8 +18,7 @@ type Step struct {
 const Parts = "parts"
 
 // Ladder returns the lines of the bill. It leaves out versions and multipart if there are none.
-func (a *Audit) Ladder() []Step {
-	b := a.Bytes
+func (b Bytes) Ladder(notCounted []string) []Step {
 	steps := []Step{
 		{"logical", 0, b.Logical, false, "untagging", "pulls of all tags"},
 		{"stored", 0, b.Stored, false, Parts, "all blobs, each once"},
@@ -30,12 +29,12 @@ func (a *Audit) Ladder() []Step {
 		{"uploads", 0, b.Uploads, false, "gc", "unfinished; gc removes the old ones"},
 		{"quarantine", 0, b.Quarantine, false, "purge", "regsweep quarantine purge"},
 		{"other", 0, b.Other, false, "hand", "strays, files of regsweep; links: gc"},
-		{"total", 0, b.Total, false, Parts, "stored, uploads, quarantine, other"},
+		{"total", 0, b.Total, false, Parts, "the sum; each name of a file counts"},
 		{"versions", 0, b.Versions, false, "lifecycle", "noncurrent, beside the total"},
 		{"multipart", 0, b.Multipart, false, "gc", "parts of uploads, beside the total"},
 	}
 	for i := range steps {
-		steps[i].NotCounted = slices.Contains(a.NotCounted, steps[i].Name)
+		steps[i].NotCounted = slices.Contains(notCounted, steps[i].Name)
 	}
 	return slices.DeleteFunc(steps, func(s Step) bool {
 		return (s.Name == "versions" || s.Name == "multipart") && s.Bytes == 0 && !s.NotCounted

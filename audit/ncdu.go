@@ -12,7 +12,7 @@ import (
 	"regsweep/inventory"
 )
 
-// The directories that are no repositories and no tags. No repository can have such a name.
+// The directories that are neither repositories nor tags. No repository can have such a name.
 const (
 	untaggedDir   = "(untagged)"
 	garbageDir    = "(garbage)"
@@ -119,9 +119,9 @@ func (n *ncduWriter) dir(modified int64, path ...string) {
 		same++
 	}
 	n.text(strings.Repeat("]", len(n.path)-same))
-	for at, name := range path[same:] {
+	for i, name := range path[same:] {
 		n.text(",\n" + `[{"name":` + quoted(name))
-		if modified != 0 && same+at == len(path)-1 {
+		if modified != 0 && same+i == len(path)-1 {
 			n.text(`,"mtime":` + strconv.FormatInt(modified, 10))
 		}
 		n.text("}")

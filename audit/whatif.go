@@ -29,8 +29,8 @@ func HidesWhat(bucket storage.Versioning) string {
 	return ""
 }
 
-// Freed returns the bytes that a run would free that keeps what is alive in live: garbage blobs and old
-// uploads. A file with other hard links frees nothing.
+// Freed returns the bytes that a run frees if it keeps what is alive in live: those of garbage blobs and of
+// old uploads. A file with other hard links frees nothing.
 func (f Facts) Freed(live *mark.Live) (sum int64) {
 	for id := range inventory.ID(f.Inventory.Blobs()) {
 		if !live.Blob(id).Alive() && !f.Inventory.HardLinked(id) {
@@ -47,8 +47,8 @@ func (f Facts) Freed(live *mark.Live) (sum int64) {
 	return sum
 }
 
-// Without returns the roots of a run that removes a set of tags and the manifests that only these tags
-// reach. Manifests that were untagged before are kept.
+// Without returns the roots of a run that removes a set of tags, and the manifests that only these tags
+// reach. It keeps manifests that were untagged before.
 func (f Facts) Without(isRemoved func(repository, tag int) bool) mark.Roots {
 	return mark.Roots{
 		WhatIf: true,

@@ -147,7 +147,7 @@ func (a *analysis) auditTarget(c *urfave.Context, report *auditReport) error {
 		return err
 	}
 	report.Bytes, report.Kinds, report.Blobs, report.Match = bill.Bytes, bill.Kinds, bill.Blobs, match
-	report.ladder, report.NotCounted, report.Versioning = bill.Ladder(), bill.NotCounted, a.facts.Own.Versioning
+	report.ladder, report.NotCounted, report.Versioning = bill.Bytes.Ladder(a.facts.Own.NotCounted), a.facts.Own.NotCounted, a.facts.Own.Versioning
 	report.Repositories = slices.DeleteFunc(slices.Clone(bill.Repositories), func(r audit.Repository) bool {
 		return match != "" && !doublestar.MatchUnvalidated(match, r.Name)
 	})

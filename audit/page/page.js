@@ -107,8 +107,8 @@ function sparkline(values) {
 
 const modes = {
   unique: "Area: bytes that nothing else keeps. The removal of everything in a cell would free at least these.",
-  shared: "Area: bytes that other repositories, or inside a repository other tags, untagged manifests or damage, keep too.",
-  garbage: "Area: garbage that the repository still links. gc frees it.",
+  shared: "Area: bytes that something else keeps too: another repository, or inside a repository another tag, an untagged manifest or damage.",
+  garbage: "Area: garbage that the repository still links. gc removes it.",
 };
 let mode = "unique";
 
