@@ -86,13 +86,12 @@ function column(n, most) {
 }
 
 function showGrowth() {
-  const grown = repositories.filter(r => r.growth?.some(n => n > 0));
-  if (!grown.length) return;
-  $("growth-section").hidden = false;
-  const sums = grown[0].growth.map((_, month) => grown.reduce((sum, r) => sum + r.growth[month], 0));
+  const sums = repositories.reduce((sums, r) => sums.map((sum, month) => sum + r.growth[month]), new Array(12).fill(0));
   const most = Math.max(...sums), at = new Date(audit.time);
+  if (!most) return;
+  $("growth-section").hidden = false;
   $("growth").append(...sums.map((n, i) => {
-    const month = new Date(Date.UTC(at.getUTCFullYear(), at.getUTCMonth() - sums.length + 1 + i, 1));
+    const month = new Date(Date.UTC(at.getUTCFullYear(), at.getUTCMonth() - 11 + i, 1));
     return element("figure", {}, element("div", {}, column(n, most)), element("figcaption", {}, month.toLocaleString("en", { month: "short", timeZone: "UTC" })), element("span", {}, size(n)));
   }));
 }
@@ -354,7 +353,7 @@ function table(id, noun, rows, columns, sortKey) {
       descending = sort === c ? !descending : Boolean(c.number);
       sort = c;
       update();
-    } }, c.label) : c.label));
+    } }, c.key) : c.key));
   const label = `Filter ${noun.replace(/y$/, "ie")}s`;
   const search = element("input", { type: "search", placeholder: label, "aria-label": label, autocomplete: "off", oninput: () => { filter = search.value.trim().toLowerCase(); update(); } });
   function update() {
@@ -379,30 +378,27 @@ function table(id, noun, rows, columns, sortKey) {
 }
 
 function showTables() {
-  const bytesColumn = (key, title) => ({ key, label: key, title, number: true, value: r => r[key], show: r => r[key] ? size(r[key]) : "–" });
-  const hasGrowth = repositories.some(r => r.growth?.some(n => n > 0));
+  const name = (key, show, more) => ({ key, value: row => row[key], search: row => row[key], show, ...more });
+  const bytesColumn = (key, title) => ({ key, title, number: true, value: r => r[key], show: r => r[key] ? size(r[key]) : "–" });
+  const countColumn = key => ({ key, number: true, value: row => row[key], show: row => count(row[key]) });
   table("repositories", "repository", repositories, [
-    { key: "name", label: "name", value: r => r.name, search: r => r.name, show: r => element("a", { href: "#/" + r.name.split("/").map(encodeURIComponent).join("/"), onclick: () => $("map-title").scrollIntoView() }, r.name) },
-    { key: "tags", label: "tags", number: true, value: r => r.tags, show: r => count(r.tags) },
-    bytesColumn("logical", "pulls of all tags"), bytesColumn("bytes", "all that it keeps"), bytesColumn("unique", "kept by no other repository"),
+    name("name", r => element("a", { href: address({ path: r.name }), onclick: () => $("map-title").scrollIntoView() }, r.name)), countColumn("tags"),
+    bytesColumn("logical", "pulls of all tags"), bytesColumn("bytes", "everything that it keeps"), bytesColumn("unique", "kept by no other repository"),
     bytesColumn("shared", "kept by other repositories too"), bytesColumn("fair", "each blob divided by its number of repositories"), bytesColumn("untagged", "reached by no tag of the repository"),
     bytesColumn("garbage", "garbage that it still links"),
-    { key: "push", label: "last push", number: true, value: r => seconds(r.last_push), show: r => date(seconds(r.last_push)) },
-    hasGrowth && { key: "growth", label: "growth", show: r => r.growth ? sparkline(r.growth) : "" },
-  ].filter(Boolean), "bytes");
+    { key: "last push", number: true, value: r => seconds(r.last_push), show: r => date(seconds(r.last_push)) },
+    { key: "growth", show: r => sparkline(r.growth) },
+  ], "bytes");
   table("blobs", "blob", audit.blobs, [
-    { key: "digest", label: "digest", value: b => b.digest, search: b => b.digest + " " + b.kind + " " + b.holders.join(" "), show: b => element("code", { title: b.digest }, b.digest.slice(0, 19)) },
-    { key: "bytes", label: "size", number: true, value: b => b.bytes, show: b => size(b.bytes) },
-    { key: "kind", label: "kind", class: "nowrap", value: b => b.kind, show: b => b.kind.replace("_", " ") },
-    { key: "manifests", label: "manifests", number: true, value: b => b.manifests, show: b => count(b.manifests) },
-    { key: "repositories", label: "repositories", number: true, value: b => b.repositories, show: b => count(b.repositories) },
-    { key: "holders", label: "held by", class: "wide", show: b => b.repositories === 0 ? "nobody: garbage" : b.holders.join(", ") + (b.repositories > b.holders.length ? ` and ${count(b.repositories - b.holders.length)} more` : "") },
+    name("digest", b => element("code", { title: b.digest }, b.digest.slice(0, 19))), bytesColumn("bytes"), name("kind", b => b.kind.replace("_", " "), { class: "nowrap" }),
+    countColumn("manifests"), countColumn("repositories"),
+    { key: "held by", class: "wide", search: b => b.holders.join(" "), show: b => b.repositories === 0 ? "nobody: garbage" : b.holders.join(", ") + (b.repositories > b.holders.length ? ` and ${count(b.repositories - b.holders.length)} more` : "") },
   ], "bytes");
   if (!audit.problem_count) return;
   $("problems-section").hidden = false;
   $("problems-title").textContent = plural(audit.problem_count, "problem");
-  const text = key => ({ key, label: key, value: p => p[key], search: p => p[key], show: p => p[key] });
-  table("problems", "problem", audit.problems, [{ ...text("kind"), show: p => p.kind.replaceAll("_", " ") }, text("repository"), { ...text("path"), show: p => element("code", {}, p.path) }, text("detail"), { ...text("effect"), show: p => String(p.effect).replaceAll("_", " ") }]);
+  table("problems", "problem", audit.problems, [name("kind", p => p.kind.replaceAll("_", " ")), name("repository", p => p.repository), name("path", p => element("code", {}, p.path)),
+    name("detail", p => p.detail), name("effect", p => String(p.effect).replaceAll("_", " "))]);
   if (audit.problems.length < audit.problem_count) $("problems").append(element("p", { class: "note" }, `Only the first ${count(audit.problems.length)} are shown.`));
 }
 
