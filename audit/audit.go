@@ -308,7 +308,7 @@ func (f *fold) sumBlobs() {
 func (f *fold) references() map[inventory.ID]int {
 	counts, last := map[inventory.ID]int{}, map[inventory.ID]inventory.ID{}
 	eachUse(f.Inventory, f.Graph, func(by, of inventory.ID, _ Kind) {
-		if f.blobs[of] == nil {
+		if f.blobs[of] == nil || by == of {
 			return
 		}
 		if before, isUsed := last[of]; !isUsed || before != by {

@@ -47,20 +47,16 @@ var byPurpose = map[manifest.Purpose]Kind{
 // kindsOf returns the kind of each digest, as its index in Kinds.
 func kindsOf(inv *inventory.Inventory, graph *mark.Graph) []uint8 {
 	kinds := bytes.Repeat([]byte{uint8(len(Kinds) - 1)}, inv.Digests())
-	note := func(id inventory.ID, kind Kind) {
-		kinds[id] = min(kinds[id], uint8(slices.Index(Kinds, kind)))
-	}
-	for id, form := range graph.Manifests() {
-		note(id, ownKind(form))
-	}
-	eachUse(inv, graph, func(_, of inventory.ID, kind Kind) { note(of, kind) })
+	eachUse(inv, graph, func(_, of inventory.ID, kind Kind) {
+		kinds[of] = min(kinds[of], uint8(slices.Index(Kinds, kind)))
+	})
 	return kinds
 }
 
-// ownKind returns the kind of a manifest.
-func ownKind(form mark.Form) Kind { return cmp.Or(byPurpose[form.Purpose], Manifest) }
+// kindOf returns the kind of a manifest.
+func kindOf(form mark.Form) Kind { return cmp.Or(byPurpose[form.Purpose], Manifest) }
 
-// eachUse visits the digests that each manifest refers to, with the kind that this gives to a digest. All
+// eachUse visits each manifest, and the digests that it refers to, with the kind that it gives to them. All
 // uses by one manifest are visited together. A use may be visited several times.
 //
 // The content of a sha512 digest is stored under another digest, which layer links name. So a manifest that
@@ -76,17 +72,18 @@ func eachUse(inv *inventory.Inventory, graph *mark.Graph, visit func(by, of inve
 		}
 	}
 	for id, form := range graph.Manifests() {
+		own := kindOf(form)
+		visit(id, id, own)
 		for _, signature := range signatures[id] {
 			visit(id, signature, Signature)
 		}
 		isFirst := true
 		for to, isManifest := range graph.Edges(id) {
-			kind, isSpecial := byPurpose[form.Purpose]
-			switch {
-			case isSpecial:
+			kind := own
+			switch entry, _ := graph.Form(to); {
+			case own != Manifest:
 			case isManifest:
-				entry, _ := graph.Form(to)
-				kind = ownKind(entry)
+				kind = kindOf(entry)
 			case isFirst && form.Kind == manifest.Image:
 				kind = Config
 			default:

@@ -23,6 +23,7 @@ type Picture struct {
 	Bases []Base `json:"bases"`
 
 	view      *mark.View
+	places    []inventory.TagPlace // of Tags
 	nodes     map[digest.Digest]*Node
 	platforms []map[digest.Digest]string // by the index in Indexes
 }
@@ -32,8 +33,6 @@ type PictureTag struct {
 	Name   string        `json:"name"`
 	Digest digest.Digest `json:"digest"` // "" if its current link is missing
 	Pushed time.Time     `json:"pushed,omitzero"`
-
-	tag int // index in the repository
 }
 
 // Node is a digest of a picture.
@@ -91,9 +90,9 @@ func (f Facts) Draw(repository, tag int) *Picture {
 			p.nodes[of] = n
 			p.Nodes = append(p.Nodes, n)
 		} else if n.isManifest || !v.isManifest {
-			return n
+			return n // a manifest has the edges of plain content, and more
 		}
-		n.Kind, n.isManifest = f.kindReached(v, by), v.isManifest // a manifest has the edges of plain content, and more
+		n.Kind, n.isManifest = f.kindReached(v, by), v.isManifest
 		if form, _ := f.Graph.Form(v.id); v.isManifest {
 			n.Purpose = byPurpose[form.Purpose]
 		}
@@ -105,7 +104,8 @@ func (f Facts) Draw(repository, tag int) *Picture {
 		if tag != AllTags && tag != at {
 			continue
 		}
-		shown := PictureTag{Name: t.Name, tag: at}
+		p.places = append(p.places, inventory.TagPlace{Repository: repository, Tag: at})
+		shown := PictureTag{Name: t.Name}
 		if t.HasTarget {
 			shown.Digest = f.Inventory.Digest(t.Target)
 		}
@@ -148,13 +148,7 @@ func (p *Picture) Blobs(f Facts) (ids []inventory.ID) {
 }
 
 // TagPlaces returns the tags whose times Sum needs.
-func (p *Picture) TagPlaces(f Facts) (places []inventory.TagPlace) {
-	repository, _ := f.Inventory.FindRepository(p.Repository)
-	for _, tag := range p.Tags {
-		places = append(places, inventory.TagPlace{Repository: repository, Tag: tag.tag})
-	}
-	return places
-}
+func (p *Picture) TagPlaces() []inventory.TagPlace { return p.places }
 
 // Indexes returns the indexes that were read. SetPlatforms takes their content.
 func (p *Picture) Indexes(f Facts) (ids []inventory.ID) {
@@ -174,9 +168,8 @@ func (p *Picture) SetPlatforms(at int, content []byte) { p.platforms[at] = manif
 // Sum adds the platforms, the sizes and the times of the tags. absent has the blobs that Inventory.Measure has
 // not found.
 func (p *Picture) Sum(f Facts, absent map[inventory.ID]bool) {
-	r := f.Inventory.Repository(p.Repository)
-	for i, tag := range p.Tags {
-		if pushed := r.TagPushed(tag.tag); !pushed.IsZero() {
+	for i, at := range p.places {
+		if pushed := f.Inventory.Repositories[at.Repository].TagPushed(at.Tag); !pushed.IsZero() {
 			p.Tags[i].Pushed = pushed.UTC()
 		}
 	}

@@ -95,7 +95,22 @@ func (p *Picture) WriteTree(w *bytes.Buffer) {
 // other node of the top reaches.
 func (p *Picture) roots() (roots []*Node) {
 	reached, isTarget := mark.MapSet[digest.Digest]{}, map[digest.Digest]bool{}
-	add := func(n *Node) {
+	for _, e := range p.Edges {
+		isTarget[e.To] = true
+	}
+	order := func(n *Node) int {
+		switch {
+		case len(n.Tags) > 0:
+			return 0
+		case !isTarget[n.Digest]:
+			return 1
+		}
+		return 2 // of a cycle, the first one that no other root reaches
+	}
+	for _, n := range slices.SortedStableFunc(slices.Values(p.Nodes), func(a, b *Node) int { return order(a) - order(b) }) {
+		if _, isReached := reached[n.Digest]; len(n.Tags) == 0 && (isReached || !n.Untagged) {
+			continue
+		}
 		roots = append(roots, n)
 		mark.Reach(reached, []digest.Digest{n.Digest}, func(of digest.Digest) (to []digest.Digest) {
 			for _, e := range p.nodes[of].edges {
@@ -103,19 +118,6 @@ func (p *Picture) roots() (roots []*Node) {
 			}
 			return to
 		})
-	}
-	for _, e := range p.Edges {
-		isTarget[e.To] = true
-	}
-	for _, n := range p.Nodes {
-		if len(n.Tags) > 0 || n.Untagged && !isTarget[n.Digest] {
-			add(n)
-		}
-	}
-	for _, n := range p.Nodes { // a cycle of untagged manifests has no first one
-		if _, isReached := reached[n.Digest]; n.Untagged && !isReached {
-			add(n)
-		}
 	}
 	return roots
 }

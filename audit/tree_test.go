@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"strings"
@@ -65,5 +66,34 @@ old has no current link
 `
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// An untagged manifest is at the top of the tree if none above it leads to it. A cycle of untagged manifests is
+// there once.
+//
+//	I ⇄ S → J           S is an index with the entries I and J, and a referrer of I
+//	K → six images      K is an index
+func TestTreeOfUntaggedManifests(t *testing.T) {
+	tree := storagetest.NewTree(t)
+	i, j := imagetest.Image(imagetest.OCI), imagetest.Image(imagetest.Docker)
+	content, err := json.Marshal(map[string]any{
+		"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+		"manifests": []any{i.Descriptor(), j.Descriptor()}, "subject": i.Descriptor(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree.Manifest("app", &imagetest.Manifest{Content: content, Manifests: []*imagetest.Manifest{i, j}})
+	var images []*imagetest.Manifest
+	for seed := range uint64(6) {
+		images = append(images, imagetest.Image(imagetest.OCI, imagetest.Layer(seed, 10)))
+	}
+	tree.Manifest("app", imagetest.Index(imagetest.OCI, images...))
+	var out bytes.Buffer
+	readFacts(t, tree.Root()).Draw(0, audit.AllTags).WriteTree(&out)
+	top := regexp.MustCompile(`(?m)^[├└]`).FindAllString(out.String(), -1)
+	if n := strings.Count(out.String(), audit.Short(j.Digest())); len(top) != 2 || n != 1 {
+		t.Errorf("%d manifests are at the top, and J is there %d times:\n%s", len(top), n, &out)
 	}
 }

@@ -101,7 +101,7 @@ func (a *analysis) draw(c *urfave.Context, report *graphReport) error {
 	if err := a.readPlatforms(c.Context, p); err != nil {
 		return err
 	}
-	if err := a.facts.Inventory.DateTags(c.Context, a.reader, a.store.Concurrency(), p.TagPlaces(a.facts)); err != nil {
+	if err := a.facts.Inventory.DateTags(c.Context, a.reader, a.store.Concurrency(), p.TagPlaces()); err != nil {
 		return err
 	}
 	absent, err := a.facts.Inventory.Measure(c.Context, a.reader, a.store.Concurrency(), p.Blobs(a.facts))

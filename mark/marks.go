@@ -79,15 +79,15 @@ func (m *marks) set(id inventory.ID, to flags) {
 
 // Add implements Set.
 func (m *marks) Add(v vertex) bool {
-	met := reachedAsContent
+	as := reachedAsContent
 	if v.isManifest() {
-		met = reachedAsManifest
+		as = reachedAsManifest
 	}
 	known := m.of(v.id())
-	if known&met != 0 {
+	if known&as != 0 {
 		return false
 	}
-	m.set(v.id(), known|met)
+	m.set(v.id(), known|as)
 	return true
 }
 
