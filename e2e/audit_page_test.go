@@ -343,6 +343,7 @@ func TestPageWithoutRepositories(t *testing.T) {
 	p := openPage(t, s.writePage(), 1280, 900)
 	p.want(`document.querySelector("#map p").textContent`, "Nothing here has unique bytes.")
 	p.want(`document.querySelector("#repositories [role=status]").textContent`, "0 repositories")
+	p.want(`document.querySelector("#growth-section").hidden`, true)
 	p.click(`//div[@id="modes"]/label[text()="garbage"]`)
 	p.want(cellNames, "linked by nobody")
 }

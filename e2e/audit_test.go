@@ -361,16 +361,25 @@ func TestAuditRefusesWrongUsage(t *testing.T) {
 	}
 }
 
-// TestCSVOnATerminalHasNoControlCharacters: a name could steer the terminal.
-func TestCSVOnATerminalHasNoControlCharacters(t *testing.T) {
+// TestAuditOnATerminal: a name can't steer it, and a narrow one shows fewer columns.
+func TestAuditOnATerminal(t *testing.T) {
 	t.Parallel()
 	tree := imagetest.NewTree(t, t.TempDir())
 	tree.Manifest("evil\x1b[31m", app(1))
-	s := mustStart(t, program(t, "audit", "-q", "--csv", tree.Root()))
-	if code, err := s.end(); code != 0 || err != nil {
-		t.Fatalf("%d, %v", code, err)
-	}
-	if shown := s.shows(); !strings.Contains(shown, `evil\x1b[31m`) || strings.Contains(shown, "\x1b[31m") {
-		t.Errorf("it shows %q", shown)
+	for _, test := range []struct {
+		columns uint16
+		flag    string
+		want    string
+	}{
+		{80, "--csv", `evil\x1b[31m,0,1,`},
+		{80, "-q", "TAGS    BYTES   UNIQUE  UNTAGGED   LAST PUSH"},
+		{140, "-q", "TAGS  MANIFESTS  LOGICAL"},
+	} {
+		s, err := startOnTerminal(program(t, "audit", "-q", test.flag, tree.Root()), test.columns)
+		must(t, err)
+		code, err := s.end()
+		if shown := s.shows(); code != 0 || err != nil || !strings.Contains(shown, test.want) || strings.Contains(shown, "\x1b[31m") {
+			t.Errorf("%d, %v: there is no %q in %q", code, err, test.want, shown)
+		}
 	}
 }
