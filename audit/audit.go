@@ -22,7 +22,8 @@ type Facts struct {
 	// Inventory was taken with Options.Sizes.
 	Inventory *inventory.Inventory
 	Graph     *mark.Graph
-	// Live is the result of a mark with all tags and all revisions as roots. Its links were checked.
+	// Live is the result of a mark with all tags and all revisions as roots, and no young links. Its links were
+	// checked.
 	Live *mark.Live
 	// Own is the space of everything else in the storage.
 	Own Own

@@ -4,15 +4,19 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"regsweep/inventory"
 	"regsweep/mark"
 	"regsweep/storage"
+	"regsweep/sweep"
 )
 
 // Asking says how Explain looks for an answer.
 type Asking struct {
 	Limit int // the largest number of chains
+	// MinAge is that of the gc. If it is set, the inventory was taken with Options.Since.
+	MinAge time.Duration
 	// Reader reads the sizes and times that the answer names, and links on which it depends.
 	Reader      storage.Reader
 	Concurrency int
@@ -21,7 +25,7 @@ type Asking struct {
 // Explain says why a digest is kept, or by which flags it would be removed.
 func (f Facts) Explain(ctx context.Context, id inventory.ID, asking Asking) (*Why, error) {
 	s := &search{Facts: f, Asking: asking, target: id, isAncestor: f.ancestors(id)}
-	if err := s.findHolders(ctx); err != nil {
+	if err := s.findHolders(ctx, s.findHolder); err != nil {
 		return nil, err
 	}
 	if err := s.findGone(ctx); err != nil {
@@ -40,8 +44,9 @@ type search struct {
 	target     inventory.ID
 	isAncestor []bool // by id: see ancestors
 
-	holders   []*holder
-	removedBy string
+	holders    []*holder
+	youngUntil time.Time // if its own age keeps a target that is garbage otherwise
+	removedBy  string
 	// gone are the stored blobs that would be removed with the target, and the target if it is stored.
 	gone   []inventory.ID
 	absent map[inventory.ID]bool // blobs of gone of which only the directory exists
@@ -58,8 +63,8 @@ func (s *search) findGone(ctx context.Context) error {
 		return nil
 	}
 	if !s.isAlive() {
-		s.removedBy, s.gone = "gc", s.deadBelow()
-		return nil
+		s.removedBy, s.gone = "gc", []inventory.ID{s.target} // no manifest that is garbage was read
+		return s.findYoung(ctx)
 	}
 	if err := s.findRemovedBy(ctx); err != nil {
 		return err
@@ -75,6 +80,32 @@ func (s *search) findGone(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// findYoung finds out whether --min-age keeps a target that is garbage otherwise: because of young links, whose
+// repositories are its holders then, or because it is young itself.
+func (s *search) findYoung(ctx context.Context) error {
+	if s.MinAge == 0 {
+		return nil
+	}
+	aged, err := s.mark(ctx, mark.Roots{})
+	if err == nil {
+		err = s.findHolders(ctx, func(i int) *holder { return s.findYoungHolder(i, aged) })
+	}
+	if err != nil {
+		return err
+	}
+	if _, isListed := s.Inventory.Size(s.target); isListed && !s.Inventory.Recent(s.target) {
+		return nil // a listing that has sizes has times
+	}
+	object, err := s.Reader.Stat(ctx, s.Inventory.BlobPath(s.target))
+	if storage.IsAbsent(err) {
+		return nil
+	}
+	if err == nil && sweep.IsYoungBlob(s.Inventory, s.target, object.ModTime, s.Now.Add(-s.MinAge)) {
+		s.youngUntil = object.ModTime.Add(s.MinAge).UTC()
+	}
+	return err
 }
 
 // mark finds what is alive with other roots.
@@ -99,6 +130,7 @@ func (s *search) findRemovedBy(ctx context.Context) error {
 		{"gc --delete-unlinked-children", mark.Roots{DeleteUnlinkedChildren: true}},
 		{"gc -m --delete-unlinked-children", mark.Roots{Revision: mark.None, DeleteUnlinkedChildren: true}},
 	} {
+		choice.roots.WhatIf = true
 		live, err := s.mark(ctx, choice.roots)
 		if err != nil {
 			return err
@@ -131,18 +163,6 @@ func (s *search) withoutHolders() mark.Roots {
 	return roots
 }
 
-// deadBelow returns the target and the stored blobs that only garbage refers to and that it reaches.
-func (s *search) deadBelow() []inventory.ID {
-	return mark.Reach(mark.MapSet[inventory.ID]{}, []inventory.ID{s.target}, func(id inventory.ID) (below []inventory.ID) {
-		for to := range s.Graph.Edges(id) {
-			if s.Inventory.Stored(to) && !s.Live.Blob(to).Alive() {
-				below = append(below, to)
-			}
-		}
-		return below
-	})
-}
-
 // measure reads the sizes of gone and the times of the tags of holders.
 func (s *search) measure(ctx context.Context) (err error) {
 	var tags []inventory.TagPlace
@@ -162,9 +182,16 @@ func (s *search) measure(ctx context.Context) (err error) {
 func (s *search) why() *Why {
 	w := NewWhy(s.Inventory.Digest(s.target))
 	w.Stored = s.Inventory.Listed(s.target) && !s.absent[s.target]
-	w.Kept = w.Stored && (!s.Inventory.Stored(s.target) || s.isAlive())
 	s.addHolders(&w)
-	if w.Stored && s.Inventory.Stored(s.target) {
+	if !w.Stored {
+		w.KeptUntil = time.Time{}
+	}
+	w.NeverRemoved = w.Stored && !s.Inventory.Stored(s.target)
+	w.Kept = w.Stored && (w.NeverRemoved || s.isAlive() || !w.KeptUntil.IsZero())
+	switch {
+	case w.NeverRemoved:
+		w.Bytes, w.ToFree = max(0, s.Inventory.Others[w.Digest]), []string{}
+	case w.Stored:
 		w.RemovedBy = s.removedBy
 		s.addGone(&w)
 	}
@@ -174,7 +201,13 @@ func (s *search) why() *Why {
 // addHolders adds the holders to the answer.
 func (s *search) addHolders(w *Why) {
 	total := int64(0)
+	if w.KeptUntil = s.youngUntil; !s.youngUntil.IsZero() {
+		_, isManifest := s.Graph.Form(s.target)
+		kind := s.kindReached(vertex{s.target, isManifest}, mark.EntryEdge)
+		w.Chains, total = [][]Link{{{Kind: AgeLink, Digest: w.Digest}, {Kind: kind, Digest: w.Digest}}}, 1
+	}
 	for _, h := range s.holders {
+		w.KeptUntil = later(w.KeptUntil, h.YoungUntil)
 		h.date(s.Inventory.Repositories[h.repository])
 		w.Repositories = append(w.Repositories, h.Holder)
 		w.Chains = append(w.Chains, h.chains...)
@@ -191,6 +224,13 @@ func (s *search) addHolders(w *Why) {
 	if w.More = total; total < Most {
 		w.More -= int64(len(w.Chains))
 	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }
 
 // addGone adds the sizes of the target and of the blobs that would be removed with it.

@@ -125,18 +125,18 @@ func (f Facts) FindTag(repository int, tag string) (int, error) {
 	return 0, storage.Usagef("%s has no tag %q", r.Name, tag)
 }
 
-// prefixOf returns the beginning of a digest with its algorithm.
-func prefixOf(short string) string {
-	if strings.Contains(short, ":") {
-		return short
-	}
-	return "sha256:" + short
-}
-
 // choose returns the only digest that a short digest means among some digests, or among all digests if
-// among is nil. Stored blobs come before digests that only links or manifests name. where is for the error.
+// among is nil. Without an algorithm it may have any. Stored blobs come before digests that only links or
+// manifests name. where is for the error.
 func (f Facts) choose(short string, among []inventory.ID, where string) (inventory.ID, error) {
-	prefix := prefixOf(short)
+	algorithm, hex, hasAlgorithm := strings.Cut(short, ":")
+	if !hasAlgorithm {
+		algorithm, hex = "sha256", short
+	}
+	begins := func(of digest.Digest) bool {
+		algorithmOf, hexOf, _ := strings.Cut(string(of), ":")
+		return strings.HasPrefix(hexOf, hex) && (algorithmOf == algorithm || !hasAlgorithm)
+	}
 	var stored, others []inventory.ID
 	add := func(id inventory.ID) {
 		if f.Inventory.Listed(id) {
@@ -146,17 +146,20 @@ func (f Facts) choose(short string, among []inventory.ID, where string) (invento
 		}
 	}
 	if among == nil {
-		blobs := f.Inventory.Blobs()
+		blobs, prefix := f.Inventory.Blobs(), algorithm+":"+hex
 		first := sort.Search(blobs, func(i int) bool { return string(f.Inventory.Digest(inventory.ID(i))) >= prefix })
 		for i := first; i < blobs && strings.HasPrefix(string(f.Inventory.Digest(inventory.ID(i))), prefix); i++ {
 			add(inventory.ID(i))
+		}
+		for of := range f.Inventory.Others {
+			f.Inventory.ID(of) // no link or manifest need name it
 		}
 		for i := blobs; i < f.Inventory.Digests(); i++ {
 			among = append(among, inventory.ID(i))
 		}
 	}
 	for _, id := range among {
-		if strings.HasPrefix(string(f.Inventory.Digest(id)), prefix) {
+		if begins(f.Inventory.Digest(id)) {
 			add(id)
 		}
 	}

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"maps"
 	"runtime"
 	"slices"
 	"time"
@@ -31,11 +32,11 @@ type root struct {
 	id   inventory.ID
 }
 
-// findHolders sets the holders: the repositories with chains.
-func (s *search) findHolders(ctx context.Context) error {
+// findHolders sets the holders: the repositories with chains. find returns nil for a repository without any.
+func (s *search) findHolders(ctx context.Context, find func(i int) *holder) error {
 	holders := make([]*holder, len(s.Inventory.Repositories))
 	err := storage.Each(ctx, len(holders), runtime.GOMAXPROCS(0), func(_ context.Context, i int) error {
-		holders[i] = s.findHolder(i)
+		holders[i] = find(i)
 		return nil
 	})
 	s.holders = slices.DeleteFunc(holders, func(h *holder) bool { return h == nil })
@@ -68,6 +69,36 @@ func (s *search) findHolder(i int) *holder {
 		}
 	}
 	return h
+}
+
+// findYoungHolder finds the chains from young links. aged is the result of a mark with them.
+func (s *search) findYoungHolder(i int, aged *mark.Live) *holder {
+	r := s.Inventory.Repositories[i]
+	if len(r.Recent) == 0 {
+		return nil
+	}
+	view, ids := s.Graph.View(i), slices.Collect(maps.Keys(r.Recent))
+	isDamage := aged.Repositories[i].Kept && !s.Live.Repositories[i].Kept // a young link to a missing manifest
+	if isDamage {
+		ids = append(ids, view.Linked()...)
+	}
+	h := s.newHolder(i, view, s.rootsOf(AgeLink, ids), s.Limit)
+	if h.count == 0 {
+		return nil
+	}
+	for _, written := range r.Recent {
+		if isDamage {
+			h.noteYoung(written, s.MinAge)
+		}
+	}
+	return h
+}
+
+// noteYoung notes that a link keeps the target until it is old enough.
+func (h *holder) noteYoung(written time.Time, minAge time.Duration) {
+	if !written.IsZero() {
+		h.YoungUntil = later(h.YoungUntil, written.Add(minAge).UTC())
+	}
 }
 
 // roots returns the tags of a repository, and then its untagged revisions.
@@ -157,6 +188,8 @@ func (s *search) newHolder(i int, view *mark.View, roots []root, limit int) *hol
 		case RevisionLink:
 			h.revisions = append(h.revisions, root.id)
 			h.Revisions = append(h.Revisions, s.Inventory.Digest(root.id))
+		case AgeLink:
+			h.noteYoung(r.Recent[root.id], s.MinAge)
 		}
 	}
 	for _, path := range p.shortest(from, limit) {

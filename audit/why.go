@@ -12,10 +12,14 @@ import (
 type Why struct {
 	Digest digest.Digest `json:"digest"`
 	Kind   Kind          `json:"kind,omitempty"` // of a stored blob
-	Bytes  int64         `json:"bytes"`
+	Bytes  int64         `json:"bytes"`          // 0 if NeverRemoved is set and the listing has no sizes
 	Stored bool          `json:"stored"`
-	// Kept is set if a gc without flags keeps it.
+	// NeverRemoved is set if it is stored under another algorithm than sha256: gc never removes it.
+	NeverRemoved bool `json:"never_removed,omitempty"`
+	// Kept is set if a gc keeps it, without flags or with the given --min-age.
 	Kept bool `json:"kept"`
+	// KeptUntil is set if only its age keeps it: then the gc removes it.
+	KeptUntil time.Time `json:"kept_until,omitzero"`
 	// RemovedBy is the command that would remove it as things are, "" if there is none.
 	RemovedBy string `json:"removed_by,omitempty"`
 	// Chains are the shortest ways from a root to the digest. More is the number of all others. It is
@@ -33,7 +37,7 @@ type Why struct {
 	FreedIfGone int64 `json:"freed_if_gone"`
 }
 
-// Link is one element of a chain. The first is a root: a tag, an untagged revision, or damage. Its digest
+// Link is one element of a chain. The first is a root: a tag, an untagged revision, damage, or age. Its digest
 // is that of the second. The last element is the digest that was asked for.
 type Link struct {
 	Kind       LinkKind      `json:"kind"`
@@ -45,11 +49,12 @@ type Link struct {
 // LinkKind is the kind of an element.
 type LinkKind string
 
-// The kinds of elements. The first three are roots.
+// The kinds of elements. The first four are roots.
 const (
 	TagLink       LinkKind = "tag"
 	RevisionLink  LinkKind = "revision"
 	DamageLink    LinkKind = "damage"
+	AgeLink       LinkKind = "age" // a young link of the repository, or without a repository the young blob itself
 	IndexLink     LinkKind = "index"
 	ManifestLink  LinkKind = "manifest"
 	ConfigLink    LinkKind = "config"
@@ -71,6 +76,8 @@ type Holder struct {
 	Revisions []digest.Digest `json:"revisions"`
 	// Damage is the kind of the problem that keeps all of the repository, "" if there is none.
 	Damage inventory.ProblemKind `json:"damage,omitempty"`
+	// YoungUntil is set if only young links of the repository keep it: then the last of them is old enough.
+	YoungUntil time.Time `json:"young_until,omitzero"`
 }
 
 // RemovedWith are blobs that would be removed together with another.
@@ -84,7 +91,7 @@ type RemovedWith struct {
 type SizedBlob struct {
 	Digest digest.Digest `json:"digest"`
 	Kind   Kind          `json:"kind"`
-	Bytes  int64         `json:"bytes"`
+	Bytes  int64         `json:"bytes"` // 0 if NeverRemoved is set and the listing has no sizes
 }
 
 // NewWhy returns an answer without any chains.

@@ -24,6 +24,8 @@ type analysis struct {
 	conf  config.Config
 	store storage.Store
 	cache cacheOptions
+	// minAge makes read record what is younger: only why has this flag.
+	minAge time.Duration
 
 	// read sets these.
 	reader storage.Store // reads manifests through the cache
@@ -78,10 +80,14 @@ func (a *analysis) read(ctx context.Context, sizes bool, end *analysisEnd) (err 
 	if err != nil {
 		return err
 	}
+	now := a.env.Now()
 	_, statsTimes := a.store.(storage.DirTimes) // otherwise the listing has them
 	phase := a.progress.begin("listing", "name", 0)
 	ahead := mark.NewAhead(a.reader)
 	options := inventory.Options{Concurrency: a.store.Concurrency(), Sizes: sizes, TagTimes: sizes || !statsTimes, OnBlobs: phase.add, OnLinks: phase.add, OnRevision: ahead.Read}
+	if a.minAge > 0 {
+		options.Since = now.Add(-a.minAge)
+	}
 	inv, err := inventory.Take(ctx, a.reader, options)
 	phase.endWith("listed", err)
 	if err != nil {
@@ -100,8 +106,8 @@ func (a *analysis) read(ctx context.Context, sizes bool, end *analysisEnd) (err 
 	if err != nil {
 		return err
 	}
-	a.facts = audit.Facts{Inventory: inv, Graph: graph, Now: a.env.Now(), UploadAge: uploadAge}
-	if a.facts.Live, err = a.live(ctx, mark.Roots{}); err != nil {
+	a.facts = audit.Facts{Inventory: inv, Graph: graph, Now: now, UploadAge: uploadAge}
+	if a.facts.Live, err = a.live(ctx, mark.Roots{WhatIf: true}); err != nil {
 		return err
 	}
 	end.Problems = append([]inventory.Problem{}, a.facts.Live.Problems...)

@@ -24,6 +24,13 @@ func jsonFlag() urfave.Flag {
 
 const jsonName = "json"
 
+// minAgeFlag returns the flag of a gc and of a question about one.
+func minAgeFlag(usage string) urfave.Flag {
+	return &urfave.GenericFlag{Name: minAgeName, Value: &age{}, Usage: usage}
+}
+
+const minAgeName = "min-age"
+
 // guardFlags returns the flags that say how to prove that the registry is read-only or stopped.
 func guardFlags() []urfave.Flag {
 	return []urfave.Flag{

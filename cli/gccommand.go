@@ -24,7 +24,7 @@ func gcCommand(r *runner) *urfave.Command {
 		toggle("delete-unlinked-children", "platforms of an index that were deleted through the API are removed too"),
 		&urfave.StringFlag{Name: planName, Usage: "write the plan to `FILE`, a line of JSON for each removal; - is standard output"},
 		toggle("prune-empty", "remove repositories in which nothing is left, and empty directories where a repository could be (also the mount point of a disk that is not mounted)"),
-		&urfave.GenericFlag{Name: "min-age", Value: &age{}, Usage: "keep blobs and links younger than `AGE`, such as 36h or 7d"},
+		minAgeFlag("keep blobs and links younger than `AGE`, such as 36h or 7d"),
 		&urfave.GenericFlag{Name: "upload-age", Value: &age{uploadAge}, Usage: "keep unfinished uploads younger than `AGE`"},
 		toggle("allow-empty", "accept a registry that has no tag at all, or a root without docker/registry/v2"),
 	}
@@ -95,8 +95,8 @@ func readGCOptions(c *urfave.Context) gcOptions {
 	o.deleteUntagged, o.pruneEmpty, o.allowEmpty = c.Bool("delete-untagged"), c.Bool("prune-empty"), c.Bool("allow-empty")
 	o.deleteUnlinkedChildren = c.Bool("delete-unlinked-children")
 	o.plan, o.planGiven = c.String(planName), c.IsSet(planName)
-	o.minAge, o.uploadAge = c.Generic("min-age").(*age).Duration, c.Generic("upload-age").(*age).Duration
-	if o.unsafe && !c.IsSet("min-age") {
+	o.minAge, o.uploadAge = c.Generic(minAgeName).(*age).Duration, c.Generic("upload-age").(*age).Duration
+	if o.unsafe && !c.IsSet(minAgeName) {
 		o.minAge = unsafeAge
 	}
 	return o

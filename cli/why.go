@@ -3,7 +3,6 @@ package cli
 import (
 	"bytes"
 	"errors"
-	"slices"
 
 	"regsweep/audit"
 	"regsweep/internal/human"
@@ -15,17 +14,21 @@ import (
 )
 
 func whyCommand(r *runner) *urfave.Command {
+	flags := []urfave.Flag{
+		&urfave.GenericFlag{Name: "limit", Value: newNumber(3), Usage: "show at most `N` chains, the shortest first; 0 is no bound"},
+		minAgeFlag("say what a gc with the same flag does: it keeps blobs and links younger than `AGE`, such as 36h or 7d"),
+	}
 	return &urfave.Command{
 		Name:               "why",
 		Usage:              "say why an object is kept, who holds it, and what would free it",
 		ArgsUsage:          "DIGEST|REPO:TAG|REPO@DIGEST TARGET",
-		Flags:              slices.Concat([]urfave.Flag{&urfave.GenericFlag{Name: "limit", Value: newNumber(3), Usage: "show at most `N` chains, the shortest first; 0 is no bound"}}, analysisFlags()),
+		Flags:              append(flags, analysisFlags()...),
 		CustomHelpTemplate: commandHelp,
 		OnUsageError:       usageError,
 		Action:             r.why,
 		Description: targetHelp + `
    The beginning of a digest is enough, with at least 4 hex digits. The answer is about all
-   repositories. It is the answer for a gc without flags: it counts no age of --min-age.
+   repositories, and for a gc without flags. If you run gc with --min-age, pass it here too.
    It only reads, and needs neither a lock nor a registry that is read-only.
 
 EXAMPLES:
@@ -87,6 +90,7 @@ func (a *analysis) explain(c *urfave.Context, report *whyReport) error {
 	if err != nil {
 		return err
 	}
+	a.minAge = c.Generic(minAgeName).(*age).Duration
 	if err := a.openTarget(c, target, &report.analysisReport); err != nil {
 		return err
 	}
@@ -99,7 +103,7 @@ func (a *analysis) explain(c *urfave.Context, report *whyReport) error {
 	}
 	phase := a.progress.begin("explaining", "", 0)
 	defer phase.end("")
-	why, err := a.facts.Explain(c.Context, id, audit.Asking{Limit: limitOf(c), Reader: a.reader, Concurrency: a.store.Concurrency()})
+	why, err := a.facts.Explain(c.Context, id, audit.Asking{Limit: limitOf(c), MinAge: a.minAge, Reader: a.reader, Concurrency: a.store.Concurrency()})
 	if err != nil {
 		return err
 	}

@@ -26,11 +26,18 @@ func writeWhy(w *bytes.Buffer, r *whyReport, width int) {
 // aboutObject says what the object is, and whether it is kept.
 func aboutObject(why audit.Why) string {
 	about := fmt.Sprintf("%s, %s: ", kindNamesOfOne[why.Kind], human.Size(why.Bytes))
+	if why.NeverRemoved && why.Bytes == 0 {
+		about = "A blob: "
+	}
 	switch {
 	case !why.Stored && len(why.Repositories) == 0:
-		return "Not stored. Nothing that is kept needs it"
+		return "Not stored. A link or a manifest names it, but nothing that is kept needs it"
 	case !why.Stored:
-		return "Not stored, but needed"
+		return "Not stored, but needed: a pull that asks for it fails"
+	case why.NeverRemoved:
+		return about + "kept. gc never removes a blob that is stored under " + why.Digest.Algorithm().String()
+	case !why.KeptUntil.IsZero():
+		return about + "kept only because it is young, until " + fullSecond(why.KeptUntil)
 	case !why.Kept:
 		return about + "nothing keeps it, and gc removes it"
 	case why.RemovedBy != "":
@@ -38,6 +45,9 @@ func aboutObject(why audit.Why) string {
 	}
 	return about + "kept"
 }
+
+// fullSecond writes a time, rounded up.
+func fullSecond(at time.Time) string { return at.Add(time.Second - 1).Format(time.RFC3339) }
 
 // kindNamesOfOne has the names of the kinds of blobs in the singular.
 var kindNamesOfOne = map[audit.Kind]string{
@@ -74,6 +84,12 @@ func chainText(chain []audit.Link) string {
 			parts = append(parts, fmt.Sprintf("damage in %s (%s)", link.Repository, link.Name))
 		case audit.RevisionLink:
 			parts = append(parts, link.Repository+" (untagged)")
+		case audit.AgeLink:
+			of := "its age"
+			if link.Repository != "" {
+				of = "a young link of " + link.Repository
+			}
+			parts = append(parts, of)
 		default:
 			parts = append(parts, fmt.Sprintf("%s %s", link.Kind, audit.Short(link.Digest)))
 		}
@@ -121,6 +137,9 @@ func heldBy(h audit.Holder) string {
 	if h.Damage != "" {
 		parts = append(parts, fmt.Sprintf("damage (%s)", h.Damage))
 	}
+	if !h.YoungUntil.IsZero() {
+		parts = append(parts, "young links, until "+fullSecond(h.YoungUntil))
+	}
 	return strings.Join(parts, "; ")
 }
 
@@ -130,19 +149,22 @@ func writeToFree(w *bytes.Buffer, why audit.Why) {
 	if n := why.RemovedWith.Blobs; n > 0 {
 		with = fmt.Sprintf("%s, %s", human.Plural(n, "other blob"), human.Size(why.RemovedWith.Bytes))
 	}
+	how := "run " + why.RemovedBy
 	switch {
-	case !why.Stored:
+	case !why.Kept || why.NeverRemoved:
 		return
-	case !why.Kept:
-		fmt.Fprintf(w, "\nRemoved with it: %s\n", with)
-		return
+	case !why.KeptUntil.IsZero():
+		how = fmt.Sprintf("run gc after %s, or without --min-age", fullSecond(why.KeptUntil))
+	case why.RemovedBy == "":
+		how = stepsToFree(why)
 	}
-	if why.RemovedBy != "" {
-		fmt.Fprintf(w, "\nTo free it: run %s\n", why.RemovedBy)
-		fmt.Fprintf(w, "Removed with it: %s\n", with)
-		fmt.Fprintf(w, "Freed in all: %s\n", human.Size(why.FreedIfGone))
-		return
-	}
+	fmt.Fprintf(w, "\nTo free it: %s\n", how)
+	fmt.Fprintf(w, "Removed with it: %s\n", with)
+	fmt.Fprintf(w, "Freed in all: %s\n", human.Size(why.FreedIfGone))
+}
+
+// stepsToFree says how to remove all that holds the object.
+func stepsToFree(why audit.Why) string {
 	var steps []string
 	tags, revisions, damaged := 0, 0, 0
 	for _, h := range why.Repositories {
@@ -160,7 +182,5 @@ func writeToFree(w *bytes.Buffer, why audit.Why) {
 	if tags+revisions > 0 {
 		steps = append(steps, "run gc -m (without -m their manifests stay, and keep it)")
 	}
-	fmt.Fprintf(w, "\nTo free it: %s\n", strings.Join(steps, "; "))
-	fmt.Fprintf(w, "Removed with it: %s\n", with)
-	fmt.Fprintf(w, "Freed in all: %s\n", human.Size(why.FreedIfGone))
+	return strings.Join(steps, "; ")
 }

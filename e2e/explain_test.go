@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"regsweep/internal/imagetest"
 
@@ -81,6 +82,8 @@ type whyDocument struct {
 	Kind         string
 	Bytes        int64
 	Stored, Kept bool
+	NeverRemoved bool   `json:"never_removed"`
+	KeptUntil    string `json:"kept_until"`
 	RemovedBy    string `json:"removed_by"`
 	Chains       [][]struct {
 		Kind, Repository, Name string
@@ -94,6 +97,7 @@ type whyDocument struct {
 		Since     string
 		Revisions []digest.Digest
 		Damage    string
+		Until     string `json:"young_until"`
 	}
 	ToFree      []string `json:"to_free"`
 	RemovedWith struct {
@@ -194,6 +198,86 @@ func TestWhyExplains(t *testing.T) {
 			if got := s.why(2, object); !strings.Contains(got.Error, want) || got.ExitCode != 2 || got.Stored {
 				t.Errorf("%s: %+v", object, got)
 			}
+		}
+	})
+}
+
+// With --min-age, what only its age or that of a link keeps is kept, as a gc with this flag keeps it.
+func TestWhyKnowsAges(t *testing.T) {
+	onEach(t, "why age", func(t *testing.T, on backend) {
+		s := newExplained(t)
+		linked := imagetest.Layer(90, 300)
+		s.tree.Blob(linked.Content)
+		s.tree.LayerLink("base", linked.Digest())
+		s.on(on)
+		for object, want := range map[digest.Digest][]string{
+			digest.FromString("garbage"): {": age > blob"},
+			linked.Digest():              {": age > blob", "base: age > blob"},
+		} {
+			got := s.why(0, object.String(), "--min-age", "1h")
+			var chains []string
+			for _, chain := range got.Chains {
+				chains = append(chains, fmt.Sprintf("%s: %s > %s", chain[0].Repository, chain[0].Kind, chain[1].Kind))
+			}
+			s.same("what keeps "+object.String(), chains, want)
+			if got.KeptUntil == "" || !got.Kept || got.RemovedBy != "gc" {
+				t.Errorf("%+v", got)
+			}
+			if got := s.why(0, object.String(), "--min-age", "0"); got.Kept || got.KeptUntil != "" || len(got.Chains) != 0 {
+				t.Errorf("without an age: %+v", got)
+			}
+		}
+		if n := s.gc("--dry-run", "--min-age", "1h").report.Garbage.Blobs.Count; n != 0 {
+			t.Errorf("gc would remove %d blobs", n)
+		}
+		if got := s.why(0, s.c.Digest().String(), "--min-age", "1h"); got.KeptUntil != "" || got.FreedIfGone != s.why(0, s.c.Digest().String()).FreedIfGone {
+			t.Errorf("what tags keep does not depend on an age: %+v", got)
+		}
+	})
+}
+
+// An old blob is kept by a young link to it, until the link is old too.
+func TestWhyKnowsAgesOfLinks(t *testing.T) {
+	t.Parallel()
+	s := newExplained(t)
+	layer := imagetest.Layer(90, 300)
+	s.tree.Blob(layer.Content)
+	s.tree.LayerLink("base", layer.Digest())
+	s.tree.Age(imagetest.BlobPath(layer.Digest()), 48*time.Hour)
+	got := s.why(0, layer.Digest().String(), "--min-age", "1d")
+	if !got.Kept || len(got.Chains) != 1 || got.Chains[0][0].Repository != "base" || got.Repositories[0].Until != got.KeptUntil {
+		t.Errorf("a young link: %+v", got)
+	}
+	text, _ := s.run(0, "why", "--min-age", "1d", layer.Digest().String())
+	for _, want := range []string{"kept only because it is young, until ", "a young link of base → blob ", "young links, until "} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the text lacks %q:\n%s", want, text)
+		}
+	}
+	s.tree.Age(imagetest.LayerPath("base", layer.Digest()), 48*time.Hour)
+	if got := s.why(0, layer.Digest().String(), "--min-age", "1d"); got.Kept || got.RemovedBy != "gc" || len(got.Repositories) != 0 {
+		t.Errorf("an old link: %+v", got)
+	}
+}
+
+// A blob that is stored under sha512 is found by its first digits, and the answer says that gc never removes it.
+func TestWhyKnowsOtherAlgorithms(t *testing.T) {
+	onEach(t, "why sha512", func(t *testing.T, on backend) {
+		s := newExplained(t)
+		of := digest.SHA512.FromString("content")
+		s.tree.Write(imagetest.BlobPath(of), "content")
+		s.on(on)
+		for _, object := range []string{of.String(), of.String()[:20], of.Encoded()[:12]} {
+			got := s.why(0, object)
+			if got.Digest != of || !got.Stored || !got.Kept || !got.NeverRemoved || got.RemovedBy != "" || len(got.ToFree) != 0 {
+				t.Errorf("%s: %+v", object, got)
+			}
+			if on == bucket && got.Bytes != int64(len("content")) {
+				t.Errorf("%s has %d bytes", object, got.Bytes)
+			}
+		}
+		if text, _ := s.run(0, "why", of.Encoded()[:12]); !strings.Contains(text, "gc never removes a blob that is stored under sha512") {
+			t.Errorf("%s", text)
 		}
 	})
 }

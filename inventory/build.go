@@ -5,6 +5,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"time"
 
 	"regsweep/storage"
 	"regsweep/storage/layout"
@@ -92,7 +93,7 @@ func (b *builder) visitBlobs(page []storage.Object) error {
 			noted.add(&next, object, b.options)
 		default:
 			if e.Kind == layout.Blob {
-				b.addOther(e.Digest)
+				b.addOther(e.Digest, object.Size)
 			}
 			b.strayOutside(object)
 		}
@@ -102,13 +103,13 @@ func (b *builder) visitBlobs(page []storage.Object) error {
 }
 
 // addOther records a blob that is stored under another algorithm than sha256.
-func (b *builder) addOther(n layout.Name) {
+func (b *builder) addOther(n layout.Name, size int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.inv.others == nil {
-		b.inv.others = map[digest.Digest]bool{}
+	if b.inv.Others == nil {
+		b.inv.Others = map[digest.Digest]int64{}
 	}
-	b.inv.others[digest.NewDigestFromEncoded(digest.Algorithm(strings.Clone(n.Alg)), strings.Clone(n.Hex))] = true
+	b.inv.Others[digest.NewDigestFromEncoded(digest.Algorithm(strings.Clone(n.Alg)), strings.Clone(n.Hex))] = size
 }
 
 // addBlobs adds a page of blobs.
@@ -349,10 +350,15 @@ func (b *builder) noteRecent(rb *repositoryBuilder, e located, object storage.Ob
 		return
 	}
 	if rb.r.Recent == nil {
-		rb.r.Recent = map[ID]bool{}
+		rb.r.Recent = map[ID]time.Time{}
 	}
-	rb.r.Recent[e.id] = true
+	note := func(id ID) {
+		if object.ModTime.After(rb.r.Recent[id]) {
+			rb.r.Recent[id] = object.ModTime
+		}
+	}
+	note(e.id)
 	if e.Kind == layout.Signature { // the manifest is being pushed
-		rb.r.Recent[b.inv.id(e.Revision)] = true
+		note(b.inv.id(e.Revision))
 	}
 }

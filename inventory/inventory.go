@@ -34,13 +34,14 @@ type Inventory struct {
 	// Uploads are unfinished multipart uploads outside of the repositories' uploads:
 	// interrupted copies of a finished upload to its blob.
 	Uploads []Upload
+	// Others are the blobs that are stored under another algorithm than sha256, with their sizes in bytes, or
+	// -1 if the listing has no sizes. They count as strays: today no registry writes such blobs, but
+	// registries serve them.
+	Others map[digest.Digest]int64
 	// Emptied are empty directories of blobs that an interrupted removal has left. EmptiedNames
 	// are empty directories in which a repository could be.
 	Emptied, EmptiedNames []string
 
-	// others are the digests of blobs that are stored under another algorithm than sha256. They
-	// count as strays: today no registry writes such blobs, but registries serve them.
-	others map[digest.Digest]bool
 	recent []bool // by blob; nil unless Options.Since was set
 	// hardLinked are the blobs that the scan has reported as hard linked.
 	hardLinked map[ID]bool
@@ -83,7 +84,10 @@ func (inv *Inventory) Repository(name string) *Repository {
 
 // Listed reports whether a blob was listed. A blob under another algorithm than sha256 is Listed and
 // not Stored: it is never removed.
-func (inv *Inventory) Listed(id ID) bool { return inv.Stored(id) || inv.others[inv.Digest(id)] }
+func (inv *Inventory) Listed(id ID) bool {
+	_, isOther := inv.Others[inv.Digest(id)]
+	return inv.Stored(id) || isOther
+}
 
 // Strays counts objects that are not part of the layout.
 type Strays struct {
@@ -107,9 +111,8 @@ type Repository struct {
 	// Aliases has the layer links whose content is another digest than their path has. It maps
 	// the digest in the path to the digest in the content.
 	Aliases map[ID]ID
-	// Recent has the digests of links that were written after
-	// Options.Since.
-	Recent map[ID]bool
+	// Recent has the digests of links that were written after Options.Since, with the newest of their times.
+	Recent map[ID]time.Time
 	// Pinned are the digests in links whose path is not understood.
 	Pinned []ID
 	// Doubted are the manifests in links below _manifests whose path is not understood or has

@@ -147,6 +147,9 @@ func (l *Live) markRepository(g *Graph, i int, checked checkedLinks) *marker {
 		},
 	}
 	defer m.marks.release()
+	if !roots.WhatIf {
+		m.recent = r.Recent
+	}
 	for _, list := range roots.Lists {
 		m.roots = append(m.roots, list.roots[i]...)
 	}

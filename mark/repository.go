@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"regsweep/inventory"
 	"regsweep/manifest"
@@ -22,6 +23,7 @@ type marker struct {
 	mayRemoveTag func(tag int) bool
 	mayRemove    func(revision int) bool
 	roots        []vertex // from lists
+	recent       map[inventory.ID]time.Time
 
 	marks     *marks
 	named     map[inventory.ID]bool           // manifests that a tag or a list names
@@ -81,7 +83,7 @@ func (m *marker) run(checked checkedLinks) {
 	for _, v := range m.roots {
 		listed = append(listed, v.id())
 	}
-	for id := range m.r.Recent {
+	for id := range m.recent {
 		recent = append(recent, id)
 	}
 	for at, link := range m.r.Revisions {

@@ -66,7 +66,7 @@ func generate(seed uint64, damage, young bool) *disk {
 	if young {
 		for _, path := range g.names() {
 			if g.chance(5) {
-				g.files[path] = file{g.files[path].content, time.Hour}
+				g.files[path] = file{g.files[path].content, time.Duration(1+g.IntN(12)) * time.Hour}
 			}
 		}
 	}

@@ -448,7 +448,6 @@ func (p *planner) planDead(ctx context.Context, dead []inventory.ID) error {
 		return err
 	}
 	for i, id := range dead {
-		young := p.Options.MinAge > 0 && p.inv.Recent(id)
 		bytes, exact := p.inv.Size(id)
 		if stats[i].isAbsent {
 			p.empty = append(p.empty, dirOf(p.inv.BlobPath(id)))
@@ -456,8 +455,8 @@ func (p *planner) planDead(ctx context.Context, dead []inventory.ID) error {
 		}
 		if !exact {
 			bytes = stats[i].bytes
-			young = p.Options.MinAge > 0 && stats[i].modTime.After(p.cutoff)
 		}
+		young := p.Options.MinAge > 0 && IsYoungBlob(p.inv, id, stats[i].modTime, p.cutoff)
 		if reason := p.keepsBlob(id, young); reason != "" {
 			tally := p.keptBlobs[reason]
 			tally.Add(1, bytes)
@@ -473,6 +472,15 @@ func (p *planner) planDead(ctx context.Context, dead []inventory.ID) error {
 		}
 	}
 	return nil
+}
+
+// IsYoungBlob reports whether a dead blob was written after a time. modTime is from a stat. It does not count
+// if the listing had the size and so the time of the blob, which Options.Since of the inventory recorded.
+func IsYoungBlob(inv *inventory.Inventory, id inventory.ID, modTime, after time.Time) bool {
+	if _, exact := inv.Size(id); exact {
+		return inv.Recent(id)
+	}
+	return modTime.After(after)
 }
 
 // keepsBlob returns why a dead blob is kept, "" if it is garbage.

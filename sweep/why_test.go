@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"regsweep/audit"
 	"regsweep/inventory"
@@ -22,7 +23,7 @@ func TestWhyOfRandomRegistries(t *testing.T) {
 	for seed := *seedFlag; seed < *seedFlag+uint64(seeds()); seed++ {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			t.Parallel()
-			d := generate(seed, seed%3 == 0, false)
+			d := generate(seed, seed%3 == 0, seed%2 == 0)
 			testWhy(t, d, d.put(t))
 			if t.Failed() {
 				t.Logf("again: go test ./sweep -run TestWhyOfRandomRegistries -seed %d -seeds 1", seed)
@@ -43,7 +44,7 @@ func factsOf(t *testing.T, root string, options inventory.Options) (audit.Facts,
 	if err != nil {
 		t.Fatal(err)
 	}
-	live, err := graph.Live(t.Context(), mark.Roots{})
+	live, err := graph.Live(t.Context(), mark.Roots{WhatIf: true})
 	if err == nil {
 		live, err = live.CheckLinks(t.Context(), store, 0)
 	}
@@ -53,13 +54,20 @@ func factsOf(t *testing.T, root string, options inventory.Options) (audit.Facts,
 	return audit.Facts{Inventory: inv, Graph: graph, Live: live, Now: now, UploadAge: uploadAge}, store
 }
 
+// whyAge is a --min-age that some files of a registry are younger than.
+const whyAge = 24 * time.Hour
+
 func testWhy(t *testing.T, d *disk, root string) {
 	facts, store := factsOf(t, root, inventory.Options{})
 	inv := facts.Inventory
 	asking := audit.Asking{Limit: 100_000, Reader: store, Concurrency: 4}
 	askingFew := asking
 	askingFew.Limit = 2
+	aged, _ := factsOf(t, root, inventory.Options{Since: now.Add(-whyAge)})
+	askingAged := asking
+	askingAged.MinAge = whyAge
 	o := newOracle(d, rules{})
+	_, goneAged := judge(d, rules{minAge: whyAge})
 	_, goneToday := judge(d, rules{})
 	_, goneUntagged := judge(d, rules{deleteUntagged: true})
 	_, goneUnlinked := judge(d, rules{deleteUnlinkedChildren: true})
@@ -102,6 +110,25 @@ func testWhy(t *testing.T, d *disk, root string) {
 		}
 		if why.RemovedBy != removedBy {
 			t.Errorf("%s: removed by %q, want %q", of, why.RemovedBy, removedBy)
+		}
+		id, _ = aged.Inventory.Find(digest.Digest(of))
+		young, err := aged.Explain(t.Context(), id, askingAged)
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch byAge := goneToday[path] && !goneAged[path]; {
+		case !byAge && (young.Kept != why.Kept || len(young.Chains) != len(why.Chains) || !young.KeptUntil.IsZero()):
+			t.Errorf("%s: with --min-age kept %v until %v, with %d chains", of, young.Kept, young.KeptUntil, len(young.Chains))
+		case byAge && (!young.Kept || young.RemovedBy != "gc" || len(young.Chains) == 0 || young.Chains[0][0].Kind != audit.AgeLink):
+			t.Errorf("%s: its age keeps it, and not %+v", of, young)
+		case byAge:
+			// It is kept until then, and not longer.
+			for left, want := range map[time.Duration]bool{time.Nanosecond: true, 0: false} {
+				_, goneThen := judge(d, rules{minAge: whyAge - young.KeptUntil.Sub(now) + left})
+				if goneThen[path] == want {
+					t.Errorf("%s: kept until %v, which is not when it gets old", of, young.KeptUntil)
+				}
+			}
 		}
 		if got, want := why.FreedIfGone, o.freedWithout(d, inv, why, path); why.Kept && got != want {
 			t.Errorf("%s: frees %d bytes, want %d", of, got, want)
