@@ -19,7 +19,8 @@ func writeWhy(w *bytes.Buffer, r *whyReport, width int) {
 	writeHolders(w, r.Why, width)
 	writeToFree(w, r.Why)
 	writeProblems(w, slices.DeleteFunc(withoutNotes(r.Problems), func(p inventory.Problem) bool {
-		return !slices.ContainsFunc(r.Repositories, func(h audit.Holder) bool { return h.Name == p.Repository })
+		isHolder := slices.ContainsFunc(r.Repositories, func(h audit.Holder) bool { return h.Name == p.Repository })
+		return !isHolder && !strings.Contains(p.Path, r.Digest.Encoded())
 	}))
 }
 
@@ -67,9 +68,9 @@ func writeChains(w *bytes.Buffer, chains [][]audit.Link, more int64) {
 	}
 	switch {
 	case more >= audit.Most:
-		fmt.Fprintf(w, "  and more other chains than were counted: --limit\n")
+		fmt.Fprintf(w, "  and too many other chains to count: --limit shows more\n")
 	case more > 0:
-		fmt.Fprintf(w, "  and %s: --limit\n", human.Plural(more, "other chain"))
+		fmt.Fprintf(w, "  and %s: --limit 0 shows all\n", human.Plural(more, "other chain"))
 	}
 }
 
@@ -174,7 +175,7 @@ func stepsToFree(why audit.Why) string {
 		}
 	}
 	if damaged > 0 {
-		steps = append(steps, "repair the damage of "+human.Plural(damaged, "repository"))
+		steps = append(steps, "repair the damage of "+human.Plural(damaged, "repository")+" (see below)")
 	}
 	if tags > 0 {
 		steps = append(steps, "delete "+human.Plural(tags, "tag"))

@@ -296,6 +296,9 @@ func TestWhyFollowsTheMark(t *testing.T) {
 	if got := s.why(0, lost.String()); got.Stored || got.Kept || len(got.Chains) != 0 {
 		t.Errorf("a lost manifest: %+v", got)
 	}
+	if text, _ := s.run(0, "why", lost.String()); !strings.Contains(text, "nothing that is kept needs it") || !strings.Contains(text, "an untagged revision whose manifest is gone") {
+		t.Errorf("a lost manifest: %s", text)
+	}
 
 	child := imagetest.Image(imagetest.OCI, imagetest.Layer(77, 10))
 	entry := child.Descriptor()
@@ -347,6 +350,26 @@ func TestFreedIfGoneIsFreed(t *testing.T) {
 			t.Errorf("freed_if_gone is %d, and a run freed %d, %d of them before", why.FreedIfGone, freed, today)
 		}
 	})
+}
+
+// A tag without a current link keeps what its index names. Without the directory of the tag, a run frees what why
+// has said.
+func TestFreedIfGoneOfABrokenTag(t *testing.T) {
+	t.Parallel()
+	s := newExplained(t)
+	s.must(s.registry.SetReadOnly(true))
+	layer := imagetest.Layer(60, 500)
+	image := imagetest.Image(imagetest.OCI, s.a, layer)
+	s.plant("torn", "v1", image)
+	s.tree.Remove(imagetest.TagPath("torn", "v1"))
+	s.tree.Remove(imagetest.RevisionPath("torn", image.Digest()))
+	today := s.gc("--dry-run").report.Garbage.Blobs.Bytes
+	why := s.why(0, layer.Digest().String())
+	s.same("what holds the layer", why.ToFree, []string{"torn:v1"})
+	s.tree.Remove("repositories/torn/_manifests/tags/v1")
+	if freed := s.gc().report.Removed.Blobs.Bytes - today; freed != why.FreedIfGone || freed <= int64(len(layer.Content)) {
+		t.Errorf("a run frees %d bytes, and freed_if_gone is %d", freed, why.FreedIfGone)
+	}
 }
 
 // graphDocument is the report of graph.
