@@ -2,6 +2,7 @@ package audit
 
 import (
 	"regsweep/inventory"
+	"regsweep/mark"
 )
 
 // ancestors returns, by id, the digests from which a path leads to target in the graph of all repositories
@@ -10,17 +11,8 @@ import (
 func (f Facts) ancestors(target inventory.ID) []bool {
 	before := f.predecessors()
 	found := make([]bool, f.Inventory.Digests())
-	found[target] = true
-	queue := []inventory.ID{target}
-	for len(queue) > 0 {
-		id := queue[0]
-		queue = queue[1:]
-		for _, from := range before.of(id) {
-			if !found[from] {
-				found[from] = true
-				queue = append(queue, from)
-			}
-		}
+	for _, id := range mark.Reach(mark.MapSet[inventory.ID]{}, []inventory.ID{target}, before.of) {
+		found[id] = true
 	}
 	return found
 }

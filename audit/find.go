@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"sort"
 	"strings"
 
 	"regsweep/inventory"
@@ -129,38 +128,24 @@ func (f Facts) FindTag(repository int, tag string) (int, error) {
 // among is nil. Without an algorithm it may have any. Stored blobs come before digests that only links or
 // manifests name. where is for the error.
 func (f Facts) choose(short string, among []inventory.ID, where string) (inventory.ID, error) {
-	algorithm, hex, hasAlgorithm := strings.Cut(short, ":")
-	if !hasAlgorithm {
-		algorithm, hex = "sha256", short
-	}
-	begins := func(of digest.Digest) bool {
-		algorithmOf, hexOf, _ := strings.Cut(string(of), ":")
-		return strings.HasPrefix(hexOf, hex) && (algorithmOf == algorithm || !hasAlgorithm)
-	}
-	var stored, others []inventory.ID
-	add := func(id inventory.ID) {
-		if f.Inventory.Listed(id) {
-			stored = append(stored, id)
-		} else {
-			others = append(others, id)
-		}
-	}
 	if among == nil {
-		blobs, prefix := f.Inventory.Blobs(), algorithm+":"+hex
-		first := sort.Search(blobs, func(i int) bool { return string(f.Inventory.Digest(inventory.ID(i))) >= prefix })
-		for i := first; i < blobs && strings.HasPrefix(string(f.Inventory.Digest(inventory.ID(i))), prefix); i++ {
-			add(inventory.ID(i))
-		}
 		for of := range f.Inventory.Others {
 			f.Inventory.ID(of) // no link or manifest need name it
 		}
-		for i := blobs; i < f.Inventory.Digests(); i++ {
-			among = append(among, inventory.ID(i))
+		for id := range inventory.ID(f.Inventory.Digests()) {
+			among = append(among, id)
 		}
 	}
+	var stored, others []inventory.ID
 	for _, id := range among {
-		if begins(f.Inventory.Digest(id)) {
-			add(id)
+		of := string(f.Inventory.Digest(id))
+		_, hex, _ := strings.Cut(of, ":")
+		switch {
+		case !strings.HasPrefix(of, short) && !strings.HasPrefix(hex, short):
+		case f.Inventory.Listed(id):
+			stored = append(stored, id)
+		default:
+			others = append(others, id)
 		}
 	}
 	found := stored

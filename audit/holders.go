@@ -203,8 +203,7 @@ func (s *search) chain(r *inventory.Repository, root root, p *paths, path path) 
 	link := func(kind LinkKind, id inventory.ID) Link {
 		return Link{Kind: kind, Repository: r.Name, Digest: s.Inventory.Digest(id)}
 	}
-	first := p.vertices[path.first]
-	chain := []Link{link(root.kind, root.id), link(s.kindReached(first, mark.EntryEdge), first.id)}
+	chain := []Link{link(root.kind, root.id)}
 	if root.kind == TagLink {
 		chain[0].Name = r.Tags[root.tag].Name
 	}

@@ -159,22 +159,9 @@ const mostSteps = 1 << 20
 
 // path is the beginning of a path from a root.
 type path struct {
-	root  int // of the caller
-	first int
-	arcs  []arc
-	least int // number of steps of the shortest path that begins like this
-}
-
-func (p path) last() int {
-	if len(p.arcs) == 0 {
-		return p.first
-	}
-	return p.arcs[len(p.arcs)-1].to
-}
-
-// has reports whether a vertex is on the path.
-func (p path) has(at int) bool {
-	return p.first == at || slices.ContainsFunc(p.arcs, func(a arc) bool { return a.to == at })
+	root  int   // of the caller
+	arcs  []arc // the first leads from the root to its vertex
+	least int   // number of arcs of the shortest path that begins like this
 }
 
 // shortest returns the n shortest paths from the given vertices, the shortest first. Paths of the same
@@ -182,19 +169,19 @@ func (p path) has(at int) bool {
 func (p *paths) shortest(from []int, n int) (found []path) {
 	queue := &pathQueue{paths: p}
 	for root, at := range from {
-		heap.Push(queue, path{root: root, first: at, least: p.distance[at]})
+		heap.Push(queue, path{root, []arc{{to: at}}, 1 + p.distance[at]})
 	}
 	for steps := 0; queue.Len() > 0 && len(found) < n && steps < mostSteps; steps++ {
 		next := heap.Pop(queue).(path)
-		at := next.last()
+		at := next.arcs[len(next.arcs)-1].to
 		if p.distance[at] == 0 {
 			found = append(found, next)
 			continue
 		}
 		for _, a := range p.arcs[at] {
-			if !next.has(a.to) {
+			if !slices.ContainsFunc(next.arcs, func(b arc) bool { return b.to == a.to }) {
 				arcs := append(slices.Clip(next.arcs), a)
-				heap.Push(queue, path{next.root, next.first, arcs, len(arcs) + p.distance[a.to]})
+				heap.Push(queue, path{next.root, arcs, len(arcs) + p.distance[a.to]})
 			}
 		}
 	}
