@@ -150,18 +150,18 @@ func writeToFree(w *bytes.Buffer, why audit.Why) {
 	if n := why.RemovedWith.Blobs; n > 0 {
 		with = fmt.Sprintf("%s, %s", human.Plural(n, "other blob"), human.Size(why.RemovedWith.Bytes))
 	}
-	how := "run " + why.RemovedBy
+	how, unless := "run "+why.RemovedBy, ""
 	switch {
 	case !why.Kept || why.NeverRemoved:
 		return
 	case !why.KeptUntil.IsZero():
 		how = fmt.Sprintf("run gc after %s, or without --min-age", fullSecond(why.KeptUntil))
 	case why.RemovedBy == "":
-		how = stepsToFree(why)
+		how, unless = stepsToFree(why), ", and what gc -m frees besides"
 	}
 	fmt.Fprintf(w, "\nTo free it: %s\n", how)
 	fmt.Fprintf(w, "Removed with it: %s\n", with)
-	fmt.Fprintf(w, "Freed in all: %s\n", human.Size(why.FreedIfGone))
+	fmt.Fprintf(w, "Freed in all: %s%s\n", human.Size(why.FreedIfGone), unless)
 }
 
 // stepsToFree says how to remove all that holds the object.
@@ -175,7 +175,7 @@ func stepsToFree(why audit.Why) string {
 		}
 	}
 	if damaged > 0 {
-		steps = append(steps, "repair the damage of "+human.Plural(damaged, "repository")+" (see below)")
+		steps = append(steps, "repair the damage of "+human.Plural(damaged, "repository")+" (see below) and ask again: their tags may need it")
 	}
 	if tags > 0 {
 		steps = append(steps, "delete "+human.Plural(tags, "tag"))
