@@ -20,7 +20,7 @@ type Base struct {
 	// Layers is the number of layers of the base.
 	Layers int `json:"layers"`
 	// ImageNames and BaseNames are the tags that lead to the two, as REPO:TAG, those of the shown
-	// repository first. There are none for an untagged image.
+	// repository first. An untagged image has the name REPO@DIGEST, if a repository has a link to it.
 	ImageNames []string `json:"image_names"`
 	BaseNames  []string `json:"base_names"`
 }
@@ -43,10 +43,13 @@ func (f Facts) layersOf(id inventory.ID) (layers []inventory.ID) {
 
 // stack is a list of layers. The stacks below it are its beginnings.
 type stack struct {
-	below  int            // index of the stack without the last layer
-	base   int            // index of the highest stack below it that has images; 0 if there is none
-	layers int            // number of layers
-	images []inventory.ID // images with just these layers. The first one stands for all
+	below   int            // index of the stack without the last layer
+	base    int            // index of the highest stack below it that has images; 0 if there is none
+	layers  int            // number of layers
+	images  []inventory.ID // images with just these layers
+	first   inventory.ID   // of images: it stands for all
+	isShown bool           // one of the images is in the picture
+	isBase  bool           // an image of the picture is based on them, or on what is based on them
 }
 
 // level is a stack on top of another.
@@ -55,58 +58,49 @@ type level struct {
 	layer inventory.ID
 }
 
-// findBases returns the bases of the images of a picture, and of their bases.
+// findBases returns the bases of the images of a picture and of their bases, and the images of all
+// repositories whose base is in the picture.
 func (f Facts) findBases(repository int, p *Picture) []Base {
-	stacks, at := []stack{{}}, map[level]int{} // the first stack has no layers
+	isShown := map[inventory.ID]bool{}
 	for _, n := range p.Nodes {
-		below := 0
-		for _, layer := range f.layersOf(n.id) {
-			next, known := at[level{below, layer}]
-			if !known {
-				next = len(stacks)
-				at[level{below, layer}] = next
-				stacks = append(stacks, stack{below: below, layers: stacks[below].layers + 1})
-			}
-			below = next
-		}
+		isShown[n.id] = true
 	}
-	for id := range f.Graph.Manifests() {
-		last := 0
-		for _, layer := range f.layersOf(id) {
-			if last = at[level{last, layer}]; last == 0 {
-				break // no image of the picture begins with these layers
+	stacks := f.stackImages(isShown)
+	names := map[inventory.ID][]string{}
+	for i := len(stacks) - 1; i > 0; i-- { // those that are based on a stack come before it
+		s, base := &stacks[i], &stacks[stacks[i].base]
+		base.isBase = base.isBase || s.isBase || s.isShown
+		if base.isShown || s.isBase || s.isShown {
+			for _, id := range s.images {
+				names[id] = []string{}
 			}
 		}
-		if last > 0 {
-			stacks[last].images = append(stacks[last].images, id)
-		}
 	}
-	names := f.imageNames(repository, stacks)
-	r := f.Inventory.Repositories[repository]
+	f.addTags(repository, names)
 	// The image with the highest rank stands for all that have the same layers.
 	rank := func(id inventory.ID) (rank int) {
-		for i, has := range []bool{len(names[id]) > 0, r.HasRevision(id), p.nodes[f.Inventory.Digest(id)] != nil} {
+		for i, has := range []bool{len(names[id]) > 0, f.Inventory.Repositories[repository].HasRevision(id), isShown[id]} {
 			if has {
 				rank += 1 << i
 			}
 		}
 		return rank
 	}
-	bases := []Base{}
-	for i := range stacks { // those below a stack come before it
-		s, below := &stacks[i], stacks[stacks[i].below]
-		slices.SortFunc(s.images, func(a, b inventory.ID) int { return cmp.Or(rank(b)-rank(a), f.compareDigests(a, b)) })
-		if s.base = s.below; len(below.images) == 0 {
-			s.base = below.base
+	for i := range stacks {
+		if s := &stacks[i]; len(s.images) > 0 {
+			s.first = slices.MinFunc(s.images, func(a, b inventory.ID) int { return cmp.Or(rank(b)-rank(a), f.compareDigests(a, b)) })
 		}
+	}
+	f.addRevisions(repository, names)
+	bases := []Base{}
+	for _, s := range stacks {
+		base := stacks[s.base]
 		if s.base == 0 {
 			continue
 		}
-		base := stacks[s.base]
-		to := base.images[0]
-		for i, id := range s.images {
-			if of := f.Inventory.Digest(id); i == 0 || p.nodes[of] != nil {
-				bases = append(bases, Base{of, f.Inventory.Digest(to), base.layers, names[id], names[to]})
+		for _, id := range s.images {
+			if base.isShown || isShown[id] || s.isBase && id == s.first {
+				bases = append(bases, Base{f.Inventory.Digest(id), f.Inventory.Digest(base.first), base.layers, names[id], names[base.first]})
 			}
 		}
 	}
@@ -116,25 +110,55 @@ func (f Facts) findBases(repository int, p *Picture) []Base {
 	return bases
 }
 
+// stackImages returns the stacks of all images that have their lowest layer in common with an image of a
+// picture. All others are neither bases of that image nor based on it. The first stack has no layers. A stack
+// comes after those below it.
+func (f Facts) stackImages(isShown map[inventory.ID]bool) []stack {
+	isLowest := map[inventory.ID]bool{}
+	for id := range isShown {
+		if layers := f.layersOf(id); len(layers) > 0 {
+			isLowest[layers[0]] = true
+		}
+	}
+	stacks, at := []stack{{}}, map[level]int{}
+	for id := range f.Graph.Manifests() {
+		layers := f.layersOf(id)
+		if len(layers) == 0 || !isLowest[layers[0]] {
+			continue
+		}
+		top := 0
+		for _, layer := range layers {
+			next, known := at[level{top, layer}]
+			if !known {
+				next = len(stacks)
+				at[level{top, layer}] = next
+				stacks = append(stacks, stack{below: top, layers: stacks[top].layers + 1})
+			}
+			top = next
+		}
+		s := &stacks[top]
+		s.images, s.isShown = append(s.images, id), s.isShown || isShown[id]
+	}
+	for i := range stacks {
+		s := &stacks[i]
+		if s.base = s.below; len(stacks[s.base].images) == 0 {
+			s.base = stacks[s.base].base
+		}
+	}
+	return stacks
+}
+
 // mostNames is the number of names of an image in a Base.
 const mostNames = 10
 
-// imageNames returns the tags of the images, and of the indexes that they are in. Those of one repository
-// come first.
-func (f Facts) imageNames(repository int, stacks []stack) map[inventory.ID][]string {
-	names := map[inventory.ID][]string{}
-	for _, s := range stacks {
-		for _, id := range s.images {
-			names[id] = []string{}
-		}
-	}
+// addTags adds the tags of the images, and of the indexes that they are in. Those of one repository come first.
+func (f Facts) addTags(repository int, names map[inventory.ID][]string) {
 	add := func(id inventory.ID, name string) {
 		if have, isWanted := names[id]; isWanted && len(have) < mostNames && !slices.Contains(have, name) {
 			names[id] = append(have, name)
 		}
 	}
-	all := f.Inventory.Repositories
-	for _, r := range slices.Concat(all[repository:repository+1], all) {
+	for _, r := range f.from(repository) {
 		for _, tag := range r.Tags {
 			if !tag.HasTarget {
 				continue
@@ -148,5 +172,21 @@ func (f Facts) imageNames(repository int, stacks []stack) map[inventory.ID][]str
 			}
 		}
 	}
-	return names
+}
+
+// addRevisions adds a name to images without a tag: REPO@DIGEST of the first repository that has them.
+func (f Facts) addRevisions(repository int, names map[inventory.ID][]string) {
+	for _, r := range f.from(repository) {
+		for _, link := range r.Revisions {
+			if have, isWanted := names[link.ID()]; isWanted && len(have) == 0 {
+				names[link.ID()] = []string{r.Name + "@" + string(f.Inventory.Digest(link.ID()))}
+			}
+		}
+	}
+}
+
+// from returns a repository, and then all.
+func (f Facts) from(repository int) []*inventory.Repository {
+	all := f.Inventory.Repositories
+	return slices.Concat(all[repository:repository+1], all)
 }

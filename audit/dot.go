@@ -99,7 +99,9 @@ func (p *Picture) draw(w *bytes.Buffer, s style) {
 	}
 	image := func(of digest.Digest, names []string) int {
 		if _, isDrawn := numbers[of]; !isDrawn {
-			numbers[of] = node(baseShape, slices.Concat(names, []string{Short(of)})...)
+			lines := slices.Concat(names, []string{Short(of)})
+			lines[0] = strings.TrimSuffix(lines[0], "@"+string(of))
+			numbers[of] = node(baseShape, lines...)
 		}
 		return numbers[of]
 	}

@@ -1,16 +1,20 @@
 package audit
 
 import (
+	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"regsweep/inventory"
 	"regsweep/manifest"
 	"regsweep/mark"
+	"regsweep/storage"
 
 	"github.com/opencontainers/go-digest"
 )
 
-// Picture is the graph of a repository, or of what one of its tags reaches.
+// Picture is the graph of a repository, or of what one of its tags or manifests reaches.
 type Picture struct {
 	Repository string `json:"repository"`
 	// Tags are sorted by name.
@@ -22,10 +26,9 @@ type Picture struct {
 	// Bases says which image is based on which other.
 	Bases []Base `json:"bases"`
 
-	view      *mark.View
-	places    []inventory.TagPlace // of Tags
-	nodes     map[digest.Digest]*Node
-	platforms []map[digest.Digest]string // by the index in Indexes
+	view   *mark.View
+	places []inventory.TagPlace // of Tags
+	nodes  map[digest.Digest]*Node
 }
 
 // PictureTag is a tag and the manifest that it points at.
@@ -53,6 +56,7 @@ type Node struct {
 	Untagged bool     `json:"untagged,omitempty"`
 
 	id         inventory.ID
+	isRoot     bool // a shown tag points at it, or no tag reaches it, or it was asked for
 	isManifest bool // it is reached as a manifest
 	edges      []PictureEdge
 }
@@ -72,21 +76,82 @@ func NewPicture(repository string) *Picture {
 	}
 }
 
-// AllTags makes Draw show a whole repository.
+// AllTags is the tag of REPO, which has all tags and all untagged manifests.
 const AllTags = -1
 
-// Draw makes the picture of a repository, or of one of its tags. Blobs of the result says which sizes Sum
-// needs.
-func (f Facts) Draw(repository, tag int) *Picture {
+// Draw makes the picture of what REPO, REPO:TAG or REPO@DIGEST names. It reads the sizes and times that the picture
+// has, and the indexes once more: the graph does not have the platforms of their entries.
+func (f Facts) Draw(ctx context.Context, images string, reader storage.Reader, concurrency int) (*Picture, error) {
+	p, err := f.drawNodes(images)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.readPlatforms(ctx, f, reader, concurrency); err != nil {
+		return nil, err
+	}
+	if err := f.Inventory.DateTags(ctx, reader, concurrency, p.places); err != nil {
+		return nil, err
+	}
+	for i, at := range p.places {
+		if pushed := f.Inventory.Repositories[at.Repository].TagPushed(at.Tag); !pushed.IsZero() {
+			p.Tags[i].Pushed = pushed.UTC()
+		}
+	}
+	return p, p.measure(ctx, f, reader, concurrency)
+}
+
+// noTag is the tag of REPO@DIGEST.
+const noTag = -2
+
+// findAsked returns the index of a repository that a text names and of its tag: AllTags for REPO, and noTag for
+// REPO@DIGEST, whose digest is asked.
+func (f Facts) findAsked(images string) (repository, tag int, asked []inventory.ID, err error) {
+	name, _, hasDigest := strings.Cut(images, "@")
+	if !hasDigest {
+		repository, tag, err = f.FindImages(images)
+		return repository, tag, nil, err
+	}
+	id, err := f.Find(images)
+	if err != nil {
+		return 0, 0, nil, err
+	}
+	if of, _ := splitTag(name); of != "" {
+		name = of // with a tag and a digest, clients use the digest
+	}
+	repository, err = f.FindRepository(name)
+	return repository, noTag, []inventory.ID{id}, err
+}
+
+// drawNodes makes the picture without platforms, sizes and times.
+func (f Facts) drawNodes(images string) (*Picture, error) {
+	repository, tag, asked, err := f.findAsked(images)
+	if err != nil {
+		return nil, err
+	}
 	r := f.Inventory.Repositories[repository]
 	p := NewPicture(r.Name)
 	p.view = f.Graph.View(repository)
+	var ofTags []inventory.ID
+	for _, t := range r.Tags {
+		ofTags = append(ofTags, t.Roots()...)
+	}
+	isTagged := map[inventory.ID]bool{}
+	for _, id := range p.view.Kept(ofTags...) {
+		isTagged[id] = true
+	}
+	if tag == AllTags {
+		for _, link := range r.Revisions {
+			if !isTagged[link.ID()] {
+				asked = append(asked, link.ID())
+			}
+		}
+	}
 	var queue []*Node // their edges are not there yet
 	add := func(v vertex, by mark.EdgeKind) *Node {
 		of := f.Inventory.Digest(v.id)
 		n := p.nodes[of]
 		if n == nil {
-			n = &Node{Digest: of, Stored: f.Inventory.Listed(v.id), id: v.id}
+			n = &Node{Digest: of, Stored: f.Inventory.Listed(v.id), Untagged: r.HasRevision(v.id) && !isTagged[v.id], id: v.id}
 			p.nodes[of] = n
 			p.Nodes = append(p.Nodes, n)
 		} else if n.isManifest || !v.isManifest {
@@ -99,9 +164,14 @@ func (f Facts) Draw(repository, tag int) *Picture {
 		queue = append(queue, n)
 		return n
 	}
-	root := func(id inventory.ID) *Node { return add(vertex{id, p.view.IsManifest(id)}, mark.EntryEdge) }
+	root := func(id inventory.ID) *Node {
+		_, isIntact := f.Graph.Form(id)
+		n := add(vertex{id, isIntact || p.view.IsManifest(id)}, mark.EntryEdge)
+		n.isRoot = true
+		return n
+	}
 	for at, t := range r.Tags {
-		if tag != AllTags && tag != at {
+		if tag != AllTags && tag != at && !(t.HasTarget && slices.Contains(asked, t.Target)) {
 			continue
 		}
 		p.places = append(p.places, inventory.TagPlace{Repository: repository, Tag: at})
@@ -115,12 +185,8 @@ func (f Facts) Draw(repository, tag int) *Picture {
 			n.Tags = append(n.Tags, t.Name)
 		}
 	}
-	if tag == AllTags {
-		for at, link := range r.Revisions {
-			if cause := f.Live.Repositories[repository].Revisions.At(at); cause == mark.Untagged || cause == mark.Damage {
-				root(link.ID()).Untagged = true
-			}
-		}
+	for _, id := range asked {
+		root(id)
 	}
 	for next := 0; next < len(queue); next++ {
 		n := queue[next]
@@ -134,48 +200,29 @@ func (f Facts) Draw(repository, tag int) *Picture {
 		p.Edges = append(p.Edges, n.edges...)
 	}
 	p.Bases = f.findBases(repository, p)
-	return p
+	return p, nil
 }
 
-// Blobs returns the blobs whose sizes Sum needs.
-func (p *Picture) Blobs(f Facts) (ids []inventory.ID) {
+// largestIndex is the size in bytes of the largest manifest that the mark reads.
+const largestIndex = 8 << 20
+
+// readPlatforms sets the platforms. Of several, a node has that of the first index in the picture.
+func (p *Picture) readPlatforms(ctx context.Context, f Facts, reader storage.Reader, concurrency int) error {
+	var indexes []inventory.ID
 	for _, n := range p.Nodes {
-		if f.Inventory.Stored(n.id) {
-			ids = append(ids, n.id)
+		if form, _ := f.Graph.Form(n.id); form.Kind == manifest.Index {
+			indexes = append(indexes, n.id)
 		}
 	}
-	return ids
-}
-
-// TagPlaces returns the tags whose times Sum needs.
-func (p *Picture) TagPlaces() []inventory.TagPlace { return p.places }
-
-// Indexes returns the indexes that were read. SetPlatforms takes their content.
-func (p *Picture) Indexes(f Facts) (ids []inventory.ID) {
-	for _, n := range p.Nodes {
-		if form, found := f.Graph.Form(n.id); found && form.Kind == manifest.Index {
-			ids = append(ids, n.id)
-		}
-	}
-	p.platforms = make([]map[digest.Digest]string, len(ids))
-	return ids
-}
-
-// SetPlatforms takes the platforms of the entries of an index. at is its place in the result of Indexes. It
-// may be called concurrently, once for each index.
-func (p *Picture) SetPlatforms(at int, content []byte) { p.platforms[at] = manifest.Platforms(content) }
-
-// Sum adds the platforms, the sizes and the times of the tags. absent has the blobs that Inventory.Measure has
-// not found.
-func (p *Picture) Sum(f Facts, absent map[inventory.ID]bool) {
-	for i, at := range p.places {
-		if pushed := f.Inventory.Repositories[at.Repository].TagPushed(at.Tag); !pushed.IsZero() {
-			p.Tags[i].Pushed = pushed.UTC()
-		}
-	}
-	for _, platforms := range p.platforms { // of several platforms, a node has that of the first index
-		for of, platform := range platforms {
-			if n := p.nodes[of]; n != nil && n.Platform == "" {
+	platforms := make([]map[digest.Digest]string, len(indexes))
+	err := storage.Each(ctx, len(indexes), concurrency, func(ctx context.Context, i int) error {
+		content, err := reader.Read(ctx, f.Inventory.BlobPath(indexes[i]), largestIndex)
+		platforms[i] = manifest.Platforms(content)
+		return err
+	})
+	for _, of := range platforms {
+		for entry, platform := range of {
+			if n := p.nodes[entry]; n != nil && n.Platform == "" {
 				n.Platform = platform
 				if n.Kind == BlobLink { // it was never pushed: nothing else says that it is a manifest
 					n.Kind = ManifestLink
@@ -183,9 +230,20 @@ func (p *Picture) Sum(f Facts, absent map[inventory.ID]bool) {
 			}
 		}
 	}
+	return err
+}
+
+// measure sets the sizes.
+func (p *Picture) measure(ctx context.Context, f Facts, reader storage.Reader, concurrency int) error {
+	var stored []inventory.ID
 	for _, n := range p.Nodes {
-		if absent[n.id] || !f.Inventory.Stored(n.id) {
-			n.Stored = n.Stored && !absent[n.id]
+		if f.Inventory.Stored(n.id) {
+			stored = append(stored, n.id)
+		}
+	}
+	absent, err := f.Inventory.Measure(ctx, reader, concurrency, stored)
+	for _, n := range p.Nodes {
+		if n.Stored = n.Stored && !absent[n.id]; !n.Stored || !f.Inventory.Stored(n.id) {
 			continue
 		}
 		n.Bytes = f.size(n.id)
@@ -194,4 +252,5 @@ func (p *Picture) Sum(f Facts, absent map[inventory.ID]bool) {
 			n.Damaged, n.Pulled = !isIntact, f.sum(p.view.Pulled(n.id))
 		}
 	}
+	return err
 }

@@ -1,41 +1,66 @@
 package audit_test
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
+	"sync"
 	"testing"
 
 	"regsweep/audit"
 	"regsweep/internal/imagetest"
+	"regsweep/storage"
+	"regsweep/storage/filesystem"
 	"regsweep/storage/storagetest"
-
-	"github.com/opencontainers/go-digest"
 )
 
-// Two indexes may give different platforms to a manifest. It has that of the first one in the picture, in
+// draw makes a picture of what REPO, REPO:TAG or REPO@DIGEST names.
+func draw(t *testing.T, tree *imagetest.Tree, images string) *audit.Picture {
+	t.Helper()
+	store := storagetest.MustOpen(t)(filesystem.Open(tree.Root(), storage.Limits{}))
+	p, err := readFacts(t, tree.Root()).Draw(t.Context(), images, store, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// lastFirst is a store that finishes the reading of a file after that of all others.
+type lastFirst struct {
+	storage.Reader
+	first  string
+	others sync.WaitGroup
+}
+
+func (l *lastFirst) Read(ctx context.Context, path string, limit int64) ([]byte, error) {
+	if path == l.first {
+		l.others.Wait()
+	} else {
+		defer l.others.Done()
+	}
+	return l.Reader.Read(ctx, path, limit)
+}
+
+// Several indexes may give different platforms to a manifest. It has that of the first one in the picture, in
 // whatever order they are read.
 func TestPlatformsAreThoseOfTheFirstIndex(t *testing.T) {
 	tree := storagetest.NewTree(t)
 	image := imagetest.Image(imagetest.OCI, imagetest.Layer(1, 10))
-	content := map[digest.Digest][]byte{}
 	for tag, architecture := range map[string]string{"a": "s390x", "b": "riscv64", "c": "amd64"} {
 		image.Platform.Architecture = architecture
-		index := imagetest.Index(imagetest.OCI, image)
-		content[index.Digest()] = index.Content
-		tree.Tag("app", tag, tree.Manifest("app", index))
+		tree.Tag("app", tag, tree.Manifest("app", imagetest.Index(imagetest.OCI, image)))
 	}
+	store := storagetest.MustOpen(t)(filesystem.Open(tree.Root(), storage.Limits{}))
 	facts := readFacts(t, tree.Root())
-	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 0, 2}} {
-		p := facts.Draw(0, audit.AllTags)
-		indexes := p.Indexes(facts)
-		for _, at := range order {
-			p.SetPlatforms(at, content[facts.Inventory.Digest(indexes[at])])
-		}
-		p.Sum(facts, nil)
-		for _, n := range p.Nodes {
-			if n.Digest == image.Digest() && n.Platform != "linux/s390x" {
-				t.Errorf("in the order %v the platform is %q", order, n.Platform)
-			}
+	reader := &lastFirst{Reader: store, first: facts.Inventory.BlobPath(facts.Inventory.Repositories[0].Tags[0].Target)}
+	reader.others.Add(2)
+	p, err := facts.Draw(t.Context(), "app", reader, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range p.Nodes {
+		if n.Digest == image.Digest() && n.Platform != "linux/s390x" {
+			t.Errorf("the platform is %q", n.Platform)
 		}
 	}
 }
@@ -58,9 +83,7 @@ func TestAManifestThatOnlyAnIndexNames(t *testing.T) {
 	}
 	tree.Tag("app", "as-layer", tree.Manifest("app", &imagetest.Manifest{Content: content}))
 	tree.Tag("app", "as-manifest", index.Digest())
-	facts := readFacts(t, tree.Root())
-	p := facts.Draw(0, audit.AllTags)
-	p.Sum(facts, nil)
+	p := draw(t, tree, "app")
 	for _, n := range p.Nodes {
 		if n.Digest == child.Digest() && (n.Kind != audit.ManifestLink || n.Pulled < 1000) {
 			t.Errorf("%+v", n)

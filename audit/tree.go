@@ -91,8 +91,8 @@ func (p *Picture) WriteTree(w *bytes.Buffer) {
 	t.writeBases()
 }
 
-// roots returns the nodes at the top of the tree: those with a tag, and the untagged manifests that no
-// other node of the top reaches.
+// roots returns the nodes at the top of the tree: those with a tag, and the other roots that no other node of the
+// top reaches.
 func (p *Picture) roots() (roots []*Node) {
 	reached, isTarget := mark.MapSet[digest.Digest]{}, map[digest.Digest]bool{}
 	for _, e := range p.Edges {
@@ -108,7 +108,7 @@ func (p *Picture) roots() (roots []*Node) {
 		return 2 // of a cycle, the first one that no other root reaches
 	}
 	for _, n := range slices.SortedStableFunc(slices.Values(p.Nodes), func(a, b *Node) int { return order(a) - order(b) }) {
-		if _, isReached := reached[n.Digest]; len(n.Tags) == 0 && (isReached || !n.Untagged) {
+		if _, isReached := reached[n.Digest]; len(n.Tags) == 0 && (isReached || !n.isRoot) {
 			continue
 		}
 		roots = append(roots, n)
@@ -147,7 +147,7 @@ func (t *tree) node(indent, name string, n *Node, isLast bool, depth int) {
 // shownBases is the number of lines about bases. JSON has all.
 const shownBases = 50
 
-// writeBases writes a line for each image on which no other is based, with all that it is based on.
+// writeBases writes a line for each image on which no other of the lines is based, with all that it is based on.
 func (t *tree) writeBases() {
 	base, isBase := map[digest.Digest]Base{}, map[digest.Digest]bool{}
 	for _, b := range t.Bases {
@@ -168,7 +168,7 @@ func (t *tree) writeBases() {
 		return
 	}
 	slices.Sort(lines)
-	fmt.Fprintf(t.w, "\nBased on\n")
+	fmt.Fprintf(t.w, "\nBased on, the base first\n")
 	for _, line := range lines[:min(shownBases, len(lines))] {
 		fmt.Fprintf(t.w, "  %s\n", human.Printable(line))
 	}
@@ -178,16 +178,14 @@ func (t *tree) writeBases() {
 }
 
 // imageName returns the first names of an image, with its platform, or its digest. A name in the shown
-// repository has the tag only.
+// repository has the tag or the digest only.
 func (t *tree) imageName(of digest.Digest, names []string) string {
-	tags := make([]string, len(names))
+	inTree := make([]string, len(names))
 	for i, name := range names {
-		tags[i] = strings.TrimPrefix(name, t.Repository+":")
+		name = strings.Replace(name, "@"+string(of), "@"+Short(of), 1)
+		inTree[i] = strings.TrimPrefix(strings.TrimPrefix(name, t.Repository+":"), t.Repository+"@")
 	}
-	name := firstOf(tags, 3)
-	if len(names) == 0 {
-		name = Short(of)
-	}
+	name := cmp.Or(firstOf(inTree, 3), Short(of))
 	if n := t.nodes[of]; n != nil && n.Platform != "" {
 		name += " " + n.Platform
 	}

@@ -34,14 +34,8 @@ func TestTree(t *testing.T) {
 	tree.Remove(strings.TrimSuffix(imagetest.BlobPath(missing.Digest()), "/data"))
 	tree.Remove(imagetest.RevisionPath("app", missing.Digest()))
 
-	facts := readFacts(t, tree.Root())
-	p := facts.Draw(0, audit.AllTags)
-	for at := range p.Indexes(facts) {
-		p.SetPlatforms(at, index.Content)
-	}
-	p.Sum(facts, nil)
 	var out bytes.Buffer
-	p.WriteTree(&out)
+	draw(t, tree, "app").WriteTree(&out)
 	got := regexp.MustCompile(`[\d.]+ (B|KiB)`).ReplaceAllString(out.String(), "SIZE")
 	for name, of := range map[string]digest.Digest{
 		"IMAGE": image.Digest(), "CONFIG": image.Blobs[1].Digest(), "SHA512": image.Blobs[0].Digest(), "LAYER": digest.FromBytes([]byte("layer")),
@@ -91,7 +85,7 @@ func TestTreeOfUntaggedManifests(t *testing.T) {
 	}
 	tree.Manifest("app", imagetest.Index(imagetest.OCI, images...))
 	var out bytes.Buffer
-	readFacts(t, tree.Root()).Draw(0, audit.AllTags).WriteTree(&out)
+	draw(t, tree, "app").WriteTree(&out)
 	top := regexp.MustCompile(`(?m)^[├└]`).FindAllString(out.String(), -1)
 	if n := strings.Count(out.String(), audit.Short(j.Digest())); len(top) != 2 || n != 1 {
 		t.Errorf("%d manifests are at the top, and J is there %d times:\n%s", len(top), n, &out)

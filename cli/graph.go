@@ -2,10 +2,11 @@ package cli
 
 import (
 	"bytes"
-	"context"
 	"slices"
+	"strings"
 
 	"regsweep/audit"
+	"regsweep/internal/human"
 	"regsweep/inventory"
 	"regsweep/storage"
 
@@ -14,24 +15,28 @@ import (
 
 // graphFormats has the values of --format. JSON is written by itself.
 var graphFormats = map[string]func(p *audit.Picture, w *bytes.Buffer){
-	"tree": (*audit.Picture).WriteTree, "dot": (*audit.Picture).WriteDot, "mermaid": (*audit.Picture).WriteMermaid, jsonName: nil,
+	treeName: (*audit.Picture).WriteTree, "dot": (*audit.Picture).WriteDot, "mermaid": (*audit.Picture).WriteMermaid, jsonName: nil,
 }
 
-const formatName = "format"
+const (
+	formatName = "format"
+	treeName   = "tree"
+)
 
 func graphCommand(r *runner) *urfave.Command {
 	return &urfave.Command{
 		Name:               "graph",
 		Usage:              "show what a repository or a tag reaches, and which image is based on which",
-		ArgsUsage:          "REPO[:TAG] TARGET",
-		Flags:              slices.Concat([]urfave.Flag{&urfave.StringFlag{Name: formatName, Value: "tree", Usage: "`FORMAT` of the graph: tree, dot, mermaid or json"}}, analysisFlags()),
+		ArgsUsage:          "REPO[:TAG|@DIGEST] TARGET",
+		Flags:              slices.Concat([]urfave.Flag{&urfave.StringFlag{Name: formatName, Value: treeName, Usage: "`FORMAT` of the graph: tree, dot, mermaid or json"}}, analysisFlags()),
 		CustomHelpTemplate: commandHelp,
 		OnUsageError:       usageError,
 		Action:             r.graph,
 		Description: targetHelp + `
-   REPO has all tags and all untagged manifests, and REPO:TAG what the tag reaches. The size
-   of an index or a manifest is that of a pull. It only reads, and needs neither a lock nor a
-   registry that is read-only.
+   REPO has all tags and all untagged manifests. REPO:TAG and REPO@DIGEST have what the tag or
+   the manifest reaches. An image is based on another, in any repository, if all layers of the
+   base are its first ones. The size of an index or a manifest is that of a pull. It only reads,
+   and needs neither a lock nor a registry that is read-only.
 
 EXAMPLES:
    regsweep graph team/app config.yml               a tree
@@ -70,13 +75,21 @@ func (r *runner) graph(c *urfave.Context) error {
 	case err != nil:
 		return err
 	}
-	return r.writeText(func(w *bytes.Buffer, _ int) { write(report.Picture, w) }, nil)
+	return r.writeText(func(w *bytes.Buffer, width int) {
+		write(report.Picture, w)
+		if c.String(formatName) == treeName {
+			human.Folded(func(w *bytes.Buffer, _ int) { writeProblems(w, report.Problems) })(w, width)
+		}
+	}, nil)
 }
 
 func (a *analysis) draw(c *urfave.Context, report *graphReport) error {
-	images, target, err := objectAndTarget(c, "REPO or REPO:TAG")
+	images, target, err := objectAndTarget(c, "REPO, REPO:TAG or REPO@DIGEST")
 	if err != nil {
 		return err
+	}
+	if len(target) == 0 && (isYAML(images) || strings.ContainsAny(images[:1], "./") || strings.Contains(images, "://")) {
+		return storage.Usagef("graph: REPO comes before the target: regsweep graph REPO %s", images)
 	}
 	format := c.String(formatName)
 	if _, known := graphFormats[format]; !known {
@@ -91,41 +104,13 @@ func (a *analysis) draw(c *urfave.Context, report *graphReport) error {
 	if err := a.read(c.Context, false, &report.analysisEnd); err != nil {
 		return err
 	}
-	repository, tag, err := a.facts.FindImages(images)
-	if err != nil {
-		return err
-	}
 	phase := a.progress.begin("drawing", "", 0)
 	defer phase.end("")
-	p := a.facts.Draw(repository, tag)
-	if err := a.readPlatforms(c.Context, p); err != nil {
-		return err
-	}
-	if err := a.facts.Inventory.DateTags(c.Context, a.reader, a.store.Concurrency(), p.TagPlaces()); err != nil {
-		return err
-	}
-	absent, err := a.facts.Inventory.Measure(c.Context, a.reader, a.store.Concurrency(), p.Blobs(a.facts))
+	p, err := a.facts.Draw(c.Context, images, a.reader, a.store.Concurrency())
 	if err != nil {
-		return err
+		return a.suggest(images, err)
 	}
-	p.Sum(a.facts, absent)
 	report.Picture = p
 	report.Problems = slices.DeleteFunc(report.Problems, func(of inventory.Problem) bool { return of.Repository != p.Repository })
 	return nil
 }
-
-// readPlatforms reads the indexes of the picture again, because the graph does not have the platforms of
-// their entries.
-func (a *analysis) readPlatforms(ctx context.Context, p *audit.Picture) error {
-	ids := p.Indexes(a.facts)
-	return storage.Each(ctx, len(ids), a.store.Concurrency(), func(ctx context.Context, i int) error {
-		content, err := a.reader.Read(ctx, a.facts.Inventory.BlobPath(ids[i]), largestIndex)
-		if err == nil {
-			p.SetPlatforms(i, content)
-		}
-		return err
-	})
-}
-
-// largestIndex is the size in bytes of the largest manifest that the mark reads.
-const largestIndex = 8 << 20

@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"errors"
 	"strings"
+
+	"regsweep/storage"
 
 	"github.com/xrash/smetrics"
 )
@@ -37,4 +40,27 @@ func didYouMean(name string) string {
 		return ""
 	}
 	return ", did you mean " + name + "?"
+}
+
+// suggest adds to an error the repository or the tag that a mistyped one in an object most likely means.
+func (a *analysis) suggest(object string, err error) error {
+	name, _, _ := strings.Cut(object, "@")
+	typed, names := "", []string{}
+	if at := strings.LastIndexByte(name, ':'); at > strings.LastIndexByte(name, '/') {
+		name, typed = name[:at], name[at+1:]
+	}
+	if repository, notFound := a.facts.FindRepository(name); notFound == nil {
+		for _, tag := range a.facts.Inventory.Repositories[repository].Tags {
+			names = append(names, tag.Name)
+		}
+	} else {
+		typed = name
+		for _, r := range a.facts.Inventory.Repositories {
+			names = append(names, r.Name)
+		}
+	}
+	if near := closest(typed, names); near != typed && errors.As(err, new(*storage.UsageError)) {
+		err = storage.Usagef("%w%s", err, didYouMean(near))
+	}
+	return err
 }

@@ -99,7 +99,7 @@ func (a *analysis) explain(c *urfave.Context, report *whyReport) error {
 	}
 	id, err := a.facts.Find(object)
 	if err != nil {
-		return err
+		return a.suggest(object, err)
 	}
 	phase := a.progress.begin("explaining", "", 0)
 	defer phase.end("")

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"regsweep/audit"
 	"regsweep/internal/imagetest"
 
 	"github.com/opencontainers/go-digest"
@@ -462,6 +463,13 @@ func TestGraphShowsImages(t *testing.T) {
 		if !maps.Equal(bases, want) {
 			t.Errorf("based on: %v, want %v", bases, want)
 		}
+		s.same("what an untagged manifest reaches", digests(draw("team/app@"+s.k.Digest().Encoded()[:12])), reached(s.k))
+		s.same("what an entry reaches", digests(draw("localhost:5000/team/app:gone@"+s.amd64.Digest().String())), reached(s.amd64))
+		derived, _ := s.run(0, "graph", "base")
+		based := "\n\nBased on, the base first\n  1 <- 2 <- team/app:v1\n  1 <- team/app@" + audit.Short(s.k.Digest()) + "\n"
+		if !strings.HasSuffix(derived, based) {
+			t.Errorf("the tree of the base does not end with%s:\n%s", based, derived)
+		}
 		tree, _ := s.run(0, "graph", "team/app")
 		for _, want := range []string{"base:1 <- base:2 <- v1 linux/amd64 <- v2\n", "├─ v1 → index ", "linux/arm64  manifest ", "untagged", "signature referrer"} {
 			if !strings.Contains(tree, want) {
@@ -469,6 +477,48 @@ func TestGraphShowsImages(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A tree ends with the problems of its repository. Other formats have none.
+func TestGraphsShowProblems(t *testing.T) {
+	t.Parallel()
+	s := newExplained(t)
+	tree, _ := s.run(0, "graph", "broken")
+	if _, problems, _ := strings.Cut(tree, "\nProblems\n"); strings.Count(problems, "\n") != 1 || !strings.Contains(problems, "(all of this repository is kept)") {
+		t.Errorf("the tree of a damaged repository:\n%s", tree)
+	}
+	for _, args := range [][]string{{"team/app"}, {"broken", "--format", "dot"}, {"broken", "--format", "mermaid"}} {
+		if stdout, _ := s.run(0, append([]string{"graph"}, args...)...); strings.Contains(stdout, "Problems") {
+			t.Errorf("graph %v has problems:\n%s", args, stdout)
+		}
+	}
+}
+
+// A mistyped name of a repository or a tag is corrected, and a repository that was left out is asked for.
+func TestGraphsOfMistypedNames(t *testing.T) {
+	t.Parallel()
+	s := newExplained(t)
+	s.plant("team/app", "v1.0", s.j)
+	for args, want := range map[string]string{
+		"graph team/ap":                          `there is no repository "team/ap", did you mean team/app?`,
+		"graph taem/app:v1":                      `there is no repository "taem/app", did you mean team/app?`,
+		"graph team/ap@" + s.k.Digest().String(): `there is no repository "team/ap", did you mean team/app?`,
+		"graph team/app:v1.":                     `team/app has no tag "v1.", did you mean v1.0?`,
+		"graph team/app:nothing":                 `team/app has no tag "nothing"` + "\n",
+		"graph team/app@0000":                    "0000 is neither stored nor named in team/app\n",
+		"why team/ap:v1":                         `there is no repository "team/ap", did you mean team/app?`,
+		"why team/app:v1.":                       `team/app has no tag "v1.", did you mean v1.0?`,
+		"why 00000000":                           "00000000 is neither stored nor named here\n",
+	} {
+		if _, stderr := s.run(2, append(strings.Fields(args), "-q")...); !strings.Contains(stderr, want) {
+			t.Errorf("%s: %s, want %q", args, stderr, want)
+		}
+	}
+	for _, target := range []string{"config.yml", s.tree.Root(), "./registry", "s3://bucket"} {
+		if _, _, stderr := regsweep(s.fixture, "graph", target); !strings.Contains(stderr, "REPO comes before the target: regsweep graph REPO "+target) {
+			t.Errorf("graph %s: %s", target, stderr)
+		}
+	}
 }
 
 // Each of two images with the same layers has the base. What is no image has none, and a manifest that several

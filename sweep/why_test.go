@@ -1,6 +1,7 @@
 package sweep_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -140,22 +141,32 @@ func testWhy(t *testing.T, d *disk, root string) {
 // repository also what untagged manifests reach, and the base of an image is the image with the most
 // layers that are its first ones.
 func TestGraphsOfRandomRegistries(t *testing.T) {
-	bases := 0
+	bases, derived := 0, 0
 	for seed := *seedFlag; seed < *seedFlag+uint64(seeds()); seed++ {
 		d := generate(seed, seed%3 == 0, false)
-		bases += testGraphs(t, d, d.put(t))
+		b, on := testGraphs(t, d, d.put(t))
+		bases, derived = bases+b, derived+on
 		if t.Failed() {
 			t.Fatalf("again: go test ./sweep -run TestGraphsOfRandomRegistries -seed %d -seeds 1", seed)
 		}
 	}
-	if seeds() > 20 && bases == 0 {
-		t.Error("no image had a base")
+	if seeds() > 20 && (bases == 0 || derived == 0) {
+		t.Errorf("%d images had a base, and %d others were based on one", bases, derived)
 	}
 }
 
-func testGraphs(t *testing.T, d *disk, root string) (bases int) {
-	facts, _ := factsOf(t, root, inventory.Options{})
+// testGraphs returns the number of images that have a base, and of images of other repositories whose base is
+// in the picture.
+func testGraphs(t *testing.T, d *disk, root string) (bases, derived int) {
+	facts, store := factsOf(t, root, inventory.Options{})
 	o := newOracle(d, rules{})
+	draw := func(images string) *audit.Picture {
+		p, err := facts.Draw(t.Context(), images, store, 1)
+		if err != nil {
+			t.Fatalf("%q: %v", images, err)
+		}
+		return p
+	}
 	layers := map[string][]string{}
 	for path, f := range d.files {
 		of, isBlob := storedBlob(path)
@@ -164,42 +175,51 @@ func testGraphs(t *testing.T, d *disk, root string) (bases int) {
 			layers[of] = imageLayers(f.content)
 		}
 	}
-	for i, r := range facts.Inventory.Repositories {
+	for _, r := range facts.Inventory.Repositories {
 		of := o.repos[r.Name]
 		all := o.tagRoots(of)
-		for at, tag := range r.Tags {
-			wantNodes(t, facts.Draw(i, at), o.reached(of, o.targets(of, tag.Name), true))
+		for _, tag := range r.Tags {
+			o.wantPicture(t, draw(r.Name+":"+tag.Name), of, o.targets(of, tag.Name))
 		}
 		for revision := range of.revisions {
 			all = append(all, revision)
+			o.wantPicture(t, draw(r.Name+"@"+revision), of, []string{revision})
 		}
-		p := facts.Draw(i, audit.AllTags)
-		wantNodes(t, p, o.reached(of, all, true))
-		for _, n := range p.Nodes {
+		p := draw(r.Name)
+		shown := o.wantPicture(t, p, of, all)
+		got := map[string][]audit.Base{}
+		for _, b := range p.Bases {
+			got[b.Image.String()] = append(got[b.Image.String()], b)
+		}
+		for image, on := range layers {
 			most := 0
 			for _, other := range layers {
-				if image := layers[n.Digest.String()]; len(other) < len(image) && slices.Equal(other, image[:len(other)]) {
+				if len(other) < len(on) && slices.Equal(other, on[:len(other)]) {
 					most = max(most, len(other))
 				}
 			}
-			var got []audit.Base
-			for _, b := range p.Bases {
-				if b.Image == n.Digest {
-					got = append(got, b)
-				}
+			isBase := func(of string) bool { return slices.Equal(layers[of], on[:most]) }
+			hasShownBase := most > 0 && slices.ContainsFunc(slices.Collect(maps.Keys(shown)), isBase)
+			rows := got[image]
+			switch {
+			case len(rows) > 1 || most == 0 && len(rows) > 0 || len(rows) == 0 && most > 0 && (shown[image] || hasShownBase):
+				t.Errorf("%s: %s has the bases %+v, want an image with %d of its layers", r.Name, image, rows, most)
+			case len(rows) == 1 && (rows[0].Layers != most || !isBase(rows[0].Base.String()) || hasShownBase && !shown[rows[0].Base.String()]):
+				t.Errorf("%s: %s is based on %+v, want %d layers", r.Name, image, rows[0], most)
+			case len(rows) == 1 && shown[image]:
+				bases++
+			case len(rows) == 1 && hasShownBase:
+				derived++
 			}
-			if most == 0 && len(got) > 0 || most > 0 && (len(got) != 1 || got[0].Layers != most ||
-				!slices.Equal(layers[got[0].Base.String()], layers[n.Digest.String()][:most])) {
-				t.Errorf("%s is based on %+v, want an image with %d of its layers", n.Digest, got, most)
-			}
-			bases += len(got)
 		}
 	}
-	return bases
+	return bases, derived
 }
 
-func wantNodes(t *testing.T, p *audit.Picture, want map[string]bool) {
+// wantPicture checks the nodes and the edges of a picture. It returns the digests that are shown.
+func (o *oracle) wantPicture(t *testing.T, p *audit.Picture, r *repo, roots []string) map[string]bool {
 	t.Helper()
+	want := o.reached(r, roots, true)
 	got := map[string]bool{}
 	for _, n := range p.Nodes {
 		got[n.Digest.String()] = true
@@ -207,11 +227,70 @@ func wantNodes(t *testing.T, p *audit.Picture, want map[string]bool) {
 	if !maps.Equal(got, want) || len(got) != len(p.Nodes) {
 		t.Errorf("%s: %d nodes %v, want %v", p.Repository, len(p.Nodes), got, want)
 	}
+	edges := map[[2]string]mark.EdgeKind{}
 	for _, e := range p.Edges {
-		if !got[e.From.String()] || !got[e.To.String()] {
-			t.Errorf("%s: the edge %v has an end that is no node", p.Repository, e)
+		edges[[2]string{e.From.String(), e.To.String()}] = e.Kind
+	}
+	if wantEdges := o.edges(r, roots); !maps.Equal(edges, wantEdges) || len(edges) != len(p.Edges) {
+		t.Errorf("%s: %d edges %v, want %v", p.Repository, len(p.Edges), edges, wantEdges)
+	}
+	return want
+}
+
+// edges has the kinds of the edges of what roots reach in a repository. Of several edges between two digests it
+// has the first that leads to a manifest, or the first.
+func (o *oracle) edges(r *repo, roots []string) map[[2]string]mark.EdgeKind {
+	kinds, toManifest, followed := map[[2]string]mark.EdgeKind{}, map[[2]string]bool{}, map[string]bool{}
+	tagRoots := o.tagRoots(r)
+	var follow func(from string, isManifest bool)
+	follow = func(from string, isManifest bool) {
+		_, hasRevision := r.revisions[from]
+		isManifest = isManifest || hasRevision || slices.Contains(tagRoots, from) || slices.Contains(r.suspects, from)
+		if key := fmt.Sprint(from, isManifest); followed[key] {
+			return
+		} else {
+			followed[key] = true
+		}
+		add := func(to string, kind mark.EdgeKind, isManifest bool) {
+			edge := [2]string{from, to}
+			if _, known := kinds[edge]; !known || isManifest && !toManifest[edge] {
+				kinds[edge], toManifest[edge] = kind, isManifest
+			}
+			follow(to, isManifest)
+		}
+		if read := o.read(from); isManifest {
+			var content struct{ Config, Manifests json.RawMessage }
+			_ = json.Unmarshal([]byte(o.files[blobFile(from)].content), &content) // damage has no references
+			for i, to := range read.refs {
+				kind := mark.LayerEdge
+				switch {
+				case read.unknown:
+				case content.Manifests != nil:
+					kind = mark.EntryEdge
+				case content.Config != nil && i == 0:
+					kind = mark.ConfigEdge
+				}
+				add(to, kind, o.isEntry(read, to))
+			}
+		}
+		for _, to := range r.signatures[from] {
+			add(to, mark.SignatureEdge, false)
+		}
+		for _, to := range r.aliases(from) {
+			if to != from {
+				add(to, mark.AliasEdge, false)
+			}
+		}
+		for revision := range r.revisions {
+			if o.read(revision).subject == from {
+				add(revision, mark.ReferrerEdge, true)
+			}
 		}
 	}
+	for _, root := range roots {
+		follow(root, false)
+	}
+	return kinds
 }
 
 // imageLayers are the layers of an image, the lowest first, or none.
