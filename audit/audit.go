@@ -87,15 +87,7 @@ type Repository struct {
 	Growth [Months]int64 `json:"growth"`
 }
 
-// GrowthSum returns the sum of Growth in bytes.
-func (r Repository) GrowthSum() (sum int64) {
-	for _, bytes := range r.Growth {
-		sum += bytes
-	}
-	return sum
-}
-
-// Months is the number of months in Repository.Growth.
+// Months is the number of months in a growth.
 const Months = 12
 
 // Blob is one of the largest blobs.
@@ -114,8 +106,9 @@ type Blob struct {
 // Audit is the complete bill.
 type Audit struct {
 	Bytes        Bytes
-	Repositories []Repository // in the order of the inventory
-	Blobs        []Blob       // the largest first
+	Growth       [Months]int64 // as of a repository, of all live blobs, each once
+	Repositories []Repository  // in the order of the inventory
+	Blobs        []Blob        // the largest first
 	Kinds        []KindBytes
 }
 
@@ -200,11 +193,17 @@ func (f *fold) repository(i int, holdings []mark.Holding) {
 	f.out.Repositories[i] = out
 }
 
-// month returns the index of a day in Repository.Growth, in UTC.
+// month returns the index of a day in a growth, in UTC.
 func (f Facts) month(day time.Time) (index int, isShown bool) {
 	now := f.Now.UTC()
 	ago := 12*(now.Year()-day.Year()) + int(now.Month()) - int(day.Month())
 	return Months - 1 - ago, !day.IsZero() && ago >= 0 && ago < Months
+}
+
+// MonthOf returns the first day of a month in the growth of an audit, by its index.
+func MonthOf(audit time.Time, index int) time.Time {
+	audit = audit.UTC()
+	return time.Date(audit.Year(), audit.Month()-time.Month(Months-1-index), 1, 0, 0, 0, 0, time.UTC)
 }
 
 // rootsOf returns the manifests that the tags of a repository keep alive.
@@ -284,6 +283,9 @@ func (f *fold) sumBlobs() {
 			continue
 		}
 		bytes.Live += size
+		if month, isShown := f.month(f.Inventory.BlobDay(id)); isShown {
+			f.out.Growth[month] += size
+		}
 		if f.tagged[id].Load() {
 			bytes.Tagged += size
 		}

@@ -1,7 +1,9 @@
 package audit
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -13,16 +15,20 @@ import (
 // Keepers says how much each tag keeps. The file for ncdu and the page need it.
 //
 // A keeper is a tag, or the untagged content of a repository: everything that its untagged manifests and
-// damage keep. Its tags may keep a part of that too. A blob takes 8 bytes, and a keeper 24. No memory grows
+// damage keep. Its tags may keep a part of that too. A blob takes 12 bytes, and a keeper 24. No memory grows
 // with keepers times blobs.
 type Keepers struct {
 	facts Facts
-	// all has the keepers of each repository in turn: its tags, and then its untagged content.
+	// all has the keepers of each repository in turn: its tags, and then its untagged content. Repositories of
+	// a namespace are next to each other.
 	all   []Keeper
-	first []int // by repository: the index in all of its first keeper
+	order []int           // the repositories in the order of all
+	isDir map[string]bool // the repositories, and the namespaces that have any
+	begin []int           // by repository: the index in all of its first keeper
 
-	links []atomic.Uint32 // by blob: the number of its keepers
-	last  []atomic.Uint32 // by blob: the index in all of one of its keepers
+	links    []atomic.Uint32 // by blob: the number of its keepers
+	last     []atomic.Uint32 // by blob: the index in all of the last one
+	notFirst []atomic.Uint32 // by blob: the complement of the index of the first one
 }
 
 // Keeper is the space of a tag, or of the untagged content of a repository, in bytes.
@@ -36,21 +42,24 @@ type Keeper struct {
 // NewKeepers adds up the keepers. The error is the cause of ctx.
 func NewKeepers(ctx context.Context, facts Facts) (*Keepers, error) {
 	blobs := facts.Inventory.Blobs()
-	k := &Keepers{facts: facts, links: make([]atomic.Uint32, blobs), last: make([]atomic.Uint32, blobs)}
+	k := &Keepers{facts: facts, begin: make([]int, len(facts.Inventory.Repositories))}
+	k.links, k.last, k.notFirst = make([]atomic.Uint32, blobs), make([]atomic.Uint32, blobs), make([]atomic.Uint32, blobs)
+	k.order, k.isDir = directories(facts.Inventory)
 	n := 0
-	for _, r := range facts.Inventory.Repositories {
-		k.first = append(k.first, n)
-		n += len(r.Tags) + 1
+	for _, i := range k.order {
+		k.begin[i] = n
+		n += len(facts.Inventory.Repositories[i].Tags) + 1
 	}
 	k.all = make([]Keeper, n)
 	err := facts.Graph.EachRepository(ctx, func(_ context.Context, i int) error {
 		view := facts.Graph.View(i)
 		tags := facts.Inventory.Repositories[i].Tags
 		k.each(i, view, func(n int, ids []inventory.ID) {
-			keeper := k.first[i] + n
+			keeper := k.begin[i] + n
 			for _, id := range ids {
 				k.links[id].Add(1)
-				k.last[id].Store(uint32(keeper))
+				raise(&k.last[id], uint32(keeper))
+				raise(&k.notFirst[id], ^uint32(keeper))
 			}
 			k.all[keeper].Bytes = facts.sum(ids)
 			if n < len(tags) && tags[n].HasTarget {
@@ -70,9 +79,66 @@ func NewKeepers(ctx context.Context, facts Facts) (*Keepers, error) {
 	return k, nil
 }
 
+// raise sets a value to the larger one of itself and another.
+func raise(value *atomic.Uint32, to uint32) {
+	for was := value.Load(); was < to && !value.CompareAndSwap(was, to); was = value.Load() {
+	}
+}
+
+// Common is the space of the blobs that several repositories of a namespace keep, and no repository outside of it.
+type Common struct {
+	Namespace string `json:"namespace"` // "" has all repositories
+	Bytes     int64  `json:"bytes"`
+}
+
+// Common returns the blobs that several repositories keep. Each counts for the smallest namespace that has all
+// of these repositories. So the sum is Bytes.Live without the unique bytes of the repositories.
+func (k *Keepers) Common() []Common {
+	list, sums := []Common{}, map[string]int64{}
+	for id := range k.links {
+		if k.links[id].Load() < 2 {
+			continue
+		}
+		// Repositories are in the order of directories. So the namespace of the first and the last is that of all.
+		first, last := k.repository(^k.notFirst[id].Load()), k.repository(k.last[id].Load())
+		if first != last {
+			sums[namespaceOf(first, last)] += k.facts.size(inventory.ID(id))
+		}
+	}
+	for _, namespace := range slices.Sorted(maps.Keys(sums)) {
+		list = append(list, Common{namespace, sums[namespace]})
+	}
+	return list
+}
+
+// repository returns the name of the repository of a keeper.
+func (k *Keepers) repository(keeper uint32) string {
+	n, isFirst := slices.BinarySearchFunc(k.order, int(keeper), func(repository, keeper int) int {
+		return cmp.Compare(k.begin[repository], keeper)
+	})
+	if !isFirst {
+		n--
+	}
+	return k.facts.Inventory.Repositories[k.order[n]].Name
+}
+
+// namespaceOf returns the smallest namespace that has two repositories. It may be the name of one of them.
+func namespaceOf(a, b string) (namespace string) {
+	a, b = a+"/", b+"/"
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			break
+		}
+		if a[i] == '/' {
+			namespace = a[:i]
+		}
+	}
+	return namespace
+}
+
 // Of returns the keepers of a repository: its tags in their order, and then its untagged content.
 func (k *Keepers) Of(repository int) []Keeper {
-	from := k.first[repository]
+	from := k.begin[repository]
 	return k.all[from : from+len(k.facts.Inventory.Repositories[repository].Tags)+1]
 }
 

@@ -34,8 +34,7 @@ func (k *Keepers) WriteNcdu(ctx context.Context, w io.Writer, bytes Bytes) error
 	f := k.facts
 	out := &ncduWriter{w: bufio.NewWriterSize(w, 1<<16)}
 	out.begin(f.Inventory.Identity.Root, seconds(f.Now))
-	order, isDir := ncduOrder(f.Inventory)
-	for _, i := range order {
+	for _, i := range k.order {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
@@ -49,7 +48,7 @@ func (k *Keepers) WriteNcdu(ctx context.Context, w io.Writer, bytes Bytes) error
 				}
 			} else {
 				name := r.Tags[n].Name
-				if isDir[r.Name+"/"+name] {
+				if k.isDir[r.Name+"/"+name] {
 					name = ":" + name
 				}
 				out.dir(seconds(r.TagPushed(n)), append(path, name)...)
@@ -65,7 +64,7 @@ func (k *Keepers) WriteNcdu(ctx context.Context, w io.Writer, bytes Bytes) error
 			out.blob(k, id)
 		}
 	}
-	for _, i := range order {
+	for _, i := range k.order {
 		r := f.Inventory.Repositories[i]
 		for _, u := range r.Uploads {
 			out.dir(0, append([]string{uploadsDir}, strings.Split(r.Name, "/")...)...)
@@ -81,9 +80,9 @@ func (k *Keepers) WriteNcdu(ctx context.Context, w io.Writer, bytes Bytes) error
 	return out.w.Flush()
 }
 
-// ncduOrder returns the repositories in the order of their directories: all below "a" before "a-b". It also
+// directories returns the repositories in the order of their directories: all below "a" before "a-b". It also
 // returns the names of all directories that have repositories.
-func ncduOrder(inv *inventory.Inventory) (order []int, isDir map[string]bool) {
+func directories(inv *inventory.Inventory) (order []int, isDir map[string]bool) {
 	isDir = map[string]bool{}
 	for i, r := range inv.Repositories {
 		order = append(order, i)

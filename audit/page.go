@@ -36,6 +36,7 @@ func PageStart() string {
 type Page struct {
 	Time     time.Time           `json:"time"`
 	Bytes    Bytes               `json:"bytes"`
+	Growth   [Months]int64       `json:"growth"`
 	Ladder   []Step              `json:"ladder"`
 	Kinds    []KindBytes         `json:"kinds"`
 	Blobs    []Blob              `json:"blobs"`
@@ -43,16 +44,19 @@ type Page struct {
 	Problems []inventory.Problem `json:"problems"`
 
 	// WritePage sets these.
-	Root         string             `json:"root"`
-	Versioning   storage.Versioning `json:"versioning"`    // of Own
-	Hides        string             `json:"hides"`         // HidesWhat
-	ProblemCount int                `json:"problem_count"` // of all problems; Problems has the first of them
+	Root         string              `json:"root"`
+	Versioning   storage.Versioning  `json:"versioning"` // of Own
+	Hides        string              `json:"hides"`      // HidesWhat
+	Common       []Common            `json:"common"`
+	Notes        []inventory.Problem `json:"notes"`         // those of Problems that are notes
+	ProblemCount int                 `json:"problem_count"` // Problems has the first of them
+	NoteCount    int                 `json:"note_count"`
 
 	// Repositories are in the order of the inventory. They follow the other values in the file.
 	Repositories []Repository `json:"-"`
 }
 
-// mostProblems is the number of problems on the page.
+// mostProblems is the number of problems, and of notes, on the page.
 const mostProblems = 1000
 
 // pageRepository is a repository on the page.
@@ -84,8 +88,9 @@ func mostTags(repositories int) int { return min(max(200_000/max(repositories, 1
 // it: they are never parsed as HTML.
 func (k *Keepers) WritePage(w io.Writer, page Page) error {
 	page.Root, page.Versioning = k.facts.Inventory.Identity.Root, k.facts.Own.Versioning
-	page.Hides, page.ProblemCount = HidesWhat(page.Versioning), len(page.Problems)
-	page.Problems = page.Problems[:min(mostProblems, len(page.Problems))]
+	page.Hides, page.Common = HidesWhat(page.Versioning), k.Common()
+	page.Notes, page.NoteCount = firstProblems(page.Problems, true)
+	page.Problems, page.ProblemCount = firstProblems(page.Problems, false)
 	head, tail, _ := strings.Cut(strings.NewReplacer(
 		"{{css}}", pageCSS, "{{js}}", pageJS, "{{css hash}}", hash(pageCSS), "{{js hash}}", hash(pageJS),
 	).Replace(pageHTML), "{{data}}")
@@ -111,6 +116,20 @@ func (k *Keepers) WritePage(w io.Writer, page Page) error {
 	return out.Flush()
 }
 
+// firstProblems returns the first problems that are notes, or are none, and the number of all of them.
+func firstProblems(all []inventory.Problem, notes bool) (first []inventory.Problem, count int) {
+	first = []inventory.Problem{}
+	for _, p := range all {
+		if (p.Effect == inventory.Note) != notes {
+			continue
+		}
+		if count++; count <= mostProblems {
+			first = append(first, p)
+		}
+	}
+	return first, count
+}
+
 func (k *Keepers) pageRepository(i int, r Repository, garbage int64) pageRepository {
 	keepers, listed := k.Of(i), k.facts.Inventory.Repositories[i]
 	untagged := keepers[len(listed.Tags)]
@@ -126,7 +145,7 @@ func (k *Keepers) pageRepository(i int, r Repository, garbage int64) pageReposit
 	})
 	for n, tag := range order {
 		keeper := keepers[tag]
-		if n < mostTags(len(k.first)) {
+		if n < mostTags(len(k.begin)) {
 			out.TagList = append(out.TagList, pageTag{listed.Tags[tag].Name, seconds(listed.TagPushed(tag)), keeper.Logical, keeper.Bytes, keeper.Unique})
 			continue
 		}

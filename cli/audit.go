@@ -62,19 +62,22 @@ EXAMPLES:
 // auditReport is the report of audit.
 type auditReport struct {
 	analysisReport
-	Bytes        audit.Bytes        `json:"bytes"`
-	NotCounted   []string           `json:"not_counted,omitempty"` // keys of Bytes that are not known
-	Versioning   storage.Versioning `json:"versioning,omitempty"`  // whether a bucket keeps versions
-	Kinds        []audit.KindBytes  `json:"kinds"`
-	Repositories []audit.Repository `json:"repositories"`
-	Blobs        []audit.Blob       `json:"blobs"`
-	WhatIf       []audit.WhatIf     `json:"what_if"`
-	Compare      *audit.Comparison  `json:"compare,omitempty"`
-	Match        string             `json:"match,omitempty"` // --match
+	Bytes        audit.Bytes         `json:"bytes"`
+	Growth       [audit.Months]int64 `json:"growth"`
+	NotCounted   []string            `json:"not_counted,omitempty"` // keys of Bytes that are not known
+	Versioning   storage.Versioning  `json:"versioning,omitempty"`  // whether a bucket keeps versions
+	Kinds        []audit.KindBytes   `json:"kinds"`
+	Repositories []audit.Repository  `json:"repositories"`
+	Blobs        []audit.Blob        `json:"blobs"`
+	WhatIf       []audit.WhatIf      `json:"what_if"`
+	Compare      *audit.Comparison   `json:"compare,omitempty"`
+	Match        string              `json:"match,omitempty"` // --match
 	analysisEnd
 
 	ladder  []audit.Step
 	limit   int
+	sort    string
+	all     int  // the number of repositories, also of those that --match leaves out
 	written bool // standard output has a file already
 }
 
@@ -90,7 +93,7 @@ const shownBlobs = 100
 
 func (r *runner) audit(c *urfave.Context) error {
 	report, a := newAuditReport(), &analysis{runner: r}
-	report.limit = limitOf(c)
+	report.limit, report.sort = limitOf(c), c.String(sortName)
 	err := withCause(c.Context, a.auditTarget(c, report))
 	a.end(&report.analysisEnd)
 	if a.store != nil {
@@ -102,9 +105,9 @@ func (r *runner) audit(c *urfave.Context) error {
 	case err != nil, report.written:
 		return err
 	case c.Bool(csvName):
-		return r.writeText(func(w *bytes.Buffer, _ int) { writeRepositoriesCSV(w, report.Repositories, r.env.OutTerminal) }, nil)
+		return r.writeText(func(w *bytes.Buffer, _ int) { writeRepositoriesCSV(w, report, r.env.OutTerminal) }, nil)
 	}
-	return r.writeText(human.Folded(func(w *bytes.Buffer, width int) { writeAudit(w, report, width) }), nil)
+	return r.writeText(func(w *bytes.Buffer, width int) { writeAudit(w, report, width) }, nil)
 }
 
 func (a *analysis) auditTarget(c *urfave.Context, report *auditReport) error {
@@ -118,6 +121,8 @@ func (a *analysis) auditTarget(c *urfave.Context, report *auditReport) error {
 		return storage.Usagef("--%s: there is no column %q%s", sortName, c.String(sortName), didYouMean(closest(c.String(sortName), sortNames())))
 	case !doublestar.ValidatePattern(match):
 		return storage.Usagef("--%s: %q is no pattern: a bracket is not closed?", matchName, match)
+	case c.Bool(csvName) && c.IsSet(compareName):
+		return storage.Usagef("--%s and --%s contradict each other: the table and --%s have the differences", csvName, compareName, jsonName)
 	case c.Bool(csvName) && c.Bool(jsonName):
 		return storage.Usagef("--%s and --%s contradict each other: both use standard output", csvName, jsonName)
 	}
@@ -146,7 +151,8 @@ func (a *analysis) auditTarget(c *urfave.Context, report *auditReport) error {
 	if err != nil {
 		return err
 	}
-	report.Bytes, report.Kinds, report.Blobs, report.Match = bill.Bytes, bill.Kinds, bill.Blobs, match
+	report.Bytes, report.Growth, report.Kinds, report.Blobs = bill.Bytes, bill.Growth, bill.Kinds, bill.Blobs
+	report.Match, report.all = match, len(bill.Repositories)
 	report.ladder, report.NotCounted, report.Versioning = bill.Bytes.Ladder(a.facts.Own.NotCounted), a.facts.Own.NotCounted, a.facts.Own.Versioning
 	report.Repositories = slices.DeleteFunc(slices.Clone(bill.Repositories), func(r audit.Repository) bool {
 		return match != "" && !doublestar.MatchUnvalidated(match, r.Name)
@@ -179,15 +185,25 @@ func (a *analysis) askWhatIf(ctx context.Context, without []tagPattern, report *
 	if err != nil {
 		return err
 	}
-	live, err := a.live(ctx, a.facts.Without(isRemoved))
+	roots := a.facts.Without(isRemoved)
+	live, err := a.live(ctx, roots)
 	if err != nil {
+		return err
+	}
+	roots.Revision = mark.None
+	if untagged, err = a.live(ctx, roots); err != nil {
 		return err
 	}
 	texts := make([]string, len(without))
 	for i, p := range without {
 		texts[i] = p.text
 	}
-	add(fmt.Sprintf("without %s and what only they keep: %s", human.Plural(count, "tag"), strings.Join(texts, " ")), live)
+	tags, keep := "without "+human.Plural(count, "tag"), "they keep"
+	if count == 1 {
+		keep = "it keeps"
+	}
+	add(fmt.Sprintf("%s and what only %s: %s", tags, keep, strings.Join(texts, " ")), live)
+	add(tags+", and gc -m", untagged)
 	return nil
 }
 
@@ -203,7 +219,15 @@ var repositoryOrders = map[string]func(a, b audit.Repository) int{
 	"fair":      func(a, b audit.Repository) int { return cmp.Compare(b.Fair, a.Fair) },
 	"untagged":  func(a, b audit.Repository) int { return cmp.Compare(b.Untagged, a.Untagged) },
 	"last_push": func(a, b audit.Repository) int { return b.LastPush.Compare(a.LastPush) },
-	"growth":    func(a, b audit.Repository) int { return cmp.Compare(b.GrowthSum(), a.GrowthSum()) },
+	"growth":    compareGrowth,
+}
+
+// compareGrowth orders by the current month, and then by the months before it.
+func compareGrowth(a, b audit.Repository) (order int) {
+	for month := audit.Months - 1; month >= 0 && order == 0; month-- {
+		order = cmp.Compare(b.Growth[month], a.Growth[month])
+	}
+	return order
 }
 
 // sortNames returns the values of --sort in the order of the table's columns.

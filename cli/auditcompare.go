@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"time"
 
 	"regsweep/audit"
 	"regsweep/internal/human"
@@ -53,8 +52,8 @@ func writeComparison(w *bytes.Buffer, c *audit.Comparison, limit, width int) {
 	if c == nil {
 		return
 	}
-	t := &human.Table{Columns: []human.Column{human.Left, human.Right, human.Right, human.Right, human.Left}}
-	t.Row("Since "+c.Since.UTC().Format(time.DateOnly), "TAGS", "BYTES", "UNIQUE", "")
+	t := &human.Table{Columns: []human.Column{human.Left, human.Right, human.Right, human.Right, human.Left}, Omit: []int{1, 3}}
+	t.Row("Since "+c.Since.UTC().Format("2006-01-02 15:04 UTC"), "TAGS", "BYTES", "UNIQUE", "")
 	t.Row("  all blobs", "", signed(c.Bytes.Stored), "", "")
 	t.Row("  garbage", "", signed(c.Bytes.Garbage), "", "")
 	t.Row("  total", "", signed(c.Bytes.Total), "", "")

@@ -18,16 +18,16 @@ import (
 // writeAudit prints the bill: the totals, the kinds of blobs, the repositories, the largest blobs, and
 // what each choice would free.
 func writeAudit(w *bytes.Buffer, r *auditReport, width int) {
-	fmt.Fprintf(w, "%s %s\n", r.Storage.Driver, human.Printable(r.Storage.Root))
+	w.WriteString(human.Fold(fmt.Sprintf("%s %s\n", r.Storage.Driver, human.Printable(r.Storage.Root)), width))
 	writeConfig(w, r.Config, r.notRead, width)
 	fmt.Fprintln(w)
 	writeLadder(w, r.ladder, width)
 	writeKinds(w, r.Kinds, width)
-	writeRepositories(w, r.Repositories, r.limit, width)
+	writeRepositories(w, r, width)
 	writeBlobs(w, r.Blobs, r.limit, width)
 	writeWhatIf(w, r.WhatIf, r.Versioning, width)
 	writeComparison(w, r.Compare, r.limit, width)
-	writeProblems(w, r.Problems)
+	human.Folded(func(w *bytes.Buffer, _ int) { writeProblems(w, r.Problems) })(w, width)
 }
 
 // writeLadder prints the bill. Each line says what would free it.
@@ -48,12 +48,12 @@ func writeLadder(w *bytes.Buffer, steps []audit.Step, width int) {
 var kindNames = map[audit.Kind]string{
 	audit.Layer: "layers", audit.Config: "configs", audit.Manifest: "manifests", audit.Attestation: "attestations",
 	audit.Signature: "signatures and SBOMs", audit.BuildCache: "BuildKit caches", audit.Chart: "Helm charts",
-	audit.Unknown: "not known",
+	audit.Unknown: "unknown",
 }
 
 // writeKinds prints the space by the use of the blobs. It leaves out kinds without blobs.
 func writeKinds(w *bytes.Buffer, kinds []audit.KindBytes, width int) {
-	t := &human.Table{Columns: []human.Column{human.Left, human.Right, human.Right, human.Right}}
+	t := &human.Table{Columns: []human.Column{human.Left, human.Right, human.Right, human.Right}, Omit: []int{1, 3}}
 	t.Row("By kind", "BLOBS", "SIZE", "GARBAGE")
 	for _, kind := range kinds {
 		if kind.Blobs > 0 {
@@ -64,39 +64,40 @@ func writeKinds(w *bytes.Buffer, kinds []audit.KindBytes, width int) {
 	t.Write(w, width)
 }
 
-// fullWidth is the number of columns from which on a terminal shows all columns of the repositories.
-const fullWidth = 120
+// omitted has the columns of the repositories that a narrow terminal does not show, the first ones first.
+var omitted = []string{"manifests", "shared", "fair", "logical", "growth", "tags", "untagged", "last_push", "unique"}
 
-// writeRepositories prints the first repositories.
-func writeRepositories(w *bytes.Buffer, all []audit.Repository, limit, width int) {
-	if len(all) == 0 {
+// writeRepositories prints the first repositories. The column by which they are sorted is always there.
+func writeRepositories(w *bytes.Buffer, r *auditReport, width int) {
+	if r.all == 0 {
 		return
 	}
+	fmt.Fprintln(w)
 	const right = human.Right
 	t := &human.Table{Columns: []human.Column{human.Left, right, right, right, right, right, right, right, right, right, human.Left}}
-	isFull := width == 0 || width >= fullWidth
-	if !isFull {
-		t.Columns = t.Columns[:6]
-	}
-	row := func(cells ...string) {
-		if !isFull {
-			cells = []string{cells[0], cells[1], cells[4], cells[5], cells[8], cells[9]}
+	for _, name := range omitted {
+		if name != r.sort {
+			t.Omit = append(t.Omit, slices.Index(sortNames(), name))
 		}
-		t.Row(cells...)
 	}
-	row("Repositories", "TAGS", "MANIFESTS", "LOGICAL", "BYTES", "UNIQUE", "SHARED", "FAIR", "UNTAGGED", "LAST PUSH", "12 MONTHS")
-	shown := all[:min(limit, len(all))]
+	t.Row("Repositories", "TAGS", "MANIFESTS", "LOGICAL", "BYTES", "UNIQUE", "SHARED", "FAIR", "UNTAGGED", "LAST PUSH", "12 MONTHS")
+	shown := r.Repositories[:min(r.limit, len(r.Repositories))]
 	for _, r := range shown {
 		push := ""
 		if !r.LastPush.IsZero() {
 			push = r.LastPush.UTC().Format(time.DateOnly)
 		}
-		row("  "+human.Printable(r.Name), human.Count(r.Tags), human.Count(r.Manifests), human.Size(r.Logical), human.Size(r.Bytes),
+		t.Row("  "+human.Printable(r.Name), human.Count(r.Tags), human.Count(r.Manifests), human.Size(r.Logical), human.Size(r.Bytes),
 			human.Size(r.Unique), human.Size(r.Shared), human.Size(int64(r.Fair)), human.Size(r.Untagged), push, sparkline(r.Growth[:]))
 	}
-	fmt.Fprintln(w)
-	t.Write(w, width)
-	writeRest(w, len(all)-len(shown), "repository")
+	if len(shown) > 0 {
+		t.Write(w, width)
+	}
+	writeRest(w, len(r.Repositories)-len(shown), "repository")
+	if r.Match != "" {
+		w.WriteString(human.Fold(fmt.Sprintf("%s of %s match %s. The bill, the largest blobs and what a run would free are of the whole registry.\n",
+			human.Count(len(r.Repositories)), human.Plural(r.all, "repository"), human.Printable(r.Match)), width))
+	}
 }
 
 // sparkline draws values as bars. The highest bar is the largest value.
@@ -149,7 +150,7 @@ func holders(blob audit.Blob) string {
 
 // writeWhatIf prints what each choice would free.
 func writeWhatIf(w *bytes.Buffer, choices []audit.WhatIf, bucket storage.Versioning, width int) {
-	t := &human.Table{Columns: []human.Column{human.Left, human.Right, human.Left}}
+	t := &human.Table{Columns: []human.Column{human.Prose, human.Right, human.Prose}}
 	t.Row("What a run would free", "SIZE", "")
 	for _, choice := range choices {
 		t.Row("  "+human.Printable(choice.Choice), human.Size(choice.Bytes), audit.HidesWhat(bucket))
@@ -161,14 +162,19 @@ func writeWhatIf(w *bytes.Buffer, choices []audit.WhatIf, bucket storage.Version
 // formulaStarts has the characters with which a cell begins that a spreadsheet takes for a formula.
 const formulaStarts = "=+-@\t\r\n"
 
-// writeRepositoriesCSV writes all repositories. Sizes are in bytes, and times in RFC 3339. A name that a
+// writeRepositoriesCSV writes all repositories. Sizes are in bytes, and times in RFC 3339. The growth has a
+// column for each month, whose head is the month. A name that a
 // spreadsheet would take for a formula begins with ' (no registry serves such a name). Other names are
 // exact, but for a terminal.
-func writeRepositoriesCSV(w *bytes.Buffer, all []audit.Repository, isTerminal bool) {
+func writeRepositoriesCSV(w *bytes.Buffer, report *auditReport, isTerminal bool) {
 	out := csv.NewWriter(w)
-	_ = out.Write(sortNames()) // a bytes.Buffer has no error
+	head := sortNames()[:10]
+	for month := range audit.Months {
+		head = append(head, audit.MonthOf(report.Time, month).Format("2006-01"))
+	}
+	_ = out.Write(head) // a bytes.Buffer has no error
 	number := func(n int64) string { return strconv.FormatInt(n, 10) }
-	for _, r := range all {
+	for _, r := range report.Repositories {
 		push := ""
 		if !r.LastPush.IsZero() {
 			push = r.LastPush.UTC().Format(time.RFC3339)
@@ -180,10 +186,14 @@ func writeRepositoriesCSV(w *bytes.Buffer, all []audit.Repository, isTerminal bo
 		if isTerminal {
 			name = human.Printable(name)
 		}
-		_ = out.Write([]string{
+		row := []string{
 			name, strconv.Itoa(r.Tags), strconv.Itoa(r.Manifests), number(r.Logical), number(r.Bytes), number(r.Unique), number(r.Shared),
-			strconv.FormatFloat(r.Fair, 'f', 1, 64), number(r.Untagged), push, number(r.GrowthSum()),
-		})
+			strconv.FormatFloat(r.Fair, 'f', 1, 64), number(r.Untagged), push,
+		}
+		for _, bytes := range r.Growth {
+			row = append(row, number(bytes))
+		}
+		_ = out.Write(row)
 	}
 	out.Flush()
 }

@@ -217,6 +217,7 @@ func TestPageOfAnAudit(t *testing.T) {
 	s.tree.LayerLink("tools", s.blob("garbage", 8*mib))
 	s.blob("nobody's", 5*mib)
 	s.tree.Write("repositories/team/web/_manifests/tags/broken/current/link", "?")
+	s.tree.Write("repositories/team/web/_layers/sha256/stray", "?")
 	p := openPage(t, s.writePage("--without", "team/api:v*"), 1280, 900)
 
 	// The ladder.
@@ -228,14 +229,15 @@ func TestPageOfAnAudit(t *testing.T) {
 	p.want(`document.querySelector("#headline div:nth-child(3)").textContent`, "gc would free13.0 MiB")
 	p.want(`Math.round(parseFloat(document.querySelector("#ladder i.garbage").style.width) * 378 / 100)`, 13)
 	p.want(`Math.round(parseFloat(document.querySelector("#ladder i.garbage").style.left) * 378 / 100)`, 365)
-	p.want(`[...document.querySelectorAll("#what-if .size")].map(e => e.textContent).join(", ")`, "13.0 MiB, 43.0 MiB, 163.0 MiB")
+	p.want(`[...document.querySelectorAll("#what-if .size")].map(e => e.textContent).join(", ")`, "13.0 MiB, 43.0 MiB, 163.0 MiB, 193.0 MiB")
 
-	// The map: the area of a cell is its share of the unique bytes.
+	// The map: the area of a cell is its share of the unique bytes. All cells are everything that is kept.
+	p.want(`document.querySelector("#detail").textContent.includes("unique 365.0 MiB")`, true)
 	p.want(cellNames, "team tools")
-	p.want(`(() => { const area = e => e.offsetWidth * e.offsetHeight, [team, tools] = document.querySelectorAll("#map > button"); return Math.round(10 * area(team) / area(tools)); })()`, 38)
+	p.want(`(() => { const area = e => e.offsetWidth * e.offsetHeight, [team, tools] = document.querySelectorAll("#map > button"); return Math.round(area(team) / area(tools)); })()`, 6)
 	p.click(`//div[@id="map"]/button[1]`)
 	p.want(crumbs, "all repositories/team")
-	p.want(cellNames, "api web")
+	p.want(cellNames, "api kept by several repositories web")
 	p.want(focused, "api")
 	p.press(kb.Enter)
 	p.want(cellNames, "v2 v1 v3 kept by several")
@@ -260,6 +262,8 @@ func TestPageOfAnAudit(t *testing.T) {
 	p.want(crumbs, "all repositories/team")
 	p.want(focused, "api")
 	p.press(kb.ArrowRight)
+	p.want(focused, "kept by several repositories")
+	p.press(kb.ArrowRight)
 	p.want(focused, "web")
 	p.press(kb.Enter)
 	p.want(crumbs, "all repositories/team/web")
@@ -275,7 +279,7 @@ func TestPageOfAnAudit(t *testing.T) {
 	p.want(crumbs, "all repositories")
 	p.click(`//div[@id="modes"]/label[text()="shared"]`)
 	p.want(cellNames, "team")
-	p.want(`document.querySelector("#detail").textContent.includes("shared 200.0 MiB (counted in each repository)")`, true)
+	p.want(`document.querySelector("#detail").textContent.includes("share of what is shared 100.0 MiB")`, true)
 	p.value(`location.hash = "#/team/api"`)
 	p.want(`[...document.querySelectorAll("#map > button")].map(e => e.ariaLabel).join("; ")`, "v2, 110.0 MiB; v3, 110.0 MiB; v1, 100.0 MiB")
 	p.value(`location.hash = "#/"`)
@@ -296,9 +300,13 @@ func TestPageOfAnAudit(t *testing.T) {
 	p.enter(`#blobs input`, "team/web")
 	p.want(`[...document.querySelectorAll("#blobs tbody td:nth-child(2)")].slice(0, 2).map(e => e.textContent).join(", ")`, "100.0 MiB, 60.0 MiB")
 	p.want(`document.querySelector("#problems-title").textContent`, "1 problem")
+	p.want(`document.querySelector("#notes-title").textContent`, "1 note")
+	p.want(`document.querySelector("#notes").textContent.includes("repositories/team/web/_layers/sha256/stray")`, true)
 	p.click(`//div[@id="repositories"]//td/a[text()="tools"]`)
 	p.want(crumbs, "all repositories/tools")
 	p.want(`document.querySelectorAll("#growth figure").length`, 12)
+	// All that is kept, each blob once, but for the 40 MiB that are older.
+	p.want(`Math.round([...document.querySelectorAll("#growth span")].reduce((sum, e) => sum + (e.textContent.endsWith("MiB") ? parseFloat(e.textContent) : 0), 0))`, 325)
 }
 
 // Names come from the storage. A page never parses them as HTML.

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"regsweep/audit"
 	"regsweep/internal/imagetest"
@@ -137,12 +138,19 @@ func TestAuditOfASetOfTags(t *testing.T) {
 	if !strings.HasPrefix(set.WhatIf[2].Choice, "without 3 tags") || set.WhatIf[2].Bytes <= 3*alone.WhatIf[2].Bytes {
 		t.Errorf("alone %+v, the set %+v", alone.WhatIf, set.WhatIf)
 	}
+	untagged := app(8)
+	s.plant("team/app", "pr-2", untagged)
+	s.plant("team/app", "pr-2", app(1, 3, 5))
+	both := s.audit("--without", "team/*:pr-*").WhatIf[2:]
+	if both[0] != set.WhatIf[2] || both[1].Choice != "without 3 tags, and gc -m" || both[1].Bytes <= both[0].Bytes {
+		t.Errorf("with an untagged manifest %+v, before %+v", both, set.WhatIf)
+	}
 	for _, tag := range []string{"team/app/_manifests/tags/pr-1", "team/app/_manifests/tags/pr-2", "team/web/_manifests/tags/pr-7"} {
 		s.must(os.RemoveAll(s.tree.Path("repositories/" + tag)))
 	}
 	run := s.gcOn(s.tree.Root(), "-m", "--registry-stopped")
-	if freed := run.report.Removed.Blobs.Bytes; freed != set.WhatIf[2].Bytes || freed == 0 {
-		t.Errorf("the audit said %d bytes, and %d were freed: %s", set.WhatIf[2].Bytes, freed, run.stderr)
+	if freed := run.report.Removed.Blobs.Bytes; freed != both[1].Bytes {
+		t.Errorf("the audit said %d bytes, and %d were freed: %s", both[1].Bytes, freed, run.stderr)
 	}
 }
 
@@ -299,7 +307,7 @@ func TestAuditFormats(t *testing.T) {
 	s.must(os.RemoveAll(s.tree.Path("repositories/team/web")))
 
 	_, text, _ := regsweep(s, "audit", "--compare", oldFile, "--sort", "name", s.tree.Root())
-	for _, want := range []string{"\ntotal ", "\n  garbage ", `evil\x1b[31m`, "  team/app ", "  gc -m ", "\nSince ", "gone"} {
+	for _, want := range []string{"\ntotal ", "\n  garbage ", `evil\x1b[31m`, "  team/app ", "  gc -m ", "\nSince 20", " UTC ", "gone"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("there is no %q in\n%s", want, text)
 		}
@@ -309,6 +317,11 @@ func TestAuditFormats(t *testing.T) {
 	}
 	if code, _, stderr := regsweep(s, "audit", "--compare", oldFile, "--match", "**", s.tree.Root()); code != 2 || !strings.Contains(stderr, "their repositories differ") {
 		t.Errorf("compared with another selection: %d, %s", code, stderr)
+	}
+
+	_, text, _ = regsweep(s, "audit", "--match", "zzz*", s.tree.Root())
+	if want := "\n0 of 2 repositories match zzz*. The bill, the largest blobs and what a run would free are of the whole registry.\n"; !strings.Contains(text, want) {
+		t.Errorf("there is no %q in\n%s", want, text)
 	}
 
 	s.plant("=HYPERLINK(1)", "v1", app(1))
@@ -324,6 +337,14 @@ func TestAuditFormats(t *testing.T) {
 	d := s.audit("--match", "team/*")
 	if len(rows) != 2 || rows[0][0] != "name" || rows[1][0] != "team/app" || rows[1][4] != strconv.FormatInt(d.Repositories[0].Bytes, 10) {
 		t.Errorf("%q, %+v", rows, d.Repositories)
+	}
+	for i, month := range rows[0][10:] {
+		if _, err := time.Parse("2006-01", month); err != nil || rows[1][10+i] != strconv.FormatInt(d.Repositories[0].Growth[i], 10) {
+			t.Errorf("%s: %s, %v of %v", month, rows[1][10+i], err, d.Repositories[0].Growth)
+		}
+	}
+	if len(rows[0]) != 10+audit.Months || rows[1][9+audit.Months] != rows[1][4] {
+		t.Errorf("%q: all of it was pushed in this month", rows)
 	}
 }
 
@@ -348,6 +369,7 @@ func TestAuditRefusesWrongUsage(t *testing.T) {
 		{[]string{"--compare", notes + "2"}, "no such file"},
 		{[]string{"--compare", notes}, "not the JSON report of an audit"},
 		{[]string{"--csv", "--json"}, "contradict"},
+		{[]string{"--csv", "--compare", notes}, "--csv and --compare contradict"},
 		{[]string{"--html", notes + "3", "--ncdu", dir + "/./notes3"}, "name the same file"},
 		{[]string{"--html", notes + "3", "--ncdu", alias + "/notes3"}, "name the same file"},
 	} {
@@ -361,21 +383,50 @@ func TestAuditRefusesWrongUsage(t *testing.T) {
 	}
 }
 
-// TestAuditOnATerminal: a name can't steer it, and a narrow one shows fewer columns.
+// TestAuditSortsByTheNewestGrowth: what grew in the last months comes first, and not what is largest.
+func TestAuditSortsByTheNewestGrowth(t *testing.T) {
+	t.Parallel()
+	s := newSpace(t)
+	s.image("old", "v1", 40*day, sized{"old", 100 * mib})
+	s.image("older", "v1", 200*day, sized{"older", 200 * mib})
+	s.image("now", "v1", 0, sized{"now", mib})
+	shown := s.audit("--sort", "growth")
+	if now, old, older := strings.Index(shown, "\n  now "), strings.Index(shown, "\n  old "), strings.Index(shown, "\n  older "); now < 0 || now > old || old > older {
+		t.Errorf("in order of growth:\n%s", shown)
+	}
+}
+
+// TestAuditOnATerminal: a name can't steer it, and a narrow one shows fewer columns. They are aligned, and names
+// are whole.
 func TestAuditOnATerminal(t *testing.T) {
 	t.Parallel()
 	tree := imagetest.NewTree(t, t.TempDir())
 	tree.Manifest("evil\x1b[31m", app(1))
+	long := imagetest.NewTree(t, t.TempDir())
+	long.Manifest("platform/payments/checkout-service1", app(1))
+	long.Manifest("web", app(1, 2))
 	for _, test := range []struct {
+		tree    *imagetest.Tree
 		columns uint16
 		flag    string
 		want    string
 	}{
-		{80, "--csv", `evil\x1b[31m,0,1,`},
-		{80, "-q", "TAGS    BYTES   UNIQUE  UNTAGGED   LAST PUSH"},
-		{140, "-q", "TAGS  MANIFESTS  LOGICAL"},
+		{tree, 80, "--csv", `evil\x1b[31m,0,1,`},
+		{tree, 80, "-q", "TAGS    BYTES   UNIQUE  UNTAGGED   LAST PUSH"},
+		{tree, 140, "-q", "TAGS  MANIFESTS  LOGICAL"},
+		{tree, 60, "--sort=shared", "BYTES   UNIQUE  SHARED   LAST PUSH"},
+		{long, 80, "--sort=growth", `
+Repositories                             BYTES   UNIQUE  12 MONTHS
+  web                                  5.8 KiB  3.3 KiB  ▁▁▁▁▁▁▁▁▁▁▁█
+  platform/payments/checkout-service1  3.1 KiB    565 B  ▁▁▁▁▁▁▁▁▁▁▁█
+`},
+		{long, 40, "-q", `
+Repositories                             BYTES
+  web                                  5.8 KiB
+  platform/payments/checkout-service1  3.1 KiB
+`},
 	} {
-		s, err := startOnTerminal(program(t, "audit", "-q", test.flag, tree.Root()), test.columns)
+		s, err := startOnTerminal(program(t, "audit", "-q", test.flag, test.tree.Root()), test.columns)
 		must(t, err)
 		code, err := s.end()
 		if shown := s.shows(); code != 0 || err != nil || !strings.Contains(shown, test.want) || strings.Contains(shown, "\x1b[31m") {

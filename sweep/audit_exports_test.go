@@ -48,6 +48,26 @@ func testExports(t *testing.T, d *disk, o *oracle, facts audit.Facts, bill audit
 	if err != nil {
 		t.Fatal(err)
 	}
+	common, sum := map[string]int64{}, int64(0)
+	for digest, size := range sizes {
+		switch names := o.keepers(digest); len(names) {
+		case 0:
+		case 1:
+			sum += size
+		default:
+			common[namespace(names)] += size
+		}
+	}
+	for _, c := range keepers.Common() {
+		if common[c.Namespace] != c.Bytes || c.Bytes == 0 {
+			t.Errorf("%q has %d common bytes, want %d", c.Namespace, c.Bytes, common[c.Namespace])
+		}
+		sum += c.Bytes
+		delete(common, c.Namespace)
+	}
+	if len(common) > 0 || sum != bill.Live {
+		t.Errorf("without common bytes: %v. The unique and common bytes are %d, and %d are live", common, sum, bill.Live)
+	}
 	garbageAndUploads := goneBytes(d, rules{uploadAge: uploadAge})
 	for i, r := range facts.Inventory.Repositories {
 		for at, got := range keepers.Of(i) {
@@ -147,6 +167,18 @@ func testExports(t *testing.T, d *disk, o *oracle, facts audit.Facts, bill audit
 	if total != bill.Total {
 		t.Errorf("the file for ncdu has a total of %d bytes, want %d", total, bill.Total)
 	}
+}
+
+// namespace is the longest path that has all names, or is one of them.
+func namespace(names []string) string {
+	path := names[0]
+	for slices.ContainsFunc(names, func(name string) bool { return !strings.HasPrefix(name+"/", path+"/") }) {
+		path = path[:max(0, strings.LastIndexByte(path, '/'))]
+		if path == "" {
+			return ""
+		}
+	}
+	return path
 }
 
 func tagsOf(r *repo) []string {

@@ -49,6 +49,31 @@ func TestAuditOfAReferrerOfAMissingManifest(t *testing.T) {
 	testAudit(t, d, d.put(t))
 }
 
+// A repository can be a namespace too. Another name may sort between it and its part of the namespace.
+func TestAuditOfRepositoriesInRepositories(t *testing.T) {
+	d := newDisk()
+	tag := func(repository string, layers ...string) {
+		config := d.blob("config of " + repository)
+		d.layer(repository, config)
+		image := map[string]any{"schemaVersion": 2, "mediaType": ociImage, "config": descriptor(configType, config, len("config of "+repository))}
+		var list []any
+		for _, layer := range layers {
+			d.layer(repository, d.blob(layer))
+			list = append(list, descriptor(layerType, sha256Of(layer), len(layer)))
+		}
+		image["layers"] = list
+		manifest := d.blob(json1(image))
+		d.revision(repository, manifest)
+		d.tag(repository, "v1", manifest)
+	}
+	tag("a", "all", "all a", "inner")
+	tag("a-x", "all", "all a")
+	tag("a/b", "all", "all a", "inner", "deep")
+	tag("a/b/c", "deep")
+	tag("b", "all")
+	testAudit(t, d, d.put(t))
+}
+
 const uploadAge = 7 * 24 * time.Hour
 
 func testAudit(t *testing.T, d *disk, root string) {
@@ -64,7 +89,7 @@ func testAudit(t *testing.T, d *disk, root string) {
 		}
 		return live
 	}
-	bill, err := audit.New(t.Context(), facts, len(d.files))
+	bill, err := audit.New(t.Context(), facts, inv.Blobs())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,6 +112,9 @@ func testAudit(t *testing.T, d *disk, root string) {
 			t.Errorf("got  %+v\nwant %+v", *got, repositories[i])
 		}
 	}
+	if want := o.growth(func(digest string) bool { return len(o.keepers(digest)) > 0 }); bill.Growth != want {
+		t.Errorf("the growth is %v, want %v", bill.Growth, want)
+	}
 	if len(repositories) != len(bill.Repositories) || bill.Bytes != bytes {
 		t.Errorf("%d repositories, got  %+v\n%d repositories, want %+v", len(bill.Repositories), bill.Bytes, len(repositories), bytes)
 	}
@@ -101,7 +129,16 @@ func testAudit(t *testing.T, d *disk, root string) {
 	freed("gc", facts.Freed(facts.Live), d, rules{uploadAge: uploadAge})
 	freed("gc -m", facts.Freed(live(mark.Roots{Revision: mark.None})), d, rules{uploadAge: uploadAge, deleteUntagged: true})
 	isRemoved := func(repository, tag int) bool { return (repository+tag)%2 == 0 }
-	freed("removing half of the tags", facts.Freed(live(facts.Without(isRemoved))), o.withoutBroken(inv, isRemoved), o.without(inv, isRemoved))
+	roots, without := facts.Without(isRemoved), o.without(inv, isRemoved)
+	freed("removing half of the tags", facts.Freed(live(roots)), o.withoutBroken(inv, isRemoved), without)
+	roots.Revision = mark.None
+	without.roots = slices.DeleteFunc(without.roots, func(root string) bool { return strings.Contains(root, "@") })
+	both := facts.Freed(live(roots))
+	freed("removing half of the tags, and gc -m", both, o.withoutBroken(inv, isRemoved), without)
+	left, untagged := o.withoutTags(inv, isRemoved, false), rules{uploadAge: uploadAge, deleteUntagged: true}
+	if !o.isDamaged() && !newOracle(left, untagged).isDamaged() { // damage keeps what only a deleted tag named
+		freed("gc -m after the deletion of half of the tags", both, left, untagged)
+	}
 }
 
 // testKinds compares the kinds of all blobs with the oracle.
@@ -213,19 +250,35 @@ func (o *oracle) without(inv *inventory.Inventory, isRemoved func(repository, ta
 	return without
 }
 
+// isDamaged reports whether damage keeps a repository.
+func (o *oracle) isDamaged() bool {
+	for _, r := range o.repos {
+		if o.alive(r); r.kept {
+			return true
+		}
+	}
+	return false
+}
+
 // withoutBroken is the disk without the removed tags that have no current link: no list says that they are
-// dead. A repository with damaged links is as it was.
+// dead.
 func (o *oracle) withoutBroken(inv *inventory.Inventory, isRemoved func(repository, tag int) bool) *disk {
+	return o.withoutTags(inv, isRemoved, true)
+}
+
+// withoutTags is the disk without the removed tags, or only without those that have no current link. A
+// repository with damaged links is as it was.
+func (o *oracle) withoutTags(inv *inventory.Inventory, isRemoved func(repository, tag int) bool, onlyBroken bool) *disk {
 	left := &disk{files: maps.Clone(o.files), dirs: o.dirs}
 	for i, r := range inv.Repositories {
 		of := o.repos[r.Name]
 		for j, tag := range r.Tags {
-			if _, hasCurrent := of.current[tag.Name]; hasCurrent || !isRemoved(i, j) || of.linkDamage() || !goodName.MatchString(r.Name) {
+			if _, hasCurrent := of.current[tag.Name]; hasCurrent && onlyBroken || !isRemoved(i, j) || of.linkDamage() || !goodName.MatchString(r.Name) {
 				continue
 			}
-			for _, entry := range of.index[tag.Name] {
-				delete(left.files, indexFile(r.Name, tag.Name, entry))
-			}
+			maps.DeleteFunc(left.files, func(path string, _ file) bool {
+				return strings.HasPrefix(path, "repositories/"+r.Name+"/_manifests/tags/"+tag.Name+"/")
+			})
 		}
 	}
 	return left
@@ -305,15 +358,8 @@ func (o *oracle) bill() (bytes audit.Bytes, repositories []audit.Repository) {
 			if !own[digest] {
 				out.Untagged += sizes[digest]
 			}
-			if f, isStored := o.files[blobFile(digest)]; isStored {
-				for month := range audit.Months {
-					at := now.UTC().Add(-f.age)
-					if first := time.Date(now.UTC().Year(), now.UTC().Month()-time.Month(audit.Months-1-month), 1, 0, 0, 0, 0, time.UTC); !at.Before(first) && at.Before(first.AddDate(0, 1, 0)) {
-						out.Growth[month] += sizes[digest]
-					}
-				}
-			}
 		}
+		out.Growth = o.growth(func(digest string) bool { return alive[name][digest] })
 		out.Shared = out.Bytes - out.Unique
 		for path, f := range o.files {
 			if m := repoPath.FindStringSubmatch(path); m != nil && strings.TrimSuffix(m[1], "/") == name && isPushedLink(m[2]) {
@@ -326,6 +372,33 @@ func (o *oracle) bill() (bytes audit.Bytes, repositories []audit.Repository) {
 	}
 	slices.SortFunc(repositories, func(a, b audit.Repository) int { return strings.Compare(a.Name, b.Name) })
 	return bytes, repositories
+}
+
+// growth is the size of some blobs by the months in which they were written.
+func (o *oracle) growth(counts func(digest string) bool) (growth [audit.Months]int64) {
+	for path, f := range o.files {
+		digest, isBlob := storedBlob(path)
+		if !isBlob || !counts(digest) {
+			continue
+		}
+		for month := range audit.Months {
+			at := now.UTC().Add(-f.age)
+			if first := time.Date(now.UTC().Year(), now.UTC().Month()-time.Month(audit.Months-1-month), 1, 0, 0, 0, 0, time.UTC); !at.Before(first) && at.Before(first.AddDate(0, 1, 0)) {
+				growth[month] += int64(len(f.content))
+			}
+		}
+	}
+	return growth
+}
+
+// keepers are the repositories that keep a digest alive, sorted.
+func (o *oracle) keepers(digest string) (names []string) {
+	for _, name := range slices.Sorted(maps.Keys(o.repos)) {
+		if alive, _ := o.alive(o.repos[name]); alive[digest] {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func pathInRepository(path string) string {

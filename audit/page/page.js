@@ -72,7 +72,7 @@ function showLadder() {
 }
 
 function showKinds() {
-  const names = { layer: "layers", config: "configs", manifest: "manifests", attestation: "attestations", signature: "signatures, SBOMs", build_cache: "build caches", chart: "Helm charts", unknown: "not known" };
+  const names = { layer: "layers", config: "configs", manifest: "manifests", attestation: "attestations", signature: "signatures, SBOMs", build_cache: "build caches", chart: "Helm charts", unknown: "unknown" };
   bars("kinds", audit.kinds.filter(k => k.blobs).sort((a, b) => b.bytes - a.bytes).map(k => ({ name: names[k.kind] || k.kind, n: k.bytes, color: "rest" })), bytes.stored);
   $("hides").textContent = audit.hides ? `These bytes are freed ${audit.hides}.` : "";
   bars("what-if", audit.what_if.map(w => ({ name: w.choice, n: w.bytes, color: "garbage" })), bytes.total);
@@ -86,11 +86,10 @@ function column(n, most) {
 }
 
 function showGrowth() {
-  const sums = repositories.reduce((sums, r) => sums.map((sum, month) => sum + r.growth[month]), new Array(12).fill(0));
-  const most = Math.max(...sums), at = new Date(audit.time);
+  const most = Math.max(...audit.growth), at = new Date(audit.time);
   if (!most) return;
   $("growth-section").hidden = false;
-  $("growth").append(...sums.map((n, i) => {
+  $("growth").append(...audit.growth.map((n, i) => {
     const month = new Date(Date.UTC(at.getUTCFullYear(), at.getUTCMonth() - 11 + i, 1));
     return element("figure", {}, element("div", {}, column(n, most)), element("figcaption", {}, month.toLocaleString("en", { month: "short", timeZone: "UTC" })), element("span", {}, size(n)));
   }));
@@ -105,8 +104,8 @@ function sparkline(values) {
 // each mode. The nodes of a repository's tags are made when they are needed.
 
 const modes = {
-  unique: "Area: bytes that nothing else keeps. The removal of everything in a cell would free at least these.",
-  shared: "Area: bytes that something else keeps too: another repository, or inside a repository another tag, an untagged manifest or damage.",
+  unique: "Area: bytes that nothing outside of the cell keeps. The removal of everything in a cell would free at least these.",
+  shared: "Area: a fair share of the bytes that several repositories keep: each blob is divided by their number. Inside a repository: bytes of a tag that another tag, an untagged manifest, damage or another repository keeps too. Each tag has all of them.",
   garbage: "Area: garbage that the repository still links. gc removes it.",
 };
 let mode = "unique";
@@ -119,7 +118,9 @@ function buildTree() {
   for (const r of repositories) {
     const pushed = seconds(r.last_push);
     const add = node => {
-      for (const key in modes) node[key] += r[key];
+      node.unique += r.unique;
+      node.shared += r.shared ? r.fair - r.unique : 0;
+      node.garbage += r.garbage;
       node.pushed = Math.max(node.pushed, pushed);
       node.repositories++;
     };
@@ -131,6 +132,15 @@ function buildTree() {
       add(node);
     }
     node.repository = r;
+  }
+  for (const { namespace, bytes } of audit.common) {
+    let node = root;
+    for (const name of namespace ? namespace.split("/") : []) {
+      node.unique += bytes;
+      node = node.names.get(name);
+    }
+    node.unique += bytes;
+    node.common = bytes;
   }
   root.unlinked = bytes.garbage - root.garbage;
   root.garbage = bytes.garbage;
@@ -154,6 +164,7 @@ function childrenOf(node) {
     add(plural(r.more.count, "more tag"), r.more.unique, r.more.bytes, { about: "the smaller tags, together" });
     if (r.garbage > 0 && children.length) children.push(makeNode("garbage", node, { garbage: r.garbage }));
   }
+  add("kept by several repositories", node.common, node.common, { about: "kept by several repositories of this namespace, and by no other repository" });
   if (node.unlinked > 0) children.push(makeNode("linked by nobody", node, { garbage: node.unlinked, about: "no repository has a link to it" }));
   return node.children = children;
 }
@@ -226,7 +237,7 @@ const headHeight = 21; // of a cell that shows its children
 function drawCell(cell, index, box) {
   const { node } = cell;
   const inner = { x: cell.x + 2, y: cell.y + headHeight, width: cell.width - 6, height: cell.height - headHeight - 4 };
-  const hasInner = isOpen(node) && inner.width > 60 && inner.height > 30;
+  const hasInner = isOpen(node) && !(mode === "shared" && node.repository) && inner.width > 60 && inner.height > 30;
   const e = element("button", { type: "button", class: "cell " + (hasInner ? "group" : ageClass(node)), "data-index": index, tabindex: index ? -1 : 0,
     "aria-label": `${node.name}, ${size(node[mode])}${isOpen(node) ? ", opens" : ""}` }, ...label(cell));
   place(e, cell, box);
@@ -263,7 +274,7 @@ function showDetail(node) {
   const fact = (name, value) => { if (value) facts.push(element("span", {}, name + " ", element("strong", {}, value))); };
   if (node.repositories > 1 || node === root) fact("repositories", count(node.repositories));
   if (r) fact("tags", count(r.tags));
-  for (const key in modes) if (node[key] > 0) fact(key, size(node[key]) + (key === "shared" && node.repositories > 1 ? " (counted in each repository)" : ""));
+  for (const key in modes) if (node[key] > 0) fact(key === "shared" && node.repositories ? "share of what is shared" : key, size(node[key]));
   if (node.logical) fact("pull", size(node.logical));
   if (r) fact("untagged", r.untagged && size(r.untagged));
   fact("last push", date(node.pushed));
@@ -394,12 +405,15 @@ function showTables() {
     countColumn("manifests"), countColumn("repositories"),
     { key: "held by", class: "wide", search: b => b.holders.join(" "), show: b => b.repositories === 0 ? "nobody: garbage" : b.holders.join(", ") + (b.repositories > b.holders.length ? ` and ${count(b.repositories - b.holders.length)} more` : "") },
   ], "bytes");
-  if (!audit.problem_count) return;
-  $("problems-section").hidden = false;
-  $("problems-title").textContent = plural(audit.problem_count, "problem");
-  table("problems", "problem", audit.problems, [name("kind", p => p.kind.replaceAll("_", " ")), name("repository", p => p.repository), name("path", p => element("code", {}, p.path)),
-    name("detail", p => p.detail), name("effect", p => String(p.effect).replaceAll("_", " "))]);
-  if (audit.problems.length < audit.problem_count) $("problems").append(element("p", { class: "note" }, `Only the first ${count(audit.problems.length)} are shown.`));
+  for (const [noun, list, all] of [["problem", audit.problems, audit.problem_count], ["note", audit.notes, audit.note_count]]) {
+    if (!all) continue;
+    const id = noun + "s";
+    $(id + "-section").hidden = false;
+    $(id + "-title").textContent = plural(all, noun);
+    table(id, noun, list, [name("kind", p => p.kind.replaceAll("_", " ")), name("repository", p => p.repository), name("path", p => element("code", {}, p.path)),
+      name("detail", p => p.detail), ...noun === "problem" ? [name("effect", p => String(p.effect).replaceAll("_", " "))] : []]);
+    if (list.length < all) $(id).append(element("p", { class: "note" }, `Only the first ${count(list.length)} are shown.`));
+  }
 }
 
 buildTree();

@@ -20,7 +20,9 @@ const (
 type Table struct {
 	Indent  string
 	Columns []Column
-	rows    [][]string
+	// Omit has the columns that a table leaves out where it is too wide, in this order.
+	Omit []int
+	rows [][]string
 }
 
 const gap = "  "
@@ -42,6 +44,7 @@ func (t *Table) FitsStacked(width int) bool {
 
 // Write writes the table in at most width columns. With a width of 0 it is as wide as its cells.
 func (t *Table) Write(w *bytes.Buffer, width int) {
+	t.omit(width)
 	widths := t.fit(width)
 	if t.isTooNarrow(widths, width) {
 		t.stack(w, width)
@@ -54,6 +57,9 @@ func (t *Table) Write(w *bytes.Buffer, width int) {
 			cells[i] = []string{cell}
 			if t.Columns[i] == Prose {
 				cells[i] = Wrap(cell, widths[i])
+				if strings.HasPrefix(cell, " ") {
+					cells[i] = strings.Split(Fold(cell, widths[i]), "\n")
+				}
 			}
 			height = max(height, len(cells[i]))
 		}
@@ -69,6 +75,33 @@ func (t *Table) Write(w *bytes.Buffer, width int) {
 			w.WriteString(strings.TrimRight(text, " ") + "\n")
 		}
 	}
+}
+
+// omit leaves out columns until the rows fit.
+func (t *Table) omit(width int) {
+	widths, omitted := t.widths(), map[int]bool{}
+	total := t.total(widths)
+	for _, column := range t.Omit {
+		if width == 0 || total <= width {
+			break
+		}
+		omitted[column] = true
+		total -= widths[column] + len(gap)
+	}
+	t.Columns = without(t.Columns, omitted)
+	for i, row := range t.rows {
+		t.rows[i] = without(row, omitted)
+	}
+}
+
+// without returns the elements whose indices are not omitted.
+func without[E any](list []E, omitted map[int]bool) (kept []E) {
+	for i, element := range list {
+		if !omitted[i] {
+			kept = append(kept, element)
+		}
+	}
+	return kept
 }
 
 // pad fills a cell up to the width of its column, and adds the gap to the next one.
@@ -87,8 +120,12 @@ func (t *Table) fit(width int) []int {
 	widths, minWidths := t.widths(), make([]int, len(t.Columns))
 	for _, row := range t.rows {
 		for i, cell := range row {
+			lead := len(cell) - len(strings.TrimLeft(cell, " "))
+			if lead > 0 {
+				lead += 2 // Fold indents the lines that follow
+			}
 			for word := range strings.FieldsSeq(cell) {
-				minWidths[i] = max(minWidths[i], utf8.RuneCountInString(word))
+				minWidths[i] = max(minWidths[i], lead+utf8.RuneCountInString(word))
 			}
 		}
 	}
