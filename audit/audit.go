@@ -200,12 +200,6 @@ func (f Facts) month(day time.Time) (index int, isShown bool) {
 	return Months - 1 - ago, !day.IsZero() && ago >= 0 && ago < Months
 }
 
-// MonthOf returns the first day of a month in the growth of an audit, by its index.
-func MonthOf(audit time.Time, index int) time.Time {
-	audit = audit.UTC()
-	return time.Date(audit.Year(), audit.Month()-time.Month(Months-1-index), 1, 0, 0, 0, 0, time.UTC)
-}
-
 // rootsOf returns the manifests that the tags of a repository keep alive.
 func rootsOf(r *inventory.Repository) (roots []inventory.ID) {
 	for _, tag := range r.Tags {

@@ -71,6 +71,7 @@ func (a *analysis) openTarget(c *urfave.Context, target []string, report *analys
 	}
 	report.Storage, report.Config, report.notRead = a.store.Identity(), a.conf.File, a.conf.NotRead
 	report.Time = a.env.Now()
+	a.facts.Now = report.Time
 	return nil
 }
 
@@ -80,7 +81,7 @@ func (a *analysis) read(ctx context.Context, sizes bool, end *analysisEnd) (err 
 	if err != nil {
 		return err
 	}
-	now := a.env.Now()
+	now := a.facts.Now
 	_, statsTimes := a.store.(storage.DirTimes) // otherwise the listing has them
 	phase := a.progress.begin("listing", "name", 0)
 	ahead := mark.NewAhead(a.reader)

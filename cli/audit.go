@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -29,7 +28,7 @@ func auditCommand(r *runner) *urfave.Command {
 	flags := []urfave.Flag{
 		&urfave.StringSliceFlag{Name: withoutName, Usage: "what removing these tags too would free: `REPO:TAG-GLOB`; all of them together make one set"},
 		&urfave.StringFlag{Name: matchName, Usage: "only repositories that match `GLOB`; ** crosses slashes"},
-		&urfave.StringFlag{Name: sortName, Value: "bytes", Usage: "order the repositories by `COLUMN`: " + strings.Join(sortNames(), ", ")},
+		&urfave.StringFlag{Name: sortName, Value: "bytes", Usage: "order the repositories by `COLUMN`: " + strings.Join(audit.Columns(), ", ")},
 		&urfave.GenericFlag{Name: "limit", Value: newNumber(20), Usage: "at most `N` repositories, and N of the largest blobs, in the tables; 0 is no bound"},
 		&urfave.StringFlag{Name: compareName, Usage: "say what grew since an older audit, whose JSON report is in `FILE`"},
 		toggle(csvName, "print the repositories as CSV on standard output"),
@@ -105,24 +104,24 @@ func (r *runner) audit(c *urfave.Context) error {
 	case err != nil, report.written:
 		return err
 	case c.Bool(csvName):
-		return r.writeText(func(w *bytes.Buffer, _ int) { writeRepositoriesCSV(w, report, r.env.OutTerminal) }, nil)
+		return r.writeText(func(w *bytes.Buffer, _ int) { audit.WriteCSV(w, report.Time, report.Repositories, r.env.OutTerminal) }, nil)
 	}
 	return r.writeText(func(w *bytes.Buffer, width int) { writeAudit(w, report, width) }, nil)
 }
 
 func (a *analysis) auditTarget(c *urfave.Context, report *auditReport) error {
-	less, found := repositoryOrders[c.String(sortName)]
+	less, found := audit.Orders[c.String(sortName)]
 	match := c.String(matchName)
 	without, err := parseTagPatterns(withoutName, c.StringSlice(withoutName))
 	switch {
 	case err != nil:
 		return err
 	case !found:
-		return storage.Usagef("--%s: there is no column %q%s", sortName, c.String(sortName), didYouMean(closest(c.String(sortName), sortNames())))
+		return storage.Usagef("--%s: there is no column %q%s", sortName, c.String(sortName), didYouMean(closest(c.String(sortName), audit.Columns())))
 	case !doublestar.ValidatePattern(match):
 		return storage.Usagef("--%s: %q is no pattern: a bracket is not closed?", matchName, match)
-	case c.Bool(csvName) && c.IsSet(compareName):
-		return storage.Usagef("--%s and --%s contradict each other: the table and --%s have the differences", csvName, compareName, jsonName)
+	case c.IsSet(compareName) && (c.Bool(csvName) || c.String(htmlName) == "-" || c.String(ncduName) == "-"):
+		return storage.Usagef("--%s: the table and --%s have the differences, and standard output would have something else", compareName, jsonName)
 	case c.Bool(csvName) && c.Bool(jsonName):
 		return storage.Usagef("--%s and --%s contradict each other: both use standard output", csvName, jsonName)
 	}
@@ -205,32 +204,4 @@ func (a *analysis) askWhatIf(ctx context.Context, without []tagPattern, report *
 	add(fmt.Sprintf("%s and what only %s: %s", tags, keep, strings.Join(texts, " ")), live)
 	add(tags+", and gc -m", untagged)
 	return nil
-}
-
-// repositoryOrders has the values of --sort. The largest number comes first.
-var repositoryOrders = map[string]func(a, b audit.Repository) int{
-	"name":      func(a, b audit.Repository) int { return cmp.Compare(a.Name, b.Name) },
-	"tags":      func(a, b audit.Repository) int { return cmp.Compare(b.Tags, a.Tags) },
-	"manifests": func(a, b audit.Repository) int { return cmp.Compare(b.Manifests, a.Manifests) },
-	"logical":   func(a, b audit.Repository) int { return cmp.Compare(b.Logical, a.Logical) },
-	"bytes":     func(a, b audit.Repository) int { return cmp.Compare(b.Bytes, a.Bytes) },
-	"unique":    func(a, b audit.Repository) int { return cmp.Compare(b.Unique, a.Unique) },
-	"shared":    func(a, b audit.Repository) int { return cmp.Compare(b.Shared, a.Shared) },
-	"fair":      func(a, b audit.Repository) int { return cmp.Compare(b.Fair, a.Fair) },
-	"untagged":  func(a, b audit.Repository) int { return cmp.Compare(b.Untagged, a.Untagged) },
-	"last_push": func(a, b audit.Repository) int { return b.LastPush.Compare(a.LastPush) },
-	"growth":    compareGrowth,
-}
-
-// compareGrowth orders by the current month, and then by the months before it.
-func compareGrowth(a, b audit.Repository) (order int) {
-	for month := audit.Months - 1; month >= 0 && order == 0; month-- {
-		order = cmp.Compare(b.Growth[month], a.Growth[month])
-	}
-	return order
-}
-
-// sortNames returns the values of --sort in the order of the table's columns.
-func sortNames() []string {
-	return []string{"name", "tags", "manifests", "logical", "bytes", "unique", "shared", "fair", "untagged", "last_push", "growth"}
 }

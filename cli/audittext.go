@@ -2,11 +2,8 @@ package cli
 
 import (
 	"bytes"
-	"encoding/csv"
 	"fmt"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -77,7 +74,7 @@ func writeRepositories(w *bytes.Buffer, r *auditReport, width int) {
 	t := &human.Table{Columns: []human.Column{human.Left, right, right, right, right, right, right, right, right, right, human.Left}}
 	for _, name := range omitted {
 		if name != r.sort {
-			t.Omit = append(t.Omit, slices.Index(sortNames(), name))
+			t.Omit = append(t.Omit, slices.Index(audit.Columns(), name))
 		}
 	}
 	t.Row("Repositories", "TAGS", "MANIFESTS", "LOGICAL", "BYTES", "UNIQUE", "SHARED", "FAIR", "UNTAGGED", "LAST PUSH", "12 MONTHS")
@@ -88,7 +85,7 @@ func writeRepositories(w *bytes.Buffer, r *auditReport, width int) {
 			push = r.LastPush.UTC().Format(time.DateOnly)
 		}
 		t.Row("  "+human.Printable(r.Name), human.Count(r.Tags), human.Count(r.Manifests), human.Size(r.Logical), human.Size(r.Bytes),
-			human.Size(r.Unique), human.Size(r.Shared), human.Size(int64(r.Fair)), human.Size(r.Untagged), push, sparkline(r.Growth[:]))
+			human.Size(r.Unique), human.Size(r.Shared), human.Size(int64(r.Fair)), human.Size(r.Untagged), push, human.Sparkline(r.Growth[:]))
 	}
 	if len(shown) > 0 {
 		t.Write(w, width)
@@ -98,17 +95,6 @@ func writeRepositories(w *bytes.Buffer, r *auditReport, width int) {
 		w.WriteString(human.Fold(fmt.Sprintf("%s of %s match %s. The bill, the largest blobs and what a run would free are of the whole registry.\n",
 			human.Count(len(r.Repositories)), human.Plural(r.all, "repository"), human.Printable(r.Match)), width))
 	}
-}
-
-// sparkline draws values as bars. The highest bar is the largest value.
-func sparkline(values []int64) string {
-	bars := []rune("▁▂▃▄▅▆▇█")
-	largest := max(1, slices.Max(values))
-	var line strings.Builder
-	for _, value := range values {
-		line.WriteRune(bars[int(math.Ceil(float64(value)/float64(largest)*float64(len(bars)-1)))])
-	}
-	return line.String()
 }
 
 // writeRest prints how many rows a table has left out.
@@ -157,43 +143,4 @@ func writeWhatIf(w *bytes.Buffer, choices []audit.WhatIf, bucket storage.Version
 	}
 	fmt.Fprintln(w)
 	t.Write(w, width)
-}
-
-// formulaStarts has the characters with which a cell begins that a spreadsheet takes for a formula.
-const formulaStarts = "=+-@\t\r\n"
-
-// writeRepositoriesCSV writes all repositories. Sizes are in bytes, and times in RFC 3339. The growth has a
-// column for each month, whose head is the month. A name that a
-// spreadsheet would take for a formula begins with ' (no registry serves such a name). Other names are
-// exact, but for a terminal.
-func writeRepositoriesCSV(w *bytes.Buffer, report *auditReport, isTerminal bool) {
-	out := csv.NewWriter(w)
-	head := sortNames()[:10]
-	for month := range audit.Months {
-		head = append(head, audit.MonthOf(report.Time, month).Format("2006-01"))
-	}
-	_ = out.Write(head) // a bytes.Buffer has no error
-	number := func(n int64) string { return strconv.FormatInt(n, 10) }
-	for _, r := range report.Repositories {
-		push := ""
-		if !r.LastPush.IsZero() {
-			push = r.LastPush.UTC().Format(time.RFC3339)
-		}
-		name := r.Name
-		if name != "" && strings.Contains(formulaStarts, name[:1]) {
-			name = "'" + name
-		}
-		if isTerminal {
-			name = human.Printable(name)
-		}
-		row := []string{
-			name, strconv.Itoa(r.Tags), strconv.Itoa(r.Manifests), number(r.Logical), number(r.Bytes), number(r.Unique), number(r.Shared),
-			strconv.FormatFloat(r.Fair, 'f', 1, 64), number(r.Untagged), push,
-		}
-		for _, bytes := range r.Growth {
-			row = append(row, number(bytes))
-		}
-		_ = out.Write(row)
-	}
-	out.Flush()
 }

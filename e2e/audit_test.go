@@ -369,7 +369,8 @@ func TestAuditRefusesWrongUsage(t *testing.T) {
 		{[]string{"--compare", notes + "2"}, "no such file"},
 		{[]string{"--compare", notes}, "not the JSON report of an audit"},
 		{[]string{"--csv", "--json"}, "contradict"},
-		{[]string{"--csv", "--compare", notes}, "--csv and --compare contradict"},
+		{[]string{"--csv", "--compare", notes}, "the table and --json have the differences"},
+		{[]string{"--html", "-", "--compare", notes}, "the table and --json have the differences"},
 		{[]string{"--html", notes + "3", "--ncdu", dir + "/./notes3"}, "name the same file"},
 		{[]string{"--html", notes + "3", "--ncdu", alias + "/notes3"}, "name the same file"},
 	} {

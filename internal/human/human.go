@@ -3,6 +3,8 @@ package human
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -44,4 +46,15 @@ func Printable(text string) string {
 	}
 	quoted := strconv.Quote(text)
 	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)
+}
+
+// Sparkline draws values as bars. The highest bar is the largest value.
+func Sparkline(values []int64) string {
+	bars := []rune("▁▂▃▄▅▆▇█")
+	largest := max(1, slices.Max(values))
+	var line strings.Builder
+	for _, value := range values {
+		line.WriteRune(bars[int(math.Ceil(float64(value)/float64(largest)*float64(len(bars)-1)))])
+	}
+	return line.String()
 }
