@@ -64,7 +64,7 @@ func TestOneOfTwinsIsTheBase(t *testing.T) {
 // A picture has the images of all repositories whose next base is shown, but no others. An untagged image has the
 // name of a repository that links it.
 //
-//	base: x, x a      app: x a b, x a c (twice, untagged), x a b d      other: y, x e
+//	base: x, x a      app: x a b (also aaa:z), x a c (twice, untagged), x a b d      other: y, x e
 func TestImagesOfOtherRepositoriesHaveABase(t *testing.T) {
 	layer := func(name byte) imagetest.Blob { return imagetest.Layer(uint64(name), 10) }
 	tree := storagetest.NewTree(t)
@@ -78,15 +78,17 @@ func TestImagesOfOtherRepositoriesHaveABase(t *testing.T) {
 	put("base", "x", imagetest.Image(imagetest.OCI, x))
 	put("base", "a", imagetest.Image(imagetest.OCI, x, a))
 	put("app", "b", imagetest.Image(imagetest.OCI, x, a, b))
+	put("aaa", "z", imagetest.Image(imagetest.OCI, x, a, b))
 	untagged := put("app", "", imagetest.Image(imagetest.OCI, x, a, c))
 	twin := put("app", "", imagetest.Image(imagetest.Docker, x, a, c))
 	put("app", "d", imagetest.Image(imagetest.OCI, x, a, b, layer('d')))
 	put("other", "y", imagetest.Image(imagetest.OCI, layer('y')))
 	put("other", "e", imagetest.Image(imagetest.OCI, x, layer('e')))
 	for images, want := range map[string][]string{
-		"base":                 {"x <- a <- app:b", "x <- a <- app@" + audit.Short(untagged), "x <- a <- app@" + audit.Short(twin), "x <- other:e"},
+		"base":                 {"x <- a <- aaa:z, app:b", "x <- a <- app@" + audit.Short(untagged), "x <- a <- app@" + audit.Short(twin), "x <- other:e"},
 		"base:x":               {"x <- a", "x <- other:e"},
-		"app":                  {"base:x <- base:a <- b <- d", "base:x <- base:a <- " + audit.Short(untagged), "base:x <- base:a <- " + audit.Short(twin)},
+		"app":                  {"base:x <- base:a <- b, aaa:z <- d", "base:x <- base:a <- " + audit.Short(untagged), "base:x <- base:a <- " + audit.Short(twin)},
+		"app:b":                {"base:x <- base:a <- b, aaa:z <- d"},
 		"app@" + twin.String(): {"base:x <- base:a <- " + audit.Short(twin)},
 		"other:y":              nil,
 	} {

@@ -1,6 +1,7 @@
 package audit_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"strings"
@@ -96,6 +97,17 @@ func TestAManifestThatOnlyAnIndexNames(t *testing.T) {
 			t.Errorf("the edge %s is there twice", edge)
 		}
 		edges[edge] = true
+	}
+	layer := child.Blobs[0].Digest()
+	tree.Remove(imagetest.BlobPath(layer))
+	tree.Mkdir(strings.TrimSuffix(imagetest.BlobPath(layer), "/data")) // a directory alone is no blob
+	var out bytes.Buffer
+	p = draw(t, tree, "app@"+child.Digest().String())
+	if p.WriteTree(&out); len(p.Tags) != 0 || !strings.Contains(out.String(), "layer  "+audit.Short(layer)+"  not stored") {
+		t.Errorf("%d tags point at an entry:\n%s", len(p.Tags), &out)
+	}
+	if p = draw(t, tree, "app@"+index.Digest().String()); len(p.Tags) != 1 || p.Tags[0].Name != "as-manifest" {
+		t.Errorf("the tags of the index are %+v", p.Tags)
 	}
 	if want := "referrer " + child.Digest().String() + " " + signature.Digest().String(); !edges[want] {
 		t.Errorf("there is no edge %s", want)

@@ -87,6 +87,9 @@ func TestTreeOfUntaggedManifests(t *testing.T) {
 	var out bytes.Buffer
 	draw(t, tree, "app").WriteTree(&out)
 	top := regexp.MustCompile(`(?m)^[├└]`).FindAllString(out.String(), -1)
+	if blob := regexp.MustCompile(`(?:config|layer).*untagged`).FindString(out.String()); blob != "" {
+		t.Errorf("only a manifest can be untagged, and not %s", blob)
+	}
 	if n := strings.Count(out.String(), audit.Short(j.Digest())); len(top) != 2 || n != 1 {
 		t.Errorf("%d manifests are at the top, and J is there %d times:\n%s", len(top), n, &out)
 	}

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"strings"
 
 	"regsweep/storage"
@@ -44,22 +43,24 @@ func didYouMean(name string) string {
 
 // suggest adds to an error the repository or the tag that a mistyped one in an object most likely means.
 func (a *analysis) suggest(object string, err error) error {
-	name, _, _ := strings.Cut(object, "@")
+	name, _, hasDigest := strings.Cut(object, "@")
 	typed, names := "", []string{}
 	if at := strings.LastIndexByte(name, ':'); at > strings.LastIndexByte(name, '/') {
 		name, typed = name[:at], name[at+1:]
 	}
-	if repository, notFound := a.facts.FindRepository(name); notFound == nil {
+	repository, notFound := a.facts.FindRepository(name)
+	switch {
+	case notFound == nil && !hasDigest:
 		for _, tag := range a.facts.Inventory.Repositories[repository].Tags {
 			names = append(names, tag.Name)
 		}
-	} else {
+	case notFound != nil:
 		typed = name
 		for _, r := range a.facts.Inventory.Repositories {
 			names = append(names, r.Name)
 		}
 	}
-	if near := closest(typed, names); near != typed && errors.As(err, new(*storage.UsageError)) {
+	if near := closest(typed, names); near != "" && near != typed {
 		err = storage.Usagef("%w%s", err, didYouMean(near))
 	}
 	return err

@@ -499,16 +499,19 @@ func TestGraphsOfMistypedNames(t *testing.T) {
 	t.Parallel()
 	s := newExplained(t)
 	s.plant("team/app", "v1.0", s.j)
+	s.tree.TagIndex("team/app", "old", s.j.Digest())
 	for args, want := range map[string]string{
-		"graph team/ap":                          `there is no repository "team/ap", did you mean team/app?`,
-		"graph taem/app:v1":                      `there is no repository "taem/app", did you mean team/app?`,
-		"graph team/ap@" + s.k.Digest().String(): `there is no repository "team/ap", did you mean team/app?`,
-		"graph team/app:v1.":                     `team/app has no tag "v1.", did you mean v1.0?`,
-		"graph team/app:nothing":                 `team/app has no tag "nothing"` + "\n",
-		"graph team/app@0000":                    "0000 is neither stored nor named in team/app\n",
-		"why team/ap:v1":                         `there is no repository "team/ap", did you mean team/app?`,
-		"why team/app:v1.":                       `team/app has no tag "v1.", did you mean v1.0?`,
-		"why 00000000":                           "00000000 is neither stored nor named here\n",
+		"graph team/ap":                                `there is no repository "team/ap", did you mean team/app?`,
+		"graph taem/app:v1":                            `there is no repository "taem/app", did you mean team/app?`,
+		"graph team/ap@" + s.k.Digest().String():       `there is no repository "team/ap", did you mean team/app?`,
+		"graph team/app:v1.":                           `team/app has no tag "v1.", did you mean v1.0?`,
+		"graph team/app:nothing":                       `team/app has no tag "nothing"` + "\n",
+		"graph team/app@0000":                          "0000 is neither stored nor named in team/app\n",
+		"why team/ap:v1":                               `there is no repository "team/ap", did you mean team/app?`,
+		"why team/app:v1.":                             `team/app has no tag "v1.", did you mean v1.0?`,
+		"why team/app:old":                             "its current link is missing or damaged\n",
+		"graph team/app:v9@" + strings.Repeat("0", 64): "is neither stored nor named in team/app\n",
+		"why 00000000":                                 "00000000 is neither stored nor named here\n",
 	} {
 		if _, stderr := s.run(2, append(strings.Fields(args), "-q")...); !strings.Contains(stderr, want) {
 			t.Errorf("%s: %s, want %q", args, stderr, want)
@@ -580,6 +583,9 @@ func TestGraphsEscapeNames(t *testing.T) {
 		if n := strings.Count(stdout, "based on"); n != 4 {
 			t.Errorf("%s has %d bases:\n%s", format, n, stdout)
 		}
+	}
+	if dot, _ := s.run(0, "graph", "--format", "dot", "base"); !strings.Contains(dot, `label="team/app\n`+audit.Short(s.k.Digest())+`"`) {
+		t.Errorf("the untagged image on top of the base has no name:\n%s", dot)
 	}
 	tree, _ := s.run(0, "graph", "team/app")
 	if strings.Contains(tree, odd) || !strings.Contains(tree, `x"];\n<b>`) {
