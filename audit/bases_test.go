@@ -101,3 +101,19 @@ func TestImagesOfOtherRepositoriesHaveABase(t *testing.T) {
 		}
 	}
 }
+
+// The tree names fifty images that are based on others. The picture has all.
+func TestTheTreeNamesFiftyBases(t *testing.T) {
+	tree := storagetest.NewTree(t)
+	base := imagetest.Layer(0, 10)
+	tree.Tag("base", "x", tree.Manifest("base", imagetest.Image(imagetest.OCI, base)))
+	for seed := range uint64(60) {
+		tree.Manifest("app", imagetest.Image(imagetest.OCI, base, imagetest.Layer(seed+1, 10)))
+	}
+	var out bytes.Buffer
+	p := draw(t, tree, "base")
+	p.WriteTree(&out)
+	if n := strings.Count(out.String(), "\n  x <- app@sha256:"); n != 50 || len(p.Bases) != 60 || !strings.HasSuffix(out.String(), "\n  and 10 more: see --json\n") {
+		t.Errorf("%d of %d bases:\n%s", n, len(p.Bases), &out)
+	}
+}
