@@ -1,5 +1,5 @@
 // Package audit explains the space that a registry's storage takes: what uses it, why it is kept, and
-// what would free it. All its figures come from the inventory and the graph of a run. Only Explain reads.
+// what would free it. All its figures come from the inventory and the graph of a run. Only Explain and Draw read.
 package audit
 
 import (
