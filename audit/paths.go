@@ -2,7 +2,7 @@ package audit
 
 import (
 	"cmp"
-	"container/heap"
+	"math"
 	"slices"
 
 	"regsweep/inventory"
@@ -12,15 +12,14 @@ import (
 // paths has all paths to a target in one repository, as a graph. Its vertices are the digests from which
 // a path leads to the target, as the repository reaches them.
 type paths struct {
-	compare  func(a, b inventory.ID) int // the order of the digests
 	vertices []vertex
-	arcs     [][]arc // by vertex: the first steps of its paths. The target has none
+	arcs     [][]arc // by vertex: the first steps of its paths, sorted by digest. The target has none
 	distance []int   // by vertex: the number of steps to the target
 
 	counts    []int64 // by vertex: the number of paths through the successors that are counted: see count
 	uncounted []int   // by vertex: the number of its other successors
-	onPath    []bool  // by vertex; for count
-	steps     int     // of count
+	onPath    []bool  // by vertex; of count and shortest
+	steps     int     // of count, and then of shortest
 }
 
 type vertex struct {
@@ -34,10 +33,10 @@ type arc struct {
 	kind mark.EdgeKind
 }
 
-// findPaths finds the paths from the given digests to the target. Each digest that a path leads from has a
-// vertex in found.
+// findPaths finds the paths from the given digests to the target. found has the vertex of each given digest
+// from which a path leads to the target.
 func (s *search) findPaths(view *mark.View, from []inventory.ID) (p *paths, found map[inventory.ID]int) {
-	p, index := &paths{compare: s.compareDigests}, map[vertex]int{}
+	p, index := &paths{}, map[vertex]int{}
 	add := func(v vertex) int {
 		at, known := index[v]
 		if !known {
@@ -53,7 +52,9 @@ func (s *search) findPaths(view *mark.View, from []inventory.ID) (p *paths, foun
 	for at := 0; at < len(p.vertices); at++ {
 		v, arcs := p.vertices[at], []arc{}
 		if v.id != s.target {
-			for _, e := range uniqueEdges(view.Edges(v.id, v.isManifest)) {
+			edges := uniqueEdges(view.Edges(v.id, v.isManifest))
+			slices.SortFunc(edges, func(a, b mark.Edge) int { return s.compareDigests(a.To, b.To) })
+			for _, e := range edges {
 				if s.isAncestor[e.To] {
 					arcs = append(arcs, arc{add(vertex{e.To, e.IsManifest}), e.Kind})
 				}
@@ -154,64 +155,49 @@ func (p *paths) count(at int) (sum int64) {
 	return sum
 }
 
-// mostSteps limits the time that cycles can take. Above it the count is Most.
+// mostSteps limits the time that count and shortest take. Above it the count is Most, and the list is not complete.
 const mostSteps = 1 << 20
 
-// path is the beginning of a path from a root.
+// path is a path from a root.
 type path struct {
-	root  int   // of the caller
-	arcs  []arc // the first leads from the root to its vertex
-	least int   // number of arcs of the shortest path that begins like this
+	root int   // of the caller
+	arcs []arc // the first leads from the root to its vertex
 }
 
 // shortest returns the n shortest paths from the given vertices, the shortest first. Paths of the same
-// length are in the order of their vertices in from, and then of their digests.
+// length are in the order of their vertices in from, and then of their arcs.
+//
+// It lists the paths of one length after the other. A path is extended only if it can reach the target
+// within the length.
 func (p *paths) shortest(from []int, n int) (found []path) {
-	queue := &pathQueue{paths: p}
-	for root, at := range from {
-		heap.Push(queue, path{root, []arc{{to: at}}, 1 + p.distance[at]})
-	}
-	for steps := 0; queue.Len() > 0 && len(found) < n && steps < mostSteps; steps++ {
-		next := heap.Pop(queue).(path)
-		at := next.arcs[len(next.arcs)-1].to
-		if p.distance[at] == 0 {
-			found = append(found, next)
-			continue
+	var on []arc
+	length, longer := 0, 1 // longer is the least length of the paths that were not extended
+	var extend func(root int, by arc)
+	extend = func(root int, by arc) {
+		if p.onPath[by.to] || len(found) == n || p.steps == mostSteps {
+			return
 		}
-		for _, a := range p.arcs[at] {
-			if !slices.ContainsFunc(next.arcs, func(b arc) bool { return b.to == a.to }) {
-				arcs := append(slices.Clip(next.arcs), a)
-				heap.Push(queue, path{next.root, arcs, len(arcs) + p.distance[a.to]})
-			}
+		if least := len(on) + 1 + p.distance[by.to]; least > length {
+			longer = min(longer, least)
+			return
+		}
+		p.steps++
+		on, p.onPath[by.to] = append(on, by), true
+		if p.distance[by.to] == 0 && len(on) == length {
+			found = append(found, path{root, slices.Clone(on)})
+		}
+		for _, next := range p.arcs[by.to] {
+			extend(root, next)
+		}
+		on, p.onPath[by.to] = on[:len(on)-1], false
+	}
+	for p.steps = 0; longer < math.MaxInt && len(found) < n && p.steps < mostSteps; {
+		length, longer = longer, math.MaxInt
+		for root, at := range from {
+			extend(root, arc{to: at})
 		}
 	}
 	return found
-}
-
-// pathQueue is a heap of paths, that with the least steps first.
-type pathQueue struct {
-	*paths
-	queue []path
-}
-
-func (q *pathQueue) Len() int      { return len(q.queue) }
-func (q *pathQueue) Swap(i, j int) { q.queue[i], q.queue[j] = q.queue[j], q.queue[i] }
-func (q *pathQueue) Push(x any)    { q.queue = append(q.queue, x.(path)) }
-
-func (q *pathQueue) Pop() any {
-	last := len(q.queue) - 1
-	out := q.queue[last]
-	q.queue = q.queue[:last]
-	return out
-}
-
-func (q *pathQueue) Less(i, j int) bool {
-	a, b := q.queue[i], q.queue[j]
-	return cmp.Or(cmp.Compare(a.least, b.least), cmp.Compare(a.root, b.root), slices.CompareFunc(a.arcs, b.arcs, q.compareArcs)) < 0
-}
-
-func (q *pathQueue) compareArcs(a, b arc) int {
-	return q.compare(q.vertices[a.to].id, q.vertices[b.to].id)
 }
 
 // compareDigests orders ids by their digests.

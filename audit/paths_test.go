@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -13,7 +12,7 @@ import (
 
 // newPaths makes paths whose vertices are 0 to n-1, and whose target is n-1.
 func newPaths(n int, arcs map[int][]int) *paths {
-	p := &paths{arcs: make([][]arc, n), compare: cmp.Compare[inventory.ID]}
+	p := &paths{arcs: make([][]arc, n)}
 	for at := range n {
 		p.vertices = append(p.vertices, vertex{id: inventory.ID(at)})
 		for _, to := range arcs[at] {
@@ -38,15 +37,15 @@ func hasCycle(n int, arcs map[int][]int) bool {
 	return false
 }
 
-// all enumerates the paths from a vertex in which no vertex occurs twice, as texts.
-func (p *paths) all(at int, before []int) (texts []string) {
+// allPaths enumerates the paths from a vertex to n-1 in which no vertex occurs twice, as texts.
+func allPaths(n int, arcs map[int][]int, at int, before []int) (texts []string) {
 	on := append(slices.Clone(before), at)
-	if at == len(p.vertices)-1 {
+	if at == n-1 {
 		return []string{fmt.Sprint(on)}
 	}
-	for _, a := range p.arcs[at] {
-		if !slices.Contains(on, a.to) {
-			texts = append(texts, p.all(a.to, on)...)
+	for _, to := range arcs[at] {
+		if !slices.Contains(on, to) {
+			texts = append(texts, allPaths(n, arcs, to, on)...)
 		}
 	}
 	return texts
@@ -78,8 +77,10 @@ func TestPathsAreAllPaths(t *testing.T) {
 		var want []string
 		var from []int
 		for at := range n {
-			texts := p.all(at, nil)
-			if p.distance[at] < 0 {
+			texts := allPaths(n, arcs, at, nil)
+			if leads := p.distance[at] >= 0; leads != (len(texts) > 0) {
+				t.Fatalf("seed %d: from %d, distance %d, with the paths %q: %v", seed, at, p.distance[at], texts, arcs)
+			} else if !leads {
 				continue
 			}
 			from = append(from, at)
@@ -148,16 +149,34 @@ func TestManyPathsAreCounted(t *testing.T) {
 			}
 		}
 	}
-	if got := newPaths(40, arcs).count(0); got != Most {
+	p = newPaths(40, arcs)
+	if got := p.count(0); got != Most {
 		t.Errorf("%d paths, want Most", got)
 	}
-
-	// A long chain needs no deep stack, and no budget.
-	long := map[int][]int{}
-	for at := range 1_200_000 {
-		long[at] = []int{at + 1}
+	if found := p.shortest([]int{0}, 1<<30); len(found) == 0 || p.steps != mostSteps {
+		t.Errorf("%d paths in %d steps, want some in mostSteps", len(found), p.steps)
 	}
-	if got := newPaths(1_200_001, long).count(0); got != 1 {
+
+	// The length of a chain does not matter for the count.
+	if got := chain(1_200_000).count(0); got != 1 {
 		t.Errorf("%d paths, want 1", got)
+	}
+}
+
+// chain makes the paths of a chain: 0 → 1 → 2 …
+func chain(steps int) *paths {
+	arcs := map[int][]int{}
+	for at := range steps {
+		arcs[at] = []int{at + 1}
+	}
+	return newPaths(steps+1, arcs)
+}
+
+// A long chain is listed in as many steps as it has elements. A list that visits all earlier elements in each
+// step would need 2*10^10 visits.
+func TestALongChainIsListed(t *testing.T) {
+	p := chain(200_000)
+	if found := p.shortest([]int{0}, 2); len(found) != 1 || len(found[0].arcs) != 200_001 || p.steps != 200_001 {
+		t.Errorf("%d paths in %d steps, want 1 in 200,001", len(found), p.steps)
 	}
 }
