@@ -57,18 +57,25 @@ func kindsOf(inv *inventory.Inventory, graph *mark.Graph) []uint8 {
 func kindOf(form mark.Form) Kind { return cmp.Or(byPurpose[form.Purpose], Manifest) }
 
 // eachUse visits each manifest, and the digests that it refers to, with the kind that it gives to them. All
-// uses by one manifest are visited together. A use may be visited several times.
+// uses by one manifest are visited together. The cost does not depend on the number of repositories.
 //
 // The content of a sha512 digest is stored under another digest, which layer links name. So a manifest that
 // refers to the one uses the other.
 func eachUse(inv *inventory.Inventory, graph *mark.Graph, visit func(by, of inventory.ID, kind Kind)) {
 	contents, signatures := map[inventory.ID][]inventory.ID{}, map[inventory.ID][]inventory.ID{}
+	add := func(all map[inventory.ID][]inventory.ID, id, to inventory.ID) { // many repositories have the same links
+		if !slices.Contains(all[id], to) {
+			all[id] = append(all[id], to)
+		}
+	}
 	for _, r := range inv.Repositories {
 		for id, to := range r.Aliases {
-			contents[id] = append(contents[id], to)
+			add(contents, id, to)
 		}
-		for id, to := range r.Signatures {
-			signatures[id] = append(signatures[id], to...)
+		for id, all := range r.Signatures {
+			for _, to := range all {
+				add(signatures, id, to)
+			}
 		}
 	}
 	for id, form := range graph.Manifests() {
