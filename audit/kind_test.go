@@ -2,40 +2,14 @@ package audit_test
 
 import (
 	"testing"
-	"time"
 
 	"regsweep/audit"
+	"regsweep/internal/audittest"
 	"regsweep/internal/imagetest"
-	"regsweep/inventory"
-	"regsweep/mark"
-	"regsweep/storage"
-	"regsweep/storage/filesystem"
 	"regsweep/storage/storagetest"
 
 	"github.com/opencontainers/go-digest"
 )
-
-// readFacts reads a registry on a filesystem as an audit does.
-func readFacts(t *testing.T, root string) audit.Facts {
-	t.Helper()
-	store := storagetest.MustOpen(t)(filesystem.Open(root, storage.Limits{}))
-	inv, err := inventory.Take(t.Context(), store, inventory.Options{Sizes: true, TagTimes: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	graph, err := mark.Read(t.Context(), inv, store, mark.ReadOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	live, err := graph.Live(t.Context(), mark.Roots{})
-	if err == nil {
-		live, err = live.CheckLinks(t.Context(), store, 0)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return audit.Facts{Inventory: inv, Graph: graph, Live: live, Now: time.Now()}
-}
 
 // The kind of a blob is that of the manifests that refer to it. What an image needs counts as a part of
 // the image, also if a signature refers to it too.
@@ -66,7 +40,8 @@ func TestKinds(t *testing.T) {
 		signature.Digest(): audit.Signature, signature.Blobs[1].Digest(): audit.Signature, sbom.Digest(): audit.Signature,
 		loose: audit.Unknown,
 	}
-	bill, err := audit.New(t.Context(), readFacts(t, tree.Root()), 100)
+	facts, _ := audittest.Read(t, tree.Root(), audittest.Bill)
+	bill, err := audit.New(t.Context(), facts, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,45 +59,6 @@ func TestKinds(t *testing.T) {
 	for _, k := range bill.Kinds {
 		if k.Bytes != sizes[k.Kind] {
 			t.Errorf("the kind %s has %d bytes, and its blobs %d", k.Kind, k.Bytes, sizes[k.Kind])
-		}
-	}
-}
-
-// The largest blobs come first, and name those who hold them.
-func TestLargestBlobs(t *testing.T) {
-	tree := storagetest.NewTree(t)
-	shared, own := imagetest.Layer(1, 3000), imagetest.Layer(2, 2000)
-	for _, name := range []string{"team/a", "team/b"} {
-		tree.Tag(name, "v1", tree.Manifest(name, imagetest.Image(imagetest.OCI, shared)))
-	}
-	tree.Tag("team/c", "v1", tree.Manifest("team/c", imagetest.Image(imagetest.OCI, own, shared)))
-	bill, err := audit.New(t.Context(), readFacts(t, tree.Root()), 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(bill.Blobs) != 2 || bill.Blobs[0].Digest != shared.Digest() || bill.Blobs[1].Digest != own.Digest() {
-		t.Fatalf("the largest are %+v", bill.Blobs)
-	}
-	if b := bill.Blobs[0]; b.Repositories != 3 || b.Manifests != 2 || len(b.Holders) != 3 || b.Holders[2] != "team/c" {
-		t.Errorf("the largest is %+v", b)
-	}
-}
-
-// A comparison has what grew, what shrank, what came and what went, and nothing else.
-func TestCompare(t *testing.T) {
-	before := []audit.Repository{{Name: "gone", Bytes: 5}, {Name: "same", Bytes: 7, Tags: 1}, {Name: "shrunk", Bytes: 9, Unique: 9}}
-	after := []audit.Repository{{Name: "new", Bytes: 4, Tags: 2}, {Name: "same", Bytes: 7, Tags: 1}, {Name: "shrunk", Bytes: 8, Unique: 8}}
-	since := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	got := audit.Compare(since, audit.Bytes{Total: 21, Garbage: 3}, audit.Bytes{Total: 19, Garbage: 4}, before, after)
-	want := []audit.Change{
-		{Name: "new", Tags: 2, Bytes: 4, Is: "new"}, {Name: "shrunk", Bytes: -1, Unique: -1}, {Name: "gone", Bytes: -5, Is: "gone"},
-	}
-	if len(got.Repositories) != len(want) || got.Bytes != (audit.Bytes{Total: -2, Garbage: 1}) {
-		t.Fatalf("%+v", got)
-	}
-	for i := range want {
-		if got.Repositories[i] != want[i] {
-			t.Errorf("got %+v, want %+v", got.Repositories[i], want[i])
 		}
 	}
 }

@@ -9,17 +9,18 @@ import (
 	"testing"
 
 	"regsweep/audit"
+	"regsweep/internal/audittest"
 	"regsweep/internal/imagetest"
+	"regsweep/inventory"
 	"regsweep/storage"
-	"regsweep/storage/filesystem"
 	"regsweep/storage/storagetest"
 )
 
 // draw makes a picture of what REPO, REPO:TAG or REPO@DIGEST names.
 func draw(t *testing.T, tree *imagetest.Tree, images string) *audit.Picture {
 	t.Helper()
-	store := storagetest.MustOpen(t)(filesystem.Open(tree.Root(), storage.Limits{}))
-	p, err := readFacts(t, tree.Root()).Draw(t.Context(), images, store, 4)
+	facts, store := audittest.Read(t, tree.Root(), inventory.Options{})
+	p, err := facts.Draw(t.Context(), images, store, 4)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,8 +52,7 @@ func TestPlatformsAreThoseOfTheFirstIndex(t *testing.T) {
 		image.Platform.Architecture = architecture
 		tree.Tag("app", tag, tree.Manifest("app", imagetest.Index(imagetest.OCI, image)))
 	}
-	store := storagetest.MustOpen(t)(filesystem.Open(tree.Root(), storage.Limits{}))
-	facts := readFacts(t, tree.Root())
+	facts, store := audittest.Read(t, tree.Root(), inventory.Options{})
 	reader := &lastFirst{Reader: store, first: facts.Inventory.BlobPath(facts.Inventory.Repositories[0].Tags[0].Target)}
 	reader.others.Add(2)
 	p, err := facts.Draw(t.Context(), "app", reader, 3)

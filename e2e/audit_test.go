@@ -163,7 +163,7 @@ func TestAuditOnS3(t *testing.T) {
 	plain.must(plain.registry.SetReadOnly(true))
 	dry, d := plain.run("--dry-run").Requests, plain.audit()
 	// Only a bucket that keeps versions, or has unfinished uploads, takes more.
-	if more := d.Requests.List + d.Requests.Get + d.Requests.Head - dry.List - dry.Get - dry.Head; more > 0 {
+	if d.Requests.List > dry.List || d.Requests.Get > dry.Get || d.Requests.Head > dry.Head || d.Requests.Put+d.Requests.Delete > 0 {
 		t.Errorf("a dry run sends %+v, and an audit %+v", dry, d.Requests)
 	}
 
@@ -343,7 +343,8 @@ func TestAuditFormats(t *testing.T) {
 			t.Errorf("%s: %s, %v of %v", month, rows[1][10+i], err, d.Repositories[0].Growth)
 		}
 	}
-	if len(rows[0]) != 10+audit.Months || rows[1][9+audit.Months] != rows[1][4] {
+	months := rows[1][10:] // the test may begin in one month and end in the next one
+	if len(rows[0]) != 10+audit.Months || !slices.Contains(months[audit.Months-2:], rows[1][4]) {
 		t.Errorf("%q: all of it was pushed in this month", rows)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"regsweep/audit"
+	"regsweep/internal/audittest"
 	"regsweep/inventory"
 	"regsweep/manifest"
 	"regsweep/mark"
@@ -33,26 +34,12 @@ func TestWhyOfRandomRegistries(t *testing.T) {
 	}
 }
 
-// factsOf reads a registry as audit, why and graph do.
+// factsOf reads a registry as audit, why and graph do at the time of these tests.
 func factsOf(t *testing.T, root string, options inventory.Options) (audit.Facts, storage.Store) {
 	t.Helper()
-	store := openStore(t, root)
-	inv, err := inventory.Take(t.Context(), store, options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	graph, err := mark.Read(t.Context(), inv, store, mark.ReadOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	live, err := graph.Live(t.Context(), mark.Roots{WhatIf: true})
-	if err == nil {
-		live, err = live.CheckLinks(t.Context(), store, 0)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return audit.Facts{Inventory: inv, Graph: graph, Live: live, Now: now, UploadAge: uploadAge}, store
+	facts, store := audittest.Read(t, root, options)
+	facts.Now, facts.UploadAge = now, uploadAge
+	return facts, store
 }
 
 // whyAge is a --min-age that some files of a registry are younger than.
