@@ -15,7 +15,7 @@ import (
 
 func whyCommand(r *runner) *urfave.Command {
 	flags := []urfave.Flag{
-		&urfave.GenericFlag{Name: "limit", Value: newNumber(3), Usage: "show at most `N` chains, the shortest first; 0 is no bound"},
+		&urfave.GenericFlag{Name: "limit", Value: newNumber(3), Usage: "show at most `N` chains, the shortest first; 0 is all that a bounded search finds"},
 		minAgeFlag("say what a gc with the same flag does: it keeps blobs and links younger than `AGE`, such as 36h or 7d"),
 	}
 	return &urfave.Command{
@@ -46,6 +46,7 @@ type whyReport struct {
 	analysisReport
 	Asked string `json:"asked"`
 	audit.Why
+	limit int // the largest number of chains
 	// Candidates are the digests that the short digest may mean.
 	Candidates []digest.Digest `json:"candidates,omitempty"`
 	analysisEnd
@@ -90,6 +91,7 @@ func (a *analysis) explain(c *urfave.Context, report *whyReport) error {
 	if err != nil {
 		return err
 	}
+	report.limit = limitOf(c)
 	a.minAge = c.Generic(minAgeName).(*age).Duration
 	if err := a.openTarget(c, target, &report.analysisReport); err != nil {
 		return err
@@ -103,7 +105,7 @@ func (a *analysis) explain(c *urfave.Context, report *whyReport) error {
 	}
 	phase := a.progress.begin("explaining", "", 0)
 	defer phase.end("")
-	why, err := a.facts.Explain(c.Context, id, audit.Asking{Limit: limitOf(c), MinAge: a.minAge, Reader: a.reader, Concurrency: a.store.Concurrency()})
+	why, err := a.facts.Explain(c.Context, id, audit.Asking{Limit: report.limit, MinAge: a.minAge, Reader: a.reader, Concurrency: a.store.Concurrency()})
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 // writeWhy prints the answer of why: what the object is, the chains, who holds it, and what would free it.
 func writeWhy(w *bytes.Buffer, r *whyReport, width int) {
 	fmt.Fprintf(w, "%s\n%s.\n", human.Printable(string(r.Digest)), aboutObject(r.Why))
-	writeChains(w, r.Chains, r.More)
+	writeChains(w, r)
 	writeHolders(w, r.Why, width)
 	writeToFree(w, r.Why)
 	writeProblems(w, slices.DeleteFunc(withoutNotes(r.Problems), func(p inventory.Problem) bool {
@@ -57,21 +57,27 @@ var kindNamesOfOne = map[audit.Kind]string{
 	audit.Unknown: "A blob", "": "A blob",
 }
 
-// writeChains prints the chains, each on a line.
-func writeChains(w *bytes.Buffer, chains [][]audit.Link, more int64) {
-	if len(chains) == 0 && more == 0 {
+// writeChains prints the chains, each on a line. There are fewer than the limit and others besides if the search
+// has reached its bound.
+func writeChains(w *bytes.Buffer, r *whyReport) {
+	if len(r.Chains) == 0 && r.More == 0 {
 		return
 	}
 	fmt.Fprintf(w, "\nWhat leads to it\n")
-	for _, chain := range chains {
+	for _, chain := range r.Chains {
 		fmt.Fprintf(w, "  %s\n", chainText(chain))
 	}
-	switch {
-	case more >= audit.Most:
-		fmt.Fprintf(w, "  and too many other chains to count: --limit shows more\n")
-	case more > 0:
-		fmt.Fprintf(w, "  and %s: --limit 0 shows all\n", human.Plural(more, "other chain"))
+	if r.More == 0 {
+		return
 	}
+	others, hint := human.Plural(r.More, "other chain"), "--limit 0 shows more"
+	if r.More >= audit.Most {
+		others = "too many other chains to count"
+	}
+	if len(r.Chains) < r.limit {
+		hint = "to find more would take too long"
+	}
+	fmt.Fprintf(w, "  and %s: %s\n", others, hint)
 }
 
 // chainText writes a chain on one line.
