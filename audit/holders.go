@@ -54,7 +54,7 @@ func (s *search) findHolder(i int) *holder {
 	h := s.newHolder(i, view, roots, s.Limit)
 	isDamage := h.count == 0 // nothing else is left as a reason
 	if isDamage {
-		h = s.newHolder(i, view, s.damageRoots(i, view), min(1, s.Limit))
+		h = s.newHolder(i, view, s.rootsOf(DamageLink, s.keptByDamage(i, view)), min(1, s.Limit))
 		h.count = min(1, h.count)
 	}
 	if h.count == 0 {
@@ -111,33 +111,15 @@ func (s *search) roots(i int) (roots []root) {
 			}
 		}
 	}
-	tags := len(roots)
-	for at, link := range r.Revisions {
-		// A revision without a manifest keeps nothing.
-		if s.isAncestor[link.ID()] && s.Live.Repositories[i].Revisions.At(at) == mark.Untagged && !s.Graph.Missing(link.ID()) {
-			roots = append(roots, root{kind: RevisionLink, id: link.ID()})
-		}
-	}
-	slices.SortFunc(roots[tags:], func(a, b root) int { return s.compareDigests(a.id, b.id) })
-	return roots
-}
-
-// damageRoots returns the digests that damage keeps in a repository.
-func (s *search) damageRoots(i int, view *mark.View) []root {
-	ids := slices.Concat(s.Inventory.Repositories[i].Pinned, s.Inventory.Repositories[i].Doubted)
-	if s.Live.Repositories[i].Kept {
-		ids = append(ids, view.Linked()...)
-	}
-	return s.rootsOf(DamageLink, ids)
+	return append(roots, s.rootsOf(RevisionLink, s.untagged(i))...)
 }
 
 // rootsOf returns roots of a kind: the ancestors of the target among some digests, sorted.
 func (s *search) rootsOf(kind LinkKind, ids []inventory.ID) (roots []root) {
+	ids = slices.DeleteFunc(ids, func(id inventory.ID) bool { return !s.isAncestor[id] })
 	slices.SortFunc(ids, s.compareDigests)
 	for _, id := range slices.Compact(ids) {
-		if s.isAncestor[id] {
-			roots = append(roots, root{kind: kind, id: id})
-		}
+		roots = append(roots, root{kind: kind, id: id})
 	}
 	return roots
 }

@@ -149,24 +149,8 @@ func (k *Keepers) each(repository int, view *mark.View, visit func(n int, ids []
 	for n, tag := range tags {
 		visit(n, slices.DeleteFunc(view.Kept(tag.Roots()...), isAbsent))
 	}
-	visit(len(tags), slices.DeleteFunc(view.Kept(k.facts.untaggedRoots(repository, view)...), isAbsent))
-}
-
-// untaggedRoots returns the untagged manifests of a repository, and the digests that damage keeps. They keep
-// alive everything that stays without the tags.
-func (f Facts) untaggedRoots(repository int, view *mark.View) []inventory.ID {
-	r, live := f.Inventory.Repositories[repository], f.Live.Repositories[repository]
-	roots := slices.Concat(r.Pinned, r.Doubted)
-	if live.Kept {
-		return append(roots, view.Linked()...)
-	}
-	for n, link := range r.Revisions {
-		// A revision without a manifest keeps nothing.
-		if live.Revisions.At(n) == mark.Untagged && !f.Graph.Missing(link.ID()) {
-			roots = append(roots, link.ID())
-		}
-	}
-	return roots
+	untagged := append(k.facts.keptByDamage(repository, view), k.facts.untagged(repository)...)
+	visit(len(tags), slices.DeleteFunc(view.Kept(untagged...), isAbsent))
 }
 
 // seconds returns a time in seconds since 1970, or 0 if it is not known.
