@@ -19,21 +19,21 @@ import (
 
 // Facts are what a run has read.
 type Facts struct {
-	// Inventory was taken with Options.Sizes.
+	// Inventory: New and NewKeepers need Options.Sizes. Explain and Draw measure the blobs that they name.
 	Inventory *inventory.Inventory
 	Graph     *mark.Graph
 	// Live is the result of a mark with all tags and all revisions as roots, and no young links. Its links were
 	// checked.
 	Live *mark.Live
-	// Own is the space of everything else in the storage.
-	Own Own
+	// Outside is the space of everything else in the storage.
+	Outside Outside
 	// Now and UploadAge tell which uploads a run would remove.
 	Now       time.Time
 	UploadAge time.Duration
 }
 
-// Own has the bytes of everything that the inventory does not have.
-type Own struct {
+// Outside has the bytes of everything that the inventory does not have.
+type Outside struct {
 	Quarantine int64
 	Other      int64 // the lock, and files of others below the layout's root
 	Versions   int64 // see Bytes
@@ -193,7 +193,7 @@ func (f *fold) repository(i int, holdings []mark.Holding) {
 	f.out.Repositories[i] = out
 }
 
-// month returns the index of a day in a growth, in UTC.
+// month returns the index in Growth of the month of a day (UTC).
 func (f Facts) month(day time.Time) (index int, isShown bool) {
 	now := f.Now.UTC()
 	ago := 12*(now.Year()-day.Year()) + int(now.Month()) - int(day.Month())
@@ -322,8 +322,8 @@ func (f *fold) sumOthers() {
 	for _, r := range f.out.Repositories {
 		bytes.Logical += r.Logical
 	}
-	bytes.Quarantine, bytes.Versions, bytes.Multipart = f.Own.Quarantine, f.Own.Versions, f.Own.Multipart
-	bytes.Other = f.Own.Other + f.Inventory.Strays.Bytes
+	bytes.Quarantine, bytes.Versions, bytes.Multipart = f.Outside.Quarantine, f.Outside.Versions, f.Outside.Multipart
+	bytes.Other = f.Outside.Other + f.Inventory.Strays.Bytes
 	for _, r := range f.Inventory.Repositories {
 		bytes.Other += r.LinkBytes
 		for _, u := range r.Uploads {

@@ -129,9 +129,6 @@ func (f Facts) FindTag(repository int, tag string) (int, error) {
 // manifests name. where is for the error.
 func (f Facts) choose(short string, among []inventory.ID, where string) (inventory.ID, error) {
 	if among == nil {
-		for of := range f.Inventory.Others {
-			f.Inventory.ID(of) // no link or manifest need name it
-		}
 		for id := range inventory.ID(f.Inventory.Digests()) {
 			among = append(among, id)
 		}

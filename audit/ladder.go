@@ -28,7 +28,7 @@ func (b Bytes) Ladder(notCounted []string) []Step {
 		{"garbage", 1, b.Garbage, false, "gc", "nothing reaches it"},
 		{"uploads", 0, b.Uploads, false, "gc", "unfinished; gc removes the old ones"},
 		{"quarantine", 0, b.Quarantine, false, "purge", "regsweep quarantine purge"},
-		{"other", 0, b.Other, false, "hand", "strays, files of regsweep; links: gc"},
+		{"other", 0, b.Other, false, "by hand", "strays, files of regsweep; links: gc"},
 		{"total", 0, b.Total, false, Parts, "the sum; each name of a file counts"},
 		{"versions", 0, b.Versions, false, "lifecycle", "noncurrent, beside the total"},
 		{"multipart", 0, b.Multipart, false, "gc", "parts of uploads, beside the total"},

@@ -45,7 +45,7 @@ type Page struct {
 
 	// WritePage sets these.
 	Root         string              `json:"root"`
-	Versioning   storage.Versioning  `json:"versioning"` // of Own
+	Versioning   storage.Versioning  `json:"versioning"` // of Outside
 	Hides        string              `json:"hides"`      // HidesWhat
 	Common       []Common            `json:"common"`
 	Notes        []inventory.Problem `json:"notes"`         // those of Problems that are notes
@@ -87,7 +87,7 @@ func mostTags(repositories int) int { return min(max(200_000/max(repositories, 1
 // WritePage writes the page: one HTML file, which a browser opens without a network. Names are data in
 // it: they are never parsed as HTML.
 func (k *Keepers) WritePage(w io.Writer, page Page) error {
-	page.Root, page.Versioning = k.facts.Inventory.Identity.Root, k.facts.Own.Versioning
+	page.Root, page.Versioning = k.facts.Inventory.Identity.Root, k.facts.Outside.Versioning
 	page.Hides, page.Common = HidesWhat(page.Versioning), k.Common()
 	page.Notes, page.NoteCount = firstProblems(page.Problems, true)
 	page.Problems, page.ProblemCount = firstProblems(page.Problems, false)

@@ -108,15 +108,17 @@ func (a *analysis) read(ctx context.Context, sizes bool, end *analysisEnd) (err 
 		return err
 	}
 	a.facts = audit.Facts{Inventory: inv, Graph: graph, Now: now, UploadAge: uploadAge}
-	if a.facts.Live, err = a.live(ctx, mark.Roots{WhatIf: true}); err != nil {
+	if a.facts.Live, err = a.live(ctx, mark.Roots{}); err != nil {
 		return err
 	}
 	end.Problems = append([]inventory.Problem{}, a.facts.Live.Problems...)
 	return nil
 }
 
-// live finds what is alive with other roots, and reads the links on which that depends.
+// live finds what is alive with some roots, and reads the links on which that depends. It answers a question: no
+// plan is made of it.
 func (a *analysis) live(ctx context.Context, roots mark.Roots) (live *mark.Live, err error) {
+	roots.WhatIf = true
 	if a.facts.Live == nil {
 		live, err = a.facts.Graph.Live(ctx, roots)
 	} else {
@@ -128,54 +130,54 @@ func (a *analysis) live(ctx context.Context, roots mark.Roots) (live *mark.Live,
 	return live.CheckLinks(ctx, a.reader, a.store.Concurrency())
 }
 
-// own adds up everything that the inventory does not have.
-func (a *analysis) own(ctx context.Context) (own audit.Own, err error) {
+// outside adds up everything that the inventory does not have.
+func (a *analysis) outside(ctx context.Context) (out audit.Outside, err error) {
 	err = a.store.Others(ctx, func(page []storage.Object) error {
 		for _, object := range page {
 			size := max(object.Size, 0)
 			if strings.HasPrefix(object.Path, storage.QuarantineDir+"/") {
-				own.Quarantine += size
+				out.Quarantine += size
 			} else {
-				own.Other += size
+				out.Other += size
 			}
 		}
 		return nil
 	})
 	if err != nil {
-		return own, err
+		return out, err
 	}
-	if err = a.countVersions(ctx, &own); err == nil {
-		err = a.countParts(ctx, &own)
+	if err = a.countVersions(ctx, &out); err == nil {
+		err = a.countParts(ctx, &out)
 	}
-	return own, err
+	return out, err
 }
 
 // countVersions counts the noncurrent versions if the bucket keeps versions, or has kept them.
-func (a *analysis) countVersions(ctx context.Context, own *audit.Own) (err error) {
+func (a *analysis) countVersions(ctx context.Context, out *audit.Outside) (err error) {
 	versioner, hasVersions := a.store.(storage.Versioner)
 	if !hasVersions {
 		return nil
 	}
-	if own.Versioning, err = versioner.Versioning(ctx); err != nil || own.Versioning == storage.VersionsOff {
+	if out.Versioning, err = versioner.Versioning(ctx); err != nil || out.Versioning == storage.VersionsOff {
 		return err
 	}
-	if own.Versioning == storage.VersionsUnknown {
-		a.notCounted(own, "versions", errors.New("the server does not say whether the bucket keeps versions (s3:GetBucketVersioning)"))
+	if out.Versioning == storage.VersionsUnknown {
+		a.notCounted(out, "versions", errors.New("the server does not say whether the bucket keeps versions (s3:GetBucketVersioning)"))
 		return nil
 	}
 	phase := a.progress.begin("counting versions", "", 0)
 	_, bytes, err := versioner.Noncurrent(ctx)
 	phase.end("")
 	if errors.Is(err, fs.ErrPermission) {
-		a.notCounted(own, "versions", err)
+		a.notCounted(out, "versions", err)
 		return nil
 	}
-	own.Versions = bytes
+	out.Versions = bytes
 	return err
 }
 
 // countParts counts the parts of multipart uploads.
-func (a *analysis) countParts(ctx context.Context, own *audit.Own) error {
+func (a *analysis) countParts(ctx context.Context, out *audit.Outside) error {
 	counter, hasParts := a.store.(storage.PartCounter)
 	if !hasParts {
 		return nil
@@ -201,16 +203,16 @@ func (a *analysis) countParts(ctx context.Context, own *audit.Own) error {
 		return err
 	})
 	if errors.Is(err, fs.ErrPermission) {
-		a.notCounted(own, "multipart", err)
+		a.notCounted(out, "multipart", err)
 		return nil
 	}
-	own.Multipart = sum.Load()
+	out.Multipart = sum.Load()
 	return err
 }
 
-// notCounted warns that a line of the bill is not known.
-func (a *analysis) notCounted(own *audit.Own, line string, why error) {
-	own.NotCounted = append(own.NotCounted, line)
+// notCounted warns that a line of the bill is not knout.
+func (a *analysis) notCounted(out *audit.Outside, line string, why error) {
+	out.NotCounted = append(out.NotCounted, line)
 	a.say(fmt.Sprintf("warning: %s: not counted: %v", line, why))
 }
 

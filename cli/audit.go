@@ -141,7 +141,7 @@ func (a *analysis) auditTarget(c *urfave.Context, report *auditReport) error {
 	if err := a.read(c.Context, true, &report.analysisEnd); err != nil {
 		return err
 	}
-	if a.facts.Own, err = a.own(c.Context); err != nil {
+	if a.facts.Outside, err = a.outside(c.Context); err != nil {
 		return err
 	}
 	phase := a.progress.begin("adding up", "", 0)
@@ -152,7 +152,7 @@ func (a *analysis) auditTarget(c *urfave.Context, report *auditReport) error {
 	}
 	report.Bytes, report.Growth, report.Kinds, report.Blobs = bill.Bytes, bill.Growth, bill.Kinds, bill.Blobs
 	report.Match, report.all = match, len(bill.Repositories)
-	report.ladder, report.NotCounted, report.Versioning = bill.Bytes.Ladder(a.facts.Own.NotCounted), a.facts.Own.NotCounted, a.facts.Own.Versioning
+	report.ladder, report.NotCounted, report.Versioning = bill.Bytes.Ladder(a.facts.Outside.NotCounted), a.facts.Outside.NotCounted, a.facts.Outside.Versioning
 	report.Repositories = slices.DeleteFunc(slices.Clone(bill.Repositories), func(r audit.Repository) bool {
 		return match != "" && !doublestar.MatchUnvalidated(match, r.Name)
 	})

@@ -225,3 +225,17 @@ func TestParseSHA256(t *testing.T) {
 		}
 	}
 }
+
+// A blob that is stored under another algorithm has an id from the listing on, although no link names it.
+func TestBlobsUnderOtherAlgorithmsHaveIDs(t *testing.T) {
+	long := digest.SHA512.FromString("a")
+	f := &keys{}
+	f.put("blobs/sha512/"+long.Encoded()[:2]+"/"+long.Encoded()+"/data", "a", "-")
+	inv, err := Take(t.Context(), f, Options{Concurrency: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id, found := inv.Find(long); !found || !inv.Listed(id) || inv.Stored(id) {
+		t.Errorf("id %d, found: %t, others: %v", id, found, inv.Others)
+	}
+}

@@ -20,7 +20,8 @@ import (
 // a blob that is pushed meanwhile is not in the inventory and is never garbage. It takes about
 // 40 bytes for a blob and 4 for a link.
 //
-// Once it is made, only new digests are added to it. It may be used concurrently.
+// Once it is made, it may be used concurrently, and digests that manifests name are added to it. Only DateTags
+// and Measure change it in another way: nothing else may run at the same time.
 type Inventory struct {
 	digests
 	Identity storage.Identity
@@ -35,7 +36,7 @@ type Inventory struct {
 	// interrupted copies of a finished upload to its blob.
 	Uploads []Upload
 	// Others are the blobs that are stored under another algorithm than sha256, with their sizes in bytes, or
-	// -1 if the listing has no sizes. They count as strays: today no registry writes such blobs, but
+	// -1 if the listing has no sizes. They have ids. They count as strays: today no registry writes such blobs, but
 	// registries serve them.
 	Others map[digest.Digest]int64
 	// Emptied are empty directories of blobs that an interrupted removal has left. EmptiedNames

@@ -51,6 +51,9 @@ func (b *builder) seal() {
 		g.Go(func() error { b.sealRepository(rb); return nil })
 	}
 	_ = g.Wait()
+	for _, of := range slices.Sorted(maps.Keys(inv.Others)) {
+		inv.ID(of) // no link or manifest need name it
+	}
 	slices.SortFunc(inv.Repositories, func(a, b *Repository) int { return cmp.Compare(a.Name, b.Name) })
 	slices.Sort(inv.Emptied)
 	slices.Sort(inv.EmptiedNames)
