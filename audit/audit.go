@@ -7,7 +7,6 @@ import (
 	"context"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"regsweep/inventory"
@@ -116,15 +115,17 @@ type Audit struct {
 func New(ctx context.Context, facts Facts, largest int) (*Audit, error) {
 	f := &fold{
 		Facts:   facts,
-		holders: make([]atomic.Uint32, facts.Inventory.Blobs()),
-		tagged:  make([]atomic.Bool, facts.Inventory.Blobs()),
+		holders: make([]uint32, facts.Inventory.Blobs()),
+		tagged:  make([]bool, facts.Inventory.Blobs()),
 		kinds:   kindsOf(facts.Inventory, facts.Graph),
 		out:     &Audit{Repositories: make([]Repository, len(facts.Inventory.Repositories)), Blobs: []Blob{}},
 	}
 	f.blobs = f.largest(largest)
 	err := facts.Live.Holdings(ctx, facts.Graph, func(_ int, holdings []mark.Holding) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
 		for _, h := range holdings {
-			f.holders[h.ID].Add(1)
+			f.holders[h.ID]++
 		}
 	})
 	if err != nil {
@@ -141,13 +142,13 @@ func New(ctx context.Context, facts Facts, largest int) (*Audit, error) {
 // fold adds up an audit.
 type fold struct {
 	Facts
-	holders []atomic.Uint32 // by blob: the number of repositories that keep it alive
-	tagged  []atomic.Bool   // by blob: whether a tag reaches it
-	kinds   []uint8         // by blob: the index in Kinds
-	out     *Audit
+	kinds []uint8 // by blob: the index in Kinds
+	out   *Audit
 
-	mu    sync.Mutex // guards Holders in blobs
-	blobs map[inventory.ID]*Blob
+	mu      sync.Mutex // guards all fields below while repositories are added up
+	holders []uint32   // by blob: the number of repositories that keep it alive
+	tagged  []bool     // by blob: whether a tag reaches it
+	blobs   map[inventory.ID]*Blob
 }
 
 // size returns the size of a stored blob in bytes. It is 0 if only the directory of the blob exists.
@@ -158,20 +159,15 @@ func (f Facts) size(id inventory.ID) int64 {
 	return 0
 }
 
-// repository adds up one repository.
+// repository adds up one repository, once holders is complete.
 func (f *fold) repository(i int, holdings []mark.Holding) {
 	r := f.Inventory.Repositories[i]
 	out := Repository{Name: r.Name, Tags: len(r.Tags), Manifests: len(r.Revisions), LastPush: r.Pushed}
 	view := f.Graph.View(i)
 	out.Logical = f.logical(view, r)
 	tagged := view.Kept(rootsOf(r)...)
-	for _, id := range tagged {
-		if f.Inventory.Stored(id) {
-			f.tagged[id].Store(true)
-		}
-	}
 	for _, h := range holdings {
-		size, holders := f.size(h.ID), f.holders[h.ID].Load()
+		size, holders := f.size(h.ID), f.holders[h.ID]
 		out.Bytes += size
 		out.Fair += float64(size) / float64(holders)
 		if holders == 1 {
@@ -183,14 +179,22 @@ func (f *fold) repository(i int, holdings []mark.Holding) {
 		if month, isShown := f.month(f.Inventory.BlobDay(h.ID)); isShown {
 			out.Growth[month] += size
 		}
-		if blob := f.blobs[h.ID]; blob != nil {
-			f.mu.Lock()
-			blob.Holders = append(blob.Holders, r.Name)
-			f.mu.Unlock()
-		}
 	}
 	out.Shared = out.Bytes - out.Unique
 	f.out.Repositories[i] = out
+
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, id := range tagged {
+		if f.Inventory.Stored(id) {
+			f.tagged[id] = true
+		}
+	}
+	for _, h := range holdings {
+		if blob := f.blobs[h.ID]; blob != nil {
+			blob.Holders = append(blob.Holders, r.Name)
+		}
+	}
 }
 
 // month returns the index in Growth of the month of a day (UTC).
@@ -280,7 +284,7 @@ func (f *fold) sumBlobs() {
 		if month, isShown := f.month(f.Inventory.BlobDay(id)); isShown {
 			f.out.Growth[month] += size
 		}
-		if f.tagged[id].Load() {
+		if f.tagged[id] {
 			bytes.Tagged += size
 		}
 	}

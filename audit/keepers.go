@@ -5,7 +5,7 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"regsweep/inventory"
@@ -15,7 +15,8 @@ import (
 // Keepers says how much each tag keeps. The file for ncdu and the page need it.
 //
 // A keeper is a tag, or the untagged content of a repository: everything that its untagged manifests and
-// damage keep. Its tags may keep a part of that too. A blob takes 12 bytes, and a keeper 24. No memory grows
+// damage keep. Its tags may keep a part of that too. (A Holder of why holds one object. A Keeper has the sums of
+// all objects.) A blob takes 12 bytes, and a keeper 24. No memory grows
 // with keepers times blobs.
 type Keepers struct {
 	facts Facts
@@ -26,10 +27,11 @@ type Keepers struct {
 	isDir map[string]bool // the repositories, and the namespaces that have any
 	begin []int           // by repository: the index in all of its first keeper
 
-	links    []atomic.Uint32 // by blob: the number of its keepers
-	last     []atomic.Uint32 // by blob: the index in all of the last one
-	notFirst []atomic.Uint32 // by blob: the complement of the index of the first one
+	kept []kept // by blob
 }
+
+// kept says which keepers a blob has: their number, and the indexes in all of the first and the last one.
+type kept struct{ links, first, last uint32 }
 
 // Keeper is the space of a tag, or of the untagged content of a repository, in bytes.
 type Keeper struct {
@@ -41,9 +43,7 @@ type Keeper struct {
 
 // NewKeepers adds up the keepers. The error is the cause of ctx.
 func NewKeepers(ctx context.Context, facts Facts) (*Keepers, error) {
-	blobs := facts.Inventory.Blobs()
-	k := &Keepers{facts: facts, begin: make([]int, len(facts.Inventory.Repositories))}
-	k.links, k.last, k.notFirst = make([]atomic.Uint32, blobs), make([]atomic.Uint32, blobs), make([]atomic.Uint32, blobs)
+	k := &Keepers{facts: facts, begin: make([]int, len(facts.Inventory.Repositories)), kept: make([]kept, facts.Inventory.Blobs())}
 	k.order, k.isDir = directories(facts.Inventory)
 	n := 0
 	for _, i := range k.order {
@@ -51,16 +51,17 @@ func NewKeepers(ctx context.Context, facts Facts) (*Keepers, error) {
 		n += len(facts.Inventory.Repositories[i].Tags) + 1
 	}
 	k.all = make([]Keeper, n)
+	var mu sync.Mutex // guards kept
 	err := facts.Graph.EachRepository(ctx, func(_ context.Context, i int) error {
 		view := facts.Graph.View(i)
 		tags := facts.Inventory.Repositories[i].Tags
 		k.each(i, view, func(n int, ids []inventory.ID) {
 			keeper := k.begin[i] + n
+			mu.Lock()
 			for _, id := range ids {
-				k.links[id].Add(1)
-				raise(&k.last[id], uint32(keeper))
-				raise(&k.notFirst[id], ^uint32(keeper))
+				k.kept[id].add(uint32(keeper))
 			}
+			mu.Unlock()
 			k.all[keeper].Bytes = facts.sum(ids)
 			if n < len(tags) && tags[n].HasTarget {
 				k.all[keeper].Logical = facts.sum(view.Pulled(tags[n].Target))
@@ -71,18 +72,19 @@ func NewKeepers(ctx context.Context, facts Facts) (*Keepers, error) {
 	if err != nil {
 		return nil, err
 	}
-	for id := range inventory.ID(blobs) {
-		if k.links[id].Load() == 1 {
-			k.all[k.last[id].Load()].Unique += facts.size(id)
+	for id, of := range k.kept {
+		if of.links == 1 {
+			k.all[of.last].Unique += facts.size(inventory.ID(id))
 		}
 	}
 	return k, nil
 }
 
-// raise sets a value to the larger one of itself and another.
-func raise(value *atomic.Uint32, to uint32) {
-	for was := value.Load(); was < to && !value.CompareAndSwap(was, to); was = value.Load() {
+func (k *kept) add(keeper uint32) {
+	if k.links == 0 {
+		k.first = keeper
 	}
+	k.links, k.first, k.last = k.links+1, min(k.first, keeper), max(k.last, keeper)
 }
 
 // Common is the space of the blobs that several repositories of a namespace keep, and no repository outside of it.
@@ -95,12 +97,12 @@ type Common struct {
 // of these repositories. So the sum is Bytes.Live without the unique bytes of the repositories.
 func (k *Keepers) Common() []Common {
 	list, sums := []Common{}, map[string]int64{}
-	for id := range k.links {
-		if k.links[id].Load() < 2 {
+	for id, of := range k.kept {
+		if of.links < 2 {
 			continue
 		}
 		// Repositories are in the order of directories. So the namespace of the first and the last is that of all.
-		first, last := k.repository(^k.notFirst[id].Load()), k.repository(k.last[id].Load())
+		first, last := k.repository(of.first), k.repository(of.last)
 		if first != last {
 			sums[namespaceOf(first, last)] += k.facts.size(inventory.ID(id))
 		}

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -35,7 +36,7 @@ func (k *Keepers) WriteNcdu(ctx context.Context, w io.Writer, bytes Bytes) error
 	out := &ncduWriter{w: bufio.NewWriterSize(w, 1<<16)}
 	out.begin(f.Inventory.Identity.Root, seconds(f.Now))
 	for _, i := range k.order {
-		if err := context.Cause(ctx); err != nil {
+		if err := cmp.Or(context.Cause(ctx), out.err()); err != nil {
 			return err
 		}
 		r := f.Inventory.Repositories[i]
@@ -60,7 +61,7 @@ func (k *Keepers) WriteNcdu(ctx context.Context, w io.Writer, bytes Bytes) error
 	}
 	out.dir(0, garbageDir)
 	for id := range inventory.ID(f.Inventory.Blobs()) {
-		if k.links[id].Load() == 0 {
+		if k.kept[id].links == 0 {
 			out.blob(k, id)
 		}
 	}
@@ -96,6 +97,12 @@ func directories(inv *inventory.Inventory) (order []int, isDir map[string]bool) 
 	}
 	slices.SortFunc(order, func(a, b int) int { return strings.Compare(paths[a], paths[b]) })
 	return order, isDir
+}
+
+// err returns the first error of the file.
+func (n *ncduWriter) err() error {
+	_, err := n.w.Write(nil)
+	return err
 }
 
 // ncduWriter writes ncdu's format: a directory is an array of its info and its entries. A bufio.Writer
@@ -139,7 +146,7 @@ func (n *ncduWriter) blob(k *Keepers, id inventory.ID) {
 	b = appendSize(append(b, '"'), size)
 	b = append(b, `,"ino":`...)
 	b = strconv.AppendUint(b, uint64(id)+1, 10)
-	if links := k.links[id].Load(); links > 1 {
+	if links := k.kept[id].links; links > 1 {
 		b = append(b, `,"hlnkc":true,"nlink":`...)
 		b = strconv.AppendUint(b, uint64(links), 10)
 	}

@@ -94,8 +94,8 @@ func (k *Keepers) WritePage(w io.Writer, page Page) error {
 	head, tail, _ := strings.Cut(strings.NewReplacer(
 		"{{css}}", pageCSS, "{{js}}", pageJS, "{{css hash}}", hash(pageCSS), "{{js hash}}", hash(pageJS),
 	).Replace(pageHTML), "{{data}}")
-	out := bufio.NewWriterSize(w, 1<<16)
-	data := json.NewEncoder(out) // it writes < as \u003c, so that no name ends the script element
+	out := bufio.NewWriterSize(w, 1<<16) // it keeps the first error
+	data := json.NewEncoder(out)         // it writes < as \u003c, so that no name ends the script element
 	out.WriteString(head)
 	out.WriteString(`{"audit":`)
 	if err := data.Encode(page); err != nil {
