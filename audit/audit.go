@@ -257,11 +257,6 @@ func (f *fold) largest(n int) map[inventory.ID]*Blob {
 	return blobs
 }
 
-// compareSizes orders blobs by size, the largest first, and then by digest.
-func (f *fold) compareSizes(a, b inventory.ID) int {
-	return cmp.Or(cmp.Compare(f.size(b), f.size(a)), cmp.Compare(a, b))
-}
-
 // mostHolders is the number of repositories in Blob.Holders.
 const mostHolders = 10
 

@@ -12,8 +12,8 @@ import (
 	"regsweep/sweep"
 )
 
-// Asking says how Explain looks for an answer.
-type Asking struct {
+// WhyOptions are the options of Explain.
+type WhyOptions struct {
 	Limit int // the largest number of chains
 	// MinAge is that of the gc. If it is set, the inventory was taken with Options.Since.
 	MinAge time.Duration
@@ -22,107 +22,120 @@ type Asking struct {
 	Concurrency int
 }
 
-// Explain says why a digest is kept, or by which flags it would be removed.
-func (f Facts) Explain(ctx context.Context, id inventory.ID, asking Asking) (*Why, error) {
-	s := &search{Facts: f, Asking: asking, target: id, isAncestor: f.ancestors(id)}
-	if err := s.findHolders(ctx, s.findHolder); err != nil {
-		return nil, err
-	}
-	if err := s.findGone(ctx); err != nil {
-		return nil, err
-	}
-	if err := s.measure(ctx); err != nil {
-		return nil, err
-	}
-	return s.why(), nil
+// question is what Explain is asked.
+type question struct {
+	Facts
+	WhyOptions
+	target     inventory.ID
+	isAncestor []bool                           // by id: see ancestors
+	damage     map[string]inventory.ProblemKind // by repository: the first problem that keeps all of it
 }
 
-// search collects what an answer needs.
-type search struct {
-	Facts
-	Asking
-	target     inventory.ID
-	isAncestor []bool // by id: see ancestors
+// removal says by which means the target is removed, and the blobs that are removed with it.
+type removal struct {
+	command string         // see Why.RemovedBy
+	blobs   []inventory.ID // stored blobs: the target, and those that would be removed with it
+	// oldAt is set if its own age keeps a target that is garbage otherwise: then it is old enough.
+	oldAt time.Time
+}
 
-	holders    []*holder
-	youngUntil time.Time // if its own age keeps a target that is garbage otherwise
-	removedBy  string
-	// gone are the stored blobs that would be removed with the target, and the target if it is stored.
-	gone   []inventory.ID
-	absent map[inventory.ID]bool // blobs of gone of which only the directory exists
+// Explain says why a digest is kept, or by which flags it would be removed.
+func (f Facts) Explain(ctx context.Context, id inventory.ID, options WhyOptions) (*Why, error) {
+	q := question{f, options, id, f.ancestors(id), map[string]inventory.ProblemKind{}}
+	for _, p := range f.Live.Problems {
+		if p.Effect == inventory.KeepsRepository && q.damage[p.Repository] == "" {
+			q.damage[p.Repository] = p.Kind
+		}
+	}
+	holders, err := q.eachHolder(ctx, q.holder)
+	if err != nil {
+		return nil, err
+	}
+	var removal removal
+	switch {
+	case !f.Inventory.Stored(id):
+	case q.isAlive():
+		removal, err = q.removal(ctx, holders)
+	default:
+		removal.command, removal.blobs = "gc", []inventory.ID{id} // no manifest that is garbage was read
+		holders, removal.oldAt, err = q.young(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	absent, err := q.measure(ctx, holders, removal.blobs)
+	if err != nil {
+		return nil, err
+	}
+	return q.answer(holders, removal, absent), nil
 }
 
 // isAlive reports whether the target is a stored blob that gc may remove, and does not remove today.
-func (s *search) isAlive() bool {
-	return s.Inventory.Stored(s.target) && s.Live.Blob(s.target).Alive()
+func (q question) isAlive() bool {
+	return q.Inventory.Stored(q.target) && q.Live.Blob(q.target).Alive()
 }
 
-// findGone sets removedBy and gone.
-func (s *search) findGone(ctx context.Context) error {
-	if !s.Inventory.Stored(s.target) {
-		return nil
+// removal finds what removes a target that is alive, and which blobs are removed with it.
+func (q question) removal(ctx context.Context, holders []*holder) (out removal, err error) {
+	if out.command, err = q.removedBy(ctx); err != nil {
+		return out, err
 	}
-	if !s.isAlive() {
-		s.removedBy, s.gone = "gc", []inventory.ID{s.target} // no manifest that is garbage was read
-		return s.findYoung(ctx)
-	}
-	if err := s.findRemovedBy(ctx); err != nil {
-		return err
-	}
-	after, err := s.mark(ctx, s.withoutHolders())
+	after, err := q.mark(ctx, q.withoutHolders(holders))
 	if err != nil {
-		return err
+		return out, err
 	}
-	for id := range inventory.ID(s.Inventory.Blobs()) {
+	for id := range inventory.ID(q.Inventory.Blobs()) {
 		// The target counts also if damage keeps it all the same.
-		if s.Live.Blob(id).Alive() && (!after.Blob(id).Alive() || id == s.target) {
-			s.gone = append(s.gone, id)
+		if q.Live.Blob(id).Alive() && (!after.Blob(id).Alive() || id == q.target) {
+			out.blobs = append(out.blobs, id)
 		}
 	}
-	return nil
+	return out, nil
 }
 
-// findYoung finds out whether --min-age keeps a target that is garbage otherwise: because of young links, whose
-// repositories are its holders then, or because it is young itself.
-func (s *search) findYoung(ctx context.Context) error {
-	if s.MinAge == 0 {
-		return nil
+// young finds out whether --min-age keeps a target that is garbage otherwise: because of young links, whose
+// repositories are its holders then, or because it is young itself. Then oldAt is set.
+func (q question) young(ctx context.Context) (holders []*holder, oldAt time.Time, err error) {
+	if q.MinAge == 0 {
+		return nil, oldAt, nil
 	}
-	aged, err := s.mark(ctx, mark.Roots{})
-	if err == nil {
-		err = s.findHolders(ctx, func(i int) *holder { return s.findYoungHolder(i, aged) })
-	}
+	aged, err := q.mark(ctx, mark.Roots{})
 	if err != nil {
-		return err
+		return nil, oldAt, err
 	}
-	if _, isListed := s.Inventory.Size(s.target); isListed && !s.Inventory.Recent(s.target) {
-		return nil // a listing that has sizes has times
+	holders, err = q.eachHolder(ctx, func(i int) *holder { return q.youngHolder(i, aged) })
+	if err != nil {
+		return nil, oldAt, err
 	}
-	object, err := s.Reader.Stat(ctx, s.Inventory.BlobPath(s.target))
+	if _, isListed := q.Inventory.Size(q.target); isListed && !q.Inventory.Recent(q.target) {
+		return holders, oldAt, nil // a listing that has sizes has times
+	}
+	object, err := q.Reader.Stat(ctx, q.Inventory.BlobPath(q.target))
 	if storage.IsAbsent(err) {
-		return nil
+		return holders, oldAt, nil
 	}
-	if err == nil && sweep.IsYoungBlob(s.Inventory, s.target, object.ModTime, s.Now.Add(-s.MinAge)) {
-		s.youngUntil = object.ModTime.Add(s.MinAge).UTC()
+	if err == nil && sweep.IsYoungBlob(q.Inventory, q.target, object.ModTime, q.Now.Add(-q.MinAge)) {
+		oldAt = object.ModTime.Add(q.MinAge).UTC()
 	}
-	return err
+	return holders, oldAt, err
 }
 
 // mark finds what is alive with other roots.
-func (s *search) mark(ctx context.Context, roots mark.Roots) (*mark.Live, error) {
-	live, err := s.Live.With(ctx, s.Graph, roots)
+func (q question) mark(ctx context.Context, roots mark.Roots) (*mark.Live, error) {
+	live, err := q.Live.With(ctx, q.Graph, roots)
 	if err != nil {
 		return nil, err
 	}
-	return live.CheckLinks(ctx, s.Reader, s.Concurrency)
+	return live.CheckLinks(ctx, q.Reader, q.Concurrency)
 }
 
-// findRemovedBy finds the flags of gc by which a blob that is alive would be removed.
-func (s *search) findRemovedBy(ctx context.Context) error {
-	if s.Live.Blob(s.target) == mark.Tagged {
-		return nil
+// removedBy returns the command by which a blob that is alive would be removed, or "".
+func (q question) removedBy(ctx context.Context) (command string, err error) {
+	if q.Live.Blob(q.target) == mark.Tagged {
+		return "", nil
 	}
-	for _, choice := range []struct { // also for what damage keeps: the damage may be that of an untagged manifest
+	// This includes blobs that damage keeps: gc -m may remove the damaged manifest.
+	for _, choice := range []struct {
 		command string
 		roots   mark.Roots
 	}{
@@ -131,87 +144,74 @@ func (s *search) findRemovedBy(ctx context.Context) error {
 		{"gc -m --delete-unlinked-children", mark.Roots{Revision: mark.None, DeleteUnlinkedChildren: true}},
 	} {
 		choice.roots.WhatIf = true
-		live, err := s.mark(ctx, choice.roots)
+		live, err := q.mark(ctx, choice.roots)
 		if err != nil {
-			return err
+			return "", err
 		}
-		if !live.Blob(s.target).Alive() {
-			s.removedBy = choice.command
-			return nil
+		if !live.Blob(q.target).Alive() {
+			return choice.command, nil
 		}
 	}
-	return nil
+	return "", nil
 }
 
 // withoutHolders returns the roots of a run that removes all tags and untagged manifests that hold the
 // target, and the manifests that only these tags reach.
-func (s *search) withoutHolders() mark.Roots {
-	of := make([]holder, len(s.Inventory.Repositories))
-	for _, h := range s.holders {
+func (q question) withoutHolders(holders []*holder) mark.Roots {
+	of := make([]holder, len(q.Inventory.Repositories))
+	for _, h := range holders {
 		of[h.repository] = *h
 	}
-	roots := s.Without(func(repository, tag int) bool {
+	roots := q.Without(func(repository, tag int) bool {
 		_, holds := slices.BinarySearch(of[repository].tags, tag)
 		return holds
 	})
 	isRoot := roots.Revision
 	roots.Revision = func(repository, revision int) bool {
-		id := s.Inventory.Repositories[repository].Revisions[revision].ID()
-		_, holds := slices.BinarySearchFunc(of[repository].revisions, id, s.compareDigests)
+		id := q.Inventory.Repositories[repository].Revisions[revision].ID()
+		_, holds := slices.BinarySearchFunc(of[repository].revisions, id, q.compareDigests)
 		return isRoot(repository, revision) && !holds
 	}
 	return roots
 }
 
-// measure reads the sizes of gone and the times of the tags of holders.
-func (s *search) measure(ctx context.Context) (err error) {
+// measure reads the times of the tags of holders, and the sizes of blobs. absent has those of which only the
+// directory exists.
+func (q question) measure(ctx context.Context, holders []*holder, blobs []inventory.ID) (absent map[inventory.ID]bool, err error) {
 	var tags []inventory.TagPlace
-	for _, h := range s.holders {
+	for _, h := range holders {
 		for _, tag := range h.tags {
 			tags = append(tags, inventory.TagPlace{Repository: h.repository, Tag: tag})
 		}
 	}
-	if err := s.Inventory.DateTags(ctx, s.Reader, s.Concurrency, tags); err != nil {
-		return err
+	if err := q.Inventory.DateTags(ctx, q.Reader, q.Concurrency, tags); err != nil {
+		return nil, err
 	}
-	s.absent, err = s.Inventory.Measure(ctx, s.Reader, s.Concurrency, s.gone)
-	return err
+	return q.Inventory.Measure(ctx, q.Reader, q.Concurrency, blobs)
 }
 
-// why returns the answer.
-func (s *search) why() *Why {
-	w := NewWhy(s.Inventory.Digest(s.target))
-	w.Stored = s.Inventory.Listed(s.target) && !s.absent[s.target]
-	s.addHolders(&w)
-	if !w.Stored {
-		w.KeptUntil = time.Time{}
-	}
-	w.NeverRemoved = w.Stored && !s.Inventory.Stored(s.target)
-	w.Kept = w.Stored && (w.NeverRemoved || s.isAlive() || !w.KeptUntil.IsZero())
-	switch {
-	case w.NeverRemoved:
-		w.Bytes, w.ToFree = max(0, s.Inventory.Others[w.Digest]), []string{}
-	case w.Stored:
-		w.RemovedBy = s.removedBy
-		s.addGone(&w)
-	}
-	return &w
-}
-
-// addHolders adds the holders to the answer.
-func (s *search) addHolders(w *Why) {
-	total := int64(0)
-	if w.KeptUntil = s.youngUntil; !s.youngUntil.IsZero() {
-		_, isManifest := s.Graph.Form(s.target)
-		kind := s.kindReached(vertex{s.target, isManifest}, mark.EntryEdge)
-		w.Chains, total = [][]Link{{{Kind: AgeLink, Digest: w.Digest}, {Kind: kind, Digest: w.Digest}}}, 1
-	}
-	for _, h := range s.holders {
-		w.KeptUntil = later(w.KeptUntil, h.YoungUntil)
-		h.date(s.Inventory.Repositories[h.repository])
+// answer makes the answer.
+func (q question) answer(holders []*holder, removal removal, absent map[inventory.ID]bool) *Why {
+	w := NewWhy(q.Inventory.Digest(q.target))
+	keptUntil := removal.oldAt
+	for _, h := range holders {
+		keptUntil = later(keptUntil, h.YoungUntil)
+		h.date(q.Inventory.Repositories[h.repository])
 		w.Repositories = append(w.Repositories, h.Holder)
-		w.Chains = append(w.Chains, h.chains...)
-		total = sumCounts(total, h.count)
+	}
+	w.Chains, w.More = q.chains(holders, removal.oldAt)
+	w.Stored = q.Inventory.Listed(q.target) && !absent[q.target]
+	switch {
+	case w.Stored && !q.Inventory.Stored(q.target):
+		w.NeverRemoved, w.Kept = true, true
+		w.Bytes = max(0, q.Inventory.Others[w.Digest])
+		return &w
+	case w.Stored:
+		w.Kept, w.KeptUntil = q.isAlive() || !keptUntil.IsZero(), keptUntil
+		w.RemovedBy = removal.command
+		q.addRemoval(&w, removal.blobs, absent)
+	}
+	for _, h := range w.Repositories {
 		for _, tag := range h.Tags {
 			w.ToFree = append(w.ToFree, h.Name+":"+tag)
 		}
@@ -219,11 +219,28 @@ func (s *search) addHolders(w *Why) {
 			w.ToFree = append(w.ToFree, h.Name+"@"+string(revision))
 		}
 	}
-	slices.SortStableFunc(w.Chains, func(a, b []Link) int { return cmp.Compare(len(a), len(b)) })
-	w.Chains = w.Chains[:min(s.Limit, len(w.Chains))]
-	if w.More = total; total < Most {
-		w.More -= int64(len(w.Chains))
+	return &w
+}
+
+// chains returns the shortest chains of all holders, and the number of the others. oldAt is set if there is one
+// more: the target's own age.
+func (q question) chains(holders []*holder, oldAt time.Time) (chains [][]Link, more int64) {
+	chains = [][]Link{}
+	if !oldAt.IsZero() {
+		_, isManifest := q.Graph.Form(q.target)
+		kind, of := q.kindReached(vertex{q.target, isManifest}, mark.EntryEdge), q.Inventory.Digest(q.target)
+		chains, more = append(chains, []Link{{Kind: AgeLink, Digest: of}, {Kind: kind, Digest: of}}), 1
 	}
+	for _, h := range holders {
+		chains = append(chains, h.chains...)
+		more = sumCounts(more, h.count)
+	}
+	slices.SortStableFunc(chains, func(a, b []Link) int { return cmp.Compare(len(a), len(b)) })
+	chains = chains[:min(q.Limit, len(chains))]
+	if more < Most {
+		more -= int64(len(chains))
+	}
+	return chains, more
 }
 
 func later(a, b time.Time) time.Time {
@@ -233,27 +250,21 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// addGone adds the sizes of the target and of the blobs that would be removed with it.
-func (s *search) addGone(w *Why) {
-	kinds := kindsOf(s.Inventory, s.Graph)
-	for _, id := range s.gone {
-		size := s.size(id)
-		if w.Kept && !s.Inventory.HardLinked(id) {
-			w.FreedIfGone += size
-		}
-		switch {
-		case id == s.target:
-			w.Bytes, w.Kind = size, Kinds[kinds[id]]
-		case !s.absent[id]:
-			w.RemovedWith.Blobs++
-			w.RemovedWith.Bytes += size
-			w.RemovedWith.Largest = append(w.RemovedWith.Largest, SizedBlob{s.Inventory.Digest(id), Kinds[kinds[id]], size})
+// addRemoval adds the size of the target, and the blobs that would be removed with it.
+func (q question) addRemoval(w *Why, blobs []inventory.ID, absent map[inventory.ID]bool) {
+	kinds := kindsOf(q.Inventory, q.Graph)
+	w.Bytes, w.Kind = q.size(q.target), Kinds[kinds[q.target]]
+	for _, id := range blobs {
+		if w.Kept && !q.Inventory.HardLinked(id) {
+			w.FreedIfGone += q.size(id)
 		}
 	}
-	slices.SortFunc(w.RemovedWith.Largest, func(a, b SizedBlob) int {
-		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Digest, b.Digest))
-	})
-	w.RemovedWith.Largest = w.RemovedWith.Largest[:min(mostRemovedWith, len(w.RemovedWith.Largest))]
+	others := slices.DeleteFunc(blobs, func(id inventory.ID) bool { return id == q.target || absent[id] })
+	w.RemovedWith.Blobs, w.RemovedWith.Bytes = len(others), q.sum(others)
+	slices.SortFunc(others, q.compareSizes)
+	for _, id := range others[:min(mostRemovedWith, len(others))] {
+		w.RemovedWith.Largest = append(w.RemovedWith.Largest, SizedBlob{q.Inventory.Digest(id), Kinds[kinds[id]], q.size(id)})
+	}
 }
 
 // mostRemovedWith is the number of blobs in RemovedWith.Largest.

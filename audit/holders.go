@@ -1,21 +1,20 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"maps"
-	"runtime"
 	"slices"
 	"time"
 
 	"regsweep/inventory"
 	"regsweep/manifest"
 	"regsweep/mark"
-	"regsweep/storage"
 
 	"github.com/opencontainers/go-digest"
 )
 
-// holder is a Holder, and what a search needs of it.
+// holder is a repository that keeps the target.
 type holder struct {
 	Holder
 	repository int            // in the inventory
@@ -32,36 +31,35 @@ type root struct {
 	id   inventory.ID
 }
 
-// findHolders sets the holders: the repositories with chains. find returns nil for a repository without any.
-func (s *search) findHolders(ctx context.Context, find func(i int) *holder) error {
-	holders := make([]*holder, len(s.Inventory.Repositories))
-	err := storage.Each(ctx, len(holders), runtime.GOMAXPROCS(0), func(_ context.Context, i int) error {
+// eachHolder returns the holders. find returns nil for a repository without chains.
+func (q question) eachHolder(ctx context.Context, find func(i int) *holder) ([]*holder, error) {
+	holders := make([]*holder, len(q.Inventory.Repositories))
+	err := q.Graph.EachRepository(ctx, func(_ context.Context, i int) error {
 		holders[i] = find(i)
 		return nil
 	})
-	s.holders = slices.DeleteFunc(holders, func(h *holder) bool { return h == nil })
-	return err
+	return slices.DeleteFunc(holders, func(h *holder) bool { return h == nil }), err
 }
 
-// findHolder finds the chains in one repository. It returns nil if there are none.
-func (s *search) findHolder(i int) *holder {
-	r := s.Inventory.Repositories[i]
-	roots, isKept := s.roots(i), s.Live.Repositories[i].Kept
+// holder finds the chains in one repository. It returns nil if there are none.
+func (q question) holder(i int) *holder {
+	r := q.Inventory.Repositories[i]
+	roots, isKept := q.roots(i), q.Live.Repositories[i].Kept
 	if len(roots) == 0 && !isKept && len(r.Pinned)+len(r.Doubted) == 0 {
 		return nil
 	}
-	view := s.Graph.View(i)
-	h := s.newHolder(i, view, roots, s.Limit)
-	isDamage := h.count == 0 // nothing else is left as a reason
+	view := q.Graph.View(i)
+	h := q.newHolder(i, view, roots, q.Limit)
+	isDamage := h.count == 0 // no tag and no untagged manifest leads to the target
 	if isDamage {
-		h = s.newHolder(i, view, s.rootsOf(DamageLink, s.keptByDamage(i, view)), min(1, s.Limit))
+		h = q.newHolder(i, view, q.rootsOf(DamageLink, q.keptByDamage(i, view)), min(1, q.Limit))
 		h.count = min(1, h.count)
 	}
 	if h.count == 0 {
 		return nil
 	}
-	if isDamage || isKept || s.isPinned(i, view) {
-		h.Damage = s.damageOf(i)
+	if isDamage || isKept || q.isPinned(i, view) {
+		h.Damage = q.damageOf(i)
 	}
 	for _, chain := range h.chains {
 		if chain[0].Kind == DamageLink {
@@ -71,24 +69,24 @@ func (s *search) findHolder(i int) *holder {
 	return h
 }
 
-// findYoungHolder finds the chains from young links. aged is the result of a mark with them.
-func (s *search) findYoungHolder(i int, aged *mark.Live) *holder {
-	r := s.Inventory.Repositories[i]
+// youngHolder finds the chains from young links. aged is the result of a mark with them.
+func (q question) youngHolder(i int, aged *mark.Live) *holder {
+	r := q.Inventory.Repositories[i]
 	if len(r.Recent) == 0 {
 		return nil
 	}
-	view, ids := s.Graph.View(i), slices.Collect(maps.Keys(r.Recent))
-	isDamage := aged.Repositories[i].Kept && !s.Live.Repositories[i].Kept // a young link to a missing manifest
+	view, ids := q.Graph.View(i), slices.Collect(maps.Keys(r.Recent))
+	isDamage := aged.Repositories[i].Kept && !q.Live.Repositories[i].Kept // a young link to a missing manifest
 	if isDamage {
 		ids = append(ids, view.Linked()...)
 	}
-	h := s.newHolder(i, view, s.rootsOf(AgeLink, ids), s.Limit)
+	h := q.newHolder(i, view, q.rootsOf(AgeLink, ids), q.Limit)
 	if h.count == 0 {
 		return nil
 	}
 	for _, written := range r.Recent {
 		if isDamage {
-			h.noteYoung(written, s.MinAge)
+			h.noteYoung(written, q.MinAge)
 		}
 	}
 	return h
@@ -102,22 +100,22 @@ func (h *holder) noteYoung(written time.Time, minAge time.Duration) {
 }
 
 // roots returns the tags of a repository, and then its untagged revisions.
-func (s *search) roots(i int) (roots []root) {
-	r := s.Inventory.Repositories[i]
+func (q question) roots(i int) (roots []root) {
+	r := q.Inventory.Repositories[i]
 	for tag := range r.Tags {
 		for _, id := range r.Tags[tag].Roots() {
-			if s.isAncestor[id] {
+			if q.isAncestor[id] {
 				roots = append(roots, root{TagLink, tag, id})
 			}
 		}
 	}
-	return append(roots, s.rootsOf(RevisionLink, s.untagged(i))...)
+	return append(roots, q.rootsOf(RevisionLink, q.untagged(i))...)
 }
 
 // rootsOf returns roots of a kind: the ancestors of the target among some digests, sorted.
-func (s *search) rootsOf(kind LinkKind, ids []inventory.ID) (roots []root) {
-	ids = slices.DeleteFunc(ids, func(id inventory.ID) bool { return !s.isAncestor[id] })
-	slices.SortFunc(ids, s.compareDigests)
+func (q question) rootsOf(kind LinkKind, ids []inventory.ID) (roots []root) {
+	ids = slices.DeleteFunc(ids, func(id inventory.ID) bool { return !q.isAncestor[id] })
+	slices.SortFunc(ids, q.compareDigests)
 	for _, id := range slices.Compact(ids) {
 		roots = append(roots, root{kind: kind, id: id})
 	}
@@ -125,29 +123,24 @@ func (s *search) rootsOf(kind LinkKind, ids []inventory.ID) (roots []root) {
 }
 
 // isPinned reports whether a link whose path is not understood leads to the target.
-func (s *search) isPinned(i int, view *mark.View) bool {
-	r := s.Inventory.Repositories[i]
+func (q question) isPinned(i int, view *mark.View) bool {
+	r := q.Inventory.Repositories[i]
 	if len(r.Pinned)+len(r.Doubted) == 0 {
 		return false
 	}
-	_, found := slices.BinarySearch(view.Kept(slices.Concat(r.Pinned, r.Doubted)...), s.target)
+	_, found := slices.BinarySearch(view.Kept(slices.Concat(r.Pinned, r.Doubted)...), q.target)
 	return found
 }
 
 // damageOf returns the kind of the problem that keeps digests in a repository: one that keeps all of it,
 // or else a link whose path is not understood.
-func (s *search) damageOf(i int) inventory.ProblemKind {
-	for _, p := range s.Live.Problems {
-		if p.Repository == s.Inventory.Repositories[i].Name && p.Effect == inventory.KeepsRepository {
-			return p.Kind
-		}
-	}
-	return inventory.UnknownLinkAlgorithm
+func (q question) damageOf(i int) inventory.ProblemKind {
+	return cmp.Or(q.damage[q.Inventory.Repositories[i].Name], inventory.UnknownLinkAlgorithm)
 }
 
 // newHolder finds the chains from some roots of a repository, and the shortest of them.
-func (s *search) newHolder(i int, view *mark.View, roots []root, limit int) *holder {
-	r := s.Inventory.Repositories[i]
+func (q question) newHolder(i int, view *mark.View, roots []root, limit int) *holder {
+	r := q.Inventory.Repositories[i]
 	h := &holder{
 		Holder:     Holder{Name: r.Name, Tags: []string{}, Pushed: map[string]time.Time{}, Revisions: []digest.Digest{}},
 		repository: i,
@@ -156,7 +149,7 @@ func (s *search) newHolder(i int, view *mark.View, roots []root, limit int) *hol
 	for i, root := range roots {
 		ids[i] = root.id
 	}
-	p, found := s.findPaths(view, ids)
+	p, found := q.findPaths(view, ids)
 	roots = slices.DeleteFunc(roots, func(of root) bool { _, leads := found[of.id]; return !leads })
 	from := make([]int, len(roots))
 	for i, root := range roots {
@@ -169,28 +162,28 @@ func (s *search) newHolder(i int, view *mark.View, roots []root, limit int) *hol
 			}
 		case RevisionLink:
 			h.revisions = append(h.revisions, root.id)
-			h.Revisions = append(h.Revisions, s.Inventory.Digest(root.id))
+			h.Revisions = append(h.Revisions, q.Inventory.Digest(root.id))
 		case AgeLink:
-			h.noteYoung(r.Recent[root.id], s.MinAge)
+			h.noteYoung(r.Recent[root.id], q.MinAge)
 		}
 	}
 	for _, path := range p.shortest(from, limit) {
-		h.chains = append(h.chains, s.chain(r, roots[path.root], p, path))
+		h.chains = append(h.chains, q.chain(r, roots[path.root], p, path))
 	}
 	return h
 }
 
 // chain returns the elements of a path.
-func (s *search) chain(r *inventory.Repository, root root, p *paths, path path) []Link {
+func (q question) chain(r *inventory.Repository, root root, p *paths, path path) []Link {
 	link := func(kind LinkKind, id inventory.ID) Link {
-		return Link{Kind: kind, Repository: r.Name, Digest: s.Inventory.Digest(id)}
+		return Link{Kind: kind, Repository: r.Name, Digest: q.Inventory.Digest(id)}
 	}
 	chain := []Link{link(root.kind, root.id)}
 	if root.kind == TagLink {
 		chain[0].Name = r.Tags[root.tag].Name
 	}
 	for _, a := range path.arcs {
-		chain = append(chain, link(s.kindReached(p.vertices[a.to], a.kind), p.vertices[a.to].id))
+		chain = append(chain, link(q.kindReached(p.vertices[a.to], a.kind), p.vertices[a.to].id))
 	}
 	return chain
 }

@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"cmp"
 	"math"
 	"slices"
 
@@ -35,7 +34,7 @@ type arc struct {
 
 // findPaths finds the paths from the given digests to the target. found has the vertex of each given digest
 // from which a path leads to the target.
-func (s *search) findPaths(view *mark.View, from []inventory.ID) (p *paths, found map[inventory.ID]int) {
+func (q question) findPaths(view *mark.View, from []inventory.ID) (p *paths, found map[inventory.ID]int) {
 	p, index := &paths{}, map[vertex]int{}
 	add := func(v vertex) int {
 		at, known := index[v]
@@ -51,18 +50,18 @@ func (s *search) findPaths(view *mark.View, from []inventory.ID) (p *paths, foun
 	}
 	for at := 0; at < len(p.vertices); at++ {
 		v, arcs := p.vertices[at], []arc{}
-		if v.id != s.target {
+		if v.id != q.target {
 			edges := uniqueEdges(view.Edges(v.id, v.isManifest))
-			slices.SortFunc(edges, func(a, b mark.Edge) int { return s.compareDigests(a.To, b.To) })
+			slices.SortFunc(edges, func(a, b mark.Edge) int { return q.compareDigests(a.To, b.To) })
 			for _, e := range edges {
-				if s.isAncestor[e.To] {
+				if q.isAncestor[e.To] {
 					arcs = append(arcs, arc{add(vertex{e.To, e.IsManifest}), e.Kind})
 				}
 			}
 		}
 		p.arcs = append(p.arcs, arcs)
 	}
-	p.measure(s.target)
+	p.measure(q.target)
 	found = map[inventory.ID]int{}
 	for _, id := range from {
 		if at := index[vertex{id, view.IsManifest(id)}]; p.distance[at] >= 0 {
@@ -198,12 +197,4 @@ func (p *paths) shortest(from []int, n int) (found []path) {
 		}
 	}
 	return found
-}
-
-// compareDigests orders ids by their digests.
-func (f Facts) compareDigests(a, b inventory.ID) int {
-	if a == b || f.Inventory.Stored(a) && f.Inventory.Stored(b) {
-		return cmp.Compare(a, b)
-	}
-	return cmp.Compare(f.Inventory.Digest(a), f.Inventory.Digest(b))
 }

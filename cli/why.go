@@ -105,7 +105,7 @@ func (a *analysis) explain(c *urfave.Context, report *whyReport) error {
 	}
 	phase := a.progress.begin("explaining", "", 0)
 	defer phase.end("")
-	why, err := a.facts.Explain(c.Context, id, audit.Asking{Limit: report.limit, MinAge: a.minAge, Reader: a.reader, Concurrency: a.store.Concurrency()})
+	why, err := a.facts.Explain(c.Context, id, audit.WhyOptions{Limit: report.limit, MinAge: a.minAge, Reader: a.reader, Concurrency: a.store.Concurrency()})
 	if err != nil {
 		return err
 	}

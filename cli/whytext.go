@@ -18,9 +18,12 @@ func writeWhy(w *bytes.Buffer, r *whyReport, width int) {
 	writeChains(w, r)
 	writeHolders(w, r.Why, width)
 	writeToFree(w, r.Why)
+	isHolder := map[string]bool{}
+	for _, h := range r.Repositories {
+		isHolder[h.Name] = true
+	}
 	writeProblems(w, slices.DeleteFunc(withoutNotes(r.Problems), func(p inventory.Problem) bool {
-		isHolder := slices.ContainsFunc(r.Repositories, func(h audit.Holder) bool { return h.Name == p.Repository })
-		return !isHolder && !strings.Contains(p.Path, r.Digest.Encoded())
+		return !isHolder[p.Repository] && !strings.Contains(p.Path, r.Digest.Encoded())
 	}))
 }
 

@@ -48,7 +48,7 @@ const whyAge = 24 * time.Hour
 func testWhy(t *testing.T, d *disk, root string) {
 	facts, store := factsOf(t, root, inventory.Options{})
 	inv := facts.Inventory
-	asking := audit.Asking{Limit: 100_000, Reader: store, Concurrency: 4}
+	asking := audit.WhyOptions{Limit: 100_000, Reader: store, Concurrency: 4}
 	askingFew := asking
 	askingFew.Limit = 2
 	aged, _ := factsOf(t, root, inventory.Options{Since: now.Add(-whyAge)})
@@ -77,6 +77,11 @@ func testWhy(t *testing.T, d *disk, root string) {
 		}
 		if !slices.IsSortedFunc(why.Chains, func(a, b []audit.Link) int { return len(a) - len(b) }) {
 			t.Errorf("%s: a longer chain comes before a shorter one", of)
+		}
+		for _, h := range why.Repositories {
+			if h.Damage != "" && h.Damage != firstDamage(facts.Live.Problems, h.Name) {
+				t.Errorf("%s: %s keeps it because of %s, want the first problem", of, h.Name, h.Damage)
+			}
 		}
 		if few, err := facts.Explain(t.Context(), id, askingFew); err != nil || int(few.More)+len(few.Chains) != len(want) ||
 			!slices.Equal(chainTexts(few.Chains), chainTexts(why.Chains[:len(few.Chains)])) {
@@ -122,6 +127,17 @@ func testWhy(t *testing.T, d *disk, root string) {
 			t.Errorf("%s: frees %d bytes, want %d", of, got, want)
 		}
 	}
+}
+
+// firstDamage is the kind of the first problem that keeps a repository. In other repositories, damage keeps only
+// what a link of an unknown algorithm names.
+func firstDamage(problems []inventory.Problem, repository string) inventory.ProblemKind {
+	for _, p := range problems {
+		if p.Repository == repository && p.Effect == inventory.KeepsRepository {
+			return p.Kind
+		}
+	}
+	return inventory.UnknownLinkAlgorithm
 }
 
 // In registries of all sorts, the graph of a tag has what the oracle reaches from it, the graph of a
