@@ -25,6 +25,111 @@ type Base struct {
 	BaseNames  []string `json:"base_names"`
 }
 
+// findBases returns the bases of the images of a picture and of their bases, and the images of all
+// repositories whose base is in the picture.
+func (f Facts) findBases(repository int, p *Picture) []Base {
+	isShown := map[inventory.ID]bool{}
+	for _, n := range p.Nodes {
+		isShown[n.id] = true
+	}
+	nearest := f.nearestBases(f.allImages(repository, p), isShown)
+	names := map[inventory.ID][]string{} // of the images that are wanted
+	for id, n := range nearest {
+		isWanted := isShown[id] || isShown[n.base]
+		for isWanted && names[id] == nil {
+			names[id] = []string{}
+			id, isWanted = nearest[id].base, nearest[id].layers > 0 // a base is wanted too
+		}
+	}
+	f.addNames(repository, names)
+	bases := []Base{}
+	for id := range names {
+		if n := nearest[id]; n.layers > 0 {
+			bases = append(bases, Base{f.Inventory.Digest(id), f.Inventory.Digest(n.base), n.layers, names[id], names[n.base]})
+		}
+	}
+	slices.SortFunc(bases, func(a, b Base) int {
+		return cmp.Or(cmp.Compare(a.Layers, b.Layers), slices.Compare(a.ImageNames, b.ImageNames), cmp.Compare(a.Image, b.Image))
+	})
+	return bases
+}
+
+// allImages returns all manifests. One that stands for all with the same layers comes before them: those that
+// are shown, then those of the shown repository, and then those with a tag. A manifest may be there several times.
+func (f Facts) allImages(repository int, p *Picture) (ids []inventory.ID) {
+	for _, n := range p.Nodes {
+		ids = append(ids, n.id)
+	}
+	for at, r := range f.from(repository) {
+		for _, tag := range r.Tags {
+			ids = append(ids, f.tagged(tag)...)
+		}
+		if at == 0 {
+			for _, link := range r.Revisions {
+				ids = append(ids, link.ID())
+			}
+		}
+	}
+	for id := range f.Graph.Manifests() {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// nearest is the base of an image, and its number of layers.
+type nearest struct {
+	base   inventory.ID
+	layers int
+}
+
+// stack is a list of layers: those of the stack with the number below, and one more. Numbers begin at 1. Stack 0 has
+// no layers. So each stack needs the same memory, however many layers are below it.
+type stack struct {
+	below int
+	layer inventory.ID
+}
+
+// nearestBases returns the bases of images. The shown ones come first. It leaves out images whose lowest layer no
+// shown image has: they are neither bases of a shown image nor based on one.
+func (f Facts) nearestBases(images []inventory.ID, isShown map[inventory.ID]bool) map[inventory.ID]nearest {
+	numbers := map[stack]int{}
+	first := map[int]inventory.ID{} // by number of a stack: it stands for all images with just these layers
+	layers, isSeen := map[inventory.ID][]inventory.ID{}, make([]bool, f.Inventory.Digests())
+	for _, id := range images {
+		if isSeen[id] {
+			continue
+		}
+		isSeen[id] = true
+		of := f.layersOf(id)
+		if len(of) == 0 || !isShown[id] && numbers[stack{0, of[0]}] == 0 {
+			continue
+		}
+		layers[id] = of
+		at := 0
+		for _, layer := range of {
+			next := stack{at, layer}
+			if numbers[next] == 0 {
+				numbers[next] = len(numbers) + 1
+			}
+			at = numbers[next]
+		}
+		if _, found := first[at]; !found {
+			first[at] = id
+		}
+	}
+	bases := map[inventory.ID]nearest{}
+	for id, of := range layers {
+		at := 0
+		for i, layer := range of[:len(of)-1] {
+			at = numbers[stack{at, layer}]
+			if base, found := first[at]; found {
+				bases[id] = nearest{base, i + 1}
+			}
+		}
+	}
+	return bases
+}
+
 // layersOf returns the layers of an image, the lowest first. It returns nil for all other digests.
 func (f Facts) layersOf(id inventory.ID) (layers []inventory.ID) {
 	form, _ := f.Graph.Form(id)
@@ -41,148 +146,43 @@ func (f Facts) layersOf(id inventory.ID) (layers []inventory.ID) {
 	return layers[min(1, len(layers)):] // without the config
 }
 
-// stack is a list of layers. The stacks below it are its beginnings.
-type stack struct {
-	below   int            // index of the stack without the last layer
-	base    int            // index of the highest stack below it that has images; 0 if there is none
-	layers  int            // number of layers
-	images  []inventory.ID // images with just these layers
-	first   inventory.ID   // of images: it stands for all
-	isShown bool           // one of the images is in the picture
-	isBase  bool           // an image of the picture is based on them, or on what is based on them
-}
-
-// level is a stack on top of another.
-type level struct {
-	below int
-	layer inventory.ID
-}
-
-// findBases returns the bases of the images of a picture and of their bases, and the images of all
-// repositories whose base is in the picture.
-func (f Facts) findBases(repository int, p *Picture) []Base {
-	isShown := map[inventory.ID]bool{}
-	for _, n := range p.Nodes {
-		isShown[n.id] = true
-	}
-	stacks := f.stackImages(isShown)
-	names := map[inventory.ID][]string{}
-	for i := len(stacks) - 1; i > 0; i-- { // those that are based on a stack come before it
-		s, base := &stacks[i], &stacks[stacks[i].base]
-		base.isBase = base.isBase || s.isBase || s.isShown
-		if base.isShown || s.isBase || s.isShown {
-			for _, id := range s.images {
-				names[id] = []string{}
-			}
-		}
-	}
-	f.addTags(repository, names)
-	// The image with the highest rank stands for all that have the same layers.
-	rank := func(id inventory.ID) (rank int) {
-		for i, has := range []bool{len(names[id]) > 0, f.Inventory.Repositories[repository].HasRevision(id), isShown[id]} {
-			if has {
-				rank += 1 << i
-			}
-		}
-		return rank
-	}
-	for i := range stacks {
-		if s := &stacks[i]; len(s.images) > 0 {
-			s.first = slices.MinFunc(s.images, func(a, b inventory.ID) int { return cmp.Or(rank(b)-rank(a), f.compareDigests(a, b)) })
-		}
-	}
-	f.addRevisions(repository, names)
-	bases := []Base{}
-	for _, s := range stacks {
-		base := stacks[s.base]
-		if s.base == 0 {
-			continue
-		}
-		for _, id := range s.images {
-			if base.isShown || isShown[id] || s.isBase && id == s.first {
-				bases = append(bases, Base{f.Inventory.Digest(id), f.Inventory.Digest(base.first), base.layers, names[id], names[base.first]})
-			}
-		}
-	}
-	slices.SortFunc(bases, func(a, b Base) int {
-		return cmp.Or(cmp.Compare(a.Layers, b.Layers), slices.Compare(a.ImageNames, b.ImageNames), cmp.Compare(a.Image, b.Image))
-	})
-	return bases
-}
-
-// stackImages returns the stacks of all images that have their lowest layer in common with an image of a
-// picture. All others are neither bases of that image nor based on it. The first stack has no layers. A stack
-// comes after those below it.
-func (f Facts) stackImages(isShown map[inventory.ID]bool) []stack {
-	isLowest := map[inventory.ID]bool{}
-	for id := range isShown {
-		if layers := f.layersOf(id); len(layers) > 0 {
-			isLowest[layers[0]] = true
-		}
-	}
-	stacks, at := []stack{{}}, map[level]int{}
-	for id := range f.Graph.Manifests() {
-		layers := f.layersOf(id)
-		if len(layers) == 0 || !isLowest[layers[0]] {
-			continue
-		}
-		top := 0
-		for _, layer := range layers {
-			next, known := at[level{top, layer}]
-			if !known {
-				next = len(stacks)
-				at[level{top, layer}] = next
-				stacks = append(stacks, stack{below: top, layers: stacks[top].layers + 1})
-			}
-			top = next
-		}
-		s := &stacks[top]
-		s.images, s.isShown = append(s.images, id), s.isShown || isShown[id]
-	}
-	for i := range stacks {
-		s := &stacks[i]
-		if s.base = s.below; len(stacks[s.base].images) == 0 {
-			s.base = stacks[s.base].base
-		}
-	}
-	return stacks
-}
-
 // mostNames is the number of names of an image in a Base.
 const mostNames = 10
 
-// addTags adds the tags of the images, and of the indexes that they are in. Those of one repository come first.
-func (f Facts) addTags(repository int, names map[inventory.ID][]string) {
-	add := func(id inventory.ID, name string) {
-		if have, isWanted := names[id]; isWanted && len(have) < mostNames && !slices.Contains(have, name) {
-			names[id] = append(have, name)
-		}
-	}
+// addNames adds the names of images: their tags, those of one repository first, or else REPO@DIGEST of the first
+// repository that has them.
+func (f Facts) addNames(repository int, names map[inventory.ID][]string) {
 	for _, r := range f.from(repository) {
 		for _, tag := range r.Tags {
-			if !tag.HasTarget {
-				continue
-			}
 			name := r.Name + ":" + tag.Name
-			add(tag.Target, name)
-			if form, _ := f.Graph.Form(tag.Target); form.Kind == manifest.Index {
-				for to := range f.Graph.Edges(tag.Target) {
-					add(to, name)
+			for _, id := range f.tagged(tag) {
+				if have := names[id]; have != nil && len(have) < mostNames && !slices.Contains(have, name) {
+					names[id] = append(have, name)
 				}
 			}
 		}
 	}
-}
-
-// addRevisions adds a name to images without a tag: REPO@DIGEST of the first repository that has them.
-func (f Facts) addRevisions(repository int, names map[inventory.ID][]string) {
 	for _, r := range f.from(repository) {
 		for _, link := range r.Revisions {
-			if have, isWanted := names[link.ID()]; isWanted && len(have) == 0 {
+			if have := names[link.ID()]; have != nil && len(have) == 0 {
 				names[link.ID()] = []string{r.Name + "@" + string(f.Inventory.Digest(link.ID()))}
 			}
 		}
 	}
+}
+
+// tagged returns the manifest that a tag points to, and those in its index.
+func (f Facts) tagged(tag inventory.Tag) (ids []inventory.ID) {
+	if !tag.HasTarget {
+		return nil
+	}
+	ids = append(ids, tag.Target)
+	if form, _ := f.Graph.Form(tag.Target); form.Kind == manifest.Index {
+		for to := range f.Graph.Edges(tag.Target) {
+			ids = append(ids, to)
+		}
+	}
+	return ids
 }
 
 // from returns a repository, and then all.
