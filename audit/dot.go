@@ -79,7 +79,7 @@ func (p *Picture) draw(w *bytes.Buffer, s style) {
 		if n.isManifest {
 			shape = manifestShape
 		}
-		numbers[n.Digest] = node(shape, n.words()...)
+		numbers[n.Digest] = node(shape, p.words(n)...)
 	}
 	tags := map[string]int{}
 	for _, tag := range p.Tags {
@@ -92,9 +92,9 @@ func (p *Picture) draw(w *bytes.Buffer, s style) {
 	}
 	for _, e := range p.Edges {
 		if e.Kind == mark.ReferrerEdge {
-			fmt.Fprintf(w, s.named, numbers[e.From], numbers[e.To], e.Kind)
+			fmt.Fprintf(w, s.named, numbers[e.From.Digest], numbers[e.To.Digest], e.Kind)
 		} else {
-			fmt.Fprintf(w, s.edge, numbers[e.From], numbers[e.To])
+			fmt.Fprintf(w, s.edge, numbers[e.From.Digest], numbers[e.To.Digest])
 		}
 	}
 	image := func(of digest.Digest, names []string) int {

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"strings"
 	"time"
@@ -29,6 +30,7 @@ type Picture struct {
 	view   *mark.View
 	places []inventory.TagPlace // of Tags
 	nodes  map[digest.Digest]*Node
+	top    []*Node // of the tree: see findTop
 }
 
 // PictureTag is a tag and the manifest that it points at.
@@ -55,18 +57,27 @@ type Node struct {
 	Tags     []string `json:"tags,omitempty"`
 	Untagged bool     `json:"untagged,omitempty"`
 
-	id         inventory.ID
-	isRoot     bool // a shown tag points at it, or no tag reaches it, or it was asked for
-	isManifest bool // it is reached as a manifest
-	edges      []PictureEdge
+	vertex
+	edges, end int // its edges begin and end at these indexes of Picture.Edges
 }
 
 // PictureEdge leads from a digest to one that it keeps in the repository.
 type PictureEdge struct {
-	From digest.Digest `json:"from"`
-	To   digest.Digest `json:"to"`
-	Kind mark.EdgeKind `json:"kind"`
+	From, To *Node
+	Kind     mark.EdgeKind
 }
+
+// MarshalJSON implements json.Marshaler.
+func (e PictureEdge) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		From digest.Digest `json:"from"`
+		To   digest.Digest `json:"to"`
+		Kind mark.EdgeKind `json:"kind"`
+	}{e.From.Digest, e.To.Digest, e.Kind})
+}
+
+// edgesOf returns the edges of a node.
+func (p *Picture) edgesOf(n *Node) []PictureEdge { return p.Edges[n.edges:n.end] }
 
 // NewPicture returns an empty picture.
 func NewPicture(repository string) *Picture {
@@ -146,30 +157,7 @@ func (f Facts) drawNodes(images string) (*Picture, error) {
 			}
 		}
 	}
-	var queue []*Node // their edges are not there yet
-	add := func(v vertex, by mark.EdgeKind) *Node {
-		of := f.Inventory.Digest(v.id)
-		n := p.nodes[of]
-		if n == nil {
-			n = &Node{Digest: of, Stored: f.Inventory.Listed(v.id), Untagged: r.HasRevision(v.id) && !isTagged[v.id], id: v.id}
-			p.nodes[of] = n
-			p.Nodes = append(p.Nodes, n)
-		} else if n.isManifest || !v.isManifest {
-			return n // a manifest has the edges of plain content, and more
-		}
-		n.Kind, n.isManifest = f.kindReached(v, by), v.isManifest
-		if form, _ := f.Graph.Form(v.id); v.isManifest {
-			n.Purpose = byPurpose[form.Purpose]
-		}
-		queue = append(queue, n)
-		return n
-	}
-	root := func(id inventory.ID) *Node {
-		_, isIntact := f.Graph.Form(id)
-		n := add(vertex{id, isIntact || p.view.IsManifest(id)}, mark.EntryEdge)
-		n.isRoot = true
-		return n
-	}
+	tags, roots := map[inventory.ID][]string{}, []inventory.ID{}
 	for at, t := range r.Tags {
 		if tag != AllTags && tag != at && !(t.HasTarget && slices.Contains(asked, t.Target)) {
 			continue
@@ -181,30 +169,84 @@ func (f Facts) drawNodes(images string) (*Picture, error) {
 		}
 		p.Tags = append(p.Tags, shown)
 		for _, id := range t.Roots() {
-			n := root(id)
-			n.Tags = append(n.Tags, t.Name)
+			tags[id] = append(tags[id], t.Name)
+			roots = append(roots, id)
 		}
 	}
-	for _, id := range asked {
-		root(id)
-	}
-	for next := 0; next < len(queue); next++ {
-		n := queue[next]
-		n.edges = nil
-		for _, e := range uniqueEdges(p.view.Edges(n.id, n.isManifest)) {
-			to := add(vertex{e.To, e.IsManifest}, e.Kind)
-			n.edges = append(n.edges, PictureEdge{n.Digest, to.Digest, e.Kind})
+	nodes := map[inventory.ID]*Node{}
+	for _, n := range f.reach(p.view, slices.Concat(roots, asked)) {
+		n.Digest, n.Stored, n.Tags = f.Inventory.Digest(n.id), f.Inventory.Listed(n.id), tags[n.id]
+		n.Untagged = r.HasRevision(n.id) && !isTagged[n.id]
+		if form, _ := f.Graph.Form(n.id); n.isManifest {
+			n.Purpose = byPurpose[form.Purpose]
 		}
+		nodes[n.id], p.nodes[n.Digest] = n, n
+		p.Nodes = append(p.Nodes, n)
 	}
 	for _, n := range p.Nodes {
-		p.Edges = append(p.Edges, n.edges...)
+		n.edges = len(p.Edges)
+		for _, e := range uniqueEdges(p.view.Edges(n.id, n.isManifest)) {
+			p.Edges = append(p.Edges, PictureEdge{n, nodes[e.To], e.Kind})
+		}
+		n.end = len(p.Edges)
 	}
+	p.findTop(asked, nodes)
 	p.Bases = f.findBases(repository, p)
 	return p, nil
 }
 
-// largestIndex is the size in bytes of the largest manifest that the mark reads.
-const largestIndex = 8 << 20
+// reach returns all that some roots of a repository reach, with its kind. It is a breadth-first search. A digest
+// that is reached as a manifest is not there as plain content: it has the edges of plain content, and more.
+func (f Facts) reach(view *mark.View, roots []inventory.ID) (nodes []*Node) {
+	isReached := map[vertex]bool{}
+	add := func(v vertex, by mark.EdgeKind) {
+		if !isReached[v] {
+			isReached[v] = true
+			nodes = append(nodes, &Node{vertex: v, Kind: f.kindReached(v, by)})
+		}
+	}
+	for _, id := range roots {
+		_, isIntact := f.Graph.Form(id)
+		add(vertex{id, isIntact || view.IsManifest(id)}, mark.EntryEdge)
+	}
+	for next := 0; next < len(nodes); next++ {
+		for _, e := range view.Edges(nodes[next].id, nodes[next].isManifest) {
+			add(vertex{e.To, e.IsManifest}, e.Kind)
+		}
+	}
+	return slices.DeleteFunc(nodes, func(n *Node) bool { return !n.isManifest && isReached[vertex{n.id, true}] })
+}
+
+// findTop finds the nodes at the top of the tree: those with a tag, and those that were asked for and that no
+// other node of the top reaches.
+func (p *Picture) findTop(asked []inventory.ID, nodes map[inventory.ID]*Node) {
+	isTarget, reached := map[*Node]bool{}, mark.MapSet[*Node]{}
+	for _, e := range p.Edges {
+		isTarget[e.To] = true
+	}
+	add := func(n *Node) {
+		p.top = append(p.top, n)
+		mark.Reach(reached, []*Node{n}, func(n *Node) (to []*Node) {
+			for _, e := range p.edgesOf(n) {
+				to = append(to, e.To)
+			}
+			return to
+		})
+	}
+	for _, n := range p.Nodes {
+		if len(n.Tags) > 0 {
+			add(n)
+		}
+	}
+	for _, isInCycle := range []bool{false, true} { // the first one of a cycle is at the top
+		for _, id := range asked {
+			n := nodes[id]
+			if _, isReached := reached[n]; !isReached && isTarget[n] == isInCycle {
+				add(n)
+			}
+		}
+	}
+}
 
 // readPlatforms sets the platforms. Of several, a node has that of the first index in the picture.
 func (p *Picture) readPlatforms(ctx context.Context, f Facts, reader storage.Reader, concurrency int) error {
@@ -216,10 +258,16 @@ func (p *Picture) readPlatforms(ctx context.Context, f Facts, reader storage.Rea
 	}
 	platforms := make([]map[digest.Digest]string, len(indexes))
 	err := storage.Each(ctx, len(indexes), concurrency, func(ctx context.Context, i int) error {
-		content, err := reader.Read(ctx, f.Inventory.BlobPath(indexes[i]), largestIndex)
+		content, err := reader.Read(ctx, f.Inventory.BlobPath(indexes[i]), mark.ManifestLimit)
+		if storage.IsAbsent(err) {
+			return nil // it was removed since it was read
+		}
 		platforms[i] = manifest.Platforms(content)
 		return err
 	})
+	if err != nil {
+		return err
+	}
 	for _, of := range platforms {
 		for entry, platform := range of {
 			if n := p.nodes[entry]; n != nil && n.Platform == "" {
@@ -230,7 +278,7 @@ func (p *Picture) readPlatforms(ctx context.Context, f Facts, reader storage.Rea
 			}
 		}
 	}
-	return err
+	return nil
 }
 
 // measure sets the sizes.
@@ -242,6 +290,9 @@ func (p *Picture) measure(ctx context.Context, f Facts, reader storage.Reader, c
 		}
 	}
 	absent, err := f.Inventory.Measure(ctx, reader, concurrency, stored)
+	if err != nil {
+		return err
+	}
 	for _, n := range p.Nodes {
 		if n.Stored = n.Stored && !absent[n.id]; !n.Stored || !f.Inventory.Stored(n.id) {
 			continue
@@ -252,5 +303,5 @@ func (p *Picture) measure(ctx context.Context, f Facts, reader storage.Reader, c
 			n.Damaged, n.Pulled = !isIntact, f.sum(p.view.Pulled(n.id))
 		}
 	}
-	return err
+	return nil
 }

@@ -92,7 +92,7 @@ func TestAManifestThatOnlyAnIndexNames(t *testing.T) {
 	}
 	edges := map[string]bool{}
 	for _, e := range p.Edges {
-		edge := strings.Join([]string{string(e.Kind), e.From.String(), e.To.String()}, " ")
+		edge := strings.Join([]string{string(e.Kind), e.From.Digest.String(), e.To.Digest.String()}, " ")
 		if edges[edge] {
 			t.Errorf("the edge %s is there twice", edge)
 		}

@@ -24,7 +24,7 @@ const noPlatform = "unknown/unknown"
 
 // words returns the words that describe a node: its platform, kind, digest, and size. The size of a manifest
 // is that of its pull.
-func (n *Node) words() (words []string) {
+func (p *Picture) words(n *Node) (words []string) {
 	if n.Platform != "" && n.Platform != noPlatform {
 		words = append(words, n.Platform)
 	}
@@ -33,7 +33,7 @@ func (n *Node) words() (words []string) {
 		kind = strings.ReplaceAll(string(n.Purpose), "_", " ") + " " + kind
 	}
 	words = append(words, kind, Short(n.Digest))
-	isAlias := slices.ContainsFunc(n.edges, func(e PictureEdge) bool { return e.Kind == mark.AliasEdge })
+	isAlias := slices.ContainsFunc(p.edgesOf(n), func(e PictureEdge) bool { return e.Kind == mark.AliasEdge })
 	switch {
 	case n.Stored:
 		words = append(words, human.Size(cmp.Or(n.Pulled, n.Bytes)))
@@ -75,13 +75,12 @@ func (p *Picture) WriteTree(w *bytes.Buffer) {
 		}
 	}
 	fmt.Fprintf(w, "%s: %s, %s in %s\n", human.Printable(p.Repository), human.Plural(len(p.Tags), "tag"), human.Size(bytes), human.Plural(blobs, "blob"))
-	roots := p.roots()
-	for i, n := range roots {
+	for i, n := range p.top {
 		names := ""
 		if len(n.Tags) > 0 {
 			names = firstOf(n.Tags, shownTags) + " → "
 		}
-		t.node("", names, n, i == len(roots)-1, 1)
+		t.node("", names, n, i == len(p.top)-1, 1)
 	}
 	for _, tag := range p.Tags {
 		if tag.Digest == "" {
@@ -91,44 +90,13 @@ func (p *Picture) WriteTree(w *bytes.Buffer) {
 	t.writeBases()
 }
 
-// roots returns the nodes at the top of the tree: those with a tag, and the other roots that no other node of the
-// top reaches.
-func (p *Picture) roots() (roots []*Node) {
-	reached, isTarget := mark.MapSet[digest.Digest]{}, map[digest.Digest]bool{}
-	for _, e := range p.Edges {
-		isTarget[e.To] = true
-	}
-	order := func(n *Node) int {
-		switch {
-		case len(n.Tags) > 0:
-			return 0
-		case !isTarget[n.Digest]:
-			return 1
-		}
-		return 2 // of a cycle, the first one that no other root reaches
-	}
-	for _, n := range slices.SortedStableFunc(slices.Values(p.Nodes), func(a, b *Node) int { return order(a) - order(b) }) {
-		if _, isReached := reached[n.Digest]; len(n.Tags) == 0 && (isReached || !n.isRoot) {
-			continue
-		}
-		roots = append(roots, n)
-		mark.Reach(reached, []digest.Digest{n.Digest}, func(of digest.Digest) (to []digest.Digest) {
-			for _, e := range p.nodes[of].edges {
-				to = append(to, e.To)
-			}
-			return to
-		})
-	}
-	return roots
-}
-
 // node writes a node and all below it. name is written before it.
 func (t *tree) node(indent, name string, n *Node, isLast bool, depth int) {
 	branch, below := "├─ ", "│  "
 	if isLast {
 		branch, below = "└─ ", "   "
 	}
-	edges, more := n.edges, ""
+	edges, more := t.edgesOf(n), ""
 	switch {
 	case len(edges) > 0 && t.written[n]:
 		edges, more = nil, "  (see above)"
@@ -138,9 +106,9 @@ func (t *tree) node(indent, name string, n *Node, isLast bool, depth int) {
 	if more == "" {
 		t.written[n] = true
 	}
-	fmt.Fprintf(t.w, "%s%s%s%s%s\n", indent, branch, human.Printable(name), human.Printable(strings.Join(n.words(), "  ")), more)
+	fmt.Fprintf(t.w, "%s%s%s%s%s\n", indent, branch, human.Printable(name), human.Printable(strings.Join(t.words(n), "  ")), more)
 	for i, e := range edges {
-		t.node(indent+below, "", t.nodes[e.To], i == len(edges)-1, depth+1)
+		t.node(indent+below, "", e.To, i == len(edges)-1, depth+1)
 	}
 }
 

@@ -13,9 +13,9 @@ import (
 	"regsweep/storage/layout"
 )
 
-// manifestLimit is the size of the largest manifest that is read, in bytes. Registries refuse
+// ManifestLimit is the size of the largest manifest that is read, in bytes. Registries refuse
 // manifests above 4 MiB (registry/handlers/manifests.go of Distribution).
-const manifestLimit = 8 << 20
+const ManifestLimit = 8 << 20
 
 // largeManifest is the size in bytes above which a manifest counts as large. Few manifests are large.
 const largeManifest = 1 << 20
@@ -92,7 +92,7 @@ func (r reading) verified(ctx context.Context, id inventory.ID, p *parsing) (con
 	} else {
 		path = layout.BlobPath(d)
 	}
-	content, err = storage.ReadInto(ctx, r.reader, p.buffer, path, manifestLimit)
+	content, err = storage.ReadInto(ctx, r.reader, p.buffer, path, ManifestLimit)
 	matches := err == nil && r.matches(id, content)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !r.wasListed(id):
@@ -101,7 +101,7 @@ func (r reading) verified(ctx context.Context, id inventory.ID, p *parsing) (con
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, damage("its blob was listed but can't be found"), nil
 	case errors.Is(err, storage.ErrTooLarge):
-		lost = damage("it is larger than %d MiB", manifestLimit>>20)
+		lost = damage("it is larger than %d MiB", ManifestLimit>>20)
 		lost.node.state = malformed
 		return nil, lost, nil
 	case errors.Is(err, storage.ErrNotRegular):

@@ -232,7 +232,7 @@ func (o *oracle) wantPicture(t *testing.T, p *audit.Picture, r *repo, roots []st
 	}
 	edges := map[[2]string]mark.EdgeKind{}
 	for _, e := range p.Edges {
-		edges[[2]string{e.From.String(), e.To.String()}] = e.Kind
+		edges[[2]string{e.From.Digest.String(), e.To.Digest.String()}] = e.Kind
 	}
 	if wantEdges := o.edges(r, roots); !maps.Equal(edges, wantEdges) || len(edges) != len(p.Edges) {
 		t.Errorf("%s: %d edges %v, want %v", p.Repository, len(p.Edges), edges, wantEdges)
