@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/binary"
-	"iter"
 	"math/bits"
 	"runtime"
 	"slices"
@@ -212,20 +211,6 @@ func (t *blobTable) findEach(sums [][32]byte, places []int) {
 			place = -1
 		}
 		places[i] = place
-	}
-}
-
-// findLeading yields the places of the blobs whose digests begin with these eight bytes.
-func (t *blobTable) findLeading(leading uint64) iter.Seq[int] {
-	return func(yield func(int) bool) {
-		var sum [32]byte
-		binary.BigEndian.PutUint64(sum[:], leading)
-		low, high := t.between(sum)
-		for at := low; at < high; at++ {
-			if t.buckets[sum[0]][at].leading() == leading && !yield(int(t.first[sum[0]])+at) {
-				return
-			}
-		}
 	}
 }
 

@@ -34,11 +34,10 @@ type noted struct {
 	days               []blobDay // only with Options.Sizes
 }
 
-// blobDay is when a blob was written. leading are the first eight bytes of its digest: two blobs with the
-// same ones do not occur unless somebody has made them, and then share a time.
+// blobDay is the day on which a blob was written, in days since 1970.
 type blobDay struct {
-	leading uint64
-	day     uint16 // since 1970
+	sha256 [32]byte
+	day    uint16
 }
 
 // add notes facts about a blob.
@@ -50,7 +49,7 @@ func (n *noted) add(b *blob, object storage.Object, options Options) {
 		n.hardLinked = append(n.hardLinked, b.sha256)
 	}
 	if options.Sizes && !object.ModTime.IsZero() {
-		n.days = append(n.days, blobDay{b.leading(), dayOf(object.ModTime)})
+		n.days = append(n.days, blobDay{b.sha256, dayOf(object.ModTime)})
 	}
 }
 

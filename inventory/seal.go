@@ -33,7 +33,7 @@ func (b *builder) sealBlobs() {
 		b.inv.days = make([]uint16, b.inv.Blobs())
 	}
 	for _, noted := range b.noted.days {
-		for place := range b.inv.blobs.findLeading(noted.leading) {
+		if place, found := b.inv.blobs.find(noted.sha256); found {
 			b.inv.days[place] = max(b.inv.days[place], noted.day)
 		}
 	}
