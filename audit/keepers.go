@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"regsweep/inventory"
 	"regsweep/mark"
@@ -124,20 +123,6 @@ func (k *Keepers) repository(keeper uint32) string {
 	return k.facts.Inventory.Repositories[k.order[n]].Name
 }
 
-// namespaceOf returns the smallest namespace that has two repositories. It may be the name of one of them.
-func namespaceOf(a, b string) (namespace string) {
-	a, b = a+"/", b+"/"
-	for i := range min(len(a), len(b)) {
-		if a[i] != b[i] {
-			break
-		}
-		if a[i] == '/' {
-			namespace = a[:i]
-		}
-	}
-	return namespace
-}
-
 // Of returns the keepers of a repository: its tags in their order, and then its untagged content.
 func (k *Keepers) Of(repository int) []Keeper {
 	from := k.begin[repository]
@@ -153,12 +138,4 @@ func (k *Keepers) each(repository int, view *mark.View, visit func(n int, ids []
 	}
 	untagged := append(k.facts.keptByDamage(repository, view), k.facts.untagged(repository)...)
 	visit(len(tags), slices.DeleteFunc(view.Kept(untagged...), isAbsent))
-}
-
-// seconds returns a time in seconds since 1970, or 0 if it is not known.
-func seconds(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.Unix()
 }

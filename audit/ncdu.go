@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -81,36 +80,18 @@ func (k *Keepers) WriteNcdu(ctx context.Context, w io.Writer, bytes Bytes) error
 	return out.w.Flush()
 }
 
-// directories returns the repositories in the order of their directories: all below "a" before "a-b". It also
-// returns the names of all directories that have repositories.
-func directories(inv *inventory.Inventory) (order []int, isDir map[string]bool) {
-	isDir = map[string]bool{}
-	for i, r := range inv.Repositories {
-		order = append(order, i)
-		for name := r.Name; !isDir[name]; name = name[:max(0, strings.LastIndexByte(name, '/'))] {
-			isDir[name] = true
-		}
-	}
-	paths := make([]string, len(order))
-	for i, r := range inv.Repositories {
-		paths[i] = strings.ReplaceAll(r.Name, "/", "\x00")
-	}
-	slices.SortFunc(order, func(a, b int) int { return strings.Compare(paths[a], paths[b]) })
-	return order, isDir
-}
-
-// err returns the first error of the file.
-func (n *ncduWriter) err() error {
-	_, err := n.w.Write(nil)
-	return err
-}
-
 // ncduWriter writes ncdu's format: a directory is an array of its info and its entries. A bufio.Writer
 // keeps the first error.
 type ncduWriter struct {
 	w       *bufio.Writer
 	path    []string // the open directories below the root
 	scratch []byte
+}
+
+// err returns the first error of the file.
+func (n *ncduWriter) err() error {
+	_, err := n.w.Write(nil)
+	return err
 }
 
 func (n *ncduWriter) begin(root string, now int64) {
