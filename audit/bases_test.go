@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -115,5 +116,26 @@ func TestTheTreeNamesFiftyBases(t *testing.T) {
 	p.WriteTree(&out)
 	if n := strings.Count(out.String(), "\n  x <- app@sha256:"); n != 50 || len(p.Bases) != 60 || !strings.HasSuffix(out.String(), "\n  and 10 more: see --json\n") {
 		t.Errorf("%d of %d bases:\n%s", n, len(p.Bases), &out)
+	}
+}
+
+// The tree names all images that are shown, also if it leaves out others that are based on them. The names of the
+// others sort before those of the shown ones here.
+func TestTheTreeNamesTheBasesOfAllShownImages(t *testing.T) {
+	tree := storagetest.NewTree(t)
+	x, y := imagetest.Layer(0, 10), imagetest.Layer(1, 10)
+	tree.Tag("z", "x", tree.Manifest("z", imagetest.Image(imagetest.OCI, x)))
+	tree.Tag("z", "y", tree.Manifest("z", imagetest.Image(imagetest.OCI, y)))
+	for seed := range uint64(60) {
+		tree.Manifest("a", imagetest.Image(imagetest.OCI, x, imagetest.Layer(seed+2, 10)))
+		tree.Manifest("z", imagetest.Image(imagetest.OCI, y, imagetest.Layer(seed+2, 10)))
+	}
+	for images, want := range map[string][3]int{"z": {1, 60, 59}, "z:x": {50, 0, 10}} {
+		var out bytes.Buffer
+		draw(t, tree, images).WriteTree(&out)
+		onX, onY := strings.Count(out.String(), "\n  x <- a@sha256:"), strings.Count(out.String(), "\n  y <- sha256:")
+		if onX != want[0] || onY != want[1] || !strings.HasSuffix(out.String(), fmt.Sprintf("\n  and %d more: see --json\n", want[2])) {
+			t.Errorf("%s: %d images are based on x, and %d on y:\n%s", images, onX, onY, &out)
+		}
 	}
 }

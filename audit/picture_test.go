@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -25,6 +26,24 @@ func draw(t *testing.T, tree *imagetest.Tree, images string) *audit.Picture {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// nodeOf returns the only node of a manifest.
+func nodeOf(t *testing.T, p *audit.Picture, m *imagetest.Manifest) (found *audit.Node) {
+	t.Helper()
+	for _, n := range p.Nodes {
+		if n.Digest != m.Digest() {
+			continue
+		}
+		if found != nil {
+			t.Fatalf("%s has two nodes", m.Digest())
+		}
+		found = n
+	}
+	if found == nil {
+		t.Fatalf("%s has no node", m.Digest())
+	}
+	return found
 }
 
 // lastFirst is a store that finishes the reading of a file after that of all others.
@@ -59,16 +78,46 @@ func TestPlatformsAreThoseOfTheFirstIndex(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range p.Nodes {
-		if n.Digest == image.Digest() && n.Platform != "linux/s390x" {
-			t.Errorf("the platform is %q", n.Platform)
-		}
+	if n := nodeOf(t, p, image); n.Platform != "linux/s390x" {
+		t.Errorf("the platform is %q", n.Platform)
 	}
 }
 
-// A manifest has the pull of an image also without a revision link, and a digest that is reached both as
-// content and as a manifest has each edge once.
-func TestAManifestThatOnlyAnIndexNames(t *testing.T) {
+// An index that is gone when it is read again gives no platforms. Any other error of the storage is returned.
+func TestAnIndexIsGoneBeforePlatformsAreRead(t *testing.T) {
+	tree := storagetest.NewTree(t)
+	image := imagetest.Image(imagetest.OCI)
+	index := imagetest.Index(imagetest.OCI, image)
+	tree.Tag("app", "v1", tree.Manifest("app", index))
+	facts, store := audittest.Read(t, tree.Root(), inventory.Options{})
+	failed := errors.New("failed")
+	if _, err := facts.Draw(t.Context(), "app", unreadable{store, failed}, 1); !errors.Is(err, failed) {
+		t.Errorf("the error is %v", err)
+	}
+	tree.Remove(imagetest.BlobPath(index.Digest()))
+	p, err := facts.Draw(t.Context(), "app", store, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if nodeOf(t, p, index).Stored {
+		t.Error("the index is stored")
+	}
+	if n := nodeOf(t, p, image); n.Platform != "" || n.Kind != audit.ManifestLink {
+		t.Errorf("%+v", n)
+	}
+}
+
+// unreadable is a store in which no file can be read.
+type unreadable struct {
+	storage.Reader
+	err error
+}
+
+func (u unreadable) Read(context.Context, string, int64) ([]byte, error) { return nil, u.err }
+
+// A digest that is reached both as content and as a manifest is a manifest, also without a revision link. It has
+// each edge once, and those to its referrers too.
+func TestADigestThatIsContentAndAManifest(t *testing.T) {
 	tree := storagetest.NewTree(t)
 	child := imagetest.Image(imagetest.OCI, imagetest.Layer(1, 1000))
 	signature := imagetest.Referrer(child, "application/vnd.dev.cosign.artifact.sig.v1+json", []byte("signature"))
@@ -85,31 +134,43 @@ func TestAManifestThatOnlyAnIndexNames(t *testing.T) {
 	tree.Tag("app", "as-layer", tree.Manifest("app", &imagetest.Manifest{Content: content}))
 	tree.Tag("app", "as-manifest", index.Digest())
 	p := draw(t, tree, "app")
-	for _, n := range p.Nodes {
-		if n.Digest == child.Digest() && (n.Kind != audit.ManifestLink || n.Pulled < 1000) {
-			t.Errorf("%+v", n)
-		}
+	if n := nodeOf(t, p, child); n.Kind != audit.ManifestLink || n.Pulled < 1000 {
+		t.Errorf("%+v", n)
 	}
-	edges := map[string]bool{}
+	edges := map[string]int{}
 	for _, e := range p.Edges {
 		edge := strings.Join([]string{string(e.Kind), e.From.Digest.String(), e.To.Digest.String()}, " ")
-		if edges[edge] {
+		if edges[edge]++; edges[edge] > 1 {
 			t.Errorf("the edge %s is there twice", edge)
 		}
-		edges[edge] = true
+	}
+	for _, want := range []string{
+		"layer " + child.Digest().String() + " " + child.Blobs[0].Digest().String(),
+		"referrer " + child.Digest().String() + " " + signature.Digest().String(),
+	} {
+		if edges[want] != 1 {
+			t.Errorf("there is no edge %s", want)
+		}
+	}
+}
+
+// A picture of REPO@DIGEST has the tags that point at the manifest, and no others. A layer of which only the
+// directory exists is not stored.
+func TestPicturesOfADigest(t *testing.T) {
+	tree := storagetest.NewTree(t)
+	child := imagetest.Image(imagetest.OCI, imagetest.Layer(1, 1000))
+	index := imagetest.Index(imagetest.OCI, child)
+	tree.Tag("app", "v1", tree.Manifest("app", index))
+	tree.Tag("app", "other", tree.Manifest("app", imagetest.Image(imagetest.OCI, imagetest.Layer(2, 10))))
+	if p := draw(t, tree, "app@"+index.Digest().String()); len(p.Tags) != 1 || p.Tags[0].Name != "v1" {
+		t.Errorf("the tags of the index are %+v", p.Tags)
 	}
 	layer := child.Blobs[0].Digest()
 	tree.Remove(imagetest.BlobPath(layer))
-	tree.Mkdir(strings.TrimSuffix(imagetest.BlobPath(layer), "/data")) // a directory alone is no blob
+	tree.Mkdir(strings.TrimSuffix(imagetest.BlobPath(layer), "/data"))
+	p := draw(t, tree, "app@"+child.Digest().String())
 	var out bytes.Buffer
-	p = draw(t, tree, "app@"+child.Digest().String())
 	if p.WriteTree(&out); len(p.Tags) != 0 || !strings.Contains(out.String(), "layer  "+audit.Short(layer)+"  not stored") {
 		t.Errorf("%d tags point at an entry:\n%s", len(p.Tags), &out)
-	}
-	if p = draw(t, tree, "app@"+index.Digest().String()); len(p.Tags) != 1 || p.Tags[0].Name != "as-manifest" {
-		t.Errorf("the tags of the index are %+v", p.Tags)
-	}
-	if want := "referrer " + child.Digest().String() + " " + signature.Digest().String(); !edges[want] {
-		t.Errorf("there is no edge %s", want)
 	}
 }

@@ -112,36 +112,48 @@ func (t *tree) node(indent, name string, n *Node, isLast bool, depth int) {
 	}
 }
 
-// shownBases is the number of lines about bases. JSON has all.
+// shownBases is the number of lines about bases, if the shown images need no more. JSON has all.
 const shownBases = 50
 
 // writeBases writes a line for each image on which no other of the lines is based, with all that it is based on.
+// It writes all lines that are needed to name each shown image. Others may be left out.
 func (t *tree) writeBases() {
 	base, isBase := map[digest.Digest]Base{}, map[digest.Digest]bool{}
 	for _, b := range t.Bases {
 		base[b.Image], isBase[b.Base] = b, true
 	}
-	var lines []string
+	var needed, more []string
+	isNamed := map[digest.Digest]bool{}
 	for _, b := range t.Bases {
 		if isBase[b.Image] {
 			continue
 		}
-		line := t.imageName(b.Image, b.ImageNames)
+		names, isNeeded := []string{t.imageName(b.Image, b.ImageNames)}, t.nodes[b.Image] != nil
 		for at, found := b, true; found; at, found = base[at.Base] {
-			line = t.imageName(at.Base, at.BaseNames) + " <- " + line
+			names = append(names, t.imageName(at.Base, at.BaseNames))
+			isNeeded = isNeeded || t.nodes[at.Base] != nil && !isNamed[at.Base]
+			isNamed[at.Base] = true
 		}
-		lines = append(lines, line)
+		slices.Reverse(names)
+		if line := strings.Join(names, " <- "); isNeeded {
+			needed = append(needed, line)
+		} else {
+			more = append(more, line)
+		}
 	}
-	if len(lines) == 0 {
+	if len(needed) == 0 {
 		return
 	}
+	slices.Sort(more)
+	written := max(0, min(len(more), shownBases-len(needed)))
+	lines := slices.Concat(needed, more[:written])
 	slices.Sort(lines)
 	fmt.Fprintf(t.w, "\nBased on, the base first\n")
-	for _, line := range lines[:min(shownBases, len(lines))] {
+	for _, line := range lines {
 		fmt.Fprintf(t.w, "  %s\n", human.Printable(line))
 	}
-	if more := len(lines) - shownBases; more > 0 {
-		fmt.Fprintf(t.w, "  and %s more: see --json\n", human.Count(more))
+	if left := len(more) - written; left > 0 {
+		fmt.Fprintf(t.w, "  and %s more: see --json\n", human.Count(left))
 	}
 }
 
