@@ -53,6 +53,21 @@ func analysisFlags() []urfave.Flag {
 	return append(append(flags, limitFlags()...), cacheFlags()...)
 }
 
+// analyse runs a command that only reads. The work fills the report, whose last part is end.
+func (r *runner) analyse(ctx context.Context, end *analysisEnd, work func(a *analysis) error) error {
+	a := &analysis{runner: r}
+	err := withCause(ctx, work(a))
+	if a.close != nil {
+		a.close()
+	}
+	end.Problems = append(end.Problems, end.cacheReport.problems...)
+	if a.store == nil {
+		return err
+	}
+	end.Requests = a.store.Requests()
+	return storage.ExplainPermission(a.store, err)
+}
+
 // openTarget opens the target of the command.
 func (a *analysis) openTarget(c *urfave.Context, target []string, report *analysisReport) (err error) {
 	a.startProgress(c.Bool("quiet"))
@@ -123,15 +138,4 @@ func (a *analysis) live(ctx context.Context, roots mark.Roots) (live *mark.Live,
 		return nil, err
 	}
 	return live.CheckLinks(ctx, a.reader, a.store.Concurrency())
-}
-
-// end closes the cache, and adds the last figures to the report.
-func (a *analysis) end(end *analysisEnd) {
-	if a.close != nil {
-		a.close()
-	}
-	if a.store != nil {
-		end.Requests = a.store.Requests()
-	}
-	end.Problems = append(end.Problems, end.cacheReport.problems...)
 }

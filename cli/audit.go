@@ -73,11 +73,18 @@ type auditReport struct {
 	Match        string              `json:"match,omitempty"` // --match
 	analysisEnd
 
-	ladder  []audit.Step
-	limit   int
-	sort    string
-	all     int  // the number of repositories, also of those that --match leaves out
-	written bool // standard output has a file already
+	question auditQuestion
+	all      int // the number of repositories, also of those that --match leaves out
+}
+
+// auditQuestion is what the flags of audit ask for.
+type auditQuestion struct {
+	match, sort string
+	limit       int
+	without     []tagPattern
+	compare     string       // the file of old
+	old         *auditReport // of --compare, or nil
+	toOutput    bool         // a file is standard output
 }
 
 func newAuditReport() *auditReport {
@@ -91,17 +98,12 @@ func newAuditReport() *auditReport {
 const shownBlobs = 100
 
 func (r *runner) audit(c *urfave.Context) error {
-	report, a := newAuditReport(), &analysis{runner: r}
-	report.limit, report.sort = limitOf(c), c.String(sortName)
-	err := withCause(c.Context, a.auditTarget(c, report))
-	a.end(&report.analysisEnd)
-	if a.store != nil {
-		err = storage.ExplainPermission(a.store, err)
-	}
+	report := newAuditReport()
+	err := r.analyse(c.Context, &report.analysisEnd, func(a *analysis) error { return a.audit(c, report) })
 	switch {
 	case c.Bool(jsonName):
 		return r.writeJSON(report, err)
-	case err != nil, report.written:
+	case err != nil, report.question.toOutput:
 		return err
 	case c.Bool(csvName):
 		return r.writeText(func(w *bytes.Buffer, _ int) { audit.WriteCSV(w, report.Time, report.Repositories, r.env.OutTerminal) }, nil)
@@ -109,24 +111,30 @@ func (r *runner) audit(c *urfave.Context) error {
 	return r.writeText(func(w *bytes.Buffer, width int) { writeAudit(w, report, width) }, nil)
 }
 
-func (a *analysis) auditTarget(c *urfave.Context, report *auditReport) error {
-	less, found := audit.Orders[c.String(sortName)]
-	match := c.String(matchName)
-	without, err := parseTagPatterns(withoutName, c.StringSlice(withoutName))
-	switch {
-	case err != nil:
-		return err
-	case !found:
-		return storage.Usagef("--%s: there is no column %q%s", sortName, c.String(sortName), didYouMean(closest(c.String(sortName), audit.Columns())))
-	case !doublestar.ValidatePattern(match):
-		return storage.Usagef("--%s: %q is no pattern: a bracket is not closed?", matchName, match)
-	case c.IsSet(compareName) && (c.Bool(csvName) || c.String(htmlName) == "-" || c.String(ncduName) == "-"):
-		return storage.Usagef("--%s: the table and --%s have the differences, and standard output would have something else", compareName, jsonName)
-	case c.Bool(csvName) && c.Bool(jsonName):
-		return storage.Usagef("--%s and --%s contradict each other: both use standard output", csvName, jsonName)
+// parseAuditFlags checks the flags, and reads the older audit of --compare.
+func parseAuditFlags(c *urfave.Context) (q auditQuestion, err error) {
+	q = auditQuestion{match: c.String(matchName), sort: c.String(sortName), limit: limitOf(c), compare: c.String(compareName)}
+	q.toOutput = c.String(htmlName) == "-" || c.String(ncduName) == "-"
+	if q.without, err = parseTagPatterns(withoutName, c.StringSlice(withoutName)); err != nil {
+		return q, err
 	}
-	old, err := readOldAudit(c.String(compareName), c.IsSet(compareName))
-	if err != nil {
+	switch _, found := audit.Orders[q.sort]; {
+	case !found:
+		err = storage.Usagef("--%s: there is no column %q%s", sortName, q.sort, didYouMean(closest(q.sort, audit.Columns())))
+	case !doublestar.ValidatePattern(q.match):
+		err = storage.Usagef("--%s: %q is no pattern: a bracket is not closed?", matchName, q.match)
+	case c.IsSet(compareName) && (c.Bool(csvName) || q.toOutput):
+		err = storage.Usagef("--%s: the table and --%s have the differences, and standard output would have something else", compareName, jsonName)
+	case c.Bool(csvName) && c.Bool(jsonName):
+		err = storage.Usagef("--%s and --%s contradict each other: both use standard output", csvName, jsonName)
+	case c.IsSet(compareName):
+		q.old, err = readOldAudit(q.compare)
+	}
+	return q, err
+}
+
+func (a *analysis) audit(c *urfave.Context, report *auditReport) (err error) {
+	if report.question, err = parseAuditFlags(c); err != nil {
 		return err
 	}
 	if err := a.openTarget(c, c.Args().Slice(), &report.analysisReport); err != nil {
@@ -137,7 +145,6 @@ func (a *analysis) auditTarget(c *urfave.Context, report *auditReport) error {
 		return err
 	}
 	defer files.discard()
-	report.written = files.isOutput()
 	if err := a.read(c.Context, true, &report.analysisEnd); err != nil {
 		return err
 	}
@@ -150,48 +157,54 @@ func (a *analysis) auditTarget(c *urfave.Context, report *auditReport) error {
 	if err != nil {
 		return err
 	}
-	report.Bytes, report.Growth, report.Kinds, report.Blobs = bill.Bytes, bill.Growth, bill.Kinds, bill.Blobs
-	report.Match, report.all = match, len(bill.Repositories)
-	report.ladder, report.NotCounted, report.Versioning = bill.Bytes.Ladder(a.facts.Outside.NotCounted), a.facts.Outside.NotCounted, a.facts.Outside.Versioning
-	report.Repositories = slices.DeleteFunc(slices.Clone(bill.Repositories), func(r audit.Repository) bool {
-		return match != "" && !doublestar.MatchUnvalidated(match, r.Name)
-	})
-	slices.SortStableFunc(report.Repositories, less)
-	if err := report.compareWith(old, c.String(compareName)); err != nil {
+	report.add(bill, a.facts.Outside)
+	if err := report.compare(); err != nil {
 		return err
 	}
-	if err := a.askWhatIf(c.Context, without, report); err != nil {
+	if report.WhatIf, err = a.whatIf(c.Context, report.question.without); err != nil {
 		return err
 	}
 	return files.save(c.Context, a.facts, bill, report)
 }
 
-// askWhatIf adds what each choice would free.
-func (a *analysis) askWhatIf(ctx context.Context, without []tagPattern, report *auditReport) error {
+// add adds the bill. The repositories are those that --match selects, in the order of --sort.
+func (r *auditReport) add(bill *audit.Audit, outside audit.Outside) {
+	r.Bytes, r.Growth, r.Kinds, r.Blobs = bill.Bytes, bill.Growth, bill.Kinds, bill.Blobs
+	r.NotCounted, r.Versioning = outside.NotCounted, outside.Versioning
+	r.Match, r.all = r.question.match, len(bill.Repositories)
+	r.Repositories = slices.DeleteFunc(slices.Clone(bill.Repositories), func(of audit.Repository) bool {
+		return r.Match != "" && !doublestar.MatchUnvalidated(r.Match, of.Name)
+	})
+	slices.SortStableFunc(r.Repositories, audit.Orders[r.question.sort])
+}
+
+// whatIf returns what each choice would free.
+func (a *analysis) whatIf(ctx context.Context, without []tagPattern) (choices []audit.WhatIf, err error) {
+	hides := audit.HidesWhat(a.facts.Outside.Versioning) != ""
 	add := func(choice string, live *mark.Live) {
-		report.WhatIf = append(report.WhatIf, audit.WhatIf{Choice: choice, Bytes: a.facts.Freed(live), Hides: audit.HidesWhat(report.Versioning) != ""})
+		choices = append(choices, audit.WhatIf{Choice: choice, Bytes: a.facts.Freed(live), Hides: hides})
 	}
 	add("gc", a.facts.Live)
 	untagged, err := a.live(ctx, mark.Roots{Revision: mark.None})
 	if err != nil {
-		return err
+		return choices, err
 	}
 	add("gc -m", untagged)
 	if len(without) == 0 {
-		return nil
+		return choices, nil
 	}
 	isRemoved, count, err := selectTags(a.facts.Inventory, withoutName, without)
 	if err != nil {
-		return err
+		return choices, err
 	}
 	roots := a.facts.Without(isRemoved)
 	live, err := a.live(ctx, roots)
 	if err != nil {
-		return err
+		return choices, err
 	}
 	roots.Revision = mark.None
 	if untagged, err = a.live(ctx, roots); err != nil {
-		return err
+		return choices, err
 	}
 	texts := make([]string, len(without))
 	for i, p := range without {
@@ -203,5 +216,5 @@ func (a *analysis) askWhatIf(ctx context.Context, without []tagPattern, report *
 	}
 	add(fmt.Sprintf("%s and what only %s: %s", tags, keep, strings.Join(texts, " ")), live)
 	add(tags+", and gc -m", untagged)
-	return nil
+	return choices, nil
 }

@@ -13,11 +13,8 @@ import (
 
 const compareName = "compare"
 
-// readOldAudit reads the JSON report of an older audit. It returns nil if no file is named.
-func readOldAudit(path string, given bool) (*auditReport, error) {
-	if !given {
-		return nil, nil
-	}
+// readOldAudit reads the JSON report of an older audit.
+func readOldAudit(path string) (*auditReport, error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return nil, storage.Usagef("--%s: %w", compareName, err)
@@ -32,8 +29,9 @@ func readOldAudit(path string, given bool) (*auditReport, error) {
 	return old, nil
 }
 
-// compareWith adds the differences from an older audit to the report.
-func (r *auditReport) compareWith(old *auditReport, path string) error {
+// compare adds the differences from the older audit of --compare.
+func (r *auditReport) compare() error {
+	old, path := r.question.old, r.question.compare
 	switch {
 	case old == nil:
 		return nil

@@ -86,7 +86,7 @@ func (f auditFiles) save(ctx context.Context, facts audit.Facts, bill *audit.Aud
 	}
 	return f.html.save(func(w io.Writer) error {
 		return keepers.WritePage(w, audit.Page{
-			Time: report.Time.UTC(), Bytes: bill.Bytes, Growth: bill.Growth, Ladder: report.ladder, Kinds: bill.Kinds, Blobs: bill.Blobs,
+			Time: report.Time.UTC(), Bytes: bill.Bytes, Growth: bill.Growth, Ladder: report.Bytes.Ladder(report.NotCounted), Kinds: bill.Kinds, Blobs: bill.Blobs,
 			WhatIf: report.WhatIf, Problems: report.Problems, Repositories: bill.Repositories,
 		})
 	})

@@ -18,12 +18,12 @@ func writeAudit(w *bytes.Buffer, r *auditReport, width int) {
 	w.WriteString(human.Fold(fmt.Sprintf("%s %s\n", r.Storage.Driver, human.Printable(r.Storage.Root)), width))
 	writeConfig(w, r.Config, r.notRead, width)
 	fmt.Fprintln(w)
-	writeLadder(w, r.ladder, width)
+	writeLadder(w, r.Bytes.Ladder(r.NotCounted), width)
 	writeKinds(w, r.Kinds, width)
 	writeRepositories(w, r, width)
-	writeBlobs(w, r.Blobs, r.limit, width)
+	writeBlobs(w, r.Blobs, r.question.limit, width)
 	writeWhatIf(w, r.WhatIf, r.Versioning, width)
-	writeComparison(w, r.Compare, r.limit, width)
+	writeComparison(w, r.Compare, r.question.limit, width)
 	human.Folded(func(w *bytes.Buffer, _ int) { writeProblems(w, r.Problems) })(w, width)
 }
 
@@ -73,12 +73,12 @@ func writeRepositories(w *bytes.Buffer, r *auditReport, width int) {
 	const right = human.Right
 	t := &human.Table{Columns: []human.Column{human.Left, right, right, right, right, right, right, right, right, right, human.Left}}
 	for _, name := range omitted {
-		if name != r.sort {
+		if name != r.question.sort {
 			t.Omit = append(t.Omit, slices.Index(audit.Columns(), name))
 		}
 	}
 	t.Row("Repositories", "TAGS", "MANIFESTS", "LOGICAL", "BYTES", "UNIQUE", "SHARED", "FAIR", "UNTAGGED", "LAST PUSH", "12 MONTHS")
-	shown := r.Repositories[:min(r.limit, len(r.Repositories))]
+	shown := r.Repositories[:min(r.question.limit, len(r.Repositories))]
 	for _, r := range shown {
 		push := ""
 		if !r.LastPush.IsZero() {

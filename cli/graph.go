@@ -62,12 +62,8 @@ func newGraphReport() *graphReport {
 }
 
 func (r *runner) graph(c *urfave.Context) error {
-	report, a := newGraphReport(), &analysis{runner: r}
-	err := withCause(c.Context, a.draw(c, report))
-	a.end(&report.analysisEnd)
-	if a.store != nil {
-		err = storage.ExplainPermission(a.store, err)
-	}
+	report := newGraphReport()
+	err := r.analyse(c.Context, &report.analysisEnd, func(a *analysis) error { return a.draw(c, report) })
 	write := graphFormats[c.String(formatName)]
 	switch {
 	case c.Bool(jsonName) || c.String(formatName) == jsonName:

@@ -60,15 +60,11 @@ func newWhyReport() *whyReport {
 }
 
 func (r *runner) why(c *urfave.Context) error {
-	report, a := newWhyReport(), &analysis{runner: r}
-	err := withCause(c.Context, a.explain(c, report))
+	report := newWhyReport()
+	err := r.analyse(c.Context, &report.analysisEnd, func(a *analysis) error { return a.explain(c, report) })
 	var ambiguous *audit.AmbiguousError
 	if errors.As(err, &ambiguous) {
 		report.Candidates = ambiguous.Candidates
-	}
-	a.end(&report.analysisEnd)
-	if a.store != nil {
-		err = storage.ExplainPermission(a.store, err)
 	}
 	switch {
 	case c.Bool(jsonName):
