@@ -225,7 +225,7 @@ func TestPageOfAnAudit(t *testing.T) {
 	p.want(`[...document.querySelectorAll("#ladder .about + span")].map(e => e.textContent).join(" ")`,
 		"logical stored live tagged untagged garbage uploads quarantine other total")
 	p.want(`[...document.querySelectorAll("#ladder .by")].map(e => e.textContent).join(", ")`,
-		"freed by, untagging, parts, parts, untagging, gc -m, gc, gc, purge, hand, parts")
+		"freed by, untagging, parts, parts, untagging, gc -m, gc, gc, purge, by hand, parts")
 	p.want(`document.querySelector("#headline div:nth-child(3)").textContent`, "gc would free13.0 MiB")
 	p.want(`Math.round(parseFloat(document.querySelector("#ladder i.garbage").style.width) * 378 / 100)`, 13)
 	p.want(`Math.round(parseFloat(document.querySelector("#ladder i.garbage").style.left) * 378 / 100)`, 365)
