@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"slices"
+	"strings"
 
 	"regsweep/inventory"
 	"regsweep/manifest"
@@ -27,6 +28,21 @@ const (
 
 // Kinds has all kinds in their order.
 var Kinds = []Kind{Layer, Config, Manifest, Attestation, Signature, BuildCache, Chart, Unknown}
+
+// kindTexts has the names of the kinds for readers: of one blob, at the beginning of a sentence, and of many.
+var kindTexts = map[Kind]struct{ one, many string }{
+	Layer: {"A layer", "layers"}, Config: {"A config", "configs"}, Manifest: {"A manifest", "manifests"},
+	Attestation: {"Part of an attestation", "attestations"}, Signature: {"Part of a signature or an SBOM", "signatures and SBOMs"},
+	BuildCache: {"Part of a BuildKit cache", "BuildKit caches"}, Chart: {"Part of a Helm chart", "Helm charts"},
+	Unknown: {"A blob", "unknown"},
+}
+
+// One names a blob of the kind, and Many names all its blobs. The kind of a digest that is not stored is "".
+func (k Kind) One() string  { return kindTexts[cmp.Or(k, Unknown)].one }
+func (k Kind) Many() string { return kindTexts[cmp.Or(k, Unknown)].many }
+
+// Word is the kind as a word in a table.
+func (k Kind) Word() string { return strings.ReplaceAll(string(k), "_", " ") }
 
 // KindBytes is the space of all blobs of a kind. Bytes includes Garbage.
 type KindBytes struct {

@@ -47,6 +47,7 @@ type Page struct {
 	Root         string              `json:"root"`
 	Versioning   storage.Versioning  `json:"versioning"` // of Outside
 	Hides        string              `json:"hides"`      // HidesWhat
+	KindNames    map[Kind]string     `json:"kind_names"` // Kind.Many
 	Common       []Common            `json:"common"`
 	Notes        []inventory.Problem `json:"notes"`         // those of Problems that are notes
 	ProblemCount int                 `json:"problem_count"` // Problems has the first of them
@@ -89,6 +90,10 @@ func mostTags(repositories int) int { return min(max(200_000/max(repositories, 1
 func (k *Keepers) WritePage(w io.Writer, page Page) error {
 	page.Root, page.Versioning = k.facts.Inventory.Identity.Root, k.facts.Outside.Versioning
 	page.Hides, page.Common = HidesWhat(page.Versioning), k.Common()
+	page.KindNames = map[Kind]string{}
+	for _, kind := range Kinds {
+		page.KindNames[kind] = kind.Many()
+	}
 	page.Notes, page.NoteCount = firstProblems(page.Problems, true)
 	page.Problems, page.ProblemCount = firstProblems(page.Problems, false)
 	head, tail, _ := strings.Cut(strings.NewReplacer(

@@ -30,7 +30,7 @@ func (p *Picture) words(n *Node) (words []string) {
 	}
 	kind := string(n.Kind)
 	if n.Purpose != "" {
-		kind = strings.ReplaceAll(string(n.Purpose), "_", " ") + " " + kind
+		kind = n.Purpose.Word() + " " + kind
 	}
 	words = append(words, kind, Short(n.Digest))
 	isAlias := slices.ContainsFunc(p.edgesOf(n), func(e PictureEdge) bool { return e.Kind == mark.AliasEdge })

@@ -41,20 +41,13 @@ func writeLadder(w *bytes.Buffer, steps []audit.Step, width int) {
 	t.Write(w, width)
 }
 
-// kindNames has the names of the kinds of blobs in the table.
-var kindNames = map[audit.Kind]string{
-	audit.Layer: "layers", audit.Config: "configs", audit.Manifest: "manifests", audit.Attestation: "attestations",
-	audit.Signature: "signatures and SBOMs", audit.BuildCache: "BuildKit caches", audit.Chart: "Helm charts",
-	audit.Unknown: "unknown",
-}
-
 // writeKinds prints the space by the use of the blobs. It leaves out kinds without blobs.
 func writeKinds(w *bytes.Buffer, kinds []audit.KindBytes, width int) {
 	t := &human.Table{Columns: []human.Column{human.Left, human.Right, human.Right, human.Right}, Omit: []int{1, 3}}
 	t.Row("By kind", "BLOBS", "SIZE", "GARBAGE")
 	for _, kind := range kinds {
 		if kind.Blobs > 0 {
-			t.Row("  "+kindNames[kind.Kind], human.Count(kind.Blobs), human.Size(kind.Bytes), human.Size(kind.Garbage))
+			t.Row("  "+kind.Kind.Many(), human.Count(kind.Blobs), human.Size(kind.Bytes), human.Size(kind.Garbage))
 		}
 	}
 	fmt.Fprintln(w)
@@ -112,7 +105,7 @@ func writeBlobs(w *bytes.Buffer, all []audit.Blob, limit, width int) {
 	t := &human.Table{Columns: []human.Column{human.Left, human.Right, human.Left, human.Prose}}
 	t.Row("Largest blobs", "SIZE", "KIND", "HELD BY")
 	for _, blob := range all[:min(limit, len(all))] {
-		t.Row("  "+audit.Short(blob.Digest), human.Size(blob.Bytes), strings.ReplaceAll(string(blob.Kind), "_", " "), holders(blob))
+		t.Row("  "+audit.Short(blob.Digest), human.Size(blob.Bytes), blob.Kind.Word(), holders(blob))
 	}
 	fmt.Fprintln(w)
 	t.Write(w, width)

@@ -29,7 +29,7 @@ func writeWhy(w *bytes.Buffer, r *whyReport, width int) {
 
 // aboutObject says what the object is, and whether it is kept.
 func aboutObject(why audit.Why) string {
-	about := fmt.Sprintf("%s, %s: ", kindNamesOfOne[why.Kind], human.Size(why.Bytes))
+	about := fmt.Sprintf("%s, %s: ", why.Kind.One(), human.Size(why.Bytes))
 	if why.NeverRemoved && why.Bytes == 0 {
 		about = "A blob: "
 	}
@@ -52,13 +52,6 @@ func aboutObject(why audit.Why) string {
 
 // fullSecond writes a time, rounded up.
 func fullSecond(at time.Time) string { return at.Add(time.Second - 1).Format(time.RFC3339) }
-
-// kindNamesOfOne has the names of the kinds of blobs in the singular.
-var kindNamesOfOne = map[audit.Kind]string{
-	audit.Layer: "A layer", audit.Config: "A config", audit.Manifest: "A manifest", audit.Attestation: "Part of an attestation",
-	audit.Signature: "Part of a signature or an SBOM", audit.BuildCache: "Part of a BuildKit cache", audit.Chart: "Part of a Helm chart",
-	audit.Unknown: "A blob", "": "A blob",
-}
 
 // writeChains prints the chains, each on a line. There are fewer than the limit and others besides if the search
 // has reached its bound.

@@ -3,7 +3,7 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const { audit, repositories } = data;
-const bytes = audit.bytes;
+const bill = audit.bytes;
 const now = Date.parse(audit.time) / 1000;
 const $ = id => document.getElementById(id);
 
@@ -30,7 +30,7 @@ const count = n => n.toLocaleString("en");
 const plural = (n, noun) => count(n) + " " + (n === 1 ? noun : noun.replace(/y$/, "ie") + "s");
 const date = seconds => seconds ? new Date(seconds * 1000).toISOString().slice(0, 10) : "";
 const seconds = text => text ? Math.floor(Date.parse(text) / 1000) : 0;
-function share(n, of = bytes.total) {
+function share(n, of = bill.total) {
   const percent = of ? 100 * n / of : 0;
   return n === 0 ? "" : percent < 0.1 ? "<0.1%" : percent.toFixed(percent < 9.95 ? 1 : 0) + "%";
 }
@@ -54,7 +54,7 @@ function showHead() {
   document.title = "Storage audit: " + audit.root;
   $("about").append(element("code", {}, audit.root), " ", element("span", { class: "nowrap" }, `· ${audit.time.slice(0, 16).replace("T", " ")} UTC`));
   const verb = !audit.hides ? "free" : audit.versioning === "enabled" ? "hide" : "free or hide";
-  const facts = [["In storage", size(bytes.total)], ["Kept", size(bytes.live)], ["gc would " + verb, size(audit.what_if[0].bytes)],
+  const facts = [["In storage", size(bill.total)], ["Kept", size(bill.live)], ["gc would " + verb, size(audit.what_if[0].bytes)],
     ["Repositories", count(repositories.length)], ["Tags", count(repositories.reduce((sum, r) => sum + r.tags, 0))]];
   $("headline").append(...facts.map(([term, value]) => element("div", {}, element("dt", {}, term), element("dd", {}, value))));
 }
@@ -68,18 +68,17 @@ function showLadder() {
     return { name, n, from, color: name, step };
   });
   bars("ladder", rows, end);
-  if (bytes.tagged) $("logical").textContent = `Pulls of all tags would fetch ${(bytes.logical / bytes.tagged).toFixed(1)} times what the tagged blobs take.`;
+  if (bill.tagged) $("logical").textContent = `Pulls of all tags would fetch ${(bill.logical / bill.tagged).toFixed(1)} times what the tagged blobs take.`;
 }
 
 function showKinds() {
-  const names = { layer: "layers", config: "configs", manifest: "manifests", attestation: "attestations", signature: "signatures, SBOMs", build_cache: "build caches", chart: "Helm charts", unknown: "unknown" };
-  bars("kinds", audit.kinds.filter(k => k.blobs).sort((a, b) => b.bytes - a.bytes).map(k => ({ name: names[k.kind] || k.kind, n: k.bytes, color: "rest" })), bytes.stored);
+  bars("kinds", audit.kinds.filter(k => k.blobs).sort((a, b) => b.bytes - a.bytes).map(k => ({ name: audit.kind_names[k.kind], n: k.bytes, color: "rest" })), bill.stored);
   $("hides").textContent = audit.hides ? `These bytes are freed ${audit.hides}.` : "";
-  bars("what-if", audit.what_if.map(w => ({ name: w.choice, n: w.bytes, color: "garbage" })), bytes.total);
+  bars("what-if", audit.what_if.map(w => ({ name: w.choice, n: w.bytes, color: "garbage" })), bill.total);
 }
 
-// column is a bar of a chart over the months.
-function column(n, most) {
+// monthBar is a bar of a chart over the months.
+function monthBar(n, most) {
   const bar = element("i");
   bar.style.height = n ? `max(1px, ${100 * n / most}%)` : 0;
   return bar;
@@ -91,13 +90,13 @@ function showGrowth() {
   $("growth-section").hidden = false;
   $("growth").append(...audit.growth.map((n, i) => {
     const month = new Date(Date.UTC(at.getUTCFullYear(), at.getUTCMonth() - 11 + i, 1));
-    return element("figure", {}, element("div", {}, column(n, most)), element("figcaption", {}, month.toLocaleString("en", { month: "short", timeZone: "UTC" })), element("span", {}, size(n)));
+    return element("figure", {}, element("div", {}, monthBar(n, most)), element("figcaption", {}, month.toLocaleString("en", { month: "short", timeZone: "UTC" })), element("span", {}, size(n)));
   }));
 }
 
 function sparkline(values) {
   const most = Math.max(...values);
-  return element("span", { class: "spark", role: "img", "aria-label": "growth by month: " + values.map(size).join(", ") }, ...values.map(n => column(n, most)));
+  return element("span", { class: "spark", role: "img", "aria-label": "growth by month: " + values.map(size).join(", ") }, ...values.map(n => monthBar(n, most)));
 }
 
 // The map. A node is a namespace, a repository, or content of a repository. Its areas are the bytes of
@@ -142,8 +141,8 @@ function buildTree() {
     node.unique += bytes;
     node.common = bytes;
   }
-  root.unlinked = bytes.garbage - root.garbage;
-  root.garbage = bytes.garbage;
+  root.unlinked = bill.garbage - root.garbage;
+  root.garbage = bill.garbage;
 }
 
 function childrenOf(node) {
@@ -183,7 +182,7 @@ function shown(node, most) {
 // squarify places nodes in a box, by the algorithm of Bruls, Huizing and van Wijk: a row takes nodes as
 // long as its cells become squarer.
 function squarify(nodes, x, y, width, height) {
-  const cells = [];
+  const placed = [];
   let sum = nodes.reduce((total, n) => total + n[mode], 0);
   for (let i = 0; i < nodes.length && width > 0 && height > 0;) {
     const side = Math.min(width, height), scale = width * height / sum;
@@ -199,13 +198,13 @@ function squarify(nodes, x, y, width, height) {
     let at = isColumn ? y : x;
     for (; i < end; i++) {
       const long = nodes[i][mode] * scale / thick;
-      cells.push(isColumn ? { node: nodes[i], x, y: at, width: thick, height: long } : { node: nodes[i], x: at, y, width: long, height: thick });
+      placed.push(isColumn ? { node: nodes[i], x, y: at, width: thick, height: long } : { node: nodes[i], x: at, y, width: long, height: thick });
       at += long;
       sum -= nodes[i][mode];
     }
     if (isColumn) { x += thick; width -= thick; } else { y += thick; height -= thick; }
   }
-  return cells;
+  return placed;
 }
 
 const ages = [[7, "this week"], [31, "this month"], [92, "3 months"], [366, "a year"], [Infinity, "older"]];
