@@ -22,8 +22,14 @@ var (
 	pageHTML string
 	//go:embed page/page.css
 	pageCSS string
-	//go:embed page/page.js
-	pageJS string
+	//go:embed page/bill.js
+	billJS string
+	//go:embed page/map.js
+	mapJS string
+	//go:embed page/tables.js
+	tablesJS string
+
+	pageJS = billJS + mapJS + tablesJS
 )
 
 // PageStart returns the first line of each page that WritePage writes.
