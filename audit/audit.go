@@ -121,17 +121,17 @@ func New(ctx context.Context, facts Facts, largest int) (*Audit, error) {
 		out:     &Audit{Repositories: make([]Repository, len(facts.Inventory.Repositories)), Blobs: []Blob{}},
 	}
 	f.blobs = f.largest(largest)
-	err := facts.Live.Holdings(ctx, facts.Graph, func(_ int, holdings []mark.Holding) {
+	err := facts.Live.EachKept(ctx, facts.Graph, func(_ int, kept []inventory.ID) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		for _, h := range holdings {
-			f.holders[h.ID]++
+		for _, id := range kept {
+			f.holders[id]++
 		}
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := facts.Live.Holdings(ctx, facts.Graph, f.repository); err != nil {
+	if err := facts.Live.EachKept(ctx, facts.Graph, f.repository); err != nil {
 		return nil, err
 	}
 	f.sumBlobs()
@@ -160,23 +160,23 @@ func (f Facts) size(id inventory.ID) int64 {
 }
 
 // repository adds up one repository, once holders is complete.
-func (f *fold) repository(i int, holdings []mark.Holding) {
+func (f *fold) repository(i int, kept []inventory.ID) {
 	r := f.Inventory.Repositories[i]
 	out := Repository{Name: r.Name, Tags: len(r.Tags), Manifests: len(r.Revisions), LastPush: r.Pushed}
 	view := f.Graph.View(i)
 	out.Logical = f.logical(view, r)
 	tagged := view.Kept(rootsOf(r)...)
-	for _, h := range holdings {
-		size, holders := f.size(h.ID), f.holders[h.ID]
+	for _, id := range kept {
+		size, holders := f.size(id), f.holders[id]
 		out.Bytes += size
 		out.Fair += float64(size) / float64(holders)
 		if holders == 1 {
 			out.Unique += size
 		}
-		if _, isTagged := slices.BinarySearch(tagged, h.ID); !isTagged {
+		if _, isTagged := slices.BinarySearch(tagged, id); !isTagged {
 			out.Untagged += size
 		}
-		if month, isShown := f.month(f.Inventory.BlobDay(h.ID)); isShown {
+		if month, isShown := f.month(f.Inventory.BlobDay(id)); isShown {
 			out.Growth[month] += size
 		}
 	}
@@ -190,8 +190,8 @@ func (f *fold) repository(i int, holdings []mark.Holding) {
 			f.tagged[id] = true
 		}
 	}
-	for _, h := range holdings {
-		if blob := f.blobs[h.ID]; blob != nil {
+	for _, id := range kept {
+		if blob := f.blobs[id]; blob != nil {
 			blob.Holders = append(blob.Holders, r.Name)
 		}
 	}

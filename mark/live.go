@@ -50,7 +50,7 @@ type Live struct {
 	graph     *Graph
 	problems  [][]inventory.Problem // by repository
 	manifests idSet                 // intact manifests that are alive
-	before    *Live                 // the checked result that With was called of, or nil
+	before    *Live                 // the result on which With was called, or nil
 }
 
 // Blob returns the cause of a stored blob: the first one that it has in any repository.

@@ -12,9 +12,8 @@ type Roots struct {
 	// DeleteUnlinkedChildren makes a manifest dead if it has no revision link and only an index refers to
 	// it: it was deleted through the registry's API. Otherwise the index keeps it.
 	DeleteUnlinkedChildren bool
-	// WhatIf is for a mark that no plan is made of. Then young links are no roots. Tag also decides about tags
-	// without a target, unless damaged links keep the repository: it says what would be alive without the
-	// files of these tags.
+	// WhatIf answers a question. No plan may be made from the result. Young links are not roots. Tag is also
+	// called for tags without a target, unless damage keeps the repository.
 	WhatIf bool
 }
 

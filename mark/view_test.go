@@ -66,9 +66,9 @@ func TestAViewHasPullsAndReferrers(t *testing.T) {
 	}
 }
 
-// The holdings of a repository are the stored blobs that it keeps alive, whether it has links to them or
-// not. A blob that two repositories keep is in the holdings of both.
-func TestHoldings(t *testing.T) {
+// A repository keeps stored blobs alive, whether it has links to them or not. Each repository has a blob that two
+// repositories keep.
+func TestEachKept(t *testing.T) {
 	r := newRegistry(t, `
 		I = image c a
 		J = image d a
@@ -86,16 +86,12 @@ func TestHoldings(t *testing.T) {
 	live := r.live(t, Roots{})
 	var mu sync.Mutex
 	got := map[string]string{}
-	err := live.Holdings(t.Context(), r.graph, func(i int, holdings []Holding) {
-		byCause := map[Cause][]inventory.ID{}
-		for _, h := range holdings {
-			byCause[h.Cause] = append(byCause[h.Cause], h.ID)
-		}
+	err := live.EachKept(t.Context(), r.graph, func(i int, blobs []inventory.ID) {
 		mu.Lock()
 		defer mu.Unlock()
-		got[r.inv.Repositories[i].Name] = r.letters(byCause[Tagged]) + " | " + r.letters(byCause[Untagged])
+		got[r.inv.Repositories[i].Name] = r.letters(blobs)
 	})
-	want := map[string]string{"app": "I a c | J d", "other": "J a d | ", "lone": " | K e"}
+	want := map[string]string{"app": "I J a c d", "other": "J a d", "lone": "K e"}
 	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("%v, %v, want %v", got, err, want)
 	}
