@@ -150,11 +150,11 @@ func appendSize(b []byte, size int64) []byte {
 
 func (n *ncduWriter) text(s string) { n.w.WriteString(s) }
 
-// quoted returns a JSON string.
+// quoted returns a JSON string. ncdu accepts no DEL that is not escaped.
 func quoted(s string) string {
 	b, err := json.Marshal(s)
 	if err != nil {
 		panic(err) // a string can always be encoded
 	}
-	return string(b)
+	return strings.ReplaceAll(string(b), "\x7f", `\u007f`)
 }

@@ -14,16 +14,18 @@ import (
 
 func newApp(r *runner) *urfave.App {
 	app := &urfave.App{
-		Name:                  "regsweep",
-		Usage:                 "give back the disk space that a container registry no longer needs",
-		Version:               version(),
-		HideHelpCommand:       true, // replaced by helpCommand
-		Writer:                &helpWriter{out: r.env.Out, width: r.env.Width(r.env.Out)},
-		ErrWriter:             r.env.Err,
-		CustomAppHelpTemplate: appHelp,
-		ExitErrHandler:        func(*urfave.Context, error) {}, // Run handles all errors
-		OnUsageError:          usageError,
-		Action:                urfave.ShowAppHelp,
+		Name:            "regsweep",
+		Usage:           "give back the disk space that a container registry no longer needs",
+		Version:         version(),
+		HideHelpCommand: true, // replaced by helpCommand
+		Writer:          &helpWriter{out: r.env.Out, width: r.env.Width(r.env.Out)},
+		ErrWriter:       r.env.Err,
+		// A comma is a part of a value: --without 'app:{a,b}'.
+		DisableSliceFlagSeparator: true,
+		CustomAppHelpTemplate:     appHelp,
+		ExitErrHandler:            func(*urfave.Context, error) {}, // Run handles all errors
+		OnUsageError:              usageError,
+		Action:                    urfave.ShowAppHelp,
 		Commands: []*urfave.Command{
 			gcCommand(r), applyCommand(r), quarantineCommand(r), checkCommand(r), auditCommand(r), whyCommand(r), graphCommand(r), completionCommand(r), completeCommand(r), versionCommand(), helpCommand(),
 		},

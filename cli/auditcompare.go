@@ -15,6 +15,13 @@ const compareName = "compare"
 
 // readOldAudit reads the JSON report of an older audit.
 func readOldAudit(path string) (*auditReport, error) {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() { // a pipe could wait for ever, and a device never end
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	if err != nil {
+		return nil, storage.Usagef("--%s: %w", compareName, err)
+	}
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return nil, storage.Usagef("--%s: %w", compareName, err)
@@ -23,7 +30,7 @@ func readOldAudit(path string) (*auditReport, error) {
 	if err := json.Unmarshal(content, old); err != nil {
 		return nil, storage.Usagef("--%s: %s is not the JSON report of an audit: %w", compareName, path, err)
 	}
-	if old.Command != "audit" || old.Report != 1 || old.Time.IsZero() || old.ExitCode != exitDone {
+	if old.Command != "audit" || old.Report != 1 || old.Time.IsZero() || old.Repositories == nil || old.ExitCode != exitDone {
 		return nil, storage.Usagef("--%s: %s is not the JSON report of an audit that succeeded (regsweep audit --json)", compareName, path)
 	}
 	return old, nil

@@ -170,6 +170,23 @@ func withoutTime(text string) string {
 }
 
 // The real ncdu counts each blob once in each directory.
+// TestNcduReadsOddNamesAndTimes: ncdu refuses a file with a control character or a negative time.
+func TestNcduReadsOddNamesAndTimes(t *testing.T) {
+	t.Parallel()
+	program, err := exec.LookPath("ncdu")
+	if err != nil {
+		servertest.Lacks(t, "%v: the Debian package ncdu has it", err)
+	}
+	s := newSpace(t)
+	s.image("odd\x7f\x01\u009b", "del\x7f", time.Since(time.Unix(-1, 0)), sized{"one", mib})
+	file := filepath.Join(t.TempDir(), "ncdu.json")
+	s.audit("--ncdu", file)
+	output, err := exec.CommandContext(t.Context(), program, "-f", file, "-o", "/dev/null").CombinedOutput()
+	if err != nil || len(output) > 0 {
+		t.Errorf("ncdu says %v: %q", err, output)
+	}
+}
+
 func TestNcduShowsTheBill(t *testing.T) {
 	program, err := exec.LookPath("ncdu")
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -141,6 +142,9 @@ func TestAuditOfASetOfTags(t *testing.T) {
 	untagged := app(8)
 	s.plant("team/app", "pr-2", untagged)
 	s.plant("team/app", "pr-2", app(1, 3, 5))
+	if braces := s.audit("--without", "team/{app,web}:pr-{1,2,7}"); braces.WhatIf[2].Bytes != set.WhatIf[2].Bytes {
+		t.Errorf("with braces %+v, the set %+v", braces.WhatIf, set.WhatIf)
+	}
 	both := s.audit("--without", "team/*:pr-*").WhatIf[2:]
 	if both[0] != set.WhatIf[2] || both[1].Choice != "without 3 tags, and gc -m" || both[1].Bytes <= both[0].Bytes {
 		t.Errorf("with an untagged manifest %+v, before %+v", both, set.WhatIf)
@@ -358,6 +362,9 @@ func TestAuditRefusesWrongUsage(t *testing.T) {
 	notes, alias := filepath.Join(dir, "notes"), filepath.Join(t.TempDir(), "alias")
 	s.must(os.Symlink(dir, alias))
 	s.must(os.WriteFile(notes, []byte(`{"command":"gc"}`), 0o600))
+	pipe, cut := filepath.Join(t.TempDir(), "pipe"), filepath.Join(t.TempDir(), "cut.json")
+	s.must(syscall.Mkfifo(pipe, 0o600))
+	s.must(os.WriteFile(cut, []byte(`{"report":1,"command":"audit","time":"2026-01-02T03:04:05Z"}`), 0o600))
 	for _, test := range []struct {
 		args []string
 		want string
@@ -369,6 +376,9 @@ func TestAuditRefusesWrongUsage(t *testing.T) {
 		{[]string{"--match", "["}, "no pattern"},
 		{[]string{"--compare", notes + "2"}, "no such file"},
 		{[]string{"--compare", notes}, "not the JSON report of an audit"},
+		{[]string{"--compare", pipe}, "not a regular file"},
+		{[]string{"--compare", cut}, "not the JSON report of an audit"},
+		{[]string{"--without", "team/app:{v1,"}, "no pattern"},
 		{[]string{"--csv", "--json"}, "contradict"},
 		{[]string{"--csv", "--compare", notes}, "the table and --json have the differences"},
 		{[]string{"--html", "-", "--compare", notes}, "the table and --json have the differences"},

@@ -228,7 +228,7 @@ func (b *builder) add(rb *repositoryBuilder, object storage.Object, e located) {
 		}
 		return
 	}
-	if object.ModTime.After(rb.r.Pushed) && isPushed(e.Entry) {
+	if object.ModTime.After(rb.r.Pushed) && isPlausible(object.ModTime) && isPushed(e.Entry) {
 		rb.r.Pushed = object.ModTime
 	}
 	if e.Kind.IsLink() && b.options.Sizes {

@@ -57,7 +57,7 @@ func (inv *Inventory) DateTags(ctx context.Context, reader storage.Reader, concu
 			return nil
 		case err != nil:
 			return fmt.Errorf("%s: %w", r.Name, err)
-		case !object.ModTime.IsZero():
+		case isPlausible(object.ModTime):
 			r.tagTimes[tag] = object.ModTime.UnixNano()
 		}
 		return nil
@@ -92,3 +92,7 @@ func (inv *Inventory) Measure(ctx context.Context, reader storage.Reader, concur
 	})
 	return absent, err
 }
+
+// isPlausible reports whether a file may have been written at a time. A file can have any time. One before 1970
+// or far in the future says nothing, and some of the formats of a report can't hold it.
+func isPlausible(t time.Time) bool { return t.Unix() > 0 && t.Year() < 2200 }

@@ -105,6 +105,36 @@ func TestSingleBlobsAreMeasured(t *testing.T) {
 	}
 }
 
+// A file can have any time. A time that no push can have is not known.
+func TestImplausibleTimesAreNotKnown(t *testing.T) {
+	tree := storagetest.NewTree(t)
+	blob := tree.Blob([]byte("a"))
+	for tag, at := range map[string]time.Time{
+		"a-before-1970": time.Unix(-1, 0), "b-1970": time.Unix(0, 0), "c-2026": time.Unix(1.8e9, 0), "d-2300": time.Date(2300, 1, 1, 0, 0, 0, 0, time.UTC),
+	} {
+		tree.Tag("app", tag, blob)
+		for _, link := range []string{layout.TagPath("app", tag), layout.TagIndexPath("app", tag, blob)} {
+			if err := os.Chtimes(tree.Path(link), at, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	store := storagetest.MustOpen(t)(filesystem.Open(tree.Root(), storage.Limits{}))
+	inv, err := Take(t.Context(), store, Options{TagTimes: true, Sizes: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := inv.Repositories[0]
+	for i, want := range []int64{0, 0, 1.8e9, 0} {
+		if got := r.TagPushed(i); want == 0 && !got.IsZero() || want > 0 && got.Unix() != want {
+			t.Errorf("%s was pushed at %v, want %d", r.Tags[i].Name, got, want)
+		}
+	}
+	if r.Pushed.Unix() != 1.8e9 {
+		t.Errorf("the last push was at %v", r.Pushed)
+	}
+}
+
 // A plan does not stat a blob whose size is exact, so the inventory must know that it is recent.
 func TestBlobsWithRequestedSizesAreRecent(t *testing.T) {
 	tree := storagetest.NewTree(t)

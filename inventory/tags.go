@@ -91,7 +91,7 @@ func (t *tagBuilder) appendIndex(to []Link) []Link {
 // link's ETag is compared with the entries of the index, also with those that are listed later.
 func (b *builder) addCurrent(rb *repositoryBuilder, t *tagBuilder, object storage.Object) {
 	t.hasCurrent = true
-	if b.options.TagTimes && !object.ModTime.IsZero() {
+	if b.options.TagTimes && isPlausible(object.ModTime) {
 		if rb.tags.times == nil {
 			rb.tags.times = map[string]int64{}
 		}
