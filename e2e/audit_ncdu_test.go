@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -182,7 +183,7 @@ func TestNcduReadsOddNamesAndTimes(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "ncdu.json")
 	s.audit("--ncdu", file)
 	output, err := exec.CommandContext(t.Context(), program, "-f", file, "-o", "/dev/null").CombinedOutput()
-	if err != nil || len(output) > 0 {
+	if err != nil || len(bytes.TrimSpace(output)) > 0 {
 		t.Errorf("ncdu says %v: %q", err, output)
 	}
 }
