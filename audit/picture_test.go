@@ -90,11 +90,13 @@ func TestAnIndexIsGoneBeforePlatformsAreRead(t *testing.T) {
 	index := imagetest.Index(imagetest.OCI, image)
 	tree.Tag("app", "v1", tree.Manifest("app", index))
 	facts, store := audittest.Read(t, tree.Root(), inventory.Options{})
-	failed := errors.New("failed")
-	if _, err := facts.Draw(t.Context(), "app", unreadable{store, failed}, 1); !errors.Is(err, failed) {
-		t.Errorf("the error is %v", err)
+	failed, path := errors.New("failed"), imagetest.BlobPath(index.Digest())
+	for _, reader := range []failing{{store, path, failed, nil}, {store, path, nil, failed}} {
+		if _, err := facts.Draw(t.Context(), "app", reader, 1); !errors.Is(err, failed) {
+			t.Errorf("the error is %v", err)
+		}
 	}
-	tree.Remove(imagetest.BlobPath(index.Digest()))
+	tree.Remove(path)
 	p, err := facts.Draw(t.Context(), "app", store, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -107,13 +109,26 @@ func TestAnIndexIsGoneBeforePlatformsAreRead(t *testing.T) {
 	}
 }
 
-// unreadable is a store in which no file can be read.
-type unreadable struct {
+// failing is a store that can neither read nor stat one file.
+type failing struct {
 	storage.Reader
-	err error
+	path       string
+	read, stat error
 }
 
-func (u unreadable) Read(context.Context, string, int64) ([]byte, error) { return nil, u.err }
+func (f failing) Read(ctx context.Context, path string, limit int64) ([]byte, error) {
+	if path == f.path && f.read != nil {
+		return nil, f.read
+	}
+	return f.Reader.Read(ctx, path, limit)
+}
+
+func (f failing) Stat(ctx context.Context, path string) (storage.Object, error) {
+	if path == f.path && f.stat != nil {
+		return storage.Object{}, f.stat
+	}
+	return f.Reader.Stat(ctx, path)
+}
 
 // A digest that is reached both as content and as a manifest is a manifest, also without a revision link. It has
 // each edge once, and those to its referrers too.
