@@ -433,9 +433,10 @@ Repositories                             BYTES   UNIQUE  12 MONTHS
   platform/payments/checkout-service1  3.1 KiB    565 B  ▁▁▁▁▁▁▁▁▁▁▁█
 `},
 		{long, 40, "-q", `
-Repositories                             BYTES
-  web                                  5.8 KiB
-  platform/payments/checkout-service1  3.1 KiB
+Repositories    BYTES
+  web         5.8 KiB
+  platform/payments/checkout-service1
+              3.1 KiB
 `},
 	} {
 		s, err := startOnTerminal(program(t, "audit", "-q", test.flag, test.tree.Root()), test.columns)

@@ -15,7 +15,8 @@ const (
 	Prose               // aligned at the left, and wrapped where the table is too wide
 )
 
-// Table lays out rows of cells. If the rows do not fit the width, the columns of prose are wrapped.
+// Table lays out rows of cells. If the rows do not fit the width, the columns of prose are wrapped. A first
+// cell that is too wide even then has a line of its own.
 // If prose in the last column would become too narrow to read, it is written below its row.
 type Table struct {
 	Indent  string
@@ -29,6 +30,9 @@ const gap = "  "
 
 // Readable is the least width of a column of prose.
 const Readable = 24
+
+// leastFirst is the least width of a first column from which too wide cells are moved to lines of their own.
+const leastFirst = 12
 
 // Row adds a row. It may have fewer cells than the table has columns.
 func (t *Table) Row(cells ...string) { t.rows = append(t.rows, cells) }
@@ -50,7 +54,14 @@ func (t *Table) Write(w *bytes.Buffer, width int) {
 		t.stack(w, width)
 		return
 	}
+	if available := width - t.total(widths) + widths[0]; available >= leastFirst && available < widths[0] {
+		widths[0] = t.widestFirst(available)
+	}
 	for _, row := range t.rows {
+		if len(row) > 1 && utf8.RuneCountInString(row[0]) > widths[0] && t.Columns[0] == Left {
+			w.WriteString(t.Indent + row[0] + "\n") // on a line of its own
+			row = append([]string{""}, row[1:]...)
+		}
 		cells := make([][]string, len(row))
 		height := 1
 		for i, cell := range row {
@@ -155,6 +166,19 @@ func (t *Table) widths() []int {
 	return widths
 }
 
+// widestFirst returns the width of the widest first cell that is not wider than available.
+func (t *Table) widestFirst(available int) (widest int) {
+	for _, row := range t.rows {
+		if len(row) == 0 {
+			continue
+		}
+		if n := utf8.RuneCountInString(row[0]); n <= available {
+			widest = max(widest, n)
+		}
+	}
+	return widest
+}
+
 // total returns the width of a table whose columns have these widths.
 func (t *Table) total(widths []int) int {
 	total := len(t.Indent) - len(gap)
@@ -182,13 +206,7 @@ func (t *Table) stack(w *bytes.Buffer, width int) {
 	widths := t.widths()
 	last := len(widths) - 1
 	if t.total(widths[:last]) > width {
-		available := min(longest, width-t.total(widths[:last])+widths[0])
-		widths[0] = 0
-		for _, row := range t.rows {
-			if n := utf8.RuneCountInString(row[0]); n <= available {
-				widths[0] = max(widths[0], n)
-			}
-		}
+		widths[0] = t.widestFirst(min(longest, width-t.total(widths[:last])+widths[0]))
 	}
 	for _, row := range t.rows {
 		lead := t.Indent + row[0][:len(row[0])-len(strings.TrimLeft(row[0], " "))]

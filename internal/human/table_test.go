@@ -39,3 +39,16 @@ func TestIndentedProseIsWrappedBelowItself(t *testing.T) {
 		t.Errorf("it is\n%swant\n%s", &got, want)
 	}
 }
+
+func TestATooWideFirstCellHasALineOfItsOwn(t *testing.T) {
+	table := &Table{Columns: []Column{Left, Right}}
+	table.Row("Name", "SIZE")
+	table.Row("  app", "5 MiB")
+	table.Row("  a/name/that/is/too/long", "1 MiB")
+	var w bytes.Buffer
+	table.Write(&w, 22)
+	want := "Name    SIZE\n  app  5 MiB\n  a/name/that/is/too/long\n       1 MiB\n"
+	if w.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", w.String(), want)
+	}
+}
