@@ -148,6 +148,23 @@ func TestTagWithoutTargetIsARoot(t *testing.T) {
 	}
 }
 
+// A repository that damage keeps has all its tags, and so all that they lead to. No other link leads there.
+func TestADamagedRepositoryKeepsWhatItsTagsLeadTo(t *testing.T) {
+	const tagged = `
+		X > I
+		I > c a
+		app: write _manifests/tags/v1/current/link X`
+	list := Roots{Tag: None, Revision: None}
+	for drawing, want := range map[string]string{
+		tagged: "",
+		tagged + "\n\t\tapp: write _manifests/tags/damaged/current/link no digest": "I X a c",
+	} {
+		if got := drawn(t, drawing).keeps(t, list); got != want {
+			t.Errorf("%q is kept, want %q%s", got, want, drawing)
+		}
+	}
+}
+
 // A graph tells what each manifest refers to, and whose referrer it is.
 func TestGraphHasItsEdges(t *testing.T) {
 	r := drawn(t, `

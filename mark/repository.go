@@ -111,7 +111,12 @@ func (m *marker) run(checked checkedLinks) {
 		m.kept = true
 		m.problems = append(m.problems, checked.problems...)
 	}
-	if m.kept {
+	if m.kept { // its tags stay, too
+		for _, tag := range m.r.Tags {
+			if tag.HasTarget {
+				m.named[tag.Target] = true
+			}
+		}
 		m.stage(Damage, m.allLinked())
 		m.nameTags()
 	}
@@ -345,6 +350,9 @@ func (m *marker) allLinked() []inventory.ID {
 	for at, tag := range m.r.Tags {
 		if !tag.HasTarget && m.mayRemoveTag != nil && m.mayRemoveTag(at) {
 			continue // a what-if without the tag
+		}
+		if tag.HasTarget {
+			ids = append(ids, tag.Target)
 		}
 		for _, link := range tag.Index {
 			ids = append(ids, link.ID())

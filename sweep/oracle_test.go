@@ -686,6 +686,11 @@ func (o *oracle) alive(r *repo) (alive, dangling map[string]bool) {
 		}
 	}
 	if r.kept = kept; kept {
+		for _, f := range r.current { // the tags stay, too
+			if to, _ := target(f); to != "" {
+				tagRoots = append(tagRoots, to)
+			}
+		}
 		for _, digest := range r.linked() {
 			reach(digest, false)
 		}
@@ -700,6 +705,11 @@ func (r *repo) linked() []string {
 	for _, digests := range []map[string][]string{r.signatures, r.index} {
 		for _, named := range digests {
 			linked = append(linked, named...)
+		}
+	}
+	for _, f := range r.current {
+		if to, _ := target(f); to != "" {
+			linked = append(linked, to)
 		}
 	}
 	return linked
