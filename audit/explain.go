@@ -175,8 +175,8 @@ func (q question) withoutHolders(holders []*holder) mark.Roots {
 	return roots
 }
 
-// measure reads the times of the tags of holders, and the sizes of blobs. absent has those of which only the
-// directory exists.
+// measure reads the times of the tags of holders, and the sizes of blobs. If only the directory of a blob
+// exists, absent has the blob.
 func (q question) measure(ctx context.Context, holders []*holder, blobs []inventory.ID) (absent map[inventory.ID]bool, err error) {
 	var tags []inventory.TagPlace
 	for _, h := range holders {

@@ -178,12 +178,12 @@ func (f Facts) content(id inventory.ID) inventory.ID {
 	return id
 }
 
-// FindImages returns the index of a repository that a text names and of its tag, or AllTags for REPO.
-func (f Facts) FindImages(text string) (repository, tag int, err error) {
+// findTagged returns the index of a repository that a text names and of its tag, or allTags for REPO.
+func (f Facts) findTagged(text string) (repository, tag int, err error) {
 	repository, err = f.FindRepository(text)
 	name, ofTag := splitTag(text)
 	if err == nil || name == "" {
-		return repository, AllTags, err
+		return repository, allTags, err
 	}
 	if repository, err = f.FindRepository(name); err != nil {
 		return 0, 0, err

@@ -87,8 +87,8 @@ func NewPicture(repository string) *Picture {
 	}
 }
 
-// AllTags is the tag of REPO, which has all tags and all untagged manifests.
-const AllTags = -1
+// allTags is the tag of REPO, which has all tags and all untagged manifests.
+const allTags = -1
 
 // Draw makes the picture of what REPO, REPO:TAG or REPO@DIGEST names. It reads the sizes and times that the picture
 // has, and the indexes once more: the graph does not have the platforms of their entries.
@@ -114,12 +114,12 @@ func (f Facts) Draw(ctx context.Context, images string, reader storage.Reader, c
 // noTag is the tag of REPO@DIGEST.
 const noTag = -2
 
-// findAsked returns the index of a repository that a text names and of its tag: AllTags for REPO, and noTag for
+// findAsked returns the index of a repository that a text names and of its tag: allTags for REPO, and noTag for
 // REPO@DIGEST, whose digest is asked.
 func (f Facts) findAsked(images string) (repository, tag int, asked []inventory.ID, err error) {
 	name, _, hasDigest := strings.Cut(images, "@")
 	if !hasDigest {
-		repository, tag, err = f.FindImages(images)
+		repository, tag, err = f.findTagged(images)
 		return repository, tag, nil, err
 	}
 	id, err := f.Find(images)
@@ -142,15 +142,11 @@ func (f Facts) drawNodes(images string) (*Picture, error) {
 	r := f.Inventory.Repositories[repository]
 	p := NewPicture(r.Name)
 	p.view = f.Graph.View(repository)
-	var ofTags []inventory.ID
-	for _, t := range r.Tags {
-		ofTags = append(ofTags, t.Roots()...)
-	}
 	isTagged := map[inventory.ID]bool{}
-	for _, id := range p.view.Kept(ofTags...) {
+	for _, id := range p.view.Kept(rootsOf(r)...) {
 		isTagged[id] = true
 	}
-	if tag == AllTags {
+	if tag == allTags {
 		for _, link := range r.Revisions {
 			if !isTagged[link.ID()] {
 				asked = append(asked, link.ID())
@@ -159,7 +155,7 @@ func (f Facts) drawNodes(images string) (*Picture, error) {
 	}
 	tags, roots := map[inventory.ID][]string{}, []inventory.ID{}
 	for at, t := range r.Tags {
-		if tag != AllTags && tag != at && !(t.HasTarget && slices.Contains(asked, t.Target)) {
+		if tag != allTags && tag != at && !(t.HasTarget && slices.Contains(asked, t.Target)) {
 			continue
 		}
 		p.places = append(p.places, inventory.TagPlace{Repository: repository, Tag: at})

@@ -93,7 +93,7 @@ func (a *analysis) countParts(ctx context.Context, out *audit.Outside) error {
 	return err
 }
 
-// notCounted warns that a line of the bill is not knout.
+// notCounted warns that a line of the bill is not known.
 func (a *analysis) notCounted(out *audit.Outside, line string, why error) {
 	out.NotCounted = append(out.NotCounted, line)
 	a.say(fmt.Sprintf("warning: %s: not counted: %v", line, why))
