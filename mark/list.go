@@ -253,6 +253,15 @@ func (f *ListRoots) keepUnlinked(id inventory.ID, isStored bool) (kept bool) {
 	return isStored
 }
 
+// HasAny reports whether the list names one of some digests, which are sorted, in a repository.
+func (f *ListRoots) HasAny(repository int, ids []inventory.ID) bool {
+	has := func(id inventory.ID) bool {
+		_, found := slices.BinarySearch(ids, id)
+		return found
+	}
+	return slices.ContainsFunc(f.roots[repository], func(v vertex) bool { return has(v.id()) }) || slices.ContainsFunc(f.unlinked, has)
+}
+
 // Linked visits the stored manifests of the list to which a repository has a revision link, until visit
 // returns false.
 func (f *ListRoots) Linked(inv *inventory.Inventory, visit func(repository, digest string) bool) {

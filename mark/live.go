@@ -66,8 +66,10 @@ type Repository struct {
 	// Only has the digests of each cause but Tagged, as far as there are any.
 	Only map[Cause][]inventory.ID
 
-	// DeadTags are the indexes of the tags whose target is dead. Without Roots.Tag there are none.
-	DeadTags []int
+	// DeadTags are the indexes of the tags that are removed: those of Roots.Removed, those of
+	// Roots.Followers whose subject is dead, and those that are no roots and whose target is dead.
+	// DeadFollowers has the followers of untagged subjects instead.
+	DeadTags, DeadFollowers []int
 	// Orphans are dead manifests without a revision link that still have a signature link or a
 	// referrer link. They are sorted by digest.
 	Orphans []inventory.ID
@@ -139,6 +141,7 @@ func (l *Live) markRepository(g *Graph, i int, checked checkedLinks) *marker {
 		inv: g.inv, graph: g, r: r, deleteUntagged: roots.Revision != nil, dropUnlinkedChildren: roots.DeleteUnlinkedChildren,
 		marks: newMarks(len(r.Revisions)+len(r.Layers), g.inv.Digests()),
 		named: map[inventory.ID]bool{}, reported: map[inventory.ID]bool{},
+		isRemoved: func(tag int) bool { return roots.Removed != nil && r.Tags[tag].HasTarget && roots.Removed(i, tag) },
 		mayRemoveTag: func(tag int) bool {
 			return roots.Tag != nil && (r.Tags[tag].HasTarget || removesBroken) && !roots.Tag(i, tag)
 		},
@@ -149,6 +152,9 @@ func (l *Live) markRepository(g *Graph, i int, checked checkedLinks) *marker {
 	defer m.marks.release()
 	if !roots.WhatIf {
 		m.recent = r.Recent
+	}
+	if roots.Followers != nil {
+		m.follow(roots.Followers(i))
 	}
 	for _, list := range roots.Lists {
 		m.roots = append(m.roots, list.roots[i]...)

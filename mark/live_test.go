@@ -165,6 +165,63 @@ func TestADamagedRepositoryKeepsWhatItsTagsLeadTo(t *testing.T) {
 	}
 }
 
+// A tag can be removed although its manifest is alive, and a tag that follows a subject lives and dies with it.
+func TestTagsAreRemoved(t *testing.T) {
+	// v1 → I → c a ← J ← v2, v3    follows → F, E once → S → p    S and F have no subject
+	drawing := `
+		I > c a
+		J > d a
+		S > p
+		F > S
+		E > S
+		app: revision I
+		app: revision J
+		app: revision S
+		app: revision F
+		app: revision E
+		app: tag follows F
+		app: entry follows E
+		app: tag v1 I
+		app: tag v2 J
+		app: tag v3 J`
+	for _, test := range []struct {
+		name, drawing string
+		removed       []string
+		subject       string // of the tag "follows", "" if it follows none
+		keeps, dead   string
+	}{
+		{"a tag", drawing, []string{"v1"}, "", "F J S a d p", "v1"},
+		{"a tag without a target", drawing + "\n\t\tapp: entry broken I", []string{"v1", "broken"}, "", "F I J S a c d p", "v1"},
+		{"the last tag but one", drawing, []string{"v1", "v2"}, "", "F J S a d p", "v1 v2"},
+		{"a tag and what follows it", drawing, []string{"v1"}, "I", "J a d", "follows v1"},
+		{"a tag that has no followers", drawing, []string{"v2", "v3"}, "I", "E F I S a c p", "v2 v3"},
+		{"a tag of a damaged repository", drawing + "\n\t\tapp: write _manifests/tags/bad/current/link no digest", []string{"v1", "v2"}, "I", "E F I J S a c d p", ""},
+	} {
+		r := drawn(t, test.drawing)
+		tags := r.inv.Repositories[0].Tags
+		roots := Roots{Revision: None, Removed: func(_, tag int) bool { return slices.Contains(test.removed, tags[tag].Name) }}
+		if test.subject != "" {
+			at, _ := r.inv.Repositories[0].FindTag("follows")
+			roots.Followers = func(int) []Follower { return []Follower{{Tag: at, Subject: r.inv.ID(r.digest(test.subject))}} }
+		}
+		if got := r.keeps(t, roots); got != test.keeps {
+			t.Errorf("%s: %q is kept, want %q", test.name, got, test.keeps)
+		}
+		live, err := r.graph.Live(t.Context(), roots)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var dead []string
+		for _, tag := range slices.Concat(live.Repositories[0].DeadTags, live.Repositories[0].DeadFollowers) {
+			dead = append(dead, tags[tag].Name)
+		}
+		slices.Sort(dead)
+		if got := strings.Join(dead, " "); got != test.dead {
+			t.Errorf("%s: the tags %q are dead, want %q", test.name, got, test.dead)
+		}
+	}
+}
+
 // A graph tells what each manifest refers to, and whose referrer it is.
 func TestGraphHasItsEdges(t *testing.T) {
 	r := drawn(t, `

@@ -20,9 +20,11 @@ type marker struct {
 	graph *Graph
 	r     *inventory.Repository
 
+	isRemoved    func(tag int) bool
 	mayRemoveTag func(tag int) bool
 	mayRemove    func(revision int) bool
-	roots        []vertex // from lists
+	followers    map[int]Follower // by tag
+	roots        []vertex         // from lists
 	recent       map[inventory.ID]time.Time
 
 	marks     *marks
@@ -62,7 +64,7 @@ func (m *marker) run(checked checkedLinks) {
 
 	var tagged, recent, untagged []inventory.ID
 	for i, tag := range m.r.Tags {
-		if !m.mayRemoveTag(i) {
+		if _, follows := m.followers[i]; !follows && !m.isRemoved(i) && !m.mayRemoveTag(i) {
 			tagged = append(tagged, tag.Roots()...)
 		}
 	}
@@ -194,15 +196,33 @@ func (m *marker) edges(v vertex) []vertex {
 	return edges
 }
 
-// findReferrers sets referrers. They are followed like all other edges, so referrers of referrers are
-// reached too.
+// follow sets followers.
+func (m *marker) follow(all []Follower) {
+	m.followers = map[int]Follower{}
+	for _, f := range all {
+		m.followers[f.Tag] = f
+	}
+}
+
+// findReferrers sets referrers: the manifests with a subject, and those of tags that follow one. They are
+// followed like all other edges, so referrers of referrers are reached too.
 func (m *marker) findReferrers() {
+	add := func(subject, referrer inventory.ID) {
+		if m.referrers == nil {
+			m.referrers = map[inventory.ID][]inventory.ID{}
+		}
+		m.referrers[subject] = append(m.referrers[subject], referrer)
+	}
 	for _, link := range m.r.Revisions {
 		if n, found := m.graph.manifests.at(link.ID()); found && n.hasSubject {
-			if m.referrers == nil {
-				m.referrers = map[inventory.ID][]inventory.ID{}
-			}
-			m.referrers[n.subject] = append(m.referrers[n.subject], link.ID())
+			add(n.subject, link.ID())
+		}
+	}
+	for _, f := range m.followers {
+		tag := m.r.Tags[f.Tag]
+		add(f.Subject, tag.Target)
+		for _, link := range tag.Index {
+			add(f.Subject, link.ID())
 		}
 	}
 }
@@ -405,7 +425,16 @@ func (m *marker) conclude(absent, dangling map[inventory.ID]bool) *Repository {
 		}
 	}
 	for i, tag := range m.r.Tags {
-		if m.mayRemoveTag(i) && tag.HasTarget && !m.kept && !m.marks.isAlive(tag.Target) {
+		f, follows := m.followers[i]
+		isDead := m.isRemoved(i) || m.mayRemoveTag(i) && tag.HasTarget && !m.marks.isAlive(tag.Target)
+		if follows {
+			isDead = !m.marks.isAlive(f.Subject)
+		}
+		switch {
+		case !isDead || m.kept:
+		case f.Untagged:
+			out.DeadFollowers = append(out.DeadFollowers, i)
+		default:
 			out.DeadTags = append(out.DeadTags, i)
 		}
 	}

@@ -1,5 +1,9 @@
 package mark
 
+import (
+	"regsweep/inventory"
+)
+
 // Roots select the roots of a mark. The zero value is for an ordinary run: all tags and all revisions
 // are roots.
 type Roots struct {
@@ -7,6 +11,13 @@ type Roots struct {
 	// repository, and repository is the index of that in the inventory. If nil, all are roots. A
 	// tag without a target is always a root, except with WhatIf. Both are called from several goroutines at once.
 	Tag, Revision func(repository, at int) bool
+	// Removed reports whether a tag is removed in any case, also if its manifest is alive for another
+	// reason. If nil, none is. Damage that keeps the repository keeps the tag, and a tag without a target
+	// is kept. It is called from several goroutines at once.
+	Removed func(repository, tag int) bool
+	// Followers returns the tags of a repository that are alive as long as their subject is. They are no
+	// roots. They have a target. If nil, no tag follows. It is called from several goroutines at once.
+	Followers func(repository int) []Follower
 	// Lists are further roots. ReadOptions must have had the same lists.
 	Lists []*ListRoots
 	// DeleteUnlinkedChildren makes a manifest dead if it has no revision link and only an index refers to
@@ -19,3 +30,12 @@ type Roots struct {
 
 // None is a value for Roots.Tag or Roots.Revision. It makes no tag or revision a root.
 func None(repository, at int) bool { return false }
+
+// Follower is a tag for the referrers of a manifest: its subject. The subject keeps the manifest alive that
+// the tag points at, and also the earlier ones in the tag's index.
+type Follower struct {
+	Tag     int
+	Subject inventory.ID
+	// Untagged is set if no other tag leads to the subject.
+	Untagged bool
+}

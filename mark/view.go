@@ -11,8 +11,9 @@ import (
 // concurrently.
 type View struct{ m *marker }
 
-// View returns the view of a repository. repository is its index in the inventory.
-func (g *Graph) View(repository int) *View {
+// View returns the view of a repository. repository is its index in the inventory. followers are the tags
+// that a subject keeps alive.
+func (g *Graph) View(repository int, followers ...Follower) *View {
 	r := g.inv.Repositories[repository]
 	m := &marker{inv: g.inv, graph: g, r: r, named: map[inventory.ID]bool{}, follows: true}
 	for _, tag := range r.Tags {
@@ -23,6 +24,7 @@ func (g *Graph) View(repository int) *View {
 	for _, id := range r.Doubted {
 		m.named[id] = true
 	}
+	m.follow(followers)
 	m.findReferrers()
 	return &View{m}
 }
@@ -118,11 +120,7 @@ func (v *View) IsManifest(id inventory.ID) bool { return v.m.asReached(plain(id)
 // Named returns the digests that the repository has links to, and those that its manifests reach. A digest
 // may be there several times.
 func (v *View) Named() []inventory.ID {
-	linked := v.m.allLinked()
-	for _, tag := range v.m.r.Tags {
-		linked = append(linked, tag.Roots()...)
-	}
-	linked = slices.Concat(linked, v.m.r.Pinned, v.m.r.Doubted)
+	linked := slices.Concat(v.m.allLinked(), v.m.r.Pinned, v.m.r.Doubted)
 	return append(linked, v.Kept(linked...)...)
 }
 
