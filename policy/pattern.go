@@ -1,0 +1,54 @@
+package policy
+
+import (
+	"errors"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/bmatcuk/doublestar/v4"
+)
+
+// Pattern is a glob, or a regular expression after "re:". In a glob, * stops at a slash and ** does not. A
+// regular expression (RE2) must match the whole name.
+type Pattern struct {
+	text       string
+	expression *regexp.Regexp // nil for a glob
+	line       int            // in the policy
+}
+
+// NewPattern returns a pattern.
+func NewPattern(text string) (Pattern, error) {
+	source, isExpression := strings.CutPrefix(text, "re:")
+	switch {
+	case source == "":
+		return Pattern{}, errors.New("a pattern is empty")
+	case isExpression:
+		expression, err := regexp.Compile("^(?:" + source + ")$")
+		return Pattern{text: text, expression: expression}, err
+	case !doublestar.ValidatePattern(text):
+		return Pattern{}, errors.New("a bracket or brace is not closed")
+	}
+	return Pattern{text: text}, nil
+}
+
+// Match reports whether the pattern matches a name.
+func (p Pattern) Match(name string) bool {
+	if p.expression != nil {
+		return p.expression.MatchString(name)
+	}
+	return doublestar.MatchUnvalidated(p.text, name)
+}
+
+// String returns the text of the pattern.
+func (p Pattern) String() string { return p.text }
+
+// isOpen reports whether the pattern may match several names.
+func (p Pattern) isOpen() bool { return p.expression != nil || strings.ContainsAny(p.text, `*?[{\`) }
+
+// Patterns are alternatives. nil matches every name.
+type Patterns []Pattern
+
+func (p Patterns) match(name string) bool {
+	return p == nil || slices.ContainsFunc(p, func(pattern Pattern) bool { return pattern.Match(name) })
+}

@@ -1,0 +1,123 @@
+// Package policy decides which tags a run removes. It is pure: it gets the tags of a repository and
+// their times, and returns a verdict for each tag. It reads and removes nothing.
+//
+// A tag is removed if at least one rule selects it, no rule that selects it keeps it, nothing protects
+// it, and the floor allows it. Keep beats remove, and no rule means keep.
+package policy
+
+import (
+	"slices"
+	"time"
+)
+
+// Policy is a parsed file.
+type Policy struct {
+	Version int          `yaml:"version"` // 1
+	Protect []Protection `yaml:"protect"`
+	Rules   []Rule       `yaml:"rules"`
+	Floor   Floor        `yaml:"floor"`
+	Time    Basis        `yaml:"time"`
+}
+
+// Basis is the time by which the tags of a policy are ordered and aged.
+type Basis string
+
+const (
+	// Pushed is the time at which a tag was last pushed: that of its current link.
+	Pushed Basis = "pushed"
+	// Created is the time in the config of the image. That of an index is the time of its newest image.
+	Created Basis = "created"
+)
+
+// Protection keeps tags. A tag matches it if it matches all parts that are set.
+type Protection struct {
+	Repositories Patterns `yaml:"repositories"`
+	Tags         Patterns `yaml:"tags"`
+	Digests      string   `yaml:"digests"` // a file that lists images, "" for none
+}
+
+// Rule selects tags, keeps some of them, and removes the others.
+type Rule struct {
+	Name         string   `yaml:"name"` // Parse sets "rule 2" for the second rule if it has no name
+	Repositories Patterns `yaml:"repositories"`
+	Tags         Patterns `yaml:"tags"`
+
+	KeepLast    Count   `yaml:"keep-last"`
+	KeepWithin  Age     `yaml:"keep-within"`
+	KeepHourly  Count   `yaml:"keep-hourly"`
+	KeepDaily   Count   `yaml:"keep-daily"`
+	KeepWeekly  Count   `yaml:"keep-weekly"`
+	KeepMonthly Count   `yaml:"keep-monthly"`
+	KeepYearly  Count   `yaml:"keep-yearly"`
+	KeepSemver  *Semver `yaml:"keep-semver"`
+	OlderThan   Age     `yaml:"older-than"`
+	// Untagged is set if the rule removes untagged manifests that are older.
+	Untagged *Untagged `yaml:"untagged"`
+
+	// Only, if set, limits the rule to some tags. It has no key in the file.
+	Only func(repository, tag string) bool `yaml:"-"`
+
+	line int
+}
+
+// Semver keeps the highest versions.
+type Semver struct {
+	Last        Count  `yaml:"last"`
+	Per         string `yaml:"per"` // "major", "minor", or "" for all releases together
+	Prereleases Count  `yaml:"prereleases"`
+}
+
+// Untagged removes untagged manifests whose revision link is older.
+type Untagged struct {
+	OlderThan Age `yaml:"older-than"`
+}
+
+// Floor bounds what the rules together remove from a repository.
+type Floor struct {
+	// KeepNewest is the number of newest tags that are always kept. It is 1 if the policy does not say.
+	KeepNewest Count `yaml:"keep-newest"`
+	// MaxShare is the greatest share of the tags that may be removed. If the rules would remove more,
+	// they remove nothing. It is 1 if the policy does not say.
+	MaxShare Share `yaml:"max-share"`
+}
+
+// Count is a number of tags.
+type Count int
+
+// Share is a part of a whole, from 0 to 1.
+type Share float64
+
+// Age is a duration. In a policy it may have days, such as 30d.
+type Age time.Duration
+
+// usesTimes reports whether a verdict of the rule depends on the times of tags.
+func (r *Rule) usesTimes() bool {
+	return r.KeepLast > 0 || r.KeepWithin > 0 || r.OlderThan > 0 || r.periods() != [len(periods)]Count{}
+}
+
+// Selects reports whether the rule selects a tag of a repository. A rule with untagged and without tags
+// selects none, and a rule with keep-semver selects only full versions.
+func (r *Rule) Selects(repository, tag string) bool {
+	if r.Untagged != nil && r.Tags == nil || !r.Repositories.match(repository) || !r.Tags.match(tag) {
+		return false
+	}
+	return (r.KeepSemver == nil || version(tag) != nil) && (r.Only == nil || r.Only(repository, tag))
+}
+
+// protectsAll reports whether an entry protects everything in a repository.
+func (p *Policy) protectsAll(repository string) bool {
+	return slices.ContainsFunc(p.Protect, func(of Protection) bool {
+		return of.Tags == nil && of.Digests == "" && of.Repositories.match(repository)
+	})
+}
+
+// untaggedAge returns the age from which on the untagged manifests of a repository are removed. If several
+// rules select the repository, it is the longest. found is false if no rule does.
+func (p *Policy) untaggedAge(repository string) (age time.Duration, found bool) {
+	for _, r := range p.Rules {
+		if r.Untagged != nil && r.Repositories.match(repository) {
+			age, found = max(age, time.Duration(r.Untagged.OlderThan)), true
+		}
+	}
+	return age, found
+}

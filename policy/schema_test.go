@@ -1,0 +1,71 @@
+package policy
+
+import (
+	"os"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.yaml.in/yaml/v2"
+)
+
+// The JSON Schema accepts what Parse accepts, and refuses unknown keys and values of a wrong form.
+func TestTheSchemaAgreesWithTheParser(t *testing.T) {
+	schema, err := jsonschema.NewCompiler().Compile("../docs/policy.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documentation, err := os.ReadFile("../docs/policies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	valid := []string{example, "version: 1"}
+	for _, parts := range examplePattern.FindAllStringSubmatch(string(documentation), -1) {
+		valid = append(valid, parts[2])
+	}
+	for _, content := range valid {
+		if err := schema.Validate(asJSON(t, content)); err != nil {
+			t.Errorf("%s\n%v", content, err)
+		}
+	}
+	for _, content := range []string{
+		"version: 2", "rules: []", "version: 1\nrule: []", "version: 1\nrules: [{keep_last: 1}]", "version: 1\nrules: [{tags: latest}]",
+		"version: 1\nrules: [{tags: []}]", "version: 1\nrules: [{tags: ['']}]", "version: 1\nrules: [{keep-last: -1}]", "version: 1\nrules: [{older-than: 90}]",
+		"version: 1\nrules: [{name: floor}]", "version: 1\nrules: [{keep-semver: {per: patch}}]", "version: 1\nprotect: [{}]",
+		"version: 1\nfloor: {max-share: 50}", "version: 1\ntime: pulled", "version: 1\nrules: [{untagged: {keep-last: 1}}]",
+	} {
+		if _, err := Parse("policy.yml", []byte(content)); err == nil {
+			t.Errorf("the parser accepts %q", content)
+		}
+		if err := schema.Validate(asJSON(t, content)); err == nil {
+			t.Errorf("the schema accepts %q", content)
+		}
+	}
+}
+
+// asJSON returns YAML as the values that encoding/json makes.
+func asJSON(t *testing.T, content string) any {
+	t.Helper()
+	var value any
+	if err := yaml.Unmarshal([]byte(content), &value); err != nil {
+		t.Fatal(err)
+	}
+	var convert func(any) any
+	convert = func(value any) any {
+		switch v := value.(type) {
+		case map[any]any:
+			object := map[string]any{}
+			for key, value := range v {
+				object[key.(string)] = convert(value)
+			}
+			return object
+		case []any:
+			for i := range v {
+				v[i] = convert(v[i])
+			}
+		case int:
+			return float64(v)
+		}
+		return value
+	}
+	return convert(value)
+}
