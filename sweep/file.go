@@ -31,6 +31,7 @@ type fileOptions struct {
 	MinAge                 string `json:"min_age"`
 	UploadAge              string `json:"upload_age"`
 	DeleteUnlinkedChildren bool   `json:"delete_unlinked_children,omitempty"`
+	RemovesTags            bool   `json:"removes_tags,omitempty"`
 	// Checksums of the lists that the plan was made with.
 	Roots       string `json:"roots,omitempty"`
 	KeepDigests string `json:"keep_digests,omitempty"`
@@ -53,7 +54,7 @@ func (p *Plan) WriteTo(w io.Writer) (int64, error) {
 		Options: fileOptions{
 			DeleteUntagged: p.Options.DeleteUntagged, PruneEmpty: p.Options.PruneEmpty, AllowEmpty: p.Options.AllowEmpty,
 			MinAge: p.Options.MinAge.String(), UploadAge: p.Options.UploadAge.String(),
-			DeleteUnlinkedChildren: p.Options.DeleteUnlinkedChildren, Roots: p.Options.Roots, KeepDigests: p.Options.KeepDigests,
+			DeleteUnlinkedChildren: p.Options.DeleteUnlinkedChildren, Roots: p.Options.Roots, KeepDigests: p.Options.KeepDigests, RemovesTags: p.Options.RemovesTags,
 		},
 	})
 	for removal := range p.All() {

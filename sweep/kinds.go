@@ -17,8 +17,9 @@ type Kind string
 const (
 	TagIndexEntry Kind = "tag_index_entry"
 	Revision      Kind = "revision"
-	OrphanLink    Kind = "orphan_link" // link to a signature or a referrer of a deleted manifest
-	Tag           Kind = "tag"         // current link of a tag
+	OrphanLink    Kind = "orphan_link"  // link to a signature or a referrer of a deleted manifest
+	ReferrerTag   Kind = "referrer_tag" // current link of a tag that follows a subject
+	Tag           Kind = "tag"          // current link of a tag
 	LayerLink     Kind = "layer_link"
 	Upload        Kind = "upload"
 	Repository    Kind = "repository"
@@ -122,6 +123,9 @@ var table = []row{
 		},
 		whyNot: (*Plan).whyNotEntry,
 	},
+	// The tag for the referrers of an untagged manifest is removed before the revision of that manifest:
+	// without it nothing would show a second run that the tag has to be removed.
+	tagRow(row{kind: ReferrerTag, noun: "tag of a referrer", report: "referrer_tags", shown: 10, reported: 10}, func(p *Plan) []place { return p.followers }),
 	{
 		kind: Revision, form: Links,
 		noun: "manifest revision", report: "revisions", shown: 3, reported: 2,
@@ -174,37 +178,8 @@ var table = []row{
 		},
 		whyNot: func(p *Plan, at place) Reason { return p.whyNotOrphan(*at.orphan) },
 	},
-	{
-		// A tag's current link is removed after its index entries and its revision.
-		kind: Tag, form: Links,
-		noun: "tag", report: "tags", shown: 2, reported: 6,
-		needs: []string{"repository", "tag", "digest"},
-		links: func(r Removal) []Link {
-			return []Link{{layout.TagPath(r.Repository, r.Tag), r.Digest}}
-		},
-		isRead: true, isRestoredLast: true,
-		len:     func(p *Plan) int { return len(p.tags) },
-		removal: (*Plan).tagRemoval,
-		count: func(p *Plan, add func(repository, n int)) {
-			for _, tag := range p.tags {
-				add(tag.repository, 1)
-			}
-		},
-		isKnown: func(p *Plan, i int) bool {
-			_, tag := p.tag(i)
-			return p.inv.Stored(tag.Target)
-		},
-		emptiedDir: func(p *Plan, i int) string {
-			r, tag := p.tag(i)
-			return dirOf(dirOf(layout.TagPath(r.Name, tag.Name)))
-		},
-		find: func(inv *inventory.Inventory, line Removal, id inventory.ID, at *place) (found bool) {
-			r := inv.Repositories[at.repository]
-			at.at, found = r.FindTag(line.Tag)
-			return found && r.Tags[at.at].HasTarget && r.Tags[at.at].Target == id // unchanged since the review
-		},
-		whyNot: (*Plan).whyNotTag,
-	},
+	// A tag's current link is removed after its index entries and its revision.
+	tagRow(row{kind: Tag, noun: "tag", report: "tags", shown: 2, reported: 6}, func(p *Plan) []place { return p.tags }),
 	{
 		kind: LayerLink, form: Links,
 		noun: "layer link", report: "layer_links", shown: 5, reported: 3,
@@ -285,6 +260,37 @@ var table = []row{
 		},
 		whyNot: func(p *Plan, at place) Reason { return p.whyNotBlob(inventory.ID(at.at)) },
 	},
+}
+
+// tagRow completes the row of a kind of tags.
+func tagRow(r row, of func(*Plan) []place) row {
+	r.form, r.isRead, r.isRestoredLast = Links, true, true
+	r.needs = []string{"repository", "tag", "digest"}
+	r.links = func(r Removal) []Link { return []Link{{layout.TagPath(r.Repository, r.Tag), r.Digest}} }
+	r.len = func(p *Plan) int { return len(of(p)) }
+	r.removal = func(p *Plan, i int) Removal { return p.tagRemoval(of(p)[i]) }
+	r.count = func(p *Plan, add func(repository, n int)) {
+		for _, tag := range of(p) {
+			add(tag.repository, 1)
+		}
+	}
+	r.isKnown = func(p *Plan, i int) bool { return p.inv.Stored(p.tag(of(p)[i]).Target) }
+	r.emptiedDir = func(p *Plan, i int) string {
+		at := of(p)[i]
+		return dirOf(dirOf(layout.TagPath(p.inv.Repositories[at.repository].Name, p.tag(at).Name)))
+	}
+	r.find = func(inv *inventory.Inventory, line Removal, id inventory.ID, at *place) (found bool) {
+		r := inv.Repositories[at.repository]
+		at.at, found = r.FindTag(line.Tag)
+		return found && r.Tags[at.at].HasTarget && r.Tags[at.at].Target == id // unchanged since the review
+	}
+	r.whyNot = func(p *Plan, at place) Reason {
+		if _, found := slices.BinarySearchFunc(of(p), at, comparePlaces); found {
+			return ""
+		}
+		return p.whyNotTag(at)
+	}
+	return r
 }
 
 // counted is the row of empty directories, which have no lines in a plan.

@@ -69,9 +69,7 @@ func (p *Plan) whyNotRevision(at place) Reason {
 
 func (p *Plan) whyNotTag(at place) Reason {
 	live := p.live.Repositories[at.repository]
-	switch _, found := slices.BinarySearch(live.DeadTags, at.at); {
-	case found:
-		return ""
+	switch {
 	case live.Kept:
 		return KeptDamage
 	case !p.Options.Only.mayRemoveTag(at.repository, at.at):

@@ -22,6 +22,7 @@ type rules struct {
 	roots                      []string        // lines of a list of what is alive
 	onlyRoots                  bool            // and nothing else is
 	only                       map[string]bool // the paths of the removals that were selected, nil for all
+	untag                      map[string]bool // repository:tag that a policy removes, nil without a policy
 }
 
 func (r rules) selects(path string) bool { return r.only == nil || r.only[path] }
@@ -111,14 +112,22 @@ func judge(d *disk, r rules) (removals map[string][]string, gone map[string]bool
 		}
 		left := len(r.current) + len(r.index) + r.strays
 		deadTags := map[string]bool{}
-		for tag := range r.current {
-			if to, good := target(r.current[tag]); good && o.tagMayGo(r, tag) && !alive[to] {
-				deadTags[tag] = true
-				remove("tag", tagFile(r.name, tag), tagFile(r.name, tag))
+		for tag := range r.tags() {
+			to, good := target(r.current[tag])
+			isDead := good && o.tagMayGo(r, tag) && !alive[to] || o.untags(r, tag)
+			if subject := o.subjectOf(r, tag); subject != "" {
+				isDead = !alive[subject]
+			}
+			if !isDead || r.kept {
+				continue
+			}
+			deadTags[tag] = true
+			if _, found := r.current[tag]; found {
+				remove(o.kindOfTag(r, tag), tagFile(r.name, tag), tagFile(r.name, tag))
 				left--
-				if len(r.index[tag]) > 0 {
-					left--
-				}
+			}
+			if len(r.index[tag]) > 0 {
+				left--
 			}
 		}
 		for tag, entries := range r.index {
@@ -406,23 +415,64 @@ func (o *oracle) reachUnlinked(line string, alive map[string]bool) {
 // tagRoots is what the tags keep.
 func (o *oracle) tagRoots(r *repo) []string {
 	var roots []string
-	for tag := range r.current {
-		if o.tagMayGo(r, tag) {
-			continue
-		}
-		if digest, _ := target(r.current[tag]); digest != "" {
-			roots = append(roots, digest)
-		} else {
-			roots = append(roots, r.index[tag]...)
-		}
-	}
-	for tag, entries := range r.index {
-		if _, found := r.current[tag]; !found {
-			roots = append(roots, entries...)
+	for tag := range r.tags() {
+		if !o.tagMayGo(r, tag) && !o.untags(r, tag) && o.subjectOf(r, tag) == "" {
+			roots = append(roots, o.targets(r, tag)...)
 		}
 	}
 	return roots
 }
+
+// tags are the names of the tags that have any file.
+func (r *repo) tags() map[string]bool {
+	tags := map[string]bool{}
+	for tag := range r.current {
+		tags[tag] = true
+	}
+	for tag := range r.index {
+		tags[tag] = true
+	}
+	return tags
+}
+
+// untags reports whether a policy removes a tag. One without a target is damage.
+func (o *oracle) untags(r *repo, tag string) bool {
+	to, _ := target(r.current[tag])
+	return to != "" && o.untag[r.name+":"+tag] && o.isWholeSelected(r, tag)
+}
+
+// isWholeSelected reports whether a tag and all entries of its index are selected.
+func (o *oracle) isWholeSelected(r *repo, tag string) bool {
+	for _, entry := range r.index[tag] {
+		if !o.selects(indexFile(r.name, tag, entry)) {
+			return false
+		}
+	}
+	return o.selects(tagFile(r.name, tag))
+}
+
+// subjectOf is the manifest whose life a tag shares when a policy removes tags: the one in its name, if the
+// repository has it.
+func (o *oracle) subjectOf(r *repo, tag string) string {
+	m := followerName.FindStringSubmatch(tag)
+	if o.untag == nil || m == nil || !o.isWholeSelected(r, tag) {
+		return ""
+	}
+	subject := "sha256:" + m[1]
+	own, _ := target(r.current[tag])
+	if own == "" {
+		return ""
+	}
+	if _, hasOwn := r.revisions[own]; !hasOwn {
+		return subject
+	}
+	if _, has := r.revisions[subject]; (!has || o.read(subject).state == "missing") && !o.reachedByTags(r)[subject] {
+		return ""
+	}
+	return subject
+}
+
+var followerName = regexp.MustCompile(`^sha256-([0-9a-f]{64})(\.sig|\.att|\.sbom)?$`)
 
 // alias is what a link keeps besides what its path says. The content of a sha256
 // layer link can't matter: no client takes other content for a digest.
@@ -607,6 +657,13 @@ func (o *oracle) alive(r *repo) (alive, dangling map[string]bool) {
 				reach(revision, true)
 			}
 		}
+		for tag := range r.tags() {
+			if o.subjectOf(r, tag) == digest {
+				for _, to := range slices.Concat(o.targets(r, tag), r.index[tag]) {
+					reach(to, false)
+				}
+			}
+		}
 	}
 
 	roots := slices.Concat(tagRoots, listedContent, r.pinned)
@@ -734,7 +791,17 @@ func (o *oracle) mayGo(r *repo, revision string) bool {
 			return false
 		}
 	}
-	return o.deleteUntagged && o.selects(revisionFile(r.name, revision))
+	return (o.deleteUntagged || o.wasTagged(r, revision)) && o.selects(revisionFile(r.name, revision))
+}
+
+// wasTagged reports whether a revision that a policy leaves without a tag had one before.
+func (o *oracle) wasTagged(r *repo, revision string) bool {
+	if o.untag == nil {
+		return false
+	}
+	before := *o
+	before.untag = nil
+	return before.reached(r, before.tagRoots(r), true)[revision]
 }
 
 // whole are the files that each tag needs and has: after whatever interruption they
@@ -776,7 +843,7 @@ func whole(d *disk, rules rules) []string {
 			}
 		}
 		for tag, f := range r.current {
-			if slices.Contains(removed["tag"], tagFile(r.name, tag)) {
+			if slices.Contains(slices.Concat(removed["tag"], removed["referrer_tag"]), tagFile(r.name, tag)) {
 				continue
 			}
 			need(tagFile(r.name, tag))
@@ -786,4 +853,33 @@ func whole(d *disk, rules rules) []string {
 		}
 	}
 	return needed
+}
+
+// kindOfTag is the kind of the removal of a tag.
+func (o *oracle) kindOfTag(r *repo, tag string) string {
+	subject := o.subjectOf(r, tag)
+	own, _ := target(r.current[tag])
+	_, hasOwn := r.revisions[own]
+	if subject == "" || !hasOwn || o.reachedByTags(r)[subject] {
+		return "tag"
+	}
+	return "referrer_tag"
+}
+
+// reachedByTags is what the tags reach, and the tags that follow a manifest that is reached.
+func (o *oracle) reachedByTags(r *repo) map[string]bool {
+	before := *o
+	before.untag = nil
+	reached := map[string]bool{}
+	for n := -1; n < len(reached); {
+		n = len(reached)
+		var roots []string
+		for tag := range r.tags() {
+			if m := followerName.FindStringSubmatch(tag); m == nil || reached["sha256:"+m[1]] {
+				roots = append(roots, o.targets(r, tag)...)
+			}
+		}
+		reached = before.reached(r, roots, true)
+	}
+	return reached
 }

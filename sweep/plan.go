@@ -38,6 +38,10 @@ type Options struct {
 	// Roots and KeepDigests are the checksums of the lists that the mark was run with, "" for
 	// none. They are recorded.
 	Roots, KeepDigests string
+	// RemovesTags is set if a policy removes tags whose manifests may be alive. It is recorded.
+	RemovesTags bool
+	// TagReason, if set, returns why a tag is removed.
+	TagReason func(repository, tag int) string
 	// Only, if set, limits the plan to the selected garbage. The mark must have been run with
 	// its Roots.
 	Only *Selection
@@ -70,6 +74,7 @@ type Plan struct {
 	tagEntries   []tagEntry
 	revisions    links
 	orphans      []orphan
+	followers    []place
 	tags         []place
 	layers       links
 	uploads      []upload
@@ -236,12 +241,16 @@ func (p *Plan) orphanRemoval(i int) Removal {
 	return removal
 }
 
-func (p *Plan) tagRemoval(i int) Removal {
-	r, tag := p.tag(i)
-	return Removal{
-		Repository: r.Name, Tag: tag.Name, Digest: p.inv.Digest(tag.Target),
-		Path: layout.TagPath(r.Name, tag.Name), Reason: "no root reaches its manifest",
+func (p *Plan) tagRemoval(at place) Removal {
+	name, tag := p.inv.Repositories[at.repository].Name, p.tag(at)
+	removal := Removal{
+		Repository: name, Tag: tag.Name, Digest: p.inv.Digest(tag.Target),
+		Path: layout.TagPath(name, tag.Name), Reason: "no root reaches its manifest",
 	}
+	if p.Options.TagReason != nil {
+		removal.Reason = p.Options.TagReason(at.repository, at.at)
+	}
+	return removal
 }
 
 func (p *Plan) layerRemoval(i int) Removal {
@@ -291,10 +300,7 @@ func (p *Plan) uploadAt(at upload) (u inventory.Upload, repository string) {
 	return r.Uploads[at.at], r.Name
 }
 
-func (p *Plan) tag(i int) (*inventory.Repository, inventory.Tag) {
-	r := p.inv.Repositories[p.tags[i].repository]
-	return r, r.Tags[p.tags[i].at]
-}
+func (p *Plan) tag(at place) inventory.Tag { return p.inv.Repositories[at.repository].Tags[at.at] }
 
 // isTagEntryKnown implements row.isKnown. Of the index entries only the verified ones were read.
 func (p *Plan) isTagEntryKnown(i int) bool {

@@ -170,6 +170,9 @@ func dirOf(path string) string { return path[:strings.LastIndexByte(path, '/')] 
 // to repair the tag.
 func (p *planner) planTagIndexes(ctx context.Context) error {
 	for i, live := range p.live.Repositories {
+		for _, t := range live.DeadFollowers {
+			p.followers = append(p.followers, place{repository: i, at: t})
+		}
 		for _, t := range live.DeadTags {
 			p.tags = append(p.tags, place{repository: i, at: t})
 		}
@@ -208,6 +211,9 @@ func (p *planner) deadEntries() (entries []place) {
 		r := p.inv.Repositories[i]
 		for t, tag := range r.Tags {
 			_, isDead := slices.BinarySearch(live.DeadTags, t)
+			if !isDead {
+				_, isDead = slices.BinarySearch(live.DeadFollowers, t)
+			}
 			for e, link := range tag.Index {
 				isAlive := live.IsAliveEntry(link.ID())
 				if at, found := inventory.FindLink(r.Revisions, link.ID()); found {

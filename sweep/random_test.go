@@ -18,6 +18,7 @@ import (
 
 	"regsweep/inventory"
 	"regsweep/mark"
+	"regsweep/policy"
 	"regsweep/storage"
 	"regsweep/sweep"
 )
@@ -275,9 +276,25 @@ func planOf(ctx context.Context, store storage.Store, r rules, file *sweep.File)
 		}
 		lists = append(lists, list.Find(inv))
 	}
+	graph, err := mark.Read(ctx, inv, store, mark.ReadOptions{Ahead: ahead, Lists: lists})
+	if err != nil {
+		return nil, err
+	}
 	roots := only.Roots(r.deleteUntagged, r.onlyRoots)
+	if r.untag != nil && only != nil {
+		roots = only.RootsWithoutTags(func(repository int) []mark.Follower {
+			return policy.Facts{Inventory: inv, Graph: graph}.Followers(repository, true)
+		})
+	} else if r.untag != nil {
+		if roots, err = untagRoots(ctx, inv, graph, store, r); err != nil {
+			return nil, err
+		}
+	}
 	roots.Lists, roots.DeleteUnlinkedChildren = lists, r.deleteUnlinkedChildren
-	live, err := liveIn(ctx, inv, store, mark.ReadOptions{Ahead: ahead, Lists: lists}, roots)
+	live, err := graph.Live(ctx, roots)
+	if err == nil {
+		live, err = live.CheckLinks(ctx, store, 0)
+	}
 	if err != nil {
 		return nil, err
 	}

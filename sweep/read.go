@@ -226,7 +226,7 @@ func (s *fileScan) readHeader(line []byte) (problem string) {
 		return "the header is damaged"
 	}
 	o := s.header.Options
-	s.options = Options{Now: s.header.Time, DeleteUntagged: o.DeleteUntagged, PruneEmpty: o.PruneEmpty, AllowEmpty: o.AllowEmpty, DeleteUnlinkedChildren: o.DeleteUnlinkedChildren, Roots: o.Roots, KeepDigests: o.KeepDigests}
+	s.options = Options{Now: s.header.Time, DeleteUntagged: o.DeleteUntagged, PruneEmpty: o.PruneEmpty, AllowEmpty: o.AllowEmpty, DeleteUnlinkedChildren: o.DeleteUnlinkedChildren, Roots: o.Roots, KeepDigests: o.KeepDigests, RemovesTags: o.RemovesTags}
 	for _, age := range []struct {
 		name, text string
 		to         *time.Duration

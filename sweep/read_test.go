@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -35,7 +36,7 @@ func TestPlanFileIsRead(t *testing.T) {
 	want := sweep.Options{
 		Now: now.UTC(), MinAge: 36 * time.Hour, UploadAge: time.Hour, DeleteUntagged: true, PruneEmpty: true, AllowEmpty: true,
 	}
-	if file.Options != want || file.Storage != openStore(t, root).Identity() || file.Removals != plan.Len() {
+	if !reflect.DeepEqual(file.Options, want) || file.Storage != openStore(t, root).Identity() || file.Removals != plan.Len() {
 		t.Errorf("%+v", file)
 	}
 }

@@ -1,6 +1,7 @@
 package sweep
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -91,6 +92,11 @@ type place struct {
 	tag        int     // index of the tag, for an index entry
 	at         int     // index among the objects of its kind in the repository, or in the tag's index
 	orphan     *orphan // set for a link of a deleted manifest, which has no index
+}
+
+// comparePlaces compares the places of objects that are directly in a repository.
+func comparePlaces(a, b place) int {
+	return cmp.Or(cmp.Compare(a.repository, b.repository), cmp.Compare(a.at, b.at))
 }
 
 // find returns the position of the object that a line of a plan file names. It uses only the names
@@ -196,7 +202,11 @@ func (s *Selection) pin(ctx context.Context, repository int, of *selected, reade
 func (s *Selection) pinTags(ctx context.Context, repository int, of *selected, reader storage.Reader) error {
 	r := s.inv.Repositories[repository]
 	for t, tag := range r.Tags {
-		if !of.has(Tag, place{at: t}) {
+		kind := Tag
+		if of.has(ReferrerTag, place{at: t}) {
+			kind = ReferrerTag
+		}
+		if !of.has(kind, place{at: t}) {
 			continue
 		}
 		for i, link := range tag.Index {
@@ -208,7 +218,7 @@ func (s *Selection) pinTags(ctx context.Context, repository int, of *selected, r
 				return err
 			}
 			if exists {
-				of.named[Tag].places[0].remove(t)
+				of.named[kind].places[0].remove(t)
 				break
 			}
 		}
@@ -240,9 +250,22 @@ func (s *Selection) Roots(deleteUntagged, onlyLists bool) (roots mark.Roots) {
 	return roots
 }
 
+// RootsWithoutTags returns the roots of the mark for a plan that removes only selected objects and was made
+// with Options.RemovesTags. followers returns the tags of a repository that follow a subject.
+func (s *Selection) RootsWithoutTags(followers func(repository int) []mark.Follower) mark.Roots {
+	return mark.Roots{
+		Removed:  s.mayRemoveTag,
+		Revision: func(repository, at int) bool { return !s.mayRemove(repository, at) },
+		Followers: func(repository int) []mark.Follower {
+			return slices.DeleteFunc(followers(repository), func(f mark.Follower) bool { return !s.mayRemoveTag(repository, f.Tag) })
+		},
+	}
+}
+
 // mayRemoveTag reports whether a tag and all entries of its index are selected.
 func (s *Selection) mayRemoveTag(repository, tag int) bool {
-	return s.has(Tag, place{repository: repository, at: tag})
+	at := place{repository: repository, at: tag}
+	return s.has(Tag, at) || s.has(ReferrerTag, at)
 }
 
 // mayRemove reports whether a revision and all index entries for it are selected.

@@ -66,6 +66,9 @@ func testSelection(t *testing.T, d *disk, r rules, take func(sweep.Removal) bool
 			t.Errorf("%s: a tag has lost %s", what, path)
 		}
 	}
+	if r.untag != nil { // a part of it may leave manifests that are untagged now
+		return
+	}
 	if _, err := planFor(t, root, r).Execute(t.Context(), openStore(t, root), sweep.ExecuteOptions{}); err != nil {
 		t.Fatal(err)
 	}
