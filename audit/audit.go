@@ -24,6 +24,9 @@ type Facts struct {
 	// Live is the result of a mark with all tags and all revisions as roots, and no young links. Its links were
 	// checked.
 	Live *mark.Live
+	// Followers, if set, returns the tags of a repository that live and die with their subject. Then they are
+	// no keepers: their content is that of the tags that keep the subject.
+	Followers func(repository int) []mark.Follower
 	// Outside is the space of everything else in the storage.
 	Outside Outside
 	// Now and UploadAge tell which uploads a run would remove.

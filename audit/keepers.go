@@ -52,7 +52,7 @@ func NewKeepers(ctx context.Context, facts Facts) (*Keepers, error) {
 	k.all = make([]Keeper, n)
 	var mu sync.Mutex // guards kept
 	err := facts.Graph.EachRepository(ctx, func(_ context.Context, i int) error {
-		view := facts.Graph.View(i)
+		view := facts.view(i)
 		tags := facts.Inventory.Repositories[i].Tags
 		k.each(i, view, func(n int, ids []inventory.ID) {
 			keeper := k.begin[i] + n
@@ -133,8 +133,16 @@ func (k *Keepers) Of(repository int) []Keeper {
 func (k *Keepers) each(repository int, view *mark.View, visit func(n int, ids []inventory.ID)) {
 	tags := k.facts.Inventory.Repositories[repository].Tags
 	isAbsent := func(id inventory.ID) bool { return !k.facts.Inventory.Stored(id) }
+	follows := map[int]bool{}
+	if k.facts.Followers != nil {
+		for _, f := range k.facts.Followers(repository) {
+			follows[f.Tag] = true
+		}
+	}
 	for n, tag := range tags {
-		visit(n, slices.DeleteFunc(view.Kept(tag.Roots()...), isAbsent))
+		if !follows[n] {
+			visit(n, slices.DeleteFunc(view.Kept(tag.Roots()...), isAbsent))
+		}
 	}
 	untagged := append(k.facts.keptByDamage(repository, view), k.facts.untagged(repository)...)
 	visit(len(tags), slices.DeleteFunc(view.Kept(untagged...), isAbsent))

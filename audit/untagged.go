@@ -18,6 +18,14 @@ func (f Facts) untagged(repository int) (ids []inventory.ID) {
 	return ids
 }
 
+// view returns the view of a repository.
+func (f Facts) view(repository int) *mark.View {
+	if f.Followers == nil {
+		return f.Graph.View(repository)
+	}
+	return f.Graph.View(repository, f.Followers(repository)...)
+}
+
 // keptByDamage returns the digests of a repository that are kept because of damage: those in links whose path
 // is not understood, or all. A digest may be there several times.
 func (f Facts) keptByDamage(repository int, view *mark.View) []inventory.ID {

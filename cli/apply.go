@@ -44,5 +44,5 @@ EXAMPLES:
 
 func (r *runner) apply(c *urfave.Context) error {
 	g := &gcRun{options: readRemovalOptions(c), report: newApplyReport(), review: newReview(c)}
-	return r.collect(c, g, c.Args().Tail())
+	return r.collect(c, g, c.Args().Tail(), nil)
 }

@@ -10,13 +10,13 @@ import (
 func TestAFlagIsCompletedAndAFileIsLeftToTheShell(t *testing.T) {
 	app := newApp(&runner{env: Env{Width: func(io.Writer) int { return 0 }}})
 	for line, want := range map[string]string{
-		"":                     "gc garbage-collect apply quarantine check audit why graph completion version help --help --version",
+		"":                     "gc garbage-collect untag apply policy quarantine check audit why graph completion version help --help --version",
 		"g":                    "gc garbage-collect graph",
 		"__":                   "",
 		"gc --pl":              "--plan",
 		"gc config.yml --pr":   "--prune-empty",
 		"gc -d --registry-i":   "--registry-insecure",
-		"gc -":                 "--dry-run --delete-untagged --delete-unlinked-children --plan --prune-empty --min-age --upload-age --allow-empty --quiet --yes --json --quarantine --purge-versions --max-delete --strict --unsafe-online --keep-digests --roots --concurrency --max-requests --cache --no-cache --registry --username --password-stdin --password-file --registry-cacert --registry-insecure --registry-stopped --help",
+		"gc -":                 "--dry-run --delete-untagged --delete-unlinked-children --plan --prune-empty --min-age --upload-age --allow-empty --policy --trust-times --free --orphaned-signatures --quiet --yes --json --quarantine --purge-versions --max-delete --strict --unsafe-online --keep-digests --roots --concurrency --max-requests --cache --no-cache --registry --username --password-stdin --password-file --registry-cacert --registry-insecure --registry-stopped --help",
 		"gc --plan ":           "",
 		"apply plan --pa":      "--partial --password-stdin --password-file",
 		"gc --plan -":          "",

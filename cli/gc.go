@@ -17,6 +17,7 @@ type gcRun struct {
 	*runner
 	options  gcOptions
 	lists    rootLists   // the lists of images in use
+	policy   *policyRun  // the policy; nil without one
 	review   *review     // the plan of apply; nil for gc
 	planFile *outputFile // the file of gc --plan; nil without it
 	config   config.Config
@@ -25,12 +26,17 @@ type gcRun struct {
 }
 
 // collect prepares a run, carries it out, and reports it.
-func (r *runner) collect(c *urfave.Context, g *gcRun, target []string) error {
+// wrong is an error in the arguments, or nil.
+func (r *runner) collect(c *urfave.Context, g *gcRun, target []string, wrong error) error {
 	g.runner = r
 	g.report.DryRun = g.options.dryRun
 	r.startProgress(g.options.quiet)
 	stopHint := context.AfterFunc(c.Context, r.hintInterrupted)
-	proof, err := g.prepare(c, target)
+	var proof guard.Options
+	err := wrong
+	if err == nil {
+		proof, err = g.prepare(c, target)
+	}
 	if err == nil {
 		err = g.run(c.Context, proof)
 	}
@@ -82,12 +88,16 @@ func (g *gcRun) run(ctx context.Context, proof guard.Options) (err error) {
 	if err != nil {
 		return err
 	}
-	live, err := g.mark(ctx, reader, inv, ahead, only, lists)
+	held, err := g.policy.find(inv)
+	if err != nil {
+		return err
+	}
+	live, decision, err := g.mark(ctx, reader, now, inv, ahead, only, lists, held)
 	closeCache()
 	if err != nil {
 		return err
 	}
-	plan, err := g.plan(ctx, now, inv, live, only)
+	plan, err := g.plan(ctx, now, inv, live, decision, only)
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,7 @@ func gcCommand(r *runner) *urfave.Command {
 		Aliases:            []string{"garbage-collect"},
 		Usage:              "remove what no manifest needs; with -m, what no tag reaches",
 		ArgsUsage:          "TARGET",
-		Flags:              slices.Concat(flags, removalFlags()),
+		Flags:              slices.Concat(flags, policyFlags(), removalFlags()),
 		CustomHelpTemplate: commandHelp,
 		OnUsageError:       usageError,
 		Action:             r.gc,
@@ -56,7 +56,7 @@ EXAMPLES:
 }
 
 func (r *runner) gc(c *urfave.Context) error {
-	return r.collect(c, &gcRun{options: readGCOptions(c), report: newReport("gc")}, c.Args().Slice())
+	return r.collect(c, &gcRun{options: readGCOptions(c), report: newReport("gc")}, c.Args().Slice(), nil)
 }
 
 // dryRunFlag returns the --dry-run flag, which comes first in the help of a command.

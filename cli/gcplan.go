@@ -9,6 +9,7 @@ import (
 	"regsweep/internal/human"
 	"regsweep/inventory"
 	"regsweep/mark"
+	"regsweep/policy"
 	"regsweep/quarantine"
 	"regsweep/storage"
 	"regsweep/sweep"
@@ -20,6 +21,9 @@ func (g *gcRun) list(ctx context.Context, reader storage.Store, now time.Time) (
 	phase := g.progress.begin("listing", "name", 0)
 	ahead := mark.NewAhead(reader)
 	options := inventory.Options{Concurrency: g.store.Concurrency(), OnBlobs: phase.add, OnLinks: phase.add, OnRevision: ahead.Read}
+	if g.policy != nil {
+		options.TagTimes, options.Sizes = true, true
+	}
 	if g.options.minAge > 0 {
 		options.Since = now.Add(-g.options.minAge)
 	}
@@ -28,36 +32,58 @@ func (g *gcRun) list(ctx context.Context, reader storage.Store, now time.Time) (
 	return inv, ahead, err
 }
 
-// mark reads the manifests and finds what is alive.
-func (g *gcRun) mark(ctx context.Context, reader storage.Reader, inv *inventory.Inventory, ahead *mark.Ahead, only *sweep.Selection, lists []*mark.ListRoots) (live *mark.Live, err error) {
+// mark reads the manifests and finds what is alive. Without a policy decision is nil.
+func (g *gcRun) mark(ctx context.Context, reader storage.Store, now time.Time, inv *inventory.Inventory, ahead *mark.Ahead, only *sweep.Selection, lists, held []*mark.ListRoots) (live *mark.Live, decision *policy.Decision, err error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Mark)()
 	phase := g.progress.begin("marking", "manifest", 0)
 	defer func() { phase.endWith("marked", err) }()
+	for _, list := range held { // protected digests are roots
+		if list != nil {
+			lists = append(lists, list)
+		}
+	}
 	graph, err := mark.Read(ctx, inv, reader, mark.ReadOptions{
 		Concurrency: g.store.Concurrency(), Lists: lists, Ahead: ahead, OnManifests: phase.expect, OnRead: phase.add,
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	roots := only.Roots(g.options.deleteUntagged, g.lists.roots != nil)
 	roots.Lists, roots.DeleteUnlinkedChildren = lists, g.options.deleteUnlinkedChildren
-	live, err = graph.Live(ctx, roots)
-	if err != nil {
-		return nil, err
+	if g.policy != nil {
+		if decision, err = g.decide(ctx, reader, inv, graph, held, roots, now); err != nil {
+			return nil, nil, err
+		}
+		of := decision.Roots()
+		roots.Removed, roots.Followers, roots.Revision = of.Removed, of.Followers, of.Revision
 	}
-	return live.CheckLinks(ctx, reader, g.store.Concurrency())
+	if g.review.removesTags() {
+		of := only.RootsWithoutTags(func(repository int) []mark.Follower {
+			return policy.Facts{Inventory: inv, Graph: graph}.Followers(repository, true)
+		})
+		roots.Removed, roots.Followers, roots.Revision = of.Removed, of.Followers, of.Revision
+	}
+	live, err = graph.Live(ctx, roots)
+	if err == nil {
+		live, err = live.CheckLinks(ctx, reader, g.store.Concurrency())
+	}
+	return live, decision, err
 }
 
 // plan finds the garbage and makes the plan.
-func (g *gcRun) plan(ctx context.Context, now time.Time, inv *inventory.Inventory, live *mark.Live, only *sweep.Selection) (*sweep.Plan, error) {
+func (g *gcRun) plan(ctx context.Context, now time.Time, inv *inventory.Inventory, live *mark.Live, decision *policy.Decision, only *sweep.Selection) (*sweep.Plan, error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Plan)()
 	phase := g.progress.begin("planning", "", 0)
 	rootsSum, keepSum := g.lists.checksums()
-	plan, err := sweep.NewPlan(ctx, inv, live, g.store, sweep.Options{
+	options := sweep.Options{
 		Now: now, MinAge: g.options.minAge, UploadAge: g.options.uploadAge, DeleteUntagged: g.options.deleteUntagged,
 		PruneEmpty: g.options.pruneEmpty, AllowEmpty: g.options.allowEmpty, Quarantine: g.options.quarantine, Concurrency: g.store.Concurrency(), Only: only,
 		DeleteUnlinkedChildren: g.options.deleteUnlinkedChildren, Roots: rootsSum, KeepDigests: keepSum,
-	})
+	}
+	if options.RemovesTags = g.review.removesTags(); decision != nil {
+		options.RemovesTags, options.TagReason = true, decision.Reason
+	}
+	plan, err := sweep.NewPlan(ctx, inv, live, g.store, options)
 	phase.end("")
 	if err != nil {
 		return nil, err

@@ -19,6 +19,14 @@ func (g *gcRun) prepare(c *urfave.Context, target []string) (proof guard.Options
 	if g.lists, err = g.readRootLists(c, g.review.planPath()); err != nil {
 		return proof, err
 	}
+	if g.policy == nil {
+		if g.policy, err = g.readPolicy(c); err != nil {
+			return proof, err
+		}
+	}
+	if g.policy != nil {
+		g.policy.protect(g.lists)
+	}
 	if err := g.openReview(c.Context); err != nil {
 		return proof, err
 	}
@@ -50,7 +58,7 @@ func (g *gcRun) prepare(c *urfave.Context, target []string) (proof guard.Options
 	if proof, err = g.guardOptions(c, g.config, g.store); err != nil {
 		return proof, err
 	}
-	proof.DeleteUntagged = g.options.deleteUntagged
+	proof.DeleteUntagged = g.options.deleteUntagged || g.policy != nil
 	proof.RootsGiven, proof.KeepDigestsGiven = g.lists.roots != nil, g.lists.keepDigests != nil
 	if g.options.planGiven {
 		if root := g.report.Storage.Root; !utf8.ValidString(root) {

@@ -36,6 +36,25 @@ var units = map[string]float64{
 	"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "pb": 1e15,
 }
 
+// byteSize is the value of a flag: a number of bytes, such as 200GB.
+type byteSize struct {
+	text  string
+	bytes int64
+}
+
+// Set implements urfave.Generic.
+func (b *byteSize) Set(text string) error {
+	var size maxDelete
+	if err := size.Set(text); err != nil || size.unit != 'B' || size.bytes == 0 {
+		return errors.New("want bytes such as 200GB")
+	}
+	b.text, b.bytes = size.text, size.bytes
+	return nil
+}
+
+// String implements urfave.Generic.
+func (b *byteSize) String() string { return b.text }
+
 // Set implements urfave.Generic.
 func (m *maxDelete) Set(text string) error {
 	text = strings.TrimSpace(text)

@@ -9,6 +9,7 @@ import (
 	"regsweep/guard"
 	"regsweep/internal/human"
 	"regsweep/inventory"
+	"regsweep/policy"
 	"regsweep/storage"
 	"regsweep/sweep"
 )
@@ -45,6 +46,9 @@ type report struct {
 	OlderPlan   string       `json:"older_plan,omitempty"`
 	Roots       *rootsReport `json:"roots,omitempty"`
 	KeepDigests *rootsReport `json:"keep_digests,omitempty"`
+	// Policy and Tags are about --policy. Tags has every tag that a rule selects.
+	Policy *policy.Report     `json:"policy,omitempty"`
+	Tags   []policy.TagReport `json:"tags,omitzero"`
 	cacheReport
 	// Versions is nil if the storage cannot keep versions.
 	Versions *versionsReport `json:"versions,omitempty"`

@@ -97,6 +97,9 @@ func (g *gcRun) openReview(ctx context.Context) error {
 	return nil
 }
 
+// removesTags reports whether the plan was made with a policy.
+func (v *review) removesTags() bool { return v != nil && v.plan.Options.RemovesTags }
+
 // planPath returns the path of the plan, or "" for gc.
 func (v *review) planPath() string {
 	if v == nil {

@@ -10,6 +10,7 @@ import (
 	"regsweep/guard"
 	"regsweep/internal/human"
 	"regsweep/inventory"
+	"regsweep/policy"
 	"regsweep/sweep"
 )
 
@@ -50,6 +51,9 @@ func writeSummary(w *bytes.Buffer, r *report, width int) {
 	t.Write(w, width)
 	if from := r.reachedFrom(); len(r.Kept) == 0 && from != "" {
 		fmt.Fprintf(w, "\nAll that is kept is reached from %s.\n", from)
+	}
+	if r.Policy != nil {
+		policy.WriteVerdicts(w, r.Policy, r.Tags, width)
 	}
 	writeNotStored(w, r)
 	writeLeftOut(w, r.LeftOut, r.leftOutSaved)

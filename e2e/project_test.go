@@ -20,8 +20,9 @@ import (
 // but for open, which knows every backend.
 var ours = map[string][]string{
 	"regsweep":            {"regsweep/cli"},
-	"regsweep/cli":        under("audit", "quarantine", "sweep", "guard", "mark", "inventory", "storage/open", "storage/config", "storage/cache", "storage/layout", "storage", "internal/spool", "internal/human", "internal/terminal", "internal/dockerlogin"),
+	"regsweep/cli":        under("audit", "policy", "quarantine", "sweep", "guard", "mark", "inventory", "storage/open", "storage/config", "storage/cache", "storage/layout", "storage", "internal/spool", "internal/human", "internal/terminal", "internal/dockerlogin"),
 	"regsweep/audit":      under("sweep", "mark", "inventory", "manifest", "storage", "internal/human"),
+	"regsweep/policy":     under("mark", "manifest", "inventory", "storage/layout", "storage", "internal/human"),
 	"regsweep/quarantine": under("sweep", "mark", "manifest", "storage/layout", "storage", "internal/spool"),
 	"regsweep/sweep":      under("mark", "inventory", "storage/layout", "storage"),
 	"regsweep/guard":      under("inventory", "storage/config", "storage/layout", "storage"),
@@ -62,16 +63,17 @@ var theirs = map[string][]string{
 	"github.com/dustin/go-humanize":  under("internal/human"),
 	"github.com/xrash/smetrics":      under("cli"), // as urfave/cli
 	"golang.org/x/term":              under("cli"),
-	"github.com/bmatcuk/doublestar":  under("cli"),
+	"github.com/bmatcuk/doublestar":  under("cli", "policy"),
+	"github.com/Masterminds/semver":  under("policy"),
 
 	"github.com/aws": under("storage/s3"),
 	"github.com/distribution/distribution/v3": under("storage/driver", "storage/config"),
 	"github.com/distribution/reference":       under("storage/layout"),
 	"github.com/sirupsen/logrus":              under("storage/config"), // what Distribution warns through
-	"go.yaml.in/yaml":                         under("storage/config"),
+	"go.yaml.in/yaml":                         under("storage/config", "policy"),
 	"golang.org/x/sys":                        under("internal/terminal", "storage/filesystem", "internal/spool", "internal/system"),
 
-	"github.com/opencontainers/go-digest": under("cli", "audit", "quarantine", "sweep", "guard", "mark", "inventory", "manifest", "storage/cache", "storage/layout"),
+	"github.com/opencontainers/go-digest": under("cli", "audit", "policy", "quarantine", "sweep", "guard", "mark", "inventory", "manifest", "storage/cache", "storage/layout"),
 	"github.com/go-json-experiment/json":  under("manifest"),
 	"golang.org/x/time":                   under("storage/pace"),
 	"golang.org/x/sync":                   under("quarantine", "mark", "inventory", "storage/filesystem", "storage/s3", "storage/driver"),
@@ -80,6 +82,7 @@ var theirs = map[string][]string{
 // built are the modules that the program is built from. A new one is a decision:
 // it comes with its licence, its faults and its upkeep.
 var built = []string{
+	"github.com/Masterminds/semver/v3",
 	"github.com/aws/aws-sdk-go-v2",
 	"github.com/aws/aws-sdk-go-v2/aws/protocol/eventstream",
 	"github.com/aws/aws-sdk-go-v2/config",

@@ -1,0 +1,162 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"regsweep/audit"
+	"regsweep/inventory"
+	"regsweep/mark"
+	"regsweep/policy"
+	"regsweep/storage"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+const (
+	policyName     = "policy"
+	trustTimesName = "trust-times"
+	freeName       = "free"
+	orphansName    = "orphaned-signatures"
+)
+
+func policyFlags() []urfave.Flag {
+	return []urfave.Flag{
+		&urfave.StringFlag{Name: policyName, Usage: "remove also the tags that the rules in `FILE` select, and what only they keep"},
+		toggle(trustTimesName, "let rules use push times that look like those of a copy"),
+		&urfave.GenericFlag{Name: freeName, Value: new(byteSize), Usage: "of the tags that would be removed, take the oldest first, and only until the run frees `SIZE`, such as 200GB"},
+		toggle(orphansName, "with a policy, remove also the tags of signatures whose subject is gone"),
+	}
+}
+
+// policyRun is the policy of a run. It is nil without one.
+type policyRun struct {
+	*policy.Policy
+	file                string
+	trustTimes, orphans bool
+	free                int64            // bytes, 0 for no bound
+	lists               []*mark.RootList // of each protection; nil without digests
+
+	isUntag bool   // it was made by untag
+	holding string // the digest of untag --holding
+}
+
+// readPolicy reads the policy and the lists that it names, before the listing.
+func (r *runner) readPolicy(c *urfave.Context) (*policyRun, error) {
+	if !c.IsSet(policyName) {
+		for _, name := range []string{trustTimesName, orphansName, freeName} {
+			if c.IsSet(name) {
+				return nil, storage.Usagef("--%s is only for a run with --%s", name, policyName)
+			}
+		}
+		return nil, nil
+	}
+	p, err := r.loadPolicy(c, c.String(policyName))
+	if err == nil {
+		p.trustTimes, p.orphans, p.free = c.Bool(trustTimesName), c.Bool(orphansName), c.Generic(freeName).(*byteSize).bytes
+	}
+	return p, err
+}
+
+// loadPolicy reads a policy and the lists that it names.
+func (r *runner) loadPolicy(c *urfave.Context, path string) (*policyRun, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, storage.Usagef("policy: %w", err)
+	}
+	p := &policyRun{file: path}
+	if p.Policy, err = policy.Parse(path, content); err != nil {
+		return nil, storage.Usagef("policy: %w", err)
+	}
+	for _, protection := range p.Protect {
+		var list *mark.RootList
+		if name := protection.Digests; name != "" {
+			if !filepath.IsAbs(name) {
+				name = filepath.Join(filepath.Dir(path), name)
+			}
+			err := r.readInput(c.Context, name, func(from io.Reader) (err error) {
+				list, err = mark.ReadRoots(name, from)
+				return err
+			})
+			if err != nil {
+				return nil, storage.Usagef("policy: %w", err)
+			}
+		}
+		p.lists = append(p.lists, list)
+	}
+	return p, nil
+}
+
+// protect adds protections for the lists of --roots and --keep-digests.
+func (p *policyRun) protect(lists rootLists) {
+	for _, list := range []*mark.RootList{lists.roots, lists.keepDigests} {
+		if list != nil {
+			p.Protect, p.lists = append(p.Protect, policy.Protection{Digests: list.Name}), append(p.lists, list)
+		}
+	}
+}
+
+// find returns the digests of each protection in the inventory.
+func (p *policyRun) find(inv *inventory.Inventory) (held []*mark.ListRoots, err error) {
+	if p == nil {
+		return nil, nil
+	}
+	for _, list := range p.lists {
+		var found *mark.ListRoots
+		if list != nil {
+			if found = list.Find(inv); found.Found == 0 && inv.Blobs() > 0 {
+				return nil, fmt.Errorf("--%s: %s: %w", policyName, list.Name, errNoRoots)
+			}
+		}
+		held = append(held, found)
+	}
+	return held, nil
+}
+
+// decide applies the policy, and reports the verdict about each tag.
+func (g *gcRun) decide(ctx context.Context, reader storage.Store, inv *inventory.Inventory, graph *mark.Graph, held []*mark.ListRoots, roots mark.Roots, now time.Time) (*policy.Decision, error) {
+	if err := g.policy.selectTags(inv, graph); err != nil {
+		return nil, err
+	}
+	live, err := graph.Live(ctx, mark.Roots{Lists: roots.Lists})
+	if err != nil {
+		return nil, err
+	}
+	d, err := g.policy.Decide(ctx, policy.Facts{
+		Inventory: inv, Graph: graph, Live: live, Reader: reader, Concurrency: g.store.Concurrency(), Now: now,
+	}, policy.Options{
+		TrustTimes: g.policy.trustTimes, OrphanedSignatures: g.policy.orphans, DeleteUntagged: g.options.deleteUntagged, Held: held,
+	})
+	if err != nil {
+		return nil, err
+	}
+	facts := audit.Facts{Inventory: inv, Graph: graph, Now: now, UploadAge: g.options.uploadAge}
+	if g.policy.free > 0 {
+		err := d.Spare(func() (bool, error) {
+			of := d.Roots()
+			of.Lists, of.Tag, of.DeleteUnlinkedChildren = roots.Lists, roots.Tag, roots.DeleteUnlinkedChildren
+			live, err := graph.Live(ctx, of)
+			return err == nil && facts.Freed(live) >= g.policy.free, err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if g.options.deleteUntagged {
+		if live, err = graph.Live(ctx, mark.Roots{Lists: roots.Lists, Revision: d.Roots().Revision}); err != nil {
+			return nil, err
+		}
+	}
+	facts.Live, facts.Followers = live, d.Roots().Followers
+	keepers, err := audit.NewKeepers(ctx, facts)
+	if err != nil {
+		return nil, err
+	}
+	g.report.Policy = &policy.Report{File: g.policy.file, Skipped: append([]policy.Skipped{}, d.Skipped...)}
+	g.report.Tags = d.Report(inv, func(at inventory.TagPlace) int64 { return keepers.Of(at.Repository)[at.Tag].Unique })
+	return d, nil
+}

@@ -1,0 +1,97 @@
+package cli
+
+import (
+	"slices"
+
+	"regsweep/audit"
+	"regsweep/inventory"
+	"regsweep/mark"
+	"regsweep/policy"
+	"regsweep/storage"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+const holdingName = "holding"
+
+func untagCommand(r *runner) *urfave.Command {
+	gc := gcCommand(r)
+	isPolicy := func(f urfave.Flag) bool { return slices.Contains([]string{policyName, trustTimesName}, f.Names()[0]) }
+	return &urfave.Command{
+		Name:      "untag",
+		Usage:     "remove tags, and what only they keep, in one run",
+		ArgsUsage: "REPO:TAG-GLOB… TARGET",
+		Flags: append(slices.DeleteFunc(gc.Flags, isPolicy),
+			&urfave.StringFlag{Name: holdingName, Usage: "every tag whose image has the `DIGEST`, such as a leaked layer"}),
+		CustomHelpTemplate: commandHelp,
+		OnUsageError:       usageError,
+		Action:             r.untag,
+		Description: `REPO:TAG-GLOB:
+   tags of the repositories that match, as in 'team/*:pr-*'; ** crosses slashes. Without a tag
+   everything in these repositories goes, as in 'team/old/**'.
+
+` + targetHelp + `
+   It is a gc with a policy of one line, without a floor: see docs/policies.md. The target comes
+   last and can't be left out.
+
+EXAMPLES:
+   regsweep untag -d 'team/app:pr-*' config.yml           each tag, and what its removal frees
+   regsweep untag --quarantine 'team/app:pr-*' config.yml can be undone
+   regsweep untag -d --holding sha256:4cfe74a07d12 config.yml
+`,
+	}
+}
+
+func (r *runner) untag(c *urfave.Context) error {
+	g := &gcRun{options: readGCOptions(c), report: newReport("untag")}
+	patterns, target := c.Args().Slice(), []string{}
+	if n := len(patterns); n > 0 {
+		patterns, target = patterns[:n-1], patterns[n-1:]
+	}
+	holding := c.String(holdingName)
+	if len(target) == 0 || len(patterns) == 0 && holding == "" {
+		return r.collect(c, g, nil, storage.Usagef("untag: name the tags and then the target, as in regsweep untag 'team/app:pr-*' config.yml"))
+	}
+	p, whole, err := policy.Untag(patterns)
+	if err == nil && holding != "" {
+		err = audit.IsObject(holding)
+		p.Rules = append(p.Rules, policy.Rule{Name: "holding " + holding})
+	}
+	if err != nil {
+		return r.collect(c, g, nil, storage.Usagef("untag: %w", err))
+	}
+	g.policy = &policyRun{Policy: p, file: "untag", orphans: c.Bool(orphansName), free: c.Generic(freeName).(*byteSize).bytes, holding: holding, isUntag: true}
+	g.options.pruneEmpty = g.options.pruneEmpty || whole
+	return r.collect(c, g, target, nil)
+}
+
+// selectTags completes the rules of untag, and returns an error if one of them selects nothing: nothing else
+// would show a typing error.
+func (p *policyRun) selectTags(inv *inventory.Inventory, graph *mark.Graph) error {
+	if !p.isUntag {
+		return nil
+	}
+	if p.holding != "" {
+		facts := audit.Facts{Inventory: inv, Graph: graph}
+		id, err := facts.Find(p.holding)
+		if err != nil {
+			return err
+		}
+		holds := map[[2]string]bool{}
+		for i, r := range inv.Repositories {
+			view := graph.View(i)
+			for _, tag := range r.Tags {
+				if tag.HasTarget {
+					_, holds[[2]string{r.Name, tag.Name}] = slices.BinarySearch(view.Pulled(tag.Target), id)
+				}
+			}
+		}
+		p.Rules[len(p.Rules)-1].Only = func(repository, tag string) bool { return holds[[2]string{repository, tag}] }
+	}
+	for _, count := range p.Count(inv) {
+		if count.Tags+count.Untagged == 0 {
+			return storage.Usagef("untag: no tag matches %s", count.Rule)
+		}
+	}
+	return nil
+}

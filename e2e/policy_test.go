@@ -1,0 +1,325 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"regsweep/internal/imagetest"
+	"regsweep/policy"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// policyReport is what a run with a policy says about the tags.
+type policyReport struct {
+	Tags []struct {
+		Repository, Tag, Verdict, Rule, Reason string
+		Bytes                                  int64
+	}
+	Policy struct {
+		Skipped []struct{ Repository, Reason string }
+	}
+	Garbage struct{ Blobs struct{ Bytes int64 } }
+	Removed struct{ Blobs struct{ Bytes int64 } }
+}
+
+// verdicts are lines such as "team/app:pr-1 remove by pull requests".
+func (r policyReport) verdicts() (lines []string) {
+	for _, tag := range r.Tags {
+		line := tag.Repository + ":" + tag.Tag + " " + tag.Verdict + " by " + tag.Rule
+		if tag.Reason != "" {
+			line += ", " + tag.Reason
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// withPolicy runs gc with a policy on a stopped registry.
+func (s *fixture) withPolicy(yaml string, flags ...string) (r policyReport) {
+	s.Helper()
+	path := filepath.Join(s.TempDir(), "policy.yml")
+	s.must(os.WriteFile(path, []byte(yaml), 0o600))
+	code, stdout, stderr := regsweep(s, append([]string{"gc", "--json", "--yes", "--registry-stopped", "--policy", path, s.tree.Root()}, flags...)...)
+	if code != 0 {
+		s.Fatalf("exit code %d: %s", code, stderr)
+	}
+	s.must(json.Unmarshal([]byte(stdout), &r))
+	return r
+}
+
+const pullRequests = `
+version: 1
+protect:
+  - {repositories: ["base/**"]}
+rules:
+  - name: pull requests
+    tags: ["pr-*"]
+    keep-last: 2
+    keep-within: 15d
+`
+
+// newPullRequests has five tags of pull requests, pushed 50, 40, 30, 20 and 10 days ago, with signatures.
+func newPullRequests(t *testing.T) (s *fixture, survivors []image) {
+	s = newFixture(t)
+	push := func(repository, tag string, days int, m *imagetest.Manifest) digest.Digest {
+		d := s.plant(repository, tag, m)
+		s.tree.Age(imagetest.TagPath(repository, tag), time.Duration(days)*day)
+		return d
+	}
+	push("team/app", "latest", 0, app(1, 2))
+	for i, days := range []int{50, 40, 30, 20, 10} {
+		d := push("team/app", "pr-"+string(rune('1'+i)), days, app(1, 10+i))
+		push("team/app", strings.Replace(string(d), ":", "-", 1)+".sig", days, app(20+i))
+	}
+	push("team/app", "pr-old-name-of-latest", 60, app(1, 2))
+	push("base/os", "pr-1", 90, app(1))
+	survivors = []image{
+		{repository: "team/app", references: []string{"latest", "pr-4", "pr-5", string(app(1, 13).Digest()), string(app(1, 14).Digest()), string(app(23).Digest()), string(app(24).Digest())}},
+		{repository: "base/os", references: []string{"pr-1"}},
+	}
+	return s, survivors
+}
+
+// TestAPolicyRemovesTags: what a dry run says is what goes, what is kept can be pulled, and signatures go with
+// their images.
+func TestAPolicyRemovesTags(t *testing.T) {
+	t.Parallel()
+	s, survivors := newPullRequests(t)
+	before := s.files()
+	preview := s.withPolicy(pullRequests, "--dry-run")
+	want := []string{
+		"base/os:pr-1 keep by protect",
+		"team/app:pr-1 remove by pull requests", "team/app:pr-2 remove by pull requests", "team/app:pr-3 remove by pull requests",
+		"team/app:pr-4 keep by pull requests, keep-last", "team/app:pr-5 keep by pull requests, keep-last",
+		"team/app:pr-old-name-of-latest remove by pull requests",
+	}
+	if got := preview.verdicts(); !slices.Equal(got, want) {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	if after := s.files(); len(after) != len(before) {
+		t.Error("a dry run has removed something")
+	}
+	var alone int64
+	for _, tag := range preview.Tags {
+		if tag.Verdict == "remove" {
+			alone += tag.Bytes
+		}
+	}
+	run := s.withPolicy(pullRequests)
+	var freed int64
+	for path, size := range before {
+		if _, isLeft := s.files()[path]; !isLeft && strings.HasSuffix(path, "/data") {
+			freed += size
+		}
+	}
+	if freed != preview.Garbage.Blobs.Bytes || freed != run.Removed.Blobs.Bytes || alone != freed {
+		t.Errorf("%d bytes were freed; the preview said %d, the run %d, and the tags alone %d", freed, preview.Garbage.Blobs.Bytes, run.Removed.Blobs.Bytes, alone)
+	}
+	for path := range s.files() {
+		for _, gone := range []digest.Digest{app(1, 10).Digest(), app(20).Digest(), app(21).Digest(), app(22).Digest()} {
+			if strings.Contains(path, gone.Encoded()) {
+				t.Errorf("%s is left", s.readable(path))
+			}
+		}
+	}
+	s.pull("after a policy", s.client, survivors)
+	if again := s.withPolicy(pullRequests); again.Removed.Blobs.Bytes > 0 || len(again.Tags) != 3 {
+		t.Errorf("a second run: %+v", again)
+	}
+}
+
+// TestAPolicyCanBeUndone: a quarantine has the tags, and a restore brings them back with their push times.
+func TestAPolicyCanBeUndone(t *testing.T) {
+	t.Parallel()
+	s, survivors := newPullRequests(t)
+	before := s.shape()
+	times := s.pushTimes()
+	s.withPolicy(pullRequests, "--quarantine")
+	s.pull("after a policy", s.client, survivors)
+	if left := s.pushTimes(); len(left) != len(times)-7 {
+		t.Errorf("%d of %d tags are left", len(left), len(times))
+	}
+	code, _, stderr := regsweep(s, "quarantine", "restore", "latest", s.tree.Root())
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	for path, content := range before {
+		if s.shape()[path] != content {
+			t.Errorf("%s is not back", s.readable(path))
+		}
+	}
+	for path, at := range s.pushTimes() {
+		if !at.Equal(times[path]) {
+			t.Errorf("%s was pushed at %v, and now at %v", path, times[path], at)
+		}
+	}
+}
+
+// pushTimes are the times of the current links of all tags.
+func (s *fixture) pushTimes() map[string]time.Time {
+	s.Helper()
+	times := map[string]time.Time{}
+	for path := range s.files() {
+		if strings.HasSuffix(path, "/current/link") {
+			info, err := os.Stat(s.tree.Path(path))
+			s.must(err)
+			times[path] = info.ModTime()
+		}
+	}
+	return times
+}
+
+// untag runs untag on a stopped registry.
+func (s *fixture) untag(args ...string) (r policyReport) {
+	s.Helper()
+	code, stdout, stderr := regsweep(s, slices.Concat([]string{"untag", "--json", "--yes", "--registry-stopped"}, args, []string{s.tree.Root()})...)
+	if code != 0 {
+		s.Fatalf("exit code %d: %s", code, stderr)
+	}
+	s.must(json.Unmarshal([]byte(stdout), &r))
+	return r
+}
+
+// TestUntag removes the tags of a pattern, those that hold a digest, and whole repositories.
+func TestUntag(t *testing.T) {
+	t.Parallel()
+	s, _ := newPullRequests(t)
+	if got := s.untag("team/*:pr-[12]").verdicts(); !slices.Equal(got, []string{"team/app:pr-1 remove by team/*:pr-[12]", "team/app:pr-2 remove by team/*:pr-[12]"}) {
+		t.Errorf("a pattern: %q", got)
+	}
+	leaked := layer(13).Digest() // of pr-4
+	holding := "holding " + string(leaked)
+	if got := s.untag("--holding", string(leaked)).verdicts(); !slices.Equal(got, []string{"team/app:pr-4 remove by " + holding}) {
+		t.Errorf("a leaked layer: %q", got)
+	}
+	for path := range s.files() {
+		if strings.Contains(path, leaked.Encoded()) {
+			t.Errorf("%s is left", path)
+		}
+	}
+	s.pull("after untag", s.client, []image{{repository: "team/app", references: []string{"latest", "pr-3", "pr-5"}}, {repository: "base/os", references: []string{"pr-1"}}})
+	s.untag("base/**")
+	for path := range s.files() {
+		if strings.Contains(path, "base/os") {
+			t.Errorf("%s is left of a whole repository", path)
+		}
+	}
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{s.tree.Root()}, "name the tags and then the target"},
+		{[]string{"team/app:nothing-*", s.tree.Root()}, "no tag matches team/app:nothing-*"},
+		{[]string{"team/app:[", s.tree.Root()}, "a bracket or brace is not closed"},
+		{[]string{"--holding", "sha256:0123", s.tree.Root()}, "neither stored nor named"},
+	} {
+		code, _, stderr := regsweep(s, append([]string{"untag", "-q", "--registry-stopped"}, test.args...)...)
+		if code != 2 || !strings.Contains(stderr, test.want) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%q: exit code %d: %s", test.args, code, stderr)
+		}
+	}
+}
+
+// TestThePlanOfAPolicyIsApplied: a tag that was pushed again after the review stays, and so does an image that
+// has another name since.
+func TestThePlanOfAPolicyIsApplied(t *testing.T) {
+	t.Parallel()
+	s, survivors := newPullRequests(t)
+	plan := filepath.Join(t.TempDir(), "plan.jsonl")
+	s.withPolicy(pullRequests, "--dry-run", "--plan", plan)
+	s.plant("team/app", "pr-1", app(1, 30))
+	s.tree.Tag("team/app", "v2", app(1, 11).Digest()) // the image of pr-2
+	code, _, stderr := regsweep(s, "apply", "--json", "--yes", "--registry-stopped", plan, s.tree.Root())
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	survivors[0].references = append(survivors[0].references, "pr-1", "v2", string(app(21).Digest())) // with the signature of the image
+	s.pull("after apply", s.client, survivors)
+	left := slices.Collect(maps.Keys(s.pushTimes()))
+	for _, gone := range []string{"pr-2", "pr-3", "pr-old-name-of-latest"} {
+		if slices.ContainsFunc(left, func(path string) bool { return strings.Contains(path, "/"+gone+"/") }) {
+			t.Errorf("%s is left", gone)
+		}
+	}
+	if len(left) != len(survivors[0].references)-5+1+3 {
+		t.Errorf("the tags %q are left", left)
+	}
+}
+
+// TestAPolicyFreesOnlyAsMuchAsAsked: the oldest tags go first, and the others are spared.
+func TestAPolicyFreesOnlyAsMuchAsAsked(t *testing.T) {
+	t.Parallel()
+	s, _ := newPullRequests(t)
+	all := s.withPolicy(pullRequests, "--dry-run")
+	for _, test := range []struct {
+		free string
+		want []string // tags that are removed, the oldest first
+	}{
+		{"1B", []string{"pr-1", "pr-old-name-of-latest"}}, // the older one frees nothing alone
+		{fmt.Sprint(all.Garbage.Blobs.Bytes, "B"), []string{"pr-1", "pr-2", "pr-3", "pr-old-name-of-latest"}},
+		{"1TB", []string{"pr-1", "pr-2", "pr-3", "pr-old-name-of-latest"}},
+	} {
+		run := s.withPolicy(pullRequests, "--dry-run", "--free", test.free)
+		var removed []string
+		spared := 0
+		for _, tag := range run.Tags {
+			if tag.Verdict == "remove" {
+				removed = append(removed, tag.Tag)
+			}
+			if tag.Rule == "free" {
+				spared++
+			}
+		}
+		if !slices.Equal(removed, test.want) || spared != 4-len(test.want) {
+			t.Errorf("%s: %q is removed, and %d tags are spared", test.free, removed, spared)
+		}
+	}
+}
+
+// TestPolicyCheck counts what each rule selects.
+func TestPolicyCheck(t *testing.T) {
+	t.Parallel()
+	s, _ := newPullRequests(t)
+	path := filepath.Join(t.TempDir(), "policy.yml")
+	s.must(os.WriteFile(path, []byte(pullRequests+"  - untagged: {older-than: 7d}\n"), 0o600))
+	code, stdout, stderr := regsweep(s, "policy", "check", "--json", path, s.tree.Root())
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	var report struct{ Rules []policy.RuleCount }
+	s.must(json.Unmarshal([]byte(stdout), &report))
+	want := []policy.RuleCount{{Rule: "pull requests", Tags: 7, Repositories: 2}, {Rule: "rule 2", Untagged: 2}}
+	if !slices.Equal(report.Rules, want) {
+		t.Errorf("got %+v, want %+v", report.Rules, want)
+	}
+}
+
+// TestAPolicyIsRefused: a mistake in a policy is one line with its place, and nothing is removed.
+func TestAPolicyIsRefused(t *testing.T) {
+	t.Parallel()
+	s, _ := newPullRequests(t)
+	before := len(s.files())
+	dir := t.TempDir()
+	for i, test := range []struct{ yaml, want string }{
+		{"version: 1\nrules:\n  - keep-lst: 3\n", "line 3: there is no key keep-lst here"},
+		{"version: 1\nprotect:\n  - digests: missing.txt\n", "missing.txt"},
+	} {
+		path := filepath.Join(dir, string(rune('a'+i)))
+		s.must(os.WriteFile(path, []byte(test.yaml), 0o600))
+		code, _, stderr := regsweep(s, "gc", "--registry-stopped", "--policy", path, s.tree.Root())
+		if code != 2 || !strings.Contains(stderr, test.want) || strings.Count(stderr, "\n") > 1 {
+			t.Errorf("%q: exit code %d: %s", test.yaml, code, stderr)
+		}
+	}
+	if after := len(s.files()); after != before {
+		t.Errorf("%d of %d files are left", after, before)
+	}
+}
