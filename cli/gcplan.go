@@ -58,14 +58,20 @@ func (g *gcRun) mark(ctx context.Context, reader storage.Store, now time.Time, i
 		roots.Removed, roots.Followers, roots.Revision = of.Removed, of.Followers, of.Revision
 	}
 	if g.review.removesTags() {
-		of := only.RootsWithoutTags(func(repository int) []mark.Follower {
-			return policy.Facts{Inventory: inv, Graph: graph}.Followers(repository, true)
-		})
+		facts, followers := policy.Facts{Inventory: inv, Graph: graph}, make([][]mark.Follower, len(inv.Repositories))
+		for i := range followers { // before the mark, which counts the digests
+			followers[i] = facts.Followers(i, true)
+		}
+		of := only.RootsWithoutTags(func(repository int) []mark.Follower { return followers[repository] })
 		roots.Removed, roots.Followers, roots.Revision = of.Removed, of.Followers, of.Revision
 	}
 	live, err = graph.Live(ctx, roots)
 	if err == nil {
 		live, err = live.CheckLinks(ctx, reader, g.store.Concurrency())
+	}
+	if err == nil && decision != nil {
+		decision.KeepDamaged(live)
+		err = g.reportTags(ctx, inv, graph, decision, roots)
 	}
 	return live, decision, err
 }

@@ -117,7 +117,7 @@ func (p *policyRun) find(inv *inventory.Inventory) (held []*mark.ListRoots, err 
 	return held, nil
 }
 
-// decide applies the policy, and reports the verdict about each tag.
+// decide applies the policy.
 func (g *gcRun) decide(ctx context.Context, reader storage.Store, inv *inventory.Inventory, graph *mark.Graph, held []*mark.ListRoots, roots mark.Roots, now time.Time) (*policy.Decision, error) {
 	if err := g.policy.selectTags(inv, graph); err != nil {
 		return nil, err
@@ -129,7 +129,7 @@ func (g *gcRun) decide(ctx context.Context, reader storage.Store, inv *inventory
 	d, err := g.policy.Decide(ctx, policy.Facts{
 		Inventory: inv, Graph: graph, Live: live, Reader: reader, Concurrency: g.store.Concurrency(), Now: now,
 	}, policy.Options{
-		TrustTimes: g.policy.trustTimes, OrphanedSignatures: g.policy.orphans, DeleteUntagged: g.options.deleteUntagged, Held: held,
+		MinAge: g.options.minAge, TrustTimes: g.policy.trustTimes, OrphanedSignatures: g.policy.orphans, DeleteUntagged: g.options.deleteUntagged, Held: held,
 	})
 	if err != nil {
 		return nil, err
@@ -146,17 +146,24 @@ func (g *gcRun) decide(ctx context.Context, reader storage.Store, inv *inventory
 			return nil, err
 		}
 	}
+	return d, nil
+}
+
+// reportTags reports the verdict about each tag. roots are those of the run.
+func (g *gcRun) reportTags(ctx context.Context, inv *inventory.Inventory, graph *mark.Graph, d *policy.Decision, roots mark.Roots) error {
+	before := mark.Roots{Lists: roots.Lists} // with all tags
 	if g.options.deleteUntagged {
-		if live, err = graph.Live(ctx, mark.Roots{Lists: roots.Lists, Revision: d.Roots().Revision}); err != nil {
-			return nil, err
-		}
+		before.Revision = roots.Revision
 	}
-	facts.Live, facts.Followers = live, d.Roots().Followers
-	keepers, err := audit.NewKeepers(ctx, facts)
+	live, err := graph.Live(ctx, before)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	keepers, err := audit.NewKeepers(ctx, audit.Facts{Inventory: inv, Graph: graph, Live: live, Followers: roots.Followers})
+	if err != nil {
+		return err
 	}
 	g.report.Policy = &policy.Report{File: g.policy.file, Skipped: append([]policy.Skipped{}, d.Skipped...)}
 	g.report.Tags = d.Report(inv, func(at inventory.TagPlace) int64 { return keepers.Of(at.Repository)[at.Tag].Unique })
-	return d, nil
+	return nil
 }

@@ -33,6 +33,8 @@ type Facts struct {
 
 // Options change what a policy does.
 type Options struct {
+	// MinAge keeps tags that were pushed less than this ago.
+	MinAge time.Duration
 	// TrustTimes lets rules use push times that are unreliable: see Bunched.
 	TrustTimes bool
 	// OrphanedSignatures removes the tags that follow a subject which is gone.
@@ -98,6 +100,12 @@ func (p *Policy) Decide(ctx context.Context, f Facts, options Options) (*Decisio
 			r.Tags[at].Holds = f.holds(options.Held, i, r.places[at].Tag)
 		}
 		judgements[i] = p.Judge(r.Repository, f.Now)
+		for at := range r.Tags {
+			v, pushed := &judgements[i].Verdicts[at], f.Inventory.Repositories[i].TagPushed(r.places[at].Tag)
+			if v.Remove && options.MinAge > 0 && (pushed.IsZero() || f.Now.Sub(pushed) < options.MinAge) {
+				*v = Verdict{Selected: true, Rule: ByAge}
+			}
+		}
 		return nil
 	})
 	if err != nil {
@@ -256,6 +264,16 @@ func (p *Policy) decideUntagged(ctx context.Context, f Facts, d *Decision) error
 		d.revisions[of.repository][of.at] = !object.ModTime.IsZero() && f.Now.Sub(object.ModTime) >= ages[of.repository]
 		return nil
 	})
+}
+
+// KeepDamaged sets the verdicts about tags that are kept because damage keeps their repository. live is the
+// result of the mark with the roots of the decision.
+func (d *Decision) KeepDamaged(live *mark.Live) {
+	for i, tag := range d.Tags {
+		if tag.Remove && live.Repositories[tag.Repository].Kept {
+			d.Tags[i].Verdict = Verdict{Selected: true, Rule: ByDamage}
+		}
+	}
 }
 
 // Reason returns why a tag is removed, for a plan.

@@ -37,7 +37,7 @@ type Verdict struct {
 	// Remove is set if the tag is removed. It is then selected.
 	Remove bool
 	// Rule is the name of the rule that decides: the first that keeps the tag, or else the first that
-	// selects it. It is "protect", "floor", or "" for a tag that no rule selects.
+	// selects it. It is one of the constants below, or "" for a tag that no rule selects.
 	Rule string
 	// Reason is the key of the rule that keeps the tag, such as "keep-last".
 	Reason string
@@ -47,6 +47,8 @@ type Verdict struct {
 const (
 	ByProtection = "protect"
 	ByFloor      = "floor"
+	ByAge        = "min-age" // the tag is younger than Options.MinAge
+	ByDamage     = "damage"  // damage keeps the repository
 )
 
 // Judgement has the verdicts about a repository.

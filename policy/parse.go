@@ -140,7 +140,7 @@ func (r *Rule) UnmarshalYAML(unmarshal func(any) error) (err error) {
 	switch {
 	case err != nil:
 		return err
-	case r.Name == ByProtection || r.Name == ByFloor:
+	case slices.Contains([]string{ByProtection, ByFloor, ByFree, ByAge, ByDamage}, r.Name):
 		return errorAt(r.line, "a rule can't be called %s: the report uses this name for another reason", r.Name)
 	case r.KeepSemver != nil && r.Tags != nil && !slices.ContainsFunc(r.Tags, isVersion):
 		return errorAt(r.line, "the rule never selects a tag: keep-semver selects only versions such as 1.2.3 and v1.2.3, and no pattern in tags matches one")
