@@ -101,7 +101,7 @@ func (g *gcRun) run(ctx context.Context, proof guard.Options) (err error) {
 	if err != nil {
 		return err
 	}
-	proof = g.withListSamples(proof, inv, lists)
+	proof = g.withKeptSamples(proof, inv, live, lists)
 	if err := g.review.compare(plan, g.report); err != nil {
 		return err
 	}

@@ -87,6 +87,7 @@ type gcOptions struct {
 	planGiven                                bool
 	cache                                    cacheOptions
 	maxDelete                                maxDelete
+	pruneOnly                                func(repository string) bool // see sweep.Options
 }
 
 // readGCOptions reads the flags of gc.

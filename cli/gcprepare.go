@@ -25,6 +25,12 @@ func (g *gcRun) prepare(c *urfave.Context, target []string) (proof guard.Options
 		}
 	}
 	if g.policy != nil {
+		switch {
+		case g.lists.roots != nil:
+			return proof, storage.Usagef("--%s and --%s don't work together yet: use --%s", policyName, rootsName, keepDigestsName)
+		case g.options.unsafe:
+			return proof, storage.Usagef("--unsafe-online: a tag that is pushed again meanwhile would be lost: a policy needs the proof")
+		}
 		g.policy.protect(g.lists)
 	}
 	if err := g.openReview(c.Context); err != nil {
@@ -58,7 +64,7 @@ func (g *gcRun) prepare(c *urfave.Context, target []string) (proof guard.Options
 	if proof, err = g.guardOptions(c, g.config, g.store); err != nil {
 		return proof, err
 	}
-	proof.DeleteUntagged = g.options.deleteUntagged || g.policy != nil
+	proof.DeleteUntagged = g.options.deleteUntagged || g.policy != nil || g.review.removesTags()
 	proof.RootsGiven, proof.KeepDigestsGiven = g.lists.roots != nil, g.lists.keepDigests != nil
 	if g.options.planGiven {
 		if root := g.report.Storage.Root; !utf8.ValidString(root) {

@@ -201,13 +201,24 @@ func lastUpload(inv *inventory.Inventory) *guard.Upload {
 	return last
 }
 
-// withListSamples replaces the samples of the proof, if --roots was given: the run may remove the targets of
-// tags, so the registry is asked for manifests of the list.
-func (g *gcRun) withListSamples(proof guard.Options, inv *inventory.Inventory, lists []*mark.ListRoots) guard.Options {
+// withKeptSamples replaces the samples of the proof if the run may remove the targets of tags: with --roots the
+// registry is asked for manifests of the list, and with a policy for manifests that a remaining tag reaches.
+func (g *gcRun) withKeptSamples(proof guard.Options, inv *inventory.Inventory, live *mark.Live, lists []*mark.ListRoots) guard.Options {
+	var kept []guard.Sample
+	if g.policy != nil || g.review.removesTags() {
+		for i, r := range inv.Repositories {
+			for at, cause := range live.Repositories[i].Revisions.All() {
+				if id := r.Revisions[at].ID(); cause == mark.Tagged && inv.Stored(id) && len(kept) < guard.MaxSamples {
+					kept = append(kept, guard.Sample{Repository: r.Name, Digest: string(inv.Digest(id))})
+				}
+			}
+		}
+		proof.Samples = kept
+		return proof
+	}
 	if g.lists.roots == nil {
 		return proof
 	}
-	var kept []guard.Sample
 	for _, list := range lists {
 		list.Linked(inv, func(repository, digest string) bool {
 			kept = append(kept, guard.Sample{Repository: repository, Digest: digest})

@@ -122,7 +122,15 @@ func (g *gcRun) decide(ctx context.Context, reader storage.Store, inv *inventory
 	if err := g.policy.selectTags(inv, graph); err != nil {
 		return nil, err
 	}
-	live, err := graph.Live(ctx, mark.Roots{Lists: roots.Lists})
+	all := policy.Facts{Inventory: inv, Graph: graph}
+	followers := make([][]mark.Follower, len(inv.Repositories))
+	for i := range followers {
+		followers[i] = all.Followers(i, g.policy.orphans)
+	}
+	live, err := graph.Live(ctx, mark.Roots{
+		Lists: roots.Lists, DeleteUnlinkedChildren: roots.DeleteUnlinkedChildren,
+		Followers: func(repository int) []mark.Follower { return followers[repository] },
+	})
 	if err != nil {
 		return nil, err
 	}

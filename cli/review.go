@@ -78,6 +78,9 @@ func (g *gcRun) openReview(ctx context.Context) error {
 	o := v.plan.Options
 	g.options.deleteUntagged, g.options.pruneEmpty, g.options.allowEmpty = o.DeleteUntagged, o.PruneEmpty, o.AllowEmpty
 	g.options.deleteUnlinkedChildren = o.DeleteUnlinkedChildren
+	if o.RemovesTags { // a plan does not say whether its run was for some repositories only
+		g.options.pruneOnly = func(string) bool { return true }
+	}
 	g.options.minAge, g.options.uploadAge = o.MinAge, o.UploadAge
 	if err := g.lists.checkPlan(v.path, o.Roots, o.KeepDigests); err != nil {
 		return err

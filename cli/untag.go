@@ -61,7 +61,9 @@ func (r *runner) untag(c *urfave.Context) error {
 		return r.collect(c, g, nil, storage.Usagef("untag: %w", err))
 	}
 	g.policy = &policyRun{Policy: p, file: "untag", orphans: c.Bool(orphansName), free: c.Generic(freeName).(*byteSize).bytes, holding: holding, isUntag: true}
-	g.options.pruneEmpty = g.options.pruneEmpty || whole
+	if len(whole) > 0 && !g.options.pruneEmpty {
+		g.options.pruneEmpty, g.options.pruneOnly = true, whole.Match
+	}
 	return r.collect(c, g, target, nil)
 }
 
@@ -88,8 +90,10 @@ func (p *policyRun) selectTags(inv *inventory.Inventory, graph *mark.Graph) erro
 		}
 		p.Rules[len(p.Rules)-1].Only = func(repository, tag string) bool { return holds[[2]string{repository, tag}] }
 	}
-	for _, count := range p.Count(inv) {
-		if count.Tags+count.Untagged == 0 {
+	counts := p.Count(inv)
+	for i, count := range counts {
+		isWhole := i > 0 && counts[i-1].Untagged > 0 // the rule before it is for the same pattern
+		if count.Tags+count.Untagged == 0 && !isWhole {
 			return storage.Usagef("untag: no tag matches %s", count.Rule)
 		}
 	}

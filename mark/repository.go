@@ -201,6 +201,7 @@ func (m *marker) follow(all []Follower) {
 	m.followers = map[int]Follower{}
 	for _, f := range all {
 		m.followers[f.Tag] = f
+		m.named[m.r.Tags[f.Tag].Target] = true // also if its own revision is gone
 	}
 }
 

@@ -23,7 +23,8 @@ type Facts struct {
 	// Inventory was taken with Options.TagTimes.
 	Inventory *inventory.Inventory
 	Graph     *mark.Graph
-	// Live is the result of a mark with all tags and all revisions as roots.
+	// Live is the result of a mark with all tags and all revisions as roots, and with the followers that
+	// Followers returns.
 	Live *mark.Live
 	// Reader reads the configs of images and the times of links, as far as a policy needs them.
 	Reader      storage.Reader
@@ -87,7 +88,7 @@ func (p *Policy) Decide(ctx context.Context, f Facts, options Options) (*Decisio
 	repositories := make([]repository, n)
 	for i := range repositories {
 		repositories[i] = p.list(f, i)
-		d.followers[i] = f.Followers(i, options.OrphanedSignatures)
+		d.followers[i] = p.unprotected(f, i, f.Followers(i, options.OrphanedSignatures))
 		d.protected[i] = p.protectsAll(f.Inventory.Repositories[i].Name)
 	}
 	if err := p.date(ctx, f, repositories, options.TrustTimes); err != nil {
@@ -96,8 +97,9 @@ func (p *Policy) Decide(ctx context.Context, f Facts, options Options) (*Decisio
 	judgements := make([]Judgement, n)
 	err := f.Graph.EachRepository(ctx, func(_ context.Context, i int) error {
 		r := &repositories[i]
+		view := sync.OnceValue(func() *mark.View { return f.Graph.View(i) })
 		for at := range r.Tags {
-			r.Tags[at].Holds = f.holds(options.Held, i, r.places[at].Tag)
+			r.Tags[at].Holds = f.holds(options.Held, view, r.places[at])
 		}
 		judgements[i] = p.Judge(r.Repository, f.Now)
 		for at := range r.Tags {
@@ -115,6 +117,14 @@ func (p *Policy) Decide(ctx context.Context, f Facts, options Options) (*Decisio
 		d.add(i, len(f.Inventory.Repositories[i].Tags), r, judgements[i])
 	}
 	return d, p.decideUntagged(ctx, f, d)
+}
+
+// unprotected returns the tags of signatures that may be removed: a protected one is kept like any other tag.
+func (p *Policy) unprotected(f Facts, i int, followers []mark.Follower) []mark.Follower {
+	r := f.Inventory.Repositories[i]
+	return slices.DeleteFunc(followers, func(of mark.Follower) bool {
+		return !r.HasRevision(of.Subject) && p.protects(r.Name, Tag{Name: r.Tags[of.Tag].Name, Holds: func(int) bool { return false }})
+	})
 }
 
 // repository is a repository with the places of its tags.
@@ -171,13 +181,27 @@ func (f Facts) Followers(i int, orphans bool) (all []mark.Follower) {
 			continue
 		}
 		id, found := f.find(prefix, r, tagged)
-		isTagged := found && contains(tagged(), id)
-		isCut := !r.HasRevision(tag.Target)
-		if isTagged || found && r.HasRevision(id) && !f.Graph.Missing(id) || isCut || orphans {
-			all = append(all, mark.Follower{Tag: at, Subject: id, Untagged: !isTagged && !isCut})
+		if contains(f.Graph.View(i).Kept(tag.Target), id) {
+			continue // its manifest leads to the one in its name, as in a mirror that tags each image by its digest
 		}
+		isTagged := found && contains(tagged(), id)
+		isHere := isTagged || found && r.HasRevision(id) && !f.Graph.Missing(id)
+		isCut := !r.HasRevision(tag.Target)
+		switch {
+		case isHere:
+		case f.isElsewhere(id): // cosign can keep signatures in another repository
+			continue
+		case !isCut && !orphans:
+			continue
+		}
+		all = append(all, mark.Follower{Tag: at, Subject: id, Untagged: !isTagged && !isCut})
 	}
 	return all
+}
+
+// isElsewhere reports whether any repository has a revision.
+func (f Facts) isElsewhere(id inventory.ID) bool {
+	return slices.ContainsFunc(f.Inventory.Repositories, func(r *inventory.Repository) bool { return r.HasRevision(id) })
 }
 
 // find returns the digest that begins with a prefix, in a repository. tagged are all digests that tags keep.
@@ -204,11 +228,11 @@ func contains(sorted []inventory.ID, id inventory.ID) bool {
 }
 
 // holds returns Tag.Holds of a tag.
-func (f Facts) holds(lists []*mark.ListRoots, repository, tag int) func(protection int) bool {
+func (f Facts) holds(lists []*mark.ListRoots, view func() *mark.View, at inventory.TagPlace) func(protection int) bool {
 	reached := sync.OnceValue(func() []inventory.ID {
-		return f.Graph.View(repository).Kept(f.Inventory.Repositories[repository].Tags[tag].Roots()...)
+		return view().Kept(f.Inventory.Repositories[at.Repository].Tags[at.Tag].Roots()...)
 	})
-	return func(protection int) bool { return lists[protection].HasAny(repository, reached()) }
+	return func(protection int) bool { return lists[protection].HasAny(at.Repository, reached()) }
 }
 
 // add adds the judgement about a repository with this number of tags.
@@ -256,7 +280,7 @@ func (p *Policy) decideUntagged(ctx context.Context, f Facts, d *Decision) error
 		r := f.Inventory.Repositories[of.repository]
 		object, err := f.Reader.Stat(ctx, layout.RevisionPath(r.Name, f.Inventory.Digest(r.Revisions[of.at].ID())))
 		switch {
-		case storage.IsAbsent(err):
+		case storage.IsAbsent(err), storage.IsDamage(err): // it is kept
 			return nil
 		case err != nil:
 			return fmt.Errorf("%s: %w", r.Name, err)

@@ -19,6 +19,9 @@ import (
 // Parse parses a policy in YAML. An error is one line, with the name of the file and the number of the
 // line. An unknown key is an error, and so is a rule that can never select anything.
 func Parse(name string, content []byte) (*Policy, error) {
+	if at := mergeKey.FindIndex(content); at != nil {
+		return nil, fmt.Errorf("%s: line %d: the merge key << is not supported: it hides what a rule has", name, 1+bytes.Count(content[:at[0]], []byte("\n")))
+	}
 	p, file := &Policy{}, yaml.NewDecoder(bytes.NewReader(content))
 	file.SetStrict(true)
 	if err := file.Decode(p); err != nil && err != io.EOF {
@@ -43,6 +46,9 @@ func Parse(name string, content []byte) (*Policy, error) {
 	}
 	return p, nil
 }
+
+// mergeKey matches YAML's merge key.
+var mergeKey = regexp.MustCompile(`(?m)(?:^|[\s{,-])<<\s*:`)
 
 // unmarshaler decodes a node of the file.
 type unmarshaler = func(to any) error
@@ -112,8 +118,21 @@ func oneLine(err error) string {
 func (p *Policy) UnmarshalYAML(unmarshal func(any) error) error {
 	type plain Policy
 	*p = Policy{Floor: Floor{KeepNewest: 1, MaxShare: 1}, Time: Pushed}
-	_, err := decode(unmarshal, (*plain)(p))
-	return err
+	line, err := decode(unmarshal, (*plain)(p))
+	if err != nil {
+		return err
+	}
+	// The parser makes an empty item the zero value: a rule that selects everything.
+	var raw map[string]any
+	if err := unmarshal(&raw); err != nil {
+		return err
+	}
+	for _, key := range []string{"rules", "protect"} {
+		if items, _ := raw[key].([]any); slices.Contains(items, nil) {
+			return errorAt(line, "an item of %s is empty", key)
+		}
+	}
+	return nil
 }
 
 // UnmarshalYAML implements yaml.Unmarshaler.
@@ -183,9 +202,13 @@ func (b *Basis) UnmarshalYAML(unmarshal func(any) error) error {
 
 // UnmarshalYAML implements yaml.Unmarshaler.
 func (c *Count) UnmarshalYAML(unmarshal func(any) error) error {
-	if unmarshal((*int)(c)) != nil || *c < 0 {
+	var text string
+	err := unmarshal(&text)
+	n, wrong := strconv.Atoi(text)
+	if err != nil || wrong != nil || n < 0 || strconv.Itoa(n) != text { // 0.9 and 010 are numbers to YAML
 		return errorAt(lineOf(unmarshal), "want a number of tags")
 	}
+	*c = Count(n)
 	return nil
 }
 

@@ -82,6 +82,11 @@ func TestAMistakeInAPolicyIsOneLineWithItsPlace(t *testing.T) {
 		{"nothing to protect", "version: 1\nprotect:\n  - {}", "line 3: an entry of protect needs repositories, tags or digests"},
 		{"the same name twice", "version: 1\nrules:\n  - name: a\n  - name: a", `line 4: another rule is called "a" too`},
 		{"a name of the report", "version: 1\nrules:\n  - name: floor", "line 3: a rule can't be called floor"},
+		{"an empty rule", "version: 1\nrules:\n  -", "an item of rules is empty"},
+		{"an empty entry of protect", "version: 1\nprotect: [~]", "an item of protect is empty"},
+		{"a merge key", "version: 1\nrules:\n  - {keep-last: 10, <<: {keep-last: 1}}", "line 3: the merge key << is not supported"},
+		{"a part of a tag", "version: 1\nrules:\n  - keep-last: 0.9", "line 3: want a number of tags"},
+		{"an octal number", "version: 1\nrules:\n  - keep-last: 010", "line 3: want a number of tags"},
 		{"two documents", "version: 1\n---\nversion: 1\nrules: [{tags: [a]}]", "it has more than one document"},
 	} {
 		p, err := Parse("policy.yml", []byte(test.content))

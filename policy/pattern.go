@@ -49,6 +49,9 @@ func (p Pattern) isOpen() bool { return p.expression != nil || strings.ContainsA
 // Patterns are alternatives. nil matches every name.
 type Patterns []Pattern
 
-func (p Patterns) match(name string) bool {
-	return p == nil || slices.ContainsFunc(p, func(pattern Pattern) bool { return pattern.Match(name) })
+func (p Patterns) match(name string) bool { return p == nil || p.Match(name) }
+
+// Match reports whether one of the patterns matches a name.
+func (p Patterns) Match(name string) bool {
+	return slices.ContainsFunc(p, func(pattern Pattern) bool { return pattern.Match(name) })
 }

@@ -8,8 +8,8 @@ import (
 )
 
 // Untag returns a policy that removes the tags of some patterns: REPO:TAG-GLOB, or REPO-GLOB for everything in
-// a repository. It has no floor. whole reports whether there is a pattern of the second form.
-func Untag(patterns []string) (p *Policy, whole bool, err error) {
+// a repository. It has no floor. whole has the repository patterns of the second form.
+func Untag(patterns []string) (p *Policy, whole Patterns, err error) {
 	p = &Policy{Version: 1, Floor: Floor{MaxShare: 1}, Time: Pushed}
 	for _, text := range patterns {
 		repository, tag := text, ""
@@ -18,13 +18,13 @@ func Untag(patterns []string) (p *Policy, whole bool, err error) {
 		}
 		r := Rule{Name: text}
 		if r.Repositories, err = patternsOf(repository); err != nil {
-			return nil, false, fmt.Errorf("%q: %w", text, err)
+			return nil, nil, fmt.Errorf("%q: %w", text, err)
 		}
 		if repository == text {
-			whole = true
+			whole = append(whole, r.Repositories...)
 			p.Rules = append(p.Rules, Rule{Name: text + " (untagged)", Repositories: r.Repositories, Untagged: &Untagged{}})
 		} else if r.Tags, err = patternsOf(tag); err != nil {
-			return nil, false, fmt.Errorf("%q: %w", text, err)
+			return nil, nil, fmt.Errorf("%q: %w", text, err)
 		}
 		p.Rules = append(p.Rules, r)
 	}

@@ -443,6 +443,13 @@ func (o *oracle) reached(r *repo, roots []string, keeps bool) map[string]bool {
 				reach(revision, true)
 			}
 		}
+		for tag := range r.tags() {
+			if o.subjectOf(r, tag) == digest { // with a policy
+				for _, to := range slices.Concat(o.targets(r, tag), r.index[tag]) {
+					reach(to, false)
+				}
+			}
+		}
 	}
 	for _, root := range roots {
 		reach(root, false)

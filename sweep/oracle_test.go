@@ -463,7 +463,18 @@ func (o *oracle) subjectOf(r *repo, tag string) string {
 	if own == "" {
 		return ""
 	}
+	before := *o
+	before.untag = nil
+	if before.reached(r, []string{own}, true)[subject] {
+		return "" // its manifest leads to the subject
+	}
 	if _, hasOwn := r.revisions[own]; !hasOwn {
+		_, isHere := r.revisions[subject]
+		for _, other := range o.repos {
+			if _, has := other.revisions[subject]; has && !isHere && !o.reachedByTags(r)[subject] {
+				return ""
+			}
+		}
 		return subject
 	}
 	if _, has := r.revisions[subject]; (!has || o.read(subject).state == "missing") && !o.reachedByTags(r)[subject] {
@@ -800,7 +811,7 @@ func (o *oracle) wasTagged(r *repo, revision string) bool {
 		return false
 	}
 	before := *o
-	before.untag = nil
+	before.untag = map[string]bool{}
 	return before.reached(r, before.tagRoots(r), true)[revision]
 }
 

@@ -28,6 +28,8 @@ type Options struct {
 	// PruneEmpty removes repositories without any object, and empty directories at paths
 	// that a repository could have.
 	PruneEmpty bool
+	// PruneOnly, if set, limits PruneEmpty to some repositories, and to repositories.
+	PruneOnly func(repository string) bool
 	// Quarantine is set if garbage is moved to a quarantine. Objects that can't be moved are
 	// then kept.
 	Quarantine bool

@@ -400,7 +400,7 @@ func (p *planner) planRepositories() {
 				holds += len(links)
 			}
 		}
-		if removed[i]+absent == holds && !r.Misnamed() && p.Options.Only.has(Repository, place{repository: i}) {
+		if removed[i]+absent == holds && !r.Misnamed() && (p.Options.PruneOnly == nil || p.Options.PruneOnly(r.Name)) && p.Options.Only.has(Repository, place{repository: i}) {
 			p.repositories = append(p.repositories, i)
 		}
 	}
@@ -411,7 +411,7 @@ func (p *planner) planRepositories() {
 // the report, because they may also be mount points.
 func (p *planner) planEmptied() {
 	p.empty = append(p.empty, p.inv.Emptied...)
-	if p.Options.PruneEmpty {
+	if p.Options.PruneEmpty && p.Options.PruneOnly == nil {
 		p.emptyNames = p.inv.EmptiedNames
 	}
 }

@@ -89,6 +89,10 @@ func (d *disk) follow(random *rand.Rand) {
 		if strings.Contains(d.files[blobFile("sha256:"+hex)].content, `"subject"`) {
 			continue // after an interruption a signature of a referrer may stay: see docs/policies.md
 		}
+		if random.IntN(8) == 0 { // a mirror tags each image by its digest
+			d.tag(repository, "sha256-"+hex, "sha256:"+hex)
+			continue
+		}
 		tag := "sha256-" + hex + []string{"", "", ".sig", ".att", ".sbom"}[random.IntN(5)]
 		for n := range 1 + random.IntN(2) {
 			signature := d.image(repository, fmt.Sprintf("signature %d of %s", n, hex))
@@ -118,7 +122,9 @@ func untagRoots(ctx context.Context, inv *inventory.Inventory, graph *mark.Graph
 		}
 		p.Rules = append(p.Rules, policy.Rule{Name: name, Repositories: patterns[0], Tags: patterns[1]})
 	}
-	live, err := graph.Live(ctx, mark.Roots{})
+	live, err := graph.Live(ctx, mark.Roots{Followers: func(repository int) []mark.Follower {
+		return policy.Facts{Inventory: inv, Graph: graph}.Followers(repository, false)
+	}})
 	if err != nil {
 		return roots, err
 	}
