@@ -81,10 +81,10 @@ func (p *Policy) Judge(of Repository, now time.Time) Judgement {
 			removed++
 		}
 	}
-	if float64(removed) <= float64(p.Floor.MaxShare)*float64(len(of.Tags)) {
+	if removed*int(Whole) <= int(p.Floor.MaxShare)*len(of.Tags) {
 		return j
 	}
-	j.Skipped = fmt.Sprintf("the rules would remove %d of %d tags, and max-share is %g%%", removed, len(of.Tags), 100*float64(p.Floor.MaxShare))
+	j.Skipped = fmt.Sprintf("the rules would remove %d of %d tags, and max-share is %g%%", removed, len(of.Tags), 100*float64(p.Floor.MaxShare)/float64(Whole))
 	for at := range j.Verdicts {
 		if v := &j.Verdicts[at]; v.Remove {
 			v.Remove, v.Rule, v.Reason = false, ByFloor, "max-share"

@@ -112,7 +112,7 @@ func evaluate(p *Policy, of Repository, now time.Time) (removed map[string]bool,
 			removed[tag.Name] = true
 		}
 	}
-	if float64(len(removed)) > float64(p.Floor.MaxShare)*float64(len(of.Tags)) {
+	if 1000000*len(removed) > int(p.Floor.MaxShare)*len(of.Tags) {
 		return map[string]bool{}, true
 	}
 	return removed, false
@@ -144,9 +144,9 @@ func randomPolicy(r *rand.Rand) *Policy {
 		}
 		return Age(time.Duration(r.IntN(90*24)) * time.Hour)
 	}
-	p := &Policy{Floor: Floor{KeepNewest: Count(r.IntN(3)), MaxShare: 1}}
+	p := &Policy{Floor: Floor{KeepNewest: Count(r.IntN(3)), MaxShare: Whole}}
 	if r.IntN(3) == 0 {
-		p.Floor.MaxShare = Share(float64(r.IntN(100)) / 100)
+		p.Floor.MaxShare = Share(r.IntN(100)) * Whole / 100
 	}
 	for n := range 1 + r.IntN(4) {
 		rule := Rule{

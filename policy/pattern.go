@@ -9,13 +9,19 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 )
 
-// Pattern is a glob, or a regular expression after "re:". In a glob, * stops at a slash and ** does not. A
-// regular expression (RE2) must match the whole name.
+// Pattern is a glob, or a regular expression after "re:". In a glob, * stops at a slash and ** does not. As
+// in .gitignore, team/** matches what is below team, and not team itself. A regular expression (RE2) must
+// match the whole name.
 type Pattern struct {
 	text       string
+	glob       string
 	expression *regexp.Regexp // nil for a glob
-	line       int            // in the policy
 }
+
+var (
+	looseStars = regexp.MustCompile(`[^/{,]\*\*|\*\*[^/},]`)
+	lastStars  = regexp.MustCompile(`/\*\*([},]|$)`)
+)
 
 // NewPattern returns a pattern.
 func NewPattern(text string) (Pattern, error) {
@@ -24,12 +30,17 @@ func NewPattern(text string) (Pattern, error) {
 	case source == "":
 		return Pattern{}, errors.New("a pattern is empty")
 	case isExpression:
+		if _, err := regexp.Compile(source); err != nil { // in parentheses, a)|(b would be one
+			return Pattern{}, err
+		}
 		expression, err := regexp.Compile("^(?:" + source + ")$")
 		return Pattern{text: text, expression: expression}, err
 	case !doublestar.ValidatePattern(text):
 		return Pattern{}, errors.New("a bracket or brace is not closed")
+	case looseStars.MatchString(text): // doublestar takes them for *
+		return Pattern{}, errors.New("** stands between slashes, as in team/**")
 	}
-	return Pattern{text: text}, nil
+	return Pattern{text: text, glob: lastStars.ReplaceAllString(text, "/**/*$1")}, nil
 }
 
 // Match reports whether the pattern matches a name.
@@ -37,14 +48,14 @@ func (p Pattern) Match(name string) bool {
 	if p.expression != nil {
 		return p.expression.MatchString(name)
 	}
-	return doublestar.MatchUnvalidated(p.text, name)
+	return doublestar.MatchUnvalidated(p.glob, name)
 }
 
 // String returns the text of the pattern.
 func (p Pattern) String() string { return p.text }
 
 // isOpen reports whether the pattern may match several names.
-func (p Pattern) isOpen() bool { return p.expression != nil || strings.ContainsAny(p.text, `*?[{\`) }
+func (p Pattern) isOpen() bool { return p.expression != nil || strings.ContainsAny(p.glob, `*?[{\`) }
 
 // Patterns are alternatives. nil matches every name.
 type Patterns []Pattern

@@ -12,11 +12,11 @@ import (
 
 // Policy is a parsed file.
 type Policy struct {
-	Version int          `yaml:"version"` // 1
-	Protect []Protection `yaml:"protect"`
-	Rules   []Rule       `yaml:"rules"`
-	Floor   Floor        `yaml:"floor"`
-	Time    Basis        `yaml:"time"`
+	Version int // 1
+	Protect []Protection
+	Rules   []Rule
+	Floor   Floor
+	Time    Basis
 }
 
 // Basis is the time by which the tags of a policy are ordered and aged.
@@ -31,61 +31,64 @@ const (
 
 // Protection keeps tags. A tag matches it if it matches all parts that are set.
 type Protection struct {
-	Repositories Patterns `yaml:"repositories"`
-	Tags         Patterns `yaml:"tags"`
-	Digests      string   `yaml:"digests"` // a file that lists images, "" for none
+	Repositories Patterns
+	Tags         Patterns
+	Digests      string // a file that lists images, "" for none
 }
 
 // Rule selects tags, keeps some of them, and removes the others.
 type Rule struct {
-	Name         string   `yaml:"name"` // Parse sets "rule 2" for the second rule if it has no name
-	Repositories Patterns `yaml:"repositories"`
-	Tags         Patterns `yaml:"tags"`
+	Name         string // Parse sets "rule 2" for the second rule if it has no name
+	Repositories Patterns
+	Tags         Patterns
 
-	KeepLast    Count   `yaml:"keep-last"`
-	KeepWithin  Age     `yaml:"keep-within"`
-	KeepHourly  Count   `yaml:"keep-hourly"`
-	KeepDaily   Count   `yaml:"keep-daily"`
-	KeepWeekly  Count   `yaml:"keep-weekly"`
-	KeepMonthly Count   `yaml:"keep-monthly"`
-	KeepYearly  Count   `yaml:"keep-yearly"`
-	KeepSemver  *Semver `yaml:"keep-semver"`
-	OlderThan   Age     `yaml:"older-than"`
+	KeepLast    Count
+	KeepWithin  Age
+	KeepHourly  Count
+	KeepDaily   Count
+	KeepWeekly  Count
+	KeepMonthly Count
+	KeepYearly  Count
+	KeepSemver  *Semver
+	OlderThan   Age
 	// Untagged is set if the rule removes untagged manifests that are older.
-	Untagged *Untagged `yaml:"untagged"`
+	Untagged *Untagged
 
 	// Only, if set, limits the rule to some tags. It has no key in the file.
-	Only func(repository, tag string) bool `yaml:"-"`
+	Only func(repository, tag string) bool
 
 	line int
 }
 
 // Semver keeps the highest versions.
 type Semver struct {
-	Last        Count  `yaml:"last"`
-	Per         string `yaml:"per"` // "major", "minor", or "" for all releases together
-	Prereleases Count  `yaml:"prereleases"`
+	Last        Count
+	Per         string // "major", "minor", or "" for all releases together
+	Prereleases Count
 }
 
 // Untagged removes untagged manifests whose revision link is older.
 type Untagged struct {
-	OlderThan Age `yaml:"older-than"`
+	OlderThan Age
 }
 
 // Floor bounds what the rules together remove from a repository.
 type Floor struct {
 	// KeepNewest is the number of newest tags that are always kept. It is 1 if the policy does not say.
-	KeepNewest Count `yaml:"keep-newest"`
+	KeepNewest Count
 	// MaxShare is the greatest share of the tags that may be removed. If the rules would remove more,
-	// they remove nothing. It is 1 if the policy does not say.
-	MaxShare Share `yaml:"max-share"`
+	// they remove nothing. It is Whole if the policy does not say.
+	MaxShare Share
 }
 
 // Count is a number of tags.
 type Count int
 
-// Share is a part of a whole, from 0 to 1.
-type Share float64
+// Share is a part of a whole, in millionths.
+type Share int
+
+// Whole is the share of everything.
+const Whole Share = 1e6
 
 // Age is a duration. In a policy it may have days, such as 30d.
 type Age time.Duration

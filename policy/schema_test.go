@@ -32,6 +32,8 @@ func TestTheSchemaAgreesWithTheParser(t *testing.T) {
 		"version: 1\nrules: [{tags: []}]", "version: 1\nrules: [{tags: ['']}]", "version: 1\nrules: [{keep-last: -1}]", "version: 1\nrules: [{older-than: 90}]",
 		"version: 1\nrules: [{name: floor}]", "version: 1\nrules: [{keep-semver: {per: patch}}]", "version: 1\nprotect: [{}]",
 		"version: 1\nfloor: {max-share: 50}", "version: 1\ntime: pulled", "version: 1\nrules: [{untagged: {keep-last: 1}}]",
+		"version: 1\nrules: [{}]", "version: 1\nrules: [{name: a}]", "version: 1\nrules: [{untagged: {}}]", "version: 1\nrules: [{keep-semver: {per: minor}}]",
+		"version: 1\nrules: [{name: orphan, tags: [a]}]", "version: 1\nprotect: [{digests: '-'}]", "version: 1\nfloor: {max-share: 100.5%}",
 	} {
 		if _, err := Parse("policy.yml", []byte(content)); err == nil {
 			t.Errorf("the parser accepts %q", content)

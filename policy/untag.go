@@ -10,7 +10,7 @@ import (
 // Untag returns a policy that removes the tags of some patterns: REPO:TAG-GLOB, or REPO-GLOB for everything in
 // a repository. It has no floor. whole has the repository patterns of the second form.
 func Untag(patterns []string) (p *Policy, whole Patterns, err error) {
-	p = &Policy{Version: 1, Floor: Floor{MaxShare: 1}, Time: Pushed}
+	p = &Policy{Version: 1, Floor: Floor{MaxShare: Whole}, Time: Pushed}
 	for _, text := range patterns {
 		repository, tag := text, ""
 		if at := strings.LastIndexByte(text, ':'); at > strings.LastIndexByte(text, '/') && !strings.HasPrefix(text, "re:") {

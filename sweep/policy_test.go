@@ -109,7 +109,7 @@ func (d *disk) follow(random *rand.Rand) {
 
 // untagRoots are the roots of a run with a policy that has a rule for each tag to be removed.
 func untagRoots(ctx context.Context, inv *inventory.Inventory, graph *mark.Graph, store storage.Store, r rules) (roots mark.Roots, err error) {
-	p := &policy.Policy{Floor: policy.Floor{MaxShare: 1}}
+	p := &policy.Policy{Floor: policy.Floor{MaxShare: policy.Whole}}
 	for name := range r.untag {
 		at := strings.LastIndexByte(name, ':')
 		var patterns [2]policy.Patterns
