@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"regsweep/internal/human"
@@ -55,7 +56,7 @@ func (g *gcRun) mark(ctx context.Context, reader storage.Store, now time.Time, i
 			return nil, nil, err
 		}
 		of := decision.Roots()
-		roots.Removed, roots.Followers, roots.Revision = of.Removed, of.Followers, of.Revision
+		roots.Tag, roots.Removed, roots.Followers, roots.Revision = of.Tag, of.Removed, of.Followers, of.Revision
 	}
 	if g.review.removesTags() {
 		facts, followers := policy.Facts{Inventory: inv, Graph: graph}, make([][]mark.Follower, len(inv.Repositories))
@@ -63,14 +64,25 @@ func (g *gcRun) mark(ctx context.Context, reader storage.Store, now time.Time, i
 			followers[i] = facts.Followers(i, true)
 		}
 		of := only.RootsWithoutTags(func(repository int) []mark.Follower { return followers[repository] })
-		roots.Removed, roots.Followers, roots.Revision = of.Removed, of.Followers, of.Revision
+		listed, err := facts.Listed(ctx, lists, of.Removed) // the lists may have changed since the plan was made
+		if err != nil {
+			return nil, nil, err
+		}
+		roots.Removed = func(repository, tag int) bool { return of.Removed(repository, tag) && !listed[repository][tag] }
+		roots.Followers = func(repository int) []mark.Follower {
+			return slices.DeleteFunc(slices.Clone(of.Followers(repository)), func(f mark.Follower) bool { return listed[repository][f.Tag] })
+		}
+		roots.Revision = of.Revision
+		if g.lists.roots != nil {
+			roots.Tag = func(repository, tag int) bool { return !roots.Removed(repository, tag) }
+		}
 	}
 	live, err = graph.Live(ctx, roots)
 	if err == nil {
 		live, err = live.CheckLinks(ctx, reader, g.store.Concurrency())
 	}
 	if err == nil && decision != nil {
-		decision.KeepDamaged(live)
+		decision.Conclude(inv, live)
 		err = g.reportTags(ctx, inv, graph, decision, roots)
 	}
 	return live, decision, err

@@ -26,8 +26,8 @@ func (g *gcRun) prepare(c *urfave.Context, target []string) (proof guard.Options
 	}
 	if g.policy != nil {
 		switch {
-		case g.lists.roots != nil:
-			return proof, storage.Usagef("--%s and --%s don't work together yet: use --%s", policyName, rootsName, keepDigestsName)
+		case g.lists.roots != nil && g.policy.isUntag:
+			return proof, storage.Usagef("--%s: it would also remove every other tag that the list does not name: use --%s, or gc --%s", rootsName, keepDigestsName, rootsName)
 		case g.options.unsafe:
 			return proof, storage.Usagef("--unsafe-online: a tag that is pushed again meanwhile would be lost: a policy needs the proof")
 		}

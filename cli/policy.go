@@ -137,7 +137,7 @@ func (g *gcRun) decide(ctx context.Context, reader storage.Store, inv *inventory
 	d, err := g.policy.Decide(ctx, policy.Facts{
 		Inventory: inv, Graph: graph, Live: live, Reader: reader, Concurrency: g.store.Concurrency(), Now: now,
 	}, policy.Options{
-		MinAge: g.options.minAge, TrustTimes: g.policy.trustTimes, OrphanedSignatures: g.policy.orphans, DeleteUntagged: g.options.deleteUntagged, Held: held,
+		MinAge: g.options.minAge, TrustTimes: g.policy.trustTimes, OrphanedSignatures: g.policy.orphans, DeleteUntagged: g.options.deleteUntagged, OnlyLists: g.lists.roots != nil, Held: held,
 	})
 	if err != nil {
 		return nil, err
@@ -146,7 +146,7 @@ func (g *gcRun) decide(ctx context.Context, reader storage.Store, inv *inventory
 	if g.policy.free > 0 {
 		err := d.Spare(func() (bool, error) {
 			of := d.Roots()
-			of.Lists, of.Tag, of.DeleteUnlinkedChildren = roots.Lists, roots.Tag, roots.DeleteUnlinkedChildren
+			of.Lists, of.DeleteUnlinkedChildren = roots.Lists, roots.DeleteUnlinkedChildren
 			live, err := graph.Live(ctx, of)
 			return err == nil && facts.Freed(live) >= g.policy.free, err
 		})
@@ -167,7 +167,7 @@ func (g *gcRun) reportTags(ctx context.Context, inv *inventory.Inventory, graph 
 	if err != nil {
 		return err
 	}
-	keepers, err := audit.NewKeepers(ctx, audit.Facts{Inventory: inv, Graph: graph, Live: live, Followers: roots.Followers})
+	keepers, err := audit.NewKeepers(ctx, audit.Facts{Inventory: inv, Graph: graph, Live: live, Followers: d.Followers})
 	if err != nil {
 		return err
 	}

@@ -19,10 +19,7 @@ import (
 
 // policyReport is what a run with a policy says about the tags.
 type policyReport struct {
-	Tags []struct {
-		Repository, Tag, Verdict, Rule, Reason string
-		Bytes                                  int64
-	}
+	Tags   []policyTag
 	Policy struct {
 		Skipped []struct{ Repository, Reason string }
 	}
@@ -30,9 +27,17 @@ type policyReport struct {
 	Removed struct{ Blobs struct{ Bytes int64 } }
 }
 
-// verdicts are lines such as "team/app:pr-1 remove by pull requests".
+type policyTag struct {
+	Repository, Tag, Verdict, Rule, Reason string
+	Bytes                                  int64
+}
+
+// verdicts are lines such as "team/app:pr-1 remove by pull requests". Tags that follow a subject are left out.
 func (r policyReport) verdicts() (lines []string) {
 	for _, tag := range r.Tags {
+		if tag.Rule == policy.BySubject {
+			continue
+		}
 		line := tag.Repository + ":" + tag.Tag + " " + tag.Verdict + " by " + tag.Rule
 		if tag.Reason != "" {
 			line += ", " + tag.Reason
@@ -66,6 +71,9 @@ rules:
     keep-within: 15d
 `
 
+// signatureOf is the tag for the signature of a manifest, as cosign names it.
+func signatureOf(d digest.Digest) string { return strings.Replace(string(d), ":", "-", 1) + ".sig" }
+
 // newPullRequests has five tags of pull requests, pushed 50, 40, 30, 20 and 10 days ago, with signatures.
 func newPullRequests(t *testing.T) (s *fixture, survivors []image) {
 	s = newFixture(t)
@@ -77,7 +85,7 @@ func newPullRequests(t *testing.T) (s *fixture, survivors []image) {
 	push("team/app", "latest", 0, app(1, 2))
 	for i, days := range []int{50, 40, 30, 20, 10} {
 		d := push("team/app", "pr-"+string(rune('1'+i)), days, app(1, 10+i))
-		push("team/app", strings.Replace(string(d), ":", "-", 1)+".sig", days, app(20+i))
+		push("team/app", signatureOf(d), days, app(20+i))
 	}
 	push("team/app", "pr-old-name-of-latest", 60, app(1, 2))
 	push("base/os", "pr-1", 90, app(1))
@@ -103,6 +111,14 @@ func TestAPolicyRemovesTags(t *testing.T) {
 	}
 	if got := preview.verdicts(); !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	for i := range 3 { // the signatures of pr-1, pr-2 and pr-3
+		sig := signatureOf(app(1, 10+i).Digest())
+		if !slices.ContainsFunc(preview.Tags, func(of policyTag) bool {
+			return of.Tag == sig && of.Verdict == "remove" && of.Rule == policy.BySubject && of.Bytes == 0
+		}) {
+			t.Errorf("%s is not reported", sig)
+		}
 	}
 	if after := s.files(); len(after) != len(before) {
 		t.Error("a dry run has removed something")
@@ -271,7 +287,7 @@ func TestAPolicyFreesOnlyAsMuchAsAsked(t *testing.T) {
 		var removed []string
 		spared := 0
 		for _, tag := range run.Tags {
-			if tag.Verdict == "remove" {
+			if tag.Verdict == "remove" && tag.Rule != policy.BySubject {
 				removed = append(removed, tag.Tag)
 			}
 			if tag.Rule == "free" {

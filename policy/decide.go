@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +41,9 @@ type Options struct {
 	OrphanedSignatures bool
 	// DeleteUntagged removes all untagged manifests, except in a protected repository.
 	DeleteUntagged bool
+	// OnlyLists is for a run with a list of roots from elsewhere. The roots are the list and the protected tags.
+	// The list must be one of Held.
+	OnlyLists bool
 	// Held has the digests of each Protection with Digests, by its index. They must also be roots of
 	// the run: mark.Roots.Lists.
 	Held []*mark.ListRoots
@@ -49,7 +51,8 @@ type Options struct {
 
 // Decision is what a policy removes from a registry.
 type Decision struct {
-	// Tags has every tag that a rule selects, by repository and name.
+	// Tags has every tag that a rule selects and, after Conclude, every tag that is removed. It is sorted by
+	// repository and name.
 	Tags []DecidedTag
 	// Skipped are the repositories from which rules would remove tags and remove none.
 	Skipped []Skipped
@@ -60,6 +63,8 @@ type Decision struct {
 	live      *mark.Live
 	options   Options
 	protected []bool // by repository
+
+	protectedTags [][]bool // by repository and tag; only with Options.OnlyLists
 }
 
 // DecidedTag is a tag with its verdict.
@@ -115,6 +120,11 @@ func (p *Policy) Decide(ctx context.Context, f Facts, options Options) (*Decisio
 	}
 	for i, r := range repositories {
 		d.add(i, len(f.Inventory.Repositories[i].Tags), r, judgements[i])
+	}
+	if options.OnlyLists {
+		if err := p.protectTags(ctx, f, d); err != nil {
+			return nil, err
+		}
 	}
 	return d, p.decideUntagged(ctx, f, d)
 }
@@ -290,30 +300,9 @@ func (p *Policy) decideUntagged(ctx context.Context, f Facts, d *Decision) error
 	})
 }
 
-// KeepDamaged sets the verdicts about tags that are kept because damage keeps their repository. live is the
-// result of the mark with the roots of the decision.
-func (d *Decision) KeepDamaged(live *mark.Live) {
-	for i, tag := range d.Tags {
-		if tag.Remove && live.Repositories[tag.Repository].Kept {
-			d.Tags[i].Verdict = Verdict{Selected: true, Rule: ByDamage}
-		}
-	}
-}
-
-// Reason returns why a tag is removed, for a plan.
-func (d *Decision) Reason(repository, tag int) string {
-	if d.removed[repository] == nil || !d.removed[repository][tag] {
-		return "it follows its subject"
-	}
-	at, _ := slices.BinarySearchFunc(d.Tags, inventory.TagPlace{Repository: repository, Tag: tag}, func(t DecidedTag, at inventory.TagPlace) int {
-		return cmp.Or(cmp.Compare(t.Repository, at.Repository), cmp.Compare(t.Tag, at.Tag))
-	})
-	return "policy: " + d.Tags[at].Rule
-}
-
 // Roots returns the roots of a run that removes what the policy removes.
 func (d *Decision) Roots() mark.Roots {
-	return mark.Roots{
+	roots := mark.Roots{
 		Removed:   func(repository, tag int) bool { return d.removed[repository] != nil && d.removed[repository][tag] },
 		Followers: func(repository int) []mark.Follower { return d.followers[repository] },
 		Revision: func(repository, revision int) bool {
@@ -328,4 +317,8 @@ func (d *Decision) Roots() mark.Roots {
 			return true
 		},
 	}
+	if d.options.OnlyLists {
+		roots.Tag = func(repository, tag int) bool { return d.protectedTags[repository][tag] }
+	}
+	return roots
 }

@@ -34,10 +34,10 @@ type Tag struct {
 type Verdict struct {
 	// Selected is set if a rule selects the tag.
 	Selected bool
-	// Remove is set if the tag is removed. It is then selected.
+	// Remove is set if the tag is removed. If a rule removes it, it is selected.
 	Remove bool
 	// Rule is the name of the rule that decides: the first that keeps the tag, or else the first that
-	// selects it. It is one of the constants below, or "" for a tag that no rule selects.
+	// selects it. It is one of the constants By…, or "" for a tag that is kept and that no rule selects.
 	Rule string
 	// Reason is the key of the rule that keeps the tag, such as "keep-last".
 	Reason string

@@ -85,7 +85,7 @@ func (p *Protection) parse(n node) error {
 }
 
 // reserved are the reasons of a report that are not names of rules.
-var reserved = []string{ByProtection, ByFloor, ByFree, ByAge, ByDamage, "roots", "subject", "orphan"}
+var reserved = []string{ByProtection, ByFloor, ByFree, ByAge, ByDamage, ByRoots, BySubject, ByOrphan}
 
 func (r *Rule) parse(n node) error {
 	r.line = n.line

@@ -17,17 +17,18 @@ type Report struct {
 	Skipped []Skipped `json:"skipped"`
 }
 
-// TagReport is a tag that a rule selects.
+// TagReport is a tag that a rule selects, or that is removed.
 type TagReport struct {
 	Repository string        `json:"repository"`
 	Tag        string        `json:"tag"`
 	Digest     digest.Digest `json:"digest"`
-	// Pushed is the time that the rules used. It is absent if it is not known.
+	// Pushed is the time that the rules used, or the push time if no rule selects the tag. It is absent if it is
+	// not known.
 	Pushed  time.Time `json:"pushed,omitzero"`
 	Verdict string    `json:"verdict"` // "keep" or "remove"
 	Rule    string    `json:"rule"`
 	Reason  string    `json:"reason,omitempty"` // the key of the rule that keeps the tag
-	Bytes   int64     `json:"bytes"`            // what the removal of this tag alone would free
+	Bytes   int64     `json:"bytes"`            // what the removal of this tag alone would free; 0 if its subject counts it
 }
 
 // Report returns the verdicts. bytes returns what the removal of one tag alone would free.

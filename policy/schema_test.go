@@ -30,7 +30,7 @@ func TestTheSchemaAgreesWithTheParser(t *testing.T) {
 	for _, content := range []string{
 		"version: 2", "rules: []", "version: 1\nrule: []", "version: 1\nrules: [{keep_last: 1}]", "version: 1\nrules: [{tags: latest}]",
 		"version: 1\nrules: [{tags: []}]", "version: 1\nrules: [{tags: ['']}]", "version: 1\nrules: [{keep-last: -1}]", "version: 1\nrules: [{older-than: 90}]",
-		"version: 1\nrules: [{name: floor}]", "version: 1\nrules: [{keep-semver: {per: patch}}]", "version: 1\nprotect: [{}]",
+		"version: 1\nrules: [{name: floor}]", "version: 1\nrules: [{name: roots}]", "version: 1\nrules: [{keep-semver: {per: patch}}]", "version: 1\nprotect: [{}]",
 		"version: 1\nfloor: {max-share: 50}", "version: 1\ntime: pulled", "version: 1\nrules: [{untagged: {keep-last: 1}}]",
 		"version: 1\nrules: [{}]", "version: 1\nrules: [{name: a}]", "version: 1\nrules: [{untagged: {}}]", "version: 1\nrules: [{keep-semver: {per: minor}}]",
 		"version: 1\nrules: [{name: orphan, tags: [a]}]", "version: 1\nprotect: [{digests: '-'}]", "version: 1\nfloor: {max-share: 100.5%}",

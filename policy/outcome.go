@@ -1,0 +1,125 @@
+package policy
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+
+	"regsweep/inventory"
+	"regsweep/mark"
+)
+
+// The values of Verdict.Rule of tags that are removed without a rule.
+const (
+	BySubject = "subject" // it follows a subject that the run removes
+	ByOrphan  = "orphan"  // it follows a subject that was gone before
+	ByRoots   = "roots"   // no root reaches its manifest: see Options.OnlyLists
+)
+
+// Conclude completes the verdicts with the result of the mark, which had the roots of the decision. Damage
+// keeps tags that a rule removes. And tags are removed that no rule removes.
+func (d *Decision) Conclude(inv *inventory.Inventory, live *mark.Live) {
+	removed := map[inventory.TagPlace]bool{}
+	for i, r := range live.Repositories {
+		for _, tag := range slices.Concat(r.DeadTags, r.DeadFollowers) {
+			removed[inventory.TagPlace{Repository: i, Tag: tag}] = true
+		}
+	}
+	for i := range d.Tags {
+		switch tag := &d.Tags[i]; {
+		case tag.Remove && !removed[tag.TagPlace]:
+			tag.Verdict = Verdict{Selected: true, Rule: ByDamage}
+		case !tag.Remove && removed[tag.TagPlace]:
+			tag.Verdict = Verdict{Selected: true, Remove: true, Rule: ByRoots}
+		}
+		delete(removed, d.Tags[i].TagPlace)
+	}
+	for at := range removed {
+		d.Tags = append(d.Tags, DecidedTag{at, Verdict{Remove: true, Rule: d.without(at)}, inv.Repositories[at.Repository].TagPushed(at.Tag)})
+	}
+	slices.SortFunc(d.Tags, func(a, b DecidedTag) int { return compare(a.TagPlace, b.TagPlace) })
+}
+
+// without returns Verdict.Rule of a tag that is removed without a rule.
+func (d *Decision) without(at inventory.TagPlace) string {
+	isIt := func(f mark.Follower) bool { return f.Tag == at.Tag }
+	switch {
+	case slices.ContainsFunc(d.Followers(at.Repository), isIt):
+		return BySubject
+	case slices.ContainsFunc(d.followers[at.Repository], isIt):
+		return ByOrphan
+	}
+	return ByRoots
+}
+
+// Followers returns the tags of a repository that follow a subject which was not gone before.
+func (d *Decision) Followers(repository int) (all []mark.Follower) {
+	for _, f := range d.followers[repository] {
+		if before := d.live.Repositories[repository]; !slices.Contains(slices.Concat(before.DeadTags, before.DeadFollowers), f.Tag) {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// Reason returns why a tag is removed, for a plan. Conclude was called.
+func (d *Decision) Reason(repository, tag int) string {
+	at, _ := slices.BinarySearchFunc(d.Tags, inventory.TagPlace{Repository: repository, Tag: tag}, func(t DecidedTag, at inventory.TagPlace) int {
+		return compare(t.TagPlace, at)
+	})
+	switch rule := d.Tags[at].Rule; rule {
+	case BySubject:
+		return "it follows its subject"
+	case ByOrphan:
+		return "its subject is gone"
+	case ByRoots:
+		return "no root reaches its manifest"
+	default:
+		return "policy: " + rule
+	}
+}
+
+func compare(a, b inventory.TagPlace) int {
+	return cmp.Or(cmp.Compare(a.Repository, b.Repository), cmp.Compare(a.Tag, b.Tag))
+}
+
+// protectTags sets protectedTags: those that the policy protects, whether a rule selects them or not.
+func (p *Policy) protectTags(ctx context.Context, f Facts, d *Decision) error {
+	d.protectedTags = make([][]bool, len(f.Inventory.Repositories))
+	return f.Graph.EachRepository(ctx, func(_ context.Context, i int) error {
+		r := f.Inventory.Repositories[i]
+		view := sync.OnceValue(func() *mark.View { return f.Graph.View(i) })
+		d.protectedTags[i] = make([]bool, len(r.Tags))
+		for at, tag := range r.Tags {
+			holds := f.holds(d.options.Held, view, inventory.TagPlace{Repository: i, Tag: at})
+			d.protectedTags[i][at] = p.protects(r.Name, Tag{Name: tag.Name, Holds: holds})
+		}
+		return nil
+	})
+}
+
+// Listed returns by repository and tag which tags reach a digest of a list, among those that may be removed.
+func (f Facts) Listed(ctx context.Context, lists []*mark.ListRoots, mayRemove func(repository, tag int) bool) ([][]bool, error) {
+	listed := make([][]bool, len(f.Inventory.Repositories))
+	err := f.Graph.EachRepository(ctx, func(_ context.Context, i int) error {
+		view := sync.OnceValue(func() *mark.View { return f.Graph.View(i) })
+		listed[i] = make([]bool, len(f.Inventory.Repositories[i].Tags))
+		for at := range listed[i] {
+			if mayRemove(i, at) {
+				holds := f.holds(lists, view, inventory.TagPlace{Repository: i, Tag: at})
+				listed[i][at] = slices.ContainsFunc(indexes(lists), holds)
+			}
+		}
+		return nil
+	})
+	return listed, err
+}
+
+func indexes(lists []*mark.ListRoots) []int {
+	all := make([]int, len(lists))
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}
