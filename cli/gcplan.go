@@ -59,10 +59,8 @@ func (g *gcRun) mark(ctx context.Context, reader storage.Store, now time.Time, i
 		roots.Tag, roots.Removed, roots.Followers, roots.Revision = of.Tag, of.Removed, of.Followers, of.Revision
 	}
 	if g.review.removesTags() {
-		facts, followers := policy.Facts{Inventory: inv, Graph: graph}, make([][]mark.Follower, len(inv.Repositories))
-		for i := range followers { // before the mark, which counts the digests
-			followers[i] = facts.Followers(i, true)
-		}
+		facts := policy.Facts{Inventory: inv, Graph: graph}
+		followers := facts.Followers(true)
 		of := only.RootsWithoutTags(func(repository int) []mark.Follower { return followers[repository] })
 		listed, err := facts.Listed(ctx, lists, of.Removed) // the lists may have changed since the plan was made
 		if err != nil {

@@ -122,22 +122,11 @@ func (g *gcRun) decide(ctx context.Context, reader storage.Store, inv *inventory
 	if err := g.policy.selectTags(inv, graph); err != nil {
 		return nil, err
 	}
-	all := policy.Facts{Inventory: inv, Graph: graph}
-	followers := make([][]mark.Follower, len(inv.Repositories))
-	for i := range followers {
-		followers[i] = all.Followers(i, g.policy.orphans)
-	}
-	live, err := graph.Live(ctx, mark.Roots{
-		Lists: roots.Lists, DeleteUnlinkedChildren: roots.DeleteUnlinkedChildren,
-		Followers: func(repository int) []mark.Follower { return followers[repository] },
-	})
-	if err != nil {
-		return nil, err
-	}
 	d, err := g.policy.Decide(ctx, policy.Facts{
-		Inventory: inv, Graph: graph, Live: live, Reader: reader, Concurrency: g.store.Concurrency(), Now: now,
+		Inventory: inv, Graph: graph, Lists: roots.Lists, Reader: reader, Concurrency: g.store.Concurrency(), Now: now,
 	}, policy.Options{
-		MinAge: g.options.minAge, TrustTimes: g.policy.trustTimes, OrphanedSignatures: g.policy.orphans, DeleteUntagged: g.options.deleteUntagged, OnlyLists: g.lists.roots != nil, Held: held,
+		MinAge: g.options.minAge, TrustTimes: g.policy.trustTimes, OrphanedSignatures: g.policy.orphans, Held: held,
+		DeleteUntagged: g.options.deleteUntagged, OnlyLists: g.lists.roots != nil, DeleteUnlinkedChildren: roots.DeleteUnlinkedChildren,
 	})
 	if err != nil {
 		return nil, err

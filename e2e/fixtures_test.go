@@ -548,6 +548,7 @@ type tallies struct {
 	LayerLinks      tally `json:"layer_links"`
 	TagIndexEntries tally `json:"tag_index_entries"`
 	OrphanLinks     tally `json:"orphan_links"`
+	EarlierEntries  tally `json:"earlier_entries"`
 	Tags            tally `json:"tags"`
 	Uploads         tally `json:"uploads"`
 	Repositories    tally `json:"repositories"`
@@ -565,6 +566,8 @@ func (t *tallies) of(kind string) *tally {
 		return &t.TagIndexEntries
 	case "orphan_link":
 		return &t.OrphanLinks
+	case "earlier_entry":
+		return &t.EarlierEntries
 	case "tag":
 		return &t.Tags
 	case "upload":
@@ -602,7 +605,7 @@ func (t tallies) counts() map[string]int {
 }
 
 // kinds are the kinds of removals in the order of docs/DESIGN.md.
-var kinds = []string{"tag_index_entry", "revision", "orphan_link", "tag", "layer_link", "upload", "repository", "blob"}
+var kinds = []string{"tag_index_entry", "revision", "orphan_link", "earlier_entry", "tag", "layer_link", "upload", "repository", "blob"}
 
 // gc runs `regsweep gc` against the registry, with its config.yml for a target.
 func (s *fixture) gc(flags ...string) gcRun {

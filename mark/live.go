@@ -68,8 +68,7 @@ type Repository struct {
 
 	// DeadTags are the indexes of the tags that are removed: those of Roots.Removed, those of
 	// Roots.Followers whose subject is dead, and those that are no roots and whose target is dead.
-	// DeadFollowers has the followers of untagged subjects instead.
-	DeadTags, DeadFollowers []int
+	DeadTags []int
 	// Orphans are dead manifests without a revision link that still have a signature link or a
 	// referrer link. They are sorted by digest.
 	Orphans []inventory.ID

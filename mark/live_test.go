@@ -202,7 +202,9 @@ func TestTagsAreRemoved(t *testing.T) {
 		roots := Roots{Revision: None, Removed: func(_, tag int) bool { return slices.Contains(test.removed, tags[tag].Name) }}
 		if test.subject != "" {
 			at, _ := r.inv.Repositories[0].FindTag("follows")
-			roots.Followers = func(int) []Follower { return []Follower{{Tag: at, Subject: r.inv.ID(r.digest(test.subject))}} }
+			roots.Followers = func(int) []Follower {
+				return []Follower{{Tag: at, Subject: r.inv.ID(r.digest(test.subject)), Earlier: []inventory.ID{r.inv.ID(r.digest("E"))}}}
+			}
 		}
 		if got := r.keeps(t, roots); got != test.keeps {
 			t.Errorf("%s: %q is kept, want %q", test.name, got, test.keeps)
@@ -212,7 +214,7 @@ func TestTagsAreRemoved(t *testing.T) {
 			t.Fatal(err)
 		}
 		var dead []string
-		for _, tag := range slices.Concat(live.Repositories[0].DeadTags, live.Repositories[0].DeadFollowers) {
+		for _, tag := range live.Repositories[0].DeadTags {
 			dead = append(dead, tags[tag].Name)
 		}
 		slices.Sort(dead)

@@ -23,8 +23,8 @@ type marker struct {
 	isRemoved    func(tag int) bool
 	mayRemoveTag func(tag int) bool
 	mayRemove    func(revision int) bool
-	followers    map[int]Follower // by tag
-	roots        []vertex         // from lists
+	followers    []Follower // sorted by tag
+	roots        []vertex   // from lists
 	recent       map[inventory.ID]time.Time
 
 	marks     *marks
@@ -64,7 +64,7 @@ func (m *marker) run(checked checkedLinks) {
 
 	var tagged, recent, untagged []inventory.ID
 	for i, tag := range m.r.Tags {
-		if _, follows := m.followers[i]; !follows && !m.isRemoved(i) && !m.mayRemoveTag(i) {
+		if _, follows := m.follower(i); !follows && !m.isRemoved(i) && !m.mayRemoveTag(i) {
 			tagged = append(tagged, tag.Roots()...)
 		}
 	}
@@ -198,11 +198,19 @@ func (m *marker) edges(v vertex) []vertex {
 
 // follow sets followers.
 func (m *marker) follow(all []Follower) {
-	m.followers = map[int]Follower{}
+	m.followers = all
 	for _, f := range all {
-		m.followers[f.Tag] = f
 		m.named[m.r.Tags[f.Tag].Target] = true // also if its own revision is gone
 	}
+}
+
+// follower returns what a tag follows.
+func (m *marker) follower(tag int) (f Follower, follows bool) {
+	at, follows := slices.BinarySearchFunc(m.followers, tag, func(f Follower, tag int) int { return cmp.Compare(f.Tag, tag) })
+	if follows {
+		f = m.followers[at]
+	}
+	return f, follows
 }
 
 // findReferrers sets referrers: the manifests with a subject, and those of tags that follow one. They are
@@ -220,10 +228,12 @@ func (m *marker) findReferrers() {
 		}
 	}
 	for _, f := range m.followers {
-		tag := m.r.Tags[f.Tag]
-		add(f.Subject, tag.Target)
-		for _, link := range tag.Index {
-			add(f.Subject, link.ID())
+		if f.IsGone {
+			continue
+		}
+		add(f.Subject, m.r.Tags[f.Tag].Target)
+		for _, id := range f.Earlier {
+			add(f.Subject, id)
 		}
 	}
 }
@@ -426,16 +436,11 @@ func (m *marker) conclude(absent, dangling map[inventory.ID]bool) *Repository {
 		}
 	}
 	for i, tag := range m.r.Tags {
-		f, follows := m.followers[i]
 		isDead := m.isRemoved(i) || m.mayRemoveTag(i) && tag.HasTarget && !m.marks.isAlive(tag.Target)
-		if follows {
-			isDead = !m.marks.isAlive(f.Subject)
+		if f, follows := m.follower(i); follows {
+			isDead = f.IsGone || !m.marks.isAlive(f.Subject)
 		}
-		switch {
-		case !isDead || m.kept:
-		case f.Untagged:
-			out.DeadFollowers = append(out.DeadFollowers, i)
-		default:
+		if isDead && !m.kept {
 			out.DeadTags = append(out.DeadTags, i)
 		}
 	}

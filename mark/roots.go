@@ -16,7 +16,7 @@ type Roots struct {
 	// is kept. It is called from several goroutines at once.
 	Removed func(repository, tag int) bool
 	// Followers returns the tags of a repository that are alive as long as their subject is. They are no
-	// roots. They have a target. If nil, no tag follows. It is called from several goroutines at once.
+	// roots. They have a target, and are sorted by tag. If nil, no tag follows. It is called from several goroutines at once.
 	Followers func(repository int) []Follower
 	// Lists are further roots. ReadOptions must have had the same lists.
 	Lists []*ListRoots
@@ -32,10 +32,12 @@ type Roots struct {
 func None(repository, at int) bool { return false }
 
 // Follower is a tag for the referrers of a manifest: its subject. The subject keeps the manifest alive that
-// the tag points at, and also the earlier ones in the tag's index.
+// the tag points at.
 type Follower struct {
 	Tag     int
-	Subject inventory.ID
-	// Untagged is set if no other tag leads to the subject.
-	Untagged bool
+	Subject inventory.ID // not used if IsGone is set
+	// IsGone is set if there is no subject any more. Then the tag is dead.
+	IsGone bool
+	// Earlier are manifests in the tag's index that the subject keeps alive too.
+	Earlier []inventory.ID
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -13,8 +12,6 @@ import (
 	"regsweep/mark"
 	"regsweep/storage"
 	"regsweep/storage/layout"
-
-	"github.com/opencontainers/go-digest"
 )
 
 // Facts are what a run has read.
@@ -22,9 +19,8 @@ type Facts struct {
 	// Inventory was taken with Options.TagTimes.
 	Inventory *inventory.Inventory
 	Graph     *mark.Graph
-	// Live is the result of a mark with all tags and all revisions as roots, and with the followers that
-	// Followers returns.
-	Live *mark.Live
+	// Lists are roots of the run besides tags and revisions.
+	Lists []*mark.ListRoots
 	// Reader reads the configs of images and the times of links, as far as a policy needs them.
 	Reader      storage.Reader
 	Concurrency int
@@ -44,8 +40,10 @@ type Options struct {
 	// OnlyLists is for a run with a list of roots from elsewhere. The roots are the list and the protected tags.
 	// The list must be one of Held.
 	OnlyLists bool
+	// DeleteUnlinkedChildren is that of mark.Roots.
+	DeleteUnlinkedChildren bool
 	// Held has the digests of each Protection with Digests, by its index. They must also be roots of
-	// the run: mark.Roots.Lists.
+	// the run: Facts.Lists.
 	Held []*mark.ListRoots
 }
 
@@ -60,7 +58,8 @@ type Decision struct {
 	removed   [][]bool          // by repository and tag; nil for a repository without a removed tag
 	followers [][]mark.Follower // by repository
 	revisions [][]bool          // by repository and revision: removed as untagged manifests; nil for none
-	live      *mark.Live
+	followed  []map[int]bool    // by repository: the revisions that live only as long as a subject
+	live      *mark.Live        // with all tags and revisions as roots
 	options   Options
 	protected []bool // by repository
 
@@ -87,13 +86,12 @@ func (p *Policy) Decide(ctx context.Context, f Facts, options Options) (*Decisio
 		return nil, errors.New("policy: the lists of images were not read")
 	}
 	d := &Decision{
-		removed: make([][]bool, n), followers: make([][]mark.Follower, n), revisions: make([][]bool, n),
-		live: f.Live, options: options, protected: make([]bool, n),
+		removed: make([][]bool, n), followers: f.Followers(options.OrphanedSignatures), revisions: make([][]bool, n),
+		followed: make([]map[int]bool, n), options: options, protected: make([]bool, n),
 	}
 	repositories := make([]repository, n)
 	for i := range repositories {
 		repositories[i] = p.list(f, i)
-		d.followers[i] = p.unprotected(f, i, f.Followers(i, options.OrphanedSignatures))
 		d.protected[i] = p.protectsAll(f.Inventory.Repositories[i].Name)
 	}
 	if err := p.date(ctx, f, repositories, options.TrustTimes); err != nil {
@@ -103,13 +101,17 @@ func (p *Policy) Decide(ctx context.Context, f Facts, options Options) (*Decisio
 	err := f.Graph.EachRepository(ctx, func(_ context.Context, i int) error {
 		r := &repositories[i]
 		view := sync.OnceValue(func() *mark.View { return f.Graph.View(i) })
+		d.followers[i] = slices.DeleteFunc(d.followers[i], func(of mark.Follower) bool {
+			at := inventory.TagPlace{Repository: i, Tag: of.Tag}
+			tag := Tag{Name: f.Inventory.Repositories[i].Tags[of.Tag].Name, Holds: f.holds(options.Held, view, at)}
+			return p.protects(r.Name, tag) || of.IsGone && f.isYoung(at, options)
+		})
 		for at := range r.Tags {
 			r.Tags[at].Holds = f.holds(options.Held, view, r.places[at])
 		}
 		judgements[i] = p.Judge(r.Repository, f.Now)
 		for at := range r.Tags {
-			v, pushed := &judgements[i].Verdicts[at], f.Inventory.Repositories[i].TagPushed(r.places[at].Tag)
-			if v.Remove && options.MinAge > 0 && (pushed.IsZero() || f.Now.Sub(pushed) < options.MinAge) {
+			if v := &judgements[i].Verdicts[at]; v.Remove && f.isYoung(r.places[at], options) {
 				*v = Verdict{Selected: true, Rule: ByAge}
 			}
 		}
@@ -121,20 +123,55 @@ func (p *Policy) Decide(ctx context.Context, f Facts, options Options) (*Decisio
 	for i, r := range repositories {
 		d.add(i, len(f.Inventory.Repositories[i].Tags), r, judgements[i])
 	}
+	d.live, err = f.Graph.Live(ctx, mark.Roots{
+		Lists: f.Lists, DeleteUnlinkedChildren: options.DeleteUnlinkedChildren,
+		Followers: func(repository int) []mark.Follower { return d.followers[repository] },
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := p.decideUntagged(ctx, f, d); err != nil {
+		return nil, err
+	}
+	d.follow(f)
 	if options.OnlyLists {
 		if err := p.protectTags(ctx, f, d); err != nil {
 			return nil, err
 		}
 	}
-	return d, p.decideUntagged(ctx, f, d)
+	return d, nil
 }
 
-// unprotected returns the tags of signatures that may be removed: a protected one is kept like any other tag.
-func (p *Policy) unprotected(f Facts, i int, followers []mark.Follower) []mark.Follower {
-	r := f.Inventory.Repositories[i]
-	return slices.DeleteFunc(followers, func(of mark.Follower) bool {
-		return !r.HasRevision(of.Subject) && p.protects(r.Name, Tag{Name: r.Tags[of.Tag].Name, Holds: func(int) bool { return false }})
-	})
+// isYoung reports whether a tag was pushed less than Options.MinAge ago.
+func (f Facts) isYoung(at inventory.TagPlace, options Options) bool {
+	pushed := f.Inventory.Repositories[at.Repository].TagPushed(at.Tag)
+	return options.MinAge > 0 && (pushed.IsZero() || f.Now.Sub(pushed) < options.MinAge)
+}
+
+// follow finds the revisions that live only as long as a subject: those that followers lead to, and those
+// that they pointed at earlier, as far as these are not removed like other untagged manifests.
+func (d *Decision) follow(f Facts) {
+	for i, r := range f.Inventory.Repositories {
+		if len(d.followers[i]) == 0 {
+			continue
+		}
+		view, followed := f.Graph.View(i), map[int]bool{}
+		for n, of := range d.followers[i] {
+			tag := r.Tags[of.Tag]
+			if !d.options.DeleteUntagged {
+				d.followers[i][n].Earlier = slices.DeleteFunc(earlier(r, tag), func(id inventory.ID) bool {
+					at, _ := inventory.FindLink(r.Revisions, id)
+					return d.revisions[i] != nil && d.revisions[i][at]
+				})
+			}
+			for _, id := range append(view.Kept(tag.Target), d.followers[i][n].Earlier...) {
+				if at, found := inventory.FindLink(r.Revisions, id); found {
+					followed[at] = true
+				}
+			}
+		}
+		d.followed[i] = followed
+	}
 }
 
 // repository is a repository with the places of its tags.
@@ -155,86 +192,6 @@ func (p *Policy) list(f Facts, i int) repository {
 		out.places = append(out.places, inventory.TagPlace{Repository: i, Tag: at})
 	}
 	return out
-}
-
-// Followers returns the tags of a repository that follow a subject. A tag whose subject the repository does
-// not have is none, unless orphans are asked for too: it is kept like any other tag. Only Inventory and Graph are
-// used.
-//
-// An interrupted run must end like any other. It removes the tags for untagged subjects first, then the
-// revisions, and then all other tags. So a subject counts also if only a tag leads to it. A tag follows in
-// any case if its own revision is gone: then no registry serves it.
-func (f Facts) Followers(i int, orphans bool) (all []mark.Follower) {
-	r := f.Inventory.Repositories[i]
-	tagged := sync.OnceValue(func() (kept []inventory.ID) {
-		view := f.Graph.View(i)
-		isRoot := make([]bool, len(r.Tags))
-		for changed := true; changed; { // there may be signatures of signatures
-			changed = false
-			var roots []inventory.ID
-			for at, tag := range r.Tags {
-				prefix, follows := Subject(tag.Name)
-				if id, found := f.Inventory.Find(prefix); !isRoot[at] && (!follows || found && contains(kept, id)) {
-					isRoot[at], changed = true, true
-				}
-				if isRoot[at] {
-					roots = append(roots, tag.Roots()...)
-				}
-			}
-			kept = view.Kept(roots...)
-		}
-		return kept
-	})
-	for at, tag := range r.Tags {
-		prefix, follows := Subject(tag.Name)
-		if !follows || !tag.HasTarget {
-			continue
-		}
-		id, found := f.find(prefix, r, tagged)
-		if contains(f.Graph.View(i).Kept(tag.Target), id) {
-			continue // its manifest leads to the one in its name, as in a mirror that tags each image by its digest
-		}
-		isTagged := found && contains(tagged(), id)
-		isHere := isTagged || found && r.HasRevision(id) && !f.Graph.Missing(id)
-		isCut := !r.HasRevision(tag.Target)
-		switch {
-		case isHere:
-		case f.isElsewhere(id): // cosign can keep signatures in another repository
-			continue
-		case !isCut && !orphans:
-			continue
-		}
-		all = append(all, mark.Follower{Tag: at, Subject: id, Untagged: !isTagged && !isCut})
-	}
-	return all
-}
-
-// isElsewhere reports whether any repository has a revision.
-func (f Facts) isElsewhere(id inventory.ID) bool {
-	return slices.ContainsFunc(f.Inventory.Repositories, func(r *inventory.Repository) bool { return r.HasRevision(id) })
-}
-
-// find returns the digest that begins with a prefix, in a repository. tagged are all digests that tags keep.
-func (f Facts) find(prefix digest.Digest, r *inventory.Repository, tagged func() []inventory.ID) (id inventory.ID, found bool) {
-	if prefix.Validate() == nil {
-		if id, found = f.Inventory.Find(prefix); !found {
-			id = f.Inventory.ID(prefix)
-		}
-		return id, found
-	}
-	isIt := func(id inventory.ID) bool { return strings.HasPrefix(string(f.Inventory.Digest(id)), string(prefix)) }
-	if at := slices.IndexFunc(r.Revisions, func(link inventory.Link) bool { return isIt(link.ID()) }); at >= 0 {
-		return r.Revisions[at].ID(), true
-	}
-	if at := slices.IndexFunc(tagged(), isIt); at >= 0 {
-		return tagged()[at], true
-	}
-	return f.Inventory.ID(prefix), false
-}
-
-func contains(sorted []inventory.ID, id inventory.ID) bool {
-	_, found := slices.BinarySearch(sorted, id)
-	return found
 }
 
 // holds returns Tag.Holds of a tag.
@@ -280,7 +237,7 @@ func (p *Policy) decideUntagged(ctx context.Context, f Facts, d *Decision) error
 		ages[i] = age
 		d.revisions[i] = make([]bool, len(r.Revisions))
 		for at := range r.Revisions {
-			if f.Live.Repositories[i].Revisions.At(at) == mark.Untagged {
+			if d.live.Repositories[i].Revisions.At(at) == mark.Untagged {
 				links = append(links, link{i, at})
 			}
 		}
@@ -309,8 +266,10 @@ func (d *Decision) Roots() mark.Roots {
 			switch cause := d.live.Repositories[repository].Revisions.At(revision); {
 			case cause == mark.Tagged || cause == mark.UnlinkedChild: // a tag reaches it too
 				return false
-			case d.options.DeleteUntagged:
-				return d.protected[repository]
+			case d.protected[repository]:
+				return true
+			case d.options.DeleteUntagged, d.followed[repository][revision]:
+				return false
 			case cause == mark.Untagged && d.revisions[repository] != nil:
 				return !d.revisions[repository][revision]
 			}

@@ -22,7 +22,7 @@ const (
 func (d *Decision) Conclude(inv *inventory.Inventory, live *mark.Live) {
 	removed := map[inventory.TagPlace]bool{}
 	for i, r := range live.Repositories {
-		for _, tag := range slices.Concat(r.DeadTags, r.DeadFollowers) {
+		for _, tag := range r.DeadTags {
 			removed[inventory.TagPlace{Repository: i, Tag: tag}] = true
 		}
 	}
@@ -56,7 +56,7 @@ func (d *Decision) without(at inventory.TagPlace) string {
 // Followers returns the tags of a repository that follow a subject which was not gone before.
 func (d *Decision) Followers(repository int) (all []mark.Follower) {
 	for _, f := range d.followers[repository] {
-		if before := d.live.Repositories[repository]; !slices.Contains(slices.Concat(before.DeadTags, before.DeadFollowers), f.Tag) {
+		if !f.IsGone {
 			all = append(all, f)
 		}
 	}

@@ -445,8 +445,8 @@ func (o *oracle) reached(r *repo, roots []string, keeps bool) map[string]bool {
 		}
 		for tag := range r.tags() {
 			if o.subjectOf(r, tag) == digest { // with a policy
-				for _, to := range slices.Concat(o.targets(r, tag), r.index[tag]) {
-					reach(to, false)
+				for _, to := range o.targets(r, tag) {
+					reach(to, true)
 				}
 			}
 		}

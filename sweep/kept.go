@@ -74,7 +74,7 @@ func (p *planner) count(ctx context.Context) error {
 	for _, r := range p.inv.Repositories {
 		p.Live.Tags += len(r.Tags)
 	}
-	p.Live.Tags -= len(p.tags) + len(p.followers)
+	p.Live.Tags -= len(p.tags)
 	for _, kept := range p.keptBlobs {
 		p.Live.Blobs += kept.Count
 		p.Live.Bytes = addBytes(p.Live.Bytes, kept.Bytes)

@@ -17,13 +17,15 @@ type Kind string
 const (
 	TagIndexEntry Kind = "tag_index_entry"
 	Revision      Kind = "revision"
-	OrphanLink    Kind = "orphan_link"  // link to a signature or a referrer of a deleted manifest
-	ReferrerTag   Kind = "referrer_tag" // current link of a tag that follows a subject
-	Tag           Kind = "tag"          // current link of a tag
-	LayerLink     Kind = "layer_link"
-	Upload        Kind = "upload"
-	Repository    Kind = "repository"
-	Blob          Kind = "blob"
+	OrphanLink    Kind = "orphan_link" // link to a signature or a referrer of a deleted manifest
+	// EarlierEntry is an index entry for a manifest that a tag which a policy removes does not point at any
+	// more. After an interruption it shows that the manifest goes with the tag.
+	EarlierEntry Kind = "earlier_entry"
+	Tag          Kind = "tag" // current link of a tag
+	LayerLink    Kind = "layer_link"
+	Upload       Kind = "upload"
+	Repository   Kind = "repository"
+	Blob         Kind = "blob"
 )
 
 // EmptyDirectory is the kind of an empty directory at a path that a repository could have. Empty
@@ -98,34 +100,8 @@ type row struct {
 // table has the kinds in the order of their removal. A link is removed before its target. So after
 // an interruption no link points to a removed object.
 var table = []row{
-	{
-		kind: TagIndexEntry, form: Links,
-		noun: "tag index entry", report: "tag_index_entries", shown: 6, reported: 4,
-		label: func(r Removal) string { return r.Tag + " " + r.Digest.String() },
-		needs: []string{"repository", "tag", "digest"},
-		links: func(r Removal) []Link {
-			return []Link{{layout.TagIndexPath(r.Repository, r.Tag, r.Digest), r.Digest}}
-		},
-		len:     func(p *Plan) int { return len(p.tagEntries) },
-		removal: (*Plan).tagEntryRemoval,
-		count: func(p *Plan, add func(repository, n int)) {
-			for _, entry := range p.tagEntries {
-				add(entry.repository, 1)
-			}
-		},
-		isKnown: (*Plan).isTagEntryKnown,
-		find: func(inv *inventory.Inventory, line Removal, id inventory.ID, at *place) (found bool) {
-			r := inv.Repositories[at.repository]
-			if at.tag, found = r.FindTag(line.Tag); found {
-				at.at, found = inventory.FindLink(r.Tags[at.tag].Index, id)
-			}
-			return found
-		},
-		whyNot: (*Plan).whyNotEntry,
-	},
-	// The tag for the referrers of an untagged manifest is removed before the revision of that manifest:
-	// without it nothing would show a second run that the tag has to be removed.
-	tagRow(row{kind: ReferrerTag, noun: "tag of a referrer", report: "referrer_tags", shown: 10, reported: 10}, func(p *Plan) []place { return p.followers }),
+	entryRow(row{kind: TagIndexEntry, noun: "tag index entry", report: "tag_index_entries", shown: 6, reported: 4},
+		func(p *Plan) []tagEntry { return p.tagEntries }),
 	{
 		kind: Revision, form: Links,
 		noun: "manifest revision", report: "revisions", shown: 3, reported: 2,
@@ -178,8 +154,39 @@ var table = []row{
 		},
 		whyNot: func(p *Plan, at place) Reason { return p.whyNotOrphan(*at.orphan) },
 	},
-	// A tag's current link is removed after its index entries and its revision.
-	tagRow(row{kind: Tag, noun: "tag", report: "tags", shown: 2, reported: 6}, func(p *Plan) []place { return p.tags }),
+	entryRow(row{kind: EarlierEntry, noun: "earlier tag index entry", report: "earlier_entries", shown: 10, reported: 10},
+		func(p *Plan) []tagEntry { return p.earlierEntries }),
+	{
+		// A tag's current link is removed after its index entries and its revision.
+		kind: Tag, form: Links,
+		noun: "tag", report: "tags", shown: 2, reported: 6,
+		needs: []string{"repository", "tag", "digest"},
+		links: func(r Removal) []Link {
+			return []Link{{layout.TagPath(r.Repository, r.Tag), r.Digest}}
+		},
+		isRead: true, isRestoredLast: true,
+		len:     func(p *Plan) int { return len(p.tags) },
+		removal: (*Plan).tagRemoval,
+		count: func(p *Plan, add func(repository, n int)) {
+			for _, tag := range p.tags {
+				add(tag.repository, 1)
+			}
+		},
+		isKnown: func(p *Plan, i int) bool {
+			_, tag := p.tag(i)
+			return p.inv.Stored(tag.Target)
+		},
+		emptiedDir: func(p *Plan, i int) string {
+			r, tag := p.tag(i)
+			return dirOf(dirOf(layout.TagPath(r.Name, tag.Name)))
+		},
+		find: func(inv *inventory.Inventory, line Removal, id inventory.ID, at *place) (found bool) {
+			r := inv.Repositories[at.repository]
+			at.at, found = r.FindTag(line.Tag)
+			return found && r.Tags[at.at].HasTarget && r.Tags[at.at].Target == id // unchanged since the review
+		},
+		whyNot: (*Plan).whyNotTag,
+	},
 	{
 		kind: LayerLink, form: Links,
 		noun: "layer link", report: "layer_links", shown: 5, reported: 3,
@@ -262,36 +269,35 @@ var table = []row{
 	},
 }
 
-// tagRow completes the row of a kind of tags.
-func tagRow(r row, of func(*Plan) []place) row {
-	r.form, r.isRead, r.isRestoredLast = Links, true, true
+// entryRow completes the row of a kind of index entries.
+func entryRow(r row, of func(*Plan) []tagEntry) row {
+	r.form = Links
+	r.label = func(r Removal) string { return r.Tag + " " + r.Digest.String() }
 	r.needs = []string{"repository", "tag", "digest"}
-	r.links = func(r Removal) []Link { return []Link{{layout.TagPath(r.Repository, r.Tag), r.Digest}} }
+	r.links = func(r Removal) []Link {
+		return []Link{{layout.TagIndexPath(r.Repository, r.Tag, r.Digest), r.Digest}}
+	}
 	r.len = func(p *Plan) int { return len(of(p)) }
-	r.removal = func(p *Plan, i int) Removal { return p.tagRemoval(of(p)[i]) }
+	r.removal = func(p *Plan, i int) Removal { return p.entryRemoval(of(p)[i]) }
 	r.count = func(p *Plan, add func(repository, n int)) {
-		for _, tag := range of(p) {
-			add(tag.repository, 1)
+		for _, entry := range of(p) {
+			add(entry.repository, 1)
 		}
 	}
-	r.isKnown = func(p *Plan, i int) bool { return p.inv.Stored(p.tag(of(p)[i]).Target) }
-	r.emptiedDir = func(p *Plan, i int) string {
-		at := of(p)[i]
-		return dirOf(dirOf(layout.TagPath(p.inv.Repositories[at.repository].Name, p.tag(at).Name)))
-	}
+	r.isKnown = func(p *Plan, i int) bool { return p.isEntryKnown(of(p)[i]) }
 	r.find = func(inv *inventory.Inventory, line Removal, id inventory.ID, at *place) (found bool) {
 		r := inv.Repositories[at.repository]
-		at.at, found = r.FindTag(line.Tag)
-		return found && r.Tags[at.at].HasTarget && r.Tags[at.at].Target == id // unchanged since the review
-	}
-	r.whyNot = func(p *Plan, at place) Reason {
-		if _, found := slices.BinarySearchFunc(of(p), at, comparePlaces); found {
-			return ""
+		if at.tag, found = r.FindTag(line.Tag); found {
+			at.at, found = inventory.FindLink(r.Tags[at.tag].Index, id)
 		}
-		return p.whyNotTag(at)
+		return found
 	}
+	r.whyNot = (*Plan).whyNotEntry
 	return r
 }
+
+// isEntry reports whether a removal of the kind is an index entry, which is a part of its tag.
+func (k Kind) isEntry() bool { return k == TagIndexEntry || k == EarlierEntry }
 
 // counted is the row of empty directories, which have no lines in a plan.
 var counted = row{

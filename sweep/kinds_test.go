@@ -38,7 +38,7 @@ func TestEveryRowIsComplete(t *testing.T) {
 
 // TestALinkIsRestoredAfterWhatItLeadsTo: a registry that runs meanwhile never serves half of an image.
 func TestALinkIsRestoredAfterWhatItLeadsTo(t *testing.T) {
-	want := []Kind{Blob, Upload, LayerLink, OrphanLink, Revision, TagIndexEntry, Tag, ReferrerTag}
+	want := []Kind{Blob, Upload, LayerLink, EarlierEntry, OrphanLink, Revision, TagIndexEntry, Tag}
 	if got := Restored(); !slices.Equal(got, want) {
 		t.Errorf("the kinds are restored in the order %v, want %v", got, want)
 	}

@@ -44,8 +44,10 @@ func (p *Plan) whyNot(removal Removal) Reason {
 func (p *Plan) whyNotEntry(at place) Reason {
 	r, live := p.inv.Repositories[at.repository], p.live.Repositories[at.repository]
 	id := r.Tags[at.tag].Index[at.at].ID()
-	if _, found := slices.BinarySearchFunc(p.tagEntries, tagEntry{at.repository, at.tag, id}, p.compareEntries); found {
-		return ""
+	for _, entries := range [][]tagEntry{p.tagEntries, p.earlierEntries} {
+		if _, found := slices.BinarySearchFunc(entries, tagEntry{at.repository, at.tag, id}, p.compareEntries); found {
+			return ""
+		}
 	}
 	if revision, found := inventory.FindLink(r.Revisions, id); found && live.Revisions.At(revision) != mark.Dead {
 		return causes[live.Revisions.At(revision)]
@@ -69,7 +71,9 @@ func (p *Plan) whyNotRevision(at place) Reason {
 
 func (p *Plan) whyNotTag(at place) Reason {
 	live := p.live.Repositories[at.repository]
-	switch {
+	switch _, found := slices.BinarySearch(live.DeadTags, at.at); {
+	case found:
+		return ""
 	case live.Kept:
 		return KeptDamage
 	case !p.Options.Only.mayRemoveTag(at.repository, at.at):

@@ -50,10 +50,11 @@ type oracle struct {
 	rules
 	repos    map[string]*repo
 	readings map[string]reading
+	follows  map[string]map[string]string // the result of following
 }
 
 func newOracle(d *disk, r rules) *oracle {
-	o := &oracle{disk: d, rules: r, repos: map[string]*repo{}, readings: map[string]reading{}}
+	o := &oracle{disk: d, rules: r, repos: map[string]*repo{}, readings: map[string]reading{}, follows: map[string]map[string]string{}}
 	for path := range d.files {
 		o.sort(path)
 	}
@@ -123,7 +124,7 @@ func judge(d *disk, r rules) (removals map[string][]string, gone map[string]bool
 			}
 			deadTags[tag] = true
 			if _, found := r.current[tag]; found {
-				remove(o.kindOfTag(r, tag), tagFile(r.name, tag), tagFile(r.name, tag))
+				remove("tag", tagFile(r.name, tag), tagFile(r.name, tag))
 				left--
 			}
 			if len(r.index[tag]) > 0 {
@@ -136,7 +137,11 @@ func judge(d *disk, r rules) (removals map[string][]string, gone map[string]bool
 				_, hasRevision := r.revisions[entry]
 				switch {
 				case deadTags[tag]:
-					remove("tag_index_entry", path, path)
+					kind := "tag_index_entry"
+					if own, _ := target(r.current[tag]); o.untag != nil && entry != own && own != "" {
+						kind = "earlier_entry"
+					}
+					remove(kind, path, path)
 				case hasRevision && !goes(entry) || !hasRevision && alive[entry]:
 				case o.selects(path):
 					remove("tag_index_entry", path, path)
@@ -451,36 +456,97 @@ func (o *oracle) isWholeSelected(r *repo, tag string) bool {
 	return o.selects(tagFile(r.name, tag))
 }
 
-// subjectOf is the manifest whose life a tag shares when a policy removes tags: the one in its name, if the
-// repository has it.
+// subjectOf is the manifest whose life a tag shares when a policy removes tags, or "gone".
 func (o *oracle) subjectOf(r *repo, tag string) string {
-	m := followerName.FindStringSubmatch(tag)
-	if o.untag == nil || m == nil || !o.isWholeSelected(r, tag) {
+	if o.untag == nil || !o.isWholeSelected(r, tag) {
 		return ""
 	}
-	subject := "sha256:" + m[1]
-	own, _ := target(r.current[tag])
-	if own == "" {
-		return ""
+	return o.following(r)[tag]
+}
+
+// following are the tags of a repository that share the life of the manifest in their name. They are those whose
+// subject something else leads to, be it another such tag. A tag whose subject is gone is one only in what
+// an interrupted run leaves, or if a reviewed plan removes it.
+func (o *oracle) following(r *repo) map[string]string {
+	if f, found := o.follows[r.name]; found {
+		return f
 	}
-	before := *o
-	before.untag = nil
-	if before.reached(r, []string{own}, true)[subject] {
-		return "" // its manifest leads to the subject
-	}
-	if _, hasOwn := r.revisions[own]; !hasOwn {
-		_, isHere := r.revisions[subject]
-		for _, other := range o.repos {
-			if _, has := other.revisions[subject]; has && !isHere && !o.reachedByTags(r)[subject] {
-				return ""
-			}
+	f := map[string]string{}
+	o.follows[r.name] = f
+	plain := *o
+	plain.untag = nil
+	open, leads := map[string]map[string]bool{}, map[string]bool{}
+	var roots []string
+	for tag := range r.tags() {
+		own, _ := target(r.current[tag])
+		kept := plain.reached(r, []string{own}, true)
+		if subject := inName(tag); subject == "" || own == "" || kept[subject] {
+			roots = append(roots, o.targets(r, tag)...)
+			continue
 		}
-		return subject
+		open[tag] = kept
+		maps.Copy(leads, kept)
 	}
-	if _, has := r.revisions[subject]; (!has || o.read(subject).state == "missing") && !o.reachedByTags(r)[subject] {
-		return ""
+	for revision := range r.revisions {
+		if !leads[revision] && o.read(revision).state != "missing" {
+			roots = append(roots, revision)
+		}
 	}
-	return subject
+	known := plain.reached(r, roots, true)
+	for n := -1; n != len(open); {
+		n = len(open)
+		for tag := range open {
+			subject := inName(tag)
+			switch {
+			case known[subject]:
+				f[tag] = subject
+			case leads[subject]:
+				continue
+			case o.isGone(r, tag):
+				f[tag] = "gone"
+			}
+			maps.Copy(known, open[tag])
+			delete(open, tag)
+		}
+	}
+	return f
+}
+
+// isGone reports whether a tag goes because no manifest in its repository has its name.
+func (o *oracle) isGone(r *repo, tag string) bool {
+	own, _ := target(r.current[tag])
+	isElsewhere := false
+	for _, other := range o.repos {
+		_, has := other.revisions[inName(tag)]
+		isElsewhere = isElsewhere || has
+		for _, f := range other.current {
+			to, _ := target(f)
+			isElsewhere = isElsewhere || to == inName(tag)
+		}
+	}
+	_, isHere := r.revisions[inName(tag)]
+	_, hasOwn := r.revisions[own]
+	isCut := !slices.Contains(r.index[tag], own) && !isHere
+	return isCut && !hasOwn || !isElsewhere && (isCut || o.only != nil)
+}
+
+// inName is the digest in the name of a tag for referrers.
+func inName(tag string) string {
+	if m := followerName.FindStringSubmatch(tag); m != nil {
+		return "sha256:" + m[1]
+	}
+	return ""
+}
+
+// earlier are the manifests that a tag pointed at before, as far as a registry serves them.
+func (r *repo) earlier(tag string) (earlier []string) {
+	own, _ := target(r.current[tag])
+	for _, entry := range r.index[tag] {
+		if _, has := r.revisions[entry]; has && entry != own {
+			earlier = append(earlier, entry)
+		}
+	}
+	return earlier
 }
 
 var followerName = regexp.MustCompile(`^sha256-([0-9a-f]{64})(\.sig|\.att|\.sbom)?$`)
@@ -670,8 +736,13 @@ func (o *oracle) alive(r *repo) (alive, dangling map[string]bool) {
 		}
 		for tag := range r.tags() {
 			if o.subjectOf(r, tag) == digest {
-				for _, to := range slices.Concat(o.targets(r, tag), r.index[tag]) {
-					reach(to, false)
+				for _, to := range o.targets(r, tag) {
+					reach(to, true)
+				}
+				for _, to := range r.earlier(tag) {
+					if !o.deleteUntagged && o.only == nil {
+						reach(to, false)
+					}
 				}
 			}
 		}
@@ -802,7 +873,7 @@ func (o *oracle) mayGo(r *repo, revision string) bool {
 			return false
 		}
 	}
-	return (o.deleteUntagged || o.wasTagged(r, revision)) && o.selects(revisionFile(r.name, revision))
+	return (o.deleteUntagged || o.wasTagged(r, revision) || o.isFollowing(r, revision)) && o.selects(revisionFile(r.name, revision))
 }
 
 // wasTagged reports whether a revision that a policy leaves without a tag had one before.
@@ -813,6 +884,21 @@ func (o *oracle) wasTagged(r *repo, revision string) bool {
 	before := *o
 	before.untag = map[string]bool{}
 	return before.reached(r, before.tagRoots(r), true)[revision]
+}
+
+// isFollowing reports whether a tag that shares the life of another manifest leads to a revision.
+func (o *oracle) isFollowing(r *repo, revision string) bool {
+	if o.untag == nil {
+		return false
+	}
+	plain := *o
+	plain.untag = nil
+	for tag := range o.following(r) {
+		if slices.Contains(r.earlier(tag), revision) || plain.reached(r, o.targets(r, tag), true)[revision] {
+			return true
+		}
+	}
+	return false
 }
 
 // whole are the files that each tag needs and has: after whatever interruption they
@@ -854,7 +940,7 @@ func whole(d *disk, rules rules) []string {
 			}
 		}
 		for tag, f := range r.current {
-			if slices.Contains(slices.Concat(removed["tag"], removed["referrer_tag"]), tagFile(r.name, tag)) {
+			if slices.Contains(removed["tag"], tagFile(r.name, tag)) {
 				continue
 			}
 			need(tagFile(r.name, tag))
@@ -864,33 +950,4 @@ func whole(d *disk, rules rules) []string {
 		}
 	}
 	return needed
-}
-
-// kindOfTag is the kind of the removal of a tag.
-func (o *oracle) kindOfTag(r *repo, tag string) string {
-	subject := o.subjectOf(r, tag)
-	own, _ := target(r.current[tag])
-	_, hasOwn := r.revisions[own]
-	if subject == "" || !hasOwn || o.reachedByTags(r)[subject] {
-		return "tag"
-	}
-	return "referrer_tag"
-}
-
-// reachedByTags is what the tags reach, and the tags that follow a manifest that is reached.
-func (o *oracle) reachedByTags(r *repo) map[string]bool {
-	before := *o
-	before.untag = nil
-	reached := map[string]bool{}
-	for n := -1; n < len(reached); {
-		n = len(reached)
-		var roots []string
-		for tag := range r.tags() {
-			if m := followerName.FindStringSubmatch(tag); m == nil || reached["sha256:"+m[1]] {
-				roots = append(roots, o.targets(r, tag)...)
-			}
-		}
-		reached = before.reached(r, roots, true)
-	}
-	return reached
 }

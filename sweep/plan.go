@@ -73,20 +73,20 @@ type Plan struct {
 	inv  *inventory.Inventory
 	live *mark.Live
 
-	tagEntries   []tagEntry
-	revisions    links
-	orphans      []orphan
-	followers    []place
-	tags         []place
-	layers       links
-	uploads      []upload
-	repositories []int
-	blobs        []inventory.ID
-	blobSizes    []int64  // sizes of blobs in bytes, from stat; nil if the listing has all sizes
-	empty        []string // directories of candidates that do not exist
-	emptyNames   []string // empty directories at paths of repositories, with Options.PruneEmpty
-	young        bits     // blobs that are kept for their age; only set if Options.Only is
-	linked       bits     // stored blobs with a dead link that Options.Only does not select
+	tagEntries     []tagEntry
+	earlierEntries []tagEntry
+	revisions      links
+	orphans        []orphan
+	tags           []place
+	layers         links
+	uploads        []upload
+	repositories   []int
+	blobs          []inventory.ID
+	blobSizes      []int64  // sizes of blobs in bytes, from stat; nil if the listing has all sizes
+	empty          []string // directories of candidates that do not exist
+	emptyNames     []string // empty directories at paths of repositories, with Options.PruneEmpty
+	young          bits     // blobs that are kept for their age; only set if Options.Only is
+	linked         bits     // stored blobs with a dead link that Options.Only does not select
 
 	executed bool
 }
@@ -198,8 +198,7 @@ func (p *Plan) refs(kind *row, i int) []storage.Ref {
 	return refs
 }
 
-func (p *Plan) tagEntryRemoval(i int) Removal {
-	entry := p.tagEntries[i]
+func (p *Plan) entryRemoval(entry tagEntry) Removal {
 	r := p.inv.Repositories[entry.repository]
 	removal := Removal{Repository: r.Name, Tag: r.Tags[entry.tag].Name, Digest: p.inv.Digest(entry.id)}
 	removal.Path = layout.TagIndexPath(r.Name, removal.Tag, removal.Digest)
@@ -243,14 +242,14 @@ func (p *Plan) orphanRemoval(i int) Removal {
 	return removal
 }
 
-func (p *Plan) tagRemoval(at place) Removal {
-	name, tag := p.inv.Repositories[at.repository].Name, p.tag(at)
+func (p *Plan) tagRemoval(i int) Removal {
+	r, tag := p.tag(i)
 	removal := Removal{
-		Repository: name, Tag: tag.Name, Digest: p.inv.Digest(tag.Target),
-		Path: layout.TagPath(name, tag.Name), Reason: "no root reaches its manifest",
+		Repository: r.Name, Tag: tag.Name, Digest: p.inv.Digest(tag.Target),
+		Path: layout.TagPath(r.Name, tag.Name), Reason: "no root reaches its manifest",
 	}
 	if p.Options.TagReason != nil {
-		removal.Reason = p.Options.TagReason(at.repository, at.at)
+		removal.Reason = p.Options.TagReason(p.tags[i].repository, p.tags[i].at)
 	}
 	return removal
 }
@@ -302,11 +301,13 @@ func (p *Plan) uploadAt(at upload) (u inventory.Upload, repository string) {
 	return r.Uploads[at.at], r.Name
 }
 
-func (p *Plan) tag(at place) inventory.Tag { return p.inv.Repositories[at.repository].Tags[at.at] }
+func (p *Plan) tag(i int) (*inventory.Repository, inventory.Tag) {
+	r := p.inv.Repositories[p.tags[i].repository]
+	return r, r.Tags[p.tags[i].at]
+}
 
-// isTagEntryKnown implements row.isKnown. Of the index entries only the verified ones were read.
-func (p *Plan) isTagEntryKnown(i int) bool {
-	entry := p.tagEntries[i]
+// isEntryKnown implements row.isKnown. Of the index entries only the verified ones were read.
+func (p *Plan) isEntryKnown(entry tagEntry) bool {
 	index := p.inv.Repositories[entry.repository].Tags[entry.tag].Index
 	at, found := inventory.FindLink(index, entry.id)
 	return found && index[at].Verified() && p.inv.Stored(entry.id)

@@ -149,6 +149,7 @@ func (p *planner) order() {
 		return p.compareDigests(links[a].ID(), links[b].ID())
 	})
 	slices.SortFunc(p.tagEntries, p.compareEntries)
+	slices.SortFunc(p.earlierEntries, p.compareEntries)
 }
 
 func (p *Plan) compareEntries(a, b tagEntry) int {
@@ -170,9 +171,6 @@ func dirOf(path string) string { return path[:strings.LastIndexByte(path, '/')] 
 // to repair the tag.
 func (p *planner) planTagIndexes(ctx context.Context) error {
 	for i, live := range p.live.Repositories {
-		for _, t := range live.DeadFollowers {
-			p.followers = append(p.followers, place{repository: i, at: t})
-		}
 		for _, t := range live.DeadTags {
 			p.tags = append(p.tags, place{repository: i, at: t})
 		}
@@ -196,13 +194,22 @@ func (p *planner) planTagIndexes(ctx context.Context) error {
 		switch {
 		case stats[i].isAbsent:
 			p.empty = append(p.empty, dirOf(path(i)))
-		case !p.Options.Only.has(TagIndexEntry, at):
+		case !p.Options.Only.hasEntry(at):
 			p.keepTarget(id)
+		case p.isEarlier(at):
+			p.earlierEntries = append(p.earlierEntries, tagEntry{at.repository, at.tag, id})
 		default:
 			p.tagEntries = append(p.tagEntries, tagEntry{at.repository, at.tag, id})
 		}
 	}
 	return nil
+}
+
+// isEarlier reports whether an index entry is for a manifest that a removed tag does not point at any more.
+func (p *planner) isEarlier(at place) bool {
+	_, isDead := slices.BinarySearch(p.live.Repositories[at.repository].DeadTags, at.tag)
+	tag := p.inv.Repositories[at.repository].Tags[at.tag]
+	return p.Options.RemovesTags && isDead && tag.HasTarget && tag.Index[at.at].ID() != tag.Target
 }
 
 // deadEntries returns the places of the index entries of dead tags and of dead or deleted revisions.
@@ -211,9 +218,6 @@ func (p *planner) deadEntries() (entries []place) {
 		r := p.inv.Repositories[i]
 		for t, tag := range r.Tags {
 			_, isDead := slices.BinarySearch(live.DeadTags, t)
-			if !isDead {
-				_, isDead = slices.BinarySearch(live.DeadFollowers, t)
-			}
 			for e, link := range tag.Index {
 				isAlive := live.IsAliveEntry(link.ID())
 				if at, found := inventory.FindLink(r.Revisions, link.ID()); found {
@@ -378,7 +382,7 @@ func (p *planner) planRepositories() {
 	}
 	removed := make([]int, len(p.inv.Repositories))
 	for _, kind := range table {
-		if kind.count != nil && kind.kind != TagIndexEntry { // an entry is part of its tag
+		if kind.count != nil && !kind.kind.isEntry() { // an entry is part of its tag
 			kind.count(p.Plan, func(repository, n int) { removed[repository] += n })
 		}
 	}

@@ -33,8 +33,8 @@ func TestPoliciesOnRandomRegistries(t *testing.T) {
 func testPolicy(t *testing.T, seed uint64) {
 	d := generate(seed, seed%3 == 0, false)
 	random := rand.New(rand.NewPCG(seed, 5))
-	d.follow(random)
 	r := rules{uploadAge: uploadAge, deleteUntagged: random.IntN(3) == 0, pruneEmpty: random.IntN(3) == 0, untag: map[string]bool{}}
+	d.follow(random, r.deleteUntagged)
 	repositories := newOracle(d, rules{}).repos
 	for _, name := range slices.Sorted(maps.Keys(repositories)) {
 		for _, tag := range slices.Sorted(maps.Keys(repositories[name].tags())) {
@@ -78,32 +78,55 @@ func testPolicy(t *testing.T, seed uint64) {
 }
 
 // follow adds tags for the referrers of some manifests, as clients make them: indexes, also earlier ones, and
-// signatures. Some of their subjects are gone.
-func (d *disk) follow(random *rand.Rand) {
-	for _, path := range d.names() {
-		repository, rest, found := strings.Cut(strings.TrimPrefix(path, "repositories/"), "/_manifests/revisions/sha256/")
-		hex, isLink := strings.CutSuffix(rest, "/link")
-		if !found || !isLink || len(hex) != 64 || random.IntN(3) > 0 {
-			continue
+// signatures, also of these. Some of their subjects are gone. With deleteUntagged it skips subjects that several
+// repositories have: see docs/decisions/0026-tags-that-are-removed.md.
+func (d *disk) follow(random *rand.Rand, deleteUntagged bool) {
+	for range 2 {
+		for _, path := range d.names() {
+			repository, rest, found := strings.Cut(strings.TrimPrefix(path, "repositories/"), "/_manifests/revisions/sha256/")
+			hex, isLink := strings.CutSuffix(rest, "/link")
+			if found && isLink && len(hex) == 64 && random.IntN(4) == 0 && !(deleteUntagged && d.isShared(hex)) {
+				d.followOne(random, repository, hex)
+			}
 		}
-		if strings.Contains(d.files[blobFile("sha256:"+hex)].content, `"subject"`) {
-			continue // after an interruption a signature of a referrer may stay: see docs/policies.md
+	}
+}
+
+// isShared reports whether several repositories have a manifest.
+func (d *disk) isShared(hex string) bool {
+	n := 0
+	for path := range d.files {
+		if strings.HasSuffix(path, "/_manifests/revisions/sha256/"+hex+"/link") {
+			n++
 		}
-		if random.IntN(8) == 0 { // a mirror tags each image by its digest
-			d.tag(repository, "sha256-"+hex, "sha256:"+hex)
-			continue
-		}
-		tag := "sha256-" + hex + []string{"", "", ".sig", ".att", ".sbom"}[random.IntN(5)]
-		for n := range 1 + random.IntN(2) {
-			signature := d.image(repository, fmt.Sprintf("signature %d of %s", n, hex))
-			index := json1(map[string]any{"schemaVersion": 2, "mediaType": ociIndex, "manifests": []any{descriptor(ociImage, signature, 1)}})
-			digest := d.blob(index)
-			d.revision(repository, digest)
-			d.tag(repository, tag, digest)
-		}
-		if random.IntN(6) == 0 {
-			delete(d.files, path)
-		}
+	}
+	return n > 1
+}
+
+func (d *disk) followOne(random *rand.Rand, repository, hex string) {
+	tag := "sha256-" + hex + []string{"", "", ".sig", ".att", ".sbom"}[random.IntN(5)]
+	switch random.IntN(16) {
+	case 0: // a mirror tags each image by its digest
+		d.tag(repository, tag, "sha256:"+hex)
+		return
+	case 1: // in a circle
+		other := d.image(repository, "signed by "+hex)
+		d.revision(repository, other)
+		d.tag(repository, tag, other)
+		d.tag(repository, "sha256-"+strings.TrimPrefix(other, "sha256:"), "sha256:"+hex)
+		return
+	case 2: // the signatures are in another repository
+		repository = "signatures"
+	}
+	for n := range 1 + random.IntN(2) {
+		signature := d.image(repository, fmt.Sprintf("signature %d of %s", n, hex))
+		index := json1(map[string]any{"schemaVersion": 2, "mediaType": ociIndex, "manifests": []any{descriptor(ociImage, signature, 1)}})
+		digest := d.blob(index)
+		d.revision(repository, digest)
+		d.tag(repository, tag, digest)
+	}
+	if random.IntN(6) == 0 {
+		delete(d.files, revisionFile(repository, "sha256:"+hex))
 	}
 }
 
@@ -122,13 +145,7 @@ func untagRoots(ctx context.Context, inv *inventory.Inventory, graph *mark.Graph
 		}
 		p.Rules = append(p.Rules, policy.Rule{Name: name, Repositories: patterns[0], Tags: patterns[1]})
 	}
-	live, err := graph.Live(ctx, mark.Roots{Followers: func(repository int) []mark.Follower {
-		return policy.Facts{Inventory: inv, Graph: graph}.Followers(repository, false)
-	}})
-	if err != nil {
-		return roots, err
-	}
-	d, err := p.Decide(ctx, policy.Facts{Inventory: inv, Graph: graph, Live: live, Reader: store, Now: now}, policy.Options{DeleteUntagged: r.deleteUntagged})
+	d, err := p.Decide(ctx, policy.Facts{Inventory: inv, Graph: graph, Reader: store, Now: now}, policy.Options{DeleteUntagged: r.deleteUntagged})
 	if err != nil {
 		return roots, err
 	}

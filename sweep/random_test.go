@@ -282,9 +282,8 @@ func planOf(ctx context.Context, store storage.Store, r rules, file *sweep.File)
 	}
 	roots := only.Roots(r.deleteUntagged, r.onlyRoots)
 	if r.untag != nil && only != nil {
-		roots = only.RootsWithoutTags(func(repository int) []mark.Follower {
-			return policy.Facts{Inventory: inv, Graph: graph}.Followers(repository, true)
-		})
+		followers := policy.Facts{Inventory: inv, Graph: graph}.Followers(true)
+		roots = only.RootsWithoutTags(func(repository int) []mark.Follower { return followers[repository] })
 	} else if r.untag != nil {
 		if roots, err = untagRoots(ctx, inv, graph, store, r); err != nil {
 			return nil, err
@@ -300,7 +299,7 @@ func planOf(ctx context.Context, store storage.Store, r rules, file *sweep.File)
 	}
 	return sweep.NewPlan(ctx, inv, live, store, sweep.Options{
 		Now: now, MinAge: r.minAge, UploadAge: r.uploadAge, DeleteUntagged: r.deleteUntagged,
-		PruneEmpty: r.pruneEmpty, AllowEmpty: !r.refuseEmpty, Only: only,
+		PruneEmpty: r.pruneEmpty, AllowEmpty: !r.refuseEmpty, Only: only, RemovesTags: r.untag != nil,
 	})
 }
 

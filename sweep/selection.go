@@ -1,7 +1,6 @@
 package sweep
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -94,11 +93,6 @@ type place struct {
 	orphan     *orphan // set for a link of a deleted manifest, which has no index
 }
 
-// comparePlaces compares the places of objects that are directly in a repository.
-func comparePlaces(a, b place) int {
-	return cmp.Or(cmp.Compare(a.repository, b.repository), cmp.Compare(a.at, b.at))
-}
-
 // find returns the position of the object that a line of a plan file names. It uses only the names
 // and digests of the line.
 func find(inv *inventory.Inventory, line Removal) (at place, found bool) {
@@ -171,6 +165,11 @@ func (n *named) has(at place) bool {
 
 func (s *selected) has(kind Kind, at place) bool { return s != nil && s.named[kind].has(at) }
 
+// hasEntry reports whether an index entry is selected.
+func (s *selected) hasEntry(at place) bool {
+	return s.has(TagIndexEntry, at) || s.has(EarlierEntry, at)
+}
+
 // pin sets pinned: the selected revisions with an index entry that is not selected. Without the
 // revision the entry would point to nothing. Of an unverified entry only the directory is known, so
 // pin stats the link.
@@ -182,7 +181,7 @@ func (s *Selection) pin(ctx context.Context, repository int, of *selected, reade
 	for t, tag := range r.Tags {
 		for i, link := range tag.Index {
 			at, found := inventory.FindLink(r.Revisions, link.ID())
-			if !found || !of.has(Revision, place{at: at}) || of.pinned.has(at) || of.has(TagIndexEntry, place{tag: t, at: i}) {
+			if !found || !of.has(Revision, place{at: at}) || of.pinned.has(at) || of.hasEntry(place{tag: t, at: i}) {
 				continue
 			}
 			exists, err := s.entryExists(ctx, r, tag, link, reader)
@@ -202,15 +201,11 @@ func (s *Selection) pin(ctx context.Context, repository int, of *selected, reade
 func (s *Selection) pinTags(ctx context.Context, repository int, of *selected, reader storage.Reader) error {
 	r := s.inv.Repositories[repository]
 	for t, tag := range r.Tags {
-		kind := Tag
-		if of.has(ReferrerTag, place{at: t}) {
-			kind = ReferrerTag
-		}
-		if !of.has(kind, place{at: t}) {
+		if !of.has(Tag, place{at: t}) {
 			continue
 		}
 		for i, link := range tag.Index {
-			if of.has(TagIndexEntry, place{tag: t, at: i}) {
+			if of.hasEntry(place{tag: t, at: i}) {
 				continue
 			}
 			exists, err := s.entryExists(ctx, r, tag, link, reader)
@@ -218,7 +213,7 @@ func (s *Selection) pinTags(ctx context.Context, repository int, of *selected, r
 				return err
 			}
 			if exists {
-				of.named[kind].places[0].remove(t)
+				of.named[Tag].places[0].remove(t)
 				break
 			}
 		}
@@ -257,15 +252,14 @@ func (s *Selection) RootsWithoutTags(followers func(repository int) []mark.Follo
 		Removed:  s.mayRemoveTag,
 		Revision: func(repository, at int) bool { return !s.mayRemove(repository, at) },
 		Followers: func(repository int) []mark.Follower {
-			return slices.DeleteFunc(followers(repository), func(f mark.Follower) bool { return !s.mayRemoveTag(repository, f.Tag) })
+			return slices.DeleteFunc(slices.Clone(followers(repository)), func(f mark.Follower) bool { return !s.mayRemoveTag(repository, f.Tag) })
 		},
 	}
 }
 
 // mayRemoveTag reports whether a tag and all entries of its index are selected.
 func (s *Selection) mayRemoveTag(repository, tag int) bool {
-	at := place{repository: repository, at: tag}
-	return s.has(Tag, at) || s.has(ReferrerTag, at)
+	return s.has(Tag, place{repository: repository, at: tag})
 }
 
 // mayRemove reports whether a revision and all index entries for it are selected.
@@ -276,6 +270,11 @@ func (s *Selection) mayRemove(repository, revision int) bool {
 // isPinned reports whether a revision is kept because an index entry for it is not selected.
 func (s *Selection) isPinned(repository, revision int) bool {
 	return s != nil && s.repositories[repository] != nil && s.repositories[repository].pinned.has(revision)
+}
+
+// hasEntry reports whether an index entry is selected.
+func (s *Selection) hasEntry(at place) bool {
+	return s.has(TagIndexEntry, at) || s.has(EarlierEntry, at)
 }
 
 // has reports whether an object is selected.
