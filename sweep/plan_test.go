@@ -408,6 +408,14 @@ func TestOrphanedSignaturesGo(t *testing.T) {
 	if slices.Contains(readDisk(t, root).names(), orphan) {
 		t.Error("the signature's link is there")
 	}
+	// A run that is killed there may leave the directory of the link.
+	again := d.put(t)
+	if err := os.Remove(filepath.Join(again, storage.Root, filepath.FromSlash(orphan))); err != nil {
+		t.Fatal(err)
+	}
+	if n := planFor(t, again, r).Garbage[sweep.Repository].Count; n != 1 {
+		t.Errorf("%d repositories are to go after an interruption", n)
+	}
 }
 
 // A dead blob whose data is a symbolic link is not in the plan, and does not stop it (promise 2).

@@ -31,6 +31,8 @@ type planner struct {
 
 	keptBlobs  map[Reason]Tally // dead blobs that are kept
 	unselected []int            // by repository: dead links that Options.Only does not select
+	// absentOrphans has by repository the number of links of Live.Orphans of which only the directory exists.
+	absentOrphans []int
 }
 
 // NewPlan returns the removals of all garbage. It does not change the storage. It stats only the
@@ -45,10 +47,11 @@ func NewPlan(ctx context.Context, inv *inventory.Inventory, live *mark.Live, rea
 		Plan: &Plan{
 			Garbage: map[Kind]Tally{}, Problems: live.Problems, Options: options, inv: inv, live: live,
 		},
-		reader:     reader,
-		cutoff:     options.Now.Add(-options.MinAge),
-		keptBlobs:  map[Reason]Tally{},
-		unselected: make([]int, len(inv.Repositories)),
+		reader:        reader,
+		cutoff:        options.Now.Add(-options.MinAge),
+		keptBlobs:     map[Reason]Tally{},
+		unselected:    make([]int, len(inv.Repositories)),
+		absentOrphans: make([]int, len(inv.Repositories)),
 	}
 	if err := p.refuseNothingTagged(); err != nil {
 		return nil, err
@@ -249,6 +252,7 @@ func (p *planner) planOrphans(ctx context.Context) error {
 		switch {
 		case stats[i].isAbsent:
 			p.empty = append(p.empty, dirOf(path(i)))
+			p.absentOrphans[o.repository]++
 		case !p.Options.Only.has(OrphanLink, place{repository: o.repository, orphan: &o}):
 			p.keepTarget(o.target())
 		default:
@@ -387,7 +391,7 @@ func (p *planner) planRepositories() {
 		}
 	}
 	for i, r := range p.inv.Repositories {
-		absent := 0
+		absent := p.absentOrphans[i]
 		for _, cause := range p.live.Repositories[i].Layers.All() {
 			if cause == mark.Absent {
 				absent++
