@@ -22,9 +22,7 @@ func (g *gcRun) list(ctx context.Context, reader storage.Store, now time.Time) (
 	phase := g.progress.begin("listing", "name", 0)
 	ahead := mark.NewAhead(reader)
 	options := inventory.Options{Concurrency: g.store.Concurrency(), OnBlobs: phase.add, OnLinks: phase.add, OnRevision: ahead.Read}
-	if g.policy != nil {
-		options.TagTimes, options.Sizes = true, true
-	}
+	options.TagTimes, options.Sizes = g.policy != nil || g.review.removesTags(), g.policy != nil
 	if g.options.minAge > 0 {
 		options.Since = now.Add(-g.options.minAge)
 	}

@@ -65,7 +65,7 @@ var leftOutReasons = map[sweep.Reason]string{
 	sweep.KeptUpload:        "younger than the plan's --upload-age",
 	sweep.KeptMultipart:     "uploaded in parts, which can't be moved: apply without --quarantine",
 	sweep.KeptLinked:        "still linked, by a link that the plan does not take",
-	sweep.LeftGone:          "gone already",
+	sweep.LeftGone:          "gone already, or a tag that was pushed again",
 	sweep.LeftNotEmpty:      "not empty",
 }
 

@@ -253,6 +253,7 @@ func TestThePlanOfAPolicyIsApplied(t *testing.T) {
 	s.withPolicy(pullRequests, "--dry-run", "--plan", plan)
 	s.plant("team/app", "pr-1", app(1, 30))
 	s.tree.Tag("team/app", "v2", app(1, 11).Digest()) // the image of pr-2
+	s.ageRecent()
 	code, _, stderr := regsweep(s, "apply", "--json", "--yes", "--registry-stopped", plan, s.tree.Root())
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, stderr)

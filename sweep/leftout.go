@@ -10,7 +10,7 @@ import (
 // Reasons why a line of a plan file is not executed, in addition to those of Kept.
 const (
 	LeftTagged   Reason = "tagged"    // a tag reaches it, or reaches a referrer of it
-	LeftGone     Reason = "gone"      // it does not exist any more
+	LeftGone     Reason = "gone"      // it does not exist any more, or a tag was pushed again
 	LeftNotEmpty Reason = "not_empty" // a repository that will not be empty
 )
 
@@ -35,7 +35,7 @@ var causes = map[mark.Cause]Reason{
 // whyNot returns why a selected removal is not in the plan, "" if it is.
 func (p *Plan) whyNot(removal Removal) Reason {
 	at, found := find(p.inv, removal)
-	if !found {
+	if !found || isPushedAgain(p.inv, removal, at) {
 		return LeftGone
 	}
 	return removal.Kind.row().whyNot(p, at)

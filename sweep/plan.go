@@ -247,6 +247,7 @@ func (p *Plan) tagRemoval(i int) Removal {
 	removal := Removal{
 		Repository: r.Name, Tag: tag.Name, Digest: p.inv.Digest(tag.Target),
 		Path: layout.TagPath(r.Name, tag.Name), Reason: "no root reaches its manifest",
+		Pushed: r.TagPushed(p.tags[i].at).UTC(),
 	}
 	if p.Options.TagReason != nil {
 		removal.Reason = p.Options.TagReason(p.tags[i].repository, p.tags[i].at)

@@ -5,6 +5,7 @@ package sweep
 import (
 	"math"
 	"strings"
+	"time"
 
 	"regsweep/storage/layout"
 
@@ -18,6 +19,8 @@ type Removal struct {
 	Tag        string        `json:"tag,omitempty"`
 	Digest     digest.Digest `json:"digest,omitempty"`
 	Upload     string        `json:"upload,omitempty"`
+	// Pushed is when a tag was pushed. It is absent if the run did not need it.
+	Pushed time.Time `json:"pushed,omitzero"`
 	// Bytes is the size of the blob or of the upload. It is 0 for links.
 	Bytes int64 `json:"bytes"`
 	// Path is the path below the storage's root directory, in the form of Distribution's

@@ -63,7 +63,7 @@ func (b bits) has(i int) bool { return i/64 < len(b) && b[i/64]&(1<<(i%64)) != 0
 func Select(ctx context.Context, file *File, inv *inventory.Inventory, reader storage.Reader) (*Selection, error) {
 	s := &Selection{inv: inv, repositories: make([]*selected, len(inv.Repositories))}
 	err := file.Each(func(removal Removal) error {
-		if at, found := find(inv, removal); found {
+		if at, found := find(inv, removal); found && !isPushedAgain(inv, removal, at) {
 			s.add(removal.Kind, at)
 		}
 		return nil
@@ -111,6 +111,12 @@ func find(inv *inventory.Inventory, line Removal) (at place, found bool) {
 	}
 	found = kind.find(inv, line, id, &at)
 	return at, found
+}
+
+// isPushedAgain reports whether a tag was pushed since the plan with this line was made, perhaps with the same
+// manifest: somebody wants it. Two times of the same clock are compared, so that no clock needs to be right.
+func isPushedAgain(inv *inventory.Inventory, line Removal, at place) bool {
+	return line.Kind == Tag && !inv.Repositories[at.repository].TagPushed(at.at).Equal(line.Pushed)
 }
 
 // findUpload finds an upload of a repository, or outside of repositories for -1.
