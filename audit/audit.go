@@ -32,6 +32,8 @@ type Facts struct {
 	// Now and UploadAge tell which uploads a run would remove.
 	Now       time.Time
 	UploadAge time.Duration
+
+	isKept func(inventory.ID) bool // whether a blob stays without the tags; nil for an audit
 }
 
 // Outside has the bytes of everything that the inventory does not have.

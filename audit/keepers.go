@@ -72,7 +72,7 @@ func NewKeepers(ctx context.Context, facts Facts) (*Keepers, error) {
 		return nil, err
 	}
 	for id, of := range k.kept {
-		if of.links == 1 {
+		if of.links == 1 && (facts.isKept == nil || !facts.isKept(inventory.ID(id))) {
 			k.all[of.last].Unique += facts.size(inventory.ID(id))
 		}
 	}

@@ -30,10 +30,11 @@ func HidesWhat(bucket storage.Versioning) string {
 }
 
 // Freed returns the bytes that a run frees if it keeps what is alive in live: those of garbage blobs and of
-// old uploads. A file with other hard links frees nothing.
+// old uploads. A file with other hard links frees nothing. Blobs that were written after Options.Since of the
+// inventory are kept.
 func (f Facts) Freed(live *mark.Live) (sum int64) {
 	for id := range inventory.ID(f.Inventory.Blobs()) {
-		if !live.Blob(id).Alive() && !f.Inventory.HardLinked(id) {
+		if !live.Blob(id).Alive() && !f.Inventory.Recent(id) && !f.Inventory.HardLinked(id) {
 			sum += f.size(id)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"regsweep/audit"
+	"regsweep/internal/human"
 	"regsweep/inventory"
 	"regsweep/mark"
 	"regsweep/policy"
@@ -76,7 +77,7 @@ func (r *runner) loadPolicy(c *urfave.Context, path string) (*policyRun, error) 
 		var list *mark.RootList
 		if name := protection.Digests; name != "" {
 			if !filepath.IsAbs(name) {
-				name = filepath.Join(filepath.Dir(path), name)
+				name = filepath.Dir(path) + string(filepath.Separator) + name // - is a file here
 			}
 			err := r.readInput(c.Context, name, func(from io.Reader) (err error) {
 				list, err = mark.ReadRoots(name, from)
@@ -100,16 +101,18 @@ func (p *policyRun) protect(lists rootLists) {
 	}
 }
 
-// find returns the digests of each protection in the inventory.
-func (p *policyRun) find(inv *inventory.Inventory) (held []*mark.ListRoots, err error) {
+// find returns the digests of each protection in the inventory. It refuses a list that protects nothing, unless
+// allowEmpty is set.
+func (p *policyRun) find(inv *inventory.Inventory, allowEmpty bool) (held []*mark.ListRoots, err error) {
 	if p == nil {
 		return nil, nil
 	}
 	for _, list := range p.lists {
 		var found *mark.ListRoots
 		if list != nil {
-			if found = list.Find(inv); found.Found == 0 && inv.Blobs() > 0 {
-				return nil, fmt.Errorf("--%s: %s: %w", policyName, list.Name, errNoRoots)
+			if found = list.Find(inv); found.Found == 0 && inv.Blobs() > 0 && !allowEmpty {
+				return nil, fmt.Errorf("%s: protect: %s has %s: %w; if it is right, say so with --allow-empty",
+					p.file, list.Name, human.Plural(len(list.Entries), "entry"), errNoRoots)
 			}
 		}
 		held = append(held, found)
@@ -148,19 +151,12 @@ func (g *gcRun) decide(ctx context.Context, reader storage.Store, inv *inventory
 
 // reportTags reports the verdict about each tag. roots are those of the run.
 func (g *gcRun) reportTags(ctx context.Context, inv *inventory.Inventory, graph *mark.Graph, d *policy.Decision, roots mark.Roots) error {
-	before := mark.Roots{Lists: roots.Lists} // with all tags
-	if g.options.deleteUntagged {
-		before.Revision = roots.Revision
-	}
-	live, err := graph.Live(ctx, before)
-	if err != nil {
-		return err
-	}
-	keepers, err := audit.NewKeepers(ctx, audit.Facts{Inventory: inv, Graph: graph, Live: live, Followers: d.Followers})
+	roots.Followers = d.Followers // a signature whose subject is gone counts like any other tag
+	bytes, err := audit.Alone(ctx, audit.Facts{Inventory: inv, Graph: graph}, roots)
 	if err != nil {
 		return err
 	}
 	g.report.Policy = &policy.Report{File: g.policy.file, Skipped: append([]policy.Skipped{}, d.Skipped...)}
-	g.report.Tags = d.Report(inv, func(at inventory.TagPlace) int64 { return keepers.Of(at.Repository)[at.Tag].Unique })
+	g.report.Tags = d.Report(inv, bytes)
 	return nil
 }

@@ -364,3 +364,35 @@ func TestAPolicyIsRefused(t *testing.T) {
 		t.Errorf("%d of %d files are left", after, before)
 	}
 }
+
+// TestAPolicyReadsItsLists: the path of a list is relative to the policy, also if it is called -. A list of which
+// nothing is stored is refused without --allow-empty.
+func TestAPolicyReadsItsLists(t *testing.T) {
+	t.Parallel()
+	s, _ := newPullRequests(t)
+	dir := t.TempDir()
+	write := func(name, content string) string {
+		s.must(os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
+		return filepath.Join(dir, name)
+	}
+	rest := "\nrules: [{name: all, tags: [\"pr-*\"]}]\nfloor: {keep-newest: 0}\n"
+	path := write("policy.yml", "version: 1\nprotect: [{digests: ./-}]"+rest)
+	for _, list := range []string{"", "# nothing\n", "other.example/nothing:v1\n"} {
+		write("-", list)
+		code, _, stderr := regsweep(s, "gc", "-d", "--registry-stopped", "--policy", path, s.tree.Root())
+		if code != 3 || !strings.Contains(stderr, path+": protect: ") || !strings.Contains(stderr, "--allow-empty") || strings.Count(stderr, "\n") > 2 {
+			t.Errorf("%q: exit code %d: %s", list, code, stderr)
+		}
+		code, _, stderr = regsweep(s, "gc", "-d", "--allow-empty", "--registry-stopped", "--policy", path, s.tree.Root())
+		if code != 0 {
+			t.Errorf("%q with --allow-empty: exit code %d: %s", list, code, stderr)
+		}
+	}
+	write("-", "some.example:5000/team/app:pr-1\n")
+	var run policyReport
+	_, stdout, _ := regsweep(s, "gc", "-d", "--json", "--registry-stopped", "--policy", path, s.tree.Root())
+	s.must(json.Unmarshal([]byte(stdout), &run))
+	if got := run.verdicts(); !slices.Contains(got, "team/app:pr-1 keep by protect") || !slices.Contains(got, "team/app:pr-2 remove by all") {
+		t.Errorf("got %q", got)
+	}
+}
