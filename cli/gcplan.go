@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"regsweep/internal/human"
@@ -47,32 +46,21 @@ func (g *gcRun) mark(ctx context.Context, reader storage.Store, now time.Time, i
 	if err != nil {
 		return nil, nil, err
 	}
-	roots := only.Roots(g.options.deleteUntagged, g.lists.roots != nil)
+	var roots mark.Roots
+	switch {
+	case g.policy != nil:
+		if decision, err = g.decide(ctx, reader, inv, graph, held, lists, now); err == nil {
+			roots = decision.Roots()
+		}
+	case g.review.removesTags():
+		roots, err = g.reviewedRoots(ctx, inv, graph, only, lists)
+	default:
+		roots = only.Roots(g.options.deleteUntagged, g.lists.roots != nil)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
 	roots.Lists, roots.DeleteUnlinkedChildren = lists, g.options.deleteUnlinkedChildren
-	if g.policy != nil {
-		if decision, err = g.decide(ctx, reader, inv, graph, held, roots, now); err != nil {
-			return nil, nil, err
-		}
-		of := decision.Roots()
-		roots.Tag, roots.Removed, roots.Followers, roots.Revision = of.Tag, of.Removed, of.Followers, of.Revision
-	}
-	if g.review.removesTags() {
-		facts := policy.Facts{Inventory: inv, Graph: graph}
-		followers := facts.Followers(true)
-		of := only.RootsWithoutTags(func(repository int) []mark.Follower { return followers[repository] })
-		listed, err := facts.Listed(ctx, lists, of.Removed) // the lists may have changed since the plan was made
-		if err != nil {
-			return nil, nil, err
-		}
-		roots.Removed = func(repository, tag int) bool { return of.Removed(repository, tag) && !listed[repository][tag] }
-		roots.Followers = func(repository int) []mark.Follower {
-			return slices.DeleteFunc(slices.Clone(of.Followers(repository)), func(f mark.Follower) bool { return listed[repository][f.Tag] })
-		}
-		roots.Revision = of.Revision
-		if g.lists.roots != nil {
-			roots.Tag = func(repository, tag int) bool { return !roots.Removed(repository, tag) }
-		}
-	}
 	live, err = graph.Live(ctx, roots)
 	if err == nil {
 		live, err = live.CheckLinks(ctx, reader, g.store.Concurrency())

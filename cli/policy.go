@@ -121,15 +121,15 @@ func (p *policyRun) find(inv *inventory.Inventory, allowEmpty bool) (held []*mar
 }
 
 // decide applies the policy.
-func (g *gcRun) decide(ctx context.Context, reader storage.Store, inv *inventory.Inventory, graph *mark.Graph, held []*mark.ListRoots, roots mark.Roots, now time.Time) (*policy.Decision, error) {
+func (g *gcRun) decide(ctx context.Context, reader storage.Store, inv *inventory.Inventory, graph *mark.Graph, held, lists []*mark.ListRoots, now time.Time) (*policy.Decision, error) {
 	if err := g.policy.selectTags(inv, graph); err != nil {
 		return nil, err
 	}
 	d, err := g.policy.Decide(ctx, policy.Facts{
-		Inventory: inv, Graph: graph, Lists: roots.Lists, Reader: reader, Concurrency: g.store.Concurrency(), Now: now,
+		Inventory: inv, Graph: graph, Lists: lists, Reader: reader, Concurrency: g.store.Concurrency(), Now: now,
 	}, policy.Options{
 		MinAge: g.options.minAge, TrustTimes: g.policy.trustTimes, OrphanedSignatures: g.policy.orphans, Held: held,
-		DeleteUntagged: g.options.deleteUntagged, OnlyLists: g.lists.roots != nil, DeleteUnlinkedChildren: roots.DeleteUnlinkedChildren,
+		DeleteUntagged: g.options.deleteUntagged, OnlyLists: g.lists.roots != nil, DeleteUnlinkedChildren: g.options.deleteUnlinkedChildren,
 	})
 	if err != nil {
 		return nil, err
@@ -138,7 +138,7 @@ func (g *gcRun) decide(ctx context.Context, reader storage.Store, inv *inventory
 	if g.policy.free > 0 {
 		err := d.Spare(func() (bool, error) {
 			of := d.Roots()
-			of.Lists, of.DeleteUnlinkedChildren = roots.Lists, roots.DeleteUnlinkedChildren
+			of.Lists, of.DeleteUnlinkedChildren = lists, g.options.deleteUnlinkedChildren
 			live, err := graph.Live(ctx, of)
 			return err == nil && facts.Freed(live) >= g.policy.free, err
 		})

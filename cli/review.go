@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"regsweep/internal/human"
 	"regsweep/inventory"
+	"regsweep/mark"
+	"regsweep/policy"
 	"regsweep/storage"
 	"regsweep/sweep"
 
@@ -102,6 +105,27 @@ func (g *gcRun) openReview(ctx context.Context) error {
 
 // removesTags reports whether the plan was made with a policy.
 func (v *review) removesTags() bool { return v != nil && v.plan.Options.RemovesTags }
+
+// reviewedRoots returns the roots of the run for a plan that was made with a policy. Tags that reach a digest of the
+// lists stay: the lists may have changed since the plan was made.
+func (g *gcRun) reviewedRoots(ctx context.Context, inv *inventory.Inventory, graph *mark.Graph, only *sweep.Selection, lists []*mark.ListRoots) (mark.Roots, error) {
+	facts := policy.Facts{Inventory: inv, Graph: graph}
+	followers := facts.Followers(true)
+	roots := only.RootsWithoutTags(func(repository int) []mark.Follower { return followers[repository] })
+	selected, followersOf := roots.Removed, roots.Followers
+	listed, err := facts.Listed(ctx, lists, selected)
+	if err != nil {
+		return roots, err
+	}
+	roots.Removed = func(repository, tag int) bool { return selected(repository, tag) && !listed[repository][tag] }
+	roots.Followers = func(repository int) []mark.Follower {
+		return slices.DeleteFunc(followersOf(repository), func(f mark.Follower) bool { return listed[repository][f.Tag] })
+	}
+	if g.lists.roots != nil {
+		roots.Tag = func(repository, tag int) bool { return !roots.Removed(repository, tag) }
+	}
+	return roots, nil
+}
 
 // planPath returns the path of the plan, or "" for gc.
 func (v *review) planPath() string {
