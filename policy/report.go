@@ -52,73 +52,130 @@ func (d *Decision) Report(inv *inventory.Inventory, bytes func(inventory.TagPlac
 }
 
 const (
-	// shownVerdicts is the number of removed tags of a repository that the text names. JSON has all.
+	// shownVerdicts is the number of tags that the text names of one repository. JSON has all.
 	shownVerdicts = 20
-	// shownPolicyRepositories is the number of repositories with removed tags that the text names.
-	shownPolicyRepositories = 20
+	// shownRepositories is the number of repositories whose tags the text names.
+	shownRepositories = 20
+	// shortList is the number of selected tags up to which the text names those that are kept too.
+	shortList = 100
 )
 
-// WriteVerdicts prints for each repository the tags that the policy removes, and how many it keeps.
+// WriteVerdicts prints how many tags are removed, and then the tags of each repository. If they are many, it names
+// only those that are removed, and not all of them. Tags that follow a subject are only counted.
 func WriteVerdicts(w *bytes.Buffer, r *Report, tags []TagReport, width int) {
-	t := &human.Table{Columns: []human.Column{human.Left, human.Left, human.Left, human.Right}}
-	t.Row("Tags that "+human.Printable(r.File)+" removes", "RULE", "TIME", "ALONE")
-	repositories, removed, hidden := 0, 0, 0
-	for _, group := range groupByRepository(tags) {
-		var remove, keep []TagReport
-		for _, tag := range group {
-			if tag.Verdict == "remove" {
-				remove = append(remove, tag)
-			} else {
-				keep = append(keep, tag)
-			}
-		}
-		removed += len(remove)
-		if len(remove) == 0 {
-			continue
-		}
-		if repositories++; repositories > shownPolicyRepositories {
-			hidden += len(remove)
-			continue
-		}
-		t.Row("  "+human.Printable(group[0].Repository), "", "", "")
-		for _, tag := range remove[:min(shownVerdicts, len(remove))] {
-			at := "not known"
-			if !tag.Pushed.IsZero() {
-				at = tag.Pushed.Format("2006-01-02 15:04")
-			}
-			t.Row("    "+human.Printable(tag.Tag), human.Printable(tag.Rule), at, human.Size(tag.Bytes))
-		}
-		if more := len(remove) - shownVerdicts; more > 0 {
-			t.Row(fmt.Sprintf("    and %s more: see --json", human.Count(more)), "", "", "")
-		}
-		if len(keep) > 0 {
-			t.Row(fmt.Sprintf("    keeps %s that rules select", human.Plural(len(keep), "tag")), "", "", "")
+	var groups, unchanged []*verdicts // repositories with and without removed tags
+	removed, kept := 0, 0
+	for _, of := range groupByRepository(tags) {
+		removed, kept = removed+len(of.removed)+of.followers, kept+of.kept
+		if len(of.removed)+of.followers > 0 {
+			groups = append(groups, of)
+		} else {
+			unchanged = append(unchanged, of)
 		}
 	}
-	fmt.Fprintln(w)
-	if removed == 0 {
-		fmt.Fprintf(w, "%s removes no tag: its rules select %s, and keep all of them.\n", human.Printable(r.File), human.Plural(len(tags), "tag"))
-	} else {
-		t.Write(w, width)
-	}
-	if hidden > 0 {
-		fmt.Fprintf(w, "  and %s of other repositories: see --json\n", human.Plural(hidden, "tag"))
-	}
-	for _, skipped := range r.Skipped {
-		for _, line := range human.Wrap(fmt.Sprintf("%s is left alone: %s", human.Printable(skipped.Repository), skipped.Reason), width) {
+	write := func(format string, args ...any) {
+		for _, line := range human.Wrap(fmt.Sprintf(format, args...), width) {
 			fmt.Fprintln(w, line)
 		}
 	}
+	fmt.Fprintln(w)
+	file, others := human.Printable(r.File), human.Plural(kept, "tag")
+	switch {
+	case removed == 0 && kept == 0:
+		write("%s selects no tag.", file)
+	case removed == 0:
+		write("%s removes no tag. It keeps the %s that its rules select.", file, others)
+	default:
+		write("%s removes %s of %s. It keeps %s that its rules select.", file, human.Plural(removed, "tag"), human.Plural(len(groups), "repository"), others)
+	}
+	isShort := len(tags) <= shortList
+	if isShort {
+		groups, unchanged = append(groups, unchanged...), nil
+	}
+	if len(groups) > 0 {
+		fmt.Fprintln(w)
+		writeGroups(w, groups[:min(shownRepositories, len(groups))], isShort, width)
+	}
+	if more := len(groups) - shownRepositories; more > 0 {
+		n := 0
+		for _, of := range groups[shownRepositories:] {
+			n += len(of.removed) + of.followers
+		}
+		write("And %s of %s: see --json.", human.Plural(n, "removed tag"), human.Plural(more, "other repository"))
+	}
+	if len(unchanged) > 0 && len(groups) > 0 {
+		verb := "lose"
+		if len(unchanged) == 1 {
+			verb = "loses"
+		}
+		write("%s %s no tag.", human.Plural(len(unchanged), "other repository"), verb)
+	}
+	for _, skipped := range r.Skipped {
+		write("%s is left alone: %s.", human.Printable(skipped.Repository), skipped.Reason)
+	}
+}
+
+// writeGroups prints the tags of repositories as a table: all tags, or those that are removed.
+func writeGroups(w *bytes.Buffer, groups []*verdicts, all bool, width int) {
+	t := &human.Table{Columns: []human.Column{human.Left, human.Left, human.Prose, human.Left, human.Right}}
+	t.Row("Tag", "", "RULE", "TIME (UTC)", "FREES ALONE")
+	for _, of := range groups {
+		t.Row("  " + human.Printable(of.repository))
+		named := of.removed
+		if all && len(of.all) <= shownVerdicts {
+			named = of.all
+		}
+		for _, tag := range named[:min(shownVerdicts, len(named))] {
+			at, rule, bytes := "not known", human.Printable(tag.Rule), ""
+			if !tag.Pushed.IsZero() {
+				at = tag.Pushed.Format("2006-01-02 15:04")
+			}
+			if tag.Reason != "" {
+				rule += ": " + tag.Reason
+			}
+			if tag.Verdict == "remove" {
+				bytes = human.Size(tag.Bytes)
+			}
+			t.Row("    "+human.Printable(tag.Tag), tag.Verdict, rule, at, bytes)
+		}
+		if more := len(named) - shownVerdicts; more > 0 {
+			t.Row(fmt.Sprintf("    and %s more: see --json", human.Count(more)))
+		}
+		if of.followers > 0 {
+			t.Row(fmt.Sprintf("    and %s for their signatures and other referrers", human.Plural(of.followers, "tag")))
+		}
+		if hidden := of.kept + len(of.removed) - len(named); hidden > 0 {
+			t.Row(fmt.Sprintf("    and %s are kept", human.Plural(hidden, "tag")))
+		}
+	}
+	t.Write(w, width)
+}
+
+// verdicts are the tags of one repository.
+type verdicts struct {
+	repository   string
+	all, removed []TagReport // without those that follow a subject
+	followers    int         // removed tags that follow a subject
+	kept         int
 }
 
 // groupByRepository divides tags, which are in the order of their repositories.
-func groupByRepository(tags []TagReport) (groups [][]TagReport) {
+func groupByRepository(tags []TagReport) (groups []*verdicts) {
 	for i, tag := range tags {
 		if i == 0 || tags[i-1].Repository != tag.Repository {
-			groups = append(groups, nil)
+			groups = append(groups, &verdicts{repository: tag.Repository})
 		}
-		last := len(groups) - 1
-		groups[last] = append(groups[last], tag)
+		of := groups[len(groups)-1]
+		if tag.Rule == BySubject {
+			of.followers++
+			continue
+		}
+		of.all = append(of.all, tag)
+		if tag.Verdict == "remove" {
+			of.removed = append(of.removed, tag)
+		} else {
+			of.kept++
+		}
 	}
 	return groups
 }

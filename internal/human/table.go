@@ -155,10 +155,14 @@ func (t *Table) fit(width int) []int {
 	return widths
 }
 
-// widths returns for each column the width of its widest cell.
+// widths returns for each column the width of its widest cell. A row with one cell does not count: nothing is
+// beside it.
 func (t *Table) widths() []int {
 	widths := make([]int, len(t.Columns))
 	for _, row := range t.rows {
+		if len(row) == 1 {
+			continue
+		}
 		for i, cell := range row {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
