@@ -101,7 +101,7 @@ func TestAListThatChangesBeforeApply(t *testing.T) {
 	}
 }
 
-// TestOrphanedSignaturesAreReported: the row of the tag says why it goes.
+// TestOrphanedSignaturesAreReported: the row of the tag says why it goes, and what that frees.
 func TestOrphanedSignaturesAreReported(t *testing.T) {
 	t.Parallel()
 	s, _ := newPullRequests(t)
@@ -113,8 +113,8 @@ func TestOrphanedSignaturesAreReported(t *testing.T) {
 		t.Errorf("without --orphaned-signatures: %+v", run.Tags)
 	}
 	run := s.withPolicy(nothing, "--orphaned-signatures")
-	if got := run.verdicts(); !slices.Equal(got, []string{"team/app:" + orphan + " remove by orphan"}) {
-		t.Errorf("%+v", run.Tags)
+	if got := run.verdicts(); !slices.Equal(got, []string{"team/app:" + orphan + " remove by orphan"}) || run.Tags[0].Bytes != run.Removed.Blobs.Bytes {
+		t.Errorf("%d bytes were removed, and the report says %+v", run.Removed.Blobs.Bytes, run.Tags)
 	}
 }
 

@@ -43,14 +43,14 @@ func (d *Decision) Conclude(inv *inventory.Inventory, live *mark.Live) {
 
 // without returns Verdict.Rule of a tag that is removed without a rule.
 func (d *Decision) without(at inventory.TagPlace) string {
-	isIt := func(f mark.Follower) bool { return f.Tag == at.Tag }
-	switch {
-	case slices.ContainsFunc(d.Followers(at.Repository), isIt):
-		return BySubject
-	case slices.ContainsFunc(d.followers[at.Repository], isIt):
+	of := d.followers[at.Repository] // sorted by tag
+	switch i, follows := slices.BinarySearchFunc(of, at.Tag, func(f mark.Follower, tag int) int { return cmp.Compare(f.Tag, tag) }); {
+	case !follows:
+		return ByRoots
+	case of[i].IsGone:
 		return ByOrphan
 	}
-	return ByRoots
+	return BySubject
 }
 
 // Followers returns the tags of a repository that follow a subject which was not gone before.
