@@ -141,7 +141,7 @@ func (f Facts) followersOf(i int, named subjects, orphans bool) (all []mark.Foll
 				all = append(all, c.Follower)
 			case c.isKnown && followed[c.Subject]: // another one decides, or they are in a circle
 				return false
-			case f.isGone(r, c, named, orphans):
+			case isGone(r, c, named, orphans):
 				c.IsGone = true
 				all = append(all, c.Follower)
 			}
@@ -149,17 +149,31 @@ func (f Facts) followersOf(i int, named subjects, orphans bool) (all []mark.Foll
 			return true
 		})
 	}
+	for _, c := range candidates { // in a circle
+		if c.IsGone = isLeft(r, c); c.IsGone {
+			all = append(all, c.Follower)
+		}
+	}
 	slices.SortFunc(all, func(a, b mark.Follower) int { return cmp.Compare(a.Tag, b.Tag) })
 	return all
 }
 
 // isGone reports whether a tag follows a subject that its repository does not have.
-func (f Facts) isGone(r *inventory.Repository, c candidate, named subjects, orphans bool) bool {
+func isGone(r *inventory.Repository, c candidate, named subjects, orphans bool) bool {
+	_, isElsewhere := named[c.prefix]
+	return isLeft(r, c) || !isElsewhere && (orphans || isCut(r, c))
+}
+
+// isCut reports whether the revision of a tag's subject is gone, and the index entry of the tag for its manifest.
+func isCut(r *inventory.Repository, c candidate) bool {
 	tag := r.Tags[c.Tag]
 	_, hasEntry := inventory.FindLink(tag.Index, tag.Target)
-	isCut := !hasEntry && !(c.isKnown && r.HasRevision(c.Subject))
-	_, isElsewhere := named[c.prefix]
-	return isCut && !r.HasRevision(tag.Target) || !isElsewhere && (orphans || isCut)
+	return !hasEntry && !(c.isKnown && r.HasRevision(c.Subject))
+}
+
+// isLeft reports whether only an interrupted run can leave a tag like this: no registry serves it.
+func isLeft(r *inventory.Repository, c candidate) bool {
+	return isCut(r, c) && !r.HasRevision(r.Tags[c.Tag].Target)
 }
 
 // earlier returns the manifests in the index of a tag that it does not point at any more, and that still

@@ -134,6 +134,17 @@ func TestFollowers(t *testing.T) {
 			r.Tag("app", follower(s, ".sig"), d)
 			return nil, nil
 		}, removesAll},
+		{"what an interrupted run leaves of a circle", func(t *testing.T, r *registry) (removed, orphans []string) {
+			d, s := r.push(t, "app", ""), r.push(t, "app", "")
+			tags := map[digest.Digest]string{d: follower(s, ""), s: follower(d, ".sig")}
+			for to, tag := range tags {
+				r.Tag("app", tag, to)
+				r.Remove(strings.TrimSuffix(imagetest.TagIndexPath("app", tag, to), "/link"))
+				r.Remove(strings.TrimSuffix(imagetest.RevisionPath("app", to), "/link"))
+				removed = append(removed, "app:"+tag)
+			}
+			return removed, nil
+		}, removesAll},
 		{"a sha512 subject", func(t *testing.T, r *registry) (removed, orphans []string) {
 			content := imagetest.Image(imagetest.OCI, imagetest.Layer(99, 10)).Content
 			d := digest.SHA512.FromBytes(content)

@@ -509,6 +509,14 @@ func (o *oracle) following(r *repo) map[string]string {
 			delete(open, tag)
 		}
 	}
+	for tag := range open { // in a circle
+		own, _ := target(r.current[tag])
+		_, hasOwn := r.revisions[own]
+		_, isHere := r.revisions[inName(tag)]
+		if !hasOwn && !isHere && !slices.Contains(r.index[tag], own) {
+			f[tag] = "gone"
+		}
+	}
 	return f
 }
 
