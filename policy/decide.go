@@ -107,14 +107,9 @@ func (p *Policy) Decide(ctx context.Context, f Facts, options Options) (*Decisio
 			return p.protects(r.Name, tag) || of.IsGone && f.isYoung(at, options)
 		})
 		for at := range r.Tags {
-			r.Tags[at].Holds = f.holds(options.Held, view, r.places[at])
+			r.Tags[at].Holds, r.Tags[at].IsYoung = f.holds(options.Held, view, r.places[at]), f.isYoung(r.places[at], options)
 		}
 		judgements[i] = p.Judge(r.Repository, f.Now)
-		for at := range r.Tags {
-			if v := &judgements[i].Verdicts[at]; v.Remove && f.isYoung(r.places[at], options) {
-				*v = Verdict{Selected: true, Rule: ByAge}
-			}
-		}
 		return nil
 	})
 	if err != nil {

@@ -28,6 +28,8 @@ type Tag struct {
 	// Holds reports by the index of a Protection whether the tag reaches one of its digests. It is
 	// only called for one with Digests.
 	Holds func(protection int) bool
+	// IsYoung is set if the tag was pushed less than Options.MinAge ago.
+	IsYoung bool
 }
 
 // Verdict is what a policy decides about a tag.
@@ -77,6 +79,8 @@ func (p *Policy) Judge(of Repository, now time.Time) Judgement {
 			v.Remove, v.Rule, v.Reason = false, ByProtection, ""
 		case v.Remove && kept[at]:
 			v.Remove, v.Rule, v.Reason = false, ByFloor, "keep-newest"
+		case v.Remove && of.Tags[at].IsYoung:
+			v.Remove, v.Rule, v.Reason = false, ByAge, ""
 		case v.Remove:
 			removed++
 		}

@@ -45,8 +45,8 @@ func TestAPolicyIsParsed(t *testing.T) {
 	case p.Floor != Floor{2, Whole / 2} || p.Time != Created:
 		t.Errorf("floor %v, time %v", p.Floor, p.Time)
 	}
-	p, err = Parse("policy.yml", []byte("version: 1\nfloor: {max-share: 10%}\n"))
-	if err != nil || p.Floor != (Floor{1, Whole / 10}) || p.Time != Pushed {
+	p, err = Parse("policy.yml", []byte("version: 1\nfloor: {max-share: 12.5%}\n"))
+	if err != nil || p.Floor != (Floor{1, Whole / 8}) || p.Time != Pushed {
 		t.Errorf("without most keys: %+v, %v", p, err)
 	}
 }
