@@ -90,11 +90,13 @@ func (p *policyRun) selectTags(inv *inventory.Inventory, graph *mark.Graph) erro
 		}
 		p.Rules[len(p.Rules)-1].Only = func(repository, tag string) bool { return holds[[2]string{repository, tag}] }
 	}
-	counts := p.Count(inv)
-	for i, count := range counts {
-		isWhole := i > 0 && counts[i-1].Untagged > 0 // the rule before it is for the same pattern
-		if count.Tags+count.Untagged == 0 && !isWhole {
-			return storage.Usagef("untag: no tag matches %s", count.Rule)
+	selected, counts := map[string]int{}, p.Count(inv)
+	for _, count := range counts {
+		selected[count.Rule] += count.Tags + count.Untagged
+	}
+	for _, count := range counts {
+		if selected[count.Rule] == 0 {
+			return storage.Usagef("untag: nothing matches %s", count.Rule)
 		}
 	}
 	return nil

@@ -233,7 +233,8 @@ func TestUntag(t *testing.T) {
 		want string
 	}{
 		{[]string{s.tree.Root()}, "name the tags and then the target"},
-		{[]string{"team/app:nothing-*", s.tree.Root()}, "no tag matches team/app:nothing-*"},
+		{[]string{"team/app:nothing-*", s.tree.Root()}, "nothing matches team/app:nothing-*"},
+		{[]string{"nobody/**", s.tree.Root()}, "nothing matches nobody/**"},
 		{[]string{"team/app:[", s.tree.Root()}, "a bracket or brace is not closed"},
 		{[]string{"--holding", "sha256:0123", s.tree.Root()}, "neither stored nor named"},
 	} {

@@ -22,7 +22,7 @@ func Untag(patterns []string) (p *Policy, whole Patterns, err error) {
 		}
 		if repository == text {
 			whole = append(whole, r.Repositories...)
-			p.Rules = append(p.Rules, Rule{Name: text + " (untagged)", Repositories: r.Repositories, Untagged: &Untagged{}})
+			p.Rules = append(p.Rules, Rule{Name: text, Repositories: r.Repositories, Untagged: &Untagged{}})
 		} else if r.Tags, err = patternsOf(tag); err != nil {
 			return nil, nil, fmt.Errorf("%q: %w", text, err)
 		}
