@@ -22,7 +22,7 @@ var ours = map[string][]string{
 	"regsweep":            {"regsweep/cli"},
 	"regsweep/cli":        under("audit", "policy", "quarantine", "sweep", "guard", "mark", "inventory", "storage/open", "storage/config", "storage/cache", "storage/layout", "storage", "internal/spool", "internal/human", "internal/terminal", "internal/dockerlogin"),
 	"regsweep/audit":      under("sweep", "mark", "inventory", "manifest", "storage", "internal/human"),
-	"regsweep/policy":     under("mark", "manifest", "inventory", "storage/layout", "storage", "internal/human"),
+	"regsweep/policy":     under("mark", "manifest", "inventory", "storage/layout", "storage", "internal/human", "internal/pattern"),
 	"regsweep/quarantine": under("sweep", "mark", "manifest", "storage/layout", "storage", "internal/spool"),
 	"regsweep/sweep":      under("mark", "inventory", "storage/layout", "storage"),
 	"regsweep/guard":      under("inventory", "storage/config", "storage/layout", "storage"),
@@ -42,6 +42,7 @@ var ours = map[string][]string{
 
 	"regsweep/internal/dockerlogin": {},
 	"regsweep/internal/human":       {},
+	"regsweep/internal/pattern":     {},
 	"regsweep/internal/terminal":    {},
 	"regsweep/internal/spool":       under("storage"),
 	"regsweep/internal/system":      {},
@@ -63,7 +64,7 @@ var theirs = map[string][]string{
 	"github.com/dustin/go-humanize":  under("internal/human"),
 	"github.com/xrash/smetrics":      under("cli"), // as urfave/cli
 	"golang.org/x/term":              under("cli"),
-	"github.com/bmatcuk/doublestar":  under("cli", "policy"),
+	"github.com/bmatcuk/doublestar":  under("cli", "internal/pattern"),
 	"github.com/Masterminds/semver":  under("policy"),
 
 	"github.com/aws": under("storage/s3"),

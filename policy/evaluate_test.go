@@ -24,7 +24,7 @@ type testPolicy struct {
 }
 
 type testEntry struct {
-	repositories, tags []string // keys of patterns; nil for none
+	repositories, tags []string // keys of testPatterns; nil for none
 	list               bool
 }
 
@@ -50,8 +50,8 @@ type testTag struct {
 	holds   map[int]bool // the entries of protect whose digests it reaches
 }
 
-// patterns are all patterns of random policies, and what they match.
-var patterns = map[string]func(string) bool{
+// testPatterns are all patterns of random policies, and what they match.
+var testPatterns = map[string]func(string) bool{
 	"team/**":      func(s string) bool { return strings.HasPrefix(s, "team/") },
 	"*/*":          func(s string) bool { return strings.Count(s, "/") == 1 },
 	"{base,other}": func(s string) bool { return s == "base" || s == "other" },
@@ -68,7 +68,7 @@ var patterns = map[string]func(string) bool{
 }
 
 func matchesAny(of []string, name string) bool {
-	return of == nil || slices.ContainsFunc(of, func(pattern string) bool { return patterns[pattern](name) })
+	return of == nil || slices.ContainsFunc(of, func(pattern string) bool { return testPatterns[pattern](name) })
 }
 
 // source returns the policy in YAML.

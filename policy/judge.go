@@ -116,7 +116,7 @@ func byTime(tags []Tag) []int {
 // protects reports whether an entry of the policy protects a tag.
 func (p *Policy) protects(repository string, tag Tag) bool {
 	for i, of := range p.Protect {
-		if of.Repositories.match(repository) && of.Tags.match(tag.Name) && (of.Digests == "" || tag.Holds(i)) {
+		if of.Repositories.Select(repository) && of.Tags.Select(tag.Name) && (of.Digests == "" || tag.Holds(i)) {
 			return true
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"regsweep/internal/human"
+	"regsweep/internal/pattern"
 )
 
 // Parse parses a policy in YAML. An error is one line, with the name of the file and the number of the
@@ -71,7 +72,7 @@ func (p *Policy) parse(n node) error {
 
 func (p *Protection) parse(n node) error {
 	err := n.keys(map[string]func(node) error{
-		"repositories": p.Repositories.parse(repositoryNames), "tags": p.Tags.parse(tagNames), "digests": text(&p.Digests),
+		"repositories": patterns(&p.Repositories, pattern.Repositories), "tags": patterns(&p.Tags, pattern.Tags), "digests": text(&p.Digests),
 	})
 	switch {
 	case err != nil:
@@ -91,8 +92,8 @@ func (r *Rule) parse(n node) error {
 	r.line = n.line
 	err := n.keys(map[string]func(node) error{
 		"name":         text(&r.Name),
-		"repositories": r.Repositories.parse(repositoryNames),
-		"tags":         r.Tags.parse(tagNames),
+		"repositories": patterns(&r.Repositories, pattern.Repositories),
+		"tags":         patterns(&r.Tags, pattern.Tags),
 		"keep-last":    r.KeepLast.parse,
 		"keep-within":  r.KeepWithin.parse,
 		"keep-hourly":  r.KeepHourly.parse,
@@ -115,7 +116,7 @@ func (r *Rule) parse(n node) error {
 		},
 	})
 	keeps := r.usesTimes() || r.KeepSemver != nil
-	mayBeVersion := func(p Pattern) bool { return p.isOpen() || version(p.text) != nil }
+	mayBeVersion := func(p pattern.Pattern) bool { return p.IsOpen() || version(p.String()) != nil }
 	switch {
 	case err != nil:
 		return err
@@ -179,25 +180,26 @@ func (a *Age) parse(n node) error {
 	return nil
 }
 
-// parse returns a function that parses patterns for names of some form.
-func (p *Patterns) parse(names nameForm) func(node) error {
+// patterns returns a function that parses patterns for names of a form.
+func patterns(to *pattern.Patterns, names pattern.Names) func(node) error {
 	return func(n node) error {
-		err := list((*[]Pattern)(p), func(p *Pattern, n node) (err error) {
+		err := list((*[]pattern.Pattern)(to), func(p *pattern.Pattern, n node) (err error) {
 			if !n.isText {
 				return n.errorf("want a pattern, in quotes")
 			}
-			if *p, err = NewPattern(n.text); err != nil {
+			*p, err = pattern.New(n.text)
+			_, follows := Subject(n.text)
+			switch {
+			case err != nil:
 				return n.errorf("%q is no pattern: %v", n.text, err)
-			}
-			if _, follows := Subject(n.text); follows && names.what == tagNames.what {
+			case follows && names == pattern.Tags:
 				return n.errorf("%q matches no tag: it follows the manifest in its name", n.text)
-			}
-			if !p.meets(names) {
-				return n.errorf("%q matches no %s: want %s", n.text, names.what, names.example)
+			case !p.Meets(names):
+				return n.errorf("%q matches no %s: want %s", n.text, names.What, names.Example)
 			}
 			return nil
 		})(n)
-		if err == nil && len(*p) == 0 {
+		if err == nil && len(*to) == 0 {
 			return n.errorf("an empty list matches nothing")
 		}
 		return err

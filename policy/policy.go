@@ -8,6 +8,8 @@ package policy
 import (
 	"slices"
 	"time"
+
+	"regsweep/internal/pattern"
 )
 
 // Policy is a parsed file.
@@ -31,16 +33,16 @@ const (
 
 // Protection keeps tags. A tag matches it if it matches all parts that are set.
 type Protection struct {
-	Repositories Patterns
-	Tags         Patterns
+	Repositories pattern.Patterns
+	Tags         pattern.Patterns
 	Digests      string // a file that lists images, "" for none
 }
 
 // Rule selects tags, keeps some of them, and removes the others.
 type Rule struct {
 	Name         string // Parse sets "rule 2" for the second rule if it has no name
-	Repositories Patterns
-	Tags         Patterns
+	Repositories pattern.Patterns
+	Tags         pattern.Patterns
 
 	KeepLast    Count
 	KeepWithin  Age
@@ -101,7 +103,7 @@ func (r *Rule) usesTimes() bool {
 // Selects reports whether the rule selects a tag of a repository. A rule with untagged and without tags
 // selects none, and a rule with keep-semver selects only full versions.
 func (r *Rule) Selects(repository, tag string) bool {
-	if r.Untagged != nil && r.Tags == nil || !r.Repositories.match(repository) || !r.Tags.match(tag) {
+	if r.Untagged != nil && r.Tags == nil || !r.Repositories.Select(repository) || !r.Tags.Select(tag) {
 		return false
 	}
 	return (r.KeepSemver == nil || version(tag) != nil) && (r.Only == nil || r.Only(repository, tag))
@@ -110,7 +112,7 @@ func (r *Rule) Selects(repository, tag string) bool {
 // protectsAll reports whether an entry protects everything in a repository.
 func (p *Policy) protectsAll(repository string) bool {
 	return slices.ContainsFunc(p.Protect, func(of Protection) bool {
-		return of.Tags == nil && of.Digests == "" && of.Repositories.match(repository)
+		return of.Tags == nil && of.Digests == "" && of.Repositories.Select(repository)
 	})
 }
 
@@ -118,7 +120,7 @@ func (p *Policy) protectsAll(repository string) bool {
 // rules select the repository, it is the longest. found is false if no rule does.
 func (p *Policy) untaggedAge(repository string) (age time.Duration, found bool) {
 	for _, r := range p.Rules {
-		if r.Untagged != nil && r.Repositories.match(repository) {
+		if r.Untagged != nil && r.Repositories.Select(repository) {
 			age, found = max(age, time.Duration(r.Untagged.OlderThan)), true
 		}
 	}

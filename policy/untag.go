@@ -4,12 +4,13 @@ import (
 	"fmt"
 	"strings"
 
+	"regsweep/internal/pattern"
 	"regsweep/inventory"
 )
 
 // Untag returns a policy that removes the tags of some patterns: REPO:TAG-GLOB, or REPO-GLOB for everything in
 // a repository. It has no floor. whole has the repository patterns of the second form.
-func Untag(patterns []string) (p *Policy, whole Patterns, err error) {
+func Untag(patterns []string) (p *Policy, whole pattern.Patterns, err error) {
 	p = &Policy{Version: 1, Floor: Floor{MaxShare: Whole}, Time: Pushed}
 	for _, text := range patterns {
 		repository, tag := text, ""
@@ -31,9 +32,9 @@ func Untag(patterns []string) (p *Policy, whole Patterns, err error) {
 	return p, whole, nil
 }
 
-func patternsOf(text string) (Patterns, error) {
-	p, err := NewPattern(text)
-	return Patterns{p}, err
+func patternsOf(text string) (pattern.Patterns, error) {
+	p, err := pattern.New(text)
+	return pattern.Patterns{p}, err
 }
 
 // RuleCount says how many tags of how many repositories a rule selects.
@@ -61,7 +62,7 @@ func (p *Policy) Count(inv *inventory.Inventory) []RuleCount {
 			if counts[i].Tags += n; n > 0 {
 				counts[i].Repositories++
 			}
-			if rule.Untagged != nil && rule.Repositories.match(r.Name) {
+			if rule.Untagged != nil && rule.Repositories.Select(r.Name) {
 				counts[i].Untagged++
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"regsweep/internal/pattern"
 	"regsweep/inventory"
 	"regsweep/mark"
 	"regsweep/policy"
@@ -135,13 +136,13 @@ func untagRoots(ctx context.Context, inv *inventory.Inventory, graph *mark.Graph
 	p := &policy.Policy{Floor: policy.Floor{MaxShare: policy.Whole}}
 	for name := range r.untag {
 		at := strings.LastIndexByte(name, ':')
-		var patterns [2]policy.Patterns
+		var patterns [2]pattern.Patterns
 		for i, text := range []string{name[:at], name[at+1:]} {
-			pattern, err := policy.NewPattern(text)
+			p, err := pattern.New(text)
 			if err != nil {
 				return roots, err
 			}
-			patterns[i] = policy.Patterns{pattern}
+			patterns[i] = pattern.Patterns{p}
 		}
 		p.Rules = append(p.Rules, policy.Rule{Name: name, Repositories: patterns[0], Tags: patterns[1]})
 	}

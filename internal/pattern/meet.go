@@ -1,4 +1,4 @@
-package policy
+package pattern
 
 import (
 	"regexp"
@@ -8,24 +8,24 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 )
 
-// nameForm is a form of names.
-type nameForm struct {
+// Names is a form of names.
+type Names struct {
+	What, Example string // for an error
 	expression    string
-	what, example string // for an error
 }
 
 // The names that repositories and tags can have.
 // Source: the OCI distribution specification, "Pulling manifests".
 var (
-	repositoryNames = nameForm{`[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*`, "repository", "a name such as team/app, in small letters, without a host and without a tag"}
-	tagNames        = nameForm{`[a-zA-Z0-9_][a-zA-Z0-9._-]*`, "tag", "a name such as latest or pr-*"}
+	Repositories = Names{"repository", "a name such as team/app, in small letters, without a host and without a tag", `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*`}
+	Tags         = Names{"tag", "a name such as latest or pr-*", `[a-zA-Z0-9_][a-zA-Z0-9._-]*`}
 )
 
 // nameBytes are the characters of all names.
 const nameBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/"
 
-// meets reports whether the pattern matches any name of a form. It may say yes if it does not.
-func (p Pattern) meets(names nameForm) bool {
+// Meets reports whether the pattern matches any name of a form. It may say yes if it does not.
+func (p Pattern) Meets(names Names) bool {
 	expression := strings.TrimPrefix(p.text, "re:")
 	if p.expression == nil {
 		expression = globExpression(p.glob)

@@ -1,4 +1,5 @@
-package policy
+// Package pattern matches the names of repositories and tags.
+package pattern
 
 import (
 	"errors"
@@ -23,8 +24,8 @@ var (
 	lastStars  = regexp.MustCompile(`/\*\*([},]|$)`)
 )
 
-// NewPattern returns a pattern.
-func NewPattern(text string) (Pattern, error) {
+// New returns a pattern.
+func New(text string) (Pattern, error) {
 	source, isExpression := strings.CutPrefix(text, "re:")
 	switch {
 	case source == "":
@@ -54,13 +55,14 @@ func (p Pattern) Match(name string) bool {
 // String returns the text of the pattern.
 func (p Pattern) String() string { return p.text }
 
-// isOpen reports whether the pattern may match several names.
-func (p Pattern) isOpen() bool { return p.expression != nil || strings.ContainsAny(p.glob, `*?[{\`) }
+// IsOpen reports whether the pattern may match several names.
+func (p Pattern) IsOpen() bool { return p.expression != nil || strings.ContainsAny(p.glob, `*?[{\`) }
 
-// Patterns are alternatives. nil matches every name.
+// Patterns are alternatives.
 type Patterns []Pattern
 
-func (p Patterns) match(name string) bool { return p == nil || p.Match(name) }
+// Select reports whether the patterns select a name: one of them matches it, or p is nil.
+func (p Patterns) Select(name string) bool { return p == nil || p.Match(name) }
 
 // Match reports whether one of the patterns matches a name.
 func (p Patterns) Match(name string) bool {

@@ -1,4 +1,4 @@
-package policy
+package pattern
 
 import (
 	"math/rand/v2"
@@ -26,7 +26,7 @@ func TestWhatAPatternMatches(t *testing.T) {
 		{"re:a|b", []string{"a", "b"}, []string{"ab", "ax", "xb"}},
 		{"re:team/.*", []string{"team/", "team/a/b"}, []string{"team"}},
 	} {
-		p, err := NewPattern(test.pattern)
+		p, err := New(test.pattern)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -56,22 +56,22 @@ func TestAPatternThatMatchesANameMeetsIts(t *testing.T) {
 		for range 1 + r.IntN(5) {
 			name += string("abA_-./"[r.IntN(7)])
 		}
-		p, err := NewPattern(text)
+		p, err := New(text)
 		if err != nil {
 			continue
 		}
-		isName := func(form nameForm) bool { return regexp.MustCompile("^(?:" + form.expression + ")$").MatchString(name) }
-		isTag, isRepository := p.meets(tagNames), p.meets(repositoryNames)
+		isName := func(form Names) bool { return regexp.MustCompile("^(?:" + form.expression + ")$").MatchString(name) }
+		isTag, isRepository := p.Meets(Tags), p.Meets(Repositories)
 		if !isTag && !isRepository {
 			never++
 		}
 		if !p.Match(name) {
 			continue
 		}
-		if isName(tagNames) && !isTag {
+		if isName(Tags) && !isTag {
 			t.Fatalf("%s matches the tag %s", text, name)
 		}
-		if isName(repositoryNames) {
+		if isName(Repositories) {
 			if matched++; !isRepository {
 				t.Fatalf("%s matches the repository %s", text, name)
 			}
