@@ -48,8 +48,8 @@ bench: ## compare with registry garbage-collect, an hour or more: see BENCHFLAGS
 # the race detector of a test sees nothing.
 test: begun := $(shell date +%s)
 test: ## check everything, and run all tests
-	@echo 'make test takes 11 to 15 minutes on two cores. The first time it also builds registries and'
-	@echo 'S3 servers, which takes longer. It needs some 7 GB: Go modules, the build cache, and these servers.'
+	@echo 'make test takes 11 to 15 minutes on two cores. The first time it also builds registries,'
+	@echo 'S3 servers and clients, which takes longer. It needs some 10 GB: Go modules, the build cache, and these.'
 	@set -e; stage() { \
 		printf '\n== Stage %s of 6, after %d s: %s\n' "$$1" $$(($$(date +%s) - $(begun))) "$$2"; $(MAKE) --no-print-directory "$$3"; \
 	}; \

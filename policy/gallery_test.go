@@ -3,14 +3,11 @@ package policy
 import (
 	"fmt"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 )
-
-var examplePattern = regexp.MustCompile("(?ms)^### ([^\n]+)\n.*?```yaml\n(.*?)```")
 
 // Each policy of docs/policies.md removes the tags that its heading promises. The tags of a test are pushed one
 // after the other, the first the longest ago.
@@ -20,14 +17,23 @@ func TestThePoliciesOfTheDocumentation(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, examples, _ := strings.Cut(string(content), "\n## Examples\n")
+	gallery, others, _ := strings.Cut(examples, "\n## From other tools\n")
 	policies := map[string]*Policy{}
-	for _, parts := range examplePattern.FindAllStringSubmatch(examples, -1) {
-		p, err := Parse(parts[1], []byte(parts[2]))
-		if err != nil {
-			t.Fatal(err)
+	for _, text := range []string{gallery, others} {
+		for _, section := range strings.Split(text, "\n### ")[1:] {
+			title, _, _ := strings.Cut(section, "\n")
+			_, yaml, found := strings.Cut(section, "```yaml\n")
+			if !found {
+				continue // a table of words alone
+			}
+			yaml, _, _ = strings.Cut(yaml, "```")
+			p, err := Parse(title, []byte(yaml))
+			if err != nil {
+				t.Fatal(err)
+			}
+			name, _, _ := strings.Cut(title, ":")
+			policies[name] = p
 		}
-		name, _, _ := strings.Cut(parts[1], ":")
-		policies[name] = p
 	}
 	daily := func(format string, n int) (names []string) {
 		for i := range n {
@@ -44,18 +50,22 @@ func TestThePoliciesOfTheDocumentation(t *testing.T) {
 	}{
 		{"Pull requests", "team/app", 4 * 24 * time.Hour, append([]string{"latest"}, daily("pr-%02d", 12)...), "", []string{"pr-00", "pr-01"}},
 		{"Builds of a CI", "team/app", 2 * 24 * time.Hour, daily("build-%d", 10), "", []string{"build-0", "build-1", "build-2"}},
-		{"Releases", "team/app", time.Hour, []string{"1.0.0", "1.0.1", "1.0.2", "v1.0.3", "1.1.0", "2.0.0-rc.1", "2.0.0-rc.2", "2.0.0-rc.3", "1.0", "latest"}, "", []string{"1.0.0", "2.0.0-rc.1"}},
+		{"Releases by version", "team/app", time.Hour, []string{"1.0.0", "1.0.1", "1.0.2", "v1.0.3", "1.1.0", "2.0.0-rc.1", "2.0.0-rc.2", "2.0.0-rc.3", "1.0", "latest"}, "", []string{"1.0.0", "2.0.0-rc.1"}},
 		{"Nightlies", "team/app", 24 * time.Hour, daily("nightly-%02d", 20), "", []string{
 			"nightly-00", "nightly-01", "nightly-02", "nightly-04", "nightly-05", "nightly-06", "nightly-07", "nightly-08", "nightly-09", "nightly-11", "nightly-12",
 		}},
-		{"A team with a smaller quota", "interns/web", time.Hour, []string{"a", "b", "c", "d"}, "", []string{"a"}},
-		{"A team with a smaller quota", "team/app", time.Hour, []string{"a", "b", "c", "d"}, "", nil},
+		{"Teams", "interns/web", time.Hour, []string{"a", "b", "c", "d"}, "", []string{"a"}},
+		{"Teams", "data/set", 10 * 24 * time.Hour, []string{"a", "b", "c", "d"}, "", []string{"a", "b"}},
+		{"Teams", "data/set", 20 * 24 * time.Hour, []string{"a", "b", "c", "d"}, "", []string{"a", "b"}},
+		{"Teams", "team/app", time.Hour, []string{"a", "b", "c", "d"}, "", nil},
 		{"Everything but production", "team/app", 100 * 24 * time.Hour, []string{"latest", "a", "release-1", "b", "c"}, "", []string{"a"}},
 		{"Everything but production", "prod/app", 100 * 24 * time.Hour, []string{"a", "b", "c", "d"}, "", nil},
-		{"Images that no cluster runs", "team/app", 20 * 24 * time.Hour, []string{"a", "b", "c", "d", "e"}, "a", []string{"b"}},
+		{"Images that no cluster runs", "team/app", 20 * 24 * time.Hour, []string{"a", "b", "c", "d", "e"}, "a", []string{"b", "c"}},
 		{"Untagged manifests, after a week", "team/app", 100 * 24 * time.Hour, []string{"a", "b", "c"}, "", nil},
-		{"Branches", "team/app", 30 * time.Minute, daily("main-%02d", 10), "", []string{"main-01", "main-03", "main-05", "main-07"}},
-		{"By the age of the images instead of the pushes", "mirror/app", 100 * 24 * time.Hour, daily("v%d", 8), "", []string{"v0", "v1", "v2"}},
+		{"A pull-through cache, by size", "library/nginx", 12 * time.Hour, daily("1.%d", 5), "", []string{"1.0", "1.1", "1.2"}},
+		{"Mirrors", "mirror/app", 100 * 24 * time.Hour, daily("v%d", 8), "", []string{"v0", "v1", "v2"}},
+		{"From Harbor", "project/app", time.Hour, append([]string{"latest"}, daily("build-%02d", 12)...), "", []string{"latest", "build-00", "build-01"}},
+		{"From GitLab", "group/project", 50 * 24 * time.Hour, append([]string{"main", "stable-1", "latest"}, daily("job-%d", 7)...), "", []string{"job-0", "job-1"}},
 	} {
 		p := policies[test.policy]
 		if p == nil {
@@ -76,7 +86,7 @@ func TestThePoliciesOfTheDocumentation(t *testing.T) {
 			t.Errorf("%s, of %s: %q is removed, want %q", test.policy, test.repository, removed, test.removed)
 		}
 	}
-	if len(policies) != 10 {
+	if len(policies) != 10+2 {
 		t.Errorf("there are %d examples", len(policies))
 	}
 	if age, found := policies["Untagged manifests, after a week"].untaggedAge("any"); !found || age != 7*24*time.Hour {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"os"
+	"regexp"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -19,8 +20,11 @@ func TestTheSchemaAgreesWithTheParser(t *testing.T) {
 		t.Fatal(err)
 	}
 	valid := []string{example, "version: 1"}
-	for _, parts := range examplePattern.FindAllStringSubmatch(string(documentation), -1) {
-		valid = append(valid, parts[2])
+	for _, parts := range regexp.MustCompile("(?ms)^```yaml\n(.*?)^```").FindAllStringSubmatch(string(documentation), -1) {
+		valid = append(valid, parts[1])
+	}
+	if len(valid) < 10 {
+		t.Errorf("the documentation has only the policies %q", valid)
 	}
 	for _, content := range valid {
 		if err := schema.Validate(asJSON(t, content)); err != nil {
