@@ -53,12 +53,12 @@ func TestDecisionsAreThoseOfAnIndependentEvaluation(t *testing.T) {
 		if err != nil {
 			root = t.TempDir()
 		}
-		w := &world{imagetest.NewTree(t, root), r, nil, map[string]*contents{}}
-		w.fill(t)
-		w.decide(t, seed, sum)
-		if err := os.RemoveAll(root); err != nil {
-			t.Fatal(err)
-		}
+		func() {
+			defer os.RemoveAll(root)
+			w := &world{imagetest.NewTree(t, root), r, nil, map[string]*contents{}}
+			w.fill(t)
+			w.decide(t, seed, sum)
+		}()
 		if t.Failed() {
 			return
 		}

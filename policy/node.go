@@ -19,7 +19,7 @@ import (
 // node is a value or a key in a YAML file. The parser's own decoding is not used: it ignores a key without a
 // value, and a rule whose tags are ignored selects all tags.
 type node struct {
-	line   int    // 0 for null
+	line   int
 	text   string // as it is written: 1.10 is no number
 	isText bool
 	decode func(to any) error
@@ -27,20 +27,30 @@ type node struct {
 
 var linePattern = regexp.MustCompile(`^line (\d+): `)
 
-// UnmarshalYAML implements yaml.Unmarshaler. The parser does not call it for null.
+// UnmarshalYAML implements yaml.Unmarshaler. The parser does not call it for null and ~.
 func (n *node) UnmarshalYAML(decode func(any) error) error {
 	*n = node{decode: decode}
 	n.isText = decode(&n.text) == nil
 	var never chan int // the parser says a line only in its errors
-	if err := decode(&never); err != nil {
-		var failed *yaml.TypeError
-		if !errors.As(err, &failed) {
-			return err
-		}
+	var failed *yaml.TypeError
+	switch err := decode(&never); {
+	case err == nil: // NULL
+		*n = node{}
+	case !errors.As(err, &failed):
+		return err
+	default:
 		n.line, _ = strconv.Atoi(linePattern.FindStringSubmatch(failed.Errors[0])[1])
 	}
 	return nil
 }
+
+// UnmarshalText implements encoding.TextUnmarshaler. The parser calls it for "null" and "~" in quotes.
+func (n *node) UnmarshalText(text []byte) error {
+	*n = node{text: string(text), isText: true}
+	return nil
+}
+
+func (n node) isNull() bool { return n.decode == nil && !n.isText }
 
 // errorf returns an error with the line of the node.
 func (n node) errorf(format string, args ...any) error {
@@ -119,9 +129,10 @@ func (n node) keys(parse map[string]func(node) error) error {
 			return key.errorf("there is no key %s here", key.text)
 		case seen[key.text]:
 			return key.errorf("the key %s is there twice", key.text)
-		case value.line == 0:
+		case value.isNull():
 			return key.errorf("%s has no value", key.text)
 		}
+		value.line = cmp.Or(value.line, key.line)
 		seen[key.text] = true
 		if err := of(value); err != nil {
 			return err
@@ -139,9 +150,10 @@ func list[T any](to *[]T, parse func(*T, node) error) func(node) error {
 		}
 		*to = make([]T, len(items))
 		for i, item := range items {
-			if item.line == 0 {
+			if item.isNull() {
 				return n.errorf("item %d of the list is empty", i+1)
 			}
+			item.line = cmp.Or(item.line, n.line)
 			if err := parse(&(*to)[i], item); err != nil {
 				return err
 			}

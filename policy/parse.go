@@ -18,7 +18,7 @@ func Parse(name string, content []byte) (*Policy, error) {
 	root, err := readYAML(content)
 	switch {
 	case err != nil:
-	case root.line == 0:
+	case root.decode == nil:
 		err = errors.New("line 1: the policy is empty: it begins with version: 1")
 	default:
 		err = p.parse(root)

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"reflect"
 	"regexp"
 	"strings"
@@ -53,13 +54,13 @@ func TestAPolicyIsParsed(t *testing.T) {
 
 // Numbers, booleans and dates are names of tags too. A second meaning of YAML changes none of them.
 func TestPatternsAreTakenAsTheyAreWritten(t *testing.T) {
-	content := "version: 1\nrules:\n- tags: [1.10, 010, 1e3, true, 0x1F, 2024-01-01, no, 'a', !!str 5]\n"
+	content := "version: 1\nrules:\n- tags: [1.10, 010, 1e3, true, 0x1F, 2024-01-01, \"null\", no, 'a', !!str 5]\n"
 	p, err := Parse("policy.yml", []byte(content))
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := fmt.Sprint(p.Rules[0].Tags)
-	if want := "[1.10 010 1e3 true 0x1F 2024-01-01 no a 5]"; got != want {
+	if want := "[1.10 010 1e3 true 0x1F 2024-01-01 null no a 5]"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
@@ -166,6 +167,9 @@ func TestAMistakeInAPolicyIsOneLineWithItsPlace(t *testing.T) {
 		{"a number with an exponent", "version: 1\nrules:\n  - keep-last: 1e1", "line 3: want a number of tags, such as 10, not \"1e1\""},
 		{"a hexadecimal number", "version: 1\nrules:\n  - keep-last: 0x10", "line 3: want a number of tags"},
 		{"a huge number", "version: 1\nrules:\n  - keep-last: 99999999999999999999", "line 3: want a number of tags"},
+		{"a pattern that is null in quotes", "version: 1\nrules:\n  - repositories: ['~']", `line 3: "~" matches no repository`},
+		{"a number that is null in quotes", "version: 1\nrules:\n  - keep-last: 'null'", "line 3: want a number of tags"},
+		{"a null in capitals", "version: 1\nrules:\n  - keep-last: Null", "line 3: keep-last has no value"},
 		{"a number that is a list", "version: 1\nrules:\n  - keep-last: [3]", "line 3: want a number of tags"},
 		{"an age that is a number", "version: 1\nrules:\n  - older-than: 1.5d", "line 3: want an age"},
 		{"an age that is negative", "version: 1\nrules:\n  - older-than: -3h", "line 3: want an age"},
@@ -193,13 +197,36 @@ func TestAMistakeInAPolicyIsOneLineWithItsPlace(t *testing.T) {
 		{"an expression that closes another's parenthesis", "version: 1\nrules:\n  - tags: ['re:a)|(b']", "is no pattern"},
 	} {
 		p, err := Parse("policy.yml", []byte(test.content))
-		placed := regexp.MustCompile("^policy.yml: line [1-9][0-9]*: [^\n]*$")
 		switch {
 		case err == nil:
 			t.Errorf("%s: %+v is no error", test.name, p)
 		case !placed.MatchString(err.Error()) || !strings.Contains(err.Error(), ": "+test.want) && !strings.Contains(err.Error(), " "+test.want):
 			t.Errorf("%s: %v\nwant %s", test.name, err, test.want)
 		}
+	}
+}
+
+var placed = regexp.MustCompile("^policy.yml: line [1-9][0-9]*: [^\n]*$")
+
+// Whatever is changed in a policy: it is valid, or the error is one line with its place.
+func TestARandomMistakeIsOneLineWithItsPlace(t *testing.T) {
+	parts := []string{"", " ", "\n", "\n  ", "- ", ": ", "~", "null", "[", "]", "{", "}", "<<: ", "*a", "&a ", "!!str ", "!!int ", "'", "\"", "|\n", "? ", "#", ",", "---\n", "0", "\x00", "\xff", "\t", "%"}
+	wrong := 0
+	for seed := range uint64(20000) {
+		r := rand.New(rand.NewPCG(seed, 4))
+		content := example
+		for range 1 + r.IntN(3) {
+			from := r.IntN(len(content))
+			content = content[:from] + parts[r.IntN(len(parts))] + content[min(from+r.IntN(4), len(content)):]
+		}
+		if _, err := Parse("policy.yml", []byte(content)); err != nil {
+			if wrong++; !placed.MatchString(err.Error()) {
+				t.Fatalf("seed %d: %q\n%s", seed, err, content)
+			}
+		}
+	}
+	if wrong < 1000 {
+		t.Errorf("%d policies are wrong", wrong)
 	}
 }
 
