@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -101,6 +102,21 @@ func TestTheListOfAClusterProtectsItsImages(t *testing.T) {
 	}
 
 	s.must(os.WriteFile(filepath.Join(dir, "policy.yml"), []byte(block(t, "### Images that no cluster runs")), 0o600))
+	s.must(os.WriteFile(filepath.Join(dir, "plain.yml"), []byte("version: 1\nrules: [{name: not in use, older-than: 30d}]\n"), 0o600))
+	preview := func(policy, input string, flags ...string) (r policyReport) {
+		var stdout, stderr output
+		args := append([]string{"gc", "-d", "--json", "--registry-stopped", "--policy", filepath.Join(dir, policy), s.tree.Root()}, flags...)
+		if code := regsweepWith(s, strings.NewReader(input), &stdout, &stderr, args...); code != 0 {
+			t.Fatalf("%s: exit code %d: %s", policy, code, stderr.String())
+		}
+		s.must(json.Unmarshal([]byte(stdout.String()), &r))
+		return r
+	}
+	list, err := os.ReadFile(filepath.Join(dir, "in-use.txt"))
+	s.must(err)
+	if fromFile, fromPipe := preview("policy.yml", "").verdicts(), preview("plain.yml", string(list), "--keep-digests", "-").verdicts(); !slices.Equal(fromFile, fromPipe) {
+		t.Errorf("with the list in the policy %q, and from a pipe %q", fromFile, fromPipe)
+	}
 	code, stdout, stderr := regsweep(s, "gc", "--yes", "--registry-stopped", "--policy", filepath.Join(dir, "policy.yml"), s.tree.Root())
 	var left []string
 	for path := range s.pushTimes() {
@@ -111,7 +127,6 @@ func TestTheListOfAClusterProtectsItsImages(t *testing.T) {
 		"1.36", "busybox-newest", "cron", "init-newest", "latest", "local", "models-newest", "moved", "moved-away", "on-node", "pending", "sidecar", "v2", "v7", "web-newest", "zero", "zz-newest",
 	}
 	if code != 0 || !slices.Equal(left, want) {
-		list, _ := os.ReadFile(filepath.Join(dir, "in-use.txt"))
 		t.Errorf("exit code %d: %s%s\ngot  %q\nwant %q\nthe list:\n%s", code, stderr, stdout, left, want, list)
 	}
 }

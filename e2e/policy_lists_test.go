@@ -2,6 +2,10 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -72,6 +76,65 @@ func TestAPolicyWithRoots(t *testing.T) {
 	}
 	if again := s.withPolicy(everyPullRequest, "--roots", list); again.Removed.Blobs.Bytes > 0 {
 		t.Errorf("a second run removes %d bytes", again.Removed.Blobs.Bytes)
+	}
+}
+
+// TestAKilledRunWithAPolicyAndRootsConverges: wherever a run ends, the next one ends as if it had not been killed.
+func TestAKilledRunWithAPolicyAndRootsConverges(t *testing.T) {
+	t.Parallel()
+	s, _ := newPullRequests(t)
+	s.plant("team/app", "stable", app(1, 30))
+	s.plant("team/app", "unknown", app(1, 31))
+	s.plant("team/app", signatureOf(app(1, 31).Digest()), app(41))
+	s.push("team/app", imagetest.Referrer(app(1, 31), "application/vnd.example.sbom", []byte("of unknown")))
+	list, dir := s.list("team/app@"+app(1, 11).Digest().String()), t.TempDir()
+	s.must(os.WriteFile(filepath.Join(dir, "policy.yml"), []byte(everyPullRequest), 0o600))
+	gc := func(root string, flags ...string) {
+		t.Helper()
+		args := append([]string{"gc", "--json", "--yes", "--registry-stopped", "--policy", filepath.Join(dir, "policy.yml"), "--roots", list, root}, flags...)
+		if code, _, stderr := regsweep(s, args...); code != 0 {
+			t.Fatalf("%q: exit code %d: %s", flags, code, stderr)
+		}
+	}
+	plan := filepath.Join(dir, "plan.jsonl")
+	gc(s.tree.Root(), "--dry-run", "--plan", plan)
+	content, err := os.ReadFile(plan)
+	s.must(err)
+	var removals []string
+	for line := range strings.Lines(string(content)) {
+		var removal struct{ Path string }
+		s.must(json.Unmarshal([]byte(line), &removal))
+		if removal.Path != "" {
+			removals = append(removals, removal.Path)
+		}
+	}
+	names := func(root string) (names []string) {
+		s.must(filepath.WalkDir(filepath.Join(root, layoutRoot), func(path string, of fs.DirEntry, err error) error {
+			if err == nil && !of.IsDir() && !strings.Contains(path, ".regsweep") {
+				names = append(names, strings.TrimPrefix(path, root))
+			}
+			return err
+		}))
+		return names
+	}
+	var want []string
+	for k := len(removals); k >= 0; k -= 5 {
+		root := filepath.Join(dir, fmt.Sprint(k))
+		s.must(exec.CommandContext(t.Context(), "cp", "-a", s.tree.Root(), root).Run())
+		if k < len(removals) {
+			for _, path := range removals[:k] {
+				s.must(os.RemoveAll(filepath.Join(root, path)))
+			}
+		}
+		gc(root)
+		if got := names(root); want == nil {
+			want = got
+		} else if !slices.Equal(got, want) {
+			t.Errorf("killed after %d of %d removals: got\n%s\nwant\n%s", k, len(removals), strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+	}
+	if len(removals) < 40 || slices.ContainsFunc(want, func(path string) bool { return strings.Contains(path, "/tags/unknown/") }) {
+		t.Errorf("the plan has %d removals, and left are %q", len(removals), want)
 	}
 }
 

@@ -85,41 +85,37 @@ func compare(a, b inventory.TagPlace) int {
 }
 
 // protectTags sets protectedTags: those that the policy protects, whether a rule selects them or not.
-func (p *Policy) protectTags(ctx context.Context, f Facts, d *Decision) error {
-	d.protectedTags = make([][]bool, len(f.Inventory.Repositories))
-	return f.Graph.EachRepository(ctx, func(_ context.Context, i int) error {
-		r := f.Inventory.Repositories[i]
-		view := sync.OnceValue(func() *mark.View { return f.Graph.View(i) })
-		d.protectedTags[i] = make([]bool, len(r.Tags))
-		for at, tag := range r.Tags {
-			holds := f.holds(d.options.Held, view, inventory.TagPlace{Repository: i, Tag: at})
-			d.protectedTags[i][at] = p.protects(r.Name, Tag{Name: tag.Name, Holds: holds})
-		}
-		return nil
+func (p *Policy) protectTags(ctx context.Context, f Facts, d *Decision) (err error) {
+	d.protectedTags, err = f.tagsThat(ctx, d.options.Held, func(at inventory.TagPlace, holds func(list int) bool) bool {
+		r := f.Inventory.Repositories[at.Repository]
+		return p.protects(r.Name, Tag{Name: r.Tags[at.Tag].Name, Holds: holds})
 	})
+	return err
 }
 
 // Listed returns by repository and tag which tags reach a digest of a list, among those that may be removed.
 func (f Facts) Listed(ctx context.Context, lists []*mark.ListRoots, mayRemove func(repository, tag int) bool) ([][]bool, error) {
-	listed := make([][]bool, len(f.Inventory.Repositories))
+	return f.tagsThat(ctx, lists, func(at inventory.TagPlace, holds func(list int) bool) bool {
+		for i := range lists {
+			if mayRemove(at.Repository, at.Tag) && holds(i) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// tagsThat returns by repository and tag what are reports. holds reports whether the tag reaches a digest of a list.
+func (f Facts) tagsThat(ctx context.Context, lists []*mark.ListRoots, are func(at inventory.TagPlace, holds func(list int) bool) bool) ([][]bool, error) {
+	tags := make([][]bool, len(f.Inventory.Repositories))
 	err := f.Graph.EachRepository(ctx, func(_ context.Context, i int) error {
 		view := sync.OnceValue(func() *mark.View { return f.Graph.View(i) })
-		listed[i] = make([]bool, len(f.Inventory.Repositories[i].Tags))
-		for at := range listed[i] {
-			if mayRemove(i, at) {
-				holds := f.holds(lists, view, inventory.TagPlace{Repository: i, Tag: at})
-				listed[i][at] = slices.ContainsFunc(indexes(lists), holds)
-			}
+		tags[i] = make([]bool, len(f.Inventory.Repositories[i].Tags))
+		for tag := range tags[i] {
+			at := inventory.TagPlace{Repository: i, Tag: tag}
+			tags[i][tag] = are(at, f.holds(lists, view, at))
 		}
 		return nil
 	})
-	return listed, err
-}
-
-func indexes(lists []*mark.ListRoots) []int {
-	all := make([]int, len(lists))
-	for i := range all {
-		all[i] = i
-	}
-	return all
+	return tags, err
 }
