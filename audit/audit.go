@@ -18,7 +18,7 @@ import (
 
 // Facts are what a run has read.
 type Facts struct {
-	// Inventory: New and NewKeepers need Options.Sizes. Explain and Draw measure the blobs that they name.
+	// Inventory: New and the sums of Keepers need Options.Sizes. Explain and Draw measure the blobs that they name.
 	Inventory *inventory.Inventory
 	Graph     *mark.Graph
 	// Live is the result of a mark with all tags and all revisions as roots, and no young links. Its links were

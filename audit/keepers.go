@@ -71,10 +71,8 @@ func NewKeepers(ctx context.Context, facts Facts) (*Keepers, error) {
 	if err != nil {
 		return nil, err
 	}
-	for id, of := range k.kept {
-		if of.links == 1 && (facts.isKept == nil || !facts.isKept(inventory.ID(id))) {
-			k.all[of.last].Unique += facts.size(inventory.ID(id))
-		}
+	for i, bytes := range k.unique(facts.size) {
+		k.all[i].Unique = bytes
 	}
 	return k, nil
 }
@@ -121,6 +119,17 @@ func (k *Keepers) repository(keeper uint32) string {
 		n--
 	}
 	return k.facts.Inventory.Repositories[k.order[n]].Name
+}
+
+// unique returns Keeper.Unique of all keepers, with other sizes.
+func (k *Keepers) unique(size func(inventory.ID) int64) []int64 {
+	sums := make([]int64, len(k.all))
+	for id, of := range k.kept {
+		if of.links == 1 && (k.facts.isKept == nil || !k.facts.isKept(inventory.ID(id))) {
+			sums[of.last] += size(inventory.ID(id))
+		}
+	}
+	return sums
 }
 
 // Of returns the keepers of a repository: its tags in their order, and then its untagged content.

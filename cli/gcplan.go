@@ -6,6 +6,7 @@ import (
 	"io"
 	"time"
 
+	"regsweep/audit"
 	"regsweep/internal/human"
 	"regsweep/inventory"
 	"regsweep/mark"
@@ -21,10 +22,13 @@ func (g *gcRun) list(ctx context.Context, reader storage.Store, now time.Time) (
 	phase := g.progress.begin("listing", "name", 0)
 	ahead := mark.NewAhead(reader)
 	options := inventory.Options{Concurrency: g.store.Concurrency(), OnBlobs: phase.add, OnLinks: phase.add, OnRevision: ahead.Read}
-	options.TagTimes, options.Sizes = g.policy != nil || g.review.removesTags(), g.policy != nil
+	options.TagTimes = g.policy != nil || g.review.removesTags()
 	if g.options.minAge > 0 {
 		options.Since = now.Add(-g.options.minAge)
 	}
+	// Without Sizes the plan stats candidates alone. That is too late for --free, and does not show which blobs of
+	// other tags are recent.
+	options.Sizes = g.policy != nil && (g.policy.free > 0 || g.options.minAge > 0)
 	inv, err := inventory.Take(ctx, reader, options)
 	phase.endWith("listed", err)
 	return inv, ahead, err
@@ -67,7 +71,10 @@ func (g *gcRun) mark(ctx context.Context, reader storage.Store, now time.Time, i
 	}
 	if err == nil && decision != nil {
 		decision.Conclude(inv, live)
-		err = g.reportTags(ctx, inv, graph, decision, roots)
+		if len(decision.Tags) > 0 {
+			roots.Followers = decision.Followers // a signature whose subject is gone counts like any other tag
+			g.policy.alone, err = audit.Alone(ctx, audit.Facts{Inventory: inv, Graph: graph}, roots)
+		}
 	}
 	return live, decision, err
 }
@@ -91,6 +98,9 @@ func (g *gcRun) plan(ctx context.Context, now time.Time, inv *inventory.Inventor
 		return nil, err
 	}
 	g.report.planned(plan)
+	if decision != nil {
+		g.reportTags(inv, decision, plan)
+	}
 	return plan, nil
 }
 

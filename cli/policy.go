@@ -14,6 +14,7 @@ import (
 	"regsweep/mark"
 	"regsweep/policy"
 	"regsweep/storage"
+	"regsweep/sweep"
 
 	urfave "github.com/urfave/cli/v2"
 )
@@ -41,6 +42,8 @@ type policyRun struct {
 	trustTimes, orphans bool
 	free                int64            // bytes, 0 for no bound
 	lists               []*mark.RootList // of each protection; nil without digests
+
+	alone *audit.Freed // what the removal of each tag would free, for the report; nil without a verdict
 
 	isUntag bool   // it was made by untag
 	holding string // the digest of untag --holding
@@ -149,14 +152,11 @@ func (g *gcRun) decide(ctx context.Context, reader storage.Store, inv *inventory
 	return d, nil
 }
 
-// reportTags reports the verdict about each tag. roots are those of the run.
-func (g *gcRun) reportTags(ctx context.Context, inv *inventory.Inventory, graph *mark.Graph, d *policy.Decision, roots mark.Roots) error {
-	roots.Followers = d.Followers // a signature whose subject is gone counts like any other tag
-	bytes, err := audit.Alone(ctx, audit.Facts{Inventory: inv, Graph: graph}, roots)
-	if err != nil {
-		return err
-	}
+// reportTags reports the verdict about each tag. The plan knows the sizes of what is removed.
+func (g *gcRun) reportTags(inv *inventory.Inventory, d *policy.Decision, plan *sweep.Plan) {
 	g.report.Policy = &policy.Report{File: g.policy.file, Skipped: append([]policy.Skipped{}, d.Skipped...)}
-	g.report.Tags = d.Report(inv, bytes)
-	return nil
+	g.report.Tags = []policy.TagReport{}
+	if len(d.Tags) > 0 {
+		g.report.Tags = d.Report(inv, g.policy.alone.Bytes(plan.Frees))
+	}
 }

@@ -184,3 +184,23 @@ func TestApplyOnS3KeepsATagThatWasPushedAgain(t *testing.T) {
 	}
 	s.pull("after apply", s.client, []image{pulls("team/app", "latest", "pr-1", app(1, 3))})
 }
+
+// TestAHardLinkedBlobFreesNothing: a backup with hard links keeps the space of what a policy removes. So the preview
+// of the tag does not count it.
+func TestAHardLinkedBlobFreesNothing(t *testing.T) {
+	t.Parallel()
+	s, _ := newPullRequests(t)
+	bytes := func() (of int64) {
+		for _, tag := range s.withPolicy(pullRequests, "--dry-run").Tags {
+			if tag.Repository == "team/app" && tag.Tag == "pr-1" {
+				of = tag.Bytes
+			}
+		}
+		return of
+	}
+	all := bytes()
+	s.must(os.Link(s.tree.Path(imagetest.BlobPath(layer(10).Digest())), filepath.Join(t.TempDir(), "backup")))
+	if got, want := bytes(), all-int64(len(layer(10).Content)); got != want || want <= 0 {
+		t.Errorf("pr-1 alone frees %d bytes, want %d", got, want)
+	}
+}

@@ -15,7 +15,6 @@ import (
 
 // date sets the times of the tags that the policy asks for, and Unreliable.
 func (p *Policy) date(ctx context.Context, f Facts, repositories []repository, trust bool) error {
-	trust = trust || !slices.ContainsFunc(p.Rules, func(r Rule) bool { return r.usesTimes() })
 	groups := map[int][]int{} // by repository: the tags whose images are dated
 	for i, r := range repositories {
 		times := make([]time.Time, len(r.Tags))
@@ -23,10 +22,12 @@ func (p *Policy) date(ctx context.Context, f Facts, repositories []repository, t
 		for at, tag := range r.Tags {
 			times[at], all[at] = tag.Time, at
 		}
+		isDated := func(rule Rule) bool { return p.Time == Created || !trust && rule.usesTimes() }
 		switch {
+		case !p.selectsAny(r.Repository, isDated): // no verdict depends on the times of images
 		case p.Time == Created:
 			groups[i] = all
-		case !trust:
+		default:
 			groups[i] = Bunched(times)
 		}
 	}
@@ -56,6 +57,13 @@ func (p *Policy) date(ctx context.Context, f Facts, repositories []repository, t
 		repositories[i].Unreliable = p.Time == Pushed && AreApart(created)
 	}
 	return nil
+}
+
+// selectsAny reports whether one of some rules selects any tag of a repository.
+func (p *Policy) selectsAny(of Repository, isOne func(Rule) bool) bool {
+	return slices.ContainsFunc(p.Rules, func(r Rule) bool {
+		return isOne(r) && slices.ContainsFunc(of.Tags, func(t Tag) bool { return r.Selects(of.Name, t.Name) })
+	})
 }
 
 // configs returns the configs of the images that a tag leads to, directly or by indexes.

@@ -2,6 +2,7 @@ package sweep
 
 import (
 	"iter"
+	"slices"
 	"time"
 
 	"regsweep/inventory"
@@ -83,6 +84,7 @@ type Plan struct {
 	repositories   []int
 	blobs          []inventory.ID
 	blobSizes      []int64  // sizes of blobs in bytes, from stat; nil if the listing has all sizes
+	hardLinked     bits     // indexes of blobs whose files have other hard links
 	empty          []string // directories of candidates that do not exist
 	emptyNames     []string // empty directories at paths of repositories, with Options.PruneEmpty
 	young          bits     // blobs that are kept for their age; only set if Options.Only is
@@ -125,6 +127,20 @@ func (p *Plan) blobBytes(i int) int64 {
 	}
 	bytes, _ := p.inv.Size(p.blobs[i])
 	return bytes
+}
+
+// Frees returns the bytes that the removal of a blob frees: 0 for garbage that the plan keeps, and
+// for a file that has other hard links. The size of a blob
+// that is alive is from a manifest, unless the listing has it.
+func (p *Plan) Frees(id inventory.ID) int64 {
+	if p.live.Blob(id) != mark.Dead {
+		bytes, _ := p.inv.Size(id)
+		return max(bytes, 0)
+	}
+	if i, found := slices.BinarySearch(p.blobs, id); found && !p.hardLinked.has(i) {
+		return p.blobBytes(i)
+	}
+	return 0
 }
 
 // All yields the removals in their order.

@@ -480,6 +480,7 @@ func (p *planner) planDead(ctx context.Context, dead []inventory.ID) error {
 		p.blobs = append(p.blobs, id)
 		if (stats[i].hardLinked || p.inv.HardLinked(id)) && bytes > 0 {
 			p.HardLinked.Add(1, bytes)
+			p.hardLinked.add(len(p.blobs) - 1)
 		}
 		if p.blobSizes != nil {
 			p.blobSizes = append(p.blobSizes, bytes)
