@@ -79,15 +79,15 @@ func testPolicy(t *testing.T, seed uint64) {
 }
 
 // follow adds tags for the referrers of some manifests, as clients make them: indexes, also earlier ones, and
-// signatures, also of these. Some of their subjects are gone. With deleteUntagged it skips subjects that several
-// repositories have: see docs/decisions/0026-tags-that-are-removed.md.
+// signatures, also of these. Some of their subjects are gone. It skips subjects that several repositories have, and
+// circles with deleteUntagged: see docs/decisions/0026-tags-that-are-removed.md.
 func (d *disk) follow(random *rand.Rand, deleteUntagged bool) {
 	for range 2 {
 		for _, path := range d.names() {
 			repository, rest, found := strings.Cut(strings.TrimPrefix(path, "repositories/"), "/_manifests/revisions/sha256/")
 			hex, isLink := strings.CutSuffix(rest, "/link")
-			if found && isLink && len(hex) == 64 && random.IntN(4) == 0 && !(deleteUntagged && d.isShared(hex)) {
-				d.followOne(random, repository, hex)
+			if found && isLink && len(hex) == 64 && random.IntN(4) == 0 && !d.isShared(hex) {
+				d.followOne(random, repository, hex, deleteUntagged)
 			}
 		}
 	}
@@ -104,19 +104,19 @@ func (d *disk) isShared(hex string) bool {
 	return n > 1
 }
 
-func (d *disk) followOne(random *rand.Rand, repository, hex string) {
+func (d *disk) followOne(random *rand.Rand, repository, hex string, deleteUntagged bool) {
 	tag := "sha256-" + hex + []string{"", "", ".sig", ".att", ".sbom"}[random.IntN(5)]
-	switch random.IntN(16) {
-	case 0: // a mirror tags each image by its digest
+	switch n := random.IntN(16); {
+	case n == 0: // a mirror tags each image by its digest
 		d.tag(repository, tag, "sha256:"+hex)
 		return
-	case 1: // in a circle
+	case n == 1 && !deleteUntagged: // in a circle
 		other := d.image(repository, "signed by "+hex)
 		d.revision(repository, other)
 		d.tag(repository, tag, other)
 		d.tag(repository, "sha256-"+strings.TrimPrefix(other, "sha256:"), "sha256:"+hex)
 		return
-	case 2: // the signatures are in another repository
+	case n == 2: // the signatures are in another repository
 		repository = "signatures"
 	}
 	for n := range 1 + random.IntN(2) {
