@@ -49,9 +49,18 @@ func (r *restorer) locate(ctx context.Context, path string) (kept string, exists
 	return "", false, nil
 }
 
-// exists reports whether a path exists, also if it is not a regular file.
+// exists reports whether a path exists, also if it is not a regular file. Other restores make directories
+// meanwhile. So a directory may be missing for a stat, and be listed when the storage confirms that: then exists
+// tries again, at most once for each directory of a path.
 func (r *restorer) exists(ctx context.Context, path string) (bool, error) {
-	switch _, err := r.store.Stat(ctx, path); {
+	_, err := r.store.Stat(ctx, path)
+	for range strings.Count(path, "/") {
+		if !errors.Is(err, storage.ErrGone) {
+			break
+		}
+		_, err = r.store.Stat(ctx, path)
+	}
+	switch {
 	case err == nil, errors.Is(err, storage.ErrNotRegular):
 		return true, nil
 	case errors.Is(err, fs.ErrNotExist):
