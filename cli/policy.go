@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -34,6 +33,9 @@ func policyFlags() []urfave.Flag {
 		toggle(orphansName, "with a policy, remove also the tags of signatures whose subject is gone"),
 	}
 }
+
+// policyLimit is the size of the largest policy in bytes.
+const policyLimit = 1 << 20
 
 // policyRun is the policy of a run. It is nil without one.
 type policyRun struct {
@@ -68,9 +70,18 @@ func (r *runner) readPolicy(c *urfave.Context) (*policyRun, error) {
 
 // loadPolicy reads a policy and the lists that it names.
 func (r *runner) loadPolicy(c *urfave.Context, path string) (*policyRun, error) {
-	content, err := os.ReadFile(path)
-	if err != nil {
+	var content []byte
+	err := r.readInput(c.Context, path, func(from io.Reader) (err error) {
+		content, err = io.ReadAll(io.LimitReader(from, policyLimit+1))
+		return err
+	})
+	switch {
+	case c.Context.Err() != nil:
+		return nil, context.Cause(c.Context)
+	case err != nil:
 		return nil, storage.Usagef("policy: %w", err)
+	case len(content) > policyLimit:
+		return nil, storage.Usagef("policy: %s has more than 1 MiB, which no policy needs", path)
 	}
 	p := &policyRun{file: path}
 	if p.Policy, err = policy.Parse(path, content); err != nil {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -202,5 +203,86 @@ func TestAHardLinkedBlobFreesNothing(t *testing.T) {
 	s.must(os.Link(s.tree.Path(imagetest.BlobPath(layer(10).Digest())), filepath.Join(t.TempDir(), "backup")))
 	if got, want := bytes(), all-int64(len(layer(10).Content)); got != want || want <= 0 {
 		t.Errorf("pr-1 alone frees %d bytes, want %d", got, want)
+	}
+}
+
+// TestThePolicyIsNoFile: a policy comes from standard input or a pipe. What can't be a policy is one line, and a pipe
+// in which nobody writes does not keep the run from ending.
+func TestThePolicyIsNoFile(t *testing.T) {
+	t.Parallel()
+	s, _ := newPullRequests(t)
+	dir := t.TempDir()
+	pipe, large := filepath.Join(dir, "pipe"), filepath.Join(dir, "large.yml")
+	s.must(syscall.Mkfifo(pipe, 0o600))
+	s.must(os.WriteFile(large, []byte(pullRequests+strings.Repeat("# much\n", 1<<18)), 0o600))
+	for path, want := range map[string]string{dir: "is a directory", large: "has more than 1 MiB", filepath.Join(dir, "none"): "no such file", "/dev/zero": "has more than 1 MiB"} {
+		code, _, stderr := regsweep(s, "gc", "-dq", "--policy", path, s.tree.Root())
+		if code != 2 || !strings.Contains(stderr, want) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%s: exit code %d: %s", path, code, stderr)
+		}
+	}
+	var out, errs output
+	if code := regsweepWith(s, strings.NewReader(pullRequests), &out, &errs, "gc", "-dq", "--json", "--policy", "-", s.tree.Root()); code != 0 || !strings.Contains(out.String(), `"pull requests"`) {
+		t.Errorf("standard input: exit code %d: %s", code, &errs)
+	}
+	run := start(t, "gc", "-d", "--policy", pipe, s.tree.Root())
+	eventually(t, "it reads the pipe", func() bool {
+		writer, err := os.OpenFile(pipe, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		if err == nil {
+			t.Cleanup(func() { _ = writer.Close() })
+		}
+		return err == nil
+	})
+	run.signal(t, os.Interrupt)
+	if code := run.exit(t); code != 130 {
+		t.Errorf("a pipe in which nobody writes: exit code %d: %s", code, &run.stderr)
+	}
+}
+
+// TestHarborsTagsAreNotRemoved: a policy, untag and a plan of them are refused without a list of what Harbor needs.
+func TestHarborsTagsAreNotRemoved(t *testing.T) {
+	t.Parallel()
+	s, survivors := newPullRequests(t)
+	s.must(s.registry.SetReadOnly(true))
+	before := len(s.files())
+	plain := s.config(s.registry.ConfigYAML())
+	harbor := s.config(s.registry.ConfigYAML() + "auth:\n  htpasswd:\n    realm: harbor-registry-basic-realm\n    path: /etc/registry/passwd\n")
+	policy, plan := s.policyFile(pullRequests), filepath.Join(t.TempDir(), "plan.jsonl")
+	if code, _, stderr := regsweep(s, "gc", "-d", "--policy", policy, "--plan", plan, plain); code != 0 {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	for _, args := range [][]string{
+		{"gc", "--policy", policy}, {"gc", "--policy", policy, "--registry-stopped"}, {"gc", "-d", "--policy", policy},
+		{"untag", "team/app:pr-*"}, {"untag", "team/app:pr-*", "--quarantine"}, {"apply", plan}, {"apply", "-d", plan},
+	} {
+		if code, _, stderr := regsweep(s, append(args, "--yes", harbor)...); code != 3 || !strings.Contains(stderr, "--keep-digests FILE") {
+			t.Errorf("%q ends with %d: %s", args, code, stderr)
+		}
+	}
+	for _, args := range [][]string{{"gc", "--policy", policy}, {"untag", "team/app:pr-*"}} {
+		if code, _, stderr := regsweep(s, append(args, "--unsafe-online", "--yes", plain)...); code != 2 || !strings.Contains(stderr, "a policy needs the proof") {
+			t.Errorf("%q --unsafe-online ends with %d: %s", args, code, stderr)
+		}
+	}
+	if after := len(s.files()); after != before {
+		t.Errorf("%d of %d files are left", after, before)
+	}
+	s.pull("after the refusals", s.client, survivors)
+}
+
+// TestEverythingIsUntaggedUnderARegistry: the proof asks the registry for manifests that stay. If none stays, the
+// registry must be stopped.
+func TestEverythingIsUntaggedUnderARegistry(t *testing.T) {
+	t.Parallel()
+	s, _ := newPullRequests(t)
+	s.tree.Age("", time.Hour)
+	s.must(s.registry.SetReadOnly(true))
+	before := len(s.files())
+	code, _, stderr := regsweep(s, "untag", "**", "--allow-empty", "--yes", s.config(s.registry.ConfigYAML()))
+	if code != 3 || !strings.Contains(stderr, "no manifest to ask for") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	if after := len(s.files()); after != before {
+		t.Errorf("%d of %d files are left", after, before)
 	}
 }
