@@ -274,11 +274,13 @@ func (g *variedFixture) confirmed(what string, run gcRun, now map[string]string)
 			gone.Revisions.Count++
 		case strings.HasSuffix(path, "/link") && strings.Contains(path, "/index/"):
 			gone.TagIndexEntries.Count++
+		case strings.HasSuffix(path, "/current/link"):
+			gone.Tags.Count++
 		}
 	}
 	got := run.report.Removed
 	if got.Blobs.Count != gone.Blobs.Count || got.LayerLinks.Count != gone.LayerLinks.Count ||
-		got.Revisions.Count != gone.Revisions.Count || got.TagIndexEntries.Count != gone.TagIndexEntries.Count {
+		got.Revisions.Count != gone.Revisions.Count || got.TagIndexEntries.Count+got.EarlierEntries.Count != gone.TagIndexEntries.Count || got.Tags.Count != gone.Tags.Count {
 		g.Errorf("%s: it says that it removed %+v, and %+v is gone", what, got, gone)
 	}
 }

@@ -246,3 +246,30 @@ func TestARestoreMeetsDirectoriesThatItMakes(t *testing.T) {
 		t.Errorf("restored:%s", g.readable(d))
 	}
 }
+
+// TestFaultsOfARunThatRemovesTags: any operation fails once, or says that an object does not exist. The run stops, or
+// keeps more than it should. The creation times of images are read too.
+func TestFaultsOfARunThatRemovesTags(t *testing.T) {
+	t.Parallel()
+	g := newPolicyFixture(t)
+	policy := g.policyFile(strings.Replace(removesTags, "version: 1\n", "version: 1\ntime: created\n", 1))
+	args := []string{"gc", "--policy", policy, "--prune-empty", g.tree.Root(), oneByOne}
+	want, calls := g.undisturbed(args)
+	names := slices.Sorted(maps.Keys(storeErrors))
+	for k, call := range calls {
+		if k%apart(1) != 0 || k%2 != 0 {
+			continue
+		}
+		name := names[k/2%len(names)]
+		what := fmt.Sprintf("%s at operation %d, %s", name, k+1, call)
+		g.Run(what, func(t *testing.T) {
+			(&storeFault{at: k + 1, err: storeErrors[name], mayMiss: true}).before(t, g.tree.Root())
+			run := g.run(args...)
+			g.judgeStop(what, run, want)
+			if name != "not found" || run.code != 0 { // a backend checks that with a listing, so it does not say it of an index entry
+				g.hasWholeTags()
+			}
+		})
+		g.restore()
+	}
+}
