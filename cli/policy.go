@@ -136,7 +136,7 @@ func (p *policyRun) find(inv *inventory.Inventory, allowEmpty bool) (held []*mar
 
 // decide applies the policy.
 func (g *gcRun) decide(ctx context.Context, reader storage.Store, inv *inventory.Inventory, graph *mark.Graph, held, lists []*mark.ListRoots, now time.Time) (*policy.Decision, error) {
-	if err := g.policy.selectTags(inv, graph); err != nil {
+	if err := g.selectTags(inv, graph); err != nil {
 		return nil, err
 	}
 	d, err := g.policy.Decide(ctx, policy.Facts{

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"maps"
 	"slices"
 
 	"regsweep/audit"
+	"regsweep/internal/human"
 	"regsweep/inventory"
 	"regsweep/mark"
 	"regsweep/policy"
@@ -67,9 +69,10 @@ func (r *runner) untag(c *urfave.Context) error {
 	return r.collect(c, g, target, nil)
 }
 
-// selectTags completes the rules of untag, and returns an error if one of them selects nothing: nothing else
-// would show a typing error.
-func (p *policyRun) selectTags(inv *inventory.Inventory, graph *mark.Graph) error {
+// selectTags completes the rules of untag. It returns an error if they select nothing, and warns of each pattern that
+// selects nothing: nothing else would show a typing error. After an interruption some patterns may be done.
+func (g *gcRun) selectTags(inv *inventory.Inventory, graph *mark.Graph) error {
+	p := g.policy
 	if !p.isUntag {
 		return nil
 	}
@@ -90,13 +93,17 @@ func (p *policyRun) selectTags(inv *inventory.Inventory, graph *mark.Graph) erro
 		}
 		p.Rules[len(p.Rules)-1].Only = func(repository, tag string) bool { return holds[[2]string{repository, tag}] }
 	}
-	selected, counts := map[string]int{}, p.Count(inv)
-	for _, count := range counts {
+	selected, all := map[string]int{}, 0
+	for _, count := range p.Count(inv) {
 		selected[count.Rule] += count.Tags + count.Untagged
+		all += count.Tags + count.Untagged
 	}
-	for _, count := range counts {
-		if selected[count.Rule] == 0 {
-			return storage.Usagef("untag: nothing matches %s", count.Rule)
+	for _, pattern := range slices.Sorted(maps.Keys(selected)) {
+		switch {
+		case all == 0:
+			return storage.Usagef("untag: nothing matches %s", pattern)
+		case selected[pattern] == 0:
+			g.say("warning: nothing matches " + human.Printable(pattern))
 		}
 	}
 	return nil

@@ -222,6 +222,9 @@ func TestUntag(t *testing.T) {
 		}
 	}
 	s.pull("after untag", s.client, []image{{repository: "team/app", references: []string{"latest", "pr-3", "pr-5"}}, {repository: "base/os", references: []string{"pr-1"}}})
+	if code, _, stderr := regsweep(s, "untag", "-d", "team/app:pr-3", "nobody:v1", s.tree.Root()); code != 0 || !strings.Contains(stderr, "nothing matches nobody:v1") {
+		t.Errorf("one of two patterns: exit code %d: %s", code, stderr)
+	}
 	s.untag("base/**")
 	for path := range s.files() {
 		if strings.Contains(path, "base/os") {
@@ -235,6 +238,7 @@ func TestUntag(t *testing.T) {
 		{[]string{s.tree.Root()}, "name the tags and then the target"},
 		{[]string{"team/app:nothing-*", s.tree.Root()}, "nothing matches team/app:nothing-*"},
 		{[]string{"nobody/**", s.tree.Root()}, "nothing matches nobody/**"},
+		{[]string{"nobody/**", "nobody:v1", s.tree.Root()}, "nothing matches nobody/**"},
 		{[]string{"team/app:[", s.tree.Root()}, "a bracket or brace is not closed"},
 		{[]string{"--holding", "sha256:0123", s.tree.Root()}, "neither stored nor named"},
 	} {
