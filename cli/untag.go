@@ -101,7 +101,7 @@ func (g *gcRun) selectTags(inv *inventory.Inventory, graph *mark.Graph) error {
 	for _, pattern := range slices.Sorted(maps.Keys(selected)) {
 		switch {
 		case all == 0:
-			return storage.Usagef("untag: nothing matches %s", pattern)
+			return storage.Usagef("untag: nothing matches %s (what an interrupted untag leaves, gc removes)", pattern)
 		case selected[pattern] == 0:
 			g.say("warning: nothing matches " + human.Printable(pattern))
 		}
