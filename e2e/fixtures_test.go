@@ -459,7 +459,7 @@ func (s *fixture) ask(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	request.Header.Set("Accept", "application/vnd.oci.image.index.v1+json, */*")
+	request.Header.Set("Accept", "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, */*")
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return nil, err

@@ -45,7 +45,12 @@ func Binary(ctx context.Context, release Release) (string, error) {
 // BinaryT is the path of release 3 for a test. With -short it is not built.
 func BinaryT(t testing.TB) string {
 	t.Helper()
-	return ProgramT(t, registry3)
+	registry3.SkipUnbuilt(t)
+	path, err := Binary(t.Context(), Release3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // ConformanceBinary is the path of the conformance tests of the OCI distribution-spec.
@@ -109,19 +114,8 @@ func isRelease2(ctx context.Context, path string) error {
 	return nil
 }
 
-// The clients of other projects. cosign's second version is the last one that signs with tags by default.
+// The clients of other projects, for make cosign. cosign's second version is the last one that signs with tags by default.
 var (
 	Cosign = servertest.Program{Name: "cosign", Package: "github.com/sigstore/cosign/v2/cmd/cosign", Version: "v2.6.5"}
 	ORAS   = servertest.Program{Name: "oras", Package: "oras.land/oras/cmd/oras", Version: "v1.3.6"}
 )
-
-// ProgramT is the path of a program for a test. With -short it is not built.
-func ProgramT(t testing.TB, program servertest.Program) string {
-	t.Helper()
-	program.SkipUnbuilt(t)
-	path, err := program.Get(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
