@@ -71,6 +71,7 @@ func (g *gcRun) mark(ctx context.Context, reader storage.Store, now time.Time, i
 	}
 	if err == nil && decision != nil {
 		decision.Conclude(inv, live)
+		g.warnOfHeld(inv, live)
 		if len(decision.Tags) > 0 {
 			roots.Followers = decision.Followers // a signature whose subject is gone counts like any other tag
 			g.policy.alone, err = audit.Alone(ctx, audit.Facts{Inventory: inv, Graph: graph}, roots)

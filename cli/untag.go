@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -69,6 +70,13 @@ func (r *runner) untag(c *urfave.Context) error {
 	return r.collect(c, g, target, nil)
 }
 
+// warnOfHeld warns if the digest of --holding stays.
+func (g *gcRun) warnOfHeld(inv *inventory.Inventory, live *mark.Live) {
+	if id := g.policy.held; g.policy.holding != "" && inv.Stored(id) && (live.Blob(id).Alive() || inv.Recent(id)) {
+		g.say(fmt.Sprintf("warning: %s stays: not only these tags keep it. An untagged manifest may: see regsweep why, and -m", g.policy.holding))
+	}
+}
+
 // selectTags completes the rules of untag. It returns an error if they select nothing, and warns of each pattern that
 // selects nothing: nothing else would show a typing error. After an interruption some patterns may be done.
 func (g *gcRun) selectTags(inv *inventory.Inventory, graph *mark.Graph) error {
@@ -82,6 +90,7 @@ func (g *gcRun) selectTags(inv *inventory.Inventory, graph *mark.Graph) error {
 		if err != nil {
 			return err
 		}
+		p.held = id
 		holds := map[[2]string]bool{}
 		for i, r := range inv.Repositories {
 			view := graph.View(i)

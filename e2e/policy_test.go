@@ -222,6 +222,14 @@ func TestUntag(t *testing.T) {
 		}
 	}
 	s.pull("after untag", s.client, []image{{repository: "team/app", references: []string{"latest", "pr-3", "pr-5"}}, {repository: "base/os", references: []string{"pr-1"}}})
+	s.plant("team/app", "leak", app(7, 8))
+	s.plant("team/other", "", app(7))
+	if code, _, stderr := regsweep(s, "untag", "-d", "--holding", string(layer(7).Digest()), s.tree.Root()); code != 0 || !strings.Contains(stderr, "stays: not only these tags keep it") {
+		t.Errorf("an untagged manifest has the layer, too: exit code %d: %s", code, stderr)
+	}
+	if code, _, stderr := regsweep(s, "untag", "-d", "--holding", string(layer(8).Digest()), s.tree.Root()); code != 0 || strings.Contains(stderr, "stays") {
+		t.Errorf("only a tag has the layer: exit code %d: %s", code, stderr)
+	}
 	if code, _, stderr := regsweep(s, "untag", "-d", "team/app:pr-3", "nobody:v1", s.tree.Root()); code != 0 || !strings.Contains(stderr, "nothing matches nobody:v1") {
 		t.Errorf("one of two patterns: exit code %d: %s", code, stderr)
 	}
