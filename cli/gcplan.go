@@ -91,7 +91,7 @@ func (g *gcRun) plan(ctx context.Context, now time.Time, inv *inventory.Inventor
 		DeleteUnlinkedChildren: g.options.deleteUnlinkedChildren, Roots: rootsSum, KeepDigests: keepSum,
 	}
 	if options.RemovesTags = g.review.removesTags(); decision != nil {
-		options.RemovesTags, options.TagReason = true, decision.Reason
+		options.RemovesTags, options.TagReason, options.Protected = true, decision.Reason, decision.Protects
 	}
 	plan, err := sweep.NewPlan(ctx, inv, live, g.store, options)
 	phase.end("")

@@ -127,6 +127,7 @@ var keptReasons = []struct {
 	name, about string
 }{
 	{sweep.KeptUntagged, "blobs of untagged manifests", "go with -m (--delete-untagged)"},
+	{sweep.KeptProtected, "blobs of untagged manifests", "kept by protect"},
 	{sweep.KeptUnlinkedChild, "blobs of deleted platforms", "an index has them: go with --delete-unlinked-children"},
 	{sweep.KeptDamage, "blobs of damaged repositories", "see the problems below"},
 	{sweep.KeptAge, "young blobs", "younger than --min-age, or named by such a link"},

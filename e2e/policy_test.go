@@ -23,6 +23,7 @@ type policyReport struct {
 	Policy struct {
 		Skipped []struct{ Repository, Reason string }
 	}
+	Kept    []kept
 	Garbage struct{ Blobs struct{ Bytes int64 } }
 	Removed struct{ Blobs struct{ Bytes int64 } }
 }
@@ -336,6 +337,42 @@ func TestAPolicyKeepsYoungAndDamagedTags(t *testing.T) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
 	s.pull("after a policy on a damaged repository", s.client, []image{{repository: "base/web", references: []string{"pr-1"}}, {repository: "team/app", references: []string{"latest"}}})
+}
+
+// TestTheSummarySaysWhatProtectKeeps: -m does not remove what a protected repository keeps, so the summary must not
+// say so, also not of a blob that another repository has too.
+func TestTheSummarySaysWhatProtectKeeps(t *testing.T) {
+	t.Parallel()
+	s, _ := newPullRequests(t)
+	s.plant("alpha", "latest", app(50))
+	s.plant("alpha", "", app(51))
+	s.plant("alpha", "", app(52))
+	s.plant("base/os", "", app(51))
+	path := filepath.Join(t.TempDir(), "policy.yml")
+	s.must(os.WriteFile(path, []byte(pullRequests), 0o600))
+	for _, test := range []struct {
+		flag, want string
+		hint       bool // -m would remove more
+	}{
+		{"--yes", "[{protected base/os 3 3} {untagged alpha 3 6}]", true},
+		{"-m", "[{protected base/os 3 3}]", false},
+	} {
+		type row struct {
+			reason, repository string
+			blobs, links       int
+		}
+		var rows []row
+		for _, k := range s.withPolicy(pullRequests, "-d", test.flag).Kept {
+			rows = append(rows, row{k.Reason, k.Repository, k.Blobs, k.Links})
+		}
+		if got := fmt.Sprint(rows); got != test.want {
+			t.Errorf("%s: got %s, want %s", test.flag, got, test.want)
+		}
+		_, stdout, _ := regsweep(s, "gc", "-d", test.flag, "--registry-stopped", "--policy", path, s.tree.Root())
+		if strings.Contains(stdout, "go with -m") != test.hint || !strings.Contains(stdout, "kept by protect\n    base/os") {
+			t.Errorf("%s:\n%s", test.flag, stdout)
+		}
+	}
 }
 
 // TestPolicyCheck counts what each rule selects.

@@ -252,6 +252,9 @@ func (p *Policy) decideUntagged(ctx context.Context, f Facts, d *Decision) error
 	})
 }
 
+// Protects reports whether the policy keeps the untagged manifests of a repository.
+func (d *Decision) Protects(repository int) bool { return d.protected[repository] }
+
 // Roots returns the roots of a run that removes what the policy removes.
 func (d *Decision) Roots() mark.Roots {
 	roots := mark.Roots{

@@ -13,9 +13,10 @@ type Reason string
 
 // The reasons. They answer the question "why is so little eligible?".
 const (
-	KeptUntagged Reason = "untagged" // removed with --delete-untagged
-	KeptAge      Reason = "age"      // younger than --min-age, or a link of that age names it
-	KeptDamage   Reason = "damage"   // a damaged repository could reach it
+	KeptUntagged  Reason = "untagged"  // removed with --delete-untagged
+	KeptProtected Reason = "protected" // untagged, in a repository that Options.Protected names
+	KeptAge       Reason = "age"       // younger than --min-age, or a link of that age names it
+	KeptDamage    Reason = "damage"    // a damaged repository could reach it
 	// KeptUnlinkedChild is the reason for a manifest that was deleted through the registry's API while
 	// an index still names it. It is removed with --delete-unlinked-children.
 	KeptUnlinkedChild Reason = "unlinked_child"
@@ -42,11 +43,12 @@ type Kept struct {
 	ClaimedBytes int64 `json:"claimed_bytes,omitempty"`
 }
 
-// keptReasons has the causes of the mark that the summary explains.
+// keptReasons has the causes of the mark that the summary explains. What a protected repository keeps counts first:
+// --delete-untagged does not remove it, even if another repository keeps it too.
 var keptReasons = []struct {
 	cause  mark.Cause
 	reason Reason
-}{{mark.Untagged, KeptUntagged}, {mark.Recent, KeptAge}, {mark.UnlinkedChild, KeptUnlinkedChild}, {mark.Damage, KeptDamage}}
+}{{mark.Untagged, KeptProtected}, {mark.Untagged, KeptUntagged}, {mark.Recent, KeptAge}, {mark.UnlinkedChild, KeptUnlinkedChild}, {mark.Damage, KeptDamage}}
 
 // count sets the totals of the plan.
 func (p *planner) count(ctx context.Context) error {
@@ -209,6 +211,10 @@ func (p *planner) countKept(sizes func(inventory.ID) int64) {
 	}
 	for _, k := range keptReasons {
 		for i, live := range p.live.Repositories {
+			isProtected := p.Options.Protected != nil && p.Options.Protected(i)
+			if k.cause == mark.Untagged && isProtected != (k.reason == KeptProtected) {
+				continue
+			}
 			row := Kept{Reason: k.reason, Repository: p.inv.Repositories[i].Name, Links: links[i][k.cause]}
 			for _, id := range live.Only[k.cause] {
 				if p.inv.Stored(id) && p.live.Blob(id) == k.cause && !counted[id] {

@@ -45,6 +45,8 @@ type Options struct {
 	RemovesTags bool
 	// TagReason, if set, returns why a tag is removed.
 	TagReason func(repository, tag int) string
+	// Protected, if set, reports whether a policy keeps the untagged manifests of a repository.
+	Protected func(repository int) bool
 	// Only, if set, limits the plan to the selected garbage. The mark must have been run with
 	// its Roots.
 	Only *Selection
