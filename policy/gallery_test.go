@@ -3,36 +3,35 @@ package policy
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
-// Each policy of docs/policies.md removes the tags that its heading promises. The tags of a test are pushed one
-// after the other, the first the longest ago.
+// Each policy of docs/policies.md and docs/policies-from-others.md removes the tags that its heading promises. If a
+// section has several policies, they run one after the other. The tags of a test are pushed one after the other,
+// the first the longest ago.
 func TestThePoliciesOfTheDocumentation(t *testing.T) {
-	content, err := os.ReadFile("../docs/policies.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, examples, _ := strings.Cut(string(content), "\n## Examples\n")
-	gallery, others, _ := strings.Cut(examples, "\n## From other tools\n")
-	policies := map[string]*Policy{}
-	for _, text := range []string{gallery, others} {
-		for _, section := range strings.Split(text, "\n### ")[1:] {
+	policies, count := map[string][]*Policy{}, 0
+	for file, after := range map[string]string{"policies.md": "\n## Examples\n", "policies-from-others.md": "\n"} {
+		content, err := os.ReadFile("../docs/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, examples, _ := strings.Cut(string(content), after)
+		for _, section := range regexp.MustCompile("(?m)^##+ ").Split(examples, -1)[1:] {
 			title, _, _ := strings.Cut(section, "\n")
-			_, yaml, found := strings.Cut(section, "```yaml\n")
-			if !found {
-				continue // a table of words alone
-			}
-			yaml, _, _ = strings.Cut(yaml, "```")
-			p, err := Parse(title, []byte(yaml))
-			if err != nil {
-				t.Fatal(err)
-			}
 			name, _, _ := strings.Cut(title, ":")
-			policies[name] = p
+			for _, yaml := range regexp.MustCompile("(?ms)^```yaml\n(.*?)^```").FindAllStringSubmatch(section, -1) {
+				p, err := Parse(title, []byte(yaml[1]))
+				if err != nil {
+					t.Fatal(err)
+				}
+				policies[name] = append(policies[name], p)
+				count++
+			}
 		}
 	}
 	daily := func(format string, n int) (names []string) {
@@ -50,6 +49,9 @@ func TestThePoliciesOfTheDocumentation(t *testing.T) {
 	}{
 		{"Pull requests", "team/app", 4 * 24 * time.Hour, append([]string{"latest"}, daily("pr-%02d", 12)...), "", []string{"pr-00", "pr-01"}},
 		{"Builds of a CI", "team/app", 2 * 24 * time.Hour, daily("build-%d", 10), "", []string{"build-0", "build-1", "build-2"}},
+		{"Both limits", "team/app", 24 * time.Hour, daily("pr-%d", 7), "", []string{"pr-0", "pr-1"}},             // seven young ones
+		{"Both limits", "team/app", 9 * 24 * time.Hour, daily("pr-%d", 7), "", []string{"pr-0", "pr-1", "pr-2"}}, // one of the last five is old
+		{"Both limits", "team/app", 9 * 24 * time.Hour, append(daily("pr-%d", 3), "latest"), "", nil},            // no limit is exceeded
 		{"Releases by version", "team/app", time.Hour, []string{"1.0.0", "1.0.1", "1.0.2", "v1.0.3", "1.1.0", "2.0.0-rc.1", "2.0.0-rc.2", "2.0.0-rc.3", "1.0", "latest"}, "", []string{"1.0.0", "2.0.0-rc.1"}},
 		{"Nightlies", "team/app", 24 * time.Hour, daily("nightly-%02d", 20), "", []string{
 			"nightly-00", "nightly-01", "nightly-02", "nightly-04", "nightly-05", "nightly-06", "nightly-07", "nightly-08", "nightly-09", "nightly-11", "nightly-12",
@@ -66,9 +68,11 @@ func TestThePoliciesOfTheDocumentation(t *testing.T) {
 		{"Mirrors", "mirror/app", 100 * 24 * time.Hour, daily("v%d", 8), "", []string{"v0", "v1", "v2"}},
 		{"From Harbor", "project/app", time.Hour, append([]string{"latest"}, daily("build-%02d", 12)...), "", []string{"latest", "build-00", "build-01"}},
 		{"From GitLab", "group/project", 50 * 24 * time.Hour, append([]string{"main", "stable-1", "latest"}, daily("job-%d", 7)...), "", []string{"job-0", "job-1"}},
+		{"From ECR", "project/app", 12 * 24 * time.Hour, []string{"pr-0", "old", "pr-1", "pr-2", "young", "pr-3"}, "", []string{"old", "pr-0"}},
+		{"From ECR", "project/app", time.Hour, []string{"pr-0", "young", "pr-1", "pr-2", "pr-3"}, "", []string{"pr-0"}},
+		{"From ECR", "project/app", 40 * 24 * time.Hour, []string{"old", "pr-1", "pr-2", "pr-3"}, "", []string{"old"}},
 	} {
-		p := policies[test.policy]
-		if p == nil {
+		if policies[test.policy] == nil {
 			t.Fatalf("there is no policy %q in %v", test.policy, policies)
 		}
 		of := Repository{Name: test.repository}
@@ -77,19 +81,25 @@ func TestThePoliciesOfTheDocumentation(t *testing.T) {
 			of.Tags = append(of.Tags, Tag{Name: tag, Time: pushed, Holds: func(int) bool { return tag == test.held }})
 		}
 		var removed []string
-		for i, v := range p.Judge(of, now).Verdicts {
-			if v.Remove {
-				removed = append(removed, test.tags[i])
+		for _, p := range policies[test.policy] {
+			var left []Tag
+			for i, v := range p.Judge(of, now).Verdicts {
+				if v.Remove {
+					removed = append(removed, of.Tags[i].Name)
+				} else {
+					left = append(left, of.Tags[i])
+				}
 			}
+			of.Tags = left
 		}
 		if !slices.Equal(removed, test.removed) {
 			t.Errorf("%s, of %s: %q is removed, want %q", test.policy, test.repository, removed, test.removed)
 		}
 	}
-	if len(policies) != 10+2 {
-		t.Errorf("there are %d examples", len(policies))
+	if count != 12+4 {
+		t.Errorf("there are %d examples", count)
 	}
-	if age, found := policies["Untagged manifests, after a week"].untaggedAge("any"); !found || age != 7*24*time.Hour {
+	if age, found := policies["Untagged manifests, after a week"][0].untaggedAge("any"); !found || age != 7*24*time.Hour {
 		t.Errorf("untagged manifests are removed after %v, %t", age, found)
 	}
 }

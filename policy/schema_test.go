@@ -15,15 +15,17 @@ func TestTheSchemaAgreesWithTheParser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	documentation, err := os.ReadFile("../docs/policies.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	valid := []string{example, "version: 1"}
-	for _, parts := range regexp.MustCompile("(?ms)^```yaml\n(.*?)^```").FindAllStringSubmatch(string(documentation), -1) {
-		valid = append(valid, parts[1])
+	for _, file := range []string{"policies.md", "policies-from-others.md"} {
+		documentation, err := os.ReadFile("../docs/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, parts := range regexp.MustCompile("(?ms)^```yaml\n(.*?)^```").FindAllStringSubmatch(string(documentation), -1) {
+			valid = append(valid, parts[1])
+		}
 	}
-	if len(valid) < 10 {
+	if len(valid) < 18 {
 		t.Errorf("the documentation has only the policies %q", valid)
 	}
 	for _, content := range valid {
