@@ -65,17 +65,26 @@ func TestRunbook(t *testing.T) {
 		t.Fatalf("%v\n%s", err, output)
 	}
 	blocks := recipes(t)
+	blocks["policy"] = slices.Concat(blocks["cron"], blocks["policy"])
 	all := atOnce{T: t}
-	for _, name := range []string{"docker exec", "docker run", "docker stopped", "kubernetes", "in use", "cron"} {
+	for _, name := range []string{"docker exec", "docker run", "docker stopped", "kubernetes", "in use", "cron", "policy"} {
 		steps := append(slices.Clone(blocks["setup"]), blocks[name]...)
-		if name == "cron" {
+		if name == "cron" || name == "policy" {
 			steps = append(steps, crontab(t)...)
 		}
 		all.run(name, func(t *testing.T) {
 			r := newRunbook(t, program)
+			r.tree.Tag("team/app", "pr-1", r.tree.Manifest("team/app", app(1, 33)))
+			r.tree.Age("", time.Hour)
+			r.write("policy.yml", "version: 1\nrules: [{name: pull requests, tags: [\"pr-*\"]}]\n")
 			r.run(steps)
 			r.collected()
-			if kept := r.tree.Exists(imagetest.BlobPath(r.inUse)); kept != (name == "in use") {
+			kept := r.tree.Exists(imagetest.TagPath("team/app", "pr-1"))
+			moved, err := filepath.Glob(r.tree.Path(".regsweep/quarantine/*/" + imagetest.BlobPath(app(1, 33).Digest())))
+			if err != nil || kept == (name == "policy") || (len(moved) == 1) == kept {
+				r.Errorf("the tag that a policy removes is kept: %t; in the quarantine are %q: %v", kept, moved, err)
+			}
+			if kept = r.tree.Exists(imagetest.BlobPath(r.inUse)); kept != (name == "in use") {
 				r.Errorf("what a cluster runs is kept: %t", kept)
 			}
 		})
