@@ -88,6 +88,9 @@ func (g *gcRun) openReview(ctx context.Context) error {
 	if err := g.lists.checkPlan(v.path, o.Roots, o.KeepDigests); err != nil {
 		return err
 	}
+	if g.options.unsafe && o.RemovesTags {
+		return storage.Usagef("--unsafe-online: %s removes tags: a tag that is pushed again meanwhile would be lost", v.path)
+	}
 	if g.options.unsafe && o.MinAge < unsafeAge {
 		return storage.Usagef("--unsafe-online: %s was made with less than --min-age 24h: make it with gc -d --unsafe-online", v.path)
 	}

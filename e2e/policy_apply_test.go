@@ -264,6 +264,12 @@ func TestHarborsTagsAreNotRemoved(t *testing.T) {
 			t.Errorf("%q --unsafe-online ends with %d: %s", args, code, stderr)
 		}
 	}
+	if code, _, stderr := regsweep(s, "gc", "-d", "--policy", policy, "--min-age", "24h", "--plan", plan, plain); code != 0 {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	if code, _, stderr := regsweep(s, "apply", plan, "--unsafe-online", "--yes", plain); code != 2 || !strings.Contains(stderr, "removes tags: a tag that is pushed again meanwhile would be lost") {
+		t.Errorf("apply --unsafe-online ends with %d: %s", code, stderr)
+	}
 	if after := len(s.files()); after != before {
 		t.Errorf("%d of %d files are left", after, before)
 	}
