@@ -16,16 +16,18 @@ import (
 )
 
 // block is the block of docs/policies.md after a comment or a heading.
-func block(t *testing.T, after string) string {
+func block(t *testing.T, after string) string { return blockOf(t, "docs/policies.md", after) }
+
+func blockOf(t *testing.T, file, after string) string {
 	t.Helper()
-	content, err := os.ReadFile("docs/policies.md")
+	content, err := os.ReadFile(file)
 	must(t, err)
 	_, rest, found := strings.Cut(string(content), "\n"+after+"\n")
 	_, rest, _ = strings.Cut(rest, "```")
 	_, rest, _ = strings.Cut(rest, "\n")
 	text, _, isBlock := strings.Cut(rest, "```")
 	if !found || !isBlock {
-		t.Fatalf("docs/policies.md has no block after %q", after)
+		t.Fatalf("%s has no block after %q", file, after)
 	}
 	return text
 }
@@ -54,6 +56,31 @@ func TestTheFirstPolicyOfTheDocumentation(t *testing.T) {
 	}
 	if want := fields(block(t, "<!-- first dry run -->")); code != 0 || !strings.Contains(fields(stdout), want) {
 		t.Errorf("exit code %d: %s\ngot\n%s\nwant\n%s", code, stderr, fields(stdout), want)
+	}
+}
+
+// TestTheImagesOfTheReadme: the commands in README.md make images of 40 days, and its policy keeps those of the last 30 days.
+func TestTheImagesOfTheReadme(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	command := exec.CommandContext(t.Context(), "sh", "-euc", blockOf(t, "README.md", "<!-- more images -->"))
+	command.Dir = dir
+	if output, err := command.CombinedOutput(); err != nil || len(output) > 0 {
+		t.Fatalf("%v: %s", err, output)
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "policy.yml"), []byte(blockOf(t, "README.md", "### Policies")), 0o600))
+	s := newFixture(t)
+	code, stdout, stderr := regsweep(s, "gc", "-d", "--json", "--registry-stopped", "--policy", filepath.Join(dir, "policy.yml"), filepath.Join(dir, "registry"))
+	var run policyReport
+	must(t, json.Unmarshal([]byte(stdout), &run))
+	removed := 0
+	for _, tag := range run.Tags {
+		if tag.Verdict == "remove" {
+			removed++
+		}
+	}
+	if code != 0 || len(run.Tags) != 40 || removed < 10 || removed > 11 || run.Garbage.Blobs.Bytes/1e6 != int64(removed) { // a layer of 1 MB each
+		t.Errorf("exit code %d: %s%d of %d tags and %d bytes are removed", code, stderr, removed, len(run.Tags), run.Garbage.Blobs.Bytes)
 	}
 }
 
