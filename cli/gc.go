@@ -88,7 +88,7 @@ func (g *gcRun) run(ctx context.Context, proof guard.Options) (err error) {
 	if err != nil {
 		return err
 	}
-	held, err := g.policy.find(inv, g.options.allowEmpty)
+	held, err := g.findProtected(inv)
 	if err != nil {
 		return err
 	}

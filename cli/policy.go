@@ -116,21 +116,30 @@ func (p *policyRun) protect(lists rootLists) {
 	}
 }
 
-// find returns the digests of each protection in the inventory. It refuses a list that protects nothing, unless
-// allowEmpty is set.
-func (p *policyRun) find(inv *inventory.Inventory, allowEmpty bool) (held []*mark.ListRoots, err error) {
-	if p == nil {
+// findProtected finds the digests of each protection in the inventory. It refuses a list that protects nothing,
+// unless --allow-empty is given, and warns about names in the policy that match nothing.
+func (g *gcRun) findProtected(inv *inventory.Inventory) (held []*mark.ListRoots, err error) {
+	if g.policy == nil {
 		return nil, nil
 	}
-	for _, list := range p.lists {
+	for _, list := range g.policy.lists {
 		var found *mark.ListRoots
 		if list != nil {
-			if found = list.Find(inv); found.Found == 0 && inv.Blobs() > 0 && !allowEmpty {
+			found = list.Find(inv)
+			if list != g.lists.roots && list != g.lists.keepDigests { // they have a report of their own
+				g.report.Protect = append(g.report.Protect, newRootsReport(list, found))
+			}
+			if found.Found == 0 && inv.Blobs() > 0 && !g.options.allowEmpty {
 				return nil, fmt.Errorf("%s: protect: %s has %s: %w; if it is right, say so with --allow-empty",
-					p.file, list.Name, human.Plural(len(list.Entries), "entry"), errNoRoots)
+					g.policy.file, list.Name, human.Plural(len(list.Entries), "entry"), errNoRoots)
 			}
 		}
 		held = append(held, found)
+	}
+	if !g.policy.isUntag && !g.options.quiet {
+		for _, text := range g.policy.Unused(inv) {
+			g.say("warning: " + g.policy.file + ": " + text)
+		}
 	}
 	return held, nil
 }
@@ -166,7 +175,7 @@ func (g *gcRun) decide(ctx context.Context, reader storage.Store, inv *inventory
 
 // reportTags reports the verdict about each tag. The plan knows the sizes of what is removed.
 func (g *gcRun) reportTags(inv *inventory.Inventory, d *policy.Decision, plan *sweep.Plan) {
-	g.report.Policy = &policy.Report{File: g.policy.file, Skipped: append([]policy.Skipped{}, d.Skipped...)}
+	g.report.Policy = &policy.Report{File: g.policy.file, Skipped: append([]policy.Skipped{}, d.Skipped...), Untagged: d.Untagged}
 	g.report.Tags = []policy.TagReport{}
 	if len(d.Tags) > 0 {
 		g.report.Tags = d.Report(inv, g.policy.alone.Bytes(plan.Frees))

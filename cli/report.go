@@ -43,9 +43,10 @@ type report struct {
 	Quarantine  *moveReport `json:"quarantine,omitempty"`
 	LeftOut     []*leftOut  `json:"left_out,omitzero"` // only of apply
 	// OlderPlan is the new name of an older plan at the path of --plan, which a restore could need.
-	OlderPlan   string       `json:"older_plan,omitempty"`
-	Roots       *rootsReport `json:"roots,omitempty"`
-	KeepDigests *rootsReport `json:"keep_digests,omitempty"`
+	OlderPlan   string         `json:"older_plan,omitempty"`
+	Roots       *rootsReport   `json:"roots,omitempty"`
+	KeepDigests *rootsReport   `json:"keep_digests,omitempty"`
+	Protect     []*rootsReport `json:"protect,omitzero"` // of the lists that the policy names
 	// Policy and Tags are about --policy. Tags has every tag that a rule selects.
 	Policy *policy.Report     `json:"policy,omitempty"`
 	Tags   []policy.TagReport `json:"tags,omitzero"`

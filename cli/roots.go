@@ -121,6 +121,10 @@ type rootsReport struct {
 	NotStored []mark.NotStored `json:"not_stored"`
 }
 
+func newRootsReport(list *mark.RootList, found *mark.ListRoots) *rootsReport {
+	return &rootsReport{File: list.Name, Entries: len(list.Entries), Found: found.Found, NotStored: append([]mark.NotStored{}, found.NotStored...)}
+}
+
 // checksums returns the SHA-256 sums of the lists, "" for a list that was not given.
 func (l rootLists) checksums() (roots, keepDigests string) {
 	if l.roots != nil {
@@ -146,7 +150,7 @@ func (g *gcRun) findListRoots(inv *inventory.Inventory) ([]*mark.ListRoots, erro
 		}
 		found := l.list.Find(inv)
 		all = append(all, found)
-		*l.to = &rootsReport{File: l.list.Name, Entries: len(l.list.Entries), Found: found.Found, NotStored: append([]mark.NotStored{}, found.NotStored...)}
+		*l.to = newRootsReport(l.list, found)
 		refused := errNoRoots
 		if l.name == rootsName && found.Found > 0 {
 			refused = errNoLinkedRoots
@@ -171,8 +175,8 @@ var notStoredReasons = map[string]string{
 }
 
 // writeNotStored prints the entries of the lists that are not stored.
-func writeNotStored(w *bytes.Buffer, r *report) {
-	for _, list := range []*rootsReport{r.Roots, r.KeepDigests} {
+func writeNotStored(w *bytes.Buffer, lists ...*rootsReport) {
+	for _, list := range lists {
 		if list == nil || len(list.NotStored) == 0 {
 			continue
 		}

@@ -55,7 +55,7 @@ func writeSummary(w *bytes.Buffer, r *report, width int) {
 	if r.Policy != nil {
 		policy.WriteVerdicts(w, r.Policy, r.Tags, width)
 	}
-	writeNotStored(w, r)
+	writeNotStored(w, append(r.Protect, r.Roots, r.KeepDigests)...)
 	writeLeftOut(w, r.LeftOut, r.leftOutSaved)
 	writeProblems(w, r.Problems)
 }

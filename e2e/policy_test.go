@@ -21,7 +21,8 @@ import (
 type policyReport struct {
 	Tags   []policyTag
 	Policy struct {
-		Skipped []struct{ Repository, Reason string }
+		Skipped  []struct{ Repository, Reason string }
+		Untagged []policy.UntaggedCount
 	}
 	Kept    []kept
 	Garbage struct{ Blobs struct{ Bytes int64 } }
@@ -375,21 +376,96 @@ func TestTheSummarySaysWhatProtectKeeps(t *testing.T) {
 	}
 }
 
-// TestPolicyCheck counts what each rule selects.
+// TestPolicyCheck counts what each rule and each entry of protect matches. It and gc warn about those that match
+// nothing.
 func TestPolicyCheck(t *testing.T) {
 	t.Parallel()
 	s, _ := newPullRequests(t)
-	path := filepath.Join(t.TempDir(), "policy.yml")
-	s.must(os.WriteFile(path, []byte(pullRequests+"  - untagged: {older-than: 7d}\n"), 0o600))
+	dir := t.TempDir()
+	write := func(name, content string) string {
+		s.must(os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
+		return filepath.Join(dir, name)
+	}
+	write("in-use.txt", "team/app:pr-1\nteam/app:pr-9\nteam/app:pr-8\n")
+	path := write("policy.yml", `
+version: 1
+protect:
+  - {repositories: ["base/**"]}
+  - {repositories: ["team/*"], tags: ["latest", "v[0-9]*"]}
+  - {tags: ["latst"]}
+  - {digests: in-use.txt}
+rules:
+  - {name: pull requests, tags: ["pr-*"], keep-last: 2}
+  - {name: typo, tags: ["rp-*"]}
+  - untagged: {older-than: 7d}
+`)
 	code, stdout, stderr := regsweep(s, "policy", "check", "--json", path, s.tree.Root())
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
-	var report struct{ Rules []policy.RuleCount }
+	type entries struct{ Entries, Found int }
+	var report struct {
+		Rules   []policy.RuleCount
+		Protect []struct {
+			policy.ProtectionCount
+			List entries
+		}
+	}
 	s.must(json.Unmarshal([]byte(stdout), &report))
-	want := []policy.RuleCount{{Rule: "pull requests", Tags: 7, Repositories: 2}, {Rule: "rule 2", Untagged: 2}}
+	want := []policy.RuleCount{{Rule: "pull requests", Tags: 7, Repositories: 2}, {Rule: "typo"}, {Rule: "rule 3", Untagged: 2}}
 	if !slices.Equal(report.Rules, want) {
 		t.Errorf("got %+v, want %+v", report.Rules, want)
+	}
+	protect := fmt.Sprint(report.Protect)
+	if want := "[{{repositories: [base/**] 1 1} {0 0}} {{repositories: [team/*], tags: [latest, v[0-9]*] 1 1} {0 0}} {{tags: [latst] 0 0} {0 0}} {{digests: " + "in-use.txt 13 2} {3 1}}]"; protect != want {
+		t.Errorf("got %s, want %s", protect, want)
+	}
+	const notFound = "Not found: 2 of the 3 entries in "
+	for _, want := range []string{"UNTAGGED IN REPOSITORIES", "1 of 3\n", notFound, "Warning: nothing matches the entry of protect tags: [latst].", "Warning: nothing matches the rule typo."} {
+		if _, stdout, _ := regsweep(s, "policy", "check", path, s.tree.Root()); !strings.Contains(stdout, want) {
+			t.Errorf("%q is not in\n%s", want, stdout)
+		}
+	}
+	_, stdout, stderr = regsweep(s, "gc", "-d", "--registry-stopped", "--policy", path, s.tree.Root())
+	for _, want := range []string{"warning: " + path + ": nothing matches the entry of protect tags: [latst]\n", "warning: " + path + ": nothing matches the rule typo\n"} {
+		if !strings.Contains(stderr, want) {
+			t.Errorf("%q is not in\n%s", want, stderr)
+		}
+	}
+	if strings.Count(stderr, "warning") != 2 || !strings.Contains(stdout, notFound) || !strings.Contains(stdout, "line 2: team/app:pr-9: there is no such tag") {
+		t.Errorf("%s\n%s", stdout, stderr)
+	}
+	_, stdout, _ = regsweep(s, "gc", "-d", "--json", "--registry-stopped", "--policy", path, s.tree.Root())
+	var run struct{ Protect []entries }
+	if s.must(json.Unmarshal([]byte(stdout), &run)); fmt.Sprint(run.Protect) != "[{3 1}]" {
+		t.Errorf("lists: %v", run.Protect)
+	}
+}
+
+// TestAPolicySaysHowManyUntaggedManifestsGo: of each rule, and only of those that are old enough and that nothing else
+// keeps.
+func TestAPolicySaysHowManyUntaggedManifestsGo(t *testing.T) {
+	t.Parallel()
+	s := newFixture(t)
+	plant := func(repository string, days, n int) {
+		d := s.plant(repository, "", app(n))
+		s.tree.Age(imagetest.RevisionPath(repository, d), time.Duration(days)*day)
+	}
+	s.plant("team/app", "latest", app(1))
+	plant("team/app", 9, 2)
+	plant("team/app", 9, 3)
+	plant("team/app", 1, 4)
+	plant("team/web", 9, 2)
+	plant("base/os", 9, 5)
+	run := s.withPolicy(`
+version: 1
+protect: [{repositories: ["base/**"]}]
+rules:
+  - {name: short, untagged: {older-than: 1h}}
+  - {name: long, repositories: ["team/**"], untagged: {older-than: 7d}}
+`, "-d")
+	if got := fmt.Sprint(run.Policy.Untagged); got != "[{short 0 0} {long 2 3}]" {
+		t.Errorf("got %s", got)
 	}
 }
 

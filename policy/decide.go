@@ -54,10 +54,13 @@ type Decision struct {
 	Tags []DecidedTag
 	// Skipped are the repositories from which rules would remove tags and remove none.
 	Skipped []Skipped
+	// Untagged has the rules with untagged, after Conclude.
+	Untagged []UntaggedCount
 
 	removed   [][]bool          // by repository and tag; nil for a repository without a removed tag
 	followers [][]mark.Follower // by repository
 	revisions [][]bool          // by repository and revision: removed as untagged manifests; nil for none
+	untagged  []*Rule           // by repository: the rule that decides about revisions, or nil
 	followed  []map[int]bool    // by repository: the revisions that live only as long as a subject
 	live      *mark.Live        // with all tags and revisions as roots
 	options   Options
@@ -71,6 +74,13 @@ type DecidedTag struct {
 	inventory.TagPlace
 	Verdict
 	Time time.Time // the time that the rules used; zero if it is not known
+}
+
+// UntaggedCount says how many untagged manifests of how many repositories a rule removes.
+type UntaggedCount struct {
+	Rule         string `json:"rule"`
+	Repositories int    `json:"repositories"`
+	Manifests    int    `json:"manifests"`
 }
 
 // Skipped is a repository from which nothing is removed, and the reason.
@@ -87,7 +97,12 @@ func (p *Policy) Decide(ctx context.Context, f Facts, options Options) (*Decisio
 	}
 	d := &Decision{
 		removed: make([][]bool, n), followers: f.Followers(options.OrphanedSignatures), revisions: make([][]bool, n),
-		followed: make([]map[int]bool, n), options: options, protected: make([]bool, n),
+		followed: make([]map[int]bool, n), options: options, protected: make([]bool, n), Untagged: []UntaggedCount{},
+	}
+	for _, rule := range p.Rules {
+		if rule.Untagged != nil {
+			d.Untagged = append(d.Untagged, UntaggedCount{Rule: rule.Name})
+		}
 	}
 	repositories := make([]repository, n)
 	for i := range repositories {
@@ -223,13 +238,11 @@ func (d *Decision) add(i, tags int, r repository, j Judgement) {
 func (p *Policy) decideUntagged(ctx context.Context, f Facts, d *Decision) error {
 	type link struct{ repository, at int }
 	var links []link
-	ages := make([]time.Duration, len(f.Inventory.Repositories))
+	d.untagged = make([]*Rule, len(f.Inventory.Repositories))
 	for i, r := range f.Inventory.Repositories {
-		age, found := p.untaggedAge(r.Name)
-		if !found || d.protected[i] {
+		if d.untagged[i] = p.untaggedRule(r.Name); d.untagged[i] == nil || d.protected[i] {
 			continue
 		}
-		ages[i] = age
 		d.revisions[i] = make([]bool, len(r.Revisions))
 		for at := range r.Revisions {
 			if d.live.Repositories[i].Revisions.At(at) == mark.Untagged {
@@ -247,7 +260,7 @@ func (p *Policy) decideUntagged(ctx context.Context, f Facts, d *Decision) error
 		case err != nil:
 			return fmt.Errorf("%s: %w", r.Name, err)
 		}
-		d.revisions[of.repository][of.at] = !object.ModTime.IsZero() && f.Now.Sub(object.ModTime) >= ages[of.repository]
+		d.revisions[of.repository][of.at] = !object.ModTime.IsZero() && f.Now.Sub(object.ModTime) >= time.Duration(d.untagged[of.repository].Untagged.OlderThan)
 		return nil
 	})
 }

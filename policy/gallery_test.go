@@ -99,7 +99,7 @@ func TestThePoliciesOfTheDocumentation(t *testing.T) {
 	if count != 12+4 {
 		t.Errorf("there are %d examples", count)
 	}
-	if age, found := policies["Untagged manifests, after a week"][0].untaggedAge("any"); !found || age != 7*24*time.Hour {
-		t.Errorf("untagged manifests are removed after %v, %t", age, found)
+	if rule := policies["Untagged manifests, after a week"][0].untaggedRule("any"); rule == nil || rule.Untagged.OlderThan != Age(7*24*time.Hour) {
+		t.Errorf("untagged manifests are removed by %+v", rule)
 	}
 }

@@ -20,6 +20,7 @@ const (
 // Conclude completes the verdicts with the result of the mark, which had the roots of the decision. Damage
 // keeps tags that a rule removes. And tags are removed that no rule removes.
 func (d *Decision) Conclude(inv *inventory.Inventory, live *mark.Live) {
+	d.countUntagged(live)
 	removed := map[inventory.TagPlace]bool{}
 	for i, r := range live.Repositories {
 		for _, tag := range r.DeadTags {
@@ -39,6 +40,24 @@ func (d *Decision) Conclude(inv *inventory.Inventory, live *mark.Live) {
 		d.Tags = append(d.Tags, DecidedTag{at, Verdict{Remove: true, Rule: d.without(at)}, inv.Repositories[at.Repository].TagPushed(at.Tag)})
 	}
 	slices.SortFunc(d.Tags, func(a, b DecidedTag) int { return compare(a.TagPlace, b.TagPlace) })
+}
+
+// countUntagged counts the untagged manifests that rules remove.
+func (d *Decision) countUntagged(live *mark.Live) {
+	for i, revisions := range d.revisions {
+		n := 0
+		for at, isOld := range revisions {
+			if isOld && live.Repositories[i].Revisions.At(at) == mark.Dead {
+				n++
+			}
+		}
+		if n == 0 {
+			continue
+		}
+		count := slices.IndexFunc(d.Untagged, func(of UntaggedCount) bool { return of.Rule == d.untagged[i].Name })
+		d.Untagged[count].Repositories++
+		d.Untagged[count].Manifests += n
+	}
 }
 
 // without returns Verdict.Rule of a tag that is removed without a rule.

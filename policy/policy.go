@@ -116,13 +116,14 @@ func (p *Policy) protectsAll(repository string) bool {
 	})
 }
 
-// untaggedAge returns the age from which on the untagged manifests of a repository are removed. If several
-// rules select the repository, it is the longest. found is false if no rule does.
-func (p *Policy) untaggedAge(repository string) (age time.Duration, found bool) {
-	for _, r := range p.Rules {
-		if r.Untagged != nil && r.Repositories.Select(repository) {
-			age, found = max(age, time.Duration(r.Untagged.OlderThan)), true
+// untaggedRule returns the rule that removes the untagged manifests of a repository. If several rules select the
+// repository, it is the one with the longest age. It is nil if no rule does.
+func (p *Policy) untaggedRule(repository string) (longest *Rule) {
+	for i := range p.Rules {
+		r := &p.Rules[i]
+		if r.Untagged != nil && r.Repositories.Select(repository) && (longest == nil || r.Untagged.OlderThan > longest.Untagged.OlderThan) {
+			longest = r
 		}
 	}
-	return age, found
+	return longest
 }

@@ -15,6 +15,8 @@ import (
 type Report struct {
 	File    string    `json:"file"`
 	Skipped []Skipped `json:"skipped"`
+	// Untagged has the rules with untagged.
+	Untagged []UntaggedCount `json:"untagged"`
 }
 
 // TagReport is a tag that a rule selects, or that is removed.
@@ -88,6 +90,9 @@ func WriteVerdicts(w *bytes.Buffer, r *Report, tags []TagReport, width int) {
 	default:
 		write("%s removes %s of %s. It keeps %s that its rules select.", file, human.Plural(removed, "tag"), human.Plural(len(groups), "repository"), others)
 	}
+	for _, of := range r.Untagged {
+		write("The rule %s removes %s of %s.", human.Printable(of.Rule), human.Plural(of.Manifests, "untagged manifest"), human.Plural(of.Repositories, "repository"))
+	}
 	isShort := len(tags) <= shortList
 	if isShort {
 		groups, unchanged = append(groups, unchanged...), nil
@@ -145,7 +150,11 @@ func writeGroups(w *bytes.Buffer, groups []*verdicts, all bool, width int) {
 			t.Row(fmt.Sprintf("    and %s for their signatures and other referrers", human.Plural(of.followers, "tag")))
 		}
 		if hidden := of.kept + len(of.removed) - len(named); hidden > 0 {
-			t.Row(fmt.Sprintf("    and %s are kept", human.Plural(hidden, "tag")))
+			verb := "are"
+			if hidden == 1 {
+				verb = "is"
+			}
+			t.Row(fmt.Sprintf("    and %s %s kept", human.Plural(hidden, "tag"), verb))
 		}
 	}
 	t.Write(w, width)

@@ -27,10 +27,11 @@ func TestAShortListHasEveryTag(t *testing.T) {
 		TagReport{Repository: "team/app", Tag: "sha256-" + strings.Repeat("0", 64) + ".sig", Verdict: "remove", Rule: BySubject},
 		TagReport{Repository: "team/web", Tag: "pr-7", Verdict: "keep", Rule: ByFloor, Reason: "keep-newest"})
 	var text bytes.Buffer
-	WriteVerdicts(&text, &Report{File: "policy.yml", Skipped: []Skipped{{"team/old", "max-share is 50%"}}}, tags, 80)
+	WriteVerdicts(&text, &Report{File: "policy.yml", Skipped: []Skipped{{"team/old", "max-share is 50%"}}, Untagged: []UntaggedCount{{"leftovers", 2, 5}}}, tags, 80)
 	const want = `
 policy.yml removes 2 tags of 1 repository. It keeps 2 tags that its rules
 select.
+The rule leftovers removes 5 untagged manifests of 2 repositories.
 
 Tag                  RULE                      TIME (UTC)        FREES ALONE
   team/app
@@ -58,6 +59,7 @@ func TestALongListFoldsToWhatChanges(t *testing.T) {
 		want  []string
 	}{
 		{reported("team/app", 3000, 2900), 30, []string{"removes 2,900 tags of 1 repository. It keeps 100 tags", "and 2,880 more: see --json", "and 100 tags are kept"}},
+		{reported("team/app", 101, 100), 30, []string{"and 1 tag is kept"}},
 		{reported("team/app", 3000, 0), 3, []string{"removes no tag. It keeps the 3,000 tags"}},
 		{nil, 3, []string{"selects no tag."}},
 		{append(many, reported("unchanged", 7, 0)...), 90, []string{"removes 60 tags of 30 repositories", "and 3 tags are kept", "And 20 removed tags of 10 other repositories: see --json.", "1 other repository loses no tag."}},

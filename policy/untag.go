@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"regsweep/internal/pattern"
-	"regsweep/inventory"
 )
 
 // Untag returns a policy that removes the tags of some patterns: REPO:TAG-GLOB, or REPO-GLOB for everything in
@@ -35,37 +34,4 @@ func Untag(patterns []string) (p *Policy, whole pattern.Patterns, err error) {
 func patternsOf(text string) (pattern.Patterns, error) {
 	p, err := pattern.New(text)
 	return pattern.Patterns{p}, err
-}
-
-// RuleCount says how many tags of how many repositories a rule selects.
-type RuleCount struct {
-	Rule         string `json:"rule"`
-	Tags         int    `json:"tags"`
-	Repositories int    `json:"repositories"`
-	// Untagged is the number of repositories whose untagged manifests the rule selects.
-	Untagged int `json:"untagged"`
-}
-
-// Count counts what each rule selects.
-func (p *Policy) Count(inv *inventory.Inventory) []RuleCount {
-	counts := make([]RuleCount, len(p.Rules))
-	for i := range p.Rules {
-		rule := &p.Rules[i]
-		counts[i].Rule = rule.Name
-		for _, r := range inv.Repositories {
-			n := 0
-			for _, tag := range r.Tags {
-				if _, follows := Subject(tag.Name); !follows && tag.HasTarget && rule.Selects(r.Name, tag.Name) {
-					n++
-				}
-			}
-			if counts[i].Tags += n; n > 0 {
-				counts[i].Repositories++
-			}
-			if rule.Untagged != nil && rule.Repositories.Select(r.Name) {
-				counts[i].Untagged++
-			}
-		}
-	}
-	return counts
 }
