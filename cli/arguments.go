@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"regsweep/internal/human"
 	"regsweep/storage"
 
 	urfave "github.com/urfave/cli/v2"
@@ -97,7 +98,7 @@ func findCommand(app *urfave.App, name string) (*urfave.Command, error) {
 	if isTarget(name) {
 		return nil, storage.Usagef("%s is no command: a target goes after one, as in regsweep gc %s", name, name)
 	}
-	return nil, storage.Usagef("unknown command %q%s: see regsweep --help", name, didYouMean(closest(name, namesOf(app.Commands))))
+	return nil, storage.Usagef("unknown command %q%s: see regsweep --help", name, human.DidYouMean(human.Closest(name, namesOf(app.Commands))))
 }
 
 // isTarget guesses whether a name is a target: a path, a YAML file, or a file that exists.
@@ -119,7 +120,7 @@ func findSubcommand(command *urfave.Command, name string) (*urfave.Command, erro
 		}
 	}
 	return nil, storage.Usagef("%s: there is no %q%s: see regsweep %s --help",
-		command.Name, name, didYouMean(closest(name, namesOf(command.Subcommands))), command.Name)
+		command.Name, name, human.DidYouMean(human.Closest(name, namesOf(command.Subcommands))), command.Name)
 }
 
 // namesOf returns the names and aliases of the commands that are not hidden.
@@ -179,11 +180,11 @@ func unknownFlag(command string, known knownFlags, arg string) error {
 	}
 	slices.Sort(long)
 	flag, _, _ := strings.Cut(arg, "=")
-	meant := closest(strings.TrimLeft(flag, "-"), long)
+	meant := human.Closest(strings.TrimLeft(flag, "-"), long)
 	if meant != "" {
 		meant = dashed(meant)
 	}
-	return storage.Usagef("unknown flag %s%s: see regsweep %s --help", flag, didYouMean(meant), command)
+	return storage.Usagef("unknown flag %s%s: see regsweep %s --help", flag, human.DidYouMean(meant), command)
 }
 
 func dashed(name string) string {

@@ -120,7 +120,7 @@ func parseAuditFlags(c *urfave.Context) (q auditQuestion, err error) {
 	}
 	switch _, found := audit.Orders[q.sort]; {
 	case !found:
-		err = storage.Usagef("--%s: there is no column %q%s", sortName, q.sort, didYouMean(closest(q.sort, audit.Columns())))
+		err = storage.Usagef("--%s: there is no column %q%s", sortName, q.sort, human.DidYouMean(human.Closest(q.sort, audit.Columns())))
 	case !doublestar.ValidatePattern(q.match):
 		err = storage.Usagef("--%s: %q is no pattern: a bracket is not closed?", matchName, q.match)
 	case c.IsSet(compareName) && (c.Bool(csvName) || q.toOutput):

@@ -99,7 +99,7 @@ func (r *runner) loadPolicy(c *urfave.Context, path string) (*policyRun, error) 
 				return err
 			})
 			if err != nil {
-				return nil, storage.Usagef("policy: %w", err)
+				return nil, storage.Usagef("policy: %s: line %d: %w", path, protection.Line, err)
 			}
 		}
 		p.lists = append(p.lists, list)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"regsweep/internal/human"
 	"regsweep/storage"
 	"regsweep/storage/config"
 	"regsweep/storage/open"
@@ -47,8 +48,8 @@ func (r *runner) target(c *urfave.Context, args []string, allowEmpty bool) (conf
 	}
 	store, err := openStore(c.Context, conf)
 	if known := []string{"filesystem", "s3", "s3aws"}; errors.As(err, new(*storage.UsageError)) && !slices.Contains(known, conf.Driver) {
-		if near := closest(conf.Driver, known); near != "" {
-			err = storage.Usagef("%w%s", err, didYouMean(near))
+		if near := human.Closest(conf.Driver, known); near != "" {
+			err = storage.Usagef("%w%s", err, human.DidYouMean(near))
 		}
 	}
 	if err == nil && conf.Driver == "filesystem" {

@@ -477,7 +477,7 @@ func TestAPolicyIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	for i, test := range []struct{ yaml, want string }{
 		{"version: 1\nrules:\n  - keep-lst: 3\n", "line 3: there is no key keep-lst here"},
-		{"version: 1\nprotect:\n  - digests: missing.txt\n", "missing.txt"},
+		{"version: 1\nprotect:\n  - digests: missing.txt\n", "b: line 3: open " + filepath.Join(dir, "missing.txt")},
 	} {
 		path := filepath.Join(dir, string(rune('a'+i)))
 		s.must(os.WriteFile(path, []byte(test.yaml), 0o600))

@@ -62,7 +62,7 @@ var theirs = map[string][]string{
 	"github.com/urfave/cli":          under("cli"),
 	"github.com/schollz/progressbar": under("cli"),
 	"github.com/dustin/go-humanize":  under("internal/human"),
-	"github.com/xrash/smetrics":      under("cli"), // as urfave/cli
+	"github.com/xrash/smetrics":      under("internal/human"), // as urfave/cli
 	"golang.org/x/term":              under("cli"),
 	"github.com/bmatcuk/doublestar":  under("cli", "internal/pattern"),
 	"github.com/Masterminds/semver":  under("policy"),

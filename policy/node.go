@@ -13,6 +13,8 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"regsweep/internal/human"
+
 	"go.yaml.in/yaml/v2"
 )
 
@@ -94,11 +96,14 @@ func syntaxError(err error, content []byte) error {
 			line = min(line+1, 1+bytes.Count(bytes.TrimRight(content, "\n"), []byte("\n"))) // it counts from 0 here
 		}
 	}
+	if strings.Contains(text, "expected '-' indicator") {
+		return node{line: line}.errorf("the indentation differs from that of the line before")
+	}
 	return node{line: line}.errorf("this is not YAML: %s; patterns need quotes, and lines begin with spaces instead of tabs", strings.Join(strings.Fields(text), " "))
 }
 
-// keys parses a map. It calls the function of each key, in the order of the file.
-func (n node) keys(parse map[string]func(node) error) error {
+// keys parses a map. It calls the function of each key, in the order of the file. form is an example for an error.
+func (n node) keys(form string, parse map[string]func(node) error) error {
 	var values map[*node]node
 	var own yaml.MapSlice // without what a merge key << adds
 	err := n.decode(&values)
@@ -107,7 +112,7 @@ func (n node) keys(parse map[string]func(node) error) error {
 	}
 	switch failed := (*yaml.TypeError)(nil); {
 	case errors.As(err, &failed):
-		return n.errorf("want keys with values, as in name: nightly")
+		return n.errorf("want keys with values, as in %s", form)
 	case err != nil:
 		return n.errorf("%s", strings.TrimPrefix(err.Error(), "yaml: "))
 	case len(own) != len(values):
@@ -126,7 +131,7 @@ func (n node) keys(parse map[string]func(node) error) error {
 		case of == nil && strings.Contains(key.text, "pull"):
 			return key.errorf("there is no key %s: a storage does not say when an image was pulled", key.text)
 		case of == nil:
-			return key.errorf("there is no key %s here", key.text)
+			return key.errorf("there is no key %s here%s", key.text, human.DidYouMean(human.Closest(key.text, slices.Sorted(maps.Keys(parse)))))
 		case seen[key.text]:
 			return key.errorf("the key %s is there twice", key.text)
 		case value.isNull():
@@ -141,12 +146,12 @@ func (n node) keys(parse map[string]func(node) error) error {
 	return nil
 }
 
-// list returns a function that parses a list with a function for each item.
-func list[T any](to *[]T, parse func(*T, node) error) func(node) error {
+// list returns a function that parses a list with a function for each item. want is the error for another value.
+func list[T any](want string, to *[]T, parse func(*T, node) error) func(node) error {
 	return func(n node) error {
 		var items []node
 		if err := n.decode(&items); err != nil {
-			return n.errorf("want a list, such as [a, b]")
+			return n.errorf("%s", want)
 		}
 		*to = make([]T, len(items))
 		for i, item := range items {

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"regsweep/internal/human"
 	"regsweep/internal/pattern"
@@ -30,7 +31,7 @@ func Parse(name string, content []byte) (*Policy, error) {
 }
 
 func (p *Policy) parse(n node) error {
-	err := n.keys(map[string]func(node) error{
+	err := n.keys("version: 1", map[string]func(node) error{
 		"version": func(n node) error {
 			if n.text != "1" {
 				return n.errorf("want version: 1, not %s", n.text)
@@ -38,10 +39,10 @@ func (p *Policy) parse(n node) error {
 			p.Version = 1
 			return nil
 		},
-		"protect": list(&p.Protect, (*Protection).parse),
-		"rules":   list(&p.Rules, (*Rule).parse),
+		"protect": list(`protect is a list: each entry begins with "- "`, &p.Protect, (*Protection).parse),
+		"rules":   list(`rules is a list: each entry begins with "- "`, &p.Rules, (*Rule).parse),
 		"floor": func(n node) error {
-			return n.keys(map[string]func(node) error{"keep-newest": p.Floor.KeepNewest.parse, "max-share": p.Floor.MaxShare.parse})
+			return n.keys("floor: {keep-newest: 1, max-share: 50%}", map[string]func(node) error{"keep-newest": p.Floor.KeepNewest.parse, "max-share": p.Floor.MaxShare.parse})
 		},
 		"time": func(n node) error {
 			if p.Time = Basis(n.text); p.Time != Pushed && p.Time != Created {
@@ -71,8 +72,12 @@ func (p *Policy) parse(n node) error {
 }
 
 func (p *Protection) parse(n node) error {
-	err := n.keys(map[string]func(node) error{
-		"repositories": patterns(&p.Repositories, pattern.Repositories), "tags": patterns(&p.Tags, pattern.Tags), "digests": text(&p.Digests),
+	err := n.keys("- {tags: [latest]}", map[string]func(node) error{
+		"repositories": patterns(&p.Repositories, pattern.Repositories), "tags": patterns(&p.Tags, pattern.Tags),
+		"digests": func(n node) error {
+			p.Line = n.line
+			return text(&p.Digests)(n)
+		},
 	})
 	switch {
 	case err != nil:
@@ -90,7 +95,7 @@ var reserved = []string{ByProtection, ByFloor, ByFree, ByAge, ByDamage, ByRoots,
 
 func (r *Rule) parse(n node) error {
 	r.line = n.line
-	err := n.keys(map[string]func(node) error{
+	err := n.keys("- {tags: [nightly], keep-last: 7}", map[string]func(node) error{
 		"name":         text(&r.Name),
 		"repositories": patterns(&r.Repositories, pattern.Repositories),
 		"tags":         patterns(&r.Tags, pattern.Tags),
@@ -108,7 +113,7 @@ func (r *Rule) parse(n node) error {
 		"older-than": r.OlderThan.parse,
 		"untagged": func(n node) error {
 			r.Untagged = &Untagged{OlderThan: -1}
-			err := n.keys(map[string]func(node) error{"older-than": r.Untagged.OlderThan.parse})
+			err := n.keys("untagged: {older-than: 7d}", map[string]func(node) error{"older-than": r.Untagged.OlderThan.parse})
 			if err == nil && r.Untagged.OlderThan < 0 {
 				return n.errorf("untagged needs older-than, such as {older-than: 7d}")
 			}
@@ -133,7 +138,7 @@ func (r *Rule) parse(n node) error {
 }
 
 func (s *Semver) parse(n node) error {
-	err := n.keys(map[string]func(node) error{
+	err := n.keys("keep-semver: {last: 5, per: minor}", map[string]func(node) error{
 		"last": s.Last.parse, "prereleases": s.Prereleases.parse,
 		"per": func(n node) error {
 			if s.Per = n.text; s.Per != "major" && s.Per != "minor" {
@@ -183,13 +188,16 @@ func (a *Age) parse(n node) error {
 // patterns returns a function that parses patterns for names of a form.
 func patterns(to *pattern.Patterns, names pattern.Names) func(node) error {
 	return func(n node) error {
-		err := list((*[]pattern.Pattern)(to), func(p *pattern.Pattern, n node) (err error) {
+		err := list("want a list, such as [a, b]", (*[]pattern.Pattern)(to), func(p *pattern.Pattern, n node) (err error) {
 			if !n.isText {
 				return n.errorf("want a pattern, in quotes")
 			}
 			*p, err = pattern.New(n.text)
 			_, follows := Subject(n.text)
+			isExpression := !strings.HasPrefix(n.text, "re:") && strings.ContainsAny(n.text, `^$()|+\`)
 			switch {
+			case isExpression && (err != nil || !p.Meets(names)):
+				return n.errorf("%q matches no %s: a regular expression begins with re:", n.text, names.What)
 			case err != nil:
 				return n.errorf("%q is no pattern: %v", n.text, err)
 			case follows && names == pattern.Tags:

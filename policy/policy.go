@@ -36,6 +36,7 @@ type Protection struct {
 	Repositories pattern.Patterns
 	Tags         pattern.Patterns
 	Digests      string // a file that lists images, "" for none
+	Line         int    // the line of Digests in the policy; 0 without it
 }
 
 // Rule selects tags, keeps some of them, and removes the others.

@@ -1,4 +1,4 @@
-package cli
+package human
 
 import "testing"
 
@@ -8,7 +8,7 @@ func TestATypoIsRecognized(t *testing.T) {
 		"dryrun": "dry-run", "dry_run": "dry-run", "jsno": "json", "plna": "plan", "registry-stoped": "registry-stopped",
 		"delete-untaged": "delete-untagged", "minage": "min-age", "frobnicate": "", "x": "", "": "",
 	} {
-		if got := closest(typed, names); got != want {
+		if got := Closest(typed, names); got != want {
 			t.Errorf("%q is taken for %q, want %q", typed, got, want)
 		}
 	}
