@@ -161,9 +161,7 @@ func (g *gcRun) decide(ctx context.Context, reader storage.Store, inv *inventory
 	facts := audit.Facts{Inventory: inv, Graph: graph, Now: now, UploadAge: g.options.uploadAge}
 	if g.policy.free > 0 {
 		err := d.Spare(func() (bool, error) {
-			of := d.Roots()
-			of.Lists, of.DeleteUnlinkedChildren = lists, g.options.deleteUnlinkedChildren
-			live, err := graph.Live(ctx, of)
+			live, err := graph.Live(ctx, d.Roots())
 			return err == nil && facts.Freed(live) >= g.policy.free, err
 		})
 		if err != nil {

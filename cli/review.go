@@ -114,6 +114,11 @@ func (v *review) removesTags() bool { return v != nil && v.plan.Options.RemovesT
 func (g *gcRun) reviewedRoots(ctx context.Context, inv *inventory.Inventory, graph *mark.Graph, only *sweep.Selection, lists []*mark.ListRoots) (mark.Roots, error) {
 	facts := policy.Facts{Inventory: inv, Graph: graph}
 	followers := facts.Followers(true)
+	for i := range followers {
+		if !g.options.deleteUntagged {
+			facts.AddEarlier(i, followers[i])
+		}
+	}
 	roots := only.RootsWithoutTags(func(repository int) []mark.Follower { return followers[repository] })
 	selected, followersOf := roots.Removed, roots.Followers
 	listed, err := facts.Listed(ctx, lists, selected)

@@ -27,7 +27,7 @@ func TestApplyKeepsWhatHasChangedSinceThePlan(t *testing.T) {
 		kept   []string // references in team/app that the plan names or that are new
 		gone   []digest.Digest
 	}{
-		"nothing": {func(*fixture) {}, nil, []digest.Digest{pr1.Digest(), pr2.Digest(), app(20).Digest()}},
+		"nothing": {func(*fixture) {}, nil, []digest.Digest{pr1.Digest(), pr2.Digest(), app(20).Digest(), app(19).Digest()}},
 		"the tag was pushed again": {
 			func(s *fixture) { s.tree.Tag("team/app", "pr-1", pr1.Digest()) },
 			[]string{"pr-1", string(pr1.Digest()), signatureTag(pr1, ".sig"), string(app(20).Digest())}, []digest.Digest{pr2.Digest()},
@@ -38,7 +38,7 @@ func TestApplyKeepsWhatHasChangedSinceThePlan(t *testing.T) {
 		},
 		"the image has another tag": {
 			func(s *fixture) { s.tree.Tag("team/app", "v2", pr1.Digest()) },
-			[]string{"v2", string(pr1.Digest()), signatureTag(pr1, ".sig")}, []digest.Digest{pr2.Digest()},
+			[]string{"v2", string(pr1.Digest()), signatureTag(pr1, ".sig"), string(app(19).Digest())}, []digest.Digest{pr2.Digest()},
 		},
 		"the signature was pushed again": {
 			func(s *fixture) { s.tree.Tag("team/app", signatureTag(pr1, ".sig"), app(20).Digest()) },
@@ -56,6 +56,7 @@ func TestApplyKeepsWhatHasChangedSinceThePlan(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, survivors := newPullRequests(t)
+			s.tree.TagIndex("team/app", signatureTag(pr1, ".sig"), s.plant("team/app", "", app(19))) // an earlier signature
 			plan := filepath.Join(t.TempDir(), "plan.jsonl")
 			s.withPolicy(pullRequests, "--dry-run", "--plan", plan)
 			test.change(s)

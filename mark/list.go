@@ -167,6 +167,7 @@ func (l *RootList) Find(inv *inventory.Inventory) *ListRoots {
 			f.Found++
 		}
 	}
+	slices.Sort(f.unlinked)
 	return f
 }
 
@@ -253,13 +254,16 @@ func (f *ListRoots) keepUnlinked(id inventory.ID, isStored bool) (kept bool) {
 	return isStored
 }
 
-// HasAny reports whether the list names one of some digests, which are sorted, in a repository.
-func (f *ListRoots) HasAny(repository int, ids []inventory.ID) bool {
-	has := func(id inventory.ID) bool {
-		_, found := slices.BinarySearch(ids, id)
-		return found
+// Has returns a function that reports whether the list names a digest in a repository.
+func (f *ListRoots) Has(repository int) func(inventory.ID) bool {
+	named := map[inventory.ID]bool{}
+	for _, v := range f.roots[repository] {
+		named[v.id()] = true
 	}
-	return slices.ContainsFunc(f.roots[repository], func(v vertex) bool { return has(v.id()) }) || slices.ContainsFunc(f.unlinked, has)
+	return func(id inventory.ID) bool {
+		_, isUnlinked := slices.BinarySearch(f.unlinked, id)
+		return isUnlinked || named[id]
+	}
 }
 
 // Linked visits the stored manifests of the list to which a repository has a revision link, until visit

@@ -23,8 +23,9 @@ func (p *Policy) date(ctx context.Context, f Facts, repositories []repository, t
 			times[at], all[at] = tag.Time, at
 		}
 		isDated := func(rule Rule) bool { return p.Time == Created || !trust && rule.usesTimes() }
+		hasUntagged := p.untaggedRule(r.Name) != nil
 		switch {
-		case !p.selectsAny(r.Repository, isDated): // no verdict depends on the times of images
+		case !p.selectsAny(r.Repository, isDated) && !(hasUntagged && !trust && p.Time == Pushed): // no verdict depends on the times of images
 		case p.Time == Created:
 			groups[i] = all
 		default:

@@ -65,6 +65,7 @@ type Decision struct {
 	live      *mark.Live        // with all tags and revisions as roots
 	options   Options
 	protected []bool // by repository
+	lists     []*mark.ListRoots
 
 	protectedTags [][]bool // by repository and tag; only with Options.OnlyLists
 }
@@ -74,6 +75,8 @@ type DecidedTag struct {
 	inventory.TagPlace
 	Verdict
 	Time time.Time // the time that the rules used; zero if it is not known
+
+	isLeft bool
 }
 
 // UntaggedCount says how many untagged manifests of how many repositories a rule removes.
@@ -97,7 +100,7 @@ func (p *Policy) Decide(ctx context.Context, f Facts, options Options) (*Decisio
 	}
 	d := &Decision{
 		removed: make([][]bool, n), followers: f.Followers(options.OrphanedSignatures), revisions: make([][]bool, n),
-		followed: make([]map[int]bool, n), options: options, protected: make([]bool, n), Untagged: []UntaggedCount{},
+		followed: make([]map[int]bool, n), options: options, protected: make([]bool, n), lists: f.Lists, Untagged: []UntaggedCount{},
 	}
 	for _, rule := range p.Rules {
 		if rule.Untagged != nil {
@@ -115,23 +118,27 @@ func (p *Policy) Decide(ctx context.Context, f Facts, options Options) (*Decisio
 	judgements := make([]Judgement, n)
 	err := f.Graph.EachRepository(ctx, func(_ context.Context, i int) error {
 		r := &repositories[i]
-		view := sync.OnceValue(func() *mark.View { return f.Graph.View(i) })
-		d.followers[i] = slices.DeleteFunc(d.followers[i], func(of mark.Follower) bool {
-			at := inventory.TagPlace{Repository: i, Tag: of.Tag}
-			tag := Tag{Name: f.Inventory.Repositories[i].Tags[of.Tag].Name, Holds: f.holds(options.Held, view, at)}
-			return p.protects(r.Name, tag) || of.IsGone && f.isYoung(at, options)
-		})
+		holder := f.holder(options.Held, i, d.followers[i])
 		for at := range r.Tags {
-			r.Tags[at].Holds, r.Tags[at].IsYoung = f.holds(options.Held, view, r.places[at]), f.isYoung(r.places[at], options)
+			r.Tags[at].Holds, r.Tags[at].IsYoung = holder(r.places[at].Tag), f.isYoung(r.places[at], options)
 		}
 		judgements[i] = p.Judge(r.Repository, f.Now)
+		for at := range r.Tags {
+			r.Tags[at].Holds = nil // it has much memory
+		}
+		d.followers[i] = slices.DeleteFunc(d.followers[i], func(of mark.Follower) bool { // they are roots instead
+			tag := Tag{Name: f.Inventory.Repositories[i].Tags[of.Tag].Name, Holds: holder(of.Tag)}
+			isSkipped := of.IsGone && (r.Unreliable || judgements[i].Skipped != "")
+			return isSkipped || p.protects(r.Name, tag) || f.isYoung(inventory.TagPlace{Repository: i, Tag: of.Tag}, options)
+		})
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
+	isSkipped := make([]bool, n)
 	for i, r := range repositories {
-		d.add(i, len(f.Inventory.Repositories[i].Tags), r, judgements[i])
+		isSkipped[i] = d.add(i, len(f.Inventory.Repositories[i].Tags), r, judgements[i], p)
 	}
 	d.live, err = f.Graph.Live(ctx, mark.Roots{
 		Lists: f.Lists, DeleteUnlinkedChildren: options.DeleteUnlinkedChildren,
@@ -140,7 +147,7 @@ func (p *Policy) Decide(ctx context.Context, f Facts, options Options) (*Decisio
 	if err != nil {
 		return nil, err
 	}
-	if err := p.decideUntagged(ctx, f, d); err != nil {
+	if err := p.decideUntagged(ctx, f, d, isSkipped); err != nil {
 		return nil, err
 	}
 	d.follow(f)
@@ -159,7 +166,7 @@ func (f Facts) isYoung(at inventory.TagPlace, options Options) bool {
 }
 
 // follow finds the revisions that live only as long as a subject: those that followers lead to, and those
-// that they pointed at earlier, as far as these are not removed like other untagged manifests.
+// that they pointed at earlier, as far as no tag leads there and these are not removed like other untagged manifests.
 func (d *Decision) follow(f Facts) {
 	for i, r := range f.Inventory.Repositories {
 		if len(d.followers[i]) == 0 {
@@ -171,7 +178,7 @@ func (d *Decision) follow(f Facts) {
 			if !d.options.DeleteUntagged {
 				d.followers[i][n].Earlier = slices.DeleteFunc(earlier(r, tag), func(id inventory.ID) bool {
 					at, _ := inventory.FindLink(r.Revisions, id)
-					return d.revisions[i] != nil && d.revisions[i][at]
+					return d.live.Repositories[i].Revisions.At(at) != mark.Untagged || d.revisions[i] != nil && d.revisions[i][at]
 				})
 			}
 			for _, id := range append(view.Kept(tag.Target), d.followers[i][n].Earlier...) {
@@ -198,33 +205,52 @@ func (p *Policy) list(f Facts, i int) repository {
 		if _, follows := Subject(tag.Name); follows || !tag.HasTarget {
 			continue // a tag without a current link is damaged: it is kept
 		}
-		out.Tags = append(out.Tags, Tag{Name: tag.Name, Time: r.TagPushed(at)})
+		_, hasEntry := inventory.FindLink(tag.Index, tag.Target)
+		out.Tags = append(out.Tags, Tag{Name: tag.Name, Time: r.TagPushed(at), IsLeft: !hasEntry && !r.HasRevision(tag.Target)})
 		out.places = append(out.places, inventory.TagPlace{Repository: i, Tag: at})
 	}
 	return out
 }
 
-// holds returns Tag.Holds of a tag.
-func (f Facts) holds(lists []*mark.ListRoots, view func() *mark.View, at inventory.TagPlace) func(protection int) bool {
-	reached := sync.OnceValue(func() []inventory.ID {
-		return view().Kept(f.Inventory.Repositories[at.Repository].Tags[at.Tag].Roots()...)
-	})
-	return func(protection int) bool { return lists[protection].HasAny(at.Repository, reached()) }
+// holder returns a function that returns Tag.Holds for a tag of a repository. What a manifest reaches is found only
+// once. It must not be used concurrently.
+func (f Facts) holder(lists []*mark.ListRoots, i int, followers []mark.Follower) func(tag int) func(protection int) bool {
+	view := sync.OnceValue(func() *mark.View { return f.Graph.View(i, followers...) })
+	has := make([]func(inventory.ID) bool, len(lists))
+	known := map[string][]bool{} // by roots
+	held := func(roots []inventory.ID) (held []bool) {
+		key := fmt.Sprint(roots)
+		if known[key] != nil {
+			return known[key]
+		}
+		reached := view().Kept(roots...)
+		for n, list := range lists {
+			if list != nil && has[n] == nil {
+				has[n] = list.Has(i)
+			}
+			held = append(held, list != nil && slices.ContainsFunc(reached, has[n]))
+		}
+		known[key] = held
+		return held
+	}
+	return func(tag int) func(protection int) bool {
+		return func(protection int) bool { return held(f.Inventory.Repositories[i].Tags[tag].Roots())[protection] }
+	}
 }
 
-// add adds the judgement about a repository with this number of tags.
-func (d *Decision) add(i, tags int, r repository, j Judgement) {
-	if j.Skipped != "" {
+// add adds the judgement about a repository with this number of tags. It reports whether the repository is skipped.
+func (d *Decision) add(i, tags int, r repository, j Judgement, p *Policy) (isSkipped bool) {
+	if isSkipped = j.Skipped != "" || r.Unreliable; j.Skipped != "" {
 		d.Skipped = append(d.Skipped, Skipped{r.Name, j.Skipped})
 	}
-	if r.Unreliable && slices.ContainsFunc(j.Verdicts, func(v Verdict) bool { return v.Reason == unreliable }) {
+	if r.Unreliable && (p.untaggedRule(r.Name) != nil || slices.ContainsFunc(j.Verdicts, func(v Verdict) bool { return v.Reason == unreliable })) {
 		d.Skipped = append(d.Skipped, Skipped{r.Name, "most of its tags were pushed within one hour, although their images were created further apart: the push times are those of a copy"})
 	}
 	for at, v := range j.Verdicts {
 		if !v.Selected {
 			continue
 		}
-		d.Tags = append(d.Tags, DecidedTag{r.places[at], v, r.Tags[at].Time})
+		d.Tags = append(d.Tags, DecidedTag{r.places[at], v, r.Tags[at].Time, r.Tags[at].IsLeft})
 		if v.Remove {
 			if d.removed[i] == nil {
 				d.removed[i] = make([]bool, tags)
@@ -232,15 +258,16 @@ func (d *Decision) add(i, tags int, r repository, j Judgement) {
 			d.removed[i][r.places[at].Tag] = true
 		}
 	}
+	return isSkipped
 }
 
 // decideUntagged finds the untagged manifests that rules remove. It stats their links.
-func (p *Policy) decideUntagged(ctx context.Context, f Facts, d *Decision) error {
+func (p *Policy) decideUntagged(ctx context.Context, f Facts, d *Decision, isSkipped []bool) error {
 	type link struct{ repository, at int }
 	var links []link
 	d.untagged = make([]*Rule, len(f.Inventory.Repositories))
 	for i, r := range f.Inventory.Repositories {
-		if d.untagged[i] = p.untaggedRule(r.Name); d.untagged[i] == nil || d.protected[i] {
+		if d.untagged[i] = p.untaggedRule(r.Name); d.untagged[i] == nil || d.protected[i] || isSkipped[i] {
 			continue
 		}
 		d.revisions[i] = make([]bool, len(r.Revisions))
@@ -271,6 +298,7 @@ func (d *Decision) Protects(repository int) bool { return d.protected[repository
 // Roots returns the roots of a run that removes what the policy removes.
 func (d *Decision) Roots() mark.Roots {
 	roots := mark.Roots{
+		Lists: d.lists, DeleteUnlinkedChildren: d.options.DeleteUnlinkedChildren,
 		Removed:   func(repository, tag int) bool { return d.removed[repository] != nil && d.removed[repository][tag] },
 		Followers: func(repository int) []mark.Follower { return d.followers[repository] },
 		Revision: func(repository, revision int) bool {

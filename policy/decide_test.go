@@ -277,7 +277,8 @@ func (w *world) decide(t *testing.T, seed uint64, sum map[string]int) {
 			sum[rule]++
 		}
 		usesTimes := slices.ContainsFunc(spec.rules, func(of testRule) bool {
-			return of.usesTimes() && slices.ContainsFunc(tags, func(tag testTag) bool { return of.selects(r.Name, tag.name) })
+			return of.untagged >= 0 && matchesAny(of.repositories, r.Name) ||
+				of.usesTimes() && slices.ContainsFunc(tags, func(tag testTag) bool { return of.selects(r.Name, tag.name) })
 		})
 		if isSkipped {
 			sum["skipped"]++
@@ -297,7 +298,7 @@ func (w *world) decide(t *testing.T, seed uint64, sum map[string]int) {
 				t.Errorf("%s%s follows a subject, and is %s", where, tag, got[i][tag])
 			}
 		}
-		w.compareAlive(t, where, inv, i, live, spec, options, want, holds, sum)
+		w.compareAlive(t, where, inv, i, live, spec, options, isSkipped || isUnreliable, want, holds, sum)
 	}
 }
 
@@ -335,7 +336,7 @@ func (w *world) tagsOf(c *contents, spec testPolicy, options Options) (tags []te
 
 // compareAlive compares the revisions of a repository that are alive: those to which kept tags, lists and kept
 // untagged manifests lead. Those of followers have their own test.
-func (w *world) compareAlive(t *testing.T, where string, inv *inventory.Inventory, i int, live *mark.Live, spec testPolicy, options Options, want map[string]string, holds func(int, []digest.Digest) bool, sum map[string]int) {
+func (w *world) compareAlive(t *testing.T, where string, inv *inventory.Inventory, i int, live *mark.Live, spec testPolicy, options Options, isSkipped bool, want map[string]string, holds func(int, []digest.Digest) bool, sum map[string]int) {
 	r := inv.Repositories[i]
 	c := w.repositories[r.Name]
 	isListed := func(d digest.Digest) bool {
@@ -361,7 +362,7 @@ func (w *world) compareAlive(t *testing.T, where string, inv *inventory.Inventor
 	isProtected := slices.ContainsFunc(spec.protect, func(e testEntry) bool { return e.tags == nil && !e.list && matchesAny(e.repositories, r.Name) })
 	age, isSelected := time.Duration(0), false
 	for _, rule := range spec.rules {
-		if rule.untagged >= 0 && matchesAny(rule.repositories, r.Name) {
+		if rule.untagged >= 0 && matchesAny(rule.repositories, r.Name) && !isSkipped {
 			age, isSelected = max(age, rule.untagged), true
 		}
 	}

@@ -102,13 +102,17 @@ func (f Facts) followersOf(i int, named subjects, orphans bool) (all []mark.Foll
 	var candidates []candidate
 	var roots []inventory.ID
 	followed := map[inventory.ID]bool{} // a candidate leads there
+	reaches := map[inventory.ID][]inventory.ID{}
 	for at, tag := range r.Tags {
 		prefix, follows := Subject(tag.Name)
 		if !follows || !tag.HasTarget {
 			roots = append(roots, tag.Roots()...)
 			continue
 		}
-		c := candidate{Follower: mark.Follower{Tag: at}, prefix: prefix, reaches: view.Kept(tag.Target)}
+		if reaches[tag.Target] == nil {
+			reaches[tag.Target] = view.Kept(tag.Target)
+		}
+		c := candidate{Follower: mark.Follower{Tag: at}, prefix: prefix, reaches: reaches[tag.Target]}
 		if c.Subject, c.isKnown = named[prefix]; !c.isKnown {
 			c.Subject, c.isKnown = f.Inventory.Find(prefix) // an entry of an index need not have a revision
 		}
@@ -141,7 +145,7 @@ func (f Facts) followersOf(i int, named subjects, orphans bool) (all []mark.Foll
 				all = append(all, c.Follower)
 			case c.isKnown && followed[c.Subject]: // another one decides, or they are in a circle
 				return false
-			case isGone(r, c, named, orphans):
+			case f.isGone(r, c, named, orphans):
 				c.IsGone = true
 				all = append(all, c.Follower)
 			}
@@ -150,7 +154,7 @@ func (f Facts) followersOf(i int, named subjects, orphans bool) (all []mark.Foll
 		})
 	}
 	for _, c := range candidates { // in a circle
-		if c.IsGone = isLeft(r, c); c.IsGone {
+		if c.IsGone = f.isLeft(r, c); c.IsGone {
 			all = append(all, c.Follower)
 		}
 	}
@@ -159,21 +163,30 @@ func (f Facts) followersOf(i int, named subjects, orphans bool) (all []mark.Foll
 }
 
 // isGone reports whether a tag follows a subject that its repository does not have.
-func isGone(r *inventory.Repository, c candidate, named subjects, orphans bool) bool {
+func (f Facts) isGone(r *inventory.Repository, c candidate, named subjects, orphans bool) bool {
 	_, isElsewhere := named[c.prefix]
-	return isLeft(r, c) || !isElsewhere && (orphans || isCut(r, c))
+	return f.isLeft(r, c) || !isElsewhere && (orphans || f.isCut(r, c))
 }
 
-// isCut reports whether the revision of a tag's subject is gone, and the index entry of the tag for its manifest.
-func isCut(r *inventory.Repository, c candidate) bool {
+// isCut reports whether an interrupted run can have left a tag: the revision of its subject is gone, and the index
+// entry of the tag for its manifest. The blob of the subject is still stored, because blobs are removed last.
+func (f Facts) isCut(r *inventory.Repository, c candidate) bool {
 	tag := r.Tags[c.Tag]
 	_, hasEntry := inventory.FindLink(tag.Index, tag.Target)
-	return !hasEntry && !(c.isKnown && r.HasRevision(c.Subject))
+	return !hasEntry && c.isKnown && f.Inventory.Stored(c.Subject) && !r.HasRevision(c.Subject)
 }
 
 // isLeft reports whether only an interrupted run can leave a tag like this: no registry serves it.
-func isLeft(r *inventory.Repository, c candidate) bool {
-	return isCut(r, c) && !r.HasRevision(r.Tags[c.Tag].Target)
+func (f Facts) isLeft(r *inventory.Repository, c candidate) bool {
+	return f.isCut(r, c) && !r.HasRevision(r.Tags[c.Tag].Target)
+}
+
+// AddEarlier sets Earlier of all followers of a repository.
+func (f Facts) AddEarlier(i int, followers []mark.Follower) {
+	for n := range followers {
+		r := f.Inventory.Repositories[i]
+		followers[n].Earlier = earlier(r, r.Tags[followers[n].Tag])
+	}
 }
 
 // earlier returns the manifests in the index of a tag that it does not point at any more, and that still

@@ -19,6 +19,7 @@ import (
 type registry struct {
 	*imagetest.Tree
 	images byte
+	list   string // what the entries of protect with digests name
 }
 
 // push stores a new image, and points a tag at it. Without a tag it stays untagged.
@@ -53,12 +54,23 @@ func (r *registry) dead(t *testing.T, source string, options Options) (tags []st
 	if err != nil {
 		t.Fatal(err)
 	}
-	graph, err := mark.Read(t.Context(), inv, store, mark.ReadOptions{})
+	options.Held = make([]*mark.ListRoots, len(p.Protect))
+	var lists []*mark.ListRoots
+	for i, of := range p.Protect {
+		if of.Digests != "" {
+			list, err := mark.ReadRoots("list", strings.NewReader(r.list))
+			if err != nil {
+				t.Fatal(err)
+			}
+			options.Held[i] = list.Find(inv)
+			lists = append(lists, options.Held[i])
+		}
+	}
+	graph, err := mark.Read(t.Context(), inv, store, mark.ReadOptions{Lists: lists})
 	if err != nil {
 		t.Fatal(err)
 	}
-	options.Held = make([]*mark.ListRoots, len(p.Protect))
-	d, err := p.Decide(t.Context(), Facts{Inventory: inv, Graph: graph, Reader: store, Now: time.Now()}, options)
+	d, err := p.Decide(t.Context(), Facts{Inventory: inv, Graph: graph, Lists: lists, Reader: store, Now: time.Now()}, options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,6 +175,16 @@ func TestFollowers(t *testing.T) {
 			r.push(t, "app", follower(digest.FromString("gone"), ".sig"))
 			return nil, nil
 		}, removesAll + "\nprotect: [{repositories: [app]}]"},
+		{"a list names the signature", func(t *testing.T, r *registry) (removed, orphans []string) {
+			r.list = r.push(t, "app", follower(r.push(t, "app", "v1"), ".sig")).String()
+			return nil, nil
+		}, removesAll + "\nprotect: [{digests: list}]"},
+		{"a subject that is gone, and max-share skips the repository", func(t *testing.T, r *registry) (removed, orphans []string) {
+			r.push(t, "app", "v1")
+			r.push(t, "app", "v2")
+			r.push(t, "app", follower(digest.FromString("gone"), ".sig"))
+			return nil, nil
+		}, "version: 1\nrules: [{tags: [v1]}]\nfloor: {max-share: 10%}"},
 		{"a subject in another repository", func(t *testing.T, r *registry) (removed, orphans []string) {
 			r.push(t, "signatures", follower(r.push(t, "app", ""), ".sig"))
 			return nil, nil
@@ -183,10 +205,16 @@ func TestFollowers(t *testing.T) {
 			return nil, nil
 		}, removesAll},
 		{"what an interrupted run leaves", func(t *testing.T, r *registry) (removed, orphans []string) {
-			tag := follower(digest.FromString("gone"), ".sig")
+			tag := follower(r.Blob([]byte("gone")), ".sig")
 			s := r.push(t, "app", tag)
 			r.Remove(strings.TrimSuffix(imagetest.TagIndexPath("app", tag, s), "/link"))
 			return []string{"app:" + tag}, []string{"app:" + tag}
+		}, removesAll},
+		{"the same, and the subject is not stored", func(t *testing.T, r *registry) (removed, orphans []string) {
+			tag := follower(digest.FromString("gone"), ".sig")
+			s := r.push(t, "app", tag)
+			r.Remove(strings.TrimSuffix(imagetest.TagIndexPath("app", tag, s), "/link"))
+			return nil, []string{"app:" + tag}
 		}, removesAll},
 		{"the same, and another repository has the subject", func(t *testing.T, r *registry) (removed, orphans []string) {
 			tag := follower(r.push(t, "copy", ""), ".sig")
@@ -226,6 +254,48 @@ func TestAYoungOrphanIsKept(t *testing.T) {
 	r.push(t, "app", follower(digest.FromString("later"), ".sig"))
 	if got, _ := r.dead(t, removesAll, Options{OrphanedSignatures: true, MinAge: time.Hour}); got != nil {
 		t.Errorf("%q is removed", got)
+	}
+}
+
+// A minimum age keeps a young signature, also if its subject is removed.
+func TestAYoungSignatureIsKept(t *testing.T) {
+	r := &registry{Tree: imagetest.NewTree(t, t.TempDir())}
+	d := r.push(t, "app", "v1")
+	r.Age(imagetest.TagPath("app", "v1"), 48*time.Hour)
+	r.push(t, "app", follower(d, ".sig"))
+	if got, _ := r.dead(t, removesAll, Options{MinAge: 24 * time.Hour}); !slices.Equal(got, []string{"app:v1"}) {
+		t.Errorf("%q is removed", got)
+	}
+}
+
+// The manifest of a removed tag goes with it, also if a signature pointed at it earlier.
+func TestAnEarlierManifestGoesWithItsTag(t *testing.T) {
+	r := &registry{Tree: imagetest.NewTree(t, t.TempDir())}
+	k, m := r.push(t, "app", "latest"), r.push(t, "app", "v1")
+	r.Tag("app", follower(k, ".sig"), m)
+	r.push(t, "app", follower(k, ".sig"))
+	if _, blobs := r.dead(t, "version: 1\nrules: [{tags: [v1]}]\nfloor: {keep-newest: 0}", Options{}); !slices.Contains(blobs, m) {
+		t.Errorf("%q is removed, without %s", blobs, m)
+	}
+}
+
+// Unreliable times do not keep a tag that an interrupted run has left.
+func TestUnreliableTimesDoNotKeepWhatIsLeft(t *testing.T) {
+	p, err := Parse("test", []byte("version: 1\nrules: [{keep-last: 1}]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := p.Judge(Repository{Name: "app", Unreliable: true, Tags: []Tag{
+		{Name: "a", Time: now.Add(-3 * time.Hour)}, {Name: "b", Time: now.Add(-2 * time.Hour), IsLeft: true}, {Name: "c", Time: now},
+	}}, now)
+	if j.Verdicts[0].Remove || !j.Verdicts[1].Remove || j.Verdicts[2].Remove {
+		t.Errorf("%+v", j.Verdicts)
+	}
+	d := &Decision{removed: [][]bool{{true, true}}, Tags: []DecidedTag{
+		{inventory.TagPlace{Tag: 0}, Verdict{Remove: true}, now.Add(-time.Hour), false}, {inventory.TagPlace{Tag: 1}, Verdict{Remove: true}, now, true},
+	}}
+	if err := d.Spare(func() (bool, error) { return true, nil }); err != nil || d.removed[0][0] || !d.removed[0][1] {
+		t.Errorf("--free spares %v: %v", d.removed, err)
 	}
 }
 

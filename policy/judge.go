@@ -28,6 +28,9 @@ type Tag struct {
 	// Holds reports by the index of a Protection whether the tag reaches one of its digests. It is
 	// only called for one with Digests.
 	Holds func(protection int) bool
+	// IsLeft is set if only an interrupted run can have left the tag like this: neither its revision nor the entry
+	// in its index exists. Then Repository.Unreliable does not keep it.
+	IsLeft bool
 	// IsYoung is set if the tag was pushed less than Options.MinAge ago.
 	IsYoung bool
 }
@@ -139,7 +142,7 @@ func (r *Rule) judge(of Repository, newest []int, now time.Time, verdicts []Verd
 		}
 		t := of.Tags[at].Time
 		switch age := Age(now.Sub(t)); {
-		case of.Unreliable:
+		case of.Unreliable && !of.Tags[at].IsLeft:
 			keep(at, unreliable)
 			continue
 		case t.IsZero():

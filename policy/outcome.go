@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"sync"
 
 	"regsweep/inventory"
 	"regsweep/mark"
@@ -37,7 +36,7 @@ func (d *Decision) Conclude(inv *inventory.Inventory, live *mark.Live) {
 		delete(removed, d.Tags[i].TagPlace)
 	}
 	for at := range removed {
-		d.Tags = append(d.Tags, DecidedTag{at, Verdict{Remove: true, Rule: d.without(at)}, inv.Repositories[at.Repository].TagPushed(at.Tag)})
+		d.Tags = append(d.Tags, DecidedTag{at, Verdict{Remove: true, Rule: d.without(at)}, inv.Repositories[at.Repository].TagPushed(at.Tag), false})
 	}
 	slices.SortFunc(d.Tags, func(a, b DecidedTag) int { return compare(a.TagPlace, b.TagPlace) })
 }
@@ -126,13 +125,13 @@ func (f Facts) Listed(ctx context.Context, lists []*mark.ListRoots, mayRemove fu
 
 // tagsThat returns by repository and tag what are reports. holds reports whether the tag reaches a digest of a list.
 func (f Facts) tagsThat(ctx context.Context, lists []*mark.ListRoots, are func(at inventory.TagPlace, holds func(list int) bool) bool) ([][]bool, error) {
-	tags := make([][]bool, len(f.Inventory.Repositories))
+	tags, followers := make([][]bool, len(f.Inventory.Repositories)), f.Followers(false)
 	err := f.Graph.EachRepository(ctx, func(_ context.Context, i int) error {
-		view := sync.OnceValue(func() *mark.View { return f.Graph.View(i) })
+		holder := f.holder(lists, i, followers[i])
 		tags[i] = make([]bool, len(f.Inventory.Repositories[i].Tags))
 		for tag := range tags[i] {
 			at := inventory.TagPlace{Repository: i, Tag: tag}
-			tags[i][tag] = are(at, f.holds(lists, view, at))
+			tags[i][tag] = are(at, holder(tag))
 		}
 		return nil
 	})

@@ -513,7 +513,8 @@ func (o *oracle) following(r *repo) map[string]string {
 		own, _ := target(r.current[tag])
 		_, hasOwn := r.revisions[own]
 		_, isHere := r.revisions[inName(tag)]
-		if !hasOwn && !isHere && !slices.Contains(r.index[tag], own) {
+		_, isStored := o.files[blobFile(inName(tag))]
+		if !hasOwn && !isHere && isStored && !slices.Contains(r.index[tag], own) {
 			f[tag] = "gone"
 		}
 	}
@@ -534,7 +535,8 @@ func (o *oracle) isGone(r *repo, tag string) bool {
 	}
 	_, isHere := r.revisions[inName(tag)]
 	_, hasOwn := r.revisions[own]
-	isCut := !slices.Contains(r.index[tag], own) && !isHere
+	_, isStored := o.files[blobFile(inName(tag))]
+	isCut := !slices.Contains(r.index[tag], own) && !isHere && isStored
 	return isCut && !hasOwn || !isElsewhere && (isCut || o.only != nil)
 }
 
@@ -748,7 +750,7 @@ func (o *oracle) alive(r *repo) (alive, dangling map[string]bool) {
 					reach(to, true)
 				}
 				for _, to := range r.earlier(tag) {
-					if !o.deleteUntagged && o.only == nil {
+					if !o.deleteUntagged && !o.wasTagged(r, to) {
 						reach(to, false)
 					}
 				}

@@ -282,7 +282,13 @@ func planOf(ctx context.Context, store storage.Store, r rules, file *sweep.File)
 	}
 	roots := only.Roots(r.deleteUntagged, r.onlyRoots)
 	if r.untag != nil && only != nil {
-		followers := policy.Facts{Inventory: inv, Graph: graph}.Followers(true)
+		facts := policy.Facts{Inventory: inv, Graph: graph}
+		followers := facts.Followers(true)
+		for i := range followers {
+			if !r.deleteUntagged {
+				facts.AddEarlier(i, followers[i])
+			}
+		}
 		roots = only.RootsWithoutTags(func(repository int) []mark.Follower { return followers[repository] })
 	} else if r.untag != nil {
 		if roots, err = untagRoots(ctx, inv, graph, store, r); err != nil {
