@@ -313,6 +313,9 @@ func parseConfig(content []byte) (parsed *configuration.Configuration, ignored [
 		if again := duplicateKey(content); again != nil {
 			return nil, nil, again
 		}
+		if keyOfPolicy.Match(content) {
+			return nil, nil, errors.New("it looks like a policy: give it with --policy, and the registry's config.yml as the target")
+		}
 		return nil, nil, oneLine(err.Error())
 	}
 	logged.mu.Lock()
@@ -357,6 +360,9 @@ func oneLine(message string) error {
 	}
 	return errors.New(message)
 }
+
+// keyOfPolicy is a key that the file of gc --policy has, and no config.yml.
+var keyOfPolicy = regexp.MustCompile(`(?m)^(rules|protect):`)
 
 var alreadySet = regexp.MustCompile(`line (\d+): key "(\w+)" already set in map`)
 

@@ -291,3 +291,18 @@ func TestAKeyThatIsThereTwiceIsNamed(t *testing.T) {
 		}
 	}
 }
+
+func TestAPolicyAsTheTargetIsRecognized(t *testing.T) {
+	for content, want := range map[string]string{
+		"version: 1\nrules:\n  - {tags: [a]}\n":      "it looks like a policy: give it with --policy",
+		"version: 1\nprotect:\n  - {tags: [a]}\n":    "it looks like a policy: give it with --policy",
+		"version: 0.1\nlog:\n  fields: {rules: a}\n": "no storage configuration provided",
+	} {
+		path := filepath.Join(t.TempDir(), "policy.yml")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := ParseTarget(path, func(string) string { return "" })
+		usageError(t, err, want)
+	}
+}
