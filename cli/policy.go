@@ -47,9 +47,10 @@ type policyRun struct {
 
 	alone *audit.Freed // what the removal of each tag would free, for the report; nil without a verdict
 
-	isUntag bool         // it was made by untag
-	holding string       // the digest of untag --holding
-	held    inventory.ID // of holding
+	isUntag bool          // it was made by untag
+	holding string        // the digest of untag --holding
+	among   []policy.Rule // the rules that holding narrows; none for all tags
+	held    inventory.ID  // of holding
 }
 
 // readPolicy reads the policy and the lists that it names, before the listing.

@@ -25,13 +25,14 @@ func untagCommand(r *runner) *urfave.Command {
 		Usage:     "remove tags, and what only they keep, in one run",
 		ArgsUsage: "REPO:TAG-GLOB… TARGET",
 		Flags: append(slices.DeleteFunc(gc.Flags, isPolicy),
-			&urfave.StringFlag{Name: holdingName, Usage: "every tag whose image has the `DIGEST`, such as a leaked layer"}),
+			&urfave.StringFlag{Name: holdingName, Usage: "only tags whose image has the `DIGEST`, such as a leaked layer"}),
 		CustomHelpTemplate: commandHelp,
 		OnUsageError:       usageError,
 		Action:             r.untag,
 		Description: `REPO:TAG-GLOB:
    tags of the repositories that match, as in 'team/*:pr-*'; ** crosses slashes. Without a tag
-   everything in these repositories goes, as in 'team/old/**'.
+   everything in these repositories goes, as in 'team/old/**'. With --holding only the tags go that
+   also hold the digest: of those that match, or of all if no REPO:TAG-GLOB is given.
 
 ` + targetHelp + `
    It is a gc with a policy of one line, without a floor: see docs/policies.md. The target comes
@@ -58,12 +59,14 @@ func (r *runner) untag(c *urfave.Context) error {
 	p, whole, err := policy.Untag(patterns)
 	if err == nil && holding != "" {
 		err = audit.IsObject(holding)
-		p.Rules = append(p.Rules, policy.Rule{Name: "holding " + holding})
 	}
 	if err != nil {
 		return r.collect(c, g, nil, storage.Usagef("untag: %w", err))
 	}
 	g.policy = &policyRun{Policy: p, file: "untag", orphans: c.Bool(orphansName), free: c.Generic(freeName).(*byteSize).bytes, holding: holding, isUntag: true}
+	if holding != "" { // selectTags adds the rules when the tags are known that hold it
+		g.policy.among, p.Rules, whole = p.Rules, nil, nil
+	}
 	if len(whole) > 0 && !g.options.pruneEmpty {
 		g.options.pruneEmpty, g.options.pruneOnly = true, whole.Match
 	}
@@ -77,6 +80,32 @@ func (g *gcRun) warnOfHeld(inv *inventory.Inventory, live *mark.Live) {
 	}
 }
 
+// holders returns the tags that hold the digest of --holding, by repository and name, without those that follow a
+// subject.
+func (p *policyRun) holders(inv *inventory.Inventory, graph *mark.Graph) (tags map[[2]string]bool, err error) {
+	facts := audit.Facts{Inventory: inv, Graph: graph}
+	if p.held, err = facts.Find(p.holding); err != nil {
+		return nil, err
+	}
+	tags = map[[2]string]bool{}
+	for i, r := range inv.Repositories {
+		view := graph.View(i)
+		for _, tag := range r.Tags {
+			_, follows := policy.Subject(tag.Name)
+			if follows || !tag.HasTarget {
+				continue
+			}
+			if _, holds := slices.BinarySearch(view.Pulled(tag.Target), p.held); holds {
+				tags[[2]string{r.Name, tag.Name}] = true
+			}
+		}
+	}
+	if len(tags) == 0 {
+		return nil, storage.Usagef("untag: the image of no tag has %s: regsweep why %[1]s says whether anything keeps it", p.holding)
+	}
+	return tags, nil
+}
+
 // selectTags completes the rules of untag. It returns an error if they select nothing, and warns of each pattern that
 // selects nothing: nothing else would show a typing error. After an interruption some patterns may be done.
 func (g *gcRun) selectTags(inv *inventory.Inventory, graph *mark.Graph) error {
@@ -85,22 +114,11 @@ func (g *gcRun) selectTags(inv *inventory.Inventory, graph *mark.Graph) error {
 		return nil
 	}
 	if p.holding != "" {
-		facts := audit.Facts{Inventory: inv, Graph: graph}
-		id, err := facts.Find(p.holding)
+		holders, err := p.holders(inv, graph)
 		if err != nil {
 			return err
 		}
-		p.held = id
-		holds := map[[2]string]bool{}
-		for i, r := range inv.Repositories {
-			view := graph.View(i)
-			for _, tag := range r.Tags {
-				if tag.HasTarget {
-					_, holds[[2]string{r.Name, tag.Name}] = slices.BinarySearch(view.Pulled(tag.Target), id)
-				}
-			}
-		}
-		p.Rules[len(p.Rules)-1].Only = func(repository, tag string) bool { return holds[[2]string{repository, tag}] }
+		p.Rules = policy.Holding(p.holding, p.among, func(repository, tag string) bool { return holders[[2]string{repository, tag}] })
 	}
 	selected, all := map[string]int{}, 0
 	for _, count := range p.Count(inv) {

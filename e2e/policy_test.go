@@ -215,6 +215,17 @@ func TestUntag(t *testing.T) {
 	}
 	leaked := layer(13).Digest() // of pr-4
 	holding := "holding " + string(leaked)
+	untagged := s.plant("team/app", "", app(9))
+	s.plant("solo", "only", app(13, 14))
+	if got := s.untag("--holding", string(leaked), "solo", "team/app:pr-[1-3]").verdicts(); !slices.Equal(got, []string{"solo:only remove by solo " + holding}) {
+		t.Errorf("tags that match and hold: %q", got)
+	}
+	if _, err := os.Stat(s.tree.Path("repositories/solo")); err != nil {
+		t.Errorf("--holding has removed the directory of a repository: %v", err)
+	}
+	if got := s.untag("--holding", string(leaked), "--dry-run", "team/**").verdicts(); !slices.Equal(got, []string{"team/app:pr-4 remove by team/** " + holding}) {
+		t.Errorf("whole repositories: %q", got)
+	}
 	if got := s.untag("--holding", string(leaked)).verdicts(); !slices.Equal(got, []string{"team/app:pr-4 remove by " + holding}) {
 		t.Errorf("a leaked layer: %q", got)
 	}
@@ -223,7 +234,7 @@ func TestUntag(t *testing.T) {
 			t.Errorf("%s is left", path)
 		}
 	}
-	s.pull("after untag", s.client, []image{{repository: "team/app", references: []string{"latest", "pr-3", "pr-5"}}, {repository: "base/os", references: []string{"pr-1"}}})
+	s.pull("after untag", s.client, []image{{repository: "team/app", references: []string{"latest", "pr-3", "pr-5", string(untagged)}}, {repository: "base/os", references: []string{"pr-1"}}})
 	s.plant("team/app", "leak", app(7, 8))
 	s.plant("team/other", "", app(7))
 	if code, _, stderr := regsweep(s, "untag", "-d", "--holding", string(layer(7).Digest()), s.tree.Root()); code != 0 || !strings.Contains(stderr, "stays: not only these tags keep it") {
@@ -241,6 +252,7 @@ func TestUntag(t *testing.T) {
 			t.Errorf("%s is left of a whole repository", path)
 		}
 	}
+	signature := string(layer(22).Digest()) // only the signature of pr-3 has it
 	for _, test := range []struct {
 		args []string
 		want string
@@ -250,6 +262,9 @@ func TestUntag(t *testing.T) {
 		{[]string{"nobody/**", s.tree.Root()}, "nothing matches nobody/**"},
 		{[]string{"nobody/**", "nobody:v1", s.tree.Root()}, "nothing matches nobody/**"},
 		{[]string{"team/app:[", s.tree.Root()}, "a bracket or brace is not closed"},
+		{[]string{"--holding", signature, s.tree.Root()}, "the image of no tag has " + signature + ": regsweep why " + signature},
+		{[]string{"--holding", string(layer(9).Digest()), "team/**", s.tree.Root()}, "the image of no tag has"},
+		{[]string{"--holding", string(layer(12).Digest()), "team/app:pr-5", s.tree.Root()}, "nothing matches team/app:pr-5 holding "},
 		{[]string{"--holding", "sha256:0123", s.tree.Root()}, "neither stored nor named"},
 	} {
 		code, _, stderr := regsweep(s, append([]string{"untag", "-q", "--registry-stopped"}, test.args...)...)

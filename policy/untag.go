@@ -31,6 +31,20 @@ func Untag(patterns []string) (p *Policy, whole pattern.Patterns, err error) {
 	return p, whole, nil
 }
 
+// Holding returns rules for the tags that hold a digest, among those that rules of Untag select. Without such a rule
+// it is among all tags. They never select untagged manifests.
+func Holding(digest string, rules []Rule, holds func(repository, tag string) bool) (narrowed []Rule) {
+	if len(rules) == 0 {
+		return []Rule{{Name: "holding " + digest, Only: holds}}
+	}
+	for _, r := range rules {
+		if r.Untagged == nil {
+			narrowed = append(narrowed, Rule{Name: r.Name + " holding " + digest, Repositories: r.Repositories, Tags: r.Tags, Only: holds})
+		}
+	}
+	return narrowed
+}
+
 func patternsOf(text string) (pattern.Patterns, error) {
 	p, err := pattern.New(text)
 	return pattern.Patterns{p}, err
