@@ -54,7 +54,7 @@ func (r *runner) readRootLists(c *urfave.Context, plan string) (lists rootLists,
 	if slices.Contains(standardInput, plan) {
 		fromInput++
 	}
-	for _, name := range []string{rootsName, keepDigestsName} {
+	for _, name := range []string{rootsName, keepDigestsName, policyName} {
 		if slices.Contains(standardInput, c.String(name)) {
 			fromInput++
 		}
@@ -63,7 +63,7 @@ func (r *runner) readRootLists(c *urfave.Context, plan string) (lists rootLists,
 		fromInput++
 	}
 	if fromInput > 1 {
-		return lists, storage.Usagef("only one of --%s -, --%s -, --password-stdin and apply - can read standard input", rootsName, keepDigestsName)
+		return lists, storage.Usagef("only one of --%s -, --%s -, --%s -, --password-stdin and apply - can read standard input", policyName, rootsName, keepDigestsName)
 	}
 	if lists.roots, err = r.readRootList(c, rootsName); err == nil {
 		lists.keepDigests, err = r.readRootList(c, keepDigestsName)

@@ -226,6 +226,12 @@ func TestThePolicyIsNoFile(t *testing.T) {
 	if code := regsweepWith(s, strings.NewReader(pullRequests), &out, &errs, "gc", "-dq", "--json", "--policy", "-", s.tree.Root()); code != 0 || !strings.Contains(out.String(), `"pull requests"`) {
 		t.Errorf("standard input: exit code %d: %s", code, &errs)
 	}
+	for _, list := range []string{"--keep-digests", "--roots"} {
+		code, _, stderr := regsweep(s, "gc", "-dq", "--policy", "-", list, "-", s.tree.Root())
+		if code != 2 || !strings.Contains(stderr, "only one of --policy -,") || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%s -: exit code %d: %s", list, code, stderr)
+		}
+	}
 	run := start(t, "gc", "-d", "--policy", pipe, s.tree.Root())
 	eventually(t, "it reads the pipe", func() bool {
 		writer, err := os.OpenFile(pipe, os.O_WRONLY|syscall.O_NONBLOCK, 0)

@@ -1,5 +1,6 @@
-// Package policy decides which tags a run removes. It is pure: it gets the tags of a repository and
-// their times, and returns a verdict for each tag. It reads and removes nothing.
+// Package policy decides which tags a run removes. Policy.Judge is pure: it gets the tags of a repository
+// and their times, and returns a verdict for each tag. Policy.Decide reads configs and the times of links
+// for it. Neither removes anything.
 //
 // A tag is removed if at least one rule selects it, no rule that selects it keeps it, nothing protects
 // it, and the floor allows it. Keep beats remove, and no rule means keep.
