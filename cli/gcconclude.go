@@ -39,6 +39,11 @@ func (g *gcRun) conclude(err error) error {
 		for _, problem := range withoutNotes(g.report.Problems) {
 			g.say(describe(problem))
 		}
+		if g.report.Policy != nil {
+			for _, skipped := range g.report.Policy.Skipped {
+				g.say(fmt.Sprintf("%s is left alone: %s", human.Printable(skipped.Repository), skipped.Reason))
+			}
+		}
 		for _, failed := range g.report.Failed[:min(len(g.report.Failed), shownFailures)] {
 			g.say("not removed: " + failed.Path + ": " + failed.Error)
 		}

@@ -537,3 +537,22 @@ func TestAPolicyReadsItsLists(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// TestASkippedRepositoryIsNamed: nothing is removed from a repository of which the rules would remove more than
+// max-share. Also a run with --quiet says so.
+func TestASkippedRepositoryIsNamed(t *testing.T) {
+	t.Parallel()
+	s, _ := newPullRequests(t)
+	before := len(s.files())
+	path := filepath.Join(t.TempDir(), "policy.yml")
+	s.must(os.WriteFile(path, []byte(pullRequests+"floor: {max-share: 10%}\n"), 0o600))
+	for _, flag := range []string{"--quiet", "--quiet=false"} {
+		code, stdout, stderr := regsweep(s, "gc", "--yes", "--registry-stopped", "--policy", path, s.tree.Root(), flag)
+		if text := strings.Join(strings.Fields(stdout+stderr), " "); code != 0 || !strings.Contains(text, "team/app is left alone: the rules would remove 4 of 7 tags, and max-share is 10%") {
+			t.Errorf("%s: exit code %d: %s", flag, code, text)
+		}
+	}
+	if after := len(s.files()); after != before {
+		t.Errorf("%d files are left of %d", after, before)
+	}
+}
