@@ -273,3 +273,14 @@ func TestFaultsOfARunThatRemovesTags(t *testing.T) {
 		g.restore()
 	}
 }
+
+// registryAlone is a shape without what is regsweep's own.
+func registryAlone(shape map[string]string) map[string]string {
+	others := map[string]string{}
+	for name, content := range shape {
+		if !strings.HasPrefix(name, storage.OwnDir) {
+			others[name] = content
+		}
+	}
+	return others
+}

@@ -134,17 +134,6 @@ func TestAQuarantineSeesLinksToOtherDisks(t *testing.T) {
 	}
 }
 
-// registryAlone is a shape without what is regsweep's own.
-func registryAlone(shape map[string]string) map[string]string {
-	others := map[string]string{}
-	for name, content := range shape {
-		if !strings.HasPrefix(name, storage.OwnDir) {
-			others[name] = content
-		}
-	}
-	return others
-}
-
 // TestAFullDiskSaysWhatAQuarantineTakes: without space, or without inodes, nothing is moved, and one
 // line says what a quarantine takes. A removal takes nothing and makes the room.
 func TestAFullDiskSaysWhatAQuarantineTakes(t *testing.T) {
