@@ -470,8 +470,8 @@ func TestAPolicySaysHowManyUntaggedManifestsGo(t *testing.T) {
 	plant("team/app", 9, 2)
 	plant("team/app", 9, 3)
 	plant("team/app", 1, 4)
-	plant("team/app", 9, 6)
 	s.plant("team/app", "", imagetest.Index(imagetest.OCI, app(6))) // a young one, which keeps the old image
+	plant("team/app", 9, 6)
 	plant("team/web", 9, 2)
 	plant("base/os", 9, 5)
 	run := s.withPolicy(`
