@@ -102,6 +102,12 @@ func syntaxError(err error, content []byte) error {
 	return node{line: line}.errorf("this is not YAML: %s; patterns need quotes, and lines begin with spaces instead of tabs", strings.Join(strings.Fields(text), " "))
 }
 
+// number returns a whole number that is written without quotes. 0.9 and 010 are whole numbers to YAML, but not here.
+func (n node) number() (number int, isNumber bool) {
+	isNumber = n.decode != nil && n.decode(&number) == nil && strconv.Itoa(number) == n.text
+	return number, isNumber
+}
+
 // keys parses a map. It calls the function of each key, in the order of the file. form is an example for an error.
 func (n node) keys(form string, parse map[string]func(node) error) error {
 	var values map[*node]node

@@ -33,8 +33,8 @@ func Parse(name string, content []byte) (*Policy, error) {
 func (p *Policy) parse(n node) error {
 	err := n.keys("version: 1", map[string]func(node) error{
 		"version": func(n node) error {
-			if n.text != "1" {
-				return n.errorf("want version: 1, not %s", n.text)
+			if number, isNumber := n.number(); !isNumber || number != 1 {
+				return n.errorf("want version: 1, not %q", n.text)
 			}
 			p.Version = 1
 			return nil
@@ -154,8 +154,8 @@ func (s *Semver) parse(n node) error {
 }
 
 func (c *Count) parse(n node) error {
-	number, err := strconv.Atoi(n.text)
-	if err != nil || number < 0 || strconv.Itoa(number) != n.text { // 0.9 and 010 are numbers to YAML
+	number, isNumber := n.number()
+	if !isNumber || number < 0 {
 		return n.errorf("want a number of tags, such as 10, not %q", n.text)
 	}
 	*c = Count(number)
@@ -178,7 +178,7 @@ func (s *Share) parse(n node) error {
 
 func (a *Age) parse(n node) error {
 	d, err := human.ParseAge(n.text)
-	if err != nil {
+	if err != nil || n.text == "0" || n.text[0] < '0' || '9' < n.text[0] { // 0, +3h and .5h are ages elsewhere
 		return n.errorf("want an age such as 36h or 30d, not %q", n.text)
 	}
 	*a = Age(d)

@@ -96,7 +96,7 @@ func TestAnyFormOfYAMLIsTheSamePolicy(t *testing.T) {
 func TestAMistakeInAPolicyIsOneLineWithItsPlace(t *testing.T) {
 	for _, test := range []struct{ name, content, want string }{
 		{"an empty file", "", "line 1: the policy is empty"},
-		{"another version", "version: 2", "line 1: want version: 1, not 2"},
+		{"another version", "version: 2", `line 1: want version: 1, not "2"`},
 		{"no YAML", "version: 1\nrules: [", "line 2: this is not YAML: did not find expected node content"},
 		{"an unknown key", "version: 1\nrule:\n  - name: a", "line 2: there is no key rule here, did you mean rules?"},
 		{"an unknown key of a rule", "version: 1\nrules:\n  - name: a\n    keep_last: 3", "line 4: there is no key keep_last here, did you mean keep-last?"},

@@ -15,7 +15,10 @@ func TestTheSchemaAgreesWithTheParser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	valid := []string{example, "version: 1"}
+	valid := []string{
+		example, "version: 1", "version: 1\nrules: [{name: 5, tags: [1.10, true]}, {name: no, tags: [a], untagged: {older-than: 0h}, keep-last: 3}]",
+		"version: 1\nprotect: [{digests: 5}]", "version: 1\nrules: [{older-than: '1.5h3.s2µs'}]",
+	}
 	for _, file := range []string{"policies.md", "policies-from-others.md"} {
 		documentation, err := os.ReadFile("../docs/" + file)
 		if err != nil {
@@ -29,6 +32,9 @@ func TestTheSchemaAgreesWithTheParser(t *testing.T) {
 		t.Errorf("the documentation has only the policies %q", valid)
 	}
 	for _, content := range valid {
+		if _, err := Parse("policy.yml", []byte(content)); err != nil {
+			t.Errorf("%s\n%v", content, err)
+		}
 		if err := schema.Validate(asJSON(t, content)); err != nil {
 			t.Errorf("%s\n%v", content, err)
 		}
@@ -40,6 +46,10 @@ func TestTheSchemaAgreesWithTheParser(t *testing.T) {
 		"version: 1\nfloor: {max-share: 50}", "version: 1\ntime: pulled", "version: 1\nrules: [{untagged: {keep-last: 1}}]",
 		"version: 1\nrules: [{}]", "version: 1\nrules: [{name: a}]", "version: 1\nrules: [{untagged: {}}]", "version: 1\nrules: [{keep-semver: {per: minor}}]",
 		"version: 1\nrules: [{name: orphan, tags: [a]}]", "version: 1\nprotect: [{digests: '-'}]", "version: 1\nfloor: {max-share: 100.5%}",
+		"version: '1'", "version: 1\nrules: [{keep-last: '3'}]", "version: 1\nfloor: {keep-newest: '0'}", "version: 1\nrules: [{untagged: {older-than: 1d}, keep-last: 3}]",
+		"version: 1\nrules: [{untagged: {older-than: 1d}, older-than: 1d}]", "version: 1\nrules: [{untagged: {older-than: 1d}, keep-semver: {last: 1}}]",
+		"version: 1\nrules: [{tags: [a], older-than: 0}]", "version: 1\nrules: [{tags: [a], older-than: '0'}]", "version: 1\nrules: [{older-than: +3h}]", "version: 1\nrules: [{older-than: .5h}]", "version: 1\nrules: [{older-than: '-0'}]",
+		"version: 1\nrules: [{name: ''}]", "version: 1\nrules: [{name: [a], tags: [a]}]",
 	} {
 		if _, err := Parse("policy.yml", []byte(content)); err == nil {
 			t.Errorf("the parser accepts %q", content)
