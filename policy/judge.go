@@ -54,7 +54,15 @@ const (
 	ByFloor      = "floor"
 	ByAge        = "min-age" // the tag is younger than Options.MinAge
 	ByDamage     = "damage"  // damage keeps the repository
+	ByFree       = "free"    // Spare keeps it
+
+	BySubject = "subject" // it follows a subject that the run removes
+	ByOrphan  = "orphan"  // it follows a subject that was gone before
+	ByRoots   = "roots"   // no root reaches its manifest: see Options.OnlyLists
 )
+
+// reserved are these values: no rule has such a name.
+var reserved = []string{ByProtection, ByFloor, ByAge, ByDamage, ByFree, BySubject, ByOrphan, ByRoots}
 
 // Judgement has the verdicts about a repository.
 type Judgement struct {
@@ -136,10 +144,11 @@ func (r *Rule) judge(of Repository, newest []int, now time.Time, verdicts []Verd
 		}
 	}
 	seen := [len(periods)]map[string]bool{}
-	for nth, at := range selected {
-		if !r.usesTimes() {
-			break
-		}
+	timed := selected
+	if !r.usesTimes() {
+		timed = nil
+	}
+	for nth, at := range timed {
 		t := of.Tags[at].Time
 		switch age := Age(now.Sub(t)); {
 		case of.Unreliable && !of.Tags[at].IsLeft:

@@ -9,13 +9,6 @@ import (
 	"regsweep/mark"
 )
 
-// The values of Verdict.Rule of tags that are removed without a rule.
-const (
-	BySubject = "subject" // it follows a subject that the run removes
-	ByOrphan  = "orphan"  // it follows a subject that was gone before
-	ByRoots   = "roots"   // no root reaches its manifest: see Options.OnlyLists
-)
-
 // Conclude completes the verdicts with the result of the mark, which had the roots of the decision. Damage
 // keeps tags that a rule removes. And tags are removed that no rule removes.
 func (d *Decision) Conclude(inv *inventory.Inventory, live *mark.Live) {

@@ -90,9 +90,6 @@ func (p *Protection) parse(n node) error {
 	return nil
 }
 
-// reserved are the reasons of a report that are not names of rules.
-var reserved = []string{ByProtection, ByFloor, ByFree, ByAge, ByDamage, ByRoots, BySubject, ByOrphan}
-
 func (r *Rule) parse(n node) error {
 	r.line = n.line
 	err := n.keys("- {tags: [nightly], keep-last: 7}", map[string]func(node) error{

@@ -2,9 +2,6 @@ package policy
 
 import "slices"
 
-// ByFree is the Verdict.Rule of a tag that Spare keeps.
-const ByFree = "free"
-
 // first orders an element before another if isIt is true, and after it otherwise.
 func first(isIt bool) int {
 	if isIt {
