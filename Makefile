@@ -107,7 +107,7 @@ quiet-demo:
 	$(GO) run ./demo >/dev/null
 
 faults: ## fail every system call and every request to S3 in every way, for hours
-	$(GO) test -count=1 -timeout 0 -v -run 'TestEachSystemCallFails|TestEachSystemCallOfAQuarantineFails|TestEachRequestToS3Fails|TestARunThatRemovesTagsDiesAtEachOperation|TestAQuarantineOfTagsDiesAtEachOperation' ./e2e -every-fault
+	$(GO) test -count=1 -timeout 0 -v -run 'TestEachSystemCallFails|TestEachSystemCallOfAQuarantineFails|TestEachRequestToS3Fails|TestARunThatRemovesTagsDiesAtEachOperation|TestAQuarantineOfTagsDiesAtEachOperation|TestFaultsOfARunThatRemovesTags' ./e2e -every-fault
 
 # How long, and from which seed: what it prints repeats a soak, as far as kills allow.
 SOAK ?= 10m

@@ -119,7 +119,7 @@ func TestARunThatRemovesTagsDiesAtEachOperation(t *testing.T) {
 				if !changes(call) {
 					continue
 				}
-				if tried++; !*everyFault && tried%[]int{3, 7, 7, 7}[i] != 0 || tried%apart(1) != 0 { // the commands are alike
+				if tried++; !isOneOf(tried, []int{5, 13, 13, 13}[i]) { // the commands are alike
 					continue
 				}
 				what := fmt.Sprintf("killed after operation %d, %s", k+1, call)
@@ -151,6 +151,9 @@ func changes(call string) bool {
 	return slices.Contains([]string{"Remove", "Move", "Prune"}, on) && !strings.HasPrefix(path, storage.OwnDir)
 }
 
+// isOneOf reports whether the k-th operation is tried: one of n, fewer with -short, and all with -every-fault.
+func isOneOf(k, n int) bool { return *everyFault || k%n == 0 && k%apart(1) == 0 }
+
 // TestAQuarantineOfTagsDiesAtEachOperation: the process that moves tags to a quarantine, or puts them back, is gone
 // after any operation. Nothing is lost: a second run and a restore of all runs bring everything back.
 func TestAQuarantineOfTagsDiesAtEachOperation(t *testing.T) {
@@ -164,7 +167,7 @@ func TestAQuarantineOfTagsDiesAtEachOperation(t *testing.T) {
 		if !changes(call) {
 			continue
 		}
-		if tried++; !*everyFault && tried%4 != 0 || tried%apart(1) != 0 {
+		if tried++; !isOneOf(tried, 9) {
 			continue
 		}
 		times := g.pushTimes()
@@ -206,7 +209,7 @@ func TestAQuarantineOfTagsDiesAtEachOperation(t *testing.T) {
 		g.reported(restore...)
 	})
 	for k, call := range watch.seen {
-		if on, _, _ := strings.Cut(call, " "); !slices.Contains([]string{"Move", "Put", "Prune", "Remove"}, on) {
+		if on, _, _ := strings.Cut(call, " "); !slices.Contains([]string{"Move", "Put", "Prune", "Remove"}, on) || !isOneOf(k, 5) {
 			continue
 		}
 		g.restore()
@@ -257,7 +260,7 @@ func TestFaultsOfARunThatRemovesTags(t *testing.T) {
 	want, calls := g.undisturbed(args)
 	names := slices.Sorted(maps.Keys(storeErrors))
 	for k, call := range calls {
-		if k%apart(1) != 0 || k%2 != 0 {
+		if !isOneOf(k, 5) {
 			continue
 		}
 		name := names[k/2%len(names)]
