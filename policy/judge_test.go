@@ -10,7 +10,8 @@ var now = time.Date(2026, 3, 31, 12, 0, 0, 0, time.UTC)
 
 func TestVerdictsAreThoseOfAnIndependentEvaluation(t *testing.T) {
 	reasons, rules := map[string]int{}, map[string]int{}
-	for seed := range uint64(3000) {
+	n := fewer(3000)
+	for seed := range uint64(n) {
 		r := rand.New(rand.NewPCG(seed, 0))
 		spec := randomPolicy(r)
 		p, err := Parse("policy.yml", []byte(spec.source()))
@@ -36,15 +37,23 @@ func TestVerdictsAreThoseOfAnIndependentEvaluation(t *testing.T) {
 		"keep-last", "keep-within", "keep-hourly", "keep-daily", "keep-weekly", "keep-monthly", "keep-yearly",
 		"keep-semver", "older-than", "keep-newest", "max-share", "no time", "unreliable times", "",
 	} {
-		if reasons[reason] < 20 {
+		if reasons[reason] < n/150 {
 			t.Errorf("%q decides about %d tags only", reason, reasons[reason])
 		}
 	}
 	for _, rule := range []string{"rule-0", "rule-1", ByProtection, ByFloor, ByAge, ""} {
-		if rules[rule] < 200 {
+		if rules[rule] < n/15 {
 			t.Errorf("%q decides about %d tags only", rule, rules[rule])
 		}
 	}
+}
+
+// fewer returns a tenth of a number of random cases with -short.
+func fewer(n int) int {
+	if testing.Short() {
+		return n / 10
+	}
+	return n
 }
 
 // verdictText returns a verdict in the form of an evaluation.
