@@ -121,7 +121,7 @@ func (g *gcRun) reviewedRoots(ctx context.Context, inv *inventory.Inventory, gra
 	}
 	roots := only.RootsWithoutTags(func(repository int) []mark.Follower { return followers[repository] })
 	selected, followersOf := roots.Removed, roots.Followers
-	listed, err := facts.Listed(ctx, lists, selected)
+	listed, err := facts.Listed(ctx, lists, followers, selected)
 	if err != nil {
 		return roots, err
 	}

@@ -540,8 +540,8 @@ func TestAPolicyReadsItsLists(t *testing.T) {
 	}
 }
 
-// TestASkippedRepositoryIsNamed: nothing is removed from a repository of which the rules would remove more than
-// max-share. Also a run with --quiet says so.
+// TestASkippedRepositoryIsNamed: if the rules would remove more than max-share of a repository, they remove nothing
+// there. Also a run with --quiet says so.
 func TestASkippedRepositoryIsNamed(t *testing.T) {
 	t.Parallel()
 	s, _ := newPullRequests(t)

@@ -29,7 +29,7 @@ func (p *Policy) date(ctx context.Context, f Facts, repositories []repository, t
 		case p.Time == Created:
 			groups[i] = all
 		default:
-			groups[i] = Bunched(times)
+			groups[i] = bunched(times)
 		}
 	}
 	configs := map[inventory.ID]time.Time{}
@@ -55,7 +55,7 @@ func (p *Policy) date(ctx context.Context, f Facts, repositories []repository, t
 				repositories[i].Tags[at].Time = created[n]
 			}
 		}
-		repositories[i].Unreliable = p.Time == Pushed && AreApart(created)
+		repositories[i].Unreliable = p.Time == Pushed && areApart(created)
 	}
 	return nil
 }

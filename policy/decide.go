@@ -31,7 +31,7 @@ type Facts struct {
 type Options struct {
 	// MinAge keeps tags that were pushed less than this ago.
 	MinAge time.Duration
-	// TrustTimes lets rules use push times that are unreliable: see Bunched.
+	// TrustTimes lets rules use push times that are unreliable: see bunched.
 	TrustTimes bool
 	// OrphanedSignatures removes the tags that follow a subject which is gone.
 	OrphanedSignatures bool
@@ -98,8 +98,9 @@ func (p *Policy) Decide(ctx context.Context, f Facts, options Options) (*Decisio
 	if len(options.Held) != len(p.Protect) {
 		return nil, errors.New("policy: the lists of images were not read")
 	}
+	all := f.Followers(options.OrphanedSignatures)
 	d := &Decision{
-		removed: make([][]bool, n), followers: f.Followers(options.OrphanedSignatures), revisions: make([][]bool, n),
+		removed: make([][]bool, n), followers: make([][]mark.Follower, n), revisions: make([][]bool, n),
 		followed: make([]map[int]bool, n), options: options, protected: make([]bool, n), lists: f.Lists, Untagged: []UntaggedCount{},
 	}
 	for _, rule := range p.Rules {
@@ -118,7 +119,7 @@ func (p *Policy) Decide(ctx context.Context, f Facts, options Options) (*Decisio
 	judgements := make([]Judgement, n)
 	err := f.Graph.EachRepository(ctx, func(_ context.Context, i int) error {
 		r := &repositories[i]
-		holder := f.holder(options.Held, i, d.followers[i])
+		holder := f.holder(options.Held, i, all[i])
 		for at := range r.Tags {
 			r.Tags[at].Holds, r.Tags[at].IsYoung = holder(r.places[at].Tag), f.isYoung(r.places[at], options)
 		}
@@ -126,7 +127,7 @@ func (p *Policy) Decide(ctx context.Context, f Facts, options Options) (*Decisio
 		for at := range r.Tags {
 			r.Tags[at].Holds = nil // it has much memory
 		}
-		d.followers[i] = slices.DeleteFunc(d.followers[i], func(of mark.Follower) bool { // they are roots instead
+		d.followers[i] = slices.DeleteFunc(slices.Clone(all[i]), func(of mark.Follower) bool { // they are roots instead
 			tag := Tag{Name: f.Inventory.Repositories[i].Tags[of.Tag].Name, Holds: holder(of.Tag)}
 			isSkipped := of.IsGone && (r.Unreliable || judgements[i].Skipped != "")
 			return isSkipped || p.protects(r.Name, tag) || f.isYoung(inventory.TagPlace{Repository: i, Tag: of.Tag}, options)
@@ -152,7 +153,7 @@ func (p *Policy) Decide(ctx context.Context, f Facts, options Options) (*Decisio
 	}
 	d.follow(f)
 	if options.OnlyLists {
-		if err := p.protectTags(ctx, f, d); err != nil {
+		if err := p.protectTags(ctx, f, d, all); err != nil {
 			return nil, err
 		}
 	}

@@ -96,8 +96,8 @@ func compare(a, b inventory.TagPlace) int {
 }
 
 // protectTags sets protectedTags: those that the policy protects, whether a rule selects them or not.
-func (p *Policy) protectTags(ctx context.Context, f Facts, d *Decision) (err error) {
-	d.protectedTags, err = f.tagsThat(ctx, d.options.Held, func(at inventory.TagPlace, holds func(list int) bool) bool {
+func (p *Policy) protectTags(ctx context.Context, f Facts, d *Decision, followers [][]mark.Follower) (err error) {
+	d.protectedTags, err = f.tagsThat(ctx, d.options.Held, followers, func(at inventory.TagPlace, holds func(list int) bool) bool {
 		r := f.Inventory.Repositories[at.Repository]
 		return p.protects(r.Name, Tag{Name: r.Tags[at.Tag].Name, Holds: holds})
 	})
@@ -105,8 +105,9 @@ func (p *Policy) protectTags(ctx context.Context, f Facts, d *Decision) (err err
 }
 
 // Listed returns by repository and tag which tags reach a digest of a list, among those that may be removed.
-func (f Facts) Listed(ctx context.Context, lists []*mark.ListRoots, mayRemove func(repository, tag int) bool) ([][]bool, error) {
-	return f.tagsThat(ctx, lists, func(at inventory.TagPlace, holds func(list int) bool) bool {
+// followers are those of Followers.
+func (f Facts) Listed(ctx context.Context, lists []*mark.ListRoots, followers [][]mark.Follower, mayRemove func(repository, tag int) bool) ([][]bool, error) {
+	return f.tagsThat(ctx, lists, followers, func(at inventory.TagPlace, holds func(list int) bool) bool {
 		for i := range lists {
 			if mayRemove(at.Repository, at.Tag) && holds(i) {
 				return true
@@ -117,8 +118,8 @@ func (f Facts) Listed(ctx context.Context, lists []*mark.ListRoots, mayRemove fu
 }
 
 // tagsThat returns by repository and tag what are reports. holds reports whether the tag reaches a digest of a list.
-func (f Facts) tagsThat(ctx context.Context, lists []*mark.ListRoots, are func(at inventory.TagPlace, holds func(list int) bool) bool) ([][]bool, error) {
-	tags, followers := make([][]bool, len(f.Inventory.Repositories)), f.Followers(false)
+func (f Facts) tagsThat(ctx context.Context, lists []*mark.ListRoots, followers [][]mark.Follower, are func(at inventory.TagPlace, holds func(list int) bool) bool) ([][]bool, error) {
+	tags := make([][]bool, len(f.Inventory.Repositories))
 	err := f.Graph.EachRepository(ctx, func(_ context.Context, i int) error {
 		holder := f.holder(lists, i, followers[i])
 		tags[i] = make([]bool, len(f.Inventory.Repositories[i].Tags))

@@ -8,10 +8,10 @@ import (
 // bunch is the length of time in which the tags of a repository are rarely pushed, but copied.
 const bunch = time.Hour
 
-// Bunched returns the indexes of the tags of the largest group that was pushed within one hour, if it has
+// bunched returns the indexes of the tags of the largest group that was pushed within one hour, if it has
 // more than half of all tags, and at least two. Otherwise it returns nil. A copy of a registry leaves such
 // a group. pushed are the times of all tags. A time that is zero is in no group.
-func Bunched(pushed []time.Time) (group []int) {
+func bunched(pushed []time.Time) (group []int) {
 	order := make([]int, 0, len(pushed))
 	for i, t := range pushed {
 		if !t.IsZero() {
@@ -31,12 +31,12 @@ func Bunched(pushed []time.Time) (group []int) {
 	return group
 }
 
-// AreApart reports whether images of a group were created further apart than one hour. Times that are zero
-// or before Docker existed are not known: reproducible builds set them.
-func AreApart(created []time.Time) bool {
-	known := slices.DeleteFunc(slices.Clone(created), func(t time.Time) bool { return t.Before(firstImage) })
+// areApart reports whether images of a group were created further apart than one hour. Times that are zero are
+// not known.
+func areApart(created []time.Time) bool {
+	known := slices.DeleteFunc(slices.Clone(created), time.Time.IsZero)
 	return len(known) > 1 && slices.MaxFunc(known, time.Time.Compare).Sub(slices.MinFunc(known, time.Time.Compare)) > bunch
 }
 
-// firstImage is a time before the first release of Docker.
+// firstImage is a time before the first release of Docker. Reproducible builds set such times.
 var firstImage = time.Date(2013, 1, 1, 0, 0, 0, 0, time.UTC)

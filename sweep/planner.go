@@ -31,7 +31,7 @@ type planner struct {
 
 	keptBlobs  map[Reason]Tally // dead blobs that are kept
 	unselected []int            // by repository: dead links that Options.Only does not select
-	// absentOrphans has by repository the number of links of Live.Orphans of which only the directory exists.
+	// absentOrphans has by repository how many links of Live.Orphans are only a directory.
 	absentOrphans []int
 }
 
