@@ -26,15 +26,32 @@ VCS := $(shell git status --porcelain >/dev/null 2>&1 && echo true || echo false
 unexport $(filter AWS_%,$(.VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo bench bench-scale test check servers fuzz-briefly fuzz all race quiet-demo faults soak cosign clean
+.PHONY: help build programs image demo bench bench-scale test check servers fuzz-briefly fuzz all race quiet-demo faults soak cosign clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # -s -w leave out the symbols and the debugging information: 21 MB instead of 29. Stack traces
 # stay as they are. The tag leaves out what urfave/cli has to write manual pages.
+BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(VCS) -ldflags "-s -w" -tags urfave_cli_no_docs
+
 build: ## build bin/regsweep
-	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(VCS) -ldflags "-s -w" -tags urfave_cli_no_docs -o bin/regsweep .
+	$(BUILD) -o bin/regsweep .
+
+# What is made for others goes here.
+BIN ?= bin
+
+programs:
+	GOOS=linux GOARCH=amd64 $(BUILD) -o $(BIN)/linux-amd64/regsweep .
+	GOOS=linux GOARCH=arm64 $(BUILD) -o $(BIN)/linux-arm64/regsweep .
+
+# PUSH=registry.example.com/regsweep:v1 pushes it, with the password of docker login. BASE=IMAGE puts
+# the program on an image that has what the commands of a window need, such as kubectl. If that image is
+# for one architecture alone, say so with ARCH.
+ARCH ?= amd64 arm64
+image: programs ## make an OCI image in bin/image: see BASE and PUSH in the Makefile
+	@rm -rf $(BIN)/image
+	@$(GO) run ./build/image -programs $(BIN) -o $(BIN)/image -arch '$(ARCH)' -base '$(BASE)' -push '$(PUSH)'
 
 demo: ## make a registry and collect it before your eyes
 	@$(GO) run ./demo
