@@ -11,6 +11,7 @@ TESTFUZZTIME ?= 20000x
 # Released tools come from the module proxy, apart from go.mod: nobody who uses this
 # module should have to take them on.
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+NFPM = github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.48.0
 
 # The race detector needs a C compiler. Without one the tests still run.
 RACE := $(shell command -v $$($(GO) env CC) >/dev/null 2>&1 && echo -race)
@@ -26,7 +27,7 @@ VCS := $(shell git status --porcelain >/dev/null 2>&1 && echo true || echo false
 unexport $(filter AWS_%,$(.VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help build programs image demo bench bench-scale test check servers fuzz-briefly fuzz all race quiet-demo faults soak cosign clean
+.PHONY: help build programs image packages demo bench bench-scale test check servers fuzz-briefly fuzz all race quiet-demo faults soak cosign clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +56,10 @@ image: programs ## make an OCI image in bin/image: see BASE and PUSH in the Make
 
 demo: ## make a registry and collect it before your eyes
 	@$(GO) run ./demo
+
+packages: programs ## make deb and rpm packages in bin/packages
+	@rm -rf $(BIN)/packages && mkdir $(BIN)/packages
+	@$(GO) run ./build/packages -programs $(BIN) -nfpm '$(GO) run $(NFPM)'
 
 # BENCHFLAGS=-help lists the flags; -quick takes a few minutes.
 bench: ## compare with registry garbage-collect, an hour or more: see BENCHFLAGS
