@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 
+	"regsweep/descriptors"
 	"regsweep/guard"
 	"regsweep/storage"
 	"regsweep/storage/config"
@@ -23,6 +24,7 @@ type gcRun struct {
 	config   config.Config
 	store    storage.Store
 	report   *report
+	stale    error // Redis may still have keys of what was removed; nil if not
 }
 
 // collect prepares a run, carries it out, and reports it.
@@ -64,12 +66,17 @@ func (g *gcRun) run(ctx context.Context, proof guard.Options) (err error) {
 	if err != nil {
 		return err
 	}
+	var cache *descriptors.Redis
 	if admitted.mayRemove {
 		var unlock func(error) error
 		if ctx, unlock, err = g.lock(ctx, g.store, g.report.Command); err != nil {
 			return err
 		}
 		defer func() { err = unlock(err) }()
+		if cache, err = g.openDescriptors(ctx); err != nil {
+			return err
+		}
+		defer cache.Close()
 	}
 
 	now := g.env.Now()
@@ -125,6 +132,9 @@ func (g *gcRun) run(ctx context.Context, proof guard.Options) (err error) {
 	}
 	watched, stop := guard.Watch(ctx, proof, g.env.ProbeInterval, nil)
 	pushes, err := g.checkListing(watched, admitted.survey, inv, plan)
+	if err == nil {
+		err = cache.Forget(watched, plan)
+	}
 	if err != nil {
 		return g.endWatch(watched, stop, err)
 	}
@@ -132,5 +142,6 @@ func (g *gcRun) run(ctx context.Context, proof guard.Options) (err error) {
 	if err == nil {
 		err = g.execute(watched, plan, remover, pushes)
 	}
-	return g.endQuarantine(ctx, taker, g.endWatch(watched, stop, err))
+	err = g.endQuarantine(ctx, taker, g.endWatch(watched, stop, err))
+	return g.forgetAgain(ctx, cache, plan, err)
 }

@@ -71,6 +71,7 @@ func removalFlags() []urfave.Flag {
 		toggle(quarantineName, "move what goes to where it can be restored from, instead of removing it"),
 		toggle("purge-versions", "on a bucket that keeps versions, remove all versions of what goes"),
 		&urfave.GenericFlag{Name: maxDeleteName, Value: new(maxDelete), Usage: "refuse to remove more blobs than `LIMIT`: 30% of all, a number such as 500, or bytes such as 200GB"},
+		toggle(leaveCacheName, "leave the keys of removed blobs in the registry's Redis, because you flush it yourself"),
 		toggle("strict", "remove nothing if there is any problem"),
 		toggle("unsafe-online", "skip the proof that nobody writes; the minimum age is then at least 24h"),
 	}, rootFlags(), limitFlags(), cacheFlags(), guardFlags())
@@ -80,7 +81,7 @@ func removalFlags() []urfave.Flag {
 type gcOptions struct {
 	dryRun, deleteUntagged, quiet, yes, json bool
 	pruneEmpty, allowEmpty, strict, unsafe   bool
-	purgeVersions, quarantine                bool
+	purgeVersions, quarantine, leaveCache    bool
 	deleteUnlinkedChildren                   bool
 	minAge, uploadAge                        time.Duration
 	plan                                     string
@@ -107,7 +108,7 @@ func readGCOptions(c *urfave.Context) gcOptions {
 func readRemovalOptions(c *urfave.Context) gcOptions {
 	return gcOptions{
 		dryRun: c.Bool("dry-run"), quiet: c.Bool("quiet"), yes: c.Bool("yes"), json: c.Bool(jsonName),
-		purgeVersions: c.Bool("purge-versions"), quarantine: c.Bool(quarantineName), strict: c.Bool("strict"), unsafe: c.Bool("unsafe-online"), cache: readCacheOptions(c),
+		purgeVersions: c.Bool("purge-versions"), quarantine: c.Bool(quarantineName), leaveCache: c.Bool(leaveCacheName), strict: c.Bool("strict"), unsafe: c.Bool("unsafe-online"), cache: readCacheOptions(c),
 		maxDelete: *c.Generic(maxDeleteName).(*maxDelete),
 	}
 }

@@ -19,9 +19,9 @@ func (g *gcRun) conclude(err error) error {
 	if g.store != nil {
 		g.report.Requests = g.store.Requests()
 	}
-	err = g.explainEnd(err)
-	if g.options.quiet && g.report.result != nil && countsByKind(g.report.result.Removed) != "nothing" {
-		g.warnOfDescriptors()
+	err = g.withStale(g.explainEnd(err))
+	if warning := g.report.Descriptors.Warning(); warning != "" && g.stale == nil && (g.options.quiet || g.options.json) {
+		g.say("warning: " + warning)
 	}
 	if g.options.json {
 		return g.writeJSON(g.report, err)
@@ -87,19 +87,6 @@ func (g *gcRun) isHalfDone(err error) bool {
 		return false
 	}
 	return g.report.stopped || errors.As(err, new(*guard.LostError)) || errors.Is(err, guard.ErrLockLost)
-}
-
-// descriptors has the warning for each cache in which a registry can keep descriptors of blobs.
-var descriptors = map[string]string{
-	"redis":    "the registry keeps descriptors in redis, and answers from there for what a collection has removed: flush that database before the registry takes pushes again",
-	"inmemory": "the registry keeps descriptors in its memory, and answers from there for what a collection has removed: restart it before it takes pushes again",
-}
-
-// warnOfDescriptors warns if config.yml says that the registry caches descriptors.
-func (g *gcRun) warnOfDescriptors() {
-	if registry := g.config.Registry; registry != nil && descriptors[registry.DescriptorCache] != "" {
-		g.say("warning: " + descriptors[registry.DescriptorCache])
-	}
 }
 
 // refusal returns the verdict of an error of the proof, or nil for another error.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"unicode/utf8"
 
+	"regsweep/descriptors"
 	"regsweep/guard"
 	"regsweep/storage"
 	"regsweep/storage/config"
@@ -52,9 +53,7 @@ func (g *gcRun) prepare(c *urfave.Context, target []string) (proof guard.Options
 		return proof, g.explainAbsent(err)
 	}
 	g.report.Storage, g.report.Config, g.report.notRead = g.store.Identity(), g.config.File, g.config.NotRead
-	if !g.options.quiet { // with --quiet, conclude warns if something was removed
-		g.warnOfDescriptors()
-	}
+	g.report.Descriptors = descriptors.NewReport(g.config.Registry)
 	if g.options.quarantine {
 		g.report.Quarantine = &moveReport{}
 	}

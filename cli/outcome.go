@@ -41,6 +41,9 @@ func writeOutcome(w *bytes.Buffer, r *report) {
 		writeRemoved(w, r)
 	}
 	writeVersions(w, r)
+	if text := r.Descriptors.Text(); text != "" {
+		fmt.Fprintln(w, text)
+	}
 	if r.DryRun && r.Guard == nil && r.Error == "" && r.plan.HasGarbage() {
 		fmt.Fprintln(w, "The registry was not asked: regsweep check says whether a run may remove something now.")
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"regsweep/descriptors"
 	"regsweep/guard"
 	"regsweep/internal/human"
 	"regsweep/inventory"
@@ -54,7 +55,9 @@ type report struct {
 	// Versions is nil if the storage cannot keep versions.
 	Versions *versionsReport `json:"versions,omitempty"`
 	Failed   []failure       `json:"failed"`
-	Guard    *guard.Verdict  `json:"guard,omitempty"`
+	// Descriptors is nil if config.yml names no cache of descriptors.
+	Descriptors *descriptors.Report `json:"descriptors,omitempty"`
+	Guard       *guard.Verdict      `json:"guard,omitempty"`
 	ending
 
 	plan   *sweep.Plan   // nil until the plan is made

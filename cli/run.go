@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"regsweep/descriptors"
 	"regsweep/guard"
 	"regsweep/inventory"
 	"regsweep/storage"
@@ -111,6 +112,8 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, new(*descriptors.StaleError)):
+		return exitFailed
 	case errors.Is(err, errProblems):
 		return exitProblems
 	case errors.As(err, &usage):

@@ -509,6 +509,11 @@ type gcReport struct {
 			Kept   bool   `json:"kept"`
 		} `json:"not_stored"`
 	}
+	Descriptors struct {
+		Cache   string `json:"cache"`
+		Deleted int64  `json:"deleted"`
+		Stale   bool   `json:"stale"`
+	} `json:"descriptors"`
 	ExitCode int    `json:"exit_code"`
 	Error    string `json:"error"`
 }
@@ -674,7 +679,12 @@ func regsweep(s *fixture, args ...string) (code int, stdout, stderr string) {
 
 // regsweepWith is regsweep with a standard input, and output that goes elsewhere.
 func regsweepWith(s *fixture, in io.Reader, out, errs io.Writer, args ...string) (code int) {
-	return cli.Run(s.Context(), append([]string{"regsweep"}, args...), cli.Env{
+	return regsweepOn(s.Context(), in, out, errs, args...)
+}
+
+// regsweepOn is regsweepWith that ctx can interrupt.
+func regsweepOn(ctx context.Context, in io.Reader, out, errs io.Writer, args ...string) (code int) {
+	return cli.Run(ctx, append([]string{"regsweep"}, args...), cli.Env{
 		In: in, Out: out, Err: errs, Now: time.Now, Getenv: func(string) string { return "" }, Open: openStorage,
 		Host: "here", User: "tester", ProbeInterval: time.Second, Width: func(io.Writer) int { return 0 },
 	})

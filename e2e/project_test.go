@@ -19,16 +19,17 @@ import (
 // ours is what each package of the program may import of the others. Imports point down this list,
 // but for open, which knows every backend.
 var ours = map[string][]string{
-	"regsweep":            {"regsweep/cli"},
-	"regsweep/cli":        under("audit", "policy", "quarantine", "sweep", "guard", "mark", "inventory", "storage/open", "storage/config", "storage/cache", "storage/layout", "storage", "internal/spool", "internal/human", "internal/terminal", "internal/dockerlogin"),
-	"regsweep/audit":      under("sweep", "mark", "inventory", "manifest", "storage", "internal/human"),
-	"regsweep/policy":     under("mark", "manifest", "inventory", "storage/layout", "storage", "internal/human", "internal/pattern"),
-	"regsweep/quarantine": under("sweep", "mark", "manifest", "storage/layout", "storage", "internal/spool"),
-	"regsweep/sweep":      under("mark", "inventory", "storage/layout", "storage"),
-	"regsweep/guard":      under("inventory", "storage/config", "storage/layout", "storage"),
-	"regsweep/mark":       under("manifest", "inventory", "storage/layout", "storage"),
-	"regsweep/inventory":  under("storage/layout", "storage"),
-	"regsweep/manifest":   under("storage/layout"),
+	"regsweep":             {"regsweep/cli"},
+	"regsweep/cli":         under("audit", "policy", "quarantine", "descriptors", "sweep", "guard", "mark", "inventory", "storage/open", "storage/config", "storage/cache", "storage/layout", "storage", "internal/spool", "internal/human", "internal/terminal", "internal/dockerlogin"),
+	"regsweep/audit":       under("sweep", "mark", "inventory", "manifest", "storage", "internal/human"),
+	"regsweep/policy":      under("mark", "manifest", "inventory", "storage/layout", "storage", "internal/human", "internal/pattern"),
+	"regsweep/quarantine":  under("sweep", "mark", "manifest", "storage/layout", "storage", "internal/spool"),
+	"regsweep/descriptors": under("sweep", "storage/config", "storage", "internal/human"),
+	"regsweep/sweep":       under("mark", "inventory", "storage/layout", "storage"),
+	"regsweep/guard":       under("inventory", "storage/config", "storage/layout", "storage"),
+	"regsweep/mark":        under("manifest", "inventory", "storage/layout", "storage"),
+	"regsweep/inventory":   under("storage/layout", "storage"),
+	"regsweep/manifest":    under("storage/layout"),
 
 	"regsweep/storage/open":       under("storage/config", "storage/filesystem", "storage/s3", "storage/driver", "storage", "internal/system"),
 	"regsweep/storage/cache":      under("storage/layout", "storage"),
@@ -66,6 +67,7 @@ var theirs = map[string][]string{
 	"golang.org/x/term":              under("cli"),
 	"github.com/bmatcuk/doublestar":  under("cli", "internal/pattern"),
 	"github.com/Masterminds/semver":  under("policy"),
+	"github.com/redis/go-redis":      under("descriptors"),
 
 	"github.com/aws": under("storage/s3"),
 	"github.com/distribution/distribution/v3": under("storage/driver", "storage/config"),
@@ -103,6 +105,7 @@ var built = []string{
 	"github.com/aws/aws-sdk-go-v2/service/sts",
 	"github.com/aws/smithy-go",
 	"github.com/bmatcuk/doublestar/v4",
+	"github.com/cespare/xxhash/v2",
 	"github.com/cpuguy83/go-md2man/v2",
 	"github.com/distribution/distribution/v3",
 	"github.com/distribution/reference",
@@ -110,12 +113,14 @@ var built = []string{
 	"github.com/go-json-experiment/json",
 	"github.com/mitchellh/colorstring",
 	"github.com/opencontainers/go-digest",
+	"github.com/redis/go-redis/v9",
 	"github.com/rivo/uniseg",
 	"github.com/russross/blackfriday/v2",
 	"github.com/schollz/progressbar/v3",
 	"github.com/sirupsen/logrus",
 	"github.com/urfave/cli/v2",
 	"github.com/xrash/smetrics",
+	"go.uber.org/atomic",
 	"go.yaml.in/yaml/v2",
 	"golang.org/x/sync",
 	"golang.org/x/sys",
@@ -132,7 +137,7 @@ var ofDistribution = []string{
 }
 
 // forTests are the packages that start real servers or make images, for tests.
-var forTests = []string{"regsweep/internal/servertest", "regsweep/internal/registrytest", "regsweep/internal/miniotest", "regsweep/internal/imagetest"}
+var forTests = []string{"regsweep/internal/servertest", "regsweep/internal/registrytest", "regsweep/internal/miniotest", "regsweep/internal/redistest", "regsweep/internal/imagetest"}
 
 // workshop are the packages that may import them, besides tests.
 var workshop = []string{"regsweep/bench", "regsweep/demo", "regsweep/internal/", "regsweep/storage/storagetest", "regsweep/storage/s3/s3test"}

@@ -343,3 +343,10 @@ func (p *Plan) isLayerKnown(i int) bool {
 	}
 	return p.inv.Stored(id)
 }
+
+// Keeps reports whether a blob is stored, and the plan does not remove it.
+func (p *Plan) Keeps(blob digest.Digest) bool {
+	id := p.inv.ID(blob)
+	_, removed := slices.BinarySearch(p.blobs, id)
+	return p.inv.Stored(id) && !removed
+}

@@ -56,6 +56,9 @@ type Config struct {
 	// ProxyOf makes the registry a pull-through cache of the one at this URL.
 	ProxyOf string
 
+	// Redis, when it has addresses, makes the registry keep descriptors there.
+	Redis configuration.Redis
+
 	// Wrap, when set, sees every request before the registry does, to record it
 	// or to stand in its way.
 	Wrap func(http.Handler) http.Handler
@@ -217,7 +220,10 @@ func (r *Registry) newApp(ctx context.Context, readOnly bool) (app *handlers.App
 	if err != nil {
 		return nil, err
 	}
-	config := &configuration.Configuration{Version: configuration.CurrentVersion, Storage: storage, Auth: r.auth}
+	config := &configuration.Configuration{Version: configuration.CurrentVersion, Storage: storage, Auth: r.auth, Redis: r.config.Redis}
+	if len(config.Redis.Options.Addrs) > 0 {
+		storage["cache"] = configuration.Parameters{"blobdescriptor": "redis"}
+	}
 	config.HTTP.Addr = r.host
 	config.Proxy.RemoteURL = r.config.ProxyOf
 	config.Catalog.MaxEntries = 1000 // as Distribution's parser sets it

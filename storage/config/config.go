@@ -77,6 +77,8 @@ type Registry struct {
 	// DescriptorCache is "redis", "inmemory" or "". A running registry still answers from this
 	// cache for blobs that were removed.
 	DescriptorCache string `json:"descriptor_cache,omitempty"`
+	// Redis is nil if DescriptorCache is not "redis".
+	Redis *Redis `json:"redis,omitempty"`
 	// Database is the value of database.enabled, or "" if it is false. If it is set, GitLab's
 	// registry records in a database what is in use.
 	Database string `json:"database,omitempty"`
@@ -196,6 +198,11 @@ func readConfig(path string) (Config, error) {
 	}
 	if c.Registry.Database, err = databaseEnabled(content, os.Getenv); err != nil {
 		return Config{}, storage.Usagef("%s: database.enabled can't be read: %w", path, oneLine(err.Error()))
+	}
+	if c.Registry.DescriptorCache == "redis" {
+		if c.Registry.Redis, err = readRedis(parsed.Redis, content, os.Getenv); err != nil {
+			return Config{}, storage.Usagef("%s: the section redis can't be read: %w", path, oneLine(err.Error()))
+		}
 	}
 	if c.Parameters == nil {
 		c.Parameters = Parameters{}
@@ -342,8 +349,9 @@ func (w *warnings) Fire(entry *logrus.Entry) error {
 }
 
 // harmless matches variables that are no settings: the path of config.yml, and the variables
-// that Kubernetes makes for a Service that is called registry.
-var harmless = regexp.MustCompile(`^REGISTRY_(CONFIGURATION_PATH|PORT|SERVICE)(_|$)`)
+// that Kubernetes makes for a Service that is called registry. It also matches the settings of Redis
+// that only other releases of the registry know (see readRedis).
+var harmless = regexp.MustCompile(`^REGISTRY_(CONFIGURATION_PATH|PORT|SERVICE|REDIS_ADDR|REDIS_POOL|REDIS_TLS_ENABLED)(_|$)`)
 
 var quoted = regexp.MustCompile("`[^`]*`")
 

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"regsweep/storage"
 )
@@ -66,6 +69,10 @@ proxy: {remoteurl: "https://mirror:word@registry-1.example.com"}
 		ProxyRemote:     "https://registry-1.example.com",
 		DescriptorCache: "redis",
 	}
+	if r := c.Registry.Redis; r == nil || !slices.Equal(r.Addrs, []string{"localhost:6379"}) {
+		t.Errorf("redis: %#v", r)
+	}
+	c.Registry.Redis = nil
 	if *c.Registry != want {
 		t.Errorf("got  %+v\nwant %+v", *c.Registry, want)
 	}
@@ -231,6 +238,7 @@ func TestAPanicOfTheParserIsAnError(t *testing.T) {
 func TestNoSecretIsShown(t *testing.T) {
 	c := mustParse(t, configFile(t, `version: 0.1
 storage:
+  cache: {blobdescriptor: redis}
   s3:
     bucket: images
     region: eu-central-1
@@ -241,7 +249,7 @@ storage:
     brandnew: swordfish6
 http: {addr: ":5000", secret: swordfish7, host: "https://a:swordfish8@example.com"}
 proxy: {remoteurl: "https://a:swordfish9@example.com", username: a, password: swordfish0}
-redis: {password: swordfish}
+redis: {addrs: [localhost:6379], username: swordfisha, password: swordfish, sentinelpassword: swordfishb}
 `))
 	asJSON, err := json.Marshal(c)
 	if err != nil {
@@ -250,7 +258,7 @@ redis: {password: swordfish}
 	for _, printed := range []string{
 		string(asJSON), fmt.Sprint(c), fmt.Sprintf("%+v", c), fmt.Sprintf("%#v", c), fmt.Sprintf("%q", c.Parameters),
 		fmt.Sprintf("%+v", &c), fmt.Sprintf("%v", c.Parameters), fmt.Sprintf("%#v", c.Parameters),
-		fmt.Sprintf("%+v", *c.Registry), fmt.Sprintf("%#v", c.Registry),
+		fmt.Sprintf("%+v", *c.Registry), fmt.Sprintf("%#v", c.Registry), fmt.Sprintf("%+v %#v", c.Registry.Redis, *c.Registry.Redis),
 	} {
 		if strings.Contains(printed, "swordfish") {
 			t.Errorf("shows a secret: %s", printed)
@@ -258,6 +266,9 @@ redis: {password: swordfish}
 	}
 	if !strings.Contains(string(asJSON), `"bucket":"images"`) {
 		t.Errorf("shows too little: %s", asJSON)
+	}
+	if c.Registry.Redis.Password != "swordfish" {
+		t.Error("Redis does not get its password")
 	}
 	if c.Parameters["secretkey"] != "swordfish2" {
 		t.Error("the driver does not get its key")
@@ -304,5 +315,45 @@ func TestAPolicyAsTheTargetIsRecognized(t *testing.T) {
 		}
 		_, err := ParseTarget(path, func(string) string { return "" })
 		usageError(t, err, want)
+	}
+}
+
+// A registry of release 2 has addr, one of release 3 has addrs, and both may have it in the environment.
+func TestRedisIsReadAsTheRegistryReadsIt(t *testing.T) {
+	for _, test := range []struct {
+		name, section string
+		env           map[string]string
+		want          Redis
+	}{
+		{"release 3", "{addrs: [a:1, b:2], db: 4, username: u, password: p, mastername: m, sentinelusername: su, sentinelpassword: sp, readtimeout: 2s, protocol: 2, disableidentity: true}", nil,
+			Redis{Addrs: []string{"a:1", "b:2"}, DB: 4, Username: "u", Password: "p", MasterName: "m", SentinelUsername: "su", SentinelPassword: "sp",
+				ReadTimeout: 2 * time.Second, Protocol: 2, DisableIdentity: true}},
+		{"release 3 with TLS", "{addrs: [a:1], tls: {certificate: c, key: k, rootcas: [r]}}", nil,
+			Redis{Addrs: []string{"a:1"}, TLS: true, Certificate: "c", Key: "k", RootCAs: []string{"r"}}},
+		{"half of a certificate", "{addrs: [a:1], tls: {key: k}}", nil, Redis{Addrs: []string{"a:1"}, TLS: true}},
+		{"release 3.0 with TLS", "{addrs: [a:1], tls: {clientcas: [r]}}", nil, Redis{Addrs: []string{"a:1"}, TLS: true}},
+		{"release 3 ignores what it does not know", "{addr: b:2, addrs: [a:1], tls: {enabled: true}}", nil, Redis{Addrs: []string{"a:1"}}},
+		{"release 2", "{addr: a:1, password: p, db: 4, dialtimeout: 10ms, pool: {maxidle: 16}}", nil,
+			Redis{Addrs: []string{"a:1"}, Password: "p", DB: 4, DialTimeout: 10 * time.Millisecond}},
+		{"a release candidate with TLS", "{addr: a:1, tls: {enabled: true}}", nil, Redis{Addrs: []string{"a:1"}, TLS: true}},
+		{"variables of release 3", "{addrs: [a:1]}", map[string]string{"REGISTRY_REDIS_ADDRS": "[b:2]", "REGISTRY_REDIS_PASSWORD": "p", "REGISTRY_REDIS_TLS_ROOTCAS": "[r]"},
+			Redis{Addrs: []string{"b:2"}, Password: "p", TLS: true, RootCAs: []string{"r"}}},
+		{"variables of release 2", "{addr: a:1}", map[string]string{"REGISTRY_REDIS_ADDR": "b:2", "REGISTRY_REDIS_DB": "5", "REGISTRY_REDIS_POOL_MAXIDLE": "3"}, Redis{Addrs: []string{"b:2"}, DB: 5}},
+		{"one variable", "{addr: a:1}", map[string]string{"REGISTRY_REDIS": "{addr: b:2, password: p}"}, Redis{Addrs: []string{"b:2"}, Password: "p"}},
+		{"nothing", "{}", nil, Redis{}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for name, value := range test.env {
+				t.Setenv(name, value)
+			}
+			c := mustParse(t, configFile(t, fileConfig+"  cache: {blobdescriptor: redis}\nredis: "+test.section+"\n"))
+			if !reflect.DeepEqual(*c.Registry.Redis, test.want) || len(c.Warnings) > 0 {
+				type shown Redis
+				t.Errorf("got  %+v\nwant %+v\nwarnings %q", shown(*c.Registry.Redis), shown(test.want), c.Warnings)
+			}
+		})
+	}
+	if c := mustParse(t, configFile(t, fileConfig+"redis: {addrs: [a:1]}\n")); c.Registry.Redis != nil {
+		t.Error("a registry that keeps no descriptors there has a Redis")
 	}
 }
