@@ -129,21 +129,29 @@ func garbageTree(t *testing.T, n int) (root string, image *imagetest.Manifest) {
 	return root, image
 }
 
-// firstGarbage is the file of the blob that goes first: they go in the order of their
-// digests.
+// firstGarbage is the file of the blob that goes first: the largest, and of several the one whose
+// digest is first.
 func firstGarbage(t *testing.T, root string, image *imagetest.Manifest) string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(root, layoutRoot, "blobs/sha256/*/*/data"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	first, most := "", int64(-1)
 	for _, file := range files {
 		isAlive := slices.ContainsFunc(image.Digests(), func(d digest.Digest) bool {
 			return strings.Contains(file, d.Encoded())
 		})
-		if !isAlive {
-			return file
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
 		}
+		if !isAlive && info.Size() > most {
+			first, most = file, info.Size()
+		}
+	}
+	if first != "" {
+		return first
 	}
 	t.Fatal("there is no garbage")
 	return ""

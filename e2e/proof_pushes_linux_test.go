@@ -52,9 +52,8 @@ func newElsewhere(t *testing.T, n int) *elsewhere {
 		e.tree.LayerLink("team/app", e.tree.Blob(e.garbage[i].Content))
 	}
 	e.tree.Age("", time.Hour)
-	// regsweep removes the blobs in the order of their digests. The pusher begins with the
-	// ones that it removes last.
-	slices.SortFunc(e.garbage, func(a, b imagetest.Blob) int { return strings.Compare(b.Digest().String(), a.Digest().String()) })
+	// regsweep removes the largest blobs first. The pusher begins with the ones that it removes last.
+	slices.SortFunc(e.garbage, func(a, b imagetest.Blob) int { return len(a.Content) - len(b.Content) })
 	e.config = filepath.Join(t.TempDir(), "config.yml")
 	e.setReadOnly(false)
 	e.pusher = &pusher{garbage: e.garbage}

@@ -30,7 +30,8 @@ type ExecuteOptions struct {
 var ErrExecuted = errors.New("the plan was executed already")
 
 // Execute executes the removals of the plan, kind by kind. It begins a kind after all removals
-// of the kind before are confirmed.
+// of the kind before are confirmed. It removes the largest blobs first: they free the most if the
+// run ends early.
 //
 // It stops when the storage refuses a removal, and does not begin the next kind: a link must be
 // removed before its target. It also stops when ctx is done. The error is then ctx's cause. With
@@ -83,6 +84,10 @@ func (e *execution) remove(ctx context.Context, kind *row) error {
 	count := kind.len(e.plan)
 	underWay, next, failures := 0, 0, 0
 	var failed error
+	var order []int32
+	if kind.form == Content {
+		order = largestFirst(count, func(i int) int64 { return kind.bytes(e.plan, i) })
+	}
 	for {
 		for failed == nil && ctx.Err() == nil && underWay < e.options.Bulk.Calls && next < count {
 			if kind.form == Content && e.options.BeforeBlobs != nil {
@@ -90,7 +95,7 @@ func (e *execution) remove(ctx context.Context, kind *row) error {
 					break
 				}
 			}
-			b := e.plan.batch(kind, next, e.options.Bulk.Objects)
+			b := e.plan.batch(kind, order, next, e.options.Bulk.Objects)
 			next = b.end()
 			underWay++
 			go func() { answers <- answer{b, e.send(ctx, b)} }()
@@ -116,19 +121,28 @@ func (e *execution) remove(ctx context.Context, kind *row) error {
 // batch has consecutive removals of one kind. All objects of a removal are in the same batch.
 type batch struct {
 	kind   *row
-	first  int // index of the first removal among those of the kind
+	order  []int32 // indexes of the removals of the kind in the order of their removal; nil for the plan's order
+	first  int     // position of the first removal in that order
 	refs   []storage.Ref
 	counts []int // number of refs of each removal
 }
 
 func (b batch) end() int { return b.first + len(b.counts) }
 
-// batch returns the removals from index first on, with at most the given number of objects. A
+// index returns the index among the removals of the kind.
+func (b batch) index(position int) int {
+	if b.order == nil {
+		return position
+	}
+	return int(b.order[position])
+}
+
+// batch returns the removals from position first on, with at most the given number of objects. A
 // removal with more objects gets a batch of its own.
-func (p *Plan) batch(kind *row, first, objects int) batch {
-	b := batch{kind: kind, first: first}
+func (p *Plan) batch(kind *row, order []int32, first, objects int) batch {
+	b := batch{kind: kind, order: order, first: first}
 	for b.end() < kind.len(p) {
-		refs := p.refs(kind, b.end())
+		refs := p.refs(kind, b.index(b.end()))
 		if len(b.refs) > 0 && len(b.refs)+len(refs) > objects {
 			break
 		}
@@ -142,7 +156,7 @@ func (p *Plan) batch(kind *row, first, objects int) batch {
 func (b batch) removals(outcomes []storage.Outcome) iter.Seq2[int, []storage.Outcome] {
 	return func(yield func(int, []storage.Outcome) bool) {
 		for i, n := range b.counts {
-			if !yield(b.first+i, outcomes[:n]) {
+			if !yield(b.index(b.first+i), outcomes[:n]) {
 				return
 			}
 			outcomes = outcomes[n:]

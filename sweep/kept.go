@@ -26,6 +26,8 @@ const (
 	KeptLinked        Reason = "linked"   // the target of a link that Options.Only does not select
 	// KeptMultipart is the reason for an upload with an S3 multipart upload, which can't be moved.
 	KeptMultipart Reason = "multipart"
+	// KeptLimit is the reason for garbage that Options.MaxBytes leaves to the next run.
+	KeptLimit Reason = "max_bytes"
 )
 
 // Kept counts the objects that are kept for one reason in one repository. A blob that several
@@ -60,6 +62,11 @@ func (p *planner) count(ctx context.Context) error {
 			}
 		}
 		p.Garbage[kind.kind] = tally
+	}
+	for i := range p.blobs {
+		if p.hardLinked.has(i) {
+			p.HardLinked.Add(1, p.blobBytes(i))
+		}
 	}
 	for i := range p.uploads {
 		if u, _ := p.upload(i); u.HardLinkedBytes > 0 {
@@ -229,7 +236,7 @@ func (p *planner) countKept(sizes func(inventory.ID) int64) {
 			p.addKept(row)
 		}
 	}
-	for _, reason := range []Reason{KeptAge, KeptUnselected, KeptLinked} {
+	for _, reason := range []Reason{KeptAge, KeptUnselected, KeptLinked, KeptLimit} {
 		p.addKept(Kept{Reason: reason, Blobs: p.keptBlobs[reason].Count, Bytes: p.keptBlobs[reason].Bytes})
 	}
 	for i, links := range p.unselected {
@@ -253,7 +260,7 @@ func countCauses(lists ...mark.Causes) (counts byCause) {
 
 func (p *planner) countKeptUploads() {
 	count := func(repository int, name string, uploads []inventory.Upload) {
-		for _, reason := range []Reason{KeptUpload, KeptMultipart, KeptUnselected} {
+		for _, reason := range []Reason{KeptUpload, KeptMultipart, KeptUnselected, KeptLimit} {
 			row := Kept{Reason: reason, Repository: name}
 			for at, u := range uploads {
 				if p.keepsUpload(upload{repository, at}) == reason {

@@ -110,6 +110,8 @@ func (p *Plan) whyNotBlob(id inventory.ID) Reason {
 		return KeptAge
 	case p.linked.has(int(id)):
 		return KeptLinked
+	case p.leftBlobs.has(int(id)):
+		return KeptLimit
 	}
 	return LeftGone // only the directory of the blob exists
 }

@@ -22,6 +22,7 @@ type rules struct {
 	roots                      []string        // lines of a list of what is alive
 	onlyRoots                  bool            // and nothing else is
 	only                       map[string]bool // the paths of the removals that were selected, nil for all
+	maxBytes                   int64           // 0 without a limit; the oracle does not know it
 	untag                      map[string]bool // repository:tag that a policy removes, nil without a policy
 }
 

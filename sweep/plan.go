@@ -34,6 +34,9 @@ type Options struct {
 	// Quarantine is set if garbage is moved to a quarantine. Objects that can't be moved are
 	// then kept.
 	Quarantine bool
+	// MaxBytes, if it is not 0, limits the bytes of the blobs and uploads in the plan. Plan.Left
+	// counts the others.
+	MaxBytes int64
 	// AllowEmpty accepts a registry without any tag.
 	AllowEmpty bool
 	// Concurrency is the number of candidates that are statted concurrently; 0 means 32.
@@ -64,6 +67,8 @@ type Plan struct {
 	// HardLinked counts the garbage blobs and uploads whose files have other hard links. Bytes
 	// are the bytes that are not freed because of these links.
 	HardLinked Tally
+	// Left counts the garbage that Options.MaxBytes keeps out of the plan.
+	Left Left
 	// Live counts the kept objects.
 	Live Totals
 	// Kept counts the objects that no tag reaches and that are kept, with the reasons.
@@ -90,7 +95,9 @@ type Plan struct {
 	empty          []string // directories of candidates that do not exist
 	emptyNames     []string // empty directories at paths of repositories, with Options.PruneEmpty
 	young          bits     // blobs that are kept for their age; only set if Options.Only is
-	linked         bits     // stored blobs with a dead link that Options.Only does not select
+	leftBlobs      bits     // blobs that Options.MaxBytes keeps out of the plan
+	leftUploads    map[upload]bool
+	linked         bits // stored blobs with a dead link that Options.Only does not select
 
 	executed bool
 }

@@ -67,11 +67,12 @@ func NewPlan(ctx context.Context, inv *inventory.Inventory, live *mark.Live, rea
 	}
 	p.order()
 	p.planUploads()
-	p.planRepositories()
 	p.planEmptied()
 	if err := p.planBlobs(ctx); err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
+	p.limit()
+	p.planRepositories() // a repository with an upload that is left is not empty
 	if err := p.checkUnlisted(ctx); err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
@@ -358,6 +359,8 @@ func (p *Plan) keepsUpload(at upload) Reason {
 		return KeptMultipart
 	case !p.Options.Only.has(Upload, place{repository: at.repository, at: at.at}):
 		return KeptUnselected
+	case p.leftUploads[at]:
+		return KeptLimit
 	}
 	return ""
 }
@@ -479,7 +482,6 @@ func (p *planner) planDead(ctx context.Context, dead []inventory.ID) error {
 		}
 		p.blobs = append(p.blobs, id)
 		if (stats[i].hardLinked || p.inv.HardLinked(id)) && bytes > 0 {
-			p.HardLinked.Add(1, bytes)
 			p.hardLinked.add(len(p.blobs) - 1)
 		}
 		if p.blobSizes != nil {

@@ -1,6 +1,7 @@
 package sweep_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -124,6 +126,8 @@ func testRegistry(t *testing.T, seed uint64) {
 	for range 3 {
 		testInterruption(t, d, r, random.IntN(objects+1), random.IntN(2) == 0, after)
 	}
+	testTimeUp(t, d, r, random.IntN(2*objects+1), after)
+	testLimit(t, d, r, random.Int64N(plan.Garbage[sweep.Blob].Bytes+plan.Garbage[sweep.Upload].Bytes+2)+1, after)
 	for _, percent := range []int{100, 90, 50, 10} {
 		testSelection(t, d, r, func(sweep.Removal) bool { return random.IntN(100) < percent }, after)
 	}
@@ -144,22 +148,112 @@ func testInterruption(t *testing.T, d *disk, r rules, objects int, killed bool, 
 	if remover.met && !errors.Is(err, errStopped) {
 		t.Errorf("%+v: interrupted after %d objects: %v", r, objects, err)
 	}
+	runAgain(t, fmt.Sprintf("%+v: interrupted after %d objects", r, objects), d, r, root, want)
+}
+
+// testTimeUp ends a run at a deadline, after so many steps, and runs again. The lease ends in the middle of a batch.
+func testTimeUp(t *testing.T, d *disk, r rules, steps int, want *disk) {
+	root := d.put(t)
+	defer remove(t, root)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	var left atomic.Int64
+	left.Store(int64(steps))
+	ctx = storage.WithLease(ctx, func(context.Context) error {
+		if left.Add(-1) < 0 {
+			cancel(errStopped)
+			return errStopped
+		}
+		return nil
+	})
+	what := fmt.Sprintf("%+v: the time is up after %d steps", r, steps)
+	plan := planFor(t, root, r)
+	if result, err := plan.Execute(ctx, openStore(t, root), sweep.ExecuteOptions{}); err != nil && !errors.Is(err, errStopped) || len(result.Failed) > 0 {
+		t.Errorf("%s: %v, %v", what, err, result.Failed)
+	}
+	runAgain(t, what, d, r, root, want)
+}
+
+// testLimit removes the largest blobs and uploads that fit in a limit, and no other ones, and runs again.
+func testLimit(t *testing.T, d *disk, r rules, maxBytes int64, want *disk) {
+	root := d.put(t)
+	defer remove(t, root)
+	limited := r
+	limited.maxBytes = maxBytes
+	all, plan := planFor(t, root, r), planFor(t, root, limited)
+	what := fmt.Sprintf("%+v", limited)
+
+	var files []sweep.Removal
+	for removal := range all.All() {
+		if removal.Kind == sweep.Blob || removal.Kind == sweep.Upload {
+			files = append(files, removal)
+		}
+	}
+	slices.SortStableFunc(files, func(a, b sweep.Removal) int {
+		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(string(a.Kind), string(b.Kind))) // blobs first
+	})
+	rest, planned := maxBytes, map[string]bool{}
+	var left sweep.Left
+	for _, removal := range files {
+		switch {
+		case removal.Bytes <= rest:
+			rest -= removal.Bytes
+			planned[removal.Path] = true
+		case removal.Kind == sweep.Blob:
+			left.Blobs.Add(1, removal.Bytes)
+		default:
+			left.Uploads.Add(1, removal.Bytes)
+		}
+		if removal.Bytes > maxBytes {
+			left.TooLarge.Add(1, removal.Bytes)
+		}
+	}
+	var links, wantLinks []string
+	for removal := range all.All() {
+		if removal.Kind.Form() == sweep.Links {
+			wantLinks = append(wantLinks, removal.Path)
+		}
+	}
+	for removal := range plan.All() {
+		switch {
+		case removal.Kind.Form() == sweep.Links:
+			links = append(links, removal.Path)
+		case removal.Kind.Form().HasBytes() && !planned[removal.Path]:
+			t.Errorf("%s: it removes %s", what, removal.Path)
+		}
+		delete(planned, removal.Path)
+	}
+	if len(planned) > 0 || plan.Left != left {
+		t.Errorf("%s: %v are missing; left is %+v, want %+v", what, planned, plan.Left, left)
+	}
+	sameNames(t, what+": links", links, wantLinks)
+	if blobs := func(p *sweep.Plan) int { return p.Live.Blobs + p.Garbage[sweep.Blob].Count }; blobs(plan) != blobs(all) {
+		t.Errorf("%s: %d blobs are kept or garbage, of %d", what, blobs(plan), blobs(all))
+	}
+	if result, err := plan.Execute(t.Context(), openStore(t, root), sweep.ExecuteOptions{}); err != nil || !maps.Equal(result.Removed, plan.Garbage) {
+		t.Errorf("%s: it removes %v of %v: %v", what, result.Removed, plan.Garbage, err)
+	}
+	runAgain(t, what, d, r, root, want)
+}
+
+// runAgain checks that every tag is whole after a run that did not remove all garbage, and that another run ends in
+// the wanted state.
+func runAgain(t *testing.T, what string, d *disk, r rules, root string, want *disk) {
 	between := readDisk(t, root)
 	for _, path := range whole(d, r) {
 		if _, found := between.files[path]; !found {
-			t.Errorf("%+v: interrupted after %d objects, a tag has lost %s", r, objects, path)
+			t.Errorf("%s: a tag has lost %s", what, path)
 		}
 	}
-	if _, err := planFor(t, root, r).Execute(t.Context(), store, sweep.ExecuteOptions{}); err != nil {
+	if _, err := planFor(t, root, r).Execute(t.Context(), openStore(t, root), sweep.ExecuteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	after := readDisk(t, root)
-	what := fmt.Sprintf("%+v: interrupted after %d objects and run again", r, objects)
-	sameNames(t, what, after.names(), want.names())
+	sameNames(t, what+", and run again", after.names(), want.names())
 	if r.minAge > 0 { // where somebody may be pushing young directories stay
 		return
 	}
-	sameNames(t, what+", directories", slices.Sorted(maps.Keys(after.dirs)), slices.Sorted(maps.Keys(want.dirs)))
+	sameNames(t, what+", and run again, directories", slices.Sorted(maps.Keys(after.dirs)), slices.Sorted(maps.Keys(want.dirs)))
 }
 
 var errStopped = errors.New("stopped on purpose")
@@ -305,7 +399,7 @@ func planOf(ctx context.Context, store storage.Store, r rules, file *sweep.File)
 	}
 	return sweep.NewPlan(ctx, inv, live, store, sweep.Options{
 		Now: now, MinAge: r.minAge, UploadAge: r.uploadAge, DeleteUntagged: r.deleteUntagged,
-		PruneEmpty: r.pruneEmpty, AllowEmpty: !r.refuseEmpty, Only: only, RemovesTags: r.untag != nil,
+		PruneEmpty: r.pruneEmpty, AllowEmpty: !r.refuseEmpty, Only: only, RemovesTags: r.untag != nil, MaxBytes: r.maxBytes,
 	})
 }
 
