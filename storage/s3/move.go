@@ -27,6 +27,9 @@ func (s *Store) Move(ctx context.Context, moves []storage.Move) []storage.Outcom
 		if moves[i].Content != "" {
 			return nil
 		}
+		if err := storage.MayRemove(ctx); err != nil { // the original would stay
+			return err
+		}
 		return s.copy(ctx, moves[i])
 	})
 	var places []int

@@ -175,6 +175,9 @@ func (s *Store) removeTogether(ctx context.Context, objects []objectVersion) []s
 // sent may have removed something. So if the lease ends after it, the error does not match
 // storage.ErrNotBegun.
 func (s *Store) retryRemoval(ctx context.Context, send func() error) error {
+	if err := storage.MayRemove(ctx); err != nil { // do not wait for a request that may not be sent
+		return err
+	}
 	var last error // of a request that was sent
 	return s.retry(ctx, func() error {
 		err := storage.MayRemove(ctx)
