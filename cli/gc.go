@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"time"
 
 	"regsweep/descriptors"
 	"regsweep/guard"
@@ -21,6 +22,7 @@ type gcRun struct {
 	policy   *policyRun  // the policy; nil without one
 	review   *review     // the plan of apply; nil for gc
 	planFile *outputFile // the file of gc --plan; nil without it
+	deadline time.Time   // see setBudget; zero without a limit
 	config   config.Config
 	store    storage.Store
 	report   *report
@@ -33,21 +35,27 @@ func (r *runner) collect(c *urfave.Context, g *gcRun, target []string, wrong err
 	g.runner = r
 	g.report.DryRun = g.options.dryRun
 	r.startProgress(g.options.quiet)
-	stopHint := context.AfterFunc(c.Context, r.hintInterrupted)
-	var proof guard.Options
 	err := wrong
+	if err == nil {
+		err = g.setBudget(r.env.Now())
+	}
+	ctx, stopDeadline := guard.Until(c.Context, g.deadline, r.env.Now)
+	defer stopDeadline()
+	c.Context = ctx
+	stopHint := context.AfterFunc(ctx, func() { r.hintStopping(context.Cause(ctx)) })
+	var proof guard.Options
 	if err == nil {
 		proof, err = g.prepare(c, target)
 	}
 	if err == nil {
-		err = g.run(c.Context, proof)
+		err = g.run(ctx, proof)
 	}
 	g.discardFiles()
 	if g.store != nil {
 		err = storage.ExplainPermission(g.store, err)
 	}
 	stopHint()
-	return g.conclude(withCause(c.Context, err))
+	return g.conclude(withCause(ctx, err))
 }
 
 // run does the steps of a run in their order: prove, lock, list, mark, plan, confirm, prove again, list

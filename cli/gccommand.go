@@ -74,7 +74,7 @@ func removalFlags() []urfave.Flag {
 		toggle(leaveCacheName, "leave the keys of removed blobs in the registry's Redis, because you flush it yourself"),
 		toggle("strict", "remove nothing if there is any problem"),
 		toggle("unsafe-online", "skip the proof that nobody writes; the minimum age is then at least 24h"),
-	}, rootFlags(), limitFlags(), cacheFlags(), guardFlags())
+	}, budgetFlags(), rootFlags(), limitFlags(), cacheFlags(), guardFlags())
 }
 
 // gcOptions has the flags of gc. apply reads some of them from its plan.
@@ -88,6 +88,7 @@ type gcOptions struct {
 	planGiven                                bool
 	cache                                    cacheOptions
 	maxDelete                                maxDelete
+	budget                                   budget
 	pruneOnly                                func(repository string) bool // see sweep.Options
 }
 
@@ -109,7 +110,7 @@ func readRemovalOptions(c *urfave.Context) gcOptions {
 	return gcOptions{
 		dryRun: c.Bool("dry-run"), quiet: c.Bool("quiet"), yes: c.Bool("yes"), json: c.Bool(jsonName),
 		purgeVersions: c.Bool("purge-versions"), quarantine: c.Bool(quarantineName), leaveCache: c.Bool(leaveCacheName), strict: c.Bool("strict"), unsafe: c.Bool("unsafe-online"), cache: readCacheOptions(c),
-		maxDelete: *c.Generic(maxDeleteName).(*maxDelete),
+		maxDelete: *c.Generic(maxDeleteName).(*maxDelete), budget: readBudget(c),
 	}
 }
 

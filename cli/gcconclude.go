@@ -9,8 +9,12 @@ import (
 	"regsweep/internal/human"
 )
 
-// hintInterrupted prints that the signal was received, and that the run is about to stop.
-func (r *runner) hintInterrupted() {
+// hintStopping prints that the run is about to stop, and why.
+func (r *runner) hintStopping(cause error) {
+	if errors.Is(cause, guard.ErrTimeUp) {
+		r.progress.hint(cause.Error() + ": stopping at a safe boundary")
+		return
+	}
 	r.progress.hint("interrupted: stopping at a safe boundary; once more ends it at once")
 }
 
@@ -20,6 +24,7 @@ func (g *gcRun) conclude(err error) error {
 		g.report.Requests = g.store.Requests()
 	}
 	err = g.withStale(g.explainEnd(err))
+	g.report.countLeft()
 	if warning := g.report.Descriptors.Warning(); warning != "" && g.stale == nil && (g.options.quiet || g.options.json) {
 		g.say("warning: " + warning)
 	}
@@ -49,7 +54,8 @@ func (g *gcRun) conclude(err error) error {
 		}
 		return err
 	}
-	unanswered := errors.Is(err, errDeclined) || errors.Is(err, ErrInterrupted) && g.report.result == nil
+	stopped := errors.Is(err, ErrInterrupted) || errors.Is(err, guard.ErrTimeUp)
+	unanswered := errors.Is(err, errDeclined) || stopped && g.report.result == nil
 	if g.report.plan == nil || g.report.asked && g.env.OutTerminal && unanswered { // the error says everything
 		return err
 	}
@@ -67,6 +73,8 @@ func (g *gcRun) explainEnd(err error) error {
 	switch {
 	case err == nil && g.report.countKeeping() > 0:
 		return reportedError{errProblems}
+	case errors.Is(err, guard.ErrTimeUp):
+		return g.explainTimeUp()
 	case errors.Is(err, ErrInterrupted) && g.report.result == nil:
 		return fmt.Errorf("%w: nothing was removed", ErrInterrupted)
 	case errors.Is(err, ErrInterrupted):

@@ -88,6 +88,7 @@ func (g *gcRun) plan(ctx context.Context, now time.Time, inv *inventory.Inventor
 	options := sweep.Options{
 		Now: now, MinAge: g.options.minAge, UploadAge: g.options.uploadAge, DeleteUntagged: g.options.deleteUntagged,
 		PruneEmpty: g.options.pruneEmpty, PruneOnly: g.options.pruneOnly, AllowEmpty: g.options.allowEmpty, Quarantine: g.options.quarantine, Concurrency: g.store.Concurrency(), Only: only,
+		MaxBytes:               g.options.budget.maxBytes,
 		DeleteUnlinkedChildren: g.options.deleteUnlinkedChildren, Roots: rootsSum, KeepDigests: keepSum,
 	}
 	if options.RemovesTags = g.review.removesTags(); decision != nil {

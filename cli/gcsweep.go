@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"time"
 
@@ -64,18 +65,23 @@ func (g *gcRun) chooseRemover(ctx context.Context, plan *sweep.Plan, versions st
 	return g.store, nil, nil
 }
 
-// execute removes the objects of the plan, and checks for pushes at the end.
+// execute removes the objects of the plan, and checks for pushes at the end. If the time is used up and
+// something was removed, that is no error.
 func (g *gcRun) execute(ctx context.Context, plan *sweep.Plan, remover storage.Remover, pushes *pushCheck) error {
 	phase := g.progress.begin(g.report.verb("removing", "moving", "hiding"), "", plan.Len())
 	if !g.report.moves() { // a move frees no bytes
 		phase.expectBytes(tallies(plan.Garbage).bytes() - plan.HardLinked.Bytes)
 	}
-	result, err := plan.Execute(ctx, remover, sweep.ExecuteOptions{
+	result, err := plan.Execute(guard.NoneAfter(ctx), remover, sweep.ExecuteOptions{
 		Bulk:        g.store.Bulk(),
 		OnRemoved:   func(_ sweep.Kind, tally sweep.Tally) { phase.addBytes(tally.Count, tally.Bytes) },
 		BeforeBlobs: pushes.checkIfDue, // no link is removed while it checks
 	})
 	phase.endWith(g.report.verb("removed", "moved", "hidden"), err)
+	if errors.Is(err, guard.ErrTimeUp) && result.Len() > 0 {
+		g.report.Budget.Ended, err = endedByTime, nil
+		ctx = context.WithoutCancel(ctx) // for the last check
+	}
 	g.report.executed(result, err)
 	if err == nil && result.Len() > 0 {
 		err = pushes.check(ctx)

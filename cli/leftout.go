@@ -64,6 +64,7 @@ var leftOutReasons = map[sweep.Reason]string{
 	sweep.KeptDamage:        "kept by damage in a repository",
 	sweep.KeptUpload:        "younger than the plan's --upload-age",
 	sweep.KeptMultipart:     "uploaded in parts, which can't be moved: apply without --quarantine",
+	sweep.KeptLimit:         "above --max-bytes: left to the next run",
 	sweep.KeptLinked:        "still linked, by a link that the plan does not take",
 	sweep.LeftGone:          "gone already, or a tag that was pushed again",
 	sweep.LeftNotEmpty:      "not empty",

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"fmt"
+	"time"
 
 	"regsweep/guard"
 	"regsweep/internal/human"
@@ -16,8 +17,13 @@ const shownFailures = 20
 // writeOutcome prints what the run has removed, or what a run would remove.
 func writeOutcome(w *bytes.Buffer, r *report) {
 	fmt.Fprintln(w)
+	if r.Budget != nil && r.Budget.Ended == endedByTime && r.result != nil {
+		fmt.Fprintf(w, "THE TIME IS USED UP (until %s): the run stopped before the end, at a safe boundary.\n", r.Budget.Until.Format(time.RFC3339))
+	}
 	garbage, eligible := countsByKind(r.plan.Garbage), human.Size(r.eligible())
 	switch {
+	case !r.plan.HasGarbage() && r.plan.Left != (sweep.Left{}):
+		fmt.Fprintln(w, "Nothing fits in --max-bytes.")
 	case !r.plan.HasGarbage():
 		fmt.Fprintln(w, "There is nothing to remove.")
 	case r.DryRun && r.unsaved != "":
@@ -44,6 +50,7 @@ func writeOutcome(w *bytes.Buffer, r *report) {
 	if text := r.Descriptors.Text(); text != "" {
 		fmt.Fprintln(w, text)
 	}
+	writeLeft(w, r)
 	if r.DryRun && r.Guard == nil && r.Error == "" && r.plan.HasGarbage() {
 		fmt.Fprintln(w, "The registry was not asked: regsweep check says whether a run may remove something now.")
 	}

@@ -26,6 +26,7 @@ type progress struct {
 	running bool       // a phase has begun and has not ended
 	drawn   bool       // the line of the cursor shows a bar
 	turn    int        // counts the drawings, for the spinner
+	step    string     // what the run does, such as "listing"
 }
 
 func newProgress(env Env, quiet bool) *progress { return &progress{env: env, quiet: quiet} }
@@ -50,11 +51,16 @@ type phase struct {
 func (p *progress) begin(name, unit string, total int) *phase {
 	ph := &phase{p: p, name: name, unit: unit, start: p.env.Now(), stop: make(chan struct{})}
 	ph.total.Store(int64(total))
-	p.mu.Lock()
-	p.running = true
-	p.mu.Unlock()
+	p.enter(name, true)
 	ph.shown.Go(ph.show)
 	return ph
+}
+
+// enter notes what the run does now.
+func (p *progress) enter(step string, running bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.step, p.running = step, running
 }
 
 // expect sets the expected number of things.

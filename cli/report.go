@@ -43,6 +43,8 @@ type report struct {
 	HiddenBytes int64       `json:"hidden_bytes"`
 	Quarantine  *moveReport `json:"quarantine,omitempty"`
 	LeftOut     []*leftOut  `json:"left_out,omitzero"` // only of apply
+	// Budget is nil without --until, --for and --max-bytes.
+	Budget *budgetReport `json:"budget,omitempty"`
 	// OlderPlan is the new name of an older plan at the path of --plan, which a restore could need.
 	OlderPlan   string         `json:"older_plan,omitempty"`
 	Roots       *rootsReport   `json:"roots,omitempty"`

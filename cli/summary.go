@@ -133,6 +133,7 @@ var keptReasons = []struct {
 	{sweep.KeptAge, "young blobs", "younger than --min-age, or named by such a link"},
 	{sweep.KeptUpload, "uploads under way", "younger than --upload-age"},
 	{sweep.KeptMultipart, "uploads in parts", "can't be moved: go without --quarantine"},
+	{sweep.KeptLimit, "garbage above the limit", "--max-bytes leaves it to the next run"},
 	{sweep.KeptUnselected, "other garbage", "not in the plan"},
 	{sweep.KeptLinked, "blobs that are still linked", "not all links to them are in the plan"},
 	{sweep.KeptStray, "files outside the layout", "never removed"},
