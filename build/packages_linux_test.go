@@ -63,18 +63,20 @@ func TestPackagesInstallAndGo(t *testing.T) {
 
 	installed := filesBelow(t, root)
 	for path, mode := range map[string]fs.FileMode{
-		"usr/bin/regsweep":                                  0o755,
-		"etc/regsweep/window.env":                           0o600,
-		"usr/lib/systemd/system/regsweep-window.service":    0o644,
-		"usr/lib/systemd/system/regsweep-window.timer":      0o644,
-		"usr/lib/systemd/system/regsweep-recover.service":   0o644,
-		"usr/share/man/man1/regsweep.1.gz":                  0o644,
-		"usr/share/man/man1/regsweep-gc.1.gz":               0o644,
-		"usr/share/man/man1/regsweep-quarantine-purge.1.gz": 0o644,
-		"usr/share/bash-completion/completions/regsweep":    0o644,
-		"usr/share/zsh/vendor-completions/_regsweep":        0o644,
-		"usr/share/fish/vendor_completions.d/regsweep.fish": 0o644,
-		"usr/share/doc/regsweep/copyright":                  0o644,
+		"usr/bin/regsweep":                                       0o755,
+		"etc/regsweep/window.env":                                0o600,
+		"usr/lib/systemd/system/regsweep-window.service":         0o644,
+		"usr/lib/systemd/system/regsweep-window.timer":           0o644,
+		"usr/lib/systemd/system/regsweep-recover.service":        0o644,
+		"usr/share/man/man1/regsweep.1.gz":                       0o644,
+		"usr/share/man/man1/regsweep-gc.1.gz":                    0o644,
+		"usr/share/man/man1/regsweep-quarantine-purge.1.gz":      0o644,
+		"usr/share/bash-completion/completions/regsweep":         0o644,
+		"usr/share/zsh/vendor-completions/_regsweep":             0o644,
+		"usr/share/fish/vendor_completions.d/regsweep.fish":      0o644,
+		"usr/share/doc/regsweep/copyright":                       0o644,
+		"usr/share/doc/regsweep/examples/compose/compose.yml":    0o644,
+		"usr/share/doc/regsweep/examples/kubernetes/access.yaml": 0o644,
 	} {
 		if got, found := installed[path]; !found || got != mode {
 			t.Errorf("%s has mode %v, want %v", path, got, mode)
@@ -142,12 +144,18 @@ func filesBelow(t *testing.T, root string) map[string]fs.FileMode {
 	t.Helper()
 	files := map[string]fs.FileMode{}
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
+		if err != nil {
 			return err
 		}
 		info, err := entry.Info()
 		if err != nil {
 			return err
+		}
+		if entry.IsDir() {
+			if info.Mode().Perm()&0o111 == 0 {
+				t.Errorf("%s is a directory of mode %v", path, info.Mode())
+			}
+			return nil
 		}
 		name, err := filepath.Rel(root, path)
 		files[name] = info.Mode()
