@@ -37,7 +37,7 @@ func auditCommand(r *runner) *urfave.Command {
 		Name:               "audit",
 		Usage:              "say what uses the space, and what would free it",
 		ArgsUsage:          "TARGET",
-		Flags:              slices.Concat(flags, auditFileFlags(), analysisFlags()),
+		Flags:              slices.Concat(flags, auditFileFlags(), []urfave.Flag{metricsFlag()}, analysisFlags()),
 		CustomHelpTemplate: commandHelp,
 		OnUsageError:       usageError,
 		Action:             r.audit,
@@ -74,7 +74,8 @@ type auditReport struct {
 	analysisEnd
 
 	question auditQuestion
-	all      int // the number of repositories, also of those that --match leaves out
+	bill     *audit.Audit // nil until it was added up
+	all      int          // the number of repositories, also of those that --match leaves out
 }
 
 // auditQuestion is what the flags of audit ask for.
@@ -98,8 +99,12 @@ func newAuditReport() *auditReport {
 const shownBlobs = 100
 
 func (r *runner) audit(c *urfave.Context) error {
-	report := newAuditReport()
-	err := r.analyse(c.Context, &report.analysisEnd, func(a *analysis) error { return a.audit(c, report) })
+	report, began := newAuditReport(), r.env.Now()
+	file, err := r.openMetrics(c, report.Command, c.Args().Slice())
+	if err == nil {
+		err = r.analyse(c.Context, &report.analysisEnd, func(a *analysis) error { return a.audit(c, report) })
+		err = report.endMetrics(r, file, began, err)
+	}
 	switch {
 	case c.Bool(jsonName):
 		return r.writeJSON(report, err)
@@ -169,6 +174,7 @@ func (a *analysis) audit(c *urfave.Context, report *auditReport) (err error) {
 
 // add adds the bill. The repositories are those that --match selects, in the order of --sort.
 func (r *auditReport) add(bill *audit.Audit, outside audit.Outside) {
+	r.bill = bill
 	r.Bytes, r.Growth, r.Kinds, r.Blobs = bill.Bytes, bill.Growth, bill.Kinds, bill.Blobs
 	r.NotCounted, r.Versioning = outside.NotCounted, outside.Versioning
 	r.Match, r.all = r.question.match, len(bill.Repositories)

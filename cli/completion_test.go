@@ -16,7 +16,7 @@ func TestAFlagIsCompletedAndAFileIsLeftToTheShell(t *testing.T) {
 		"gc --pl":              "--plan",
 		"gc config.yml --pr":   "--prune-empty",
 		"gc -d --registry-i":   "--registry-insecure",
-		"gc -":                 "--dry-run --delete-untagged --delete-unlinked-children --plan --prune-empty --min-age --upload-age --allow-empty --policy --trust-times --free --orphaned-signatures --quiet --yes --json --quarantine --purge-versions --max-delete --leave-cache --strict --unsafe-online --until --for --max-bytes --keep-digests --roots --concurrency --max-requests --cache --no-cache --registry --username --password-stdin --password-file --registry-cacert --registry-insecure --registry-stopped --help",
+		"gc -":                 "--dry-run --delete-untagged --delete-unlinked-children --plan --prune-empty --min-age --upload-age --allow-empty --policy --trust-times --free --orphaned-signatures --quiet --yes --json --metrics --quarantine --purge-versions --max-delete --leave-cache --strict --unsafe-online --until --for --max-bytes --keep-digests --roots --concurrency --max-requests --cache --no-cache --registry --username --password-stdin --password-file --registry-cacert --registry-insecure --registry-stopped --help",
 		"gc --plan ":           "",
 		"apply plan --pa":      "--partial --password-stdin --password-file",
 		"gc --plan -":          "",

@@ -6,6 +6,7 @@ import (
 
 	"regsweep/descriptors"
 	"regsweep/guard"
+	"regsweep/metrics"
 	"regsweep/storage"
 	"regsweep/storage/config"
 
@@ -26,16 +27,21 @@ type gcRun struct {
 	config   config.Config
 	store    storage.Store
 	report   *report
+	metrics  *metrics.File
+	began    time.Time
 	stale    error // Redis may still have keys of what was removed; nil if not
 }
 
 // collect prepares a run, carries it out, and reports it.
 // wrong is an error in the arguments, or nil.
 func (r *runner) collect(c *urfave.Context, g *gcRun, target []string, wrong error) error {
-	g.runner = r
+	g.runner, g.began = r, r.env.Now()
 	g.report.DryRun = g.options.dryRun
 	r.startProgress(g.options.quiet)
-	err := wrong
+	var err error
+	if g.metrics, err = r.openMetrics(c, g.report.Command, target); err == nil {
+		err = wrong
+	}
 	if err == nil {
 		err = g.setBudget(r.env.Now())
 	}

@@ -68,6 +68,7 @@ func removalFlags() []urfave.Flag {
 		toggle("quiet", "print problems and errors alone", "q"),
 		toggle("yes", "do not ask before removing", "y"),
 		jsonFlag(),
+		metricsFlag(),
 		toggle(quarantineName, "move what goes to where it can be restored from, instead of removing it"),
 		toggle("purge-versions", "on a bucket that keeps versions, remove all versions of what goes"),
 		&urfave.GenericFlag{Name: maxDeleteName, Value: new(maxDelete), Usage: "refuse to remove more blobs than `LIMIT`: 30% of all, a number such as 500, or bytes such as 200GB"},

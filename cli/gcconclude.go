@@ -23,7 +23,7 @@ func (g *gcRun) conclude(err error) error {
 	if g.store != nil {
 		g.report.Requests = g.store.Requests()
 	}
-	err = g.withStale(g.explainEnd(err))
+	err = g.endMetrics(g.withStale(g.explainEnd(err)))
 	g.report.countLeft()
 	if warning := g.report.Descriptors.Warning(); warning != "" && g.stale == nil && (g.options.quiet || g.options.json) {
 		g.say("warning: " + warning)

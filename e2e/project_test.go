@@ -20,10 +20,11 @@ import (
 // but for open, which knows every backend.
 var ours = map[string][]string{
 	"regsweep":             {"regsweep/cli"},
-	"regsweep/cli":         under("audit", "policy", "quarantine", "descriptors", "sweep", "guard", "mark", "inventory", "storage/open", "storage/config", "storage/cache", "storage/layout", "storage", "internal/spool", "internal/human", "internal/terminal", "internal/dockerlogin"),
+	"regsweep/cli":         under("audit", "policy", "quarantine", "metrics", "descriptors", "sweep", "guard", "mark", "inventory", "storage/open", "storage/config", "storage/cache", "storage/layout", "storage", "internal/spool", "internal/human", "internal/terminal", "internal/dockerlogin"),
 	"regsweep/audit":       under("sweep", "mark", "inventory", "manifest", "storage", "internal/human"),
 	"regsweep/policy":      under("mark", "manifest", "inventory", "storage/layout", "storage", "internal/human", "internal/pattern"),
 	"regsweep/quarantine":  under("sweep", "mark", "manifest", "storage/layout", "storage", "internal/spool"),
+	"regsweep/metrics":     under("audit", "storage"),
 	"regsweep/descriptors": under("sweep", "storage/config", "storage", "internal/human"),
 	"regsweep/sweep":       under("mark", "inventory", "storage/layout", "storage"),
 	"regsweep/guard":       under("inventory", "storage/config", "storage/layout", "storage"),
@@ -67,6 +68,7 @@ var theirs = map[string][]string{
 	"golang.org/x/term":              under("cli"),
 	"github.com/bmatcuk/doublestar":  under("cli", "internal/pattern"),
 	"github.com/Masterminds/semver":  under("policy"),
+	"github.com/prometheus":          under("metrics"),
 	"github.com/redis/go-redis":      under("descriptors"),
 
 	"github.com/aws": under("storage/s3"),
@@ -104,6 +106,7 @@ var built = []string{
 	"github.com/aws/aws-sdk-go-v2/service/ssooidc",
 	"github.com/aws/aws-sdk-go-v2/service/sts",
 	"github.com/aws/smithy-go",
+	"github.com/beorn7/perks",
 	"github.com/bmatcuk/doublestar/v4",
 	"github.com/cespare/xxhash/v2",
 	"github.com/cpuguy83/go-md2man/v2",
@@ -112,7 +115,12 @@ var built = []string{
 	"github.com/dustin/go-humanize",
 	"github.com/go-json-experiment/json",
 	"github.com/mitchellh/colorstring",
+	"github.com/munnerz/goautoneg",
 	"github.com/opencontainers/go-digest",
+	"github.com/prometheus/client_golang",
+	"github.com/prometheus/client_model",
+	"github.com/prometheus/common",
+	"github.com/prometheus/procfs",
 	"github.com/redis/go-redis/v9",
 	"github.com/rivo/uniseg",
 	"github.com/russross/blackfriday/v2",
@@ -126,6 +134,7 @@ var built = []string{
 	"golang.org/x/sys",
 	"golang.org/x/term",
 	"golang.org/x/time",
+	"google.golang.org/protobuf",
 }
 
 // ofDistribution is what the program takes of Distribution, which has a whole
