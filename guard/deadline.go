@@ -41,11 +41,11 @@ func Until(ctx context.Context, deadline time.Time, now func() time.Time) (limit
 	}
 }
 
-// NoneAfter adds a lease to a context that Until limits: no removal begins after the deadline. A batch may
-// have a thousand removals, and take minutes on a slow storage. Other than after an interruption, the rest
-// of it is left.
+// NoneAfter returns a context under which no removal begins after the deadline of Until. A batch may have a
+// thousand removals, and take minutes on a slow storage. Other than after an interruption, the rest of it
+// is left.
 func NoneAfter(limited context.Context) context.Context {
-	return storage.WithLease(limited, func(context.Context) error {
+	return storage.WithBegin(limited, func() error {
 		if cause := context.Cause(limited); errors.Is(cause, ErrTimeUp) {
 			return cause
 		}

@@ -20,14 +20,14 @@ func TestTheDeadlineEndsTheRun(t *testing.T) {
 		defer stop()
 		sweep := guard.NoneAfter(ctx)
 		time.Sleep(90 * time.Minute)
-		if err := errors.Join(ctx.Err(), storage.MayRemove(sweep)); err != nil {
+		if err := errors.Join(ctx.Err(), storage.MayBegin(sweep)); err != nil {
 			t.Errorf("before the deadline: %v", err)
 		}
 		<-ctx.Done()
 		if took := time.Since(start); took != 90*time.Minute+time.Millisecond || !errors.Is(context.Cause(ctx), guard.ErrTimeUp) {
 			t.Errorf("it ends after %s: %v", took, context.Cause(ctx))
 		}
-		if err := storage.MayRemove(context.WithoutCancel(sweep)); !errors.Is(err, guard.ErrTimeUp) || !errors.Is(err, storage.ErrNotBegun) {
+		if err := storage.MayBegin(context.WithoutCancel(sweep)); !errors.Is(err, guard.ErrTimeUp) || !errors.Is(err, storage.ErrNotBegun) {
 			t.Errorf("after the deadline a removal may begin: %v", err)
 		}
 	})
@@ -40,7 +40,7 @@ func TestAnInterruptionIsNoDeadline(t *testing.T) {
 	ctx, stop := guard.Until(interrupted, time.Now().Add(time.Hour), time.Now)
 	defer stop()
 	cancel(errInterrupted)
-	if err := storage.MayRemove(context.WithoutCancel(guard.NoneAfter(ctx))); err != nil || context.Cause(ctx) != errInterrupted {
+	if err := storage.MayBegin(context.WithoutCancel(guard.NoneAfter(ctx))); err != nil || context.Cause(ctx) != errInterrupted {
 		t.Errorf("%v, %v", err, context.Cause(ctx))
 	}
 }

@@ -60,6 +60,30 @@ func MayRemoveNow(ctx context.Context) bool {
 	return may == nil || may(noWait) == nil
 }
 
+type beginKey struct{}
+
+// WithBegin returns a context under which a removal or a move begins only if may returns nil. Other than a
+// lease, may is called once for each object, before the removal waits for anything. What has begun is
+// completed: the directory of a file is removed too, and the original of a copy.
+func WithBegin(ctx context.Context, may func() error) context.Context {
+	return context.WithValue(ctx, beginKey{}, may)
+}
+
+// MayBegin returns nil if the removal of an object may begin under ctx.
+func MayBegin(ctx context.Context) error {
+	if may, _ := ctx.Value(beginKey{}).(func() error); may != nil {
+		if err := may(); err != nil {
+			return notBegun{err}
+		}
+	}
+	return nil
+}
+
+// Begun returns a context for the rest of a removal that has begun.
+func Begun(ctx context.Context) context.Context {
+	return WithBegin(ctx, nil)
+}
+
 // noWait is a context that is done. A lease that would have to wait for it returns an error at once.
 var noWait = func() context.Context {
 	done, cancel := context.WithCancel(context.Background())

@@ -126,7 +126,7 @@ func testRegistry(t *testing.T, seed uint64) {
 	for range 3 {
 		testInterruption(t, d, r, random.IntN(objects+1), random.IntN(2) == 0, after)
 	}
-	testTimeUp(t, d, r, random.IntN(2*objects+1), after)
+	testTimeUp(t, d, r, random.IntN(objects+1), after)
 	testLimit(t, d, r, random.Int64N(plan.Garbage[sweep.Blob].Bytes+plan.Garbage[sweep.Upload].Bytes+2)+1, after)
 	for _, percent := range []int{100, 90, 50, 10} {
 		testSelection(t, d, r, func(sweep.Removal) bool { return random.IntN(100) < percent }, after)
@@ -151,7 +151,7 @@ func testInterruption(t *testing.T, d *disk, r rules, objects int, killed bool, 
 	runAgain(t, fmt.Sprintf("%+v: interrupted after %d objects", r, objects), d, r, root, want)
 }
 
-// testTimeUp ends a run at a deadline, after so many steps, and runs again. The lease ends in the middle of a batch.
+// testTimeUp ends a run at a deadline, after so many objects, and runs again. It comes in the middle of a batch.
 func testTimeUp(t *testing.T, d *disk, r rules, steps int, want *disk) {
 	root := d.put(t)
 	defer remove(t, root)
@@ -159,7 +159,7 @@ func testTimeUp(t *testing.T, d *disk, r rules, steps int, want *disk) {
 	defer cancel(nil)
 	var left atomic.Int64
 	left.Store(int64(steps))
-	ctx = storage.WithLease(ctx, func(context.Context) error {
+	ctx = storage.WithBegin(ctx, func() error {
 		if left.Add(-1) < 0 {
 			cancel(errStopped)
 			return errStopped

@@ -272,7 +272,7 @@ func (o *Store) remove(ctx context.Context, ref storage.Ref) error {
 	if ref.Multipart != "" {
 		return fmt.Errorf("abort the upload of %s: Distribution's drivers can't abort one", ref.Path)
 	}
-	if err := storage.MayRemove(ctx); err != nil { // do not stat an object that may not be removed
+	if err := storage.MayBegin(ctx); err != nil {
 		return err
 	}
 	_, isDir, err := o.stat(ctx, ref.Path)

@@ -21,7 +21,7 @@ func (o *Store) Move(ctx context.Context, moves []storage.Move) []storage.Outcom
 // move checks that there is no object at m.To, since a driver would overwrite it. An object that
 // is written there after the check is lost: Distribution's drivers have no conditional write.
 func (o *Store) move(ctx context.Context, m storage.Move) error {
-	if err := storage.MayRemove(ctx); err != nil { // do not stat an object that may not be moved
+	if err := storage.MayBegin(ctx); err != nil {
 		return err
 	}
 	there, err := o.exists(ctx, m.To)

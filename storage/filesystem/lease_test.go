@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"regsweep/internal/imagetest"
 	"regsweep/storage"
 	"regsweep/storage/layout"
 
@@ -52,4 +55,32 @@ func TestPromise4DirectoriesAreRemovedUnderTheLease(t *testing.T) {
 			t.Errorf("%d removals: %s is gone", removals, left)
 		}
 	}
+}
+
+// A removal that may not begin does not wait for its turn: a run that has to end would take long.
+func TestARemovalThatMayNotBeginDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tree := imagetest.NewTree(t, t.TempDir())
+		var refs []storage.Ref
+		var moves []storage.Move
+		for i := range 50 {
+			path := layout.BlobPath(tree.Blob([]byte{byte(i)}))
+			refs, moves = append(refs, storage.Ref{Path: path}), append(moves, storage.Move{From: path, To: storage.QuarantineDir + "/run/" + path})
+		}
+		store, err := Open(tree.Root(), storage.Limits{MaxRequests: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := errors.New("ended")
+		ctx := storage.WithBegin(t.Context(), func() error { return ended })
+		began := time.Now()
+		for _, o := range append(store.Remove(ctx, refs), store.Move(ctx, moves)...) {
+			if !errors.Is(o.Err, ended) || !errors.Is(o.Err, storage.ErrNotBegun) {
+				t.Errorf("outcome: %v", o.Err)
+			}
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("they wait for %s", took)
+		}
+	})
 }

@@ -35,7 +35,10 @@ func (f *Store) Move(ctx context.Context, moves []storage.Move) []storage.Outcom
 }
 
 func (f *Store) move(ctx context.Context, m storage.Move) (left bool, err error) {
-	if err := f.beginRemoval(ctx); err != nil {
+	if err := storage.MayBegin(ctx); err != nil {
+		return false, err
+	}
+	if err := f.begin(ctx); err != nil {
 		return false, err
 	}
 	defer f.end()

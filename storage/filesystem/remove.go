@@ -32,7 +32,10 @@ func (f *Store) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcom
 }
 
 func (f *Store) removeFile(ctx context.Context, r *removal, ref storage.Ref) (o storage.Outcome) {
-	if err := f.beginRemoval(ctx); err != nil {
+	if err := storage.MayBegin(ctx); err != nil {
+		return storage.Outcome{Err: err}
+	}
+	if err := f.begin(ctx); err != nil {
 		return storage.Outcome{Err: err}
 	}
 	defer f.end()
@@ -60,17 +63,6 @@ func (f *Store) removeFile(ctx context.Context, r *removal, ref storage.Ref) (o 
 	}
 	o.DirLeft = r.removeDir(ctx, path.Dir(ref.Path)) || isDeepInUpload(ref.Path)
 	return o
-}
-
-// beginRemoval is begin for a removal or a move. It does not wait for its turn if the lease has ended
-// before.
-func (f *Store) beginRemoval(ctx context.Context) error {
-	if f.pace != nil {
-		if err := storage.MayRemove(ctx); err != nil {
-			return err
-		}
-	}
-	return f.begin(ctx)
 }
 
 // isDeepInUpload reports whether a file is in a subdirectory of an upload's directory.

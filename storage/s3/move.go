@@ -19,15 +19,29 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Move copies objects within the server and then removes them, since S3 can't rename. One request
-// removes the originals after all copies are confirmed. A link, whose content is known, is removed
-// without a copy.
+// Move copies objects within the server and then removes them, since S3 can't rename. A link, whose
+// content is known, is removed without a copy. The originals are removed after as many copies as are made
+// at the same time: a run that is stopped leaves few copies whose originals are still there.
 func (s *Store) Move(ctx context.Context, moves []storage.Move) []storage.Outcome {
-	outcomes := storage.OutcomesOf(len(moves), s.Concurrency(), func(i int) error {
-		if moves[i].Content != "" {
-			return nil
+	outcomes := make([]storage.Outcome, 0, len(moves))
+	for len(moves) > 0 {
+		n, copies := 0, 0
+		for ; n < len(moves) && copies < s.Concurrency(); n++ {
+			if moves[n].Content == "" {
+				copies++
+			}
 		}
-		if err := storage.MayRemove(ctx); err != nil { // the original would stay
+		outcomes = append(outcomes, s.moveTogether(ctx, moves[:n])...)
+		moves = moves[n:]
+	}
+	return outcomes
+}
+
+// moveTogether makes the copies at the same time. One request removes the originals after all copies are
+// confirmed.
+func (s *Store) moveTogether(ctx context.Context, moves []storage.Move) []storage.Outcome {
+	outcomes := storage.OutcomesOf(len(moves), s.Concurrency(), func(i int) error {
+		if err := storage.MayBegin(ctx); err != nil || moves[i].Content != "" {
 			return err
 		}
 		return s.copy(ctx, moves[i])
@@ -39,7 +53,7 @@ func (s *Store) Move(ctx context.Context, moves []storage.Move) []storage.Outcom
 			places, copied = append(places, i), append(copied, storage.Ref{Path: m.From})
 		}
 	}
-	for n, o := range s.Remove(ctx, copied) {
+	for n, o := range s.Remove(storage.Begun(ctx), copied) {
 		outcomes[places[n]] = o
 	}
 	return outcomes

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
+	"slices"
 	"unicode"
 	"unicode/utf8"
 
@@ -77,6 +78,9 @@ func (s *Store) removeVersions(ctx context.Context, objects []objectVersion) []s
 	if s.single.Load() {
 		return s.removeSingly(ctx, objects)
 	}
+	if err := storage.MayBegin(ctx); err != nil {
+		return slices.Repeat([]storage.Outcome{{Err: err}}, len(objects))
+	}
 	outcomes := s.removeTogether(ctx, objects)
 	var places []int
 	var left []objectVersion
@@ -94,7 +98,7 @@ func (s *Store) removeVersions(ctx context.Context, objects []objectVersion) []s
 	if whole || refused > 1 && refused == len(objects) {
 		s.single.Store(true)
 	}
-	for n, o := range s.removeSingly(ctx, left) {
+	for n, o := range s.removeSingly(storage.Begun(ctx), left) {
 		outcomes[places[n]] = o
 	}
 	return outcomes
@@ -175,9 +179,6 @@ func (s *Store) removeTogether(ctx context.Context, objects []objectVersion) []s
 // sent may have removed something. So if the lease ends after it, the error does not match
 // storage.ErrNotBegun.
 func (s *Store) retryRemoval(ctx context.Context, send func() error) error {
-	if err := storage.MayRemove(ctx); err != nil { // do not wait for a request that may not be sent
-		return err
-	}
 	var last error // of a request that was sent
 	return s.retry(ctx, func() error {
 		err := storage.MayRemove(ctx)
@@ -290,6 +291,9 @@ func withContentMD5(o *s3.Options) {
 
 // removeOne removes an object, or one version of it, with a request of its own.
 func (s *Store) removeOne(ctx context.Context, object objectVersion) (o storage.Outcome) {
+	if err := storage.MayBegin(ctx); err != nil {
+		return storage.Outcome{Err: err}
+	}
 	path := object.key[len(s.prefix):]
 	err := s.retryRemoval(ctx, func() error {
 		input := &s3.DeleteObjectInput{Bucket: &s.parameters.bucket, Key: &object.key}
@@ -334,6 +338,9 @@ func (s *Store) seenGone(ctx context.Context, op string, object objectVersion) e
 
 // abort aborts an unfinished multipart upload. The server then removes its parts.
 func (s *Store) abort(ctx context.Context, ref storage.Ref) (o storage.Outcome) {
+	if err := storage.MayBegin(ctx); err != nil {
+		return storage.Outcome{Err: err}
+	}
 	err := s.retryRemoval(ctx, func() error {
 		_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{
 			Bucket: &s.parameters.bucket, Key: s.key(ref.Path), UploadId: &ref.Multipart,

@@ -291,6 +291,10 @@ func (s *Store) versionPage(ctx context.Context, input *s3.ListObjectVersionsInp
 // Remove implements Remover. If no version of an object was listed, it makes a plain removal. An
 // object counts as removed once all its versions are removed, except for the kept ones.
 func (v *versions) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcome {
+	if err := storage.MayBegin(ctx); err != nil {
+		return slices.Repeat([]storage.Outcome{{Err: err}}, len(refs))
+	}
+	ctx = storage.Begun(ctx) // no later run would find the versions of an object that is gone
 	outcomes := make([]storage.Outcome, len(refs))
 	var plain []storage.Ref
 	var places []int // in refs, of plain

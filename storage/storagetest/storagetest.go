@@ -56,6 +56,7 @@ func Test(t *testing.T, s Subject) {
 	t.Run("read and stat", func(t *testing.T) { testRead(t, s) })
 	t.Run("remove", func(t *testing.T) { testRemove(t, s) })
 	t.Run("remove takes a full batch", func(t *testing.T) { testRemoveBatch(t, s) })
+	t.Run("nothing begins that may not begin", func(t *testing.T) { testBegin(t, s) })
 	t.Run("remove takes nothing beside", func(t *testing.T) { testRemoveNeighbours(t, s) })
 	t.Run("remove ends with its context", func(t *testing.T) { testRemoveCancelled(t, s) })
 	t.Run("emptied directories go", func(t *testing.T) { testEmptied(t, s) })
@@ -448,6 +449,49 @@ func testRemove(t *testing.T, s Subject) {
 	}
 	maps.DeleteFunc(left, func(_ string, isObject bool) bool { return !isObject })
 	SamePaths(t, left, want)
+}
+
+// testBegin: a batch ends at once if nothing of it may begin. What has begun is completed.
+func testBegin(t *testing.T, s Subject) {
+	store, plant := s.Open(t)
+	want := map[string]string{}
+	var refs []storage.Ref
+	var moves []storage.Move
+	for i := range 20 {
+		path := BlobPath("sha256", HexOf("blob", i))
+		want[path] = "x"
+		refs, moves = append(refs, storage.Ref{Path: path}), append(moves, storage.Move{From: path, To: storage.QuarantineDir + "/run/" + path})
+	}
+	PlantAll(plant, want)
+	ended, left := errors.New("ended"), 0
+	ctx := storage.WithBegin(t.Context(), func() error {
+		if left--; left < 0 {
+			return ended
+		}
+		return nil
+	})
+	before := store.Requests()
+	for _, outcome := range append(store.Remove(ctx, refs), store.Move(ctx, moves)...) {
+		if !errors.Is(outcome.Err, storage.ErrNotBegun) || !errors.Is(outcome.Err, ended) {
+			t.Errorf("outcome: %v", outcome.Err)
+		}
+	}
+	after := store.Requests()
+	if after.Put = before.Put; after != before { // a filesystem counts a move before it begins
+		t.Errorf("%+v requests become %+v", before, after)
+	}
+	SamePaths(t, KeysOf(Scan(t, store, storage.BlobsDir)), want)
+	left = 1
+	if err := store.Move(ctx, moves[:1])[0].Err; err != nil {
+		t.Errorf("a move that has begun: %v", err)
+	}
+	left = 1
+	if err := store.Remove(ctx, refs[1:2])[0].Err; err != nil {
+		t.Errorf("a removal that has begun: %v", err)
+	}
+	delete(want, refs[0].Path)
+	delete(want, refs[1].Path)
+	SamePaths(t, KeysOf(Scan(t, store, storage.BlobsDir)), want)
 }
 
 func testRemoveBatch(t *testing.T, s Subject) {
