@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -416,7 +417,15 @@ func TestKilledWhileItRemoves(t *testing.T) {
 			going = append(going, path)
 		}
 	}
-	slices.SortFunc(going, func(a, b string) int { return strings.Compare(kindOfPath(a)+a, kindOfPath(b)+b) })
+	size := func(path string) int64 {
+		if info, err := os.Stat(filepath.Join(g.copied, layoutRoot, path)); err == nil && isBlob(path) {
+			return info.Size()
+		}
+		return 0
+	}
+	slices.SortFunc(going, func(a, b string) int {
+		return cmp.Or(strings.Compare(kindOfPath(a), kindOfPath(b)), cmp.Compare(size(b), size(a)), strings.Compare(a, b))
+	})
 	killed, tried := 0, 0
 	for k := 0; k < len(going); k += apart(2) {
 		tried++

@@ -15,6 +15,8 @@ import (
 	"regsweep/internal/imagetest"
 	"regsweep/storage"
 	"regsweep/storage/config"
+
+	"github.com/opencontainers/go-digest"
 )
 
 type budgetReport struct {
@@ -46,63 +48,70 @@ func (r budgetReport) left() (blobs, uploads, links int, bytes int64) {
 // late is a storage in which one removal begins 70 seconds later. Each batch has one object.
 type late struct {
 	storage.Store
-	at    int
-	calls *atomic.Int64
+	storage.DirTimes
+	at        int
+	calls     atomic.Int64
+	meanwhile func()
 }
 
-func (l late) Bulk() storage.Bulk { return storage.Bulk{Objects: 1, Calls: 1} }
+func (l *late) Bulk() storage.Bulk { return storage.Bulk{Objects: 1, Calls: 1} }
 
-func (l late) wait() {
+func (l *late) wait() {
 	if l.calls.Add(1) == int64(l.at) {
+		l.meanwhile()
 		time.Sleep(70 * time.Second) // a run waits for 30 s after its deadline
 	}
 }
 
-func (l late) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcome {
+func (l *late) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcome {
 	l.wait()
 	return l.Store.Remove(ctx, refs)
 }
 
-func (l late) Move(ctx context.Context, moves []storage.Move) []storage.Outcome {
+func (l *late) Move(ctx context.Context, moves []storage.Move) []storage.Outcome {
 	l.wait()
 	return l.Store.Move(ctx, moves)
 }
 
+// lateRun runs a command on a storage that is late before a removal. met is false if there are fewer removals. The clock
+// is a fake, and so is the delay of the storage. meanwhile is called before the delay.
+func lateRun(t *testing.T, at int, meanwhile func(), args ...string) (report budgetReport, met bool) {
+	t.Helper()
+	began, store := time.Now(), &late{at: at, meanwhile: meanwhile}
+	var stdout, stderr output
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		report.ExitCode = cli.Run(t.Context(), append([]string{"regsweep"}, append(args, "--registry-stopped", "--json")...), cli.Env{
+			In: strings.NewReader(""), Out: &stdout, Err: &stderr, Getenv: func(string) string { return "" },
+			Now: func() time.Time { return began.Add(time.Since(start)) },
+			Open: func(ctx context.Context, config config.Config) (_ storage.Store, err error) {
+				store.Store, err = openStorage(ctx, config)
+				store.DirTimes = store.Store.(storage.DirTimes)
+				return store, err
+			},
+			Host: "here", User: "tester", ProbeInterval: time.Second, Width: func(io.Writer) int { return 0 },
+		})
+	})
+	if err := json.Unmarshal([]byte(stdout.String()), &report); err != nil {
+		t.Fatalf("%v\n%s\n%s", err, &stdout, &stderr)
+	}
+	return report, store.calls.Load() >= int64(at)
+}
+
 // TestTheTimeIsUsedUpInTheSweep: the deadline comes before each removal in turn. Every image pulls, the report says what
 // has gone and what is left, and the next run ends where a run without a deadline ends (3, 6). What was moved to a
-// quarantine can be restored. The clock is a fake, and so is the delay of the storage.
+// quarantine can be restored.
 func TestTheTimeIsUsedUpInTheSweep(t *testing.T) {
 	g := newVariedFixture(t, false)
 	args := []string{"gc", g.tree.Root(), "-m", "--prune-empty"}
 	want, _ := g.undisturbed(args)
-	began := time.Now()
-	run := func(at int, args ...string) (report budgetReport, met bool) {
-		calls := new(atomic.Int64)
-		var stdout, stderr output
-		synctest.Test(t, func(t *testing.T) {
-			start := time.Now()
-			report.ExitCode = cli.Run(t.Context(), append([]string{"regsweep"}, append(args, "--registry-stopped", "--json")...), cli.Env{
-				In: strings.NewReader(""), Out: &stdout, Err: &stderr, Getenv: func(string) string { return "" },
-				Now: func() time.Time { return began.Add(time.Since(start)) },
-				Open: func(ctx context.Context, config config.Config) (storage.Store, error) {
-					store, err := openStorage(ctx, config)
-					return late{store, at, calls}, err
-				},
-				Host: "here", User: "tester", ProbeInterval: time.Second, Width: func(io.Writer) int { return 0 },
-			})
-		})
-		if err := json.Unmarshal([]byte(stdout.String()), &report); err != nil {
-			t.Fatalf("%v\n%s\n%s", err, &stdout, &stderr)
-		}
-		return report, calls.Load() >= int64(at)
-	}
 	for k := 1; ; k += apart(2) {
 		args := append(args, "--for=1m")
 		if k%3 == 0 {
 			args = append(args, "--quarantine")
 		}
 		what := fmt.Sprintf("%v: late before removal %d", args[2:], k)
-		report, met := run(k, args...)
+		report, met := lateRun(t, k, func() {}, args...)
 		if !met {
 			if report.ExitCode != 0 || report.Budget.Ended != "" || report.Budget.Left.Blobs != 0 || k < 10 {
 				t.Errorf("%s: in time it ends with %+v", what, report)
@@ -139,6 +148,18 @@ func TestTheTimeIsUsedUpInTheSweep(t *testing.T) {
 		}
 		g.confirmed(what, gcRun{report: gcReport{Removed: report.Removed}}, now)
 		g.goesOn(what, args[:4], want)
+	}
+}
+
+// TestAPushBeforeTheDeadlineIsReported: a run that ends at its deadline has succeeded only if nobody has pushed.
+func TestAPushBeforeTheDeadlineIsReported(t *testing.T) {
+	g := newVariedFixture(t, false)
+	push := func() {
+		g.tree.Write(imagetest.TagPath("app", "pushed"), digest.FromString("pushed").String())
+	}
+	report, _ := lateRun(t, 5, push, "gc", g.tree.Root(), "-m", "--for=1m")
+	if report.ExitCode != 3 || !strings.Contains(report.Error, "somebody pushed during the removal, to app") || report.Removed.Revisions.Count == 0 {
+		t.Errorf("%+v", report)
 	}
 }
 
