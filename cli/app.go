@@ -27,7 +27,7 @@ func newApp(r *runner) *urfave.App {
 		OnUsageError:              usageError,
 		Action:                    urfave.ShowAppHelp,
 		Commands: []*urfave.Command{
-			gcCommand(r), untagCommand(r), applyCommand(r), policyCommand(r), quarantineCommand(r), checkCommand(r), auditCommand(r), whyCommand(r), graphCommand(r), completionCommand(r), completeCommand(r), versionCommand(), helpCommand(),
+			gcCommand(r), untagCommand(r), applyCommand(r), windowCommand(r), policyCommand(r), quarantineCommand(r), checkCommand(r), auditCommand(r), whyCommand(r), graphCommand(r), completionCommand(r), completeCommand(r), versionCommand(), helpCommand(),
 		},
 	}
 	for _, command := range app.Commands {
@@ -129,6 +129,7 @@ const targetHelp = `TARGET:
 const exitHelp = `EXIT CODES:
    0 done · 1 failed · 2 wrong usage or config · 3 refused by the safety check
    4 done, with problems that kept something · 5 locked by another run
+   6 the registry may still be read-only: a window's --after has failed
    130 interrupted, or not confirmed
 `
 

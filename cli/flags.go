@@ -76,7 +76,11 @@ func (r *runner) addLastPush(ctx context.Context, options *guard.Options, store 
 	if options.Stopped || options.Unsafe {
 		return nil
 	}
-	last, err := inventory.LastPush(ctx, store, pushed, r.env.Now().Add(-guard.RecentUpload), options.Config.Changed.Add(inventory.ClockTick))
+	explained := options.Config.Changed
+	if options.Closed.After(explained) {
+		explained = options.Closed
+	}
+	last, err := inventory.LastPush(ctx, store, pushed, r.env.Now().Add(-guard.RecentUpload), explained.Add(inventory.ClockTick))
 	if err != nil || last == nil {
 		return err
 	}

@@ -22,6 +22,8 @@ type gcRun struct {
 	lists    rootLists   // the lists of images in use
 	policy   *policyRun  // the policy; nil without one
 	review   *review     // the plan of apply; nil for gc
+	window   *heldWindow // nil unless the command is window
+	finished bool        // see finish
 	planFile *outputFile // the file of gc --plan; nil without it
 	deadline time.Time   // see setBudget; zero without a limit
 	config   config.Config
@@ -48,12 +50,16 @@ func (r *runner) collect(c *urfave.Context, g *gcRun, target []string, wrong err
 	ctx, stopDeadline := guard.Until(c.Context, g.deadline, r.env.Now)
 	defer stopDeadline()
 	c.Context = ctx
-	stopHint := context.AfterFunc(ctx, func() { r.hintStopping(context.Cause(ctx)) })
+	stopHint := context.AfterFunc(ctx, func() { g.hintStopping(context.Cause(ctx)) })
 	var proof guard.Options
 	if err == nil {
 		proof, err = g.prepare(c, target)
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case g.window != nil:
+		err = g.window.hold(ctx, g, proof)
+	default:
 		err = g.run(ctx, proof)
 	}
 	g.discardFiles()
@@ -61,7 +67,7 @@ func (r *runner) collect(c *urfave.Context, g *gcRun, target []string, wrong err
 		err = storage.ExplainPermission(g.store, err)
 	}
 	stopHint()
-	return g.conclude(withCause(ctx, err))
+	return g.conclude(g.finish(withCause(ctx, err)))
 }
 
 // run does the steps of a run in their order: prove, lock, list, mark, plan, confirm, prove again, list
@@ -83,7 +89,7 @@ func (g *gcRun) run(ctx context.Context, proof guard.Options) (err error) {
 	var cache *descriptors.Redis
 	if admitted.mayRemove {
 		var unlock func(error) error
-		if ctx, unlock, err = g.lock(ctx, g.store, g.report.Command); err != nil {
+		if ctx, unlock, err = g.lockForRun(ctx); err != nil {
 			return err
 		}
 		defer func() { err = unlock(err) }()

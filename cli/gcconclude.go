@@ -7,24 +7,40 @@ import (
 
 	"regsweep/guard"
 	"regsweep/internal/human"
+	"regsweep/window"
 )
 
 // hintStopping prints that the run is about to stop, and why.
-func (r *runner) hintStopping(cause error) {
+func (g *gcRun) hintStopping(cause error) {
 	if errors.Is(cause, guard.ErrTimeUp) {
-		r.progress.hint(cause.Error() + ": stopping at a safe boundary")
+		g.progress.hint(cause.Error() + ": stopping at a safe boundary")
 		return
 	}
-	r.progress.hint("interrupted: stopping at a safe boundary; once more ends it at once")
+	text := "once more ends it at once"
+	if g.window != nil {
+		text = "then the registry is made writable again"
+	}
+	g.progress.hint("interrupted: stopping at a safe boundary; " + text)
 }
 
-// conclude prints the report and returns the error of the run.
-func (g *gcRun) conclude(err error) error {
+// finish completes the report of a run that ends with err, and returns the error with its explanation. A
+// window finishes the run before it is closed.
+func (g *gcRun) finish(err error) error {
+	if g.finished {
+		return err
+	}
+	g.finished = true
 	if g.store != nil {
 		g.report.Requests = g.store.Requests()
 	}
 	err = g.endMetrics(g.withStale(g.explainEnd(err)))
 	g.report.countLeft()
+	g.report.conclude(err)
+	return err
+}
+
+// conclude prints the report and returns the error of the run.
+func (g *gcRun) conclude(err error) error {
 	if warning := g.report.Descriptors.Warning(); warning != "" && g.stale == nil && (g.options.quiet || g.options.json) {
 		g.say("warning: " + warning)
 	}
@@ -64,6 +80,7 @@ func (g *gcRun) conclude(err error) error {
 			writeSummary(w, g.report, width)
 		}
 		writeOutcome(w, g.report)
+		writeWindow(w, g.report.Window)
 	}), err)
 }
 
@@ -101,6 +118,9 @@ func (g *gcRun) isHalfDone(err error) bool {
 func refusal(err error) *guard.Verdict {
 	var refused *guard.RefusedError
 	var lost *guard.LostError
+	if after := (*window.AfterError)(nil); errors.As(err, &after) {
+		err = after.Ended
+	}
 	switch {
 	case errors.As(err, &refused):
 		verdict := refused.Verdict

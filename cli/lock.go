@@ -49,3 +49,11 @@ func (r *runner) lock(ctx context.Context, store storage.Locker, command string)
 		return err
 	}, nil
 }
+
+// lockForRun takes the lock for a run, unless the window around the run holds it.
+func (g *gcRun) lockForRun(ctx context.Context) (locked context.Context, unlock func(error) error, err error) {
+	if g.window != nil {
+		return ctx, func(err error) error { return err }, nil
+	}
+	return g.lock(ctx, g.store, g.report.Command)
+}

@@ -60,14 +60,23 @@ func (e *ending) conclude(err error) {
 func (r *runner) writeJSON(d document, err error) error {
 	r.jsonWritten = true
 	d.conclude(err)
-	encoded, encodeErr := json.MarshalIndent(d, "", "  ")
+	encoded, encodeErr := encode(d)
 	if encodeErr != nil {
-		return fmt.Errorf("write the report: %w", encodeErr)
+		return encodeErr
 	}
-	if _, writeErr := r.env.Out.Write(append(escapeUnprintable(encoded), '\n')); err == nil {
+	if _, writeErr := r.env.Out.Write(encoded); err == nil {
 		err = outputError(writeErr)
 	}
 	return err
+}
+
+// encode returns a document as JSON.
+func encode(d document) ([]byte, error) {
+	encoded, err := json.MarshalIndent(d, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("write the report: %w", err)
+	}
+	return append(escapeUnprintable(encoded), '\n'), nil
 }
 
 // escapeUnprintable returns a JSON document in which each character that could control a terminal is a

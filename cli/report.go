@@ -13,6 +13,7 @@ import (
 	"regsweep/policy"
 	"regsweep/storage"
 	"regsweep/sweep"
+	"regsweep/window"
 )
 
 // report is the report of a run of gc or apply, as JSON and as text. The JSON fields and their order do
@@ -53,6 +54,7 @@ type report struct {
 	// Policy and Tags are about --policy. Tags has every tag that a rule selects.
 	Policy *policy.Report     `json:"policy,omitempty"`
 	Tags   []policy.TagReport `json:"tags,omitzero"`
+	Window *window.Report     `json:"window,omitempty"` // only of the command window
 	cacheReport
 	// Versions is nil if the storage cannot keep versions.
 	Versions *versionsReport `json:"versions,omitempty"`

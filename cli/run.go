@@ -13,6 +13,7 @@ import (
 	"regsweep/inventory"
 	"regsweep/storage"
 	"regsweep/sweep"
+	"regsweep/window"
 )
 
 // The exit codes.
@@ -23,6 +24,7 @@ const (
 	exitRefused     = 3 // by the safety check
 	exitProblems    = 4 // done, with problems that kept something
 	exitLocked      = 5 // by another run
+	exitReadOnly    = 6 // a window's --after has failed
 	exitInterrupted = 130
 )
 
@@ -112,6 +114,8 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, new(*window.AfterError)): // whatever happened before
+		return exitReadOnly
 	case errors.As(err, new(*descriptors.StaleError)):
 		return exitFailed
 	case errors.Is(err, errProblems):

@@ -20,7 +20,8 @@ import (
 // but for open, which knows every backend.
 var ours = map[string][]string{
 	"regsweep":             {"regsweep/cli"},
-	"regsweep/cli":         under("audit", "policy", "quarantine", "metrics", "descriptors", "sweep", "guard", "mark", "inventory", "storage/open", "storage/config", "storage/cache", "storage/layout", "storage", "internal/spool", "internal/human", "internal/terminal", "internal/dockerlogin"),
+	"regsweep/cli":         under("audit", "policy", "quarantine", "metrics", "descriptors", "sweep", "window", "guard", "mark", "inventory", "storage/open", "storage/config", "storage/cache", "storage/layout", "storage", "internal/spool", "internal/human", "internal/terminal", "internal/dockerlogin"),
+	"regsweep/window":      under("storage", "internal/human", "internal/spool"),
 	"regsweep/audit":       under("sweep", "mark", "inventory", "manifest", "storage", "internal/human"),
 	"regsweep/policy":      under("mark", "manifest", "inventory", "storage/layout", "storage", "internal/human", "internal/pattern"),
 	"regsweep/quarantine":  under("sweep", "mark", "manifest", "storage/layout", "storage", "internal/spool"),

@@ -67,6 +67,9 @@ type Options struct {
 	HasTag func(repository, tag string) bool
 	// LastUpload is the upload or completed push with the newest time, or nil.
 	LastUpload *Upload
+	// Closed is when every endpoint was seen to be read-only after the operator had closed the
+	// registry; zero if that is not known. A push before that may have gone through an endpoint.
+	Closed time.Time
 	// Now is the clock for the age of LastUpload. nil means time.Now.
 	Now func() time.Time
 	// Timeout bounds each request. 0 means 10 s.

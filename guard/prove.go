@@ -33,7 +33,8 @@ import (
 //   - an upload that was touched or a push that was completed within RecentUpload refuses:
 //     it may have gone through a registry that was not probed. It does not refuse if it is
 //     older than the config.yml that says read-only, and the registry at the address in
-//     config.yml is read-only: that registry may have accepted it before;
+//     config.yml is read-only, or if it is older than Closed: the registry that was asked may
+//     have accepted it before;
 //   - the statement of the user that the registry is stopped (Stopped) proves, if no
 //     registry answers at any address where this registry could be. It overrules a recent
 //     upload and the silence of an endpoint;
@@ -376,6 +377,8 @@ func (p *proof) readUploads() {
 		p.add(Note, subject, check, seen, "somebody pushed just now; you say that the registry is stopped")
 	case p.obeys && p.options.Config.Registry.ReadOnly.Enabled && !u.Touched.After(p.options.Config.Changed.Add(inventory.ClockTick)):
 		p.add(Note, subject, check, seen, "before config.yml was changed, which says read-only")
+	case !u.Touched.After(p.options.Closed.Add(inventory.ClockTick)):
+		p.add(Note, subject, check, seen, "before the registry was made read-only")
 	default:
 		reason := fmt.Sprintf("%s less than %d minutes ago, perhaps through another replica", what, int(RecentUpload.Minutes()))
 		if age < -inventory.ClockTick {
