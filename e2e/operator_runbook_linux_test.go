@@ -15,6 +15,7 @@ import (
 
 	"regsweep/internal/imagetest"
 	"regsweep/internal/registrytest"
+	"regsweep/window"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -44,8 +45,8 @@ func crontab(t *testing.T) []string {
 	for _, line := range regexp.MustCompile(`(?m)^[0-9]+ [0-9]+ \* \* \*  root  (.*)$`).FindAllStringSubmatch(string(text), -1) {
 		commands = append(commands, line[1])
 	}
-	if len(commands) != 2 {
-		t.Errorf("the lines for cron are %q, want a collection and a purge", commands)
+	if len(commands) != 1 {
+		t.Errorf("the lines for cron are %q, want a purge", commands)
 	}
 	return commands
 }
@@ -65,11 +66,10 @@ func TestRunbook(t *testing.T) {
 		t.Fatalf("%v\n%s", err, output)
 	}
 	blocks := recipes(t)
-	blocks["policy"] = slices.Concat(blocks["cron"], blocks["policy"])
 	all := atOnce{T: t}
-	for _, name := range []string{"docker exec", "docker run", "docker stopped", "kubernetes", "in use", "cron", "policy"} {
+	for _, name := range []string{"docker exec", "docker run", "docker stopped", "kubernetes", "in use", "window docker", "window kubernetes", "policy"} {
 		steps := append(slices.Clone(blocks["setup"]), blocks[name]...)
-		if name == "cron" || name == "policy" {
+		if name == "policy" {
 			steps = append(steps, crontab(t)...)
 		}
 		all.run(name, func(t *testing.T) {
@@ -79,6 +79,7 @@ func TestRunbook(t *testing.T) {
 			r.write("policy.yml", "version: 1\nrules: [{name: pull requests, tags: [\"pr-*\"]}]\n")
 			r.run(steps)
 			r.collected()
+			r.closed()
 			kept := r.tree.Exists(imagetest.TagPath("team/app", "pr-1"))
 			moved, err := filepath.Glob(r.tree.Path(".regsweep/quarantine/*/" + imagetest.BlobPath(app(1, 33).Digest())))
 			if err != nil || kept == (name == "policy") || (len(moved) == 1) == kept {
@@ -122,8 +123,24 @@ func TestRunbook(t *testing.T) {
 			r.collected()
 		})
 	}
+	steps := blocks["window host"]
+	all.run("window host", func(t *testing.T) {
+		r := newRunbook(t, program)
+		r.write("config.yml", registrytest.FilesystemConfig(r.tree.Root(), false))
+		must(t, os.Symlink(r.registry, filepath.Join(r.dir, "bin/registry")))
+		t.Cleanup(func() {
+			stop := exec.Command("sh", "-c", ". ./registry.sh; stop")
+			stop.Dir = r.dir
+			if output, err := stop.CombinedOutput(); err != nil {
+				t.Errorf("%v: %s", err, output)
+			}
+		})
+		r.run(steps)
+		r.collected()
+		r.closed()
+	})
 	all.wait.Wait()
-	for _, name := range []string{"config", "host read-only", "host stopped"} {
+	for _, name := range []string{"config", "host read-only", "host stopped", "window host"} {
 		delete(blocks, name)
 	}
 	for name := range blocks {
@@ -195,7 +212,8 @@ set -x
 	command := r.namespace.Command("unshare", "--mount", "sh", "-euc", script, "sh", r.tree.Root())
 	c := exec.Command(command[0], command[1:]...)
 	c.Dir = r.dir
-	c.Env = append(c.Environ(), "PATH="+filepath.Join(r.dir, "standin")+":"+os.Getenv("PATH"), "STANDIN="+r.standin,
+	c.Env = append(c.Environ(), "PATH="+filepath.Join(r.dir, "standin")+":"+filepath.Join(r.dir, "bin")+":"+os.Getenv("PATH"),
+		"STATE_DIRECTORY="+filepath.Join(r.standin, "state"), "STANDIN="+r.standin,
 		"REGISTRY="+r.registry, "NAMESPACE="+r.namespace.Name(), "IN_USE="+r.inUse.String())
 	output := &output{}
 	c.Stdout, c.Stderr = output, output
@@ -218,6 +236,14 @@ func (r *runbook) collected() {
 	}
 	if err := client.PullAll(r.Context(), "team/app", "v1", "v2"); err != nil {
 		r.Error(err)
+	}
+}
+
+// closed checks that no window is open.
+func (r *runbook) closed() {
+	r.Helper()
+	if notes, err := filepath.Glob(filepath.Join(r.standin, "state/windows/*")); err != nil || len(notes) > 0 || r.tree.Exists(window.NotePath) {
+		r.Errorf("a window is open: %q, %v", notes, err)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"regsweep/internal/imagetest"
 	"regsweep/internal/registrytest"
 	"regsweep/internal/servertest"
+	"regsweep/window"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -288,8 +289,8 @@ func (c *windowed) closed() {
 		c.Errorf("a recovery ends with %d: %s", code, &run.stderr)
 	}
 	notes, err := filepath.Glob(filepath.Join(c.dir, "state/windows/*"))
-	if err != nil || len(notes) > 0 || c.tree.Exists(".regsweep/window") {
-		c.Errorf("notes are left: %q (in the storage: %t), %v", notes, c.tree.Exists(".regsweep/window"), err)
+	if err != nil || len(notes) > 0 || c.tree.Exists(window.NotePath) {
+		c.Errorf("notes are left: %q (in the storage: %t), %v", notes, c.tree.Exists(window.NotePath), err)
 	}
 }
 
@@ -381,7 +382,7 @@ func TestAWindowThatIsKilledIsClosedByTheNext(t *testing.T) {
 			if test.moved {
 				must(t, os.Rename(c.tree.Root()+".moved", c.tree.Root()))
 				// Its note in the storage is still there.
-				must(t, os.Remove(c.tree.Path(".regsweep/window")))
+				must(t, os.Remove(c.tree.Path(window.NotePath)))
 			}
 			if test.code == 6 {
 				run = c.start("--recover", "--after", c.function("writable"))
@@ -397,6 +398,34 @@ func TestAWindowThatIsKilledIsClosedByTheNext(t *testing.T) {
 		})
 	}
 	all.wait.Wait()
+}
+
+// TestACommandFromTheStorageIsNeverRun: the registry itself can write to the storage.
+func TestACommandFromTheStorageIsNeverRun(t *testing.T) {
+	t.Parallel()
+	c := newWindowed(t, "")
+	c.tree.Write(window.NotePath, fmt.Sprintf(`{"window":1,"after":"touch %s/taken","user":"mallory\u001b[2J","host":"there"}`, c.dir))
+	recovery := c.start("--recover")
+	if code := recovery.exit(t); code != 6 || !strings.Contains(recovery.stderr.String(), "touch") || strings.Contains(recovery.stderr.String(), "\x1b") {
+		t.Errorf("a recovery ends with %d: %q", code, &recovery.stderr)
+	}
+	run := c.run()
+	if code := run.exit(t); code != 0 || !strings.Contains(run.stderr.String(), "was not closed") {
+		t.Errorf("a window ends with %d: %s", code, &run.stderr)
+	}
+	if c.has("taken") {
+		t.Error("it ran a command from the storage")
+	}
+	// Nor one from a directory where others can write.
+	must(t, os.MkdirAll(filepath.Join(c.dir, "state/windows"), 0o700))
+	must(t, os.Chmod(filepath.Join(c.dir, "state/windows"), 0o777))
+	run = c.run()
+	if code := run.exit(t); code != 1 || !strings.Contains(run.stderr.String(), "other users may write to it") {
+		t.Errorf("with such a directory it ends with %d: %s", code, &run.stderr)
+	}
+	must(t, os.Chmod(filepath.Join(c.dir, "state/windows"), 0o700))
+	c.takesPushes("afterwards")
+	c.closed()
 }
 
 // TestAWindowSaysThatTheRegistryIsNotWritable, and how it can be made so (6).
