@@ -400,6 +400,34 @@ func TestAWindowThatIsKilledIsClosedByTheNext(t *testing.T) {
 	all.wait.Wait()
 }
 
+// TestAWindowIsKilledAtAnyMoment: a recovery makes the registry writable (3, 4).
+func TestAWindowIsKilledAtAnyMoment(t *testing.T) {
+	t.Parallel()
+	moments := 40
+	all := atOnce{T: t}
+	for i := range moments {
+		if !isOneOf(i, 8) {
+			continue
+		}
+		all.run(fmt.Sprint(i), func(t *testing.T) {
+			c := newWindowed(t, "")
+			killed := c.run("--max-requests", "600")
+			time.Sleep(time.Duration(i) * 100 * time.Millisecond) // the run takes some three seconds
+			if err := killed.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+				t.Fatal(err)
+			}
+			killed.exit(t)
+			recovery := c.start("--recover")
+			if code := recovery.exit(t); code != 0 {
+				t.Errorf("a recovery ends with %d: %s", code, &recovery.stderr)
+			}
+			c.takesPushes("afterwards")
+			c.closed()
+		})
+	}
+	all.wait.Wait()
+}
+
 // TestACommandFromTheStorageIsNeverRun: the registry itself can write to the storage.
 func TestACommandFromTheStorageIsNeverRun(t *testing.T) {
 	t.Parallel()
