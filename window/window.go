@@ -253,22 +253,32 @@ func (w *Window) env(code *int, report string) []string {
 	return append(w.Env[:len(w.Env):len(w.Env)], "REGSWEEP_TARGET="+w.Note.Target, "REGSWEEP_RESULT="+result, "REGSWEEP_REPORT="+report)
 }
 
-// writeReport writes the report to a file for After. It returns "" if there is no space for it.
+// writeReport writes the report to a file for After. It returns "" if there is no place for it.
 func (w *Window) writeReport(report []byte) (name string, remove func()) {
-	file, err := os.CreateTemp("", "regsweep-report-*.json")
-	if err == nil {
-		_, err = file.Write(report)
-		err = errors.Join(err, file.Close())
-		remove = func() { _ = os.Remove(file.Name()) } // After may have taken it away
-	}
+	file, err := w.reportFile()
 	if err != nil {
 		w.Say(fmt.Sprintf("warning: --after gets no report: %v", err))
-		if remove != nil {
-			remove()
-		}
+		return "", func() {}
+	}
+	remove = func() { _ = os.Remove(file.Name()) } // After may have taken it away
+	_, err = file.Write(report)
+	if err = errors.Join(err, file.Close()); err != nil {
+		w.Say(fmt.Sprintf("warning: --after gets no report: %v", err))
+		remove()
 		return "", func() {}
 	}
 	return file.Name(), remove
+}
+
+// reportFile makes the file beside the note. There the next window overwrites what a killed one has left.
+func (w *Window) reportFile() (*os.File, error) {
+	if w.Notes.Dir != "" && requireOwn(w.Notes.Dir) == nil {
+		name := strings.TrimSuffix(w.Notes.name(w.Note.Storage), ".json") + ".report"
+		if file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600); err == nil {
+			return file, nil
+		}
+	}
+	return os.CreateTemp("", "regsweep-report-*.json")
 }
 
 // quote quotes a text for sh.
