@@ -232,7 +232,7 @@ func (w *Window) run(ctx context.Context, text, dir string, ran *Ran, env []stri
 
 func (w *Window) say(name, text string) {
 	if !w.Quiet {
-		w.Say(name + ": " + text)
+		w.Say(name + ": " + strings.Join(strings.Fields(strings.ReplaceAll(text, "\\\n", " ")), " "))
 	}
 }
 
