@@ -93,14 +93,14 @@ func (a *analysis) read(ctx context.Context, sizes bool, end *analysisEnd) (err 
 	}
 	now := a.facts.Now
 	_, statsTimes := a.store.(storage.DirTimes) // otherwise the listing has them
-	phase := a.progress.begin("listing", "name", 0)
+	phase := a.progress.Begin("listing", "name", 0)
 	ahead := mark.NewAhead(a.reader)
-	options := inventory.Options{Concurrency: a.store.Concurrency(), Sizes: sizes, TagTimes: sizes || !statsTimes, OnBlobs: phase.add, OnLinks: phase.add, OnRevision: ahead.Read}
+	options := inventory.Options{Concurrency: a.store.Concurrency(), Sizes: sizes, TagTimes: sizes || !statsTimes, OnBlobs: phase.Add, OnLinks: phase.Add, OnRevision: ahead.Read}
 	if a.minAge > 0 {
 		options.Since = now.Add(-a.minAge)
 	}
 	inv, err := inventory.Take(ctx, a.reader, options)
-	phase.endWith("listed", err)
+	phase.EndWith("listed", err)
 	if err != nil {
 		return err
 	}
@@ -109,11 +109,11 @@ func (a *analysis) read(ctx context.Context, sizes bool, end *analysisEnd) (err 
 			return err
 		}
 	}
-	phase = a.progress.begin("marking", "manifest", 0)
+	phase = a.progress.Begin("marking", "manifest", 0)
 	graph, err := mark.Read(ctx, inv, a.reader, mark.ReadOptions{
-		Concurrency: a.store.Concurrency(), Ahead: ahead, OnManifests: phase.expect, OnRead: phase.add,
+		Concurrency: a.store.Concurrency(), Ahead: ahead, OnManifests: phase.Expect, OnRead: phase.Add,
 	})
-	phase.endWith("marked", err)
+	phase.EndWith("marked", err)
 	if err != nil {
 		return err
 	}

@@ -156,9 +156,9 @@ func (a *analysis) audit(c *urfave.Context, report *auditReport) (err error) {
 	if a.facts.Outside, err = a.outside(c.Context); err != nil {
 		return err
 	}
-	phase := a.progress.begin("adding up", "", 0)
+	phase := a.progress.Begin("adding up", "", 0)
 	bill, err := audit.New(c.Context, a.facts, shownBlobs)
-	phase.end("")
+	phase.End("")
 	if err != nil {
 		return err
 	}

@@ -113,10 +113,10 @@ func (g *gcRun) explainTimeUp() error {
 		}
 	}
 	text, advice := "before the listing", ", and the next run would end in the same way. Give it more time"
-	if step := g.progress.step; step != "" {
+	if step := g.progress.Step(); step != "" {
 		text = "while " + step
 	}
-	if g.progress.step == stepAnswer {
+	if g.progress.Step() == stepAnswer {
 		advice = ""
 	}
 	if len(took) > 0 {

@@ -108,9 +108,9 @@ func (r *runner) proveNow(c *urfave.Context, report *checkReport) error {
 	if err := r.addSurveyPushes(c.Context, &options, store, survey); err != nil {
 		return err
 	}
-	phase := r.progress.begin("asking the registry", "", 0)
+	phase := r.progress.Begin("asking the registry", "", 0)
 	verdict, err := guard.Prove(c.Context, options)
-	phase.end("")
+	phase.End("")
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func (r *runner) proveNow(c *urfave.Context, report *checkReport) error {
 
 // survey lists all repositories, with their last pushes and a few manifests of each kind.
 func (r *runner) survey(ctx context.Context, store storage.Store) (inventory.Survey, error) {
-	phase := r.progress.begin("looking for tags and uploads", "", 0)
-	defer phase.end("")
+	phase := r.progress.Begin("looking for tags and uploads", "", 0)
+	defer phase.End("")
 	return inventory.TakeSurvey(ctx, store, guard.MaxSamples, false)
 }

@@ -74,7 +74,7 @@ func (r *runner) ask(ctx context.Context, question string, show func(w *bytes.Bu
 	if err := tty.Flush(); err != nil {
 		return true, fmt.Errorf("ask on the terminal: %w: nothing was removed", err)
 	}
-	r.progress.enter(stepAnswer, false)
+	r.progress.Enter(stepAnswer)
 	answer, err := awaitLine(ctx, tty, func() {
 		fmt.Fprintf(tty, "%s ", strings.Join(human.Wrap(question+" [y/N]", width), "\n"))
 	})

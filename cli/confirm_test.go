@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +16,26 @@ import (
 
 	"github.com/opencontainers/go-digest"
 )
+
+// output collects what is written. Any goroutine may write.
+type output struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (s *output) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buffer.Write(p)
+}
+
+// take returns what was written since the last call.
+func (s *output) take() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.buffer.Reset()
+	return s.buffer.String()
+}
 
 // userTerminal is an Env with a terminal on which nobody has typed yet.
 type userTerminal struct {
@@ -223,5 +245,15 @@ func TestTheCauseReplacesTheCancellation(t *testing.T) {
 	}
 	if err := withCause(ctx, nil); err != nil {
 		t.Errorf("%v", err)
+	}
+}
+
+// A terminal that can't move its cursor gets lines instead of a bar.
+func TestADumbTerminalHasNoBar(t *testing.T) {
+	for term, want := range map[string]bool{"xterm": true, "dumb": false} {
+		r := &runner{env: Env{ErrTerminal: true, Getenv: func(string) string { return term }}}
+		if r.startProgress(false); r.progress.Draw != want {
+			t.Errorf("TERM=%s: a bar is drawn: %t", term, !want)
+		}
 	}
 }

@@ -13,14 +13,14 @@ import (
 // hintStopping prints that the run is about to stop, and why.
 func (g *gcRun) hintStopping(cause error) {
 	if errors.Is(cause, guard.ErrTimeUp) {
-		g.progress.hint(cause.Error() + ": stopping at a safe boundary")
+		g.progress.Hint(cause.Error() + ": stopping at a safe boundary")
 		return
 	}
 	text := "once more ends it at once"
 	if g.window != nil {
 		text = "then the registry is made writable again"
 	}
-	g.progress.hint("interrupted: stopping at a safe boundary; " + text)
+	g.progress.Hint("interrupted: stopping at a safe boundary; " + text)
 }
 
 // finish completes the report of a run that ends with err, and returns the error with its explanation. A

@@ -19,9 +19,9 @@ import (
 // list takes the inventory. Meanwhile it reads manifests ahead.
 func (g *gcRun) list(ctx context.Context, reader storage.Store, now time.Time) (*inventory.Inventory, *mark.Ahead, error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Inventory)()
-	phase := g.progress.begin("listing", "name", 0)
+	phase := g.progress.Begin("listing", "name", 0)
 	ahead := mark.NewAhead(reader)
-	options := inventory.Options{Concurrency: g.store.Concurrency(), OnBlobs: phase.add, OnLinks: phase.add, OnRevision: ahead.Read}
+	options := inventory.Options{Concurrency: g.store.Concurrency(), OnBlobs: phase.Add, OnLinks: phase.Add, OnRevision: ahead.Read}
 	options.TagTimes = g.policy != nil || g.review.removesTags()
 	if g.options.minAge > 0 {
 		options.Since = now.Add(-g.options.minAge)
@@ -30,22 +30,22 @@ func (g *gcRun) list(ctx context.Context, reader storage.Store, now time.Time) (
 	// other tags are recent.
 	options.Sizes = g.policy != nil && (g.policy.free > 0 || g.options.minAge > 0)
 	inv, err := inventory.Take(ctx, reader, options)
-	phase.endWith("listed", err)
+	phase.EndWith("listed", err)
 	return inv, ahead, err
 }
 
 // mark reads the manifests and finds what is alive. Without a policy decision is nil.
 func (g *gcRun) mark(ctx context.Context, reader storage.Store, now time.Time, inv *inventory.Inventory, ahead *mark.Ahead, only *sweep.Selection, lists, held []*mark.ListRoots) (live *mark.Live, decision *policy.Decision, err error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Mark)()
-	phase := g.progress.begin("marking", "manifest", 0)
-	defer func() { phase.endWith("marked", err) }()
+	phase := g.progress.Begin("marking", "manifest", 0)
+	defer func() { phase.EndWith("marked", err) }()
 	for _, list := range held { // protected digests are roots
 		if list != nil {
 			lists = append(lists, list)
 		}
 	}
 	graph, err := mark.Read(ctx, inv, reader, mark.ReadOptions{
-		Concurrency: g.store.Concurrency(), Lists: lists, Ahead: ahead, OnManifests: phase.expect, OnRead: phase.add,
+		Concurrency: g.store.Concurrency(), Lists: lists, Ahead: ahead, OnManifests: phase.Expect, OnRead: phase.Add,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -83,7 +83,7 @@ func (g *gcRun) mark(ctx context.Context, reader storage.Store, now time.Time, i
 // plan finds the garbage and makes the plan.
 func (g *gcRun) plan(ctx context.Context, now time.Time, inv *inventory.Inventory, live *mark.Live, decision *policy.Decision, only *sweep.Selection) (*sweep.Plan, error) {
 	defer stopwatch(g.env.Now, &g.report.Seconds.Plan)()
-	phase := g.progress.begin("planning", "", 0)
+	phase := g.progress.Begin("planning", "", 0)
 	rootsSum, keepSum := g.lists.checksums()
 	options := sweep.Options{
 		Now: now, MinAge: g.options.minAge, UploadAge: g.options.uploadAge, DeleteUntagged: g.options.deleteUntagged,
@@ -95,7 +95,7 @@ func (g *gcRun) plan(ctx context.Context, now time.Time, inv *inventory.Inventor
 		options.RemovesTags, options.TagReason, options.Protected = true, decision.Reason, decision.Protects
 	}
 	plan, err := sweep.NewPlan(ctx, inv, live, g.store, options)
-	phase.end("")
+	phase.End("")
 	if err != nil {
 		return nil, err
 	}

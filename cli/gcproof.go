@@ -41,9 +41,9 @@ func (g *gcRun) admit(ctx context.Context, proof guard.Options) (admission, erro
 		return admission{proof: proof}, err
 	}
 	// The registry is asked for some tagged manifests, which shows that it serves this storage.
-	phase := g.progress.begin("looking for tagged manifests", "", 0)
+	phase := g.progress.Begin("looking for tagged manifests", "", 0)
 	survey, err := inventory.TakeSurvey(ctx, g.store, guard.MaxSamples, true)
-	phase.end("")
+	phase.End("")
 	if err != nil {
 		return admission{}, err
 	}
@@ -58,9 +58,9 @@ func (g *gcRun) admit(ctx context.Context, proof guard.Options) (admission, erro
 // prove asks the registry, and adds the verdict to the report. It returns a guard.RefusedError if nothing
 // may be removed now.
 func (g *gcRun) prove(ctx context.Context, proof guard.Options) error {
-	phase := g.progress.begin("asking the registry", "", 0)
+	phase := g.progress.Begin("asking the registry", "", 0)
 	verdict, err := guard.Prove(ctx, proof)
-	phase.end("")
+	phase.End("")
 	if err != nil {
 		return err
 	}

@@ -42,9 +42,9 @@ func (g *gcRun) listAgain(ctx context.Context, survey inventory.Survey, inv *inv
 			return fmt.Errorf("%w: %s", inventory.ErrIncomplete, p.Path)
 		}
 	}
-	phase := g.progress.begin("listing once more", "", 0)
+	phase := g.progress.Begin("listing once more", "", 0)
 	err := inventory.ListAgain(ctx, g.store, inv)
-	phase.end("")
+	phase.End("")
 	return err
 }
 
@@ -68,16 +68,16 @@ func (g *gcRun) chooseRemover(ctx context.Context, plan *sweep.Plan, versions st
 // execute removes the objects of the plan, and checks for pushes at the end. If the time is used up and
 // something was removed, that is no error.
 func (g *gcRun) execute(ctx context.Context, plan *sweep.Plan, remover storage.Remover, pushes *pushCheck) error {
-	phase := g.progress.begin(g.report.verb("removing", "moving", "hiding"), "", plan.Len())
+	phase := g.progress.Begin(g.report.verb("removing", "moving", "hiding"), "", plan.Len())
 	if !g.report.moves() { // a move frees no bytes
-		phase.expectBytes(tallies(plan.Garbage).bytes() - plan.HardLinked.Bytes)
+		phase.ExpectBytes(tallies(plan.Garbage).bytes() - plan.HardLinked.Bytes)
 	}
 	result, err := plan.Execute(guard.NoneAfter(ctx), remover, sweep.ExecuteOptions{
 		Bulk:        g.store.Bulk(),
-		OnRemoved:   func(_ sweep.Kind, tally sweep.Tally) { phase.addBytes(tally.Count, tally.Bytes) },
+		OnRemoved:   func(_ sweep.Kind, tally sweep.Tally) { phase.AddBytes(tally.Count, tally.Bytes) },
 		BeforeBlobs: pushes.checkIfDue, // no link is removed while it checks
 	})
-	phase.endWith(g.report.verb("removed", "moved", "hidden"), err)
+	phase.EndWith(g.report.verb("removed", "moved", "hidden"), err)
 	if errors.Is(err, guard.ErrTimeUp) && result.Len() > 0 {
 		g.report.Budget.Ended, err = endedByTime, nil
 		ctx = context.WithoutCancel(ctx) // for the last check

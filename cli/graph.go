@@ -100,8 +100,8 @@ func (a *analysis) draw(c *urfave.Context, report *graphReport) error {
 	if err := a.read(c.Context, false, &report.analysisEnd); err != nil {
 		return err
 	}
-	phase := a.progress.begin("drawing", "", 0)
-	defer phase.end("")
+	phase := a.progress.Begin("drawing", "", 0)
+	defer phase.End("")
 	p, err := a.facts.Draw(c.Context, images, a.reader, a.store.Concurrency())
 	if err != nil {
 		return a.suggest(images, err)

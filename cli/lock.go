@@ -29,7 +29,7 @@ func (r *runner) lock(ctx context.Context, store storage.Locker, command string)
 		Host: r.env.Host, PID: os.Getpid(), User: r.env.User, Command: "regsweep " + command, Process: guard.ThisProcess(),
 		Now: r.env.Now, Random: rand.Reader, Refresh: r.env.LockRefresh, Stale: r.env.LockStale,
 		OnWait: func(holder guard.Holder, wait time.Duration) {
-			r.progress.enter("watching the lock of another run", false)
+			r.progress.Enter("watching the lock of another run")
 			r.say(fmt.Sprintf("there is a lock of %s on %s, since %s: watching for up to %s whether its holder lives",
 				holder.User, holder.Host, holder.Started.UTC().Format(time.RFC3339), wait))
 		},

@@ -48,9 +48,9 @@ func (a *analysis) countVersions(ctx context.Context, out *audit.Outside) (err e
 		a.notCounted(out, "versions", errors.New("the server does not say whether the bucket keeps versions (s3:GetBucketVersioning)"))
 		return nil
 	}
-	phase := a.progress.begin("counting versions", "", 0)
+	phase := a.progress.Begin("counting versions", "", 0)
 	_, bytes, err := versioner.Noncurrent(ctx)
-	phase.end("")
+	phase.End("")
 	if errors.Is(err, fs.ErrPermission) {
 		a.notCounted(out, "versions", err)
 		return nil

@@ -91,8 +91,8 @@ func (r *runner) quarantineList(c *urfave.Context) error {
 
 // runs returns the runs in the quarantine.
 func (q *quarantineTask) runs(ctx context.Context) ([]quarantine.Run, error) {
-	phase := q.progress.begin("looking into the quarantine", "", 0)
-	defer phase.end("")
+	phase := q.progress.Begin("looking into the quarantine", "", 0)
+	defer phase.End("")
 	return quarantine.Runs(ctx, q.store)
 }
 

@@ -137,18 +137,18 @@ func (q *quarantineTask) purge(ctx context.Context) error {
 	for _, run := range q.report.Runs {
 		objects += run.held().Count
 	}
-	phase := q.progress.begin("purging", "", objects)
+	phase := q.progress.Begin("purging", "", objects)
 	for i := range q.report.Runs {
 		run := &q.report.Runs[i]
 		freed, err := quarantine.Purge(ctx, q.store, run.Run)
 		run.Freed, run.freedData, run.UnreadableVersions = &freed.Tally, freed.Bytes-freed.LinkBytes, freed.Unreadable
-		phase.addBytes(freed.Count, freed.Bytes)
+		phase.AddBytes(freed.Count, freed.Bytes)
 		if err != nil {
-			phase.endWith("purged", err)
+			phase.EndWith("purged", err)
 			return err
 		}
 	}
-	phase.endWith("purged", nil)
+	phase.EndWith("purged", nil)
 	return nil
 }
 

@@ -174,10 +174,10 @@ func (q *quarantineTask) runRestore(from string, options quarantine.RestoreOptio
 	if options.DryRun {
 		doing, done = "checking", "checked"
 	}
-	phase := q.progress.begin(doing, "", 0)
-	options.OnRestored = func(_ sweep.Kind, tally sweep.Tally) { phase.addBytes(tally.Count, tally.Bytes) }
+	phase := q.progress.Begin(doing, "", 0)
+	options.OnRestored = func(_ sweep.Kind, tally sweep.Tally) { phase.AddBytes(tally.Count, tally.Bytes) }
 	result, err := restore(options)
-	phase.endWith(done, err)
+	phase.EndWith(done, err)
 	if result.Back == nil {
 		return explainNotFound(err)
 	}

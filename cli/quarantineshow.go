@@ -23,13 +23,13 @@ func (r *runner) quarantineShow(c *urfave.Context) error {
 		if err != nil {
 			return explainNotFound(err)
 		}
-		phase := q.progress.begin("reading the quarantine", "", 0)
+		phase := q.progress.Begin("reading the quarantine", "", 0)
 		q.report.Contents = []sweep.Removal{}
 		shown, err := quarantine.Show(ctx, q.store, name, func(removal sweep.Removal) error {
 			q.report.Contents = append(q.report.Contents, removal)
 			return nil
 		})
-		phase.end("")
+		phase.End("")
 		if err != nil {
 			return explainNotFound(err)
 		}

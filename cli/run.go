@@ -10,6 +10,7 @@ import (
 
 	"regsweep/descriptors"
 	"regsweep/guard"
+	"regsweep/internal/progress"
 	"regsweep/inventory"
 	"regsweep/storage"
 	"regsweep/sweep"
@@ -48,7 +49,7 @@ type runner struct {
 	env Env
 	// jsonWritten is true after the JSON document was written. With --json there is exactly one.
 	jsonWritten bool
-	progress    *progress
+	progress    *progress.Progress
 }
 
 // Main runs the command in os.Args until it ends or a signal stops it, and returns the exit code.
@@ -74,7 +75,8 @@ func Main(env Env) (exitCode int) {
 
 // Run runs one command line and returns the exit code.
 func Run(ctx context.Context, args []string, env Env) int {
-	r := &runner{env: env, progress: newProgress(env, false)}
+	r := &runner{env: env}
+	r.startProgress(false)
 	app := newApp(r)
 	normalized, err := normalizeArgs(app, args)
 	if err == nil {
@@ -102,8 +104,16 @@ func asksForJSON(args []string) bool {
 	return false
 }
 
+// startProgress makes the progress of a command, which may be quiet.
+func (r *runner) startProgress(quiet bool) {
+	r.progress = progress.New(progress.Options{
+		Out: r.env.Err, Draw: r.env.ErrTerminal && r.env.Getenv("TERM") != "dumb", Now: r.env.Now, Quiet: quiet,
+		Width: func() int { return r.env.Width(r.env.Err) },
+	})
+}
+
 // say prints one message to standard error.
-func (r *runner) say(text string) { r.progress.note(strings.TrimSpace(text)) }
+func (r *runner) say(text string) { r.progress.Note(strings.TrimSpace(text)) }
 
 // exitCode returns the exit code of an error.
 func exitCode(err error) int {

@@ -48,14 +48,14 @@ func (g *gcRun) findVersions(ctx context.Context, plan *sweep.Plan) (storage.Rem
 	case !g.report.Versions.Purge:
 		return nil, nil
 	}
-	phase := g.progress.begin("looking for versions", "", 0)
+	phase := g.progress.Begin("looking for versions", "", 0)
 	recorded, err := quarantine.ReadRecorded(ctx, g.store, "")
 	if err != nil {
-		phase.end("")
+		phase.End("")
 		return nil, fmt.Errorf("--purge-versions must know which versions a quarantine records: %w; run without --purge-versions, or purge that quarantine", err)
 	}
 	versions, err := versioner.Versions(ctx, plan.Refs(), recorded.Has)
-	phase.end("")
+	phase.End("")
 	if err = errors.Join(err, recorded.Close()); err != nil {
 		return nil, fmt.Errorf("--purge-versions: %w", err)
 	}
@@ -67,9 +67,9 @@ func (g *gcRun) findVersions(ctx context.Context, plan *sweep.Plan) (storage.Rem
 // after the suspension, or before the bucket kept versions. Without the permission to list versions,
 // everything counts as hidden.
 func (g *gcRun) findDestroyed(ctx context.Context, versioner storage.Versioner, plan *sweep.Plan) (storage.Remover, error) {
-	phase := g.progress.begin("looking for versions", "", 0)
+	phase := g.progress.Begin("looking for versions", "", 0)
 	versions, err := versioner.Versions(ctx, plan.Refs(), func(path, version string) (bool, error) { return false, nil })
-	phase.end("")
+	phase.End("")
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return nil, nil

@@ -99,8 +99,8 @@ func (a *analysis) explain(c *urfave.Context, report *whyReport) error {
 	if err != nil {
 		return a.suggest(object, err)
 	}
-	phase := a.progress.begin("explaining", "", 0)
-	defer phase.end("")
+	phase := a.progress.Begin("explaining", "", 0)
+	defer phase.End("")
 	why, err := a.facts.Explain(c.Context, id, audit.WhyOptions{Limit: report.limit, MinAge: a.minAge, Reader: a.reader, Concurrency: a.store.Concurrency()})
 	if err != nil {
 		return err

@@ -299,7 +299,7 @@ func holdSignals(ctx context.Context, r *runner) (held context.Context, end func
 		defer close(ended)
 		for range caught {
 			cancel(ErrInterrupted)
-			r.progress.hint("interrupted: the registry is made writable again first")
+			r.progress.Hint("interrupted: the registry is made writable again first")
 		}
 	}()
 	return held, func() {

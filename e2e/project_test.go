@@ -20,7 +20,7 @@ import (
 // but for open, which knows every backend.
 var ours = map[string][]string{
 	"regsweep":             {"regsweep/cli"},
-	"regsweep/cli":         under("audit", "policy", "quarantine", "metrics", "descriptors", "sweep", "window", "guard", "mark", "inventory", "storage/open", "storage/config", "storage/cache", "storage/layout", "storage", "internal/spool", "internal/human", "internal/terminal", "internal/dockerlogin"),
+	"regsweep/cli":         under("audit", "policy", "quarantine", "metrics", "descriptors", "sweep", "window", "guard", "mark", "inventory", "storage/open", "storage/config", "storage/cache", "storage/layout", "storage", "internal/spool", "internal/human", "internal/progress", "internal/terminal", "internal/dockerlogin"),
 	"regsweep/window":      under("storage", "internal/human", "internal/spool"),
 	"regsweep/audit":       under("sweep", "mark", "inventory", "manifest", "storage", "internal/human"),
 	"regsweep/policy":      under("mark", "manifest", "inventory", "storage/layout", "storage", "internal/human", "internal/pattern"),
@@ -46,6 +46,7 @@ var ours = map[string][]string{
 	"regsweep/internal/dockerlogin": {},
 	"regsweep/internal/human":       {},
 	"regsweep/internal/pattern":     {},
+	"regsweep/internal/progress":    under("internal/human"),
 	"regsweep/internal/terminal":    {},
 	"regsweep/internal/spool":       under("storage"),
 	"regsweep/internal/system":      {},
@@ -63,7 +64,7 @@ func under(names ...string) (paths []string) {
 // few packages of ours. Nobody may import what is not listed.
 var theirs = map[string][]string{
 	"github.com/urfave/cli":          under("cli"),
-	"github.com/schollz/progressbar": under("cli"),
+	"github.com/schollz/progressbar": under("internal/progress"),
 	"github.com/dustin/go-humanize":  under("internal/human"),
 	"github.com/xrash/smetrics":      under("internal/human"), // as urfave/cli
 	"golang.org/x/term":              under("cli"),

@@ -1,7 +1,9 @@
-package cli
+// Package progress shows the progress of a run on standard error, and prints messages between.
+package progress
 
 import (
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,28 +18,34 @@ const (
 	plainInterval = 30 * time.Second
 )
 
-// progress prints the progress of a run to standard error: a bar on a terminal, and a line every
-// plainInterval elsewhere. If quiet is true it prints neither.
-type progress struct {
-	env   Env
-	quiet bool
+// Options say where and how progress is shown.
+type Options struct {
+	Out   io.Writer
+	Draw  bool       // a terminal that can draw a bar
+	Width func() int // of the terminal in columns, 0 if Out is none
+	Now   func() time.Time
+	Quiet bool // show neither bars nor lines
+}
 
-	mu      sync.Mutex // held for each write to standard error
+// Progress shows the progress of a run: a bar on a terminal, and a line every plainInterval elsewhere. Its
+// methods may be called concurrently.
+type Progress struct {
+	Options
+
+	mu      sync.Mutex // held for each write to Out
 	running bool       // a phase has begun and has not ended
 	drawn   bool       // the line of the cursor shows a bar
 	turn    int        // counts the drawings, for the spinner
 	step    string     // what the run does, such as "listing"
 }
 
-func newProgress(env Env, quiet bool) *progress { return &progress{env: env, quiet: quiet} }
+// New returns a Progress without a phase.
+func New(o Options) *Progress { return &Progress{Options: o} }
 
-// startProgress replaces the progress by one that knows whether the command is quiet.
-func (r *runner) startProgress(quiet bool) { r.progress = newProgress(r.env, quiet) }
-
-// phase is one part of a run. Any goroutine may call add, addBytes, expect and expectBytes, millions of
+// Phase is one part of a run. Any goroutine may call Add, AddBytes, Expect and ExpectBytes, millions of
 // times per second: they only change counters. The phase has one goroutine that draws.
-type phase struct {
-	p                 *progress
+type Phase struct {
+	p                 *Progress
 	name, unit        string
 	start             time.Time
 	n, total          atomic.Int64
@@ -46,70 +54,79 @@ type phase struct {
 	shown             sync.WaitGroup
 }
 
-// begin begins a phase. total is the expected number of things, or 0 if it is not known yet. unit is
+// Begin begins a phase. total is the expected number of things, or 0 if it is not known yet. unit is
 // the noun of one thing, or "".
-func (p *progress) begin(name, unit string, total int) *phase {
-	ph := &phase{p: p, name: name, unit: unit, start: p.env.Now(), stop: make(chan struct{})}
+func (p *Progress) Begin(name, unit string, total int) *Phase {
+	ph := &Phase{p: p, name: name, unit: unit, start: p.Now(), stop: make(chan struct{})}
 	ph.total.Store(int64(total))
 	p.enter(name, true)
 	ph.shown.Go(ph.show)
 	return ph
 }
 
-// enter notes what the run does now.
-func (p *progress) enter(step string, running bool) {
+// Enter notes what the run does now, outside of a phase.
+func (p *Progress) Enter(step string) { p.enter(step, false) }
+
+func (p *Progress) enter(step string, running bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.step, p.running = step, running
 }
 
-// expect sets the expected number of things.
-func (ph *phase) expect(total int) { ph.total.Store(int64(total)) }
+// Step returns what the run does or did last, such as "listing".
+func (p *Progress) Step() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.step
+}
 
-// expectBytes sets the expected number of bytes.
-func (ph *phase) expectBytes(total int64) { ph.totalBytes.Store(total) }
+// Expect sets the expected number of things.
+func (ph *Phase) Expect(total int) { ph.total.Store(int64(total)) }
 
-// add counts n things.
-func (ph *phase) add(n int) { ph.n.Add(int64(n)) }
+// ExpectBytes sets the expected number of bytes.
+func (ph *Phase) ExpectBytes(total int64) { ph.totalBytes.Store(total) }
 
-// addBytes counts n things and their bytes.
-func (ph *phase) addBytes(n int, bytes int64) {
+// Add counts n things.
+func (ph *Phase) Add(n int) { ph.n.Add(int64(n)) }
+
+// AddBytes counts n things and their bytes.
+func (ph *Phase) AddBytes(n int, bytes int64) {
 	ph.n.Add(int64(n))
 	ph.bytes.Add(bytes)
 }
 
-// end removes the bar. If done is not "", it prints done and the amounts in its place.
-func (ph *phase) end(done string) {
+// End removes the bar. If done is not "", it prints done and the amounts in its place.
+func (ph *Phase) End(done string) {
 	close(ph.stop)
 	ph.shown.Wait()
 	ph.p.mu.Lock()
 	defer ph.p.mu.Unlock()
 	ph.p.running = false
 	ph.p.clear()
-	if done != "" && !ph.p.quiet {
+	if done != "" && !ph.p.Quiet {
 		ph.p.line(done + " " + ph.line())
 	}
 }
 
-// endWith ends the phase and prints done and the amounts. If err is not nil, it prints how far the phase
+// EndWith ends the phase and prints done and the amounts. If err is not nil, it prints how far the phase
 // came. It prints nothing if the phase counted nothing.
-func (ph *phase) endWith(done string, err error) {
+func (ph *Phase) EndWith(done string, err error) {
 	switch {
 	case ph.n.Load() == 0 && (err != nil || !ph.counts()):
 		done = ""
 	case err != nil:
 		done = ph.name + " stopped after"
 	}
-	ph.end(done)
+	ph.End(done)
 }
 
 // show draws the phase at each interval until it ends.
-func (ph *phase) show() {
-	if ph.p.quiet {
+func (ph *Phase) show() {
+	if ph.p.Quiet {
 		return
 	}
 	interval, draw := plainInterval, func() { ph.p.print(ph.name + " " + ph.line() + " …") }
-	if ph.p.env.ErrTerminal && ph.p.env.Getenv("TERM") != "dumb" {
+	if ph.p.Draw {
 		interval, draw = drawInterval, func() { ph.p.draw(ph) }
 	}
 	ticker := time.NewTicker(interval)
@@ -125,8 +142,8 @@ func (ph *phase) show() {
 }
 
 // draw replaces the last bar by the current one of the phase.
-func (p *progress) draw(ph *phase) {
-	width := p.env.Width(p.env.Err)
+func (p *Progress) draw(ph *Phase) {
+	width := p.Width()
 	if width == 0 {
 		width = 80 // the terminal does not know its width
 	}
@@ -135,51 +152,51 @@ func (p *progress) draw(ph *phase) {
 	p.turn++
 	p.clear()
 	if line := barLine(ph, width, p.turn); line != "" {
-		fmt.Fprint(p.env.Err, line)
+		fmt.Fprint(p.Out, line)
 		p.drawn = true
 	}
 }
 
 // clear removes the bar from the screen. The caller holds mu.
-func (p *progress) clear() {
+func (p *Progress) clear() {
 	if p.drawn {
-		fmt.Fprint(p.env.Err, "\r\x1b[K")
+		fmt.Fprint(p.Out, "\r\x1b[K")
 		p.drawn = false
 	}
 }
 
 // print prints a line above the bar.
-func (p *progress) print(line string) {
+func (p *Progress) print(line string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.line(line)
 }
 
 // line is print for a caller that holds mu.
-func (p *progress) line(text string) {
+func (p *Progress) line(text string) {
 	p.clear()
-	fmt.Fprintln(p.env.Err, text)
+	fmt.Fprintln(p.Out, text)
 }
 
-// note prints a message above the bar, even if quiet is true. The text may contain names from a storage or
+// Note prints a message above the bar, even with Quiet. The text may contain names from a storage or
 // a registry, so it is escaped.
-func (p *progress) note(text string) {
-	p.print(human.Fold("regsweep: "+human.Printable(text), p.env.Width(p.env.Err)))
+func (p *Progress) Note(text string) {
+	p.print(human.Fold("regsweep: "+human.Printable(text), p.Width()))
 }
 
-// hint prints a note if a phase is running and quiet is false.
-func (p *progress) hint(text string) {
+// Hint prints a note if a phase is running and Quiet is false.
+func (p *Progress) Hint(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.running && !p.quiet {
+	if p.running && !p.Quiet {
 		p.line("regsweep: " + text)
 	}
 }
 
 // line returns the amounts and the time of a phase, such as
 // "1,234 of 5,000 names, 1.2 GiB in 3s (411/s)".
-func (ph *phase) line() string {
-	elapsed := ph.p.env.Now().Sub(ph.start)
+func (ph *Phase) line() string {
+	elapsed := ph.p.Now().Sub(ph.start)
 	took := elapsed.Round(100 * time.Millisecond).String()
 	if !ph.counts() {
 		return "in " + took
@@ -188,10 +205,10 @@ func (ph *phase) line() string {
 }
 
 // counts reports whether the phase counts things.
-func (ph *phase) counts() bool { return ph.unit != "" || ph.total.Load() > 0 || ph.n.Load() > 0 }
+func (ph *Phase) counts() bool { return ph.unit != "" || ph.total.Load() > 0 || ph.n.Load() > 0 }
 
 // amount returns the counts of a phase, such as "1,234 of 5,000 names, 1.2 GiB of 4.5 GiB".
-func (ph *phase) amount() string {
+func (ph *Phase) amount() string {
 	text := ph.count()
 	if bytes, total := ph.bytes.Load(), ph.totalBytes.Load(); bytes < total {
 		text += ", " + human.Size(bytes) + " of " + human.Size(total)
@@ -202,7 +219,7 @@ func (ph *phase) amount() string {
 }
 
 // count returns the number of things, such as "1,234 of 5,000 names".
-func (ph *phase) count() string {
+func (ph *Phase) count() string {
 	n, total := ph.n.Load(), ph.total.Load()
 	text := human.Count(n)
 	if n < total {
@@ -215,7 +232,7 @@ func (ph *phase) count() string {
 }
 
 // rate returns the number of things per second in this format, or "" in the first second.
-func (ph *phase) rate(elapsed time.Duration, format string) string {
+func (ph *Phase) rate(elapsed time.Duration, format string) string {
 	n := ph.n.Load()
 	if elapsed < time.Second || n == 0 {
 		return ""
@@ -224,7 +241,7 @@ func (ph *phase) rate(elapsed time.Duration, format string) string {
 }
 
 // left returns the remaining time at the rate so far, or "" if it is not known.
-func (ph *phase) left(elapsed time.Duration) string {
+func (ph *Phase) left(elapsed time.Duration) string {
 	n, total := ph.n.Load(), ph.total.Load()
 	if elapsed < time.Second || n == 0 || n >= total {
 		return ""

@@ -1,4 +1,4 @@
-package cli
+package progress
 
 import (
 	"io"
@@ -26,7 +26,7 @@ var spinner = []string{"⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "
 // barLine returns the line that shows a phase on a terminal of this width. It has a bar if the total is
 // known, and a spinner otherwise. It returns "" if not even the name of the phase fits. turn selects
 // the frame of the spinner.
-func barLine(ph *phase, columns, turn int) string {
+func barLine(ph *Phase, columns, turn int) string {
 	total := ph.total.Load()
 	available := columns - margin - fixedWidth
 	if total > 0 {
@@ -60,8 +60,8 @@ func barLine(ph *phase, columns, turn int) string {
 
 // phaseText returns the longest text about a phase that fits in this many columns, or "" if not even its
 // name fits.
-func phaseText(ph *phase, columns int) string {
-	elapsed := ph.p.env.Now().Sub(ph.start)
+func phaseText(ph *Phase, columns int) string {
+	elapsed := ph.p.Now().Sub(ph.start)
 	elapsedText := ", " + elapsed.Truncate(time.Second).String()
 	texts := []string{ph.name + elapsedText, ph.name}
 	if ph.counts() {

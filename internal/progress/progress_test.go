@@ -1,4 +1,4 @@
-package cli
+package progress
 
 import (
 	"bytes"
@@ -32,20 +32,17 @@ func (s *output) take() string {
 	return s.buffer.String()
 }
 
-func testProgress(terminal int, quiet bool) (*progress, *output) {
+func testProgress(terminal int, quiet bool) (*Progress, *output) {
 	out := new(output)
-	return newProgress(Env{
-		Err: out, Now: time.Now, ErrTerminal: terminal > 0, Width: func(io.Writer) int { return terminal },
-		Getenv: func(string) string { return "" },
-	}, quiet), out
+	return New(Options{Out: out, Now: time.Now, Draw: terminal > 0, Width: func() int { return terminal }, Quiet: quiet}), out
 }
 
 func TestWithoutATerminalThereIsALineEvery30Seconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, out := testProgress(0, false)
-		phase := p.begin("listing", "name", 0)
+		phase := p.Begin("listing", "name", 0)
 		time.Sleep(29 * time.Second)
-		phase.add(12_000)
+		phase.Add(12_000)
 		if got := out.take(); got != "" {
 			t.Errorf("after 29 s: %q", got)
 		}
@@ -53,12 +50,12 @@ func TestWithoutATerminalThereIsALineEvery30Seconds(t *testing.T) {
 		if got, want := out.take(), "listing 12,000 names in 30s (400/s) …\n"; got != want {
 			t.Errorf("after 31 s: %q, want %q", got, want)
 		}
-		phase.add(3_000)
+		phase.Add(3_000)
 		time.Sleep(30 * time.Second)
 		if got, want := out.take(), "listing 15,000 names in 1m0s (250/s) …\n"; got != want {
 			t.Errorf("after 61 s: %q, want %q", got, want)
 		}
-		phase.endWith("listed", nil)
+		phase.EndWith("listed", nil)
 		if got, want := out.take(), "listed 15,000 names in 1m1s (245/s)\n"; got != want {
 			t.Errorf("at the end: %q, want %q", got, want)
 		}
@@ -72,11 +69,11 @@ func TestWithoutATerminalThereIsALineEvery30Seconds(t *testing.T) {
 func TestAPhaseThatFailsSaysHowFarItCame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, out := testProgress(0, false)
-		phase := p.begin("removing", "", 50_000)
-		phase.expectBytes(5 << 20)
-		phase.addBytes(20_000, 2<<20)
+		phase := p.Begin("removing", "", 50_000)
+		phase.ExpectBytes(5 << 20)
+		phase.AddBytes(20_000, 2<<20)
 		time.Sleep(10 * time.Second)
-		phase.endWith("removed", errors.New("interrupted"))
+		phase.EndWith("removed", errors.New("interrupted"))
 		if got, want := out.take(), "removing stopped after 20,000 of 50,000, 2.0 MiB of 5.0 MiB in 10s (2,000/s)\n"; got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
@@ -88,39 +85,20 @@ func TestAPhaseThatFailsSaysHowFarItCame(t *testing.T) {
 func TestAPhaseSaysOnlyWhatItDid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, out := testProgress(0, false)
-		p.begin("restoring", "", 0).endWith("restored", errors.New("interrupted"))
+		p.Begin("restoring", "", 0).EndWith("restored", errors.New("interrupted"))
 		if got := out.take(); got != "" {
 			t.Errorf("%q", got)
 		}
-		p.begin("restoring", "", 0).endWith("restored", nil)
+		p.Begin("restoring", "", 0).EndWith("restored", nil)
 		if got := out.take(); got != "" {
 			t.Errorf("%q", got)
 		}
-		phase := p.begin("restoring", "", 0)
-		phase.addBytes(3, 2048)
-		phase.endWith("restored", errors.New("interrupted"))
+		phase := p.Begin("restoring", "", 0)
+		phase.AddBytes(3, 2048)
+		phase.EndWith("restored", errors.New("interrupted"))
 		if got, want := out.take(), "restoring stopped after 3, 2.0 KiB in 0s\n"; got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
-	})
-}
-
-// A terminal that can't move its cursor gets lines.
-func TestADumbTerminalHasNoBar(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p, out := testProgress(80, false)
-		p.env.Getenv = func(name string) string { return map[string]string{"TERM": "dumb"}[name] }
-		phase := p.begin("listing", "name", 0)
-		phase.add(1)
-		time.Sleep(29 * time.Second)
-		if got := out.take(); got != "" {
-			t.Errorf("%q", got)
-		}
-		time.Sleep(2 * time.Second)
-		if got, want := out.take(), "listing 1 name in 30s (0/s) …\n"; got != want {
-			t.Errorf("%q, want %q", got, want)
-		}
-		phase.end("")
 	})
 }
 
@@ -128,10 +106,10 @@ func TestQuietShowsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, terminal := range []int{0, 80} {
 			p, out := testProgress(terminal, true)
-			phase := p.begin("listing", "name", 0)
-			phase.add(1)
+			phase := p.Begin("listing", "name", 0)
+			phase.Add(1)
 			time.Sleep(time.Minute)
-			phase.endWith("listed", nil)
+			phase.EndWith("listed", nil)
 			if got := out.take(); got != "" {
 				t.Errorf("%q", got)
 			}
@@ -143,19 +121,19 @@ func TestQuietShowsNothing(t *testing.T) {
 func TestABarLeavesNothingBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, out := testProgress(100, false)
-		phase := p.begin("marking", "manifest", 0)
-		phase.expect(1000)
+		phase := p.Begin("marking", "manifest", 0)
+		phase.Expect(1000)
 		time.Sleep(100 * time.Millisecond)
 		if got := out.take(); got != "" {
 			t.Errorf("at once: %q", got)
 		}
-		phase.add(250)
+		phase.Add(250)
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		p.note("a message")
-		phase.add(750)
+		p.Note("a message")
+		phase.Add(750)
 		time.Sleep(250 * time.Millisecond)
-		phase.endWith("marked", nil)
+		phase.EndWith("marked", nil)
 		got := out.take()
 		if screen, want := screen(got), "regsweep: a message\nmarked 1,000 manifests in 2.4s (425/s)\n"; screen != want {
 			t.Errorf("on the screen is left %q, want %q\n%q", screen, want, got)
@@ -186,10 +164,10 @@ func TestABarFitsEveryTerminal(t *testing.T) {
 		p, _ := testProgress(80, false)
 		for _, total := range []int{0, 1, 7, 1_234_567_890} {
 			for _, unit := range []string{"", "manifest"} {
-				phase := p.begin("removing", unit, total)
-				phase.expectBytes(int64(total) * 1000)
+				phase := p.Begin("removing", unit, total)
+				phase.ExpectBytes(int64(total) * 1000)
 				for _, n := range []int{0, total / 2, total - total/2, 5} {
-					phase.addBytes(n, int64(n)*1000)
+					phase.AddBytes(n, int64(n)*1000)
 					time.Sleep(time.Second)
 					for columns := range 200 {
 						line := barLine(phase, columns, columns)
@@ -204,7 +182,7 @@ func TestABarFitsEveryTerminal(t *testing.T) {
 						}
 					}
 				}
-				phase.end("")
+				phase.End("")
 			}
 		}
 	})
@@ -213,17 +191,17 @@ func TestABarFitsEveryTerminal(t *testing.T) {
 // Many goroutines count at the same time.
 func TestCountingIsForAnyGoroutine(t *testing.T) {
 	p, out := testProgress(80, false)
-	phase := p.begin("listing", "name", 0)
+	phase := p.Begin("listing", "name", 0)
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
 			for range 100_000 {
-				phase.add(1)
+				phase.Add(1)
 			}
 		})
 	}
 	all.Wait()
-	phase.endWith("listed", nil)
+	phase.EndWith("listed", nil)
 	if got := out.take(); !strings.Contains(got, "listed 800,000 names in ") {
 		t.Errorf("%q", got)
 	}
