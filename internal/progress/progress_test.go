@@ -3,7 +3,6 @@ package progress
 import (
 	"bytes"
 	"errors"
-	"io"
 	"strings"
 	"sync"
 	"testing"
