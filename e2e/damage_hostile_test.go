@@ -201,6 +201,8 @@ func TestSecretsAreToldNowhere(t *testing.T) {
 		{"gc", "-d", "s3://b/x?region=x&endpoint=" + refused + "?sig=" + marker},
 		{"gc", "-d", "s3://b/x?region=x&sessiontoken=" + marker},
 		{"gc", "-d", "https://me:" + marker + "@registry.example.com"},
+		{"audit", "--metrics", filepath.Join(dir, "m.prom"), "s3://me:" + marker + "@b/x"},
+		{"audit", "--metrics", filepath.Join(dir, "m.prom"), "s3://b/x?region=x&endpoint=" + refused + "?sig=" + marker},
 		{"gc", "--registry", s.registry.URL(), "-m", root},
 	} {
 		for _, more := range [][]string{nil, {"--json"}} {

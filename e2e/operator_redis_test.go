@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -234,6 +235,43 @@ func TestRemovedBlobsAreForgottenByRedis(t *testing.T) {
 	})
 }
 
+// TestRedisOfRelease2: the released registry 2.8 is told by its own config.yml where Redis is, and so is regsweep.
+func TestRedisOfRelease2(t *testing.T) {
+	t.Parallel()
+	path, err := registrytest.Binary(t.Context(), registrytest.Release2)
+	if errors.Is(err, registrytest.ErrUnavailable) {
+		t.Skipf("there is no registry of release 2 here: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr, _ := redistest.StartT(t, "--requirepass", redisPassword)
+	redisClient := redis.NewClient(&redis.Options{Addr: addr, Password: redisPassword, DB: 2})
+	t.Cleanup(func() { _ = redisClient.Close() })
+	root := t.TempDir()
+	s := &redisFixture{fixture: &fixture{T: t, tree: imagetest.NewTree(t, root), names: map[string]string{}}}
+	yaml := strings.Replace(registrytest.FilesystemConfig(root, false), "storage:\n", "storage:\n  cache:\n    blobdescriptor: redis\n", 1) +
+		fmt.Sprintf("redis: {addr: %q, password: %s, db: 2, pool: {maxidle: 16, maxactive: 64}}\n", addr, redisPassword)
+	server, err := registrytest.StartBinary(t.Context(), path, yaml)
+	s.must(err)
+	gone := app(1, 3)
+	for _, image := range []*imagetest.Manifest{gone, app(1, 2)} {
+		s.must(server.Client().Push(t.Context(), "team/app:v1", image))
+		s.must(server.Client().PullAll(t.Context(), "team/app", "v1"))
+	}
+	s.must(server.Stop())
+	before, files := redistest.Content(t, redisClient), s.files()
+	run := s.gcOn(s.config(yaml), "-m", "--registry-stopped")
+	after := redistest.Content(t, redisClient)
+	if gone := len(before) - len(after); run.code != 0 || gone < 4 || run.report.Descriptors.Deleted != int64(gone) {
+		t.Errorf("ends with %d, %d of %d keys have gone, %+v\n%s", run.code, gone, len(before), run.report.Descriptors, run.stderr)
+	}
+	sameKeys(t, "after the run", after, s.without(before, files))
+	server = registrytest.StartBinaryT(t, path, yaml)
+	s.must(server.Client().Push(t.Context(), "team/app:again", gone))
+	s.must(server.Client().PullAll(t.Context(), "team/app", "again", "v1"))
+}
+
 // TestWithoutRedisNothingIsRemoved: the run says what to do, and not the password.
 func TestWithoutRedisNothingIsRemoved(t *testing.T) {
 	t.Parallel()
@@ -267,22 +305,28 @@ func TestWithoutRedisNothingIsRemoved(t *testing.T) {
 	}
 }
 
-// beforeBlob calls a function before the first removal of a blob.
+// beforeBlob calls a function before the first removal of a blob. If it returns an error, that removal fails.
 type beforeBlob struct {
 	storage.Store
 	first *atomic.Bool
-	do    func()
+	do    func() error
 }
 
 func (r beforeBlob) Remove(ctx context.Context, refs []storage.Ref) []storage.Outcome {
 	if len(refs) > 0 && strings.HasPrefix(refs[0].Path, "blobs/") && !r.first.Swap(true) {
-		r.do()
+		if err := r.do(); err != nil {
+			outcomes := make([]storage.Outcome, len(refs))
+			for i := range outcomes {
+				outcomes[i].Err = err
+			}
+			return outcomes
+		}
 	}
 	return r.Store.Remove(ctx, refs)
 }
 
 // beforeBlobs plans a call before the first removal of a blob.
-func (s *redisFixture) beforeBlobs(do func()) {
+func (s *redisFixture) beforeBlobs(do func() error) {
 	wrapped.Store(s.tree.Root(), func(store storage.Store) storage.Store { return beforeBlob{store, new(atomic.Bool), do} })
 	s.Cleanup(func() { wrapped.Delete(s.tree.Root()) })
 }
@@ -301,11 +345,12 @@ func TestRedisDiesDuringTheSweep(t *testing.T) {
 			})
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)
-			s.beforeBlobs(func() {
+			s.beforeBlobs(func() error {
 				kill()
 				if interrupted {
 					cancel(cli.ErrInterrupted)
 				}
+				return nil
 			})
 			var out, errs output
 			code := regsweepOn(ctx, strings.NewReader(""), &out, &errs, "gc", "-m", "--json", "--registry", s.registry.URL(), s.configFile())
@@ -323,29 +368,27 @@ func TestRedisDiesDuringTheSweep(t *testing.T) {
 func TestWhatAPullPutsBackIsForgotten(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]struct {
-		with func(s *redisFixture, cancel func())
+		with func(cancel func()) error
 		code int
 	}{
-		"done":        {func(*redisFixture, func()) {}, 0},
-		"interrupted": {func(_ *redisFixture, cancel func()) { cancel() }, 130},
-		"proof lost":  {func(s *redisFixture, _ func()) { s.must(s.registry.SetReadOnly(false)) }, 3},
+		"done":        {func(func()) error { return nil }, 0},
+		"interrupted": {func(cancel func()) error { cancel(); return nil }, 130},
+		"failed":      {func(func()) error { return syscall.EIO }, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newRedisFixture(t, plainRedis)
 			before, files := redistest.Content(t, s.servers...), s.files()
 			ctx, cancel := context.WithCancelCause(t.Context())
-			s.beforeBlobs(func() {
+			defer cancel(nil)
+			s.beforeBlobs(func() error {
 				// The links are gone, so no pull through this registry could do it any more. It stands
 				// in for one that came between the first deletion and the removal of its link.
 				d := layer(3).Digest().String()
 				s.must(s.servers[0].HSet(t.Context(), "blobs::"+d, "digest", d, "size", 1).Err())
 				s.must(s.servers[0].SAdd(t.Context(), "repository::team/app::blobs", d).Err())
 				s.must(s.servers[0].HSet(t.Context(), "repository::team/app::blobs::"+d, "mediatype", "").Err())
-				end.with(s, func() { cancel(cli.ErrInterrupted) })
-				if name != "done" {
-					time.Sleep(2 * time.Second)
-				}
+				return end.with(func() { cancel(cli.ErrInterrupted) })
 			})
 			var out, errs output
 			code := regsweepOn(ctx, strings.NewReader(""), &out, &errs, "gc", "-m", "--yes", "--registry", s.registry.URL(), s.configFile())
