@@ -76,6 +76,7 @@ func TestPackagesInstallAndGo(t *testing.T) {
 		"usr/share/fish/vendor_completions.d/regsweep.fish":      0o644,
 		"usr/share/doc/regsweep/copyright":                       0o644,
 		"usr/share/doc/regsweep/examples/compose/compose.yml":    0o644,
+		"usr/share/doc/regsweep/examples/monitoring/rules.yml":   0o644,
 		"usr/share/doc/regsweep/examples/kubernetes/access.yaml": 0o644,
 	} {
 		if got, found := installed[path]; !found || got != mode {

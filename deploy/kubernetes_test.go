@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -9,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"regsweep/cli"
 
 	apps "k8s.io/api/apps/v1"
 	batch "k8s.io/api/batch/v1"
@@ -109,6 +112,7 @@ var (
 
 // TestKubernetesAcceptsTheManifests also checks that they fit together.
 func TestKubernetesAcceptsTheManifests(t *testing.T) {
+	help := windowHelp(t)
 	for _, name := range []string{"bucket.yaml", "directory.yaml"} {
 		t.Run(name, func(t *testing.T) {
 			objects := load(t, "access.yaml", "registry.yaml", name)
@@ -121,6 +125,11 @@ func TestKubernetesAcceptsTheManifests(t *testing.T) {
 
 			args := pod.Containers[0].Args
 			all := strings.Join(args, " ")
+			for _, arg := range args {
+				if flag, _, _ := strings.Cut(arg, "="); strings.HasPrefix(arg, "--") && !strings.Contains(help, "   "+flag) {
+					t.Errorf("regsweep window has no %s", flag)
+				}
+			}
 			for _, found := range deployment.FindAllStringSubmatch(all, -1) {
 				if found[1] != registry.Name {
 					t.Errorf("it changes the Deployment %s", found[1])
@@ -167,6 +176,18 @@ func TestKubernetesAcceptsTheManifests(t *testing.T) {
 			}
 		})
 	}
+}
+
+// windowHelp has a line for each flag of regsweep window.
+func windowHelp(t *testing.T) string {
+	t.Helper()
+	var help bytes.Buffer
+	env := cli.Process()
+	env.Out = &help
+	if code := cli.Run(t.Context(), []string{"regsweep", "help", "window"}, env); code != 0 {
+		t.Fatalf("regsweep help window: exit code %d", code)
+	}
+	return help.String()
 }
 
 // TestTheWindowMayDoNothingElseInTheCluster: the verbs are those that kubectl 1.32 was seen to use.
