@@ -67,7 +67,7 @@ func (r *runner) collect(c *urfave.Context, g *gcRun, target []string, wrong err
 		err = storage.ExplainPermission(g.store, err)
 	}
 	stopHint()
-	return g.conclude(g.finish(withCause(ctx, err)))
+	return g.conclude(g.endMetrics(g.finish(ctx, err)))
 }
 
 // run does the steps of a run in their order: prove, lock, list, mark, plan, confirm, prove again, list

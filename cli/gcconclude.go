@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 
@@ -25,7 +26,7 @@ func (g *gcRun) hintStopping(cause error) {
 
 // finish completes the report of a run that ends with err, and returns the error with its explanation. A
 // window finishes the run before it is closed.
-func (g *gcRun) finish(err error) error {
+func (g *gcRun) finish(ctx context.Context, err error) error {
 	if g.finished {
 		return err
 	}
@@ -33,7 +34,7 @@ func (g *gcRun) finish(err error) error {
 	if g.store != nil {
 		g.report.Requests = g.store.Requests()
 	}
-	err = g.endMetrics(g.withStale(g.explainEnd(err)))
+	err = g.withStale(g.explainEnd(withCause(ctx, err)))
 	g.report.countLeft()
 	g.report.conclude(err)
 	return err

@@ -68,6 +68,13 @@ func (r *runner) saveMetrics(f *metrics.File, target string, err error, save fun
 	return err
 }
 
+// noteMetrics saves metrics before the end of the run. An error is only printed: the end of the run meets it again.
+func (g *gcRun) noteMetrics(save func() error) {
+	if err := g.saveMetrics(g.metrics, g.config.Target, nil, save); err != nil {
+		g.say("warning: " + err.Error())
+	}
+}
+
 // endMetrics writes how the run ends.
 func (g *gcRun) endMetrics(err error) error {
 	return g.saveMetrics(g.metrics, g.config.Target, err, func() error {

@@ -168,6 +168,12 @@ func (w *heldWindow) hold(ctx context.Context, g *gcRun, proof guard.Options) (e
 	if _, err := w.Recover(ctx, g.report.Window); err != nil {
 		return err
 	}
+	g.noteMetrics(func() error { return g.metrics.Opened(g.env.Now()) })
+	defer func() {
+		if report := g.report.Window; report.Opened.IsZero() || !report.Closed.IsZero() {
+			g.noteMetrics(g.metrics.Closed)
+		}
+	}()
 	return w.Hold(ctx, g.report.Window, func(ctx context.Context) error {
 		proof, err := w.settled(ctx, g, proof)
 		if err != nil {
@@ -175,7 +181,7 @@ func (w *heldWindow) hold(ctx context.Context, g *gcRun, proof guard.Options) (e
 		}
 		return g.run(ctx, proof)
 	}, func(err error) window.Result {
-		err = g.finish(withCause(ctx, err))
+		err = g.finish(ctx, err)
 		encoded, encodeErr := encode(g.report)
 		if encodeErr != nil {
 			g.say(encodeErr.Error())
@@ -256,7 +262,12 @@ func (r *runner) recover(c *urfave.Context, w *heldWindow, report *report) error
 	report.Window = &window.Report{}
 	ctx, endSignals := holdSignals(c.Context, r)
 	defer endSignals()
-	conf, store, err := r.target(c, c.Args().Slice(), true)
+	target := c.Args().Slice()
+	file, err := r.openMetrics(c, report.Command, target)
+	if err != nil {
+		return err
+	}
+	conf, store, err := r.target(c, target, true)
 	tried, found := false, false
 	work := func(ctx context.Context) (err error) {
 		tried = true
@@ -274,6 +285,9 @@ func (r *runner) recover(c *urfave.Context, w *heldWindow, report *report) error
 			r.say(fmt.Sprintf("warning: the storage could not be used: %v", err))
 			err = failed
 		}
+	}
+	if err == nil {
+		err = r.saveMetrics(file, conf.Target, err, file.Closed)
 	}
 	if err == nil && !found && !w.Quiet {
 		r.say("no window is open on " + w.Note.Target)

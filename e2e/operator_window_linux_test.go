@@ -209,6 +209,7 @@ func TestAWindowMakesTheRegistryWritableAgain(t *testing.T) {
 		removes   bool
 		says      string
 		untouched bool // the registry is not restarted
+		isCut     bool // some of the garbage is left
 	}
 	slowly := []string{"--max-requests", "200"}
 	all := atOnce{T: t}
@@ -234,6 +235,9 @@ func TestAWindowMakesTheRegistryWritableAgain(t *testing.T) {
 		{name: "Ctrl-C while it opens", functions: "writable() { stop; touch closing; sleep 1; start; }", signal: syscall.SIGINT, at: "closing", toGroup: true, removes: true},
 		{name: "another source of truth", functions: "read_only() { false; }", at: "GitLab", code: 3, says: "GitLab", untouched: true},
 		{name: "a pull-through cache", functions: "read_only() { stop; start REGISTRY_STORAGE_MAINTENANCE_READONLY='{enabled: true}'; touch storage/scheduler-state.json; }", code: 3, says: "pull-through cache"},
+		{name: "the time is up while it removes", flags: []string{"--for", "30s", "--max-requests", "40"}, isCut: true, says: "The next run continues"},
+		{name: "the time is up while it closes", functions: "read_only() { stop; sleep 1000; }", flags: []string{"--for", "3s"}, code: 1, says: "nothing was removed"},
+		{name: "the time is up while it waits", functions: "read_only() { :; }", flags: []string{"--for", "3s"}, code: 1, says: "nothing was removed"},
 		{name: "after fails once", functions: "writable() { stop; start; mkdir tried || return 0; return 1; }", removes: true, says: "tried again"},
 		{name: "URLs from a command", flags: []string{"--registry-command", "echo http://127.0.0.1:5000"}, removes: true},
 		{name: "URLs from a command that fails", flags: []string{"--registry-command", "exit 7"}, code: 1, says: "exit status 7"},
@@ -268,7 +272,7 @@ func TestAWindowMakesTheRegistryWritableAgain(t *testing.T) {
 			if code != test.code || !strings.Contains(said, test.says) || test.name == "quiet" && said != "" {
 				t.Errorf("it ends with %d, want %d, and says %q", code, test.code, said)
 			}
-			if removed := before - c.blobs(); test.removes != (removed == c.garbage) || !test.removes && test.signal == 0 && removed > 0 {
+			if removed := before - c.blobs(); test.removes != (removed == c.garbage) || !test.removes && !test.isCut && test.signal == 0 && removed > 0 {
 				t.Errorf("it removed %d of %d blobs\n%s", removed, c.garbage, said)
 			}
 			if (c.pid() == pid) != test.untouched {
@@ -354,7 +358,8 @@ func TestAWindowThatIsKilledIsClosedByTheNext(t *testing.T) {
 	}, 2) {
 		all.run(test.name, func(t *testing.T) {
 			c := newWindowed(t, test.functions)
-			killed := c.run("--max-requests", "300")
+			metrics := filepath.Join(c.dir, "window.prom")
+			killed := c.run("--max-requests", "300", "--metrics", metrics)
 			if test.at != "" {
 				c.comes(test.at)
 			} else {
@@ -364,6 +369,9 @@ func TestAWindowThatIsKilledIsClosedByTheNext(t *testing.T) {
 			killed.exit(t)
 			if err := c.namespace.Client(registryPort).Push(t.Context(), "team/app:meanwhile", app(1, 5)); err == nil {
 				t.Error("the registry takes pushes")
+			}
+			if content, err := os.ReadFile(metrics); err != nil || !strings.Contains(string(content), `regsweep_window_open{target="`+c.tree.Root()+`"} 1`) {
+				t.Errorf("%v, the metrics are\n%s", err, content)
 			}
 			if test.lost {
 				must(t, os.RemoveAll(filepath.Join(c.dir, "state")))
@@ -460,7 +468,16 @@ func TestACommandFromTheStorageIsNeverRun(t *testing.T) {
 func TestAWindowSaysThatTheRegistryIsNotWritable(t *testing.T) {
 	t.Parallel()
 	c := newWindowed(t, "writable() { [ -e repaired ] || dokcer start registry; stop; start; }")
-	run := c.run()
+	metrics := filepath.Join(c.dir, "window.prom")
+	hasMetrics := func(open, code string) {
+		t.Helper()
+		content, err := os.ReadFile(metrics)
+		labels := `target="` + c.tree.Root() + `"} `
+		if err != nil || !strings.Contains(string(content), "regsweep_window_open{"+labels+open+"\n") || !strings.Contains(string(content), `regsweep_last_run_exit_code{command="window",`+labels+code+"\n") {
+			t.Errorf("%v, the metrics are\n%s", err, content)
+		}
+	}
+	run := c.run("--metrics", metrics)
 	if code := run.exit(t); code != 6 {
 		t.Errorf("it ends with %d", code)
 	}
@@ -468,15 +485,18 @@ func TestAWindowSaysThatTheRegistryIsNotWritable(t *testing.T) {
 	if last := lines[len(lines)-1]; !strings.Contains(last, "THE REGISTRY MAY STILL REFUSE PUSHES") || !strings.Contains(run.stderr.String(), "dokcer") {
 		t.Errorf("its last line is %q", last)
 	}
-	again := c.start("--recover")
+	hasMetrics("1", "6")
+	again := c.start("--recover", "--metrics", metrics)
 	if code := again.exit(t); code != 6 {
 		t.Errorf("a recovery ends with %d: %s", code, &again.stderr)
 	}
+	hasMetrics("1", "6")
 	c.write("repaired", "", 0o644)
-	again = c.start("--recover")
+	again = c.start("--recover", "--metrics", metrics)
 	if code := again.exit(t); code != 0 {
 		t.Errorf("a recovery ends with %d: %s", code, &again.stderr)
 	}
+	hasMetrics("0", "6")
 	c.takesPushes("afterwards")
 	c.closed()
 }
