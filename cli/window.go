@@ -46,7 +46,7 @@ func windowCommand(r *runner) *urfave.Command {
 			&urfave.StringFlag{Name: beforeName, Usage: "`COMMAND` for sh that makes the registry read-only, or stops it (then add --registry-stopped)"},
 			&urfave.StringFlag{Name: afterName, Usage: "`COMMAND` for sh that makes the registry writable again; it runs in any case"},
 			&urfave.GenericFlag{Name: settleName, Value: &age{5 * time.Minute}, Usage: "wait for `AGE` at most after --before until the registry is seen to be read-only"},
-			&urfave.StringFlag{Name: registryCommandName, Usage: "`COMMAND` for sh that prints the URLs of the replicas; it runs after --before"},
+			&urfave.StringFlag{Name: registryCommandName, Usage: "`COMMAND` for sh that prints the URLs of the replicas; it runs after --before, until they are all read-only"},
 			toggle(recoverName, "close a window that was left open, and do nothing else"),
 			&urfave.StringFlag{Name: stateDirName, Usage: "keep the note of the open window in `DIR` (default: $STATE_DIRECTORY, or regsweep in the user's directory for state)"},
 		}, gcCommand(r).Flags),
@@ -192,20 +192,11 @@ func (w *heldWindow) hold(ctx context.Context, g *gcRun, proof guard.Options) (e
 
 // settled waits until the proof holds, and returns its options.
 func (w *heldWindow) settled(ctx context.Context, g *gcRun, proof guard.Options) (guard.Options, error) {
-	if w.registryCommand != "" {
-		urls, err := w.Command(ctx, w.registryCommand)
-		if err == nil && len(urls) == 0 {
-			err = errors.New("it printed no URL")
-		}
-		if err == nil {
-			proof.Endpoints = append(proof.Endpoints, urls...)
-			err = guard.CheckEndpoints(proof.Endpoints)
-		}
-		if err != nil {
-			return proof, fmt.Errorf("nothing was removed: --%s: %w", registryCommandName, err)
-		}
+	isEmpty, err := inventory.IsEmpty(ctx, g.store)
+	if err == nil && isEmpty { // the run asks what is left to ask
+		proof.Endpoints, err = w.endpoints(ctx, proof.Endpoints)
 	}
-	if isEmpty, err := inventory.IsEmpty(ctx, g.store); err != nil || isEmpty { // the run asks what is left to ask
+	if err != nil || isEmpty {
 		return proof, err
 	}
 	survey, err := g.survey(ctx, g.store)
@@ -216,6 +207,9 @@ func (w *heldWindow) settled(ctx context.Context, g *gcRun, proof guard.Options)
 	sampled.Samples = samples(survey, proof.DeleteUntagged)
 	began := g.env.Now()
 	for pause := time.Second; ; pause = min(2*pause, settlePause) {
+		if sampled.Endpoints, err = w.endpoints(ctx, proof.Endpoints); err != nil {
+			return proof, err
+		}
 		err := g.prove(ctx, sampled)
 		if err == nil {
 			break
@@ -229,7 +223,7 @@ func (w *heldWindow) settled(ctx context.Context, g *gcRun, proof guard.Options)
 		}
 	}
 	// A push before this moment may have gone through the registry that was asked.
-	proof.Closed = g.env.Now()
+	proof.Closed, proof.Endpoints = g.env.Now(), sampled.Endpoints
 	if err := g.addSurveyPushes(ctx, &sampled, g.store, survey); err != nil {
 		return proof, err
 	}
@@ -238,6 +232,25 @@ func (w *heldWindow) settled(ctx context.Context, g *gcRun, proof guard.Options)
 		return proof, wait(ctx, quietTime)
 	}
 	return proof, nil
+}
+
+// endpoints returns the named endpoints, and those of --registry-command. They change while a registry is being
+// closed: a replica that is stopped is listed until it has ended.
+func (w *heldWindow) endpoints(ctx context.Context, named []string) ([]string, error) {
+	if w.registryCommand == "" {
+		return named, nil
+	}
+	urls, err := w.Command(ctx, w.registryCommand)
+	if err == nil && len(urls) == 0 {
+		err = errors.New("it printed no URL")
+	}
+	if err == nil {
+		err = guard.CheckEndpoints(urls)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("nothing was removed: --%s: %w", registryCommandName, err)
+	}
+	return slices.Concat(named, urls), nil
 }
 
 // isLasting reports whether a refusal stays the same, however long one waits.

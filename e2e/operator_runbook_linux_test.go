@@ -18,6 +18,8 @@ import (
 	"regsweep/window"
 
 	"github.com/opencontainers/go-digest"
+	batch "k8s.io/api/batch/v1"
+	"sigs.k8s.io/yaml"
 )
 
 // recipes are the code blocks of the runbook, by the names in the comment before each.
@@ -123,6 +125,36 @@ func TestRunbook(t *testing.T) {
 			r.collected()
 		})
 	}
+	all.run("compose every Sunday", func(t *testing.T) {
+		r := newRunbook(t, program)
+		var settings []string // the file that systemd reads: its values are arguments, but for FLAGS
+		for _, line := range strings.Split(strings.TrimSpace(blockOf(t, "docs/sunday.md", "3. **Say what to collect**, in `/etc/regsweep/window.env`:")), "\n") {
+			name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+			settings = append(settings, name+"="+shellQuote(value))
+		}
+		r.run([]string{`umount /srv/registry; mkdir -p /srv/registry/data; mount --bind "$1" /srv/registry/data
+cp deploy/compose/*.yml /srv/registry/
+docker compose -f /srv/registry/compose.yml up -d --wait
+` + strings.Join(settings, "\n") + `
+regsweep window -m --before "$BEFORE" --after "$AFTER" $FLAGS "$TARGET"`})
+		r.collected()
+		r.closed()
+	})
+	all.run("kubernetes every Sunday", func(t *testing.T) {
+		r := newRunbook(t, program)
+		content, err := os.ReadFile("deploy/kubernetes/directory.yaml")
+		must(t, err)
+		var job batch.CronJob
+		must(t, yaml.UnmarshalStrict(content, &job))
+		window := "regsweep"
+		for _, argument := range job.Spec.JobTemplate.Spec.Template.Spec.Containers[0].Args {
+			window += " " + shellQuote(argument)
+		}
+		r.run(append(slices.Clone(blocks["setup"]), `mount -t tmpfs tmpfs /var/lib; mkdir /var/lib/registry; mount --bind "$1" /var/lib/registry
+`+window+" -m"))
+		r.collected()
+		r.closed()
+	})
 	steps := blocks["window host"]
 	all.run("window host", func(t *testing.T) {
 		r := newRunbook(t, program)
@@ -147,6 +179,9 @@ func TestRunbook(t *testing.T) {
 		t.Errorf("no test runs the recipe %q", name)
 	}
 }
+
+// shellQuote quotes a text for sh.
+func shellQuote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
 // runbook is a machine on which somebody follows the runbook.
 type runbook struct {
