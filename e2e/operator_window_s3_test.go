@@ -76,7 +76,8 @@ func TestAWindowOnABucket(t *testing.T) {
 		t.Error("the bucket has the note still")
 	}
 	after := s.files()
-	for _, path := range goes {
+	for _, removal := range goes {
+		_, path, _ := strings.Cut(removal, " ") // after its kind
 		_, was := before[path]
 		if _, is := after[path]; is || !was {
 			t.Errorf("%s was there: %t, is there: %t", path, was, is)
