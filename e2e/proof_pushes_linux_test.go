@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -52,8 +53,11 @@ func newElsewhere(t *testing.T, n int) *elsewhere {
 		e.tree.LayerLink("team/app", e.tree.Blob(e.garbage[i].Content))
 	}
 	e.tree.Age("", time.Hour)
-	// regsweep removes the largest blobs first. The pusher begins with the ones that it removes last.
-	slices.SortFunc(e.garbage, func(a, b imagetest.Blob) int { return len(a.Content) - len(b.Content) })
+	// regsweep removes the largest blobs first, and blobs of the same size in the order of their digests. The
+	// pusher begins with the ones that it removes last.
+	slices.SortFunc(e.garbage, func(a, b imagetest.Blob) int {
+		return cmp.Or(len(a.Content)-len(b.Content), strings.Compare(b.Digest().String(), a.Digest().String()))
+	})
 	e.config = filepath.Join(t.TempDir(), "config.yml")
 	e.setReadOnly(false)
 	e.pusher = &pusher{garbage: e.garbage}
