@@ -350,7 +350,7 @@ func TestAWindowThatIsKilledIsClosedByTheNext(t *testing.T) {
 		{name: "while it removes", says: "was not closed"},
 		{name: "while it closes", functions: "read_only() { stop; touch closing; sleep 2; start REGISTRY_STORAGE_MAINTENANCE_READONLY='{enabled: true}'; }", at: "closing", says: "was not closed"},
 		{name: "while it waits", functions: "read_only() { stop; [ -e closing ] || { touch closing; return; }; start REGISTRY_STORAGE_MAINTENANCE_READONLY='{enabled: true}'; }", at: "closing", says: "was not closed"},
-		{name: "while it opens", functions: "writable() { stop; touch closing; [ -e second ] || { touch second; sleep 60; }; start; }", at: "closing", says: "was not closed"},
+		{name: "while it opens", functions: "writable() { stop; touch closing; [ -e second ] || { touch second; sleep 5; }; start; }", at: "closing", says: "was not closed"},
 		{name: "with its machine", lost: true, says: "was not closed"},
 		{name: "recovery", recover: []string{"--recover"}, says: "was not closed"},
 		{name: "recovery without the machine", lost: true, recover: []string{"--recover"}, code: 6, says: "was not run"},
@@ -505,7 +505,7 @@ func TestAWindowSaysThatTheRegistryIsNotWritable(t *testing.T) {
 func TestAWindowLeavesAnotherAlone(t *testing.T) {
 	t.Parallel()
 	c := newWindowed(t, "")
-	first := c.run("--max-requests", "40")
+	first := c.run("--max-requests", "60")
 	c.removes()
 	readOnly := c.pid()
 	for _, second := range []*running{c.run(), c.start("--recover")} {
@@ -526,9 +526,12 @@ func TestAWindowLeavesAnotherAlone(t *testing.T) {
 // and what is pushed afterwards does (4).
 func TestPushesBeforeAWindow(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("waits for half a minute")
+	}
+	all := atOnce{T: t}
 	for name, pushed := range map[string]bool{"before": false, "afterwards": true} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+		all.run(name, func(t *testing.T) {
 			c := newWindowed(t, "")
 			c.takesPushes("just-now")
 			run := c.run()
@@ -544,6 +547,7 @@ func TestPushesBeforeAWindow(t *testing.T) {
 			c.takesPushes("then")
 		})
 	}
+	all.wait.Wait()
 }
 
 // TestShellScriptsPassShellcheck checks what a reader may copy, and what the tests run.

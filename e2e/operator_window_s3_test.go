@@ -17,6 +17,9 @@ import (
 // just before does not refuse: the times of a bucket are those of its server (3, 4).
 func TestAWindowOnABucket(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("waits for half a minute")
+	}
 	s := newFixture(t)
 	goes, alive := s.unrelated()
 	s.moveToBucket()
