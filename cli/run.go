@@ -50,6 +50,7 @@ type runner struct {
 	// jsonWritten is true after the JSON document was written. With --json there is exactly one.
 	jsonWritten bool
 	progress    *progress.Progress
+	endOutput   func() // waits for a while until all was written to standard error
 }
 
 // Main runs the command in os.Args until it ends or a signal stops it, and returns the exit code.
@@ -75,7 +76,8 @@ func Main(env Env) (exitCode int) {
 
 // Run runs one command line and returns the exit code.
 func Run(ctx context.Context, args []string, env Env) int {
-	r := &runner{env: env}
+	r := &runner{env: env, endOutput: func() {}}
+	defer func() { r.endOutput() }()
 	r.startProgress(false)
 	app := newApp(r)
 	normalized, err := normalizeArgs(app, args)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -100,7 +101,7 @@ func (r *runner) window(c *urfave.Context) error {
 	if err != nil {
 		return fmt.Errorf("find the working directory: %w", err)
 	}
-	w.Env, w.Say, w.Now, w.Output = os.Environ(), r.say, r.env.Now, os.Stderr
+	w.Env, w.Say, w.Now, w.Output, w.Stderr = os.Environ(), r.say, r.env.Now, r.neverBlock(), os.Stderr
 	w.Note = window.Note{Dir: dir, Host: r.env.Host, PID: os.Getpid(), User: r.env.User}
 	if state := stateDir(c.String(stateDirName), r.env.Getenv); state != "" {
 		w.Notes.Dir = filepath.Join(state, "windows")
@@ -115,6 +116,21 @@ func (r *runner) window(c *urfave.Context) error {
 		g.window = w
 	}
 	return r.collect(c, g, c.Args().Slice(), err)
+}
+
+// neverBlock makes standard error never block until the command ends. See window.Output.
+func (r *runner) neverBlock() io.Writer {
+	stderr, width := r.env.Err, r.env.Width
+	output := window.NewOutput(stderr)
+	r.env.Err, r.endOutput = output, output.End
+	r.env.Width = func(w io.Writer) int {
+		if w == output {
+			w = stderr
+		}
+		return width(w)
+	}
+	r.startProgress(false)
+	return output
 }
 
 // stateDir returns the directory for what has to survive a restart, or "" if there is none.

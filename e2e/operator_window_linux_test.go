@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -434,6 +435,36 @@ func TestAWindowIsKilledAtAnyMoment(t *testing.T) {
 		})
 	}
 	all.wait.Wait()
+}
+
+// TestAWindowWhoseOutputNobodyReads: a pipe that is full, as a terminal that was stopped with Ctrl-S, does not keep
+// the registry read-only (12).
+func TestAWindowWhoseOutputNobodyReads(t *testing.T) {
+	t.Parallel()
+	c := newWindowed(t, "writable() { stop; start; head -c 200000 /dev/zero; }")
+	reader, writer, err := os.Pipe()
+	must(t, err)
+	t.Cleanup(func() { _ = reader.Close() }) // it was only read
+	for full := false; !full; {
+		must(t, writer.SetWriteDeadline(time.Now().Add(100*time.Millisecond)))
+		_, err := writer.Write(make([]byte, 4096))
+		full = err != nil
+	}
+	command := c.namespace.Command("regsweep", "window", "--state-dir", filepath.Join(c.dir, "state"), c.tree.Root(),
+		"--before", c.function("read_only"), "--after", c.function("writable"), "--registry", "http://127.0.0.1:5000", "-m")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	run := exec.CommandContext(ctx, command[0], command[1:]...)
+	run.Stderr = writer
+	if err := run.Run(); err != nil {
+		t.Error(err)
+	}
+	must(t, writer.Close())
+	if left := c.blobs(); left > c.garbage/10 {
+		t.Errorf("%d blobs are left", left)
+	}
+	c.takesPushes("afterwards")
+	c.closed()
 }
 
 // TestACommandFromTheStorageIsNeverRun: the registry itself can write to the storage.

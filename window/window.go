@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -28,10 +29,11 @@ type Window struct {
 	Before, After string // commands for sh
 	Note          Note   // without After
 	Notes         Notes
-	Env           []string // of the commands
-	Quiet         bool     // show the output of a command only if it fails
-	Output        *os.File // where it is shown
-	Say           func(string)
+	Env           []string     // of the commands
+	Quiet         bool         // show the output of a command only if it fails
+	Stderr        *os.File     // of Before, and of Command
+	Output        io.Writer    // where the output of After is shown; a write must not block
+	Say           func(string) // must not block
 	Now           func() time.Time
 }
 
@@ -190,7 +192,7 @@ func (w *Window) Command(ctx context.Context, text string) (words []string, err 
 		return nil, fmt.Errorf("keep its output: %w", err)
 	}
 	defer func() { err = errors.Join(err, output.Close()) }()
-	if err := (command{text: text, dir: w.Note.Dir, env: w.env(nil, ""), stdout: output, stderr: w.Output, mortal: true}).run(ctx); err != nil {
+	if err := (command{text: text, dir: w.Note.Dir, env: w.env(nil, ""), stdout: output, stderr: w.Stderr, mortal: true}).run(ctx); err != nil {
 		return nil, err
 	}
 	return strings.Fields(firstBytes(output)), nil
@@ -211,8 +213,8 @@ func (w *Window) runAfter(ctx context.Context, text, dir string, ran *Ran, env [
 
 // run runs a command and records how it ended.
 func (w *Window) run(ctx context.Context, text, dir string, ran *Ran, env []string, mortal bool) error {
-	output := w.Output
-	if w.Quiet {
+	output := w.Stderr
+	if w.Quiet || !mortal { // a reader that is stuck must not stop After
 		if file, err := spool.New(); err == nil {
 			output = file
 			defer func() { _ = file.Close() }() // it has no name
@@ -223,9 +225,9 @@ func (w *Window) run(ctx context.Context, text, dir string, ran *Ran, env []stri
 	ran.Seconds, ran.Error = w.Now().Sub(began).Seconds(), ""
 	if err != nil {
 		ran.Error = err.Error()
-		if output != w.Output {
-			w.Say(firstBytes(output))
-		}
+	}
+	if output != w.Stderr && (err != nil || !w.Quiet) {
+		_, _ = io.WriteString(w.Output, firstBytes(output)) // it never fails
 	}
 	return err
 }

@@ -41,7 +41,7 @@ func newHeld(t *testing.T) *held {
 		Before: "echo before >>log", After: "echo after >>log",
 		Note:  Note{Storage: store.Identity(), Target: root, Dir: h.dir},
 		Notes: Notes{Dir: filepath.Join(h.dir, "state"), Store: store, Target: root},
-		Env:   os.Environ(), Output: os.Stderr, Now: time.Now,
+		Env:   os.Environ(), Stderr: os.Stderr, Output: os.Stderr, Now: time.Now,
 		Say: func(text string) { h.said.WriteString(text + "\n") },
 	}
 	return h
@@ -225,5 +225,41 @@ func TestAnOldNoteIsReplaced(t *testing.T) {
 	own, stored, err := h.Notes.find(t.Context())
 	if err != nil || own.User != "later" || stored.User != "later" {
 		t.Error(own, stored, err)
+	}
+}
+
+// blocked is a writer that nobody reads: a fake of a full pipe.
+type blocked chan struct{}
+
+func (b blocked) Write(text []byte) (int, error) {
+	<-b
+	return len(text), nil
+}
+
+func TestOutputNeverBlocks(t *testing.T) {
+	t.Parallel()
+	to := make(blocked)
+	o := NewOutput(to)
+	for range 10 * cap(o.texts) {
+		if n, err := o.Write([]byte("text")); n != 4 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	close(to)
+	o.End()
+	<-o.ended
+}
+
+func TestOutputIsPassedOn(t *testing.T) {
+	t.Parallel()
+	var to bytes.Buffer
+	o := NewOutput(&to)
+	text := []byte("one ")
+	_, _ = o.Write(text) // it never fails
+	copy(text, "two ")
+	_, _ = o.Write(text)
+	o.End()
+	if to.String() != "one two " {
+		t.Errorf("%q", &to)
 	}
 }
