@@ -167,10 +167,6 @@ func (w *heldWindow) hold(ctx context.Context, g *gcRun, proof guard.Options) (e
 	g.report.Window = &window.Report{}
 	ctx, endSignals := holdSignals(ctx, g.runner)
 	defer endSignals()
-	if verdict, refused := guard.Signs(ctx, proof); refused { // read-only mode would not help
-		g.report.Guard = &verdict
-		return &guard.RefusedError{Verdict: verdict}
-	}
 	w.setTarget(g.config.Target, g.store)
 	ctx, unlock, err := g.lock(ctx, g.store, g.report.Command)
 	if err != nil {
@@ -184,12 +180,17 @@ func (w *heldWindow) hold(ctx context.Context, g *gcRun, proof guard.Options) (e
 	if _, err := w.Recover(ctx, g.report.Window); err != nil {
 		return err
 	}
+	if verdict, refused := guard.Signs(ctx, proof); refused { // read-only mode would not help
+		g.report.Guard = &verdict
+		return &guard.RefusedError{Verdict: verdict}
+	}
 	g.noteMetrics(func() error { return g.metrics.Opened(g.env.Now()) })
 	defer func() {
 		if report := g.report.Window; report.Opened.IsZero() || !report.Closed.IsZero() {
 			g.noteMetrics(g.metrics.Closed)
 		}
 	}()
+	g.progress.Enter("--before was running")
 	return w.Hold(ctx, g.report.Window, func(ctx context.Context) error {
 		proof, err := w.settled(ctx, g, proof)
 		if err != nil {

@@ -144,8 +144,11 @@ func (n Notes) removeStored(ctx context.Context) error {
 // requireOwn returns an error unless a file or a directory is this user's, and nobody else may write to it.
 func requireOwn(name string) error {
 	info, err := os.Lstat(name)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	if err != nil {
+		return fmt.Errorf("%w: choose another --state-dir", err)
 	}
 	owner, known := info.Sys().(*syscall.Stat_t)
 	if known && int(owner.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 || info.Mode()&fs.ModeSymlink != 0 {
