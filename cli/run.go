@@ -137,7 +137,7 @@ func exitCode(err error) int {
 	case errors.As(err, &refused), errors.As(err, &lost), errors.Is(err, sweep.ErrNothingTagged), errors.Is(err, errTooMuch),
 		errors.Is(err, errNoRoots), errors.Is(err, errNoLinkedRoots), errors.Is(err, inventory.ErrOtherProduct):
 		return exitRefused
-	case errors.As(err, &held), errors.Is(err, guard.ErrLockLost):
+	case errors.As(err, &held), errors.Is(err, guard.ErrLockLost), errors.As(err, new(*window.OpenError)):
 		return exitLocked
 	case errors.Is(err, ErrInterrupted), errors.Is(err, errDeclined), errors.Is(err, context.Canceled):
 		return exitInterrupted

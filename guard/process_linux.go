@@ -51,8 +51,7 @@ func processSpace() (string, error) {
 // hasEnded reports whether a process has ended. process is its ThisProcess(), and this is the one
 // of this process. It returns false if they differ in the host, the boot or a namespace.
 func hasEnded(pid int, process, this string) bool {
-	at, here := strings.LastIndexByte(process, ' '), strings.LastIndexByte(this, ' ')
-	if pid <= 0 || at < 0 || here < 0 || process[:at] != this[:here] {
+	if pid <= 0 || !sameSpace(process, this) {
 		return false
 	}
 	// kill also finds the processes of other users that /proc may hide.
@@ -60,7 +59,19 @@ func hasEnded(pid int, process, this string) bool {
 		return true
 	}
 	started, over, err := processStat(pid)
-	return err == nil && (over || started != process[at+1:])
+	return err == nil && (over || started != process[strings.LastIndexByte(process, ' ')+1:])
+}
+
+// Runs reports whether a process is known to run. process is its ThisProcess().
+func Runs(pid int, process string) bool {
+	this := ThisProcess()
+	return pid > 0 && sameSpace(process, this) && !hasEnded(pid, process, this)
+}
+
+// sameSpace reports whether two processes have their numbers from the same boot and namespaces.
+func sameSpace(a, b string) bool {
+	i, j := strings.LastIndexByte(a, ' '), strings.LastIndexByte(b, ' ')
+	return i >= 0 && j >= 0 && a[:i] == b[:j]
 }
 
 // processStat returns when a process started, in ticks since the boot. over is set if the process

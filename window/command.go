@@ -2,6 +2,7 @@ package window
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -10,8 +11,12 @@ import (
 	"time"
 )
 
-// killDelay is the time between SIGTERM and SIGKILL for a command that is stopped.
-const killDelay = 10 * time.Second
+const (
+	// killDelay is the time between SIGTERM and SIGKILL for a command that is stopped.
+	killDelay = 10 * time.Second
+	// lookAgain is the time between two looks at the processes of a command that is stopped.
+	lookAgain = 20 * time.Millisecond
+)
 
 // command is a command for sh.
 //
@@ -22,14 +27,19 @@ type command struct {
 	text           string
 	dir            string
 	env            []string
-	stdout, stderr *os.File
-	mortal         bool // it ends when regsweep is killed (on Linux)
+	stdout, stderr *os.File // nil for none
+	mortal         bool     // it ends when regsweep is killed (on Linux)
 }
 
-// run runs the command. When ctx is done it stops all processes of the command, and returns the cause.
+// run runs the command. When ctx is done it stops the command, and returns the cause once all processes of
+// the command have ended. So a part of Before can't close the registry after After has opened it. A
+// process with a session of its own, such as a registry, is left alone.
 func (c command) run(ctx context.Context) error {
 	sh := exec.CommandContext(ctx, "sh", "-c", c.text)
-	sh.Dir, sh.Env, sh.Stdout, sh.Stderr = c.dir, c.env, c.stdout, c.stderr
+	sh.Dir, sh.Env, sh.WaitDelay = c.dir, c.env, killDelay
+	if c.stdout != nil && c.stderr != nil {
+		sh.Stdout, sh.Stderr = c.stdout, c.stderr
+	}
 	sh.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if c.mortal {
 		dieWithParent(sh.SysProcAttr)
@@ -37,20 +47,26 @@ func (c command) run(ctx context.Context) error {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 	}
-	var kill *time.Timer
-	sh.Cancel = func() error {
-		group := -sh.Process.Pid
-		kill = time.AfterFunc(killDelay, func() { _ = syscall.Kill(group, syscall.SIGKILL) }) // it may have ended
-		return syscall.Kill(group, syscall.SIGTERM)
-	}
+	sh.Cancel = func() error { return syscall.Kill(-sh.Process.Pid, syscall.SIGTERM) }
 	err := sh.Run()
-	if kill != nil {
-		kill.Stop()
-	}
 	if err != nil && ctx.Err() != nil {
+		if sh.Process != nil {
+			endGroup(sh.Process.Pid)
+		}
 		return context.Cause(ctx)
 	}
 	return err
+}
+
+// endGroup waits until all processes of a group have ended, and kills them after killDelay.
+func endGroup(group int) {
+	for began := time.Now(); time.Since(began) < killDelay; time.Sleep(lookAgain) {
+		_, _ = syscall.Wait4(-group, nil, syscall.WNOHANG, nil) // in a container this process inherits them
+		if errors.Is(syscall.Kill(-group, 0), syscall.ESRCH) {
+			return
+		}
+	}
+	_ = syscall.Kill(-group, syscall.SIGKILL) // they may have ended
 }
 
 // firstBytes returns the beginning of a file, as far as it can be read.

@@ -35,6 +35,7 @@ type Note struct {
 	Dir     string           `json:"dir"` // the working directory of After
 	Host    string           `json:"host"`
 	PID     int              `json:"pid"`
+	Process string           `json:"process,omitempty"` // guard.ThisProcess of the window
 	User    string           `json:"user"`
 	Opened  time.Time        `json:"opened"`
 }
@@ -115,15 +116,19 @@ func (n Notes) findOwn() (*Note, error) {
 	if err != nil {
 		return nil, err
 	}
+	var problems error
 	for _, name := range names { // without the storage only the target identifies it
-		if note, err := readFile(name); err != nil || note != nil && note.Target == n.Target {
-			return note, err
+		note, err := readFile(name)
+		if note != nil && note.Target == n.Target {
+			return note, nil
 		}
+		problems = errors.Join(problems, err) // it may be that of another registry
 	}
-	return nil, nil
+	return nil, problems
 }
 
-// remove removes the note of a window that is closed from both places.
+// remove removes the note of a window that is closed from both places. own is the note in the directory, or
+// nil if it has none: a note in the storage may name another storage.
 func (n Notes) remove(ctx context.Context, own *Note) error {
 	var err error
 	if n.Dir != "" && own != nil {

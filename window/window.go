@@ -31,10 +31,11 @@ type Window struct {
 	Notes         Notes
 	Env           []string     // of the commands
 	Quiet         bool         // show the output of a command only if it fails
-	Stderr        *os.File     // of Before, and of Command
-	Output        io.Writer    // where the output of After is shown; a write must not block
+	Output        io.Writer    // where the output of the commands is shown; a write must not block
 	Say           func(string) // must not block
 	Now           func() time.Time
+	// Runs, if set, reports whether the process of a noted window is known to run still.
+	Runs func(*Note) bool
 }
 
 // Report says what was done in a window.
@@ -59,6 +60,13 @@ type Recovered struct {
 	Host   string    `json:"host"`
 	User   string    `json:"user"`
 	After  Ran       `json:"after"`
+}
+
+// OpenError says that the process of a window still runs.
+type OpenError struct{ note *Note }
+
+func (e *OpenError) Error() string {
+	return e.note.String() + ", still runs: it makes the registry writable when it ends"
 }
 
 // AfterError says that the registry may still be read-only: the command that makes it writable has failed.
@@ -150,6 +158,9 @@ func (w *Window) Recover(ctx context.Context, report *Report) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if own != nil && w.Runs != nil && w.Runs(own) {
+		return true, &OpenError{own}
+	}
 	note, commands := own, []string{}
 	if own != nil {
 		commands = append(commands, own.After)
@@ -175,7 +186,7 @@ func (w *Window) Recover(ctx context.Context, report *Report) (bool, error) {
 	for i, text := range commands {
 		w.say("after", text)
 		if err = w.runAfter(context.WithoutCancel(ctx), text, dir, &report.Recovered.After, w.env(nil, "")); err == nil {
-			w.forget(context.WithoutCancel(ctx), note)
+			w.forget(context.WithoutCancel(ctx), own)
 			return true, nil
 		}
 		if dir = w.Note.Dir; i+1 < len(commands) {
@@ -192,7 +203,14 @@ func (w *Window) Command(ctx context.Context, text string) (words []string, err 
 		return nil, fmt.Errorf("keep its output: %w", err)
 	}
 	defer func() { err = errors.Join(err, output.Close()) }()
-	if err := (command{text: text, dir: w.Note.Dir, env: w.env(nil, ""), stdout: output, stderr: w.Stderr, mortal: true}).run(ctx); err != nil {
+	problems, err := spool.New()
+	if err != nil {
+		return nil, fmt.Errorf("keep its output: %w", err)
+	}
+	defer func() { err = errors.Join(err, problems.Close()) }()
+	err = command{text: text, dir: w.Note.Dir, env: w.env(nil, ""), stdout: output, stderr: problems, mortal: true}.run(ctx)
+	if err != nil {
+		_, _ = io.WriteString(w.Output, firstBytes(problems)) // it never fails
 		return nil, err
 	}
 	return strings.Fields(firstBytes(output)), nil
@@ -211,14 +229,12 @@ func (w *Window) runAfter(ctx context.Context, text, dir string, ran *Ran, env [
 	}
 }
 
-// run runs a command and records how it ended.
+// run runs a command and records how it ended. It shows the output of the command after its end: a reader
+// that is stuck must not keep the registry read-only.
 func (w *Window) run(ctx context.Context, text, dir string, ran *Ran, env []string, mortal bool) error {
-	output := w.Stderr
-	if w.Quiet || !mortal { // a reader that is stuck must not stop After
-		if file, err := spool.New(); err == nil {
-			output = file
-			defer func() { _ = file.Close() }() // it has no name
-		}
+	output, spoolErr := spool.New()
+	if spoolErr == nil {
+		defer func() { _ = output.Close() }() // it has no name
 	}
 	began := w.Now()
 	err := command{text: text, dir: dir, env: env, stdout: output, stderr: output, mortal: mortal}.run(ctx)
@@ -226,7 +242,7 @@ func (w *Window) run(ctx context.Context, text, dir string, ran *Ran, env []stri
 	if err != nil {
 		ran.Error = err.Error()
 	}
-	if output != w.Stderr && (err != nil || !w.Quiet) {
+	if spoolErr == nil && (err != nil || !w.Quiet) {
 		_, _ = io.WriteString(w.Output, firstBytes(output)) // it never fails
 	}
 	return err

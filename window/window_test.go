@@ -41,7 +41,7 @@ func newHeld(t *testing.T) *held {
 		Before: "echo before >>log", After: "echo after >>log",
 		Note:  Note{Storage: store.Identity(), Target: root, Dir: h.dir},
 		Notes: Notes{Dir: filepath.Join(h.dir, "state"), Store: store, Target: root},
-		Env:   os.Environ(), Stderr: os.Stderr, Output: os.Stderr, Now: time.Now,
+		Env:   os.Environ(), Output: os.Stderr, Now: time.Now,
 		Say: func(text string) { h.said.WriteString(text + "\n") },
 	}
 	return h
@@ -226,6 +226,92 @@ func TestAnOldNoteIsReplaced(t *testing.T) {
 	if err != nil || own.User != "later" || stored.User != "later" {
 		t.Error(own, stored, err)
 	}
+}
+
+// A part of --before that ignores SIGTERM must not close the registry after --after has opened it.
+func TestAllOfBeforeEndsBeforeAfter(t *testing.T) {
+	t.Parallel()
+	for name, ignored := range map[string]string{"slow": "sleep 1", "never": "sleep 30"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHeld(t)
+			h.Before = `echo before >>log; sh -c 'trap "" TERM; touch begun; ` + ignored + `; echo closes >>log'; :`
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			go func() {
+				for ; ; time.Sleep(10 * time.Millisecond) {
+					if _, err := os.Stat(filepath.Join(h.dir, "begun")); err == nil {
+						cancel(errors.New("stopped"))
+						return
+					}
+				}
+			}()
+			report, err := h.hold(t, ctx, func(context.Context) error { return nil })
+			if err == nil || report.Closed.IsZero() {
+				t.Error(report, err)
+			}
+			if name == "slow" {
+				h.ran(t, "before", "closes", "after")
+			} else {
+				h.ran(t, "before", "after")
+			}
+		})
+	}
+}
+
+// The note in a storage may name another storage: whoever writes to the storage can write the note.
+func TestANoteOfAnotherStorageStays(t *testing.T) {
+	t.Parallel()
+	h := newHeld(t)
+	other := h.Note
+	other.Storage = storage.Identity{Driver: "s3", Root: "s3://other"}
+	if own, stored := h.Notes.write(t.Context(), other); own != nil || stored != nil {
+		t.Fatal(own, stored)
+	}
+	var report Report
+	if found, err := h.Recover(t.Context(), &report); !found || err != nil {
+		t.Error(found, err)
+	}
+	if _, err := os.Stat(h.Notes.name(other.Storage)); err != nil {
+		t.Error(err)
+	}
+}
+
+// Without the storage, a note that can't be read does not hide another one.
+func TestADamagedNoteHidesNoOther(t *testing.T) {
+	t.Parallel()
+	h := newHeld(t)
+	note := h.Note
+	note.After = "echo noted >>log"
+	if own, stored := h.Notes.write(t.Context(), note); own != nil || stored != nil {
+		t.Fatal(own, stored)
+	}
+	if err := os.WriteFile(filepath.Join(h.Notes.Dir, "0000.json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.Notes.Store = nil
+	var report Report
+	if found, err := h.Recover(t.Context(), &report); !found || err != nil {
+		t.Error(found, err)
+	}
+	h.ran(t, "noted")
+}
+
+func TestAWindowThatStillRunsIsNotClosed(t *testing.T) {
+	t.Parallel()
+	h := newHeld(t)
+	note := h.Note
+	note.After = "echo noted >>log"
+	if own, stored := h.Notes.write(t.Context(), note); own != nil || stored != nil {
+		t.Fatal(own, stored)
+	}
+	h.Runs = func(*Note) bool { return true }
+	var report Report
+	if _, err := h.Recover(t.Context(), &report); !errors.As(err, new(*OpenError)) {
+		t.Error(err)
+	}
+	h.ran(t)
+	h.isOpen(t, true)
 }
 
 // blocked is a writer that nobody reads: a fake of a full pipe.
