@@ -17,11 +17,9 @@ func (g *gcRun) hintStopping(cause error) {
 		g.progress.Hint(cause.Error() + ": stopping at a safe boundary")
 		return
 	}
-	text := "once more ends it at once"
-	if g.window != nil {
-		text = "then the registry is made writable again"
+	if g.window == nil { // see holdSignals
+		g.progress.Hint("interrupted: stopping at a safe boundary; once more ends it at once")
 	}
-	g.progress.Hint("interrupted: stopping at a safe boundary; " + text)
 }
 
 // finish completes the report of a run that ends with err, and returns the error with its explanation. A

@@ -101,8 +101,11 @@ func (r *runner) window(c *urfave.Context) error {
 	if err != nil {
 		return fmt.Errorf("find the working directory: %w", err)
 	}
-	w.Env, w.Say, w.Now, w.Output, w.Stderr = os.Environ(), r.say, r.env.Now, r.neverBlock(), os.Stderr
-	w.Note = window.Note{Dir: dir, Host: r.env.Host, PID: os.Getpid(), User: r.env.User}
+	w.Env, w.Say, w.Now, w.Output = os.Environ(), r.say, r.env.Now, r.neverBlock()
+	w.Note = window.Note{Dir: dir, Host: r.env.Host, PID: os.Getpid(), Process: guard.ThisProcess(), User: r.env.User}
+	w.Runs = func(n *window.Note) bool {
+		return n.Host == r.env.Host && n.PID != os.Getpid() && guard.Runs(n.PID, n.Process)
+	}
 	if state := stateDir(c.String(stateDirName), r.env.Getenv); state != "" {
 		w.Notes.Dir = filepath.Join(state, "windows")
 	}
@@ -224,16 +227,18 @@ func (w *heldWindow) settled(ctx context.Context, g *gcRun, proof guard.Options)
 	sampled.Samples = samples(survey, proof.DeleteUntagged)
 	began := g.env.Now()
 	for pause := time.Second; ; pause = min(2*pause, settlePause) {
-		if sampled.Endpoints, err = w.endpoints(ctx, proof.Endpoints); err != nil {
-			return proof, err
+		var err error
+		if sampled.Endpoints, err = w.endpoints(ctx, proof.Endpoints); err == nil {
+			err = g.prove(ctx, sampled)
 		}
-		err := g.prove(ctx, sampled)
 		if err == nil {
 			break
 		}
-		var refused *guard.RefusedError
-		if !errors.As(err, &refused) || isLasting(refused.Verdict.By) || g.env.Now().Sub(began) >= w.settle {
+		if !mayPass(err) || ctx.Err() != nil || g.env.Now().Sub(began) >= w.settle {
 			return proof, err
+		}
+		if unnamed := (*endpointsError)(nil); errors.As(err, &unnamed) {
+			g.say(fmt.Sprintf("--%s: %v: it is asked again", registryCommandName, unnamed.err))
 		}
 		if err := wait(ctx, min(pause, w.settle)); err != nil {
 			return proof, err
@@ -261,18 +266,32 @@ func (w *heldWindow) endpoints(ctx context.Context, named []string) ([]string, e
 	if err == nil && len(urls) == 0 {
 		err = errors.New("it printed no URL")
 	}
-	if err == nil {
-		err = guard.CheckEndpoints(urls)
+	if err == nil && guard.CheckEndpoints(urls) != nil {
+		err = errors.New(guard.CheckEndpoints(urls).Error()) // no mistake of the user
 	}
 	if err != nil {
-		return nil, fmt.Errorf("nothing was removed: --%s: %w", registryCommandName, err)
+		return nil, &endpointsError{err}
 	}
 	return slices.Concat(named, urls), nil
 }
 
-// isLasting reports whether a refusal stays the same, however long one waits.
-func isLasting(by guard.By) bool {
-	return by == guard.ByOtherTruth || by == guard.ByOtherStorage || by == guard.ByProxy
+// endpointsError says that --registry-command has not named the replicas.
+type endpointsError struct{ err error }
+
+func (e *endpointsError) Error() string {
+	return fmt.Sprintf("nothing was removed: --%s: %v", registryCommandName, e.err)
+}
+
+func (e *endpointsError) Unwrap() error { return e.err }
+
+// mayPass reports whether it may help to wait and to ask again. A Pod that was just made has no address yet.
+func mayPass(err error) bool {
+	var refused *guard.RefusedError
+	if !errors.As(err, &refused) {
+		return errors.As(err, new(*endpointsError))
+	}
+	by := refused.Verdict.By
+	return by != guard.ByOtherTruth && by != guard.ByOtherStorage && by != guard.ByProxy
 }
 
 // wait waits for d, or returns the cause of ctx.
@@ -309,8 +328,8 @@ func (r *runner) recover(c *urfave.Context, w *heldWindow, report *report) error
 		report.Storage, report.Config = store.Identity(), conf.File
 		err = r.locked(ctx, store, report.Command, work)
 	}
-	if !tried && !errors.As(err, new(*guard.HeldError)) {
-		store = nil
+	if !tried && !errors.As(err, new(*guard.HeldError)) && ctx.Err() == nil {
+		store = nil // the note on this machine says whether its window still runs
 		if failed := work(ctx); found {
 			r.say(fmt.Sprintf("warning: the storage could not be used: %v", err))
 			err = failed
@@ -343,7 +362,7 @@ func holdSignals(ctx context.Context, r *runner) (held context.Context, end func
 		defer close(ended)
 		for range caught {
 			cancel(ErrInterrupted)
-			r.progress.Hint("interrupted: the registry is made writable again first")
+			r.say("interrupted: the registry is made writable again first")
 		}
 	}()
 	return held, func() {

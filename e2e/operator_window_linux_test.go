@@ -242,8 +242,9 @@ func TestAWindowMakesTheRegistryWritableAgain(t *testing.T) {
 		{name: "the time is up while it waits", functions: "read_only() { :; }", flags: []string{"--for", "3s"}, code: 1, says: "nothing was removed"},
 		{name: "after fails once", functions: "writable() { stop; start; mkdir tried || return 0; return 1; }", removes: true, says: "tried again"},
 		{name: "URLs from a command", flags: []string{"--registry-command", "echo http://127.0.0.1:5000"}, removes: true},
-		{name: "URLs from a command that fails", flags: []string{"--registry-command", "exit 7"}, code: 1, says: "exit status 7"},
-		{name: "no URL from a command", flags: []string{"--registry-command", "true"}, code: 1, says: "printed no URL"},
+		{name: "URLs from a command, of which one is late", flags: []string{"--registry-command", "[ -e asked ] && echo http://127.0.0.1:5000 || { touch asked; echo http://:5000; }"}, removes: true, says: "asked again"},
+		{name: "URLs from a command that fails", flags: []string{"--settle", "2s", "--registry-command", "exit 7"}, code: 1, says: "exit status 7"},
+		{name: "no URL from a command", flags: []string{"--settle", "2s", "--registry-command", "true"}, code: 1, says: "printed no URL"},
 		{name: "nowhere for a note", flags: []string{"--state-dir", "/proc/no/such"}, removes: true, says: "noted in the storage alone"},
 	}, 3) {
 		all.run(test.name, func(t *testing.T) {
@@ -448,7 +449,9 @@ func TestAWindowIsKilledAtAnyMoment(t *testing.T) {
 // the registry read-only (12).
 func TestAWindowWhoseOutputNobodyReads(t *testing.T) {
 	t.Parallel()
-	c := newWindowed(t, "writable() { stop; start; head -c 200000 /dev/zero; }")
+	c := newWindowed(t, `
+		read_only() { stop; start REGISTRY_STORAGE_MAINTENANCE_READONLY='{enabled: true}'; head -c 200000 /dev/zero >&2; }
+		writable() { stop; start; head -c 200000 /dev/zero; }`)
 	reader, writer, err := os.Pipe()
 	must(t, err)
 	t.Cleanup(func() { _ = reader.Close() }) // it was only read
@@ -550,6 +553,12 @@ func TestAWindowLeavesAnotherAlone(t *testing.T) {
 		if code := second.exit(t); code != 5 {
 			t.Errorf("the second one ends with %d: %s", code, &second.stderr)
 		}
+	}
+	interrupted := c.start("--recover")
+	eventually(t, "it waits for the lock", func() bool { return strings.Contains(interrupted.stderr.String(), "lock") })
+	interrupted.signal(t, syscall.SIGINT)
+	if code := interrupted.exit(t); code != 130 {
+		t.Errorf("the interrupted one ends with %d: %s", code, &interrupted.stderr)
 	}
 	if c.pid() != readOnly {
 		t.Error("the second one restarted the registry")
