@@ -57,8 +57,9 @@ type runner struct {
 func Main(env Env) (exitCode int) {
 	boundGarbage()
 
-	// Without this, SIGPIPE ends a sweep when the reader of standard output exits.
-	signal.Ignore(syscall.SIGPIPE)
+	// Without this, SIGPIPE ends a sweep when the reader of standard output exits. It is not ignored, since the commands
+	// of a window would inherit that.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signals := make(chan os.Signal, 1)

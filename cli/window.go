@@ -228,7 +228,10 @@ func (w *heldWindow) settled(ctx context.Context, g *gcRun, proof guard.Options)
 	began := g.env.Now()
 	for pause := time.Second; ; pause = min(2*pause, settlePause) {
 		var err error
-		if sampled.Endpoints, err = w.endpoints(ctx, proof.Endpoints); err == nil {
+		bounded, cancel := context.WithTimeoutCause(ctx, max(time.Second, w.settle-g.env.Now().Sub(began)), fmt.Errorf("it did not end within --%s", settleName))
+		sampled.Endpoints, err = w.endpoints(bounded, proof.Endpoints)
+		cancel()
+		if err == nil {
 			err = g.prove(ctx, sampled)
 		}
 		if err == nil {

@@ -7,8 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
+
+	"regsweep/internal/human"
 )
 
 const (
@@ -31,9 +34,9 @@ type command struct {
 	mortal         bool     // it ends when regsweep is killed (on Linux)
 }
 
-// run runs the command. When ctx is done it stops the command, and returns the cause once all processes of
-// the command have ended. So a part of Before can't close the registry after After has opened it. A
-// process with a session of its own, such as a registry, is left alone.
+// run runs the command. When ctx is done it stops the command, and returns the cause once all processes of its
+// session have ended. So a part of Before can't close the registry after After has opened it. The same holds if
+// a mortal command fails. A process with a session of its own, such as a registry, is left alone.
 func (c command) run(ctx context.Context) error {
 	sh := exec.CommandContext(ctx, "sh", "-c", c.text)
 	sh.Dir, sh.Env, sh.WaitDelay = c.dir, c.env, killDelay
@@ -47,30 +50,54 @@ func (c command) run(ctx context.Context) error {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 	}
-	sh.Cancel = func() error { return syscall.Kill(-sh.Process.Pid, syscall.SIGTERM) }
+	sh.Cancel = func() error { return signalSession(sh.Process.Pid, syscall.SIGTERM) }
 	err := sh.Run()
+	if err != nil && sh.Process != nil && (ctx.Err() != nil || c.mortal) {
+		endSession(sh.Process.Pid)
+	}
 	if err != nil && ctx.Err() != nil {
-		if sh.Process != nil {
-			endGroup(sh.Process.Pid)
-		}
 		return context.Cause(ctx)
 	}
 	return err
 }
 
-// endGroup waits until all processes of a group have ended, and kills them after killDelay.
-func endGroup(group int) {
-	for began := time.Now(); time.Since(began) < killDelay; time.Sleep(lookAgain) {
-		_, _ = syscall.Wait4(-group, nil, syscall.WNOHANG, nil) // in a container this process inherits them
-		if errors.Is(syscall.Kill(-group, 0), syscall.ESRCH) {
+// endSession ends all processes of a session, and waits until they have ended. After killDelay it kills them.
+func endSession(session int) {
+	for began := time.Now(); time.Since(began) < killDelay+killDelay/5; time.Sleep(lookAgain) {
+		_, _ = syscall.Wait4(-session, nil, syscall.WNOHANG, nil) // in a container this process inherits them
+		signal := syscall.SIGTERM
+		if time.Since(began) >= killDelay {
+			signal = syscall.SIGKILL
+		}
+		if errors.Is(signalSession(session, signal), os.ErrProcessDone) {
 			return
 		}
 	}
-	_ = syscall.Kill(-group, syscall.SIGKILL) // they may have ended
 }
 
+// shownOutput is how much of the output of a command is read, in bytes.
+const shownOutput = 1 << 20
+
 // firstBytes returns the beginning of a file, as far as it can be read.
-func firstBytes(file *os.File) string {
-	content, _ := io.ReadAll(io.NewSectionReader(file, 0, 1<<20)) // a part is better than nothing
+func firstBytes(file *os.File) string { return bytesAt(file, 0) }
+
+// lastLines returns the end of a file, without control characters.
+func lastLines(file *os.File) string {
+	size := int64(0)
+	if info, err := file.Stat(); err == nil {
+		size = info.Size()
+	}
+	lines := strings.SplitAfter(bytesAt(file, max(0, size-shownOutput)), "\n")
+	for i, line := range lines {
+		text, isWhole := strings.CutSuffix(line, "\n")
+		if lines[i] = human.Printable(text); isWhole {
+			lines[i] += "\n"
+		}
+	}
+	return strings.Join(lines, "")
+}
+
+func bytesAt(file *os.File, from int64) string {
+	content, _ := io.ReadAll(io.NewSectionReader(file, from, shownOutput)) // a part is better than nothing
 	return string(content)
 }

@@ -129,7 +129,7 @@ func (w *Window) Hold(ctx context.Context, report *Report, collect func(context.
 	}()
 	w.say("before", w.Before)
 	report.Before = &Ran{}
-	if err := w.run(ctx, w.Before, note.Dir, report.Before, w.env(nil, ""), true); err != nil {
+	if err := w.run(ctx, w.Before, note.Dir, report.Before, w.env(nil, ""), true, true); err != nil {
 		return fmt.Errorf("nothing was removed: --before: %w", err)
 	}
 	return collect(ctx)
@@ -210,18 +210,19 @@ func (w *Window) Command(ctx context.Context, text string) (words []string, err 
 	defer func() { err = errors.Join(err, problems.Close()) }()
 	err = command{text: text, dir: w.Note.Dir, env: w.env(nil, ""), stdout: output, stderr: problems, mortal: true}.run(ctx)
 	if err != nil {
-		_, _ = io.WriteString(w.Output, firstBytes(problems)) // it never fails
+		_, _ = io.WriteString(w.Output, lastLines(problems)) // it never fails
 		return nil, err
 	}
 	return strings.Fields(firstBytes(output)), nil
 }
 
-// runAfter runs a command until it succeeds, at most tries times. A signal does not stop it.
+// runAfter runs a command until it succeeds, at most tries times. A signal does not stop it. Only the output of the first
+// try is kept: the disk for it may be full.
 func (w *Window) runAfter(ctx context.Context, text, dir string, ran *Ran, env []string) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("it did not end in %s", patience))
 	defer cancel()
 	for try := 1; ; try++ {
-		if err = w.run(ctx, text, dir, ran, env, false); err == nil || try == tries || ctx.Err() != nil {
+		if err = w.run(ctx, text, dir, ran, env, false, try == 1); err == nil || try == tries || ctx.Err() != nil {
 			return err
 		}
 		w.Say(fmt.Sprintf("after failed: %v: it is tried again", err))
@@ -231,10 +232,13 @@ func (w *Window) runAfter(ctx context.Context, text, dir string, ran *Ran, env [
 
 // run runs a command and records how it ended. It shows the output of the command after its end: a reader
 // that is stuck must not keep the registry read-only.
-func (w *Window) run(ctx context.Context, text, dir string, ran *Ran, env []string, mortal bool) error {
-	output, spoolErr := spool.New()
-	if spoolErr == nil {
-		defer func() { _ = output.Close() }() // it has no name
+func (w *Window) run(ctx context.Context, text, dir string, ran *Ran, env []string, mortal, keep bool) error {
+	var output *os.File // nil if there is no place for it
+	if keep {
+		if file, err := spool.New(); err == nil {
+			output = file
+			defer func() { _ = file.Close() }() // it has no name
+		}
 	}
 	began := w.Now()
 	err := command{text: text, dir: dir, env: env, stdout: output, stderr: output, mortal: mortal}.run(ctx)
@@ -242,8 +246,8 @@ func (w *Window) run(ctx context.Context, text, dir string, ran *Ran, env []stri
 	if err != nil {
 		ran.Error = err.Error()
 	}
-	if spoolErr == nil && (err != nil || !w.Quiet) {
-		_, _ = io.WriteString(w.Output, firstBytes(output)) // it never fails
+	if output != nil && (err != nil || !w.Quiet) {
+		_, _ = io.WriteString(w.Output, lastLines(output)) // it never fails
 	}
 	return err
 }

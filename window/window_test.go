@@ -228,35 +228,48 @@ func TestAnOldNoteIsReplaced(t *testing.T) {
 	}
 }
 
-// A part of --before that ignores SIGTERM must not close the registry after --after has opened it.
+// No part of a --before that was stopped, or has failed, may close the registry after --after has opened it.
 func TestAllOfBeforeEndsBeforeAfter(t *testing.T) {
 	t.Parallel()
-	for name, ignored := range map[string]string{"slow": "sleep 1", "never": "sleep 30"} {
-		t.Run(name, func(t *testing.T) {
+	for _, test := range []struct{ name, before, log string }{
+		{"a child that ignores SIGTERM for a while", `echo before >>log; sh -c 'trap "" TERM; touch begun; sleep 1; echo closes >>log'; :`, "before closes after"},
+		{"a child that never ends", `echo before >>log; sh -c 'trap "" TERM; touch begun; sleep 30; echo closes >>log'; :`, "before after"},
+		{"a process group of its own", `echo before >>log; timeout 60 sh -c 'trap "" TERM; touch begun; sleep 1; echo closes >>log'; :`, "before closes after"},
+		{"it fails by itself", `echo before >>log; (sleep 2; echo closes >>log) & false`, "before after"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			h := newHeld(t)
-			h.Before = `echo before >>log; sh -c 'trap "" TERM; touch begun; ` + ignored + `; echo closes >>log'; :`
+			h.Before = test.before
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)
 			go func() {
-				for ; ; time.Sleep(10 * time.Millisecond) {
+				for ctx.Err() == nil {
 					if _, err := os.Stat(filepath.Join(h.dir, "begun")); err == nil {
 						cancel(errors.New("stopped"))
-						return
 					}
+					time.Sleep(10 * time.Millisecond)
 				}
 			}()
 			report, err := h.hold(t, ctx, func(context.Context) error { return nil })
 			if err == nil || report.Closed.IsZero() {
 				t.Error(report, err)
 			}
-			if name == "slow" {
-				h.ran(t, "before", "closes", "after")
-			} else {
-				h.ran(t, "before", "after")
-			}
+			time.Sleep(2500 * time.Millisecond) // what goes on would write something
+			h.ran(t, strings.Fields(test.log)...)
 		})
 	}
+}
+
+// The disk for the output may be full: what --after prints must not make it fail for ever.
+func TestAfterIsTriedWithoutAPlaceForItsOutput(t *testing.T) {
+	t.Parallel()
+	h := newHeld(t)
+	h.After = "echo after >>log; test ! -f /dev/stdout"
+	if report, err := h.hold(t, t.Context(), func(context.Context) error { return nil }); err != nil || report.Closed.IsZero() {
+		t.Error(report, err)
+	}
+	h.ran(t, "before", "after", "after")
 }
 
 // The note in a storage may name another storage: whoever writes to the storage can write the note.
