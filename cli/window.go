@@ -187,6 +187,11 @@ func (w *heldWindow) hold(ctx context.Context, g *gcRun, proof guard.Options) (e
 		g.report.Guard = &verdict
 		return &guard.RefusedError{Verdict: verdict}
 	}
+	if cache, err := g.openDescriptors(ctx); err != nil { // before the registry is closed for nothing
+		return err
+	} else {
+		cache.Close()
+	}
 	g.noteMetrics(func() error { return g.metrics.Opened(g.env.Now()) })
 	defer func() {
 		if report := g.report.Window; report.Opened.IsZero() || !report.Closed.IsZero() {

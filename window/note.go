@@ -64,6 +64,7 @@ func (n Notes) name(of storage.Identity) string {
 
 // write writes the note to both places. It returns the error of each place that has no note.
 func (n Notes) write(ctx context.Context, note Note) (own, stored error) {
+	note.Format = 1
 	content, err := json.MarshalIndent(note, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write the note of the window: %w", err), nil
@@ -81,58 +82,69 @@ func (n Notes) write(ctx context.Context, note Note) (own, stored error) {
 	return own, stored
 }
 
-// find returns the note in the directory and the note in the storage. A note is nil if there is none.
-func (n Notes) find(ctx context.Context) (own, stored *Note, err error) {
-	if own, err = n.findOwn(); err != nil || n.Store == nil {
-		return own, nil, err
+// find returns the note in the directory and the note in the storage. A note is nil if there is none. problem is why the
+// note in the directory, which then is nil, can't be used: it says that a window is open, and not how to close it.
+func (n Notes) find(ctx context.Context) (own, stored *Note, problem, err error) {
+	if own, problem, err = n.findOwn(); n.Store == nil || err != nil {
+		return own, nil, problem, err
 	}
 	content, err := n.Store.Read(ctx, NotePath, noteLimit)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return own, nil, nil
+		return own, nil, problem, nil
 	case err != nil:
-		return own, nil, fmt.Errorf("read the note of a window in the storage: %w", err)
+		return own, nil, problem, fmt.Errorf("read the note of a window in the storage: %w", err)
 	}
 	stored = &Note{}
 	if err := json.Unmarshal(content, stored); err != nil { // it still says that a window is open
-		*stored = Note{User: "somebody", Host: "an unknown host"}
+		stored = unknown()
 	}
-	return own, stored, nil
+	return own, stored, problem, nil
 }
 
-func (n Notes) findOwn() (*Note, error) {
+// unknown is a note of a window of which only its existence is known.
+func unknown() *Note { return &Note{User: "somebody", Host: "an unknown host"} }
+
+// findOwn returns the note in the directory. err is that the directory itself can't be used.
+func (n Notes) findOwn() (own *Note, problem, err error) {
 	if n.Dir == "" {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err := requireOwn(n.Dir); errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	} else if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if n.Store != nil {
-		return readFile(n.name(n.Store.Identity()))
+		own, problem = readFile(n.name(n.Store.Identity()))
+		return own, problem, nil
 	}
 	names, err := filepath.Glob(filepath.Join(n.Dir, "*.json"))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var problems error
 	for _, name := range names { // without the storage only the target identifies it
 		note, err := readFile(name)
 		if note != nil && note.Target == n.Target {
-			return note, nil
+			return note, nil, nil
 		}
-		problems = errors.Join(problems, err) // it may be that of another registry
+		problem = errors.Join(problem, err) // it may be that of another registry
 	}
-	return nil, problems
+	return nil, problem, nil
 }
 
 // remove removes the note of a window that is closed from both places. own is the note in the directory, or
 // nil if it has none: a note in the storage may name another storage.
 func (n Notes) remove(ctx context.Context, own *Note) error {
 	var err error
-	if n.Dir != "" && own != nil {
-		if err = os.Remove(n.name(own.Storage)); errors.Is(err, fs.ErrNotExist) {
+	of := storage.Identity{}
+	if n.Store != nil {
+		of = n.Store.Identity()
+	} else if own != nil {
+		of = own.Storage
+	}
+	if n.Dir != "" && of != (storage.Identity{}) {
+		if err = os.Remove(n.name(of)); errors.Is(err, fs.ErrNotExist) {
 			err = nil
 		}
 	}
@@ -156,8 +168,8 @@ func requireOwn(name string) error {
 		return fmt.Errorf("%w: choose another --state-dir", err)
 	}
 	owner, known := info.Sys().(*syscall.Stat_t)
-	if known && int(owner.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 || info.Mode()&fs.ModeSymlink != 0 {
-		return fmt.Errorf("%s: other users may write to it, and its command would be run: remove it, or choose another --state-dir", name)
+	if known && int(owner.Uid) != os.Geteuid() || info.Mode().Perm()&0o022 != 0 || !info.Mode().IsRegular() && !info.IsDir() {
+		return fmt.Errorf("%s: other users may write to it, or it is no file, and its command would be run: remove it, or choose another --state-dir", name)
 	}
 	return nil
 }
@@ -175,6 +187,9 @@ func readFile(name string) (*Note, error) {
 	note := &Note{}
 	if err == nil {
 		err = json.Unmarshal(content, note)
+	}
+	if err == nil && (note.Format != 1 || note.After == "") {
+		err = errors.New("this version of regsweep did not write it")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the note of a window: %s: %w", name, err)

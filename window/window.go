@@ -102,7 +102,7 @@ func (w *Window) Hold(ctx context.Context, report *Report, collect func(context.
 		return context.Cause(ctx)
 	}
 	note := w.Note
-	note.Format, note.After, note.Opened = 1, w.After, w.Now().UTC()
+	note.After, note.Opened = w.After, w.Now().UTC()
 	own, stored := w.Notes.write(ctx, note)
 	switch {
 	case own != nil && stored != nil:
@@ -154,9 +154,15 @@ func (w *Window) close(ctx context.Context, note *Note, report *Report, result R
 // this machine, and the window's own After, if that is set. The second one is run if there is no other,
 // or if the first one fails.
 func (w *Window) Recover(ctx context.Context, report *Report) (bool, error) {
-	own, stored, err := w.Notes.find(ctx)
+	own, stored, problem, err := w.Notes.find(ctx)
 	if err != nil {
 		return false, err
+	}
+	if problem != nil {
+		w.Say(fmt.Sprintf("warning: a window was left open, and its note can't be used: %v", problem))
+		if stored == nil {
+			stored = unknown()
+		}
 	}
 	if own != nil && w.Runs != nil && w.Runs(own) {
 		return true, &OpenError{own}

@@ -69,8 +69,8 @@ func (h *held) ran(t *testing.T, want ...string) {
 // isOpen checks whether each of the two places has a note.
 func (h *held) isOpen(t *testing.T, want bool) {
 	t.Helper()
-	own, stored, err := h.Notes.find(t.Context())
-	if err != nil || (own != nil) != want || (stored != nil) != want {
+	own, stored, problem, err := h.Notes.find(t.Context())
+	if err != nil || problem != nil || (own != nil) != want || (stored != nil) != want {
 		t.Errorf("the window is noted: %v in the directory, %v in the storage, want %t; %v", own, stored, want, err)
 	}
 }
@@ -214,7 +214,7 @@ func TestAnOldNoteIsReplaced(t *testing.T) {
 	t.Parallel()
 	h := newHeld(t)
 	note := h.Note
-	note.User = "earlier"
+	note.User, note.After = "earlier", "true"
 	if own, stored := h.Notes.write(t.Context(), note); own != nil || stored != nil {
 		t.Fatal(own, stored)
 	}
@@ -222,8 +222,8 @@ func TestAnOldNoteIsReplaced(t *testing.T) {
 	if own, stored := h.Notes.write(t.Context(), note); own != nil || stored != nil {
 		t.Fatal(own, stored)
 	}
-	own, stored, err := h.Notes.find(t.Context())
-	if err != nil || own.User != "later" || stored.User != "later" {
+	own, stored, problem, err := h.Notes.find(t.Context())
+	if err != nil || problem != nil || own.User != "later" || stored.User != "later" {
 		t.Error(own, stored, err)
 	}
 }
@@ -308,6 +308,35 @@ func TestADamagedNoteHidesNoOther(t *testing.T) {
 		t.Error(found, err)
 	}
 	h.ran(t, "noted")
+}
+
+// A note that can't be used does not keep the registry read-only: the command's own --after closes the window.
+func TestANoteThatCanNotBeUsed(t *testing.T) {
+	t.Parallel()
+	for _, content := range []string{"", "{}", "null", `{"window":2,"after":"echo other >>log"}`, `{"window":1}`} {
+		t.Run(content, func(t *testing.T) {
+			t.Parallel()
+			h := newHeld(t)
+			if own, stored := h.Notes.write(t.Context(), h.Note); own != nil || stored != nil {
+				t.Fatal(own, stored)
+			}
+			if err := os.WriteFile(h.Notes.name(h.Note.Storage), []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			after := h.After
+			h.After = ""
+			var report Report
+			if found, err := h.Recover(t.Context(), &report); !found || !errors.As(err, new(*AfterError)) {
+				t.Error(found, err)
+			}
+			h.After = after
+			if found, err := h.Recover(t.Context(), &report); !found || err != nil {
+				t.Error(found, err)
+			}
+			h.ran(t, "after")
+			h.isOpen(t, false)
+		})
+	}
 }
 
 func TestAWindowThatStillRunsIsNotClosed(t *testing.T) {
