@@ -187,11 +187,11 @@ func (w *heldWindow) hold(ctx context.Context, g *gcRun, proof guard.Options) (e
 		g.report.Guard = &verdict
 		return &guard.RefusedError{Verdict: verdict}
 	}
-	if cache, err := g.openDescriptors(ctx); err != nil { // before the registry is closed for nothing
+	cache, err := g.openDescriptors(ctx) // before the registry is closed for nothing
+	if err != nil {
 		return err
-	} else {
-		cache.Close()
 	}
+	cache.Close()
 	g.noteMetrics(func() error { return g.metrics.Opened(g.env.Now()) })
 	defer func() {
 		if report := g.report.Window; report.Opened.IsZero() || !report.Closed.IsZero() {
@@ -232,7 +232,6 @@ func (w *heldWindow) settled(ctx context.Context, g *gcRun, proof guard.Options)
 	sampled.Samples = samples(survey, proof.DeleteUntagged)
 	began := g.env.Now()
 	for pause := time.Second; ; pause = min(2*pause, settlePause) {
-		var err error
 		bounded, cancel := context.WithTimeoutCause(ctx, max(time.Second, w.settle-g.env.Now().Sub(began)), fmt.Errorf("it did not end within --%s", settleName))
 		sampled.Endpoints, err = w.endpoints(bounded, proof.Endpoints)
 		cancel()
@@ -274,8 +273,8 @@ func (w *heldWindow) endpoints(ctx context.Context, named []string) ([]string, e
 	if err == nil && len(urls) == 0 {
 		err = errors.New("it printed no URL")
 	}
-	if err == nil && guard.CheckEndpoints(urls) != nil {
-		err = errors.New(guard.CheckEndpoints(urls).Error()) // no mistake of the user
+	if bad := guard.CheckEndpoints(urls); err == nil && bad != nil {
+		err = errors.New(bad.Error()) // a UsageError would blame the command line
 	}
 	if err != nil {
 		return nil, &endpointsError{err}

@@ -242,7 +242,7 @@ func TestAWindowMakesTheRegistryWritableAgain(t *testing.T) {
 		{name: "the time is up while it waits", functions: "read_only() { :; }", flags: []string{"--for", "3s"}, code: 1, says: "nothing was removed"},
 		{name: "after fails once", functions: "writable() { stop; start; mkdir tried || return 0; return 1; }", removes: true, says: "tried again"},
 		{name: "URLs from a command", flags: []string{"--registry-command", "echo http://127.0.0.1:5000"}, removes: true},
-		{name: "URLs from a command, of which one is late", flags: []string{"--registry-command", "[ -e asked ] && echo http://127.0.0.1:5000 || { touch asked; echo http://:5000; }"}, removes: true, says: "asked again"},
+		{name: "URLs from a command, of which one is late", flags: []string{"--registry-command", `asked="$REGSWEEP_TARGET/../asked"; [ -e "$asked" ] && echo http://127.0.0.1:5000 || { touch "$asked"; echo http://:5000; }`}, removes: true, says: "asked again"},
 		{name: "URLs from a command that fails", flags: []string{"--settle", "2s", "--registry-command", "exit 7"}, code: 1, says: "exit status 7"},
 		{name: "no URL from a command", flags: []string{"--settle", "2s", "--registry-command", "true"}, code: 1, says: "printed no URL"},
 		{name: "nowhere for a note", flags: []string{"--state-dir", "/proc/no/such"}, removes: true, says: "noted in the storage alone"},

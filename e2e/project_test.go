@@ -72,6 +72,7 @@ var theirs = map[string][]string{
 	"github.com/Masterminds/semver":  under("policy"),
 	"github.com/prometheus":          under("metrics"),
 	"github.com/redis/go-redis":      under("descriptors"),
+	"github.com/prometheus/procfs":   under("window"),
 
 	"github.com/aws": under("storage/s3"),
 	"github.com/distribution/distribution/v3": under("storage/driver", "storage/config"),

@@ -31,7 +31,7 @@ type command struct {
 	dir            string
 	env            []string
 	stdout, stderr *os.File // nil for none
-	mortal         bool     // it ends when regsweep is killed (on Linux)
+	mortal         bool     // all of it ends when it fails, or when regsweep is killed (on Linux)
 }
 
 // run runs the command. When ctx is done it stops the command, and returns the cause once all processes of its
@@ -52,8 +52,13 @@ func (c command) run(ctx context.Context) error {
 	}
 	sh.Cancel = func() error { return signalSession(sh.Process.Pid, syscall.SIGTERM) }
 	err := sh.Run()
-	if err != nil && sh.Process != nil && (ctx.Err() != nil || c.mortal) {
-		endSession(sh.Process.Pid)
+	switch {
+	case err == nil || sh.Process == nil:
+	case ctx.Err() != nil:
+		awaitSession(sh.Process.Pid) // Cancel has sent SIGTERM
+	case c.mortal:
+		_ = signalSession(sh.Process.Pid, syscall.SIGTERM) // there may be no process
+		awaitSession(sh.Process.Pid)
 	}
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -61,11 +66,9 @@ func (c command) run(ctx context.Context) error {
 	return err
 }
 
-// endSession ends all processes of a session, and waits until they have ended. After killDelay it kills them.
-func endSession(session int) {
-	for began := time.Now(); time.Since(began) < killDelay+killDelay/5; time.Sleep(lookAgain) {
-		_, _ = syscall.Wait4(-session, nil, syscall.WNOHANG, nil) // in a container this process inherits them
-		signal := syscall.SIGTERM
+// awaitSession waits until all processes of a session have ended. It kills those that run after killDelay.
+func awaitSession(session int) {
+	for began, signal := time.Now(), syscall.Signal(0); time.Since(began) < killDelay+killDelay/5; time.Sleep(lookAgain) {
 		if time.Since(began) >= killDelay {
 			signal = syscall.SIGKILL
 		}
@@ -73,6 +76,15 @@ func endSession(session int) {
 			return
 		}
 	}
+}
+
+// signalGroup sends a signal to a process group. The error is os.ErrProcessDone if there is no process.
+func signalGroup(group int, signal syscall.Signal) error {
+	err := syscall.Kill(-group, signal)
+	if errors.Is(err, syscall.ESRCH) {
+		return os.ErrProcessDone
+	}
+	return err
 }
 
 // shownOutput is how much of the output of a command is read, in bytes.

@@ -92,11 +92,11 @@ func (n Notes) find(ctx context.Context) (own, stored *Note, problem, err error)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return own, nil, problem, nil
-	case err != nil:
+	case err != nil && !storage.IsDamage(err):
 		return own, nil, problem, fmt.Errorf("read the note of a window in the storage: %w", err)
 	}
 	stored = &Note{}
-	if err := json.Unmarshal(content, stored); err != nil { // it still says that a window is open
+	if err != nil || json.Unmarshal(content, stored) != nil { // it still says that a window is open
 		stored = unknown()
 	}
 	return own, stored, problem, nil

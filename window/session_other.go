@@ -2,17 +2,7 @@
 
 package window
 
-import (
-	"errors"
-	"os"
-	"syscall"
-)
+import "syscall"
 
 // signalSession sends a signal to the process group of a session. The error is os.ErrProcessDone if there is no process.
-func signalSession(session int, signal syscall.Signal) error {
-	err := syscall.Kill(-session, signal)
-	if errors.Is(err, syscall.ESRCH) {
-		return os.ErrProcessDone
-	}
-	return err
-}
+func signalSession(session int, signal syscall.Signal) error { return signalGroup(session, signal) }

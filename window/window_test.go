@@ -66,6 +66,14 @@ func (h *held) ran(t *testing.T, want ...string) {
 	}
 }
 
+// write writes a note to both places.
+func (h *held) write(t *testing.T, note Note) {
+	t.Helper()
+	if own, stored := h.Notes.write(t.Context(), note); own != nil || stored != nil {
+		t.Fatal(own, stored)
+	}
+}
+
 // isOpen checks whether each of the two places has a note.
 func (h *held) isOpen(t *testing.T, want bool) {
 	t.Helper()
@@ -186,9 +194,7 @@ func TestARecoveryRunsTheNotedCommandFirst(t *testing.T) {
 			h := newHeld(t)
 			note := h.Note
 			note.After = test.noted
-			if own, stored := h.Notes.write(t.Context(), note); own != nil || stored != nil {
-				t.Fatal(own, stored)
-			}
+			h.write(t, note)
 			if test.lost {
 				if err := os.RemoveAll(h.Notes.Dir); err != nil {
 					t.Fatal(err)
@@ -215,13 +221,9 @@ func TestAnOldNoteIsReplaced(t *testing.T) {
 	h := newHeld(t)
 	note := h.Note
 	note.User, note.After = "earlier", "true"
-	if own, stored := h.Notes.write(t.Context(), note); own != nil || stored != nil {
-		t.Fatal(own, stored)
-	}
+	h.write(t, note)
 	note.User = "later"
-	if own, stored := h.Notes.write(t.Context(), note); own != nil || stored != nil {
-		t.Fatal(own, stored)
-	}
+	h.write(t, note)
 	own, stored, problem, err := h.Notes.find(t.Context())
 	if err != nil || problem != nil || own.User != "later" || stored.User != "later" {
 		t.Error(own, stored, err)
@@ -231,21 +233,23 @@ func TestAnOldNoteIsReplaced(t *testing.T) {
 // No part of a --before that was stopped, or has failed, may close the registry after --after has opened it.
 func TestAllOfBeforeEndsBeforeAfter(t *testing.T) {
 	t.Parallel()
+	const part = `sh -c 'trap "echo told >>log" TERM; echo $$ >pid.new; mv pid.new pid; `
 	for _, test := range []struct{ name, before, log string }{
-		{"a child that ignores SIGTERM for a while", `echo before >>log; sh -c 'trap "" TERM; touch begun; sleep 1; echo closes >>log'; :`, "before closes after"},
-		{"a child that never ends", `echo before >>log; sh -c 'trap "" TERM; touch begun; sleep 30; echo closes >>log'; :`, "before after"},
-		{"a process group of its own", `echo before >>log; timeout 60 sh -c 'trap "" TERM; touch begun; sleep 1; echo closes >>log'; :`, "before closes after"},
-		{"it fails by itself", `echo before >>log; (sleep 2; echo closes >>log) & false`, "before after"},
+		{"a child that ends a while after SIGTERM", part + `sleep 1; echo closes >>log'; :`, "before told closes after"},
+		{"a child that never ends", part + `while :; do sleep 1; done'; :`, "before told after"},
+		{"a process group of its own", "timeout 60 " + part + `sleep 1; echo closes >>log'; :`, "before told closes after"},
+		{"it fails by itself", part + `sleep 1; echo closes >>log' & until [ -e pid ]; do sleep 0.01; done; false`, "before told closes after"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			h := newHeld(t)
-			h.Before = test.before
+			h.Before = "echo before >>log; " + test.before
+			h.After = `grep -qs 'State:.[^ZX]' "/proc/$(cat pid)/status" && echo alive >>log; echo after >>log`
 			ctx, cancel := context.WithCancelCause(t.Context())
 			defer cancel(nil)
 			go func() {
 				for ctx.Err() == nil {
-					if _, err := os.Stat(filepath.Join(h.dir, "begun")); err == nil {
+					if _, err := os.Stat(filepath.Join(h.dir, "pid")); err == nil && !strings.HasSuffix(test.before, "false") {
 						cancel(errors.New("stopped"))
 					}
 					time.Sleep(10 * time.Millisecond)
@@ -255,7 +259,6 @@ func TestAllOfBeforeEndsBeforeAfter(t *testing.T) {
 			if err == nil || report.Closed.IsZero() {
 				t.Error(report, err)
 			}
-			time.Sleep(2500 * time.Millisecond) // what goes on would write something
 			h.ran(t, strings.Fields(test.log)...)
 		})
 	}
@@ -278,9 +281,7 @@ func TestANoteOfAnotherStorageStays(t *testing.T) {
 	h := newHeld(t)
 	other := h.Note
 	other.Storage = storage.Identity{Driver: "s3", Root: "s3://other"}
-	if own, stored := h.Notes.write(t.Context(), other); own != nil || stored != nil {
-		t.Fatal(own, stored)
-	}
+	h.write(t, other)
 	var report Report
 	if found, err := h.Recover(t.Context(), &report); !found || err != nil {
 		t.Error(found, err)
@@ -296,9 +297,7 @@ func TestADamagedNoteHidesNoOther(t *testing.T) {
 	h := newHeld(t)
 	note := h.Note
 	note.After = "echo noted >>log"
-	if own, stored := h.Notes.write(t.Context(), note); own != nil || stored != nil {
-		t.Fatal(own, stored)
-	}
+	h.write(t, note)
 	if err := os.WriteFile(filepath.Join(h.Notes.Dir, "0000.json"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -317,9 +316,7 @@ func TestANoteThatCanNotBeUsed(t *testing.T) {
 		t.Run(content, func(t *testing.T) {
 			t.Parallel()
 			h := newHeld(t)
-			if own, stored := h.Notes.write(t.Context(), h.Note); own != nil || stored != nil {
-				t.Fatal(own, stored)
-			}
+			h.write(t, h.Note)
 			if err := os.WriteFile(h.Notes.name(h.Note.Storage), []byte(content), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -339,14 +336,42 @@ func TestANoteThatCanNotBeUsed(t *testing.T) {
 	}
 }
 
+// Whoever writes to the storage can put anything in the place of the note. It does not keep the registry read-only.
+func TestADamagedNoteInTheStorage(t *testing.T) {
+	t.Parallel()
+	for name, place := range map[string]func(path string) error{
+		"a directory":     func(path string) error { return os.Mkdir(path, 0o755) },
+		"a symbolic link": func(path string) error { return os.Symlink("/etc/passwd", path) },
+		"too large":       func(path string) error { return os.WriteFile(path, make([]byte, noteLimit+1), 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHeld(t)
+			note := h.Note
+			note.After = "echo noted >>log"
+			h.write(t, note)
+			path := filepath.Join(h.Note.Target, storage.Root, NotePath)
+			if err := errors.Join(os.Remove(path), place(path)); err != nil {
+				t.Fatal(err)
+			}
+			var report Report
+			if found, err := h.Recover(t.Context(), &report); !found || err != nil {
+				t.Error(found, err)
+			}
+			if _, err := h.hold(t, t.Context(), func(context.Context) error { return nil }); err != nil {
+				t.Error(err)
+			}
+			h.ran(t, "noted", "before", "after")
+		})
+	}
+}
+
 func TestAWindowThatStillRunsIsNotClosed(t *testing.T) {
 	t.Parallel()
 	h := newHeld(t)
 	note := h.Note
 	note.After = "echo noted >>log"
-	if own, stored := h.Notes.write(t.Context(), note); own != nil || stored != nil {
-		t.Fatal(own, stored)
-	}
+	h.write(t, note)
 	h.Runs = func(*Note) bool { return true }
 	var report Report
 	if _, err := h.Recover(t.Context(), &report); !errors.As(err, new(*OpenError)) {
