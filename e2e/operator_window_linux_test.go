@@ -62,7 +62,8 @@ type windowed struct {
 func newWindowed(t *testing.T, functions string) *windowed {
 	t.Helper()
 	registry := registrytest.BinaryT(t)
-	c := &windowed{T: t, namespace: registrytest.NewNamespaceT(t), dir: t.TempDir(), garbage: 300}
+	c := &windowed{T: t, dir: t.TempDir(), garbage: 300}
+	c.namespace = registrytest.NewNamespaceT(t) // its end is that of all processes, before their directory is removed
 	c.tree = imagetest.NewTree(t, filepath.Join(c.dir, "storage"))
 	c.tree.Tag("team/app", "v1", c.tree.Manifest("team/app", app(1, 2)))
 	for i := range c.garbage {
@@ -77,7 +78,6 @@ func newWindowed(t *testing.T, functions string) *windowed {
 	c.write("commands", fmt.Sprintf(closing, c.dir, registry)+functions, 0o644)
 	c.write("pid", "0", 0o644)
 	c.shell("start")
-	t.Cleanup(func() { c.shell("stop") })
 	t.Cleanup(func() {
 		if t.Failed() {
 			output, err := os.ReadFile(filepath.Join(c.dir, "log"))

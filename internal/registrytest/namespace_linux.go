@@ -10,9 +10,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -40,10 +43,29 @@ func NewNamespaceT(t testing.TB) *Namespace {
 	ipT(t, "netns", "add", n.name)
 	t.Cleanup(func() {
 		n.transport.CloseIdleConnections()
+		n.killT(t)
 		ipT(t, "netns", "del", n.name)
 	})
 	ipT(t, "-n", n.name, "link", "set", "lo", "up")
 	return n
+}
+
+// killT kills all processes in the namespace but this one, and waits for their end.
+func (n *Namespace) killT(t testing.TB) {
+	t.Helper()
+	for {
+		output, err := exec.Command("ip", "netns", "pids", n.name).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours := strconv.Itoa(os.Getpid()) // a thread of it may have dialed there
+		pids := slices.DeleteFunc(strings.Fields(string(output)), func(pid string) bool { return pid == ours })
+		if len(pids) == 0 {
+			return
+		}
+		_ = exec.Command("kill", append([]string{"-KILL"}, pids...)...).Run() // one may have ended
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // Name is the name by which ip knows the namespace.
