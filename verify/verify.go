@@ -1,0 +1,86 @@
+// Package verify finds the images that a registry could not serve, says why, and repairs what can be
+// repaired without guessing.
+//
+// It knows the names and the manifests from the inventory and the graph. It also reads the links that
+// the inventory knows by name only and, on request, the content of blobs. From all that, Judge makes the
+// findings. A registry may take pushes meanwhile, so Confirm looks at each finding once more.
+package verify
+
+import "github.com/opencontainers/go-digest"
+
+// Kind is a kind of finding. Its value is the name in the report, and does not change.
+type Kind string
+
+// The kinds of findings. Those of the first three groups break the tags that need the object. They can
+// also concern objects that no tag needs.
+const (
+	// Of a tag itself.
+	TagWithoutCurrent Kind = "tag_without_current" // the current link is missing
+	DamagedTagLink    Kind = "damaged_tag_link"    // the current link is not exactly a digest
+	BadTagName        Kind = "bad_tag_name"        // no client can name the tag
+	BadRepositoryName Kind = "bad_repository_name" // no client can name the repository
+
+	// Of a manifest.
+	MissingRevisionLink Kind = "missing_revision_link"
+	DamagedRevisionLink Kind = "damaged_revision_link" // it is not exactly its digest
+	MissingManifest     Kind = "missing_manifest"      // its blob is missing
+	DamagedManifest     Kind = "damaged_manifest"      // its blob has another digest, or is no manifest
+	UnknownManifestType Kind = "unknown_manifest_type" // registries refuse it
+	SparseIndex         Kind = "sparse_index"          // entries of an index were never pushed here
+
+	// Of a config, a layer, or an index entry that is no manifest.
+	MissingLayerLink Kind = "missing_layer_link"
+	DamagedLayerLink Kind = "damaged_layer_link" // it is not exactly its digest
+	MissingBlob      Kind = "missing_blob"
+	DamagedBlob      Kind = "damaged_blob" // its content has another digest, or can't be read
+	WrongSize        Kind = "wrong_size"   // the blob is intact, and its descriptor says another size
+
+	// These break no tag.
+	DanglingLayerLink Kind = "dangling_layer_link" // nothing needs it, and its blob is missing
+	DanglingRevision  Kind = "dangling_revision"   // an untagged revision whose manifest is missing
+	StaleIndexEntry   Kind = "stale_index_entry"   // an entry in the index of a tag, without a revision
+	DamagedLink       Kind = "damaged_link"        // another link that is not exactly its digest
+	Stray             Kind = "stray"               // an object that is not part of the layout
+)
+
+// Finding is one fault of a registry's storage.
+type Finding struct {
+	Kind Kind `json:"kind"`
+	// Repository is "" for objects outside of repositories, and for blobs that no repository needs.
+	Repository string `json:"repository"`
+	// Path is below the root of the layout. It is the object that is missing or damaged.
+	Path string `json:"path"`
+	// Digest is "" if the object has none.
+	Digest digest.Digest `json:"digest"`
+	// Tags are the tags of Repository of which a complete pull fails because of it, sorted.
+	Tags []string `json:"tags"`
+	// Images are the manifests of Repository that need the object themselves, sorted by digest.
+	Images []Image `json:"images,omitempty"`
+	// Detail says in a few words what is wrong.
+	Detail string `json:"detail"`
+	// Repaired is true if a repair has put it right, and a second check has confirmed that.
+	Repaired bool `json:"repaired"`
+}
+
+// Image is a manifest that needs a missing or damaged object.
+type Image struct {
+	Digest digest.Digest `json:"digest"`
+	// Platform is as in an index, such as "linux/arm64/v8". It is "" if it is unknown.
+	Platform string `json:"platform,omitempty"`
+}
+
+// Fault is why the content of a blob can't be served.
+type Fault struct {
+	State  State
+	Detail string
+}
+
+// State is the state of a blob that is not intact.
+type State uint8
+
+// The states of blobs. A blob without a Fault counts as intact.
+const (
+	Missing    State = iota + 1 // there is no file
+	Wrong                       // its content has another digest
+	Unreadable                  // the storage has it and can't read it: a bad sector, an archived object
+)
