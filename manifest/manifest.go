@@ -47,6 +47,9 @@ type Reference struct {
 	MediaType []byte
 	// Size is in bytes as the manifest says, or -1 if it says nothing.
 	Size int64
+	// HasURLs is set if the content can also be had from other places. A registry need not store
+	// it ("Foreign layers", distribution's registry/storage/ociimanifesthandler.go).
+	HasURLs bool
 }
 
 // IsManifest reports whether the reference says that it leads to a manifest. An

@@ -129,7 +129,7 @@ func (p *Parser) descriptor(to *part, digestField string) {
 		to.fail(fmt.Errorf("%.80q is no descriptor", p.value()))
 		return
 	}
-	first, size, mediaType := len(to.references), int64(-1), []byte(nil)
+	first, size, mediaType, hasURLs := len(to.references), int64(-1), []byte(nil), false
 	for p.more() {
 		switch field := p.field(); {
 		case field == digestField:
@@ -147,6 +147,9 @@ func (p *Parser) descriptor(to *part, digestField string) {
 			var err error
 			size, err = p.size()
 			to.fail(err)
+		case digestField == "digest" && field == "urls":
+			list := bytes.TrimSpace(p.value())
+			hasURLs = len(list) > 2 && list[0] == '[' && len(bytes.TrimSpace(list[1:len(list)-1])) > 0
 		default:
 			p.value()
 		}
@@ -156,7 +159,7 @@ func (p *Parser) descriptor(to *part, digestField string) {
 	}
 	for i := range to.references[first:] {
 		r := &to.references[first+i]
-		r.MediaType, r.Size = mediaType, size
+		r.MediaType, r.Size, r.HasURLs = mediaType, size, hasURLs
 	}
 }
 

@@ -85,7 +85,7 @@ func (r *reader) null() bool {
 // fieldNames are the names of all fields that are read.
 var fieldNames = [...]string{
 	"digest", "size", "mediaType", "blobSum", "schemaVersion",
-	"config", "layers", "fsLayers", "manifests", "blobs", "subject", "artifactType",
+	"config", "layers", "fsLayers", "manifests", "blobs", "subject", "artifactType", "urls",
 }
 
 // field reads the name of a member. It returns the field of that name, or "" for any other name. As in

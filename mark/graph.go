@@ -17,6 +17,7 @@ type Graph struct {
 	edges     edges
 	details   map[inventory.ID]string // the problem of a damaged manifest or of an unknown type
 	unlisted  []inventory.ID          // manifests that were read but are not in the listing of blobs
+	claims    map[inventory.ID][]Claim
 
 	// tried are the digests from lists that no repository has a link to, and that were read. A
 	// digest that is not in manifests is plain content.
@@ -70,6 +71,28 @@ func (g *Graph) Manifests() iter.Seq2[inventory.ID, Form] {
 func (g *Graph) Form(id inventory.ID) (form Form, found bool) {
 	n, found := g.manifests.at(id)
 	return Form{n.kind, n.purpose}, found && n.state == intact
+}
+
+// Claim is what a manifest says about one of its references, if the reference needs care.
+type Claim struct {
+	// Of is the digest that the manifest refers to.
+	Of inventory.ID
+	// Bytes is the size that the manifest gives for a stored blob of another size. Otherwise it is -1.
+	Bytes int64
+	// HasURLs is set if the content need not be stored.
+	HasURLs bool
+}
+
+// Claims returns the claims of a manifest. It has those with a wrong size only if the inventory was taken
+// with Options.Sizes, or the listing has sizes.
+func (g *Graph) Claims(id inventory.ID) []Claim { return g.claims[id] }
+
+// Damage returns why a digest that was read as a manifest can't be used as one, although an object is
+// stored under it. isContent is set if the content has the digest, and is no manifest or one that is too
+// large. damaged is false for all other digests.
+func (g *Graph) Damage(id inventory.ID) (detail string, isContent, damaged bool) {
+	n, _ := g.manifests.at(id)
+	return g.details[id], n.state == malformed, n.isDamaged()
 }
 
 // Missing reports whether a digest was to be read as a manifest, and no blob is stored under it.
@@ -177,6 +200,12 @@ func (b *builder) add(f found) {
 	}
 	if f.detail != "" {
 		g.details[f.id] = f.detail
+	}
+	if len(f.claims) > 0 {
+		if g.claims == nil {
+			g.claims = map[inventory.ID][]Claim{}
+		}
+		g.claims[f.id] = f.claims
 	}
 	g.manifests.set(f.id, n)
 }

@@ -40,7 +40,8 @@ type found struct {
 	id       inventory.ID
 	node     node
 	edges    []vertex
-	untyped  []int  // indexes of the edges whose target is a manifest if it can be parsed as one
+	untyped  []int // indexes of the edges whose target is a manifest if it can be parsed as one
+	claims   []Claim
 	detail   string // problem of a damaged manifest, or of an unknown type
 	unlisted bool   // the blob exists but is not in the listing
 }
@@ -167,6 +168,13 @@ func (r reading) parse(content []byte, p *parsing) found {
 	for i := range m.References {
 		to, reference := plain(p.ids[i]), &m.References[i]
 		r.inv.Declare(to.id(), reference.Size)
+		claim := Claim{Of: to.id(), Bytes: -1, HasURLs: reference.HasURLs}
+		if bytes, exact := r.inv.Size(to.id()); exact && reference.Size >= 0 && reference.Size != bytes {
+			claim.Bytes = reference.Size
+		}
+		if claim.HasURLs || claim.Bytes >= 0 {
+			f.claims = append(f.claims, claim)
+		}
 		switch {
 		case !r.inv.Stored(to.id()):
 		case reference.IsManifest():
