@@ -6,7 +6,11 @@
 // findings. A registry may take pushes meanwhile, so Confirm looks at each finding once more.
 package verify
 
-import "github.com/opencontainers/go-digest"
+import (
+	"regsweep/inventory"
+
+	"github.com/opencontainers/go-digest"
+)
 
 // Kind is a kind of finding. Its value is the name in the report, and does not change.
 type Kind string
@@ -26,7 +30,7 @@ const (
 	MissingManifest     Kind = "missing_manifest"      // its blob is missing
 	DamagedManifest     Kind = "damaged_manifest"      // its blob has another digest, or is no manifest
 	UnknownManifestType Kind = "unknown_manifest_type" // registries refuse it
-	SparseIndex         Kind = "sparse_index"          // entries of an index were never pushed here
+	SparseIndex         Kind = "sparse_index"          // an index names it, and nobody pushed it here
 
 	// Of a config, a layer, or an index entry that is no manifest.
 	MissingLayerLink Kind = "missing_layer_link"
@@ -37,8 +41,7 @@ const (
 
 	// These break no tag.
 	DanglingLayerLink Kind = "dangling_layer_link" // nothing needs it, and its blob is missing
-	DanglingRevision  Kind = "dangling_revision"   // an untagged revision whose manifest is missing
-	StaleIndexEntry   Kind = "stale_index_entry"   // an entry in the index of a tag, without a revision
+	StaleIndexEntry   Kind = "stale_index_entry"   // an entry in the index of a tag, whose revision is gone
 	DamagedLink       Kind = "damaged_link"        // another link that is not exactly its digest
 	Stray             Kind = "stray"               // an object that is not part of the layout
 )
@@ -54,15 +57,32 @@ type Finding struct {
 	Digest digest.Digest `json:"digest"`
 	// Tags are the tags of Repository of which a complete pull fails because of it, sorted.
 	Tags []string `json:"tags"`
-	// Images are the manifests of Repository that need the object themselves, sorted by digest.
+	// Images are the images of Repository that are not whole because of it, sorted by digest: a
+	// missing manifest itself, or the manifests that name a config or a layer.
 	Images []Image `json:"images,omitempty"`
 	// Detail says in a few words what is wrong.
 	Detail string `json:"detail"`
 	// Repaired is true if a repair has put it right, and a second check has confirmed that.
 	Repaired bool `json:"repaired"`
+
+	// needers are the manifests of Repository that name the object, sorted.
+	needers []inventory.ID
+	// blob is the blob that should be stored: the digest, or the one that a layer link names.
+	blob digest.Digest
+	// isManifest is set if the object is a manifest or the link to one.
+	isManifest bool
 }
 
-// Image is a manifest that needs a missing or damaged object.
+// breaks reports whether a pull of a manifest that needs the object fails.
+func (f *Finding) breaks() bool {
+	switch f.Kind {
+	case DanglingLayerLink, StaleIndexEntry, DamagedLink, Stray:
+		return false
+	}
+	return true
+}
+
+// Image is an image that is not whole.
 type Image struct {
 	Digest digest.Digest `json:"digest"`
 	// Platform is as in an index, such as "linux/arm64/v8". It is "" if it is unknown.

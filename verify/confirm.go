@@ -1,0 +1,194 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"slices"
+
+	"regsweep/inventory"
+	"regsweep/manifest"
+	"regsweep/mark"
+	"regsweep/storage"
+	"regsweep/storage/layout"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Confirm looks at each finding again, since pushes and deletions may have changed the storage while it
+// was listed: a registry stores a blob before its link, and the listing has the blobs first. It removes the
+// findings that do not hold any more, and from the others the tags that point to another manifest now. The
+// error is an error of the storage.
+func (r *Result) Confirm(ctx context.Context, inv *inventory.Inventory, reader storage.Reader, concurrency int) error {
+	c := confirmer{inv, reader}
+	holds := make([]bool, len(r.Findings))
+	err := storage.Each(ctx, len(r.Findings), concurrency, func(ctx context.Context, i int) (err error) {
+		holds[i], err = c.confirm(ctx, r.Findings[i])
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	kept, broken := r.Findings[:0], map[[2]string]bool{}
+	for i, f := range r.Findings {
+		if !holds[i] {
+			continue
+		}
+		kept = append(kept, f)
+		for _, tag := range f.Tags {
+			broken[[2]string{f.Repository, tag}] = true
+		}
+	}
+	r.Findings = kept
+	r.Broken = slices.DeleteFunc(r.Broken, func(b BrokenTag) bool { return !broken[[2]string{b.Repository, b.Tag}] })
+	r.sort()
+	return nil
+}
+
+type confirmer struct {
+	inv    *inventory.Inventory
+	reader storage.Reader
+}
+
+// confirm reports whether a finding still holds.
+func (c confirmer) confirm(ctx context.Context, f *Finding) (holds bool, err error) {
+	if holds, err = c.isStill(ctx, f); err != nil || !holds || !f.breaks() || f.Repository == "" {
+		return holds, err
+	}
+	if f.Kind == TagWithoutCurrent || f.Kind == DamagedTagLink {
+		return true, nil
+	}
+	// Whatever needed the object may be gone.
+	needed := len(f.Tags) == 0 && len(f.needers) == 0
+	var tags []string
+	for _, name := range f.Tags {
+		same, err := c.pointsAsBefore(ctx, f.Repository, name)
+		if err != nil {
+			return false, err
+		}
+		if same {
+			tags = append(tags, name)
+		}
+	}
+	f.Tags = tags
+	needed = needed || len(tags) > 0
+	for _, id := range f.needers {
+		if needed {
+			break
+		}
+		needed, err = c.exists(ctx, layout.RevisionPath(f.Repository, c.inv.Digest(id)))
+		if err != nil {
+			return false, err
+		}
+	}
+	return needed, nil
+}
+
+// pointsAsBefore reports whether a tag points to the manifest that the inventory has.
+func (c confirmer) pointsAsBefore(ctx context.Context, repository, name string) (bool, error) {
+	r := c.inv.Repository(repository)
+	at, _ := r.FindTag(name)
+	if !r.Tags[at].HasTarget {
+		return true, nil // the current link itself is the fault
+	}
+	content, err := c.reader.Read(ctx, layout.TagPath(repository, name), layout.LinkLimit)
+	if err != nil {
+		return false, storage.IgnoreDamage(err)
+	}
+	target, _, _ := layout.LinkTarget(content)
+	return target == c.inv.Digest(r.Tags[at].Target), nil
+}
+
+// isStill reports whether the object of a finding is as it was.
+func (c confirmer) isStill(ctx context.Context, f *Finding) (bool, error) {
+	switch f.Kind {
+	case MissingRevisionLink, DamagedRevisionLink, MissingLayerLink, DamagedLayerLink:
+		fault, err := readLink(ctx, c.reader, f.Path, f.Digest)
+		isAlias := f.Digest.Algorithm() != digest.SHA256 && fault.State == Wrong
+		if isAlias && f.Kind == MissingLayerLink { // it was written meanwhile, and names the blob
+			return false, err
+		}
+		return fault != (Fault{}) || isAlias, err
+	case MissingManifest, MissingBlob, SparseIndex:
+		exists, err := c.exists(ctx, f.Path)
+		return !exists, err
+	case TagWithoutCurrent, DamagedTagLink:
+		content, err := c.reader.Read(ctx, f.Path, layout.LinkLimit)
+		if errors.Is(err, fs.ErrNotExist) {
+			return c.hasIndex(ctx, f)
+		}
+		_, ok, _ := layout.LinkTarget(content)
+		return err != nil || !ok, storage.IgnoreDamage(err)
+	case DanglingLayerLink:
+		linked, err := c.exists(ctx, f.Path)
+		if err != nil || !linked {
+			return false, err
+		}
+		stored, err := c.exists(ctx, layout.BlobPath(f.blob))
+		return !stored, err
+	case StaleIndexEntry:
+		entry, err := c.exists(ctx, f.Path)
+		if err != nil || !entry {
+			return false, err
+		}
+		linked, err := c.exists(ctx, layout.RevisionPath(f.Repository, f.Digest))
+		return !linked, err
+	case Stray, DamagedLink:
+		return c.exists(ctx, f.Path)
+	}
+	return true, nil
+}
+
+// hasIndex reports whether a tag without a current link still has an entry in its index. A deletion of the tag
+// removes both.
+func (c confirmer) hasIndex(ctx context.Context, f *Finding) (bool, error) {
+	r := c.inv.Repository(f.Repository)
+	for _, name := range f.Tags {
+		at, _ := r.FindTag(name)
+		for _, l := range r.Tags[at].Index {
+			if exists, err := c.exists(ctx, layout.TagIndexPath(r.Name, name, c.inv.Digest(l.ID()))); exists || err != nil {
+				return exists, err
+			}
+		}
+		if len(r.Tags[at].Index) == 0 {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func (c confirmer) exists(ctx context.Context, path string) (bool, error) {
+	return inventory.IsThere(ctx, c.reader, path)
+}
+
+// AddPlatforms adds to the images of the findings the platforms that the indexes of their repositories give.
+// It reads these indexes. The error is an error of the storage.
+func (r *Result) AddPlatforms(ctx context.Context, inv *inventory.Inventory, graph *mark.Graph, reader storage.Reader) error {
+	platforms := map[string]map[digest.Digest]string{} // by repository
+	for _, f := range r.Findings {
+		if len(f.Images) == 0 {
+			continue
+		}
+		of, known := platforms[f.Repository]
+		if !known {
+			of = map[digest.Digest]string{}
+			platforms[f.Repository] = of
+			for _, l := range inv.Repository(f.Repository).Revisions {
+				if form, isIntact := graph.Form(l.ID()); !isIntact || form.Kind != manifest.Index {
+					continue
+				}
+				content, err := reader.Read(ctx, layout.BlobPath(inv.Digest(l.ID())), mark.ManifestLimit)
+				if err = storage.IgnoreDamage(err); err != nil {
+					return err
+				}
+				for entry, platform := range manifest.Platforms(content) {
+					of[entry] = platform
+				}
+			}
+		}
+		for i := range f.Images {
+			f.Images[i].Platform = of[f.Images[i].Digest]
+		}
+	}
+	return nil
+}
