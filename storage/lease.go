@@ -7,8 +7,8 @@ import (
 
 type leaseKey struct{}
 
-// ErrNotBegun matches the outcome of a removal that was not begun because its lease has
-// ended. The outcome also wraps the error of the lease.
+// ErrNotBegun matches the outcome of a removal, or of a Mover.Put, that was not begun because its
+// lease has ended. The outcome also wraps the error of the lease.
 var ErrNotBegun = errors.New("not begun")
 
 type notBegun struct{ error }
@@ -16,8 +16,8 @@ type notBegun struct{ error }
 func (e notBegun) Unwrap() error        { return e.error }
 func (e notBegun) Is(target error) bool { return target == ErrNotBegun }
 
-// WithLease returns a context under which every removal first calls may. The removal is made
-// only if may returns nil. may is called after all other waiting, immediately before the call
+// WithLease returns a context under which every removal and every Mover.Put first calls may. The
+// removal is made only if may returns nil. may is called after all other waiting, immediately before the call
 // that removes. It is also called where the context was detached from its parent so that a batch
 // can end. may can wait for the lease to be renewed, until its own context is done. If ctx
 // already has a lease, a removal needs both leases.

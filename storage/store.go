@@ -271,8 +271,9 @@ type Mover interface {
 	// empty directories as Remove does. It makes the directories that it needs, with the owner
 	// and the permissions of their parent.
 	Move(ctx context.Context, moves []Move) []Outcome
-	// Put writes a new object, all of it or nothing. The error is fs.ErrExist (wrapped) if the
-	// object exists.
+	// Put writes a new object of any size, all of it or nothing. The error is fs.ErrExist (wrapped)
+	// if the object exists. Put checks the lease of ctx immediately before the call that makes the
+	// object. If the lease has ended, the error matches ErrNotBegun.
 	Put(ctx context.Context, path string, content io.ReadSeeker) error
 	// MakeDir makes a directory and its parents, if the storage has directories.
 	MakeDir(ctx context.Context, dir string) error

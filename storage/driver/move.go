@@ -71,6 +71,9 @@ func (o *Store) Put(ctx context.Context, path string, content io.ReadSeeker) err
 		if _, err := content.Seek(0, io.SeekStart); err != nil {
 			return err
 		}
+		if err := storage.MayRemove(ctx); err != nil {
+			return pace.Final(err)
+		}
 		o.put.Add(1)
 		w, err := o.driver.Writer(ctx, driverPath(path), false)
 		if err != nil {

@@ -2,7 +2,9 @@ package filesystem
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"strings"
 	"sync"
@@ -16,6 +18,8 @@ import (
 	"regsweep/storage"
 	"regsweep/storage/layout"
 	"regsweep/storage/storagetest"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // Limits.Concurrency bounds all calls of a store together.
@@ -126,4 +130,48 @@ func TestALeaseIsRenewedByCalls(t *testing.T) {
 		t.Error(err)
 	}
 	<-renewed
+}
+
+// A large file that is written does not block the calls that refresh a lock.
+func TestALockIsRefreshedWhileALargeFileIsWritten(t *testing.T) {
+	tree, _, image := smallRegistry(t)
+	store := storagetest.MustOpen(t)(Open(tree.Root(), storage.Limits{Concurrency: 1}))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	content := &endless{asked: make(chan struct{}), refreshed: make(chan struct{})}
+	go func() {
+		<-content.asked
+		if _, err := store.Stat(ctx, layout.BlobPath(image)); err != nil {
+			t.Error(err)
+		}
+		close(content.refreshed)
+	}()
+	if err := store.Put(ctx, layout.BlobPath(digest.FromString("large")), content); err != nil {
+		t.Error(err)
+	}
+	<-content.refreshed
+}
+
+// endless has content until another call was made, and fails if that takes too long.
+type endless struct {
+	asked, refreshed chan struct{}
+	read             int
+}
+
+func (e *endless) Seek(int64, int) (int64, error) { return 0, nil }
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.read == 0 {
+		close(e.asked)
+	}
+	runtime.Gosched()
+	select {
+	case <-e.refreshed:
+		return 0, io.EOF
+	default:
+	}
+	if e.read += len(p); e.read > 100<<20 {
+		return 0, errors.New("the other call waits")
+	}
+	return len(p), nil
 }

@@ -231,7 +231,7 @@ func (f *Store) Put(ctx context.Context, name string, content io.ReadSeeker) (er
 	}
 	f.put.Add(1)
 	temporary := temporaryFor(name)
-	err = t.write(temporary, content)
+	err = f.write(ctx, t, temporary, content)
 	if err == nil {
 		err = t.makeDirs(path.Dir(name))
 	}
@@ -239,6 +239,9 @@ func (f *Store) Put(ctx context.Context, name string, content io.ReadSeeker) (er
 		err = t.inParent(name, func(dir int, _ string) error {
 			return t.inParent(temporary, func(parent int, name string) error { return inherit(dir, parent, name) })
 		})
+	}
+	if err == nil {
+		err = f.mayRemove(ctx)
 	}
 	if err == nil {
 		err = t.rename(temporary, name)
@@ -276,7 +279,7 @@ func ignoreAbsent(err error) error {
 }
 
 // write writes content to a new file, and returns once it is on the disk.
-func (t *tree) write(name string, content io.ReadSeeker) error {
+func (f *Store) write(ctx context.Context, t *tree, name string, content io.ReadSeeker) error {
 	if _, err := content.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
@@ -289,11 +292,39 @@ func (t *tree) write(name string, content io.ReadSeeker) error {
 		if err != nil {
 			return err
 		}
-		if _, err = io.Copy(descriptor(fd), content); err == nil {
+		if _, err = io.Copy(&largeFile{ctx, f, fd, 0}, content); err == nil {
 			err = system.Fsync(fd)
 		}
 		return closeAfter(fd, err)
 	})
+}
+
+// largeFile writes to an open file for a call between begin and end. After each piece it gives up its slot
+// for a moment: another goroutine may need a slot to refresh the lock. For the same reason no sync has more
+// than syncBytes to write.
+type largeFile struct {
+	ctx      context.Context
+	store    *Store
+	fd       int
+	unsynced int // in bytes
+}
+
+// syncBytes is how much is written between two syncs.
+const syncBytes = 64 << 20
+
+func (l *largeFile) Write(p []byte) (n int, err error) {
+	if n, err = descriptor(l.fd).Write(p); err != nil {
+		return n, err
+	}
+	if l.unsynced += n; l.unsynced >= syncBytes {
+		l.unsynced = 0
+		if err := system.Fsync(l.fd); err != nil {
+			return n, err
+		}
+	}
+	l.store.end()
+	l.store.slots <- struct{}{}
+	return n, l.ctx.Err()
 }
 
 // createAt makes a file that must not exist, so nothing is written through a link.

@@ -16,7 +16,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-	"golang.org/x/sync/errgroup"
 )
 
 // Move copies objects within the server and then removes them, since S3 can't rename. A link, whose
@@ -139,74 +138,6 @@ func (s *Store) copySource(path string) *string {
 	return aws.String(strings.Join(segments, "/"))
 }
 
-// S3 copies at most 5 GiB with one request, and in at most 10,000 parts.
-// Source: "Copying objects" and "Multipart upload limits" in the S3 User Guide.
-const (
-	largestCopySize = 5 << 30
-	partLength      = 1 << 30
-)
-
-// copyInParts copies an object that is too large for one request. If it fails, it aborts the upload,
-// so no parts are left that cost money.
-func (s *Store) copyInParts(ctx context.Context, m storage.Move, from *s3.HeadObjectOutput) error {
-	var upload *s3.CreateMultipartUploadOutput
-	err := s.do(ctx, "copy", "s3:PutObject", m.To, func() (err error) {
-		input := &s3.CreateMultipartUploadInput{
-			Bucket: &s.parameters.bucket, Key: s.key(m.To), StorageClass: from.StorageClass,
-			ContentType: from.ContentType, Metadata: from.Metadata, ACL: types.ObjectCannedACL(s.parameters.acl),
-		}
-		input.ServerSideEncryption, input.SSEKMSKeyId = s.encryption()
-		upload, err = s.client.CreateMultipartUpload(ctx, input)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	if err = s.copyParts(ctx, m, from, upload.UploadId); err != nil {
-		aborted := s.abort(context.WithoutCancel(ctx), storage.Ref{Path: m.To, Multipart: aws.ToString(upload.UploadId)})
-		return errors.Join(err, aborted.Err)
-	}
-	return nil
-}
-
-func (s *Store) copyParts(ctx context.Context, m storage.Move, from *s3.HeadObjectOutput, upload *string) error {
-	size, length := sizeOf(from.ContentLength), min(s.largestCopy, partLength)
-	parts := make([]types.CompletedPart, (size+length-1)/length)
-	g, copying := errgroup.WithContext(ctx)
-	g.SetLimit(singleRemovals)
-	for i := range parts {
-		first := int64(i) * length
-		last := min(first+length, size) - 1
-		g.Go(func() error {
-			return s.do(copying, "copy", "s3:PutObject", m.To, func() error {
-				out, err := s.client.UploadPartCopy(copying, &s3.UploadPartCopyInput{
-					Bucket: &s.parameters.bucket, Key: s.key(m.To), UploadId: upload, PartNumber: aws.Int32(int32(i + 1)),
-					CopySource: s.copySource(m.From), CopySourceIfMatch: from.ETag,
-					CopySourceRange: aws.String(fmt.Sprintf("bytes=%d-%d", first, last)),
-				})
-				if err == nil {
-					parts[i] = types.CompletedPart{ETag: out.CopyPartResult.ETag, PartNumber: aws.Int32(int32(i + 1))}
-				}
-				return err
-			})
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	tries := 0
-	return s.do(ctx, "copy", "s3:PutObject", m.To, func() error {
-		tries++
-		_, err := s.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
-			Bucket: &s.parameters.bucket, Key: s.key(m.To), UploadId: upload, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
-		})
-		if tries > 1 && pace.ErrorCode(err) == "NoSuchUpload" {
-			return nil // the first try has completed it, and its answer was lost; the caller checks the copy
-		}
-		return err
-	})
-}
-
 // Put writes with If-None-Match. It first checks that there is no object, since some servers ignore
 // that header.
 func (s *Store) Put(ctx context.Context, path string, content io.ReadSeeker) error {
@@ -215,6 +146,13 @@ func (s *Store) Put(ctx context.Context, path string, content io.ReadSeeker) err
 		return &fs.PathError{Op: "write", Path: path, Err: fs.ErrExist}
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
+	}
+	size, err := content.Seek(0, io.SeekEnd)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if whole, ok := content.(io.ReaderAt); ok && size > s.largestPut {
+		return s.putInParts(ctx, path, whole, size)
 	}
 	conditional, tries := true, 0
 	put := func() error {
@@ -235,10 +173,12 @@ func (s *Store) Put(ctx context.Context, path string, content io.ReadSeeker) err
 		}
 		return err
 	}
-	err := s.do(ctx, "write", "s3:PutObject", path, put)
-	if pace.ErrorStatus(err) == http.StatusNotImplemented { // a server that knows no conditions
+	if err = s.retryRemoval(ctx, put); pace.ErrorStatus(err) == http.StatusNotImplemented { // a server that knows no conditions
 		conditional = false
-		err = s.do(ctx, "write", "s3:PutObject", path, put)
+		err = s.retryRemoval(ctx, put)
+	}
+	if err != nil {
+		err = s.describe(ctx, "write", "s3:PutObject", path, err)
 	}
 	switch {
 	case errors.Is(err, errRefused) && tries > 1:

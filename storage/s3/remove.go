@@ -175,8 +175,8 @@ func (s *Store) removeTogether(ctx context.Context, objects []objectVersion) []s
 	return outcomes
 }
 
-// retryRemoval is retry for a request that removes. Each try checks the lease. A request that was
-// sent may have removed something. So if the lease ends after it, the error does not match
+// retryRemoval is retry for a request that removes an object, or makes one. Each try checks the lease. A
+// request that was sent may have taken effect. So if the lease ends after it, the error does not match
 // storage.ErrNotBegun.
 func (s *Store) retryRemoval(ctx context.Context, send func() error) error {
 	var last error // of a request that was sent
@@ -197,7 +197,7 @@ func (s *Store) retryRemoval(ctx context.Context, send func() error) error {
 	})
 }
 
-// unconfirmed is the last error of a removal that was sent and can't be sent again, because its
+// unconfirmed is the last error of a request that was sent and can't be sent again, because its
 // lease has ended.
 type unconfirmed struct{ error }
 

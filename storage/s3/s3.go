@@ -30,6 +30,8 @@ type Store struct {
 
 	// largestCopy is the size in bytes above which an object is copied in parts.
 	largestCopy int64
+	// largestPut is the size in bytes above which an object is sent in parts.
+	largestPut int64
 	// versionPageLength is how many versions are listed with one request.
 	versionPageLength int32
 
@@ -64,7 +66,7 @@ func Open(ctx context.Context, params map[string]any, o Options) (storage.Store,
 	}
 	s := &Store{
 		parameters: p, limits: o.Limits, retries: pace.DefaultRetries.Hasten(o.Transport), prefix: storage.Root + "/",
-		largestCopy: largestCopySize, versionPageLength: pageLength,
+		largestCopy: largestCopySize, largestPut: largestPutSize, versionPageLength: pageLength,
 	}
 	s.retries.Pace = pace.New(o.Limits.AtOnce(defaultConcurrency), o.Limits.MaxRequests)
 	s.retries.Pace.Hasten(o.Transport)

@@ -122,6 +122,12 @@ func testPut(t *testing.T, s Subject) {
 	if err := store.Put(cancelled, path, strings.NewReader("x")); !errors.Is(err, context.Canceled) {
 		t.Errorf("put, cancelled: %v", err)
 	}
+	lost := errors.New("lost")
+	ended := storage.WithLease(ctx, func(context.Context) error { return lost })
+	if err := store.Put(ended, path, strings.NewReader("x")); !errors.Is(err, storage.ErrNotBegun) || !errors.Is(err, lost) {
+		t.Errorf("put, the lease has ended: %v", err)
+	}
+	WantContents(t, store, map[string]string{path: ""})
 	if err := store.Sync(ctx); err != nil {
 		t.Errorf("sync: %v", err)
 	}
