@@ -28,7 +28,7 @@ var ours = map[string][]string{
 	"regsweep/metrics":     under("audit", "storage"),
 	"regsweep/descriptors": under("sweep", "storage/config", "storage", "internal/human"),
 	"regsweep/sweep":       under("mark", "inventory", "storage/layout", "storage"),
-	"regsweep/guard":       under("inventory", "storage/config", "storage/layout", "storage"),
+	"regsweep/guard":       under("inventory", "storage/config", "storage/layout", "storage", "internal/registryauth"),
 	"regsweep/mark":        under("manifest", "inventory", "storage/layout", "storage"),
 	"regsweep/inventory":   under("storage/layout", "storage"),
 	"regsweep/manifest":    under("storage/layout"),
@@ -43,13 +43,14 @@ var ours = map[string][]string{
 	"regsweep/storage/layout":     under("storage"),
 	"regsweep/storage":            {},
 
-	"regsweep/internal/dockerlogin": {},
-	"regsweep/internal/human":       {},
-	"regsweep/internal/pattern":     {},
-	"regsweep/internal/progress":    under("internal/human"),
-	"regsweep/internal/terminal":    {},
-	"regsweep/internal/spool":       under("storage"),
-	"regsweep/internal/system":      {},
+	"regsweep/internal/dockerlogin":  {},
+	"regsweep/internal/human":        {},
+	"regsweep/internal/pattern":      {},
+	"regsweep/internal/progress":     under("internal/human"),
+	"regsweep/internal/registryauth": {},
+	"regsweep/internal/terminal":     {},
+	"regsweep/internal/spool":        under("storage"),
+	"regsweep/internal/system":       {},
 }
 
 // under are packages of the program.

@@ -152,15 +152,6 @@ func (e *endpoint) accounts(o Options) []string {
 	return hosts
 }
 
-// takesPassword reports whether the endpoint's password may be sent to a token server: over TLS, or
-// without TLS on the same host if the endpoint itself has no TLS.
-func (e *endpoint) takesPassword(realm *url.URL) bool {
-	from, to := e.url.Hostname(), realm.Hostname()
-	return realm.Scheme == "https" || e.url.Scheme == "http" && (from == to || isLoopback(from) && isLoopback(to))
-}
-
-func isLoopback(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }
-
 // subject returns the name of one address of the endpoint for the evidence.
 func (e *endpoint) subject(address string) string {
 	name := e.url.String()

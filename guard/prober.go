@@ -6,8 +6,9 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
+
+	"regsweep/internal/registryauth"
 )
 
 const (
@@ -25,13 +26,10 @@ type prober struct {
 	endpoint *endpoint
 	address  string
 	client   *http.Client // always dials address, and not the host of the URL
-	tokens   *http.Client // for token servers, which have other addresses
 	// authorization is the header that was accepted, by repository.
 	authorization map[string]string
-	// username and password are for this address. missing is the error if there are none. It is
-	// nil until credentials has found them.
-	username, password string
-	missing            error
+	// account is for this address. Its Missing is nil until credentials has found the password.
+	account registryauth.Account
 	// database and harbor are signs that a database decides what is alive, or "".
 	database, harbor string
 }
@@ -54,13 +52,17 @@ func newProber(o Options, e *endpoint, address string) *prober {
 			TLSHandshakeTimeout:    o.timeout(),
 			MaxResponseHeaderBytes: maxHeader,
 		}},
-		tokens: &http.Client{CheckRedirect: stay, Transport: &http.Transport{
-			DialContext:            o.dial,
-			TLSClientConfig:        o.TLS.Clone(), // nil stays nil
-			DisableKeepAlives:      true,
-			TLSHandshakeTimeout:    o.timeout(),
-			MaxResponseHeaderBytes: maxHeader,
-		}},
+		account: registryauth.Account{
+			Registry: e.url, UserAgent: userAgent, Timeout: o.timeout(),
+			// Token servers have other addresses.
+			Tokens: &http.Client{CheckRedirect: stay, Transport: &http.Transport{
+				DialContext:            o.dial,
+				TLSClientConfig:        o.TLS.Clone(), // nil stays nil
+				DisableKeepAlives:      true,
+				TLSHandshakeTimeout:    o.timeout(),
+				MaxResponseHeaderBytes: maxHeader,
+			}},
+		},
 		authorization: map[string]string{},
 	}
 }
@@ -94,10 +96,10 @@ func (p *prober) ask(ctx context.Context, method, repository, path string, heade
 	r, err = p.send(ctx, method, path, header, body, authorization)
 	if err == nil && r.status == http.StatusUnauthorized {
 		switch {
-		case p.username == "":
-			r.denied = p.missing
+		case p.account.Username == "":
+			r.denied = p.account.Missing
 		case strings.HasPrefix(authorization, "Basic "):
-			r.denied = errNotAccepted
+			r.denied = registryauth.ErrNotAccepted
 		default: // the token server has accepted the password
 			r.denied = errNotAllowed
 		}
@@ -124,24 +126,14 @@ func (p *prober) send(ctx context.Context, method, path string, header http.Head
 	}
 	response, err := p.client.Do(request)
 	if err != nil {
-		return reply{}, bare(err)
+		return reply{}, registryauth.Bare(err)
 	}
 	if value := response.Header.Get(databaseHeader); isEnabled(value) {
 		p.database = value
 	}
 	content, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err = errors.Join(err, response.Body.Close()); err != nil {
-		return reply{}, bare(err)
+		return reply{}, registryauth.Bare(err)
 	}
 	return reply{status: response.StatusCode, header: response.Header, body: string(content)}, nil
-}
-
-// bare removes the method and the URL that net/http puts before an error. The evidence
-// has them already.
-func bare(err error) error {
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
-		return wrapped.Err
-	}
-	return err
 }

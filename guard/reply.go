@@ -8,20 +8,22 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"regsweep/internal/registryauth"
 )
 
 func entry(r reply, repository string) (meaning string, way remedy) {
 	switch {
-	case errors.Is(r.denied, errNoCredentials):
+	case errors.Is(r.denied, registryauth.ErrNoCredentials):
 		return "asks for a username and password", remedy{logIn, repository}
 	case errors.Is(r.denied, errNotForIt):
 		return "asks for a username and password, which go only to an address that --registry names", remedy{nameAll, ""}
-	case errors.Is(r.denied, errNotAccepted):
+	case errors.Is(r.denied, registryauth.ErrNotAccepted):
 		return "the username and password " + r.denied.Error(), remedy{logIn, repository}
 	case r.denied == nil, errors.Is(r.denied, errNotAllowed):
 		return "does not let this user push to " + repository, remedy{logIn, repository}
 	}
-	if errors.Is(r.denied, errInClear) {
+	if errors.Is(r.denied, registryauth.ErrInClear) {
 		return cause(r.denied), remedy{tokenOverTLS, ""}
 	}
 	return cause(r.denied), remedy{logIn, repository}
