@@ -99,7 +99,7 @@ type Account struct {
 }
 
 // Authorize returns the Authorization header for the second try of a request that was answered with 401. scope
-// is for a token server, such as "repository:team/app:pull".
+// is for a token server, such as "repository:team/app:pull", or "".
 func (a *Account) Authorize(ctx context.Context, challenges []Challenge, scope string) (string, error) {
 	basic := false
 	for _, c := range challenges {
@@ -138,7 +138,9 @@ func (a *Account) token(ctx context.Context, scope string, params map[string]str
 	if service := params["service"]; service != "" {
 		query.Set("service", service)
 	}
-	query.Set("scope", scope)
+	if scope != "" {
+		query.Set("scope", scope)
+	}
 	realm.RawQuery = query.Encode()
 	ctx, cancel := context.WithTimeout(ctx, a.Timeout)
 	defer cancel()

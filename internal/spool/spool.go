@@ -47,8 +47,32 @@ func New() (*os.File, error) {
 	return nil, err
 }
 
-func temporaryFile() (*os.File, error) {
-	file, err := os.CreateTemp("", "regsweep-*.jsonl")
+// OnDisk is Write for content that may be larger than the memory. The file is in $TMPDIR or, if that is not
+// set, in /var/tmp: /tmp may be in memory. If there is no space for the content, the error matches
+// storage.IsFull and names the directory.
+func OnDisk(write func(io.Writer) error) (*os.File, error) {
+	const advice = "set TMPDIR to a directory with free space"
+	dir := "/var/tmp"
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() || os.Getenv("TMPDIR") != "" {
+		dir = os.TempDir()
+	}
+	file, err := fileIn(dir)
+	if err != nil {
+		return nil, fmt.Errorf("make a temporary file: %w: %s", err, advice)
+	}
+	if err = write(file); err == nil {
+		return file, nil
+	}
+	if storage.IsFull(err) {
+		err = fmt.Errorf("write a temporary file in %s: %w: %s", dir, err, advice)
+	}
+	return nil, errors.Join(err, file.Close())
+}
+
+func temporaryFile() (*os.File, error) { return fileIn("") }
+
+func fileIn(dir string) (*os.File, error) {
+	file, err := os.CreateTemp(dir, "regsweep-*.jsonl")
 	if err != nil {
 		return nil, err
 	}
