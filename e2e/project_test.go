@@ -43,14 +43,15 @@ var ours = map[string][]string{
 	"regsweep/storage/layout":     under("storage"),
 	"regsweep/storage":            {},
 
-	"regsweep/internal/dockerlogin":  {},
-	"regsweep/internal/human":        {},
-	"regsweep/internal/pattern":      {},
-	"regsweep/internal/progress":     under("internal/human"),
-	"regsweep/internal/registryauth": {},
-	"regsweep/internal/terminal":     {},
-	"regsweep/internal/spool":        under("storage"),
-	"regsweep/internal/system":       {},
+	"regsweep/internal/dockerlogin":    {},
+	"regsweep/internal/human":          {},
+	"regsweep/internal/pattern":        {},
+	"regsweep/internal/progress":       under("internal/human"),
+	"regsweep/internal/registryauth":   {},
+	"regsweep/internal/registryclient": under("storage/pace", "storage", "internal/registryauth"),
+	"regsweep/internal/terminal":       {},
+	"regsweep/internal/spool":          under("storage"),
+	"regsweep/internal/system":         {},
 }
 
 // under are packages of the program.
@@ -82,7 +83,7 @@ var theirs = map[string][]string{
 	"go.yaml.in/yaml":                         under("storage/config", "policy"),
 	"golang.org/x/sys":                        under("internal/terminal", "storage/filesystem", "internal/spool", "internal/system"),
 
-	"github.com/opencontainers/go-digest": under("cli", "audit", "policy", "quarantine", "sweep", "guard", "mark", "inventory", "manifest", "storage/cache", "storage/layout"),
+	"github.com/opencontainers/go-digest": under("internal/registryclient", "cli", "audit", "policy", "quarantine", "sweep", "guard", "mark", "inventory", "manifest", "storage/cache", "storage/layout"),
 	"github.com/go-json-experiment/json":  under("manifest"),
 	"golang.org/x/time":                   under("storage/pace"),
 	"golang.org/x/sync":                   under("quarantine", "mark", "inventory", "storage/filesystem", "storage/s3", "storage/driver"),

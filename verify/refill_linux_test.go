@@ -48,9 +48,14 @@ func TestRefillSurvivesEachFault(t *testing.T) {
 			}
 			return nil
 		})
-		_, err = Refill(t.Context(), store, source, blobs, o)
+		outcomes, err := Refill(t.Context(), store, source, blobs, o)
 		stop()
 		failed = calls.Load() >= at
+		for i, o := range outcomes {
+			if o.Err == nil && contents(t, store)[layout.BlobPath(blobs[i].Digest)] != whole[layout.BlobPath(o.Blob)] || err == nil && o.Err != nil {
+				t.Errorf("call %d: %+v, %v", at, o, err)
+			}
+		}
 		got := contents(t, directory(t, root))
 		for path, content := range got {
 			if content != whole[path] && (path != wrong || content != "wrong") {
@@ -61,7 +66,7 @@ func TestRefillSurvivesEachFault(t *testing.T) {
 			t.Errorf("call %d: the wrong content is lost", at)
 		}
 		again, err := Refill(t.Context(), store, source, blobs, o)
-		if !maps.Equal(contents(t, store), whole) {
+		if err != nil || !maps.Equal(contents(t, store), whole) {
 			t.Errorf("call %d: the next run ends with %+v, %v", at, again, err)
 		}
 	}

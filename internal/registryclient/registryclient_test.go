@@ -199,9 +199,11 @@ func TestTransientFailuresAreRetried(t *testing.T) {
 	}
 }
 
-// TestABrokenDownloadContinues: the server is a fake that breaks each connection after two thirds of progress. It
-// knows ranges or not.
+// TestABrokenDownloadContinues: the server is a fake that breaks more connections than there are tries, each after some
+// progress. It knows ranges or not.
 func TestABrokenDownloadContinues(t *testing.T) {
+	const pieces = fetchTries + 2
+	content := bytes.Repeat(content, pieces/2)
 	for _, ranges := range []bool{true, false} {
 		r, asked := fake(t, Options{}, func(n int, w http.ResponseWriter, r *http.Request) {
 			from, last := 0, len(content)
@@ -210,8 +212,8 @@ func TestABrokenDownloadContinues(t *testing.T) {
 			} else if header != "" {
 				fmt.Sscanf(header, "bytes=%d-", &from)
 			}
-			if n < 4 {
-				last = n * len(content) / 4
+			if n < pieces {
+				last = n * len(content) / pieces
 			}
 			if ranges && from > 0 {
 				w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(content)-1, len(content)))
@@ -222,11 +224,11 @@ func TestABrokenDownloadContinues(t *testing.T) {
 				w.Header().Set("Content-Length", fmt.Sprint(len(content)))
 				w.Write(content[:last])
 			}
-			if n < 4 {
+			if n < pieces {
 				cut(w)
 			}
 		})
-		if got, err := fetch(t, r); err != nil || got != string(content) || asked.Load() != 4 {
+		if got, err := fetch(t, r); err != nil || got != string(content) || asked.Load() != pieces {
 			t.Errorf("ranges %t: %d bytes of %d after %d requests: %v", ranges, len(got), len(content), asked.Load(), err)
 		}
 	}
@@ -344,5 +346,30 @@ func TestATokenServerGetsThePasswordOverTLSOnly(t *testing.T) {
 	}
 	if want := "repository:app:pull repository:app:pull"; strings.Join(scopes, " ") != want || asked.Load() != 5 {
 		t.Errorf("%d requests with tokens for %q", asked.Load(), scopes)
+	}
+}
+
+// TestADeniedRepositoryDoesNotEndTheSearch: the registry is a fake. One repository is private, one lacks the blob.
+func TestADeniedRepositoryDoesNotEndTheSearch(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch repository, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v2/"), "/"); repository {
+		case "private":
+			w.WriteHeader(http.StatusForbidden)
+		case "lacks":
+			w.WriteHeader(http.StatusNotFound)
+		default:
+			w.Write(content)
+		}
+	}))
+	t.Cleanup(server.Close)
+	r, err := Open(t.Context(), server.URL, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for repositories, want := range map[string]string{"private lacks public": "", "private lacks": "private: the registry answers 403", "lacks": fs.ErrNotExist.Error()} {
+		err := r.Fetch(t.Context(), "sha256:x", strings.Fields(repositories), false, new(bytes.Buffer))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", repositories, err)
+		}
 	}
 }
