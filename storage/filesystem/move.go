@@ -207,8 +207,8 @@ func inherit(from, parent int, name string) error {
 	return nil
 }
 
-// Put writes a temporary file in storage.OwnDir. It renames the file once it is on the disk and has
-// the right owner.
+// Put writes a temporary file in storage.OwnDir, and renames it once it is on the disk and has the right owner. If
+// OwnDir lies on another filesystem, the temporary file is near its final place.
 func (f *Store) Put(ctx context.Context, name string, content io.ReadSeeker) (err error) {
 	defer func() {
 		if err != nil {
@@ -230,8 +230,19 @@ func (f *Store) Put(ctx context.Context, name string, content io.ReadSeeker) (er
 		return err
 	}
 	f.put.Add(1)
-	temporary := temporaryFor(name)
-	err = f.write(ctx, t, temporary, content)
+	if err = f.putBy(ctx, t, temporaryFor(name), name, content); errors.Is(err, unix.EXDEV) {
+		err = f.putBy(ctx, t, path.Join(path.Dir(path.Dir(name)), path.Base(temporaryFor(name))), name, content)
+	}
+	if err != nil {
+		t.removeEmptied(ctx, path.Dir(name))
+		t.removeEmptied(ctx, storage.OwnDir)
+	}
+	return err
+}
+
+// putBy writes content to a temporary file, and renames it.
+func (f *Store) putBy(ctx context.Context, t *tree, temporary, name string, content io.ReadSeeker) error {
+	err := f.write(ctx, t, temporary, content)
 	if err == nil {
 		err = t.makeDirs(path.Dir(name))
 	}
@@ -248,8 +259,6 @@ func (f *Store) Put(ctx context.Context, name string, content io.ReadSeeker) (er
 	}
 	if err != nil {
 		err = errors.Join(err, ignoreAbsent(t.unlink(temporary)))
-		t.removeEmptied(ctx, path.Dir(name))
-		t.removeEmptied(ctx, storage.OwnDir)
 	}
 	return err
 }
