@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 
 	"regsweep/internal/spool"
 	"regsweep/mark"
@@ -35,13 +36,40 @@ type ToRefill struct {
 	Bytes int64
 }
 
+// Refillable returns the blobs of the findings that another place may have, each once. Bytes is not known. Once a
+// manifest is there, a new check may find that what it names is missing too.
+func (r *Result) Refillable() []ToRefill {
+	var blobs []ToRefill
+	at := map[digest.Digest]int{}
+	for _, f := range r.Findings {
+		isWrong := f.Kind == DamagedManifest || f.Kind == DamagedBlob
+		if !isWrong && f.Kind != MissingManifest && f.Kind != MissingBlob {
+			continue
+		}
+		b := ToRefill{Digest: f.Digest, Blob: cmp.Or(f.blob, f.Digest), IsManifest: f.isManifest, Wrong: isWrong}
+		i, known := at[b.Blob]
+		if !known {
+			i = len(blobs)
+			at[b.Blob] = i
+			if b.Blob.Algorithm() != digest.Canonical {
+				b.Blob = ""
+			}
+			blobs = append(blobs, b)
+		}
+		if f.Repository != "" && !slices.Contains(blobs[i].Repositories, f.Repository) {
+			blobs[i].Repositories = append(blobs[i].Repositories, f.Repository)
+		}
+	}
+	return blobs
+}
+
 // Refilled is the outcome for one blob.
 type Refilled struct {
 	// Blob is the digest under which it is stored. Bytes is its size. They are "" and 0 if it was not fetched.
 	Blob  digest.Digest
 	Bytes int64
-	// Moved is set if the wrong content was moved away.
-	Moved bool
+	// Moved is set if the wrong content was moved away, and Written if the right content was written.
+	Moved, Written bool
 	// Err is nil if the storage has the content, and it was read back.
 	Err error
 }
@@ -170,6 +198,7 @@ func (r refill) put(ctx context.Context, b ToRefill, content *os.File, o *Refill
 	case err != nil:
 		return nil, fmt.Errorf("read it back: %w", err)
 	case isIntact:
+		o.Written = !isThere
 		return nil, nil
 	case isThere:
 		return fmt.Errorf("the storage has other content for %s", o.Blob), nil

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -204,7 +205,7 @@ func TestRefillMakesImagesWhole(t *testing.T) {
 				}
 				for i, o := range outcomes {
 					b := d.blobs[i]
-					if o.Err != nil || o.Bytes != b.Bytes || o.Moved != b.Wrong || b.Digest.Algorithm() == digest.SHA256 && o.Blob != b.Digest {
+					if o.Err != nil || o.Bytes != b.Bytes || o.Moved != b.Wrong || !o.Written || b.Digest.Algorithm() == digest.SHA256 && o.Blob != b.Digest {
 						t.Errorf("%s: %+v", b.Digest, o)
 					}
 					bytes.Add(o.Bytes)
@@ -375,7 +376,7 @@ func TestIntactContentStays(t *testing.T) {
 	before := files()
 	outcomes, err := Refill(t.Context(), store, source, d.blobs, RefillOptions{MoveAway: moveAway(store)})
 	for _, o := range outcomes {
-		if o.Err != nil || o.Moved {
+		if o.Err != nil || o.Moved || o.Written {
 			t.Errorf("%+v", o)
 		}
 	}
@@ -429,6 +430,27 @@ func TestRefillStopsWithoutItsLease(t *testing.T) {
 	outcomes, err = Refill(ctx, store, source, d.blobs, RefillOptions{MoveAway: moveAway(store)})
 	if !errors.Is(err, context.Canceled) || !errors.Is(outcomes[0].Err, ErrNotTried) {
 		t.Errorf("interrupted before: %v, %+v", err, outcomes)
+	}
+}
+
+func TestEachBlobIsRefilledOnce(t *testing.T) {
+	a, b, sha512 := digest.FromString("a"), digest.FromString("b"), digest.SHA512.FromString("c")
+	result := Result{Findings: []*Finding{
+		{Kind: MissingManifest, Repository: "one", Digest: a, isManifest: true},
+		{Kind: MissingRevisionLink, Repository: "three", Digest: a, isManifest: true},
+		{Kind: MissingManifest, Repository: "two", Digest: a, isManifest: true},
+		{Kind: DamagedBlob, Repository: "two", Digest: b, blob: b}, {Kind: DamagedBlob, Repository: "two", Digest: b, blob: b},
+		{Kind: MissingBlob, Repository: "two", Digest: sha512, blob: sha512}, {Kind: DamagedBlob, Digest: digest.FromString("d")},
+		{Kind: DamagedBlob, Repository: "one", Digest: digest.SHA512.FromString("b"), blob: b}, // the same blob under another name
+	}}
+	want := []ToRefill{
+		{Digest: a, Blob: a, Repositories: []string{"one", "two"}, IsManifest: true},
+		{Digest: b, Blob: b, Repositories: []string{"two", "one"}, Wrong: true},
+		{Digest: sha512, Repositories: []string{"two"}},
+		{Digest: digest.FromString("d"), Blob: digest.FromString("d"), Wrong: true},
+	}
+	if got := result.Refillable(); !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
 
