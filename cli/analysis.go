@@ -87,6 +87,18 @@ func (a *analysis) openTarget(c *urfave.Context, target []string, report *analys
 
 // read lists the storage, reads the manifests, and finds what is alive in a gc without flags.
 func (a *analysis) read(ctx context.Context, sizes bool, end *analysisEnd) (err error) {
+	if err := a.readGraph(ctx, sizes, end); err != nil {
+		return err
+	}
+	if a.facts.Live, err = a.live(ctx, mark.Roots{}); err != nil {
+		return err
+	}
+	end.Problems = append([]inventory.Problem{}, a.facts.Live.Problems...)
+	return nil
+}
+
+// readGraph lists the storage, and reads the manifests.
+func (a *analysis) readGraph(ctx context.Context, sizes bool, end *analysisEnd) (err error) {
 	a.reader, a.close, err = a.openCache(ctx, a.store, a.cache, &end.cacheReport)
 	if err != nil {
 		return err
@@ -118,10 +130,6 @@ func (a *analysis) read(ctx context.Context, sizes bool, end *analysisEnd) (err 
 		return err
 	}
 	a.facts = audit.Facts{Inventory: inv, Graph: graph, Now: now, UploadAge: uploadAge}
-	if a.facts.Live, err = a.live(ctx, mark.Roots{}); err != nil {
-		return err
-	}
-	end.Problems = append([]inventory.Problem{}, a.facts.Live.Problems...)
 	return nil
 }
 

@@ -27,7 +27,7 @@ func newApp(r *runner) *urfave.App {
 		OnUsageError:              usageError,
 		Action:                    urfave.ShowAppHelp,
 		Commands: []*urfave.Command{
-			gcCommand(r), untagCommand(r), applyCommand(r), windowCommand(r), policyCommand(r), quarantineCommand(r), checkCommand(r), auditCommand(r), whyCommand(r), graphCommand(r), completionCommand(r), completeCommand(r), versionCommand(), helpCommand(),
+			gcCommand(r), untagCommand(r), applyCommand(r), windowCommand(r), policyCommand(r), quarantineCommand(r), checkCommand(r), auditCommand(r), verifyCommand(r), whyCommand(r), graphCommand(r), completionCommand(r), completeCommand(r), versionCommand(), helpCommand(),
 		},
 	}
 	for _, command := range app.Commands {

@@ -66,6 +66,8 @@ func normalizeArgs(app *urfave.App, args []string) ([]string, error) {
 			flags = append(flags, dashed(flag)+"="+value)
 		case !takesValue:
 			flags = append(flags, dashed(flag))
+		case flag == readDataName: // the only flag that needs no value, and may have one
+			flags = append(flags, dashed(flag)+"="+allData)
 		case i+1 == len(rest):
 			return nil, storage.Usagef("%s needs a value: see regsweep %s --help", dashed(flag), name)
 		case known.has(rest[i+1]):

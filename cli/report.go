@@ -255,6 +255,8 @@ func emptyReport(args []string) document {
 		return newAuditReport()
 	case "why":
 		return newWhyReport()
+	case "verify":
+		return newVerifyReport()
 	case "graph":
 		return newGraphReport()
 	case quarantineName:

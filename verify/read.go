@@ -33,7 +33,9 @@ type Share struct {
 
 // DataOptions configure ReadData.
 type DataOptions struct {
-	Share  Share
+	Share Share
+	// None reads nothing: Data then says what is known from earlier runs.
+	None   bool
 	Record *Record // what was checked before; nil for none
 	// MaxAge is the age at which an earlier check does not count any more. 0 means never.
 	MaxAge time.Duration
@@ -80,6 +82,9 @@ func ReadData(ctx context.Context, inv *inventory.Inventory, store storage.Store
 		return cmp.Or(cmp.Compare(a.checked, b.checked), -cmp.Compare(a.bytes, b.bytes), cmp.Compare(a.id, b.id))
 	})
 	chosen, bytes := choose(all, options.Share)
+	if options.None {
+		chosen, bytes = nil, 0
+	}
 	if options.OnExpect != nil {
 		options.OnExpect(len(chosen), bytes)
 	}

@@ -27,7 +27,7 @@ var spinner = []string{"⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "
 // known, and a spinner otherwise. It returns "" if not even the name of the phase fits. turn selects
 // the frame of the spinner.
 func barLine(ph *Phase, columns, turn int) string {
-	total := ph.total.Load()
+	done, total := ph.done()
 	available := columns - margin - fixedWidth
 	if total > 0 {
 		available -= minBar
@@ -52,7 +52,7 @@ func barLine(ph *Phase, columns, turn int) string {
 	}
 	bar := progressbar.NewOptions64(total, options...)
 	// progressbar does not draw a full bar.
-	if n := min(ph.n.Load(), total-1); n > 0 && bar.Set64(n) != nil || bar.RenderBlank() != nil {
+	if n := min(done, total-1); n > 0 && bar.Set64(n) != nil || bar.RenderBlank() != nil {
 		return ""
 	}
 	return strings.TrimSpace(bar.String())

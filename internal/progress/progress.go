@@ -50,6 +50,7 @@ type Phase struct {
 	start             time.Time
 	n, total          atomic.Int64
 	bytes, totalBytes atomic.Int64
+	byBytes           atomic.Bool // see ExpectContent
 	stop              chan struct{}
 	shown             sync.WaitGroup
 }
@@ -85,6 +86,22 @@ func (ph *Phase) Expect(total int) { ph.total.Store(int64(total)) }
 
 // ExpectBytes sets the expected number of bytes.
 func (ph *Phase) ExpectBytes(total int64) { ph.totalBytes.Store(total) }
+
+// ExpectContent sets the expected number of things and of their bytes. The phase then shows bytes per second,
+// and the remaining time by the bytes: a thing takes as long as it is large.
+func (ph *Phase) ExpectContent(total int, bytes int64) {
+	ph.Expect(total)
+	ph.ExpectBytes(bytes)
+	ph.byBytes.Store(true)
+}
+
+// done returns how much is done, and how much is expected.
+func (ph *Phase) done() (done, total int64) {
+	if ph.byBytes.Load() {
+		return ph.bytes.Load(), ph.totalBytes.Load()
+	}
+	return ph.n.Load(), ph.total.Load()
+}
 
 // Add counts n things.
 func (ph *Phase) Add(n int) { ph.n.Add(int64(n)) }
@@ -231,18 +248,22 @@ func (ph *Phase) count() string {
 	return text + " " + human.Noun(max(n, total), ph.unit)
 }
 
-// rate returns the number of things per second in this format, or "" in the first second.
+// rate returns the number of things, or of bytes, per second in this format, or "" in the first second.
 func (ph *Phase) rate(elapsed time.Duration, format string) string {
-	n := ph.n.Load()
+	n, _ := ph.done()
 	if elapsed < time.Second || n == 0 {
 		return ""
 	}
-	return fmt.Sprintf(format, human.Count(int64(float64(n)/elapsed.Seconds())))
+	rate := int64(float64(n) / elapsed.Seconds())
+	if ph.byBytes.Load() {
+		return fmt.Sprintf(format, human.Size(rate))
+	}
+	return fmt.Sprintf(format, human.Count(rate))
 }
 
 // left returns the remaining time at the rate so far, or "" if it is not known.
 func (ph *Phase) left(elapsed time.Duration) string {
-	n, total := ph.n.Load(), ph.total.Load()
+	n, total := ph.done()
 	if elapsed < time.Second || n == 0 || n >= total {
 		return ""
 	}

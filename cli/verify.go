@@ -1,0 +1,345 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"regsweep/internal/human"
+	"regsweep/inventory"
+	"regsweep/storage"
+	"regsweep/verify"
+
+	urfave "github.com/urfave/cli/v2"
+)
+
+const (
+	readDataName   = "read-data"
+	maxAgeName     = "max-age"
+	failedTagsName = "failed-tags"
+
+	// allData is the value of --read-data without one.
+	allData = "100%"
+)
+
+func verifyCommand(r *runner) *urfave.Command {
+	flags := []urfave.Flag{
+		&urfave.GenericFlag{Name: readDataName, Value: &dataShare{}, Usage: "also read the content of blobs: all, or a `SHARE` that moves on with each run, such as =5%, =50GB or =30m"},
+		&urfave.GenericFlag{Name: maxAgeName, Value: &age{}, Usage: "say which content was not read for `AGE`, such as 90d"},
+		toggle(failedTagsName, "print only the tags that can't be pulled, one REPO:TAG a line"),
+	}
+	return &urfave.Command{
+		Name:               "verify",
+		Usage:              "find the images that can't be pulled, and say why",
+		ArgsUsage:          "TARGET",
+		Flags:              append(flags, analysisFlags()...),
+		CustomHelpTemplate: commandHelp,
+		OnUsageError:       usageError,
+		Action:             r.verify,
+		Description: targetHelp + `
+   Without --read-data it checks that every link, every manifest and every blob is there, that each
+   manifest has its digest, and that each blob has the size that its manifests say. It only reads, and
+   needs neither a lock nor a registry that is read-only. The exit code is 0 if all is intact, and 4 if
+   there is a finding.
+
+EXAMPLES:
+   regsweep verify config.yml                       what is missing or damaged?
+   regsweep verify --read-data=30m config.yml       each night the next part of the content
+   regsweep verify --failed-tags config.yml         for scripts
+`,
+	}
+}
+
+// dataShare is the value of --read-data.
+type dataShare struct {
+	verify.Share
+	text string
+}
+
+// Set implements urfave.Generic.
+func (s *dataShare) Set(text string) error {
+	next := dataShare{text: text}
+	var size maxDelete
+	if d, err := human.ParseAge(text); err == nil && d > 0 { // before the size: 30m are minutes
+		next.Time = d
+	} else if err := size.Set(text); err == nil && size.unit == '%' && size.percent > 0 {
+		next.Percent = size.percent
+	} else if err == nil && size.unit == 'B' && size.bytes > 0 {
+		next.Bytes = size.bytes
+	} else {
+		return errors.New("want a share of the bytes such as 5%, bytes such as 50GB, or a time such as 30m")
+	}
+	if text == allData {
+		next.Share = verify.Share{}
+	}
+	*s = next
+	return nil
+}
+
+// String implements urfave.Generic.
+func (s *dataShare) String() string { return s.text }
+
+// verifyReport is the report of verify.
+type verifyReport struct {
+	analysisReport
+	Checked checkedReport `json:"checked"`
+	// Data is nil without --read-data.
+	Data     *verify.Data      `json:"data,omitempty"`
+	Findings []*verify.Finding `json:"findings"`
+	Broken   []brokenTag       `json:"failed_tags"`
+	analysisEnd
+
+	tags        int
+	failedTags  bool
+	interrupted bool // the content was not read to the end
+}
+
+// checkedReport counts what was checked.
+type checkedReport struct {
+	Manifests int   `json:"manifests"`
+	Blobs     int   `json:"blobs"`
+	Bytes     int64 `json:"bytes"` // of the blobs
+}
+
+// brokenTag is a tag that can't be pulled.
+type brokenTag struct {
+	Repository string `json:"repository"`
+	Tag        string `json:"tag"`
+	Partial    bool   `json:"partial"` // some of its images can be pulled
+}
+
+func newVerifyReport() *verifyReport {
+	return &verifyReport{
+		analysisReport: analysisReport{Report: 1, Command: "verify"},
+		Findings:       []*verify.Finding{}, Broken: []brokenTag{},
+		analysisEnd: analysisEnd{Problems: []inventory.Problem{}},
+	}
+}
+
+func (r *runner) verify(c *urfave.Context) error {
+	report := newVerifyReport()
+	report.failedTags = c.Bool(failedTagsName)
+	err := r.analyse(c.Context, &report.analysisEnd, func(a *analysis) error { return a.verify(c, report) })
+	if err == nil && len(report.Findings) > 0 {
+		err = reportedError{errProblems}
+	}
+	switch {
+	case c.Bool(jsonName):
+		return r.writeJSON(report, err)
+	case err != nil && !errors.Is(err, errProblems) && !report.interrupted:
+		return err
+	}
+	return r.writeText(human.Folded(func(w *bytes.Buffer, width int) { writeVerify(w, report, width) }), err)
+}
+
+// verify does the steps of a verification in their order: list, read the manifests, read the links, read the
+// content, judge, and look again at what was found.
+func (a *analysis) verify(c *urfave.Context, report *verifyReport) error {
+	if err := a.openTarget(c, c.Args().Slice(), &report.analysisReport); err != nil {
+		return err
+	}
+	ctx := c.Context
+	if err := a.readGraph(ctx, true, &report.analysisEnd); err != nil {
+		return err
+	}
+	report.Problems = []inventory.Problem{} // they are findings
+	inv, graph := a.facts.Inventory, a.facts.Graph
+	phase := a.progress.Begin("reading links", "link", 0)
+	links, err := verify.ReadLinks(ctx, inv, graph, a.store, a.store.Concurrency(), phase.Add)
+	phase.EndWith("read", err)
+	if err != nil {
+		return err
+	}
+	faults := map[inventory.ID]verify.Fault{}
+	if err := verify.CheckFiles(ctx, inv, graph, a.store, faults, a.store.Concurrency()); err != nil {
+		return err
+	}
+	readErr := a.readData(c, report, faults)
+	report.interrupted = readErr != nil && ctx.Err() != nil
+	if readErr != nil && !report.interrupted {
+		return readErr
+	}
+	ctx = context.WithoutCancel(ctx) // the results so far are shown
+	result, err := verify.Judge(ctx, verify.Facts{Inventory: inv, Graph: graph, Links: links, Blobs: faults})
+	if err == nil {
+		err = result.Confirm(ctx, inv, a.store, a.store.Concurrency())
+	}
+	if err == nil {
+		err = result.AddPlatforms(ctx, inv, graph, a.store)
+	}
+	if err != nil {
+		return err
+	}
+	report.add(result, inv)
+	for range graph.Manifests() {
+		report.Checked.Manifests++
+	}
+	return readErr
+}
+
+// readData reads the content that --read-data names.
+func (a *analysis) readData(c *urfave.Context, report *verifyReport, faults map[inventory.ID]verify.Fault) error {
+	maxAge := c.Generic(maxAgeName).(*age).Duration
+	if !c.IsSet(readDataName) && maxAge == 0 {
+		return nil
+	}
+	options := verify.DataOptions{
+		Share: c.Generic(readDataName).(*dataShare).Share, MaxAge: maxAge, None: !c.IsSet(readDataName),
+		Concurrency: a.store.Concurrency(), Now: a.env.Now,
+	}
+	if _, isFilesystem := a.store.(storage.DirTimes); isFilesystem && !c.IsSet("concurrency") {
+		options.Concurrency = runtime.GOMAXPROCS(0) // more would only move the heads of a disk
+	}
+	if dir := a.cacheDir(a.cache); dir != "" {
+		record, problem, err := verify.OpenRecord(dir, a.facts.Inventory, a.env.Now())
+		if err != nil {
+			problem = fmt.Sprintf("what was checked is not remembered: %v", err)
+		}
+		if options.Record = record; problem != "" {
+			a.say("warning: " + problem)
+		}
+	}
+	phase := a.progress.Begin("reading", "blob", 0)
+	options.OnExpect, options.OnRead = phase.ExpectContent, phase.AddBytes
+	data, err := verify.ReadData(c.Context, a.facts.Inventory, a.store, faults, options)
+	phase.EndWith("read", err)
+	report.Data = &data
+	return err
+}
+
+// add adds the result to the report.
+func (r *verifyReport) add(result *verify.Result, inv *inventory.Inventory) {
+	r.Findings = append(r.Findings, result.Findings...)
+	for _, b := range result.Broken {
+		r.Broken = append(r.Broken, brokenTag(b))
+	}
+	r.Checked.Blobs = inv.Blobs()
+	for _, bytes := range inv.Sizes() {
+		r.Checked.Bytes += max(bytes, 0)
+	}
+	for _, of := range inv.Repositories {
+		r.tags += len(of.Tags)
+	}
+}
+
+// shownFindings is the number of findings in the text. The JSON report has all.
+const shownFindings = 50
+
+func writeVerify(w *bytes.Buffer, r *verifyReport, width int) {
+	if r.failedTags {
+		for _, b := range r.Broken {
+			fmt.Fprintf(w, "%s\n", human.Printable(b.Repository+":"+b.Tag))
+		}
+		return
+	}
+	writeConfig(w, r.Config, r.notRead, width)
+	fmt.Fprintf(w, "Checked %s, %s and %s of %s.\n", human.Plural(r.tags, "tag"), human.Plural(r.Checked.Manifests, "manifest"),
+		human.Plural(r.Checked.Blobs, "blob"), human.Size(r.Checked.Bytes))
+	if r.Data == nil {
+		fmt.Fprintln(w, "The content of layers and configs was not read: --read-data reads it.")
+	} else {
+		writeData(w, r)
+	}
+	switch n := len(r.Broken); {
+	case len(r.Findings) == 0 && r.interrupted:
+		fmt.Fprintln(w, "Nothing is wrong so far.")
+	case len(r.Findings) == 0:
+		fmt.Fprintln(w, "All is intact.")
+	case n == 0:
+		fmt.Fprintf(w, "%s; all tags can be pulled: exit code %d.\n", human.Plural(len(r.Findings), "finding"), exitProblems)
+	default:
+		fmt.Fprintf(w, "%s CAN'T BE PULLED; %s: exit code %d.\n", strings.ToUpper(human.Plural(n, "tag")), human.Plural(len(r.Findings), "finding"), exitProblems)
+	}
+	writeFindings(w, r.Findings, width)
+}
+
+// writeData prints how much content is known to be intact.
+func writeData(w *bytes.Buffer, r *verifyReport) {
+	amount := func(a verify.Amount) string {
+		return human.Plural(a.Blobs, "blob") + " of " + human.Size(a.Bytes)
+	}
+	fmt.Fprintf(w, "Read the content of %s", amount(r.Data.Read))
+	if r.Data.Earlier.Blobs > 0 {
+		fmt.Fprintf(w, "; earlier runs have read %s", amount(r.Data.Earlier))
+	}
+	if r.Data.Overdue.Blobs > 0 {
+		fmt.Fprintf(w, "; not read yet, or too long ago: %s", amount(r.Data.Overdue))
+	}
+	fmt.Fprintln(w, ".")
+}
+
+// writeFindings prints a table, with what breaks a tag first.
+func writeFindings(w *bytes.Buffer, findings []*verify.Finding, width int) {
+	t := &human.Table{Columns: []human.Column{human.Left, human.Left, human.Prose}}
+	group := ""
+	flush := func() {
+		if group != "" {
+			fmt.Fprintf(w, "\n%s\n", group)
+			t.Write(w, width)
+			t = &human.Table{Columns: t.Columns}
+		}
+	}
+	for i, f := range findings {
+		if i == shownFindings {
+			flush()
+			fmt.Fprintf(w, "and %s more: see --json\n", human.Count(len(findings)-i))
+			return
+		}
+		of := "These break no tag"
+		if len(f.Tags) > 0 {
+			of = "These break tags"
+		}
+		if of != group {
+			flush()
+			group = of
+		}
+		t.Row("  "+string(f.Kind), human.Printable(f.Repository), human.Printable(aboutFinding(f)))
+	}
+	flush()
+}
+
+// aboutFinding says what is damaged, what needs it, and which tags that breaks.
+func aboutFinding(f *verify.Finding) string {
+	text := f.Detail
+	if f.Digest != "" {
+		text = string(f.Digest) + ": " + text
+	} else {
+		text = f.Path + ": " + text
+	}
+	if len(f.Tags) > 0 {
+		text += "; breaks " + few(f.Tags)
+	}
+	var platforms []string
+	for _, image := range f.Images {
+		if image.Platform != "" {
+			platforms = append(platforms, image.Platform)
+		}
+	}
+	if len(platforms) > 0 {
+		text += " (" + few(platforms) + ")"
+	}
+	return text
+}
+
+// few names the first of some names.
+func few(names []string) string {
+	if n := len(names) - shownTags; n > 0 {
+		return strings.Join(names[:shownTags], ", ") + " and " + human.Count(n) + " more"
+	}
+	return strings.Join(names, ", ")
+}
+
+// cacheDir returns the directory of the cache, or "" if nothing is to be remembered.
+func (r *runner) cacheDir(o cacheOptions) string {
+	switch {
+	case o.off, !o.given && r.env.CacheDir == "":
+		return ""
+	case o.given:
+		return o.dir
+	}
+	return filepath.Join(r.env.CacheDir, "regsweep")
+}
