@@ -108,7 +108,7 @@ func (c confirmer) isStill(ctx context.Context, f *Finding) (bool, error) {
 		if isAlias && f.Kind == MissingLayerLink { // it was written meanwhile, and names the blob
 			return false, err
 		}
-		return fault != (Fault{}) || isAlias, err
+		return fault != (linkFault{}) || isAlias, err
 	case MissingManifest, MissingBlob, SparseIndex:
 		exists, err := c.exists(ctx, f.Path)
 		return !exists, err

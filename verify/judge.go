@@ -227,7 +227,6 @@ func (j *judge) manifest(id inventory.ID) *checked {
 			f.isManifest = true
 		case at >= 0 && claims[at].HasURLs && !j.r.HasLayer(to) && !j.Inventory.Listed(to):
 		default:
-			j.plain[to] = true
 			j.content(c, id, to)
 			if at >= 0 && claims[at].Bytes >= 0 && j.Blobs[to] == (Fault{}) {
 				c.parts = append(c.parts, j.wrongSize(id, to, claims[at].Bytes))
@@ -253,25 +252,17 @@ func (j *judge) part(c *checked, of inventory.ID, kind Kind, path string, id inv
 // content checks a config, a layer, or an entry that is no manifest.
 func (j *judge) content(c *checked, of, id inventory.ID) {
 	d := j.Inventory.Digest(id)
-	path := layout.LayerPath(j.r.Name, d)
-	fault, isFaulty := j.links.layers[id]
-	if detail, isDamaged := j.damaged[path]; isDamaged {
-		fault, isFaulty = Fault{Wrong, "the link " + detail}, true
-	}
-	switch {
-	case !j.r.HasLayer(id) || isFaulty && fault.State == Missing:
-		j.part(c, of, MissingLayerLink, path, id, "the repository has no link to the blob")
-	case isFaulty:
-		j.part(c, of, DamagedLayerLink, path, id, fault.Detail)
-	}
+	j.layerLink(c, of, id)
 	blob, isAlias := j.r.Aliases[id]
 	if !isAlias {
 		blob = id
 		if d.Algorithm() != digest.SHA256 && !j.Inventory.Listed(id) {
 			return // only its link could tell which blob it is
 		}
+	} else if blob != id {
+		j.layerLink(c, of, blob) // a registry reads the link to the blob, too
 	}
-	fault, isFaulty = j.Blobs[blob]
+	fault, isFaulty := j.Blobs[blob]
 	if !isFaulty {
 		fault, isFaulty = j.Blobs[id]
 	}
@@ -287,6 +278,26 @@ func (j *judge) content(c *checked, of, id inventory.ID) {
 	f.blob = j.Inventory.Digest(blob)
 	j.isFaulty(blob)
 	j.isFaulty(id)
+}
+
+// layerLink checks a layer link that a manifest needs.
+func (j *judge) layerLink(c *checked, of, id inventory.ID) {
+	j.plain[id] = true
+	d := j.Inventory.Digest(id)
+	path := layout.LayerPath(j.r.Name, d)
+	fault, isFaulty := j.links.layers[id]
+	if detail, isDamaged := j.damaged[path]; isDamaged {
+		fault, isFaulty = linkFault{Fault: Fault{Wrong, "the link " + detail}}, true
+	}
+	switch {
+	case !j.r.HasLayer(id) || isFaulty && fault.State == Missing:
+		j.part(c, of, MissingLayerLink, path, id, "the repository has no link to the blob")
+	case isFaulty && fault.names != "" && j.links.layers[j.Inventory.ID(fault.names)].names == d:
+		// A registry follows a layer link twice. So two links that were swapped do no harm.
+		j.report(DamagedLayerLink, path, id, fault.Detail)
+	case isFaulty:
+		j.part(c, of, DamagedLayerLink, path, id, fault.Detail)
+	}
 }
 
 // isFaulty records that a finding names the fault of a blob.

@@ -24,9 +24,15 @@ type Links struct {
 type repositoryLinks struct {
 	// layers has the faults of layer links by the digest in their path. Missing means that only
 	// the directory of the link exists.
-	layers map[inventory.ID]Fault
+	layers map[inventory.ID]linkFault
 	// others are findings about links that no pull reads.
 	others []*Finding
+}
+
+// linkFault is the fault of a link. names is the digest in the link if that is another one, and well-formed.
+type linkFault struct {
+	Fault
+	names digest.Digest
 }
 
 // ReadLinks reads the links of all repositories that the inventory knows only by their names: layer links,
@@ -46,7 +52,7 @@ func ReadLinks(ctx context.Context, inv *inventory.Inventory, graph *mark.Graph,
 			if onRead != nil {
 				onRead(1)
 			}
-			if fault != (Fault{}) {
+			if fault != (linkFault{}) {
 				mu.Lock()
 				defer mu.Unlock()
 				all.of[i].add(inv, inv.Repositories[i], link, fault)
@@ -93,11 +99,11 @@ func unread(inv *inventory.Inventory, r *inventory.Repository) (links []link) {
 	return links
 }
 
-func (l *repositoryLinks) add(inv *inventory.Inventory, r *inventory.Repository, of *link, fault Fault) {
+func (l *repositoryLinks) add(inv *inventory.Inventory, r *inventory.Repository, of *link, fault linkFault) {
 	switch {
 	case of.isLayer:
 		if l.layers == nil {
-			l.layers = map[inventory.ID]Fault{}
+			l.layers = map[inventory.ID]linkFault{}
 		}
 		l.layers[inv.ID(of.digest)] = fault
 	case fault.State != Missing: // otherwise only its directory exists
@@ -106,23 +112,23 @@ func (l *repositoryLinks) add(inv *inventory.Inventory, r *inventory.Repository,
 }
 
 // readLink reads a link, and returns its fault if its content is not exactly the digest.
-func readLink(ctx context.Context, reader storage.Reader, path string, want digest.Digest) (Fault, error) {
+func readLink(ctx context.Context, reader storage.Reader, path string, want digest.Digest) (linkFault, error) {
 	content, err := reader.Read(ctx, path, layout.LinkLimit)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return Fault{Missing, "it does not exist"}, nil
+		return linkFault{Fault: Fault{Missing, "it does not exist"}}, nil
 	case storage.IsDamage(err):
-		return Fault{Unreadable, "the link " + reason(err)}, nil
+		return linkFault{Fault: Fault{Unreadable, "the link " + reason(err)}}, nil
 	case err != nil:
-		return Fault{}, err
+		return linkFault{}, err
 	case bytes.Equal(content, []byte(want)):
-		return Fault{}, nil
+		return linkFault{}, nil
 	}
 	target, ok, detail := layout.LinkTarget(content)
 	if ok {
-		return Fault{Wrong, "the link names " + string(target)}, nil
+		return linkFault{Fault{Wrong, "the link names " + string(target)}, target}, nil
 	}
-	return Fault{Wrong, "the link " + detail}, nil
+	return linkFault{Fault: Fault{Wrong, "the link " + detail}}, nil
 }
 
 // reason returns why an object is damaged, without its path.
