@@ -20,9 +20,10 @@ import (
 // but for open, which knows every backend.
 var ours = map[string][]string{
 	"regsweep":             {"regsweep/cli"},
-	"regsweep/cli":         under("audit", "policy", "quarantine", "metrics", "descriptors", "sweep", "window", "guard", "mark", "inventory", "storage/open", "storage/config", "storage/cache", "storage/layout", "storage", "internal/spool", "internal/human", "internal/progress", "internal/terminal", "internal/dockerlogin"),
+	"regsweep/cli":         under("audit", "verify", "policy", "quarantine", "metrics", "descriptors", "sweep", "window", "guard", "mark", "inventory", "storage/open", "storage/config", "storage/cache", "storage/layout", "storage", "internal/spool", "internal/human", "internal/progress", "internal/terminal", "internal/dockerlogin"),
 	"regsweep/window":      under("storage", "internal/human", "internal/spool"),
 	"regsweep/audit":       under("sweep", "mark", "inventory", "manifest", "storage", "internal/human"),
+	"regsweep/verify":      under("mark", "manifest", "inventory", "storage/layout", "storage", "internal/spool", "internal/registryclient"),
 	"regsweep/policy":      under("mark", "manifest", "inventory", "storage/layout", "storage", "internal/human", "internal/pattern"),
 	"regsweep/quarantine":  under("sweep", "mark", "manifest", "storage/layout", "storage", "internal/spool"),
 	"regsweep/metrics":     under("audit", "storage"),
@@ -83,7 +84,7 @@ var theirs = map[string][]string{
 	"go.yaml.in/yaml":                         under("storage/config", "policy"),
 	"golang.org/x/sys":                        under("internal/terminal", "storage/filesystem", "internal/spool", "internal/system"),
 
-	"github.com/opencontainers/go-digest": under("internal/registryclient", "cli", "audit", "policy", "quarantine", "sweep", "guard", "mark", "inventory", "manifest", "storage/cache", "storage/layout"),
+	"github.com/opencontainers/go-digest": under("internal/registryclient", "cli", "audit", "verify", "policy", "quarantine", "sweep", "guard", "mark", "inventory", "manifest", "storage/cache", "storage/layout"),
 	"github.com/go-json-experiment/json":  under("manifest"),
 	"golang.org/x/time":                   under("storage/pace"),
 	"golang.org/x/sync":                   under("quarantine", "mark", "inventory", "storage/filesystem", "storage/s3", "storage/driver"),

@@ -13,7 +13,6 @@ import (
 	"regsweep/mark"
 	"regsweep/storage/layout"
 
-	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 )
 
@@ -335,7 +334,7 @@ func (j *judge) checkTags() {
 		if unnamed != nil {
 			breaking = append(breaking, unnamed)
 		}
-		if !reference.TagRegexp.MatchString(tag.Name) || reference.TagRegexp.FindString(tag.Name) != tag.Name {
+		if !layout.ValidTag(tag.Name) {
 			breaking = append(breaking, j.own(BadTagName, path, "no client can name the tag"))
 		}
 		if detail, isDamaged := j.damaged[path]; isDamaged {

@@ -254,6 +254,9 @@ func ValidRepository(repository string) bool {
 	return err == nil
 }
 
+// ValidTag reports whether a client could name a tag.
+func ValidTag(tag string) bool { return tag != "" && reference.TagRegexp.FindString(tag) == tag }
+
 // BlobPath is the path of the blob with this digest.
 func BlobPath(d digest.Digest) string {
 	alg, hex, _ := strings.Cut(string(d), ":")
