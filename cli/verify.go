@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"regsweep/internal/human"
@@ -14,6 +15,7 @@ import (
 	"regsweep/storage"
 	"regsweep/verify"
 
+	"github.com/opencontainers/go-digest"
 	urfave "github.com/urfave/cli/v2"
 )
 
@@ -36,7 +38,7 @@ func verifyCommand(r *runner) *urfave.Command {
 		Name:               "verify",
 		Usage:              "find the images that can't be pulled, and say why",
 		ArgsUsage:          "TARGET",
-		Flags:              append(flags, analysisFlags()...),
+		Flags:              slices.Concat(flags, repairFlags(), analysisFlags()),
 		CustomHelpTemplate: commandHelp,
 		OnUsageError:       usageError,
 		Action:             r.verify,
@@ -46,10 +48,18 @@ func verifyCommand(r *runner) *urfave.Command {
    needs neither a lock nor a registry that is read-only. The exit code is 0 if all is intact, and 4 if
    there is a finding.
 
+   A repair needs the same proof as gc: the registry is read-only, or it is stopped. Each repair is checked
+   before and after. Damaged blobs and tags go to a quarantine.
+     links         writes missing and damaged links of which the blob is there and intact
+     blobs         moves damaged blobs away, so that the next push stores them again
+     untag-broken  removes the tags of which nothing can be pulled
+
 EXAMPLES:
    regsweep verify config.yml                       what is missing or damaged?
    regsweep verify --read-data=30m config.yml       each night the next part of the content
    regsweep verify --failed-tags config.yml         for scripts
+   regsweep verify --repair=links --refill https://mirror.example.com config.yml
+                                                    write links again, fetch what is missing
 `,
 	}
 }
@@ -91,6 +101,8 @@ type verifyReport struct {
 	Data     *verify.Data      `json:"data,omitempty"`
 	Findings []*verify.Finding `json:"findings"`
 	Broken   []brokenTag       `json:"failed_tags"`
+	// Repairs is nil without --repair and --refill.
+	Repairs *repairReport `json:"repairs,omitempty"`
 	analysisEnd
 
 	tags        int
@@ -124,7 +136,7 @@ func (r *runner) verify(c *urfave.Context) error {
 	report := newVerifyReport()
 	report.failedTags = c.Bool(failedTagsName)
 	err := r.analyse(c.Context, &report.analysisEnd, func(a *analysis) error { return a.verify(c, report) })
-	if err == nil && len(report.Findings) > 0 {
+	if err == nil && report.left() > 0 {
 		err = reportedError{errProblems}
 	}
 	switch {
@@ -136,33 +148,47 @@ func (r *runner) verify(c *urfave.Context) error {
 	return r.writeText(human.Folded(func(w *bytes.Buffer, width int) { writeVerify(w, report, width) }), err)
 }
 
-// verify does the steps of a verification in their order: list, read the manifests, read the links, read the
-// content, judge, and look again at what was found.
+// verify opens the target, and checks it or repairs it.
 func (a *analysis) verify(c *urfave.Context, report *verifyReport) error {
 	if err := a.openTarget(c, c.Args().Slice(), &report.analysisReport); err != nil {
 		return err
 	}
-	ctx := c.Context
-	if err := a.readGraph(ctx, true, &report.analysisEnd); err != nil {
+	repair, err := a.readRepair(c)
+	switch {
+	case err != nil:
 		return err
+	case repair != nil:
+		return repair.run(c, report)
 	}
-	report.Problems = []inventory.Problem{} // they are findings
+	_, err = a.check(c.Context, c, report, nil)
+	return err
+}
+
+// check does the steps of a check in their order: list, read the manifests, read the links, read the content, judge,
+// and look again at what was found. doubtful are blobs that a check before has found to be damaged; the check after
+// a repair reads no other content.
+func (a *analysis) check(ctx context.Context, c *urfave.Context, report *verifyReport, doubtful []digest.Digest) (*verify.Result, error) {
+	if err := a.readGraph(ctx, true, &report.analysisEnd); err != nil {
+		return nil, err
+	}
 	inv, graph := a.facts.Inventory, a.facts.Graph
 	phase := a.progress.Begin("reading links", "link", 0)
 	links, err := verify.ReadLinks(ctx, inv, graph, a.store, a.store.Concurrency(), phase.Add)
 	phase.EndWith("read", err)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	faults := map[inventory.ID]verify.Fault{}
-	if err := verify.CheckFiles(ctx, inv, graph, a.store, faults, a.store.Concurrency()); err != nil {
-		return err
+	if err := verify.CheckFiles(ctx, inv, graph, a.store, doubtful, faults, a.store.Concurrency()); err != nil {
+		return nil, err
 	}
-	readErr := a.readData(c, report, faults)
-	report.interrupted = readErr != nil && ctx.Err() != nil
-	if readErr != nil && !report.interrupted {
-		return readErr
+	var interrupted error
+	if doubtful == nil {
+		if interrupted = a.readData(c, report, faults); interrupted != nil && ctx.Err() == nil {
+			return nil, interrupted
+		}
 	}
+	report.interrupted = interrupted != nil
 	ctx = context.WithoutCancel(ctx) // the results so far are shown
 	result, err := verify.Judge(ctx, verify.Facts{Inventory: inv, Graph: graph, Links: links, Blobs: faults})
 	if err == nil {
@@ -172,13 +198,14 @@ func (a *analysis) verify(c *urfave.Context, report *verifyReport) error {
 		err = result.AddPlatforms(ctx, inv, graph, a.store)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	report.add(result, inv)
+	report.show(result, inv)
+	report.Checked.Manifests = 0
 	for range graph.Manifests() {
 		report.Checked.Manifests++
 	}
-	return readErr
+	return result, interrupted
 }
 
 // readData reads the content that --read-data names.
@@ -211,9 +238,10 @@ func (a *analysis) readData(c *urfave.Context, report *verifyReport, faults map[
 	return err
 }
 
-// add adds the result to the report.
-func (r *verifyReport) add(result *verify.Result, inv *inventory.Inventory) {
-	r.Findings = append(r.Findings, result.Findings...)
+// show puts the result into the report.
+func (r *verifyReport) show(result *verify.Result, inv *inventory.Inventory) {
+	r.Findings = append([]*verify.Finding{}, result.Findings...)
+	r.Broken, r.Checked, r.tags = []brokenTag{}, checkedReport{Manifests: r.Checked.Manifests}, 0
 	for _, b := range result.Broken {
 		r.Broken = append(r.Broken, brokenTag(b))
 	}
@@ -224,6 +252,16 @@ func (r *verifyReport) add(result *verify.Result, inv *inventory.Inventory) {
 	for _, of := range inv.Repositories {
 		r.tags += len(of.Tags)
 	}
+}
+
+// left counts the findings that were not repaired.
+func (r *verifyReport) left() (n int) {
+	for _, f := range r.Findings {
+		if !f.Repaired {
+			n++
+		}
+	}
+	return n
 }
 
 // shownFindings is the number of findings in the text. The JSON report has all.
@@ -244,15 +282,19 @@ func writeVerify(w *bytes.Buffer, r *verifyReport, width int) {
 	} else {
 		writeData(w, r)
 	}
+	if r.Repairs != nil {
+		writeRepairs(w, r.Repairs)
+	}
+	left := r.left()
 	switch n := len(r.Broken); {
-	case len(r.Findings) == 0 && r.interrupted:
+	case left == 0 && r.interrupted:
 		fmt.Fprintln(w, "Nothing is wrong so far.")
-	case len(r.Findings) == 0:
+	case left == 0:
 		fmt.Fprintln(w, "All is intact.")
 	case n == 0:
-		fmt.Fprintf(w, "%s; all tags can be pulled: exit code %d.\n", human.Plural(len(r.Findings), "finding"), exitProblems)
+		fmt.Fprintf(w, "%s; all tags can be pulled: exit code %d.\n", human.Plural(left, "finding"), exitProblems)
 	default:
-		fmt.Fprintf(w, "%s CAN'T BE PULLED; %s: exit code %d.\n", strings.ToUpper(human.Plural(n, "tag")), human.Plural(len(r.Findings), "finding"), exitProblems)
+		fmt.Fprintf(w, "%s CAN'T BE PULLED; %s: exit code %d.\n", strings.ToUpper(human.Plural(n, "tag")), human.Plural(left, "finding"), exitProblems)
 	}
 	writeFindings(w, r.Findings, width)
 }
@@ -290,7 +332,10 @@ func writeFindings(w *bytes.Buffer, findings []*verify.Finding, width int) {
 			return
 		}
 		of := "These break no tag"
-		if len(f.Tags) > 0 {
+		switch {
+		case f.Repaired:
+			of = "These were repaired"
+		case len(f.Tags) > 0:
 			of = "These break tags"
 		}
 		if of != group {

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"regsweep/storage/config"
 	"regsweep/sweep"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
@@ -118,9 +120,16 @@ func (r *Redis) Close() {
 	}
 }
 
+// Plan is the part of sweep.Plan that is needed here.
+type Plan interface {
+	All() iter.Seq[sweep.Removal]
+	// Keeps reports whether a blob is stored, and not removed.
+	Keeps(blob digest.Digest) bool
+}
+
 // Forget deletes the keys of everything that the plan removes, before the first removal. So a run that is
 // killed leaves no key of a removed blob, unless somebody pulled that blob meanwhile.
-func (r *Redis) Forget(ctx context.Context, plan *sweep.Plan) error {
+func (r *Redis) Forget(ctx context.Context, plan Plan) error {
 	if r == nil {
 		return nil
 	}
@@ -132,7 +141,7 @@ func (r *Redis) Forget(ctx context.Context, plan *sweep.Plan) error {
 
 // ForgetAgain deletes after the removals what pulls have put back. It does so too if ctx is done: an
 // interruption must not leave such a key. It returns a *StaleError.
-func (r *Redis) ForgetAgain(ctx context.Context, plan *sweep.Plan) error {
+func (r *Redis) ForgetAgain(ctx context.Context, plan Plan) error {
 	if r == nil {
 		return nil
 	}
@@ -145,7 +154,7 @@ func (r *Redis) ForgetAgain(ctx context.Context, plan *sweep.Plan) error {
 // forget deletes the keys of a plan. A registry keeps them for a blob, and for each repository that has
 // a revision or a layer link of it. Source: registry/storage/cache/redis. It uses the commands of the
 // registry alone, since its user may have no others.
-func (r *Redis) forget(ctx context.Context, plan *sweep.Plan) error {
+func (r *Redis) forget(ctx context.Context, plan Plan) error {
 	pipe := r.client.Pipeline()
 	n := 0
 	for removal := range plan.All() {

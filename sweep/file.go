@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"iter"
 	"time"
 
 	"regsweep/storage"
@@ -57,13 +58,7 @@ func (p *Plan) WriteTo(w io.Writer) (int64, error) {
 			DeleteUnlinkedChildren: p.Options.DeleteUnlinkedChildren, Roots: p.Options.Roots, KeepDigests: p.Options.KeepDigests, RemovesTags: p.Options.RemovesTags,
 		},
 	})
-	for removal := range p.All() {
-		if file.encode(removal); file.err != nil {
-			break
-		}
-		file.end.Removals++
-		file.end.Bytes += removal.Bytes
-	}
+	file.removals(p.All())
 	return file.close()
 }
 
@@ -91,6 +86,17 @@ func (f *fileWriter) line(line []byte) {
 		_, err := io.WriteString(w, "\n")
 		return err
 	})
+}
+
+// removals writes a line for each removal.
+func (f *fileWriter) removals(all iter.Seq[Removal]) {
+	for removal := range all {
+		if f.encode(removal); f.err != nil {
+			return
+		}
+		f.end.Removals++
+		f.end.Bytes += removal.Bytes
+	}
 }
 
 func (f *fileWriter) encode(line any) {

@@ -176,8 +176,8 @@ func aliases(inv *inventory.Inventory) map[inventory.ID][]inventory.ID {
 }
 
 // CheckFiles finds blobs without a usable file, and reads the blobs whose size is not the one that a manifest
-// says. It adds their faults to faults. The error is an error of the storage.
-func CheckFiles(ctx context.Context, inv *inventory.Inventory, graph *mark.Graph, store storage.Store, faults map[inventory.ID]Fault, concurrency int) error {
+// says. It also reads the blobs in doubtful. It adds their faults to faults. The error is an error of the storage.
+func CheckFiles(ctx context.Context, inv *inventory.Inventory, graph *mark.Graph, store storage.Store, doubtful []digest.Digest, faults map[inventory.ID]Fault, concurrency int) error {
 	var mu sync.Mutex // guards faults
 	each := func(ids []inventory.ID, check func(context.Context, inventory.ID) (map[inventory.ID]Fault, error)) error {
 		return storage.Each(ctx, len(ids), concurrency, func(ctx context.Context, i int) error {
@@ -207,6 +207,11 @@ func CheckFiles(ctx context.Context, inv *inventory.Inventory, graph *mark.Graph
 		return err
 	}
 	var doubted []inventory.ID
+	for _, d := range doubtful {
+		if id := inv.ID(d); inv.Listed(id) && faults[id] == (Fault{}) {
+			doubted = append(doubted, id)
+		}
+	}
 	for id := range graph.Manifests() {
 		for _, claim := range graph.Claims(id) {
 			if _, isFaulty := faults[claim.Of]; claim.Bytes >= 0 && !isFaulty {

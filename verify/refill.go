@@ -43,7 +43,7 @@ func (r *Result) Refillable() []ToRefill {
 	at := map[digest.Digest]int{}
 	for _, f := range r.Findings {
 		isWrong := f.Kind == DamagedManifest || f.Kind == DamagedBlob
-		if !isWrong && f.Kind != MissingManifest && f.Kind != MissingBlob {
+		if !isWrong && f.Kind != MissingManifest && f.Kind != MissingBlob && f.Kind != SparseIndex {
 			continue
 		}
 		b := ToRefill{Digest: f.Digest, Blob: cmp.Or(f.blob, f.Digest), IsManifest: f.isManifest, Wrong: isWrong}

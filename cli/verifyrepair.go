@@ -1,0 +1,393 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"regsweep/descriptors"
+	"regsweep/guard"
+	"regsweep/internal/dockerlogin"
+	"regsweep/internal/human"
+	"regsweep/internal/registryclient"
+	"regsweep/quarantine"
+	"regsweep/storage"
+	"regsweep/sweep"
+	"regsweep/verify"
+
+	"github.com/opencontainers/go-digest"
+	urfave "github.com/urfave/cli/v2"
+)
+
+const (
+	repairName = "repair"
+	refillName = "refill"
+
+	repairLinks = "links"
+	repairBlobs = "blobs"
+	repairUntag = "untag-broken"
+)
+
+// mostRounds bounds the repetition of repairs. A fetched index shows which manifests are missing, and these show
+// which layers are.
+const mostRounds = 8
+
+// repairFlags returns the flags of verify that change the storage, and those that say how to prove that nobody
+// writes.
+func repairFlags() []urfave.Flag {
+	return append([]urfave.Flag{
+		&urfave.StringSliceFlag{Name: repairName, Usage: "repair `WHAT` is certain: links, blobs or untag-broken, also several with commas"},
+		&urfave.StringFlag{Name: refillName, Usage: "fetch what is missing or wrong from `SOURCE`: a registry's URL, a directory, a bucket or a config.yml"},
+		dryRunFlag("say what would be repaired, and change nothing"),
+		toggle("yes", "do not ask before repairing", "y"),
+	}, guardFlags()...)
+}
+
+// repair is a run that repairs. It holds the lock while it works.
+type repair struct {
+	*analysis
+	g *gcRun // has the steps prove, lock and watch; its report has the verdict
+
+	links, blobs, untag bool
+	source              verify.Source // nil without --refill
+	dryRun              bool
+}
+
+// repairReport is the part of the report about repairs.
+type repairReport struct {
+	DryRun bool `json:"dry_run"`
+	verify.Repairs
+	// Quarantines are the runs to which blobs and tags were moved.
+	Quarantines []string            `json:"quarantines"`
+	Descriptors *descriptors.Report `json:"descriptors,omitempty"`
+	Guard       *guard.Verdict      `json:"guard,omitempty"`
+}
+
+// readRepair reads the flags. It returns nil if nothing is to be repaired.
+func (a *analysis) readRepair(c *urfave.Context) (*repair, error) {
+	r := &repair{analysis: a, dryRun: c.Bool("dry-run")}
+	for _, kind := range strings.Split(strings.Join(c.StringSlice(repairName), ","), ",") {
+		switch strings.TrimSpace(kind) {
+		case repairLinks:
+			r.links = true
+		case repairBlobs:
+			r.blobs = true
+		case repairUntag:
+			r.untag = true
+		default:
+			if c.IsSet(repairName) {
+				return nil, storage.Usagef("--%s: %q can't be repaired, only %s, %s and %s", repairName, kind, repairLinks, repairBlobs, repairUntag)
+			}
+		}
+	}
+	if !c.IsSet(repairName) && !c.IsSet(refillName) {
+		if r.dryRun {
+			return nil, storage.Usagef("--dry-run: verify changes nothing without --%s or --%s", repairName, refillName)
+		}
+		return nil, nil
+	}
+	r.g = &gcRun{
+		runner: a.runner, report: newReport("verify"), config: a.conf, store: a.store,
+		options: gcOptions{dryRun: r.dryRun, yes: c.Bool("yes"), quiet: c.Bool("quiet")},
+	}
+	r.g.report.Descriptors = descriptors.NewReport(a.conf.Registry)
+	var err error
+	if address := c.String(refillName); registryclient.IsAddress(address) {
+		tls, tlsErr := guard.TLSConfig(c.String("registry-cacert"), c.Bool("registry-insecure"))
+		if tlsErr != nil {
+			return nil, tlsErr
+		}
+		r.source, err = verify.FromRegistry(c.Context, address, registryclient.Options{
+			Credentials: dockerlogin.Remembered(a.env.Now, a.env.Getenv), TLS: tls,
+		})
+	} else if c.IsSet(refillName) {
+		_, source, openErr := a.target(c, []string{address}, false)
+		if openErr != nil {
+			return nil, fmt.Errorf("--%s: %w", refillName, openErr)
+		}
+		r.source, err = verify.FromStorage(source, a.store)
+	}
+	if err == nil && !r.dryRun && !r.g.options.yes {
+		err = a.canAsk() // before the listing, which may take an hour
+	}
+	return r, err
+}
+
+// run does the steps of a repair in their order: prove, lock, check, ask, prove again, repair, check again.
+func (r *repair) run(c *urfave.Context, report *verifyReport) (err error) {
+	report.Repairs = &repairReport{DryRun: r.dryRun, Quarantines: []string{}, Descriptors: r.g.report.Descriptors}
+	defer func() { report.Repairs.Guard = r.g.report.Guard }()
+	proof, err := r.guardOptions(c, r.conf, r.store)
+	if err != nil {
+		return err
+	}
+	ctx := c.Context
+	admitted, err := r.g.admit(ctx, proof)
+	if err != nil {
+		return err
+	}
+	var cache *descriptors.Redis
+	if admitted.mayRemove {
+		var unlock func(error) error
+		if ctx, unlock, err = r.g.lockForRun(ctx); err != nil {
+			return err
+		}
+		defer func() { err = unlock(err) }()
+		if cache, err = r.g.openDescriptors(ctx); err != nil {
+			return err
+		}
+		defer cache.Close()
+	}
+	result, err := r.check(ctx, c, report, nil)
+	if err != nil {
+		return err
+	}
+	planned := r.plan(result)
+	report.Repairs.Repairs = planned
+	if !admitted.mayRemove {
+		return admitted.refused
+	}
+	if len(planned.Links)+len(planned.Blobs)+len(planned.Refilled)+len(planned.Tags) == 0 {
+		return nil
+	}
+	if proof, err = r.g.withListing(ctx, admitted.proof, r.facts.Inventory); err != nil {
+		return err
+	}
+	if !r.g.options.yes {
+		_, err := r.g.ask(ctx, "Repair that?", func(w *bytes.Buffer, width int) { writeVerify(w, report, width) })
+		if err != nil {
+			return err
+		}
+	}
+	if err := r.g.prove(ctx, proof); err != nil {
+		return err
+	}
+	report.Repairs.Repairs = verify.Repairs{Links: []verify.LinkRepair{}, Blobs: []verify.BlobRepair{}, Refilled: []verify.BlobRepair{}, Tags: []verify.TagRepair{}}
+	watched, stop := guard.Watch(ctx, proof, r.env.ProbeInterval, nil)
+	last, err := r.rounds(watched, c, report, result, cache)
+	err = r.g.endWatch(watched, stop, err)
+	last.MarkRepaired(result)
+	report.show(last, r.facts.Inventory)
+	return err
+}
+
+// plan returns what would be repaired now. What a fetched manifest shows to be missing is not known yet.
+func (r *repair) plan(result *verify.Result) verify.Repairs {
+	planned := verify.Repairs{Links: []verify.LinkRepair{}, Blobs: []verify.BlobRepair{}, Refilled: []verify.BlobRepair{}, Tags: []verify.TagRepair{}}
+	if r.links {
+		planned.Links = result.Links()
+	}
+	if r.blobs {
+		planned.Blobs = result.Wrong(r.facts.Inventory)
+	}
+	if r.source != nil {
+		for _, b := range result.Refillable() {
+			planned.Refilled = append(planned.Refilled, verify.BlobRepair{Digest: b.Digest, Bytes: b.Bytes})
+		}
+	}
+	if r.untag {
+		planned.Tags = result.Hopeless()
+	}
+	return planned
+}
+
+// rounds repairs until a round repairs nothing new, and then removes the tags that are still broken. It returns the
+// result of the last check.
+func (r *repair) rounds(ctx context.Context, c *urfave.Context, report *verifyReport, result *verify.Result, cache *descriptors.Redis) (*verify.Result, error) {
+	doubtful := result.Damaged()
+	for range mostRounds {
+		repaired, err := r.round(ctx, report.Repairs, result, cache)
+		if err != nil {
+			return result, err
+		}
+		if repaired == 0 {
+			break
+		}
+		if result, err = r.check(ctx, c, report, doubtful); err != nil {
+			return result, err
+		}
+	}
+	tags := result.Hopeless()
+	if !r.untag || len(tags) == 0 {
+		return result, nil
+	}
+	plan := verify.Untagging(r.facts.Inventory, tags, r.env.Now())
+	take, end, err := r.take(ctx, report.Repairs, plan, nil)
+	if err != nil {
+		return result, err
+	}
+	report.Repairs.Tags, err = verify.RemoveTags(ctx, plan, tags, take, r.store.Remove)
+	if err = errors.Join(err, end()); err != nil {
+		return result, err
+	}
+	return r.check(ctx, c, report, doubtful)
+}
+
+// round fetches what is missing, moves what is still wrong away, and writes links. It returns the number of repairs.
+func (r *repair) round(ctx context.Context, done *repairReport, result *verify.Result, cache *descriptors.Redis) (repaired int, err error) {
+	wrong := result.Wrong(r.facts.Inventory)
+	plan := &sweep.Given{Storage: r.store.Identity(), Time: r.env.Now()}
+	for _, b := range wrong {
+		plan.Removals = append(plan.Removals, sweep.Take(b.Digest, b.Bytes, "its content is damaged"))
+	}
+	take, end := noTake, func() error { return nil }
+	if len(wrong) > 0 && (r.blobs || r.source != nil) {
+		if take, end, err = r.take(ctx, done, plan, cache); err != nil {
+			return 0, err
+		}
+		defer func() { err = errors.Join(err, end()) }()
+	}
+	moveAway := func(ctx context.Context, blob digest.Digest) error {
+		for ref := range plan.Refs() {
+			if strings.Contains(ref.Path, blob.Encoded()) {
+				return take(ctx, []storage.Ref{ref})[0].Err
+			}
+		}
+		return fmt.Errorf("%s was not found to be damaged", blob)
+	}
+	if r.source != nil {
+		n, err := r.refill(ctx, done, result.Refillable(), moveAway)
+		if repaired += n; err != nil {
+			return repaired, err
+		}
+	}
+	if r.blobs {
+		moved, err := verify.MoveWrong(ctx, r.store, wrong, moveAway)
+		done.Blobs = append(done.Blobs, moved...)
+		for _, b := range moved {
+			if b.Error == "" {
+				repaired++
+			}
+		}
+		if err != nil {
+			return repaired, err
+		}
+	}
+	if r.links {
+		links, err := verify.WriteLinks(ctx, r.store, result.Links())
+		for _, l := range links {
+			if l.Error == "" {
+				repaired++
+				done.Links = append(done.Links, l)
+			}
+		}
+		return repaired, err
+	}
+	return repaired, nil
+}
+
+// refill fetches blobs. It returns how many were written.
+func (r *repair) refill(ctx context.Context, done *repairReport, blobs []verify.ToRefill, moveAway func(context.Context, digest.Digest) error) (written int, err error) {
+	phase := r.progress.Begin("fetching", "blob", len(blobs))
+	outcomes, err := verify.Refill(ctx, r.store, r.source, blobs, verify.RefillOptions{
+		MoveAway: moveAway, OnFetched: func(n int) { phase.AddBytes(0, int64(n)) },
+	})
+	for i, o := range outcomes {
+		if o.Err == nil {
+			phase.Add(1)
+		}
+		b := verify.BlobRepair{Digest: blobs[i].Digest, Bytes: o.Bytes}
+		switch {
+		case o.Err != nil:
+			b.Error = o.Err.Error()
+		case !o.Written:
+			continue
+		default:
+			written++
+		}
+		done.addRefilled(b)
+	}
+	phase.EndWith("fetched", err)
+	return written, err
+}
+
+// addRefilled adds the outcome of a blob, or replaces its outcome of an earlier round.
+func (r *repairReport) addRefilled(b verify.BlobRepair) {
+	for i := range r.Refilled {
+		if r.Refilled[i].Digest == b.Digest {
+			r.Refilled[i] = b
+			return
+		}
+	}
+	r.Refilled = append(r.Refilled, b)
+}
+
+func noTake(_ context.Context, refs []storage.Ref) []storage.Outcome {
+	return make([]storage.Outcome, len(refs))
+}
+
+// take begins a quarantine for the objects of a plan. end must be called.
+func (r *repair) take(ctx context.Context, done *repairReport, plan *sweep.Given, cache *descriptors.Redis) (take func(context.Context, []storage.Ref) []storage.Outcome, end func() error, err error) {
+	if err := cache.Forget(ctx, plan); err != nil {
+		return nil, nil, err
+	}
+	taker, err := quarantine.Begin(ctx, r.store, plan, r.env.Now(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	return taker.Remove, func() error {
+		err := taker.End(context.WithoutCancel(ctx))
+		if taker.Run != "" {
+			done.Quarantines = append(done.Quarantines, taker.Run)
+		}
+		return errors.Join(err, cache.ForgetAgain(ctx, plan))
+	}, nil
+}
+
+// writeRepairs prints what was repaired, or what would be.
+func writeRepairs(w io.Writer, r *repairReport) {
+	count := func(n int, noun string) string { return human.Plural(n, noun) }
+	failed, blobs, refilled, bytes, tags := 0, 0, 0, int64(0), 0
+	tally := func(of []verify.BlobRepair) (n int) {
+		for _, b := range of {
+			if b.Error == "" {
+				n, bytes = n+1, bytes+b.Bytes
+			} else {
+				failed++
+			}
+		}
+		return n
+	}
+	blobs = tally(r.Blobs)
+	bytes = 0
+	refilled = tally(r.Refilled)
+	for _, t := range r.Tags {
+		if t.Error == "" {
+			tags++
+		} else {
+			failed++
+		}
+	}
+	verb := []string{"Wrote %s again, fetched %s of %s, moved %s to the quarantine, removed %s.\n", "Dry run: nothing was repaired. A run would try to write %s again, fetch %s of %s, move %s to the quarantine, and remove %s.\n"}[btoi(r.DryRun)]
+	fmt.Fprintf(w, verb, count(len(r.Links), "link"), count(refilled, "blob"), human.Size(bytes), count(blobs, "damaged blob"), count(tags, "tag"))
+	for _, run := range r.Quarantines {
+		fmt.Fprintf(w, "The quarantine is %s: regsweep quarantine --help.\n", run)
+	}
+	if text := r.Descriptors.Text(); text != "" && !r.DryRun {
+		fmt.Fprintln(w, text)
+	}
+	if failed > 0 {
+		fmt.Fprintf(w, "%s failed:\n", count(failed, "repair"))
+	}
+	for _, b := range append(r.Refilled[:len(r.Refilled):len(r.Refilled)], r.Blobs...) {
+		if b.Error != "" {
+			fmt.Fprintf(w, "  %s: %s\n", b.Digest, human.Printable(b.Error))
+		}
+	}
+	for _, t := range r.Tags {
+		if t.Error != "" {
+			fmt.Fprintf(w, "  %s: %s\n", human.Printable(t.Repository+":"+t.Tag), human.Printable(t.Error))
+		}
+	}
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
