@@ -84,7 +84,7 @@ var theirs = map[string][]string{
 	"go.yaml.in/yaml":                         under("storage/config", "policy"),
 	"golang.org/x/sys":                        under("internal/terminal", "storage/filesystem", "internal/spool", "internal/system"),
 
-	"github.com/opencontainers/go-digest": under("internal/registryclient", "cli", "audit", "verify", "policy", "quarantine", "sweep", "guard", "mark", "inventory", "manifest", "storage/cache", "storage/layout"),
+	"github.com/opencontainers/go-digest": under("internal/registryclient", "descriptors", "cli", "audit", "verify", "policy", "quarantine", "sweep", "guard", "mark", "inventory", "manifest", "storage/cache", "storage/layout"),
 	"github.com/go-json-experiment/json":  under("manifest"),
 	"golang.org/x/time":                   under("storage/pace"),
 	"golang.org/x/sync":                   under("quarantine", "mark", "inventory", "storage/filesystem", "storage/s3", "storage/driver"),
