@@ -244,7 +244,7 @@ func (r *repair) round(ctx context.Context, done *repairReport, result *verify.R
 	moveAway := func(ctx context.Context, blob digest.Digest) error {
 		for ref := range plan.Refs() {
 			if strings.Contains(ref.Path, blob.Encoded()) {
-				return take(ctx, []storage.Ref{ref})[0].Err
+				return verify.OrPrune(ctx, r.store, ref.Path, take(ctx, []storage.Ref{ref})[0].Err)
 			}
 		}
 		return fmt.Errorf("%s was not found to be damaged", blob)

@@ -181,7 +181,11 @@ func (r refill) put(ctx context.Context, b ToRefill, content *os.File, o *Refill
 		case errors.Is(err, fs.ErrNotExist):
 		default: // it has other content, or can't be read
 			if err := r.options.MoveAway(ctx, o.Blob); err != nil {
-				return nil, fmt.Errorf("move the wrong content of %s away: %w", o.Blob, err)
+				err = fmt.Errorf("move the wrong content of %s away: %w", o.Blob, err)
+				if _, serious := faultOf(err); serious == nil {
+					return err, nil
+				}
+				return nil, err
 			}
 			o.Moved = true
 		}

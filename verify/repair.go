@@ -108,13 +108,25 @@ func writeLink(ctx context.Context, store storage.Store, l *LinkRepair) error {
 			return err
 		}
 		ctx = context.WithoutCancel(ctx) // an interruption must not end it between the two
-		if err := store.Remove(ctx, []storage.Ref{{Path: l.Path}})[0].Err; err != nil {
+		if err := OrPrune(ctx, store, l.Path, store.Remove(ctx, []storage.Ref{{Path: l.Path}})[0].Err); err != nil {
 			return err
 		}
 	}
 	err := store.Put(ctx, l.Path, bytes.NewReader([]byte(l.Digest)))
 	if errors.Is(err, fs.ErrExist) { // somebody has pushed
 		return nil
+	}
+	return err
+}
+
+// OrPrune returns err, the error of taking an object away. If a directory is in the place of a file, and there are only
+// directories in it, it removes that instead.
+func OrPrune(ctx context.Context, store storage.Store, path string, err error) error {
+	if !errors.Is(err, storage.ErrNotRegular) {
+		return err
+	}
+	if gone, pruneErr := store.Prune(ctx, path); gone || pruneErr != nil {
+		return pruneErr
 	}
 	return err
 }
