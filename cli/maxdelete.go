@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 
@@ -29,13 +28,6 @@ type maxDelete struct {
 	unit    byte // '%' for percent, '#' for count, 'B' for bytes, 0 for no limit
 }
 
-// units has the bytes of each unit. A letter alone is a binary unit, as in rclone.
-var units = map[string]float64{
-	"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50,
-	"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40, "pib": 1 << 50,
-	"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "pb": 1e15,
-}
-
 // byteSize is the value of a flag: a number of bytes, such as 200GB.
 type byteSize struct {
 	text  string
@@ -57,21 +49,15 @@ func (b *byteSize) String() string { return b.text }
 
 // Set implements urfave.Generic.
 func (m *maxDelete) Set(text string) error {
-	text = strings.TrimSpace(text)
-	digits := strings.TrimRight(text, "%abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-	unit := strings.ToLower(text[len(digits):])
-	value, err := strconv.ParseFloat(strings.TrimSpace(digits), 64)
-	if err != nil || value < 0 || strings.Trim(digits, "0123456789. ") != "" {
-		return errMaxDelete
-	}
-	next := maxDelete{text: text}
-	switch factor, known := units[unit]; {
-	case unit == "%" && value <= 100:
-		next.unit, next.percent = '%', value
-	case unit == "" && value == math.Trunc(value) && value < math.MaxInt32:
-		next.unit, next.count = '#', int(value)
-	case known && value*factor < math.MaxInt64:
-		next.unit, next.bytes = 'B', int64(value*factor)
+	next := maxDelete{text: strings.TrimSpace(text)}
+	value, unit := human.ParseAmount(text)
+	switch next.unit = unit; unit {
+	case '%':
+		next.percent = value
+	case '#':
+		next.count = int(value)
+	case 'B':
+		next.bytes = int64(value)
 	default:
 		return errMaxDelete
 	}
