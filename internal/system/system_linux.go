@@ -82,3 +82,9 @@ func Syncfs(fd int) error {
 func Fstatfs(fd int, stat *unix.Statfs_t) error {
 	return again("fstatfs", fd, "", func() error { return unix.Fstatfs(fd, stat) })
 }
+
+// Sequential tells the kernel that an open file will be read from its beginning to its end. The kernel then
+// reads further ahead.
+func Sequential(fd int) error {
+	return again("fadvise64", fd, "", func() error { return unix.Fadvise(fd, 0, 0, unix.FADV_SEQUENTIAL) })
+}

@@ -27,3 +27,6 @@ func Syncfs(int) error {
 	unix.Sync()
 	return nil
 }
+
+// Sequential does nothing.
+func Sequential(int) error { return nil }

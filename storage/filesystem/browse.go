@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"regsweep/internal/system"
 	"regsweep/storage"
@@ -204,6 +205,11 @@ func (f *Store) Stream(ctx context.Context, name string, w io.Writer) error {
 	return nil
 }
 
+// streamBuffer is the size of a read of Stream, in bytes. Larger reads are not faster.
+const streamBuffer = 256 << 10
+
+var streamBuffers = sync.Pool{New: func() any { return new([streamBuffer]byte) }}
+
 // stream writes the content of an open file to w. It holds no slot while w writes.
 func (f *Store) stream(ctx context.Context, fd int, w io.Writer) error {
 	var stat unix.Stat_t
@@ -213,12 +219,16 @@ func (f *Store) stream(ctx context.Context, fd int, w io.Writer) error {
 	if typeOf(&stat) != 0 {
 		return storage.ErrNotRegular
 	}
-	buffer := make([]byte, 64<<10)
+	if stat.Size > streamBuffer {
+		_ = system.Sequential(fd) // only a hint
+	}
+	buffer := streamBuffers.Get().(*[streamBuffer]byte)
+	defer streamBuffers.Put(buffer)
 	for left := stat.Size; left > 0; {
 		if err := f.begin(ctx); err != nil {
 			return err
 		}
-		n, err := system.Read(fd, buffer)
+		n, err := system.Read(fd, buffer[:])
 		f.end()
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -355,7 +356,7 @@ func readDescriptor(buffer []byte, fd int, limit int64) ([]byte, error) {
 
 // errShrunk is the error if a file is shorter than its size. It is no damage of the file: a link or
 // a manifest is written once, as a whole.
-var errShrunk = errors.New("reading ends before the end of the file")
+var errShrunk = fmt.Errorf("reading ends before the end of the file: %w", io.ErrUnexpectedEOF)
 
 // readError adds the path to an error. The errors for a symbolic link become ErrNotRegular, which
 // is damage of one file. All other errors are failures of the storage, which end the run.
