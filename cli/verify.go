@@ -72,22 +72,11 @@ type dataShare struct {
 
 // Set implements urfave.Generic.
 func (s *dataShare) Set(text string) error {
-	next := dataShare{text: text}
-	var size maxDelete
-	if d, err := human.ParseAge(text); err == nil && d > 0 { // before the size: 30m are minutes
-		next.Time = d
-	} else if err := size.Set(text); err == nil && size.unit == '%' && size.percent > 0 {
-		next.Percent = size.percent
-	} else if err == nil && size.unit == 'B' && size.bytes > 0 {
-		next.Bytes = size.bytes
-	} else {
-		return errors.New("want a share of the bytes such as 5%, bytes such as 50GB, or a time such as 30m")
+	share, err := verify.ParseShare(text)
+	if err == nil {
+		*s = dataShare{share, text}
 	}
-	if text == allData {
-		next.Share = verify.Share{}
-	}
-	*s = next
-	return nil
+	return err
 }
 
 // String implements urfave.Generic.
@@ -219,21 +208,21 @@ func (a *analysis) readData(c *urfave.Context, report *verifyReport, faults map[
 		Concurrency: a.store.Concurrency(), Now: a.env.Now,
 	}
 	if _, isFilesystem := a.store.(storage.DirTimes); isFilesystem && !c.IsSet("concurrency") {
-		options.Concurrency = runtime.GOMAXPROCS(0) // more would only move the heads of a disk
+		options.Streams = runtime.GOMAXPROCS(0) // more would only move the heads of a disk
 	}
 	if dir := a.cacheDir(a.cache); dir != "" {
-		record, problem, err := verify.OpenRecord(dir, a.facts.Inventory, a.env.Now())
-		if err != nil {
-			problem = fmt.Sprintf("what was checked is not remembered: %v", err)
-		}
-		if options.Record = record; problem != "" {
-			a.say("warning: " + problem)
+		var err error
+		if options.Record, err = verify.OpenRecord(dir, a.facts.Inventory, a.env.Now()); err != nil {
+			a.say("warning: " + err.Error())
 		}
 	}
 	phase := a.progress.Begin("reading", "blob", 0)
 	options.OnExpect, options.OnRead = phase.ExpectContent, phase.AddBytes
 	data, err := verify.ReadData(c.Context, a.facts.Inventory, a.store, faults, options)
 	phase.EndWith("read", err)
+	if failure := options.Record.Failure(); failure != nil {
+		a.say("warning: " + failure.Error())
+	}
 	report.Data = &data
 	return err
 }

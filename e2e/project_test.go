@@ -23,7 +23,7 @@ var ours = map[string][]string{
 	"regsweep/cli":         under("audit", "verify", "policy", "quarantine", "metrics", "descriptors", "sweep", "window", "guard", "mark", "inventory", "storage/open", "storage/config", "storage/cache", "storage/layout", "storage", "internal/spool", "internal/human", "internal/progress", "internal/terminal", "internal/dockerlogin", "internal/registryclient"),
 	"regsweep/window":      under("storage", "internal/human", "internal/spool"),
 	"regsweep/audit":       under("sweep", "mark", "inventory", "manifest", "storage", "internal/human"),
-	"regsweep/verify":      under("sweep", "mark", "manifest", "inventory", "storage/layout", "storage", "internal/spool", "internal/registryclient"),
+	"regsweep/verify":      under("sweep", "mark", "manifest", "inventory", "storage/layout", "storage", "internal/human", "internal/spool", "internal/registryclient"),
 	"regsweep/policy":      under("mark", "manifest", "inventory", "storage/layout", "storage", "internal/human", "internal/pattern"),
 	"regsweep/quarantine":  under("sweep", "mark", "manifest", "storage/layout", "storage", "internal/spool"),
 	"regsweep/metrics":     under("audit", "storage"),

@@ -11,7 +11,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,14 +22,6 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Share is the part of the content that is read. The zero value is all of it.
-type Share struct {
-	Percent float64 // of all bytes
-	Bytes   int64
-	// Time is how long blobs are begun. Those that are being read then are read to their ends.
-	Time time.Duration
-}
-
 // DataOptions configure ReadData.
 type DataOptions struct {
 	Share Share
@@ -41,19 +32,17 @@ type DataOptions struct {
 	MaxAge time.Duration
 	// Concurrency is the number of blobs that are read at once.
 	Concurrency int
-	Now         func() time.Time
-	// OnExpect, if set, is called once with what will be read. OnRead, if set, is called with what was
-	// read since the last call, from several goroutines at once.
+	// Streams, if set, is the number of large blobs that are read at once.
+	Streams int
+	Now     func() time.Time
+	// OnExpect, if set, is called once with what will be read, or with 0 if Share is a time. OnRead, if set, is
+	// called with what was read since the last call, from several goroutines at once.
 	OnExpect, OnRead func(blobs int, bytes int64)
 }
 
-// Amount is a number of blobs and their bytes.
-type Amount struct {
-	Blobs int   `json:"blobs"`
-	Bytes int64 `json:"bytes"`
-}
-
-func (a *Amount) add(bytes int64) { a.Blobs, a.Bytes = a.Blobs+1, a.Bytes+bytes }
+// largeBlob is the size in bytes from which on the time for a blob is that for its bytes. Below, a disk waits for
+// requests, so more blobs at once are read faster.
+const largeBlob = 1 << 20
 
 // Data says how much content is known to be intact.
 type Data struct {
@@ -74,41 +63,61 @@ type blob struct {
 // a file for it.
 //
 // A part of the content is a rotating sample: blobs that were never checked come first, and then those whose
-// check was longest ago. Data is valid also with an error, and the record then has what was read. The error
-// is the cause of ctx, or an error of the storage that is not about one object.
+// check was longest ago. Among equals the largest come first, so that the last goroutine ends with a small one.
+//
+// Data and faults are valid also with an error, and the record has what was found until then. The error is the cause of
+// ctx, or an error of the storage that is not about one object.
 func ReadData(ctx context.Context, inv *inventory.Inventory, store storage.Store, faults map[inventory.ID]Fault, options DataOptions) (data Data, err error) {
+	for id := range faults {
+		options.Record.set(id, 0)
+	}
 	all := readable(inv, faults, options.Record)
 	slices.SortFunc(all, func(a, b blob) int {
 		return cmp.Or(cmp.Compare(a.checked, b.checked), -cmp.Compare(a.bytes, b.bytes), cmp.Compare(a.id, b.id))
 	})
-	chosen, bytes := choose(all, options.Share)
-	if options.None {
-		chosen, bytes = nil, 0
+	var chosen []blob
+	if !options.None {
+		var bytes int64
+		chosen, bytes = options.Share.choose(all)
+		if options.OnExpect != nil && options.Share.Time == 0 {
+			options.OnExpect(len(chosen), bytes)
+		} else if options.OnExpect != nil {
+			options.OnExpect(0, 0)
+		}
 	}
-	if options.OnExpect != nil {
-		options.OnExpect(len(chosen), bytes)
-	}
-	h := hasher{inv: inv, store: store, aliases: aliases(inv), onRead: options.OnRead}
+	h := &hasher{inv, store, aliases(inv), options.OnRead}
+	streams := make(chan struct{}, cmp.Or(options.Streams, max(options.Concurrency, 1)))
 	var mu sync.Mutex // guards faults and data
 	began := options.Now()
 	done := make([]bool, len(chosen))
 	err = storage.Each(ctx, len(chosen), options.Concurrency, func(ctx context.Context, i int) error {
+		of := chosen[i]
+		if of.bytes >= largeBlob {
+			select {
+			case streams <- struct{}{}:
+				defer func() { <-streams }()
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
 		if limit := options.Share.Time; limit > 0 && options.Now().Sub(began) >= limit {
 			return nil
 		}
-		of := chosen[i]
 		found, err := h.check(ctx, of.id)
 		if err != nil {
 			return err
 		}
+		checked := hour(0)
+		if len(found) == 0 {
+			checked = hourOf(options.Now())
+		}
+		options.Record.set(of.id, checked)
+		options.Record.keep(options.Now())
 		mu.Lock()
 		defer mu.Unlock()
 		maps.Copy(faults, found)
 		data.Read.add(of.bytes)
 		done[i] = true
-		if len(found) == 0 {
-			return options.Record.checked(of.id, options.Now())
-		}
 		return nil
 	})
 	for i, of := range all {
@@ -120,8 +129,11 @@ func ReadData(ctx context.Context, inv *inventory.Inventory, store storage.Store
 			data.Earlier.add(of.bytes)
 		}
 	}
-	if err == nil || ctx.Err() != nil {
-		err = errors.Join(context.Cause(ctx), options.Record.save())
+	if !options.None {
+		options.Record.close()
+	}
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
 	return data, err
 }
@@ -138,36 +150,21 @@ func readable(inv *inventory.Inventory, faults map[inventory.ID]Fault, record *R
 		add(id, bytes)
 	}
 	for d, bytes := range inv.Others {
-		add(inv.ID(d), bytes)
+		if d.Algorithm().Available() {
+			add(inv.ID(d), bytes)
+		}
 	}
 	return all
 }
 
-// choose returns the first blobs of a share, at least one, and the sum of their bytes.
-func choose(all []blob, share Share) (chosen []blob, bytes int64) {
-	limit := share.Bytes
-	if share.Percent > 0 {
-		total := int64(0)
-		for _, of := range all {
-			total += of.bytes
-		}
-		limit = max(1, int64(share.Percent/100*float64(total)))
-	}
-	for i, of := range all {
-		if limit > 0 && bytes >= limit {
-			return all[:i], bytes
-		}
-		bytes += of.bytes
-	}
-	return all, bytes
-}
-
-// aliases returns the digests by which layer links name a blob that is stored under another one.
+// aliases returns the digests under another algorithm than sha256 by which layer links name a blob. A digest that
+// has a blob of its own is left out: that blob has the faults of the digest.
 func aliases(inv *inventory.Inventory) map[inventory.ID][]inventory.ID {
 	all := map[inventory.ID][]inventory.ID{}
 	for _, r := range inv.Repositories {
 		for from, to := range r.Aliases {
-			if !slices.Contains(all[to], from) {
+			algorithm := inv.Digest(from).Algorithm()
+			if algorithm != digest.SHA256 && algorithm.Available() && !inv.Listed(from) && !slices.Contains(all[to], from) {
 				all[to] = append(all[to], from)
 			}
 		}
@@ -194,9 +191,10 @@ func CheckFiles(ctx context.Context, inv *inventory.Inventory, graph *mark.Graph
 			unsized = append(unsized, id)
 		}
 	}
+	h := &hasher{inv, store, aliases(inv), nil}
 	err := each(unsized, func(ctx context.Context, id inventory.ID) (map[inventory.ID]Fault, error) {
 		object, err := store.Stat(ctx, inv.BlobPath(id))
-		fault, err := faultOf(err)
+		fault, err := faultIn(store, err)
 		if err == nil && fault == (Fault{}) {
 			inv.SetSize(id, object.Size)
 			return nil, nil
@@ -220,7 +218,6 @@ func CheckFiles(ctx context.Context, inv *inventory.Inventory, graph *mark.Graph
 		}
 	}
 	slices.Sort(doubted)
-	h := hasher{inv: inv, store: store, aliases: aliases(inv)}
 	return each(slices.Compact(doubted), h.check)
 }
 
@@ -265,15 +262,15 @@ func readBlob(ctx context.Context, store storage.Store, path string, digests []d
 		writers = append(writers, hashes[i])
 	}
 	faults := make([]Fault, len(digests))
-	fault, err := faultOf(store.Stream(ctx, path, io.MultiWriter(writers...)))
+	fault, err := faultIn(store, store.Stream(ctx, path, io.MultiWriter(writers...)))
 	if err != nil || fault != (Fault{}) {
 		faults[0] = fault
 		return faults, err
 	}
 	for i, d := range digests {
 		if got := digest.NewDigest(d.Algorithm(), hashes[i]); got != d {
-			faults[i] = Fault{Wrong, fmt.Sprintf("its content, %d bytes, has the digest %s", counter.bytes.Load(), got)}
-			if counter.bytes.Load() == 0 {
+			faults[i] = Fault{Wrong, fmt.Sprintf("its content, %d bytes, has the digest %s", counter.bytes, got)}
+			if counter.bytes == 0 {
 				faults[i].Detail = "it is empty"
 			}
 		}
@@ -283,16 +280,32 @@ func readBlob(ctx context.Context, store storage.Store, path string, digests []d
 
 // counter counts what is written to it.
 type counter struct {
-	bytes  atomic.Int64
+	bytes  int64
 	onRead func(blobs int, bytes int64)
 }
 
 func (c *counter) Write(p []byte) (int, error) {
-	c.bytes.Add(int64(len(p)))
+	c.bytes += int64(len(p))
 	if c.onRead != nil {
 		c.onRead(0, int64(len(p)))
 	}
 	return len(p), nil
+}
+
+// ofFile are the errors of a filesystem about one file or its directory.
+var ofFile = []error{
+	syscall.EIO, syscall.EBADMSG, syscall.Errno(117), // EUCLEAN of Linux: the metadata of the file is damaged
+	syscall.EACCES, syscall.EPERM, syscall.ELOOP, syscall.EISDIR,
+	io.ErrUnexpectedEOF, // it is shorter than its size
+}
+
+// faultIn is faultOf for an error of reading from a store. In a bucket, the errors of a filesystem are of the
+// connection, or of a file with credentials.
+func faultIn(store storage.Store, err error) (Fault, error) {
+	if store.Identity().Driver == "filesystem" || storage.IgnoreDamage(err) == nil {
+		return faultOf(err)
+	}
+	return Fault{}, err
 }
 
 // faultOf returns the fault that an error of one object means. Any other error is returned.
@@ -305,7 +318,7 @@ func faultOf(err error) (Fault, error) {
 	case storage.IsDamage(err):
 		return Fault{Unreadable, "it " + reason(err)}, nil
 	}
-	for _, bad := range []syscall.Errno{syscall.EIO, syscall.EBADMSG, syscall.EACCES, syscall.EPERM, syscall.ELOOP, syscall.EISDIR} {
+	for _, bad := range ofFile {
 		if errors.Is(err, bad) {
 			return Fault{Unreadable, "it can't be read: " + bad.Error()}, nil
 		}

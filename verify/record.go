@@ -12,8 +12,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"regsweep/inventory"
@@ -21,150 +26,244 @@ import (
 )
 
 // Record says when the content of each blob of a storage was last found to be intact. It is a file on this
-// machine. A nil Record has nothing and takes nothing. The caller of its methods makes sure that they do not
-// run at the same time.
+// machine. A nil Record has nothing and takes nothing. Its methods may be called concurrently.
 //
-// The file has a line that names the storage, an entry of 36 bytes for each blob (its SHA-256, and the hour of
-// the check), and the SHA-256 of all that.
+// The file has a line with its format and the storage, an entry of 36 bytes for each blob, and the SHA-256 of all
+// that. An entry is the SHA-256 of the blob and the hour of the check. Entries are sorted. Blobs under other
+// algorithms come last, and have the SHA-256 of their digest. If two runs write the file, the last one wins.
 type Record struct {
-	inv   *inventory.Inventory
-	path  string
-	hours []hour // by ID
-	saved time.Time
+	inv    *inventory.Inventory
+	head   []byte // the first line of the file
+	path   string
+	others map[inventory.ID]int // the place in hours of each blob under another algorithm
+	hours  []atomic.Uint32      // by ID, and then by digest
+
+	saving  sync.Mutex // guards all below
+	saved   time.Time
+	failure error
 }
 
 // hour is a time in hours since 1970. 0 is never.
 type hour uint32
 
-func hourOf(at time.Time) hour    { return hour(at.Unix() / 3600) }
-func (h hour) time() time.Time    { return time.Unix(int64(h)*3600, 0) }
-func (h hour) day() time.Time     { return h.time().UTC().Truncate(24 * time.Hour) }
-func (h hour) bytes(to []byte)    { binary.BigEndian.PutUint32(to, uint32(h)) }
-func hourFrom(entry []byte) hour  { return hour(binary.BigEndian.Uint32(entry[sha256.Size:])) }
-func sumFrom(entry []byte) []byte { return entry[:sha256.Size] }
+func hourOf(at time.Time) hour { return hour(at.Unix() / 3600) }
+func (h hour) time() time.Time { return time.Unix(int64(h)*3600, 0) }
+func (h hour) day() time.Time  { return h.time().UTC().Truncate(24 * time.Hour) }
 
-const entrySize = sha256.Size + 4
-
-// saveEvery is the time between two writes of the record while blobs are read.
-const saveEvery = time.Minute
+const (
+	format    = "regsweep checked "
+	version   = format + "1 "
+	entrySize = sha256.Size + 4
+	// tempMark is in the name of a file that is being written, and leftOver is the age at which it is removed: a
+	// killed run leaves such files.
+	tempMark = ".tmp-"
+	leftOver = 24 * time.Hour
+	// saveEvery is the time between two writes of the file while blobs are read.
+	saveEvery = time.Minute
+)
 
 // OpenRecord opens the record of the storage of an inventory in a directory, and makes the directory if it
-// does not exist. A record that can't be used is empty, and problem then says why. The error is that the
-// directory can't be used.
-func OpenRecord(dir string, inv *inventory.Inventory, now time.Time) (record *Record, problem string, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, "", err
-	}
-	head, err := header(inv)
+// does not exist. An error is a warning in one line. The record is then nil if the directory can't be written,
+// and empty if its file can't be used.
+func OpenRecord(dir string, inv *inventory.Inventory, now time.Time) (*Record, error) {
+	identity, err := json.Marshal(inv.Identity)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	name := sha256.Sum256(head)
-	r := &Record{inv: inv, path: filepath.Join(dir, "checked-"+hex.EncodeToString(name[:8])), hours: make([]hour, inv.Blobs()), saved: now}
+	name := sha256.Sum256(identity)
+	r := &Record{
+		inv: inv, head: slices.Concat([]byte(version), identity, []byte("\n")), saved: now,
+		path: filepath.Join(dir, hex.EncodeToString(name[:16])+".checked"), others: map[inventory.ID]int{},
+	}
+	for i, d := range slices.Sorted(maps.Keys(inv.Others)) {
+		r.others[inv.ID(d)] = inv.Blobs() + i
+	}
+	r.hours = make([]atomic.Uint32, inv.Blobs()+len(r.others))
+	if err := r.prepare(now); err != nil {
+		return nil, fmt.Errorf("what is checked now is not remembered: %w", err)
+	}
 	content, err := os.ReadFile(r.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return r, "", r.save()
+		return r, nil
 	}
-	if err != nil {
-		return nil, "", err
+	if err = cmp.Or(err, r.read(content, now)); err != nil {
+		err = fmt.Errorf("all content counts as never checked: %w", err)
 	}
-	if !r.read(content, head, hourOf(now)) {
-		clear(r.hours)
-		problem = fmt.Sprintf("%s is damaged: all content counts as never checked", r.path)
-	}
-	return r, problem, nil
+	return r, err
 }
 
-func header(inv *inventory.Inventory) ([]byte, error) {
-	identity, err := json.Marshal(inv.Identity)
-	return append([]byte("regsweep checked 1 "), append(identity, '\n')...), err
+// prepare finds out whether the directory can be written, and removes what killed runs have left.
+func (r *Record) prepare(now time.Time) error {
+	dir := filepath.Dir(r.path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); strings.HasPrefix(e.Name(), filepath.Base(r.path)+tempMark) && err == nil && now.Sub(info.ModTime()) > leftOver {
+			_ = os.Remove(filepath.Join(dir, e.Name())) // another run may have done it
+		}
+	}
+	file, err := r.create()
+	if err != nil {
+		return err
+	}
+	return errors.Join(file.Close(), os.Remove(file.Name()))
+}
+
+// create makes a new file beside that of the record.
+func (r *Record) create() (*os.File, error) {
+	return os.CreateTemp(filepath.Dir(r.path), filepath.Base(r.path)+tempMark+"*")
 }
 
 // read reads the content of the file.
-func (r *Record) read(content, head []byte, now hour) bool {
+func (r *Record) read(content []byte, now time.Time) error {
 	at := len(content) - sha256.Size
-	if at < len(head) || !bytes.HasPrefix(content, head) || (at-len(head))%entrySize != 0 {
-		return false
+	switch {
+	case bytes.HasPrefix(content, []byte(format)) && !bytes.HasPrefix(content, []byte(version)):
+		return fmt.Errorf("%s is of another release of regsweep", r.path)
+	case at < 0 || sha256.Sum256(content[:at]) != [sha256.Size]byte(content[at:]):
+		return fmt.Errorf("%s is damaged", r.path)
+	case !bytes.HasPrefix(content, r.head) || (at-len(r.head))%entrySize != 0:
+		return fmt.Errorf("%s is of another storage", r.path)
 	}
-	if sum := sha256.Sum256(content[:at]); !bytes.Equal(sum[:], content[at:]) {
-		return false
+	others := map[[sha256.Size]byte]inventory.ID{}
+	for id := range r.others {
+		others[r.key(id)] = id
 	}
-	for entry := content[len(head):at]; len(entry) > 0; entry = entry[entrySize:] {
-		sum := [sha256.Size]byte(sumFrom(entry))
-		id, found := r.inv.Find(layout.DigestOf(&sum))
-		checked := hourFrom(entry)
-		// A blob that was written again later was never checked, and so was one that is checked in the future.
-		if found && r.inv.Stored(id) && checked <= now && !r.inv.BlobDay(id).After(checked.day()) {
-			r.hours[id] = checked
+	for entry := range slices.Chunk(content[len(r.head):at], entrySize) {
+		key := [sha256.Size]byte(entry[:sha256.Size])
+		id, found := others[key]
+		if !found {
+			id, found = r.inv.Find(layout.DigestOf(&key))
+		}
+		checked := hour(binary.BigEndian.Uint32(entry[sha256.Size:]))
+		if place, isKnown := r.place(id); found && isKnown && !r.isOld(id, checked, now) {
+			r.hours[place].Store(uint32(checked))
 		}
 	}
-	return true
+	return nil
+}
+
+// isOld reports whether a check says nothing: the clock was wrong, or the blob was written on a later day.
+func (r *Record) isOld(id inventory.ID, checked hour, now time.Time) bool {
+	if checked > hourOf(now) {
+		return true
+	}
+	if !r.inv.Stored(id) {
+		return false
+	}
+	written := r.inv.BlobDay(id)
+	return written.After(checked.day()) && !written.After(now) // a day in the future says nothing
+}
+
+// place returns the index of a blob in hours.
+func (r *Record) place(id inventory.ID) (place int, found bool) {
+	if r.inv.Stored(id) {
+		return int(id), true
+	}
+	place, found = r.others[id]
+	return place, found
+}
+
+// key returns the first part of the entry of a blob.
+func (r *Record) key(id inventory.ID) [sha256.Size]byte {
+	d := r.inv.Digest(id)
+	if r.inv.Stored(id) {
+		return layout.DecodeSHA256(d.Encoded())
+	}
+	return sha256.Sum256([]byte(d))
 }
 
 // at returns when a blob was checked.
 func (r *Record) at(id inventory.ID) hour {
-	if r == nil || int(id) >= len(r.hours) {
+	if r == nil {
 		return 0
 	}
-	return r.hours[id]
+	place, found := r.place(id)
+	if !found {
+		return 0
+	}
+	return hour(r.hours[place].Load())
 }
 
-// checked records that a blob is intact, and from time to time writes the file.
-func (r *Record) checked(id inventory.ID, now time.Time) error {
-	if r == nil || int(id) >= len(r.hours) {
+// set records that a blob was found to be intact, or with 0 that it was not.
+func (r *Record) set(id inventory.ID, checked hour) {
+	if r == nil {
+		return
+	}
+	if place, found := r.place(id); found {
+		r.hours[place].Store(uint32(checked))
+	}
+}
+
+// keep writes the file if that was not done for a while, and if no other goroutine does it now.
+func (r *Record) keep(now time.Time) {
+	if r == nil || !r.saving.TryLock() {
+		return
+	}
+	defer r.saving.Unlock()
+	if now.Sub(r.saved) >= saveEvery {
+		r.saved, r.failure = now, r.save()
+	}
+}
+
+// close writes the file. No other method may run at the same time.
+func (r *Record) close() {
+	if r != nil {
+		r.failure = r.save()
+	}
+}
+
+// Failure returns why the file could not be written at last, or nil. It is a warning in one line.
+func (r *Record) Failure() error {
+	if r == nil || r.failure == nil {
 		return nil
 	}
-	r.hours[id] = hourOf(now)
-	if now.Sub(r.saved) < saveEvery {
-		return nil
-	}
-	r.saved = now
-	return r.save()
+	return fmt.Errorf("what was checked is not remembered: %w", r.failure)
 }
 
 // save writes the file, all of it or nothing.
-func (r *Record) save() (err error) {
-	if r == nil {
-		return nil
-	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("keep what was checked: %w", err)
-		}
-	}()
-	file, err := os.CreateTemp(filepath.Dir(r.path), filepath.Base(r.path)+".*")
+func (r *Record) save() error {
+	file, err := r.create()
 	if err != nil {
 		return err
 	}
 	err = cmp.Or(r.write(file), file.Sync())
-	if err = errors.Join(err, file.Close()); err == nil {
+	if err = cmp.Or(err, file.Close()); err == nil {
 		err = os.Rename(file.Name(), r.path)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(file.Name()))
+		return cmp.Or(err, os.Remove(file.Name()))
 	}
 	return nil
 }
 
 func (r *Record) write(file io.Writer) error {
-	head, err := header(r.inv)
-	if err != nil {
-		return err
-	}
-	buffered, sum := bufio.NewWriter(file), sha256.New()
+	buffered, sum := bufio.NewWriterSize(file, 64<<10), sha256.New()
 	to := io.MultiWriter(buffered, sum)
-	if _, err := to.Write(head); err != nil {
+	if _, err := to.Write(r.head); err != nil {
 		return err
 	}
-	for id, checked := range r.hours {
+	entry := func(id inventory.ID) error {
+		checked := r.at(id)
 		if checked == 0 {
-			continue
+			return nil
 		}
-		var entry [entrySize]byte
-		of := layout.DecodeSHA256(r.inv.Digest(inventory.ID(id)).Encoded())
-		copy(entry[:], of[:])
-		checked.bytes(entry[sha256.Size:])
-		if _, err := to.Write(entry[:]); err != nil {
+		key := r.key(id)
+		_, err := to.Write(binary.BigEndian.AppendUint32(key[:], uint32(checked)))
+		return err
+	}
+	for id := range r.inv.Sizes() {
+		if err := entry(id); err != nil {
+			return err
+		}
+	}
+	for _, d := range slices.Sorted(maps.Keys(r.inv.Others)) {
+		if err := entry(r.inv.ID(d)); err != nil {
 			return err
 		}
 	}
