@@ -94,6 +94,7 @@ type verifyReport struct {
 	Repairs *repairReport `json:"repairs,omitempty"`
 	analysisEnd
 
+	checked     bool // the findings are those of a check
 	tags        int
 	failedTags  bool
 	interrupted bool // the content was not read to the end
@@ -131,7 +132,7 @@ func (r *runner) verify(c *urfave.Context) error {
 	switch {
 	case c.Bool(jsonName):
 		return r.writeJSON(report, err)
-	case err != nil && !errors.Is(err, errProblems) && !report.interrupted:
+	case err != nil && !report.checked:
 		return err
 	}
 	return r.writeText(human.Folded(func(w *bytes.Buffer, width int) { writeVerify(w, report, width) }), err)
@@ -229,6 +230,7 @@ func (a *analysis) readData(c *urfave.Context, report *verifyReport, faults map[
 
 // show puts the result into the report.
 func (r *verifyReport) show(result *verify.Result, inv *inventory.Inventory) {
+	r.checked = true
 	r.Findings = append([]*verify.Finding{}, result.Findings...)
 	r.Broken, r.Checked, r.tags = []brokenTag{}, checkedReport{Manifests: r.Checked.Manifests}, 0
 	for _, b := range result.Broken {

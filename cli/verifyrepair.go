@@ -170,8 +170,10 @@ func (r *repair) run(c *urfave.Context, report *verifyReport) (err error) {
 	watched, stop := guard.Watch(ctx, proof, r.env.ProbeInterval, nil)
 	last, err := r.rounds(watched, c, report, result, cache)
 	err = r.g.endWatch(watched, stop, err)
-	last.MarkRepaired(result)
-	report.show(last, r.facts.Inventory)
+	if last != nil {
+		last.MarkRepaired(result)
+		report.show(last, r.facts.Inventory)
+	}
 	return err
 }
 
@@ -338,56 +340,66 @@ func (r *repair) take(ctx context.Context, done *repairReport, plan *sweep.Given
 	}, nil
 }
 
-// writeRepairs prints what was repaired, or what would be.
+// writeRepairs prints what was repaired, or what would be, and what failed.
 func writeRepairs(w io.Writer, r *repairReport) {
-	count := func(n int, noun string) string { return human.Plural(n, noun) }
-	failed, blobs, refilled, bytes, tags := 0, 0, 0, int64(0), 0
-	tally := func(of []verify.BlobRepair) (n int) {
-		for _, b := range of {
-			if b.Error == "" {
-				n, bytes = n+1, bytes+b.Bytes
-			} else {
-				failed++
-			}
+	var failed []string
+	fail := func(what, problem string) bool {
+		if problem != "" {
+			failed = append(failed, human.Printable(what+": "+problem))
 		}
-		return n
+		return problem == ""
 	}
-	blobs = tally(r.Blobs)
-	bytes = 0
-	refilled = tally(r.Refilled)
+	blobs, refilled, tags, bytes := 0, 0, 0, int64(0)
+	for _, b := range r.Blobs {
+		if fail(b.Digest.String(), b.Error) {
+			blobs++
+		}
+	}
+	for _, b := range r.Refilled {
+		if fail(b.Digest.String(), b.Error) {
+			refilled, bytes = refilled+1, bytes+b.Bytes
+		}
+	}
 	for _, t := range r.Tags {
-		if t.Error == "" {
+		if fail(t.Repository+":"+t.Tag, t.Error) {
 			tags++
-		} else {
-			failed++
 		}
 	}
-	verb := []string{"Wrote %s again, fetched %s of %s, moved %s to the quarantine, removed %s.\n", "Dry run: nothing was repaired. A run would try to write %s again, fetch %s of %s, move %s to the quarantine, and remove %s.\n"}[btoi(r.DryRun)]
-	fmt.Fprintf(w, verb, count(len(r.Links), "link"), count(refilled, "blob"), human.Size(bytes), count(blobs, "damaged blob"), count(tags, "tag"))
+	var parts []string
+	part := func(n int, before, noun, after string) {
+		if n > 0 {
+			parts = append(parts, before+human.Plural(n, noun)+after)
+		}
+	}
+	fetched := " fetched"
+	if bytes > 0 {
+		fetched += ", " + human.Size(bytes)
+	}
+	part(len(r.Links), "", "link", " written again")
+	part(refilled, "", "blob", fetched)
+	part(blobs, "", "damaged blob", " moved to the quarantine")
+	part(tags, "", "tag", " removed")
+	switch text := strings.Join(parts, "; "); {
+	case r.DryRun && text == "":
+		fmt.Fprintln(w, "Dry run: there is nothing that these repairs could cure.")
+	case r.DryRun:
+		fmt.Fprintf(w, "Dry run: nothing was repaired. A run would try this: %s.\n", text)
+	case text != "":
+		fmt.Fprintf(w, "Repaired: %s.\n", text)
+	default:
+		fmt.Fprintln(w, "Nothing was repaired.")
+	}
 	for _, run := range r.Quarantines {
-		fmt.Fprintf(w, "The quarantine is %s: regsweep quarantine --help.\n", run)
+		fmt.Fprintf(w, "The quarantine has what was moved, as %s.\n", run)
 	}
 	if text := r.Descriptors.Text(); text != "" && !r.DryRun {
 		fmt.Fprintln(w, text)
 	}
-	if failed > 0 {
-		fmt.Fprintf(w, "%s failed:\n", count(failed, "repair"))
-	}
-	for _, b := range append(r.Refilled[:len(r.Refilled):len(r.Refilled)], r.Blobs...) {
-		if b.Error != "" {
-			fmt.Fprintf(w, "  %s: %s\n", b.Digest, human.Printable(b.Error))
+	for i, text := range failed {
+		if i == shownFailures {
+			fmt.Fprintln(w, "  and more that failed: see --json")
+			break
 		}
+		fmt.Fprintf(w, "  not repaired: %s\n", text)
 	}
-	for _, t := range r.Tags {
-		if t.Error != "" {
-			fmt.Fprintf(w, "  %s: %s\n", human.Printable(t.Repository+":"+t.Tag), human.Printable(t.Error))
-		}
-	}
-}
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }

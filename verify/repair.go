@@ -169,20 +169,26 @@ func MoveWrong(ctx context.Context, store storage.Store, blobs []BlobRepair, tak
 	return moved, nil
 }
 
-// Hopeless returns the tags that can't be pulled at all, whatever the platform. A tag of which only entries of an index
-// were never pushed here is not among them: what was pushed of it can be pulled.
+// Hopeless returns the tags of which no image can be pulled, whatever the platform, and that WriteLinks can't cure. A tag
+// is not among them if only entries of an index were never pushed here: what was pushed can be pulled. Nor is one with a
+// bad name, or in a repository with one: it may have been renamed by hand.
 func (r *Result) Hopeless() []TagRepair {
-	isDamaged := map[TagRepair]bool{}
+	isHopeless, isMisnamed := map[TagRepair]bool{}, map[TagRepair]bool{}
 	for _, f := range r.Findings {
 		for _, tag := range f.Tags {
 			of := TagRepair{Repository: f.Repository, Tag: tag}
-			isDamaged[of] = isDamaged[of] || f.Kind != SparseIndex
+			switch f.Kind {
+			case SparseIndex, MissingLayerLink, DamagedLayerLink, MissingRevisionLink, DamagedRevisionLink:
+			case BadTagName, BadRepositoryName:
+				isMisnamed[of] = true
+			default:
+				isHopeless[of] = true
+			}
 		}
 	}
 	tags := []TagRepair{}
 	for _, b := range r.Broken {
-		of := TagRepair{Repository: b.Repository, Tag: b.Tag}
-		if !b.Partial && isDamaged[of] {
+		if of := (TagRepair{Repository: b.Repository, Tag: b.Tag}); !b.Partial && isHopeless[of] && !isMisnamed[of] {
 			tags = append(tags, of)
 		}
 	}
