@@ -234,7 +234,7 @@ func (r *verifyReport) show(result *verify.Result, inv *inventory.Inventory) {
 	r.Findings = append([]*verify.Finding{}, result.Findings...)
 	r.Broken, r.Checked, r.tags = []brokenTag{}, checkedReport{Manifests: r.Checked.Manifests}, 0
 	for _, b := range result.Broken {
-		r.Broken = append(r.Broken, brokenTag(b))
+		r.Broken = append(r.Broken, brokenTag{b.Repository, b.Tag, b.Partial})
 	}
 	r.Checked.Blobs = inv.Blobs()
 	for _, bytes := range inv.Sizes() {

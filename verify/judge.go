@@ -40,6 +40,8 @@ type BrokenTag struct {
 	Repository, Tag string
 	// Partial is set if the tag leads to an index, and at least one image in it can be pulled.
 	Partial bool
+
+	curable bool // an image of it could be pulled once its links were written again
 }
 
 // Judge finds what a registry could not serve. It does no I/O. The error is that of ctx.
@@ -355,8 +357,12 @@ func (j *judge) checkTags() {
 			f.Tags = append(f.Tags, tag.Name)
 		}
 		if len(breaking) > 0 {
-			partial := !hasOwn && j.checked[tag.Target].isIndex && j.canPull(tag.Target, map[inventory.ID]bool{})
-			j.broken = append(j.broken, BrokenTag{j.r.Name, tag.Name, partial})
+			broken := BrokenTag{Repository: j.r.Name, Tag: tag.Name}
+			if !hasOwn {
+				broken.Partial = j.checked[tag.Target].isIndex && j.canPull(tag.Target, (*Finding).breaks, map[inventory.ID]bool{})
+				broken.curable = j.canPull(tag.Target, func(f *Finding) bool { return !f.isOfLink() }, map[inventory.ID]bool{})
+			}
+			j.broken = append(j.broken, broken)
 		}
 		j.checkIndex(&j.r.Tags[i])
 	}
@@ -383,17 +389,18 @@ func (j *judge) below(root inventory.ID) (findings []*Finding) {
 	return findings
 }
 
-// canPull reports whether an image can be pulled, or at least one image of an index.
-func (j *judge) canPull(id inventory.ID, seen map[inventory.ID]bool) bool {
+// canPull reports whether an image can be pulled, or at least one image of an index. Only the findings that count
+// prevent it.
+func (j *judge) canPull(id inventory.ID, counts func(*Finding) bool, seen map[inventory.ID]bool) bool {
 	c := j.checked[id]
-	if seen[id] || len(c.own) > 0 {
+	if seen[id] || slices.ContainsFunc(c.own, counts) {
 		return false
 	}
 	seen[id] = true
 	if c.isIndex && len(c.children) > 0 {
-		return slices.ContainsFunc(c.children, func(child inventory.ID) bool { return j.canPull(child, seen) })
+		return slices.ContainsFunc(c.children, func(child inventory.ID) bool { return j.canPull(child, counts, seen) })
 	}
-	return c.isImage && len(c.parts) == 0
+	return c.isImage && !slices.ContainsFunc(c.parts, counts)
 }
 
 // checkIndex reports the entries in the index of a tag that have no revision.

@@ -178,7 +178,7 @@ func (r *Result) Hopeless() []TagRepair {
 		for _, tag := range f.Tags {
 			of := TagRepair{Repository: f.Repository, Tag: tag}
 			switch f.Kind {
-			case SparseIndex, MissingLayerLink, DamagedLayerLink, MissingRevisionLink, DamagedRevisionLink:
+			case SparseIndex:
 			case BadTagName, BadRepositoryName:
 				isMisnamed[of] = true
 			default:
@@ -188,7 +188,7 @@ func (r *Result) Hopeless() []TagRepair {
 	}
 	tags := []TagRepair{}
 	for _, b := range r.Broken {
-		if of := (TagRepair{Repository: b.Repository, Tag: b.Tag}); !b.Partial && isHopeless[of] && !isMisnamed[of] {
+		if of := (TagRepair{Repository: b.Repository, Tag: b.Tag}); !b.Partial && !b.curable && isHopeless[of] && !isMisnamed[of] {
 			tags = append(tags, of)
 		}
 	}

@@ -82,6 +82,15 @@ func (f *Finding) breaks() bool {
 	return true
 }
 
+// isOfLink reports whether the finding is about the link to a manifest or to a blob, and not about its content.
+func (f *Finding) isOfLink() bool {
+	switch f.Kind {
+	case MissingLayerLink, DamagedLayerLink, MissingRevisionLink, DamagedRevisionLink:
+		return true
+	}
+	return false
+}
+
 // Image is an image that is not whole.
 type Image struct {
 	Digest digest.Digest `json:"digest"`
