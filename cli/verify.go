@@ -157,6 +157,7 @@ func (a *analysis) verify(c *urfave.Context, report *verifyReport) error {
 // and look again at what was found. doubtful are blobs that a check before has found to be damaged; the check after
 // a repair reads no other content.
 func (a *analysis) check(ctx context.Context, c *urfave.Context, report *verifyReport, doubtful []digest.Digest) (*verify.Result, error) {
+	began := a.env.Now()
 	if err := a.readGraph(ctx, true, &report.analysisEnd); err != nil {
 		return nil, err
 	}
@@ -181,7 +182,7 @@ func (a *analysis) check(ctx context.Context, c *urfave.Context, report *verifyR
 	ctx = context.WithoutCancel(ctx) // the results so far are shown
 	result, err := verify.Judge(ctx, verify.Facts{Inventory: inv, Graph: graph, Links: links, Blobs: faults})
 	if err == nil {
-		err = result.Confirm(ctx, inv, a.store, a.store.Concurrency())
+		err = result.Confirm(ctx, inv, a.store, began, a.store.Concurrency())
 	}
 	if err == nil {
 		err = result.AddPlatforms(ctx, inv, graph, a.store)

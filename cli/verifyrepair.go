@@ -65,6 +65,8 @@ type repairReport struct {
 	Quarantines []string            `json:"quarantines"`
 	Descriptors *descriptors.Report `json:"descriptors,omitempty"`
 	Guard       *guard.Verdict      `json:"guard,omitempty"`
+
+	isPlan bool // nothing was tried yet, and the text says what will be
 }
 
 // readRepair reads the flags. It returns nil if nothing is to be repaired.
@@ -154,19 +156,11 @@ func (r *repair) run(c *urfave.Context, report *verifyReport) (err error) {
 	if len(planned.Links)+len(planned.Blobs)+len(planned.Refilled)+len(planned.Tags) == 0 {
 		return nil
 	}
-	if proof, err = r.g.withListing(ctx, admitted.proof, r.facts.Inventory); err != nil {
+	proof, err = r.confirm(ctx, admitted.proof, report)
+	report.Repairs.Repairs = noRepairs() // also if it is refused
+	if err != nil {
 		return err
 	}
-	if !r.g.options.yes {
-		_, err := r.g.ask(ctx, "Repair that?", func(w *bytes.Buffer, width int) { writeVerify(w, report, width) })
-		if err != nil {
-			return err
-		}
-	}
-	if err := r.g.prove(ctx, proof); err != nil {
-		return err
-	}
-	report.Repairs.Repairs = verify.Repairs{Links: []verify.LinkRepair{}, Blobs: []verify.BlobRepair{}, Refilled: []verify.BlobRepair{}, Tags: []verify.TagRepair{}}
 	watched, stop := guard.Watch(ctx, proof, r.env.ProbeInterval, nil)
 	last, err := r.rounds(watched, c, report, result, cache)
 	err = r.g.endWatch(watched, stop, err)
@@ -177,9 +171,29 @@ func (r *repair) run(c *urfave.Context, report *verifyReport) (err error) {
 	return err
 }
 
+// confirm proves that nobody writes, also by what was listed, and asks.
+func (r *repair) confirm(ctx context.Context, proof guard.Options, report *verifyReport) (guard.Options, error) {
+	proof, err := r.g.withListing(ctx, proof, r.facts.Inventory)
+	if err != nil {
+		return proof, err
+	}
+	if !r.g.options.yes {
+		report.Repairs.isPlan = true
+		_, err := r.g.ask(ctx, "Repair that?", func(w *bytes.Buffer, width int) { writeVerify(w, report, width) })
+		if report.Repairs.isPlan = false; err != nil {
+			return proof, err
+		}
+	}
+	return proof, r.g.prove(ctx, proof)
+}
+
+func noRepairs() verify.Repairs {
+	return verify.Repairs{Links: []verify.LinkRepair{}, Blobs: []verify.BlobRepair{}, Refilled: []verify.BlobRepair{}, Tags: []verify.TagRepair{}}
+}
+
 // plan returns what would be repaired now. What a fetched manifest shows to be missing is not known yet.
 func (r *repair) plan(result *verify.Result) verify.Repairs {
-	planned := verify.Repairs{Links: []verify.LinkRepair{}, Blobs: []verify.BlobRepair{}, Refilled: []verify.BlobRepair{}, Tags: []verify.TagRepair{}}
+	planned := noRepairs()
 	if r.links {
 		planned.Links = result.Links()
 	}
@@ -200,7 +214,7 @@ func (r *repair) plan(result *verify.Result) verify.Repairs {
 // rounds repairs until a round repairs nothing new, and then removes the tags that are still broken. It returns the
 // result of the last check.
 func (r *repair) rounds(ctx context.Context, c *urfave.Context, report *verifyReport, result *verify.Result, cache *descriptors.Redis) (*verify.Result, error) {
-	doubtful := result.Damaged()
+	doubtful := append([]digest.Digest{}, result.Damaged()...) // not nil, or all content is read again
 	for range mostRounds {
 		repaired, err := r.round(ctx, report.Repairs, result, cache)
 		if err != nil {
@@ -222,7 +236,7 @@ func (r *repair) rounds(ctx context.Context, c *urfave.Context, report *verifyRe
 	if err != nil {
 		return result, err
 	}
-	report.Repairs.Tags, err = verify.RemoveTags(ctx, plan, tags, take, r.store.Remove)
+	report.Repairs.Tags, err = verify.RemoveTags(ctx, r.store, plan, tags, take)
 	if err = errors.Join(err, end()); err != nil {
 		return result, err
 	}
@@ -384,6 +398,8 @@ func writeRepairs(w io.Writer, r *repairReport) {
 		fmt.Fprintln(w, "Dry run: there is nothing that these repairs could cure.")
 	case r.DryRun:
 		fmt.Fprintf(w, "Dry run: nothing was repaired. A run would try this: %s.\n", text)
+	case r.isPlan:
+		fmt.Fprintf(w, "This will be tried: %s.\n", text)
 	case text != "":
 		fmt.Fprintf(w, "Repaired: %s.\n", text)
 	default:

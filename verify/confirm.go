@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"path"
 	"slices"
+	"time"
 
 	"regsweep/inventory"
 	"regsweep/manifest"
@@ -17,10 +19,10 @@ import (
 
 // Confirm looks at each finding again, since pushes and deletions may have changed the storage while it
 // was listed: a registry stores a blob before its link, and the listing has the blobs first. It removes the
-// findings that do not hold any more, and from the others the tags that point to another manifest now. The
-// error is an error of the storage.
-func (r *Result) Confirm(ctx context.Context, inv *inventory.Inventory, reader storage.Reader, concurrency int) error {
-	c := confirmer{inv, reader}
+// findings that do not hold any more, and from the others the tags that point to another manifest now. since
+// is when the listing began. The error is an error of the storage.
+func (r *Result) Confirm(ctx context.Context, inv *inventory.Inventory, store storage.Store, since time.Time, concurrency int) error {
+	c := confirmer{inv, store, since}
 	holds := make([]bool, len(r.Findings))
 	err := storage.Each(ctx, len(r.Findings), concurrency, func(ctx context.Context, i int) (err error) {
 		holds[i], err = c.confirm(ctx, r.Findings[i])
@@ -47,7 +49,8 @@ func (r *Result) Confirm(ctx context.Context, inv *inventory.Inventory, reader s
 
 type confirmer struct {
 	inv    *inventory.Inventory
-	reader storage.Reader
+	reader storage.Store
+	since  time.Time
 }
 
 // confirm reports whether a finding still holds.
@@ -115,6 +118,9 @@ func (c confirmer) isStill(ctx context.Context, f *Finding) (bool, error) {
 	case TagWithoutCurrent, DamagedTagLink:
 		content, err := c.reader.Read(ctx, f.Path, layout.LinkLimit)
 		if errors.Is(err, fs.ErrNotExist) {
+			if changes, err := c.changes(ctx, path.Dir(path.Dir(f.Path))); changes || err != nil {
+				return false, err
+			}
 			return c.hasIndex(ctx, f)
 		}
 		_, ok, _ := layout.LinkTarget(content)
@@ -133,10 +139,40 @@ func (c confirmer) isStill(ctx context.Context, f *Finding) (bool, error) {
 		}
 		linked, err := c.exists(ctx, layout.RevisionPath(f.Repository, f.Digest))
 		return !linked, err
+	case DamagedManifest, DamagedBlob:
+		return c.isDamaged(ctx, f)
 	case Stray, DamagedLink:
 		return c.exists(ctx, f.Path)
 	}
 	return true, nil
+}
+
+// isDamaged reads a damaged blob again: a storage that failed once may return it now.
+func (c confirmer) isDamaged(ctx context.Context, f *Finding) (bool, error) {
+	if f.isMalformed || f.blob.Validate() != nil {
+		return true, nil
+	}
+	digests := []digest.Digest{f.blob}
+	if f.Digest != f.blob { // a layer link leads from it to the blob
+		digests = append(digests, f.Digest)
+	}
+	faults, err := readBlob(ctx, c.reader, layout.BlobPath(f.blob), digests, nil)
+	return slices.ContainsFunc(faults, func(fault Fault) bool { return fault != Fault{} }), err
+}
+
+// changes reports whether a tag with this directory was written or deleted since the listing began. On a filesystem a
+// registry deletes the links before the directories.
+func (c confirmer) changes(ctx context.Context, dir string) (bool, error) {
+	dirs, isFilesystem := c.reader.(storage.DirTimes)
+	if !isFilesystem {
+		return false, nil
+	}
+	for _, dir := range []string{dir, dir + "/current", dir + "/index"} {
+		if changed, err := dirs.ChangedAfter(ctx, dir, c.since); changed || err != nil {
+			return changed, storage.IgnoreDamage(err)
+		}
+	}
+	return false, nil
 }
 
 // hasIndex reports whether a tag without a current link still has an entry in its index. A deletion of the tag
@@ -144,7 +180,11 @@ func (c confirmer) isStill(ctx context.Context, f *Finding) (bool, error) {
 func (c confirmer) hasIndex(ctx context.Context, f *Finding) (bool, error) {
 	r := c.inv.Repository(f.Repository)
 	for _, name := range f.Tags {
-		at, _ := r.FindTag(name)
+		at, found := r.FindTag(name)
+		if !found {
+			empty, err := emptyTags(ctx, r, c.reader)
+			return slices.Contains(empty, name), err
+		}
 		for _, l := range r.Tags[at].Index {
 			if exists, err := c.exists(ctx, layout.TagIndexPath(r.Name, name, c.inv.Digest(l.ID()))); exists || err != nil {
 				return exists, err

@@ -183,10 +183,11 @@ func (j *judge) manifest(id inventory.ID) *checked {
 	c := &checked{}
 	j.checked[id] = c
 	d := j.Inventory.Digest(id)
-	own := func(kind Kind, path, detail string) {
+	own := func(kind Kind, path, detail string) *Finding {
 		f := j.report(kind, path, id, detail)
 		f.isManifest, f.Images = true, []Image{{Digest: d}}
 		c.own = append(c.own, f)
+		return f
 	}
 	path, blobPath := layout.RevisionPath(j.r.Name, d), layout.BlobPath(d)
 	if detail, isDamaged := j.damaged[path]; isDamaged {
@@ -199,7 +200,7 @@ func (j *judge) manifest(id inventory.ID) *checked {
 	detail, isContent, isDamaged := j.Graph.Damage(id)
 	switch {
 	case isDamaged && isContent:
-		own(DamagedManifest, blobPath, detail)
+		own(DamagedManifest, blobPath, detail).isMalformed = true
 	case isDamaged:
 		j.isFaulty(id)
 		own(DamagedManifest, blobPath, cmp.Or(fault.Detail, detail))
@@ -365,6 +366,10 @@ func (j *judge) checkTags() {
 			j.broken = append(j.broken, broken)
 		}
 		j.checkIndex(&j.r.Tags[i])
+	}
+	for _, name := range j.links.emptyTags {
+		j.own(TagWithoutCurrent, layout.TagPath(j.r.Name, name), "the tag has a directory and no links").Tags = []string{name}
+		j.broken = append(j.broken, BrokenTag{Repository: j.r.Name, Tag: name})
 	}
 }
 

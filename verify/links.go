@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"path"
+	"slices"
 	"sync"
 
 	"regsweep/inventory"
@@ -27,6 +29,8 @@ type repositoryLinks struct {
 	layers map[inventory.ID]linkFault
 	// others are findings about links that no pull reads.
 	others []*Finding
+	// emptyTags are the names of tags that have a directory and no files. A registry lists them.
+	emptyTags []string
 }
 
 // linkFault is the fault of a link. names is the digest in the link if that is another one, and well-formed.
@@ -40,7 +44,10 @@ type linkFault struct {
 // number of newly read links, from several goroutines at once. The error is an error of the storage.
 func ReadLinks(ctx context.Context, inv *inventory.Inventory, graph *mark.Graph, reader storage.Reader, concurrency int, onRead func(n int)) (*Links, error) {
 	all := &Links{of: make([]repositoryLinks, len(inv.Repositories))}
-	err := graph.EachRepository(ctx, func(ctx context.Context, i int) error {
+	err := graph.EachRepository(ctx, func(ctx context.Context, i int) (err error) {
+		if all.of[i].emptyTags, err = emptyTags(ctx, inv.Repositories[i], reader); err != nil {
+			return err
+		}
 		toRead := unread(inv, inv.Repositories[i])
 		var mu sync.Mutex
 		return storage.Each(ctx, len(toRead), concurrency, func(ctx context.Context, at int) error {
@@ -61,6 +68,22 @@ func ReadLinks(ctx context.Context, inv *inventory.Inventory, graph *mark.Graph,
 		})
 	})
 	return all, err
+}
+
+// emptyTags returns the tags that the inventory can't know, since they have no files. Only a filesystem has them.
+func emptyTags(ctx context.Context, r *inventory.Repository, reader storage.Reader) (empty []string, err error) {
+	dirs, isFilesystem := reader.(storage.DirTimes)
+	if !isFilesystem {
+		return nil, nil
+	}
+	names, err := dirs.Dirs(ctx, path.Dir(path.Dir(path.Dir(layout.TagPath(r.Name, "any")))))
+	for _, name := range names {
+		if !r.HasTag(name) {
+			empty = append(empty, name)
+		}
+	}
+	slices.Sort(empty)
+	return empty, storage.IgnoreDamage(err)
 }
 
 // link is a link that has to be read. Its content should be digest.

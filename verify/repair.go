@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"time"
 
@@ -201,8 +202,10 @@ func Untagging(inv *inventory.Inventory, tags []TagRepair, now time.Time) *sweep
 	plan := &sweep.Given{Storage: inv.Identity, Time: now}
 	for _, t := range tags {
 		r := inv.Repository(t.Repository)
-		at, _ := r.FindTag(t.Tag)
-		tag := r.Tags[at]
+		var tag inventory.Tag
+		if at, found := r.FindTag(t.Tag); found { // otherwise it has no files
+			tag = r.Tags[at]
+		}
 		var index []digest.Digest
 		for _, l := range tag.Index {
 			index = append(index, inv.Digest(l.ID()))
@@ -216,9 +219,10 @@ func Untagging(inv *inventory.Inventory, tags []TagRepair, now time.Time) *sweep
 	return plan
 }
 
-// RemoveTags removes tags: what the plan of Untagging lists by take, and last the current link of each tag. Each outcome
-// is in the returned tags. ctx must be a lease.
-func RemoveTags(ctx context.Context, plan *sweep.Given, tags []TagRepair, take, remove func(context.Context, []storage.Ref) []storage.Outcome) ([]TagRepair, error) {
+// RemoveTags removes tags from a storage: what the plan of Untagging lists by take, then the current link of each tag, and
+// last its directories, since a registry lists a tag that has a directory. Each outcome is in the returned tags. ctx must
+// be a lease.
+func RemoveTags(ctx context.Context, store storage.Store, plan *sweep.Given, tags []TagRepair, take func(context.Context, []storage.Ref) []storage.Outcome) ([]TagRepair, error) {
 	tags = slices.Clone(tags)
 	for i := range tags {
 		t := &tags[i]
@@ -238,8 +242,13 @@ func RemoveTags(ctx context.Context, plan *sweep.Given, tags []TagRepair, take, 
 				break
 			}
 		}
-		if current := layout.TagPath(t.Repository, t.Tag); err == nil && (len(refs) == 0 || refs[len(refs)-1].Path != current) {
-			err = remove(ctx, []storage.Ref{{Path: current}})[0].Err
+		current := layout.TagPath(t.Repository, t.Tag)
+		if err == nil && (len(refs) == 0 || refs[len(refs)-1].Path != current) {
+			err = store.Remove(ctx, []storage.Ref{{Path: current}})[0].Err
+		}
+		if err == nil || errors.Is(err, storage.ErrNotRegular) { // a directory is in its place
+			_, pruneErr := store.Prune(ctx, path.Dir(path.Dir(current)))
+			err = pruneErr
 		}
 		if err != nil {
 			t.Error = err.Error()

@@ -71,6 +71,8 @@ type Finding struct {
 	blob digest.Digest
 	// isManifest is set if the object is a manifest or the link to one.
 	isManifest bool
+	// isMalformed is set if the object is a blob that has the right digest, and is no manifest.
+	isMalformed bool
 }
 
 // breaks reports whether a pull of a manifest that needs the object fails.
