@@ -176,6 +176,9 @@ regsweep window -m --before "$BEFORE" --after "$AFTER" $FLAGS "$TARGET"`})
 		delete(blocks, name)
 	}
 	for name := range blocks {
+		if strings.HasPrefix(name, "verify ") {
+			continue // of TestRunbookWhenPullsFail
+		}
 		t.Errorf("no test runs the recipe %q", name)
 	}
 }
