@@ -26,6 +26,9 @@ type Manifest struct {
 	// Subject is the digest of the subject of a referrer, or nil. The subject keeps the referrer
 	// alive, and not the other way round.
 	Subject []byte
+	// Refused says why Distribution does not serve a manifest of a known kind. It is "" if it does
+	// (registry/storage/manifeststore.go).
+	Refused string
 }
 
 // Kind is a form of manifest.

@@ -14,7 +14,7 @@ type Parser struct {
 	mediaType    []byte // nil if it is not given
 	mediaTypeErr error
 	artifactType []byte
-	isVersion1   bool
+	version      []byte // the value of schemaVersion; nil if it is not given
 	parts        [numParts]part
 	references   []Reference
 }
@@ -61,15 +61,34 @@ func (p *Parser) Parse(content []byte) (Manifest, error) {
 	if err != nil {
 		return Manifest{}, fmt.Errorf("malformed manifest: %w", err)
 	}
-	m.Purpose = p.purpose(m.References)
+	m.Purpose, m.Refused = p.purpose(m.References), p.refused(m.Kind, len(content))
 	return m, nil
+}
+
+// servedLimit is the size in bytes of the largest manifest that registries serve (registry/storage/blobstore.go).
+const servedLimit = 4 << 20
+
+// refused returns why registries do not serve a manifest of a known kind, or "".
+func (p *Parser) refused(kind Kind, bytes int) string {
+	switch {
+	case kind == Unknown:
+	case kind == Schema1:
+		return "it has schema 1, which release 3 of the registry does not serve"
+	case kind == Artifact:
+		return "it is an artifact manifest, which the registry does not serve"
+	case string(p.version) != "2":
+		return "its schemaVersion is not 2"
+	case bytes > servedLimit:
+		return fmt.Sprintf("it is larger than %d MiB", servedLimit>>20)
+	}
+	return ""
 }
 
 // read reads all fields. A field that has another form than in the known kinds of manifests is not an
 // error yet: in content of an unknown kind it may have any form.
 func (p *Parser) read(content []byte) error {
 	p.start(content)
-	p.mediaType, p.mediaTypeErr, p.artifactType, p.isVersion1 = nil, nil, nil, false
+	p.mediaType, p.mediaTypeErr, p.artifactType, p.version = nil, nil, nil, nil
 	for i := range p.parts {
 		p.parts[i] = part{references: p.parts[i].references[:0]}
 	}
@@ -94,7 +113,9 @@ func (p *Parser) member(field string) {
 	case "artifactType":
 		p.artifactType, _ = p.text()
 	case "schemaVersion":
-		p.isVersion1 = string(p.value()) == "1"
+		if !p.null() {
+			p.version = p.value()
+		}
 	default:
 		p.value()
 	}
@@ -189,7 +210,7 @@ func (p *Parser) kind() Kind {
 	switch {
 	case len(p.mediaType) > 0:
 		return kindOf(p.mediaType)
-	case p.isVersion1:
+	case string(p.version) == "1":
 		return Schema1
 	case p.parts[manifests].isSet:
 		return Index

@@ -18,6 +18,7 @@ type Graph struct {
 	details   map[inventory.ID]string // the problem of a damaged manifest or of an unknown type
 	unlisted  []inventory.ID          // manifests that were read but are not in the listing of blobs
 	claims    map[inventory.ID][]Claim
+	refused   map[inventory.ID]string // few
 
 	// tried are the digests from lists that no repository has a link to, and that were read. A
 	// digest that is not in manifests is plain content.
@@ -86,6 +87,9 @@ type Claim struct {
 // Claims returns the claims of a manifest. It has those with a wrong size only if the inventory was taken
 // with Options.Sizes, or the listing has sizes.
 func (g *Graph) Claims(id inventory.ID) []Claim { return g.claims[id] }
+
+// Refused returns why registries do not serve an intact manifest of a known type, or "".
+func (g *Graph) Refused(id inventory.ID) string { return g.refused[id] }
 
 // Damage returns why a digest that was read as a manifest can't be used as one, although an object is
 // stored under it. isContent is set if the content has the digest, and is no manifest or one that is too
@@ -206,6 +210,12 @@ func (b *builder) add(f found) {
 			g.claims = map[inventory.ID][]Claim{}
 		}
 		g.claims[f.id] = f.claims
+	}
+	if f.refused != "" {
+		if g.refused == nil {
+			g.refused = map[inventory.ID]string{}
+		}
+		g.refused[f.id] = f.refused
 	}
 	g.manifests.set(f.id, n)
 }

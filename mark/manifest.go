@@ -43,7 +43,8 @@ type found struct {
 	untyped  []int // indexes of the edges whose target is a manifest if it can be parsed as one
 	claims   []Claim
 	detail   string // problem of a damaged manifest, or of an unknown type
-	unlisted bool   // the blob exists but is not in the listing
+	refused  string
+	unlisted bool // the blob exists but is not in the listing
 }
 
 // read reads one manifest, verifies its digest, and calls keep with the result. The slices in the
@@ -149,7 +150,7 @@ func (r reading) parse(content []byte, p *parsing) found {
 	if err != nil {
 		return found{node: node{state: malformed}, detail: err.Error()}
 	}
-	f := found{node: node{kind: m.Kind, purpose: m.Purpose}}
+	f := found{node: node{kind: m.Kind, purpose: m.Purpose}, refused: m.Refused}
 	if m.Kind == manifest.Unknown {
 		f.detail = fmt.Sprintf("its type is not known (%.80q): all digests in it are taken as references", m.MediaType)
 	}

@@ -213,6 +213,8 @@ func (j *judge) manifest(id inventory.ID) *checked {
 	case form.Kind == manifest.Unknown:
 		own(UnknownManifestType, blobPath, detailOfUnknown)
 		return c // what it needs is not known
+	case j.Graph.Refused(id) != "":
+		own(UnknownManifestType, blobPath, j.Graph.Refused(id))
 	}
 	c.isIndex, c.isImage = form.Kind == manifest.Index, form.Purpose == manifest.ForImages
 	claims := j.Graph.Claims(id)
@@ -227,7 +229,8 @@ func (j *judge) manifest(id inventory.ID) *checked {
 		case c.isIndex && !j.r.HasLayer(to) && !j.Inventory.Listed(to):
 			f := j.part(c, id, SparseIndex, layout.BlobPath(j.Inventory.Digest(to)), to, "an index names it, and nobody pushed it here")
 			f.isManifest = true
-		case at >= 0 && claims[at].HasURLs && !j.r.HasLayer(to) && !j.Inventory.Listed(to):
+		case at >= 0 && claims[at].HasURLs && !(j.r.HasLayer(to) && j.Inventory.Listed(to) && j.Blobs[to].State != Missing):
+			// Clients fetch it from a URL if the registry does not have it.
 		default:
 			j.content(c, id, to)
 			if at >= 0 && claims[at].Bytes >= 0 && j.Blobs[to] == (Fault{}) {
@@ -258,7 +261,8 @@ func (j *judge) content(c *checked, of, id inventory.ID) {
 	blob, isAlias := j.r.Aliases[id]
 	if !isAlias {
 		blob = id
-		if d.Algorithm() != digest.SHA256 && !j.Inventory.Listed(id) {
+		_, isDamaged := j.damaged[layout.LayerPath(j.r.Name, d)]
+		if d.Algorithm() != digest.SHA256 && !j.Inventory.Listed(id) && (isDamaged || !j.r.HasLayer(id)) {
 			return // only its link could tell which blob it is
 		}
 	} else if blob != id {
