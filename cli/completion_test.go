@@ -10,7 +10,7 @@ import (
 func TestAFlagIsCompletedAndAFileIsLeftToTheShell(t *testing.T) {
 	app := newApp(&runner{env: Env{Width: func(io.Writer) int { return 0 }}})
 	for line, want := range map[string]string{
-		"":                     "gc garbage-collect untag apply window policy quarantine check audit why graph completion version help --help --version",
+		"":                     "gc garbage-collect untag apply window policy quarantine check audit verify why graph completion version help --help --version",
 		"g":                    "gc garbage-collect graph",
 		"__":                   "",
 		"gc --pl":              "--plan",

@@ -19,7 +19,7 @@ func TestFormatsNamesEveryKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	keys := map[string]bool{}
-	for _, document := range []any{report{}, checkReport{}, quarantineReport{}, auditReport{}, whyReport{}, graphReport{}, policyCheckReport{}, usageReport{}, guard.Holder{}, storage.HiddenVersion{}} {
+	for _, document := range []any{report{}, checkReport{}, quarantineReport{}, auditReport{}, whyReport{}, graphReport{}, verifyReport{}, policyCheckReport{}, usageReport{}, guard.Holder{}, storage.HiddenVersion{}} {
 		addKeys(keys, reflect.TypeOf(document))
 	}
 	if len(keys) < 80 {

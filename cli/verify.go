@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"regsweep/audit"
 	"regsweep/internal/human"
 	"regsweep/inventory"
 	"regsweep/storage"
@@ -307,7 +308,7 @@ func writeData(w *bytes.Buffer, r *verifyReport) {
 
 // writeFindings prints a table, with what breaks a tag first.
 func writeFindings(w *bytes.Buffer, findings []*verify.Finding, width int) {
-	t := &human.Table{Columns: []human.Column{human.Left, human.Left, human.Prose}}
+	t := &human.Table{Columns: []human.Column{human.Left, human.Left, human.Left, human.Prose}}
 	group := ""
 	flush := func() {
 		if group != "" {
@@ -333,32 +334,32 @@ func writeFindings(w *bytes.Buffer, findings []*verify.Finding, width int) {
 			flush()
 			group = of
 		}
-		t.Row("  "+string(f.Kind), human.Printable(f.Repository), human.Printable(aboutFinding(f)))
+		t.Row("  "+string(f.Kind), human.Printable(f.Repository), human.Printable(broken(f)), human.Printable(aboutFinding(f)))
 	}
 	flush()
 }
 
-// aboutFinding says what is damaged, what needs it, and which tags that breaks.
+// aboutFinding says what is damaged. The report has the whole digests.
 func aboutFinding(f *verify.Finding) string {
-	text := f.Detail
+	text := f.Path + ": " + f.Detail
 	if f.Digest != "" {
-		text = string(f.Digest) + ": " + text
-	} else {
-		text = f.Path + ": " + text
+		text = string(f.Digest) + ": " + f.Detail
 	}
-	if len(f.Tags) > 0 {
-		text += "; breaks " + few(f.Tags)
-	}
+	return digest.DigestRegexp.ReplaceAllStringFunc(text, func(d string) string { return audit.Short(digest.Digest(d)) })
+}
+
+// broken names the tags that a finding breaks, and the platforms of the images that are not whole.
+func broken(f *verify.Finding) string {
 	var platforms []string
 	for _, image := range f.Images {
-		if image.Platform != "" {
+		if image.Platform != "" && !slices.Contains(platforms, image.Platform) {
 			platforms = append(platforms, image.Platform)
 		}
 	}
-	if len(platforms) > 0 {
-		text += " (" + few(platforms) + ")"
+	if len(platforms) == 0 {
+		return few(f.Tags)
 	}
-	return text
+	return strings.TrimSpace(few(f.Tags) + " (" + few(platforms) + ")")
 }
 
 // few names the first of some names.

@@ -3,6 +3,7 @@ package verify
 import (
 	"bytes"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -205,6 +206,9 @@ func TestEachDamageHasItsFinding(t *testing.T) {
 			return of(SparseIndex, layout.BlobPath(absent.Digest()), "sparse", "broken app:sparse (partial)")
 		}},
 		{"layer: no link", func(j *judged) { j.tree.Remove(j.layerLink) }, func(j *judged) []string {
+			return of(MissingLayerLink, j.layerLink, "v1", v1)
+		}},
+		{"layer: no directory of its link", func(j *judged) { j.tree.Remove(path.Dir(j.layerLink)) }, func(j *judged) []string {
 			return of(MissingLayerLink, j.layerLink, "v1", v1)
 		}},
 		{"layer: upper case", func(j *judged) { j.tree.Write(j.layerLink, strings.ToUpper(j.layer.String())) }, func(j *judged) []string {
