@@ -27,6 +27,7 @@ type judged struct {
 	store              storage.Store
 	v1, amd, arm       *imagetest.Manifest
 	multi, untagged    *imagetest.Manifest
+	began              time.Time
 	inv                *inventory.Inventory
 	graph              *mark.Graph
 	layer, armLayer    digest.Digest
@@ -80,6 +81,7 @@ func (j *judged) judge() *Result {
 			j.Fatal(err)
 		}
 	}
+	j.began = time.Now()
 	j.inv = inventoryOf(j.T, j.store)
 	var err error
 	j.graph, err = mark.Read(j.Context(), j.inv, j.store, mark.ReadOptions{})
@@ -97,7 +99,7 @@ func (j *judged) judge() *Result {
 
 func (j *judged) confirm(r *Result) {
 	j.Helper()
-	if err := r.Confirm(j.Context(), j.inv, j.store, 4); err != nil {
+	if err := r.Confirm(j.Context(), j.inv, j.store, j.began, 4); err != nil {
 		j.Fatal(err)
 	}
 }
@@ -160,6 +162,9 @@ func TestEachDamageHasItsFinding(t *testing.T) {
 		{"nothing", func(*judged) {}, func(*judged) []string { return nil }},
 		{"tag: no current link", func(j *judged) { j.tree.Remove(layout.TagPath("app", "v1")) }, func(*judged) []string {
 			return of(TagWithoutCurrent, layout.TagPath("app", "v1"), "v1", v1)
+		}},
+		{"tag: only directories", func(j *judged) { j.tree.Mkdir("repositories/app/_manifests/tags/empty/current") }, func(*judged) []string {
+			return of(TagWithoutCurrent, layout.TagPath("app", "empty"), "empty", "broken app:empty")
 		}},
 		{"tag: a newline", func(j *judged) { j.tree.Write(layout.TagPath("app", "v1"), j.v1.Digest().String()+"\n") }, func(*judged) []string {
 			return of(DamagedTagLink, layout.TagPath("app", "v1"), "v1", v1)
