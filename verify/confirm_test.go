@@ -37,6 +37,7 @@ func TestWhatHasChangedIsNoFinding(t *testing.T) {
 		{"a tag without a current link is deleted", remove(tagPath), remove("repositories/app/_manifests/tags/v1"), nil},
 		{"a tag with a damaged link is deleted", write(tagPath, ""), remove("repositories/app/_manifests/tags/v1"), nil},
 		{"a link is removed that leads nowhere", func(j *judged) { j.tree.LayerLink("app", nowhere) }, remove(layout.LayerPath("app", nowhere)), nil},
+		{"the blob of such a link is stored", func(j *judged) { j.tree.LayerLink("app", nowhere) }, func(j *judged) { j.tree.Blob([]byte("nowhere")) }, nil},
 		{"an index entry is removed", func(j *judged) { j.tree.TagIndex("app", "v1", nowhere) }, remove(layout.TagIndexPath("app", "v1", nowhere)), nil},
 		{"the revision of an index entry is written", func(j *judged) {
 			j.tree.TagIndex("app", "v1", j.amd.Digest())
