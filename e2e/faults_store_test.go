@@ -227,6 +227,10 @@ func (s faultyStore) Put(ctx context.Context, path string, content io.ReadSeeker
 	return s.call("Put", path, func() error { return s.Store.Put(ctx, path, content) })
 }
 
+func (s faultyStore) Overwrite(ctx context.Context, path string, content []byte) error {
+	return s.call("Overwrite", path, func() error { return s.Store.Overwrite(ctx, path, content) })
+}
+
 func (s faultyStore) MakeDir(ctx context.Context, dir string) error {
 	return s.call("MakeDir", dir, func() error { return s.Store.MakeDir(ctx, dir) })
 }

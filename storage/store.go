@@ -275,6 +275,10 @@ type Mover interface {
 	// if the object exists. Put checks the lease of ctx immediately before the call that makes the
 	// object. If the lease has ended, the error matches ErrNotBegun.
 	Put(ctx context.Context, path string, content io.ReadSeeker) error
+	// Overwrite is Put for a small object that may exist, and whose content is known to be damaged. A
+	// reader gets the old content or the new one. A symbolic link is replaced, and its target stays. The
+	// error is ErrNotRegular (wrapped) if path is a directory.
+	Overwrite(ctx context.Context, path string, content []byte) error
 	// MakeDir makes a directory and its parents, if the storage has directories.
 	MakeDir(ctx context.Context, dir string) error
 	// Sync returns once everything that was moved, put or removed survives a loss of power.

@@ -91,6 +91,20 @@ func (o *Store) Put(ctx context.Context, path string, content io.ReadSeeker) err
 	})
 }
 
+// Overwrite writes. The drivers replace an object as a whole.
+func (o *Store) Overwrite(ctx context.Context, path string, content []byte) error {
+	if _, err := o.exists(ctx, path); err != nil {
+		return err
+	}
+	return o.do(ctx, "write", path, func() error {
+		if err := storage.MayRemove(ctx); err != nil {
+			return pace.Final(err)
+		}
+		o.put.Add(1)
+		return o.driver.PutContent(ctx, driverPath(path), content)
+	})
+}
+
 // MakeDir does nothing: drivers make directories as they need them.
 func (o *Store) MakeDir(ctx context.Context, dir string) error { return ctx.Err() }
 

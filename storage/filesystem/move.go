@@ -3,6 +3,7 @@
 package filesystem
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -116,6 +117,13 @@ func (t *tree) rename(from, to string) error {
 	})
 }
 
+// replace moves a file to a path that may exist.
+func (t *tree) replace(from, to string) error {
+	return t.inParent(from, func(source int, old string) error {
+		return t.inParent(to, func(target int, name string) error { return system.Renameat(source, old, target, name) })
+	})
+}
+
 // renameAt renames a file and never replaces one. If the filesystem can't do that in one step
 // (NFS), renameAt makes a hard link, which can't replace a file either, and removes the old name.
 // If the filesystem has no hard links, it checks that the new name does not exist, and renames. A
@@ -209,7 +217,17 @@ func inherit(from, parent int, name string) error {
 
 // Put writes a temporary file in storage.OwnDir, and renames it once it is on the disk and has the right owner. If
 // OwnDir lies on another filesystem, the temporary file is near its final place.
-func (f *Store) Put(ctx context.Context, name string, content io.ReadSeeker) (err error) {
+func (f *Store) Put(ctx context.Context, name string, content io.ReadSeeker) error {
+	return f.place(ctx, name, content, false)
+}
+
+// Overwrite is Put with a rename that replaces the old file.
+func (f *Store) Overwrite(ctx context.Context, name string, content []byte) error {
+	return f.place(ctx, name, bytes.NewReader(content), true)
+}
+
+// place is Put or, if replaces is set, Overwrite.
+func (f *Store) place(ctx context.Context, name string, content io.ReadSeeker, replaces bool) (err error) {
 	defer func() {
 		if err != nil {
 			err = &fs.PathError{Op: "write", Path: name, Err: err}
@@ -223,15 +241,18 @@ func (f *Store) Put(ctx context.Context, name string, content io.ReadSeeker) (er
 	if err != nil {
 		return err
 	}
-	if _, err := t.mode(name); err == nil {
+	switch mode, err := t.mode(name); {
+	case err == nil && !replaces:
 		return fs.ErrExist
+	case err == nil && mode.IsDir():
+		return storage.ErrNotRegular
 	}
 	if err := t.makeDirs(storage.OwnDir); err != nil {
 		return err
 	}
 	f.put.Add(1)
-	if err = f.putBy(ctx, t, temporaryFor(name), name, content); errors.Is(err, unix.EXDEV) {
-		err = f.putBy(ctx, t, path.Join(path.Dir(path.Dir(name)), path.Base(temporaryFor(name))), name, content)
+	if err = f.putBy(ctx, t, temporaryFor(name), name, content, replaces); errors.Is(err, unix.EXDEV) {
+		err = f.putBy(ctx, t, path.Join(path.Dir(path.Dir(name)), path.Base(temporaryFor(name))), name, content, replaces)
 	}
 	if err != nil {
 		t.removeEmptied(ctx, path.Dir(name))
@@ -241,7 +262,7 @@ func (f *Store) Put(ctx context.Context, name string, content io.ReadSeeker) (er
 }
 
 // putBy writes content to a temporary file, and renames it.
-func (f *Store) putBy(ctx context.Context, t *tree, temporary, name string, content io.ReadSeeker) error {
+func (f *Store) putBy(ctx context.Context, t *tree, temporary, name string, content io.ReadSeeker, replaces bool) error {
 	err := f.write(ctx, t, temporary, content)
 	if err == nil {
 		err = t.makeDirs(path.Dir(name))
@@ -254,7 +275,10 @@ func (f *Store) putBy(ctx context.Context, t *tree, temporary, name string, cont
 	if err == nil {
 		err = f.mayRemove(ctx)
 	}
-	if err == nil {
+	switch {
+	case err == nil && replaces:
+		err = t.replace(temporary, name)
+	case err == nil:
 		err = t.rename(temporary, name)
 	}
 	if err != nil {

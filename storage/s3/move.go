@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -154,7 +155,17 @@ func (s *Store) Put(ctx context.Context, path string, content io.ReadSeeker) err
 	if whole, ok := content.(io.ReaderAt); ok && size > s.largestPut {
 		return s.putInParts(ctx, path, whole, size)
 	}
-	conditional, tries := true, 0
+	return s.putWhole(ctx, path, content, true)
+}
+
+// Overwrite writes without a condition.
+func (s *Store) Overwrite(ctx context.Context, path string, content []byte) error {
+	return s.putWhole(ctx, path, bytes.NewReader(content), false)
+}
+
+// putWhole writes an object with one request: with If-None-Match if conditional is set.
+func (s *Store) putWhole(ctx context.Context, path string, content io.ReadSeeker, conditional bool) error {
+	tries := 0
 	put := func() error {
 		if _, err := content.Seek(0, io.SeekStart); err != nil {
 			return pace.Final(err)
@@ -173,7 +184,8 @@ func (s *Store) Put(ctx context.Context, path string, content io.ReadSeeker) err
 		}
 		return err
 	}
-	if err = s.retryRemoval(ctx, put); pace.ErrorStatus(err) == http.StatusNotImplemented { // a server that knows no conditions
+	err := s.retryRemoval(ctx, put)
+	if pace.ErrorStatus(err) == http.StatusNotImplemented { // a server that knows no conditions
 		conditional = false
 		err = s.retryRemoval(ctx, put)
 	}

@@ -249,6 +249,14 @@ func operations() map[string]operation {
 		"put": {func(ctx context.Context, store storage.Store) (string, error) {
 			return "", store.Put(ctx, to, strings.NewReader("content"))
 		}, written(to)},
+		"overwrite": {func(ctx context.Context, store storage.Store) (string, error) {
+			return "", store.Overwrite(ctx, link, []byte("content"))
+		}, func(_, _ string, err error, at map[string]string) string {
+			if got := at[link]; got != "content" && (err == nil || got != known()[link]) {
+				return fmt.Sprintf("it has %q", got)
+			}
+			return ""
+		}},
 		"lock": {func(ctx context.Context, store storage.Store) (string, error) {
 			_, err := store.Create(ctx, storage.OwnDir+"/lock", []byte("content"))
 			return "", err

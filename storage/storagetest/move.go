@@ -133,6 +133,36 @@ func testPut(t *testing.T, s Subject) {
 	}
 }
 
+// testOverwrite: an object is written, whether one exists or not, unless the lease has ended.
+func testOverwrite(t *testing.T, s Subject) {
+	store, plant := s.Open(t)
+	ctx := t.Context()
+	const dir = "repositories/app/_layers/sha256/"
+	empty, other, absent := dir+HexOf("empty")+"/link", dir+HexOf("other")+"/link", dir+HexOf("absent")+"/link"
+	PlantAll(plant, map[string]string{empty: "", other: "another content, and a longer one"})
+	lost := errors.New("lost")
+	ended := storage.WithLease(ctx, func(context.Context) error { return lost })
+	if err := store.Overwrite(ended, other, []byte("x")); !errors.Is(err, storage.ErrNotBegun) || !errors.Is(err, lost) {
+		t.Errorf("the lease has ended: %v", err)
+	}
+	WantContents(t, store, map[string]string{other: "another content, and a longer one"})
+	for _, path := range []string{empty, other, absent} {
+		if err := store.Overwrite(ctx, path, []byte("content")); err != nil {
+			t.Errorf("overwrite: %v", err)
+		}
+		WantContents(t, store, map[string]string{path: "content"})
+	}
+	if got := KeysOf(Scan(t, store, storage.RepositoriesDir)); len(got) != 3 && !s.Directories {
+		t.Errorf("the scan has %v", slices.Collect(maps.Keys(got)))
+	}
+	if s.Directories {
+		if err := store.Overwrite(ctx, dir+HexOf("empty"), []byte("x")); !errors.Is(err, storage.ErrNotRegular) {
+			t.Errorf("a directory: %v", err)
+		}
+		WantContents(t, store, map[string]string{empty: "content"})
+	}
+}
+
 var errReader = errors.New("the reader fails")
 
 type failingReader struct{ io.ReadSeeker }

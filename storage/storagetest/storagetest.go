@@ -64,6 +64,7 @@ func Test(t *testing.T, s Subject) {
 	t.Run("move", func(t *testing.T) { testMove(t, s) })
 	t.Run("move of what is known", func(t *testing.T) { testMoveKnown(t, s) })
 	t.Run("put", func(t *testing.T) { testPut(t, s) })
+	t.Run("overwrite", func(t *testing.T) { testOverwrite(t, s) })
 	t.Run("names and what lies below", func(t *testing.T) { testBrowse(t, s) })
 	t.Run("others than the two trees", func(t *testing.T) { testOthers(t, s) })
 	t.Run("stream", func(t *testing.T) { testStream(t, s) })
