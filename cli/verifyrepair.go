@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"regsweep/descriptors"
@@ -55,6 +56,7 @@ type repair struct {
 	links, blobs, untag bool
 	source              verify.Source // nil without --refill
 	dryRun              bool
+	intact              map[digest.Digest]bool // blobs that this run has read
 }
 
 // repairReport is the part of the report about repairs.
@@ -71,7 +73,7 @@ type repairReport struct {
 
 // readRepair reads the flags. It returns nil if nothing is to be repaired.
 func (a *analysis) readRepair(c *urfave.Context) (*repair, error) {
-	r := &repair{analysis: a, dryRun: c.Bool("dry-run")}
+	r := &repair{analysis: a, dryRun: c.Bool("dry-run"), intact: map[digest.Digest]bool{}}
 	for _, kind := range strings.Split(strings.Join(c.StringSlice(repairName), ","), ",") {
 		switch strings.TrimSpace(kind) {
 		case repairLinks:
@@ -148,12 +150,15 @@ func (r *repair) run(c *urfave.Context, report *verifyReport) (err error) {
 	if err != nil {
 		return err
 	}
-	planned := r.plan(result)
+	planned, err := r.plan(ctx, result)
+	if err != nil {
+		return err
+	}
 	report.Repairs.Repairs = planned
 	if !admitted.mayRemove {
 		return admitted.refused
 	}
-	if len(planned.Links)+len(planned.Blobs)+len(planned.Refilled)+len(planned.Tags) == 0 {
+	if planned.Len() == 0 {
 		return nil
 	}
 	proof, err = r.confirm(ctx, admitted.proof, report)
@@ -191,14 +196,20 @@ func noRepairs() verify.Repairs {
 	return verify.Repairs{Links: []verify.LinkRepair{}, Blobs: []verify.BlobRepair{}, Refilled: []verify.BlobRepair{}, Tags: []verify.TagRepair{}}
 }
 
-// plan returns what would be repaired now. What a fetched manifest shows to be missing is not known yet.
-func (r *repair) plan(result *verify.Result) verify.Repairs {
-	planned := noRepairs()
+// plan returns what would be repaired now. What a fetched manifest shows to be missing is not known yet. It reads the blobs
+// of the links that would be written, and those that would be moved.
+func (r *repair) plan(ctx context.Context, result *verify.Result) (planned verify.Repairs, err error) {
+	planned = noRepairs()
 	if r.links {
-		planned.Links = result.Links()
+		planned.Links = result.Links(r.facts.Inventory)
+		if err := verify.CheckLinks(ctx, r.store, planned.Links, r.intact); err != nil {
+			return planned, err
+		}
 	}
 	if r.blobs {
-		planned.Blobs = result.Wrong(r.facts.Inventory)
+		if planned.Blobs, err = verify.CheckWrong(ctx, r.store, result.Wrong(r.facts.Inventory)); err != nil {
+			return planned, err
+		}
 	}
 	if r.source != nil {
 		for _, b := range result.Refillable() {
@@ -208,7 +219,7 @@ func (r *repair) plan(result *verify.Result) verify.Repairs {
 	if r.untag {
 		planned.Tags = result.Hopeless()
 	}
-	return planned
+	return planned, nil
 }
 
 // rounds repairs until a round repairs nothing new, and then removes the tags that are still broken. It returns the
@@ -273,23 +284,23 @@ func (r *repair) round(ctx context.Context, done *repairReport, result *verify.R
 	}
 	if r.blobs {
 		moved, err := verify.MoveWrong(ctx, r.store, wrong, moveAway)
-		done.Blobs = append(done.Blobs, moved...)
 		for _, b := range moved {
 			if b.Error == "" {
 				repaired++
 			}
+			done.Blobs = replaced(done.Blobs, b, func(o verify.BlobRepair) bool { return o.Digest == b.Digest })
 		}
 		if err != nil {
 			return repaired, err
 		}
 	}
 	if r.links {
-		links, err := verify.WriteLinks(ctx, r.store, result.Links())
+		links, err := verify.WriteLinks(ctx, r.store, result.Links(r.facts.Inventory), r.intact)
 		for _, l := range links {
 			if l.Error == "" {
 				repaired++
-				done.Links = append(done.Links, l)
 			}
+			done.Links = replaced(done.Links, l, func(o verify.LinkRepair) bool { return o.Path == l.Path })
 		}
 		return repaired, err
 	}
@@ -315,21 +326,15 @@ func (r *repair) refill(ctx context.Context, done *repairReport, blobs []verify.
 		default:
 			written++
 		}
-		done.addRefilled(b)
+		done.Refilled = replaced(done.Refilled, b, func(o verify.BlobRepair) bool { return o.Digest == b.Digest })
 	}
 	phase.EndWith("fetched", err)
 	return written, err
 }
 
-// addRefilled adds the outcome of a blob, or replaces its outcome of an earlier round.
-func (r *repairReport) addRefilled(b verify.BlobRepair) {
-	for i := range r.Refilled {
-		if r.Refilled[i].Digest == b.Digest {
-			r.Refilled[i] = b
-			return
-		}
-	}
-	r.Refilled = append(r.Refilled, b)
+// replaced returns outcomes with one more, in the place of that of an earlier round.
+func replaced[T any](outcomes []T, one T, isSame func(T) bool) []T {
+	return append(slices.DeleteFunc(outcomes, isSame), one)
 }
 
 func noTake(_ context.Context, refs []storage.Ref) []storage.Outcome {
@@ -363,7 +368,12 @@ func writeRepairs(w io.Writer, r *repairReport) {
 		}
 		return problem == ""
 	}
-	blobs, refilled, tags, bytes := 0, 0, 0, int64(0)
+	links, blobs, refilled, tags, bytes := 0, 0, 0, 0, int64(0)
+	for _, l := range r.Links {
+		if fail(l.Path, l.Error) {
+			links++
+		}
+	}
 	for _, b := range r.Blobs {
 		if fail(b.Digest.String(), b.Error) {
 			blobs++
@@ -389,7 +399,7 @@ func writeRepairs(w io.Writer, r *repairReport) {
 	if bytes > 0 {
 		fetched += ", " + human.Size(bytes)
 	}
-	part(len(r.Links), "", "link", " written again")
+	part(links, "", "link", " written again")
 	part(refilled, "", "blob", fetched)
 	part(blobs, "", "damaged blob", " moved to the quarantine")
 	part(tags, "", "tag", " removed")

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"syscall"
 
 	"regsweep/storage"
 	"regsweep/storage/layout"
@@ -118,11 +119,12 @@ func (r *restorer) damagedBlob(ctx context.Context, kept, path string, d digest.
 	return verdict{}, r.store.Remove(ctx, []storage.Ref{{Path: kept}})[0].Err
 }
 
-// intact reports whether the content of an object has the digest.
+// intact reports whether the content of an object has the digest. A bad sector is one of this object: the others can
+// be restored all the same.
 func (r *restorer) intact(ctx context.Context, path string, d digest.Digest) (bool, error) {
 	verifier := d.Verifier()
 	err := r.store.Stream(ctx, path, verifier)
-	if errors.Is(err, storage.ErrNotRegular) || errors.Is(err, storage.ErrUnreadable) {
+	if errors.Is(err, storage.ErrNotRegular) || errors.Is(err, storage.ErrUnreadable) || errors.Is(err, syscall.EIO) {
 		return false, nil
 	}
 	return err == nil && verifier.Verified(), err

@@ -62,9 +62,9 @@ func (g *Given) Refs() iter.Seq[storage.Ref] {
 	}
 }
 
-// Keeps reports false for what is removed.
+// Keeps reports false for a blob that is removed.
 func (g *Given) Keeps(blob digest.Digest) bool {
-	return !slices.ContainsFunc(g.Removals, func(r Removal) bool { return r.Digest == blob })
+	return !slices.ContainsFunc(g.Removals, func(r Removal) bool { return r.Kind == Blob && r.Digest == blob })
 }
 
 // WriteTo writes a plan file. It implements io.WriterTo.

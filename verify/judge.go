@@ -300,7 +300,7 @@ func (j *judge) layerLink(c *checked, of, id inventory.ID) {
 		j.part(c, of, MissingLayerLink, path, id, "the repository has no link to the blob")
 	case isFaulty && fault.names != "" && j.links.layers[j.Inventory.ID(fault.names)].names == d:
 		// A registry follows a layer link twice. So two links that were swapped do no harm.
-		j.report(DamagedLayerLink, path, id, fault.Detail)
+		j.report(DamagedLayerLink, path, id, fault.Detail).isSwapped = true
 	case isFaulty:
 		j.part(c, of, DamagedLayerLink, path, id, fault.Detail)
 	}
@@ -345,11 +345,15 @@ func (j *judge) checkTags() {
 			breaking = append(breaking, j.own(BadTagName, path, "no client can name the tag"))
 		}
 		if detail, isDamaged := j.damaged[path]; isDamaged {
-			breaking = append(breaking, j.own(DamagedTagLink, path, "the link "+detail))
+			f := j.own(DamagedTagLink, path, "the link "+detail)
+			if tag.HasTarget { // there is white space around it
+				f.blob = j.Inventory.Digest(tag.Target)
+			}
+			breaking = append(breaking, f)
 		} else if !tag.HasTarget {
 			breaking = append(breaking, j.own(TagWithoutCurrent, path, "the tag has an index and no current link"))
 		}
-		hasOwn := len(breaking) > 0
+		own := breaking
 		if tag.HasTarget {
 			known, isKnown := below[tag.Target]
 			if !isKnown {
@@ -363,9 +367,10 @@ func (j *judge) checkTags() {
 		}
 		if len(breaking) > 0 {
 			broken := BrokenTag{Repository: j.r.Name, Tag: tag.Name}
-			if !hasOwn {
-				broken.Partial = j.checked[tag.Target].isIndex && j.canPull(tag.Target, (*Finding).breaks, map[inventory.ID]bool{})
-				broken.curable = j.canPull(tag.Target, func(f *Finding) bool { return !f.isOfLink() }, map[inventory.ID]bool{})
+			isUncured := func(f *Finding) bool { return !f.isOfLink() }
+			if tag.HasTarget {
+				broken.Partial = len(own) == 0 && j.checked[tag.Target].isIndex && j.canPull(tag.Target, (*Finding).breaks, map[inventory.ID]bool{})
+				broken.curable = !slices.ContainsFunc(own, isUncured) && j.canPull(tag.Target, isUncured, map[inventory.ID]bool{})
 			}
 			j.broken = append(j.broken, broken)
 		}

@@ -179,6 +179,8 @@ func (r refill) put(ctx context.Context, b ToRefill, content *os.File, o *Refill
 		case isIntact: // somebody has pushed it
 			return nil, nil
 		case errors.Is(err, fs.ErrNotExist):
+		case mayBeIntact(err):
+			return fmt.Errorf("%w: %w", errUnknown, err), nil
 		default: // it has other content, or can't be read
 			if err := r.options.MoveAway(ctx, o.Blob); err != nil {
 				err = fmt.Errorf("move the wrong content of %s away: %w", o.Blob, err)

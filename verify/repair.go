@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,28 @@ type Repairs struct {
 	Blobs    []BlobRepair `json:"blobs"`    // moved to a quarantine
 	Refilled []BlobRepair `json:"refilled"` // fetched from another place
 	Tags     []TagRepair  `json:"tags"`     // removed
+}
+
+// Len returns the number of repairs without an Error.
+func (r *Repairs) Len() (n int) {
+	for _, l := range r.Links {
+		n += ok(l.Error)
+	}
+	for _, b := range slices.Concat(r.Blobs, r.Refilled) {
+		n += ok(b.Error)
+	}
+	for _, t := range r.Tags {
+		n += ok(t.Error)
+	}
+	return n
+}
+
+// ok returns 1 if there is no problem.
+func ok(problem string) int {
+	if problem == "" {
+		return 1
+	}
+	return 0
 }
 
 // LinkRepair is a link that is written.
@@ -49,71 +72,103 @@ type TagRepair struct {
 	Error      string `json:"error,omitempty"`
 }
 
-// Links returns the links that are missing or damaged, layer links first. WriteLinks writes those of them whose blob
-// is intact.
-func (r *Result) Links() []LinkRepair {
-	links := []LinkRepair{}
-	for _, kinds := range [][2]Kind{{MissingLayerLink, DamagedLayerLink}, {MissingRevisionLink, DamagedRevisionLink}} {
+// Links returns the links to stored blobs that are missing or damaged, with the targets of others first. WriteLinks writes
+// those of them whose blob is intact. A link of a tag is among them if only white space around its digest damages it.
+func (r *Result) Links(inv *inventory.Inventory) []LinkRepair {
+	links, lost := []LinkRepair{}, map[digest.Digest]bool{}
+	for _, f := range r.Findings {
+		lost[f.blob] = lost[f.blob] || f.Kind == MissingBlob || f.Kind == MissingManifest
+	}
+	for _, kinds := range [][2]Kind{{MissingLayerLink, DamagedLayerLink}, {MissingRevisionLink, DamagedRevisionLink}, {"", DamagedTagLink}} {
 		for _, f := range r.Findings {
-			// A damaged link that no manifest needs is left for gc, which removes it.
-			isNeeded := f.isManifest || len(f.needers) > 0
-			if slices.Contains(kinds[:], f.Kind) && isNeeded {
-				links = append(links, LinkRepair{Path: f.Path, Digest: f.Digest, replaces: f.Kind == kinds[1]})
+			if slices.Contains(kinds[:], f.Kind) && f.isOfLink() && !f.isSwapped && inv.Listed(inv.ID(f.blob)) && !lost[f.blob] {
+				links = append(links, LinkRepair{Path: f.Path, Digest: f.blob, replaces: f.Kind == kinds[1]})
 			}
 		}
 	}
 	return links
 }
 
-// WriteLinks writes the links whose blob is stored and intact: it reads each blob. It never writes over an intact
-// link. Each outcome is in the returned links. ctx must be a lease. The error is one of the storage that is not about
-// one object, or the cause of ctx.
-func WriteLinks(ctx context.Context, store storage.Store, links []LinkRepair) ([]LinkRepair, error) {
-	links = slices.Clone(links)
-	faults := map[digest.Digest]Fault{}
-	for i := range links {
-		l := &links[i]
-		l.Error = ErrNotTried.Error()
-		if ctx.Err() != nil {
-			return links, context.Cause(ctx)
+// CheckLinks reads the blobs of links. A link gets an Error if its blob is not intact. intact has the blobs that were found
+// to be intact before. They are not read again, and those that are found now are added. The error is one of the storage that
+// is not about one object.
+func CheckLinks(ctx context.Context, store storage.Store, links []LinkRepair, intact map[digest.Digest]bool) error {
+	var unread []digest.Digest
+	at := map[digest.Digest]int{} // in unread
+	for _, l := range links {
+		if _, known := at[l.Digest]; !known && !intact[l.Digest] {
+			at[l.Digest] = len(unread)
+			unread = append(unread, l.Digest)
 		}
-		fault, known := faults[l.Digest]
-		if !known {
-			found, err := readBlob(ctx, store, layout.BlobPath(l.Digest), []digest.Digest{l.Digest}, nil)
-			if err != nil {
-				return links, err
-			}
-			fault = found[0]
-			faults[l.Digest] = fault
-		}
-		if fault != (Fault{}) {
-			l.Error = "its blob is not intact: " + fault.Detail
-			continue
-		}
-		if err := writeLink(ctx, store, l); err != nil {
-			l.Error = err.Error()
-			if _, err := faultOf(err); err != nil {
-				return links, err
-			}
-			continue
-		}
-		l.Error = ""
 	}
-	return links, nil
+	faults := make([][]Fault, len(unread))
+	err := storage.Each(ctx, len(unread), store.Concurrency(), func(ctx context.Context, i int) (err error) {
+		faults[i], err = readBlob(ctx, store, layout.BlobPath(unread[i]), unread[i:i+1], nil)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for d, i := range at {
+		intact[d] = faults[i][0] == (Fault{})
+	}
+	for i, l := range links {
+		if !intact[l.Digest] {
+			links[i].Error = "its blob is not intact: " + faults[at[l.Digest]][0].Detail
+		}
+	}
+	return nil
 }
 
+// WriteLinks calls CheckLinks, and writes the links whose blob is intact. It never writes over an intact link. Each outcome
+// is in the returned links. ctx must be a lease. The error is one of the storage that is not about one object, or the cause
+// of ctx. After an error, the links that were not tried have an Error too.
+func WriteLinks(ctx context.Context, store storage.Store, links []LinkRepair, intact map[digest.Digest]bool) ([]LinkRepair, error) {
+	links = slices.Clone(links)
+	err := CheckLinks(ctx, store, links, intact)
+	wrote := false
+	for i := range links {
+		l := &links[i]
+		switch {
+		case l.Error != "":
+		case err != nil:
+			l.Error = ErrNotTried.Error()
+		case ctx.Err() != nil:
+			l.Error, err = ErrNotTried.Error(), context.Cause(ctx)
+		default:
+			failed := writeLink(ctx, store, l)
+			if failed != nil {
+				l.Error = failed.Error()
+				_, err = faultOf(failed)
+			}
+			wrote = wrote || failed == nil
+		}
+	}
+	if wrote && err == nil {
+		err = store.Sync(ctx)
+	}
+	return links, err
+}
+
+// writeLink writes a link in one step: a damaged link to a manifest keeps its repository from being collected, and a missing
+// one would not.
 func writeLink(ctx context.Context, store storage.Store, l *LinkRepair) error {
+	content := []byte(l.Digest)
 	if l.replaces {
 		fault, err := readLink(ctx, store, l.Path, l.Digest)
 		if err != nil || fault == (linkFault{}) {
 			return err
 		}
-		ctx = context.WithoutCancel(ctx) // an interruption must not end it between the two
-		if err := OrPrune(ctx, store, l.Path, store.Remove(ctx, []storage.Ref{{Path: l.Path}})[0].Err); err != nil {
+		err = store.Overwrite(ctx, l.Path, content)
+		if !errors.Is(err, storage.ErrNotRegular) {
 			return err
 		}
+		if err := OrPrune(ctx, store, l.Path, err); err != nil { // a directory can't be replaced in one step
+			return err
+		}
+		ctx = context.WithoutCancel(ctx)
 	}
-	err := store.Put(ctx, l.Path, bytes.NewReader([]byte(l.Digest)))
+	err := store.Put(ctx, l.Path, bytes.NewReader(content))
 	if errors.Is(err, fs.ErrExist) { // somebody has pushed
 		return nil
 	}
@@ -134,10 +189,10 @@ func OrPrune(ctx context.Context, store storage.Store, path string, err error) e
 
 // Wrong returns the blobs of the findings whose content is damaged, each once.
 func (r *Result) Wrong(inv *inventory.Inventory) []BlobRepair {
-	blobs := []BlobRepair{}
+	blobs, known := []BlobRepair{}, map[digest.Digest]bool{}
 	for _, f := range r.Findings {
-		isKnown := slices.ContainsFunc(blobs, func(b BlobRepair) bool { return b.Digest == f.blob })
-		if (f.Kind == DamagedBlob || f.Kind == DamagedManifest) && !isKnown {
+		if (f.Kind == DamagedBlob || f.Kind == DamagedManifest) && !f.isMalformed && !known[f.blob] {
+			known[f.blob] = true
 			bytes, _ := inv.Size(inv.ID(f.blob))
 			blobs = append(blobs, BlobRepair{Digest: f.blob, Bytes: max(bytes, 0)})
 		}
@@ -145,43 +200,73 @@ func (r *Result) Wrong(inv *inventory.Inventory) []BlobRepair {
 	return blobs
 }
 
-// MoveWrong moves blobs away by take, except those that it finds to be intact when it reads them. Each outcome is in
-// the returned blobs: only those that were moved, or could not be. ctx must be a lease.
-func MoveWrong(ctx context.Context, store storage.Store, blobs []BlobRepair, take func(context.Context, digest.Digest) error) (moved []BlobRepair, err error) {
+// errUnknown is the outcome for a blob that this process can't read, and others perhaps can.
+var errUnknown = errors.New("it is not moved, since it may be intact")
+
+// CheckWrong reads blobs, and returns those that are not intact and exist. A blob gets an Error if it can't be read for a
+// reason that says nothing about its content: a permission is missing, or it is archived. The error is one of the storage
+// that is not about one object.
+func CheckWrong(ctx context.Context, store storage.Store, blobs []BlobRepair) (wrong []BlobRepair, err error) {
 	for _, b := range blobs {
+		verifier := b.Digest.Verifier()
+		err := store.Stream(ctx, layout.BlobPath(b.Digest), verifier)
+		switch fault, serious := faultIn(store, err); {
+		case serious != nil:
+			return wrong, serious
+		case fault.State == Missing, err == nil && verifier.Verified():
+			continue
+		case mayBeIntact(err):
+			b.Error = fmt.Errorf("%w: %s", errUnknown, fault.Detail).Error()
+		}
+		wrong = append(wrong, b)
+	}
+	return wrong, nil
+}
+
+// mayBeIntact reports whether an error of a read says nothing about the content.
+func mayBeIntact(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, storage.ErrUnreadable)
+}
+
+// MoveWrong moves blobs away by take, each after CheckWrong. Each outcome is in the returned blobs: only those that were
+// moved, or could not be. ctx must be a lease.
+func MoveWrong(ctx context.Context, store storage.Store, blobs []BlobRepair, take func(context.Context, digest.Digest) error) (moved []BlobRepair, err error) {
+	for i := range blobs {
 		if ctx.Err() != nil {
 			return moved, context.Cause(ctx)
 		}
-		found, err := readBlob(ctx, store, layout.BlobPath(b.Digest), []digest.Digest{b.Digest}, nil)
+		wrong, err := CheckWrong(ctx, store, blobs[i:i+1])
 		if err != nil {
 			return moved, err
 		}
-		if found[0] == (Fault{}) || found[0].State == Missing {
-			continue
-		}
-		if err := take(ctx, b.Digest); err != nil {
-			if _, serious := faultOf(err); serious != nil {
-				return moved, err
+		for _, b := range wrong {
+			if b.Error == "" {
+				if err := take(ctx, b.Digest); err != nil {
+					if _, serious := faultOf(err); serious != nil {
+						return moved, err
+					}
+					b.Error = err.Error()
+				}
 			}
-			b.Error = err.Error()
+			moved = append(moved, b)
 		}
-		moved = append(moved, b)
 	}
 	return moved, nil
 }
 
 // Hopeless returns the tags of which no image can be pulled, whatever the platform, and that WriteLinks can't cure. A tag
 // is not among them if only entries of an index were never pushed here: what was pushed can be pulled. Nor is one with a
-// bad name, or in a repository with one: it may have been renamed by hand.
+// bad name, or in a repository with one: it may have been renamed by hand. Nor is one with a manifest of an unknown type:
+// another registry may know it.
 func (r *Result) Hopeless() []TagRepair {
-	isHopeless, isMisnamed := map[TagRepair]bool{}, map[TagRepair]bool{}
+	isHopeless, isDoubtful := map[TagRepair]bool{}, map[TagRepair]bool{}
 	for _, f := range r.Findings {
 		for _, tag := range f.Tags {
 			of := TagRepair{Repository: f.Repository, Tag: tag}
 			switch f.Kind {
 			case SparseIndex:
-			case BadTagName, BadRepositoryName:
-				isMisnamed[of] = true
+			case BadTagName, BadRepositoryName, UnknownManifestType:
+				isDoubtful[of] = true
 			default:
 				isHopeless[of] = true
 			}
@@ -189,7 +274,7 @@ func (r *Result) Hopeless() []TagRepair {
 	}
 	tags := []TagRepair{}
 	for _, b := range r.Broken {
-		if of := (TagRepair{Repository: b.Repository, Tag: b.Tag}); !b.Partial && !b.curable && isHopeless[of] && !isMisnamed[of] {
+		if of := (TagRepair{Repository: b.Repository, Tag: b.Tag}); !b.Partial && !b.curable && isHopeless[of] && !isDoubtful[of] {
 			tags = append(tags, of)
 		}
 	}
@@ -220,46 +305,59 @@ func Untagging(inv *inventory.Inventory, tags []TagRepair, now time.Time) *sweep
 }
 
 // RemoveTags removes tags from a storage: what the plan of Untagging lists by take, then the current link of each tag, and
-// last its directories, since a registry lists a tag that has a directory. Each outcome is in the returned tags. ctx must
+// last its directories, since a registry lists a tag that has a directory. A tag stays if its current link is another one
+// than in the plan: somebody has pushed it. Each outcome is in the returned tags. ctx must
 // be a lease.
 func RemoveTags(ctx context.Context, store storage.Store, plan *sweep.Given, tags []TagRepair, take func(context.Context, []storage.Ref) []storage.Outcome) ([]TagRepair, error) {
 	tags = slices.Clone(tags)
-	for i := range tags {
-		t := &tags[i]
-		t.Error = ErrNotTried.Error()
-		if ctx.Err() != nil {
-			return tags, context.Cause(ctx)
+	refs, targets := map[TagRepair][]storage.Ref{}, map[TagRepair]digest.Digest{}
+	for _, r := range plan.Removals {
+		t := TagRepair{Repository: r.Repository, Tag: r.Tag}
+		if refs[t] = append(refs[t], storage.Ref{Path: r.Path}); r.Kind == sweep.Tag {
+			targets[t] = r.Digest
 		}
-		var refs []storage.Ref
-		for _, r := range plan.Removals {
-			if r.Repository == t.Repository && r.Tag == t.Tag {
-				refs = append(refs, storage.Ref{Path: r.Path})
-			}
-		}
-		err := error(nil)
-		for _, ref := range refs { // the current link is last
-			if err = take(ctx, []storage.Ref{ref})[0].Err; err != nil {
-				break
-			}
-		}
-		current := layout.TagPath(t.Repository, t.Tag)
-		if err == nil && (len(refs) == 0 || refs[len(refs)-1].Path != current) {
-			err = store.Remove(ctx, []storage.Ref{{Path: current}})[0].Err
-		}
-		if err == nil || errors.Is(err, storage.ErrNotRegular) { // a directory is in its place
-			_, pruneErr := store.Prune(ctx, path.Dir(path.Dir(current)))
-			err = pruneErr
-		}
-		if err != nil {
-			t.Error = err.Error()
-			if _, err := faultOf(err); err != nil {
-				return tags, fmt.Errorf("remove the tag %s:%s: %w", t.Repository, t.Tag, err)
-			}
-			continue
-		}
-		t.Error = ""
 	}
-	return tags, nil
+	var err error
+	for i, t := range tags {
+		switch {
+		case err == nil && ctx.Err() == nil:
+			failed := removeTag(ctx, store, t, refs[t], targets[t], take)
+			if failed != nil {
+				tags[i].Error = failed.Error()
+				if _, serious := faultOf(failed); serious != nil && !errors.Is(failed, errPushed) {
+					err = fmt.Errorf("remove the tag %s:%s: %w", t.Repository, t.Tag, failed)
+				}
+			}
+		default:
+			tags[i].Error = ErrNotTried.Error()
+		}
+	}
+	return tags, cmp.Or(err, context.Cause(ctx))
+}
+
+var errPushed = errors.New("somebody has pushed it meanwhile")
+
+func removeTag(ctx context.Context, store storage.Store, t TagRepair, refs []storage.Ref, target digest.Digest, take func(context.Context, []storage.Ref) []storage.Outcome) error {
+	current := layout.TagPath(t.Repository, t.Tag)
+	content, err := store.Read(ctx, current, layout.LinkLimit)
+	if err := storage.IgnoreDamage(err); err != nil {
+		return err
+	}
+	if now, _, _ := layout.LinkTarget(content); now != target {
+		return errPushed
+	}
+	for _, ref := range refs { // the current link is last
+		if err := take(ctx, []storage.Ref{ref})[0].Err; err != nil {
+			return err
+		}
+	}
+	if target == "" {
+		if err := OrPrune(ctx, store, current, store.Remove(ctx, []storage.Ref{{Path: current}})[0].Err); err != nil {
+			return err
+		}
+	}
+	_, err = store.Prune(ctx, path.Dir(path.Dir(current))) // an index may be left, without entries
+	return err
 }
 
 // Damaged returns the digests of all blobs in the findings that were found to be damaged.

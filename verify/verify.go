@@ -67,12 +67,16 @@ type Finding struct {
 
 	// needers are the manifests of Repository that name the object, sorted.
 	needers []inventory.ID
-	// blob is the blob that should be stored: the digest, or the one that a layer link names.
+	// blob is the blob that should be stored: the digest, or the one that a layer link or the link of a tag
+	// names.
 	blob digest.Digest
 	// isManifest is set if the object is a manifest or the link to one.
 	isManifest bool
 	// isMalformed is set if the object is a blob that has the right digest, and is no manifest.
 	isMalformed bool
+	// isSwapped is set for a layer link that was swapped with another one. Both do no harm as long as both
+	// are wrong.
+	isSwapped bool
 }
 
 // breaks reports whether a pull of a manifest that needs the object fails.
@@ -84,11 +88,13 @@ func (f *Finding) breaks() bool {
 	return true
 }
 
-// isOfLink reports whether the finding is about the link to a manifest or to a blob, and not about its content.
+// isOfLink reports whether the finding is about a link whose content is known.
 func (f *Finding) isOfLink() bool {
 	switch f.Kind {
 	case MissingLayerLink, DamagedLayerLink, MissingRevisionLink, DamagedRevisionLink:
 		return true
+	case DamagedTagLink:
+		return f.blob != ""
 	}
 	return false
 }
