@@ -217,7 +217,9 @@ func (r *repair) plan(ctx context.Context, result *verify.Result) (planned verif
 		}
 	}
 	if r.untag {
-		planned.Tags = result.Hopeless()
+		if planned.Tags, err = result.CheckTags(ctx, r.store, result.Hopeless()); err != nil {
+			return planned, err
+		}
 	}
 	return planned, nil
 }
@@ -238,9 +240,12 @@ func (r *repair) rounds(ctx context.Context, c *urfave.Context, report *verifyRe
 			return result, err
 		}
 	}
-	tags := result.Hopeless()
-	if !r.untag || len(tags) == 0 {
+	if !r.untag {
 		return result, nil
+	}
+	tags, err := result.CheckTags(ctx, r.store, result.Hopeless())
+	if err != nil || len(tags) == 0 {
+		return result, err
 	}
 	plan := verify.Untagging(r.facts.Inventory, tags, r.env.Now())
 	take, end, err := r.take(ctx, report.Repairs, plan, nil)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -279,6 +280,35 @@ func (r *Result) Hopeless() []TagRepair {
 		}
 	}
 	return tags
+}
+
+// CheckTags returns those of tags that are lost for certain. A tag is not if something that it needs can't be read by this
+// process, and perhaps by a registry: a permission is missing, it is archived, or it is a symbolic link. The error is one of
+// the storage that is not about one object.
+func (r *Result) CheckTags(ctx context.Context, store storage.Store, tags []TagRepair) ([]TagRepair, error) {
+	isDoubtful := map[TagRepair]bool{}
+	for _, f := range r.Findings {
+		isOf := func(t TagRepair) bool { return t.Repository == f.Repository && slices.Contains(f.Tags, t.Tag) }
+		if f.Kind != DamagedBlob && f.Kind != DamagedManifest || f.isMalformed || !slices.ContainsFunc(tags, isOf) {
+			continue
+		}
+		err := store.Stream(ctx, f.Path, io.Discard)
+		if _, serious := faultIn(store, err); serious != nil {
+			return nil, serious
+		}
+		if mayBeIntact(err) || errors.Is(err, storage.ErrNotRegular) {
+			for _, tag := range f.Tags {
+				isDoubtful[TagRepair{Repository: f.Repository, Tag: tag}] = true
+			}
+		}
+	}
+	certain := []TagRepair{}
+	for _, t := range tags {
+		if !isDoubtful[t] {
+			certain = append(certain, t)
+		}
+	}
+	return certain, nil
 }
 
 // Untagging returns the plan of the removal of tags. A current link that names no digest is not in it: there is

@@ -465,6 +465,50 @@ func TestLostTagsAreRemoved(t *testing.T) {
 	}
 }
 
+// TestTagsOfUnreadableContentStay: a registry may be able to read it.
+func TestTagsOfUnreadableContentStay(t *testing.T) {
+	lostTags := func(t *testing.T, store storage.Store) []TagRepair {
+		result, _ := judged(t, store, true)
+		tags, err := result.CheckTags(t.Context(), store, result.Hopeless())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return tags
+	}
+	for cause, kept := range map[error]bool{syscall.EACCES: true, storage.ErrUnreadable: true, syscall.EIO: false} {
+		t.Run(cause.Error(), func(t *testing.T) {
+			r := newRepairable(t)
+			store := unreadable{directory(t, r.Root()), map[string]error{layout.BlobPath(own(r.single)): cause}}
+			if tags := lostTags(t, store); (len(tags) == 0) != kept {
+				t.Errorf("%v are lost", tags)
+			}
+		})
+	}
+	for name, of := range map[string]func(*repairable) digest.Digest{
+		"a layer behind a link": func(r *repairable) digest.Digest { return own(r.single) },
+		"a manifest behind one": func(r *repairable) digest.Digest { return r.single.Digest() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRepairable(t)
+			file, target := r.Path(layout.BlobPath(of(r))), path.Join(t.TempDir(), "data")
+			if err := errors.Join(os.Rename(file, target), os.Symlink(target, file)); err != nil {
+				t.Fatal(err)
+			}
+			if err := registrytest.StartT(t, registrytest.Config{Root: r.Root()}).Client().PullAll(t.Context(), "app", "single"); err != nil {
+				t.Fatal(err)
+			}
+			if tags := lostTags(t, directory(t, r.Root())); len(tags) > 0 {
+				t.Errorf("%v are lost, and can be pulled", tags)
+			}
+		})
+	}
+	r := newRepairable(t)
+	r.Write(layout.BlobPath(own(r.single)), "wrong")
+	if tags := lostTags(t, directory(t, r.Root())); len(tags) != 2 {
+		t.Errorf("%v are lost, want the two with wrong content", tags)
+	}
+}
+
 // failing is a fake. One of its calls fails, and all after it if it dies. If it is late, the storage has carried out the
 // call that fails.
 type failing struct {
