@@ -58,8 +58,8 @@ func newRepairable(t *testing.T) *repairable {
 // own is the layer that an image shares with no other.
 func own(m *imagetest.Manifest) digest.Digest { return m.Blobs[len(m.Blobs)-1].Digest() }
 
-// judged checks a storage, with the content of all blobs if reads is set.
-func judged(t *testing.T, store storage.Store, reads bool) (*Result, *inventory.Inventory) {
+// check checks a storage, with the content of all blobs if reads is set.
+func check(t *testing.T, store storage.Store, reads bool) (*Result, *inventory.Inventory) {
 	t.Helper()
 	result, inv, err := checkAll(t.Context(), store, reads)
 	if err != nil {
@@ -69,6 +69,7 @@ func judged(t *testing.T, store storage.Store, reads bool) (*Result, *inventory.
 }
 
 func checkAll(ctx context.Context, store storage.Store, reads bool) (*Result, *inventory.Inventory, error) {
+	began := time.Now()
 	inv, err := inventory.Take(ctx, store, inventory.Options{Sizes: true})
 	if err != nil {
 		return nil, nil, err
@@ -92,7 +93,7 @@ func checkAll(ctx context.Context, store storage.Store, reads bool) (*Result, *i
 	}
 	result, err := Judge(ctx, Facts{Inventory: inv, Graph: graph, Links: links, Blobs: faults})
 	if err == nil {
-		err = result.Confirm(ctx, inv, store, 1)
+		err = result.Confirm(ctx, inv, store, began, 1)
 	}
 	return result, inv, err
 }
@@ -176,7 +177,7 @@ func TestLinksAreWrittenAgain(t *testing.T) {
 			} else {
 				store, served = bucket(t, r.Root())
 			}
-			result, inv := judged(t, store, false)
+			result, inv := check(t, store, false)
 			planned := result.Links(inv)
 			if err := CheckLinks(t.Context(), store, planned, map[digest.Digest]bool{}); err != nil {
 				t.Fatal(err)
@@ -188,7 +189,7 @@ func TestLinksAreWrittenAgain(t *testing.T) {
 			if !slices.Equal(planned, done) || len(done) < 8 {
 				t.Errorf("planned %+v, done %+v", planned, done)
 			}
-			if result, _ := judged(t, store, true); len(result.Findings) > 0 {
+			if result, _ := check(t, store, true); len(result.Findings) > 0 {
 				for _, f := range result.Findings {
 					t.Errorf("left: %+v", f)
 				}
@@ -215,7 +216,7 @@ func TestNoLinkIsWrittenToADamagedBlob(t *testing.T) {
 	r.Remove(layout.BlobPath(missing))
 	store := directory(t, r.Root())
 	before := imagetest.SnapshotT(t, r.Root())
-	result, inv := judged(t, store, false)
+	result, inv := check(t, store, false)
 	planned := result.Links(inv)
 	if err := CheckLinks(t.Context(), store, planned, map[digest.Digest]bool{}); err != nil {
 		t.Fatal(err)
@@ -235,7 +236,7 @@ func TestSwappedLinksStay(t *testing.T) {
 	a, b := own(r.single), own(r.child)
 	r.Write(layout.LayerPath("app", a), b.String())
 	r.Write(layout.LayerPath("app", b), a.String())
-	result, inv := judged(t, directory(t, r.Root()), false)
+	result, inv := check(t, directory(t, r.Root()), false)
 	if links := result.Links(inv); len(result.Findings) != 2 || len(result.Broken) != 0 || len(links) != 0 {
 		t.Errorf("%d findings, %d broken tags, and these links would be written: %+v", len(result.Findings), len(result.Broken), links)
 	}
@@ -260,7 +261,7 @@ func TestWrittenLinksBelongToTheRegistry(t *testing.T) {
 		t.Fatal(err)
 	}
 	store := directory(t, r.Root())
-	result, inv := judged(t, store, false)
+	result, inv := check(t, store, false)
 	if done, err := WriteLinks(t.Context(), store, result.Links(inv), map[digest.Digest]bool{}); err != nil || len(done) != 2 {
 		t.Fatalf("%+v, %v", done, err)
 	}
@@ -314,7 +315,7 @@ func TestOnlyDamagedBlobsAreMoved(t *testing.T) {
 				delete(failing.errs, layout.BlobPath(bad))
 				want--
 			}
-			result, inv := judged(t, failing, true)
+			result, inv := check(t, failing, true)
 			found := result.Wrong(inv)
 			for _, content := range r.child.Blobs {
 				if content.Digest() == healed {
@@ -413,7 +414,7 @@ func TestLostTagsAreRemoved(t *testing.T) {
 			if into == "a bucket" {
 				store, _ = bucket(t, r.Root())
 			}
-			result, inv := judged(t, store, false)
+			result, inv := check(t, store, false)
 			tags := result.Hopeless()
 			names := func(tags []TagRepair) (names []string) {
 				for _, t := range tags {
@@ -440,7 +441,7 @@ func TestLostTagsAreRemoved(t *testing.T) {
 			if got, want := names(done), []string{"again", "empty", "nocurrent", "noindex", "single" + errPushed.Error()}; !slices.Equal(got, want) {
 				t.Errorf("%v were removed, want %v", got, want)
 			}
-			_, inv = judged(t, store, false)
+			_, inv = check(t, store, false)
 			var left []string
 			for _, tag := range inv.Repository("app").Tags {
 				left = append(left, tag.Name)
@@ -468,7 +469,7 @@ func TestLostTagsAreRemoved(t *testing.T) {
 // TestTagsOfUnreadableContentStay: a registry may be able to read it.
 func TestTagsOfUnreadableContentStay(t *testing.T) {
 	lostTags := func(t *testing.T, store storage.Store) []TagRepair {
-		result, _ := judged(t, store, true)
+		result, _ := check(t, store, true)
 		tags, err := result.CheckTags(t.Context(), store, result.Hopeless())
 		if err != nil {
 			t.Fatal(err)
@@ -644,7 +645,7 @@ func TestARepairChecksTheLease(t *testing.T) {
 	r.Write(layout.BlobPath(own(r.single)), "wrong")
 	before := imagetest.SnapshotT(t, r.Root())
 	store := directory(t, r.Root())
-	result, inv := judged(t, store, true)
+	result, inv := check(t, store, true)
 	lost := errors.New("lost")
 	ended := storage.WithLease(t.Context(), func(context.Context) error { return lost })
 	for _, link := range result.Links(inv) {
