@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"path"
 	"strings"
-	"syscall"
 
 	"regsweep/storage"
 	"regsweep/storage/layout"
@@ -119,12 +118,11 @@ func (r *restorer) damagedBlob(ctx context.Context, kept, path string, d digest.
 	return verdict{}, r.store.Remove(ctx, []storage.Ref{{Path: kept}})[0].Err
 }
 
-// intact reports whether the content of an object has the digest. A bad sector is one of this object: the others can
-// be restored all the same.
+// intact reports whether the content of an object has the digest.
 func (r *restorer) intact(ctx context.Context, path string, d digest.Digest) (bool, error) {
 	verifier := d.Verifier()
 	err := r.store.Stream(ctx, path, verifier)
-	if errors.Is(err, storage.ErrNotRegular) || errors.Is(err, storage.ErrUnreadable) || errors.Is(err, syscall.EIO) {
+	if errors.Is(err, storage.ErrNotRegular) || errors.Is(err, storage.ErrUnreadable) {
 		return false, nil
 	}
 	return err == nil && verifier.Verified(), err

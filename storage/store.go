@@ -45,7 +45,7 @@ var ErrTooLarge = errors.New("larger than the limit")
 var ErrNotRegular = errors.New("not a regular file")
 
 // ErrUnreadable is returned by Reader.Read for an object that exists but whose content the
-// storage does not return: the object is archived, or its encryption key is disabled.
+// storage does not return: a sector is bad, the object is archived, or its encryption key is disabled.
 var ErrUnreadable = errors.New("its content can't be read")
 
 // ErrLost is returned by a Locker if somebody else has written or removed the object meanwhile.
@@ -382,6 +382,12 @@ func IgnoreDamage(err error) error {
 		return nil
 	}
 	return err
+}
+
+// IsOfDisk reports whether an error means a bad sector, or damaged metadata of a file.
+func IsOfDisk(err error) bool {
+	const damagedMetadata = syscall.Errno(117) // EUCLEAN of Linux
+	return errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EBADMSG) || errors.Is(err, damagedMetadata)
 }
 
 // IsFull reports whether the filesystem or a quota has no free block or no free inode.

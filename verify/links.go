@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 
 	"regsweep/inventory"
@@ -162,5 +163,8 @@ func reason(err error) string {
 	case errors.Is(err, storage.ErrNotRegular):
 		return "is not a regular file"
 	}
-	return "can't be read: " + err.Error()
+	if ofPath := (*fs.PathError)(nil); errors.As(err, &ofPath) {
+		err = ofPath.Err
+	}
+	return "can't be read: " + strings.TrimPrefix(err.Error(), storage.ErrUnreadable.Error()+": ")
 }

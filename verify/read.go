@@ -11,7 +11,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"regsweep/inventory"
@@ -292,36 +291,17 @@ func (c *counter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// ofFile are the errors of a filesystem about one file or its directory.
-var ofFile = []error{
-	syscall.EIO, syscall.EBADMSG, syscall.Errno(117), // EUCLEAN of Linux: the metadata of the file is damaged
-	syscall.EACCES, syscall.EPERM, syscall.ELOOP, syscall.EISDIR,
-	io.ErrUnexpectedEOF, // it is shorter than its size
-}
-
-// faultIn is faultOf for an error of reading from a store. In a bucket, the errors of a filesystem are of the
-// connection, or of a file with credentials.
+// faultIn returns the fault that an error of reading one object means. Any other error is returned. In a bucket, the
+// errors of a filesystem are of the connection, or of a file with credentials.
 func faultIn(store storage.Store, err error) (Fault, error) {
-	if store.Identity().Driver == "filesystem" || storage.IgnoreDamage(err) == nil {
-		return faultOf(err)
-	}
-	return Fault{}, err
-}
-
-// faultOf returns the fault that an error of one object means. Any other error is returned.
-func faultOf(err error) (Fault, error) {
+	isOfFile := errors.Is(err, fs.ErrPermission) || errors.Is(err, io.ErrUnexpectedEOF) // it is shorter than its size
 	switch {
 	case err == nil:
 		return Fault{}, nil
 	case errors.Is(err, fs.ErrNotExist):
 		return Fault{Missing, "there is no file"}, nil
-	case storage.IsDamage(err):
+	case storage.IsDamage(err), isOfFile && store.Identity().Driver == "filesystem":
 		return Fault{Unreadable, "it " + reason(err)}, nil
-	}
-	for _, bad := range ofFile {
-		if errors.Is(err, bad) {
-			return Fault{Unreadable, "it can't be read: " + bad.Error()}, nil
-		}
 	}
 	return Fault{}, err
 }

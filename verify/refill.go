@@ -184,7 +184,7 @@ func (r refill) put(ctx context.Context, b ToRefill, content *os.File, o *Refill
 		default: // it has other content, or can't be read
 			if err := r.options.MoveAway(ctx, o.Blob); err != nil {
 				err = fmt.Errorf("move the wrong content of %s away: %w", o.Blob, err)
-				if _, serious := faultOf(err); serious == nil {
+				if serious(err) == nil {
 					return err, nil
 				}
 				return nil, err

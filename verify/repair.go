@@ -140,7 +140,7 @@ func WriteLinks(ctx context.Context, store storage.Store, links []LinkRepair, in
 			failed := writeLink(ctx, store, l)
 			if failed != nil {
 				l.Error = failed.Error()
-				_, err = faultOf(failed)
+				err = serious(failed)
 			}
 			wrote = wrote || failed == nil
 		}
@@ -226,7 +226,15 @@ func CheckWrong(ctx context.Context, store storage.Store, blobs []BlobRepair) (w
 
 // mayBeIntact reports whether an error of a read says nothing about the content.
 func mayBeIntact(err error) bool {
-	return errors.Is(err, fs.ErrPermission) || errors.Is(err, storage.ErrUnreadable)
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, storage.ErrUnreadable) && !storage.IsOfDisk(err)
+}
+
+// serious returns an error of a change of one object, or nil if it is about that object alone.
+func serious(err error) error {
+	if errors.Is(err, storage.ErrNotRegular) || errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	return err
 }
 
 // MoveWrong moves blobs away by take, each after CheckWrong. Each outcome is in the returned blobs: only those that were
@@ -243,7 +251,7 @@ func MoveWrong(ctx context.Context, store storage.Store, blobs []BlobRepair, tak
 		for _, b := range wrong {
 			if b.Error == "" {
 				if err := take(ctx, b.Digest); err != nil {
-					if _, serious := faultOf(err); serious != nil {
+					if serious(err) != nil {
 						return moved, err
 					}
 					b.Error = err.Error()
@@ -283,32 +291,44 @@ func (r *Result) Hopeless() []TagRepair {
 }
 
 // CheckTags returns those of tags that are lost for certain. A tag is not if something that it needs can't be read by this
-// process, and perhaps by a registry: a permission is missing, it is archived, or it is a symbolic link. The error is one of
-// the storage that is not about one object.
+// process, and perhaps by a registry: a permission is missing, it is archived, or there is a symbolic link. The error is
+// one of the storage that is not about one object.
 func (r *Result) CheckTags(ctx context.Context, store storage.Store, tags []TagRepair) ([]TagRepair, error) {
-	isDoubtful := map[TagRepair]bool{}
+	isCertain := map[TagRepair]bool{}
+	for _, t := range tags {
+		isCertain[t] = true
+	}
 	for _, f := range r.Findings {
-		isOf := func(t TagRepair) bool { return t.Repository == f.Repository && slices.Contains(f.Tags, t.Tag) }
-		if f.Kind != DamagedBlob && f.Kind != DamagedManifest || f.isMalformed || !slices.ContainsFunc(tags, isOf) {
-			continue
-		}
-		err := store.Stream(ctx, f.Path, io.Discard)
-		if _, serious := faultIn(store, err); serious != nil {
-			return nil, serious
-		}
-		if mayBeIntact(err) || errors.Is(err, storage.ErrNotRegular) {
-			for _, tag := range f.Tags {
-				isDoubtful[TagRepair{Repository: f.Repository, Tag: tag}] = true
+		var of []TagRepair
+		for _, tag := range f.Tags {
+			if t := (TagRepair{Repository: f.Repository, Tag: tag}); isCertain[t] {
+				of = append(of, t)
 			}
 		}
-	}
-	certain := []TagRepair{}
-	for _, t := range tags {
-		if !isDoubtful[t] {
-			certain = append(certain, t)
+		if len(of) == 0 {
+			continue
+		}
+		isReadable, err := mayBeRead(ctx, store, f.Path)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range of {
+			isCertain[t] = !isReadable
 		}
 	}
-	return certain, nil
+	return slices.DeleteFunc(slices.Clone(tags), func(t TagRepair) bool { return !isCertain[t] }), nil
+}
+
+// mayBeRead reports whether a registry may read an object that this process can't read.
+func mayBeRead(ctx context.Context, store storage.Store, name string) (bool, error) {
+	err := store.Stream(ctx, name, io.Discard)
+	dirs, isFilesystem := store.(storage.DirTimes)
+	if !errors.Is(err, storage.ErrNotRegular) || !isFilesystem {
+		_, serious := faultIn(store, err)
+		return mayBeIntact(err), serious
+	}
+	names, err := dirs.Dirs(ctx, path.Dir(name))
+	return !slices.Contains(names, path.Base(name)), storage.IgnoreDamage(err)
 }
 
 // Untagging returns the plan of the removal of tags. A current link that names no digest is not in it: there is
@@ -354,7 +374,7 @@ func RemoveTags(ctx context.Context, store storage.Store, plan *sweep.Given, tag
 			failed := removeTag(ctx, store, t, refs[t], targets[t], take)
 			if failed != nil {
 				tags[i].Error = failed.Error()
-				if _, serious := faultOf(failed); serious != nil && !errors.Is(failed, errPushed) {
+				if serious(failed) != nil && !errors.Is(failed, errPushed) {
 					err = fmt.Errorf("remove the tag %s:%s: %w", t.Repository, t.Tag, failed)
 				}
 			}

@@ -476,7 +476,8 @@ func TestTagsOfUnreadableContentStay(t *testing.T) {
 		}
 		return tags
 	}
-	for cause, kept := range map[error]bool{syscall.EACCES: true, storage.ErrUnreadable: true, syscall.EIO: false} {
+	badSector := fmt.Errorf("%w: %w", storage.ErrUnreadable, syscall.EIO)
+	for cause, kept := range map[error]bool{syscall.EACCES: true, storage.ErrUnreadable: true, badSector: false} {
 		t.Run(cause.Error(), func(t *testing.T) {
 			r := newRepairable(t)
 			store := unreadable{directory(t, r.Root()), map[string]error{layout.BlobPath(own(r.single)): cause}}
@@ -485,13 +486,18 @@ func TestTagsOfUnreadableContentStay(t *testing.T) {
 			}
 		})
 	}
-	for name, of := range map[string]func(*repairable) digest.Digest{
-		"a layer behind a link": func(r *repairable) digest.Digest { return own(r.single) },
-		"a manifest behind one": func(r *repairable) digest.Digest { return r.single.Digest() },
+	for name, of := range map[string]func(*repairable) string{
+		"a layer":      func(r *repairable) string { return layout.BlobPath(own(r.single)) },
+		"a manifest":   func(r *repairable) string { return layout.BlobPath(r.single.Digest()) },
+		"a blob":       func(r *repairable) string { return path.Dir(layout.BlobPath(own(r.single))) },
+		"a layer link": func(r *repairable) string { return layout.LayerPath("app", own(r.single)) },
+		"a revision":   func(r *repairable) string { return layout.RevisionPath("app", r.single.Digest()) },
+		"a current":    func(r *repairable) string { return layout.TagPath("app", "single") },
+		"a repository": func(*repairable) string { return layout.RepositoryPath("app") },
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name+" behind a link", func(t *testing.T) {
 			r := newRepairable(t)
-			file, target := r.Path(layout.BlobPath(of(r))), path.Join(t.TempDir(), "data")
+			file, target := r.Path(of(r)), path.Join(t.TempDir(), "data")
 			if err := errors.Join(os.Rename(file, target), os.Symlink(target, file)); err != nil {
 				t.Fatal(err)
 			}
@@ -500,6 +506,20 @@ func TestTagsOfUnreadableContentStay(t *testing.T) {
 			}
 			if tags := lostTags(t, directory(t, r.Root())); len(tags) > 0 {
 				t.Errorf("%v are lost, and can be pulled", tags)
+			}
+		})
+	}
+	for name, of := range map[string]func(*repairable) string{
+		"a layer":   func(r *repairable) string { return layout.BlobPath(own(r.single)) },
+		"a current": func(r *repairable) string { return layout.TagPath("app", "single") },
+	} {
+		t.Run("a directory for "+name, func(t *testing.T) {
+			r := newRepairable(t)
+			if err := errors.Join(os.Remove(r.Path(of(r))), os.Mkdir(r.Path(of(r)), 0o755)); err != nil {
+				t.Fatal(err)
+			}
+			if tags := lostTags(t, directory(t, r.Root())); len(tags) == 0 {
+				t.Error("nothing is lost")
 			}
 		})
 	}

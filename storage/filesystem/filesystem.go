@@ -358,9 +358,12 @@ func readDescriptor(buffer []byte, fd int, limit int64) ([]byte, error) {
 // a manifest is written once, as a whole.
 var errShrunk = fmt.Errorf("reading ends before the end of the file: %w", io.ErrUnexpectedEOF)
 
-// readError adds the path to an error. The errors for a symbolic link become ErrNotRegular, which
-// is damage of one file. All other errors are failures of the storage, which end the run.
+// readError adds the path to an error. The errors for a symbolic link become ErrNotRegular, and those of a disk
+// ErrUnreadable: both are damage of one file. All other errors are failures of the storage, which end the run.
 func readError(name string, err error) error {
+	if storage.IsOfDisk(err) {
+		err = fmt.Errorf("%w: %w", storage.ErrUnreadable, err)
+	}
 	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EISDIR) ||
 		errors.Is(err, syscall.ENXIO) || errors.Is(err, syscall.EXDEV) {
 		err = storage.ErrNotRegular
