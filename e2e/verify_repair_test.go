@@ -369,7 +369,7 @@ func (r *randomRegistry) untag(what string) {
 		// A link may cure it, somebody may have renamed it, and of a sparse index all may be there that was pushed.
 		mayStay := slices.ContainsFunc(report.Findings, func(f verifyFinding) bool {
 			switch f.Kind {
-			case verify.SparseIndex, verify.BadTagName, verify.BadRepositoryName,
+			case verify.SparseIndex, verify.BadTagName, verify.BadRepositoryName, verify.UnknownManifestType,
 				verify.MissingLayerLink, verify.DamagedLayerLink, verify.MissingRevisionLink, verify.DamagedRevisionLink:
 				return f.Repository+":" == tag[:len(tag)-len(name(tag))] && slices.Contains(f.Tags, name(tag))
 			}
