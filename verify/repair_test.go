@@ -282,6 +282,9 @@ type unreadable struct {
 	errs map[string]error
 }
 
+// errBadSector is the error of a directory on a disk that fails.
+var errBadSector = fmt.Errorf("%w: %w", storage.ErrUnreadable, syscall.EIO)
+
 func (u unreadable) Stream(ctx context.Context, path string, w io.Writer) error {
 	if err := u.errs[path]; err != nil {
 		return &fs.PathError{Op: "read", Path: path, Err: err}
@@ -307,7 +310,7 @@ func TestOnlyDamagedBlobsAreMoved(t *testing.T) {
 				store, served = bucket(t, r.Root())
 			}
 			failing := unreadable{store, map[string]error{
-				layout.BlobPath(denied): syscall.EACCES, layout.BlobPath(archived): storage.ErrUnreadable, layout.BlobPath(bad): syscall.EIO,
+				layout.BlobPath(denied): syscall.EACCES, layout.BlobPath(archived): storage.ErrUnreadable, layout.BlobPath(bad): errBadSector,
 			}}
 			want := 3
 			if into == "a bucket" { // errors of a filesystem are of this machine there
@@ -370,7 +373,7 @@ func TestOnlyDamagedBlobsAreMoved(t *testing.T) {
 				t.Errorf("the quarantine lists %q, %+v, %v", listed, run.Plan, err)
 			}
 			// Its disk can't be read either once it is in the quarantine.
-			failing.errs[storage.QuarantineDir+"/"+taker.Run+"/"+layout.BlobPath(bad)] = syscall.EIO
+			failing.errs[storage.QuarantineDir+"/"+taker.Run+"/"+layout.BlobPath(bad)] = errBadSector
 			restored, err := quarantine.Restore(t.Context(), failing, taker.Run, quarantine.RestoreOptions{})
 			if err != nil || restored.LeftCount != want || restored.Back[sweep.Blob].Count != 0 {
 				t.Errorf("a restoration: %+v, %v", restored, err)
@@ -476,8 +479,7 @@ func TestTagsOfUnreadableContentStay(t *testing.T) {
 		}
 		return tags
 	}
-	badSector := fmt.Errorf("%w: %w", storage.ErrUnreadable, syscall.EIO)
-	for cause, kept := range map[error]bool{syscall.EACCES: true, storage.ErrUnreadable: true, badSector: false} {
+	for cause, kept := range map[error]bool{syscall.EACCES: true, storage.ErrUnreadable: true, errBadSector: false} {
 		t.Run(cause.Error(), func(t *testing.T) {
 			r := newRepairable(t)
 			store := unreadable{directory(t, r.Root()), map[string]error{layout.BlobPath(own(r.single)): cause}}
