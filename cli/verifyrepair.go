@@ -123,7 +123,7 @@ func (a *analysis) readRepair(c *urfave.Context) (*repair, error) {
 
 // run does the steps of a repair in their order: prove, lock, check, ask, prove again, repair, check again.
 func (r *repair) run(c *urfave.Context, report *verifyReport) (err error) {
-	report.Repairs = &repairReport{DryRun: r.dryRun, Quarantines: []string{}, Descriptors: r.g.report.Descriptors}
+	report.Repairs = &repairReport{Repairs: noRepairs(), DryRun: r.dryRun, Quarantines: []string{}, Descriptors: r.g.report.Descriptors}
 	defer func() { report.Repairs.Guard = r.g.report.Guard }()
 	proof, err := r.guardOptions(c, r.conf, r.store)
 	if err != nil {

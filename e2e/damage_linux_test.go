@@ -3,6 +3,7 @@ package e2e
 import (
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"regsweep/internal/registrytest"
 	"regsweep/internal/system"
 	"regsweep/internal/system/systemtest"
+	"regsweep/verify"
 )
 
 // TestARepositoryIsMountedTwice: two names that are one directory are no two repositories. The run
@@ -85,5 +87,55 @@ func TestAFalselyEmptyDirectoryOfBtrfs(t *testing.T) {
 	s.must(os.RemoveAll(s.tree.Path(tags + "/v1")))
 	if code, _, stderr := regsweep(s, "gc", "-m", "--allow-empty", "--registry-stopped", root); code != 0 {
 		t.Errorf("an emptied directory: it ends with %d: %s", code, stderr)
+	}
+}
+
+// TestABadSector: what a disk can't read any more is damage of one file. gc keeps its repository and collects the
+// others, and verify says which tags it breaks.
+func TestABadSector(t *testing.T) {
+	t.Parallel()
+	m, single := app(1, 2), []string{"v1"}
+	for name, test := range map[string]struct {
+		path  string
+		kind  verify.Kind
+		tags  []string
+		keeps bool
+	}{
+		"a manifest":      {imagetest.BlobPath(m.Digest()), verify.DamagedManifest, single, true},
+		"a revision link": {imagetest.RevisionPath("damaged", m.Digest()), verify.DamagedRevisionLink, single, true},
+		"a current link":  {imagetest.TagPath("damaged", "v1"), verify.DamagedTagLink, single, true},
+		"a layer link":    {imagetest.LayerPath("damaged", layer(1).Digest()), verify.DamagedLayerLink, single, false},
+		"a layer":         {imagetest.BlobPath(layer(1).Digest()), verify.DamagedBlob, single, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newFixture(t)
+			s.plant("damaged", "v1", m)
+			s.plant("damaged", "", app(3))
+			s.plant("other", "v1", app(4))
+			s.plant("other", "", app(5))
+			stop := systemtest.FailBelow(t, s.tree.Path(""), func(op, path string) error {
+				if op == "read" && path == test.path {
+					return syscall.EIO
+				}
+				return nil
+			})
+			found := s.verify("--read-data", s.tree.Root())
+			if len(found.Findings) != 1 || found.Findings[0].Kind != test.kind || !slices.Equal(found.Findings[0].Tags, test.tags) {
+				t.Errorf("verify finds %+v", found.Findings)
+			}
+			code := 0
+			if test.keeps {
+				code = 4
+			}
+			run := s.reported("gc", "-m", "--registry-stopped", "--yes", "--json", s.tree.Root())
+			if run.code != code || s.tree.Exists(imagetest.RevisionPath("damaged", app(3).Digest())) != test.keeps || s.tree.Exists(imagetest.RevisionPath("other", app(5).Digest())) {
+				t.Errorf("gc ends with %d: %s", run.code, run.stderr)
+			}
+			stop()
+			if _, _, reasons := s.failing([]string{"damaged:v1", "other:v1"}); len(reasons) > 0 {
+				t.Errorf("once the disk reads again: %v", reasons)
+			}
+		})
 	}
 }
