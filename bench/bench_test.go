@@ -25,6 +25,7 @@ func measured(t *testing.T) (map[string]Case, string) {
 		}
 	})
 	o := options{dir: dir, rounds: 1, patience: time.Minute, repositories: 4, tags: 12, untagged: 4, s3Repositories: 1,
+		contentBytes: 5e6, smallBlobs: 20,
 		latencies: []time.Duration{0}}
 	cases, err := run(t.Context(), o, &out)
 	if err != nil {
@@ -77,6 +78,13 @@ func TestAllCollectorsAreComparedOnTheSameData(t *testing.T) {
 		}
 		if !strings.Contains(out, "| "+title+" | "+nameRegsweep+" | ") {
 			t.Errorf("%s is not in the table:\n%s", title, out)
+		}
+	}
+	for title, blobs := range map[string]int{"content, large blobs, warm cache": 32, "content, small blobs, warm cache": 20} {
+		for _, name := range []string{nameVerify, nameSum} {
+			if p := cases[title].program(name); len(p.Runs) == 0 || p.Runs[0].Seconds <= 0 || p.Found.Blobs != blobs {
+				t.Errorf("%s: %s has found %+v and took %+v", title, name, p.Found, p.Runs)
+			}
 		}
 	}
 	c := cases["S3, answers after 0 ms"]
@@ -132,6 +140,28 @@ func TestAWrongFigureEndsTheComparison(t *testing.T) {
 	}
 	if _, err := readFloor([]byte(`{"blobs": 1, "tags": 1, "manifests": 1}`), registry.Size()); err == nil {
 		t.Error("less than the least work is all right")
+	}
+}
+
+func TestContentThatWasNotReadEndsTheComparison(t *testing.T) {
+	sum := func(d, of string) string {
+		return strings.Repeat(d, 64) + "  blobs/sha256/aa/" + strings.Repeat(of, 64) + "/data\n"
+	}
+	for output, isRight := range map[string]bool{sum("a", "a") + sum("b", "b"): true, sum("a", "a"): false, sum("a", "a") + sum("b", "a"): false, sum("a", "a") + "sha256sum: no\n": false} {
+		if _, err := readSums([]byte(output), 2); (err == nil) != isRight {
+			t.Errorf("%q: %v", output, err)
+		}
+	}
+	for output, isRight := range map[string]bool{
+		`{"data": {"read": {"blobs": 2, "bytes": 20}}, "findings": []}`:   true,
+		`{"data": {"read": {"blobs": 1, "bytes": 20}}, "findings": []}`:   false,
+		`{"data": {"read": {"blobs": 2, "bytes": 19}}, "findings": []}`:   false,
+		`{"data": {"read": {"blobs": 2, "bytes": 20}}, "findings": [{}]}`: false,
+		`{"findings": []}`: false, ``: false,
+	} {
+		if _, err := readVerify([]byte(output), 2, 20); (err == nil) != isRight {
+			t.Errorf("%q: %v", output, err)
+		}
 	}
 }
 

@@ -38,15 +38,7 @@ func (b *bench) filesystem(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	states := []string{"warm"}
-	if b.cold {
-		if err := dropCaches(); err != nil {
-			b.say("not with a cold cache, which only root can have: %s", err)
-		} else {
-			states = append(states, "cold")
-		}
-	}
-	for _, state := range states {
+	for _, state := range b.states() {
 		for _, deleteUntagged := range []bool{false, true} {
 			c := comparison{
 				title:      fmt.Sprintf("filesystem, %s cache%s", state, withM(deleteUntagged)),
@@ -178,6 +170,18 @@ func cool(c contender) error {
 	defer program.Close()
 	_, err = io.Copy(io.Discard, program)
 	return err
+}
+
+// states are those of the kernel's cache in which filesystems are compared.
+func (b *bench) states() []string {
+	if !b.cold {
+		return []string{"warm"}
+	}
+	if err := dropCaches(); err != nil {
+		b.say("not with a cold cache, which only root can have: %s", err)
+		return []string{"warm"}
+	}
+	return []string{"warm", "cold"}
 }
 
 // dropCaches makes the kernel forget files and directories.

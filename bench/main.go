@@ -1,7 +1,8 @@
 // Command bench compares regsweep with `registry garbage-collect` of the registry's
 // own releases, and with a program that does the least work possible (bench/floor).
 // It makes the registries (bench/generate), runs the programs in turn on the same
-// data, and prints a Markdown table for docs/measurements.md: make bench.
+// data, and prints a Markdown table for docs/measurements.md: make bench. It also
+// compares the check of content with sha256sum.
 package main
 
 import (
@@ -44,6 +45,8 @@ type options struct {
 	dir      string        // for registries; "" is a temporary one
 
 	repositories, tags, untagged, s3Repositories int
+	contentBytes                                 int64 // of large blobs
+	smallBlobs                                   int
 
 	cold      bool            // as root, also with a cold cache of the kernel: all of the machine waits for that
 	latencies []time.Duration // of the answers of S3
@@ -56,15 +59,15 @@ type section struct {
 }
 
 // sections are in the order in which they are measured.
-var sections = []section{{"fs", (*bench).filesystem}, {"repo", (*bench).repository}, {"removal", (*bench).removal}, {"s3", (*bench).bucket}}
+var sections = []section{{"fs", (*bench).filesystem}, {"repo", (*bench).repository}, {"removal", (*bench).removal}, {"s3", (*bench).bucket}, {"verify", (*bench).verify}}
 
 func parseOptions(args []string, usage io.Writer) (options, error) {
-	o := options{brief: 2 * time.Second, repositories: 200, tags: 3000, untagged: 1000, s3Repositories: 25, cold: true,
+	o := options{brief: 2 * time.Second, repositories: 200, tags: 3000, untagged: 1000, s3Repositories: 25, contentBytes: 4e9, smallBlobs: 30_000, cold: true,
 		latencies: []time.Duration{0, 15 * time.Millisecond, 50 * time.Millisecond}}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(usage)
 	quick := flags.Bool("quick", false, "small registries, one round: that it works, not how fast")
-	only := flags.String("only", "", "`sections` to measure, of fs,repo,removal,s3")
+	only := flags.String("only", "", "`sections` to measure, of fs,repo,removal,s3,verify")
 	flags.BoolVar(&o.slow, "slow", false, "the registry's releases on S3 where that takes them up to an hour, too")
 	flags.IntVar(&o.rounds, "rounds", 5, "how often each program runs")
 	flags.DurationVar(&o.patience, "patience", time.Minute, "a program that has run this long in one comparison is not run again there")
@@ -77,6 +80,7 @@ func parseOptions(args []string, usage io.Writer) (options, error) {
 	}
 	if *quick {
 		o.rounds, o.brief, o.repositories, o.tags, o.untagged, o.s3Repositories = 1, 0, 8, 120, 40, 1
+		o.contentBytes, o.smallBlobs = 20e6, 200
 	}
 	if o.rounds < 1 {
 		return o, errors.New("-rounds is at least 1")
