@@ -73,11 +73,16 @@ func (b *bench) verify(ctx context.Context) error {
 	return nil
 }
 
+// sumAll gives each process a file for its output: in a pipe, lines of several would be mixed.
+const sumAll = `dir=$1; atOnce=$2; each=$3; shift 3; out=$(mktemp -d); export out
+find "$dir" -name data -print0 | xargs -0 -P "$atOnce" -n "$each" sh -c 'exec "$@" >"$out/$$"' sh "$@"
+cat "$out"/*; rm -rf "$out"`
+
 // onContent are all who read content.
 func (b *bench) onContent(root string, blobs int, bytes int64, atOnce int) []contender {
 	sums := func(name string, command ...string) contender {
 		c := contender{name: name, read: func(output []byte) (Found, error) { return readSums(output, blobs) }}
-		c.argv = append([]string{"/bin/sh", "-c", `dir=$1; atOnce=$2; each=$3; shift 3; find "$dir" -name data -print0 | xargs -0 -P "$atOnce" -n "$each" "$@"`, "sh",
+		c.argv = append([]string{"/bin/sh", "-c", sumAll, "sh",
 			filepath.Join(root, storage.Root, storage.BlobsDir), strconv.Itoa(runtime.GOMAXPROCS(0)), strconv.Itoa(atOnce)}, command...)
 		if _, err := exec.LookPath(command[0]); err != nil {
 			c.skip = "not on this machine"
