@@ -1,440 +1,280 @@
 package e2e
 
 import (
-	"bytes"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"regsweep/internal/imagetest"
-	"regsweep/internal/registrytest"
-	"regsweep/verify"
 
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// repairRounds is the damage of each round of the tests below.
-var repairRounds = []int{1, 1, 2, 5}
-
-func repairSeeds() uint64 {
-	if testing.Short() {
-		return 2
-	}
-	return uint64(max(8, *verifySeeds))
+// repairable is a registry with an image, an index and an image that shares layers, and a copy of its storage.
+type repairable struct {
+	*fixture
+	backup string
+	images []image
+	whole  map[string]string // the contents before the damage, by path
 }
 
-// TestVerifyRepairsWhatHasItsBytes: after links were repaired, and blobs were fetched from a registry or a
-// directory, each tag pulls whose bytes are anywhere. Content that was intact is not touched. A dry run changes
-// nothing, and names what is repaired.
-func TestVerifyRepairsWhatHasItsBytes(t *testing.T) {
-	t.Parallel()
-	for seed := range repairSeeds() {
-		if *verifySeed > 0 {
-			seed = *verifySeed - 1
-		}
-		t.Run(fmt.Sprint(seed+1), func(t *testing.T) {
-			t.Parallel()
-			r := newRandomRegistry(t, 1000+seed)
-			mirror := imagetest.NewTree(t, t.TempDir())
-			r.must(os.CopyFS(mirror.Root(), os.DirFS(r.tree.Root())))
-			whole := r.save()
-			for round, n := range repairRounds {
-				r.restore(whole)
-				source := mirror.Root()
-				if round%2 == 1 {
-					source = registrytest.StartT(t, registrytest.Config{Root: source, ReadOnly: true}).URL()
-				}
-				what := fmt.Sprintf("round %d: %s", round, r.damage(n))
-				r.repair(what, source, mirror)
-			}
-		})
-	}
+func newRepairable(t *testing.T) *repairable {
+	s := &repairable{fixture: newFixture(t), backup: t.TempDir()}
+	index := imagetest.Index(imagetest.OCI, app(1, 2), app(1, 3))
+	s.push("app:image", app(1, 2, 4))
+	s.push("app:index", index)
+	s.push("team/other:image", app(1, 2, 4))
+	s.images = []image{{"app", []string{"image", "index"}}, {"team/other", []string{"image"}}}
+	s.must(os.CopyFS(s.backup, os.DirFS(s.tree.Root())))
+	s.whole = s.shape()
+	return s
 }
 
-// repair repairs and refills from source, whose content is that of mirror.
-func (r *randomRegistry) repair(what, source string, mirror *imagetest.Tree) {
-	r.Helper()
-	tags, err := tagsOf(r.tree)
-	r.must(err)
-	damaged := r.save()
-	failing, _, _ := r.failing(tags)
-	args := []string{"--read-data", "--repair=links", "--refill", source, "--registry-stopped", "--yes", r.tree.Root()}
-	planned := r.verify(append(args, "--dry-run")...)
-	if d := r.touched(damaged, func(string, savedFile) bool { return true }); d != "" {
-		r.Errorf("%s: a dry run has changed:%s", what, r.readable(d))
-	}
-	if !slices.Equal(planned.broken(), failing) {
-		r.Errorf("%s: a dry run finds %q, and %q fail", what, planned.broken(), failing)
-	}
-	var expected []string
-	for _, tag := range tags {
-		if r.canBeWhole(tag, strings.Contains(source, "://"), mirror) {
-			expected = append(expected, tag)
-		}
-	}
-
-	report := r.verify(args...)
-	after, _, reasons := r.failing(tags)
-	for _, tag := range tags {
-		switch fails := reasons[tag]; {
-		case fails != nil && slices.Contains(expected, tag):
-			r.Errorf("%s: all bytes of %s are there, and it fails: %v%s", what, r.readable(tag), fails, r.readable(report.lines()))
-		case fails != nil && !slices.Contains(failing, tag):
-			r.Errorf("%s: %s was whole, and fails: %v%s", what, r.readable(tag), fails, r.readable(report.lines()))
-		}
-	}
-	if !slices.Equal(report.broken(), after) {
-		r.Errorf("%s: it reports that %q are broken, and %q fail", what, report.broken(), after)
-	}
-	if d := r.touched(damaged, isIntact); d != "" {
-		r.Errorf("%s: intact content was changed:%s", what, r.readable(d))
-	}
-	r.onlyRight(what, damaged)
-	refilled := map[digest.Digest]bool{}
-	for _, b := range planned.Repairs.Refilled {
-		refilled[b.Digest] = true
-	}
-	fetchedManifest := false
-	for _, b := range report.Repairs.Refilled {
-		var m struct{ Config, Layers, Manifests any }
-		content, err := os.ReadFile(mirror.Path(imagetest.BlobPath(b.Digest)))
-		fetchedManifest = fetchedManifest || err == nil && json.Unmarshal(content, &m) == nil && (m.Layers != nil || m.Manifests != nil)
-	}
-	if !fetchedManifest { // otherwise more is found to be missing
-		for _, b := range report.Repairs.Refilled {
-			if !refilled[b.Digest] {
-				r.Errorf("%s: it fetches %s, and the dry run did not say so", what, b.Digest)
-			}
-		}
-		if len(report.Repairs.Links) > len(planned.Repairs.Links) {
-			r.Errorf("%s: it writes %d links, and the dry run named %d", what, len(report.Repairs.Links), len(planned.Repairs.Links))
-		}
-	}
-	if again := r.verify(args...); len(again.Repairs.Links)+len(again.Repairs.Refilled) > 0 {
-		for _, b := range again.Repairs.Refilled {
-			if b.Error == "" {
-				r.Errorf("%s: a second run fetches %s", what, b.Digest)
-			}
-		}
-		for _, l := range again.Repairs.Links {
-			if l.Error == "" {
-				r.Errorf("%s: a second run writes %s", what, r.readable(l.Path))
-			}
-		}
-	}
-}
-
-// touched lists what differs from what was saved, of the files that count: its content, its time, or that it is
-// another file.
-func (r *randomRegistry) touched(before saved, counts func(path string, of savedFile) bool) (lines string) {
-	r.Helper()
-	for path, was := range before {
-		relative := strings.TrimPrefix(path, r.tree.Path("")+"/")
-		if was.info.IsDir() || !counts(relative, was) {
-			continue
-		}
-		info, err := os.Lstat(path)
-		if err != nil {
-			lines += "\n  gone " + relative
-			continue
-		}
-		content, err := os.ReadFile(path)
-		if err != nil || !os.SameFile(info, was.info) || !info.ModTime().Equal(was.info.ModTime()) || !bytes.Equal(content, was.content) {
-			lines += "\n  changed " + relative
-		}
-	}
-	return lines
-}
-
-// isIntact reports whether a repair must not touch a file: all but wrong blobs, and wrong layer and revision links.
-func isIntact(path string, of savedFile) bool {
-	d := digestOf(path)
-	switch {
-	case strings.HasPrefix(path, ".regsweep/"):
-		return false
-	case d == "" || strings.Contains(path, "/tags/"):
-		return true
-	case strings.HasPrefix(path, "blobs/"):
-		return d.Algorithm().FromBytes(of.content) == d
-	}
-	return string(of.content) == d.String()
-}
-
-// digestOf is the digest in the path of a blob or a link, and "" for other files.
-func digestOf(path string) digest.Digest {
-	parts := strings.Split(path, "/")
-	n := len(parts)
-	if n < 4 || parts[n-1] != "data" && parts[n-1] != "link" {
-		return ""
-	}
-	algorithm := parts[n-3]
-	if parts[n-1] == "data" {
-		algorithm = parts[n-4]
-	}
-	d := digest.Digest(algorithm + ":" + parts[n-2])
-	if d.Validate() != nil {
-		return ""
-	}
-	return d
-}
-
-// onlyRight checks that whatever was written is right.
-func (r *randomRegistry) onlyRight(what string, before saved) {
-	r.Helper()
-	for path, is := range r.save() {
-		was, isKnown := before[path]
-		relative := strings.TrimPrefix(path, r.tree.Path("")+"/")
-		if is.info.IsDir() || strings.HasPrefix(relative, ".regsweep") || isKnown && bytes.Equal(was.content, is.content) && !was.info.IsDir() {
-			continue
-		}
-		if !isIntact(relative, is) || digestOf(relative) == "" || strings.Contains(relative, "/tags/") {
-			r.Errorf("%s: it wrote %s: %.100q", what, r.readable(relative), is.content)
-		}
-	}
-	entries, err := os.ReadDir(r.tree.Path(".regsweep"))
-	if err == nil {
-		for _, entry := range entries {
-			if entry.Name() != "quarantine" {
-				r.Errorf("%s: it leaves .regsweep/%s", what, entry.Name())
-			}
-		}
-	}
-}
-
-// canBeWhole reports whether a tag leads to a manifest, and all that it needs is stored or in the mirror. A
-// registry as the source has only what the same repository links there.
-func (r *randomRegistry) canBeWhole(tag string, isRegistry bool, mirror *imagetest.Tree) bool {
-	r.Helper()
-	repository, name, _ := strings.Cut(tag, ":")
-	target, err := os.ReadFile(r.tree.Path(imagetest.TagPath(repository, name)))
-	if err != nil || strings.Contains(tag, "Foo") || strings.Trim(name[:1], "-.") == "" || strings.ContainsAny(name, "~+") {
-		return false
-	}
-	content := func(d digest.Digest) []byte {
-		stored := d
-		if d.Algorithm() != digest.SHA256 {
-			link, err := os.ReadFile(r.tree.Path(imagetest.LayerPath(repository, d))) // nothing else says which blob it is
-			if stored = digest.Digest(link); err != nil || stored.Validate() != nil {
-				return nil
-			}
-		}
-		for _, tree := range []*imagetest.Tree{r.tree, mirror} {
-			if tree == mirror && isRegistry && !mirror.Exists(imagetest.LayerPath(repository, stored)) && !mirror.Exists(imagetest.RevisionPath(repository, stored)) {
+// damage changes files of the tree in the ways of the map: by the end of a path, with the new content, or removes
+// them if it is "-".
+func (s *repairable) damage(of map[string]string) {
+	s.Helper()
+	for end, content := range of {
+		met := false
+		for _, path := range slices.Sorted(maps.Keys(s.whole)) {
+			if s.whole[path] == aDirectory || !strings.HasSuffix(path, end) {
 				continue
 			}
-			if found, err := os.ReadFile(tree.Path(imagetest.BlobPath(stored))); err == nil && d.Algorithm().FromBytes(found) == d {
-				return found
+			met = true
+			s.must(os.Remove(s.tree.Path(path)))
+			if content != "-" {
+				s.tree.Write(path, content)
 			}
 		}
-		return nil
+		if !met {
+			s.Fatalf("there is no %s", end)
+		}
 	}
-	var isWhole func(of ocispec.Descriptor, isManifest bool) bool
-	isWhole = func(of ocispec.Descriptor, isManifest bool) bool {
-		if of.Digest.Validate() != nil {
-			return false
-		}
-		found := content(of.Digest)
-		if found == nil || of.Size >= 0 && of.Size != int64(len(found)) {
-			return false
-		}
-		if !isManifest {
+}
+
+// repair runs verify, first as a dry run that must change nothing.
+func (s *repairable) repair(args ...string) (code int, findings []map[string]any) {
+	s.Helper()
+	s.must(s.registry.SetReadOnly(true))
+	defer func() { s.must(s.registry.SetReadOnly(false)) }()
+	args = append(slices.Clip(args), "--json", "--no-cache", "--registry", s.registry.URL(), s.target())
+	before := s.files()
+	if code, _, stderr := regsweep(s.fixture, append([]string{"verify", "--dry-run"}, args...)...); code != 4 {
+		s.Errorf("a dry run ends with %d: %s", code, stderr)
+	}
+	if !maps.Equal(before, s.files()) {
+		s.Error("a dry run changes the storage")
+	}
+	code, stdout, stderr := regsweep(s.fixture, append([]string{"verify", "--yes"}, args...)...)
+	report := decode[struct{ Findings []map[string]any }](s.fixture, stdout)
+	if code != 0 && code != 4 {
+		s.Errorf("a repair ends with %d: %s", code, stderr)
+	}
+	return code, report.Findings
+}
+
+// target is the config.yml of the registry.
+func (s *repairable) target() string { return s.config(s.registry.ConfigYAML()) }
+
+var (
+	sharedLayer = layer(1).Digest()
+	ownLayer    = layer(4).Digest()
+	child       = app(1, 3).Digest()
+	tagged      = app(1, 2, 4).Digest()
+)
+
+func link(d digest.Digest) string { return d.Algorithm().String() + "/" + d.Encoded() + "/link" }
+
+// TestVerifyRepairs: what is missing or damaged is put right from what is there and from a copy, and all images can
+// be pulled. What is intact stays as it is.
+func TestVerifyRepairs(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		damage map[string]string
+		refill bool
+		flags  []string
+	}{
+		{name: "links that are missing", damage: map[string]string{
+			"app/_layers/" + link(sharedLayer): "-", "app/_manifests/revisions/" + link(child): "-", "other/_manifests/revisions/" + link(tagged): "-",
+		}, flags: []string{"--repair=links"}},
+		{name: "links that are damaged", damage: map[string]string{
+			"app/_layers/" + link(sharedLayer): "", "app/_manifests/revisions/" + link(child): child.String() + "\n", "app/_manifests/revisions/" + link(tagged): child.String(),
+		}, flags: []string{"--repair", "links"}},
+		{name: "blobs that are missing", damage: map[string]string{
+			imagetest.BlobPath(sharedLayer): "-", imagetest.BlobPath(child): "-", imagetest.BlobPath(configOf(app(1, 3))): "-",
+		}, refill: true},
+		{name: "blobs that are damaged", damage: map[string]string{
+			imagetest.BlobPath(ownLayer): "short", imagetest.BlobPath(tagged): "{}",
+		}, refill: true},
+		{name: "content of the right size", damage: map[string]string{
+			imagetest.BlobPath(ownLayer): strings.Repeat("x", len(layer(4).Content)),
+		}, refill: true, flags: []string{"--read-data"}},
+		{name: "all together", damage: map[string]string{
+			imagetest.BlobPath(sharedLayer): "-", imagetest.BlobPath(child): "-", imagetest.BlobPath(tagged): "damaged",
+			"app/_layers/" + link(sharedLayer): "-", "app/_manifests/revisions/" + link(child): "-", "other/_layers/" + link(ownLayer): "wrong",
+		}, refill: true, flags: []string{"--repair=links,blobs"}},
+	} {
+		onEach(t, test.name, func(t *testing.T, on backend) {
+			s := newRepairable(t)
+			s.damage(test.damage)
+			s.on(on)
+			damaged := s.files()
+			flags := test.flags
+			if test.refill {
+				flags = append(slices.Clip(flags), "--refill", s.backup)
+			}
+			code, findings := s.repair(flags...)
+			if code != 0 || len(findings) == 0 {
+				t.Errorf("it ends with %d, and there are %d findings: %v", code, len(findings), findings)
+			}
+			for _, f := range findings {
+				if f["repaired"] != true {
+					t.Errorf("not repaired: %v", f)
+				}
+			}
+			for path, size := range damaged {
+				if now, found := s.files()[path]; !found || now != size && !isDamaged(test.damage, path) {
+					t.Errorf("%s had %d bytes and has %d now", path, size, now)
+				}
+			}
+			s.pull("after the repair", s.client, s.images)
+		})
+	}
+}
+
+func isDamaged(damage map[string]string, path string) bool {
+	for end := range damage {
+		if strings.HasSuffix(path, end) {
 			return true
 		}
-		var m struct {
-			SchemaVersion int
-			MediaType     string
-			Config        *ocispec.Descriptor
-			Layers        []ocispec.Descriptor
-			Manifests     []ocispec.Descriptor
-		}
-		if json.Unmarshal(found, &m) != nil || m.SchemaVersion != 2 || strings.Contains(m.MediaType, "example") {
-			return false
-		}
-		if m.Config != nil {
-			m.Layers = append(m.Layers, *m.Config)
-		}
-		return !slices.ContainsFunc(m.Manifests, func(of ocispec.Descriptor) bool {
-			return !isWhole(of, strings.Contains(of.MediaType, "manifest") || strings.Contains(of.MediaType, "index"))
-		}) && !slices.ContainsFunc(m.Layers, func(of ocispec.Descriptor) bool { return len(of.URLs) == 0 && !isWhole(of, false) })
 	}
-	return isWhole(ocispec.Descriptor{Digest: digest.Digest(target), Size: -1}, true)
+	return false
 }
 
-// TestVerifyMakesRoomForPushes: after `--repair=blobs` the next push stores the blobs again whose content was
-// damaged, and all tags pull.
-func TestVerifyMakesRoomForPushes(t *testing.T) {
+// TestVerifyMovesDamagedBlobsAway: a push stores the blob again, and the quarantine does not put the damaged one back.
+func TestVerifyMovesDamagedBlobsAway(t *testing.T) {
 	t.Parallel()
-	for seed := range repairSeeds() {
-		t.Run(fmt.Sprint(seed+1), func(t *testing.T) {
-			t.Parallel()
-			r := newRandomRegistry(t, 2000+seed)
-			var damaged []string
-			for range 1 + r.IntN(5) {
-				path := r.pick(func(path string, isDir bool) bool { return !isDir && strings.HasPrefix(path, "blobs/") })
-				content := r.read(path)
-				r.tree.Write(path, []string{"", content + "\n", strings.Repeat("\x00", len(content)) + "\x00", digest.FromString("x").String()}[r.IntN(4)])
-				damaged = append(damaged, path)
-			}
-			before := r.save()
-			args := []string{"--read-data", "--repair=blobs", "--registry-stopped", "--yes", r.tree.Root()}
-			planned := r.verify(append(args, "--dry-run")...)
-			if d := r.touched(before, func(string, savedFile) bool { return true }); d != "" {
-				t.Errorf("a dry run has changed:%s", r.readable(d))
-			}
-			report := r.verify(args...)
-			if fmt.Sprint(planned.Repairs.Blobs) != fmt.Sprint(report.Repairs.Blobs) {
-				t.Errorf("it moves %v, and the dry run named %v", report.Repairs.Blobs, planned.Repairs.Blobs)
-			}
-			for _, path := range damaged {
-				if r.tree.Exists(path) {
-					t.Errorf("%s is still there%s", r.readable(path), r.readable(report.lines()))
-				}
-			}
-			if d := r.touched(before, isIntact); d != "" {
-				t.Errorf("intact content was changed:%s", r.readable(d))
-			}
-			for tag, m := range r.tags {
-				if isForeign(m) {
-					continue // this registry takes none
-				}
-				if err := r.client.Push(t.Context(), tag, m); err != nil {
-					t.Errorf("push %s: %v", r.readable(tag), err)
-				}
-			}
-			for _, tag := range slices.Sorted(maps.Keys(r.tags)) {
-				if failed, _, reasons := r.failing([]string{tag}); len(failed) > 0 && !isForeign(r.tags[tag]) {
-					t.Errorf("after the push: %v", reasons)
-				}
-			}
-		})
-	}
+	onEach(t, "", func(t *testing.T, on backend) {
+		s := newRepairable(t)
+		s.damage(map[string]string{imagetest.BlobPath(ownLayer): "short"})
+		s.on(on)
+		if code, _ := s.repair("--repair=blobs"); code != 4 {
+			t.Errorf("it ends with %d", code)
+		}
+		if _, found := s.files()[imagetest.BlobPath(ownLayer)]; found {
+			t.Error("the damaged blob is still there")
+		}
+		if code, _, _ := regsweep(s.fixture, "quarantine", "restore", "latest", s.target()); code != 4 {
+			t.Errorf("a restoration ends with %d", code)
+		}
+		s.push("app:image", app(1, 2, 4))
+		s.pull("after a push", s.client, s.images)
+		if code, _, stderr := regsweep(s.fixture, "verify", "--read-data", "--no-cache", s.target()); code != 0 {
+			t.Errorf("then verify ends with %d: %s", code, stderr)
+		}
+	})
 }
 
-// isForeign reports whether a manifest names a foreign layer.
-func isForeign(m *imagetest.Manifest) bool {
-	return slices.ContainsFunc(m.Manifests, isForeign) || slices.ContainsFunc(m.Blobs, func(b imagetest.Blob) bool { return len(b.URLs) > 0 })
-}
-
-// TestVerifyUntagsWhatIsLost: `--repair=untag-broken` removes the tags of which no image can be pulled, and no
-// others.
-func TestVerifyUntagsWhatIsLost(t *testing.T) {
+// TestVerifyUntagsOnlyWhatIsLost: a tag stays if a link would cure it, or if a platform of it is whole. A restoration
+// brings a tag back.
+func TestVerifyUntagsOnlyWhatIsLost(t *testing.T) {
 	t.Parallel()
-	for seed := range repairSeeds() {
-		t.Run(fmt.Sprint(seed+1), func(t *testing.T) {
-			t.Parallel()
-			r := newRandomRegistry(t, 3000+seed)
-			whole := r.save()
-			for _, n := range repairRounds {
-				r.restore(whole)
-				r.untag(r.damage(n))
-			}
+	onEach(t, "", func(t *testing.T, on backend) {
+		s := newRepairable(t)
+		s.damage(map[string]string{
+			imagetest.BlobPath(ownLayer): "-", imagetest.BlobPath(child): "-", "app/_layers/" + link(layer(2).Digest()): "-",
 		})
-	}
-}
-
-func (r *randomRegistry) untag(what string) {
-	r.Helper()
-	tags, err := tagsOf(r.tree)
-	r.must(err)
-	before := r.save()
-	failing, _, _ := r.failing(tags)
-	some := map[string]bool{} // tags of which some image can be pulled
-	for _, tag := range failing {
-		some[tag] = r.pullsAnImage(tag)
-	}
-	args := []string{"--read-data", "--repair=untag-broken", "--registry-stopped", "--yes", r.tree.Root()}
-	planned := r.verify(append(args, "--dry-run")...)
-	if d := r.touched(before, func(string, savedFile) bool { return true }); d != "" {
-		r.Errorf("%s: a dry run has changed:%s", what, r.readable(d))
-	}
-	report := r.verify(args...)
-	if fmt.Sprint(planned.Repairs.Tags) != fmt.Sprint(report.Repairs.Tags) {
-		r.Errorf("%s: it removes %v, and the dry run named %v", what, report.Repairs.Tags, planned.Repairs.Tags)
-	}
-	after, err := tagsOf(r.tree)
-	r.must(err)
-	for _, tag := range minus(tags, after) {
-		if !slices.Contains(failing, tag) {
-			r.Errorf("%s: it removes %s, which can be pulled", what, r.readable(tag))
-		} else if some[tag] {
-			r.Errorf("%s: it removes %s, of which an image can be pulled", what, r.readable(tag))
-		}
-	}
-	for _, tag := range failing {
-		// A link may cure it, somebody may have renamed it, and of a sparse index all may be there that was pushed.
-		mayStay := slices.ContainsFunc(report.Findings, func(f verifyFinding) bool {
-			switch f.Kind {
-			case verify.SparseIndex, verify.BadTagName, verify.BadRepositoryName, verify.UnknownManifestType,
-				verify.MissingLayerLink, verify.DamagedLayerLink, verify.MissingRevisionLink, verify.DamagedRevisionLink:
-				return f.Repository+":" == tag[:len(tag)-len(name(tag))] && slices.Contains(f.Tags, name(tag))
+		s.push("app:curable", app(5, 6))
+		s.tree.Remove(imagetest.LayerPath("app", layer(5).Digest()))
+		s.on(on)
+		s.repair("--repair=untag-broken")
+		files := s.files()
+		for tag, stays := range map[string]bool{"app/_manifests/tags/image": false, "other/_manifests/tags/image": false, "app/_manifests/tags/index": true, "app/_manifests/tags/curable": true} {
+			found := slices.ContainsFunc(slices.Collect(maps.Keys(files)), func(path string) bool { return strings.Contains(path, tag+"/") })
+			if found != stays {
+				t.Errorf("%s is there: %t", tag, found)
 			}
-			return false
-		})
-		if slices.Contains(after, tag) && !some[tag] && !mayStay {
-			r.Errorf("%s: %s can't be pulled, and is still there%s", what, r.readable(tag), r.readable(report.lines()))
 		}
-	}
-	if d := r.touched(before, func(path string, _ savedFile) bool { return !strings.Contains(path, "/tags/") }); d != "" {
-		r.Errorf("%s: it changes more than tags:%s", what, r.readable(d))
-	}
-	for tag, reason := range func() map[string]error { _, _, reasons := r.failing(after); return reasons }() {
-		if !slices.Contains(failing, tag) {
-			r.Errorf("%s: %s was whole, and fails: %v", what, r.readable(tag), reason)
+		if code, _, stderr := regsweep(s.fixture, "quarantine", "restore", "latest", s.target()); code != 0 {
+			t.Errorf("a restoration ends with %d: %s", code, stderr)
 		}
-	}
+		if _, found := s.files()["repositories/app/_manifests/tags/image/current/link"]; !found {
+			t.Error("the tag is not back")
+		}
+	})
 }
 
-// name is the name of a tag.
-func name(tag string) string {
-	_, name, _ := strings.Cut(tag, ":")
-	return name
-}
-
-// pullsAnImage reports whether an image can be pulled by a tag: the one that it names, or one of an index.
-func (r *randomRegistry) pullsAnImage(tag string) bool {
-	r.Helper()
-	repository, name, _ := strings.Cut(tag, ":")
-	client := &strictClient{host: r.registry.Host(), fetched: map[string]fetched{}}
-	var pulls func(of ocispec.Descriptor) bool
-	pulls = func(of ocispec.Descriptor) bool {
-		content, _, err := client.get(r.Context(), repository, "manifests/"+of.Digest.String())
-		var m ocispec.Index
-		if err != nil || matches(of, content) != nil || json.Unmarshal(content, &m) != nil {
-			return false
-		}
-		if len(m.Manifests) > 0 {
-			return slices.ContainsFunc(m.Manifests, func(of ocispec.Descriptor) bool {
-				return (strings.Contains(of.MediaType, "manifest") || strings.Contains(of.MediaType, "index")) && pulls(of)
-			})
-		}
-		return m.ArtifactType == "" && client.manifest(r.Context(), repository, of) == nil
-	}
-	content, header, err := client.get(r.Context(), repository, "manifests/"+name)
-	return err == nil && pulls(ocispec.Descriptor{Digest: digest.Digest(header.Get("Docker-Content-Digest")), Size: int64(len(content))})
-}
-
-// TestARefusedRepairReportsNoRepair: an image was pushed a moment ago, so somebody may push.
-func TestARefusedRepairReportsNoRepair(t *testing.T) {
+// TestVerifyRepairsNothingWithoutProof: a registry that takes pushes refuses (4).
+func TestVerifyRepairsNothingWithoutProof(t *testing.T) {
 	t.Parallel()
-	s := newFixture(t)
-	args := []string{"verify", "--repair=links", s.config(s.registry.ConfigYAML())}
-	s.plant("app", "v1", app(1, 2))
-	s.tree.Remove(imagetest.LayerPath("app", layer(1).Digest()))
+	s := newRepairable(t)
+	s.damage(map[string]string{"app/_layers/" + link(sharedLayer): "-", imagetest.BlobPath(ownLayer): "short"})
+	s.tree.Age("", time.Hour)
+	before := s.files()
+	args := []string{"verify", "--repair=links,blobs,untag-broken", "--refill", s.backup, "--yes", "--registry", s.registry.URL(), s.tree.Root()}
+	if code, _, stderr := regsweep(s.fixture, args...); code != 3 || !strings.Contains(stderr, "takes pushes") {
+		t.Errorf("it ends with %d: %s", code, stderr)
+	}
+	if !maps.Equal(before, s.files()) {
+		t.Error("it changes the storage")
+	}
 	s.must(s.registry.SetReadOnly(true))
-	before := s.shape()
-	code, stdout, stderr := regsweep(s, append(args, "--json")...)
-	if report := decode[verifyReport](s, stdout); code != 3 || len(report.Repairs.Links) > 0 || len(report.Findings) != 1 {
-		t.Errorf("ends with %d: %s%s", code, stdout, stderr)
+	if code, _, stderr := regsweep(s.fixture, args...); code != 0 {
+		t.Errorf("of a read-only registry it ends with %d: %s", code, stderr)
 	}
-	if code, stdout, _ := regsweep(s, args...); code != 3 || strings.Contains(stdout, "written") {
-		t.Errorf("ends with %d: %s", code, stdout)
+	s.pull("after the repair", s.client, s.images)
+}
+
+// TestVerifyIsKilledAtEachCall: a repair that dies at any call to the storage leaves nothing worse than it was, and
+// the next one completes it (3).
+func TestVerifyIsKilledAtEachCall(t *testing.T) {
+	t.Parallel()
+	damage := map[string]string{
+		imagetest.BlobPath(sharedLayer): "-", imagetest.BlobPath(tagged): "damaged", imagetest.BlobPath(ownLayer): "short",
+		"app/_layers/" + link(sharedLayer): "-", "app/_manifests/revisions/" + link(child): "wrong",
 	}
-	if d := difference(s.shape(), before); d != "" {
-		t.Errorf("it has changed:%s", d)
+	prepare := func(t *testing.T) (*repairable, []string) {
+		s := newRepairable(t)
+		s.push("whole:image", app(8, 9))
+		s.damage(damage)
+		return s, []string{"verify", "--repair=links,blobs", "--refill", s.backup, "--yes", "--no-cache", "--registry-stopped", s.tree.Root()}
 	}
+	s, args := prepare(t)
+	all := &storeFault{at: -1}
+	all.before(t, s.tree.Root())
+	if code, _, stderr := regsweep(s.fixture, args...); code != 0 {
+		t.Fatalf("without a fault it ends with %d: %s", code, stderr)
+	}
+	calls, tried := len(all.seen), 0
+	for at := 1; at <= calls; at++ {
+		if at%(7*apart(2)) != 0 {
+			continue
+		}
+		tried++
+		t.Run(fmt.Sprint(at, " ", filepath.Base(all.seen[at-1])), func(t *testing.T) {
+			t.Parallel()
+			s, args := prepare(t)
+			fault := &storeFault{at: at, dies: true, err: errDead, mayMiss: true}
+			fault.before(t, s.tree.Root())
+			code, _, stderr := regsweep(s.fixture, args...)
+			if code != 1 && code != 0 && code != 4 && code != 5 {
+				t.Errorf("it ends with %d: %s", code, stderr)
+			}
+			wrapped.Delete(s.tree.Root())
+			s.pull("after the kill", s.client, []image{{"whole", []string{"image"}}})
+			s.must(errors.Join(os.RemoveAll(s.tree.Path(".regsweep/lock")), os.RemoveAll(s.tree.Path(".regsweep/lock.guard"))))
+			if code, _, stderr := regsweep(s.fixture, args...); code != 0 {
+				t.Errorf("the next one ends with %d: %s", code, stderr)
+			}
+			s.pull("after the next one", s.client, s.images)
+		})
+	}
+	checkInterrupted(t, tried, calls)
 }

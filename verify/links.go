@@ -161,7 +161,7 @@ func reason(err error) string {
 	case errors.Is(err, storage.ErrTooLarge):
 		return "is too large"
 	case errors.Is(err, storage.ErrNotRegular):
-		return "is not a regular file"
+		return "is not a regular file, and links are not followed"
 	}
 	if ofPath := (*fs.PathError)(nil); errors.As(err, &ofPath) {
 		err = ofPath.Err

@@ -139,7 +139,7 @@ func TestReadDataFindsEachDamage(t *testing.T) {
 		if err := errors.Join(os.Remove(path), replace(path)); err != nil {
 			t.Fatal(err)
 		}
-		want[d] = Fault{Unreadable, "it is not a regular file"}
+		want[d] = Fault{Unreadable, "it is not a regular file, and links are not followed"}
 	}
 	replaced(1003, func(path string) error { return os.Mkdir(path, 0o755) })
 	replaced(1004, func(path string) error { return os.Symlink(tree.Path(layout.BlobPath(intact)), path) })
