@@ -1,11 +1,8 @@
 package e2e
 
 import (
-	"errors"
-	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -230,51 +227,4 @@ func TestVerifyRepairsNothingWithoutProof(t *testing.T) {
 		t.Errorf("of a read-only registry it ends with %d: %s", code, stderr)
 	}
 	s.pull("after the repair", s.client, s.images)
-}
-
-// TestVerifyIsKilledAtEachCall: a repair that dies at any call to the storage leaves nothing worse than it was, and
-// the next one completes it (3).
-func TestVerifyIsKilledAtEachCall(t *testing.T) {
-	t.Parallel()
-	damage := map[string]string{
-		imagetest.BlobPath(sharedLayer): "-", imagetest.BlobPath(tagged): "damaged", imagetest.BlobPath(ownLayer): "short",
-		"app/_layers/" + link(sharedLayer): "-", "app/_manifests/revisions/" + link(child): "wrong",
-	}
-	prepare := func(t *testing.T) (*repairable, []string) {
-		s := newRepairable(t)
-		s.push("whole:image", app(8, 9))
-		s.damage(damage)
-		return s, []string{"verify", "--repair=links,blobs", "--refill", s.backup, "--yes", "--no-cache", "--registry-stopped", s.tree.Root()}
-	}
-	s, args := prepare(t)
-	all := &storeFault{at: -1}
-	all.before(t, s.tree.Root())
-	if code, _, stderr := regsweep(s.fixture, args...); code != 0 {
-		t.Fatalf("without a fault it ends with %d: %s", code, stderr)
-	}
-	calls, tried := len(all.seen), 0
-	for at := 1; at <= calls; at++ {
-		if at%(7*apart(2)) != 0 {
-			continue
-		}
-		tried++
-		t.Run(fmt.Sprint(at, " ", filepath.Base(all.seen[at-1])), func(t *testing.T) {
-			t.Parallel()
-			s, args := prepare(t)
-			fault := &storeFault{at: at, dies: true, err: errDead, mayMiss: true}
-			fault.before(t, s.tree.Root())
-			code, _, stderr := regsweep(s.fixture, args...)
-			if code != 1 && code != 0 && code != 4 && code != 5 {
-				t.Errorf("it ends with %d: %s", code, stderr)
-			}
-			wrapped.Delete(s.tree.Root())
-			s.pull("after the kill", s.client, []image{{"whole", []string{"image"}}})
-			s.must(errors.Join(os.RemoveAll(s.tree.Path(".regsweep/lock")), os.RemoveAll(s.tree.Path(".regsweep/lock.guard"))))
-			if code, _, stderr := regsweep(s.fixture, args...); code != 0 {
-				t.Errorf("the next one ends with %d: %s", code, stderr)
-			}
-			s.pull("after the next one", s.client, s.images)
-		})
-	}
-	checkInterrupted(t, tried, calls)
 }

@@ -23,6 +23,7 @@ import (
 // TestRefillSurvivesEachFault: each system call below the storage fails once. Each blob is then intact or as it was, or its
 // wrong content is in the quarantine. The next run makes all of it whole.
 func TestRefillSurvivesEachFault(t *testing.T) {
+	t.Parallel()
 	d := pushAndDamage(t)
 	want := contents(t, directory(t, d.root))
 	blobs := []ToRefill{d.blobs[1], d.blobs[3]} // one that is missing, and one that is wrong
@@ -119,6 +120,7 @@ func (f faultyStore) Put(ctx context.Context, path string, content io.ReadSeeker
 
 // TestWhatIsReadBackWrongEndsTheRun: wrong content is not left where a push would not replace it.
 func TestWhatIsReadBackWrongEndsTheRun(t *testing.T) {
+	t.Parallel()
 	d := pushAndDamage(t)
 	store := directory(t, d.copy)
 	source, err := FromStorage(directory(t, d.root), store)

@@ -139,6 +139,7 @@ func contents(t *testing.T, store storage.Store) map[string]string {
 // TestRefillMakesImagesWhole: from each kind of source into each kind of storage. All of them are real, and a real registry
 // then serves all images. The wrong content is in the quarantine.
 func TestRefillMakesImagesWhole(t *testing.T) {
+	t.Parallel()
 	d := pushAndDamage(t)
 	want := contents(t, directory(t, d.root))
 	sources := map[string]func(t *testing.T, repaired storage.Store) (Source, error){
@@ -244,6 +245,7 @@ func (c *counted) WriteHeader(status int) {
 
 // TestRefilledFilesBelongToTheRegistry: they have the owner of the directories of the registry.
 func TestRefilledFilesBelongToTheRegistry(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("only root can give files away")
 	}
@@ -289,6 +291,7 @@ func (s badSource) Fetch(_ context.Context, d digest.Digest, _ []string, _ bool,
 // TestWhatTheSourceLacksIsNotWritten: it has other content, too much of it, none, or a part. The other blobs are refilled all
 // the same, and wrong content stays in its place.
 func TestWhatTheSourceLacksIsNotWritten(t *testing.T) {
+	t.Parallel()
 	d := pushAndDamage(t)
 	store := directory(t, d.copy)
 	good, err := FromStorage(directory(t, d.root), store)
@@ -352,6 +355,7 @@ func TestWhatTheSourceLacksIsNotWritten(t *testing.T) {
 
 // TestIntactContentStays: somebody has pushed the blobs meanwhile.
 func TestIntactContentStays(t *testing.T) {
+	t.Parallel()
 	d := pushAndDamage(t)
 	root := t.TempDir()
 	if err := os.CopyFS(root, os.DirFS(d.root)); err != nil {
@@ -400,6 +404,7 @@ func TestIntactContentStays(t *testing.T) {
 
 // TestRefillStopsWithoutItsLease: what was not written has an error.
 func TestRefillStopsWithoutItsLease(t *testing.T) {
+	t.Parallel()
 	d := pushAndDamage(t)
 	store := directory(t, d.copy)
 	source, err := FromStorage(directory(t, d.root), store)
@@ -434,6 +439,7 @@ func TestRefillStopsWithoutItsLease(t *testing.T) {
 }
 
 func TestEachBlobIsRefilledOnce(t *testing.T) {
+	t.Parallel()
 	a, b, sha512 := digest.FromString("a"), digest.FromString("b"), digest.SHA512.FromString("c")
 	result := Result{Findings: []*Finding{
 		{Kind: MissingManifest, Repository: "one", Digest: a, isManifest: true},
@@ -455,6 +461,7 @@ func TestEachBlobIsRefilledOnce(t *testing.T) {
 }
 
 func TestTheSourceIsAnotherStorage(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	if err := os.Symlink(root, root+"/same"); err != nil {
 		t.Fatal(err)

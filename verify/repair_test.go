@@ -12,6 +12,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -148,6 +149,7 @@ func withoutOwn(files map[string]string) map[string]string {
 
 // TestLinksAreWrittenAgain: every link whose blob is intact, however it is damaged, and no other file.
 func TestLinksAreWrittenAgain(t *testing.T) {
+	t.Parallel()
 	damage := func(r *repairable) {
 		layer, revision := func(d digest.Digest) string { return layout.LayerPath("app", d) }, func(m *imagetest.Manifest) string { return layout.RevisionPath("app", m.Digest()) }
 		r.Remove(layer(own(r.single)))
@@ -208,6 +210,7 @@ func TestLinksAreWrittenAgain(t *testing.T) {
 
 // TestNoLinkIsWrittenToADamagedBlob: the plan, once it is checked, says so too.
 func TestNoLinkIsWrittenToADamagedBlob(t *testing.T) {
+	t.Parallel()
 	r := newRepairable(t)
 	wrong, missing := own(r.single), own(r.child)
 	r.Remove(layout.LayerPath("app", wrong))
@@ -232,6 +235,7 @@ func TestNoLinkIsWrittenToADamagedBlob(t *testing.T) {
 
 // TestSwappedLinksStay: a registry follows a layer link twice, so the images can be pulled as long as both links are wrong.
 func TestSwappedLinksStay(t *testing.T) {
+	t.Parallel()
 	r := newRepairable(t)
 	a, b := own(r.single), own(r.child)
 	r.Write(layout.LayerPath("app", a), b.String())
@@ -244,6 +248,7 @@ func TestSwappedLinksStay(t *testing.T) {
 
 // TestWrittenLinksBelongToTheRegistry: new ones and replaced ones have the owner of their directory.
 func TestWrittenLinksBelongToTheRegistry(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("only root can give files away")
 	}
@@ -295,6 +300,7 @@ func (u unreadable) Stream(ctx context.Context, path string, w io.Writer) error 
 // TestOnlyDamagedBlobsAreMoved: what is intact again stays, and so does what others may be able to read. The quarantine
 // tells what was moved, and does not put it back.
 func TestOnlyDamagedBlobsAreMoved(t *testing.T) {
+	t.Parallel()
 	for _, into := range []string{"a directory", "a bucket"} {
 		t.Run(into, func(t *testing.T) {
 			r := newRepairable(t)
@@ -397,6 +403,7 @@ func TestOnlyDamagedBlobsAreMoved(t *testing.T) {
 
 // TestLostTagsAreRemoved: with all that is of them, and a restoration brings back what was whole of them.
 func TestLostTagsAreRemoved(t *testing.T) {
+	t.Parallel()
 	for _, into := range []string{"a directory", "a bucket"} {
 		t.Run(into, func(t *testing.T) {
 			r := newRepairable(t)
@@ -471,6 +478,7 @@ func TestLostTagsAreRemoved(t *testing.T) {
 
 // TestTagsOfUnreadableContentStay: a registry may be able to read it.
 func TestTagsOfUnreadableContentStay(t *testing.T) {
+	t.Parallel()
 	lostTags := func(t *testing.T, store storage.Store) []TagRepair {
 		result, _ := check(t, store, true)
 		tags, err := result.CheckTags(t.Context(), store, result.Hopeless())
@@ -536,18 +544,19 @@ func TestTagsOfUnreadableContentStay(t *testing.T) {
 // call that fails.
 type failing struct {
 	storage.Store
-	at, calls  int
+	calls      atomic.Int64
+	at         int64
 	dies, late bool
 }
 
 var errFails = fmt.Errorf("on purpose: %w", syscall.ENETDOWN)
 
 func (f *failing) call(do func() error) error {
-	f.calls++
-	if f.at > 0 && f.calls > f.at && f.dies || f.calls == f.at && !f.late {
+	call := f.calls.Add(1)
+	if f.at > 0 && call > f.at && f.dies || call == f.at && !f.late {
 		return errFails
 	}
-	if err := do(); err != nil || f.calls != f.at {
+	if err := do(); err != nil || call != f.at {
 		return err
 	}
 	return errFails
@@ -602,6 +611,7 @@ func (f *failing) Below(ctx context.Context, dir string, visit func([]storage.Ob
 // TestEachCallOfARepairFails: nothing is worse than before, and a second run completes the repair. Each object is at its path
 // or in a quarantine, and no link that keeps something alive is missing at any time.
 func TestEachCallOfARepairFails(t *testing.T) {
+	t.Parallel()
 	prepare := func(t *testing.T) *repairable {
 		r := newRepairable(t)
 		r.Write(layout.BlobPath(own(r.single)), "wrong")
@@ -619,21 +629,21 @@ func TestEachCallOfARepairFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := withoutOwn(imagetest.SnapshotT(t, undisturbed.Root()))
-	if len(want) == 0 || counted.calls < 30 {
-		t.Fatalf("%d files after %d calls", len(want), counted.calls)
+	if len(want) == 0 || counted.calls.Load() < 30 {
+		t.Fatalf("%d files after %d calls", len(want), counted.calls.Load())
 	}
-	step := 1
+	step := int64(1)
 	if testing.Short() {
 		step = 9
 	}
-	for at := 1; at <= counted.calls; at += step {
-		for _, way := range []failing{{dies: true}, {late: at%2 == 0}} {
+	for at := int64(1); at <= counted.calls.Load(); at += step {
+		for _, way := range []*failing{{dies: true}, {late: at%2 == 0}} {
 			r := prepare(t)
 			before := imagetest.SnapshotT(t, r.Root())
 			store := directory(t, r.Root())
 			way.Store, way.at = store, at
 			what := fmt.Sprintf("call %d, late %t, dies %t", at, way.late, way.dies)
-			err := repairAll(t.Context(), &way)
+			err := repairAll(t.Context(), way)
 			after := imagetest.SnapshotT(t, r.Root())
 			// The inventory reads again what it does not find.
 			if isDone := err == nil && !way.dies && maps.Equal(withoutOwn(after), want); !isDone && !errors.Is(err, errFails) {
@@ -661,6 +671,7 @@ func TestEachCallOfARepairFails(t *testing.T) {
 
 // TestARepairChecksTheLease: nothing is written or removed once it has ended.
 func TestARepairChecksTheLease(t *testing.T) {
+	t.Parallel()
 	r := newRepairable(t)
 	r.Remove(layout.LayerPath("app", own(r.child)))
 	r.Write(layout.RevisionPath("app", r.child.Digest()), "")
