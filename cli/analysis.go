@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"regsweep/audit"
@@ -19,6 +20,8 @@ type analysis struct {
 	conf  config.Config
 	store storage.Store
 	cache cacheOptions
+	// record is where verify remembers what it has read.
+	record cacheOptions
 	// minAge makes read record what is younger: only why has this flag.
 	minAge time.Duration
 
@@ -103,6 +106,16 @@ func (a *analysis) readGraph(ctx context.Context, sizes bool, end *analysisEnd) 
 	if err != nil {
 		return err
 	}
+	for try := 1; ; try++ {
+		if err = a.list(ctx, sizes); try == 3 || !errors.Is(err, storage.ErrGone) || ctx.Err() != nil {
+			return err
+		}
+		a.say("something was deleted while it was listed: listing again")
+	}
+}
+
+// list is one try of readGraph. The error is storage.ErrGone if something is deleted meanwhile.
+func (a *analysis) list(ctx context.Context, sizes bool) error {
 	now := a.facts.Now
 	_, statsTimes := a.store.(storage.DirTimes) // otherwise the listing has them
 	phase := a.progress.Begin("listing", "name", 0)

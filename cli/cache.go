@@ -22,8 +22,8 @@ const (
 // cacheFlags returns the flags of the cache of manifests.
 func cacheFlags() []urfave.Flag {
 	return []urfave.Flag{
-		&urfave.StringFlag{Name: cacheName, Usage: "remember a bucket's manifests in `DIR` (default: regsweep in your cache directory)"},
-		toggle(noCacheName, "read every manifest from the storage"),
+		&urfave.StringFlag{Name: cacheName, Usage: "remember a bucket's manifests, and what verify has read, in `DIR` (default: regsweep in your cache directory)"},
+		toggle(noCacheName, "read every manifest from the storage, and remember nothing"),
 	}
 }
 

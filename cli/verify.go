@@ -143,6 +143,7 @@ func (a *analysis) verify(c *urfave.Context, report *verifyReport) error {
 	if err := a.openTarget(c, c.Args().Slice(), &report.analysisReport); err != nil {
 		return err
 	}
+	a.record, a.cache = a.cache, cacheOptions{off: true} // manifests are checked too
 	repair, err := a.readRepair(c)
 	switch {
 	case err != nil:
@@ -179,14 +180,15 @@ func (a *analysis) check(ctx context.Context, c *urfave.Context, report *verifyR
 			return nil, interrupted
 		}
 	}
-	report.interrupted = interrupted != nil
-	ctx = context.WithoutCancel(ctx) // the results so far are shown
+	if report.interrupted = interrupted != nil; report.interrupted {
+		ctx = context.WithoutCancel(ctx) // the results so far are shown
+	}
 	result, err := verify.Judge(ctx, verify.Facts{Inventory: inv, Graph: graph, Links: links, Blobs: faults})
 	if err == nil {
 		err = result.Confirm(ctx, inv, a.store, began, a.store.Concurrency())
 	}
 	if err == nil {
-		err = result.AddPlatforms(ctx, inv, graph, a.store)
+		err = result.AddPlatforms(ctx, inv, graph, a.store, a.store.Concurrency())
 	}
 	if err != nil {
 		return nil, err
@@ -212,7 +214,7 @@ func (a *analysis) readData(c *urfave.Context, report *verifyReport, faults map[
 	if _, isFilesystem := a.store.(storage.DirTimes); isFilesystem && !c.IsSet("concurrency") {
 		options.Streams = runtime.GOMAXPROCS(0) // more would only move the heads of a disk
 	}
-	if dir := a.cacheDir(a.cache); dir != "" {
+	if dir := a.cacheDir(a.record); dir != "" {
 		var err error
 		if options.Record, err = verify.OpenRecord(dir, a.facts.Inventory, a.env.Now()); err != nil {
 			a.say("warning: " + err.Error())

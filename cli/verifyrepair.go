@@ -94,6 +94,9 @@ func (a *analysis) readRepair(c *urfave.Context) (*repair, error) {
 		}
 		return nil, nil
 	}
+	if c.Bool(failedTagsName) {
+		return nil, storage.Usagef("--%s prints only tags: leave out --%s and --%s", failedTagsName, repairName, refillName)
+	}
 	r.g = &gcRun{
 		runner: a.runner, report: newReport("verify"), config: a.conf, store: a.store,
 		options: gcOptions{dryRun: r.dryRun, yes: c.Bool("yes"), quiet: c.Bool("quiet")},
@@ -101,7 +104,7 @@ func (a *analysis) readRepair(c *urfave.Context) (*repair, error) {
 	r.g.report.Descriptors = descriptors.NewReport(a.conf.Registry)
 	var err error
 	if address := c.String(refillName); registryclient.IsAddress(address) {
-		tls, tlsErr := guard.TLSConfig(c.String("registry-cacert"), c.Bool("registry-insecure"))
+		tls, tlsErr := guard.TLSConfig(c.String("registry-cacert"), false) // a password may be sent to it
 		if tlsErr != nil {
 			return nil, tlsErr
 		}
@@ -293,8 +296,8 @@ func (r *repair) round(ctx context.Context, done *repairReport, result *verify.R
 			if b.Error == "" {
 				repaired++
 			}
-			done.Blobs = replaced(done.Blobs, b, func(o verify.BlobRepair) bool { return o.Digest == b.Digest })
 		}
+		done.Blobs = merged(done.Blobs, moved, byDigest)
 		if err != nil {
 			return repaired, err
 		}
@@ -305,8 +308,8 @@ func (r *repair) round(ctx context.Context, done *repairReport, result *verify.R
 			if l.Error == "" {
 				repaired++
 			}
-			done.Links = replaced(done.Links, l, func(o verify.LinkRepair) bool { return o.Path == l.Path })
 		}
+		done.Links = merged(done.Links, links, func(l verify.LinkRepair) string { return l.Path })
 		return repaired, err
 	}
 	return repaired, nil
@@ -314,10 +317,16 @@ func (r *repair) round(ctx context.Context, done *repairReport, result *verify.R
 
 // refill fetches blobs. It returns how many were written.
 func (r *repair) refill(ctx context.Context, done *repairReport, blobs []verify.ToRefill, moveAway func(context.Context, digest.Digest) error) (written int, err error) {
+	hasFailed := map[digest.Digest]bool{} // in an earlier round
+	for _, b := range done.Refilled {
+		hasFailed[b.Digest] = b.Error != ""
+	}
+	blobs = slices.DeleteFunc(blobs, func(b verify.ToRefill) bool { return hasFailed[b.Digest] })
 	phase := r.progress.Begin("fetching", "blob", len(blobs))
 	outcomes, err := verify.Refill(ctx, r.store, r.source, blobs, verify.RefillOptions{
 		MoveAway: moveAway, OnFetched: func(n int) { phase.AddBytes(0, int64(n)) },
 	})
+	var refilled []verify.BlobRepair
 	for i, o := range outcomes {
 		if o.Err == nil {
 			phase.Add(1)
@@ -331,16 +340,23 @@ func (r *repair) refill(ctx context.Context, done *repairReport, blobs []verify.
 		default:
 			written++
 		}
-		done.Refilled = replaced(done.Refilled, b, func(o verify.BlobRepair) bool { return o.Digest == b.Digest })
+		refilled = append(refilled, b)
 	}
+	done.Refilled = merged(done.Refilled, refilled, byDigest)
 	phase.EndWith("fetched", err)
 	return written, err
 }
 
-// replaced returns outcomes with one more, in the place of that of an earlier round.
-func replaced[T any](outcomes []T, one T, isSame func(T) bool) []T {
-	return append(slices.DeleteFunc(outcomes, isSame), one)
+// merged returns the outcomes of all rounds. A later one takes the place of an earlier one with the same key.
+func merged[T any](earlier, later []T, key func(T) string) []T {
+	isLater := map[string]bool{}
+	for _, outcome := range later {
+		isLater[key(outcome)] = true
+	}
+	return append(slices.DeleteFunc(earlier, func(o T) bool { return isLater[key(o)] }), later...)
 }
+
+func byDigest(b verify.BlobRepair) string { return string(b.Digest) }
 
 func noTake(_ context.Context, refs []storage.Ref) []storage.Outcome {
 	return make([]storage.Outcome, len(refs))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"time"
@@ -31,9 +32,10 @@ func (r *Result) Confirm(ctx context.Context, inv *inventory.Inventory, store st
 	if err != nil {
 		return err
 	}
-	kept, broken := r.Findings[:0], map[[2]string]bool{}
+	kept, gone, broken := []*Finding{}, map[*Finding]bool{}, map[[2]string]bool{}
 	for i, f := range r.Findings {
 		if !holds[i] {
+			gone[f] = true
 			continue
 		}
 		kept = append(kept, f)
@@ -43,6 +45,9 @@ func (r *Result) Confirm(ctx context.Context, inv *inventory.Inventory, store st
 	}
 	r.Findings = kept
 	r.Broken = slices.DeleteFunc(r.Broken, func(b BrokenTag) bool { return !broken[[2]string{b.Repository, b.Tag}] })
+	for i := range r.Broken {
+		r.Broken[i].assess(func(f *Finding) bool { return !gone[f] })
+	}
 	r.sort()
 	return nil
 }
@@ -121,6 +126,9 @@ func (c confirmer) isStill(ctx context.Context, f *Finding) (bool, error) {
 			if changes, err := c.changes(ctx, path.Dir(path.Dir(f.Path))); changes || err != nil {
 				return false, err
 			}
+			if isWritten, err := c.isWritten(ctx, path.Dir(f.Path), ""); isWritten || err != nil {
+				return false, err
+			}
 			return c.hasIndex(ctx, f)
 		}
 		_, ok, _ := layout.LinkTarget(content)
@@ -141,10 +149,36 @@ func (c confirmer) isStill(ctx context.Context, f *Finding) (bool, error) {
 		return !linked, err
 	case DamagedManifest, DamagedBlob:
 		return c.isDamaged(ctx, f)
-	case Stray, DamagedLink:
+	case Stray:
+		isWritten, err := c.isWritten(ctx, path.Dir(f.Path), f.Path)
+		if err != nil || isWritten {
+			return false, err
+		}
+		return c.exists(ctx, f.Path)
+	case DamagedLink:
 		return c.exists(ctx, f.Path)
 	}
 	return true, nil
+}
+
+// writing is the longest time that a registry writes a link.
+const writing = 10 * time.Minute
+
+// isWritten reports whether a directory has a file into which a registry may be writing the content of another one: the
+// named file, or any if name is "". On a filesystem a registry writes such a file, with the ending .tmp, and renames it.
+// (registry/storage/driver/filesystem/driver.go of Distribution.)
+func (c confirmer) isWritten(ctx context.Context, dir, name string) (isWritten bool, err error) {
+	if _, isFilesystem := c.reader.(storage.DirTimes); !isFilesystem || name != "" && path.Ext(name) != ".tmp" {
+		return false, nil
+	}
+	err = c.reader.Below(ctx, dir, func(page []storage.Object) error {
+		for _, o := range page {
+			isNamed := name == "" || o.Path == name
+			isWritten = isWritten || isNamed && path.Ext(o.Path) == ".tmp" && o.ModTime.After(c.since.Add(-writing))
+		}
+		return nil
+	})
+	return isWritten, storage.IgnoreDamage(err)
 }
 
 // isDamaged reads a damaged blob again: a storage that failed once may return it now.
@@ -203,32 +237,31 @@ func (c confirmer) exists(ctx context.Context, path string) (bool, error) {
 
 // AddPlatforms adds to the images of the findings the platforms that the indexes of their repositories give.
 // It reads these indexes. The error is an error of the storage.
-func (r *Result) AddPlatforms(ctx context.Context, inv *inventory.Inventory, graph *mark.Graph, reader storage.Reader) error {
-	platforms := map[string]map[digest.Digest]string{} // by repository
+func (r *Result) AddPlatforms(ctx context.Context, inv *inventory.Inventory, graph *mark.Graph, reader storage.Reader, concurrency int) error {
+	findings := map[string][]*Finding{} // by repository
 	for _, f := range r.Findings {
-		if len(f.Images) == 0 {
-			continue
-		}
-		of, known := platforms[f.Repository]
-		if !known {
-			of = map[digest.Digest]string{}
-			platforms[f.Repository] = of
-			for _, l := range inv.Repository(f.Repository).Revisions {
-				if form, isIntact := graph.Form(l.ID()); !isIntact || form.Kind != manifest.Index {
-					continue
-				}
-				content, err := reader.Read(ctx, layout.BlobPath(inv.Digest(l.ID())), mark.ManifestLimit)
-				if err = storage.IgnoreDamage(err); err != nil {
-					return err
-				}
-				for entry, platform := range manifest.Platforms(content) {
-					of[entry] = platform
-				}
-			}
-		}
-		for i := range f.Images {
-			f.Images[i].Platform = of[f.Images[i].Digest]
+		if len(f.Images) > 0 {
+			findings[f.Repository] = append(findings[f.Repository], f)
 		}
 	}
-	return nil
+	repositories := slices.Collect(maps.Keys(findings))
+	return storage.Each(ctx, len(repositories), concurrency, func(ctx context.Context, at int) error {
+		platforms := map[digest.Digest]string{}
+		for _, l := range inv.Repository(repositories[at]).Revisions {
+			if form, isIntact := graph.Form(l.ID()); !isIntact || form.Kind != manifest.Index {
+				continue
+			}
+			content, err := reader.Read(ctx, layout.BlobPath(inv.Digest(l.ID())), mark.ManifestLimit)
+			if err = storage.IgnoreDamage(err); err != nil {
+				return err
+			}
+			maps.Copy(platforms, manifest.Platforms(content))
+		}
+		for _, f := range findings[repositories[at]] {
+			for i := range f.Images {
+				f.Images[i].Platform = platforms[f.Images[i].Digest]
+			}
+		}
+		return nil
+	})
 }

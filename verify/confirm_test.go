@@ -84,6 +84,28 @@ func TestWhatHasChangedIsNoFinding(t *testing.T) {
 	}
 }
 
+// A platform that is found to be whole on the second look keeps its tag.
+func TestAPlatformThatIsWholeAfterAllKeepsItsTag(t *testing.T) {
+	t.Parallel()
+	j := newJudged(t)
+	amdLayer := layout.BlobPath(layerOf(j.amd))
+	right, err := j.store.Read(t.Context(), amdLayer, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.tree.Write(amdLayer, "x")
+	j.tree.Remove(layout.BlobPath(j.armLayer))
+	r := j.judge()
+	if got := r.Hopeless(); len(got) != 1 {
+		t.Fatalf("%v are lost", got)
+	}
+	j.tree.Write(amdLayer, string(right))
+	j.confirm(r)
+	if got := r.Hopeless(); len(got) > 0 || len(r.Broken) != 1 || !r.Broken[0].Partial {
+		t.Errorf("%v are lost, broken %+v", got, r.Broken)
+	}
+}
+
 // The images of a finding have the platforms that an index of their repository gives.
 func TestFindingsHavePlatforms(t *testing.T) {
 	t.Parallel()
@@ -91,7 +113,7 @@ func TestFindingsHavePlatforms(t *testing.T) {
 	j.tree.Remove(layout.BlobPath(j.armLayer))
 	j.tree.Remove(layout.BlobPath(j.amd.Digest()))
 	r := j.judge()
-	if err := r.AddPlatforms(t.Context(), j.inv, j.graph, j.store); err != nil {
+	if err := r.AddPlatforms(t.Context(), j.inv, j.graph, j.store, 2); err != nil {
 		t.Fatal(err)
 	}
 	var got []Image

@@ -42,6 +42,20 @@ type BrokenTag struct {
 	Partial bool
 
 	curable bool // an image of it could be pulled once its links were written again
+
+	judge  *judge
+	own    []*Finding // of the tag itself
+	target inventory.ID
+}
+
+// assess sets what the findings that hold say about the tag.
+func (b *BrokenTag) assess(holds func(*Finding) bool) {
+	canPull := func(prevents func(*Finding) bool) bool {
+		counts := func(f *Finding) bool { return holds(f) && prevents(f) }
+		return b.judge != nil && !slices.ContainsFunc(b.own, counts) && b.judge.canPull(b.target, counts, map[inventory.ID]bool{})
+	}
+	b.Partial = canPull((*Finding).breaks) && b.judge.checked[b.target].isIndex
+	b.curable = canPull(func(f *Finding) bool { return !f.isOfLink() })
 }
 
 // Judge finds what a registry could not serve. It does no I/O. The error is that of ctx.
@@ -102,7 +116,7 @@ func outside(facts Facts, named map[inventory.ID]bool) (findings []*Finding) {
 	}
 	for id, fault := range facts.Blobs {
 		if d := inv.Digest(id); !named[id] && fault.State != Missing { // only the directory of an unneeded blob exists
-			findings = append(findings, &Finding{Kind: DamagedBlob, Path: layout.BlobPath(d), Digest: d, Detail: "no tag and no manifest needs it: " + fault.Detail, blob: d})
+			findings = append(findings, &Finding{Kind: DamagedBlob, Path: layout.BlobPath(d), Digest: d, Detail: "nothing that can be pulled needs it: " + fault.Detail, blob: d})
 		}
 	}
 	return findings
@@ -232,7 +246,11 @@ func (j *judge) manifest(id inventory.ID) *checked {
 		case at >= 0 && claims[at].HasURLs && !(j.r.HasLayer(to) && j.Inventory.Listed(to) && j.Blobs[to].State != Missing):
 			// Clients fetch it from a URL if the registry does not have it.
 		default:
-			j.content(c, id, to)
+			claim := int64(0)
+			if at >= 0 {
+				claim = max(claims[at].Bytes, 0)
+			}
+			j.content(c, id, to, claim)
 			if at >= 0 && claims[at].Bytes >= 0 && j.Blobs[to] == (Fault{}) {
 				c.parts = append(c.parts, j.wrongSize(id, to, claims[at].Bytes))
 			}
@@ -254,8 +272,8 @@ func (j *judge) part(c *checked, of inventory.ID, kind Kind, path string, id inv
 	return f
 }
 
-// content checks a config, a layer, or an entry that is no manifest.
-func (j *judge) content(c *checked, of, id inventory.ID) {
+// content checks a config, a layer, or an entry that is no manifest. claim is its size according to the manifest.
+func (j *judge) content(c *checked, of, id inventory.ID, claim int64) {
 	d := j.Inventory.Digest(id)
 	j.layerLink(c, of, id)
 	blob, isAlias := j.r.Aliases[id]
@@ -281,7 +299,7 @@ func (j *judge) content(c *checked, of, id inventory.ID) {
 	default:
 		return
 	}
-	f.blob = j.Inventory.Digest(blob)
+	f.blob, f.bytes = j.Inventory.Digest(blob), max(f.bytes, claim)
 	j.isFaulty(blob)
 	j.isFaulty(id)
 }
@@ -366,12 +384,11 @@ func (j *judge) checkTags() {
 			f.Tags = append(f.Tags, tag.Name)
 		}
 		if len(breaking) > 0 {
-			broken := BrokenTag{Repository: j.r.Name, Tag: tag.Name}
-			isUncured := func(f *Finding) bool { return !f.isOfLink() }
+			broken := BrokenTag{Repository: j.r.Name, Tag: tag.Name, own: own, target: tag.Target}
 			if tag.HasTarget {
-				broken.Partial = len(own) == 0 && j.checked[tag.Target].isIndex && j.canPull(tag.Target, (*Finding).breaks, map[inventory.ID]bool{})
-				broken.curable = !slices.ContainsFunc(own, isUncured) && j.canPull(tag.Target, isUncured, map[inventory.ID]bool{})
+				broken.judge = j
 			}
+			broken.assess(func(*Finding) bool { return true })
 			j.broken = append(j.broken, broken)
 		}
 		j.checkIndex(&j.r.Tags[i])

@@ -57,12 +57,24 @@ type blob struct {
 	bytes   int64
 }
 
+// order is the place of a blob in a check: those that were wrong, those that were never checked, and the others.
+func (b blob) order() hour {
+	switch b.checked {
+	case wasWrong:
+		return 0
+	case 0:
+		return 1
+	}
+	return b.checked
+}
+
 // ReadData reads blobs and compares them with their digests. It adds the faults to faults, and does not read
 // blobs that have one already. It reads garbage too: a registry does not store a pushed blob again if it has
 // a file for it.
 //
 // A part of the content is a rotating sample: blobs that were never checked come first, and then those whose
-// check was longest ago. Among equals the largest come first, so that the last goroutine ends with a small one.
+// check was longest ago. Among equals the largest come first, so that the last goroutine ends with a small one. Blobs
+// that were wrong at their last check are read first, and in addition, so that they stay in the report.
 //
 // Data and faults are valid also with an error, and the record has what was found until then. The error is the cause of
 // ctx, or an error of the storage that is not about one object.
@@ -71,13 +83,20 @@ func ReadData(ctx context.Context, inv *inventory.Inventory, store storage.Store
 		options.Record.set(id, 0)
 	}
 	all := readable(inv, faults, options.Record)
+	wrong := 0
 	slices.SortFunc(all, func(a, b blob) int {
-		return cmp.Or(cmp.Compare(a.checked, b.checked), -cmp.Compare(a.bytes, b.bytes), cmp.Compare(a.id, b.id))
+		return cmp.Or(cmp.Compare(a.order(), b.order()), -cmp.Compare(a.bytes, b.bytes), cmp.Compare(a.id, b.id))
 	})
+	for wrong < len(all) && all[wrong].checked == wasWrong {
+		wrong++
+	}
 	var chosen []blob
 	if !options.None {
-		var bytes int64
-		chosen, bytes = options.Share.choose(all)
+		rest, bytes := options.Share.choose(all[wrong:])
+		chosen = all[:wrong+len(rest)]
+		for _, of := range all[:wrong] {
+			bytes += of.bytes
+		}
 		if options.OnExpect != nil && options.Share.Time == 0 {
 			options.OnExpect(len(chosen), bytes)
 		} else if options.OnExpect != nil {
@@ -87,7 +106,7 @@ func ReadData(ctx context.Context, inv *inventory.Inventory, store storage.Store
 	h := &hasher{inv, store, aliases(inv), options.OnRead}
 	streams := make(chan struct{}, cmp.Or(options.Streams, max(options.Concurrency, 1)))
 	var mu sync.Mutex // guards faults and data
-	began := options.Now()
+	began := sync.OnceValue(options.Now)
 	done := make([]bool, len(chosen))
 	err = storage.Each(ctx, len(chosen), options.Concurrency, func(ctx context.Context, i int) error {
 		of := chosen[i]
@@ -99,14 +118,14 @@ func ReadData(ctx context.Context, inv *inventory.Inventory, store storage.Store
 				return ctx.Err()
 			}
 		}
-		if limit := options.Share.Time; limit > 0 && options.Now().Sub(began) >= limit {
+		if limit := options.Share.Time; limit > 0 && i >= wrong && options.Now().Sub(began()) >= limit {
 			return nil
 		}
 		found, err := h.check(ctx, of.id)
 		if err != nil {
 			return err
 		}
-		checked := hour(0)
+		checked := wasWrong
 		if len(found) == 0 {
 			checked = hourOf(options.Now())
 		}
@@ -122,7 +141,7 @@ func ReadData(ctx context.Context, inv *inventory.Inventory, store storage.Store
 	for i, of := range all {
 		switch {
 		case i < len(done) && done[i]:
-		case of.checked == 0, options.MaxAge > 0 && options.Now().Sub(of.checked.time()) > options.MaxAge:
+		case of.checked <= wasWrong, options.MaxAge > 0 && options.Now().Sub(of.checked.time()) > options.MaxAge:
 			data.Overdue.add(of.bytes)
 		default:
 			data.Earlier.add(of.bytes)

@@ -46,6 +46,9 @@ type Record struct {
 // hour is a time in hours since 1970. 0 is never.
 type hour uint32
 
+// wasWrong is the time of the check of a blob that was found to be wrong.
+const wasWrong hour = 1
+
 func hourOf(at time.Time) hour { return hour(at.Unix() / 3600) }
 func (h hour) time() time.Time { return time.Unix(int64(h)*3600, 0) }
 func (h hour) day() time.Time  { return h.time().UTC().Truncate(24 * time.Hour) }
@@ -153,7 +156,7 @@ func (r *Record) isOld(id inventory.ID, checked hour, now time.Time) bool {
 	if checked > hourOf(now) {
 		return true
 	}
-	if !r.inv.Stored(id) {
+	if !r.inv.Stored(id) || checked == wasWrong {
 		return false
 	}
 	written := r.inv.BlobDay(id)
@@ -190,7 +193,7 @@ func (r *Record) at(id inventory.ID) hour {
 	return hour(r.hours[place].Load())
 }
 
-// set records that a blob was found to be intact, or with 0 that it was not.
+// set records when a blob was found to be intact, or that it was wrong.
 func (r *Record) set(id inventory.ID, checked hour) {
 	if r == nil {
 		return

@@ -32,12 +32,12 @@ type ToRefill struct {
 	IsManifest   bool
 	// Wrong is set if the storage has other content in its place, or can't read it.
 	Wrong bool
-	// Bytes is its size according to a manifest, or 0.
+	// Bytes is its size according to a manifest, or 0. A source that sends more has other content.
 	Bytes int64
 }
 
-// Refillable returns the blobs of the findings that another place may have, each once. Bytes is not known. Once a
-// manifest is there, a new check may find that what it names is missing too.
+// Refillable returns the blobs of the findings that another place may have, each once. Once a manifest is there, a new
+// check may find that what it names is missing too.
 func (r *Result) Refillable() []ToRefill {
 	var blobs []ToRefill
 	at := map[digest.Digest]int{}
@@ -46,7 +46,7 @@ func (r *Result) Refillable() []ToRefill {
 		if !isWrong && f.Kind != MissingManifest && f.Kind != MissingBlob && f.Kind != SparseIndex {
 			continue
 		}
-		b := ToRefill{Digest: f.Digest, Blob: cmp.Or(f.blob, f.Digest), IsManifest: f.isManifest, Wrong: isWrong}
+		b := ToRefill{Digest: f.Digest, Blob: cmp.Or(f.blob, f.Digest), IsManifest: f.isManifest, Wrong: isWrong, Bytes: f.bytes}
 		i, known := at[b.Blob]
 		if !known {
 			i = len(blobs)
@@ -56,6 +56,7 @@ func (r *Result) Refillable() []ToRefill {
 			}
 			blobs = append(blobs, b)
 		}
+		blobs[i].Bytes = max(blobs[i].Bytes, f.bytes)
 		if f.Repository != "" && !slices.Contains(blobs[i].Repositories, f.Repository) {
 			blobs[i].Repositories = append(blobs[i].Repositories, f.Repository)
 		}
@@ -173,14 +174,17 @@ func (r refill) fetch(ctx context.Context, b ToRefill, o *Refilled) (*os.File, e
 // put puts verified content in its place. failed is an error about this blob alone.
 func (r refill) put(ctx context.Context, b ToRefill, content *os.File, o *Refilled) (failed, err error) {
 	if b.Wrong {
-		switch isIntact, err := r.isIntact(ctx, o.Blob); {
+		verifier := o.Blob.Verifier()
+		switch fault, mayBeIntact, err := look(ctx, r.store, layout.BlobPath(o.Blob), verifier); {
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
-		case isIntact: // somebody has pushed it
+		case err != nil:
+			return nil, err
+		case fault == (Fault{}) && verifier.Verified(): // somebody has pushed it
 			return nil, nil
-		case errors.Is(err, fs.ErrNotExist):
-		case mayBeIntact(err):
-			return fmt.Errorf("%w: %w", errUnknown, err), nil
+		case fault.State == Missing:
+		case mayBeIntact:
+			return fmt.Errorf("%w: %s", errUnknown, fault.Detail), nil
 		default: // it has other content, or can't be read
 			if err := r.options.MoveAway(ctx, o.Blob); err != nil {
 				err = fmt.Errorf("move the wrong content of %s away: %w", o.Blob, err)
@@ -198,6 +202,9 @@ func (r refill) put(ctx context.Context, b ToRefill, content *os.File, o *Refill
 	err = r.store.Put(ctx, layout.BlobPath(o.Blob), content)
 	isThere := errors.Is(err, fs.ErrExist)
 	if err != nil && !isThere {
+		if serious(err) == nil {
+			return err, nil
+		}
 		return nil, err
 	}
 	switch isIntact, err := r.isIntact(ctx, o.Blob); {
@@ -210,11 +217,8 @@ func (r refill) put(ctx context.Context, b ToRefill, content *os.File, o *Refill
 		return fmt.Errorf("the storage has other content for %s", o.Blob), nil
 	}
 	// A push of the blob would not store it again as long as wrong content is there.
-	err = fmt.Errorf("%s was written, and the storage returns other content", layout.BlobPath(o.Blob))
-	if r.options.MoveAway != nil {
-		err = errors.Join(err, r.options.MoveAway(ctx, o.Blob))
-	}
-	return nil, err
+	err = fmt.Errorf("%s was written, and the storage returns other content: it is removed again", layout.BlobPath(o.Blob))
+	return nil, errors.Join(err, r.store.Remove(ctx, []storage.Ref{{Path: layout.BlobPath(o.Blob)}})[0].Err)
 }
 
 // isIntact reads a blob and reports whether its content has its digest.

@@ -484,3 +484,19 @@ func TestTheSourceIsAnotherStorage(t *testing.T) {
 		t.Errorf("an unknown algorithm: %+v, %v", outcomes, err)
 	}
 }
+
+// refusing is a fake of a storage that refuses each read.
+type refusing struct{ storage.Store }
+
+var errRefused = errors.New("refused")
+
+func (refusing) Read(context.Context, string, int64) ([]byte, error) { return nil, errRefused }
+
+// What a source could not be asked is not absent.
+func TestAnErrorOfTheSourceIsToldAsSuch(t *testing.T) {
+	t.Parallel()
+	source := storedSource{refusing{directory(t, t.TempDir())}}
+	if err := source.Fetch(t.Context(), digest.SHA512.FromString("x"), []string{"app"}, false, io.Discard); !errors.Is(err, errRefused) {
+		t.Error(err)
+	}
+}

@@ -56,8 +56,12 @@ type LinkRepair struct {
 	Digest digest.Digest `json:"digest"`
 	Error  string        `json:"error,omitempty"`
 
+	rank     int  // in linkKinds
 	replaces bool // the damaged link is there
 }
+
+// linkKinds are the findings about links that are missing and damaged, with the targets of others first.
+var linkKinds = [][2]Kind{{MissingLayerLink, DamagedLayerLink}, {MissingRevisionLink, DamagedRevisionLink}, {"", DamagedTagLink}}
 
 // BlobRepair is a blob that is moved away or fetched.
 type BlobRepair struct {
@@ -80,10 +84,10 @@ func (r *Result) Links(inv *inventory.Inventory) []LinkRepair {
 	for _, f := range r.Findings {
 		lost[f.blob] = lost[f.blob] || f.Kind == MissingBlob || f.Kind == MissingManifest
 	}
-	for _, kinds := range [][2]Kind{{MissingLayerLink, DamagedLayerLink}, {MissingRevisionLink, DamagedRevisionLink}, {"", DamagedTagLink}} {
+	for rank, kinds := range linkKinds {
 		for _, f := range r.Findings {
 			if slices.Contains(kinds[:], f.Kind) && f.isOfLink() && !f.isSwapped && inv.Listed(inv.ID(f.blob)) && !lost[f.blob] {
-				links = append(links, LinkRepair{Path: f.Path, Digest: f.blob, replaces: f.Kind == kinds[1]})
+				links = append(links, LinkRepair{Path: f.Path, Digest: f.blob, rank: rank, replaces: f.Kind == kinds[1]})
 			}
 		}
 	}
@@ -127,28 +131,29 @@ func CheckLinks(ctx context.Context, store storage.Store, links []LinkRepair, in
 func WriteLinks(ctx context.Context, store storage.Store, links []LinkRepair, intact map[digest.Digest]bool) ([]LinkRepair, error) {
 	links = slices.Clone(links)
 	err := CheckLinks(ctx, store, links, intact)
-	wrote := false
+	todo := make([][]*LinkRepair, len(linkKinds))
 	for i := range links {
-		l := &links[i]
-		switch {
-		case l.Error != "":
-		case err != nil:
+		if l := &links[i]; l.Error == "" {
 			l.Error = ErrNotTried.Error()
-		case ctx.Err() != nil:
-			l.Error, err = ErrNotTried.Error(), context.Cause(ctx)
-		default:
-			failed := writeLink(ctx, store, l)
-			if failed != nil {
-				l.Error = failed.Error()
-				err = serious(failed)
-			}
-			wrote = wrote || failed == nil
+			todo[l.rank] = append(todo[l.rank], l)
 		}
 	}
-	if wrote && err == nil {
+	for _, some := range todo {
+		if err == nil {
+			err = storage.Each(ctx, len(some), store.Concurrency(), func(ctx context.Context, i int) error {
+				failed := writeLink(ctx, store, some[i])
+				some[i].Error = ""
+				if failed != nil {
+					some[i].Error = failed.Error()
+				}
+				return serious(failed)
+			})
+		}
+	}
+	if err == nil && ctx.Err() == nil {
 		err = store.Sync(ctx)
 	}
-	return links, err
+	return links, cmp.Or(err, context.Cause(ctx))
 }
 
 // writeLink writes a link in one step: a damaged link to a manifest keeps its repository from being collected, and a missing
@@ -204,19 +209,19 @@ func (r *Result) Wrong(inv *inventory.Inventory) []BlobRepair {
 // errUnknown is the outcome for a blob that this process can't read, and others perhaps can.
 var errUnknown = errors.New("it is not moved, since it may be intact")
 
-// CheckWrong reads blobs, and returns those that are not intact and exist. A blob gets an Error if it can't be read for a
-// reason that says nothing about its content: a permission is missing, or it is archived. The error is one of the storage
-// that is not about one object.
+// CheckWrong reads blobs, and returns those that are not intact and exist. A blob gets an Error if a registry may be able
+// to read it: a permission is missing, it is archived, or it is a symbolic link. The error is one of the storage that is
+// not about one object.
 func CheckWrong(ctx context.Context, store storage.Store, blobs []BlobRepair) (wrong []BlobRepair, err error) {
 	for _, b := range blobs {
 		verifier := b.Digest.Verifier()
-		err := store.Stream(ctx, layout.BlobPath(b.Digest), verifier)
-		switch fault, serious := faultIn(store, err); {
-		case serious != nil:
-			return wrong, serious
-		case fault.State == Missing, err == nil && verifier.Verified():
+		fault, mayBeIntact, err := look(ctx, store, layout.BlobPath(b.Digest), verifier)
+		switch {
+		case err != nil:
+			return wrong, err
+		case fault.State == Missing, fault == Fault{} && verifier.Verified():
 			continue
-		case mayBeIntact(err):
+		case mayBeIntact:
 			b.Error = fmt.Errorf("%w: %s", errUnknown, fault.Detail).Error()
 		}
 		wrong = append(wrong, b)
@@ -224,9 +229,20 @@ func CheckWrong(ctx context.Context, store storage.Store, blobs []BlobRepair) (w
 	return wrong, nil
 }
 
-// mayBeIntact reports whether an error of a read says nothing about the content.
-func mayBeIntact(err error) bool {
-	return errors.Is(err, fs.ErrPermission) || errors.Is(err, storage.ErrUnreadable) && !storage.IsOfDisk(err)
+// look reads an object. mayBeIntact is set if the fault says nothing about what a registry can read. The error is one of
+// the storage that is not about one object.
+func look(ctx context.Context, store storage.Store, name string, w io.Writer) (fault Fault, mayBeIntact bool, err error) {
+	readErr := store.Stream(ctx, name, w)
+	if fault, err = faultIn(store, readErr); err != nil || fault == (Fault{}) {
+		return fault, false, err
+	}
+	dirs, isFilesystem := store.(storage.DirTimes)
+	if errors.Is(readErr, storage.ErrNotRegular) && isFilesystem { // a registry follows symbolic links
+		names, err := dirs.Dirs(ctx, path.Dir(name))
+		return fault, !slices.Contains(names, path.Base(name)), storage.IgnoreDamage(err)
+	}
+	isUnread := errors.Is(readErr, fs.ErrPermission) || errors.Is(readErr, storage.ErrUnreadable)
+	return fault, isUnread && !storage.IsOfDisk(readErr), nil
 }
 
 // serious returns an error of a change of one object, or nil if it is about that object alone.
@@ -308,27 +324,15 @@ func (r *Result) CheckTags(ctx context.Context, store storage.Store, tags []TagR
 		if len(of) == 0 {
 			continue
 		}
-		isReadable, err := mayBeRead(ctx, store, f.Path)
+		_, mayBeIntact, err := look(ctx, store, f.Path, io.Discard)
 		if err != nil {
 			return nil, err
 		}
 		for _, t := range of {
-			isCertain[t] = !isReadable
+			isCertain[t] = !mayBeIntact
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(tags), func(t TagRepair) bool { return !isCertain[t] }), nil
-}
-
-// mayBeRead reports whether a registry may read an object that this process can't read.
-func mayBeRead(ctx context.Context, store storage.Store, name string) (bool, error) {
-	err := store.Stream(ctx, name, io.Discard)
-	dirs, isFilesystem := store.(storage.DirTimes)
-	if !errors.Is(err, storage.ErrNotRegular) || !isFilesystem {
-		_, serious := faultIn(store, err)
-		return mayBeIntact(err), serious
-	}
-	names, err := dirs.Dirs(ctx, path.Dir(name))
-	return !slices.Contains(names, path.Base(name)), storage.IgnoreDamage(err)
 }
 
 // Untagging returns the plan of the removal of tags. A current link that names no digest is not in it: there is

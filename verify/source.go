@@ -55,12 +55,12 @@ func (s storedSource) Fetch(ctx context.Context, d digest.Digest, repositories [
 	}
 	for _, repository := range repositories {
 		content, linkErr := s.Read(ctx, layout.LayerPath(repository, d), layout.LinkLimit)
-		target, _, _ := layout.LinkTarget(content)
-		if target == "" || storage.IgnoreDamage(linkErr) == nil && linkErr != nil {
-			continue
-		}
-		if linkErr != nil {
+		if linkErr = storage.IgnoreDamage(linkErr); linkErr != nil {
 			return linkErr
+		}
+		target, ok, _ := layout.LinkTarget(content)
+		if !ok {
+			continue
 		}
 		if err = s.Stream(ctx, layout.BlobPath(target), w); !errors.Is(err, fs.ErrNotExist) {
 			return err

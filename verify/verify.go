@@ -70,6 +70,8 @@ type Finding struct {
 	// blob is the blob that should be stored: the digest, or the one that a layer link or the link of a tag
 	// names.
 	blob digest.Digest
+	// bytes is the size of the blob according to a manifest, or 0.
+	bytes int64
 	// isManifest is set if the object is a manifest or the link to one.
 	isManifest bool
 	// isMalformed is set if the object is a blob that has the right digest, and is no manifest.

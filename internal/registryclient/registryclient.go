@@ -131,12 +131,12 @@ func (r *Registry) String() string { return r.url.String() }
 // them has it.
 func (r *Registry) Fetch(ctx context.Context, d digest.Digest, repositories []string, isManifest bool, w io.Writer) error {
 	var denied error
+	written := int64(0) // also by repositories that broke off
 	for _, repository := range repositories {
 		path, accept := "/v2/"+repository+"/blobs/"+string(d), []string(nil)
 		if isManifest {
 			path, accept = "/v2/"+repository+"/manifests/"+string(d), manifestTypes
 		}
-		written := int64(0)
 		err := r.retry(ctx, func() (int64, error) {
 			n, err := r.get(ctx, repository, path, accept, written, w)
 			written += n
@@ -253,6 +253,11 @@ func (r *Registry) get(ctx context.Context, repository, path string, accept []st
 			return 0, fmt.Errorf("the registry does not go on at byte %d", from)
 		}
 		skip = 0
+	case http.StatusRequestedRangeNotSatisfiable:
+		if from > 0 { // the connection broke after the last byte
+			return 0, nil
+		}
+		fallthrough
 	default:
 		seconds, _ := strconv.ParseUint(response.Header.Get("Retry-After"), 10, 31) // 0 if it is a date
 		return 0, &statusError{response.StatusCode, time.Duration(seconds) * time.Second}

@@ -140,7 +140,7 @@ func fake(t *testing.T, o Options, answer func(n int, w http.ResponseWriter, r *
 		if r.URL.Path == "/prefix/v2/" {
 			return
 		}
-		if r.URL.Path != "/prefix/v2/app/blobs/sha256:x" {
+		if r.URL.Path != "/prefix/v2/app/blobs/sha256:x" && r.URL.Path != "/prefix/v2/second/blobs/sha256:x" {
 			t.Errorf("it is asked for %s", r.URL)
 		}
 		answer(int(asked.Add(1)), w, r)
@@ -371,5 +371,44 @@ func TestADeniedRepositoryDoesNotEndTheSearch(t *testing.T) {
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", repositories, err)
 		}
+	}
+}
+
+// The next repository goes on where one has broken off.
+func TestTheNextRepositoryGoesOn(t *testing.T) {
+	t.Parallel()
+	r, _ := fake(t, Options{}, func(n int, w http.ResponseWriter, r *http.Request) {
+		switch {
+		case n == 1:
+			w.Header().Set("Content-Length", "10")
+			w.Write([]byte("01234"))
+			cut(w)
+		case strings.Contains(r.URL.Path, "/app/"):
+			w.WriteHeader(http.StatusForbidden)
+		default:
+			w.Write([]byte("0123456789"))
+		}
+	})
+	var content bytes.Buffer
+	if err := r.Fetch(t.Context(), "sha256:x", []string{"app", "second"}, false, &content); err != nil || content.String() != "0123456789" {
+		t.Errorf("%q, %v", &content, err)
+	}
+}
+
+// A connection that breaks after the last byte has sent all of it.
+func TestABreakAfterTheLastByte(t *testing.T) {
+	t.Parallel()
+	r, _ := fake(t, Options{}, func(_ int, w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Range") != "" {
+			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+			return
+		}
+		w.Write([]byte("0123456789"))
+		w.(http.Flusher).Flush()
+		cut(w)
+	})
+	var content bytes.Buffer
+	if err := r.Fetch(t.Context(), "sha256:x", []string{"app"}, false, &content); err != nil || content.String() != "0123456789" {
+		t.Errorf("%q, %v", &content, err)
 	}
 }

@@ -200,7 +200,7 @@ func (f *Store) Stream(ctx context.Context, name string, w io.Writer) error {
 		err = closeAfter(fd, f.stream(ctx, fd, w))
 	}
 	if err != nil {
-		return readError(name, err)
+		return f.readError(name, err)
 	}
 	return nil
 }

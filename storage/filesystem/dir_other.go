@@ -50,3 +50,6 @@ func isSizedByNames(int, *unix.Stat_t) (bool, error) { return false, nil }
 type noAtime struct{}
 
 func (*noAtime) open(open func(flag int) (fd int, err error)) (fd int, err error) { return open(0) }
+
+// isOnDisk returns true only on Linux.
+func (f *Store) isOnDisk(string) bool { return false }

@@ -268,7 +268,7 @@ func (f *Store) Read(ctx context.Context, name string, limit int64) ([]byte, err
 	defer f.end()
 	content, err := f.read(name, limit)
 	if err != nil {
-		return nil, readError(name, err)
+		return nil, f.readError(name, err)
 	}
 	return content, nil
 }
@@ -281,7 +281,7 @@ func (f *Store) ReadInto(ctx context.Context, buffer []byte, name string, limit 
 	defer f.end()
 	content, err := f.readTo(buffer, name, limit)
 	if err != nil {
-		return nil, readError(name, err)
+		return nil, f.readError(name, err)
 	}
 	return content, nil
 }
@@ -358,12 +358,18 @@ func readDescriptor(buffer []byte, fd int, limit int64) ([]byte, error) {
 // a manifest is written once, as a whole.
 var errShrunk = fmt.Errorf("reading ends before the end of the file: %w", io.ErrUnexpectedEOF)
 
-// readError adds the path to an error. The errors for a symbolic link become ErrNotRegular, and those of a disk
-// ErrUnreadable: both are damage of one file. All other errors are failures of the storage, which end the run.
-func readError(name string, err error) error {
-	if storage.IsOfDisk(err) {
+// readError adds the path to an error of reading a file. If a disk of this machine can't read it, the error becomes
+// ErrUnreadable, which is damage of one file. From a network the same error means that the server is away.
+func (f *Store) readError(name string, err error) error {
+	if storage.IsOfDisk(err) && f.isOnDisk(name) {
 		err = fmt.Errorf("%w: %w", storage.ErrUnreadable, err)
 	}
+	return readError(name, err)
+}
+
+// readError adds the path to an error. The errors for a symbolic link become ErrNotRegular, which
+// is damage of one file. All other errors are failures of the storage, which end the run.
+func readError(name string, err error) error {
 	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.EISDIR) ||
 		errors.Is(err, syscall.ENXIO) || errors.Is(err, syscall.EXDEV) {
 		err = storage.ErrNotRegular

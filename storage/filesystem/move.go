@@ -229,6 +229,9 @@ func (f *Store) Overwrite(ctx context.Context, name string, content []byte) erro
 // place is Put or, if replaces is set, Overwrite.
 func (f *Store) place(ctx context.Context, name string, content io.ReadSeeker, replaces bool) (err error) {
 	defer func() {
+		if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) { // a parent is a file or a symbolic link
+			err = storage.ErrNotRegular
+		}
 		if err != nil {
 			err = &fs.PathError{Op: "write", Path: name, Err: err}
 		}

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"os"
 	"path"
+	"slices"
 
 	"regsweep/internal/system"
 	"regsweep/storage"
@@ -103,4 +104,25 @@ func (t *tree) placeOf(dir string) (at mount, free unix.Statfs_t, err error) {
 		err = system.Fstatfs(fd, &free)
 	}
 	return at, free, closeAfter(fd, err)
+}
+
+// diskMagic are the types of filesystems on a disk of this machine. Source: statfs(2).
+var diskMagic = []int64{
+	unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.TMPFS_MAGIC,
+	unix.OVERLAYFS_SUPER_MAGIC, 0x2fc12fc1, // ZFS
+}
+
+// isOnDisk reports whether a file lies on a disk of this machine, and not behind a network.
+func (f *Store) isOnDisk(name string) bool {
+	t, err := f.tree()
+	if err != nil || t == nil {
+		return false
+	}
+	for name != "." {
+		name = path.Dir(name) // the disk may not read all of them
+		if _, of, err := t.placeOf(name); err == nil {
+			return slices.Contains(diskMagic, int64(of.Type))
+		}
+	}
+	return false
 }
