@@ -30,7 +30,7 @@ const (
 
 func verifyCommand(r *runner) *urfave.Command {
 	flags := []urfave.Flag{
-		&urfave.GenericFlag{Name: readDataName, Value: &dataShare{}, Usage: "also read the content of blobs: all, or a `SHARE` that moves on with each run, such as =5%, =50GB or =30m"},
+		&urfave.GenericFlag{Name: readDataName, Value: &dataShare{}, Usage: "also read the content of blobs: all, or a `SHARE`, another one in each run: =5%, =50GB or =30m"},
 		&urfave.GenericFlag{Name: maxAgeName, Value: &age{}, Usage: "say which content was not read for `AGE`, such as 90d"},
 		toggle(failedTagsName, "print only the tags that can't be pulled, one REPO:TAG a line"),
 	}

@@ -41,7 +41,7 @@ const mostRounds = 8
 // writes.
 func repairFlags() []urfave.Flag {
 	return append([]urfave.Flag{
-		&urfave.StringSliceFlag{Name: repairName, Usage: "repair `WHAT` is certain: links, blobs or untag-broken, also several with commas"},
+		&urfave.StringSliceFlag{Name: repairName, Usage: "repair `WHAT`: links, blobs or untag-broken, also several with commas"},
 		&urfave.StringFlag{Name: refillName, Usage: "fetch what is missing or wrong from `SOURCE`: a registry's URL, a directory, a bucket or a config.yml"},
 		dryRunFlag("say what would be repaired, and change nothing"),
 		toggle("yes", "do not ask before repairing", "y"),
@@ -220,7 +220,7 @@ func (r *repair) plan(ctx context.Context, result *verify.Result) (planned verif
 		}
 	}
 	if r.untag {
-		if planned.Tags, err = result.CheckTags(ctx, r.store, result.Hopeless()); err != nil {
+		if planned.Tags, err = result.CheckTags(ctx, r.store, result.Unpullable()); err != nil {
 			return planned, err
 		}
 	}
@@ -246,7 +246,7 @@ func (r *repair) rounds(ctx context.Context, c *urfave.Context, report *verifyRe
 	if !r.untag {
 		return result, nil
 	}
-	tags, err := result.CheckTags(ctx, r.store, result.Hopeless())
+	tags, err := result.CheckTags(ctx, r.store, result.Unpullable())
 	if err != nil || len(tags) == 0 {
 		return result, err
 	}

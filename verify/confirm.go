@@ -123,10 +123,7 @@ func (c confirmer) isStill(ctx context.Context, f *Finding) (bool, error) {
 	case TagWithoutCurrent, DamagedTagLink:
 		content, err := c.reader.Read(ctx, f.Path, layout.LinkLimit)
 		if errors.Is(err, fs.ErrNotExist) {
-			if changes, err := c.changes(ctx, path.Dir(path.Dir(f.Path))); changes || err != nil {
-				return false, err
-			}
-			if isWritten, err := c.isWritten(ctx, path.Dir(f.Path), ""); isWritten || err != nil {
+			if isTagged, err := c.isTagged(ctx, f.Path); isTagged || err != nil {
 				return false, err
 			}
 			return c.hasIndex(ctx, f)
@@ -178,6 +175,9 @@ func (c confirmer) isWritten(ctx context.Context, dir, name string) (isWritten b
 		}
 		return nil
 	})
+	if errors.Is(err, storage.ErrGone) { // it was renamed meanwhile
+		return true, nil
+	}
 	return isWritten, storage.IgnoreDamage(err)
 }
 
@@ -194,19 +194,35 @@ func (c confirmer) isDamaged(ctx context.Context, f *Finding) (bool, error) {
 	return slices.ContainsFunc(faults, func(fault Fault) bool { return fault != Fault{} }), err
 }
 
-// changes reports whether a tag with this directory was written or deleted since the listing began. On a filesystem a
-// registry deletes the links before the directories.
-func (c confirmer) changes(ctx context.Context, dir string) (bool, error) {
+// isTagged reports whether somebody writes or deletes a tag, or has done so since the listing began. On a filesystem a
+// registry makes directories before it writes links, and deletes links before directories.
+func (c confirmer) isTagged(ctx context.Context, current string) (bool, error) {
 	dirs, isFilesystem := c.reader.(storage.DirTimes)
 	if !isFilesystem {
 		return false, nil
 	}
-	for _, dir := range []string{dir, dir + "/current", dir + "/index"} {
-		if changed, err := dirs.ChangedAfter(ctx, dir, c.since); changed || err != nil {
-			return changed, storage.IgnoreDamage(err)
+	tag := path.Dir(path.Dir(current))
+	changedAfter := func(after time.Time) (bool, error) {
+		for _, dir := range []string{tag, tag + "/current", tag + "/index"} {
+			if changed, err := dirs.ChangedAfter(ctx, dir, after); changed || errors.Is(err, storage.ErrGone) {
+				return true, nil
+			} else if err != nil && storage.IgnoreDamage(err) != nil {
+				return false, err
+			}
 		}
+		return false, nil
 	}
-	return false, nil
+	if changed, err := changedAfter(c.since); changed || err != nil {
+		return changed, err
+	}
+	if young, err := changedAfter(c.since.Add(-time.Second)); !young || err != nil {
+		return false, err
+	}
+	time.Sleep(200 * time.Millisecond) // a registry writes the link right after
+	if exists, err := c.exists(ctx, current); exists || err != nil {
+		return exists, err
+	}
+	return c.isWritten(ctx, tag, "")
 }
 
 // hasIndex reports whether a tag without a current link still has an entry in its index. A deletion of the tag

@@ -96,12 +96,12 @@ func TestAPlatformThatIsWholeAfterAllKeepsItsTag(t *testing.T) {
 	j.tree.Write(amdLayer, "x")
 	j.tree.Remove(layout.BlobPath(j.armLayer))
 	r := j.judge()
-	if got := r.Hopeless(); len(got) != 1 {
+	if got := r.Unpullable(); len(got) != 1 {
 		t.Fatalf("%v are lost", got)
 	}
 	j.tree.Write(amdLayer, string(right))
 	j.confirm(r)
-	if got := r.Hopeless(); len(got) > 0 || len(r.Broken) != 1 || !r.Broken[0].Partial {
+	if got := r.Unpullable(); len(got) > 0 || len(r.Broken) != 1 || !r.Broken[0].Partial {
 		t.Errorf("%v are lost, broken %+v", got, r.Broken)
 	}
 }

@@ -77,7 +77,13 @@ func emptyTags(ctx context.Context, r *inventory.Repository, reader storage.Read
 	if !isFilesystem {
 		return nil, nil
 	}
-	names, err := dirs.Dirs(ctx, path.Dir(path.Dir(path.Dir(layout.TagPath(r.Name, "any")))))
+	tags := path.Dir(path.Dir(path.Dir(layout.TagPath(r.Name, "any"))))
+	names, err := dirs.Dirs(ctx, tags)
+	for range 2 {
+		if errors.Is(err, storage.ErrGone) { // a tag was deleted meanwhile
+			names, err = dirs.Dirs(ctx, tags)
+		}
+	}
 	for _, name := range names {
 		if !r.HasTag(name) {
 			empty = append(empty, name)

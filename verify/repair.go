@@ -279,12 +279,12 @@ func MoveWrong(ctx context.Context, store storage.Store, blobs []BlobRepair, tak
 	return moved, nil
 }
 
-// Hopeless returns the tags of which no image can be pulled, whatever the platform, and that WriteLinks can't cure. A tag
+// Unpullable returns the tags of which no image can be pulled, whatever the platform, and that WriteLinks can't cure. A tag
 // is not among them if only entries of an index were never pushed here: what was pushed can be pulled. Nor is one with a
 // bad name, or in a repository with one: it may have been renamed by hand. Nor is one with a manifest of an unknown type:
 // another registry may know it.
-func (r *Result) Hopeless() []TagRepair {
-	isHopeless, isDoubtful := map[TagRepair]bool{}, map[TagRepair]bool{}
+func (r *Result) Unpullable() []TagRepair {
+	isUnpullable, isDoubtful := map[TagRepair]bool{}, map[TagRepair]bool{}
 	for _, f := range r.Findings {
 		for _, tag := range f.Tags {
 			of := TagRepair{Repository: f.Repository, Tag: tag}
@@ -293,13 +293,13 @@ func (r *Result) Hopeless() []TagRepair {
 			case BadTagName, BadRepositoryName, UnknownManifestType:
 				isDoubtful[of] = true
 			default:
-				isHopeless[of] = true
+				isUnpullable[of] = true
 			}
 		}
 	}
 	tags := []TagRepair{}
 	for _, b := range r.Broken {
-		if of := (TagRepair{Repository: b.Repository, Tag: b.Tag}); !b.Partial && !b.curable && isHopeless[of] && !isDoubtful[of] {
+		if of := (TagRepair{Repository: b.Repository, Tag: b.Tag}); !b.Partial && !b.curable && isUnpullable[of] && !isDoubtful[of] {
 			tags = append(tags, of)
 		}
 	}

@@ -132,7 +132,7 @@ func repairAll(ctx context.Context, store storage.Store) error {
 	if result, inv, err = checkAll(ctx, store, true); err != nil {
 		return err
 	}
-	tags := result.Hopeless()
+	tags := result.Unpullable()
 	plan = Untagging(inv, tags, time.Now())
 	return taken(func(taker *quarantine.Taker) error {
 		_, err := RemoveTags(ctx, store, plan, tags, taker.Remove)
@@ -450,7 +450,7 @@ func TestLostTagsAreRemoved(t *testing.T) {
 				store, _ = bucket(t, r.Root())
 			}
 			result, inv := check(t, store, false)
-			tags := result.Hopeless()
+			tags := result.Unpullable()
 			names := func(tags []TagRepair) (names []string) {
 				for _, t := range tags {
 					names = append(names, t.Tag+t.Error)
@@ -506,7 +506,7 @@ func TestTagsOfUnreadableContentStay(t *testing.T) {
 	t.Parallel()
 	lostTags := func(t *testing.T, store storage.Store) []TagRepair {
 		result, _ := check(t, store, true)
-		tags, err := result.CheckTags(t.Context(), store, result.Hopeless())
+		tags, err := result.CheckTags(t.Context(), store, result.Unpullable())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -718,7 +718,7 @@ func TestARepairChecksTheLease(t *testing.T) {
 	if !errors.Is(err, lost) || len(moved) != 0 {
 		t.Errorf("%+v, %v", moved, err)
 	}
-	tags := result.Hopeless()
+	tags := result.Unpullable()
 	done, err := RemoveTags(ended, store, Untagging(inv, tags, time.Now()), tags, store.Remove)
 	if !errors.Is(err, lost) || len(done) != 2 || done[0].Error == "" || done[1].Error != ErrNotTried.Error() {
 		t.Errorf("%+v, %v", done, err)

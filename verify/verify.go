@@ -62,7 +62,7 @@ type Finding struct {
 	Images []Image `json:"images,omitempty"`
 	// Detail says in a few words what is wrong.
 	Detail string `json:"detail"`
-	// Repaired is true if a repair has put it right, and a second check has confirmed that.
+	// Repaired is true if a repair has cured it, and a second check has confirmed that.
 	Repaired bool `json:"repaired"`
 
 	// needers are the manifests of Repository that name the object, sorted.
