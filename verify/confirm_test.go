@@ -3,6 +3,7 @@ package verify
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"regsweep/internal/imagetest"
 	"regsweep/storage/layout"
@@ -18,6 +19,7 @@ func TestWhatHasChangedIsNoFinding(t *testing.T) {
 	}
 	remove := func(path string) func(*judged) { return func(j *judged) { j.tree.Remove(path) } }
 	tagPath, nowhere := layout.TagPath("app", "v1"), digest.FromString("nowhere")
+	beingWritten := tagPath + ".01a23239-4d3f-7530-9240-24ad6403d961.tmp"
 	for _, c := range []struct {
 		name           string
 		damage, change func(j *judged)
@@ -44,6 +46,10 @@ func TestWhatHasChangedIsNoFinding(t *testing.T) {
 			j.tree.Remove(layout.RevisionPath("app", j.amd.Digest()))
 		},
 			func(j *judged) { j.tree.Revision("app", j.amd.Digest()) }, nil},
+		{"a registry writes a tag", func(j *judged) { j.tree.Remove(tagPath); j.tree.Write(beingWritten, "") }, func(*judged) {}, nil},
+		{"a registry died while it wrote a link", func(j *judged) { j.tree.Write("blobs/link.tmp", ""); j.tree.Age("blobs/link.tmp", time.Hour) }, func(*judged) {},
+			func(*judged) []string { return []string{"stray blobs/link.tmp: "} }},
+		{"a registry writes a link", write("blobs/link.tmp", ""), func(*judged) {}, nil},
 		{"a stray is renamed", write("blobs/.tmp", ""), remove("blobs/.tmp"), nil},
 		{"the tag and the image are deleted", func(j *judged) { j.tree.Remove(j.layerLink) }, func(j *judged) {
 			j.tree.Remove("repositories/app/_manifests/tags/v1")

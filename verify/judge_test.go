@@ -266,12 +266,12 @@ func TestEachDamageHasItsFinding(t *testing.T) {
 		{"links that no pull reads", func(j *judged) {
 			j.tree.TagIndex("app", "v1", digest.FromString("nowhere"))
 			j.tree.Write(layout.TagIndexPath("app", "v1", j.v1.Digest()), "no digest")
-			j.tree.Write("repositories/app/_manifests/stray.tmp", "")
-			j.tree.Write("blobs/stray.tmp", "")
+			j.tree.Write("repositories/app/_manifests/stray.txt", "")
+			j.tree.Write("blobs/stray.txt", "")
 		}, func(j *judged) []string {
 			return slices.Concat(of(StaleIndexEntry, layout.TagIndexPath("app", "v1", digest.FromString("nowhere")), ""),
 				of(DamagedLink, layout.TagIndexPath("app", "v1", j.v1.Digest()), ""),
-				of(Stray, "repositories/app/_manifests/stray.tmp", ""), of(Stray, "blobs/stray.tmp", ""))
+				of(Stray, "repositories/app/_manifests/stray.txt", ""), of(Stray, "blobs/stray.txt", ""))
 		}},
 		{"two swapped layer links", func(j *judged) {
 			j.tree.Write(j.layerLink, j.armLayer.String())
