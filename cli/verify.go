@@ -140,7 +140,11 @@ func (r *runner) verify(c *urfave.Context) error {
 
 // verify opens the target, and checks it or repairs it.
 func (a *analysis) verify(c *urfave.Context, report *verifyReport) error {
-	if err := a.openTarget(c, c.Args().Slice(), &report.analysisReport); err != nil {
+	args := c.Args().Slice()
+	if len(args) > 1 && (&dataShare{}).Set(args[0]) == nil {
+		return storage.Usagef("--%s %s: a share needs the sign =, as in --%s=%s", readDataName, args[0], readDataName, args[0])
+	}
+	if err := a.openTarget(c, args, &report.analysisReport); err != nil {
 		return err
 	}
 	a.record, a.cache = a.cache, cacheOptions{off: true} // manifests are checked too

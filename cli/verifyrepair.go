@@ -322,6 +322,9 @@ func (r *repair) refill(ctx context.Context, done *repairReport, blobs []verify.
 		hasFailed[b.Digest] = b.Error != ""
 	}
 	blobs = slices.DeleteFunc(blobs, func(b verify.ToRefill) bool { return hasFailed[b.Digest] })
+	if len(blobs) == 0 {
+		return 0, nil
+	}
 	phase := r.progress.Begin("fetching", "blob", len(blobs))
 	outcomes, err := verify.Refill(ctx, r.store, r.source, blobs, verify.RefillOptions{
 		MoveAway: moveAway, OnFetched: func(n int) { phase.AddBytes(0, int64(n)) },
