@@ -27,7 +27,7 @@ VCS := $(shell git status --porcelain >/dev/null 2>&1 && echo true || echo false
 unexport $(filter AWS_%,$(.VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help build programs image packages demo bench bench-scale test check servers fuzz-briefly fuzz all race quiet-demo faults soak cosign clean
+.PHONY: help build programs image packages demo bench bench-scale test check servers fuzz-briefly fuzz all race quiet-demo faults pulls soak cosign clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -129,7 +129,10 @@ quiet-demo:
 	$(GO) run ./demo >/dev/null
 
 faults: ## fail every system call and every request to S3 in every way, for hours
-	$(GO) test -count=1 -timeout 0 -v -run 'TestEachSystemCallFails|TestEachSystemCallOfAQuarantineFails|TestEachRequestToS3Fails|TestARunThatRemovesTagsDiesAtEachOperation|TestAQuarantineOfTagsDiesAtEachOperation|TestFaultsOfARunThatRemovesTags' ./e2e -every-fault
+	$(GO) test -count=1 -timeout 0 -v -run 'TestEachSystemCallFails|TestEachSystemCallOfAQuarantineFails|TestEachRequestToS3Fails|TestEachSystemCallOfARepairFails|TestARunThatRemovesTagsDiesAtEachOperation|TestAQuarantineOfTagsDiesAtEachOperation|TestFaultsOfARunThatRemovesTags' ./e2e -every-fault
+
+pulls: ## damage 200 random registries, and compare verify with what a registry fails to serve
+	$(GO) test -count=1 -timeout 0 -run 'TestVerifyFindsWhatFailsToPull|TestVerifyRepairsWhatHasItsBytes|TestVerifyMakesRoomForPushes|TestVerifyUntagsWhatIsLost' ./e2e -verify-seeds 200
 
 # How long, and from which seed: what it prints repeats a soak, as far as kills allow.
 SOAK ?= 10m

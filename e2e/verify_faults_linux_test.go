@@ -180,7 +180,11 @@ func TestEachSystemCallOfARepairFails(t *testing.T) {
 				want = g.outcome()
 				g.putBack()
 			})
-			faults := faultsOf(calls, min(30, faultedCases()))
+			cases := faultedCases()
+			if !*everyFault {
+				cases = min(12, cases)
+			}
+			faults := faultsOf(calls, cases)
 			for i, f := range faults {
 				checkInterrupted(t, i, len(faults))
 				met, stop := failCalls(t, g.tree.Root(), f)
@@ -220,7 +224,7 @@ func TestARepairIsKilled(t *testing.T) {
 			g.verify(args...)
 			want, all := g.outcome(), g.changes()
 			g.putBack()
-			for range 6 {
+			for range 3 {
 				after := g.IntN(all)
 				run := start(t, append([]string{"verify", "--json"}, args...)...)
 				eventually(t, "it repairs", func() bool { return g.changes() >= after })

@@ -46,7 +46,7 @@ func TestVerifyBesidePushes(t *testing.T) {
 				return nil
 			}()
 		}()
-		runs := 20
+		runs := 10
 		if testing.Short() {
 			runs = 4
 		}

@@ -123,7 +123,7 @@ func (s *fixture) failedTags(args ...string) (tags []string) {
 // have the right sizes.
 func TestVerifyFindsWhatFailsToPull(t *testing.T) {
 	t.Parallel()
-	seeds := 20
+	seeds := 8
 	if testing.Short() {
 		seeds = 3
 	}

@@ -23,9 +23,9 @@ var repairRounds = []int{1, 1, 2, 5}
 
 func repairSeeds() uint64 {
 	if testing.Short() {
-		return 2
+		return 1
 	}
-	return uint64(max(8, *verifySeeds))
+	return uint64(max(3, *verifySeeds))
 }
 
 // TestVerifyRepairsWhatHasItsBytes: after links were repaired, and blobs were fetched from a registry or a
