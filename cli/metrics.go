@@ -79,8 +79,9 @@ func (g *gcRun) noteMetrics(save func() error) {
 func (g *gcRun) endMetrics(err error) error {
 	return g.saveMetrics(g.metrics, g.config.Target, err, func() error {
 		run := metrics.Run{Began: g.began, Ended: g.env.Now(), ExitCode: exitCode(err), Problems: g.report.countKeeping()}
-		if g.report.plan != nil || err == nil {
-			run.Removal = g.report.removal()
+		run.Removal = g.report.removal()
+		if g.report.plan == nil && err != nil {
+			run.Removal.Left = metrics.Unknown
 		}
 		return g.metrics.Ended(run)
 	})

@@ -49,7 +49,7 @@ func windowCommand(r *runner) *urfave.Command {
 			&urfave.GenericFlag{Name: settleName, Value: &age{5 * time.Minute}, Usage: "wait for `AGE` at most after --before until the registry is seen to be read-only"},
 			&urfave.StringFlag{Name: registryCommandName, Usage: "`COMMAND` for sh that prints the URLs of the replicas; it runs after --before, until they are all read-only"},
 			toggle(recoverName, "close a window that was left open, and do nothing else"),
-			&urfave.StringFlag{Name: stateDirName, Usage: "keep the note of the open window in `DIR` (default: $STATE_DIRECTORY, or regsweep in the user's directory for state)"},
+			&urfave.StringFlag{Name: stateDirName, Usage: "keep the note of the open window in `DIR` (default: $STATE_DIRECTORY, for root /var/lib/regsweep, or regsweep in the user's directory for state)"},
 		}, gcCommand(r).Flags),
 		CustomHelpTemplate: commandHelp,
 		OnUsageError:       usageError,

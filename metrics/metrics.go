@@ -44,12 +44,15 @@ type Run struct {
 	Began, Ended time.Time
 	ExitCode     int
 	Problems     int
-	// Removal is nil if the command removes nothing, or did not get as far as a plan.
+	// Removal is nil if the command is one that removes nothing.
 	Removal *Removal
 }
 
-// Removal has the bytes of a run that removes.
+// Removal has the bytes of a run that removes. Left is Unknown if the run did not get as far as a plan.
 type Removal struct{ Freed, Hidden, Left int64 }
+
+// Unknown stands for bytes that are not known. The file keeps what an earlier run has said.
+const Unknown = -1
 
 // IsGood reports whether a run did its work. With exit code 4 it did, and kept something because of a
 // problem, which has a metric of its own.
@@ -99,6 +102,8 @@ func (s *samples) addRun(r Run) {
 	if of := r.Removal; of != nil {
 		add("regsweep_last_run_freed_bytes", float64(of.Freed))
 		add("regsweep_last_run_hidden_bytes", float64(of.Hidden))
-		add("regsweep_garbage_left_bytes", float64(of.Left))
+		if of.Left != Unknown {
+			add("regsweep_garbage_left_bytes", float64(of.Left))
+		}
 	}
 }

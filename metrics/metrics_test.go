@@ -88,15 +88,15 @@ func TestEachMetricIsWrittenAndDocumented(t *testing.T) {
 func TestAFailureKeepsTheLastGoodRun(t *testing.T) {
 	f := fileIn(t, "gc", "/r")
 	must(t, f.Ended(Run{Began: noon, Ended: noon.Add(90 * time.Second), ExitCode: 4, Problems: 2, Removal: &Removal{Freed: 7, Hidden: 8, Left: 9}}))
-	must(t, f.Ended(Run{Began: noon.Add(time.Hour), Ended: noon.Add(time.Hour + time.Second), ExitCode: 3}))
+	must(t, f.Ended(Run{Began: noon.Add(time.Hour), Ended: noon.Add(time.Hour + time.Second), ExitCode: 3, Removal: &Removal{Left: Unknown}}))
 	f.has(t, `regsweep_last_success_timestamp_seconds{command="gc",target="/r"} 1.77763689e+09`,
 		`regsweep_last_run_timestamp_seconds{command="gc",target="/r"} 1.777640401e+09`,
 		`regsweep_last_run_duration_seconds{command="gc",target="/r"} 1`,
 		`regsweep_last_run_exit_code{command="gc",target="/r"} 3`,
 		`regsweep_last_run_success{command="gc",target="/r"} 0`,
 		`regsweep_last_run_problems{command="gc",target="/r"} 0`,
-		`regsweep_last_run_freed_bytes{command="gc",target="/r"} 7`,
-		`regsweep_last_run_hidden_bytes{command="gc",target="/r"} 8`,
+		`regsweep_last_run_freed_bytes{command="gc",target="/r"} 0`,
+		`regsweep_last_run_hidden_bytes{command="gc",target="/r"} 0`,
 		`regsweep_garbage_left_bytes{command="gc",target="/r"} 9`)
 }
 
